@@ -1,0 +1,45 @@
+# `make run` and `make test` set everything up first; nothing else is needed than git and Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup data run test lint bench lock browser
+
+setup: $(READY) data
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+data: $(READY)  # the embedded raw data; the user's own lies there already
+	$(BIN)/python -m tasks.sources
+
+run: setup
+	$(BIN)/modelmint run
+
+test: setup browser
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/overhead.py
+
+lock:  # resolve pyproject.toml anew
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet pip-tools
+	$(VENV)-lock/bin/pip-compile --quiet --extra dev --strip-extras --no-emit-index-url \
+	    --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
+	# torch by release, not by build: its CUDA build pins its own libraries, its CPU build has none.
+	sed -i -e 's/^\(torch==[0-9.]*\).*/\1/' -e '/^\(nvidia-\|cuda-\|triton\)/d' requirements.lock
+	rm -r $(VENV)-lock
+
+browser:  # for the test that looks at the Prefect UI
+	@tests/install-browser

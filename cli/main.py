@@ -1,0 +1,188 @@
+"""`modelmint`: train, predict, look at the registry, serve on schedules.
+
+Nothing heavy is imported before a command needs it: `modelmint --help` answers at once.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cli import models, output
+from flows.settings import Settings
+from registry import InvalidReference, NotFound, RegistryError
+from tasks.errors import InputError
+
+STATUS_ERROR, STATUS_INPUT = 1, 2
+
+app = typer.Typer(
+    help="From raw data to predictions that can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit status: 0 done, 2 the input was wrong, 3 a gate refused the candidate, 1 else.",
+)
+app.add_typer(models.app, name="models")
+
+ParamsOption = Annotated[Path, typer.Option("--params", help="The parameters of the run.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-S",
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Another value for this run alone, as in train.epochs=3. May be given many times.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output.")
+]
+
+
+@app.command()
+def train(
+    params: ParamsOption = Path("params.yaml"),
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make every stage current, then judge, register and promote what came out.
+
+    With other parameters than those of params.yaml the run gets a worktree of its own.
+    """
+    from flows import launch
+
+    given = _check(params, overrides)
+    with launch.prefect_ready(output.say):
+        outcome = launch.train(given, overrides or [])
+    output.training(outcome)
+    if as_json:
+        output.machine(outcome.as_dict())
+    if not outcome.status:
+        output.next_steps(
+            (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
+            (f"modelmint models history {outcome.model}", "who was promoted, and why"),
+            (f"modelmint predict {outcome.model} INPUT --output DIR", "use the champion"),
+        )
+    raise typer.Exit(outcome.status)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(metavar="NAME[@ALIAS|:VERSION]")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help=".parquet, .arrow or .npz; folders too")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--output", help="Folder for predictions.parquet and manifest.json.")
+    ],
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Predict files with a registered model, in ONNX Runtime. A bare NAME means its champion."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from flows.job import run_job
+    from registry import Registry
+    from tasks.inputs import find
+
+    settings = Settings.from_environment()
+    with Registry(settings.database_url, settings.artifacts) as registry:
+        resolved = registry.resolve(model)
+        files = find(inputs)
+        bar = Progress(
+            "predicting",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=output.people,
+            transient=True,
+        )
+        with bar:
+            rows = bar.add_task("", total=sum(file.rows for file in files))
+            report = run_job(
+                registry,
+                resolved,
+                files,
+                folder,
+                device=device,
+                progress=lambda done: bar.advance(rows, done),
+            )
+    again = " (they were there already: same input, same model)" if report.fresh else ""
+    output.say(f"{report.rows:,} rows predicted with {report.model} on {report.provider}{again}")
+    output.say(report.output)
+    if as_json:
+        output.machine(asdict(report))
+
+
+@app.command()
+def run(as_json: JsonOption = False) -> None:
+    """The main job: the training flow, then a batch job on the test split."""
+    from flows import launch
+
+    _check(Path("params.yaml"), None)
+    settings = Settings.from_environment()
+    with launch.prefect_ready(output.say):
+        outcome = launch.train("params.yaml", [])
+        job = None
+        if not outcome.status:
+            job = launch.predict(
+                f"{outcome.model}@champion", ["data/prepared/test.arrow"], "predictions"
+            )
+    output.training(outcome, job)
+    if as_json:
+        output.machine({"training": outcome.as_dict(), "job": asdict(job) if job else None})
+    if job:
+        output.next_steps(
+            ("modelmint train -S train.architecture=mlp", "train a challenger"),
+            (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
+            (f"modelmint serve    # in {settings.root.name}", "schedules, and the Prefect UI"),
+        )
+    raise typer.Exit(outcome.status)
+
+
+@app.command()
+def serve() -> None:
+    """Serve the deployments of prefect.yaml on their schedules, with the Prefect UI."""
+    from flows.deploy import serve_deployments
+
+    serve_deployments(Settings.from_environment().root, output.say)
+
+
+@app.command()
+def config(as_json: JsonOption = False) -> None:
+    """List the settings: where things are kept, and the variables that say so."""
+    settings = Settings.from_environment()
+    rows = {
+        "MODELMINT_DATABASE_URL": settings.shown_database_url,
+        "MODELMINT_ARTIFACTS": settings.artifacts,
+        "MODELMINT_RUNS": str(settings.runs),
+    }
+    output.table(["variable", "value"], [[name, value] for name, value in rows.items()])
+    if as_json:
+        output.machine(rows)
+
+
+def _check(params: Path, overrides: list[str] | None) -> str:
+    """Validate the parameters before Prefect is even imported; the path for the flow."""
+    from tasks import params as parameters
+
+    settings = Settings.from_environment()
+    path = params.absolute() if params.exists() else settings.root / params
+    parameters.load(path, overrides or [])
+    return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)
+
+
+def main() -> None:
+    """The console script: what a user can mend is one message and a status, no traceback."""
+    from flows.server import ServerDown
+
+    try:
+        app()
+    except (InputError, InvalidReference, NotFound) as error:
+        output.error(str(error))
+        sys.exit(STATUS_INPUT)
+    except (RegistryError, ServerDown) as error:
+        output.error(str(error))
+        sys.exit(STATUS_ERROR)

@@ -1,0 +1,108 @@
+"""What commands print: tables and sentences on standard error, JSON on standard output."""
+
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from flows.job import JobReport
+    from flows.training import Outcome
+
+people = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line for a person."""
+    people.print(text, markup=False)
+
+
+def machine(document: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(document, sys.stdout, indent=2, default=_encode)
+    sys.stdout.write("\n")
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    """A table; an empty one says so."""
+    if not rows:
+        say("none")
+        return
+    shown = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
+    people.print(shown)
+
+
+def moment(time: datetime) -> str:
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
+    """The summary of a training, and of the batch job that followed it."""
+    facts: list[tuple[str, str]] = []
+    if outcome.dataset:
+        facts += [
+            ("dataset", outcome.dataset),
+            ("architecture", outcome.architecture),
+            ("accuracy", f"{outcome.metrics['accuracy']:.4f}  (ONNX Runtime, test split)"),
+            ("macro F1", f"{outcome.metrics['macro_f1']:.4f}"),
+        ]
+        facts += [("gate", _gate(gate)) for gate in outcome.gates]
+        facts.append(("parity", _parity(outcome.parity)))
+    if outcome.version:
+        new = "registered now" if outcome.created else "the same bundle was registered before"
+        facts += [
+            ("version", f"{outcome.version}  ({new})"),
+            ("digest", outcome.digest),
+            ("champion", f"{outcome.champion}  ({outcome.decision})"),
+        ]
+    if job:
+        again = ", predicted before" if job.fresh else ""
+        facts += [
+            ("predicted", f"{job.rows:,} rows with {job.model} on {job.provider}{again}"),
+            ("predictions", job.output),
+        ]
+    took = ", ".join(f"{s.name} {s.seconds:.1f} s ({s.how})" for s in outcome.steps)
+    facts.append(
+        ("took", f"{outcome.seconds:.1f} s: {took}" if took else f"{outcome.seconds:.1f} s")
+    )
+    people.print()
+    table(["", ""], [[name, value] for name, value in facts])
+    people.print()
+    if outcome.status:
+        error(outcome.message)
+
+
+def next_steps(*commands: tuple[str, str]) -> None:
+    """What to do now: commands, each with what it is for."""
+    say("Next:")
+    for command, purpose in commands:
+        say(f"  {command:<50} {purpose}")
+
+
+def error(message: str) -> None:
+    """What went wrong, in one readable message."""
+    people.print(f"error: {message}", style="red", markup=False)
+
+
+def _gate(gate: dict[str, Any]) -> str:
+    value = "not measured" if gate["value"] is None else f"{gate['value']:.4f}"
+    verdict = "passed" if gate["passed"] else "REFUSED"
+    return f"{gate['gate']} {value} {gate['condition']}: {verdict}"
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    return (
+        f"{'passed' if parity['passed'] else 'REFUSED'}: ONNX differs from PyTorch by at most "
+        f"{parity['max_error']:.1e} (<= {parity['tolerance']:g}), {parity['flipped']} labels flipped"
+    )
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)

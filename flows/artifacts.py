@@ -1,0 +1,61 @@
+"""What a flow run leaves for people to look at in the Prefect UI."""
+
+from pathlib import Path
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+from flows.candidate import Judged
+from flows.promotion import Decision
+from registry import Version
+
+
+def judged(model: str, judged: Judged) -> None:
+    """The model card and the verdicts of a candidate, refused ones included."""
+    evaluation = judged.candidate.evaluation
+    create_markdown_artifact(
+        judged.card, key=_key(model, "model-card"), description=f"Model card of {model}"
+    )
+    parity = evaluation["parity"]
+    rows = [
+        {
+            "gate": gate["gate"],
+            "value": "not measured" if gate["value"] is None else round(gate["value"], 4),
+            "condition": gate["condition"],
+            "verdict": "passed" if gate["passed"] else "refused",
+        }
+        for gate in evaluation["gates"]
+    ]
+    rows.append(
+        {
+            "gate": "parity with PyTorch",
+            "value": float(f"{parity['max_error']:.1e}"),
+            "condition": f"<= {parity['tolerance']:g}, no label flips",
+            "verdict": "passed" if parity["passed"] else "refused",
+        }
+    )
+    create_table_artifact(
+        rows, key=_key(model, "gate-verdicts"), description=f"Gate verdicts of {model}"
+    )
+
+
+def registered(version: Version, decision: Decision, store: Path) -> None:
+    """A link to the registered version's card among the stored files."""
+    card = next(a.sha256 for a in version.artifacts if a.path == "card.md")
+    create_link_artifact(
+        (store.absolute() / "sha256" / card[:2] / card).as_uri(),
+        link_text=version.ref,
+        key=_key(version.model, "version"),
+        description=(
+            f"Registered as **{version.ref}**; champion is {decision.champion} "
+            f"({decision.reason}). `modelmint models show {version.ref}`"
+        ),
+    )
+
+
+def _key(model: str, what: str) -> str:
+    """Prefect's keys hold lower-case letters, digits and dashes only."""
+    return f"{model}-{what}".replace(".", "-").replace("_", "-")

@@ -1,0 +1,108 @@
+"""What a finished pipeline run offers for registration: its bundle, and where it came from."""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from flows.runs import Code
+from registry import Candidate, Lineage
+from tasks.config import Params
+from tasks.workspace import Workspace
+
+IDENTITY = frozenset({"model.onnx", "signature.json"})
+LIBRARIES = (
+    "modelmint",
+    "torch",
+    "lightning-fabric",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+    "dvc",
+    "prefect",
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A bundle with its verdicts, before anybody decided over it."""
+
+    candidate: Candidate
+    card: str
+
+    @property
+    def passed(self) -> bool:
+        return self.candidate.evaluation.get("passed") is True
+
+    @property
+    def refusals(self) -> list[str]:
+        """Each gate that was not met, in words; also parity, if it was not."""
+        evaluation = self.candidate.evaluation
+        found = [
+            f"{g['gate']} is {_figure(g['value'])}, the gate wants {g['condition']}"
+            for g in evaluation["gates"]
+            if not g["passed"]
+        ]
+        parity = evaluation["parity"]
+        if not parity["passed"]:
+            found.append(
+                f"ONNX differs from PyTorch: max error {parity['max_error']:.1e}, tolerance "
+                f"{parity['tolerance']:g}, {parity['flipped']} labels flipped"
+            )
+        return found
+
+
+def collect(
+    params: Params, workspace: Workspace, code: Code, flow_run_id: str | None, scratch: Path
+) -> Judged:
+    """Read the bundle of a workspace in which every stage is fresh.
+
+    `lineage.json` is written to `scratch`: it names the flow run, which no stage may know.
+    """
+    lock = YAML(typ="safe").load((workspace.root / "dvc.lock").read_text(encoding="utf-8"))
+    prepared = workspace.prepared.relative_to(workspace.root).as_posix()
+    stages: dict[str, Any] = lock["stages"]
+    dataset = next(out["md5"] for out in stages["prepare"]["outs"] if out["path"] == prepared)
+    evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
+    lineage = Lineage(
+        dataset=dataset,
+        test_split=evaluation["test_split"]["sha256"],
+        git_commit=code.commit,
+        git_dirty=code.dirty,
+        flow_run_id=flow_run_id,
+        libraries={name: version(name) for name in LIBRARIES},
+    )
+    resolved = params.model_dump(mode="json")
+    document = {
+        "dataset": lineage.dataset,
+        "test_split": lineage.test_split,
+        "git": {"commit": lineage.git_commit, "dirty": lineage.git_dirty},
+        "flow_run_id": flow_run_id,
+        "libraries": lineage.libraries,
+        "parameters": resolved,
+        # The hash of every file that each stage read, its code included.
+        "read": {name: stage["deps"] for name, stage in stages.items()},
+    }
+    written = scratch / "lineage.json"
+    written.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    files = {path.name: path for path in sorted(workspace.bundle.iterdir())}
+    candidate = Candidate(
+        files={**files, "lineage.json": written},
+        identity=IDENTITY,
+        signature=json.loads((workspace.bundle / "signature.json").read_bytes()),
+        metrics=evaluation["metrics"]["summary"],
+        params=resolved,
+        evaluation=evaluation,
+        lineage=lineage,
+    )
+    return Judged(candidate, (workspace.bundle / "card.md").read_text(encoding="utf-8"))
+
+
+def _figure(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4f}"

@@ -1,0 +1,123 @@
+"""A batch inference job: a pinned version over input files, recorded in the registry.
+
+Imports no Prefect, so that `modelmint predict` starts as fast as ONNX Runtime does; the flow in
+`inference.py` wraps it for schedules.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import Job, Registry, Resolved
+from tasks.errors import InputError
+from tasks.inputs import InputFile, fingerprint
+from tasks.predict import Device, PredictReport, completed, predict
+from tasks.signature import Signature
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """A finished job. `fresh`: the same input had been predicted by the same version before."""
+
+    model: str
+    digest: str
+    dataset: str
+    output: str
+    rows: int
+    provider: str
+    job: str
+    fresh: bool
+
+
+def run_job(
+    registry: Registry,
+    resolved: Resolved,
+    files: list[InputFile],
+    output: Path,
+    *,
+    device: Device = "auto",
+    flow_run_id: str | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> JobReport:
+    """Predict `files` with a pinned version and write to `output`.
+
+    The bundle is verified before anything reads it. A job that is complete there already, of the
+    same model and input, is not run again; whatever a killed one left is written over.
+
+    Raises:
+        InputError: the input does not fit the model, or `output` holds other predictions.
+        RegistryError: the bundle is damaged, or the registry cannot be reached.
+    """
+    version = resolved.version
+    input_sha256 = fingerprint(files)
+    if done := _already(output, version.digest, input_sha256):
+        _close_killed_job(registry, version.model, done)
+        return _report(resolved, output, done, fresh=True)
+    paths = registry.open(version)
+    signature = Signature.read(paths["signature.json"])
+    job = registry.start_job(
+        resolved,
+        input_sha256=input_sha256,
+        output=str(output.absolute()),
+        flow_run_id=flow_run_id,
+    )
+    try:
+        report = predict(
+            paths["model.onnx"],
+            signature,
+            files,
+            output=output,
+            provenance={
+                "model": version.ref,
+                "digest": version.digest,
+                "dataset": version.lineage.dataset,
+                "git_commit": version.lineage.git_commit,
+                "job": job.id,
+            },
+            device=device,
+            progress=progress,
+        )
+    except BaseException as error:
+        registry.fail_job(job, f"{type(error).__name__}: {error}")
+        raise
+    _finish(registry, job, report)
+    return _report(resolved, output, report, fresh=False)
+
+
+def _already(output: Path, digest: str, input_sha256: str) -> PredictReport | None:
+    report = completed(output)
+    if report is None:
+        return None
+    if (report.provenance["digest"], report.input_sha256) != (digest, input_sha256):
+        raise InputError(
+            f"{output} holds the predictions of {report.provenance['model']} for "
+            + ", ".join(file["path"] for file in report.inputs)
+            + ". Name another folder with --output, or remove this one."
+        )
+    return report
+
+
+def _close_killed_job(registry: Registry, model: str, report: PredictReport) -> None:
+    """A job killed after its manifest was written is complete; only its row does not know."""
+    for job in registry.jobs(model):
+        if job.id == report.provenance["job"] and job.state == "running":
+            _finish(registry, job, report)
+
+
+def _finish(registry: Registry, job: Job, report: PredictReport) -> None:
+    registry.finish_job(
+        job, rows=report.rows, provider=report.provider, onnxruntime=report.onnxruntime
+    )
+
+
+def _report(resolved: Resolved, output: Path, report: PredictReport, *, fresh: bool) -> JobReport:
+    return JobReport(
+        model=resolved.version.ref,
+        digest=resolved.version.digest,
+        dataset=resolved.version.lineage.dataset,
+        output=str(output / report.output["path"]),
+        rows=report.rows,
+        provider=report.provider,
+        job=report.provenance["job"],
+        fresh=fresh,
+    )

@@ -1,0 +1,103 @@
+"""Challenger against champion, on the same test split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import CHAMPION, Conflict, Registry, Version
+from tasks.config import Evaluate
+from tasks.dataset import read_split
+from tasks.errors import InputError
+from tasks.metrics import score
+from tasks.session import open_session
+from tasks.signature import Signature
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who is champion now, and why."""
+
+    champion: str
+    promoted: bool
+    reason: str
+
+
+def challenge(
+    registry: Registry,
+    challenger: Version,
+    *,
+    metric: str,
+    prepared: Path,
+    evaluation: Evaluate,
+    actor: str,
+) -> Decision:
+    """Promote `challenger`, which passed its gates, if it beats the champion in `metric`.
+
+    A tie does not unseat. A champion that was judged on another test split is scored again on
+    this one, from its own verified ONNX file.
+
+    Raises:
+        Conflict: the alias kept moving while we decided.
+    """
+    name = challenger.model
+    for attempt in range(ATTEMPTS):
+        held = registry.alias(name)
+        if held and held.version == challenger.version:
+            return Decision(challenger.ref, False, f"{challenger.ref} is the champion already")
+        if held is None:
+            reason = "the first version to pass its gates"
+        else:
+            champion = registry.resolve(f"{name}:{held.version}").version
+            try:
+                found = _value(registry, champion, challenger, metric, prepared, evaluation)
+            except InputError as error:
+                return Decision(champion.ref, False, f"{champion.ref} stays: {error}")
+            wanted = challenger.metrics[metric]
+            figures = (
+                f"{metric} {wanted:.4f} against {found:.4f} of {champion.ref} on the same "
+                f"test split"
+            )
+            if not wanted > found:
+                return Decision(champion.ref, False, f"{champion.ref} stays: {figures}")
+            reason = figures
+        try:
+            registry.promote(
+                name,
+                challenger.version,
+                CHAMPION,
+                expect_revision=held.revision if held else 0,
+                actor=actor,
+                reason=reason,
+            )
+        except Conflict:
+            if attempt == ATTEMPTS - 1:
+                raise
+            continue  # somebody else promoted meanwhile: look again
+        return Decision(challenger.ref, True, reason)
+    raise AssertionError("unreachable")
+
+
+def _value(
+    registry: Registry,
+    champion: Version,
+    challenger: Version,
+    metric: str,
+    prepared: Path,
+    evaluation: Evaluate,
+) -> float:
+    """The champion's metric on the challenger's test split."""
+    if champion.lineage.test_split == challenger.lineage.test_split:
+        return champion.metrics[metric]
+    files = registry.open(champion)
+    signature = Signature.read(files["signature.json"])
+    if signature != Signature.model_validate(challenger.signature):
+        raise InputError(
+            "its inputs or classes differ from the challenger's, so one test split cannot judge "
+            f"both. Decide yourself: modelmint models promote {challenger.ref}"
+        )
+    test = read_split(prepared, "test", signature)
+    session = open_session(files["model.onnx"], "cpu")
+    probabilities = session.run_all(test.inputs, "probabilities", evaluation.batch_size)
+    result = score(test.labels, probabilities, signature.classes, evaluation.calibration_bins)
+    return result.summary[metric]

@@ -1,0 +1,44 @@
+"""Raw data brought under DVC, so that every run knows exactly what it was made from."""
+
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from tasks import sources
+from tasks.config import DigitsSource, ImageSource
+from tasks.errors import InputError
+
+
+def version_raw_data(source: DigitsSource | ImageSource, root: Path) -> str:
+    """Make the raw data of `source` present and current in DVC; says in a line what was done.
+
+    Missing data comes from the DVC cache or remote, or from its package if it is embedded. Data
+    outside of the checkout cannot be DVC's; its hash is recorded by the stage that reads it.
+
+    Raises:
+        InputError: the data is nowhere to be had.
+    """
+    path = root / source.path
+    tracker = path.with_name(path.name + ".dvc")
+    if not path.exists() and not sources.place_embedded(source, root) and not tracker.exists():
+        raise InputError(
+            f"{source.path} is missing, and DVC knows nothing of it. Put the raw data there, or "
+            "name another file in prepare.source.path."
+        )
+    if not path.resolve().is_relative_to(root.resolve()):
+        return f"{path} lies outside of the project; DVC records its hash"
+    try:
+        with Repo(str(root), _wait_for_lock=True) as repo:
+            if not path.exists():
+                repo.pull(targets=[str(tracker)])
+                return f"fetched {source.path} with DVC"
+            if not tracker.exists():
+                repo.add(str(path))
+                return f"put {source.path} under DVC; commit {tracker.relative_to(root)}"
+            if repo.status(targets=[str(tracker)]):
+                repo.commit(str(tracker), force=True)
+                return f"recorded the present {source.path} in DVC"
+    except DvcException as error:
+        raise InputError(f"{source.path}: DVC: {error}") from error
+    return f"{source.path} is current"

@@ -1,0 +1,132 @@
+"""Where a run works: the user's own checkout, or a git worktree made for its parameters.
+
+A worktree holds the checkout as it stands, uncommitted changes included, beside the shared DVC
+cache. It is named after its content, so the same command finds the same folder again, and resumes.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.settings import Settings
+from tasks import params
+from tasks.errors import InputError
+from tasks.workspace import Workspace
+
+# Git wants an author; a snapshot is nobody's work, and stays on no branch.
+_AUTHOR = ["-c", "user.name=modelmint", "-c", "user.email=modelmint@localhost"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What git knows of the code that runs: commit None where nothing was committed yet."""
+
+    commit: str | None
+    dirty: bool
+
+
+def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+    """The output of a git command.
+
+    Raises:
+        InputError: `root` is no git repository, or git is not installed.
+        subprocess.CalledProcessError: git failed for another reason.
+    """
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=root,
+            env={**os.environ, **(env or {})},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError as error:
+        raise InputError("git is not installed, and DVC needs it; install git") from error
+    except subprocess.CalledProcessError as error:
+        if "not a git repository" in error.stderr:
+            raise InputError(f"{root} is no git repository; clone the project with git") from error
+        raise
+    return done.stdout.strip()
+
+
+def code_of(root: Path) -> Code:
+    """The commit that the checkout is at, and whether its code or parameters differ from it.
+
+    `dvc.lock` does not count: a run writes it.
+    """
+    changed = git(root, "status", "--porcelain", "--", ".", ":!dvc.lock")
+    try:
+        return Code(git(root, "rev-parse", "--verify", "-q", "HEAD"), bool(changed))
+    except subprocess.CalledProcessError:
+        return Code(None, True)
+
+
+def plan(settings: Settings, wanted: dict[str, Any]) -> Workspace:
+    """The workspace for a run with the parameters `wanted`: the checkout if it holds them.
+
+    Raises:
+        InputError: there is no git repository to make a worktree of.
+    """
+    own = Workspace(settings.root)
+    if own.params.is_file() and params.read(own.params) == wanted:
+        return own
+    settings.runs.mkdir(parents=True, exist_ok=True)
+    with _lock(settings.runs / ".lock"):
+        snapshot = _snapshot(settings.root)
+        listing = git(settings.root, "ls-tree", "-r", snapshot)
+        content = "\n".join(line for line in listing.splitlines() if "\tdvc.lock" not in line)
+        name = wanted["train"]["architecture"]
+        name = name["name"] if isinstance(name, dict) else name
+        identity = hashlib.sha256((content + json.dumps(wanted, sort_keys=True)).encode())
+        folder = settings.runs / f"{name}-{identity.hexdigest()[:10]}"
+        # Written last: where it lies, the worktree is whole.
+        marker = folder / ".dvc/config.local"
+        if not marker.exists():
+            if folder.exists():
+                shutil.rmtree(folder)
+            git(settings.root, "worktree", "prune")
+            git(settings.root, "worktree", "add", "-q", "--detach", str(folder), snapshot)
+            params.write(wanted, folder / "params.yaml")
+            part = marker.with_suffix(".part")
+            part.write_text(f"[cache]\n    dir = {_cache(settings.root)}\n", encoding="utf-8")
+            part.replace(marker)
+    return Workspace(folder)
+
+
+def _snapshot(root: Path) -> str:
+    """A commit of the checkout as it stands, git-ignored files aside; moves no branch or index."""
+    with tempfile.TemporaryDirectory() as scratch:
+        index = {"GIT_INDEX_FILE": f"{scratch}/index"}
+        parents: list[str] = []
+        if head := code_of(root).commit:
+            git(root, "read-tree", head, env=index)
+            parents = ["-p", head]
+        git(root, "add", "-A", env=index)
+        tree = git(root, "write-tree", env=index)
+        if head and git(root, "rev-parse", f"{head}^{{tree}}") == tree:
+            return head
+        return git(root, *_AUTHOR, "commit-tree", tree, *parents, "-m", "modelmint: a run")
+
+
+def _cache(root: Path) -> str:
+    from dvc.repo import Repo  # 0.4 s, and only a new worktree needs it
+
+    with Repo(str(root)) as repo:
+        return str(repo.cache.local.path)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

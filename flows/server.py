@@ -1,0 +1,187 @@
+"""The Prefect server a flow reports to: one that answers, or a temporary one of our own.
+
+Prefect would start a temporary server too, but one that outlives a killed flow, and only once the
+flow begins. This one is started first, so that it wakes up while Prefect is being imported, and
+dies with its parent.
+"""
+
+import fcntl
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.process import die_with_parent
+
+LOCAL_PORT = 4200
+LOCAL_API = f"http://127.0.0.1:{LOCAL_PORT}/api"
+START_LIMIT_S = 120.0
+ADVICE = (
+    "No Prefect server answers, so a temporary one is started for this command (a few seconds). "
+    "`modelmint serve` in another terminal starts one that stays, with its UI."
+)
+# Nothing calls home, and nobody waits for what only a server with a UI needs.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # Prefect's own default is a pickle
+}
+TEMPORARY = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+}
+
+
+class ServerDown(RuntimeError):
+    """A Prefect server was named and does not answer, or none could be started."""
+
+
+@contextmanager
+def prefect_api(say: Callable[[str], None]) -> Iterator[Callable[[], str]]:
+    """Find or start a Prefect API; what is yielded waits until it answers and returns its URL.
+
+    Between the two a caller may import Prefect, which takes as long as a server takes to start.
+    `say` is told, in one line, when none was running.
+
+    Raises:
+        ServerDown: PREFECT_API_URL or the active profile names a server that does not answer, or
+            the temporary one did not start.
+    """
+    if url := find_api():
+        yield lambda: url
+        return
+    say(ADVICE)
+    with temporary_server() as ready:
+        yield ready
+
+
+def find_api() -> str | None:
+    """The Prefect API that is configured, or runs at the usual place; None where none does.
+
+    Also sets PREFECT_API_URL, for Prefect to find, and settings that keep it quiet.
+
+    Raises:
+        ServerDown: PREFECT_API_URL or the active profile names a server that does not answer.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    url = os.environ.get("PREFECT_API_URL") or _url_of_active_profile()
+    if url and not answers(url, patience_s=5):
+        raise ServerDown(
+            f"PREFECT_API_URL is {url}, and no Prefect server answers there. "
+            "Start it, or unset PREFECT_API_URL and remove it from the Prefect profile."
+        )
+    if not url and answers(LOCAL_API):
+        url = LOCAL_API
+    if url:
+        os.environ["PREFECT_API_URL"] = url
+    return url
+
+
+def answers(api: str, patience_s: float = 0.5) -> bool:
+    """Whether a Prefect API is alive at this URL."""
+    try:
+        with urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=patience_s) as reply:
+            return bool(reply.read().strip() == b"true")
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def temporary_server() -> Iterator[Callable[[], str]]:
+    """A server on a free port, over the same database as a lasting one; yields its `ready`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with running_server(port, TEMPORARY) as ready:
+        yield ready
+
+
+@contextmanager
+def running_server(port: int, environment: dict[str, str]) -> Iterator[Callable[[], str]]:
+    """A Prefect server process on this machine's `port`, for as long as the context lasts.
+
+    Yields a function that waits until it answers and returns the URL of its API, which
+    PREFECT_API_URL holds from the beginning. The function raises `ServerDown`.
+    """
+    url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    with _start_one_at_a_time() as started:
+        process = _start(port, environment)
+
+        def ready() -> str:
+            deadline = time.monotonic() + START_LIMIT_S
+            while not answers(url):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise ServerDown(
+                        f"the Prefect server did not start within {START_LIMIT_S:g} s on port "
+                        f"{port}. `prefect server start` shows why."
+                    )
+                time.sleep(0.05)
+            started()
+            return url
+
+        try:
+            yield ready
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start(port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    spec = importlib.util.find_spec("prefect")
+    assert spec is not None
+    assert spec.origin is not None
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(Path(spec.origin).parent)]
+    command += ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the flow, which reports its end to this server
+        preexec_fn=die_with_parent,
+    )
+
+
+def prefect_home() -> Path:
+    return Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+
+
+@contextmanager
+def _start_one_at_a_time() -> Iterator[Callable[[], None]]:
+    """Servers that start together on a new database would migrate it together, and fail."""
+    prefect_home().mkdir(parents=True, exist_ok=True)
+    with (prefect_home() / "modelmint-start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lambda: fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _url_of_active_profile() -> str | None:
+    """PREFECT_API_URL of the active Prefect profile, without the second that Prefect takes."""
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", prefect_home() / "profiles.toml"))
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    name = os.environ.get("PREFECT_PROFILE", document.get("active", ""))
+    url = document.get("profiles", {}).get(name, {}).get("PREFECT_API_URL")
+    return str(url) if url else None

@@ -1,0 +1,50 @@
+"""Settings: where things are kept. They never change what is computed."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places, from the environment or below the project's folder."""
+
+    root: Path
+    """The checkout: the folder that holds dvc.yaml."""
+    database_url: str
+    """MODELMINT_DATABASE_URL: SQLAlchemy URL of the registry. Default: modelmint.db in the root."""
+    artifacts: str
+    """MODELMINT_ARTIFACTS: folder of the registered files. Default: artifacts in the root."""
+    runs: Path
+    """MODELMINT_RUNS: folder of the worktrees of runs. Default: runs in the root."""
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Settings for the project that the current folder lies in.
+
+        Raises:
+            InputError: no folder from here upwards holds dvc.yaml.
+        """
+        here = Path.cwd()
+        root = next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), None)
+        if root is None:
+            raise InputError(
+                f"{here} lies in no modelmint project: neither it nor a folder above holds "
+                "dvc.yaml. Change into your clone and try again."
+            )
+        return cls(
+            root=root,
+            database_url=os.environ.get(
+                "MODELMINT_DATABASE_URL", f"sqlite:///{root / 'modelmint.db'}"
+            ),
+            artifacts=os.environ.get("MODELMINT_ARTIFACTS", str(root / "artifacts")),
+            runs=Path(os.environ.get("MODELMINT_RUNS", root / "runs")).absolute(),
+        )
+
+    @property
+    def shown_database_url(self) -> str:
+        """The database URL without its password."""
+        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.database_url)

@@ -1,0 +1,213 @@
+"""A DVC stage as a Prefect task: fresh or stale, run, stream, kill, wait.
+
+DVC alone decides what is fresh. A stale stage runs as `dvc repro` in a process group of its own,
+so that it can be killed as one, and gives its memory and the GPU's back.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State
+from prefect.states import Completed, Failed
+
+from flows.progress import TrainingProgress
+from tasks.errors import InputError
+from tasks.process import die_with_parent
+from tasks.workspace import Workspace
+
+BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
+FAILED_COMMAND = re.compile(r"failed to run: .*, exited with (\d+)")
+RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outputs")
+WAIT_S = 1.0
+GRACE_S = 2.0
+
+_running: set["subprocess.Popen[str]"] = set()
+
+
+class WorkspaceBusy(RuntimeError):
+    """Another process holds the paths of this stage."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How a stage ended: `how` is Fresh, Restored, Completed or Failed; `status` its exit status."""
+
+    name: str
+    how: str
+    seconds: float
+    status: int = 0
+    message: str = ""
+
+
+def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
+    """The stages of `dvc.yaml` in an order that can be run, each with those it needs.
+
+    Raises:
+        InputError: `dvc.yaml` cannot be read.
+    """
+    with _repo(root) as repo:
+        graph = repo.index.graph
+        needs = {
+            stage.name: tuple(up.name for up in graph.successors(stage) if _runs(up))
+            for stage in repo.index.stages
+            if _runs(stage)
+        }
+    return {name: needs[name] for name in TopologicalSorter(needs).static_order()}
+
+
+def why_stale(root: Path, name: str) -> Any:
+    """What DVC finds changed about a stage; empty when it is fresh.
+
+    Raises:
+        WorkspaceBusy: another process holds the workspace.
+    """
+    try:
+        with _repo(root) as repo:
+            return repo.status(targets=[name]).get(name, [])
+    except LockError as error:
+        raise WorkspaceBusy(str(error)) from error
+
+
+def kill_all() -> None:
+    """End every stage process of this flow. A signal reaches only the main thread, so it calls."""
+    for process in list(_running):
+        _kill(process)
+
+
+@task(
+    name="stage",
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    tags=["stage"],
+)
+def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
+    """Make one stage current. Waits, for as long as it takes, for a workspace that is busy."""
+    log = get_run_logger()
+    started = time.monotonic()
+
+    def result(how: str, **failure: Any) -> StageResult:
+        return StageResult(name, how, time.monotonic() - started, **failure)
+
+    progress = TrainingProgress(name)
+    waiting = False
+    while True:
+        try:
+            if not (why := why_stale(workspace.root, name)):
+                return Completed(name="Fresh", message="nothing changed", data=result("Fresh"))
+            log.info("%s is stale: %s", name, _in_words(why))
+            status, tail = _repro(workspace.root, name, log.info, progress)
+            break
+        except WorkspaceBusy as busy:
+            if not waiting:
+                log.warning("%s waits: another run is using this workspace (%s)", name, busy)
+            waiting = True
+            time.sleep(WAIT_S)
+    progress.finish()
+    if status:
+        message = _reason(tail)
+        return Failed(message=message, data=result("Failed", status=status, message=message))
+    how = "Restored" if any(RESTORED.search(line) for line in tail) else "Completed"
+    return Completed(name=how, message=f"{name} {how.lower()}", data=result(how))
+
+
+def _repro(
+    root: Path, name: str, log: Callable[..., None], progress: TrainingProgress
+) -> tuple[int, list[str]]:
+    """Run `dvc repro` for one stage: the exit status of its command, and its last lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
+        cwd=root,
+        env={
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            # The command of a stage is `python -m tasks`: this python, activated or not.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+    _running.add(process)
+    tail: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            tail = [*tail[-39:], line.rstrip()]
+            log("%s", line.rstrip())
+            progress.read(line)
+        status = process.wait()
+    except BaseException:
+        _kill(process)
+        raise
+    finally:
+        _running.discard(process)
+    if status and any(BUSY.search(line) for line in tail):
+        raise WorkspaceBusy(next(line for line in tail if BUSY.search(line)))
+    command = next((m for line in tail if (m := FAILED_COMMAND.search(line))), None)
+    return (int(command[1]) if command else status), tail
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """End the whole group, gently first."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _reason(tail: list[str]) -> str:
+    """The line for a person: what the step said was wrong, or the last thing DVC said."""
+    said = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
+    dvc = [line.removeprefix("ERROR: ") for line in tail if line.startswith("ERROR: ")]
+    return next(iter([*said, *dvc]), tail[-1] if tail else "the stage ended without a word")
+
+
+def _in_words(why: Any) -> str:
+    """DVC's status entries, as `changed deps: params.yaml`."""
+    parts = []
+    for entry in why:
+        if isinstance(entry, dict):
+            parts += [f"{what}: {', '.join(paths)}" for what, paths in entry.items()]
+        else:
+            parts.append(str(entry))
+    return "; ".join(parts)
+
+
+def _runs(stage: Any) -> bool:
+    """Whether a DVC stage has a command: a `.dvc` file, which only names data, has none."""
+    return isinstance(stage, PipelineStage)
+
+
+@contextlib.contextmanager
+def _repo(root: Path) -> Iterator[Any]:
+    """The DVC repository at `root`. Raises `InputError` for what its files say wrongly."""
+    try:
+        with Repo(str(root), _wait_for_lock=True) as repo:
+            yield repo
+    except LockError:
+        raise
+    except DvcException as error:
+        raise InputError(f"DVC: {error}") from error

@@ -1,0 +1,247 @@
+"""The training flow: the stages of `dvc.yaml` as tasks, then registration and promotion."""
+
+import getpass
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State
+from prefect.runtime import flow_run
+from prefect.states import Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import artifacts, quiet
+from flows.candidate import Judged, collect
+from flows.promotion import Decision, challenge
+from flows.raw import version_raw_data
+from flows.runs import code_of, plan
+from flows.settings import Settings
+from flows.stages import StageResult, kill_all, pipeline, run_stage
+from registry import Registry, RegistryError, Unreachable, Version
+from tasks import params as parameters
+from tasks.config import Params
+from tasks.errors import InputError
+from tasks.workspace import Workspace
+
+quiet.install()
+
+STATUS_INPUT, STATUS_REFUSED, STATUS_ERROR = 2, 3, 1
+
+
+@dataclass
+class Outcome:
+    """What a training flow came to; `status` is the exit status of the command that ran it."""
+
+    status: int = 0
+    message: str = ""
+    model: str = ""
+    architecture: str = ""
+    dataset: str = ""
+    folder: str = ""
+    flow_run_id: str = ""
+    steps: list[StageResult] = field(default_factory=list)
+    """The stages and what came around them, in order."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    parity: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    version: str = ""
+    created: bool = False
+    champion: str = ""
+    promoted: bool = False
+    decision: str = ""
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_name() -> str:
+    """`train cnn on digits`, from the parameters of the flow run at hand."""
+    given = flow_run.parameters
+    try:
+        wanted = _wanted(Settings.from_environment(), given["params_file"], given["overrides"])
+        params = parameters.validate(wanted, "")
+    except InputError:
+        return "train"  # the flow itself will say what is wrong
+    source = params.prepare.source
+    dataset = source.kind if source.kind == "digits" else Path(source.path).stem
+    return f"train {params.train.architecture.name} on {dataset}"
+
+
+@flow(
+    name="training",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
+    persist_result=False,
+    validate_parameters=True,
+)
+def training(
+    params_file: str = "params.yaml", overrides: list[str] | None = None
+) -> Outcome | State[Outcome]:
+    """Make every stage current, then register what passed its gates and let it challenge.
+
+    Args:
+        params_file: The parameters, relative to the project's folder.
+        overrides: Other values for this run alone, each as section.key=value, such as
+            train.epochs=3. The run then has a worktree of its own.
+    """
+    started = time.monotonic()
+    outcome = Outcome(flow_run_id=str(flow_run.id or ""))
+    try:
+        _train(outcome, params_file, overrides or [])
+    except InputError as error:
+        outcome.status, outcome.message = STATUS_INPUT, str(error)
+    except RegistryError as error:
+        outcome.status, outcome.message = STATUS_ERROR, str(error)
+    except BaseException:
+        kill_all()
+        raise
+    outcome.seconds = time.monotonic() - started
+    if outcome.status:
+        name = "Refused" if outcome.status == STATUS_REFUSED else None
+        return Failed(name=name or "Failed", message=outcome.message, data=outcome)
+    return outcome
+
+
+def _wanted(settings: Settings, params_file: str, overrides: list[str] | None) -> dict[str, Any]:
+    return parameters.override(parameters.read(settings.root / params_file), overrides or [])
+
+
+def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
+    settings = Settings.from_environment()
+    wanted = _wanted(settings, params_file, overrides)
+    params = parameters.validate(wanted, params_file)
+    outcome.model = params.registration.name
+    outcome.architecture = params.train.architecture.name
+    # Opened first: a registry that cannot be reached must not cost a training.
+    with Registry(settings.database_url, settings.artifacts) as registry:
+        with _timed(outcome, "raw data"):
+            workspace = open_run(settings, wanted, params)
+        outcome.folder = str(workspace.root)
+        if not _make_current(outcome, workspace):
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            code = code_of(settings.root)
+            judged = collect(params, workspace, code, str(flow_run.id or "") or None, Path(scratch))
+            _report(outcome, judged)
+            if not judged.passed:
+                reason = "; ".join(judged.refusals)
+                refuse(registry, outcome.model, judged, reason)
+                outcome.status, outcome.message = STATUS_REFUSED, f"refused: {reason}"
+                return
+            with _timed(outcome, "register"):
+                version, outcome.created = register(registry, outcome.model, judged)
+        with _timed(outcome, "challenge"):
+            decision = decide(registry, version, params, workspace)
+    outcome.version, outcome.digest = version.ref, version.digest
+    outcome.champion, outcome.promoted = decision.champion, decision.promoted
+    outcome.decision = decision.reason
+    artifacts.registered(version, decision, Path(settings.artifacts))
+
+
+@contextmanager
+def _timed(outcome: Outcome, name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    outcome.steps.append(StageResult(name, "Completed", time.monotonic() - started))
+
+
+def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
+    """Submit a task for each stage, in the order of the graph; whether all of them ended well."""
+    futures: dict[str, Any] = {}
+    for name, needs in pipeline(workspace.root).items():
+        futures[name] = run_stage.submit(name, workspace, wait_for=[futures[n] for n in needs])
+    for future in futures.values():
+        future.wait()
+    states = [future.state for future in futures.values()]
+    outcome.steps += [s.result() for s in states if s.is_completed()]
+    failed = next((s for s in states if s.is_failed() or s.is_crashed()), None)
+    if failed is None:
+        return True
+    result = failed.result(raise_on_failure=False)
+    if isinstance(result, StageResult):
+        outcome.status = STATUS_INPUT if result.status == STATUS_INPUT else STATUS_ERROR
+        outcome.message = f"{result.name}: {result.message}"
+    elif isinstance(result, InputError):
+        outcome.status, outcome.message = STATUS_INPUT, str(result)
+    else:
+        outcome.status, outcome.message = STATUS_ERROR, str(failed.message)
+    return False
+
+
+def _report(outcome: Outcome, judged: Judged) -> None:
+    candidate = judged.candidate
+    outcome.dataset = candidate.lineage.dataset
+    outcome.metrics = candidate.metrics
+    outcome.gates = candidate.evaluation["gates"]
+    outcome.parity = candidate.evaluation["parity"]
+    artifacts.judged(outcome.model, judged)
+
+
+def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """A database or a file share may come back; nothing else here gets better by itself."""
+    return isinstance(state.result(raise_on_failure=False), Unreachable)
+
+
+RETRY: Any = {
+    "retries": 3,
+    "retry_delay_seconds": [1, 5, 15],
+    "retry_condition_fn": _worth_a_retry,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+@task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
+def open_run(settings: Settings, wanted: dict[str, Any], params: Params) -> Workspace:
+    """The run's workspace, with its raw data in place."""
+    log = get_run_logger()
+    log.info(version_raw_data(params.prepare.source, settings.root))
+    workspace = plan(settings, wanted)
+    if workspace.root != settings.root:
+        log.info("the run has a worktree of its own: %s", workspace.root)
+        version_raw_data(params.prepare.source, workspace.root)
+    return workspace
+
+
+@task(task_run_name="register {model}", tags=["registry"], **RETRY)
+def register(registry: Registry, model: str, judged: Judged) -> tuple[Version, bool]:
+    """The version that the bundle is, and whether it is a new one."""
+    found = registry.register(model, judged.candidate, actor=getpass.getuser())
+    get_run_logger().info(
+        "%s %s", "registered" if found.created else "already registered as", found.version.ref
+    )
+    return found.version, found.created
+
+
+@task(task_run_name="refuse {model}", tags=["registry"], **RETRY)
+def refuse(registry: Registry, model: str, judged: Judged, reason: str) -> None:
+    """Keep the verdict in the model's history; nothing is registered."""
+    registry.refuse(
+        model,
+        judged.candidate,
+        actor=getpass.getuser(),
+        reason=reason,
+    )
+
+
+@task(task_run_name="challenge the champion", tags=["registry"], **RETRY)
+def decide(registry: Registry, version: Version, params: Params, workspace: Workspace) -> Decision:
+    """Promote the version if it beats the champion."""
+    decision = challenge(
+        registry,
+        version,
+        metric=params.registration.metric,
+        prepared=workspace.prepared,
+        evaluation=params.evaluate,
+        actor=getpass.getuser(),
+    )
+    get_run_logger().info("champion is %s: %s", decision.champion, decision.reason)
+    return decision

@@ -1,0 +1,70 @@
+"""Checks on what is offered for registration, before anything is written."""
+
+import hashlib
+import json
+import math
+from pathlib import PurePosixPath
+
+from registry.errors import InvalidCandidate, choices
+from registry.records import Artifact, Candidate
+
+
+def check(candidate: Candidate) -> None:
+    """Refuse a candidate that could not be stored, opened or identified later.
+
+    Raises:
+        InvalidCandidate: the message names the field, the value and what is allowed.
+    """
+    for path in candidate.files:
+        _check_path(path)
+    if not candidate.identity:
+        raise InvalidCandidate(
+            "No file is marked as identity. Name the files whose bytes decide a prediction: "
+            "at least model.onnx and signature.json."
+        )
+    for path in sorted(candidate.identity - candidate.files.keys()):
+        raise InvalidCandidate(
+            f"Identity file {path!r} is not among the files. {choices(path, candidate.files)}"
+        )
+    for key, value in candidate.metrics.items():
+        if not math.isfinite(value):
+            raise InvalidCandidate(f"Metric {key!r} is {value}; give a finite number.")
+    for field in ("signature", "params", "evaluation"):
+        _check_json(field, getattr(candidate, field))
+    _check_json("lineage.libraries", candidate.lineage.libraries)
+
+
+def identify(candidate: Candidate) -> tuple[Artifact, ...]:
+    """The identity files of a candidate, read where they lie and stored nowhere.
+
+    Raises:
+        InvalidCandidate: a file cannot be read.
+    """
+    found = []
+    for path in sorted(candidate.identity):
+        source = candidate.files[path]
+        try:
+            with source.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InvalidCandidate(f"{source} cannot be read ({error.strerror}).") from error
+        found.append(Artifact(path, sha256, source.stat().st_size, identity=True))
+    return tuple(found)
+
+
+def _check_path(path: str) -> None:
+    # Normal form only: a path that climbs out, or two spellings of one file, must not get in.
+    pure = PurePosixPath(path)
+    normal = path == str(pure) and path not in ("", ".") and "\\" not in path
+    if not normal or pure.is_absolute() or ".." in pure.parts:
+        raise InvalidCandidate(
+            f"{path!r} cannot be a path in a bundle. Use a relative one with forward slashes and "
+            "without '.' or '..', as in model.onnx or weights/model.safetensors."
+        )
+
+
+def _check_json(field: str, value: object) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidCandidate(f"{field} is not plain JSON: {error}.") from error

@@ -1,0 +1,56 @@
+"""What can go wrong in the registry. Each message says what was given, what was
+allowed and what to do next.
+
+RegistryError
+  * InvalidReference   the text is no model name or `NAME[@ALIAS|:VERSION]`
+  * InvalidCandidate   what was offered for registration is incomplete or not storable
+  * NotFound           no such model, version, alias or job
+  * Conflict           somebody else was faster: an alias moved, files vanished, a job was replaced
+  * Corrupt            stored bytes differ from their digest, or a file is missing
+  * Unreachable        the database or the artifact store cannot be opened, read or written
+  * SchemaMismatch     the database has an older, a newer or a foreign schema
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RegistryError(Exception):
+    """Base of every error that the registry raises on purpose."""
+
+
+class InvalidReference(RegistryError):
+    """The text is not a model name, an alias or a reference."""
+
+
+class InvalidCandidate(RegistryError):
+    """The candidate for registration is incomplete or holds values that cannot be stored."""
+
+
+class NotFound(RegistryError):
+    """There is no model, version, alias or job of that name."""
+
+
+class Conflict(RegistryError):
+    """What the caller relied on has changed meanwhile; look again and decide again."""
+
+
+class Corrupt(RegistryError):
+    """A stored file is missing or differs from the digest it was registered with."""
+
+
+class Unreachable(RegistryError):
+    """The database or the artifact store cannot be opened, read or written."""
+
+
+class SchemaMismatch(RegistryError):
+    """The database's schema is not the one that this code was written for."""
+
+
+def choices(given: str, known: Iterable[str], *, shown: int = 8) -> str:
+    """Two short sentences for an error: the close match, if any, and what exists."""
+    names = sorted(known)
+    close = get_close_matches(given, names, n=1)
+    listed = ", ".join(names[:shown]) + (f" and {len(names) - shown} more" * (len(names) > shown))
+    there_is = f"There is: {listed}." if names else "There is none yet."
+    return f"Did you mean {close[0]!r}? {there_is}" if close else there_is

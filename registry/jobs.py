@@ -1,0 +1,92 @@
+"""The SQL statements of batch inference jobs, with the same rules as `registry.queries`."""
+
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
+
+from registry.errors import Conflict, NotFound
+from registry.queries import moment, now
+from registry.records import Job, Resolved
+from registry.schema import jobs, models, versions
+
+
+def start(
+    c: Connection, resolved: Resolved, *, input_sha256: str, output: str, flow_run_id: str | None
+) -> str:
+    """Insert a running job and return its id; one still running for that output is lost."""
+    # Two writers of one output cannot both be alive: the earlier one was killed.
+    replaced = and_(jobs.c.output == output, jobs.c.state == "running")
+    c.execute(update(jobs).where(replaced).values(state="lost", finished_at=now()))
+    version = resolved.version
+    version_id = (
+        select(versions.c.id)
+        .join(models)
+        .where(models.c.name == version.model, versions.c.version == version.version)
+    )
+    new = insert(jobs).values(
+        id=str(uuid4()),
+        version_id=version_id.scalar_subquery(),
+        reference=resolved.reference,
+        alias=resolved.alias,
+        alias_revision=resolved.revision,
+        state="running",
+        input_sha256=input_sha256,
+        output=output,
+        flow_run_id=flow_run_id,
+        started_at=now(),
+    )
+    job_id: str = c.execute(new.returning(jobs.c.id)).scalar_one()
+    return job_id
+
+
+def end(c: Connection, job_id: str, state: str, **values: Any) -> Job:
+    """Close a running job, or raise Conflict where it is not running any more."""
+    running = and_(jobs.c.id == job_id, jobs.c.state == "running")
+    closed = update(jobs).where(running).values(state=state, finished_at=now(), **values)
+    moved = c.execute(closed).rowcount == 1
+    job = load_one(c, job_id)
+    if not moved:
+        why = ", since a later job took over its output" if job.state == "lost" else " already"
+        raise Conflict(f"Job {job_id} cannot become {state}: it is {job.state}{why}.")
+    return job
+
+
+def load_one(c: Connection, job_id: str) -> Job:
+    """One job, or NotFound."""
+    found = load(c, jobs.c.id == job_id)
+    if not found:
+        raise NotFound(f"There is no job {job_id!r} in this registry; `jobs()` lists them.")
+    return found[0]
+
+
+def load(c: Connection, *where: ColumnElement[bool]) -> list[Job]:
+    """The jobs that meet conditions on `jobs`, `versions` or `models`, newest first."""
+    query = (
+        select(jobs, models.c.name.label("model"), versions.c.version)
+        .join(versions, versions.c.id == jobs.c.version_id)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(*where)
+        .order_by(jobs.c.started_at.desc(), jobs.c.id)
+    )
+    return [
+        Job(
+            id=row.id,
+            model=row.model,
+            version=row.version,
+            reference=row.reference,
+            alias=row.alias,
+            alias_revision=row.alias_revision,
+            state=row.state,
+            input_sha256=row.input_sha256,
+            output=row.output,
+            rows=row.rows,
+            provider=row.provider,
+            onnxruntime=row.onnxruntime,
+            flow_run_id=row.flow_run_id,
+            error=row.error,
+            started_at=moment(row.started_at),
+            finished_at=None if row.finished_at is None else moment(row.finished_at),
+        )
+        for row in c.execute(query)
+    ]

@@ -1,0 +1,1 @@
+"""Alembic's environment and the registry's schema revisions, run by `registry.database`."""

@@ -1,0 +1,1 @@
+"""The schema revisions, numbered; a released one is never edited."""

@@ -1,0 +1,30 @@
+"""`python -m tasks STEP`: run one step in the current folder; the command of a DVC stage."""
+
+import sys
+from pathlib import Path
+
+from tasks import params
+from tasks.errors import InputError
+from tasks.pipeline import STEPS
+from tasks.process import die_with_parent
+from tasks.workspace import Workspace
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 done, 2 the input was wrong; anything else is a traceback and 1."""
+    if len(arguments) != 1 or arguments[0] not in STEPS:
+        print(f"usage: python -m tasks {{{','.join(STEPS)}}}", file=sys.stderr)
+        return 2
+    die_with_parent()
+    workspace = Workspace(Path.cwd())
+    try:
+        report = STEPS[arguments[0]].run(params.load(workspace.params), workspace)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(report, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""The model card: what a person wants to know of a bundle, in Markdown."""
+
+from pathlib import Path
+from typing import Any
+
+from tasks.metrics import Metrics, Verdict
+from tasks.parity import Parity
+from tasks.signature import Signature
+
+
+def write_card(
+    path: Path,
+    config: dict[str, Any],
+    signature: Signature,
+    metrics: Metrics,
+    verdicts: list[Verdict],
+    parity: Parity,
+) -> None:
+    """Write the card. After Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
+
+    Figures are those of ONNX Runtime on the test split.
+    """
+    architecture = dict(config["architecture"])
+    name = architecture.pop("name")
+    shape = ", ".join(f"{key} {value}" for key, value in architecture.items())
+    best = config["results"]["best"]
+    sections = [
+        f"# {name}",
+        f"{shape or 'no parameters'}. Trained for {config['results']['epochs']} epochs; the weights "
+        f"are those of epoch {best['epoch']} (validation loss {best['validation_loss']:.4f}).",
+        "## Gates",
+        _table(
+            ["gate", "value", "condition", "verdict"],
+            [
+                [
+                    v.gate,
+                    "not measured" if v.value is None else f"{v.value:.4f}",
+                    v.condition,
+                    "passed" if v.passed else "**refused**",
+                ]
+                for v in verdicts
+            ],
+        ),
+        f"{parity}.".capitalize(),
+        f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
+        _table(["metric", "value"], [[n, f"{v:.4f}"] for n, v in metrics.summary.items()]),
+        _table(
+            ["class", "precision", "recall", "F1", "rows"],
+            [
+                [
+                    c,
+                    f"{m['precision']:.4f}",
+                    f"{m['recall']:.4f}",
+                    f"{m['f1']:.4f}",
+                    f"{m['support']:.0f}",
+                ]
+                for c, m in metrics.per_class.items()
+            ],
+        ),
+        "## Confusion matrix",
+        "Rows are actual classes, columns predicted ones.",
+        _table(
+            ["", *signature.classes],
+            [
+                [f"**{label}**", *(str(n) if n else "·" for n in row)]
+                for label, row in zip(signature.classes, metrics.confusion, strict=True)
+            ],
+        ),
+        "## Signature",
+        "\n".join(
+            [f"- in: `{t}`" for t in signature.inputs]
+            + [f"- out: `{t}`" for t in signature.outputs]
+        ),
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )

@@ -1,0 +1,126 @@
+"""Metrics of a classifier on one split, and the gates that judge them. Needs no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+)
+
+from tasks.config import LowerIsBetter
+
+AVERAGES = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """`summary` by name, `per_class` by class, `confusion[actual][predicted]` and `calibration`.
+
+    `calibration` has one row for each bin that is not empty: confidence, accuracy, rows.
+    """
+
+    rows: int
+    summary: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    confusion: list[list[int]]
+    calibration: list[dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def score(
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    classes: tuple[str, ...],
+    bins: int,
+) -> Metrics:
+    """Judge `probabilities` (N, classes) against `labels` (N,); the definitions are scikit-learn's.
+
+    Calibration error is the expected calibration error of the predicted class over `bins` of
+    equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    """
+    predicted = probabilities.argmax(axis=1)
+    numbers = np.arange(len(classes))
+    each = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
+    summary = {
+        "accuracy": accuracy_score(labels, predicted),
+        "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+    }
+    for average in ("macro", "weighted"):
+        values = precision_recall_fscore_support(
+            labels, predicted, labels=numbers, average=average, zero_division=0
+        )
+        summary |= {f"{average}_{n}": v for n, v in zip(AVERAGES, values[:3], strict=True)}
+    rows = probabilities.astype(np.float64)
+    summary["log_loss"] = log_loss(labels, rows / rows.sum(1, keepdims=True), labels=numbers)
+    calibration = _calibration(predicted == labels, rows.max(axis=1), bins)
+    summary["calibration_error"] = sum(
+        abs(b["accuracy"] - b["confidence"]) * b["rows"] / len(labels) for b in calibration
+    )
+    return Metrics(
+        rows=len(labels),
+        summary={name: float(value) for name, value in summary.items()},
+        per_class={
+            label: {n: float(each[i][number]) for i, n in enumerate((*AVERAGES, "support"))}
+            for number, label in enumerate(classes)
+        },
+        confusion=confusion_matrix(labels, predicted, labels=numbers).tolist(),
+        calibration=calibration,
+    )
+
+
+def _calibration(
+    correct: NDArray[np.bool_], confidence: NDArray[np.float64], bins: int
+) -> list[dict[str, float]]:
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        {
+            "confidence": float(confidence[bin_of == b].mean()),
+            "accuracy": float(correct[bin_of == b].mean()),
+            "rows": int((bin_of == b).sum()),
+        }
+        for b in np.unique(bin_of)
+    ]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One gate, what it asked for and what it found."""
+
+    gate: str
+    value: float | None
+    condition: str
+    passed: bool
+
+    def __str__(self) -> str:
+        found = "not measured" if self.value is None else f"{self.value:.4f}"
+        return f"{self.gate} {found} ({self.condition}): {'passed' if self.passed else 'REFUSED'}"
+
+
+def judge(gates: Mapping[str, float], summary: Mapping[str, float]) -> list[Verdict]:
+    """A verdict for each gate. Fails closed: no gates, a missing metric or a NaN are refusals."""
+    if not gates:
+        return [Verdict("gates", None, "at least one in evaluate.gates", False)]
+    verdicts = []
+    for gate, threshold in gates.items():
+        value = summary.get(gate, math.nan)
+        lower = gate in get_args(LowerIsBetter)
+        passed = value <= threshold if lower else value >= threshold  # False with a NaN
+        verdicts.append(
+            Verdict(
+                gate,
+                None if math.isnan(value) else value,
+                f"{'<=' if lower else '>='} {threshold:g}",
+                passed,
+            )
+        )
+    return verdicts

@@ -1,0 +1,178 @@
+"""Reads `params.yaml`, applies overrides, and says in plain words what is wrong with them."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tasks.config import Params
+from tasks.errors import InputError
+
+# A union's member is chosen by one of these keys.
+TAGS = ("name", "kind")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or holds no mapping.
+    """
+    try:
+        data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot read the parameters: {path}: {error.strerror}. "
+            "Give an existing file with --params, or run where params.yaml lies."
+        ) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} must hold sections ({', '.join(Params.model_fields)})")
+    return data
+
+
+def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """A copy of `data` with each `section.key=value` applied; values are read as YAML.
+
+    A new `name` or `kind` starts from that member's defaults: the other keys beside it belonged
+    to the old one.
+
+    Raises:
+        InputError: an assignment is not of that form, or goes through a value.
+    """
+    result = _copy(data)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        *parents, key = path.strip().split(".")
+        if not equals or not parents or not all([*parents, key]):
+            raise InputError(
+                f"-S {assignment}: not of the form section.key=value, such as train.epochs=3"
+            )
+        try:
+            value = YAML(typ="safe").load(text)
+        except YAMLError as error:
+            raise InputError(f"-S {assignment}: the value is not YAML") from error
+        place = result
+        for parent in parents:
+            inner = place.setdefault(parent, {})
+            if isinstance(inner, str) and key not in TAGS:
+                inner = place[parent] = {"name": inner}
+            if not isinstance(inner, dict):
+                raise InputError(f"-S {assignment}: {parent} is a value, it has no {key}")
+            place = inner
+        if key in TAGS and place.get(key) not in (None, value):
+            place.clear()
+        place[key] = value
+    return result
+
+
+def validate(data: Mapping[str, Any], where: str) -> Params:
+    """The parameters in `data`; `where` names their origin in messages.
+
+    Raises:
+        InputError: one line for each mistake: where it is, what was given, what is allowed.
+    """
+    try:
+        return Params.model_validate(dict(data))
+    except ValidationError as error:
+        lines = [_explain(e) for e in error.errors()]
+        raise InputError(f"{where}: " + f"\n{where}: ".join(lines)) from error
+
+
+def load(path: Path, assignments: Iterable[str] = ()) -> Params:
+    """The parameters of a file, with overrides. Raises `InputError`."""
+    return validate(override(read(path), assignments), path.name)
+
+
+def write(data: Mapping[str, Any], path: Path) -> None:
+    """Write a mapping as YAML; the file appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        YAML(typ="safe", pure=True).dump(dict(data), file)
+    part.replace(path)
+
+
+def _copy(data: Any) -> Any:
+    return {k: _copy(v) for k, v in data.items()} if isinstance(data, dict) else data
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One pydantic error as `train.epoch: unknown key ...; did you mean epochs?`."""
+    loc = error["loc"]
+    # Within a union pydantic puts the member's tag into the location; a reader of YAML has none.
+    shown, owner = _follow(loc)
+    name, given = ".".join(shown), error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            allowed = list(owner.model_fields) if owner else []
+            return f"{name}: unknown key; {_nearest(str(loc[-1]), allowed)}"
+        case "missing":
+            return f"{name}: required, and not given"
+        case "union_tag_invalid":
+            allowed = error["ctx"]["expected_tags"].replace("'", "").split(", ")
+            tag = str(error["ctx"]["tag"])
+            return f"{name}: unknown {error['ctx']['discriminator']} {tag!r}; " + _nearest(
+                tag, allowed
+            )
+        case "union_tag_not_found":
+            key = error["ctx"]["discriminator"].strip("'")
+            return f"{name}: say which one with the key {key!r}; given was {given!r}"
+        case "literal_error":
+            allowed = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            return f"{name}: {given!r} is not allowed; {_nearest(str(given), allowed)}"
+        case "value_error":
+            return f"{name}: {error['ctx']['error']}"
+        case _:
+            return f"{name}: {_lower(error['msg'])}; given was {given!r}"
+
+
+def _follow(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None]:
+    """The location as a user writes it, and the class whose key its last part is."""
+    shown: list[str] = []
+    owner: type[BaseModel] | None = None
+    here: Any = Params
+    for part in loc:
+        members = get_args(get_args(here)[0]) if get_origin(here) is Annotated else ()
+        tagged = [m for m in members if isinstance(m, type) and part in _tags(m)]
+        if tagged:
+            here = tagged[0]
+            continue
+        if part == "[key]":
+            continue
+        shown.append(str(part))
+        owner = here if isinstance(here, type) and issubclass(here, BaseModel) else None
+        field = owner.model_fields.get(str(part)) if owner else None
+        if field is None:
+            here = None
+        elif field.discriminator:
+            here = Annotated[field.annotation, field.discriminator]
+        else:
+            here = field.annotation
+    return shown, owner
+
+
+def _tags(member: type[BaseModel]) -> tuple[Any, ...]:
+    return next(
+        (
+            get_args(field.annotation)
+            for name, field in member.model_fields.items()
+            if name in TAGS and get_origin(field.annotation) is Literal
+        ),
+        (),
+    )
+
+
+def _nearest(given: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(given, allowed, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed: {', '.join(allowed)}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

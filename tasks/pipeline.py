@@ -1,0 +1,50 @@
+"""STEPS: which parameters and which paths each step gets. The one place that says so.
+
+`dvc.yaml` says which stages there are and in what order; a test keeps the two in agreement.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.config import Params
+from tasks.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pure function `tasks.<name>.<name>` and what it is given.
+
+    `sections` of the parameters come first, then `reads` and `writes`: names of paths of a
+    `Workspace`, passed by keyword.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    def run(self, params: Params, workspace: Workspace) -> Any:
+        """Run the step in this process and return its report."""
+        # Imported here, so that `prepare` does not pay for the torch that `train` needs.
+        function = getattr(importlib.import_module(f"tasks.{self.name}"), self.name)
+        sections = [getattr(params, section) for section in self.sections]
+        return function(*sections, **{p: getattr(workspace, p) for p in self.reads + self.writes})
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("prepare", ("prepare",), reads=("root",), writes=("prepared",)),
+        Step("train", ("train",), reads=("prepared",), writes=("checkpoint", "history")),
+        Step(
+            "evaluate",
+            ("evaluate",),
+            reads=("prepared", "checkpoint"),
+            writes=("metrics", "plots"),
+        ),
+        Step(
+            "export", ("export", "evaluate"), reads=("prepared", "checkpoint"), writes=("bundle",)
+        ),
+    )
+}

@@ -1,0 +1,182 @@
+"""predict: a verified bundle over input files; Parquet and a manifest that proves completeness.
+
+Imports no torch: what serves is ONNX Runtime alone.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.errors import InputError
+from tasks.inputs import InputFile, batches, fingerprint
+from tasks.session import Session, open_session
+from tasks.signature import Signature
+
+PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
+BATCH_SIZE = 256
+ROWS_PER_GROUP = 65_536
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What a finished job left: the manifest's content."""
+
+    rows: int
+    provider: str
+    nodes: dict[str, int]
+    """ONNX nodes placed on each execution provider."""
+    onnxruntime: str
+    input_sha256: str
+    inputs: list[dict[str, Any]]
+    output: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def predict(
+    model: Path,
+    signature: Signature,
+    files: list[InputFile],
+    *,
+    output: Path,
+    provenance: dict[str, Any],
+    device: Device = "auto",
+    progress: Callable[[int], None] = lambda rows: None,
+) -> PredictReport:
+    """Write `predictions.parquet` (key, prediction, score) and then `manifest.json` to `output`.
+
+    One row for each input row, in order. Each file appears whole or not at all, the manifest
+    last: where it lies, the job is complete. `provenance` says which model this is; it goes into
+    both. `progress` is told the number of rows of each batch done.
+
+    Raises:
+        InputError: an input does not match the signature, or there are no rows.
+    """
+    expected = sum(file.rows for file in files)
+    if not expected:
+        raise InputError(f"{', '.join(str(f.path) for f in files)}: no rows to predict")
+    session = open_session(model, device)
+    output.mkdir(parents=True, exist_ok=True)
+    part = output / (PREDICTIONS + ".part")
+    try:
+        rows = _write(part, _predictions(session, signature, files, progress), provenance)
+        if rows != expected:
+            raise RuntimeError(f"{rows} rows were predicted of {expected}; the input changed")
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(output / PREDICTIONS)
+    report = PredictReport(
+        rows=rows,
+        provider=session.provider,
+        nodes=session.nodes,
+        onnxruntime=onnxruntime.__version__,
+        input_sha256=fingerprint(files),
+        inputs=[{**asdict(file), "path": str(file.path)} for file in files],
+        output={
+            "path": PREDICTIONS,
+            "sha256": sha256,
+            "size": (output / PREDICTIONS).stat().st_size,
+        },
+        provenance=provenance,
+    )
+    _write_whole(output / MANIFEST, json.dumps(asdict(report), indent=2) + "\n")
+    return report
+
+
+def completed(output: Path) -> PredictReport | None:
+    """The report of a job that is complete in `output`, or None.
+
+    Raises:
+        InputError: there is a manifest, but the predictions are not those it describes.
+    """
+    manifest = output / MANIFEST
+    if not manifest.exists():
+        return None
+    try:
+        report = PredictReport(**json.loads(manifest.read_bytes()))
+        with (output / report.output["path"]).open("rb") as stream:
+            intact = hashlib.file_digest(stream, "sha256").hexdigest() == report.output["sha256"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{manifest} cannot be read ({error}); remove the folder") from error
+    if not intact:
+        raise InputError(
+            f"{output / PREDICTIONS} is not what its manifest describes; somebody changed it. "
+            "Remove the folder to predict anew."
+        )
+    return report
+
+
+def _predictions(
+    session: Session,
+    signature: Signature,
+    files: list[InputFile],
+    progress: Callable[[int], None],
+) -> Iterator[pa.RecordBatch]:
+    classes = pa.array(signature.classes, pa.string())
+    done = 0
+    for file in files:
+        for keys, arrays in batches(file, signature, BATCH_SIZE):
+            probabilities = session.run(arrays, "probabilities")
+            rows = len(probabilities)
+            if keys is None:
+                keys = pa.array(np.arange(done, done + rows))
+            best = probabilities.argmax(axis=1)
+            yield pa.record_batch(
+                {
+                    "key": keys,
+                    "prediction": classes.take(pa.array(best)),
+                    "score": pa.array(probabilities[np.arange(rows), best]),
+                }
+            )
+            done += rows
+            progress(rows)
+
+
+def _write(path: Path, parts: Iterator[pa.RecordBatch], provenance: dict[str, Any]) -> int:
+    """Write the batches in groups of many rows; returns how many rows there were."""
+    first = next(parts)
+    facts = {f"modelmint.{k}": str(v) for k, v in provenance.items() if k != "job"}
+    schema = first.schema.with_metadata(facts)
+    rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for group in _groups(first, parts):
+            if any(part.schema != first.schema for part in group):
+                raise InputError("the column 'key' has different types in the input files")
+            writer.write_table(pa.Table.from_batches(group).replace_schema_metadata(facts))
+            rows += sum(part.num_rows for part in group)
+    return rows
+
+
+def _groups(
+    first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]
+) -> Iterator[list[pa.RecordBatch]]:
+    group = [first]
+    for part in rest:
+        if sum(p.num_rows for p in group) >= ROWS_PER_GROUP:
+            yield group
+            group = []
+        group.append(part)
+    yield group
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)

@@ -1,0 +1,78 @@
+"""An ONNX Runtime session that says honestly where it runs. Needs no torch."""
+
+import ctypes
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from tasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded model. `provider` is where its nodes were placed; `nodes` counts them."""
+
+    inner: ort.InferenceSession
+    provider: str
+    nodes: dict[str, int]
+
+    def run(self, arrays: dict[str, NDArray[np.generic]], output: str) -> NDArray[np.float32]:
+        """One output for one batch of the model's inputs."""
+        result: NDArray[np.float32] = self.inner.run([output], arrays)[0]
+        return result
+
+    def run_all(
+        self, arrays: dict[str, NDArray[np.generic]], output: str, batch_size: int
+    ) -> NDArray[np.float32]:
+        """One output for all rows, in batches."""
+        rows = len(next(iter(arrays.values())))
+        parts = [
+            self.run({n: a[start : start + batch_size] for n, a in arrays.items()}, output)
+            for start in range(0, rows, batch_size)
+        ]
+        return np.concatenate(parts)
+
+
+def open_session(model: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Session:
+    """Load an ONNX file; CUDA where there really is a device, the CPU otherwise.
+
+    Raises:
+        InputError: CUDA was asked for and the session did not get it.
+    """
+    built_for_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
+    cuda = device == "cuda" or (device == "auto" and built_for_cuda and _cuda_devices() > 0)
+    if cuda:
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # Spinning workers burn a core after each run and slow whatever else runs on it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    providers = [*(["CUDAExecutionProvider"] if cuda else []), "CPUExecutionProvider"]
+    inner = ort.InferenceSession(str(model), options, providers=providers)
+    # Or a failing provider would be replaced by the CPU in the middle of a job, unseen.
+    inner.disable_fallback()
+    provider = inner.get_providers()[0]
+    if device == "cuda" and provider != "CUDAExecutionProvider":
+        raise InputError(
+            "CUDA was asked for, and ONNX Runtime could not use it here; use --device auto or cpu"
+        )
+    nodes = Counter(g.ep_name for g in inner.get_provider_graph_assignment_info())
+    return Session(inner, provider, dict(nodes))
+
+
+def _cuda_devices() -> int:
+    """Devices the NVIDIA driver has; what onnxruntime lists is only what it was built for."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value

@@ -1,0 +1,51 @@
+"""scikit-learn's handwritten digits: Alpaydin and Kaynak 1998, UCI, 1,797 images of 8x8.
+
+The raw file is the CSV that scikit-learn carries, byte for byte: 64 values from 0 to 16 and the
+digit on each line.
+"""
+
+import gzip
+import importlib.resources
+from pathlib import Path
+
+import numpy as np
+
+from tasks.errors import InputError
+from tasks.sources.raw import Raw
+
+
+def embedded() -> bytes:
+    """The file as scikit-learn ships it."""
+    return (importlib.resources.files("sklearn.datasets.data") / "digits.csv.gz").read_bytes()
+
+
+def read(path: Path) -> Raw:
+    """Images as uint8 (N, 8, 8, 1), or float32 where a value is no whole number from 0 to 255."""
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("ascii")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} is missing. `python -m tasks.sources` puts the embedded digits there."
+        ) from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a gzipped CSV file: {error}") from error
+    lines = text.splitlines()
+    rows = np.full((len(lines), 64), np.nan, np.float32)
+    labels = np.full(len(lines), None, object)
+    for number, line in enumerate(lines):
+        values = line.split(",")
+        if len(values) != 65:
+            raise InputError(
+                f"{path}, row {number + 1}: {len(values)} values; 64 pixels and a digit are wanted"
+            )
+        try:
+            # An empty field is a missing value, which `prepare` judges by rule.
+            rows[number] = [float(v) if v.strip() else np.nan for v in values[:64]]
+            labels[number] = str(int(float(values[64]))) if values[64].strip() else None
+        except ValueError as error:
+            raise InputError(f"{path}, row {number + 1}: {error}") from error
+    images = rows.reshape(-1, 8, 8, 1)
+    whole = np.isfinite(images).all() and np.array_equal(images, images.astype(np.uint8))
+    return Raw(
+        {"image": images.astype(np.uint8) if whole else images}, labels, str(path), first_row=1
+    )

@@ -1,0 +1,87 @@
+"""What the registry's tests share: a small candidate, and functions run by real processes.
+
+Named like a test so that it stays beside them; it holds none.
+"""
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from registry import Candidate, Lineage, Registry
+
+LINEAGE = Lineage(
+    dataset="d" * 32 + ".dir",
+    test_split="e" * 64,
+    git_commit="c" * 40,
+    git_dirty=False,
+    flow_run_id=None,
+    libraries={"onnxruntime": "1.31.0"},
+)
+
+
+def database_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'registry.db'}"
+
+
+def open_registry(folder: Path) -> Registry:
+    return Registry(database_url(folder), folder / "artifacts")
+
+
+def make_candidate(folder: Path, model: str = "model bytes", **changes: Any) -> Candidate:
+    """A candidate of three files, one of them beside the identity; `model` decides the digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, text in {"model.onnx": model, "signature.json": "{}", "card.md": "# card"}.items():
+        files[name] = folder / name
+        files[name].write_text(text)
+    candidate = Candidate(
+        files=files,
+        identity=frozenset({"model.onnx", "signature.json"}),
+        signature={"inputs": [{"name": "x", "shape": [None, 64]}]},
+        metrics={"accuracy": 0.975, "f1": 1 / 3},
+        params={"train": {"epochs": 3, "optimizer": {"name": "adam"}}},
+        evaluation={
+            "passed": True,
+            "gates": [{"metric": "accuracy", "minimum": 0.9, "passed": True}],
+        },
+        lineage=LINEAGE,
+    )
+    return replace(candidate, **changes)
+
+
+def register_versions(folder: Path, count: int, name: str = "digits") -> None:
+    with open_registry(folder) as registry:
+        for number in range(1, count + 1):
+            candidate = make_candidate(folder / "bundle", f"model {number}")
+            registry.register(name, candidate, actor="ada")
+
+
+def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Call function(index, *arguments) in so many processes that begin together.
+
+    An exception comes back as `(class name, message)`.
+    """
+    # Forked from a clean server that has the imports done: 8 interpreters would take seconds.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["registry", "alembic.command", "test_registry_helpers"])
+    barrier, results = context.Barrier(count), context.Queue()
+    processes = [
+        context.Process(target=_child, args=(barrier, results, function, index, *arguments))
+        for index in range(count)
+    ]
+    for process in processes:
+        process.start()
+    collected = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    return collected
+
+
+def _child(barrier: Any, results: Any, function: Callable[..., Any], *arguments: Any) -> None:
+    barrier.wait(timeout=60)
+    try:
+        results.put(function(*arguments))
+    except Exception as error:
+        results.put((type(error).__name__, str(error)))

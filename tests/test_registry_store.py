@@ -1,0 +1,332 @@
+"""Registering, promoting, resolving, history and jobs in one process."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from test_registry_helpers import LINEAGE, make_candidate, open_registry, register_versions
+
+import registry as package
+from registry import (
+    Alias,
+    Conflict,
+    InvalidCandidate,
+    InvalidReference,
+    NotFound,
+    Reference,
+    check_name,
+    parse_reference,
+)
+
+
+def promote(registry, version, **changes):
+    asked = {"expect_revision": None, "actor": "ada", "reason": "better", **changes}
+    return registry.promote("digits", version, **asked)
+
+
+def test_a_version_comes_back_as_it_was_registered(tmp_path):
+    candidate = make_candidate(tmp_path / "bundle")
+    with open_registry(tmp_path) as registry:
+        before = datetime.now(UTC)
+        made = registry.register("digits", candidate, actor="ada")
+        version = registry.resolve("digits:1").version
+    assert made.created
+    assert made.version == version
+    assert version.ref == "digits:1"
+    for field in ("signature", "metrics", "params", "evaluation", "lineage"):
+        assert getattr(version, field) == getattr(candidate, field)
+    assert [(a.path, a.identity) for a in version.artifacts] == [
+        ("card.md", False),
+        ("model.onnx", True),
+        ("signature.json", True),
+    ]
+    assert version.created_by == "ada"
+    assert timedelta(0) <= version.created_at - before < timedelta(seconds=10)
+
+
+def test_registering_the_same_bytes_twice_returns_the_same_version(tmp_path):
+    with open_registry(tmp_path) as registry:
+        first = registry.register("digits", make_candidate(tmp_path / "a"), actor="ada")
+        again = make_candidate(tmp_path / "b", metrics={"accuracy": 0.1})
+        (tmp_path / "b" / "card.md").write_text("written on another day")
+        second = registry.register("digits", again, actor="bob")
+        assert (first.created, second.created) == (True, False)
+        assert second.version == first.version
+        assert len(registry.versions("digits")) == 1
+        assert [event.kind for event in registry.history("digits")] == ["registered"]
+
+
+def test_the_same_bytes_from_another_dataset_are_another_version(tmp_path):
+    other = replace(LINEAGE, dataset="f" * 32 + ".dir")
+    with open_registry(tmp_path) as registry:
+        first = registry.register("digits", make_candidate(tmp_path / "a"), actor="ada")
+        second = registry.register(
+            "digits", make_candidate(tmp_path / "a", lineage=other), actor="ada"
+        )
+        assert second.created
+        assert second.version.ref == "digits:2"
+        assert second.version.digest == first.version.digest
+
+
+def test_the_digest_depends_on_identity_files_only(tmp_path):
+    with open_registry(tmp_path) as registry:
+        first = registry.register("a", make_candidate(tmp_path / "a"), actor="ada").version
+        other_card = make_candidate(tmp_path / "b")
+        other_card.files["card.md"].write_text("another card")
+        second = registry.register("b", other_card, actor="ada").version
+        third = registry.register("c", make_candidate(tmp_path / "c", "!"), actor="ada").version
+    assert first.digest == second.digest != third.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"identity": frozenset({"modle.onnx"})}, "Did you mean 'model.onnx'"),
+        ({"identity": frozenset()}, "No file is marked as identity"),
+        ({"metrics": {"f1": float("nan")}}, "Metric 'f1' is nan"),
+        ({"params": {"path": Path("x")}}, "params is not plain JSON"),
+        ({"params": {"rate": float("inf")}}, "params is not plain JSON"),
+    ],
+)
+def test_a_candidate_that_cannot_be_stored_is_refused_before_anything_is_written(
+    tmp_path, changes, says
+):
+    with open_registry(tmp_path) as registry:
+        with pytest.raises(InvalidCandidate, match=says):
+            registry.register("digits", make_candidate(tmp_path / "b", **changes), actor="ada")
+        assert registry.models() == []
+    assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize("path", ["../model.onnx", "/model.onnx", "a//b", "./a", "a\\b", "", "."])
+def test_a_path_that_leaves_the_bundle_or_has_two_spellings_is_refused(tmp_path, path):
+    candidate = make_candidate(tmp_path / "bundle")
+    files = {**candidate.files, path: candidate.files["card.md"]}
+    with open_registry(tmp_path) as registry, pytest.raises(InvalidCandidate, match="a path"):
+        registry.register("digits", replace(candidate, files=files), actor="ada")
+
+
+def test_a_candidate_whose_file_is_missing_is_refused(tmp_path):
+    candidate = make_candidate(tmp_path / "bundle")
+    candidate.files["model.onnx"].unlink()
+    with open_registry(tmp_path) as registry, pytest.raises(InvalidCandidate, match=r"model\.onnx"):
+        registry.register("digits", candidate, actor="ada")
+
+
+def test_promotions_move_the_alias_and_are_written_down(tmp_path):
+    register_versions(tmp_path, 2)
+    with open_registry(tmp_path) as registry:
+        assert registry.alias("digits") is None
+        first = promote(registry, 1, expect_revision=0)
+        second = promote(registry, 2, expect_revision=1, reason="f1 rose", payload={"f1": 0.9})
+        assert first == Alias("digits", "champion", 1, 1)
+        assert second == registry.alias("digits") == Alias("digits", "champion", 2, 2)
+        newest, before = registry.history("digits")[:2]
+        assert (newest.kind, newest.version, newest.previous) == ("promoted", 2, 1)
+        assert (newest.alias, newest.actor, newest.reason) == ("champion", "ada", "f1 rose")
+        assert newest.payload == {"f1": 0.9}
+        assert (before.version, before.previous) == (1, None)
+        assert [version.aliases for version in registry.versions("digits")] == [("champion",), ()]
+
+
+def test_a_promotion_based_on_an_outdated_revision_is_a_conflict(tmp_path):
+    register_versions(tmp_path, 2)
+    with open_registry(tmp_path) as registry:
+        with pytest.raises(Conflict, match="not set, but revision 3 was expected"):
+            promote(registry, 1, expect_revision=3)
+        promote(registry, 1)
+        promote(registry, 2)
+        promote(registry, 1)  # back at version 1, but no longer at revision 1
+        with pytest.raises(Conflict, match=r"revision 3 \(version 1\), but revision 1"):
+            promote(registry, 2, expect_revision=1)
+        with pytest.raises(Conflict, match="revision 0 was expected"):
+            promote(registry, 2, expect_revision=0)
+        assert registry.alias("digits") == Alias("digits", "champion", 1, 3)
+
+
+def test_promoting_what_holds_the_alias_already_changes_nothing(tmp_path):
+    register_versions(tmp_path, 1)
+    with open_registry(tmp_path) as registry:
+        held = promote(registry, 1)
+        events = registry.history("digits")
+        assert promote(registry, 1, expect_revision=1) == held
+        assert registry.history("digits") == events
+
+
+def test_a_refused_candidate_leaves_an_event_and_no_version(tmp_path):
+    with open_registry(tmp_path) as registry:
+        candidate = make_candidate(tmp_path, evaluation={"passed": False})
+        event = registry.refuse("digits", candidate, actor="ada", reason="accuracy")
+        assert registry.history("digits") == [event]
+        assert (event.kind, event.version, event.reason) == ("refused", None, "accuracy")
+        assert event.payload["evaluation"] == {"passed": False}
+        assert len(event.payload["digest"]) == 64
+        (model,) = registry.models()
+        assert (model.name, model.versions, model.last_version) == ("digits", 0, 0)
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"passed": False}, {"passed": "yes"}])
+def test_a_candidate_that_did_not_pass_cannot_be_registered(tmp_path, evaluation):
+    with open_registry(tmp_path) as registry:
+        candidate = make_candidate(tmp_path / "bundle", evaluation=evaluation)
+        with pytest.raises(InvalidCandidate, match="does not say that it passed"):
+            registry.register("digits", candidate, actor="ada")
+        assert registry.models() == []
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_registering_again_with_other_evidence_leaves_no_stray(tmp_path):
+    with open_registry(tmp_path) as registry:
+        registry.register("digits", make_candidate(tmp_path / "bundle"), actor="ada")
+        again = make_candidate(tmp_path / "bundle")
+        again.files["card.md"].write_text("# another card")
+        assert not registry.register("digits", again, actor="ada").created
+        assert registry.gc(dry_run=True) == []
+
+
+def test_models_show_counts_and_aliases(tmp_path):
+    register_versions(tmp_path, 2)
+    register_versions(tmp_path, 1, name="churn")
+    with open_registry(tmp_path) as registry:
+        held = promote(registry, 2)
+        canary = promote(registry, 1, alias="canary")
+        churn, digits = registry.models()
+    assert (churn.name, churn.versions, churn.aliases) == ("churn", 1, ())
+    assert (digits.versions, digits.last_version) == (2, 2)
+    assert digits.aliases == (canary, held)
+
+
+def test_a_reference_pins_the_version_and_the_revision(tmp_path):
+    register_versions(tmp_path, 2)
+    with open_registry(tmp_path) as registry:
+        promote(registry, 1)
+        promote(registry, 2)
+        bare = registry.resolve("digits")
+        assert (bare.version.ref, bare.reference) == ("digits:2", "digits@champion")
+        assert (bare.alias, bare.revision) == ("champion", 2)
+        exact = registry.resolve("digits:1")
+        assert (exact.version.ref, exact.reference) == ("digits:1", "digits:1")
+        assert (exact.alias, exact.revision) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("digit", "no model 'digit'. Did you mean 'digits'"),
+        ("digits@champoin", "no alias 'champoin'. Did you mean 'champion'"),
+        ("digits:9", "no version 9. It has 1 to 2, digits:2 is the newest"),
+    ],
+)
+def test_an_unknown_reference_names_the_close_match(tmp_path, reference, says):
+    register_versions(tmp_path, 2)
+    with open_registry(tmp_path) as registry:
+        promote(registry, 2)
+        with pytest.raises(NotFound, match=says):
+            registry.resolve(reference)
+
+
+def test_every_method_that_takes_a_model_names_the_close_match(tmp_path):
+    register_versions(tmp_path, 1)
+    with open_registry(tmp_path) as registry:
+        for ask in (registry.versions, registry.history, registry.verify, registry.jobs):
+            with pytest.raises(NotFound, match="Did you mean 'digits'"):
+                ask("digts")
+        with pytest.raises(NotFound, match="Did you mean 'digits'"):
+            registry.promote("digts", 1, expect_revision=None, actor="ada", reason="")
+        with pytest.raises(NotFound, match="no version 2"):
+            promote(registry, 2)
+        with pytest.raises(InvalidReference, match="cannot be an alias"):
+            promote(registry, 1, alias="Champion")
+
+
+def test_references_are_read_as_documented():
+    assert parse_reference("digits") == Reference("digits", "champion", None)
+    assert parse_reference("digits@blue") == Reference("digits", "blue", None)
+    assert parse_reference("a.b_c-9:12") == Reference("a.b_c-9", None, 12)
+    assert str(parse_reference("digits")) == "digits@champion"
+    assert str(parse_reference("digits:3")) == "digits:3"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "Digits", "-digits", "a b", "a/b", "a" * 64, "digits\n"),
+        *("digits@", "digits:", "digits:0", "digits:-1", "digits:latest", "digits:1@champion"),
+        "digits:1234567890",
+    ],
+)
+def test_a_malformed_reference_says_what_is_allowed(text):
+    with pytest.raises(InvalidReference, match="Give NAME, NAME@ALIAS or NAME:VERSION"):
+        parse_reference(text)
+
+
+def test_a_malformed_reference_suggests_the_likely_one():
+    with pytest.raises(InvalidReference, match="Did you mean 'digits@champion'"):
+        parse_reference("Digits@Champion")
+    with pytest.raises(InvalidReference, match="Did you mean 'digits:3'"):
+        parse_reference("digits:v3")
+
+
+@pytest.mark.parametrize("name", ["Digits", "", ".hidden", "a/b", "a" * 64, "digits@x"])
+def test_a_bad_model_name_is_refused(name):
+    with pytest.raises(InvalidReference, match="cannot be a model name"):
+        check_name(name)
+
+
+def test_a_job_runs_from_start_to_completion(tmp_path):
+    register_versions(tmp_path, 1)
+    with open_registry(tmp_path) as registry:
+        promote(registry, 1)
+        resolved = registry.resolve("digits")
+        job = registry.start_job(resolved, input_sha256="b" * 64, output="/out", flow_run_id="f")
+        assert (job.state, job.model, job.version) == ("running", "digits", 1)
+        assert (job.reference, job.alias_revision) == ("digits@champion", 1)
+        done = registry.finish_job(job, rows=7, provider="CPU", onnxruntime="1.31.0")
+        assert (done.id, done.state, done.rows) == (job.id, "completed", 7)
+        assert done.finished_at >= done.started_at == job.started_at
+        assert registry.jobs("digits") == registry.jobs() == [done]
+
+
+def test_a_failed_job_keeps_its_error_and_cannot_complete(tmp_path):
+    register_versions(tmp_path, 1)
+    with open_registry(tmp_path) as registry:
+        resolved = registry.resolve("digits:1")
+        job = registry.start_job(resolved, input_sha256="b" * 64, output="/out")
+        assert registry.fail_job(job, "disk full").error == "disk full"
+        with pytest.raises(Conflict, match="it is failed already"):
+            registry.finish_job(job, rows=1, provider="CPU", onnxruntime="1")
+        with pytest.raises(NotFound, match="no job 'nobody'"):
+            registry.fail_job(replace(job, id="nobody"), "x")
+
+
+def test_a_job_whose_output_a_later_job_takes_over_is_lost(tmp_path):
+    register_versions(tmp_path, 1)
+    with open_registry(tmp_path) as registry:
+        resolved = registry.resolve("digits:1")
+        first = registry.start_job(resolved, input_sha256="b" * 64, output="/out")
+        beside = registry.start_job(resolved, input_sha256="b" * 64, output="/elsewhere")
+        second = registry.start_job(resolved, input_sha256="b" * 64, output="/out")
+        states = {job.id: job.state for job in registry.jobs()}
+        assert states == {first.id: "lost", beside.id: "running", second.id: "running"}
+        with pytest.raises(Conflict, match="a later job took over its output"):
+            registry.finish_job(first, rows=1, provider="CPU", onnxruntime="1")
+
+
+def test_the_public_names_are_exactly_those_declared():
+    public = {
+        name
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert public == set(package.__all__)
+
+
+def test_importing_the_registry_loads_neither_alembic_nor_other_rooms():
+    heavy = "{'alembic', 'tasks', 'flows', 'torch', 'prefect', 'numpy', 'sqlalchemy.orm'}"
+    code = f"import registry, sys; print(sorted({heavy} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
