@@ -54,8 +54,8 @@ def train(
     from flows import launch
 
     given = _check(params, overrides)
-    with launch.prefect_ready(output.say):
-        outcome = launch.train(given, overrides or [])
+    launch.prepare_prefect(output.say)
+    outcome = launch.train(given, overrides or [])
     output.training(outcome)
     if as_json:
         output.machine(outcome.as_dict())
@@ -123,13 +123,13 @@ def run(as_json: JsonOption = False) -> None:
 
     _check(Path("params.yaml"), None)
     settings = Settings.from_environment()
-    with launch.prefect_ready(output.say):
-        outcome = launch.train("params.yaml", [])
-        job = None
-        if not outcome.status:
-            job = launch.predict(
-                f"{outcome.model}@champion", ["data/prepared/test.arrow"], "predictions"
-            )
+    launch.prepare_prefect(output.say)
+    outcome = launch.train("params.yaml", [])
+    job = None
+    if not outcome.status:
+        job = launch.predict(
+            f"{outcome.model}@champion", ["data/prepared/test.arrow"], "predictions"
+        )
     output.training(outcome, job)
     if as_json:
         output.machine({"training": outcome.as_dict(), "job": asdict(job) if job else None})

@@ -66,10 +66,8 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
             ("predicted", f"{job.rows:,} rows with {job.model} on {job.provider}{again}"),
             ("predictions", job.output),
         ]
-    took = ", ".join(f"{s.name} {s.seconds:.1f} s ({s.how})" for s in outcome.steps)
-    facts.append(
-        ("took", f"{outcome.seconds:.1f} s: {took}" if took else f"{outcome.seconds:.1f} s")
-    )
+    facts += [(f"took: {s.name}", f"{s.seconds:.1f} s  ({s.how})") for s in outcome.steps]
+    facts.append(("took in all", f"{outcome.seconds:.1f} s"))
     people.print()
     table(["", ""], [[name, value] for name, value in facts])
     people.print()
@@ -97,8 +95,8 @@ def _gate(gate: dict[str, Any]) -> str:
 
 def _parity(parity: dict[str, Any]) -> str:
     return (
-        f"{'passed' if parity['passed'] else 'REFUSED'}: ONNX differs from PyTorch by at most "
-        f"{parity['max_error']:.1e} (<= {parity['tolerance']:g}), {parity['flipped']} labels flipped"
+        f"{'passed' if parity['passed'] else 'REFUSED'}: ONNX is within {parity['max_error']:.1e} "
+        f"of PyTorch (<= {parity['tolerance']:g}), {parity['flipped']} labels flipped"
     )
 
 

@@ -2,14 +2,13 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from flows.server import LOCAL_PORT, find_api, running_server
+from flows.server import LOCAL_PORT, find_api, start_server
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -31,12 +30,14 @@ def serve_deployments(root: Path, say: Callable[[str], None]) -> None:
         ServerDown: the server named by PREFECT_API_URL does not answer, or none could be started.
     """
     os.chdir(root)  # runs are processes of their own, and start where their flows' files lie
-    with _server(say) as api:
-        from prefect import serve
+    api = find_api()
+    if not api:
+        say("Starting a Prefect server with its UI ...")
+        api = start_server(LOCAL_PORT, LASTING)()
+    from prefect import serve
 
-        ui = api.removesuffix("/api")
-        say(f"Prefect UI: {ui}/deployments (Ctrl-C ends it, and pauses the schedules)")
-        serve(*deployments(root / "prefect.yaml"))
+    say(f"Prefect UI: {api.removesuffix('/api')} (Ctrl-C ends it, and pauses the schedules)")
+    serve(*deployments(root / "prefect.yaml"))
 
 
 def deployments(path: Path) -> list["RunnerDeployment"]:
@@ -61,14 +62,3 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
             )
         )
     return found
-
-
-@contextmanager
-def _server(say: Callable[[str], None]) -> Iterator[str]:
-    """The API to serve against: one that answers, or that of a new server with its UI."""
-    if api := find_api():
-        yield api
-        return
-    say("Starting a Prefect server with its UI ...")
-    with running_server(LOCAL_PORT, LASTING) as ready:
-        yield ready()

@@ -1,8 +1,7 @@
 """Runs the flows from this process, for the command line."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from flows.server import prefect_api
 
@@ -11,34 +10,32 @@ if TYPE_CHECKING:
     from flows.training import Outcome
 
 
-@contextmanager
-def prefect_ready(say: Callable[[str], None]) -> Iterator[None]:
-    """A Prefect API that answers, and the flows imported. Raises `ServerDown`."""
-    with prefect_api(say) as ready:
-        # Takes as long as a temporary server needs to wake up, so it happens meanwhile.
-        import flows.inference
-        import flows.training  # noqa: F401
+def prepare_prefect(say: Callable[[str], None]) -> None:
+    """Have a Prefect API that answers, and the flows imported. Raises `ServerDown`."""
+    ready = prefect_api(say)
+    # Takes as long as a temporary server needs to wake up, so it happens meanwhile.
+    import flows.inference
+    import flows.training  # noqa: F401
 
-        ready()
-        yield
+    ready()
 
 
 def train(params_file: str, overrides: list[str]) -> "Outcome":
-    """One run of the training flow; call it inside `prefect_ready`."""
+    """One run of the training flow; call it after `prepare_prefect`."""
     from prefect import tags
 
     from flows.training import training
 
     with tags("training"):
         state = training(params_file, overrides, return_state=True)
-    return state.result()  # type: ignore[no-any-return]
+    return cast("Outcome", state.result(raise_on_failure=False))
 
 
 def predict(model: str, inputs: list[str], output: str) -> "JobReport":
-    """One run of the inference flow; call it inside `prefect_ready`. Raises what stopped it."""
+    """One run of the inference flow; call it after `prepare_prefect`. Raises what stopped it."""
     from prefect import tags
 
     from flows.inference import inference
 
     with tags("inference"):
-        return inference(model, inputs, output)  # type: ignore[return-value]
+        return cast("JobReport", inference(model, inputs, output))

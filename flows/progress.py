@@ -2,6 +2,7 @@
 
 import re
 import time
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -24,8 +25,11 @@ class TrainingProgress:
             return
         percent = 100 * int(match[1]) / int(match[2])
         if self._artifact is None:
-            self._artifact = create_progress_artifact(
-                percent, key=f"{self._stage}-progress", description="Epochs trained"
+            self._artifact = cast(
+                UUID,  # a coroutine only where it is called from one
+                create_progress_artifact(
+                    percent, key=f"{self._stage}-progress", description="Epochs trained"
+                ),
             )
         elif time.monotonic() - self._updated >= EVERY_S:
             update_progress_artifact(self._artifact, percent, description=match[3])

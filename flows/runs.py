@@ -122,7 +122,7 @@ def _cache(root: Path) -> str:
     from dvc.repo import Repo  # 0.4 s, and only a new worktree needs it
 
     with Repo(str(root)) as repo:
-        return str(repo.cache.local.path)
+        return str(repo.cache.legacy.path)  # above both of its layouts and the run cache
 
 
 @contextmanager

@@ -5,6 +5,7 @@ flow begins. This one is started first, so that it wakes up while Prefect is bei
 dies with its parent.
 """
 
+import atexit
 import fcntl
 import importlib.util
 import os
@@ -14,8 +15,7 @@ import sys
 import time
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from tasks.process import die_with_parent
@@ -49,23 +49,22 @@ class ServerDown(RuntimeError):
     """A Prefect server was named and does not answer, or none could be started."""
 
 
-@contextmanager
-def prefect_api(say: Callable[[str], None]) -> Iterator[Callable[[], str]]:
-    """Find or start a Prefect API; what is yielded waits until it answers and returns its URL.
+def prefect_api(say: Callable[[str], None]) -> Callable[[], str]:
+    """Find or start a Prefect API; the function returned waits until it answers: its URL.
 
     Between the two a caller may import Prefect, which takes as long as a server takes to start.
     `say` is told, in one line, when none was running.
 
     Raises:
-        ServerDown: PREFECT_API_URL or the active profile names a server that does not answer, or
-            the temporary one did not start.
+        ServerDown: PREFECT_API_URL or the active profile names a server that does not answer.
     """
     if url := find_api():
-        yield lambda: url
-        return
+        return lambda: url
     say(ADVICE)
-    with temporary_server() as ready:
-        yield ready
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return start_server(port, TEMPORARY)
 
 
 def find_api() -> str | None:
@@ -100,48 +99,34 @@ def answers(api: str, patience_s: float = 0.5) -> bool:
         return False
 
 
-@contextmanager
-def temporary_server() -> Iterator[Callable[[], str]]:
-    """A server on a free port, over the same database as a lasting one; yields its `ready`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running_server(port, TEMPORARY) as ready:
-        yield ready
+def start_server(port: int, environment: dict[str, str]) -> Callable[[], str]:
+    """Start a Prefect server on this machine's `port`, for as long as this process lives.
 
-
-@contextmanager
-def running_server(port: int, environment: dict[str, str]) -> Iterator[Callable[[], str]]:
-    """A Prefect server process on this machine's `port`, for as long as the context lasts.
-
-    Yields a function that waits until it answers and returns the URL of its API, which
-    PREFECT_API_URL holds from the beginning. The function raises `ServerDown`.
+    Returns a function that waits until it answers and returns the URL of its API, which
+    PREFECT_API_URL holds from now on. The function raises `ServerDown`.
     """
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    with _start_one_at_a_time() as started:
-        process = _start(port, environment)
+    prefect_home().mkdir(parents=True, exist_ok=True)
+    # Servers that start together on a new database would migrate it together, and fail.
+    lock = (prefect_home() / "modelmint-start.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    process = _start(port, environment)
+    # Registered before Prefect is imported, so it runs after Prefect has sent its last logs.
+    atexit.register(_stop, process)
 
-        def ready() -> str:
-            deadline = time.monotonic() + START_LIMIT_S
-            while not answers(url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise ServerDown(
-                        f"the Prefect server did not start within {START_LIMIT_S:g} s on port "
-                        f"{port}. `prefect server start` shows why."
-                    )
-                time.sleep(0.05)
-            started()
-            return url
+    def ready() -> str:
+        deadline = time.monotonic() + START_LIMIT_S
+        while not answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerDown(
+                    f"the Prefect server did not start within {START_LIMIT_S:g} s on port {port}. "
+                    "`prefect server start` shows why."
+                )
+            time.sleep(0.05)
+        lock.close()
+        return url
 
-        try:
-            yield ready
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    return ready
 
 
 def _start(port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -162,17 +147,17 @@ def _start(port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     )
 
 
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def prefect_home() -> Path:
     return Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-
-
-@contextmanager
-def _start_one_at_a_time() -> Iterator[Callable[[], None]]:
-    """Servers that start together on a new database would migrate it together, and fail."""
-    prefect_home().mkdir(parents=True, exist_ok=True)
-    with (prefect_home() / "modelmint-start.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lambda: fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _url_of_active_profile() -> str | None:

@@ -34,6 +34,8 @@ from tasks.workspace import Workspace
 BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
 FAILED_COMMAND = re.compile(r"failed to run: .*, exited with (\d+)")
 RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outputs")
+# What DVC advises after each stage; a person reads it once, not in every log.
+ADVICE = re.compile(r"To track|\s+git add|To enable auto|\s+dvc config core|Use `dvc push|$")
 WAIT_S = 1.0
 GRACE_S = 2.0
 
@@ -46,7 +48,10 @@ class WorkspaceBusy(RuntimeError):
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a stage ended: `how` is Fresh, Restored, Completed or Failed; `status` its exit status."""
+    """How a stage ended: `how` is Fresh, Restored, Completed or Failed.
+
+    `status` is the exit status of its command.
+    """
 
     name: str
     how: str
@@ -79,7 +84,9 @@ def why_stale(root: Path, name: str) -> Any:
     """
     try:
         with _repo(root) as repo:
-            return repo.status(targets=[name]).get(name, [])
+            # By its file: DVC would look for a bare name in the current folder's dvc.yaml.
+            found = repo.status(targets=[f"{root / 'dvc.yaml'}:{name}"])
+            return next(iter(found.values()), [])
     except LockError as error:
         raise WorkspaceBusy(str(error)) from error
 
@@ -153,7 +160,8 @@ def _repro(
         assert process.stdout is not None
         for line in process.stdout:
             tail = [*tail[-39:], line.rstrip()]
-            log("%s", line.rstrip())
+            if not ADVICE.match(line.rstrip()):
+                log("%s", line.rstrip())
             progress.read(line)
         status = process.wait()
     except BaseException:

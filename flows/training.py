@@ -157,7 +157,8 @@ def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
     """Submit a task for each stage, in the order of the graph; whether all of them ended well."""
     futures: dict[str, Any] = {}
     for name, needs in pipeline(workspace.root).items():
-        futures[name] = run_stage.submit(name, workspace, wait_for=[futures[n] for n in needs])
+        before = [futures[need] for need in needs]
+        futures[name] = run_stage.submit(name, workspace=workspace, wait_for=before)
     for future in futures.values():
         future.wait()
     states = [future.state for future in futures.values()]

@@ -72,8 +72,8 @@ class Registry:
         candidates.check(candidate)
         if candidate.evaluation.get("passed") is not True:
             raise InvalidCandidate(
-                f"The evaluation of this candidate for {name!r} does not say that it passed. Only a "
-                "bundle that passed its gates and its parity check can become a version."
+                f"The evaluation of this candidate for {name!r} does not say that it passed. Only "
+                "a bundle that passed its gates and its parity check can become a version."
             )
         identity = digest(candidates.identify(candidate))
         if known := self._known(name, identity, candidate):

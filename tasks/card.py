@@ -26,8 +26,9 @@ def write_card(
     best = config["results"]["best"]
     sections = [
         f"# {name}",
-        f"{shape or 'no parameters'}. Trained for {config['results']['epochs']} epochs; the weights "
-        f"are those of epoch {best['epoch']} (validation loss {best['validation_loss']:.4f}).",
+        f"{shape or 'no parameters'}. Trained for {config['results']['epochs']} epochs; the "
+        f"weights are those of epoch {best['epoch']} (validation loss "
+        f"{best['validation_loss']:.4f}).",
         "## Gates",
         _table(
             ["gate", "value", "condition", "verdict"],

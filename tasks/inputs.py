@@ -93,11 +93,13 @@ def _array(column: pa.Array, tensor: Tensor, path: Path) -> NDArray[np.generic]:
         row = column.is_null().index(True).as_py()
         raise InputError(f"{path}: row {row} of a batch has no value in column {tensor.name!r}")
     kind, width = column.type, int(np.prod(tensor.shape))
+    array: NDArray[np.generic]
     if isinstance(kind, pa.FixedShapeTensorType):
-        array: NDArray[np.generic] = column.to_numpy_ndarray()
+        array = column.to_numpy_ndarray()
         return array
     if pa.types.is_fixed_size_list(kind) and kind.list_size == width:
-        return column.flatten().to_numpy().reshape(len(column), *tensor.shape)
+        array = column.flatten().to_numpy().reshape(len(column), *tensor.shape)
+        return array
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == width and tensor.dtype == "uint8":
         start = column.offset * width
         flat = np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * width]

@@ -15,7 +15,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from tasks.config import LowerIsBetter
+from tasks.config import LowerIsBetter, Metric
 
 AVERAGES = ("precision", "recall", "f1")
 
@@ -106,7 +106,7 @@ class Verdict:
         return f"{self.gate} {found} ({self.condition}): {'passed' if self.passed else 'REFUSED'}"
 
 
-def judge(gates: Mapping[str, float], summary: Mapping[str, float]) -> list[Verdict]:
+def judge(gates: Mapping[Metric, float], summary: Mapping[str, float]) -> list[Verdict]:
     """A verdict for each gate. Fails closed: no gates, a missing metric or a NaN are refusals."""
     if not gates:
         return [Verdict("gates", None, "at least one in evaluate.gates", False)]

@@ -46,7 +46,7 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
     Raises:
         InputError: an assignment is not of that form, or goes through a value.
     """
-    result = _copy(data)
+    result: dict[str, Any] = _copy(data)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         *parents, key = path.strip().split(".")

@@ -123,7 +123,7 @@ def _batches(rows: int, params: Train, epoch: int, device: torch.device) -> Iter
     """
     generator = torch.Generator().manual_seed(params.seed * 1_000_003 + epoch)
     order = torch.randperm(rows, generator=generator).to(device)
-    return (batch for batch in order.split(params.batch_size) if len(batch) > 1)
+    return (batch for batch in torch.split(order, params.batch_size) if len(batch) > 1)
 
 
 def _optimizer(network: nn.Module, params: Train) -> Optimizer:
@@ -158,7 +158,7 @@ def _schedule(optimizer: Optimizer, params: Train, steps: int) -> LambdaLR:
 def _validate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
     model.eval()
-    logits = torch.cat([model(part).float() for part in images.split(EVALUATION_BATCH)])
+    logits = torch.cat([model(part).float() for part in torch.split(images, EVALUATION_BATCH)])
     loss = nn.functional.cross_entropy(logits, labels).item()
     return loss, (logits.argmax(1) == labels).float().mean().item()
 

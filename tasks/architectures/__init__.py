@@ -14,6 +14,8 @@ from tasks.architectures.network import Network
 from tasks.config import Architecture
 from tasks.signature import Signature
 
+__all__ = ["BODIES", "Network", "build"]
+
 BODIES: dict[str, Callable[[Any, tuple[int, ...], int], nn.Module]] = {
     "logistic": logistic.body,
     "mlp": mlp.body,

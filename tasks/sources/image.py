@@ -40,5 +40,6 @@ def read(path: Path) -> Raw:
         images = images[..., np.newaxis]
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
-    text = labels.astype(str)
-    return Raw({"image": images}, np.where(text == "", None, text).astype(object), str(path))
+    named = labels.astype(str).astype(object)
+    named[named == ""] = None
+    return Raw({"image": images}, named, str(path))
