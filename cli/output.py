@@ -31,7 +31,9 @@ def table(header: list[str], rows: list[list[str]]) -> None:
     if not rows:
         say("none")
         return
-    shown = Table(*header, box=None, pad_edge=False, header_style="bold")
+    shown = Table(box=None, pad_edge=False, header_style="bold", show_header=any(header))
+    for name in header:
+        shown.add_column(name, overflow="fold")  # a digest cut short is of no use
     for row in rows:
         shown.add_row(*(cell.replace("[", "\\[") for cell in row))
     people.print(shown)

@@ -198,10 +198,15 @@ def _in_words(why: Any) -> str:
     parts = []
     for entry in why:
         if isinstance(entry, dict):
-            parts += [f"{what}: {', '.join(paths)}" for what, paths in entry.items()]
+            parts += [f"{what}: {_some(list(paths))}" for what, paths in entry.items()]
         else:
             parts.append(str(entry))
     return "; ".join(parts)
+
+
+def _some(paths: list[str], shown: int = 3) -> str:
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return ", ".join(paths[:shown]) + more
 
 
 def _runs(stage: Any) -> bool:

@@ -158,7 +158,7 @@ def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
     futures: dict[str, Any] = {}
     for name, needs in pipeline(workspace.root).items():
         before = [futures[need] for need in needs]
-        futures[name] = run_stage.submit(name, workspace=workspace, wait_for=before)
+        futures[name] = run_stage.submit(name, workspace, return_state=False, wait_for=before)
     for future in futures.values():
         future.wait()
     states = [future.state for future in futures.values()]
