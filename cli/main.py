@@ -98,6 +98,7 @@ def predict(
             TimeRemainingColumn(),
             console=output.people,
             transient=True,
+            disable=not output.people.is_terminal,
         )
         with bar:
             rows = bar.add_task("", total=sum(file.rows for file in files))
@@ -165,10 +166,12 @@ def config(as_json: JsonOption = False) -> None:
 
 
 def _check(params: Path, overrides: list[str] | None) -> str:
-    """Validate the parameters before Prefect is even imported; the path for the flow."""
+    """Try parameters and registry before Prefect is even imported; the path for the flow."""
+    from registry import Registry
     from tasks import params as parameters
 
     settings = Settings.from_environment()
+    Registry(settings.database_url, settings.artifacts).close()
     path = params.absolute() if params.exists() else settings.root / params
     parameters.load(path, overrides or [])
     return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)

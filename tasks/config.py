@@ -135,7 +135,7 @@ class Train(Section):
     patience: int = Field(default=15, ge=1)
     """Stop after this many epochs without a lower validation loss."""
     batch_size: int = Field(default=64, ge=2)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     """Share of each label given to the other classes while training (Szegedy et al. 2016)."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
