@@ -170,10 +170,14 @@ def gc(
     grace: Annotated[
         int, typer.Option(min=0, help="Seconds for which a file may still be needed.")
     ] = 86_400,
+    as_json: Json = False,
 ) -> None:
     """Remove files that no version refers to, which a killed registration left behind."""
     with _registry() as registry:
         strays = registry.gc(dry_run=dry_run, grace_s=grace)
+    if as_json:
+        output.machine([asdict(stray) for stray in strays])
+        return
     done = "would be removed" if dry_run else "removed"
     output.table(
         ["file", "bytes", "age", ""],

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def batches(file: InputFile, signature: Signature, size: int) -> Iterator[Batch]
     Raises:
         InputError: a column is missing, has the wrong type or shape, or a value is missing.
     """
-    for batch in READERS[file.path.suffix](file.path, size):
+    for batch in _read(file.path, size):
         names = batch.schema.names
         for tensor in signature.inputs:
             if tensor.name not in names:
@@ -80,6 +81,8 @@ def _inspect(path: Path) -> InputFile:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         rows = _COUNTERS[path.suffix](path)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; give an existing file or folder") from error
     except _BROKEN as error:
@@ -89,16 +92,20 @@ def _inspect(path: Path) -> InputFile:
 
 def _array(column: pa.Array, tensor: Tensor, path: Path) -> NDArray[np.generic]:
     """A column as (rows, *shape), without a copy where Arrow's layout allows."""
-    if column.null_count:
-        row = column.is_null().index(True).as_py()
-        raise InputError(f"{path}: row {row} of a batch has no value in column {tensor.name!r}")
     kind, width = column.type, int(np.prod(tensor.shape))
+    storage = column.storage if isinstance(kind, pa.FixedShapeTensorType) else column
+    values = storage.flatten() if pa.types.is_fixed_size_list(storage.type) else storage
+    if column.null_count or values.null_count:  # whole rows, or values within them
+        raise InputError(f"{path}: a value is missing in column {tensor.name!r}; fill or remove it")
     array: NDArray[np.generic]
     if isinstance(kind, pa.FixedShapeTensorType):
         array = column.to_numpy_ndarray()
         return array
-    if pa.types.is_fixed_size_list(kind) and kind.list_size == width:
-        array = column.flatten().to_numpy().reshape(len(column), *tensor.shape)
+    if pa.types.is_fixed_size_list(kind) and (kind.list_size, kind.value_type) == (
+        width,
+        pa.from_numpy_dtype(tensor.dtype),
+    ):
+        array = values.to_numpy().reshape(len(column), *tensor.shape)
         return array
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == width and tensor.dtype == "uint8":
         start = column.offset * width
@@ -109,6 +116,15 @@ def _array(column: pa.Array, tensor: Tensor, path: Path) -> NDArray[np.generic]:
         f"tensor, a list of fixed size {width}"
         + (f" or binary of {width} bytes" if tensor.dtype == "uint8" else "")
     )
+
+
+def _read(path: Path, size: int) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from READERS[path.suffix](path, size)
+    except InputError:
+        raise
+    except _BROKEN as error:
+        raise InputError(f"{path} is not a readable {path.suffix} file: {error}") from error
 
 
 def _read_parquet(path: Path, size: int) -> Iterator[pa.RecordBatch]:
@@ -139,9 +155,14 @@ def _npz_images(path: Path) -> NDArray[np.generic]:
                 f"{path} holds the arrays {', '.join(file.files) or 'none'}; `images` is wanted"
             )
         images: NDArray[np.generic] = file["images"]
+    if images.ndim not in (3, 4) or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
+        raise InputError(
+            f"{path}: images is {images.dtype}{list(images.shape)}; uint8 or floating point of "
+            "shape (N, H, W) or (N, H, W, C) is wanted"
+        )
     if images.ndim == 3:
         images = images[..., np.newaxis]
-    return images.astype(np.float32) if images.dtype == np.float64 else images
+    return images.astype(np.float32) if images.dtype.kind == "f" else images
 
 
 def _count_parquet(path: Path) -> int:
@@ -164,4 +185,4 @@ _COUNTERS: dict[str, Callable[[Path], int]] = {
     ".arrow": _count_arrow,
     ".npz": lambda path: len(_npz_images(path)),
 }
-_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, pa.ArrowInvalid)
+_BROKEN = (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)

@@ -61,12 +61,13 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
         place = result
         for parent in parents:
             inner = place.setdefault(parent, {})
-            if isinstance(inner, str) and key not in TAGS:
+            if isinstance(inner, str) and parent == "architecture":
                 inner = place[parent] = {"name": inner}
             if not isinstance(inner, dict):
                 raise InputError(f"-S {assignment}: {parent} is a value, it has no {key}")
             place = inner
-        if key in TAGS and place.get(key) not in (None, value):
+        # A section's own name, as that of `registration`, chooses nothing beside it.
+        if key in TAGS and len(parents) > 1 and place.get(key) not in (None, value):
             place.clear()
         place[key] = value
     return result

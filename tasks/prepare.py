@@ -1,6 +1,7 @@
 """prepare: raw data, validated and split, becomes the prepared dataset."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,7 @@ def _classes(raw: Raw, rows: NDArray[np.int64]) -> tuple[str, ...]:
             f"every class needs at least {len(SPLITS)}, one for each of {', '.join(SPLITS)}. "
             f"Add rows or remove the class (such classes: {', '.join(map(repr, rare))})."
         )
-    numeric = all(label.lstrip("-").isdigit() for label in counts)
+    numeric = all(re.fullmatch(r"-?\d+", label) for label in counts)
     return tuple(sorted(counts, key=int if numeric else None))
 
 

@@ -6,6 +6,7 @@ digit on each line.
 
 import gzip
 import importlib.resources
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def read(path: Path) -> Raw:
         raise InputError(
             f"{path} is missing. `python -m tasks.sources` puts the embedded digits there."
         ) from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"{path} is not a gzipped CSV file: {error}") from error
     lines = text.splitlines()
     rows = np.full((len(lines), 64), np.nan, np.float32)
@@ -41,7 +42,7 @@ def read(path: Path) -> Raw:
         try:
             # An empty field is a missing value, which `prepare` judges by rule.
             rows[number] = [float(v) if v.strip() else np.nan for v in values[:64]]
-            labels[number] = str(int(float(values[64]))) if values[64].strip() else None
+            labels[number] = str(int(values[64])) if values[64].strip() else None
         except ValueError as error:
             raise InputError(f"{path}, row {number + 1}: {error}") from error
     images = rows.reshape(-1, 8, 8, 1)

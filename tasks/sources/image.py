@@ -1,6 +1,7 @@
 """Images of one size in a NumPy `.npz` file: arrays `images` and `labels`."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ def read(path: Path) -> Raw:
         raise InputError(
             f"{path} is missing. Put the file there, or name another in prepare.source.path."
         ) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a NumPy .npz file of plain arrays: {error}") from error
     if not {"images", "labels"} <= arrays.keys():
         raise InputError(
@@ -40,6 +41,9 @@ def read(path: Path) -> Raw:
         images = images[..., np.newaxis]
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
-    named = labels.astype(str).astype(object)
+    try:
+        named = labels.astype(str).astype(object)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: a label of bytes must be ASCII: {error}") from error
     named[named == ""] = None
     return Raw({"image": images}, named, str(path))

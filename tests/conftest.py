@@ -1,0 +1,261 @@
+"""Fixtures: projects to run in, and Prefect servers, all real and all private to the tests."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from tasks.config import (
+    Cnn,
+    Evaluate,
+    Export,
+    ImageSource,
+    Logistic,
+    Mlp,
+    Optimizer,
+    Prepare,
+    Train,
+)
+
+ROOT = Path(__file__).parents[1]
+# Before anything imports Prefect: a home of the tests' own, and nothing inherited.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="modelmint-prefect-")
+for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MODELMINT_DATABASE_URL"):
+    os.environ.pop(_name, None)
+
+# Small enough to train in no time, and gates that it passes.
+DEBUG = {
+    "train": {
+        "architecture": {"name": "logistic"},
+        "epochs": 3,
+        "optimizer": {"learning_rate": 0.02},
+    },
+    "evaluate": {"gates": {"accuracy": 0.5}},
+}
+
+
+@dataclass
+class Project:
+    """A git repository with the checkout as it stands, and a way to run commands in it."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            # The clone's code, not the installed one.
+            "PYTHONPATH": str(self.root),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "COLUMNS": "200",
+            **self.environment,
+        }
+
+    def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run to the end; the exit status must be `status`, unless that is None."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.variables, capture_output=True, text=True, timeout=240
+        )
+        assert status is None or done.returncode == status, (
+            f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def modelmint(
+        self, *arguments: str, status: int | None = 0
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run("modelmint", *arguments, status=status)
+
+    def train(self, *arguments: str, status: int = 0) -> dict:
+        """`modelmint train --json`: what it printed."""
+        return json.loads(self.modelmint("train", "--json", *arguments, status=status).stdout)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command whose output can be read line by line."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**self.variables, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def change_params(self, changes: dict) -> None:
+        """Merge into params.yaml; `architecture`, `gates` and `source` are replaced whole."""
+        path = self.root / "params.yaml"
+        params = YAML(typ="safe").load(path.read_text())
+        for section, values in changes.items():
+            params[section] |= values
+        with path.open("w") as file:
+            YAML(typ="safe", pure=True).dump(params, file)
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "change")
+
+
+def make_project(folder: Path, changes: dict | None = None) -> Project:
+    """A repository of the files that git knows or would add, with the raw data in place."""
+    folder.mkdir(parents=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():  # one that was deleted is still in git's index
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    project = Project(folder)
+    if changes:
+        project.change_params(changes)
+    project.run("git", "init", "-q", "-b", "main")
+    project.commit()
+    project.run(sys.executable, "-m", "tasks.sources")
+    return project
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> str:
+    """The API of a Prefect server with its UI, for the whole session."""
+    from flows.deploy import LASTING
+    from flows.server import QUIET, start_server
+
+    os.environ.update(QUIET)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return start_server(port, LASTING)()
+
+
+@pytest.fixture
+def project(tmp_path: Path, prefect_server: str) -> Project:
+    """A project with debug parameters that reports to the session's server."""
+    made = make_project(tmp_path / "project", DEBUG)
+    made.environment["PREFECT_API_URL"] = prefect_server
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Project:
+    """A project in which one debug training ended well; for tests that only read it."""
+    made = make_project(tmp_path_factory.mktemp("trained") / "project", DEBUG)
+    made.environment["PREFECT_API_URL"] = prefect_server
+    made.train()
+    return made
+
+
+class Family:
+    """Finds every process that a test started, however deep, by a mark they all inherit."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+
+    def members(self) -> list[str]:
+        """The command lines of those alive."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                alive = self.mark.encode() in (entry / "environ").read_bytes()
+                if alive and entry.name.isdigit():
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:  # it ended meanwhile, or is not ours
+                continue
+        return [command for command in found if command.strip()]
+
+    def wait_until_gone(self, seconds: float) -> list[str]:
+        """Those still alive after so long."""
+        deadline = time.monotonic() + seconds
+        while (alive := self.members()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return alive
+
+
+@pytest.fixture
+def family() -> Family:
+    return Family()
+
+
+# For the tests of `tasks`: tiny data, and tiny networks trained and exported.
+ARCHITECTURES = {
+    "logistic": Logistic(name="logistic"),
+    "mlp": Mlp(name="mlp", widths=[16]),
+    "cnn": Cnn(name="cnn", channels=[4, 8], dense=8),
+}
+
+
+@pytest.fixture(scope="session")
+def prepared_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Prepared datasets of 150 learnable images, by dtype: grey uint8 and coloured float32."""
+    from tasks.prepare import prepare
+
+    folders = {}
+    for dtype, channels in (("uint8", 1), ("float32", 3)):
+        root = tmp_path_factory.mktemp(f"images-{dtype}")
+        chance = np.random.default_rng(7)
+        labels = np.arange(150) % 3
+        means = chance.uniform(60, 190, (3, 8, 8, channels))
+        images = np.clip(means[labels] + chance.normal(0, 60, (150, 8, 8, channels)), 0, 255)
+        named = np.array(["cat", "dog", "owl"])[labels]
+        np.savez(root / "images.npz", images=images.astype(dtype), labels=named)
+        folders[dtype] = root / "prepared"
+        source = ImageSource(kind="image", path="images.npz")
+        prepare(Prepare(source=source, validation=0.2), root=root, prepared=folders[dtype])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def tiny_train() -> Callable[..., Train]:
+    """Parameters to train a tiny network by name for two epochs on the CPU."""
+
+    def make(architecture: str = "mlp", **changes: object) -> Train:
+        params = {
+            "architecture": ARCHITECTURES[architecture],
+            "epochs": 2,
+            "batch_size": 16,
+            "optimizer": Optimizer(learning_rate=0.01),
+            "device": "cpu",
+            **changes,
+        }
+        return Train(**params)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory,
+    prepared_images: dict[str, Path],
+    tiny_train: Callable[..., Train],
+) -> Callable[[str, str], Path]:
+    """Train and export a tiny network on `prepared_images`: a folder of checkpoint and bundle."""
+    from tasks.export import export
+    from tasks.train import train
+
+    @cache
+    def make(architecture: str, dtype: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"{architecture}-{dtype}")
+        given = {"prepared": prepared_images[dtype], "checkpoint": folder / "checkpoint"}
+        train(tiny_train(architecture, epochs=5), **given, history=folder / "history.csv")
+        evaluation = Evaluate(gates={"accuracy": 0.34, "log_loss": 5.0})
+        export(Export(), evaluation, **given, bundle=folder / "bundle")
+        return folder
+
+    return make

@@ -1,0 +1,375 @@
+"""The ONNX bundle: its bytes, its parity with PyTorch, and the metrics it is judged by."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from tasks.checkpoint import load
+from tasks.config import Evaluate, Export
+from tasks.dataset import read_split
+from tasks.evaluate import evaluate, infer
+from tasks.export import export
+from tasks.parity import compare
+from tasks.session import open_session
+from tasks.signature import Signature
+from tasks.train import train
+
+CASES = [(name, dtype) for name in ("logistic", "mlp", "cnn") for dtype in ("uint8", "float32")]
+each_case = pytest.mark.parametrize(("name", "dtype"), CASES)
+
+
+def plain_session(model):
+    """ONNX Runtime as anybody else would open it."""
+    return ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+
+
+def held_out(prepared):
+    return read_split(prepared, "test", Signature.read(prepared / "signature.json"))
+
+
+def evaluation(folder):
+    return json.loads((folder / "bundle/evaluation.json").read_bytes())
+
+
+@each_case
+def test_the_bundle_passes_its_checks_and_has_every_file(name, dtype, exported):
+    folder = exported(name, dtype)
+    assert sorted(p.name for p in (folder / "bundle").iterdir()) == [
+        "architecture.json",
+        "card.md",
+        "evaluation.json",
+        "model.onnx",
+        "profile.json",
+        "signature.json",
+        "weights.safetensors",
+    ]
+    document = evaluation(folder)
+    assert document["passed"]
+    assert document["parity"]["passed"]
+    assert document["parity"]["flipped"] == 0
+    assert document["parity"]["batch_sizes"] == [1, 7, document["test_split"]["rows"]]
+    assert [gate["gate"] for gate in document["gates"]] == ["accuracy", "log_loss"]
+    bundle = folder / "bundle"
+    assert json.loads((bundle / "architecture.json").read_bytes())["name"] == name
+    weights = (folder / "checkpoint/weights.safetensors").read_bytes()
+    assert (bundle / "weights.safetensors").read_bytes() == weights
+
+
+@each_case
+def test_raw_rows_give_pytorchs_logits_at_any_batch_size(name, dtype, exported, prepared_images):
+    folder = exported(name, dtype)
+    session = plain_session(folder / "bundle/model.onnx")
+    images = held_out(prepared_images[dtype]).inputs["image"]
+    images = np.concatenate([images, images])[:33]
+    assert images.dtype == dtype
+    assert (
+        session.get_inputs()[0].type
+        == {"uint8": "tensor(uint8)", "float32": "tensor(float)"}[dtype]
+    )
+    network, _ = load(folder / "checkpoint")
+    with torch.no_grad():
+        expected = network(torch.tensor(images)).numpy()
+    for size in (1, 5, 33):
+        parts = [
+            session.run(["logits", "probabilities"], {"image": images[start : start + size]})
+            for start in range(0, 33, size)
+        ]
+        logits, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
+        assert logits == pytest.approx(expected, abs=1e-4)
+        exponentials = np.exp(expected - expected.max(1, keepdims=True))
+        by_hand = exponentials / exponentials.sum(1, keepdims=True)
+        assert probabilities == pytest.approx(by_hand, abs=1e-4)
+
+
+@each_case
+def test_the_onnx_file_is_valid_self_contained_and_agrees_with_its_signature(name, dtype, exported):
+    bundle = exported(name, dtype) / "bundle"
+    model = onnx.load(bundle / "model.onnx", load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
+    signature = Signature.read(bundle / "signature.json")
+
+    def shapes(values):
+        return {
+            v.name: tuple(d.dim_value or d.dim_param for d in v.type.tensor_type.shape.dim)
+            for v in values
+        }
+
+    assert shapes(model.graph.input) == {t.name: ("batch", *t.shape) for t in signature.inputs}
+    assert shapes(model.graph.output) == {t.name: ("batch", *t.shape) for t in signature.outputs}
+
+
+@each_case
+def test_nothing_of_place_time_or_person_is_in_the_onnx_file(
+    name, dtype, exported, prepared_images
+):
+    content = (exported(name, dtype) / "bundle/model.onnx").read_bytes()
+    for place in (
+        Path(__file__).parents[1],
+        Path(torch.__file__).parent,
+        Path.home(),
+        Path("/tmp"),
+    ):
+        assert bytes(place) + b"/" not in content
+    assert b".py" not in content
+    assert b"pkg.torch" not in content
+    assert not re.search(rb"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d", content)
+
+
+def test_opset_and_producer_are_recorded_without_a_build_label(exported):
+    model = onnx.load(exported("mlp", "uint8") / "bundle/model.onnx")
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
+    assert model.producer_name == "pytorch"
+    assert model.producer_version == torch.__version__.split("+")[0]
+
+
+@pytest.mark.parametrize("opset", [18, 22])
+def test_another_opset_is_what_the_file_then_says(opset, exported, prepared_images, tmp_path):
+    given = {
+        "prepared": prepared_images["uint8"],
+        "checkpoint": exported("cnn", "uint8") / "checkpoint",
+    }
+    report = export(
+        Export(opset=opset), Evaluate(gates={"accuracy": 0}), **given, bundle=tmp_path / "bundle"
+    )
+    assert report.parity.passed
+    assert onnx.load(tmp_path / "bundle/model.onnx").opset_import[0].version == opset
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from tasks.config import Evaluate, Export
+from tasks.export import export
+prepared, checkpoint, bundle = map(Path, sys.argv[1:])
+gates = {"accuracy": 0.34, "log_loss": 5.0}
+export(Export(), Evaluate(gates=gates), prepared=prepared, checkpoint=checkpoint, bundle=bundle)
+"""
+
+
+def test_the_same_checkpoint_gives_the_same_bundle_in_other_processes_and_folders(
+    exported, prepared_images, tmp_path
+):
+    folder = exported("cnn", "uint8")
+    running = []
+    for seed, place in (("1", tmp_path / "a"), ("2", tmp_path / "elsewhere/of another name")):
+        place.mkdir(parents=True)
+        (place / "again.py").write_text(AGAIN)
+        command = [
+            sys.executable,
+            str(place / "again.py"),
+            str(prepared_images["uint8"]),
+            str(folder / "checkpoint"),
+            "bundle",
+        ]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        running.append((place, subprocess.Popen(command, cwd=place, env=environment)))
+    for place, process in running:
+        assert process.wait(120) == 0
+        for path in (folder / "bundle").iterdir():
+            assert (place / "bundle" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@each_case
+def test_the_metrics_are_those_of_the_onnx_file_recomputed_by_hand(
+    name, dtype, exported, prepared_images
+):
+    folder = exported(name, dtype)
+    test = held_out(prepared_images[dtype])
+    session = plain_session(folder / "bundle/model.onnx")
+    (probabilities,) = session.run(["probabilities"], dict(test.inputs))
+    predicted = probabilities.argmax(1)
+    document = evaluation(folder)
+    metrics = document["metrics"]
+    summary = metrics["summary"]
+    assert metrics["rows"] == len(test) == document["test_split"]["rows"]
+    assert summary["accuracy"] == (predicted == test.labels).mean()
+    assert summary["macro_f1"] == pytest.approx(f1_score(test.labels, predicted, average="macro"))
+    picked = probabilities[np.arange(len(test)), test.labels].astype(float)
+    assert summary["log_loss"] == pytest.approx(-np.log(picked).mean(), rel=1e-4)
+    confusion = np.zeros((3, 3), int)
+    np.add.at(confusion, (test.labels, predicted), 1)
+    assert metrics["confusion"] == confusion.tolist()
+    for gate in document["gates"]:
+        assert gate["value"] == summary[gate["gate"]]
+    content = (prepared_images[dtype] / "test.arrow").read_bytes()
+    assert document["test_split"]["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_metrics_follow_the_onnx_file_and_not_the_checkpoint(
+    exported, prepared_images, tmp_path, monkeypatch
+):
+    """An exporter that ruins the weights: parity refuses, and the gates judge the ruin."""
+    import tasks.export
+
+    folder = exported("logistic", "uint8")
+    write = tasks.export._write_onnx
+
+    def ruin(network, *rest):
+        with torch.no_grad():
+            for weight in network.body.parameters():
+                weight.neg_()
+        write(network, *rest)
+        with torch.no_grad():
+            for weight in network.body.parameters():
+                weight.neg_()
+
+    monkeypatch.setattr(tasks.export, "_write_onnx", ruin)
+    report = export(
+        Export(),
+        Evaluate(gates={"accuracy": 0.34}),
+        prepared=prepared_images["uint8"],
+        checkpoint=folder / "checkpoint",
+        bundle=tmp_path / "bundle",
+    )
+    document = evaluation(tmp_path)
+    assert not document["passed"]
+    assert not document["parity"]["passed"]
+    assert document["parity"]["flipped"] > 0
+    assert report.summary["accuracy"] < 0.34 < evaluation(folder)["metrics"]["summary"]["accuracy"]
+    assert [verdict.passed for verdict in report.verdicts] == [False]
+
+
+@pytest.mark.parametrize("gates", [{}, {"accuracy": 1.01}])
+def test_a_refused_candidate_keeps_its_evidence(gates, exported, prepared_images, tmp_path):
+    folder = exported("logistic", "uint8")
+    export(
+        Export(),
+        Evaluate(gates=gates),
+        prepared=prepared_images["uint8"],
+        checkpoint=folder / "checkpoint",
+        bundle=tmp_path / "bundle",
+    )
+    document = evaluation(tmp_path)
+    assert not document["passed"]
+    assert document["parity"]["passed"]
+    assert [gate["passed"] for gate in document["gates"]] == [False]
+    assert "**refused**" in (tmp_path / "bundle/card.md").read_text()
+    for name in ("model.onnx", "signature.json"):  # the digest does not know the gates
+        assert (tmp_path / "bundle" / name).read_bytes() == (folder / "bundle" / name).read_bytes()
+
+
+def test_the_card_shows_the_figures_of_the_onnx_file(exported):
+    folder = exported("mlp", "uint8")
+    card = (folder / "bundle/card.md").read_text()
+    summary = evaluation(folder)["metrics"]["summary"]
+    assert card.startswith("# mlp\n")
+    assert f"| macro_f1 | {summary['macro_f1']:.4f} |" in card
+    assert "- in: `image: uint8[8, 8, 1]`" in card
+    for label in ("cat", "dog", "owl"):
+        assert f"| **{label}** |" in card
+
+
+def test_other_weights_fail_parity_with_their_flips_counted(
+    exported, prepared_images, tiny_train, tmp_path
+):
+    prepared = prepared_images["uint8"]
+    train(
+        tiny_train("mlp", seed=9),
+        prepared=prepared,
+        checkpoint=tmp_path / "checkpoint",
+        history=tmp_path / "history.csv",
+    )
+    other, _ = load(tmp_path / "checkpoint")
+    images = held_out(prepared).inputs["image"]
+    expected = infer(other, images, 8)
+    session = open_session(exported("mlp", "uint8") / "bundle/model.onnx", "cpu")
+    found = compare(session, {"image": images}, expected, 1e-4)
+    (served,) = session.inner.run(["logits"], {"image": images})
+    assert not found.passed
+    assert found.flipped == (served.argmax(1) != expected.argmax(1)).sum() > 0
+    error = (abs(served - expected) / np.maximum(1, abs(expected))).max()
+    assert found.max_error == pytest.approx(error, rel=1e-3)
+    assert "REFUSED" in str(found)
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory):
+    """A session whose logits are its input."""
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 3])
+        for name in ("x", "logits")
+    ]
+    node = onnx.helper.make_node("Identity", ["x"], ["logits"])
+    graph = onnx.helper.make_graph([node], "echo", values[:1], values[1:])
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+    )
+    path = tmp_path_factory.mktemp("echo") / "echo.onnx"
+    onnx.save(model, path)
+    return open_session(path, "cpu")
+
+
+def parity(session, served, expected, tolerance=1e-3):
+    served, expected = np.array(served, np.float32), np.array(expected, np.float32)
+    return compare(session, {"x": served}, expected, tolerance)
+
+
+def test_a_tie_is_not_a_flip(echo):
+    served, expected = [[0.5004, 0.5, 0]], [[0.5, 0.5004, 0]]
+    found = parity(echo, served, expected)
+    assert found.passed
+    assert found.flipped == 0
+    assert found.max_error == pytest.approx(4e-4, rel=1e-3)
+
+
+def test_a_flip_beyond_a_tie_is_refused_and_counted_once_per_row(echo):
+    served = [[0.51, 0.5, 0], [1, 0, 0], [0, 1, 0]]
+    expected = [[0.5, 0.51, 0], [1, 0, 0], [0, 0, 1]]
+    found = parity(echo, served, expected)
+    assert not found.passed
+    assert found.flipped == 2
+    assert found.rows == 3
+
+
+def test_an_error_beyond_the_tolerance_is_refused_though_no_label_flips(echo):
+    found = parity(echo, [[1.002, 0, 0]], [[1, 0, 0]])
+    assert not found.passed
+    assert found.flipped == 0
+
+
+def test_large_logits_are_compared_by_their_size(echo):
+    assert parity(echo, [[1000.5, 0, 0]], [[1000, 0, 0]]).passed
+    assert not parity(echo, [[1002.0, 0, 0]], [[1000, 0, 0]]).passed
+
+
+@pytest.mark.parametrize("position", [0, 9])
+def test_a_logit_that_is_not_a_number_fails_parity_wherever_it_stands(echo, position):
+    served = np.tile(np.float32([1, 0, 0]), (10, 1))
+    expected = served.copy()
+    served[position, 1] = np.nan
+    assert not parity(echo, served, expected).passed
+
+
+def test_pytorchs_own_evaluation_agrees_and_is_ready_to_plot(exported, prepared_images, tmp_path):
+    folder = exported("mlp", "uint8")
+    report = evaluate(
+        Evaluate(gates={}),
+        prepared=prepared_images["uint8"],
+        checkpoint=folder / "checkpoint",
+        metrics=tmp_path / "deep/metrics.json",
+        plots=tmp_path / "plots",
+    )
+    written = json.loads((tmp_path / "deep/metrics.json").read_bytes())
+    onnx_summary = evaluation(folder)["metrics"]["summary"]
+    assert report.summary == pytest.approx(onnx_summary, abs=1e-5)
+    assert {name: written[name] for name in report.summary} == report.summary
+    confusion = (tmp_path / "plots/confusion.csv").read_text().splitlines()
+    assert confusion[0] == "actual,predicted"
+    assert len(confusion) == 1 + report.rows == 31
+    right = sum(len(set(line.split(","))) == 1 for line in confusion[1:])
+    assert right / report.rows == pytest.approx(report.summary["accuracy"])
+    calibration = (tmp_path / "plots/calibration.csv").read_text().splitlines()
+    assert calibration[0] == "confidence,accuracy,rows"
+    assert sum(int(line.split(",")[2]) for line in calibration[1:]) == report.rows

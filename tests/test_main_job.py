@@ -1,0 +1,118 @@
+"""The main job as a user runs it: the default parameters, from raw digits to predictions."""
+
+import json
+import shutil
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import Project, make_project
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, prefect_server) -> Project:
+    made = make_project(tmp_path_factory.mktemp("main") / "project")
+    made.environment["PREFECT_API_URL"] = prefect_server
+    return made
+
+
+@pytest.fixture(scope="module")
+def first(clone) -> dict:
+    return json.loads(clone.modelmint("run", "--json").stdout)
+
+
+def test_digits_reach_98_percent_through_onnx_runtime(first):
+    metrics = first["training"]["metrics"]
+    assert metrics["accuracy"] >= 0.98
+    assert metrics["macro_f1"] >= 0.98
+
+
+def test_the_test_split_is_a_fifth_of_the_rows(clone, first):
+    report = json.loads((clone.root / "data/prepared/report.json").read_bytes())
+    assert report["rows"]["test"] >= 0.2 * sum(report["rows"].values())
+
+
+def test_the_first_version_is_champion_and_predicts_every_row(first):
+    training, job = first["training"], first["job"]
+    assert (training["version"], training["champion"]) == ("digits:1", "digits:1")
+    assert training["created"]
+    assert training["promoted"]
+    table = pq.read_table(job["output"])
+    assert table.num_rows == job["rows"] == 360
+    assert table.schema.metadata[b"modelmint.digest"].decode() == training["digest"]
+
+
+def test_a_second_run_retrains_nothing_and_registers_nothing(clone, first):
+    second = json.loads(clone.modelmint("run", "--json").stdout)
+    stages = {s["name"]: s["how"] for s in second["training"]["steps"]}
+    assert {stages[n] for n in ("prepare", "train", "evaluate", "export")} == {"Fresh"}
+    assert second["training"]["digest"] == first["training"]["digest"]
+    assert not second["training"]["created"]
+    assert second["job"]["fresh"]
+    (model,) = json.loads(clone.modelmint("models", "list", "--json").stdout)
+    assert model["versions"] == 1
+    assert json.loads(clone.modelmint("models", "gc", "--dry-run", "--json").stdout) == []
+
+
+def test_after_the_flow_dvc_repro_has_nothing_to_do(clone, first):
+    lock = (clone.root / "dvc.lock").read_bytes()
+    said = clone.run("dvc", "repro").stdout
+    assert "Running stage" not in said
+    assert (clone.root / "dvc.lock").read_bytes() == lock
+    assert "up to date" in clone.run("dvc", "status").stdout
+
+
+def test_dvc_repro_elsewhere_gives_the_same_bytes_and_the_flow_registers_them(
+    clone, first, tmp_path
+):
+    other = make_project(tmp_path / "other")
+    other.environment |= clone.environment
+    (other.root / "dvc.lock").unlink(missing_ok=True)
+    other.run("dvc", "repro")
+    shutil.copy(clone.root / "dvc.lock", tmp_path / "first.lock")
+    assert _stages(other.root / "dvc.lock") == _stages(clone.root / "dvc.lock")
+    outcome = other.train()
+    assert {s["how"] for s in outcome["steps"][1:5]} == {"Fresh"}
+    assert outcome["digest"] == first["training"]["digest"]
+    assert outcome["created"]
+
+
+def _stages(lock):
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(lock.read_text())["stages"]
+
+
+def test_the_summary_names_what_a_person_wants_to_know(clone, first):
+    shown = clone.modelmint("run").stderr
+    for word in (
+        first["training"]["dataset"],
+        first["training"]["digest"],
+        "cnn",
+        "accuracy",
+        "macro F1",
+        "gate",
+        "parity",
+        "digits:1",
+        "champion",
+        "360 rows",
+        "predictions.parquet",
+        "took: train",
+        "Next:",
+    ):
+        assert word in shown
+
+
+def test_the_bundle_traces_back_to_data_code_and_parameters(clone, first):
+    version = json.loads(clone.modelmint("models", "show", "digits", "--json").stdout)
+    head = clone.run("git", "rev-parse", "HEAD").stdout.strip()
+    lineage = version["lineage"]
+    assert lineage["git_commit"] == head
+    assert lineage["dataset"] == first["training"]["dataset"]
+    assert lineage["flow_run_id"] == first["training"]["flow_run_id"]
+    assert lineage["libraries"]["torch"]
+    assert version["params"]["train"]["architecture"]["channels"] == [32, 64]
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -1,0 +1,268 @@
+"""Reading, overriding and validating params.yaml."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tasks import params
+from tasks.config import Logistic, Mlp
+from tasks.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+SMALL = """
+prepare: {source: {kind: digits}}
+train: {architecture: {name: cnn, channels: [4], dropout: 0.1}}
+evaluate: {gates: {accuracy: 0.9}}
+registration: {name: digits}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A small file of parameters in which all but the required keys are defaults."""
+    path = tmp_path / "params.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def refusal(path, *assignments):
+    with pytest.raises(InputError) as caught:
+        params.load(path, assignments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *ROOT.glob("examples/*.yaml")], ids=lambda path: path.name
+)
+def test_the_files_that_come_with_modelmint_are_valid_and_have_gates(path):
+    shipped = params.load(path)
+    assert shipped.prepare.test >= 0.2
+    assert {"accuracy", "macro_f1"} <= shipped.evaluate.gates.keys()
+
+
+def test_a_file_is_read_into_typed_sections_with_defaults(small):
+    read = params.load(small)
+    assert read.train.architecture.channels == [4]
+    assert read.train.architecture.dense == 128
+    assert read.evaluate.gates == {"accuracy": 0.9}
+    assert read.export.opset == 20
+
+
+def test_an_override_changes_one_value_and_no_other(small):
+    plain, changed = params.load(small), params.load(small, ["train.epochs=3"])
+    assert changed.train.epochs == 3
+    assert plain.train.epochs != 3
+    train = plain.train.model_copy(update={"epochs": 3})
+    assert changed == plain.model_copy(update={"train": train})
+
+
+def test_an_override_reaches_any_depth_and_may_make_sections_on_its_way(small):
+    read = params.load(
+        small,
+        ["train.optimizer.name=sgd", "train.optimizer.learning_rate=0.5", "export.opset=18"],
+    )
+    assert (read.train.optimizer.name, read.train.optimizer.learning_rate) == ("sgd", 0.5)
+    assert read.export.opset == 18
+
+
+def test_overrides_leave_the_mapping_they_were_given_alone(small):
+    data = params.read(small)
+    params.override(data, ["train.architecture.channels=[9]", "evaluate.gates.accuracy=0.1"])
+    assert data == params.read(small)
+
+
+def test_of_two_overrides_of_one_key_the_last_counts(small):
+    assert params.load(small, ["train.seed=1", "train.seed=2"]).train.seed == 2
+
+
+def test_an_override_value_may_be_a_list_or_hold_an_equals_sign(small):
+    read = params.load(small, ["train.architecture.channels=[1, 2]", "prepare.source.path=a=b.gz"])
+    assert read.train.architecture.channels == [1, 2]
+    assert read.prepare.source.path == "a=b.gz"
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001", "1E-3"])
+def test_floats_are_those_of_yaml_1_2_in_files_and_overrides(small, text):
+    override = f"train.optimizer.learning_rate={text}"
+    assert params.load(small, [override]).train.optimizer.learning_rate == 0.001
+    small.write_text(SMALL + f"export: {{tolerance: {text}}}\n")
+    assert params.load(small).export.tolerance == 0.001
+
+
+def test_words_that_yaml_1_1_took_for_booleans_are_strings(small):
+    assert params.load(small, ["registration.name=on"]).registration.name == "on"
+
+
+def test_a_bare_name_stands_for_an_architecture_with_its_defaults(small):
+    small.write_text(SMALL.replace("{name: cnn, channels: [4], dropout: 0.1}", "mlp"))
+    assert params.load(small).train.architecture == Mlp(name="mlp")
+    assert params.load(small, ["train.architecture=logistic"]).train.architecture == Logistic(
+        name="logistic"
+    )
+
+
+def test_a_bare_name_takes_overrides_of_its_keys_and_of_its_name(small):
+    small.write_text(SMALL.replace("{name: cnn, channels: [4], dropout: 0.1}", "mlp"))
+    wider = params.load(small, ["train.architecture.widths=[3]"])
+    assert wider.train.architecture == Mlp(name="mlp", widths=[3])
+    other = params.load(small, ["train.architecture.name=logistic"])
+    assert other.train.architecture == Logistic(name="logistic")
+
+
+def test_another_architecture_drops_the_keys_of_the_old_one(small):
+    read = params.load(small, ["train.architecture.name=mlp", "train.architecture.widths=[5]"])
+    assert read.train.architecture == Mlp(name="mlp", widths=[5])
+
+
+def test_naming_the_same_architecture_again_keeps_its_keys(small):
+    read = params.load(small, ["train.architecture.name=cnn"])
+    assert read.train.architecture.channels == [4]
+
+
+def test_another_kind_of_source_drops_the_keys_of_the_old_one(small):
+    path = "prepare: {source: {kind: digits, path: old.gz}}"
+    small.write_text(SMALL.replace("prepare: {source: {kind: digits}}", path))
+    message = refusal(small, "prepare.source.kind=image")
+    assert message == "params.yaml: prepare.source.path: required, and not given"
+
+
+def test_another_name_for_the_registered_model_keeps_its_metric(small):
+    small.write_text(SMALL.replace("{name: digits}", "{name: digits, metric: accuracy}"))
+    read = params.load(small, ["registration.name=numbers"])
+    assert (read.registration.name, read.registration.metric) == ("numbers", "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.epoch=3", "train.epoch: unknown key; did you mean 'epochs'? allowed: archit"),
+        ("trian.epochs=3", "trian: unknown key; did you mean 'train'? allowed: prepare, train, ev"),
+        ("train.zzz=3", "train.zzz: unknown key; allowed: architecture, seed, epochs, patience"),
+        (
+            "train.architecture.chanels=[3]",
+            "train.architecture.chanels: unknown key; did you mean 'channels'? "
+            "allowed: name, channels, dense, dropout",
+        ),
+        (
+            "train.architecture.name=cnnn",
+            "train.architecture: unknown 'name' 'cnnn'; did you mean 'cnn'? "
+            "allowed: logistic, mlp, cnn",
+        ),
+        (
+            "train.architecture=transformer",
+            "train.architecture: unknown 'name' 'transformer'; allowed: logistic, mlp, cnn",
+        ),
+        (
+            "train.architecture={dense: 3}",
+            "train.architecture: say which one with the key 'name'; given was {'dense': 3}",
+        ),
+        ("prepare.source.kind=x", "prepare.source: unknown 'kind' 'x'; allowed: digits, image"),
+        ("train.epochs=many", "train.epochs: input should be a valid integer; given was 'many'"),
+        ("train.epochs=3.5", "train.epochs: input should be a valid integer; given was 3.5"),
+        ("train.epochs=0", "train.epochs: input should be greater than or equal to 1; given was 0"),
+        (
+            "train.architecture.channels=[3, a]",
+            "train.architecture.channels.1: input should be a valid integer; given was 'a'",
+        ),
+        ("train.optimizer.learning_rate=.nan", "train.optimizer.learning_rate: input should be"),
+        (
+            "train.optimizer.name=adam",
+            "train.optimizer.name: 'adam' is not allowed; did you mean 'adamw'? "
+            "allowed: adamw, sgd",
+        ),
+        ("prepare.test=1.5", "prepare.test: input should be less than 1; given was 1.5"),
+        ("prepare.test=0", "prepare.test: input should be greater than 0; given was 0"),
+        (
+            "prepare.test=0.95",
+            "prepare: test (0.95) + validation (0.1) must be less than 1: what is left over is "
+            "the training split",
+        ),
+        (
+            "evaluate.gates.acuracy=0.9",
+            "evaluate.gates.acuracy: 'acuracy' is not allowed; did you mean 'accuracy'? "
+            "allowed: accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, "
+            "weighted_precision, weighted_recall, weighted_f1, log_loss, calibration_error",
+        ),
+        ("evaluate.gates.accuracy=.nan", "evaluate.gates.accuracy: input should be a finite numb"),
+        ("registration.metric=log_loss", "registration.metric: 'log_loss' is not allowed; allo"),
+        ("registration.name=Digits!", "registration.name: string should match pattern"),
+    ],
+)
+def test_a_mistake_says_where_it_is_what_was_given_and_what_is_allowed(small, assignment, message):
+    said = refusal(small, assignment)
+    assert said.startswith(f"params.yaml: {message}")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epochs=3", "-S epochs=3: not of the form section.key=value, such as train.epochs=3"),
+        ("train.epochs", "-S train.epochs: not of the form section.key=value"),
+        ("train.=3", "-S train.=3: not of the form section.key=value"),
+        ("registration.name.x=3", "-S registration.name.x=3: name is a value, it has no x"),
+        ("train.epochs=[", "-S train.epochs=[: the value is not YAML"),
+    ],
+)
+def test_an_override_of_another_form_is_quoted_back(small, assignment, message):
+    assert refusal(small, assignment).startswith(message)
+
+
+def test_every_mistake_has_a_line_of_its_own(small):
+    said = refusal(small, "train.epoch=3", "export.opset=99").splitlines()
+    assert [line.split(":")[1] for line in said] == [" train.epoch", " export.opset"]
+
+
+@pytest.mark.parametrize("section", ["prepare", "train", "evaluate", "registration"])
+def test_a_missing_section_is_named(small, section):
+    data = params.read(small)
+    del data[section]
+    with pytest.raises(InputError) as caught:
+        params.validate(data, "params.yaml")
+    assert str(caught.value) == f"params.yaml: {section}: required, and not given"
+
+
+def test_a_missing_file_is_named_with_what_to_do(tmp_path):
+    said = refusal(tmp_path / "none.yaml")
+    assert said.startswith(f"cannot read the parameters: {tmp_path / 'none.yaml'}: No such file")
+    assert "--params" in said
+
+
+@pytest.mark.parametrize(
+    "content", [b"train: [", b"a: 1\na: 2\n", b"\xff\xfe\x00", b"a: !!python/object:os.system x"]
+)
+def test_a_file_that_is_not_plain_yaml_is_named(small, content):
+    small.write_bytes(content)
+    said = refusal(small)
+    assert said.startswith(f"{small} is not YAML: ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "hello"])
+def test_a_file_without_sections_is_refused(small, content):
+    small.write_text(content)
+    assert refusal(small).startswith(f"{small} must hold sections (prepare, train, evaluate")
+
+
+def test_parameters_are_frozen(small):
+    read = params.load(small)
+    with pytest.raises(ValidationError, match="frozen"):
+        read.train.epochs = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        read.train.architecture.dense = 3
+
+
+def test_what_was_written_reads_back_the_same(small, tmp_path):
+    data = params.override(params.read(small), ["train.optimizer.learning_rate=1e-5"])
+    params.write(data, tmp_path / "resolved.yaml")
+    assert params.read(tmp_path / "resolved.yaml") == data
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["params.yaml", "resolved.yaml"]
+
+
+def test_reading_parameters_imports_no_torch():
+    code = "import sys, tasks.config, tasks.params, tasks.pipeline; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,183 @@
+"""The training flow: overrides, refusals, concurrent runs, signals, kills at every step."""
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import Family, Project
+
+# Long enough to be killed in the middle of, short enough to wait for afterwards.
+LONG = ["-S", "train.epochs=400", "-S", "train.patience=400"]
+
+
+def test_a_refused_candidate_exits_3_and_changes_nothing_but_the_history(trained: Project):
+    before = json.loads(trained.modelmint("models", "list", "--json").stdout)
+    outcome = trained.train("-S", "evaluate.gates.accuracy=0.9999", status=3)
+    assert outcome["gates"][0]["passed"] is False
+    assert "accuracy is" in outcome["message"]
+    assert not outcome["version"]
+    assert json.loads(trained.modelmint("models", "list", "--json").stdout) == before
+    newest = json.loads(trained.modelmint("models", "history", "digits", "--json").stdout)[0]
+    assert newest["kind"] == "refused"
+    assert newest["payload"]["evaluation"]["gates"][0]["condition"] == ">= 0.9999"
+
+
+def test_without_gates_nothing_is_registered(trained: Project):
+    outcome = trained.train("-S", "evaluate.gates={}", status=3)
+    assert "at least one in evaluate.gates" in outcome["message"]
+    assert not outcome["version"]
+
+
+def test_two_runs_with_other_parameters_work_beside_each_other(project: Project):
+    runs = [project.start("modelmint", "train", "-S", f"train.seed={seed}") for seed in (11, 12)]
+    said = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+    (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
+    assert model["versions"] == 2
+    # The workspace itself was not touched: nothing has ever run there.
+    assert not (project.root / "outputs").exists()
+    for folder in (project.root / "runs").glob("*-*"):
+        clean = Project(folder, project.environment).run("dvc", "status").stdout
+        assert "up to date" in clean
+
+
+def test_two_runs_in_one_workspace_wait_for_each_other_and_train_once(project: Project):
+    runs = [project.start("modelmint", "train", "--json") for _ in range(2)]
+    said = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+    assert sum(text.count("Running stage 'train'") for text in said) == 1
+    (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
+    assert model["versions"] == 1
+    assert "up to date" in project.run("dvc", "status").stdout
+
+
+def test_a_signal_in_mid_training_leaves_no_process_and_the_next_run_resumes(
+    project: Project, family: Family
+):
+    del project.environment["PREFECT_API_URL"]  # the temporary server must go as well
+    project.environment["MODELMINT_TEST_FAMILY"] = family.mark
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        run = project.start("modelmint", "train", *LONG)
+        said = _read_until(run, r"epoch 3/400")
+        if number != signal.SIGINT:  # the first run prepares, those after it resume
+            assert "prepare' - Finished in state Fresh" in said
+        run.send_signal(number)
+        alive = family.wait_until_gone(3)
+        assert not alive, f"{number!r} left {alive}"
+        assert run.wait(1) != 0
+        _close(run)
+    outcome = project.train(*LONG)
+    how = {step["name"]: step["how"] for step in outcome["steps"]}
+    assert (how["prepare"], how["train"]) == ("Fresh", "Completed")
+    assert outcome["version"] == "digits:1"
+
+
+ENDS = [
+    r"bring the raw data under DVC' - Finished",
+    r"'prepare' - Finished",
+    r"'train' - Finished",
+    r"'evaluate' - Finished",
+    r"'export' - Finished",
+    r"'register digits' - registered",
+    r"'register digits' - Finished",
+    r"champion is digits:1",
+]
+
+
+def test_killed_at_the_end_of_every_step_the_same_command_ends_well(
+    project: Project, family: Family
+):
+    project.environment["MODELMINT_TEST_FAMILY"] = family.mark
+    for end in ENDS:
+        run = project.start("modelmint", "train")
+        # A step that an earlier run brought to its end may not say so again.
+        _read_until(run, end, or_end=True)
+        run.kill()
+        run.wait()
+        _close(run)
+        assert not family.wait_until_gone(3)
+    outcome = project.train()
+    assert (outcome["version"], outcome["champion"]) == ("digits:1", "digits:1")
+    (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
+    assert model["versions"] == 1
+    stored = {p for p in (project.root / "artifacts").rglob("*") if p.is_file()}
+    version = json.loads(project.modelmint("models", "show", "digits", "--json").stdout)
+    known = {artifact["sha256"] for artifact in version["artifacts"]}
+    named = json.loads(project.modelmint("models", "gc", "--dry-run", "--json").stdout)
+    strays = {path for path in stored if path.name not in known}
+    assert strays == {path for path in stored if str(path) in {s["path"] for s in named}}
+    assert "up to date" in project.run("dvc", "status").stdout
+    assert "every file" in project.modelmint("models", "verify").stderr
+
+
+def test_a_mistake_in_a_stage_is_one_message_with_status_2_and_no_traceback(project: Project):
+    (project.root / "data/raw/digits.csv.gz").write_bytes(b"not gzip at all")
+    done = project.modelmint("train", status=2)
+    assert "prepare: " in done.stderr
+    assert "is not a gzipped CSV file" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (project.root / "data/prepared").exists()
+
+
+def test_missing_raw_data_says_what_to_do(project: Project):
+    source = ["-S", "prepare.source={kind: image, path: data/raw/mine.npz}"]
+    done = project.modelmint("train", *source, status=2)
+    assert "data/raw/mine.npz is missing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bare_file_in_data_raw_is_put_under_dvc_and_reaches_a_worktree(project: Project):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["cat", "dog"], 60)
+    images = rng.normal(labels[:, None, None] == "dog", 0.3, (120, 6, 5)).astype(np.float32)
+    np.savez(project.root / "data/raw/pets.npz", images=images, labels=labels)
+    outcome = project.train(
+        "-S",
+        "prepare.source={kind: image, path: data/raw/pets.npz}",
+        "-S",
+        "registration.name=pets",
+    )
+    assert outcome["version"] == "pets:1"
+    assert (project.root / "data/raw/pets.npz.dvc").exists()
+    # Raw data never goes into git, not even into the worktree's snapshot.
+    tracked = Project(project.root).run("git", "-C", outcome["folder"], "ls-files").stdout
+    assert "pets.npz.dvc" in tracked
+    assert "pets.npz\n" not in tracked
+
+
+def test_a_better_challenger_takes_the_alias_and_a_tie_does_not(project: Project):
+    weak = project.train("-S", "train.epochs=1", "-S", "train.optimizer.learning_rate=0.0005")
+    strong = project.train("-S", "train.epochs=20")
+    assert strong["metrics"]["macro_f1"] > weak["metrics"]["macro_f1"]
+    assert strong["champion"] == strong["version"]
+    assert strong["promoted"]
+    # Other weights that judge every row alike would tie; the same bundle is no challenger.
+    again = project.train("-S", "train.epochs=1", "-S", "train.optimizer.learning_rate=0.0005")
+    assert again["version"] == weak["version"]
+    assert again["champion"] == strong["version"]
+    assert not again["promoted"]
+
+
+def _read_until(run: subprocess.Popen[str], pattern: str, or_end: bool = False) -> str:
+    said = ""
+    deadline = time.monotonic() + 120
+    assert run.stdout is not None
+    for line in run.stdout:
+        said += line
+        if re.search(pattern, line):
+            return said
+        assert time.monotonic() < deadline, said
+    if or_end:
+        return said
+    pytest.fail(f"it ended before {pattern!r}:\n{said}")
+
+
+def _close(run: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(OSError):
+        run.stdout.close()
