@@ -1,7 +1,5 @@
 """Raw data brought under DVC, so that every run knows exactly what it was made from."""
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -31,8 +29,9 @@ def version_raw_data(source: DigitsSource | ImageSource, root: Path) -> str:
     if not path.resolve().is_relative_to(root.resolve()):
         return f"{path} lies outside of the project; DVC records its hash"
     try:
-        # DVC prints advice to standard output, which belongs to `--json`.
-        with redirect_stdout(sys.stderr), Repo(str(root), _wait_for_lock=True) as repo:
+        with Repo(str(root), _wait_for_lock=True) as repo:
+            # DVC's advice would go to standard output, which belongs to `--json`.
+            repo.scm_context.quiet = True
             if not path.exists():
                 repo.pull(targets=[str(tracker)])
                 return f"fetched {source.path} with DVC"

@@ -1,7 +1,9 @@
 """An ONNX Runtime session that says honestly where it runs. Needs no torch."""
 
 import ctypes
+import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,9 +47,10 @@ def open_session(model: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -
         InputError: CUDA was asked for and the session did not get it.
     """
     built_for_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    cuda = device == "cuda" or (device == "auto" and built_for_cuda and _cuda_devices() > 0)
+    cuda = device != "cpu" and built_for_cuda and _cuda_devices() > 0
     if cuda:
-        ort.preload_dlls()
+        with redirect_stdout(sys.stderr):  # it prints; standard output belongs to `--json`
+            ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Spinning workers burn a core after each run and slow whatever else runs on it.

@@ -56,8 +56,9 @@ class Project:
 
     @property
     def variables(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
         return {
-            **os.environ,
+            **inherited,
             # The clone's code, not the installed one.
             "PYTHONPATH": str(self.root),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -153,9 +154,9 @@ def project(tmp_path: Path, prefect_server: str) -> Project:
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Project:
-    """A project in which one debug training ended well; for tests that only read it."""
+    """A project in which one debug training ended well; for tests that only add to it."""
     made = make_project(tmp_path_factory.mktemp("trained") / "project", DEBUG)
     made.environment["PREFECT_API_URL"] = prefect_server
     made.train()

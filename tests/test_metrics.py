@@ -84,10 +84,11 @@ def test_calibration_error_worked_out_by_hand():
 
 
 def test_full_confidence_falls_into_the_last_bin():
-    done = score(np.array([0, 1]), np.eye(2, dtype=np.float32), ("a", "b"), 15)
-    assert done.calibration == [{"confidence": 1.0, "accuracy": 1.0, "rows": 2}]
-    assert done.summary["calibration_error"] == 0
-    assert done.summary["log_loss"] == pytest.approx(0, abs=1e-9)
+    probabilities = np.array([[1, 0], [0.04, 0.96]], np.float32)
+    done = score(np.array([0, 1]), probabilities, ("a", "b"), 15)
+    assert done.calibration == [{"confidence": pytest.approx(0.98), "accuracy": 1.0, "rows": 2}]
+    assert done.summary["calibration_error"] == pytest.approx(0.02)
+    assert done.summary["log_loss"] == pytest.approx(-np.log(0.96) / 2, rel=1e-5)
 
 
 def test_a_class_that_is_never_predicted_scores_zero_without_a_warning():

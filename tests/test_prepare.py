@@ -298,14 +298,15 @@ def test_data_without_one_complete_row_is_refused(tmp_path):
     assert said == f"{tmp_path}/images.npz: no row has a label and only finite values"
 
 
-def test_a_label_seen_once_is_named_with_its_row(tmp_path):
-    labels = some_labels().astype(str)
-    labels[31] = "rare"
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_label_seen_less_often_than_there_are_splits_is_named_with_its_row(tmp_path, times):
+    labels = some_labels().astype("U4")
+    labels[31 : 31 + times] = "rare"
     write(tmp_path, labels=labels)
     said = refusal(tmp_path)
     assert said.startswith(
-        f"{tmp_path}/images.npz, row 31: the label 'rare' has 1 distinct rows; every class needs "
-        "at least 3, one for each of train, validation, test."
+        f"{tmp_path}/images.npz, row 31: the label 'rare' has {times} distinct rows; every class "
+        "needs at least 3, one for each of train, validation, test."
     )
 
 

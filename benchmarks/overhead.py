@@ -1,0 +1,315 @@
+"""What `modelmint run` costs beside a bare script: `python benchmarks/overhead.py [--rounds 5]`.
+
+Whole processes by the wall clock, in turns: `bare.py`, and `modelmint run` in a fresh clone of HEAD
+in three situations. The README beside this file says what is prepared before the clock runs, what
+is checked, and how to read the tables.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow.parquet as pq
+
+BARE = Path(__file__).resolve().with_name("bare.py")
+ROOT = BARE.parent.parent
+MODELMINT = Path(sysconfig.get_path("scripts")) / "modelmint"
+LIMIT_S = 900
+TARGETS = {
+    "bare": "A   bare script",
+    "served": "B1  modelmint run, Prefect server running",
+    "temporary": "B2  modelmint run, temporary server",
+    "fresh": "B3  modelmint run again, nothing to do",
+}
+STAGES = ("prepare", "train", "evaluate", "export")
+IMPORTS = {
+    "bare": "import bare",
+    "the flows": "import cli.main, flows.inference, flows.training",
+    **{stage: f"import tasks.__main__, tasks.{stage}" for stage in STAGES},
+    "nothing": "",
+    "the command line": "import cli.main",
+    "Prefect": "from prefect import flow, task",
+    "scikit-learn's metrics": "import sklearn.metrics",
+    "torch": "import torch",
+    "torch and Fabric": "import torch, lightning_fabric",
+    "the DVC command": "import dvc.commands.repro, dvc.repo, dvc.repo.reproduce",
+}
+LOG = re.compile(r"^(\d\d):(\d\d):(\d\d\.\d+) \| \w+ +\| (?:Flow|Task) run '(.+?)' - (.*)", re.M)
+
+
+class Failed(RuntimeError):
+    """A command failed, or two results that must agree do not."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished process; it began at `began` seconds of the day, the clock of Prefect's log."""
+
+    seconds: float
+    began: float
+    stdout: str
+    stderr: str
+
+
+def execute(command: list[Any], folder: Path, environment: Mapping[str, str]) -> Run:
+    """Run a command to its end. Raises `Failed` with its last lines."""
+    now = datetime.now()
+    began = (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
+    started = time.perf_counter()
+    process = start(command, folder, environment, subprocess.PIPE)
+    try:
+        stdout, stderr = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"`{Path(command[0]).name}` took more than {LIMIT_S} s") from None
+    finally:
+        stop(process)
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        tail = "\n".join((stdout + stderr).splitlines()[-20:])
+        shown = " ".join(Path(str(part)).name for part in command)
+        raise Failed(f"`{shown}` ended with status {process.returncode}:\n{tail}")
+    return Run(seconds, began, stdout, stderr)
+
+
+def start(
+    command: list[Any], folder: Path, environment: Mapping[str, str], to: Any
+) -> "subprocess.Popen[str]":
+    """Start a command at the head of a process group of its own."""
+    return subprocess.Popen(
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=to,
+        stderr=to,
+        start_new_session=True,
+    )
+
+
+def stop(process: "subprocess.Popen[str]") -> None:
+    """End a process group that `start` began, gently first, if it still runs."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def environment(scratch: Path, code: Path, home: str, api: str | None = None) -> dict[str, str]:
+    """An environment that no setting of the user's reaches; `code` comes first on Python's path.
+
+    Without `api` no server is named, so that modelmint starts a temporary one.
+    """
+    theirs = ("PREFECT", "MODELMINT", "DVC", "PYTHON")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(theirs)},
+        "PYTHONPATH": str(code),
+        "PREFECT_HOME": str(scratch / home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(scratch / "dvc-site"),
+        "DVC_GLOBAL_CONFIG_DIR": str(scratch / "dvc-config"),
+        **({"PREFECT_API_URL": api} if api else {}),
+    }
+
+
+@contextmanager
+def prefect_server(scratch: Path, home: str) -> Iterator[str]:
+    """A Prefect server with a database of its own on a free port, while the block runs: its API."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    api, log = f"http://127.0.0.1:{port}/api", scratch / f"{home}.log"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
+    with log.open("w") as output:
+        process = start(command, scratch, environment(scratch, scratch, home), output)
+    try:
+        deadline = time.monotonic() + 180
+        while not answers(api):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Failed("the Prefect server did not start:\n" + log.read_text()[-2000:])
+            time.sleep(0.2)
+        yield api
+    finally:
+        stop(process)
+
+
+def answers(api: str) -> bool:
+    try:
+        return bool(urllib.request.urlopen(f"{api}/health", timeout=2).status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def fresh_clone(scratch: Path, name: str) -> Path:
+    """HEAD in a folder of its own, its raw data in place and its modules compiled."""
+    folder = scratch / name
+    settings = environment(scratch, folder, "unused")
+    execute(["git", "clone", "-q", ROOT, folder], scratch, settings)
+    execute([sys.executable, "-m", "tasks.sources"], folder, settings)
+    packages = ["cli", "flows", "registry", "tasks"]
+    execute([sys.executable, "-m", "compileall", "-q", *packages], folder, settings)
+    return folder
+
+
+def play(title: str, scratch: Path, api: str) -> tuple[dict[str, Run], dict[str, float]]:
+    """One round: every target in turn, checked, then the seconds of each import."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    served, temporary = (fresh_clone(scratch, f"{folder.name}/{n}") for n in ("b1", "b2"))
+    inputs = [served / "params.yaml", served / "data/raw/digits.csv.gz"]
+    flow = [MODELMINT, "run", "--json"]
+    plan: dict[str, tuple[list[Any], Path, str, str | None]] = {
+        "bare": ([sys.executable, BARE, *inputs, folder / "a"], folder, "unused", None),
+        "served": (flow, served, "served", api),
+        "temporary": (flow, temporary, "temporary", None),
+        "fresh": (flow, served, "served", api),
+    }
+    runs: dict[str, Run] = {}
+    for target, (command, where, home, url) in plan.items():
+        runs[target] = execute(command, where, environment(scratch, where, home, url))
+        say(f"{title}  {TARGETS[target]:<42} {runs[target].seconds:7.2f} s")
+        if target != "bare":
+            check(target, json.loads(runs[target].stdout), folder / "a")
+    settings = environment(scratch, served, "unused")
+    settings["PYTHONPATH"] += os.pathsep + str(BARE.parent)
+    lines = {name: [sys.executable, "-c", code] for name, code in IMPORTS.items()}
+    return runs, {name: execute(c, served, settings).seconds for name, c in lines.items()}
+
+
+def check(target: str, document: dict[str, Any], bare: Path) -> None:
+    """Raise `Failed` unless modelmint did its work, and it was the bare script's computation."""
+    training, job = document["training"], document["job"]
+    how = {s["how"] for s in training["steps"] if s["name"] in STAGES}
+    if how != {"Fresh" if target == "fresh" else "Completed"} or job["fresh"] != (
+        target == "fresh"
+    ):
+        raise Failed(f"{TARGETS[target]}: the stages were {', '.join(sorted(how))}")
+    told = json.loads((bare / "evaluation.json").read_text())
+    epochs = len(Path(training["folder"], "outputs/history.csv").read_text().splitlines()) - 1
+    ours, theirs = pq.read_table(job["output"]), pq.read_table(bare / "predictions.parquet")
+    shift = max(abs(training["metrics"][name] - value) for name, value in told["onnx"].items())
+    differs = {
+        f"trained epochs ({epochs}, {told['epochs']})": epochs != told["epochs"],
+        f"metrics (by up to {shift:.1e})": not shift <= 1e-5,
+        "accuracy": training["metrics"]["accuracy"] != told["onnx"]["accuracy"],
+        "rows predicted": ours["key"] != theirs["key"],
+        "predicted labels": ours["prediction"] != theirs["prediction"],
+    }
+    if any(differs.values()):
+        what = ", ".join(name for name, yes in differs.items() if yes)
+        raise Failed(f"NOT THE SAME COMPUTATION: {TARGETS[target]} and bare.py differ in {what}")
+
+
+def breakdown(run: Run, imports: dict[str, float]) -> dict[str, float]:
+    """Where the seconds of one B1 went, without gaps: from its JSON, its log and import times.
+
+    Of stages that run side by side, the one that ends last counts.
+    """
+    steps = {s["name"]: s["seconds"] for s in json.loads(run.stdout)["training"]["steps"]}
+    found = [
+        ((int(h) * 3600 + int(m) * 60 + float(s) - run.began) % 86400, name, text)
+        for h, m, s, name, text in LOG.findall(run.stderr)
+    ]
+    begun = [at for at, _, text in found if text.startswith("Beginning flow run")]
+    ended = {name: at for at, name, text in found if text.startswith("Finished in state")}
+    spans = {s: (ended[s] - steps[s], ended[s]) for s in STAGES}
+    chain = [s for s, (_, e) in spans.items() if not any(b < e < f for b, f in spans.values())]
+    last = {n: at for at, n, text in found if not text.startswith(("Updat", "Generat", "Finished"))}
+    work = {
+        s: last[s] - next(at for at, n, text in found if (n, text[:1]) == (s, ">")) for s in chain
+    }
+    trained = [at for at in ended.values() if at <= begun[1]]
+    rows = {
+        "Python, and importing the flows (bare: all its imports)": imports["the flows"],
+        "Prefect: until the training flow begins": begun[0] - imports["the flows"],
+        "raw data under DVC": steps["raw data"],
+        f"DVC around {', '.join(chain)}": sum(steps[s] - work[s] for s in chain),
+        f"Python and imports again in {', '.join(chain)}": sum(imports[s] for s in chain),
+        "the computation": sum(work[s] - imports[s] for s in chain),
+        "registry: register, challenge": steps["register"] + steps["challenge"],
+        "Prefect: between the tasks of the training flow": 0.0,
+        "Prefect: end of one flow, and the inference flow": max(ended.values()) - max(trained),
+        "until the process has ended": run.seconds - max(ended.values()),
+    }
+    rows["Prefect: between the tasks of the training flow"] = run.seconds - sum(rows.values())
+    return rows
+
+
+def report(played: list[tuple[dict[str, Run], dict[str, float]]]) -> None:
+    """Print the three tables."""
+    print(f"\n{'seconds, median [min-max]':<44}{'':>22}   times A, per round")
+    for target, title in TARGETS.items():
+        seconds = [runs[target].seconds for runs, _ in played]
+        ratios = [runs[target].seconds / runs["bare"].seconds for runs, _ in played]
+        print(f"{title:<44}{spread(seconds):>22}   {spread(ratios)}")
+    imports = {name: median(found[name] for _, found in played) for name in IMPORTS}
+    middle = sorted((runs for runs, _ in played), key=lambda runs: runs["served"].seconds)
+    runs = middle[(len(middle) - 1) // 2]
+    bare = {0: imports["bare"], 5: runs["bare"].seconds - imports["bare"]}
+    print(f"\n{'where B1 goes, in its median round':<66}     B1      A   more")
+    rows = breakdown(runs["served"], imports)
+    total = {"in all": sum(rows.values())}
+    for number, (name, seconds) in enumerate({**rows, **total}.items()):
+        other = runs["bare"].seconds if name in total else bare.get(number, 0.0)
+        print(f"{name:<66}{seconds:7.2f}{other:7.2f}{seconds - other:7.2f}")
+    print("\nseconds of a Python process that only imports, median")
+    for name, seconds in imports.items():
+        print(f"{'stage ' * (name in STAGES) + name:<44}{seconds:7.2f}")
+
+
+def spread(values: list[float]) -> str:
+    return f"{median(values):.2f} [{min(values):.2f}-{max(values):.2f}]"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = max(1, parser.parse_args().rounds)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if answers("http://127.0.0.1:4200/api"):
+        raise Failed("a Prefect server answers on port 4200, and B2 would use it; stop it first")
+    names = ("prefect", "dvc", "torch", "onnxruntime-gpu", "scikit-learn")
+    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f};", end=" ")
+    print(", ".join(f"{name} {version(name)}" for name in names))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder)
+        with prefect_server(scratch, "temporary"):
+            say("migrated the database of the temporary servers")
+        with prefect_server(scratch, "served") as api:
+            play("warm-up  ", scratch, api)
+            report([play(f"round {n + 1}/{rounds}", scratch, api) for n in range(rounds)])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

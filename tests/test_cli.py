@@ -1,0 +1,144 @@
+"""The command line: what bad input gets, and that nothing heavy is imported for little."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import Project
+
+HEAVY = ("torch", "prefect", "onnxruntime", "sklearn", "lightning_fabric", "dvc")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models", "list"], ["models", "--help"]])
+def test_commands_that_look_import_neither_torch_nor_prefect(trained: Project, arguments):
+    code = (
+        f"import sys; from cli.main import app; sys.argv = ['modelmint', *{arguments}]\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    done = trained.run(sys.executable, "-c", code)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_predict_imports_neither_torch_nor_prefect(trained: Project, tmp_path):
+    code = (
+        "import sys; from cli.main import app\n"
+        f"sys.argv = ['modelmint', 'predict', 'digits', 'data/prepared/test.arrow', '--output', "
+        f"{str(tmp_path / 'out')!r}]\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'prefect') if m in sys.modules], file=sys.stderr)"
+    )
+    done = trained.run(sys.executable, "-c", code)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+BAD = {
+    "unknown key": (["train", "-S", "train.epoch=3"], "did you mean 'epochs'"),
+    "unknown architecture": (["train", "-S", "train.architecture=cnm"], "did you mean 'cnn'"),
+    "wrong type": (["train", "-S", "train.epochs=many"], "valid integer"),
+    "no assignment": (["train", "-S", "train.epochs"], "section.key=value"),
+    "missing params": (["train", "--params", "nope.yaml"], "nope.yaml: No such file"),
+    "unknown model": (["predict", "digit", "IN", "--output", "OUT"], "Did you mean 'digits'"),
+    "unknown alias": (["predict", "digits@champ", "IN", "--output", "OUT"], "'champion'"),
+    "unknown version": (["predict", "digits:9", "IN", "--output", "OUT"], "digits:1"),
+    "malformed reference": (["predict", "Digits!", "IN", "--output", "OUT"], "NAME@ALIAS"),
+    "missing input": (["predict", "digits", "nope.parquet", "--output", "OUT"], "is missing"),
+    "unknown form": (["predict", "digits", "params.yaml", "--output", "OUT"], ".parquet, .arrow"),
+    "unknown model shown": (["models", "show", "digit"], "Did you mean 'digits'"),
+    "no output": (["predict", "digits", "IN"], "--output"),
+    "cuda without a device": (
+        ["predict", "digits", "IN", "--output", "OUT", "--device", "cuda"],
+        "CUDA was asked for",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_message_and_status_2(trained: Project, tmp_path, case):
+    arguments, expected = BAD[case]
+    places = {"IN": "data/prepared/test.arrow", "OUT": str(tmp_path / "out")}
+    done = trained.modelmint(*[places.get(a, a) for a in arguments], status=2)
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.rglob("*.par*"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MODELMINT_DATABASE_URL", "sqlite:////proc/none/registry.db"),
+        ("MODELMINT_DATABASE_URL", "postgresql+psycopg://ada:secret@127.0.0.1:1/registry"),
+        ("MODELMINT_DATABASE_URL", "no url at all"),
+        ("MODELMINT_ARTIFACTS", "s3://bucket/prefix"),
+    ],
+)
+@pytest.mark.parametrize("command", [["train"], ["models", "list"]])
+def test_a_registry_that_cannot_be_reached_is_one_message_and_status_1(
+    trained: Project, variable, value, command
+):
+    done = Project(trained.root, {**trained.environment, variable: value}).modelmint(
+        *command, status=1
+    )
+    assert variable in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_outside_of_a_project_the_message_says_where_to_go(tmp_path):
+    done = Project(tmp_path).modelmint("models", "list", status=2)
+    assert "no modelmint project" in done.stderr
+
+
+def test_a_prefect_server_that_is_named_and_silent_is_one_message(trained: Project):
+    project = Project(trained.root, {"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    done = project.modelmint("train", status=1)
+    assert "PREFECT_API_URL is http://127.0.0.1:9/api" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_server_there_is_one_line_of_advice_and_a_temporary_one(trained: Project):
+    done = Project(trained.root).modelmint("train")
+    assert done.stderr.count("modelmint serve") == 1
+    assert "'prepare' - Finished in state Fresh" in done.stderr
+
+
+def test_with_a_running_server_there_is_no_advice(trained: Project):
+    assert "temporary" not in trained.modelmint("train").stderr
+
+
+def test_config_lists_every_variable_and_hides_the_password(trained: Project):
+    project = Project(trained.root, {"MODELMINT_DATABASE_URL": "postgresql://ada:secret@db/x"})
+    shown = json.loads(project.modelmint("config", "--json").stdout)
+    assert shown["MODELMINT_DATABASE_URL"] == "postgresql://ada:***@db/x"
+    assert set(shown) == {"MODELMINT_DATABASE_URL", "MODELMINT_ARTIFACTS", "MODELMINT_RUNS"}
+
+
+def test_every_command_has_a_help_text():
+    import typer
+
+    from cli.main import app
+
+    def commands(group, path=()):
+        for name, command in getattr(group, "commands", {}).items():
+            yield (*path, name), command
+            yield from commands(command, (*path, name))
+
+    found = dict(commands(typer.main.get_command(app)))
+    assert ("models", "gc") in found
+    for path, command in found.items():
+        assert command.help, f"{' '.join(path)} has no help"
+
+
+def test_promote_by_hand_moves_the_alias_and_is_recorded(trained: Project):
+    trained.modelmint("models", "promote", "digits:1", "--alias", "canary", "--reason", "to try")
+    assert "canary -> digits:1" in trained.modelmint("models", "list").stderr
+    event = json.loads(trained.modelmint("models", "history", "digits", "--json").stdout)[0]
+    assert (event["kind"], event["alias"], event["reason"]) == ("promoted", "canary", "to try")
+
+
+def test_the_console_script_is_installed():
+    done = subprocess.run(["modelmint", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "predict" in done.stdout

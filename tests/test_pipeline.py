@@ -1,0 +1,227 @@
+"""`dvc.yaml` and `tasks.pipeline.STEPS` agree; the command of a stage; who imports whom."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+from tasks.pipeline import STEPS
+from tasks.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+# Folders that `dvc.yaml` names instead of their files: all of each counts.
+WHOLE = ("tasks/architectures", "tasks/sources")
+each_step = pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
+
+
+def paths(entries):
+    """The paths of a list of `dvc.yaml`, whose entries may carry settings."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries or ()]
+
+
+def place(name):
+    """A path of a `Workspace` as `dvc.yaml` writes it."""
+    if name == "root":  # from which the source's own path starts
+        return "${prepare.source.path}"
+    return getattr(Workspace(Path()), name).as_posix()
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph("tasks", cache_dir=None)
+
+
+def source_file(module):
+    stem = ROOT / module.replace(".", "/")
+    path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+    return path.relative_to(ROOT).as_posix()
+
+
+def code_of(step, graph):
+    """Every file of `tasks` that running the step imports."""
+    modules = {"tasks.__main__", f"tasks.{step.name}"}
+    for module in tuple(modules):
+        modules |= graph.find_upstream_modules(module)
+    for module in tuple(modules):  # importing a module runs its packages' __init__ as well
+        while "." in module:
+            module = module.rpartition(".")[0]
+            modules |= {module} | graph.find_upstream_modules(module)
+    files = {source_file(module) for module in modules}
+    return {next((w for w in WHOLE if file.startswith(f"{w}/")), file) for file in files}
+
+
+def test_the_stages_are_the_steps_in_the_same_order():
+    assert list(STAGES) == list(STEPS)
+
+
+@each_step
+def test_a_stage_runs_its_step_with_the_parameters_that_the_step_gets(step):
+    stage = STAGES[step.name]
+    assert stage["cmd"] == f"python -m tasks {step.name}"
+    assert sorted(stage["params"]) == sorted(step.sections)
+    assert stage["desc"]
+
+
+@each_step
+def test_a_stage_depends_on_what_its_step_reads_and_imports_and_on_nothing_else(step, graph):
+    deps = paths(STAGES[step.name]["deps"])
+    expected = {place(name) for name in step.reads} | code_of(step, graph)
+    assert set(deps) == expected
+    assert len(deps) == len(set(deps))
+
+
+@each_step
+def test_a_stage_gives_what_its_step_writes(step):
+    stage = STAGES[step.name]
+    given = [path for kind in ("outs", "metrics", "plots") for path in paths(stage.get(kind))]
+    written = {place(name) for name in step.writes}
+    plots = place("plots")
+    assert {plots if Path(path).parent.as_posix() == plots else path for path in given} == written
+
+
+def test_what_a_stage_reads_an_earlier_one_has_written():
+    there = {"root"}
+    for step in STEPS.values():
+        assert set(step.reads) <= there, step.name
+        there |= set(step.writes)
+
+
+def test_the_rules_of_who_imports_whom_hold():
+    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A folder with parameters of a tiny training on the embedded digits."""
+    (tmp_path / "params.yaml").write_text("""
+prepare: {source: {kind: digits}}
+train: {architecture: logistic, epochs: 1, device: cpu}
+evaluate: {gates: {accuracy: 0.5}}
+registration: {name: digits}
+""")
+    return tmp_path
+
+
+def run(workspace, *arguments, module="tasks"):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=workspace,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["prepar"], ["predict"], ["prepare", "train"]])
+def test_a_wrong_name_gets_the_usage_and_status_2(arguments, workspace):
+    done = run(workspace, *arguments)
+    assert done.returncode == 2
+    assert done.stderr == "usage: python -m tasks {prepare,train,evaluate,export}\n"
+    assert done.stdout == ""
+
+
+def refused(done):
+    """The one line for the user."""
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_a_mistake_of_the_user_gets_one_line_and_status_2(workspace):
+    line = refused(run(workspace, "prepare"))
+    assert line.startswith("error: ")
+    assert "data/raw/digits.csv.gz is missing. `python -m tasks.sources` puts" in line
+    assert [p.name for p in workspace.iterdir()] == ["params.yaml"]
+
+
+def test_a_mistake_in_the_parameters_gets_one_line_and_status_2(workspace):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("epochs", "epoch"))
+    line = refused(run(workspace, "prepare"))
+    assert line.startswith("error: params.yaml: train.epoch: unknown key; did you mean 'epochs'?")
+    (workspace / "params.yaml").unlink()
+    line = refused(run(workspace, "prepare"))
+    assert line.startswith("error: cannot read the parameters: ")
+
+
+def test_the_commands_of_the_stages_take_raw_digits_to_a_bundle(workspace):
+    assert run(workspace, module="tasks.sources").returncode == 0
+    for step in STEPS:
+        done = run(workspace, step)
+        assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert printed[0] == "exported to ONNX"
+    assert printed[1].startswith("parity passed")
+    written = {name for step in STEPS.values() for name in step.writes}
+    assert all(getattr(Workspace(workspace), name).exists() for name in written)
+    expected = {"params.yaml", "data", "outputs"}
+    assert {p.name for p in workspace.iterdir()} == expected
+    listed = set(paths(STAGES["evaluate"]["plots"]))
+    assert {p.relative_to(workspace).as_posix() for p in Workspace(workspace).plots.iterdir()} == (
+        listed
+    )
+
+
+def test_a_step_without_what_it_reads_fails_and_says_what_is_missing(workspace):
+    done = run(workspace, "train")
+    assert done.returncode == 2
+    assert "data/prepared/signature.json is no signature" in done.stderr
+
+
+def test_the_embedded_data_cannot_be_placed_without_parameters(tmp_path):
+    done = run(tmp_path, module="tasks.sources")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot read the parameters")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_step_does_not_outlive_the_process_that_started_it(workspace):
+    """A parent that is killed outright takes its step with it."""
+    assert run(workspace, module="tasks.sources").returncode == 0
+    assert run(workspace, "prepare").returncode == 0
+    text = (workspace / "params.yaml").read_text()
+    endless = text.replace("epochs: 1", "epochs: 1000000, patience: 1000000")
+    (workspace / "params.yaml").write_text(endless)
+    parent = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "tasks", "train"], stdout=subprocess.PIPE)
+while b"epoch" not in child.stdout.readline():
+    pass
+print(child.pid, flush=True)
+child.wait()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    child = Path("/proc") / process.stdout.readline().strip()
+    assert child.exists()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 3
+
+    def alive():
+        try:
+            return "State:\tZ" not in (child / "status").read_text()
+        except OSError:
+            return False
+
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive()

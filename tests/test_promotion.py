@@ -1,0 +1,135 @@
+"""Who becomes champion, decided by real bundles on real test splits."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flows.promotion import challenge
+from registry import Candidate, Lineage, Registry
+from tasks import params
+from tasks.export import IDENTITY
+from tasks.pipeline import STEPS
+from tasks.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+TINY = ["train.architecture=logistic", "train.epochs=2", "evaluate.gates={accuracy: 0.1}"]
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory) -> dict[int, Workspace]:
+    """Two finished workspaces whose splits differ."""
+    made = {}
+    for seed in (1, 2):
+        workspace = Workspace(tmp_path_factory.mktemp(f"split-{seed}"))
+        source = f"prepare.source.path={ROOT / 'data/raw/digits.csv.gz'}"
+        chosen = params.load(ROOT / "params.yaml", [*TINY, source, f"prepare.seed={seed}"])
+        for step in STEPS.values():
+            step.run(chosen, workspace)
+        made[seed] = workspace
+    return made
+
+
+def candidate(workspace: Workspace, **metrics: float) -> Candidate:
+    evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
+    return Candidate(
+        files={path.name: path for path in workspace.bundle.iterdir()},
+        identity=frozenset(IDENTITY),
+        signature=json.loads((workspace.bundle / "signature.json").read_bytes()),
+        metrics={**evaluation["metrics"]["summary"], **metrics},
+        params={},
+        evaluation=evaluation,
+        lineage=Lineage(
+            dataset="d",
+            test_split=evaluation["test_split"]["sha256"],
+            git_commit=None,
+            git_dirty=False,
+            flow_run_id=None,
+            libraries={},
+        ),
+    )
+
+
+def another(offered: Candidate, dataset: str, **metrics: float) -> Candidate:
+    """The same files from another dataset: a version of its own."""
+    lineage = replace(offered.lineage, dataset=dataset)
+    return replace(offered, lineage=lineage, metrics={**offered.metrics, **metrics})
+
+
+@pytest.fixture
+def registry(tmp_path):
+    with Registry(f"sqlite:///{tmp_path / 'registry.db'}", tmp_path / "artifacts") as opened:
+        yield opened
+
+
+def decide(registry, version, workspace):
+    return challenge(
+        registry,
+        version,
+        metric="macro_f1",
+        prepared=workspace.prepared,
+        evaluation=params.load(ROOT / "params.yaml").evaluate,
+        actor="ada",
+    )
+
+
+def register(registry, offered):
+    return registry.register("digits", offered, actor="ada").version
+
+
+def test_the_first_version_becomes_champion(registry, workspaces):
+    version = register(registry, candidate(workspaces[1]))
+    decision = decide(registry, version, workspaces[1])
+    assert (decision.promoted, decision.champion) == (True, "digits:1")
+    assert registry.alias("digits").version == 1
+
+
+def test_a_tie_does_not_unseat(registry, workspaces):
+    first = candidate(workspaces[1], macro_f1=0.9)
+    decide(registry, register(registry, first), workspaces[1])
+    decision = decide(registry, register(registry, another(first, "e")), workspaces[1])
+    assert (decision.promoted, decision.champion) == (False, "digits:1")
+    assert "stays" in decision.reason
+
+
+def test_a_better_challenger_takes_the_alias_with_the_reason_in_the_history(registry, workspaces):
+    first = candidate(workspaces[1], macro_f1=0.9)
+    decide(registry, register(registry, first), workspaces[1])
+    better = another(first, "e", macro_f1=0.91)
+    decision = decide(registry, register(registry, better), workspaces[1])
+    assert (decision.promoted, decision.champion) == (True, "digits:2")
+    newest = registry.history("digits")[0]
+    assert (newest.version, newest.previous) == (2, 1)
+    assert "0.9100 against 0.9000" in newest.reason
+
+
+def test_a_champion_from_another_test_split_is_scored_again_on_this_one(registry, workspaces):
+    # On paper unbeatable, but that figure comes from another test split.
+    champion = register(registry, candidate(workspaces[1], macro_f1=0.9999))
+    decide(registry, champion, workspaces[1])
+    challenger = register(registry, candidate(workspaces[2], macro_f1=0.9998))
+    decision = decide(registry, challenger, workspaces[2])
+    assert decision.promoted
+    assert "0.9999" not in decision.reason.split("against")[1]
+
+
+def test_a_champion_of_another_signature_stays_and_the_message_says_how_to_decide(
+    registry, workspaces
+):
+    champion = register(registry, candidate(workspaces[1]))
+    decide(registry, champion, workspaces[1])
+    other = candidate(workspaces[2])
+    other = replace(other, signature={**other.signature, "classes": list("abcdefghij")})
+    decision = decide(registry, register(registry, other), workspaces[2])
+    assert (decision.promoted, decision.champion) == (False, "digits:1")
+    assert "modelmint models promote digits:2" in decision.reason
+
+
+def test_challenging_again_changes_nothing(registry, workspaces):
+    version = register(registry, candidate(workspaces[1]))
+    decide(registry, version, workspaces[1])
+    events = registry.history("digits")
+    again = decide(registry, version, workspaces[1])
+    assert (again.promoted, again.champion) == (False, "digits:1")
+    assert registry.history("digits") == events
