@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ def serve_deployments(root: Path, say: Callable[[str], None]) -> None:
 def deployments(path: Path) -> list["RunnerDeployment"]:
     """The deployments that a `prefect.yaml` describes: flow, schedule, parameters, limit."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Schedule
 
     found = []
     for entry in YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]:
@@ -50,7 +52,12 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
         flow: Any = getattr(
             importlib.import_module(module.removesuffix(".py").replace("/", ".")), function
         )
-        schedule: dict[str, Any] = dict(entry["schedules"][0])
+        schedules = [
+            Schedule(
+                **{**s, "interval": timedelta(seconds=s["interval"])} if "interval" in s else s
+            )
+            for s in entry["schedules"]
+        ]
         found.append(
             flow.to_deployment(
                 name=entry["name"],
@@ -58,7 +65,7 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
                 parameters=entry["parameters"],
                 tags=entry["tags"],
                 concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
-                **schedule,
+                schedules=schedules,
             )
         )
     return found
