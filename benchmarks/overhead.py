@@ -17,12 +17,11 @@ import sysconfig
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,12 +38,12 @@ TARGETS = {
     "temporary": "B2  modelmint run, temporary server",
     "fresh": "B3  modelmint run again, nothing to do",
 }
+COMPUTATION = "the computation"
 STAGES = ("prepare", "train", "evaluate", "export")
 IMPORTS = {
     "bare": "import bare",
     "the flows": "import cli.main, flows.inference, flows.training",
     **{stage: f"import tasks.__main__, tasks.{stage}" for stage in STAGES},
-    "nothing": "",
     "the command line": "import cli.main",
     "Prefect": "from prefect import flow, task",
     "scikit-learn's metrics": "import sklearn.metrics",
@@ -69,7 +68,7 @@ class Run:
     stderr: str
 
 
-def execute(command: list[Any], folder: Path, environment: Mapping[str, str]) -> Run:
+def execute(command: list[Any], folder: Path, environment: dict[str, str]) -> Run:
     """Run a command to its end. Raises `Failed` with its last lines."""
     now = datetime.now()
     began = (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
@@ -77,8 +76,6 @@ def execute(command: list[Any], folder: Path, environment: Mapping[str, str]) ->
     process = start(command, folder, environment, subprocess.PIPE)
     try:
         stdout, stderr = process.communicate(timeout=LIMIT_S)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"`{Path(command[0]).name}` took more than {LIMIT_S} s") from None
     finally:
         stop(process)
     seconds = time.perf_counter() - started
@@ -90,30 +87,21 @@ def execute(command: list[Any], folder: Path, environment: Mapping[str, str]) ->
 
 
 def start(
-    command: list[Any], folder: Path, environment: Mapping[str, str], to: Any
+    command: list[Any], folder: Path, environment: dict[str, str], to: Any
 ) -> "subprocess.Popen[str]":
     """Start a command at the head of a process group of its own."""
-    return subprocess.Popen(
-        [str(part) for part in command],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=to,
-        stderr=to,
-        start_new_session=True,
-    )
+    options: Any = {"stdin": subprocess.DEVNULL, "text": True, "start_new_session": True}
+    parts = [str(part) for part in command]
+    return subprocess.Popen(parts, cwd=folder, env=environment, stdout=to, stderr=to, **options)
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
     """End a process group that `start` began, gently first, if it still runs."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            os.killpg(process.pid, number)
-            try:
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            if process.poll() is None:
+                os.killpg(process.pid, number)
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                continue
 
 
 def environment(scratch: Path, code: Path, home: str, api: str | None = None) -> dict[str, str]:
@@ -189,7 +177,7 @@ def play(title: str, scratch: Path, api: str) -> tuple[dict[str, Run], dict[str,
     runs: dict[str, Run] = {}
     for target, (command, where, home, url) in plan.items():
         runs[target] = execute(command, where, environment(scratch, where, home, url))
-        say(f"{title}  {TARGETS[target]:<42} {runs[target].seconds:7.2f} s")
+        print(f"{title}  {TARGETS[target]:<42}{runs[target].seconds:8.2f} s", file=sys.stderr)
         if target != "bare":
             check(target, json.loads(runs[target].stdout), folder / "a")
     settings = environment(scratch, served, "unused")
@@ -201,11 +189,9 @@ def play(title: str, scratch: Path, api: str) -> tuple[dict[str, Run], dict[str,
 def check(target: str, document: dict[str, Any], bare: Path) -> None:
     """Raise `Failed` unless modelmint did its work, and it was the bare script's computation."""
     training, job = document["training"], document["job"]
-    how = {s["how"] for s in training["steps"] if s["name"] in STAGES}
-    if how != {"Fresh" if target == "fresh" else "Completed"} or job["fresh"] != (
-        target == "fresh"
-    ):
-        raise Failed(f"{TARGETS[target]}: the stages were {', '.join(sorted(how))}")
+    fresh = [s["how"] == "Fresh" for s in training["steps"] if s["name"] in STAGES]
+    if [*fresh, job["fresh"]] != [target == "fresh"] * 5:
+        raise Failed(f"{TARGETS[target]}: the stages were {training['steps']}")
     told = json.loads((bare / "evaluation.json").read_text())
     epochs = len(Path(training["folder"], "outputs/history.csv").read_text().splitlines()) - 1
     ours, theirs = pq.read_table(job["output"]), pq.read_table(bare / "predictions.parquet")
@@ -228,63 +214,60 @@ def breakdown(run: Run, imports: dict[str, float]) -> dict[str, float]:
     Of stages that run side by side, the one that ends last counts.
     """
     steps = {s["name"]: s["seconds"] for s in json.loads(run.stdout)["training"]["steps"]}
-    found = [
+    log = [
         ((int(h) * 3600 + int(m) * 60 + float(s) - run.began) % 86400, name, text)
         for h, m, s, name, text in LOG.findall(run.stderr)
     ]
-    begun = [at for at, _, text in found if text.startswith("Beginning flow run")]
-    ended = {name: at for at, name, text in found if text.startswith("Finished in state")}
+    flows = [(at, name) for at, name, text in log if text.startswith("Beginning flow run")]
+    ended = {name: at for at, name, text in log if text.startswith("Finished in state")}
     spans = {s: (ended[s] - steps[s], ended[s]) for s in STAGES}
     chain = [s for s, (_, e) in spans.items() if not any(b < e < f for b, f in spans.values())]
-    last = {n: at for at, n, text in found if not text.startswith(("Updat", "Generat", "Finished"))}
-    work = {
-        s: last[s] - next(at for at, n, text in found if (n, text[:1]) == (s, ">")) for s in chain
-    }
-    trained = [at for at in ended.values() if at <= begun[1]]
+    begun = {name: at for at, name, text in log if text.startswith("> ")}
+    said = {n: at for at, n, text in log if not text.startswith(("Updat", "Generat", "Finished"))}
+    (first, training), (_, inference) = flows
+    tasks = max(at for at in ended.values() if at < ended[training])
     rows = {
-        "Python, and importing the flows (bare: all its imports)": imports["the flows"],
-        "Prefect: until the training flow begins": begun[0] - imports["the flows"],
+        "Python, and importing the flows (A: its imports)": imports["the flows"],
+        "Prefect: until the training flow begins": first - imports["the flows"],
         "raw data under DVC": steps["raw data"],
-        f"DVC around {', '.join(chain)}": sum(steps[s] - work[s] for s in chain),
-        f"Python and imports again in {', '.join(chain)}": sum(imports[s] for s in chain),
-        "the computation": sum(work[s] - imports[s] for s in chain),
+        f"DVC around {', '.join(chain)}": sum(steps[s] - said[s] + begun[s] for s in chain),
+        f"imports again: {', '.join(chain)}": sum(imports[s] for s in chain),
+        COMPUTATION: sum(said[s] - begun[s] - imports[s] for s in chain),
         "registry: register, challenge": steps["register"] + steps["challenge"],
-        "Prefect: between the tasks of the training flow": 0.0,
-        "Prefect: end of one flow, and the inference flow": max(ended.values()) - max(trained),
-        "until the process has ended": run.seconds - max(ended.values()),
+        "Prefect: ending the training flow": ended[training] - tasks,
+        "the inference flow": ended[inference] - ended[training],
+        "until the process has ended": run.seconds - ended[inference],
     }
-    rows["Prefect: between the tasks of the training flow"] = run.seconds - sum(rows.values())
-    return rows
+    return {**rows, "Prefect: before and between the tasks": run.seconds - sum(rows.values())}
 
 
 def report(played: list[tuple[dict[str, Run], dict[str, float]]]) -> None:
     """Print the three tables."""
-    print(f"\n{'seconds, median [min-max]':<44}{'':>22}   times A, per round")
+    print(f"\n{'seconds, median [min-max]':<66}   times A, per round")
     for target, title in TARGETS.items():
-        seconds = [runs[target].seconds for runs, _ in played]
+        walls = [runs[target].seconds for runs, _ in played]
         ratios = [runs[target].seconds / runs["bare"].seconds for runs, _ in played]
-        print(f"{title:<44}{spread(seconds):>22}   {spread(ratios)}")
-    imports = {name: median(found[name] for _, found in played) for name in IMPORTS}
-    middle = sorted((runs for runs, _ in played), key=lambda runs: runs["served"].seconds)
-    runs = middle[(len(middle) - 1) // 2]
-    bare = {0: imports["bare"], 5: runs["bare"].seconds - imports["bare"]}
-    print(f"\n{'where B1 goes, in its median round':<66}     B1      A   more")
-    rows = breakdown(runs["served"], imports)
-    total = {"in all": sum(rows.values())}
-    for number, (name, seconds) in enumerate({**rows, **total}.items()):
-        other = runs["bare"].seconds if name in total else bare.get(number, 0.0)
-        print(f"{name:<66}{seconds:7.2f}{other:7.2f}{seconds - other:7.2f}")
+        print(f"{title:<44}{spread(walls):>22}   {spread(ratios)}")
+    in_order = sorted(played, key=lambda one: one[0]["served"].seconds)
+    runs, imports = in_order[(len(in_order) - 1) // 2]
+    try:
+        rows = breakdown(runs["served"], imports)
+    except (KeyError, ValueError) as error:
+        raise Failed(f"breakdown() cannot read the log of `modelmint run`: {error}") from error
+    a, b1 = runs["bare"].seconds, sum(rows.values())
+    bare = {next(iter(rows)): imports["bare"], COMPUTATION: a - imports["bare"], "in all": a}
+    print(f"\n{'where B1 goes, in its median round':<52}     B1      A   more")
+    for name, seconds in {**rows, "in all": b1}.items():
+        other = bare.get(name, 0.0)
+        print(f"{name:<52}{seconds:7.2f}{other:7.2f}{seconds - other:7.2f}")
     print("\nseconds of a Python process that only imports, median")
-    for name, seconds in imports.items():
-        print(f"{'stage ' * (name in STAGES) + name:<44}{seconds:7.2f}")
+    for name in IMPORTS:
+        found = median(one[name] for _, one in played)
+        print(f"{'stage ' * (name in STAGES) + name:<52}{found:7.2f}")
 
 
 def spread(values: list[float]) -> str:
     return f"{median(values):.2f} [{min(values):.2f}-{max(values):.2f}]"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -295,12 +278,14 @@ def main() -> None:
     if answers("http://127.0.0.1:4200/api"):
         raise Failed("a Prefect server answers on port 4200, and B2 would use it; stop it first")
     names = ("prefect", "dvc", "torch", "onnxruntime-gpu", "scikit-learn")
-    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f};", end=" ")
     print(", ".join(f"{name} {version(name)}" for name in names))
+    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {rounds} rounds of HEAD", end="")
+    changed = execute(["git", "status", "--porcelain"], ROOT, dict(os.environ)).stdout
+    print(", without the uncommitted changes" if changed else "", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scratch = Path(folder)
         with prefect_server(scratch, "temporary"):
-            say("migrated the database of the temporary servers")
+            print("migrated the database of the temporary servers", file=sys.stderr)
         with prefect_server(scratch, "served") as api:
             play("warm-up  ", scratch, api)
             report([play(f"round {n + 1}/{rounds}", scratch, api) for n in range(rounds)])
@@ -309,7 +294,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Failed as error:
+    except (Failed, OSError, subprocess.TimeoutExpired) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

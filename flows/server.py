@@ -16,6 +16,7 @@ import time
 import tomllib
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tasks.process import die_with_parent
@@ -153,7 +154,7 @@ def _start(port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the flow, which reports its end to this server
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
 
 

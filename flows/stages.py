@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from prefect.states import Completed, Failed
 
 from flows.progress import TrainingProgress
 from tasks.errors import InputError
-from tasks.process import die_with_parent
+from tasks.process import FLOW_PID, die_with_parent
 from tasks.workspace import Workspace
 
 BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
@@ -144,6 +145,7 @@ def _repro(
         env={
             **os.environ,
             "PYTHONUNBUFFERED": "1",
+            FLOW_PID: str(os.getpid()),
             # The command of a stage is `python -m tasks`: this python, activated or not.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         },
@@ -152,7 +154,7 @@ def _repro(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     _running.add(process)
     tail: list[str] = []

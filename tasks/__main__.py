@@ -6,7 +6,7 @@ from pathlib import Path
 from tasks import params
 from tasks.errors import InputError
 from tasks.pipeline import STEPS
-from tasks.process import die_with_parent
+from tasks.process import die_with_flow
 from tasks.workspace import Workspace
 
 
@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in STEPS:
         print(f"usage: python -m tasks {{{','.join(STEPS)}}}", file=sys.stderr)
         return 2
-    die_with_parent()
+    die_with_flow()
     workspace = Workspace(Path.cwd())
     try:
         report = STEPS[arguments[0]].run(params.load(workspace.params), workspace)

@@ -26,7 +26,7 @@ def write_card(
     best = config["results"]["best"]
     sections = [
         f"# {name}",
-        f"{shape or 'no parameters'}. Trained for {config['results']['epochs']} epochs; the "
+        f"{shape or 'Without parameters'}. Trained for {config['results']['epochs']} epochs; the "
         f"weights are those of epoch {best['epoch']} (validation loss "
         f"{best['validation_loss']:.4f}).",
         "## Gates",
@@ -42,7 +42,7 @@ def write_card(
                 for v in verdicts
             ],
         ),
-        f"{parity}.".capitalize(),
+        f"P{str(parity)[1:]}.",
         f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
         _table(["metric", "value"], [[n, f"{v:.4f}"] for n, v in metrics.summary.items()]),
         _table(

@@ -24,7 +24,7 @@ def choose_device(params: Train) -> Device:
     """The device that `params` asks for, or the best there is.
 
     Raises:
-        InputError: the device asked for is not there.
+        InputError: the device asked for is not there, or cannot compute in that precision.
     """
     there = {
         "cuda": torch.cuda.is_available(),
@@ -41,6 +41,11 @@ def choose_device(params: Train) -> Device:
         raise InputError(
             f"train.device asks for {params.device}, which torch {torch.__version__} does not find "
             f"here; it finds {found}. Set train.device to one of these or to auto."
+        )
+    if params.precision == "16-mixed" and accelerator == "cpu":
+        raise InputError(
+            "train.precision asks for 16-mixed, which a CPU does not compute; "
+            "set it to bf16-mixed, 32-true or auto"
         )
     if params.precision != "auto":
         return Device(

@@ -56,8 +56,11 @@ def batches(file: InputFile, signature: Signature, size: int) -> Iterator[Batch]
     Raises:
         InputError: a column is missing, has the wrong type or shape, or a value is missing.
     """
+    done = 0
     for batch in _read(file.path, size):
         names = batch.schema.names
+        if len(set(names)) < len(names):
+            raise InputError(f"{file.path}: two columns have the same name: {', '.join(names)}")
         for tensor in signature.inputs:
             if tensor.name not in names:
                 close = difflib.get_close_matches(tensor.name, names, n=1)
@@ -68,7 +71,8 @@ def batches(file: InputFile, signature: Signature, size: int) -> Iterator[Batch]
                     + ", ".join(map(str, signature.inputs))
                 )
         arrays = {t.name: _array(batch[t.name], t, file.path) for t in signature.inputs}
-        signature.check(arrays, str(file.path))
+        signature.check(arrays, str(file.path), done)
+        done += len(batch)
         yield batch["key"] if "key" in names else None, arrays
 
 

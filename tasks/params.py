@@ -13,8 +13,12 @@ from ruamel.yaml.error import YAMLError
 from tasks.config import Params
 from tasks.errors import InputError
 
-# A union's member is chosen by one of these keys.
-TAGS = ("name", "kind")
+# Where one of several classes is chosen, and by which of its keys.
+UNIONS: dict[tuple[str, ...], str] = {
+    ("train", "architecture"): "name",
+    ("prepare", "source"): "kind",
+}
+TAGS = tuple(UNIONS.values())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -40,8 +44,8 @@ def read(path: Path) -> dict[str, Any]:
 def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """A copy of `data` with each `section.key=value` applied; values are read as YAML.
 
-    A new `name` or `kind` starts from that member's defaults: the other keys beside it belonged
-    to the old one.
+    Another architecture or kind of source starts from its own defaults: the keys beside it
+    belonged to the old one.
 
     Raises:
         InputError: an assignment is not of that form, or goes through a value.
@@ -66,8 +70,7 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             if not isinstance(inner, dict):
                 raise InputError(f"-S {assignment}: {parent} is a value, it has no {key}")
             place = inner
-        # A section's own name, as that of `registration`, chooses nothing beside it.
-        if key in TAGS and len(parents) > 1 and place.get(key) not in (None, value):
+        if UNIONS.get(tuple(parents)) == key and place.get(key) not in (None, value):
             place.clear()
         place[key] = value
     return result

@@ -66,6 +66,7 @@ def predict(
     if not expected:
         raise InputError(f"{', '.join(str(f.path) for f in files)}: no rows to predict")
     session = open_session(model, device)
+    made = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     part = output / (PREDICTIONS + ".part")
     try:
@@ -77,6 +78,8 @@ def predict(
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except BaseException:
         part.unlink(missing_ok=True)
+        if made:
+            output.rmdir()
         raise
     part.replace(output / PREDICTIONS)
     report = PredictReport(

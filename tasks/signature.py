@@ -46,8 +46,8 @@ class Signature(BaseModel):
     def write(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
-    def check(self, arrays: dict[str, NDArray[np.generic]], where: str) -> None:
-        """Refuse arrays, batch first, that the model does not take.
+    def check(self, arrays: dict[str, NDArray[np.generic]], where: str, first: int = 0) -> None:
+        """Refuse arrays, batch first, that the model does not take; row `first` is their first.
 
         Raises:
             InputError: names the input, what it is and what it must be.
@@ -60,7 +60,7 @@ class Signature(BaseModel):
                     f"{where}: column {tensor.name!r} is {given}; the model takes {tensor}"
                 )
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                row = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
+                row = first + int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
                 raise InputError(
                     f"{where}: row {row} of column {tensor.name!r} has a NaN or infinite value; "
                     "remove or fill such rows first"

@@ -266,3 +266,9 @@ def test_reading_parameters_imports_no_torch():
     code = "import sys, tasks.config, tasks.params, tasks.pipeline; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_another_optimizer_keeps_the_learning_rate_beside_it():
+    chosen = params.load(ROOT / "params.yaml", ["train.optimizer.name=sgd"])
+    assert chosen.train.optimizer.name == "sgd"
+    assert chosen.train.optimizer.learning_rate == 0.002

@@ -231,6 +231,11 @@ def test_a_precision_that_was_asked_for_is_taken(tiny_train):
     assert chosen.reason == "cpu (asked for), precision bf16-mixed (asked for)"
 
 
+def test_a_precision_that_the_cpu_does_not_compute_is_refused(tiny_train):
+    with pytest.raises(InputError, match="set it to bf16-mixed, 32-true or auto"):
+        choose_device(tiny_train(precision="16-mixed", device="cpu"))
+
+
 def test_a_checkpoint_rebuilds_its_network_alone(tiny_train, prepared_images, tmp_path):
     run(tiny_train("cnn"), tmp_path, prepared_images["uint8"])
     network, config = load(tmp_path / "checkpoint")
