@@ -55,7 +55,11 @@ def train(
 
     given = _check(params, overrides)
     launch.prepare_prefect(output.say)
-    outcome = launch.train(given, overrides or [])
+    try:
+        outcome = launch.train(given, overrides or [])
+    except KeyboardInterrupt:
+        output.say("Stopped. The same command resumes at the stage that was running.")
+        raise
     output.training(outcome)
     if as_json:
         output.machine(outcome.as_dict())

@@ -21,14 +21,17 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
 
 
 def train(params_file: str, overrides: list[str]) -> "Outcome":
-    """One run of the training flow; call it after `prepare_prefect`."""
+    """One run of the training flow; call it after `prepare_prefect`. Raises what crashed it."""
     from prefect import tags
 
     from flows.training import training
 
     with tags("training"):
         state = training(params_file, overrides, return_state=True)
-    return cast("Outcome", state.result(raise_on_failure=False))
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return cast("Outcome", outcome)
 
 
 def predict(model: str, inputs: list[str], output: str) -> "JobReport":

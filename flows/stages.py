@@ -129,7 +129,8 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
             time.sleep(WAIT_S)
     progress.finish()
     if status:
-        message = _reason(tail)
+        stopped = status < 0 and f"stopped by {signal.Signals(-status).name}"
+        message = stopped or _reason(tail)
         return Failed(message=message, data=result("Failed", status=status, message=message))
     how = "Restored" if any(RESTORED.search(line) for line in tail) else "Completed"
     return Completed(name=how, message=f"{name} {how.lower()}", data=result(how))

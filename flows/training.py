@@ -124,11 +124,11 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
     with Registry(settings.database_url, settings.artifacts) as registry:
         with _timed(outcome, "raw data"):
             workspace = open_run(settings, wanted, params)
+        code = code_of(settings.root)  # now: it may be edited while this trains
         outcome.folder = str(workspace.root)
         if not _make_current(outcome, workspace):
             return
         with tempfile.TemporaryDirectory() as scratch:
-            code = code_of(settings.root)
             judged = collect(params, workspace, code, str(flow_run.id or "") or None, Path(scratch))
             _report(outcome, judged)
             if not judged.passed:
