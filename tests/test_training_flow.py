@@ -11,7 +11,7 @@ import pytest
 from conftest import Family, Project
 
 # Long enough to be killed in the middle of, short enough to wait for afterwards.
-LONG = ["-S", "train.epochs=400", "-S", "train.patience=400"]
+LONG = ["-S", "train.epochs=150", "-S", "train.patience=150"]
 
 
 def test_a_refused_candidate_exits_3_and_changes_nothing_but_the_history(trained: Project):
@@ -62,7 +62,7 @@ def test_a_signal_in_mid_training_leaves_no_process_and_the_next_run_resumes(
     project.environment["MODELMINT_TEST_FAMILY"] = family.mark
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         run = project.start("modelmint", "train", *LONG)
-        said = _read_until(run, r"epoch 3/400")
+        said = _read_until(run, r"epoch 3/150")
         if number != signal.SIGINT:  # the first run prepares, those after it resume
             assert "prepare' - Finished in state Fresh" in said
         run.send_signal(number)
