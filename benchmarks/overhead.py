@@ -31,7 +31,6 @@ import pyarrow.parquet as pq
 BARE = Path(__file__).resolve().with_name("bare.py")
 ROOT = BARE.parent.parent
 MODELMINT = Path(sysconfig.get_path("scripts")) / "modelmint"
-LIMIT_S = 900
 TARGETS = {
     "bare": "A   bare script",
     "served": "B1  modelmint run, Prefect server running",
@@ -75,7 +74,7 @@ def execute(command: list[Any], folder: Path, environment: dict[str, str]) -> Ru
     started = time.perf_counter()
     process = start(command, folder, environment, subprocess.PIPE)
     try:
-        stdout, stderr = process.communicate(timeout=LIMIT_S)
+        stdout, stderr = process.communicate(timeout=900)
     finally:
         stop(process)
     seconds = time.perf_counter() - started
@@ -105,18 +104,17 @@ def stop(process: "subprocess.Popen[str]") -> None:
 
 
 def environment(scratch: Path, code: Path, home: str, api: str | None = None) -> dict[str, str]:
-    """An environment that no setting of the user's reaches; `code` comes first on Python's path.
-
-    Without `api` no server is named, so that modelmint starts a temporary one.
-    """
+    """No setting of the user's, `code` first on Python's path; without `api` no Prefect server."""
     theirs = ("PREFECT", "MODELMINT", "DVC", "PYTHON")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(theirs)},
         "PYTHONPATH": str(code),
+        "TMPDIR": str(scratch),
         "PREFECT_HOME": str(scratch / home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # modelmint's stages have it; so must the bare script
         "DVC_SITE_CACHE_DIR": str(scratch / "dvc-site"),
         "DVC_GLOBAL_CONFIG_DIR": str(scratch / "dvc-config"),
         **({"PREFECT_API_URL": api} if api else {}),
@@ -279,7 +277,9 @@ def main() -> None:
         raise Failed("a Prefect server answers on port 4200, and B2 would use it; stop it first")
     names = ("prefect", "dvc", "torch", "onnxruntime-gpu", "scikit-learn")
     print(", ".join(f"{name} {version(name)}" for name in names))
-    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {rounds} rounds of HEAD", end="")
+    print(
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, rounds: {rounds}, of HEAD", end=""
+    )
     changed = execute(["git", "status", "--porcelain"], ROOT, dict(os.environ)).stdout
     print(", without the uncommitted changes" if changed else "", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -3,7 +3,9 @@
 Nothing heavy is imported before a command needs it: `modelmint --help` answers at once.
 """
 
+import gc
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +14,7 @@ import typer
 
 from cli import models, output
 from flows.settings import Settings
-from registry import InvalidReference, NotFound, RegistryError
+from registry import InvalidReference, NotFound, RegistryError, hide_password
 from tasks.errors import InputError
 
 STATUS_ERROR, STATUS_INPUT = 1, 2
@@ -126,18 +128,27 @@ def run(as_json: JsonOption = False) -> None:
     """The main job: the training flow, then a batch job on the test split."""
     from flows import launch
 
-    _check(Path("params.yaml"), None)
+    started = time.monotonic()
     settings = Settings.from_environment()
+    _check(settings.root / "params.yaml", None)
     launch.prepare_prefect(output.say)
     outcome = launch.train("params.yaml", [])
-    job = None
+    job, problem = None, None
     if not outcome.status:
-        job = launch.predict(
-            f"{outcome.model}@champion", ["data/prepared/test.arrow"], "predictions"
-        )
+        predicting = time.monotonic()
+        try:
+            job = launch.predict(
+                f"{outcome.model}@champion", ["data/prepared/test.arrow"], "predictions"
+            )
+        except (InputError, RegistryError) as error:
+            problem = error  # what was trained is worth a summary all the same
+        outcome.add_step("predict", time.monotonic() - predicting)
+    outcome.seconds = time.monotonic() - started
     output.training(outcome, job)
     if as_json:
         output.machine({"training": outcome.as_dict(), "job": asdict(job) if job else None})
+    if problem:
+        raise problem
     if job:
         output.next_steps(
             ("modelmint train -S train.architecture=mlp", "train a challenger"),
@@ -160,7 +171,7 @@ def config(as_json: JsonOption = False) -> None:
     """List the settings: where things are kept, and the variables that say so."""
     settings = Settings.from_environment()
     rows = {
-        "MODELMINT_DATABASE_URL": settings.shown_database_url,
+        "MODELMINT_DATABASE_URL": hide_password(settings.database_url),
         "MODELMINT_ARTIFACTS": settings.artifacts,
         "MODELMINT_RUNS": str(settings.runs),
     }
@@ -193,3 +204,5 @@ def main() -> None:
     except (RegistryError, ServerDown) as error:
         output.error(str(error))
         sys.exit(STATUS_ERROR)
+    finally:
+        gc.freeze()  # the end of the process need not look through all that was imported

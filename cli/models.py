@@ -1,13 +1,12 @@
 """`modelmint models`: the registry on the command line."""
 
-import getpass
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from cli import output
-from flows.settings import Settings
+from flows.settings import Settings, actor
 from registry import Registry
 from registry import upgrade as upgrade_database
 
@@ -119,7 +118,7 @@ def promote(
             version.version,
             alias,
             expect_revision=held.revision if held else 0,
-            actor=getpass.getuser(),
+            actor=actor(),
             reason=reason,
         )
     output.say(f"{moved.model}@{moved.name} is {moved.model}:{moved.version}")

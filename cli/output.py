@@ -69,6 +69,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
             ("predictions", job.output),
         ]
     facts += [(f"took: {s.name}", f"{s.seconds:.1f} s  ({s.how})") for s in outcome.steps]
+    # Less than their sum, for evaluate and export run side by side.
     facts.append(("took in all", f"{outcome.seconds:.1f} s"))
     people.print()
     table(["", ""], [[name, value] for name, value in facts])

@@ -1,19 +1,32 @@
 """What a flow run leaves for people to look at in the Prefect UI."""
 
-from pathlib import Path
+from uuid import UUID
 
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_UI_URL
 
 from flows.candidate import Judged
 from flows.promotion import Decision
 from registry import Version
 
 
-def judged(model: str, judged: Judged) -> None:
+def tag_run(tag: str) -> None:
+    """Tag the flow run at hand, and it alone.
+
+    `prefect.tags` would tag its tasks, too, and every tagged task first asks the server for a
+    slot: up to two seconds each on SQLite.
+    """
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(flow_run.id), tags={*flow_run.tags, tag})
+
+
+def verdicts(model: str, judged: Judged) -> None:
     """The model card and the verdicts of a candidate, refused ones included."""
     evaluation = judged.candidate.evaluation
     create_markdown_artifact(
@@ -42,11 +55,10 @@ def judged(model: str, judged: Judged) -> None:
     )
 
 
-def registered(version: Version, decision: Decision, store: Path) -> None:
-    """A link to the registered version's card among the stored files."""
-    card = next(a.sha256 for a in version.artifacts if a.path == "card.md")
+def registered(version: Version, decision: Decision) -> None:
+    """A link from the registered version to its card."""
     create_link_artifact(
-        (store.absolute() / "sha256" / card[:2] / card).as_uri(),
+        f"{PREFECT_UI_URL.value()}/artifacts/key/{_key(version.model, 'model-card')}",
         link_text=version.ref,
         key=_key(version.model, "version"),
         description=(

@@ -1,6 +1,7 @@
 """What a finished pipeline run offers for registration: its bundle, and where it came from."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,22 +12,11 @@ from ruamel.yaml import YAML
 from flows.runs import Code
 from registry import Candidate, Lineage
 from tasks.config import Params
+from tasks.signature import IDENTITY
 from tasks.workspace import Workspace
 
-IDENTITY = frozenset({"model.onnx", "signature.json"})
-LIBRARIES = (
-    "modelmint",
-    "torch",
-    "lightning-fabric",
-    "onnx",
-    "onnxscript",
-    "onnxruntime-gpu",
-    "numpy",
-    "scikit-learn",
-    "pyarrow",
-    "dvc",
-    "prefect",
-)
+# Of this process; those that trained and exported are in the evaluation.
+LIBRARIES = ("modelmint", "dvc", "prefect")
 
 
 @dataclass(frozen=True)
@@ -61,22 +51,25 @@ class Judged:
 def collect(
     params: Params, workspace: Workspace, code: Code, flow_run_id: str | None, scratch: Path
 ) -> Judged:
-    """Read the bundle of a workspace in which every stage is fresh.
+    """Copy the bundle of a workspace in which every stage is fresh to `scratch`, and read it.
 
-    `lineage.json` is written to `scratch`: it names the flow run, which no stage may know.
+    The copy holds still while it is judged and registered. `lineage.json` is added to it: that
+    names the flow run, which no stage may know.
     """
+    bundle = scratch / "bundle"
+    shutil.copytree(workspace.bundle, bundle)
     lock = YAML(typ="safe").load((workspace.root / "dvc.lock").read_text(encoding="utf-8"))
     prepared = workspace.prepared.relative_to(workspace.root).as_posix()
     stages: dict[str, Any] = lock["stages"]
     dataset = next(out["md5"] for out in stages["prepare"]["outs"] if out["path"] == prepared)
-    evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
+    evaluation = json.loads((bundle / "evaluation.json").read_bytes())
     lineage = Lineage(
         dataset=dataset,
         test_split=evaluation["test_split"]["sha256"],
         git_commit=code.commit,
         git_dirty=code.dirty,
         flow_run_id=flow_run_id,
-        libraries={name: version(name) for name in LIBRARIES},
+        libraries=evaluation["libraries"] | {name: version(name) for name in LIBRARIES},
     )
     resolved = params.model_dump(mode="json")
     document = {
@@ -89,19 +82,18 @@ def collect(
         # The hash of every file that each stage read, its code included.
         "read": {name: stage["deps"] for name, stage in stages.items()},
     }
-    written = scratch / "lineage.json"
-    written.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    files = {path.name: path for path in sorted(workspace.bundle.iterdir())}
+    text = json.dumps(document, indent=2) + "\n"
+    (bundle / "lineage.json").write_text(text, encoding="utf-8")
     candidate = Candidate(
-        files={**files, "lineage.json": written},
+        files={path.name: path for path in sorted(bundle.iterdir())},
         identity=IDENTITY,
-        signature=json.loads((workspace.bundle / "signature.json").read_bytes()),
+        signature=json.loads((bundle / "signature.json").read_bytes()),
         metrics=evaluation["metrics"]["summary"],
         params=resolved,
         evaluation=evaluation,
         lineage=lineage,
     )
-    return Judged(candidate, (workspace.bundle / "card.md").read_text(encoding="utf-8"))
+    return Judged(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
 
 
 def _figure(value: float | None) -> str:

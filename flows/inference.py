@@ -4,17 +4,18 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import quiet
+from flows.artifacts import tag_run
 from flows.job import JobReport, run_job
+from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.errors import InputError
-from tasks.inputs import InputFile, find, fingerprint
+from tasks.inputs import READERS, InputFile, find, fingerprint
 
 quiet.install()
 
@@ -34,11 +35,12 @@ def inference(
         inputs: Files or folders, relative to the project's folder. Default: data/inbox.
         output: Folder in which each version and input gets a folder of its own.
     """
+    tag_run("inference")
     settings = Settings.from_environment()
     paths = [settings.root / path for path in inputs or ["data/inbox"]]
     try:
-        if inputs is None and not any(paths[0].glob("*")):
-            return Completed(name="Idle", message=f"{paths[0]} is empty: nothing to predict")
+        if inputs is None and not any(p.suffix in READERS for p in paths[0].glob("*")):
+            return Completed(name="Idle", message=f"nothing to predict in {paths[0]}")
         files = find(paths)
         with Registry(settings.database_url, settings.artifacts) as registry:
             resolved = registry.resolve(model)
@@ -46,16 +48,14 @@ def inference(
             name = f"{version.model}-{version.version}-{fingerprint(files)[:12]}"
             report = predict_files(registry, resolved, files, settings.root / output / name)
     except (InputError, RegistryError) as error:
-        return Failed(message=str(error))
+        return Failed(message=str(error), data=error)
     create_markdown_artifact(_markdown(report), key="inference", description=f"By {report.model}")
     return report
 
 
 @task(
     task_run_name="predict with {resolved.version.ref}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    tags=["inference"],
+    **RETRY,
 )
 def predict_files(
     registry: Registry, resolved: Resolved, files: list[InputFile], output: Path

@@ -5,10 +5,11 @@ Imports no Prefect, so that `modelmint predict` starts as fast as ONNX Runtime d
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry import Job, Registry, Resolved
+from registry import Job, Registry, RegistryError, Resolved, Version
 from tasks.errors import InputError
 from tasks.inputs import InputFile, fingerprint
 from tasks.predict import Device, PredictReport, completed, predict
@@ -50,7 +51,7 @@ def run_job(
     """
     version = resolved.version
     input_sha256 = fingerprint(files)
-    if done := _already(output, version.digest, input_sha256):
+    if done := _already(output, version, input_sha256):
         _close_killed_job(registry, version.model, done)
         return _report(resolved, output, done, fresh=True)
     paths = registry.open(version)
@@ -78,17 +79,22 @@ def run_job(
             progress=progress,
         )
     except BaseException as error:
-        registry.fail_job(job, f"{type(error).__name__}: {error}")
+        with suppress(RegistryError):  # what stopped the job is what a person must hear of
+            registry.fail_job(job, f"{type(error).__name__}: {error}")
         raise
     _finish(registry, job, report)
     return _report(resolved, output, report, fresh=False)
 
 
-def _already(output: Path, digest: str, input_sha256: str) -> PredictReport | None:
+def _already(output: Path, version: Version, input_sha256: str) -> PredictReport | None:
     report = completed(output)
     if report is None:
         return None
-    if (report.provenance["digest"], report.input_sha256) != (digest, input_sha256):
+    if (report.provenance["model"], report.provenance["digest"], report.input_sha256) != (
+        version.ref,
+        version.digest,
+        input_sha256,
+    ):
         raise InputError(
             f"{output} holds the predictions of {report.provenance['model']} for "
             + ", ".join(file["path"] for file in report.inputs)

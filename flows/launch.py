@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from flows.server import prefect_api
+from tasks.process import uncollected
 
 if TYPE_CHECKING:
     from flows.job import JobReport
@@ -14,20 +15,18 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
     """Have a Prefect API that answers, and the flows imported. Raises `ServerDown`."""
     ready = prefect_api(say)
     # Takes as long as a temporary server needs to wake up, so it happens meanwhile.
-    import flows.inference
-    import flows.training  # noqa: F401
+    with uncollected():
+        import flows.inference
+        import flows.training  # noqa: F401
 
     ready()
 
 
 def train(params_file: str, overrides: list[str]) -> "Outcome":
     """One run of the training flow; call it after `prepare_prefect`. Raises what crashed it."""
-    from prefect import tags
-
     from flows.training import training
 
-    with tags("training"):
-        state = training(params_file, overrides, return_state=True)
+    state = training(params_file, overrides, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, Exception):
         raise outcome
@@ -36,9 +35,10 @@ def train(params_file: str, overrides: list[str]) -> "Outcome":
 
 def predict(model: str, inputs: list[str], output: str) -> "JobReport":
     """One run of the inference flow; call it after `prepare_prefect`. Raises what stopped it."""
-    from prefect import tags
-
     from flows.inference import inference
 
-    with tags("inference"):
-        return cast("JobReport", inference(model, inputs, output))
+    state = inference(model, inputs, output, return_state=True)
+    report = state.result(raise_on_failure=False)
+    if isinstance(report, Exception):
+        raise report
+    return cast("JobReport", report)

@@ -7,7 +7,6 @@ from registry import CHAMPION, Conflict, Registry, Version
 from tasks.config import Evaluate
 from tasks.dataset import read_split
 from tasks.errors import InputError
-from tasks.metrics import score
 from tasks.session import open_session
 from tasks.signature import Signature
 
@@ -34,8 +33,9 @@ def challenge(
 ) -> Decision:
     """Promote `challenger`, which passed its gates, if it beats the champion in `metric`.
 
-    A tie does not unseat. A champion that was judged on another test split is scored again on
-    this one, from its own verified ONNX file.
+    A tie does not unseat, and a version that was replaced does not come back by itself. A
+    champion that was judged on another test split is scored again on this one, from its own
+    verified ONNX file.
 
     Raises:
         Conflict: the alias kept moving while we decided.
@@ -45,6 +45,13 @@ def challenge(
         held = registry.alias(name)
         if held and held.version == challenger.version:
             return Decision(challenger.ref, False, f"{challenger.ref} is the champion already")
+        if held and _was_replaced(registry, challenger):
+            return Decision(
+                f"{name}:{held.version}",
+                False,
+                f"{challenger.ref} was champion before and was replaced; to bring it back: "
+                f"modelmint models promote {challenger.ref}",
+            )
         if held is None:
             reason = "the first version to pass its gates"
         else:
@@ -78,6 +85,14 @@ def challenge(
     raise AssertionError("unreachable")
 
 
+def _was_replaced(registry: Registry, version: Version) -> bool:
+    """Whether it has been champion: who moved the alias on since then knew why."""
+    return any(
+        (event.kind, event.alias, event.version) == ("promoted", CHAMPION, version.version)
+        for event in registry.history(version.model)
+    )
+
+
 def _value(
     registry: Registry,
     champion: Version,
@@ -89,6 +104,8 @@ def _value(
     """The champion's metric on the challenger's test split."""
     if champion.lineage.test_split == challenger.lineage.test_split:
         return champion.metrics[metric]
+    from tasks.metrics import score  # scikit-learn, 1 s that only this rare case needs
+
     files = registry.open(champion)
     signature = Signature.read(files["signature.json"])
     if signature != Signature.model_validate(challenger.signature):

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flows.settings import Settings
 from tasks import params
+from tasks.config import Params
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
@@ -38,8 +38,7 @@ def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> st
     """The output of a git command.
 
     Raises:
-        InputError: `root` is no git repository, or git is not installed.
-        subprocess.CalledProcessError: git failed for another reason.
+        InputError: `root` is no git repository, git is not installed, or it failed; says why.
     """
     try:
         done = subprocess.run(
@@ -55,7 +54,7 @@ def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> st
     except subprocess.CalledProcessError as error:
         if "not a git repository" in error.stderr:
             raise InputError(f"{root} is no git repository; clone the project with git") from error
-        raise
+        raise InputError(f"git {arguments[0]} failed: {error.stderr.strip()}") from error
     return done.stdout.strip()
 
 
@@ -67,27 +66,29 @@ def code_of(root: Path) -> Code:
     changed = git(root, "status", "--porcelain", "--", ".", ":!dvc.lock")
     try:
         return Code(git(root, "rev-parse", "--verify", "-q", "HEAD"), bool(changed))
-    except subprocess.CalledProcessError:
+    except InputError:  # nothing was committed yet
         return Code(None, True)
 
 
-def plan(settings: Settings, wanted: dict[str, Any]) -> Workspace:
+def plan(settings: Settings, wanted: Params) -> Workspace:
     """The workspace for a run with the parameters `wanted`: the checkout if it holds them.
+
+    A worktree's params.yaml holds them all, those that the user left to their defaults included.
 
     Raises:
         InputError: there is no git repository to make a worktree of.
     """
     own = Workspace(settings.root)
-    if own.params.is_file() and params.read(own.params) == wanted:
+    if holds(own, wanted):
         return own
+    resolved = wanted.model_dump(mode="json")
     settings.runs.mkdir(parents=True, exist_ok=True)
     with _lock(settings.runs / ".lock"):
         snapshot = _snapshot(settings.root)
         listing = git(settings.root, "ls-tree", "-r", snapshot)
         content = "\n".join(line for line in listing.splitlines() if "\tdvc.lock" not in line)
-        name = wanted["train"]["architecture"]
-        name = name["name"] if isinstance(name, dict) else name
-        identity = hashlib.sha256((content + json.dumps(wanted, sort_keys=True)).encode())
+        identity = hashlib.sha256((content + json.dumps(resolved, sort_keys=True)).encode())
+        name = wanted.train.architecture.name
         folder = settings.runs / f"{name}-{identity.hexdigest()[:10]}"
         # Written last: where it lies, the worktree is whole.
         marker = folder / ".dvc/config.local"
@@ -95,12 +96,22 @@ def plan(settings: Settings, wanted: dict[str, Any]) -> Workspace:
             if folder.exists():
                 shutil.rmtree(folder)
             git(settings.root, "worktree", "prune")
-            git(settings.root, "worktree", "add", "-q", "--detach", str(folder), snapshot)
-            params.write(wanted, folder / "params.yaml")
+            # Twice --force: a worktree whose making was killed is registered, and locked.
+            force = ["--force", "--force", "--detach"]
+            git(settings.root, "worktree", "add", "-q", *force, str(folder), snapshot)
+            params.write(resolved, folder / "params.yaml")
             part = marker.with_suffix(".part")
             part.write_text(f"[cache]\n    dir = {_cache(settings.root)}\n", encoding="utf-8")
             part.replace(marker)
     return Workspace(folder)
+
+
+def holds(workspace: Workspace, wanted: Params) -> bool:
+    """Whether the workspace's params.yaml says what `wanted` says."""
+    try:
+        return params.load(workspace.params) == wanted
+    except InputError:
+        return False
 
 
 def _snapshot(root: Path) -> str:

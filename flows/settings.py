@@ -1,7 +1,7 @@
 """Settings: where things are kept. They never change what is computed."""
 
+import getpass
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,10 @@ class Settings:
             runs=Path(os.environ.get("MODELMINT_RUNS", root / "runs")).absolute(),
         )
 
-    @property
-    def shown_database_url(self) -> str:
-        """The database URL without its password."""
-        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.database_url)
+
+def actor() -> str:
+    """Who does this, for the history: the user's name, or number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in its user database
+        return str(os.getuid())

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,10 +38,17 @@ FAILED_COMMAND = re.compile(r"failed to run: .*, exited with (\d+)")
 RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outputs")
 # What DVC advises after each stage; a person reads it once, not in every log.
 ADVICE = re.compile(r"To track|\s+git add|To enable auto|\s+dvc config core|Use `dvc push|$")
+RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
 WAIT_S = 1.0
 GRACE_S = 2.0
 
 _running: set["subprocess.Popen[str]"] = set()
+_stopping = threading.Event()
+_starting = threading.Lock()
+
+
+class Stopped(RuntimeError):
+    """The flow ends before this stage began."""
 
 
 class WorkspaceBusy(RuntimeError):
@@ -92,10 +100,21 @@ def why_stale(root: Path, name: str) -> Any:
         raise WorkspaceBusy(str(error)) from error
 
 
-def kill_all() -> None:
-    """End every stage process of this flow. A signal reaches only the main thread, so it calls."""
-    for process in list(_running):
-        _kill(process)
+@contextlib.contextmanager
+def stages_stop_with_this() -> Iterator[None]:
+    """Whatever ends the block early ends every stage process, and those that wait to start.
+
+    A signal reaches only the main thread; the tasks are in others.
+    """
+    _stopping.clear()
+    try:
+        yield
+    except BaseException:
+        with _starting:
+            _stopping.set()
+        for process in list(_running):
+            _kill(process)
+        raise
 
 
 @task(
@@ -103,7 +122,6 @@ def kill_all() -> None:
     task_run_name="{name}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    tags=["stage"],
 )
 def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
     """Make one stage current. Waits, for as long as it takes, for a workspace that is busy."""
@@ -126,7 +144,8 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
             if not waiting:
                 log.warning("%s waits: another run is using this workspace (%s)", name, busy)
             waiting = True
-            time.sleep(WAIT_S)
+            if _stopping.wait(WAIT_S):
+                raise Stopped(name) from busy
     progress.finish()
     if status:
         stopped = status < 0 and f"stopped by {signal.Signals(-status).name}"
@@ -140,24 +159,11 @@ def _repro(
     root: Path, name: str, log: Callable[..., None], progress: TrainingProgress
 ) -> tuple[int, list[str]]:
     """Run `dvc repro` for one stage: the exit status of its command, and its last lines."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
-        cwd=root,
-        env={
-            **os.environ,
-            "PYTHONUNBUFFERED": "1",
-            FLOW_PID: str(os.getpid()),
-            # The command of a stage is `python -m tasks`: this python, activated or not.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        },
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=partial(die_with_parent, os.getpid()),
-    )
-    _running.add(process)
+    with _starting:
+        if _stopping.is_set():
+            raise Stopped(name)
+        process = _start(root, name)
+        _running.add(process)
     tail: list[str] = []
     try:
         assert process.stdout is not None
@@ -178,22 +184,42 @@ def _repro(
     return (int(command[1]) if command else status), tail
 
 
+def _start(root: Path, name: str) -> "subprocess.Popen[str]":
+    """`dvc repro` for one stage, at the head of a process group that dies with this process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
+        cwd=root,
+        env={
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            FLOW_PID: str(os.getpid()),
+            # The command of a stage is `python -m tasks`: this python, activated or not.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=partial(die_with_parent, os.getpid()),
+    )
+
+
 def _kill(process: "subprocess.Popen[str]") -> None:
-    """End the whole group, gently first."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
+    """End the whole group, gently first; one of its members may be deafer than its leader."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, number)
             process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def _reason(tail: list[str]) -> str:
-    """The line for a person: what the step said was wrong, or the last thing DVC said."""
+    """The line for a person: what the step said was wrong, what it raised, or what DVC said."""
     said = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
+    raised = [line for line in tail if RAISED.match(line)]
     dvc = [line.removeprefix("ERROR: ") for line in tail if line.startswith("ERROR: ")]
-    return next(iter([*said, *dvc]), tail[-1] if tail else "the stage ended without a word")
+    found = [*said, *raised[-1:], *dvc, *tail[-1:]]
+    return found[0] if found else "the stage ended without a word"
 
 
 def _in_words(why: Any) -> str:

@@ -1,6 +1,5 @@
 """The training flow: the stages of `dvc.yaml` as tasks, then registration and promotion."""
 
-import getpass
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,10 +19,17 @@ from flows import artifacts, quiet
 from flows.candidate import Judged, collect
 from flows.promotion import Decision, challenge
 from flows.raw import version_raw_data
-from flows.runs import code_of, plan
-from flows.settings import Settings
-from flows.stages import StageResult, kill_all, pipeline, run_stage
-from registry import Registry, RegistryError, Unreachable, Version
+from flows.retries import RETRY
+from flows.runs import code_of, holds, plan
+from flows.settings import Settings, actor
+from flows.stages import (
+    StageResult,
+    pipeline,
+    run_stage,
+    stages_stop_with_this,
+    why_stale,
+)
+from registry import Registry, RegistryError, Version
 from tasks import params as parameters
 from tasks.config import Params
 from tasks.errors import InputError
@@ -57,6 +63,10 @@ class Outcome:
     promoted: bool = False
     decision: str = ""
     seconds: float = 0.0
+
+    def add_step(self, name: str, seconds: float) -> None:
+        """Note how long a step took that is no stage."""
+        self.steps.append(StageResult(name, "Completed", seconds))
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,16 +103,15 @@ def training(
             train.epochs=3. The run then has a worktree of its own.
     """
     started = time.monotonic()
+    artifacts.tag_run("training")
     outcome = Outcome(flow_run_id=str(flow_run.id or ""))
     try:
-        _train(outcome, params_file, overrides or [])
+        with stages_stop_with_this():
+            _train(outcome, params_file, overrides or [])
     except InputError as error:
         outcome.status, outcome.message = STATUS_INPUT, str(error)
     except RegistryError as error:
         outcome.status, outcome.message = STATUS_ERROR, str(error)
-    except BaseException:
-        kill_all()
-        raise
     outcome.seconds = time.monotonic() - started
     if outcome.status:
         name = "Refused" if outcome.status == STATUS_REFUSED else None
@@ -123,13 +132,21 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
     # Opened first: a registry that cannot be reached must not cost a training.
     with Registry(settings.database_url, settings.artifacts) as registry:
         with _timed(outcome, "raw data"):
-            workspace = open_run(settings, wanted, params)
+            workspace = open_run(settings, params)
         code = code_of(settings.root)  # now: it may be edited while this trains
         outcome.folder = str(workspace.root)
         if not _make_current(outcome, workspace):
             return
         with tempfile.TemporaryDirectory() as scratch:
             judged = collect(params, workspace, code, str(flow_run.id or "") or None, Path(scratch))
+            # A workspace is anybody's: what was copied must be what these parameters made.
+            if not holds(workspace, params) or any(
+                why_stale(workspace.root, stage) for stage in pipeline(workspace.root)
+            ):
+                raise InputError(
+                    f"{workspace.root} changed while this ran, so nothing was registered. "
+                    "The same command judges what is there now."
+                )
             _report(outcome, judged)
             if not judged.passed:
                 reason = "; ".join(judged.refusals)
@@ -138,19 +155,19 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
                 return
             with _timed(outcome, "register"):
                 version, outcome.created = register(registry, outcome.model, judged)
+            outcome.version, outcome.digest = version.ref, version.digest
         with _timed(outcome, "challenge"):
             decision = decide(registry, version, params, workspace)
-    outcome.version, outcome.digest = version.ref, version.digest
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
-    artifacts.registered(version, decision, Path(settings.artifacts))
+    artifacts.registered(version, decision)
 
 
 @contextmanager
 def _timed(outcome: Outcome, name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    outcome.steps.append(StageResult(name, "Completed", time.monotonic() - started))
+    outcome.add_step(name, time.monotonic() - started)
 
 
 def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
@@ -163,9 +180,10 @@ def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
         future.wait()
     states = [future.state for future in futures.values()]
     outcome.steps += [s.result() for s in states if s.is_completed()]
-    failed = next((s for s in states if s.is_failed() or s.is_crashed()), None)
-    if failed is None:
+    if all(state.is_completed() for state in states):
         return True
+    # The first that did not end well; those after it never began.
+    failed = next(state for state in states if not state.is_completed())
     result = failed.result(raise_on_failure=False)
     if isinstance(result, StageResult):
         outcome.status = STATUS_INPUT if result.status == STATUS_INPUT else STATUS_ERROR
@@ -183,57 +201,43 @@ def _report(outcome: Outcome, judged: Judged) -> None:
     outcome.metrics = candidate.metrics
     outcome.gates = candidate.evaluation["gates"]
     outcome.parity = candidate.evaluation["parity"]
-    artifacts.judged(outcome.model, judged)
-
-
-def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A database or a file share may come back; nothing else here gets better by itself."""
-    return isinstance(state.result(raise_on_failure=False), Unreachable)
-
-
-RETRY: Any = {
-    "retries": 3,
-    "retry_delay_seconds": [1, 5, 15],
-    "retry_condition_fn": _worth_a_retry,
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-}
+    artifacts.verdicts(outcome.model, judged)
 
 
 @task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
-def open_run(settings: Settings, wanted: dict[str, Any], params: Params) -> Workspace:
+def open_run(settings: Settings, params: Params) -> Workspace:
     """The run's workspace, with its raw data in place."""
     log = get_run_logger()
     log.info(version_raw_data(params.prepare.source, settings.root))
-    workspace = plan(settings, wanted)
+    workspace = plan(settings, params)
     if workspace.root != settings.root:
         log.info("the run has a worktree of its own: %s", workspace.root)
         version_raw_data(params.prepare.source, workspace.root)
     return workspace
 
 
-@task(task_run_name="register {model}", tags=["registry"], **RETRY)
+@task(task_run_name="register {model}", **RETRY)
 def register(registry: Registry, model: str, judged: Judged) -> tuple[Version, bool]:
     """The version that the bundle is, and whether it is a new one."""
-    found = registry.register(model, judged.candidate, actor=getpass.getuser())
+    found = registry.register(model, judged.candidate, actor=actor())
     get_run_logger().info(
         "%s %s", "registered" if found.created else "already registered as", found.version.ref
     )
     return found.version, found.created
 
 
-@task(task_run_name="refuse {model}", tags=["registry"], **RETRY)
+@task(task_run_name="refuse {model}", **RETRY)
 def refuse(registry: Registry, model: str, judged: Judged, reason: str) -> None:
     """Keep the verdict in the model's history; nothing is registered."""
     registry.refuse(
         model,
         judged.candidate,
-        actor=getpass.getuser(),
+        actor=actor(),
         reason=reason,
     )
 
 
-@task(task_run_name="challenge the champion", tags=["registry"], **RETRY)
+@task(task_run_name="challenge the champion", **RETRY)
 def decide(registry: Registry, version: Version, params: Params, workspace: Workspace) -> Decision:
     """Promote the version if it beats the champion."""
     decision = challenge(
@@ -242,7 +246,7 @@ def decide(registry: Registry, version: Version, params: Params, workspace: Work
         metric=params.registration.metric,
         prepared=workspace.prepared,
         evaluation=params.evaluate,
-        actor=getpass.getuser(),
+        actor=actor(),
     )
     get_run_logger().info("champion is %s: %s", decision.champion, decision.reason)
     return decision

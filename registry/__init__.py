@@ -9,7 +9,7 @@ Knows nothing of tasks, torch or Prefect.
 """
 
 from registry.artifacts import digest
-from registry.database import upgrade
+from registry.database import hide_password, upgrade
 from registry.errors import (
     Conflict,
     Corrupt,
@@ -66,6 +66,7 @@ __all__ = [
     "Version",
     "check_name",
     "digest",
+    "hide_password",
     "parse_reference",
     "upgrade",
 ]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from registry.errors import InvalidCandidate, choices
 from registry.records import Artifact, Candidate
@@ -43,13 +43,17 @@ def identify(candidate: Candidate) -> tuple[Artifact, ...]:
     found = []
     for path in sorted(candidate.identity):
         source = candidate.files[path]
-        try:
-            with source.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InvalidCandidate(f"{source} cannot be read ({error.strerror}).") from error
-        found.append(Artifact(path, sha256, source.stat().st_size, identity=True))
+        found.append(Artifact(path, sha256_of(source), source.stat().st_size, identity=True))
     return tuple(found)
+
+
+def sha256_of(source: Path) -> str:
+    """The digest of a file that was offered. Raises InvalidCandidate where it cannot be read."""
+    try:
+        with source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidCandidate(f"{source} cannot be read ({error.strerror}).") from error
 
 
 def _check_path(path: str) -> None:

@@ -79,6 +79,7 @@ class Registry:
         if known := self._known(name, identity, candidate):
             return Registration(known, created=False)
         artifacts = self._put(candidate)
+        identity = digest(artifacts)  # of what is stored, should a file have changed since
         with self._database.write() as c:
             model = queries.ensure_model(c, name)
             number = queries.find_version(c, model, identity, candidate.lineage.dataset)
@@ -288,8 +289,10 @@ class Registry:
                 return None
             known = queries.load_version(c, name, number)
         for artifact in known.artifacts:
-            if self._complaint(artifact.sha256, artifact.size) and artifact.path in candidate.files:
-                self._files.put(candidate.files[artifact.path])
+            source = candidate.files.get(artifact.path)
+            damaged = self._complaint(artifact.sha256, artifact.size)
+            if damaged and source and candidates.sha256_of(source) == artifact.sha256:
+                self._files.put(source)
         return known
 
     def _put(self, candidate: Candidate) -> tuple[Artifact, ...]:

@@ -1,12 +1,14 @@
 """`python -m tasks STEP`: run one step in the current folder; the command of a DVC stage."""
 
+import gc
+import os
 import sys
 from pathlib import Path
 
 from tasks import params
 from tasks.errors import InputError
 from tasks.pipeline import STEPS
-from tasks.process import die_with_flow
+from tasks.process import die_with_flow, uncollected
 from tasks.workspace import Workspace
 
 
@@ -16,12 +18,19 @@ def main(arguments: list[str]) -> int:
         print(f"usage: python -m tasks {{{','.join(STEPS)}}}", file=sys.stderr)
         return 2
     die_with_flow()
-    workspace = Workspace(Path.cwd())
+    # Before torch is loaded: its idle threads would burn the cores that others need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
-        report = STEPS[arguments[0]].run(params.load(workspace.params), workspace)
+        given = params.load(workspace.params)
+        with uncollected():
+            step.function()
+        report = step.run(given, workspace)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        gc.freeze()  # nor need the end of the process look through them all
     print(report, flush=True)
     return 0
 

@@ -4,6 +4,7 @@ Whoever loads one needs no `params.yaml`.
 """
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tasks.architectures import Network, build
 from tasks.config import Architecture, Train
 from tasks.signature import Signature
 
+LIBRARIES = ("torch", "lightning-fabric", "numpy")
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
@@ -28,6 +30,7 @@ def save(
         "signature": signature.model_dump(mode="json"),
         "parameters": params.model_dump(),
         "results": results,
+        "libraries": {name: version(name) for name in LIBRARIES},
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

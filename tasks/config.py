@@ -21,6 +21,7 @@ class Section(BaseModel):
     )
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Width = Annotated[int, Field(ge=1)]
 Activation = Literal["relu", "gelu", "tanh"]
@@ -54,7 +55,7 @@ class Prepare(Section):
 
     source: Source
     """Which raw data, and how it is read."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the splits."""
     test: Fraction = 0.2
     """Share of the rows in the test split."""
@@ -128,7 +129,7 @@ class Train(Section):
 
     architecture: Architecture
     """The network and its shape. A bare name stands for that architecture's defaults."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides initial weights, dropout and the order of the batches."""
     epochs: int = Field(default=40, ge=1)
     """The most passages over the training split."""

@@ -6,6 +6,7 @@ import logging
 import shutil
 import warnings
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import onnx
@@ -23,8 +24,7 @@ from tasks.parity import Parity, compare
 from tasks.session import open_session
 from tasks.signature import Signature
 
-# What decides a prediction, and so makes the digest; all else in a bundle is evidence.
-IDENTITY = ("model.onnx", "signature.json")
+LIBRARIES = ("onnx", "onnxscript", "onnxruntime-gpu", "scikit-learn", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def export(
             "sha256": hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest(),
         },
         "metrics": metrics.as_dict(),
+        "libraries": {name: version(name) for name in LIBRARIES} | config["libraries"],
         "parameters": {"export": params.model_dump(), "evaluate": evaluation.model_dump()},
     }
     signature.write(bundle / "signature.json")

@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Any]:
             f"cannot read the parameters: {path}: {error.strerror}. "
             "Give an existing file with --params, or run where params.yaml lies."
         ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path} must hold sections ({', '.join(Params.model_fields)})")
@@ -60,7 +60,7 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             )
         try:
             value = YAML(typ="safe").load(text)
-        except YAMLError as error:
+        except (YAMLError, ValueError) as error:  # ValueError: a date that does not exist
             raise InputError(f"-S {assignment}: the value is not YAML") from error
         place = result
         for parent in parents:

@@ -4,6 +4,7 @@
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,16 @@ class Step:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
 
+    def function(self) -> Callable[..., Any]:
+        """The step's function, imported now: `prepare` does not pay for the torch of `train`."""
+        found: Callable[..., Any] = getattr(
+            importlib.import_module(f"tasks.{self.name}"), self.name
+        )
+        return found
+
     def run(self, params: Params, workspace: Workspace) -> Any:
         """Run the step in this process and return its report."""
-        # Imported here, so that `prepare` does not pay for the torch that `train` needs.
-        function = getattr(importlib.import_module(f"tasks.{self.name}"), self.name)
+        function = self.function()
         sections = [getattr(params, section) for section in self.sections]
         return function(*sections, **{p: getattr(workspace, p) for p in self.reads + self.writes})
 

@@ -3,10 +3,12 @@
 Imports no torch: what serves is ONNX Runtime alone.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,28 +62,69 @@ def predict(
     both. `progress` is told the number of rows of each batch done.
 
     Raises:
-        InputError: an input does not match the signature, or there are no rows.
+        InputError: an input does not match the signature, there are no rows, or another job
+            writes to `output`.
     """
     expected = sum(file.rows for file in files)
     if not expected:
         raise InputError(f"{', '.join(str(f.path) for f in files)}: no rows to predict")
     session = open_session(model, device)
-    made = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
     part = output / (PREDICTIONS + ".part")
+    with _own(output):
+        try:
+            rows = _write(part, _predictions(session, signature, files, progress), provenance)
+            if rows != expected:
+                raise RuntimeError(f"{rows} rows were predicted of {expected}; the input changed")
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return _publish(session, files, output, rows, sha256, provenance)
+
+
+@contextmanager
+def _own(output: Path) -> Iterator[None]:
+    """Hold a folder against every other job; one that this made and nothing was put into goes.
+
+    Raises:
+        InputError: another job writes there, or it cannot be written.
+    """
+    made = not output.exists()
     try:
-        rows = _write(part, _predictions(session, signature, files, progress), provenance)
-        if rows != expected:
-            raise RuntimeError(f"{rows} rows were predicted of {expected}; the input changed")
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        output.mkdir(parents=True, exist_ok=True)
+        folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be a folder for predictions: {error.strerror}. Name another one."
+        ) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(
+            f"another job is writing to {output}. Wait for it, or name another folder."
+        ) from error
     except BaseException:
-        part.unlink(missing_ok=True)
         if made:
-            output.rmdir()
+            with suppress(OSError):
+                output.rmdir()
         raise
-    part.replace(output / PREDICTIONS)
+    finally:
+        os.close(folder)
+
+
+def _publish(
+    session: Session,
+    files: list[InputFile],
+    output: Path,
+    rows: int,
+    sha256: str,
+    provenance: dict[str, Any],
+) -> PredictReport:
+    """Give the finished file its name, then write the manifest."""
+    (output / (PREDICTIONS + ".part")).replace(output / PREDICTIONS)
     report = PredictReport(
         rows=rows,
         provider=session.provider,

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.errors import InputError
 
+# The files of a bundle that decide a prediction, and so make its digest; the rest is evidence.
+IDENTITY = frozenset({"model.onnx", "signature.json"})
+
 
 class Tensor(BaseModel):
     """One named input or output; `shape` is that of a single row, without the batch."""

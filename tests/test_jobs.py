@@ -80,6 +80,24 @@ def test_a_column_that_does_not_fit_leaves_no_file_and_a_failed_job(trained, tmp
     assert jobs(trained)[0]["state"] == "failed"
 
 
+def test_an_output_that_is_a_file_is_one_message(trained, test_split, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    error = predict(trained, test_split, "--output", str(tmp_path / "out"), status=2)["error"]
+    assert "Name another one" in error
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_two_jobs_do_not_write_to_one_folder(trained, test_split, tmp_path):
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    folder = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    error = predict(trained, test_split, "--output", str(tmp_path / "out"), status=2)["error"]
+    os.close(folder)
+    assert "another job is writing" in error
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "signature.json", "card.md"])
 def test_a_bundle_with_one_byte_changed_is_refused_before_it_is_read(
     trained, test_split, tmp_path, name

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -112,7 +111,3 @@ def test_the_bundle_traces_back_to_data_code_and_parameters(clone, first):
     assert lineage["flow_run_id"] == first["training"]["flow_run_id"]
     assert lineage["libraries"]["torch"]
     assert version["params"]["train"]["architecture"]["channels"] == [32, 64]
-
-
-if __name__ == "__main__":
-    sys.exit(pytest.main([__file__]))

@@ -9,8 +9,8 @@ import pytest
 from flows.promotion import challenge
 from registry import Candidate, Lineage, Registry
 from tasks import params
-from tasks.export import IDENTITY
 from tasks.pipeline import STEPS
+from tasks.signature import IDENTITY
 from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def candidate(workspace: Workspace, **metrics: float) -> Candidate:
     evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
     return Candidate(
         files={path.name: path for path in workspace.bundle.iterdir()},
-        identity=frozenset(IDENTITY),
+        identity=IDENTITY,
         signature=json.loads((workspace.bundle / "signature.json").read_bytes()),
         metrics={**evaluation["metrics"]["summary"], **metrics},
         params={},
@@ -122,6 +122,17 @@ def test_a_champion_of_another_signature_stays_and_the_message_says_how_to_decid
     other = candidate(workspaces[2])
     other = replace(other, signature={**other.signature, "classes": list("abcdefghij")})
     decision = decide(registry, register(registry, other), workspaces[2])
+    assert (decision.promoted, decision.champion) == (False, "digits:1")
+    assert "modelmint models promote digits:2" in decision.reason
+
+
+def test_a_version_that_was_replaced_by_hand_does_not_come_back_by_itself(registry, workspaces):
+    first = candidate(workspaces[1], macro_f1=0.9)
+    decide(registry, register(registry, first), workspaces[1])
+    better = register(registry, another(first, "e", macro_f1=0.95))
+    assert decide(registry, better, workspaces[1]).promoted
+    registry.promote("digits", 1, expect_revision=2, actor="ada", reason="2 fails on new data")
+    decision = decide(registry, better, workspaces[1])
     assert (decision.promoted, decision.champion) == (False, "digits:1")
     assert "modelmint models promote digits:2" in decision.reason
 

@@ -55,7 +55,7 @@ def test_the_tree_names_every_file_or_the_folder_it_lies_in():
 
 
 def test_everything_that_the_tree_names_exists():
-    assert {path for path in listed() if not (ROOT / path).exists()} - {"dvc.lock"} == set()
+    assert {path for path in listed() if not (ROOT / path).exists()} == set()
 
 
 def test_every_command_of_the_readme_exists_with_its_options():

@@ -151,6 +151,35 @@ def test_a_bare_file_in_data_raw_is_put_under_dvc_and_reaches_a_worktree(project
     assert "pets.npz\n" not in tracked
 
 
+def test_ctrl_c_ends_a_run_that_waits_for_another_one(project: Project):
+    project.change_params({"train": {"epochs": 5000, "patience": 5000}})
+    busy = project.start("modelmint", "train")
+    _read_until(busy, "epoch 3/5000")
+    waiting = project.start("modelmint", "train")
+    _read_until(waiting, "train waits")
+    waiting.send_signal(signal.SIGINT)
+    said, _ = waiting.communicate(timeout=10)
+    assert "Running stage" not in said
+    busy.send_signal(signal.SIGTERM)
+    busy.communicate(timeout=10)
+
+
+def test_an_example_runs_as_it_stands(project: Project):
+    outcome = project.train("--params", "examples/digits-mlp.yaml")
+    assert outcome["architecture"] == "mlp"
+    assert outcome["version"] == "digits:1"
+
+
+def test_a_workspace_that_changes_while_it_trains_is_not_registered(project: Project):
+    run = project.start("modelmint", "train", "--json")
+    _read_until(run, "epoch 1/3")
+    project.change_params({"evaluate": {"gates": {"accuracy": 0.6}}})
+    said, _ = run.communicate(timeout=120)
+    assert run.returncode == 2
+    assert "changed while this ran" in said
+    assert json.loads(project.modelmint("models", "list", "--json").stdout) == []
+
+
 def _read_until(run: subprocess.Popen[str], pattern: str, or_end: bool = False) -> str:
     said = ""
     deadline = time.monotonic() + 120

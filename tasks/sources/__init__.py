@@ -1,5 +1,6 @@
 """Readers of raw data by kind: one explicit dict, no registration by import."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def place_embedded(source: Any, root: Path) -> bool:
     path = root / source.path
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         part.write_bytes(EMBEDDED[source.kind]())
         part.replace(path)
     return True
