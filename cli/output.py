@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from flows.job import JobReport
     from flows.training import Outcome
 
-people = Console(stderr=True, highlight=False, soft_wrap=True)
+# Into a file or a pipe, wide enough for a digest.
+WIDTH = None if sys.stderr.isatty() else 120
+people = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
 
 
 def say(text: str) -> None:
