@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from test_registry_helpers import database_url, make_candidate, open_registry, register_versions
+from registry_helpers import database_url, make_candidate, open_registry, register_versions
 
 from registry import Artifact, Conflict, Corrupt, Registry, Unreachable, digest
 from registry.artifacts import ArtifactStore

@@ -9,13 +9,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect
-from test_registry_helpers import (
+from registry_helpers import (
     database_url,
     make_candidate,
     open_registry,
     register_versions,
 )
+from sqlalchemy import create_engine, inspect
 
 from registry import Registry, RegistryError, SchemaMismatch, Unreachable, schema, upgrade
 from registry.database import MIGRATIONS

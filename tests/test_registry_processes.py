@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from test_registry_helpers import in_processes, make_candidate, open_registry, register_versions
+from registry_helpers import in_processes, make_candidate, open_registry, register_versions
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,7 +82,7 @@ def test_eight_processes_can_open_an_empty_place_at_once(tmp_path):
 REGISTERING = """
 import sys
 from pathlib import Path
-from test_registry_helpers import make_candidate, open_registry
+from registry_helpers import make_candidate, open_registry
 
 folder, turn = Path(sys.argv[1]), sys.argv[2]
 with open_registry(folder) as registry:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from test_registry_helpers import LINEAGE, make_candidate, open_registry, register_versions
+from registry_helpers import LINEAGE, make_candidate, open_registry, register_versions
 
 import registry as package
 from registry import (

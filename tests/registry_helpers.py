@@ -1,7 +1,4 @@
-"""What the registry's tests share: a small candidate, and functions run by real processes.
-
-Named like a test so that it stays beside them; it holds none.
-"""
+"""What the registry's tests share: a small candidate, and functions run by real processes."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -65,7 +62,7 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
     """
     # Forked from a clean server that has the imports done: 8 interpreters would take seconds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["registry", "alembic.command", "test_registry_helpers"])
+    context.set_forkserver_preload(["registry", "alembic.command", "registry_helpers"])
     barrier, results = context.Barrier(count), context.Queue()
     processes = [
         context.Process(target=_child, args=(barrier, results, function, index, *arguments))
