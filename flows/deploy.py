@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from flows.server import LOCAL_PORT, find_api, start_server
+from tasks.errors import InputError
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -42,30 +44,46 @@ def serve_deployments(root: Path, say: Callable[[str], None]) -> None:
 
 
 def deployments(path: Path) -> list["RunnerDeployment"]:
-    """The deployments that a `prefect.yaml` describes: flow, schedule, parameters, limit."""
+    """The deployments that a `prefect.yaml` describes.
+
+    Raises:
+        InputError: the file cannot be read, or an entry lacks something; names it.
+    """
+    try:
+        entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]
+    except (OSError, YAMLError, KeyError, TypeError) as error:
+        raise InputError(f"{path} must be YAML with a list `deployments`: {error}") from error
+    found = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            found.append(_deployment(entry))
+        except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
+            name = entry.get("name", number) if isinstance(entry, dict) else number
+            raise InputError(
+                f"{path}, deployment {name}: {type(error).__name__}: {error}. It needs name, "
+                "description, entrypoint, parameters, tags, schedules and concurrency_limit."
+            ) from error
+    return found
+
+
+def _deployment(entry: dict[str, Any]) -> "RunnerDeployment":
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.schedules import Schedule
 
-    found = []
-    for entry in YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]:
-        module, function = entry["entrypoint"].split(":")
-        flow: Any = getattr(
-            importlib.import_module(module.removesuffix(".py").replace("/", ".")), function
-        )
-        schedules = [
-            Schedule(
-                **{**s, "interval": timedelta(seconds=s["interval"])} if "interval" in s else s
-            )
-            for s in entry["schedules"]
-        ]
-        found.append(
-            flow.to_deployment(
-                name=entry["name"],
-                description=entry["description"],
-                parameters=entry["parameters"],
-                tags=entry["tags"],
-                concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
-                schedules=schedules,
-            )
-        )
-    return found
+    module, function = entry["entrypoint"].split(":")
+    flow: Any = getattr(
+        importlib.import_module(module.removesuffix(".py").replace("/", ".")), function
+    )
+    schedules = [
+        Schedule(**{**s, "interval": timedelta(seconds=s["interval"])} if "interval" in s else s)
+        for s in entry["schedules"]
+    ]
+    made: RunnerDeployment = flow.to_deployment(
+        name=entry["name"],
+        description=entry["description"],
+        parameters=entry["parameters"],
+        tags=entry["tags"],
+        concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
+        schedules=schedules,
+    )
+    return made

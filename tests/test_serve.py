@@ -12,6 +12,8 @@ import pytest
 from conftest import Project
 from ruamel.yaml import YAML
 
+from tasks.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -40,6 +42,25 @@ def test_prefect_yaml_names_flows_that_exist_and_limits_each_to_one_run():
     assert all(d.concurrency_limit == 1 for d in found.values())
     document = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())
     assert all(d["work_pool"]["name"] for d in document["deployments"])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('cron: "0 3 * * 1"', 'cron: "every monday"'), "deployment weekly"),
+        (("training.py:training", "training.py:trainning"), "trainning"),
+        (("    description: Predict", "    descripton: Predict"), "KeyError: 'description'"),
+        (("deployments:", "deployment:"), "a list `deployments`"),
+    ],
+)
+def test_a_mistake_in_prefect_yaml_is_named(tmp_path, change, expected):
+    from flows.deploy import deployments
+
+    text = (ROOT / "prefect.yaml").read_text()
+    assert change[0] in text
+    (tmp_path / "prefect.yaml").write_text(text.replace(*change))
+    with pytest.raises(InputError, match=expected):
+        deployments(tmp_path / "prefect.yaml")
 
 
 def test_a_deployment_with_an_interval_gets_scheduled_runs(api):
