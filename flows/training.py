@@ -24,6 +24,7 @@ from flows.runs import code_of, holds, plan
 from flows.settings import Settings, actor
 from flows.stages import (
     StageResult,
+    WorkspaceBusy,
     pipeline,
     run_stage,
     stages_stop_with_this,
@@ -76,8 +77,8 @@ def run_name() -> str:
     """`train cnn on digits`, from the parameters of the flow run at hand."""
     given = flow_run.parameters
     try:
-        wanted = _wanted(Settings.from_environment(), given["params_file"], given["overrides"])
-        params = parameters.validate(wanted, "")
+        root = Settings.from_environment().root
+        params = parameters.load(root / given["params_file"], given["overrides"] or [])
     except InputError:
         return "train"  # the flow itself will say what is wrong
     source = params.prepare.source
@@ -119,14 +120,9 @@ def training(
     return outcome
 
 
-def _wanted(settings: Settings, params_file: str, overrides: list[str] | None) -> dict[str, Any]:
-    return parameters.override(parameters.read(settings.root / params_file), overrides or [])
-
-
 def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
     settings = Settings.from_environment()
-    wanted = _wanted(settings, params_file, overrides)
-    params = parameters.validate(wanted, params_file)
+    params = parameters.load(settings.root / params_file, overrides)
     outcome.model = params.registration.name
     outcome.architecture = params.train.architecture.name
     # Opened first: a registry that cannot be reached must not cost a training.
@@ -139,10 +135,7 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
             return
         with tempfile.TemporaryDirectory() as scratch:
             judged = collect(params, workspace, code, str(flow_run.id or "") or None, Path(scratch))
-            # A workspace is anybody's: what was copied must be what these parameters made.
-            if not holds(workspace, params) or any(
-                why_stale(workspace.root, stage) for stage in pipeline(workspace.root)
-            ):
+            if not _unchanged(workspace, params):
                 raise InputError(
                     f"{workspace.root} changed while this ran, so nothing was registered. "
                     "The same command judges what is there now."
@@ -161,6 +154,15 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
     artifacts.registered(version, decision)
+
+
+def _unchanged(workspace: Workspace, params: Params) -> bool:
+    """A workspace is anybody's: whether what lies there is still what these parameters made."""
+    try:
+        stages = pipeline(workspace.root)
+        return holds(workspace, params) and not any(why_stale(workspace.root, s) for s in stages)
+    except WorkspaceBusy:  # another run is making something else of it
+        return False
 
 
 @contextmanager
