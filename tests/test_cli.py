@@ -139,6 +139,7 @@ def test_promote_by_hand_moves_the_alias_and_is_recorded(trained: Project):
 
 
 def test_the_console_script_is_installed():
-    done = subprocess.run(["modelmint", "--help"], capture_output=True, text=True, check=False)
+    script = Path(sys.executable).with_name("modelmint")
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "predict" in done.stdout
