@@ -1,7 +1,8 @@
 """The prepared dataset on disk: one Arrow file for each split.
 
-Arrow IPC, uncompressed, memory-mapped on reading. Columns: `key` (the row's number in the raw
-data, int64), one fixed-shape tensor for each input, `label` (dictionary of strings).
+Arrow IPC, uncompressed, memory-mapped on reading. Columns: `key` (the row's number in the raw data,
+int64), the columns of the signature as they were found (images as fixed-shape tensors), and
+`target`: a dictionary of strings for classes, float64 for numbers, absent where there is none.
 """
 
 from dataclasses import dataclass
@@ -11,44 +12,50 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.signature import Signature
+from tasks.encoding import Arrays, Encoder, Place
 
 SPLITS = ("train", "validation", "test")
+KEY, TARGET = "key", "target"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split: `keys` (N,) int64, `inputs` (N, *shape) each, `labels` (N,) int64."""
+    """Rows of one split: `keys` (N,) int64, `inputs` as the signature has them, `targets` (N,).
+
+    `targets` are int64 numbers of classes, float32 values, or zeros where nothing is given.
+    """
 
     keys: NDArray[np.int64]
-    inputs: dict[str, NDArray[np.generic]]
-    labels: NDArray[np.int64]
+    inputs: Arrays
+    targets: NDArray[np.generic]
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
-def write_split(split: Split, signature: Signature, path: Path) -> None:
+def write_split(table: pa.Table, path: Path) -> None:
     """Write a split; the same rows give the same bytes."""
-    columns: dict[str, pa.Array] = {"key": pa.array(split.keys)}
-    for tensor in signature.inputs:
-        array = np.ascontiguousarray(split.inputs[tensor.name])
-        columns[tensor.name] = pa.FixedShapeTensorArray.from_numpy_ndarray(array)
-    columns["label"] = pa.DictionaryArray.from_arrays(
-        pa.array(split.labels, pa.int32()), pa.array(signature.classes, pa.string())
-    )
-    table = pa.table(columns)
+    table = table.combine_chunks()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
 
-def read_split(folder: Path, name: str, signature: Signature) -> Split:
-    """Read one of `SPLITS`; inputs are views into the memory-mapped file."""
-    with pa.memory_map(str(folder / f"{name}.arrow")) as source:
+def read_split(folder: Path, name: str, encoder: Encoder) -> Split:
+    """Read one of `SPLITS`, encoded; images are views into the memory-mapped file.
+
+    `encoder` may be another model's than the dataset's own: a champion is judged on the
+    challenger's test split. Classes are numbered in the order of the encoder's signature.
+    """
+    path = folder / f"{name}.arrow"
+    with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
-    inputs = {
-        tensor.name: table[tensor.name].combine_chunks().to_numpy_ndarray()
-        for tensor in signature.inputs
-    }
-    labels = table["label"].combine_chunks().indices.to_numpy().astype(np.int64)
-    return Split(table["key"].to_numpy(), inputs, labels)
+    keys = table[KEY].to_numpy()
+    inputs = encoder.encode(table, Place(str(path)))
+    signature = encoder.signature
+    if TARGET not in table.schema.names or signature.task == "language_model":
+        return Split(keys, inputs, np.zeros(len(keys), np.int64))
+    column = table[TARGET].combine_chunks()
+    if signature.task == "regression":
+        return Split(keys, inputs, column.to_numpy().astype(np.float32))
+    order = np.array([signature.classes.index(c) for c in column.dictionary.to_pylist()], np.int64)
+    return Split(keys, inputs, order[column.indices.to_numpy()])

@@ -1,42 +1,116 @@
 """The input and output contract of a model, and of the dataset it was trained on."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import InputError
 
 # The files of a bundle that decide a prediction, and so make its digest; the rest is evidence.
-IDENTITY = frozenset({"model.onnx", "signature.json"})
+# Only models of text have a tokenizer.
+IDENTITY = frozenset({"model.onnx", "signature.json", "tokenizer.json"})
+
+Task = Literal["binary", "multiclass", "regression", "language_model"]
+Array = TypeVar("Array", bound=Any)
 
 
-class Tensor(BaseModel):
-    """One named input or output; `shape` is that of a single row, without the batch."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+
+
+class ImageColumn(_Part):
+    """Images of one size, (height, width, channels)."""
+
+    kind: Literal["image"] = "image"
     dtype: Literal["uint8", "float32"]
-    shape: tuple[int, ...]
+    shape: tuple[int, int, int]
+
+
+class NumberColumn(_Part):
+    """One number for each row; booleans are 0 and 1, dates are days since 1970-01-01 (UTC)."""
+
+    kind: Literal["number", "boolean", "date"] = "number"
+    fill: float | None = None
+    """What stands for a missing value; without it, a missing value is refused."""
+
+
+class CategoryColumn(_Part):
+    """One of `values`, coded from 1 in that order; 0 is every value never seen in training."""
+
+    kind: Literal["category"] = "category"
+    values: tuple[str, ...]
+    fill: str | None = None
+    """What stands for a missing value; without it, a missing value is refused."""
+
+
+class TextColumn(_Part):
+    """Text; `tokenizer.json` beside the signature makes tokens of it."""
+
+    kind: Literal["text"] = "text"
+    vocabulary: int
+    """Token ids are below this; 0 is padding, 1 an unknown token, 2 the beginning of each text."""
+    max_length: int
+    """Tokens that are kept of a text, its beginning included."""
+
+
+class SequenceColumn(_Part):
+    """A sequence of steps of `features` numbers each."""
+
+    kind: Literal["sequence"] = "sequence"
+    features: int
+    max_length: int
+
+
+Column = Annotated[
+    ImageColumn | NumberColumn | CategoryColumn | TextColumn | SequenceColumn,
+    Field(discriminator="kind"),
+]
+
+
+class Tensor(_Part):
+    """One named input or output of the ONNX graph.
+
+    `shape` is that of a single row, without the batch; None is the number of steps, which varies
+    from batch to batch.
+    """
+
+    dtype: Literal["uint8", "float32", "int64"]
+    shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        return f"{self.name}: {self.dtype}[{', '.join(str(s or 'time') for s in self.shape)}]"
 
 
 class Signature(BaseModel):
-    """Columns, types, shapes and classes. Part of a bundle's digest."""
+    """Columns of a user's rows, tensors in and out of the graph, and classes.
+
+    Part of a bundle's digest. `tasks.encoding` makes the tensors of the columns.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    task: Literal["multiclass"] = "multiclass"
+    task: Task
+    columns: tuple[Column, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    classes: tuple[str, ...]
-    """Labels in the order of the model's outputs."""
+    classes: tuple[str, ...] = ()
+    """Labels in the order of the model's outputs; of a binary task, the second is the positive."""
+
+    @classmethod
+    def of(cls, task: Task, columns: tuple[Column, ...], classes: tuple[str, ...]) -> "Signature":
+        """The signature of a model for `task` on `columns`."""
+        return cls(
+            task=task,
+            columns=columns,
+            inputs=_inputs(columns),
+            outputs=_outputs(task, columns, classes),
+            classes=classes,
+        )
 
     @classmethod
     def read(cls, path: Path) -> "Signature":
@@ -49,22 +123,61 @@ class Signature(BaseModel):
     def write(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
-    def check(self, arrays: dict[str, NDArray[np.generic]], where: str, first: int = 0) -> None:
-        """Refuse arrays, batch first, that the model does not take; row `first` is their first.
+    @property
+    def kind(self) -> Literal["image", "tabular", "text", "sequence"]:
+        """What kind of data this is, all columns together."""
+        first = self.columns[0].kind
+        return first if first in ("image", "text", "sequence") else "tabular"  # type: ignore[return-value]
 
-        Raises:
-            InputError: names the input, what it is and what it must be.
-        """
-        for tensor in self.inputs:
-            array = arrays[tensor.name]
-            if array.dtype != tensor.dtype or array.shape[1:] != tensor.shape:
-                given = f"{array.dtype}[{', '.join(map(str, array.shape[1:]))}]"
-                raise InputError(
-                    f"{where}: column {tensor.name!r} is {given}; the model takes {tensor}"
-                )
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                row = first + int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
-                raise InputError(
-                    f"{where}: row {row} of column {tensor.name!r} has a NaN or infinite value; "
-                    "remove or fill such rows first"
-                )
+    @property
+    def classifies(self) -> bool:
+        return self.task in ("binary", "multiclass")
+
+    def cut(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs of one batch, arrays or tensors, without the steps that no row of it has."""
+        varying = {tensor.name for tensor in self.inputs if None in tensor.shape}
+        if not varying:
+            return dict(inputs)
+        longest = max(1, int(inputs["length"].max()))
+        return {n: a[:, :longest] if n in varying else a for n, a in inputs.items()}
+
+
+def _inputs(columns: tuple[Column, ...]) -> tuple[Tensor, ...]:
+    length = Tensor(name="length", dtype="int64", shape=())
+    match columns[0]:
+        case ImageColumn(name=name, dtype=dtype, shape=shape):
+            return (Tensor(name=name, dtype=dtype, shape=shape),)
+        case TextColumn():
+            return (Tensor(name="tokens", dtype="int64", shape=(None,)), length)
+        case SequenceColumn(features=features):
+            return (Tensor(name="sequence", dtype="float32", shape=(None, features)), length)
+    categories = sum(isinstance(column, CategoryColumn) for column in columns)
+    widths = {
+        "numbers": ("float32", len(columns) - categories),
+        "categories": ("int64", categories),
+    }
+    return tuple(
+        Tensor(name=name, dtype=dtype, shape=(width,))  # type: ignore[arg-type]
+        for name, (dtype, width) in widths.items()
+        if width
+    )
+
+
+def _outputs(
+    task: Task, columns: tuple[Column, ...], classes: tuple[str, ...]
+) -> tuple[Tensor, ...]:
+    if task == "regression":
+        return (Tensor(name="prediction", dtype="float32", shape=()),)
+    if task == "language_model":
+        assert isinstance(columns[0], TextColumn)
+        return (
+            # Of the token that would follow the text.
+            Tensor(name="logits", dtype="float32", shape=(columns[0].vocabulary,)),
+            # Of the text: the natural logarithm, summed over its `scored` tokens.
+            Tensor(name="log_likelihood", dtype="float32", shape=()),
+            Tensor(name="scored", dtype="int64", shape=()),
+        )
+    return tuple(
+        Tensor(name=name, dtype="float32", shape=(len(classes),))
+        for name in ("logits", "probabilities")
+    )

@@ -1,27 +1,49 @@
 """Raw: what every reader returns."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+
+FeatureKind = Literal["image", "number", "boolean", "date", "category", "text", "sequence"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file, how many rows came from it, and the number it gives to the first of them."""
+
+    path: str
+    rows: int
+    first_row: int = 1
 
 
 @dataclass(frozen=True)
 class Raw:
     """Rows as they were found, before any was judged.
 
-    `inputs` are (N, *shape) arrays of uint8 or float32 by name. `labels` is an object array (N,)
-    of strings, None where the label is missing. `describe(row)` names a row as its file does.
+    `table` holds every column that was read, missing values as nulls: images as fixed-shape
+    tensors (H, W, C) of uint8 or float32, sequences as lists of fixed-size lists of float32, the
+    rest by Arrow's own types. `features` says which of them a model may look at, and what they
+    are; `target` which is to be predicted. `split` is an object array (N,) of `train` or `test`
+    where the files say so.
     """
 
-    inputs: dict[str, NDArray[np.generic]]
-    labels: NDArray[np.object_]
+    table: pa.Table
+    features: dict[str, FeatureKind]
+    target: str | None
     where: str
-    first_row: int = 0
-    """The number its file gives to the first row."""
+    origins: tuple[Origin, ...]
+    split: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return int(self.table.num_rows)
 
     def describe(self, row: int) -> str:
-        return f"{self.where}, row {row + self.first_row}"
+        """A row as its file counts it: `data/raw/a.csv, row 17`."""
+        for origin in self.origins:
+            if row < origin.rows:
+                return f"{origin.path}, row {row + origin.first_row}"
+            row -= origin.rows
+        raise IndexError(row)

@@ -1,0 +1,185 @@
+"""Params: everything that `params.yaml` may say, one class per section.
+
+Imports no torch, so that reading parameters costs nothing. Every stage of `dvc.yaml` depends on
+this package: a default that changes here makes every stage stale, as a value in `params.yaml`
+would.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tasks.config.architectures import (
+    PRESETS,
+    Architecture,
+    Attention,
+    Cnn,
+    Gru,
+    Linear,
+    Logistic,
+    Lstm,
+    Mlp,
+    ResNet,
+    Rnn,
+    Transformer,
+    TransformerLm,
+)
+from tasks.config.section import Fraction, Section, Seed
+from tasks.config.sources import (
+    DigitsSource,
+    ImageSource,
+    SequenceSource,
+    Source,
+    TabularSource,
+    TextSource,
+    Tokenizer,
+)
+from tasks.config.train import Augmentation, Every, Optimizer, Schedule, Train
+
+__all__ = [
+    "PRESETS",
+    "Architecture",
+    "Attention",
+    "Augmentation",
+    "Cnn",
+    "DigitsSource",
+    "Evaluate",
+    "Every",
+    "Export",
+    "Gru",
+    "HigherIsBetter",
+    "ImageSource",
+    "Linear",
+    "Logistic",
+    "LowerIsBetter",
+    "Lstm",
+    "Metric",
+    "Mlp",
+    "Optimizer",
+    "Params",
+    "Prepare",
+    "Registration",
+    "ResNet",
+    "Rnn",
+    "Schedule",
+    "SequenceSource",
+    "Source",
+    "TabularSource",
+    "TextSource",
+    "Tokenizer",
+    "Train",
+    "Transformer",
+    "TransformerLm",
+]
+
+
+class Prepare(Section):
+    """The stage `prepare`: from raw data to the prepared dataset."""
+
+    source: Source
+    """Which raw data, and how it is read."""
+    task: Literal["classification", "regression", "language_model"] = "classification"
+    """What is to be predicted: a class, a number, or, without a target, the next token."""
+    seed: Seed = 0
+    """Decides the splits."""
+    test: Fraction = 0.2
+    """Share of the rows in the test split."""
+    validation: Fraction = 0.1
+    """Share of the rows in the validation split; of those that are not in the test split, where
+    that one is given."""
+    split_column: str | None = None
+    """A column that says `train`, `validation` or `test`; nothing is drawn then but a validation
+    split that it does not name."""
+    group: str | None = None
+    """A column whose values never stand in two splits, such as a patient."""
+    time: str | None = None
+    """A column to order the rows by: the latest are the test split, those before validation."""
+    missing: Literal["refuse", "drop", "fill"] = "refuse"
+    """What happens to rows with a missing or non-finite value; `fill` puts the median of the
+    training split for a number, its most frequent value for a category. A row without a target is
+    refused or dropped."""
+    duplicates: Literal["drop", "refuse"] = "drop"
+    """What happens to exact copies of a row; kept, they could stand on both sides of a split."""
+    sensitive: list[str] = Field(default=[])
+    """Columns of personal data. They are never features."""
+    sensitive_rule: Literal["drop", "hash"] = "drop"
+    """`hash` keeps a keyed hash of each value beside the row, to join by."""
+    salt_file: str | None = None
+    """The file that holds the key of those hashes; keep it out of git and DVC."""
+    label_noise: bool = False
+    """List rows whose label looks wrong to a cross-validated linear model (Northcutt et al. 2021,
+    https://arxiv.org/abs/1911.00068)."""
+
+    @model_validator(mode="after")
+    def _rules_that_go_together(self) -> "Prepare":
+        if self.test + self.validation >= 1:
+            raise ValueError(
+                f"test ({self.test}) + validation ({self.validation}) must be less than 1: "
+                "what is left over is the training split"
+            )
+        ways = [name for name in ("split_column", "group", "time") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)} exclude each other: name one of them")
+        if self.sensitive_rule == "hash" and not self.salt_file:
+            raise ValueError(
+                "sensitive_rule hash needs salt_file; make one with `openssl rand -hex 32 > FILE`"
+            )
+        return self
+
+
+HigherIsBetter = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_f1",
+    "roc_auc",
+    "average_precision",
+    "r2",
+]
+LowerIsBetter = Literal["log_loss", "calibration_error", "mse", "rmse", "mae", "perplexity"]
+Metric = Literal[HigherIsBetter, LowerIsBetter]
+
+
+class Evaluate(Section):
+    """The stage `evaluate`, and the gates that every candidate must pass."""
+
+    gates: dict[Metric, float]
+    """Metric on the test split: the least it may be, or the most where lower is better
+    (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Without a gate nothing
+    is registered, nor with one that the task has no figure for."""
+    batch_size: int = Field(default=1024, ge=1)
+    calibration_bins: int = Field(default=15, ge=1)
+    """Bins of equal width for the expected calibration error."""
+
+
+class Export(Section):
+    """The stage `export`: from the best weights to a judged ONNX bundle."""
+
+    opset: int = Field(default=20, ge=18, le=22)
+    """ONNX operator set. From 23 on, ONNX Runtime on a CPU refuses masked attention."""
+    tolerance: float = Field(default=1e-4, gt=0)
+    """Largest difference between ONNX Runtime and PyTorch: |d| <= tolerance * max(1, |y|)."""
+
+
+class Registration(Section):
+    """What registration and promotion need."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    """The model's name in the registry."""
+    metric: Metric | None = None
+    """What a challenger must beat the champion in, on the same test split. Without it: `macro_f1`
+    for classes, `r2` for numbers, `perplexity` for a language model."""
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    prepare: Prepare
+    train: Train
+    evaluate: Evaluate
+    export: Export = Export()
+    registration: Registration

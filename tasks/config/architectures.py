@@ -1,0 +1,195 @@
+"""Networks by name: one class of parameters for each; how they are built is in architectures/."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.config.section import Activation, Dropout, Section, Width
+
+Pooling = Literal["last", "mean", "max"]
+
+
+class Linear(Section):
+    """Linear regression on numbers and one-hot categories."""
+
+    name: Literal["linear"]
+
+
+class Logistic(Section):
+    """Logistic (softmax) regression on the flattened input."""
+
+    name: Literal["logistic"]
+
+
+class Mlp(Section):
+    """A feed-forward network on the flattened input."""
+
+    name: Literal["mlp"]
+    widths: list[Width] = Field(default=[256, 128], min_length=1)
+    """Units of each hidden layer."""
+    activation: Activation = "relu"
+    normalization: Literal["none", "batch", "layer"] = "none"
+    """What stands between a layer and its activation. Deep or narrow stacks need one."""
+    dropout: Dropout = 0.2
+    embedding: Width | None = None
+    """Width of the learned vector for each category of a table; without it they are one-hot."""
+
+
+class Cnn(Section):
+    """Blocks of convolutions, each ended by 2x2 max pooling, then dense layers."""
+
+    name: Literal["cnn"]
+    channels: list[Width] = Field(default=[32, 64], min_length=1)
+    """Channels of each block; every block halves height and width."""
+    convolutions: Width = 2
+    """Convolutions in each block."""
+    kernel: Literal[3, 5, 7] = 3
+    padding: bool = True
+    """Zeros around the image, so that a convolution keeps its size."""
+    batch_norm: bool = True
+    dense: list[Width] = Field(default=[128])
+    """Units of the hidden layers between the last block and the outputs."""
+    dropout: Dropout = 0.3
+
+
+class ResNet(Section):
+    """A residual network of basic blocks (He et al. 2015)."""
+
+    name: Literal["resnet"]
+    widths: list[Width] = Field(default=[16, 32, 64], min_length=1)
+    """Channels of each stage; every stage but the first halves height and width."""
+    blocks: list[Width] = Field(default=[1, 1, 1], min_length=1)
+    """Residual blocks of two convolutions in each stage."""
+    dropout: Dropout = 0.0
+
+    @model_validator(mode="after")
+    def _as_many_widths_as_blocks(self) -> "ResNet":
+        if len(self.widths) != len(self.blocks):
+            raise ValueError(
+                f"widths names {len(self.widths)} stages and blocks {len(self.blocks)}: "
+                "give one number for each stage in both"
+            )
+        return self
+
+
+class _Recurrent(Section):
+    width: Width = 64
+    """Units of the token embedding, or of the linear layer that a numeric sequence enters by."""
+    hidden: Width = 64
+    """Units of the state, in each direction."""
+    layers: Width = 1
+    bidirectional: bool = True
+    pooling: Pooling = "last"
+    """How a sequence becomes one vector: the last valid state of each direction, or the mean or
+    maximum over the valid steps."""
+    dropout: Dropout = 0.3
+
+
+class Rnn(_Recurrent):
+    """A recurrent network of tanh units (Elman 1990)."""
+
+    name: Literal["rnn"]
+
+
+class Lstm(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997)."""
+
+    name: Literal["lstm"]
+
+
+class Gru(_Recurrent):
+    """Gated recurrent units (Cho et al. 2014)."""
+
+    name: Literal["gru"]
+
+
+class _Heads(Section):
+    width: Width = 64
+    """Units of each token, and of all heads together."""
+    heads: Width = 4
+    dropout: Dropout = 0.1
+    positions: Literal["learned", "sinusoidal"] = "learned"
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "_Heads":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads")
+        return self
+
+
+class Attention(_Heads):
+    """One self-attention block (Vaswani et al. 2017), then pooling over the valid steps."""
+
+    name: Literal["attention"]
+    pooling: Literal["mean", "max"] = "mean"
+
+
+class _Transformer(_Heads):
+    layers: Width = 2
+    feedforward: Width = 128
+    """Units of the hidden layer inside each block."""
+
+
+class Transformer(_Transformer):
+    """A transformer encoder (Vaswani et al. 2017); on images, of patches (Dosovitskiy 2021)."""
+
+    name: Literal["transformer"]
+    pooling: Literal["mean", "max"] = "mean"
+    patch: Width = 4
+    """Height and width in pixels of an image's patches."""
+
+
+class TransformerLm(_Transformer):
+    """A decoder-only transformer that predicts the next token (Radford et al. 2018)."""
+
+    name: Literal["transformer_lm"]
+
+
+Architecture = Annotated[
+    Linear
+    | Logistic
+    | Mlp
+    | Cnn
+    | ResNet
+    | Rnn
+    | Lstm
+    | Gru
+    | Attention
+    | Transformer
+    | TransformerLm,
+    Field(discriminator="name"),
+]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Two convolutions of 6 and 16 filters of 5x5, dense layers of 120 and 84: LeNet-5's shape
+    # (LeCun et al. 1998).
+    "lenet": {
+        "name": "cnn",
+        "channels": [6, 16],
+        "convolutions": 1,
+        "kernel": 5,
+        "padding": False,
+        "batch_norm": False,
+        "dense": [120, 84],
+        "dropout": 0.0,
+    },
+    "vit": {
+        "name": "transformer",
+        "width": 64,
+        "heads": 4,
+        "layers": 4,
+        "feedforward": 128,
+        "patch": 4,
+    },
+}
+"""Names that stand for an architecture with other defaults; a key beside the name still counts."""
+
+
+def expand(architecture: object) -> object:
+    """A bare name, or a preset's, as the mapping that it stands for."""
+    if isinstance(architecture, str):
+        architecture = {"name": architecture}
+    if isinstance(architecture, dict) and architecture.get("name") in PRESETS:
+        preset = PRESETS[architecture["name"]]
+        return {**preset, **architecture, "name": preset["name"]}
+    return architecture

@@ -1,0 +1,257 @@
+"""From a user's columns to the tensors of the graph: the same code in training and in prediction.
+
+Numbers stay raw: scaling is inside the graph. Needs no torch.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tasks.errors import InputError
+from tasks.signature import (
+    CategoryColumn,
+    Column,
+    ImageColumn,
+    NumberColumn,
+    SequenceColumn,
+    Signature,
+    TextColumn,
+)
+
+TOKENIZER = "tokenizer.json"
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a batch of rows lies, for messages: a file, and the number of its first row."""
+
+    file: str
+    first: int = 0
+
+    def missing(self, column: Column, bad: NDArray[np.bool_], what: str = "missing") -> InputError:
+        row = self.first + int(np.argmax(bad))
+        return InputError(
+            f"{self.file}: row {row} of column {column.name!r} is {what}; "
+            f"fill or remove such rows ({int(bad.sum())} in this batch)"
+        )
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Makes the inputs of `signature`; `tokenizer` where there is text."""
+
+    signature: Signature
+    tokenizer: Tokenizer | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Encoder":
+        """From `signature.json` and `tokenizer.json` of a prepared dataset or a bundle."""
+        signature = Signature.read(folder / "signature.json")
+        tokenizer = None
+        if signature.kind == "text":
+            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        return cls(signature, tokenizer)
+
+    def encode(self, batch: pa.RecordBatch | pa.Table, place: Place) -> Arrays:
+        """Inputs by name, batch first, each (N, *shape); varying ones padded with zeros.
+
+        Raises:
+            InputError: a column is missing, has another type or shape, or a value is missing and
+                none stands for it; names file, row and column.
+        """
+        columns = self.signature.columns
+        self._check_names(batch.schema.names, place)
+        found = {c.name: _flat(batch[c.name]) for c in columns}
+        first = columns[0]
+        if isinstance(first, ImageColumn):
+            return {first.name: _images(found[first.name], first, place)}
+        if isinstance(first, TextColumn):
+            return self._tokens(found[first.name], first, place)
+        if isinstance(first, SequenceColumn):
+            return _sequences(found[first.name], first, place)
+        numbers = [
+            _numbers(found[c.name], c, place) for c in columns if isinstance(c, NumberColumn)
+        ]
+        codes = [_codes(found[c.name], c, place) for c in columns if isinstance(c, CategoryColumn)]
+        arrays: Arrays = {}
+        if numbers:
+            arrays["numbers"] = np.stack(numbers, axis=1)
+        if codes:
+            arrays["categories"] = np.stack(codes, axis=1)
+        return arrays
+
+    def _check_names(self, names: list[str], place: Place) -> None:
+        if len(set(names)) < len(names):
+            raise InputError(f"{place.file}: two columns have the same name: {', '.join(names)}")
+        wanted = [column.name for column in self.signature.columns]
+        for name in wanted:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                raise InputError(
+                    f"{place.file}: no column {name!r}"
+                    + (f" (did you mean {close[0]!r}?)" if close else "")
+                    + f"; it has {', '.join(names)}. The model takes {', '.join(wanted)}"
+                )
+
+    def _tokens(self, column: pa.Array, spec: TextColumn, place: Place) -> Arrays:
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise _wrong_type(column, spec, place, "text")
+        if column.null_count:
+            raise place.missing(spec, column.is_null().to_numpy(zero_copy_only=False))
+        assert self.tokenizer is not None
+        self.tokenizer.enable_truncation(spec.max_length)
+        encoded = self.tokenizer.encode_batch_fast(column.to_pylist())
+        length = np.array([len(e.ids) for e in encoded], np.int64)
+        tokens = np.zeros((len(encoded), max(1, length.max(initial=1))), np.int64)
+        for row, e in enumerate(encoded):
+            tokens[row, : len(e.ids)] = e.ids
+        return {"tokens": tokens, "length": length}
+
+
+def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One array, its dictionary resolved."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _wrong_type(column: pa.Array, spec: Column, place: Place, wanted: str) -> InputError:
+    return InputError(f"{place.file}: column {spec.name!r} is {column.type}; {wanted} is wanted")
+
+
+def _numbers(column: pa.Array, spec: NumberColumn, place: Place) -> NDArray[np.float32]:
+    """(N,) float32; dates as days."""
+    kind = column.type
+    try:
+        if spec.kind == "date":
+            # Through text, ISO 8601 says which date is meant; a timestamp keeps its time of day.
+            moments = column.cast(pa.timestamp("us"))
+            values = moments.cast(pa.int64()).cast(pa.float64(), safe=False)
+            values = pc.divide(values, 86_400e6)
+        elif pa.types.is_boolean(kind):
+            values = column.cast(pa.uint8()).cast(pa.float64())
+        elif spec.kind == "boolean" and pa.types.is_string(kind):
+            values = column.cast(pa.bool_()).cast(pa.uint8()).cast(pa.float64())
+        elif (
+            pa.types.is_null(kind)
+            or pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or (pa.types.is_decimal(kind))
+        ):
+            values = column.cast(pa.float64(), safe=False)
+        else:
+            raise _wrong_type(column, spec, place, f"a {spec.kind}")
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{place.file}: column {spec.name!r}: {error}") from error
+    array = values.to_numpy(zero_copy_only=False).astype(np.float32)  # null becomes NaN
+    bad = np.isnan(array)
+    if bad.any():
+        if spec.fill is None:
+            raise place.missing(spec, bad)
+        array[bad] = spec.fill
+    if np.isinf(array).any():
+        raise place.missing(spec, np.isinf(array), "infinite")
+    return array
+
+
+def _codes(column: pa.Array, spec: CategoryColumn, place: Place) -> NDArray[np.int64]:
+    """(N,) int64: 1 and up for known values, 0 for others."""
+    try:
+        text = column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _wrong_type(column, spec, place, "a category") from error
+    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    if text.null_count:
+        if spec.fill is None:
+            raise place.missing(spec, text.is_null().to_numpy(zero_copy_only=False))
+        text = text.fill_null(spec.fill)
+    codes = pc.index_in(text, value_set=pa.array(spec.values, pa.string())).fill_null(-1)
+    result: NDArray[np.int64] = codes.to_numpy().astype(np.int64) + 1
+    return result
+
+
+def _images(column: pa.Array, spec: ImageColumn, place: Place) -> NDArray[np.generic]:
+    """(N, H, W, C) as `spec` has it, without a copy where Arrow's layout allows."""
+    kind, width = column.type, int(np.prod(spec.shape))
+    tensor = isinstance(kind, pa.FixedShapeTensorType)
+    storage = column.storage if tensor else column
+    values = storage.flatten() if pa.types.is_fixed_size_list(storage.type) else storage
+    if column.null_count or values.null_count:  # whole rows, or values within them
+        gone = column.is_null().to_numpy(zero_copy_only=False)
+        if not column.null_count:
+            gone = values.is_null().to_numpy(zero_copy_only=False).reshape(len(column), -1).any(1)
+        raise place.missing(spec, gone)
+    given = f"{kind}"
+    if tensor:
+        array = column.to_numpy_ndarray()
+        given = f"{array.dtype}[{', '.join(map(str, array.shape[1:]))}]"
+    elif pa.types.is_fixed_size_list(kind) and kind.list_size == width:
+        array = values.to_numpy().reshape(len(column), *spec.shape)
+    elif pa.types.is_fixed_size_binary(kind) and kind.byte_width == width:
+        start = column.offset * width
+        flat = np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * width]
+        array = flat.reshape(len(column), *spec.shape)
+    else:
+        array = np.empty(0)
+    if str(array.dtype) != spec.dtype or array.shape[1:] != spec.shape:
+        raise InputError(
+            f"{place.file}: column {spec.name!r} is {given}; the model takes {spec.dtype}"
+            f"[{', '.join(map(str, spec.shape))}], as a fixed-shape tensor, a list of fixed size "
+            f"{width}" + (f" or binary of {width} bytes" if spec.dtype == "uint8" else "")
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        raise place.missing(spec, bad, "NaN or infinite")
+    return array
+
+
+def _sequences(column: pa.Array, spec: SequenceColumn, place: Place) -> Arrays:
+    """`sequence` (N, longest, features) float32 and `length` (N,) int64."""
+    wanted = f"a list of numbers, or of lists of {spec.features} numbers,"
+    if not _is_list(column.type):
+        raise _wrong_type(column, spec, place, wanted)
+    length = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+    if not length.all():
+        raise place.missing(spec, length == 0, "empty or missing")
+    # What flatten() gives begins at this slice's first step.
+    steps = column.flatten()
+    if isinstance(steps.type, pa.FixedShapeTensorType):
+        steps = steps.storage
+    if _is_list(steps.type):
+        widths = pc.list_value_length(steps).fill_null(0).to_numpy()
+        row_of = np.repeat(np.arange(len(length)), length)
+        if (widths != spec.features).any():
+            bad = np.zeros(len(length), bool)
+            bad[row_of[widths != spec.features]] = True
+            raise place.missing(spec, bad, f"of steps that are not {spec.features} numbers")
+        steps = steps.flatten()
+    elif spec.features != 1:
+        raise _wrong_type(column, spec, place, wanted)
+    try:
+        flat = steps.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _wrong_type(column, spec, place, wanted) from error
+    flat = flat.reshape(-1, spec.features)
+    if not np.isfinite(flat).all():
+        bad = np.zeros(len(length), bool)
+        bad[np.repeat(np.arange(len(length)), length)[~np.isfinite(flat).all(axis=1)]] = True
+        raise place.missing(spec, bad, "missing, NaN or infinite in a step")
+    kept = np.minimum(length, spec.max_length)
+    sequence = np.zeros((len(length), kept.max(initial=1), spec.features), np.float32)
+    starts = np.concatenate([[0], np.cumsum(length)[:-1]])
+    for row, (start, count) in enumerate(zip(starts, kept, strict=True)):
+        sequence[row, :count] = flat[start : start + count]
+    return {"sequence": sequence, "length": kept}
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
