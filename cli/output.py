@@ -49,11 +49,11 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     """The summary of a training, and of the batch job that followed it."""
     facts: list[tuple[str, str]] = []
     if outcome.dataset:
+        headline = outcome.headline
         facts += [
             ("dataset", outcome.dataset),
             ("architecture", outcome.architecture),
-            ("accuracy", f"{outcome.metrics['accuracy']:.4f}  (ONNX Runtime, test split)"),
-            ("macro F1", f"{outcome.metrics['macro_f1']:.4f}"),
+            *((n, f"{outcome.metrics[n]:.4f}  (ONNX Runtime, test split)") for n in headline),
         ]
         facts += [("gate", _gate(gate)) for gate in outcome.gates]
         facts.append(("parity", _parity(outcome.parity)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from flows.base import parent
 from flows.runs import Code
 from registry import Candidate, Lineage
 from tasks.config import Params
@@ -77,6 +78,7 @@ def collect(
         "test_split": lineage.test_split,
         "git": {"commit": lineage.git_commit, "dirty": lineage.git_dirty},
         "flow_run_id": flow_run_id,
+        "parent": parent(workspace) if params.train.init_from else None,
         "libraries": lineage.libraries,
         "parameters": resolved,
         # The hash of every file that each stage read, its code included.
@@ -84,9 +86,10 @@ def collect(
     }
     text = json.dumps(document, indent=2) + "\n"
     (bundle / "lineage.json").write_text(text, encoding="utf-8")
+    files = {path.name: path for path in sorted(bundle.iterdir())}
     candidate = Candidate(
-        files={path.name: path for path in sorted(bundle.iterdir())},
-        identity=IDENTITY,
+        files=files,
+        identity=IDENTITY & files.keys(),
         signature=json.loads((bundle / "signature.json").read_bytes()),
         metrics=evaluation["metrics"]["summary"],
         params=resolved,

@@ -15,7 +15,8 @@ from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.errors import InputError
-from tasks.inputs import READERS, InputFile, find, fingerprint
+from tasks.inputs import SUFFIXES, InputFile, find, fingerprint
+from tasks.tables import form
 
 quiet.install()
 
@@ -39,7 +40,7 @@ def inference(
     settings = Settings.from_environment()
     paths = [settings.root / path for path in inputs or ["data/inbox"]]
     try:
-        if inputs is None and not any(p.suffix in READERS for p in paths[0].glob("*")):
+        if inputs is None and not any(form(p, SUFFIXES) for p in paths[0].glob("*")):
             return Completed(name="Idle", message=f"nothing to predict in {paths[0]}")
         files = find(paths)
         with Registry(settings.database_url, settings.artifacts) as registry:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import Job, Registry, RegistryError, Resolved, Version
+from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.inputs import InputFile, fingerprint
 from tasks.predict import Device, PredictReport, completed, predict
-from tasks.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run_job(
         _close_killed_job(registry, version.model, done)
         return _report(resolved, output, done, fresh=True)
     paths = registry.open(version)
-    signature = Signature.read(paths["signature.json"])
+    encoder = Encoder.of(paths)
     job = registry.start_job(
         resolved,
         input_sha256=input_sha256,
@@ -65,7 +65,7 @@ def run_job(
     try:
         report = predict(
             paths["model.onnx"],
-            signature,
+            encoder,
             files,
             output=output,
             provenance={

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-EPOCH = re.compile(r"^epoch (\d+)/(\d+): (.*)")
+# Within a long epoch, with the batch.
+EPOCH = re.compile(r"^epoch (\d+)/(\d+): (?:batch (\d+)/(\d+), )?(.*)")
 EVERY_S = 1.0
 
 
@@ -23,7 +24,9 @@ class TrainingProgress:
         """Take one line of the stage's output."""
         if not (match := EPOCH.match(line)):
             return
-        percent = 100 * int(match[1]) / int(match[2])
+        epoch, epochs = int(match[1]), int(match[2])
+        done = epoch - 1 + int(match[3]) / int(match[4]) if match[3] else epoch
+        percent = 100 * done / epochs
         if self._artifact is None:
             self._artifact = cast(
                 UUID,  # a coroutine only where it is called from one
@@ -32,7 +35,7 @@ class TrainingProgress:
                 ),
             )
         elif time.monotonic() - self._updated >= EVERY_S:
-            update_progress_artifact(self._artifact, percent, description=match[3])
+            update_progress_artifact(self._artifact, percent, description=match[5])
         else:
             return
         self._updated = time.monotonic()

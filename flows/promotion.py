@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from registry import CHAMPION, Conflict, Registry, Version
-from tasks.config import Evaluate
+from tasks.config import Evaluate, LowerIsBetter
 from tasks.dataset import read_split
+from tasks.encoding import TOKENIZER, Encoder
 from tasks.errors import InputError
 from tasks.session import open_session
 from tasks.signature import Signature
@@ -65,7 +67,8 @@ def challenge(
                 f"{metric} {wanted:.4f} against {found:.4f} of {champion.ref} on the same "
                 f"test split"
             )
-            if not wanted > found:
+            better = wanted < found if metric in get_args(LowerIsBetter) else wanted > found
+            if not better:
                 return Decision(champion.ref, False, f"{champion.ref} stays: {figures}")
             reason = figures
         try:
@@ -102,19 +105,40 @@ def _value(
     evaluation: Evaluate,
 ) -> float:
     """The champion's metric on the challenger's test split."""
+    files = registry.open(champion)
+    encoder = Encoder.of(files)
+    signature = encoder.signature
+    _check_comparable(signature, Signature.model_validate(challenger.signature), challenger)
+    if signature.task == "language_model":
+        own = registry.open(challenger)[TOKENIZER].read_bytes()
+        if files[TOKENIZER].read_bytes() != own:
+            raise _incomparable("its tokens differ", challenger)
     if champion.lineage.test_split == challenger.lineage.test_split:
         return champion.metrics[metric]
-    from tasks.metrics import score  # scikit-learn, 1 s that only this rare case needs
+    from tasks.metrics import JUDGED, measure  # scikit-learn, 1 s that only this rare case needs
 
-    files = registry.open(champion)
-    signature = Signature.read(files["signature.json"])
-    if signature != Signature.model_validate(challenger.signature):
-        raise InputError(
-            "its inputs or classes differ from the challenger's, so one test split cannot judge "
-            f"both. Decide yourself: modelmint models promote {challenger.ref}"
-        )
-    test = read_split(prepared, "test", signature)
+    test = read_split(prepared, "test", encoder)
     session = open_session(files["model.onnx"], "cpu")
-    probabilities = session.run_all(test.inputs, "probabilities", evaluation.batch_size)
-    result = score(test.labels, probabilities, signature.classes, evaluation.calibration_bins)
+    names = JUDGED[signature.task]
+    outputs = session.run_all(signature, test.inputs, names, evaluation.batch_size)
+    result = measure(signature, test.targets, outputs, evaluation.calibration_bins)
     return result.summary[metric]
+
+
+def _check_comparable(champion: Signature, challenger: Signature, version: Version) -> None:
+    """That one test split can judge both; fills and vocabularies are each model's own affair."""
+
+    def asked(signature: Signature) -> object:
+        columns = [(column.name, column.kind) for column in signature.columns]
+        shapes = signature.inputs if signature.kind == "image" else ()
+        return signature.task, signature.classes, columns, shapes
+
+    if asked(champion) != asked(challenger):
+        raise _incomparable("its inputs or classes differ from the challenger's", version)
+
+
+def _incomparable(why: str, challenger: Version) -> InputError:
+    return InputError(
+        f"{why}, so one test split cannot judge both. Decide yourself: "
+        f"modelmint models promote {challenger.ref}"
+    )

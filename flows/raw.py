@@ -1,16 +1,17 @@
 """Raw data brought under DVC, so that every run knows exactly what it was made from."""
 
+import shutil
 from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from tasks import sources
-from tasks.config import DigitsSource, ImageSource
+from tasks.config import Source
 from tasks.errors import InputError
 
 
-def version_raw_data(source: DigitsSource | ImageSource, root: Path) -> str:
+def version_raw_data(source: Source, root: Path) -> str:
     """Make the raw data of `source` present and current in DVC; says in a line what was done.
 
     Missing data comes from the DVC cache or remote, or from its package if it is embedded. Data
@@ -24,7 +25,7 @@ def version_raw_data(source: DigitsSource | ImageSource, root: Path) -> str:
     if not path.exists() and not sources.place_embedded(source, root) and not tracker.exists():
         raise InputError(
             f"{source.path} is missing, and DVC knows nothing of it. Put the raw data there, or "
-            "name another file in prepare.source.path."
+            "name another file or folder in prepare.source.path."
         )
     if not path.resolve().is_relative_to(root.resolve()):
         return f"{path} lies outside of the project; DVC records its hash"
@@ -44,3 +45,10 @@ def version_raw_data(source: DigitsSource | ImageSource, root: Path) -> str:
     except DvcException as error:
         raise InputError(f"{source.path}: DVC: {error}") from error
     return f"{source.path} is current"
+
+
+def copy_salt(project: Path, worktree: Path, salt_file: str | None) -> None:
+    """Give a worktree the key for sensitive columns: a secret, neither git nor DVC carries it."""
+    if salt_file and not Path(salt_file).is_absolute() and (project / salt_file).is_file():
+        (worktree / salt_file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(project / salt_file, worktree / salt_file)

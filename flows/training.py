@@ -16,9 +16,10 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, quiet
+from flows.base import place_base
 from flows.candidate import Judged, collect
 from flows.promotion import Decision, challenge
-from flows.raw import version_raw_data
+from flows.raw import copy_salt, version_raw_data
 from flows.retries import RETRY
 from flows.runs import code_of, holds, plan
 from flows.settings import Settings, actor
@@ -30,7 +31,7 @@ from flows.stages import (
     stages_stop_with_this,
     why_stale,
 )
-from registry import Registry, RegistryError, Version
+from registry import InvalidReference, NotFound, Registry, RegistryError, Version
 from tasks import params as parameters
 from tasks.config import Params
 from tasks.errors import InputError
@@ -55,6 +56,8 @@ class Outcome:
     steps: list[StageResult] = field(default_factory=list)
     """The stages and what came around them, in order."""
     metrics: dict[str, float] = field(default_factory=dict)
+    headline: list[str] = field(default_factory=list)
+    """Which of the metrics to show first; versions are compared by the first of them."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
@@ -109,7 +112,7 @@ def training(
     try:
         with stages_stop_with_this():
             _train(outcome, params_file, overrides or [])
-    except InputError as error:
+    except (InputError, InvalidReference, NotFound) as error:
         outcome.status, outcome.message = STATUS_INPUT, str(error)
     except RegistryError as error:
         outcome.status, outcome.message = STATUS_ERROR, str(error)
@@ -128,7 +131,7 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
     # Opened first: a registry that cannot be reached must not cost a training.
     with Registry(settings.database_url, settings.artifacts) as registry:
         with _timed(outcome, "raw data"):
-            workspace = open_run(settings, params)
+            workspace = open_run(settings, params, registry)
         code = code_of(settings.root)  # now: it may be edited while this trains
         outcome.folder = str(workspace.root)
         if not _make_current(outcome, workspace):
@@ -150,7 +153,8 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
                 version, outcome.created = register(registry, outcome.model, judged)
             outcome.version, outcome.digest = version.ref, version.digest
         with _timed(outcome, "challenge"):
-            decision = decide(registry, version, params, workspace)
+            metric = params.registration.metric or outcome.headline[0]
+            decision = decide(registry, version, metric, params, workspace)
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
     artifacts.registered(version, decision)
@@ -201,20 +205,23 @@ def _report(outcome: Outcome, judged: Judged) -> None:
     candidate = judged.candidate
     outcome.dataset = candidate.lineage.dataset
     outcome.metrics = candidate.metrics
+    outcome.headline = candidate.evaluation["metrics"]["headline"]
     outcome.gates = candidate.evaluation["gates"]
     outcome.parity = candidate.evaluation["parity"]
     artifacts.verdicts(outcome.model, judged)
 
 
 @task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
-def open_run(settings: Settings, params: Params) -> Workspace:
-    """The run's workspace, with its raw data in place."""
+def open_run(settings: Settings, params: Params, registry: Registry) -> Workspace:
+    """The run's workspace, with its raw data in place, and the weights it starts from."""
     log = get_run_logger()
     log.info(version_raw_data(params.prepare.source, settings.root))
     workspace = plan(settings, params)
     if workspace.root != settings.root:
         log.info("the run has a worktree of its own: %s", workspace.root)
         version_raw_data(params.prepare.source, workspace.root)
+        copy_salt(settings.root, workspace.root, params.prepare.salt_file)
+    log.info(place_base(registry, params.train.init_from, workspace))
     return workspace
 
 
@@ -240,12 +247,14 @@ def refuse(registry: Registry, model: str, judged: Judged, reason: str) -> None:
 
 
 @task(task_run_name="challenge the champion", **RETRY)
-def decide(registry: Registry, version: Version, params: Params, workspace: Workspace) -> Decision:
+def decide(
+    registry: Registry, version: Version, metric: str, params: Params, workspace: Workspace
+) -> Decision:
     """Promote the version if it beats the champion."""
     decision = challenge(
         registry,
         version,
-        metric=params.registration.metric,
+        metric=metric,
         prepared=workspace.prepared,
         evaluation=params.evaluate,
         actor=actor(),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.metrics import Metrics, Verdict
+from tasks.metrics import AVERAGES, Metrics, Verdict
 from tasks.parity import Parity
 from tasks.signature import Signature
 
@@ -26,7 +26,8 @@ def write_card(
     best = config["results"]["best"]
     sections = [
         f"# {name}",
-        f"{shape or 'Without parameters'}. Trained for {config['results']['epochs']} epochs; the "
+        f"{signature.task.replace('_', ' ').capitalize()} on {signature.kind} data; "
+        f"{shape or 'without parameters'}. Trained for {config['results']['epochs']} epochs; the "
         f"weights are those of epoch {best['epoch']} (validation loss "
         f"{best['validation_loss']:.4f}).",
         "## Gates",
@@ -45,16 +46,26 @@ def write_card(
         f"P{str(parity)[1:]}.",
         f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
         _table(["metric", "value"], [[n, f"{v:.4f}"] for n, v in metrics.summary.items()]),
+        *_classes(signature, metrics),
+        "## Signature",
+        "\n".join(
+            [f"- column: `{c.name}`, {c.kind}" for c in signature.columns]
+            + [f"- in: `{t}`" for t in signature.inputs]
+            + [f"- out: `{t}`" for t in signature.outputs]
+        ),
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _classes(signature: Signature, metrics: Metrics) -> list[str]:
+    """What there is to say of each class, where there are classes."""
+    if not metrics.per_class:
+        return []
+    return [
         _table(
             ["class", "precision", "recall", "F1", "rows"],
             [
-                [
-                    c,
-                    f"{m['precision']:.4f}",
-                    f"{m['recall']:.4f}",
-                    f"{m['f1']:.4f}",
-                    f"{m['support']:.0f}",
-                ]
+                [c, *(f"{m[name]:.4f}" for name in AVERAGES), f"{m['support']:.0f}"]
                 for c, m in metrics.per_class.items()
             ],
         ),
@@ -67,13 +78,7 @@ def write_card(
                 for label, row in zip(signature.classes, metrics.confusion, strict=True)
             ],
         ),
-        "## Signature",
-        "\n".join(
-            [f"- in: `{t}`" for t in signature.inputs]
-            + [f"- out: `{t}`" for t in signature.outputs]
-        ),
     ]
-    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

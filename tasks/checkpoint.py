@@ -1,33 +1,44 @@
-"""A checkpoint: weights as safetensors, with the configuration that rebuilds their network.
+"""A checkpoint: weights as safetensors, with all that rebuilds their network and its inputs.
 
-Whoever loads one needs no `params.yaml`.
+Whoever loads one needs no `params.yaml`; `Encoder.read` of its folder makes the network's inputs.
 """
 
 import json
+import shutil
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
 
 from tasks.architectures import Network, build
 from tasks.config import Architecture, Train
+from tasks.encoding import TOKENIZER
 from tasks.signature import Signature
 
 LIBRARIES = ("torch", "lightning-fabric", "numpy")
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+WEIGHTS, CONFIG, SIGNATURE = "weights.safetensors", "config.json", "signature.json"
 
 
 def save(
-    folder: Path, network: Network, signature: Signature, params: Train, results: dict[str, Any]
+    folder: Path, network: Network, params: Train, results: dict[str, Any], prepared: Path
 ) -> None:
-    """Write weights, signature, training parameters and results (JSON values) to `folder`."""
+    """Write weights, signature, training parameters and results (JSON values) to `folder`.
+
+    Of texts, the tokenizer of the dataset in `prepared` as well.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(network, str(folder / WEIGHTS))
+    # Weights that two modules share have two names, but are written once.
+    named = {name for name, _ in chain(network.named_parameters(), network.named_buffers())}
+    weights = {n: t.contiguous() for n, t in network.state_dict().items() if n in named}
+    save_file(weights, folder / WEIGHTS)
+    network.signature.write(folder / SIGNATURE)
+    if network.signature.kind == "text":
+        shutil.copyfile(prepared / TOKENIZER, folder / TOKENIZER)
     config = {
         "architecture": params.architecture.model_dump(),
-        "signature": signature.model_dump(mode="json"),
         "parameters": params.model_dump(),
         "results": results,
         "libraries": {name: version(name) for name in LIBRARIES},
@@ -36,10 +47,12 @@ def save(
 
 
 def load(folder: Path) -> tuple[Network, dict[str, Any]]:
-    """The network on the CPU, ready to evaluate, and its configuration."""
+    """The network on the CPU, ready to evaluate, and its configuration with its `signature`."""
     config = json.loads((folder / CONFIG).read_bytes())
+    signature = Signature.read(folder / SIGNATURE)
+    config["signature"] = signature.model_dump(mode="json")
     architecture: Architecture = TypeAdapter(Architecture).validate_python(config["architecture"])
-    network = build(architecture, Signature.model_validate(config["signature"]))
+    network = build(architecture, signature)
     load_model(network, folder / WEIGHTS)
     network.eval()
     return network, config

@@ -19,6 +19,11 @@ class Device:
     precision: Precision
     reason: str
 
+    @property
+    def hardware(self) -> str:
+        """What computes: another kind of GPU rounds otherwise."""
+        return torch.cuda.get_device_name() if self.accelerator == "cuda" else self.accelerator
+
 
 def choose_device(params: Train) -> Device:
     """The device that `params` asks for, or the best there is.
@@ -42,9 +47,9 @@ def choose_device(params: Train) -> Device:
             f"train.device asks for {params.device}, which torch {torch.__version__} does not find "
             f"here; it finds {found}. Set train.device to one of these or to auto."
         )
-    if params.precision == "16-mixed" and accelerator == "cpu":
+    if params.precision == "16-mixed" and accelerator != "cuda":
         raise InputError(
-            "train.precision asks for 16-mixed, which a CPU does not compute; "
+            f"train.precision asks for 16-mixed, which needs a CUDA device and not {accelerator}; "
             "set it to bf16-mixed, 32-true or auto"
         )
     if params.precision != "auto":

@@ -4,8 +4,11 @@ Numbers stay raw: scaling is inside the graph. Needs no torch.
 """
 
 import difflib
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +28,7 @@ from tasks.signature import (
 )
 
 TOKENIZER = "tokenizer.json"
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,19 @@ class Encoder:
 
     @classmethod
     def read(cls, folder: Path) -> "Encoder":
-        """From `signature.json` and `tokenizer.json` of a prepared dataset or a bundle."""
-        signature = Signature.read(folder / "signature.json")
-        tokenizer = None
-        if signature.kind == "text":
-            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        return cls(signature, tokenizer)
+        """From the files of a prepared dataset, a checkpoint or a bundle."""
+        return cls.of({path.name: path for path in folder.iterdir()})
+
+    @classmethod
+    def of(cls, files: Mapping[str, Path]) -> "Encoder":
+        """From `signature.json` and, for text, `tokenizer.json`, wherever they lie."""
+        signature = Signature.read(files["signature.json"])
+        if signature.kind != "text":
+            return cls(signature)
+        try:
+            return cls(signature, Tokenizer.from_file(str(files[TOKENIZER])))
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(f"{files.get(TOKENIZER)} is no tokenizer: {error}") from error
 
     def encode(self, batch: pa.RecordBatch | pa.Table, place: Place) -> Arrays:
         """Inputs by name, batch first, each (N, *shape); varying ones padded with zeros.
@@ -90,14 +100,15 @@ class Encoder:
     def _check_names(self, names: list[str], place: Place) -> None:
         if len(set(names)) < len(names):
             raise InputError(f"{place.file}: two columns have the same name: {', '.join(names)}")
-        wanted = [column.name for column in self.signature.columns]
-        for name in wanted:
+        columns = self.signature.columns
+        for name in (column.name for column in columns):
             if name not in names:
                 close = difflib.get_close_matches(name, names, n=1)
                 raise InputError(
                     f"{place.file}: no column {name!r}"
                     + (f" (did you mean {close[0]!r}?)" if close else "")
-                    + f"; it has {', '.join(names)}. The model takes {', '.join(wanted)}"
+                    + f"; it has {', '.join(names)}. The model takes "
+                    + ", ".join(map(str, columns))
                 )
 
     def _tokens(self, column: pa.Array, spec: TextColumn, place: Place) -> Arrays:
@@ -150,7 +161,8 @@ def _numbers(column: pa.Array, spec: NumberColumn, place: Place) -> NDArray[np.f
             raise _wrong_type(column, spec, place, f"a {spec.kind}")
     except pa.ArrowInvalid as error:
         raise InputError(f"{place.file}: column {spec.name!r}: {error}") from error
-    array = values.to_numpy(zero_copy_only=False).astype(np.float32)  # null becomes NaN
+    # A null becomes NaN.
+    array: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32)
     bad = np.isnan(array)
     if bad.any():
         if spec.fill is None:
@@ -167,7 +179,8 @@ def _codes(column: pa.Array, spec: CategoryColumn, place: Place) -> NDArray[np.i
         text = column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise _wrong_type(column, spec, place, "a category") from error
-    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    text = pc.if_else(blank, pa.scalar(None, pa.string()), text)
     if text.null_count:
         if spec.fill is None:
             raise place.missing(spec, text.is_null().to_numpy(zero_copy_only=False))
@@ -177,39 +190,46 @@ def _codes(column: pa.Array, spec: CategoryColumn, place: Place) -> NDArray[np.i
     return result
 
 
-def _images(column: pa.Array, spec: ImageColumn, place: Place) -> NDArray[np.generic]:
+def _images(column: pa.Array, spec: ImageColumn, place: Place) -> NDArray[Any]:
     """(N, H, W, C) as `spec` has it, without a copy where Arrow's layout allows."""
-    kind, width = column.type, int(np.prod(spec.shape))
-    tensor = isinstance(kind, pa.FixedShapeTensorType)
+    tensor = isinstance(column.type, pa.FixedShapeTensorType)
     storage = column.storage if tensor else column
     values = storage.flatten() if pa.types.is_fixed_size_list(storage.type) else storage
-    if column.null_count or values.null_count:  # whole rows, or values within them
-        gone = column.is_null().to_numpy(zero_copy_only=False)
-        if not column.null_count:
-            gone = values.is_null().to_numpy(zero_copy_only=False).reshape(len(column), -1).any(1)
-        raise place.missing(spec, gone)
-    given = f"{kind}"
-    if tensor:
-        array = column.to_numpy_ndarray()
-        given = f"{array.dtype}[{', '.join(map(str, array.shape[1:]))}]"
-    elif pa.types.is_fixed_size_list(kind) and kind.list_size == width:
-        array = values.to_numpy().reshape(len(column), *spec.shape)
-    elif pa.types.is_fixed_size_binary(kind) and kind.byte_width == width:
-        start = column.offset * width
-        flat = np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * width]
-        array = flat.reshape(len(column), *spec.shape)
-    else:
-        array = np.empty(0)
-    if str(array.dtype) != spec.dtype or array.shape[1:] != spec.shape:
+    if column.null_count:
+        raise place.missing(spec, column.is_null().to_numpy(zero_copy_only=False))
+    if values.null_count:  # within a row
+        gone = values.is_null().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        raise place.missing(spec, gone.any(axis=1))
+    array = column.to_numpy_ndarray() if tensor else _unpack(column, values, spec)
+    if array is None or str(array.dtype) != spec.dtype or array.shape[1:] != spec.shape:
+        given = str(column.type)
+        if tensor and array is not None:
+            given = f"{array.dtype}[{', '.join(map(str, array.shape[1:]))}]"
+        width = math.prod(spec.shape)
         raise InputError(
-            f"{place.file}: column {spec.name!r} is {given}; the model takes {spec.dtype}"
-            f"[{', '.join(map(str, spec.shape))}], as a fixed-shape tensor, a list of fixed size "
-            f"{width}" + (f" or binary of {width} bytes" if spec.dtype == "uint8" else "")
+            f"{place.file}: column {spec.name!r} is {given}; the model takes {spec}, as a "
+            f"fixed-shape tensor, a list of fixed size {width}"
+            + (f" or binary of {width} bytes" if spec.dtype == "uint8" else "")
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
         raise place.missing(spec, bad, "NaN or infinite")
     return array
+
+
+def _unpack(column: pa.Array, values: pa.Array, spec: ImageColumn) -> NDArray[Any] | None:
+    """Images from a list or binary column of fixed size; None if it is neither, or of another."""
+    kind, width = column.type, math.prod(spec.shape)
+    if pa.types.is_fixed_size_list(kind) and kind.list_size == width:
+        if pa.types.is_boolean(kind.value_type):
+            return None
+        flat: NDArray[Any] = values.to_numpy()
+    elif pa.types.is_fixed_size_binary(kind) and kind.byte_width == width:
+        start = column.offset * width
+        flat = np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * width]
+    else:
+        return None
+    return flat.reshape(len(column), *spec.shape)
 
 
 def _sequences(column: pa.Array, spec: SequenceColumn, place: Place) -> Arrays:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,55 +15,78 @@ from tasks.architectures import Network
 from tasks.checkpoint import load
 from tasks.config import Evaluate
 from tasks.dataset import read_split
-from tasks.metrics import score
+from tasks.encoding import Arrays, Encoder
+from tasks.metrics import JUDGED, Metrics, measure
+from tasks.session import split_into
 from tasks.signature import Signature
+
+# Of a regression, enough to see; a plot of a million points shows no more.
+POINTS = 1000
 
 
 @dataclass(frozen=True)
 class EvaluateReport:
     """The metrics of PyTorch on the test split."""
 
-    rows: int
-    summary: dict[str, float]
+    metrics: Metrics
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{n} {self.summary[n]:.4f}" for n in ("accuracy", "macro_f1"))
-        return f"evaluated {self.rows} test rows in PyTorch: {shown}"
+        return f"evaluated {self.metrics.rows} test rows in PyTorch: {self.metrics}"
 
 
 def evaluate(
     params: Evaluate, *, prepared: Path, checkpoint: Path, metrics: Path, plots: Path
 ) -> EvaluateReport:
-    """Write `metrics` (JSON, for `dvc metrics`) and `plots` (CSV, for `dvc plots`)."""
-    signature = Signature.read(prepared / "signature.json")
-    test = read_split(prepared, "test", signature)
+    """Write `metrics` (JSON, for `dvc metrics`) and the folder `plots` (CSV, for `dvc plots`)."""
+    encoder = Encoder.read(checkpoint)
+    signature = encoder.signature
+    test = read_split(prepared, "test", encoder)
     network, _ = load(checkpoint)
-    logits = infer(network, test.inputs["image"], params.batch_size)
-    probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
-    result = score(test.labels, probabilities, signature.classes, params.calibration_bins)
+    infer = inference(network, JUDGED[signature.task])
+    parts = [infer(part) for part in split_into(signature, test.inputs, params.batch_size)]
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    result = measure(signature, test.targets, outputs, params.calibration_bins)
     metrics.parent.mkdir(parents=True, exist_ok=True)
+    document = {"rows": result.rows, **result.summary, "per_class": result.per_class}
     metrics.write_text(
-        json.dumps({"rows": result.rows, **result.summary, "per_class": result.per_class}, indent=2)
-        + "\n",
+        json.dumps({k: v for k, v in document.items() if v != {}}, indent=2) + "\n",
         encoding="utf-8",
     )
     plots.mkdir(parents=True, exist_ok=True)
+    for name, rows in _plots(signature, result, test.targets, outputs).items():
+        _write_csv(plots / name, rows)
+    return EvaluateReport(result)
+
+
+def inference(network: Network, names: Sequence[str]) -> Callable[[Arrays], Arrays]:
+    """A function from a batch of encoded inputs to the outputs `names` of the network."""
+
+    @torch.inference_mode()
+    def infer(batch: Arrays) -> Arrays:
+        # A copy: torch wants memory that it may write to, and a mapped file is not.
+        inputs = {name: torch.tensor(array) for name, array in batch.items()}
+        outputs = network.outputs(inputs, network(inputs))
+        return {name: outputs[name].numpy() for name in names}
+
+    return infer
+
+
+def _plots(
+    signature: Signature, result: Metrics, targets: NDArray[Any], outputs: Arrays
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each CSV file, by its name."""
+    if signature.task == "language_model":
+        return {}
+    if signature.task == "regression":
+        pairs = zip(targets[:POINTS].tolist(), outputs["prediction"].tolist(), strict=False)
+        return {"predictions.csv": [{"actual": a, "predicted": p} for a, p in pairs]}
     named = np.array(signature.classes)
-    pairs = zip(named[test.labels], named[probabilities.argmax(axis=1)], strict=True)
-    _write_csv(plots / "confusion.csv", [{"actual": a, "predicted": p} for a, p in pairs])
-    _write_csv(plots / "calibration.csv", result.calibration)
-    return EvaluateReport(result.rows, result.summary)
-
-
-@torch.inference_mode()
-def infer(network: Network, images: NDArray[np.generic], batch_size: int) -> NDArray[np.float32]:
-    """Logits (N, classes) of raw images (N, H, W, C), in batches."""
-    parts = [
-        network(torch.tensor(images[start : start + batch_size]))
-        for start in range(0, len(images), batch_size)
-    ]
-    logits: NDArray[np.float32] = torch.cat(parts).numpy()
-    return logits
+    best = named[outputs["probabilities"].argmax(axis=1)]
+    pairs = zip(named[targets], best, strict=True)
+    return {
+        "confusion.csv": [{"actual": a, "predicted": p} for a, p in pairs],
+        "calibration.csv": result.calibration,
+    }
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

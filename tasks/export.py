@@ -11,15 +11,15 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
 
-from tasks.architectures import Network
+from tasks.architectures import Network, Served, dynamic_shapes, example_inputs
 from tasks.card import write_card
 from tasks.checkpoint import WEIGHTS, load
 from tasks.config import Evaluate, Export
 from tasks.dataset import read_split
-from tasks.evaluate import infer
-from tasks.metrics import Verdict, judge, score
+from tasks.encoding import TOKENIZER, Encoder
+from tasks.evaluate import inference
+from tasks.metrics import JUDGED, Verdict, judge, measure
 from tasks.parity import Parity, compare
 from tasks.session import open_session
 from tasks.signature import Signature
@@ -39,18 +39,6 @@ class ExportReport:
         return "\n".join(["exported to ONNX", str(self.parity), *map(str, self.verdicts)])
 
 
-class _Served(nn.Module):
-    """The network with both outputs that the signature names."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network(image)
-        return logits, torch.softmax(logits, dim=1)
-
-
 def export(
     params: Export, evaluation: Evaluate, *, prepared: Path, checkpoint: Path, bundle: Path
 ) -> ExportReport:
@@ -61,16 +49,18 @@ def export(
     """
     bundle.mkdir(parents=True, exist_ok=True)
     network, config = load(checkpoint)
-    signature = Signature.model_validate(config["signature"])
+    encoder = Encoder.read(checkpoint)
+    signature = encoder.signature
     model = bundle / "model.onnx"
     _write_onnx(network, signature, params.opset, model)
 
-    test = read_split(prepared, "test", signature)
+    test = read_split(prepared, "test", encoder)
     session = open_session(model, "cpu")
-    expected = infer(network, test.inputs["image"], evaluation.batch_size)
-    parity = compare(session, test.inputs, expected, params.tolerance)
-    probabilities = session.run_all(test.inputs, "probabilities", evaluation.batch_size)
-    metrics = score(test.labels, probabilities, signature.classes, evaluation.calibration_bins)
+    expected = inference(network, [output.name for output in signature.outputs])
+    size = evaluation.batch_size
+    parity = compare(session, signature, test.inputs, expected, size, params.tolerance)
+    outputs = session.run_all(signature, test.inputs, JUDGED[signature.task], size)
+    metrics = measure(signature, test.targets, outputs, evaluation.calibration_bins)
     verdicts = judge(evaluation.gates, metrics.summary)
 
     document = {
@@ -89,25 +79,27 @@ def export(
     _write_json(bundle / "evaluation.json", document)
     _write_json(bundle / "architecture.json", config["architecture"])
     shutil.copyfile(checkpoint / WEIGHTS, bundle / WEIGHTS)
+    if encoder.tokenizer is not None:
+        shutil.copyfile(checkpoint / TOKENIZER, bundle / TOKENIZER)
     shutil.copyfile(prepared / "profile.json", bundle / "profile.json")
     write_card(bundle / "card.md", config, signature, metrics, verdicts, parity)
     return ExportReport(metrics.summary, verdicts, parity)
 
 
 def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) -> None:
-    """Export with a dynamic batch; the same weights give the same bytes in any folder."""
+    """Export with a dynamic batch, and dynamic lengths where rows have some.
+
+    The same weights give the same bytes in any folder.
+    """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it recommends torchvision
-    tensor = signature.inputs[0]
-    # Two rows: a batch of one would let the exporter specialise the dimension.
-    example = torch.zeros((2, *tensor.shape), dtype=getattr(torch, tensor.dtype))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
+        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
         program = torch.onnx.export(
-            _Served(network).eval(),
-            (example,),
-            input_names=[tensor.name],
+            Served(network).eval(),
+            example_inputs(signature),
+            input_names=[tensor.name for tensor in signature.inputs],
             output_names=[output.name for output in signature.outputs],
-            dynamic_shapes=({0: "batch"},),
+            dynamic_shapes=dynamic_shapes(signature),
             opset_version=opset,
             dynamo=True,
             external_data=False,
@@ -124,10 +116,17 @@ def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) 
     model.producer_name = "pytorch"
     model.producer_version = torch.__version__.partition("+")[0]
     onnx.checker.check_model(model, full_check=True)
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
-    if not batch.dim_param:
-        raise RuntimeError(f"the exporter fixed the batch size to {batch.dim_value}")
+    _check_shapes(model, signature)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _check_shapes(model: onnx.ModelProto, signature: Signature) -> None:
+    """That every dimension the signature leaves open was left open by the exporter."""
+    for tensor, found in zip(signature.inputs, model.graph.input, strict=True):
+        dims = found.type.tensor_type.shape.dim
+        for wanted, dim in zip((None, *tensor.shape), dims, strict=True):
+            if wanted is None and not dim.dim_param:
+                raise RuntimeError(f"the exporter fixed a dimension of {tensor} to {dim.dim_value}")
 
 
 def _write_json(path: Path, document: object) -> None:

@@ -1,40 +1,72 @@
-"""Metrics of a classifier on one split, and the gates that judge them. Needs no torch."""
+"""Metrics of a model on one split, and the gates that judge them. Needs no torch."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     balanced_accuracy_score,
     confusion_matrix,
     log_loss,
+    mean_absolute_error,
+    mean_squared_error,
     precision_recall_fscore_support,
+    r2_score,
+    roc_auc_score,
 )
 
 from tasks.config import LowerIsBetter, Metric
+from tasks.signature import Signature
 
 AVERAGES = ("precision", "recall", "f1")
+# The outputs of the graph that a task is judged by.
+JUDGED = {
+    "binary": ("probabilities",),
+    "multiclass": ("probabilities",),
+    "regression": ("prediction",),
+    "language_model": ("log_likelihood", "scored"),
+}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """`summary` by name, `per_class` by class, `confusion[actual][predicted]` and `calibration`.
+    """`summary` by name; `headline` names those to show first, and to compare versions by.
 
-    `calibration` has one row for each bin that is not empty: confidence, accuracy, rows.
+    For classes also `per_class` by class, `confusion[actual][predicted]`, and `calibration`: one
+    row for each bin that is not empty, of confidence, accuracy, rows.
     """
 
     rows: int
+    headline: list[str]
     summary: dict[str, float]
-    per_class: dict[str, dict[str, float]]
-    confusion: list[list[int]]
-    calibration: list[dict[str, float]]
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+    calibration: list[dict[str, float]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {self.summary[name]:.4f}" for name in self.headline)
+
+
+def measure(
+    signature: Signature,
+    targets: NDArray[Any],
+    outputs: Mapping[str, NDArray[Any]],
+    bins: int,
+) -> Metrics:
+    """Judge the graph's `outputs` (those that `JUDGED` names) against `targets` (N,)."""
+    if signature.task == "regression":
+        return score_numbers(targets, outputs["prediction"])
+    if signature.task == "language_model":
+        return score_text(outputs["log_likelihood"], outputs["scored"])
+    return score(targets, outputs["probabilities"], signature.classes, bins)
 
 
 def score(
@@ -46,7 +78,8 @@ def score(
     """Judge `probabilities` (N, classes) against `labels` (N,); the definitions are scikit-learn's.
 
     Calibration error is the expected calibration error of the predicted class over `bins` of
-    equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599). With two classes there are
+    also the areas under the ROC and the precision-recall curve, of the second class.
     """
     predicted = probabilities.argmax(axis=1)
     numbers = np.arange(len(classes))
@@ -61,6 +94,9 @@ def score(
         )
         summary |= {f"{average}_{n}": v for n, v in zip(AVERAGES, values[:3], strict=True)}
     rows = probabilities.astype(np.float64)
+    if len(classes) == 2:
+        summary["roc_auc"] = roc_auc_score(labels, rows[:, 1])
+        summary["average_precision"] = average_precision_score(labels, rows[:, 1])
     summary["log_loss"] = log_loss(labels, rows / rows.sum(1, keepdims=True), labels=numbers)
     calibration = _calibration(predicted == labels, rows.max(axis=1), bins)
     summary["calibration_error"] = sum(
@@ -68,6 +104,7 @@ def score(
     )
     return Metrics(
         rows=len(labels),
+        headline=["macro_f1", "accuracy"],
         summary={name: float(value) for name, value in summary.items()},
         per_class={
             label: {n: float(each[i][number]) for i, n in enumerate((*AVERAGES, "support"))}
@@ -76,6 +113,29 @@ def score(
         confusion=confusion_matrix(labels, predicted, labels=numbers).tolist(),
         calibration=calibration,
     )
+
+
+def score_numbers(targets: NDArray[np.float32], predictions: NDArray[np.float32]) -> Metrics:
+    """Judge `predictions` (N,) of a regression; the definitions are scikit-learn's."""
+    mse = float(mean_squared_error(targets, predictions))
+    summary = {
+        "r2": float(r2_score(targets, predictions)),
+        "mae": float(mean_absolute_error(targets, predictions)),
+        "rmse": math.sqrt(mse),
+        "mse": mse,
+    }
+    return Metrics(rows=len(targets), headline=["r2", "mae"], summary=summary)
+
+
+def score_text(log_likelihood: NDArray[np.float32], scored: NDArray[np.int64]) -> Metrics:
+    """Judge a language model by `log_likelihood` (N,) of texts of `scored` (N,) tokens.
+
+    Perplexity is exp of the mean negative log-likelihood of a token (Jelinek et al. 1977); it
+    compares models over the same tokenizer only.
+    """
+    tokens = max(1, int(scored.sum()))
+    perplexity = math.exp(min(700.0, -float(log_likelihood.astype(np.float64).sum()) / tokens))
+    return Metrics(len(scored), ["perplexity"], {"perplexity": perplexity})
 
 
 def _calibration(

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks.config import Params
+from tasks.config import PRESETS, Params
 from tasks.errors import InputError
 
 # Where one of several classes is chosen, and by which of its keys.
@@ -120,6 +120,8 @@ def _explain(error: ErrorDetails) -> str:
             return f"{name}: required, and not given"
         case "union_tag_invalid":
             allowed = error["ctx"]["expected_tags"].replace("'", "").split(", ")
+            if shown == ["train", "architecture"]:
+                allowed += PRESETS
             tag = str(error["ctx"]["tag"])
             return f"{name}: unknown {error['ctx']['discriminator']} {tag!r}; " + _nearest(
                 tag, allowed
@@ -131,7 +133,7 @@ def _explain(error: ErrorDetails) -> str:
             allowed = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             return f"{name}: {given!r} is not allowed; {_nearest(str(given), allowed)}"
         case "value_error":
-            return f"{name}: {error['ctx']['error']}"
+            return ": ".join(filter(None, (name, str(error["ctx"]["error"]))))
         case _:
             return f"{name}: {_lower(error['msg'])}; given was {given!r}"
 

@@ -1,23 +1,27 @@
 """Does ONNX Runtime say what PyTorch says?"""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.encoding import Arrays
 from tasks.session import Session
+from tasks.signature import Signature
 
 BATCH_SIZES = (1, 7)
+SAMPLE = 256
 
 
 @dataclass(frozen=True)
 class Parity:
     """How far the two are apart on the whole test split.
 
-    `max_error` is the largest |onnx - torch| / max(1, |torch|) over all logits and batch sizes.
-    `flipped` counts rows whose predicted class differs although PyTorch's two best logits are
-    further apart than the tolerance allows: a flip within it is a tie.
+    `max_error` is the largest |onnx - torch| / max(1, |torch|) over all outputs and batch sizes.
+    `flipped` counts rows whose best class, or next token, differs although PyTorch's two best
+    logits are further apart than the tolerance allows: a flip within it is a tie.
     """
 
     rows: int
@@ -43,20 +47,45 @@ class Parity:
 
 def compare(
     session: Session,
-    inputs: dict[str, NDArray[np.generic]],
-    expected: NDArray[np.float32],
+    signature: Signature,
+    inputs: Arrays,
+    expected: Callable[[Arrays], Arrays],
+    batch_size: int,
     tolerance: float,
 ) -> Parity:
-    """Compare the session's logits with PyTorch's `expected` (N, classes) for the same rows."""
-    rows = len(expected)
-    sizes = (*BATCH_SIZES, rows)
-    scale = np.maximum(1, np.abs(expected))
-    best = np.sort(expected, axis=1)
-    margin = best[:, -1] - best[:, -2]
-    tied = margin <= 2 * tolerance * scale.max(axis=1)
+    """Compare the session's outputs with what `expected` (PyTorch) says for the same rows.
+
+    All rows at the largest batch size, the first of them at the small ones. Sequences come once
+    more with all their padding, to which PyTorch's have none.
+    """
+    rows = len(next(iter(inputs.values())))
+    largest = min(rows, batch_size)
+    names = [
+        t.name for t in signature.outputs if t.dtype == "float32" and t.name != "probabilities"
+    ]
+    passes = [(largest, rows, False), *((size, SAMPLE, False) for size in BATCH_SIZES)]
+    if signature.varies:
+        passes.append((BATCH_SIZES[-1], SAMPLE, True))
     error, flipped = 0.0, np.zeros(rows, bool)
-    for size in sizes:
-        logits = session.run_all(inputs, "logits", size)
-        error = float(np.maximum(error, (np.abs(logits - expected) / scale).max()))
-        flipped |= (logits.argmax(axis=1) != expected.argmax(axis=1)) & ~tied
-    return Parity(rows, sizes, tolerance, error, int(flipped.sum()))
+    for size, some, padded in passes:
+        for start in range(0, min(rows, some), size):
+            batch = {name: array[start : start + size] for name, array in inputs.items()}
+            cut = signature.cut(batch)
+            told = session.run(batch if padded else cut, names)
+            found, flips = _differ(told, expected(cut), tolerance)
+            error = float(np.maximum(error, found))  # which keeps a NaN, so that it fails
+            flipped[start : start + size] |= flips
+    return Parity(rows, (*BATCH_SIZES, largest), tolerance, error, int(flipped.sum()))
+
+
+def _differ(told: Arrays, wanted: Arrays, tolerance: float) -> tuple[float, NDArray[np.bool_]]:
+    """The largest error, and which rows have another best logit, ties aside."""
+    errors, flips = [0.0], np.zeros(len(next(iter(told.values()))), bool)
+    for name, array in told.items():
+        scale = np.maximum(1, np.abs(wanted[name]))
+        errors.append(float((np.abs(array - wanted[name]) / scale).max()))
+        if name == "logits":
+            best = np.sort(wanted[name], axis=1)
+            tied = best[:, -1] - best[:, -2] <= 2 * tolerance * scale.max(axis=1)
+            flips = (array.argmax(1) != wanted[name].argmax(1)) & ~tied
+    return float(np.max(errors)), flips

@@ -16,14 +16,16 @@ from tasks.workspace import Workspace
 class Step:
     """A pure function `tasks.<name>.<name>` and what it is given.
 
-    `sections` of the parameters come first, then `reads` and `writes`: names of paths of a
-    `Workspace`, passed by keyword.
+    `sections` of the parameters come first, then `reads`, `writes` and `keeps`: names of paths of
+    a `Workspace`, passed by keyword. What it keeps is its own, from an attempt that was killed to
+    the next; DVC knows nothing of it, for DVC removes what a stage wrote before it runs it again.
     """
 
     name: str
     sections: tuple[str, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    keeps: tuple[str, ...] = ()
 
     def function(self) -> Callable[..., Any]:
         """The step's function, imported now: `prepare` does not pay for the torch of `train`."""
@@ -36,14 +38,21 @@ class Step:
         """Run the step in this process and return its report."""
         function = self.function()
         sections = [getattr(params, section) for section in self.sections]
-        return function(*sections, **{p: getattr(workspace, p) for p in self.reads + self.writes})
+        paths = self.reads + self.writes + self.keeps
+        return function(*sections, **{name: getattr(workspace, name) for name in paths})
 
 
 STEPS = {
     step.name: step
     for step in (
         Step("prepare", ("prepare",), reads=("root",), writes=("prepared",)),
-        Step("train", ("train",), reads=("prepared",), writes=("checkpoint", "history")),
+        Step(
+            "train",
+            ("train",),
+            reads=("prepared", "base"),
+            writes=("checkpoint", "history"),
+            keeps=("resume",),
+        ),
         Step(
             "evaluate",
             ("evaluate",),

@@ -18,13 +18,20 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.encoding import Arrays, Encoder
 from tasks.errors import InputError
 from tasks.inputs import InputFile, batches, fingerprint
 from tasks.session import Session, open_session
-from tasks.signature import Signature
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
 BATCH_SIZE = 256
+# The outputs of the graph that make up an answer.
+WANTED = {
+    "binary": ("probabilities",),
+    "multiclass": ("probabilities",),
+    "regression": ("prediction",),
+    "language_model": ("logits", "log_likelihood", "scored"),
+}
 ROWS_PER_GROUP = 65_536
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -47,7 +54,7 @@ class PredictReport:
 
 def predict(
     model: Path,
-    signature: Signature,
+    encoder: Encoder,
     files: list[InputFile],
     *,
     output: Path,
@@ -55,8 +62,10 @@ def predict(
     device: Device = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> PredictReport:
-    """Write `predictions.parquet` (key, prediction, score) and then `manifest.json` to `output`.
+    """Write `predictions.parquet` and then `manifest.json` to `output`.
 
+    Its columns are `key`, `prediction` and `score`: a class and its probability; a number, which
+    has no score; or the token that a text goes on with, and the perplexity of the text.
     One row for each input row, in order. Each file appears whole or not at all, the manifest
     last: where it lies, the job is complete. `provenance` says which model this is; it goes into
     both. `progress` is told the number of rows of each batch done.
@@ -72,7 +81,7 @@ def predict(
     part = output / (PREDICTIONS + ".part")
     with _own(output):
         try:
-            rows = _write(part, _predictions(session, signature, files, progress), provenance)
+            rows = _write(part, _predictions(session, encoder, files, progress), provenance)
             if rows != expected:
                 raise RuntimeError(f"{rows} rows were predicted of {expected}; the input changed")
             with part.open("rb+") as stream:
@@ -168,28 +177,42 @@ def completed(output: Path) -> PredictReport | None:
 
 def _predictions(
     session: Session,
-    signature: Signature,
+    encoder: Encoder,
     files: list[InputFile],
     progress: Callable[[int], None],
 ) -> Iterator[pa.RecordBatch]:
-    classes = pa.array(signature.classes, pa.string())
+    names = WANTED[encoder.signature.task]
     done = 0
     for file in files:
-        for keys, arrays in batches(file, signature, BATCH_SIZE):
-            probabilities = session.run(arrays, "probabilities")
-            rows = len(probabilities)
+        for keys, arrays in batches(file, encoder, BATCH_SIZE):
+            outputs = session.run(arrays, names)
+            rows = len(outputs[names[0]])
             if keys is None:
                 keys = pa.array(np.arange(done, done + rows))
-            best = probabilities.argmax(axis=1)
-            yield pa.record_batch(
-                {
-                    "key": keys,
-                    "prediction": classes.take(pa.array(best)),
-                    "score": pa.array(probabilities[np.arange(rows), best]),
-                }
-            )
+            yield pa.record_batch({"key": keys, **_answers(encoder, outputs)})
             done += rows
             progress(rows)
+
+
+def _answers(encoder: Encoder, outputs: Arrays) -> dict[str, pa.Array]:
+    """The columns of a person's answer from the outputs of the graph."""
+    if encoder.signature.task == "regression":
+        return {"prediction": pa.array(outputs["prediction"])}
+    if encoder.signature.task == "language_model":
+        assert encoder.tokenizer is not None
+        best = outputs["logits"].argmax(axis=1).tolist()
+        mean = outputs["log_likelihood"] / np.maximum(1, outputs["scored"])
+        return {
+            "prediction": pa.array([encoder.tokenizer.id_to_token(i) for i in best], pa.string()),
+            "score": pa.array(np.exp(-mean).astype(np.float32)),
+        }
+    probabilities = outputs["probabilities"]
+    best = probabilities.argmax(axis=1)
+    classes = pa.array(encoder.signature.classes, pa.string())
+    return {
+        "prediction": classes.take(pa.array(best)),
+        "score": pa.array(probabilities[np.arange(len(best)), best]),
+    }
 
 
 def _write(path: Path, parts: Iterator[pa.RecordBatch], provenance: dict[str, Any]) -> int:

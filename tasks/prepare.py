@@ -1,24 +1,25 @@
-"""prepare: raw data, validated and split, becomes the prepared dataset."""
+"""prepare: raw data, validated, cleaned and split, becomes the prepared dataset."""
 
-import json
-import re
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
+import pyarrow as pa
 
 from tasks import sources
 from tasks.config import Prepare
-from tasks.dataset import SPLITS, Split, write_split
 from tasks.errors import InputError
-from tasks.signature import Signature, Tensor
+from tasks.preparing import copies, splitting, targets
+from tasks.preparing.cleaning import clean, complete
+from tasks.preparing.fitting import Dataset, fit
+from tasks.preparing.lengths import measure
+from tasks.preparing.personal import hashed
+from tasks.preparing.profile import distribution, profile
+from tasks.preparing.rows import Column, Numbers, Rows
+from tasks.preparing.writing import write
 from tasks.sources.raw import Raw
-
-HISTOGRAM_BINS = 16
 
 
 @dataclass(frozen=True)
@@ -39,192 +40,105 @@ class PrepareReport:
 
 
 def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
-    """Read, validate, clean, split by seed with stratification, and write to `prepared`.
+    """Read, validate, clean, split and write to `prepared`, which is replaced whole.
 
-    Nothing is written before everything was checked.
+    Nothing is written before everything was checked. What is fitted, be it a tokenizer,
+    categories or what stands for a missing value, is fitted on the training split alone.
 
     Raises:
         InputError: the raw data breaks a rule; says which one, at which row, and what to do.
     """
-    raw = sources.read(params.source, root)
+    print(f"reading {params.source.path}", flush=True)
+    raw = sources.read(params.source, root, _reserved(params))
     if not len(raw):
         raise InputError(f"{raw.where} holds no rows")
-    complete = _complete(raw, params)
-    kept, conflicting = _unique(raw, complete, params)
-    classes = _classes(raw, kept)
-    position = {label: number for number, label in enumerate(classes)}
-    labels = np.array([position[label] for label in raw.labels[kept]], np.int64)
-    rows = _split(labels, params, classes, raw.where)
-    splits = {
-        name: Split(kept[r], {n: a[kept[r]] for n, a in raw.inputs.items()}, labels[r])
-        for name, r in rows.items()
-    }
-    signature = _signature(raw, classes)
+    print(f"checking and splitting {len(raw)} rows", flush=True)
+    hashes = hashed(raw, params, root)
+    columns, full, order = _judged(raw, params)
+    rows, identities = copies.without_copies(raw, full, order.take(full.keys).given, params)
+    labels, classes = _classes(raw, rows, params)
+    places = splitting.split(raw, rows.keys, labels, classes, order.take(rows.keys), params)
+    dataset = fit(raw, {name: rows.take(found) for name, found in places.items()}, classes, params)
+
+    def describe(row: int) -> str:
+        # Without this machine's path: the report is a part of the dataset.
+        return raw.describe(row).removeprefix(f"{root}/")
+
     report = PrepareReport(
         rows_in=len(raw),
-        dropped_missing=len(raw) - len(complete),
-        dropped_duplicates=len(complete) - len(kept),
-        rows={name: len(split) for name, split in splits.items()},
+        dropped_missing=len(raw) - len(full),
+        dropped_duplicates=len(full) - len(rows),
+        rows={name: len(split) for name, split in dataset.splits.items()},
     )
-    prepared.mkdir(parents=True, exist_ok=True)
-    for name, split in splits.items():
-        write_split(split, signature, prepared / f"{name}.arrow")
-    signature.write(prepared / "signature.json")
-    _write_json(prepared / "profile.json", _profile(splits["train"], classes))
-    _write_json(
-        prepared / "report.json",
-        {
-            "parameters": params.model_dump(),
-            "rows_in": report.rows_in,
-            "dropped": {
-                "missing": report.dropped_missing,
-                "duplicates": report.dropped_duplicates,
-            },
-            "rows_with_conflicting_labels": conflicting,
-            "rows": report.rows,
-            "class_balance": {
-                name: _balance(split.labels, classes) for name, split in splits.items()
-            },
-            "rows_of_validation_and_test_also_in_train": _leaked(splits),
-        },
-    )
+    content: dict[str, Any] = {
+        "parameters": params.model_dump(),
+        "rows_in": report.rows_in,
+        "dropped": {"missing": report.dropped_missing, "duplicates": report.dropped_duplicates},
+        "rows": report.rows,
+        "missing_values": {n: int(c.missing.sum()) for n, c in columns.items() if c.missing.any()},
+        "sensitive_columns": dict.fromkeys(params.sensitive, params.sensitive_rule),
+        **copies.conflicts(rows, identities, describe),
+        "rows_of_validation_and_test_also_in_train": copies.leaked(identities, places),
+    }
+    lengths, described = measure(dataset)
+    content |= _described(dataset) | described
+    if params.label_noise:
+        content["label_noise"] = _suspects(rows, labels, dataset, params, describe)
+    documents = {"profile.json": profile(dataset, lengths), "report.json": content}
+    write(dataset, hashes, documents, prepared)
     return report
 
 
-def _complete(raw: Raw, params: Prepare) -> NDArray[np.int64]:
-    """Numbers of the rows that have a label and only finite values."""
-    good = np.array([label is not None for label in raw.labels])
-    for array in raw.inputs.values():
-        if array.dtype.kind == "f":
-            good &= np.isfinite(array.reshape(len(raw), -1)).all(axis=1)
-    if params.missing == "refuse" and not good.all():
-        row = int(np.argmin(good))
-        what = "no label" if raw.labels[row] is None else "a missing, NaN or infinite value"
-        raise InputError(
-            f"{raw.describe(row)}: {what} ({int((~good).sum())} such rows in all). "
-            "Mend the data, or set prepare.missing to drop."
-        )
-    if not good.any():
-        raise InputError(f"{raw.where}: no row has a label and only finite values")
-    return np.flatnonzero(good)
+def _reserved(params: Prepare) -> list[str]:
+    """Columns that are no features, whatever the source says."""
+    named = [params.split_column, params.group, params.time, *params.sensitive]
+    return [name for name in named if name]
 
 
-def _unique(raw: Raw, rows: NDArray[np.int64], params: Prepare) -> tuple[NDArray[np.int64], int]:
-    """Rows without exact copies, and how many rows share their inputs with another label."""
-    labels_of: dict[bytes, dict[str, int]] = {}
-    kept: list[int] = []
-    for row in rows.tolist():
-        key = b"".join(array[row].tobytes() for array in raw.inputs.values())
-        seen = labels_of.setdefault(key, {})
-        if (label := raw.labels[row]) not in seen:
-            seen[label] = row
-            kept.append(row)
-        elif params.duplicates == "refuse":
-            raise InputError(
-                f"{raw.describe(row)} is an exact copy of row {seen[label] + raw.first_row}. "
-                "Remove one of them, or set prepare.duplicates to drop."
-            )
-    conflicting = sum(len(seen) for seen in labels_of.values() if len(seen) > 1)
-    return np.array(kept, np.int64), conflicting
+def _judged(raw: Raw, params: Prepare) -> tuple[dict[str, Column], Rows, splitting.Order]:
+    """Every column that matters, the rows that lack nothing, and the order of all rows."""
+    features, target = clean(raw), targets.read_target(raw, params)
+    order, others = splitting.read_order(raw, params)
+    if target is not None:
+        others[str(raw.target)] = target
+    keys = complete(raw, features, others, params.missing)
+    table = pa.table({name: column.values for name, column in features.items()})
+    every = Rows(np.arange(len(raw)), table, target.values if target else None)
+    return features | others, every.take(keys), order
 
 
-def _classes(raw: Raw, rows: NDArray[np.int64]) -> tuple[str, ...]:
-    """Labels in the order a reader expects: 2 before 10, words by alphabet."""
-    counts = Counter(raw.labels[rows].tolist())
-    if len(counts) < 2:
-        raise InputError(
-            f"{raw.where}: every row has the label {next(iter(counts))!r}; "
-            "a classifier needs at least two classes"
-        )
-    rare = sorted(label for label, count in counts.items() if count < len(SPLITS))
-    if rare:
-        row = next(r for r in rows.tolist() if raw.labels[r] == rare[0])
-        raise InputError(
-            f"{raw.describe(row)}: the label {rare[0]!r} has {counts[rare[0]]} distinct rows; "
-            f"every class needs at least {len(SPLITS)}, one for each of {', '.join(SPLITS)}. "
-            f"Add rows or remove the class (such classes: {', '.join(map(repr, rare))})."
-        )
-    numeric = all(re.fullmatch(r"-?\d+", label) for label in counts)
-    return tuple(sorted(counts, key=int if numeric else None))
+def _classes(raw: Raw, rows: Rows, params: Prepare) -> tuple[Numbers | None, tuple[str, ...]]:
+    """The class of each row (N,) and the names of all; None and no names without classes."""
+    if params.task != "classification":
+        return None, ()
+    classes = targets.class_names(raw, rows)
+    return targets.numbered(rows.target, classes), classes
 
 
-def _split(
-    labels: NDArray[np.int64], params: Prepare, classes: tuple[str, ...], where: str
-) -> dict[str, NDArray[np.int64]]:
-    """Row numbers of each split, ascending; every class stands in every split."""
-    every = np.arange(len(labels))
-    try:
-        rest, test = train_test_split(
-            every, test_size=params.test, stratify=labels, random_state=params.seed
-        )
-        train, validation = train_test_split(
-            rest,
-            test_size=params.validation / (1 - params.test),
-            stratify=labels[rest],
-            random_state=params.seed,
-        )
-    except ValueError as error:
-        raise InputError(f"{where}: {len(labels)} rows cannot be split: {error}") from error
-    rows = {"train": train, "validation": validation, "test": test}
-    for name, numbers in rows.items():
-        absent = np.setdiff1d(np.arange(len(classes)), labels[numbers])
-        if len(absent):
-            raise InputError(
-                f"{where}: the {name} split has no row of the class {classes[absent[0]]!r}, which "
-                f"has {int((labels == absent[0]).sum())} rows in all. Add rows of it, or enlarge "
-                "prepare.test or prepare.validation."
-            )
-    return {name: np.sort(numbers) for name, numbers in rows.items()}
+def _described(dataset: Dataset) -> dict[str, Any]:
+    """What the report says of features and targets."""
+    splits, signature = dataset.splits, dataset.signature
+    content: dict[str, Any] = {}
+    if signature.task != "language_model":
+        name = "class_balance" if signature.classifies else "target"
+        content[name] = {split: distribution(rows, signature) for split, rows in splits.items()}
+    if signature.kind == "tabular":
+        content["constant_columns"] = copies.constant_columns(splits["train"].features)
+        content["identical_columns"] = copies.identical_columns(splits["train"].features)
+    return content
 
 
-def _signature(raw: Raw, classes: tuple[str, ...]) -> Signature:
-    return Signature(
-        inputs=tuple(
-            Tensor(name=name, dtype=str(array.dtype), shape=array.shape[1:])  # type: ignore[arg-type]
-            for name, array in raw.inputs.items()
-        ),
-        outputs=tuple(
-            Tensor(name=name, dtype="float32", shape=(len(classes),))
-            for name in ("logits", "probabilities")
-        ),
-        classes=classes,
-    )
+def _suspects(
+    rows: Rows,
+    labels: Numbers | None,
+    dataset: Dataset,
+    params: Prepare,
+    describe: Callable[[int], str],
+) -> dict[str, Any]:
+    if labels is None:
+        return {"skipped": f"a {params.task} has no labels to doubt"}
+    # Only now: most runs need none of scikit-learn's models.
+    from tasks.preparing import noise
 
-
-def _profile(train: Split, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What the training split looks like: normalisation constants, and a reference for drift."""
-    inputs = {}
-    for name, array in train.inputs.items():
-        # The last axis holds channels; statistics go over rows and all other axes.
-        values = array.reshape(-1, array.shape[-1]).astype(np.float64)
-        counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
-        inputs[name] = {
-            "mean": values.mean(axis=0).tolist(),
-            "std": values.std(axis=0).tolist(),
-            "min": float(values.min()),
-            "max": float(values.max()),
-            "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
-        }
-    return {"rows": len(train), "inputs": inputs, "label": _balance(train.labels, classes)}
-
-
-def _balance(labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, int]:
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    return dict(zip(classes, counts, strict=True))
-
-
-def _leaked(splits: dict[str, Split]) -> int:
-    """Rows of the other splits whose inputs also stand in `train` (under another label)."""
-
-    def keys(split: Split) -> list[bytes]:
-        return [
-            b"".join(array[row].tobytes() for array in split.inputs.values())
-            for row in range(len(split))
-        ]
-
-    train = set(keys(splits["train"]))
-    return sum(key in train for name in ("validation", "test") for key in keys(splits[name]))
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    print(f"looking for wrong labels in {min(len(rows), noise.MOST_ROWS)} rows", flush=True)
+    return noise.suspects(rows, labels, dataset.signature, params, describe)

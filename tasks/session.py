@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from tasks.encoding import Arrays
 from tasks.errors import InputError
+from tasks.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -23,21 +25,23 @@ class Session:
     provider: str
     nodes: dict[str, int]
 
-    def run(self, arrays: dict[str, NDArray[np.generic]], output: str) -> NDArray[np.float32]:
-        """One output for one batch of the model's inputs."""
-        result: NDArray[np.float32] = self.inner.run([output], arrays)[0]
-        return result
+    def run(self, arrays: Arrays, names: Sequence[str]) -> Arrays:
+        """The outputs `names` for one batch of the model's inputs."""
+        return dict(zip(names, self.inner.run(list(names), arrays), strict=True))
 
     def run_all(
-        self, arrays: dict[str, NDArray[np.generic]], output: str, batch_size: int
-    ) -> NDArray[np.float32]:
-        """One output for all rows, in batches."""
-        rows = len(next(iter(arrays.values())))
-        parts = [
-            self.run({n: a[start : start + batch_size] for n, a in arrays.items()}, output)
-            for start in range(0, rows, batch_size)
-        ]
-        return np.concatenate(parts)
+        self, signature: Signature, arrays: Arrays, names: Sequence[str], batch_size: int
+    ) -> Arrays:
+        """The outputs `names` for all rows, in batches."""
+        parts = [self.run(part, names) for part in split_into(signature, arrays, batch_size)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def split_into(signature: Signature, arrays: Arrays, batch_size: int) -> Iterator[Arrays]:
+    """Batches of the inputs of a model, each without the steps that none of its rows has."""
+    rows = len(next(iter(arrays.values())))
+    for start in range(0, rows, batch_size):
+        yield signature.cut({n: a[start : start + batch_size] for n, a in arrays.items()})
 
 
 def open_session(model: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Session:

@@ -21,6 +21,9 @@ class _Part(BaseModel):
 
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {getattr(self, 'kind', 'tensor')}"
+
 
 class ImageColumn(_Part):
     """Images of one size, (height, width, channels)."""
@@ -28,6 +31,9 @@ class ImageColumn(_Part):
     kind: Literal["image"] = "image"
     dtype: Literal["uint8", "float32"]
     shape: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
 class NumberColumn(_Part):
@@ -127,17 +133,22 @@ class Signature(BaseModel):
     def kind(self) -> Literal["image", "tabular", "text", "sequence"]:
         """What kind of data this is, all columns together."""
         first = self.columns[0].kind
-        return first if first in ("image", "text", "sequence") else "tabular"  # type: ignore[return-value]
+        return first if first in ("image", "text", "sequence") else "tabular"
 
     @property
     def classifies(self) -> bool:
         return self.task in ("binary", "multiclass")
 
+    @property
+    def varies(self) -> bool:
+        """Whether rows have numbers of steps of their own."""
+        return any(None in tensor.shape for tensor in self.inputs)
+
     def cut(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of one batch, arrays or tensors, without the steps that no row of it has."""
-        varying = {tensor.name for tensor in self.inputs if None in tensor.shape}
-        if not varying:
+        if not self.varies:
             return dict(inputs)
+        varying = {tensor.name for tensor in self.inputs if None in tensor.shape}
         longest = max(1, int(inputs["length"].max()))
         return {n: a[:, :longest] if n in varying else a for n, a in inputs.items()}
 

@@ -4,27 +4,30 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
 from tasks import architectures
 from tasks.checkpoint import save
 from tasks.config import Train
-from tasks.dataset import read_split
 from tasks.device import choose_device
+from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.signature import Signature
+from tasks.training.augmentation import augment, check_augmentation
+from tasks.training.base import start_from
+from tasks.training.batches import Rows, in_batches, order_of
+from tasks.training.objective import Objective, ValidationMetric
+from tasks.training.optimisation import Schedule, freeze, make_optimizer
+from tasks.training.resume import Keeper, fingerprint
+from tasks.training.state import State
 
-COLUMNS = ["epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate"]
-EVALUATION_BATCH = 1024
+COLUMNS = ["epoch", "train_loss", "validation_loss", "validation_metric", "learning_rate"]
+PROGRESS_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,29 @@ class TrainReport:
     epochs: int
     best_epoch: int
     validation_loss: float
-    validation_accuracy: float
+    metric: ValidationMetric
+    validation_metric: float
 
     def __str__(self) -> str:
         return (
             f"trained {self.architecture} ({self.parameters:,} weights) for {self.epochs} epochs; "
             f"best is epoch {self.best_epoch}: validation loss {self.validation_loss:.4f}, "
-            f"accuracy {self.validation_accuracy:.4f}"
+            f"{self.metric} {self.validation_metric:.4f}"
         )
 
 
-def train(params: Train, *, prepared: Path, checkpoint: Path, history: Path) -> TrainReport:
+def train(
+    params: Train, *, prepared: Path, base: Path, checkpoint: Path, history: Path, resume: Path
+) -> TrainReport:
     """Train until the epochs are over or patience is; write `checkpoint` and `history`.
 
-    The same data, parameters, seed, device and number of threads give the same bytes.
+    The same data, parameters, seed, device and number of threads give the same bytes, even where
+    the training was killed and goes on from what it kept in `resume`, a folder of its own that a
+    good end removes. `base` holds the weights that `params.init_from` names.
 
     Raises:
-        InputError: the device is not there, the architecture cannot take these inputs, or the
-            training diverged.
+        InputError: the device is not there, the architecture cannot take these inputs, a
+            parameter asks for what these data do not have, or the training diverged.
     """
     # cuBLAS is deterministic only with a fixed workspace, and reads this once, at its start.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -63,133 +71,144 @@ def train(params: Train, *, prepared: Path, checkpoint: Path, history: Path) -> 
     fabric = Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
     torch.manual_seed(params.seed)
 
-    signature = Signature.read(prepared / "signature.json")
-    images, labels = _tensors(prepared, "train", signature, fabric)
-    held_images, held_labels = _tensors(prepared, "validation", signature, fabric)
-    network = architectures.build(params.architecture, signature)
-    profile = json.loads((prepared / "profile.json").read_bytes())["inputs"]["image"]
-    network.normalise_by(profile["mean"], profile["std"])
-    steps = math.ceil(len(labels) / params.batch_size)
-    optimizer = _optimizer(network, params)
-    schedule = _schedule(optimizer, params, steps)
-    model, optimizer = fabric.setup(network, optimizer)
+    dataset = Encoder.read(prepared)
+    signature = architectures.signature_for(params.architecture, dataset.signature)
+    check_augmentation(params, signature)
+    encoder = Encoder(signature, dataset.tokenizer)
+    training = Rows.read(prepared, "train", encoder, fabric.device)
+    held = Rows.read(prepared, "validation", encoder, fabric.device)
+    batches = len(in_batches(torch.arange(len(training)), params.batch_size))
+    if not batches or not len(held):
+        raise InputError(
+            f"{prepared}: {len(training)} rows to train on and {len(held)} to validate with; "
+            "at least 2 and 1 are needed"
+        )
 
-    rows: list[dict[str, Any]] = []
-    best: dict[str, Any] = {"validation_loss": math.inf, "epoch": 0}
-    best_weights: dict[str, Tensor] = {}
-    for epoch in range(1, params.epochs + 1):
-        model.train()
-        total = torch.zeros((), device=fabric.device)
-        for batch in _batches(len(labels), params, epoch, fabric.device):
-            loss = nn.functional.cross_entropy(
-                model(images[batch]), labels[batch], label_smoothing=params.label_smoothing
-            )
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(batch)
-        held_loss, held_accuracy = _validate(model, held_images, held_labels)
-        rate = optimizer.param_groups[0]["lr"]
-        numbers = (epoch, total.item() / len(labels), held_loss, held_accuracy, rate)
-        rows.append(row := dict(zip(COLUMNS, numbers, strict=True)))
-        if held_loss < best["validation_loss"]:
-            best = row
-            best_weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    network = architectures.build(params.architecture, signature)
+    network.normalise_by(json.loads((prepared / "profile.json").read_bytes()))
+    if params.init_from is not None:
+        print(start_from(network, params.init_from, base, prepared), flush=True)
+    freeze(network, params.freeze)
+    objective = Objective.of(params, signature, training.targets)
+    optimizer = make_optimizer(network, params)
+    schedule = Schedule(optimizer, params, steps=math.ceil(batches / params.accumulate))
+    _, stepper = fabric.setup(network, optimizer)  # moves the network to the device
+    state = State(fabric, network, stepper, schedule)
+    if signature.task == "regression":
+        scale = (network.target_mean, network.target_std)
+        training, held = training.standardised(*scale), held.standardised(*scale)
+
+    keeper = Keeper(resume, fingerprint(params, device, prepared, base), params.keep)
+    keeper.resume(state)
+    _learn(params, state, objective, training, held, keeper)
+    report = _finish(params, state, objective.metric, prepared, checkpoint, history)
+    keeper.remove()
+    return report
+
+
+def _learn(
+    params: Train, state: State, objective: Objective, training: Rows, held: Rows, keeper: Keeper
+) -> None:
+    """Epochs, each followed by a look at the validation split."""
+    row_weights = objective.row_weights(training.targets) if params.imbalance == "sampler" else None
+    while state.epoch <= params.epochs:
+        order = order_of(len(training), params.seed, state.epoch, row_weights)
+        batches = in_batches(order, params.batch_size)
+        _epoch(params, state, objective, training, batches, keeper)
+        train_loss = state.loss.item() / sum(map(len, batches))
+        state.network.eval()
+        loss, metric = objective.validate(state.scores, held, params.batch_size)
+        state.schedule.end_epoch(loss)
+        rate = state.optimizer.param_groups[0]["lr"]
+        numbers = (state.epoch, train_loss, loss, metric, rate)
+        state.end_epoch(dict(zip(COLUMNS, numbers, strict=True)))
+        done, best = len(state.rows), state.best["epoch"]
         # The line's beginning is what the flow's progress artifact reads.
         print(
-            f"epoch {epoch}/{params.epochs}: loss {row['train_loss']:.4f}, validation loss "
-            f"{held_loss:.4f}, accuracy {held_accuracy:.4f} (best: epoch {best['epoch']})",
+            f"epoch {done}/{params.epochs}: loss {train_loss:.4f}, validation loss {loss:.4f}, "
+            f"{objective.metric} {metric:.4f} (best: epoch {best})",
             flush=True,
         )
-        if epoch - best["epoch"] >= params.patience:
+        if math.isnan(loss):
+            break  # no step leads back from there
+        if done - best >= params.patience:
             print(f"stopping early: no lower validation loss for {params.patience} epochs")
             break
-    return _finish(params, network, best_weights, best, rows, signature, checkpoint, history)
+        if done < params.epochs:
+            keeper.after_epoch(state)
 
 
-def _tensors(prepared: Path, name: str, signature: Signature, fabric: Fabric) -> tuple[Tensor, ...]:
-    """Images (N, H, W, C) and labels (N,) of a split, whole, on the device."""
-    split = read_split(prepared, name, signature)
-    # A copy: torch wants memory that it may write to, and a mapped file is not.
-    images = torch.tensor(split.inputs["image"])
-    return images.to(fabric.device), torch.from_numpy(split.labels).to(fabric.device)
-
-
-def _batches(rows: int, params: Train, epoch: int, device: torch.device) -> Iterator[Tensor]:
-    """Row numbers of each batch, in an order that only the seed and the epoch decide.
-
-    A last batch of one row is left out: batch normalisation cannot learn from it.
-    """
-    generator = torch.Generator().manual_seed(params.seed * 1_000_003 + epoch)
-    order = torch.randperm(rows, generator=generator).to(device)
-    return (batch for batch in torch.split(order, params.batch_size) if len(batch) > 1)
-
-
-def _optimizer(network: nn.Module, params: Train) -> Optimizer:
-    p = params.optimizer
-    if p.name == "sgd":
-        return SGD(
-            network.parameters(),
-            lr=p.learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=p.weight_decay,
-        )
-    return AdamW(network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay)
-
-
-def _schedule(optimizer: Optimizer, params: Train, steps: int) -> LambdaLR:
-    """The learning rate's factor at each step: a linear warm-up, then constant or cosine."""
-    warmup = params.schedule.warmup * steps
-    after = max(1, params.epochs * steps - warmup)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        if params.schedule.name == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / after)))
-
-    return LambdaLR(optimizer, factor)
-
-
-@torch.no_grad()
-def _validate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy."""
-    model.eval()
-    logits = torch.cat([model(part).float() for part in torch.split(images, EVALUATION_BATCH)])
-    loss = nn.functional.cross_entropy(logits, labels).item()
-    return loss, (logits.argmax(1) == labels).float().mean().item()
+def _epoch(
+    params: Train,
+    state: State,
+    objective: Objective,
+    training: Rows,
+    batches: list[Tensor],
+    keeper: Keeper,
+) -> None:
+    """The steps of an epoch, from where it stands."""
+    fabric, network, optimizer = state.fabric, state.network, state.optimizer
+    printed = time.monotonic()
+    network.train()
+    while state.batch < len(batches):
+        inputs, targets = training.take(batches[state.batch])
+        loss = objective.loss(state.scores(augment(inputs, params)), targets)
+        first = state.batch // params.accumulate * params.accumulate
+        fabric.backward(loss / min(params.accumulate, len(batches) - first))
+        state.loss += loss.detach() * len(targets)
+        state.batch += 1
+        if state.batch % params.accumulate and state.batch < len(batches):
+            continue
+        if params.clip is not None:
+            # An infinite gradient is the scaler's business, or ends in divergence.
+            fabric.clip_gradients(
+                network, optimizer, max_norm=params.clip, error_if_nonfinite=False
+            )
+        optimizer.step()
+        optimizer.zero_grad()
+        state.schedule.step()
+        if state.batch == len(batches):
+            return
+        keeper.after_step(state)
+        if time.monotonic() - printed >= PROGRESS_S:
+            printed = time.monotonic()
+            mean = state.loss.item() / (state.batch * params.batch_size)
+            print(
+                f"epoch {state.epoch}/{params.epochs}: batch {state.batch}/{len(batches)}, "
+                f"loss {mean:.4f}",
+                flush=True,
+            )
 
 
 def _finish(
     params: Train,
-    network: architectures.Network,
-    weights: dict[str, Tensor],
-    best: dict[str, Any],
-    rows: list[dict[str, Any]],
-    signature: Signature,
-    folder: Path,
+    state: State,
+    metric: ValidationMetric,
+    prepared: Path,
+    checkpoint: Path,
     history: Path,
 ) -> TrainReport:
-    if not weights:
+    """Write what the training came to."""
+    network, best, rows = state.network, state.best, state.rows
+    if not state.best_weights:
         raise InputError(
             "training diverged: the validation loss was never a finite number. Lower "
             "train.optimizer.learning_rate, or give train.schedule.warmup more epochs."
         )
-    network.load_state_dict(weights)
-    save(folder, network.cpu(), signature, params, {"best": best, "epochs": len(rows)})
+    network.load_state_dict(state.best_weights)
+    results = {"best": best, "metric": metric, "epochs": len(rows)}
+    save(checkpoint, network.cpu(), params, results, prepared)
     history.parent.mkdir(parents=True, exist_ok=True)
     with history.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return TrainReport(
-        params.architecture.name,
-        sum(p.numel() for p in network.parameters()),
-        len(rows),
-        best["epoch"],
-        best["validation_loss"],
-        best["validation_accuracy"],
+        architecture=params.architecture.name,
+        parameters=sum(p.numel() for p in network.parameters()),
+        epochs=len(rows),
+        best_epoch=best["epoch"],
+        validation_loss=best["validation_loss"],
+        metric=metric,
+        validation_metric=best["validation_metric"],
     )

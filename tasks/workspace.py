@@ -20,6 +20,16 @@ class Workspace:
         return self.root / "data/prepared"
 
     @property
+    def base(self) -> Path:
+        """Weights of a registered version to start from; empty where none are."""
+        return self.root / "data/base"
+
+    @property
+    def resume(self) -> Path:
+        """State of an unfinished training."""
+        return self.root / "outputs/resume"
+
+    @property
     def checkpoint(self) -> Path:
         """Best weights and what rebuilds their network."""
         return self.root / "outputs/checkpoint"

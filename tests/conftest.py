@@ -201,7 +201,7 @@ def family() -> Family:
 ARCHITECTURES = {
     "logistic": Logistic(name="logistic"),
     "mlp": Mlp(name="mlp", widths=[16]),
-    "cnn": Cnn(name="cnn", channels=[4, 8], dense=8),
+    "cnn": Cnn(name="cnn", channels=[4, 8], dense=[8]),
 }
 
 
@@ -257,7 +257,8 @@ def exported(
     def make(architecture: str, dtype: str) -> Path:
         folder = tmp_path_factory.mktemp(f"{architecture}-{dtype}")
         given = {"prepared": prepared_images[dtype], "checkpoint": folder / "checkpoint"}
-        train(tiny_train(architecture, epochs=5), **given, history=folder / "history.csv")
+        own = {"base": folder / "base", "resume": folder / "resume"}
+        train(tiny_train(architecture, epochs=5), **given, **own, history=folder / "history.csv")
         evaluation = Evaluate(gates={"accuracy": 0.34, "log_loss": 5.0})
         export(Export(), evaluation, **given, bundle=folder / "bundle")
         return folder

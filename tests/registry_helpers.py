@@ -1,5 +1,6 @@
 """What the registry's tests share: a small candidate, and functions run by real processes."""
 
+import json
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from registry import Candidate, Lineage, Registry
+from tasks.signature import IDENTITY
+from tasks.workspace import Workspace
 
 LINEAGE = Lineage(
     dataset="d" * 32 + ".dir",
@@ -46,6 +49,21 @@ def make_candidate(folder: Path, model: str = "model bytes", **changes: Any) -> 
         lineage=LINEAGE,
     )
     return replace(candidate, **changes)
+
+
+def bundle_candidate(workspace: Workspace, **metrics: float) -> Candidate:
+    """What the steps left in a workspace, offered as the flow offers it; `metrics` are changed."""
+    files = {path.name: path for path in workspace.bundle.iterdir()}
+    evaluation = json.loads(files["evaluation.json"].read_bytes())
+    return Candidate(
+        files=files,
+        identity=IDENTITY & files.keys(),
+        signature=json.loads(files["signature.json"].read_bytes()),
+        metrics={**evaluation["metrics"]["summary"], **metrics},
+        params={},
+        evaluation=evaluation,
+        lineage=replace(LINEAGE, test_split=evaluation["test_split"]["sha256"]),
+    )
 
 
 def register_versions(folder: Path, count: int, name: str = "digits") -> None:

@@ -18,11 +18,12 @@ from sklearn.metrics import f1_score
 from tasks.checkpoint import load
 from tasks.config import Evaluate, Export
 from tasks.dataset import read_split
-from tasks.evaluate import evaluate, infer
+from tasks.encoding import Encoder
+from tasks.evaluate import evaluate, inference
 from tasks.export import export
 from tasks.parity import Parity, compare
 from tasks.session import open_session
-from tasks.signature import Signature
+from tasks.signature import NumberColumn, Signature, Tensor
 from tasks.train import train
 
 CASES = [(name, dtype) for name in ("logistic", "mlp", "cnn") for dtype in ("uint8", "float32")]
@@ -35,7 +36,7 @@ def plain_session(model):
 
 
 def held_out(prepared):
-    return read_split(prepared, "test", Signature.read(prepared / "signature.json"))
+    return read_split(prepared, "test", Encoder.read(prepared))
 
 
 def evaluation(folder):
@@ -79,7 +80,7 @@ def test_raw_rows_give_pytorchs_logits_at_any_batch_size(name, dtype, exported, 
     )
     network, _ = load(folder / "checkpoint")
     with torch.no_grad():
-        expected = network(torch.tensor(images)).numpy()
+        expected = network({"image": torch.tensor(images)}).numpy()
     for size in (1, 5, 33):
         parts = [
             session.run(["logits", "probabilities"], {"image": images[start : start + size]})
@@ -194,12 +195,12 @@ def test_the_metrics_are_those_of_the_onnx_file_recomputed_by_hand(
     metrics = document["metrics"]
     summary = metrics["summary"]
     assert metrics["rows"] == len(test) == document["test_split"]["rows"]
-    assert summary["accuracy"] == (predicted == test.labels).mean()
-    assert summary["macro_f1"] == pytest.approx(f1_score(test.labels, predicted, average="macro"))
-    picked = probabilities[np.arange(len(test)), test.labels].astype(float)
+    assert summary["accuracy"] == (predicted == test.targets).mean()
+    assert summary["macro_f1"] == pytest.approx(f1_score(test.targets, predicted, average="macro"))
+    picked = probabilities[np.arange(len(test)), test.targets].astype(float)
     assert summary["log_loss"] == pytest.approx(-np.log(picked).mean(), rel=1e-4)
     confusion = np.zeros((3, 3), int)
-    np.add.at(confusion, (test.labels, predicted), 1)
+    np.add.at(confusion, (test.targets, predicted), 1)
     assert metrics["confusion"] == confusion.tolist()
     for gate in document["gates"]:
         assert gate["value"] == summary[gate["gate"]]
@@ -218,11 +219,11 @@ def test_the_metrics_follow_the_onnx_file_and_not_the_checkpoint(
 
     def ruin(network, *rest):
         with torch.no_grad():
-            for weight in network.body.parameters():
+            for weight in network.parameters():
                 weight.neg_()
         write(network, *rest)
         with torch.no_grad():
-            for weight in network.body.parameters():
+            for weight in network.parameters():
                 weight.neg_()
 
     monkeypatch.setattr(tasks.export, "_write_onnx", ruin)
@@ -280,18 +281,31 @@ def test_other_weights_fail_parity_with_their_flips_counted(
         prepared=prepared,
         checkpoint=tmp_path / "checkpoint",
         history=tmp_path / "history.csv",
+        base=tmp_path / "base",
+        resume=tmp_path / "resume",
     )
     other, _ = load(tmp_path / "checkpoint")
     images = held_out(prepared).inputs["image"]
-    expected = infer(other, images, 8)
-    session = open_session(exported("mlp", "uint8") / "bundle/model.onnx", "cpu")
-    found = compare(session, {"image": images}, expected, 1e-4)
+    told = inference(other, ["logits"])
+    expected = told({"image": images})["logits"]
+    bundle = exported("mlp", "uint8") / "bundle"
+    session, signature = open_session(bundle / "model.onnx", "cpu"), Encoder.read(bundle).signature
+    found = compare(session, signature, {"image": images}, told, 8, 1e-4)
     (served,) = session.inner.run(["logits"], {"image": images})
     assert not found.passed
     assert found.flipped == (served.argmax(1) != expected.argmax(1)).sum() > 0
     error = (abs(served - expected) / np.maximum(1, abs(expected))).max()
     assert found.max_error == pytest.approx(error, rel=1e-3)
     assert "REFUSED" in str(found)
+
+
+ECHO = Signature(
+    task="multiclass",
+    columns=(NumberColumn(name="x"),),
+    inputs=(Tensor(name="x", dtype="float32", shape=(3,)),),
+    outputs=(Tensor(name="logits", dtype="float32", shape=(3,)),),
+    classes=("a", "b", "c"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +327,13 @@ def echo(tmp_path_factory):
 
 def parity(session, served, expected, tolerance=1e-3):
     served, expected = np.array(served, np.float32), np.array(expected, np.float32)
-    return compare(session, {"x": served}, expected, tolerance)
+    # What PyTorch would say of a row, wherever it comes in a batch.
+    wanted = {row.tobytes(): answer for row, answer in zip(served, expected, strict=True)}
+
+    def expects(batch):
+        return {"logits": np.stack([wanted[row.tobytes()] for row in batch["x"]])}
+
+    return compare(session, ECHO, {"x": served}, expects, len(served), tolerance)
 
 
 def test_a_tie_is_not_a_flip(echo):
@@ -368,13 +388,13 @@ def test_pytorchs_own_evaluation_agrees_and_is_ready_to_plot(exported, prepared_
     )
     written = json.loads((tmp_path / "deep/metrics.json").read_bytes())
     onnx_summary = evaluation(folder)["metrics"]["summary"]
-    assert report.summary == pytest.approx(onnx_summary, abs=1e-5)
-    assert {name: written[name] for name in report.summary} == report.summary
+    assert report.metrics.summary == pytest.approx(onnx_summary, abs=1e-5)
+    assert {name: written[name] for name in report.metrics.summary} == report.metrics.summary
     confusion = (tmp_path / "plots/confusion.csv").read_text().splitlines()
     assert confusion[0] == "actual,predicted"
-    assert len(confusion) == 1 + report.rows == 31
+    assert len(confusion) == 1 + report.metrics.rows == 31
     right = sum(len(set(line.split(","))) == 1 for line in confusion[1:])
-    assert right / report.rows == pytest.approx(report.summary["accuracy"])
+    assert right / report.metrics.rows == pytest.approx(report.metrics.summary["accuracy"])
     calibration = (tmp_path / "plots/calibration.csv").read_text().splitlines()
     assert calibration[0] == "confidence,accuracy,rows"
-    assert sum(int(line.split(",")[2]) for line in calibration[1:]) == report.rows
+    assert sum(int(line.split(",")[2]) for line in calibration[1:]) == report.metrics.rows

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tasks.metrics import judge, score
+from tasks.metrics import judge, score, score_numbers, score_text
 
 
 def sample(classes, rows=200):
@@ -41,7 +41,8 @@ def test_the_summary_is_what_scikit_learn_says(classes):
         assert summary[name] == pytest.approx(value, abs=1e-12), name
     picked = probabilities[np.arange(len(labels)), labels].astype(float)
     assert summary["log_loss"] == pytest.approx(-np.log(picked).mean(), abs=1e-6)
-    assert summary.keys() == {*expected, "log_loss", "calibration_error"}
+    curves = {"roc_auc", "average_precision"} if classes == 2 else set()
+    assert summary.keys() == {*expected, *curves, "log_loss", "calibration_error"}
 
 
 # Two classes; rows: three true positives, one false negative, two false positives, two true
@@ -158,3 +159,31 @@ def test_a_verdict_reads_as_a_sentence():
     passed, refused = judge({"accuracy": 0.85, "log_loss": 0.2}, SUMMARY)
     assert str(passed) == "accuracy 0.9000 (>= 0.85): passed"
     assert str(refused) == "log_loss 0.3000 (<= 0.2): REFUSED"
+
+
+def test_two_classes_have_the_areas_under_their_curves():
+    labels = np.array([0, 0, 1, 1])
+    positive = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
+    done = score(labels, np.stack([1 - positive, positive], 1), ("no", "yes"), 5)
+    assert done.summary["roc_auc"] == pytest.approx(0.75)
+    assert done.summary["average_precision"] == pytest.approx(0.8333, abs=1e-4)
+    assert "roc_auc" not in score_sample(3).summary
+
+
+def test_numbers_are_judged_by_their_errors():
+    done = score_numbers(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 6.0]))
+    assert done.summary == pytest.approx({"r2": 0.2, "mae": 0.5, "rmse": 1.0, "mse": 1.0})
+    assert done.headline[0] == "r2"
+
+
+def test_perplexity_weighs_every_token_alike():
+    # One token of probability 1/2, three of 1/8: exp(mean of -log p) over four tokens.
+    likelihood = np.log(np.array([1 / 2, 1 / 512], np.float32))
+    done = score_text(likelihood, np.array([1, 3]))
+    assert done.summary["perplexity"] == pytest.approx(2 ** ((1 + 9) / 4), rel=1e-6)
+
+
+def test_a_perplexity_beyond_all_numbers_still_fails_its_gate():
+    done = score_text(np.array([-1e30], np.float32), np.array([1]))
+    (verdict,) = judge({"perplexity": 100.0}, done.summary)
+    assert not verdict.passed

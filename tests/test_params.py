@@ -38,15 +38,26 @@ def refusal(path, *assignments):
     "path", [ROOT / "params.yaml", *ROOT.glob("examples/*.yaml")], ids=lambda path: path.name
 )
 def test_the_files_that_come_with_modelmint_are_valid_and_have_gates(path):
-    shipped = params.load(path)
-    assert shipped.prepare.test >= 0.2
-    assert {"accuracy", "macro_f1"} <= shipped.evaluate.gates.keys()
+    assert params.load(path).evaluate.gates
+
+
+def test_a_preset_is_an_architecture_whose_parameters_still_count(small):
+    chosen = params.load(small, ["train.architecture=lenet"]).train.architecture
+    assert (chosen.name, chosen.channels, chosen.dense) == ("cnn", [6, 16], [120, 84])
+    wider = ["train.architecture.name=vit", "train.architecture.width=96"]
+    chosen = params.load(small, wider).train.architecture
+    assert (chosen.name, chosen.width, chosen.layers) == ("transformer", 96, 4)
+
+
+def test_two_ways_to_split_exclude_each_other(small):
+    said = refusal(small, "prepare.group=patient", "prepare.time=visit")
+    assert said.startswith("params.yaml: prepare: group and time exclude each other: name one")
 
 
 def test_a_file_is_read_into_typed_sections_with_defaults(small):
     read = params.load(small)
     assert read.train.architecture.channels == [4]
-    assert read.train.architecture.dense == 128
+    assert read.train.architecture.dense == [128]
     assert read.evaluate.gates == {"accuracy": 0.9}
     assert read.export.opset == 20
 
@@ -144,22 +155,31 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
         (
             "train.architecture.chanels=[3]",
             "train.architecture.chanels: unknown key; did you mean 'channels'? "
-            "allowed: name, channels, dense, dropout",
+            "allowed: name, channels, convolutions, kernel, padding, batch_norm, dense, dropout",
         ),
         (
             "train.architecture.name=cnnn",
             "train.architecture: unknown 'name' 'cnnn'; did you mean 'cnn'? "
-            "allowed: logistic, mlp, cnn",
+            "allowed: linear, logistic, mlp, cnn, resnet, rnn, lstm, gru, attention, transformer, "
+            "transformer_lm, lenet, vit",
         ),
         (
-            "train.architecture=transformer",
-            "train.architecture: unknown 'name' 'transformer'; allowed: logistic, mlp, cnn",
+            "train.architecture=boosting",
+            "train.architecture: unknown 'name' 'boosting'; allowed: linear, logistic, mlp, cnn",
+        ),
+        (
+            "train.architecture={name: resnet, widths: [8, 16]}",
+            "train.architecture: widths names 2 stages and blocks 3: give one number for each",
+        ),
+        (
+            "train.architecture={name: attention, width: 10, heads: 4}",
+            "train.architecture: width 10 cannot be shared by 4 heads",
         ),
         (
             "train.architecture={dense: 3}",
             "train.architecture: say which one with the key 'name'; given was {'dense': 3}",
         ),
-        ("prepare.source.kind=x", "prepare.source: unknown 'kind' 'x'; allowed: digits, image"),
+        ("prepare.source.kind=x", "prepare.source: unknown 'kind' 'x'; allowed: digits, tabular"),
         ("train.epochs=many", "train.epochs: input should be a valid integer; given was 'many'"),
         ("train.epochs=3.5", "train.epochs: input should be a valid integer; given was 3.5"),
         ("train.epochs=0", "train.epochs: input should be greater than or equal to 1; given was 0"),
@@ -169,9 +189,9 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
         ),
         ("train.optimizer.learning_rate=.nan", "train.optimizer.learning_rate: input should be"),
         (
-            "train.optimizer.name=adam",
-            "train.optimizer.name: 'adam' is not allowed; did you mean 'adamw'? "
-            "allowed: adamw, sgd",
+            "train.optimizer.name=adamm",
+            "train.optimizer.name: 'adamm' is not allowed; did you mean 'adam'? "
+            "allowed: adamw, adam, sgd",
         ),
         ("prepare.test=1.5", "prepare.test: input should be less than 1; given was 1.5"),
         ("prepare.test=0", "prepare.test: input should be greater than 0; given was 0"),
@@ -184,10 +204,14 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
             "evaluate.gates.acuracy=0.9",
             "evaluate.gates.acuracy: 'acuracy' is not allowed; did you mean 'accuracy'? "
             "allowed: accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, "
-            "weighted_precision, weighted_recall, weighted_f1, log_loss, calibration_error",
+            "weighted_precision, weighted_recall, weighted_f1, roc_auc, average_precision, r2, "
+            "log_loss, calibration_error, mse, rmse, mae, perplexity",
         ),
         ("evaluate.gates.accuracy=.nan", "evaluate.gates.accuracy: input should be a finite numb"),
-        ("registration.metric=log_loss", "registration.metric: 'log_loss' is not allowed; allo"),
+        ("registration.metric=loss", "registration.metric: 'loss' is not allowed; did you mean"),
+        ("registration.metric=r2", "registration.metric: r2 is not measured for classification; "),
+        ("evaluate.gates.perplexity=9", "evaluate.gates.perplexity: perplexity is not measured "),
+        ("prepare.sensitive_rule=hash", "prepare: sensitive_rule hash needs salt_file; make one "),
         ("registration.name=Digits!", "registration.name: string should match pattern"),
     ],
 )

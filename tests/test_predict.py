@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import inputs
+from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.predict import BATCH_SIZE, ROWS_PER_GROUP, completed, predict
 from tasks.session import _cuda_devices, open_session
-from tasks.signature import Signature
 
 PROVENANCE = {"model": "digits:3", "digest": "d" * 64, "job": 17}
 ROWS = 600  # more than two batches
@@ -28,17 +28,17 @@ class Model:
 
     def __init__(self, bundle, images):
         self.path = bundle / "model.onnx"
-        self.signature = Signature.read(bundle / "signature.json")
+        self.encoder = Encoder.read(bundle)
         self.images = images
         session = ort.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
         (probabilities,) = session.run(["probabilities"], {"image": images})
-        self.classes = [self.signature.classes[i] for i in probabilities.argmax(1)]
+        self.classes = [self.encoder.signature.classes[i] for i in probabilities.argmax(1)]
         self.scores = probabilities.max(1)
 
     def predict(self, folder, *paths, **options):
         """The report and the table of predictions."""
         given = {"output": folder / "out", "provenance": PROVENANCE, **options}
-        report = predict(self.path, self.signature, inputs.find(paths), **given)
+        report = predict(self.path, self.encoder, inputs.find(paths), **given)
         return report, pq.read_table(folder / "out/predictions.parquet")
 
 
@@ -169,7 +169,9 @@ def test_the_prepared_dataset_can_be_predicted_as_it_lies(grey, prepared_images,
     assert table["key"].to_pylist() == expected["key"].to_pylist()
     right = sum(
         a == b
-        for a, b in zip(table["prediction"].to_pylist(), expected["label"].to_pylist(), strict=True)
+        for a, b in zip(
+            table["prediction"].to_pylist(), expected["target"].to_pylist(), strict=True
+        )
     )
     document = json.loads((grey.path.parent / "evaluation.json").read_bytes())
     accuracy = document["metrics"]["summary"]["accuracy"]
@@ -332,10 +334,10 @@ def hollow(images, kind):
         ({"image": as_binary(GREY[:, :7])}, "column 'image' is fixed_size_binary[56]; the model"),
         ({"image": pa.array([[1] * 64])}, "column 'image' is list<"),
         ({"image": pa.array(range(300))}, "column 'image' is int64; the model takes image: uint"),
-        ({"image": nulled(as_list(GREY), 280)}, "a value is missing in column 'image'"),
-        ({"image": nulled(as_binary(GREY), 280)}, "a value is missing in column 'image'"),
-        ({"image": hollow(GREY, "list")}, "a value is missing in column 'image'"),
-        ({"image": hollow(GREY, "tensor")}, "a value is missing in column 'image'"),
+        ({"image": nulled(as_list(GREY), 280)}, "row 280 of column 'image' is missing"),
+        ({"image": nulled(as_binary(GREY), 280)}, "row 280 of column 'image' is missing"),
+        ({"image": hollow(GREY, "list")}, "row 299 of column 'image' is missing"),
+        ({"image": hollow(GREY, "tensor")}, "row 299 of column 'image' is missing"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
@@ -358,14 +360,14 @@ def test_a_value_that_is_no_number_is_refused(column, value, coloured, tmp_path)
     images[7, 1, 2, 0] = value
     path = write(tmp_path / "in.parquet", {"image": column(images)})
     said = refusal(coloured, tmp_path, path)
-    assert said.startswith(f"{path}: row 7 of column 'image' has a NaN or infinite value")
+    assert said.startswith(f"{path}: row 7 of column 'image' is NaN or infinite")
 
 
 def test_a_float_that_is_missing_is_refused(coloured, tmp_path):
     for kind in ("list", "tensor"):
         path = write(tmp_path / "in.arrow", {"image": hollow(coloured.images, kind)})
         said = refusal(coloured, tmp_path, path)
-        assert said.startswith(f"{path}: a value is missing in column 'image'")
+        assert said.startswith(f"{path}: row {ROWS - 1} of column 'image' is missing")
 
 
 def test_no_rows_at_all_are_refused(grey, tmp_path):
@@ -386,19 +388,20 @@ def test_a_missing_file_or_folder_is_named(grey, tmp_path):
     assert refusal(grey, tmp_path, path) == f"{path} is missing; give an existing file or folder"
 
 
-@pytest.mark.parametrize("name", ["in.csv", "in", "in.PARQUET.zip"])
+@pytest.mark.parametrize("name", ["in.txt", "in", "in.PARQUET.zip"])
 def test_a_form_that_is_not_known_is_refused_with_those_that_are(name, grey, tmp_path):
     (tmp_path / name).write_text("1,2")
     assert refusal(grey, tmp_path, tmp_path / name) == (
-        f"{tmp_path / name}: a file must end in .parquet, .arrow, .npz, to be read by that form"
+        f"{tmp_path / name}: a file must end in {', '.join(inputs.SUFFIXES)}, to be read by that "
+        "form"
     )
 
 
 def test_a_folder_without_readable_files_is_refused(grey, tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/x.csv").write_text("1,2")
+    (tmp_path / "in/x.txt").write_text("1,2")
     said = refusal(grey, tmp_path, tmp_path / "in")
-    assert said == f"{tmp_path / 'in'} holds no file ending in .parquet, .arrow, .npz"
+    assert said.startswith(f"{tmp_path / 'in'} holds no file ending in .csv, ")
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"hello, this is not data" * 9])
@@ -453,7 +456,7 @@ def test_an_npz_file_without_images_or_with_pickles_is_refused(grey, tmp_path):
     path = tmp_path / "in.npz"
     np.savez(path, x=np.zeros(3))
     said = refusal(grey, tmp_path, path)
-    assert said == f"{path} holds the arrays x; `images` is wanted"
+    assert said == f"{path} holds the arrays x; `images` or `sequences` is wanted"
     np.savez(path, images=np.array([{}], object))
     assert refusal(grey, tmp_path, path).startswith(f"{path} is not a readable .npz file: ")
     with path.open("wb") as file:
@@ -466,7 +469,7 @@ def test_an_input_that_changes_under_the_job_leaves_nothing(grey, tmp_path):
     files = inputs.find([path])
     write(path, {"image": as_tensor(grey.images[:500])})
     with pytest.raises(RuntimeError, match="500 rows were predicted of 600"):
-        predict(grey.path, grey.signature, files, output=tmp_path / "out", provenance={})
+        predict(grey.path, grey.encoder, files, output=tmp_path / "out", provenance={})
     assert not (tmp_path / "out").exists()
 
 
@@ -495,12 +498,12 @@ def test_predicting_imports_no_torch(grey, tmp_path):
 import sys
 from pathlib import Path
 from tasks import inputs
+from tasks.encoding import Encoder
 from tasks.predict import predict
-from tasks.signature import Signature
 bundle, folder = map(Path, sys.argv[1:])
 files = inputs.find([folder / "in.parquet"])
-signature = Signature.read(bundle / "signature.json")
-report = predict(bundle / "model.onnx", signature, files, output=folder / "out", provenance={})
+encoder = Encoder.read(bundle)
+report = predict(bundle / "model.onnx", encoder, files, output=folder / "out", provenance={})
 print(report.rows, sorted({"torch", "onnx", "sklearn"} & sys.modules.keys()))
 """
     command = [sys.executable, "-c", code, str(grey.path.parent), str(tmp_path)]

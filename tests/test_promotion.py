@@ -1,16 +1,15 @@
 """Who becomes champion, decided by real bundles on real test splits."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from registry_helpers import bundle_candidate
 
 from flows.promotion import challenge
-from registry import Candidate, Lineage, Registry
+from registry import Candidate, Registry
 from tasks import params
 from tasks.pipeline import STEPS
-from tasks.signature import IDENTITY
 from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -31,26 +30,6 @@ def workspaces(tmp_path_factory) -> dict[int, Workspace]:
     return made
 
 
-def candidate(workspace: Workspace, **metrics: float) -> Candidate:
-    evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
-    return Candidate(
-        files={path.name: path for path in workspace.bundle.iterdir()},
-        identity=IDENTITY,
-        signature=json.loads((workspace.bundle / "signature.json").read_bytes()),
-        metrics={**evaluation["metrics"]["summary"], **metrics},
-        params={},
-        evaluation=evaluation,
-        lineage=Lineage(
-            dataset="d",
-            test_split=evaluation["test_split"]["sha256"],
-            git_commit=None,
-            git_dirty=False,
-            flow_run_id=None,
-            libraries={},
-        ),
-    )
-
-
 def another(offered: Candidate, dataset: str, **metrics: float) -> Candidate:
     """The same files from another dataset: a version of its own."""
     lineage = replace(offered.lineage, dataset=dataset)
@@ -63,11 +42,11 @@ def registry(tmp_path):
         yield opened
 
 
-def decide(registry, version, workspace):
+def decide(registry, version, workspace, metric="macro_f1"):
     return challenge(
         registry,
         version,
-        metric="macro_f1",
+        metric=metric,
         prepared=workspace.prepared,
         evaluation=params.load(ROOT / "params.yaml").evaluate,
         actor="ada",
@@ -79,14 +58,14 @@ def register(registry, offered):
 
 
 def test_the_first_version_becomes_champion(registry, workspaces):
-    version = register(registry, candidate(workspaces[1]))
+    version = register(registry, bundle_candidate(workspaces[1]))
     decision = decide(registry, version, workspaces[1])
     assert (decision.promoted, decision.champion) == (True, "digits:1")
     assert registry.alias("digits").version == 1
 
 
 def test_a_tie_does_not_unseat(registry, workspaces):
-    first = candidate(workspaces[1], macro_f1=0.9)
+    first = bundle_candidate(workspaces[1], macro_f1=0.9)
     decide(registry, register(registry, first), workspaces[1])
     decision = decide(registry, register(registry, another(first, "e")), workspaces[1])
     assert (decision.promoted, decision.champion) == (False, "digits:1")
@@ -94,7 +73,7 @@ def test_a_tie_does_not_unseat(registry, workspaces):
 
 
 def test_a_better_challenger_takes_the_alias_with_the_reason_in_the_history(registry, workspaces):
-    first = candidate(workspaces[1], macro_f1=0.9)
+    first = bundle_candidate(workspaces[1], macro_f1=0.9)
     decide(registry, register(registry, first), workspaces[1])
     better = another(first, "e", macro_f1=0.91)
     decision = decide(registry, register(registry, better), workspaces[1])
@@ -104,11 +83,20 @@ def test_a_better_challenger_takes_the_alias_with_the_reason_in_the_history(regi
     assert "0.9100 against 0.9000" in newest.reason
 
 
+def test_where_lower_is_better_the_lower_figure_wins(registry, workspaces):
+    first = bundle_candidate(workspaces[1], log_loss=0.5)
+    decide(registry, register(registry, first), workspaces[1], "log_loss")
+    worse = register(registry, another(first, "e", log_loss=0.51))
+    assert not decide(registry, worse, workspaces[1], "log_loss").promoted
+    better = register(registry, another(first, "f", log_loss=0.49))
+    assert decide(registry, better, workspaces[1], "log_loss").promoted
+
+
 def test_a_champion_from_another_test_split_is_scored_again_on_this_one(registry, workspaces):
     # On paper unbeatable, but that figure comes from another test split.
-    champion = register(registry, candidate(workspaces[1], macro_f1=0.9999))
+    champion = register(registry, bundle_candidate(workspaces[1], macro_f1=0.9999))
     decide(registry, champion, workspaces[1])
-    challenger = register(registry, candidate(workspaces[2], macro_f1=0.9998))
+    challenger = register(registry, bundle_candidate(workspaces[2], macro_f1=0.9998))
     decision = decide(registry, challenger, workspaces[2])
     assert decision.promoted
     assert "0.9999" not in decision.reason.split("against")[1]
@@ -117,17 +105,26 @@ def test_a_champion_from_another_test_split_is_scored_again_on_this_one(registry
 def test_a_champion_of_another_signature_stays_and_the_message_says_how_to_decide(
     registry, workspaces
 ):
-    champion = register(registry, candidate(workspaces[1]))
+    champion = register(registry, bundle_candidate(workspaces[1]))
     decide(registry, champion, workspaces[1])
-    other = candidate(workspaces[2])
+    other = bundle_candidate(workspaces[2])
     other = replace(other, signature={**other.signature, "classes": list("abcdefghij")})
     decision = decide(registry, register(registry, other), workspaces[2])
     assert (decision.promoted, decision.champion) == (False, "digits:1")
     assert "modelmint models promote digits:2" in decision.reason
 
 
+def test_a_champion_for_another_task_stays_even_on_the_same_test_split(registry, workspaces):
+    first = bundle_candidate(workspaces[1])
+    decide(registry, register(registry, first), workspaces[1])
+    changed = {**first.signature, "task": "regression"}
+    other = replace(another(first, "e", r2=0.9), signature=changed)
+    decision = decide(registry, register(registry, other), workspaces[1], "r2")
+    assert (decision.promoted, decision.champion) == (False, "digits:1")
+
+
 def test_a_version_that_was_replaced_by_hand_does_not_come_back_by_itself(registry, workspaces):
-    first = candidate(workspaces[1], macro_f1=0.9)
+    first = bundle_candidate(workspaces[1], macro_f1=0.9)
     decide(registry, register(registry, first), workspaces[1])
     better = register(registry, another(first, "e", macro_f1=0.95))
     assert decide(registry, better, workspaces[1]).promoted
@@ -138,7 +135,7 @@ def test_a_version_that_was_replaced_by_hand_does_not_come_back_by_itself(regist
 
 
 def test_challenging_again_changes_nothing(registry, workspaces):
-    version = register(registry, candidate(workspaces[1]))
+    version = register(registry, bundle_candidate(workspaces[1]))
     decide(registry, version, workspaces[1])
     events = registry.history("digits")
     again = decide(registry, version, workspaces[1])

@@ -1,215 +1,266 @@
 """Training tiny networks for an epoch or two."""
 
-import csv
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
+from training_helpers import make_prepared, run, tiny, written
 
+from tasks.architectures import ARCHITECTURES
 from tasks.checkpoint import load
 from tasks.config import Cnn, Mlp, Optimizer, Schedule
 from tasks.dataset import read_split
 from tasks.device import choose_device
+from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.signature import Signature
-from tasks.train import _batches, _schedule, train
+from tasks.training.batches import Rows, in_batches, order_of
 
 NAMES = ["logistic", "mlp", "cnn"]
+# Each architecture once, each kind of data and each task at least once.
+CASES = [
+    ("linear", "tabular", "regression"),
+    ("logistic", "image", "multiclass"),
+    ("mlp", "tabular", "binary"),
+    ("mlp", "image", "regression"),
+    ("cnn", "image", "binary"),
+    ("resnet", "image", "multiclass"),
+    ("rnn", "sequence", "regression"),
+    ("lstm", "text", "multiclass"),
+    ("gru", "sequence", "binary"),
+    ("attention", "text", "regression"),
+    ("transformer", "image", "multiclass"),
+    ("transformer", "sequence", "multiclass"),
+    ("transformer_lm", "text", "language_model"),
+]
 
 
-def run(params, folder, prepared):
-    """Train into `folder`; the report and the rows of the history."""
-    report = train(
-        params, prepared=prepared, checkpoint=folder / "checkpoint", history=folder / "history.csv"
-    )
-    with (folder / "history.csv").open(newline="") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    return report, rows
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Prepared datasets by kind, task and so on; each is made once."""
+    made = {}
+
+    def make(kind="image", task="multiclass", **given):
+        key = (kind, task, *given.values())
+        if key not in made:
+            made[key] = make_prepared(tmp_path_factory.mktemp(kind) / "data", kind, task, **given)
+        return made[key]
+
+    return make
 
 
-def content(folder):
-    return {p.name: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def validation_logits(folder, prepared):
-    split = read_split(prepared, "validation", Signature.read(prepared / "signature.json"))
+def validation(folder, prepared):
+    """Inputs, scores and targets of the validation split, by the network that was kept."""
+    split = read_split(prepared, "validation", Encoder.read(folder / "checkpoint"))
     network, _ = load(folder / "checkpoint")
+    inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
     with torch.no_grad():
-        logits = network(torch.tensor(split.inputs["image"])).double().numpy()
-    return logits, split.labels
+        return network, inputs, network(inputs), split.targets
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-@pytest.mark.parametrize("name", NAMES)
-def test_each_architecture_trains_from_raw_images(
-    name, dtype, tiny_train, prepared_images, tmp_path
-):
-    report, rows = run(tiny_train(name), tmp_path, prepared_images[dtype])
+@pytest.mark.parametrize(("name", "kind", "task"), CASES)
+def test_each_architecture_trains_from_raw_inputs(name, kind, task, prepared, tmp_path):
+    report, rows = run(tiny(name, epochs=3), tmp_path, prepared(kind, task))
     network, config = load(tmp_path / "checkpoint")
-    assert (report.architecture, report.epochs, len(rows)) == (name, 2, 2)
+    assert (report.architecture, report.epochs, len(rows)) == (name, 3, 3)
     assert config["architecture"]["name"] == name
     assert report.parameters == sum(p.numel() for p in network.parameters())
-    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+    assert rows[2]["train_loss"] < rows[0]["train_loss"]
+    metrics = {"regression": "r2", "language_model": "perplexity"}
+    assert report.metric == config["results"]["metric"] == metrics.get(task, "accuracy")
 
 
-def test_more_epochs_learn_the_images(tiny_train, prepared_images, tmp_path):
-    report, _ = run(tiny_train("mlp", epochs=8), tmp_path, prepared_images["uint8"])
-    assert report.validation_accuracy > 0.9
+def test_every_architecture_is_trained_here():
+    assert {name for name, _, _ in CASES} == set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
-    name, tiny_train, prepared_images, tmp_path
-):
+def test_more_epochs_learn_the_images(prepared, tmp_path):
+    report, _ = run(tiny("mlp", epochs=8), tmp_path, prepared())
+    assert report.validation_metric > 0.9
+
+
+@pytest.mark.parametrize("name", [*NAMES, "lstm"])
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(name, prepared, tmp_path):
+    kind = "text" if name == "lstm" else "image"
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
-        (tmp_path / folder).mkdir()
-        run(tiny_train(name, seed=seed), tmp_path / folder, prepared_images["uint8"])
-    a, b, c = (content(tmp_path / folder) for folder in "abc")
-    assert sorted(a) == ["config.json", "history.csv", "weights.safetensors"]
+        run(tiny(name, seed=seed), tmp_path / folder, prepared(kind))
+    a, b, c = (written(tmp_path / folder) for folder in "abc")
+    text = ["tokenizer.json"] if kind == "text" else []
+    assert sorted(a) == [
+        "config.json", "history.csv", "signature.json", *text, "weights.safetensors"
+    ]  # fmt: skip
     assert a == b
     assert a["weights.safetensors"] != c["weights.safetensors"]
     assert a["history.csv"] != c["history.csv"]
 
 
-def test_what_was_drawn_before_does_not_change_the_training(tiny_train, prepared_images, tmp_path):
+def test_what_was_drawn_before_does_not_change_the_training(prepared, tmp_path):
     for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
         torch.rand(17 if folder == "b" else 1)
-        run(tiny_train("mlp"), tmp_path / folder, prepared_images["uint8"])
-    assert content(tmp_path / "a") == content(tmp_path / "b")
+        run(tiny("mlp"), tmp_path / folder, prepared())
+    assert written(tmp_path / "a") == written(tmp_path / "b")
 
 
-def overshoot(tiny_train, **changes):
+def overshoot(**changes):
     """Training that gets worse soon: so high a rate that the later epochs undo the first."""
     rate = Optimizer(name="sgd", learning_rate=0.5, weight_decay=0)
-    return tiny_train(
-        "cnn", optimizer=rate, schedule=Schedule(name="constant", warmup=0), **changes
-    )
+    return tiny("cnn", optimizer=rate, schedule=Schedule(name="constant", warmup=0), **changes)
 
 
-def test_the_weights_of_the_best_epoch_are_kept_not_the_last(tiny_train, prepared_images, tmp_path):
-    params = overshoot(tiny_train, epochs=6)
-    report, rows = run(params, tmp_path, prepared_images["uint8"])
+def test_the_weights_of_the_best_epoch_are_kept_not_the_last(prepared, tmp_path):
+    report, rows = run(overshoot(epochs=6), tmp_path, prepared())
     losses = [row["validation_loss"] for row in rows]
     assert losses.index(min(losses)) < len(losses) - 1  # or the test would show nothing
     assert report.best_epoch == losses.index(min(losses)) + 1
-    logits, labels = validation_logits(tmp_path, prepared_images["uint8"])
-    shifted = logits - logits.max(1, keepdims=True)
-    picked = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
+    _, _, logits, labels = validation(tmp_path, prepared())
+    picked = torch.log_softmax(logits.double(), 1).numpy()[np.arange(len(labels)), labels]
     assert -picked.mean() == pytest.approx(min(losses), rel=1e-5)
     best = rows[report.best_epoch - 1]
-    assert (logits.argmax(1) == labels).mean() == pytest.approx(best["validation_accuracy"])
+    right = logits.argmax(1).numpy() == labels
+    assert right.mean() == pytest.approx(best["validation_metric"])
     config = json.loads((tmp_path / "checkpoint/config.json").read_bytes())
-    assert config["results"] == {"best": pytest.approx(best), "epochs": 6}
+    assert config["results"] == {"best": pytest.approx(best), "metric": "accuracy", "epochs": 6}
 
 
-def test_training_stops_after_the_patience_is_over(tiny_train, prepared_images, tmp_path):
-    params = overshoot(tiny_train, epochs=60, patience=2)
-    report, rows = run(params, tmp_path, prepared_images["uint8"])
+def test_training_stops_after_the_patience_is_over(prepared, tmp_path):
+    report, rows = run(overshoot(epochs=60, patience=2), tmp_path, prepared())
     assert len(rows) == report.epochs == report.best_epoch + 2 < 60
 
 
-def test_the_history_has_a_row_for_each_epoch_with_what_a_plot_needs(
-    tiny_train, prepared_images, tmp_path, capsys
-):
-    _, rows = run(tiny_train("logistic", epochs=3), tmp_path, prepared_images["uint8"])
+def test_the_history_has_a_row_for_each_epoch_with_what_a_plot_needs(prepared, tmp_path, capsys):
+    _, rows = run(tiny("logistic", epochs=3), tmp_path, prepared())
     assert (tmp_path / "history.csv").read_text().splitlines()[0] == (
-        "epoch,train_loss,validation_loss,validation_accuracy,learning_rate"
+        "epoch,train_loss,validation_loss,validation_metric,learning_rate"
     )
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("device: cpu (asked for), precision 32-true")
     assert [line.split(":")[0] for line in printed[1:]] == [f"epoch {n}/3" for n in (1, 2, 3)]
+    assert f"validation loss {rows[2]['validation_loss']:.4f}, accuracy " in printed[3]
 
 
-def test_the_learning_rate_warms_up_and_then_falls_along_a_cosine(tiny_train):
-    params = tiny_train(
-        epochs=4,
-        optimizer=Optimizer(learning_rate=1.0),
-        schedule=Schedule(name="cosine", warmup=2),
-    )
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = _schedule(optimizer, params, steps=2)
-    rates = []
-    for _ in range(8):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    half = math.sqrt(0.5)
-    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, (1 + half) / 2, 0.5, (1 - half) / 2])
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+def test_a_long_epoch_says_how_far_it_is(prepared, tmp_path, capsys, monkeypatch):
+    run(tiny("mlp"), tmp_path / "quiet", prepared())
+    capsys.readouterr()
+    monkeypatch.setattr("tasks.train.PROGRESS_S", 0.0)
+    run(tiny("mlp"), tmp_path / "told", prepared())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * 8  # of each epoch's eight batches, the last ends it
+    assert re.fullmatch(r"epoch 2/2: batch 3/8, loss \d+\.\d{4}", lines[11])
+    assert written(tmp_path / "quiet") == written(tmp_path / "told")
 
 
-def test_a_constant_schedule_keeps_the_rate(tiny_train, prepared_images, tmp_path):
-    params = tiny_train("logistic", schedule=Schedule(name="constant", warmup=0))
-    _, rows = run(params, tmp_path, prepared_images["uint8"])
-    assert {row["learning_rate"] for row in rows} == {0.01}
+def test_r2_of_a_regression_is_that_of_its_predictions(prepared, tmp_path):
+    from sklearn.metrics import r2_score
+
+    report, _ = run(tiny("mlp", epochs=4), tmp_path, prepared("tabular", "regression"))
+    network, inputs, scores, targets = validation(tmp_path, prepared("tabular", "regression"))
+    with torch.no_grad():
+        predicted = network.outputs(inputs, scores)["prediction"]
+    assert targets.mean() > 1000  # raw; the loss is on the standardised scale
+    assert report.validation_metric == pytest.approx(r2_score(targets, predicted), rel=1e-4)
+    assert 0 < report.validation_loss < 2
 
 
-def test_images_are_normalised_by_the_training_split_inside_the_network(
-    tiny_train, prepared_images, tmp_path
-):
-    prepared = prepared_images["float32"]
-    run(tiny_train("logistic"), tmp_path, prepared)
+def test_perplexity_counts_each_token_but_the_first_and_no_padding(prepared, tmp_path):
+    data = prepared("text", "language_model")
+    report, _ = run(tiny("transformer_lm", epochs=2), tmp_path, data)
+    network, inputs, scores, _ = validation(tmp_path, data)
+    with torch.no_grad():
+        outputs = network.outputs(inputs, scores)
+    mean = -outputs["log_likelihood"].sum() / outputs["scored"].sum()
+    assert report.validation_loss == pytest.approx(mean.item(), rel=1e-4)
+    assert report.validation_metric == pytest.approx(math.exp(mean), rel=1e-4)
+
+
+def test_a_language_model_learns_from_a_labelled_dataset_too(prepared, tmp_path):
+    report, _ = run(tiny("transformer_lm"), tmp_path, prepared("text", "multiclass"))
+    _, config = load(tmp_path / "checkpoint")
+    assert report.metric == "perplexity"
+    assert (config["signature"]["task"], config["signature"]["classes"]) == ("language_model", [])
+
+
+def test_images_are_normalised_by_the_training_split_inside_the_network(prepared, tmp_path):
+    data = prepared(dtype="float32")
+    run(tiny("logistic"), tmp_path, data)
     network, _ = load(tmp_path / "checkpoint")
-    images = read_split(prepared, "train", Signature.read(prepared / "signature.json")).inputs[
-        "image"
-    ]
-    assert network.mean.numpy() == pytest.approx(images.mean((0, 1, 2)), rel=1e-5)
-    assert network.std.numpy() == pytest.approx(images.std((0, 1, 2)), rel=1e-4)
+    images = read_split(data, "train", Encoder.read(data)).inputs["image"]
+    assert network.front.scale.mean.numpy() == pytest.approx(images.mean((0, 1, 2)), rel=1e-5)
+    assert network.front.scale.std.numpy() == pytest.approx(images.std((0, 1, 2)), rel=1e-4)
 
 
-def test_a_channel_that_never_changes_gives_no_nan(tiny_train, prepared_images, tmp_path):
-    from tasks.architectures import build
+def test_half_precision_does_not_round_raw_numbers_before_they_are_scaled(prepared, tmp_path):
+    # Days since 1970 differ in the third digit, where bfloat16 ends.
+    data = prepared("tabular", "regression")
+    report, _ = run(tiny("mlp", epochs=8, precision="bf16-mixed"), tmp_path, data)
+    with torch.autocast("cpu", torch.bfloat16):
+        network, _, scores, targets = validation(tmp_path, data)
+    expected = (torch.tensor(targets) - network.target_mean) / network.target_std
+    loss = (scores.float() - expected).square().mean().item()
+    assert report.validation_loss == pytest.approx(loss, rel=1e-3)
 
-    signature = Signature.read(prepared_images["float32"] / "signature.json")
-    network = build(Mlp(name="mlp", widths=[3]), signature).eval()
-    network.normalise_by([1.0, 2.0, 3.0], [0.0, 1.0, 0.0])
-    assert torch.isfinite(network(torch.ones(2, 8, 8, 3))).all()
 
-
-def test_every_epoch_has_each_row_once_but_for_a_last_batch_of_one(tiny_train):
+def test_every_epoch_has_each_row_once_but_for_a_last_batch_of_one():
     def rows_of(rows, epoch=1):
-        return [batch.tolist() for batch in _batches(rows, params, epoch, torch.device("cpu"))]
+        return [batch.tolist() for batch in in_batches(order_of(rows, 0, epoch), 4)]
 
-    params = tiny_train(batch_size=4)
     assert [len(batch) for batch in rows_of(10)] == [4, 4, 2]
     assert [len(batch) for batch in rows_of(9)] == [4, 4]
     assert sorted(row for batch in rows_of(10) for row in batch) == list(range(10))
     assert rows_of(10) == rows_of(10) != rows_of(10, epoch=2)
 
 
-def test_more_blocks_than_the_image_can_be_halved_are_refused(
-    tiny_train, prepared_images, tmp_path
-):
-    params = tiny_train().model_copy(
-        update={"architecture": Cnn(name="cnn", channels=[2, 2, 2, 2])}
-    )
-    with pytest.raises(InputError) as caught:
-        run(params, tmp_path, prepared_images["uint8"])
-    assert str(caught.value) == (
-        "train.architecture.channels names 4 blocks, and each halves the image; one of 8x8 "
-        "allows 3. Name fewer channels."
-    )
+def test_a_batch_of_texts_is_as_long_as_its_longest(prepared):
+    encoder = Encoder.read(prepared("text"))
+    rows = Rows.read(prepared("text"), "train", encoder, torch.device("cpu"))
+    short = torch.argsort(rows.lengths)[:5]
+    inputs, targets = rows.take(short)
+    assert inputs["tokens"].shape == (5, rows.lengths[short].max())
+    assert inputs["tokens"].shape[1] < rows.inputs["tokens"].shape[1]
+    assert (inputs["tokens"] == rows.inputs["tokens"][short, : inputs["tokens"].shape[1]]).all()
+    assert (inputs["length"] == rows.lengths[short]).all()
+    assert (targets == rows.targets[short]).all()
+
+
+def test_the_training_ignores_a_row_that_would_be_a_batch_of_its_own(tmp_path):
+    # Batch normalisation would fail on it.
+    data = make_prepared(tmp_path / "data", rows={"train": 33, "validation": 5})
+    _, rows = run(tiny("mlp", batch_size=16), tmp_path, data)
+    assert math.isfinite(rows[1]["train_loss"])
+
+
+def test_a_split_with_nothing_to_learn_from_is_refused(tmp_path):
+    data = make_prepared(tmp_path / "data", rows={"train": 1, "validation": 5})
+    with pytest.raises(InputError, match="1 rows to train on and 5 to validate with; at least 2"):
+        run(tiny("logistic"), tmp_path, data)
+
+
+def test_more_blocks_than_the_image_can_be_halved_are_refused(prepared, tmp_path):
+    params = tiny().model_copy(update={"architecture": Cnn(name="cnn", channels=[2, 2, 2, 2])})
+    with pytest.raises(InputError, match="allows 3"):
+        run(params, tmp_path, prepared())
     assert not list(tmp_path.iterdir())
 
 
-def test_training_that_diverges_says_so_and_writes_nothing(tiny_train, prepared_images, tmp_path):
+def test_training_that_diverges_says_so_and_writes_nothing(prepared, tmp_path):
     rate = Optimizer(name="sgd", learning_rate=1e30)
-    params = tiny_train("mlp", optimizer=rate, schedule=Schedule(warmup=0))
+    params = tiny("mlp", optimizer=rate, schedule=Schedule(warmup=0)).model_copy(
+        update={"architecture": Mlp(name="mlp", widths=[16])}
+    )
     with pytest.raises(InputError) as caught:
-        run(params, tmp_path, prepared_images["uint8"])
+        run(params, tmp_path, prepared())
     assert str(caught.value).startswith("training diverged: the validation loss was never a finite")
     assert "Lower train.optimizer.learning_rate" in str(caught.value)
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "checkpoint").exists()
+    assert not (tmp_path / "history.csv").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_asking_for_a_device_that_is_not_there_says_what_is(tiny_train, prepared_images, tmp_path):
+def test_asking_for_a_device_that_is_not_there_says_what_is(prepared, tmp_path):
     with pytest.raises(InputError) as caught:
-        run(tiny_train(device="cuda"), tmp_path, prepared_images["uint8"])
+        run(tiny(device="cuda"), tmp_path, prepared())
     said = str(caught.value)
     assert said.startswith(f"train.device asks for cuda, which torch {torch.__version__} does not")
     assert "it finds cpu" in said
@@ -217,47 +268,46 @@ def test_asking_for_a_device_that_is_not_there_says_what_is(tiny_train, prepared
     assert not list(tmp_path.iterdir())
 
 
-def test_auto_finds_a_device_and_says_why(tiny_train):
-    chosen = choose_device(tiny_train(device="auto"))
+def test_auto_finds_a_device_and_says_why():
+    chosen = choose_device(tiny(device="auto"))
     best = "cuda" if torch.cuda.is_available() else "cpu"
     if not torch.backends.mps.is_available():
         assert chosen.accelerator == best
         assert chosen.reason.startswith(f"{best} (the best device torch")
 
 
-def test_a_precision_that_was_asked_for_is_taken(tiny_train):
-    chosen = choose_device(tiny_train(precision="bf16-mixed"))
+def test_a_precision_that_was_asked_for_is_taken():
+    chosen = choose_device(tiny(precision="bf16-mixed"))
     assert chosen.precision == "bf16-mixed"
     assert chosen.reason == "cpu (asked for), precision bf16-mixed (asked for)"
 
 
-def test_a_precision_that_the_cpu_does_not_compute_is_refused(tiny_train):
+def test_a_precision_that_the_cpu_does_not_compute_is_refused():
     with pytest.raises(InputError, match="set it to bf16-mixed, 32-true or auto"):
-        choose_device(tiny_train(precision="16-mixed", device="cpu"))
+        choose_device(tiny(precision="16-mixed", device="cpu"))
 
 
-def test_a_checkpoint_rebuilds_its_network_alone(tiny_train, prepared_images, tmp_path):
-    run(tiny_train("cnn"), tmp_path, prepared_images["uint8"])
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_a_checkpoint_rebuilds_its_network_and_its_inputs_alone(kind, prepared, tmp_path):
+    run(tiny("mlp" if kind == "image" else "gru"), tmp_path, prepared(kind))
     network, config = load(tmp_path / "checkpoint")
+    encoder, theirs = Encoder.read(tmp_path / "checkpoint"), Encoder.read(prepared(kind))
     assert not network.training
-    assert Signature.model_validate(config["signature"]) == Signature.read(
-        prepared_images["uint8"] / "signature.json"
-    )
+    assert encoder.signature == theirs.signature == network.signature
+    assert config["signature"] == theirs.signature.model_dump(mode="json")
     assert config["parameters"]["epochs"] == 2
+    if kind == "text":
+        assert encoder.tokenizer.to_str() == theirs.tokenizer.to_str()
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 @pytest.mark.parametrize("name", NAMES)
-def test_training_on_cuda_gives_a_checkpoint_that_the_cpu_agrees_with(
-    name, tiny_train, prepared_images, tmp_path
-):
+def test_training_on_cuda_gives_a_checkpoint_that_the_cpu_agrees_with(name, prepared, tmp_path):
     for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        params = tiny_train(name, device="cuda", precision="32-true")
-        report, _ = run(params, tmp_path / folder, prepared_images["uint8"])
-    assert content(tmp_path / "a") == content(tmp_path / "b")
-    logits, labels = validation_logits(tmp_path / "a", prepared_images["uint8"])
-    assert (logits.argmax(1) == labels).mean() == pytest.approx(
-        report.validation_accuracy, abs=0.05
-    )
+        params = tiny(name, device="cuda", precision="32-true")
+        report, _ = run(params, tmp_path / folder, prepared())
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+    _, _, logits, labels = validation(tmp_path / "a", prepared())
+    right = logits.argmax(1).numpy() == labels
+    assert right.mean() == pytest.approx(report.validation_metric, abs=0.05)

@@ -1,46 +1,57 @@
-"""Blocks of two 3x3 convolutions with batch normalisation, after Simonyan and Zisserman 2015.
+"""Blocks of convolutions and pooling, then dense layers.
 
-https://arxiv.org/abs/1409.1556 (blocks of 3x3 convolutions), https://arxiv.org/abs/1502.03167
-(batch normalisation).
+LeCun et al. 1998, "Gradient-based learning applied to document recognition" (the preset `lenet`);
+Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556 (blocks of 3x3 convolutions); Ioffe and
+Szegedy 2015, https://arxiv.org/abs/1502.03167 (batch normalisation).
 """
 
 from torch import nn
 
+from tasks.architectures import fronts
+from tasks.architectures.network import Parts
 from tasks.config import Cnn
 from tasks.errors import InputError
+from tasks.signature import Signature
 
 
-def body(params: Cnn, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """(batch, channels, height, width) -> (batch, classes).
+def parts(params: Cnn, signature: Signature) -> Parts:
+    """(batch, channels, height, width) -> (batch, the last of `dense`).
 
     Raises:
-        InputError: more blocks than times the image can be halved.
+        InputError: the image is smaller than what the blocks take away.
     """
-    channels, height, width = shape
+    front = fronts.Image(signature)
+    channels, height, width = front.shape
     layers: list[nn.Module] = []
+    lost = 0 if params.padding else params.convolutions * (params.kernel - 1)
     for block, filters in enumerate(params.channels):
-        if min(height, width) < 2:
+        height, width = (height - lost) // 2, (width - lost) // 2
+        if min(height, width) < 1:
+            _, high, wide = front.shape
             raise InputError(
-                f"train.architecture.channels names {len(params.channels)} blocks, and each halves "
-                f"the image; one of {shape[1]}x{shape[2]} allows {block}. Name fewer channels."
+                f"train.architecture.channels names {len(params.channels)} blocks, of which each "
+                + (f"takes {lost} pixels of height and width and " if lost else "")
+                + f"halves what is left; an image of {high}x{wide} allows {block}. Name fewer"
+                + ("." if params.padding else ", or set train.architecture.padding.")
             )
-        layers += [*_convolution(channels, filters), *_convolution(filters, filters)]
+        for _ in range(params.convolutions):
+            layers += _convolution(channels, filters, params)
+            channels = filters
         layers.append(nn.MaxPool2d(2))
-        channels, height, width = filters, height // 2, width // 2
-    return nn.Sequential(
-        *layers,
-        nn.Flatten(),
-        nn.Linear(channels * height * width, params.dense),
-        nn.ReLU(),
-        nn.Dropout(params.dropout),
-        nn.Linear(params.dense, classes),
-    )
+    layers.append(nn.Flatten())
+    features = channels * height * width
+    for units in params.dense:
+        layers += [nn.Linear(features, units), nn.ReLU()]
+        features = units
+    return Parts(front, nn.Sequential(*layers, nn.Dropout(params.dropout)), features)
 
 
-def _convolution(channels: int, filters: int) -> list[nn.Module]:
+def _convolution(channels: int, filters: int, params: Cnn) -> list[nn.Module]:
     # Batch normalisation brings its own shift, so the convolution needs no bias.
-    return [
-        nn.Conv2d(channels, filters, 3, padding=1, bias=False),
-        nn.BatchNorm2d(filters),
-        nn.ReLU(),
+    padding = params.kernel // 2 if params.padding else 0
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, filters, params.kernel, padding=padding, bias=not params.batch_norm)
     ]
+    if params.batch_norm:
+        layers.append(nn.BatchNorm2d(filters))
+    return [*layers, nn.ReLU()]

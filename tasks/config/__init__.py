@@ -5,7 +5,7 @@ this package: a default that changes here makes every stage stale, as a value in
 would.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -143,6 +143,12 @@ HigherIsBetter = Literal[
 LowerIsBetter = Literal["log_loss", "calibration_error", "mse", "rmse", "mae", "perplexity"]
 Metric = Literal[HigherIsBetter, LowerIsBetter]
 
+# Those that a task has a figure for; all others are a classification's.
+_MEASURED: dict[str, tuple[str, ...]] = {
+    "regression": ("r2", "mse", "rmse", "mae"),
+    "language_model": ("perplexity",),
+}
+
 
 class Evaluate(Section):
     """The stage `evaluate`, and the gates that every candidate must pass."""
@@ -183,3 +189,21 @@ class Params(Section):
     evaluate: Evaluate
     export: Export = Export()
     registration: Registration
+
+    @model_validator(mode="after")
+    def _metrics_that_will_be_measured(self) -> "Params":
+        task: str = self.prepare.task
+        if self.train.architecture.name == "transformer_lm":
+            task = "language_model"
+        every = (*get_args(HigherIsBetter), *get_args(LowerIsBetter))
+        others = {name for names in _MEASURED.values() for name in names}
+        allowed = _MEASURED.get(task, tuple(name for name in every if name not in others))
+        asked = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
+        if self.registration.metric:
+            asked["registration.metric"] = self.registration.metric
+        for where, name in asked.items():
+            if name not in allowed:
+                raise ValueError(
+                    f"{where}: {name} is not measured for {task}; allowed: {', '.join(allowed)}"
+                )
+        return self

@@ -22,10 +22,12 @@ class _Files(Section):
     """What all sources of the user's own files have in common."""
 
     path: str
-    """A file, a folder of files, or a glob such as `data/raw/*.csv`; all of one form."""
+    """A file, or a folder of files of one form. DVC tracks it whole."""
+    pattern: str | None = None
+    """Which files of the folder to read, a glob such as `2024-*.csv`; without it, all of them."""
     test: str | None = None
-    """The same for a test split that was made elsewhere; `path` is then split in two, training
-    and validation."""
+    """Which files of the folder are the test split, a glob such as `test*.csv`, where it was made
+    elsewhere; the others are split in two, training and validation."""
     example: Example | None = None
     """A public dataset to put at `path` when nothing lies there: see `examples/README.md`."""
 
@@ -69,7 +71,8 @@ class ImageSource(_Files):
     """Height and width in pixels to which every image file is resized; without it, one of another
     size than the first is refused."""
     colour: Literal["grey", "rgb"] | None = None
-    """Convert image files to this; without it, they stay what the first of them is."""
+    """Convert image files to this; without it, they are what the first of them is, and a colour
+    image among grey ones is refused."""
 
 
 class Tokenizer(Section):

@@ -1,38 +1,97 @@
 """Readers of raw data by kind: one explicit dict, no registration by import."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.config import DigitsSource, ImageSource
-from tasks.sources import digits, image
-from tasks.sources.raw import Raw
+from tasks import tables
+from tasks.config import DigitsSource, Source
+from tasks.dataset import KEY, TARGET
+from tasks.errors import InputError
+from tasks.sources import digits, examples, globs, image, sequence, tabular, text
+from tasks.sources.raw import FeatureKind, Raw
 
-READERS: dict[str, Callable[[Path], Raw]] = {"digits": digits.read, "image": image.read}
-EMBEDDED: dict[str, Callable[[], bytes]] = {"digits": digits.embedded}
+# Each reads what lies at one path; the columns of the last argument may be there, of any type,
+# and are no features.
+READERS: Mapping[str, Callable[[Any, Path, Collection[str]], Raw]] = {
+    "digits": digits.read,
+    "tabular": tabular.read,
+    "image": image.read,
+    "text": text.read,
+    "sequence": sequence.read,
+}
 
 
-def read(source: DigitsSource | ImageSource, root: Path) -> Raw:
+def read(source: Source, root: Path, reserved: Collection[str] = ()) -> Raw:
     """The raw rows that `source` names; a relative path starts at `root`.
 
+    The columns `reserved` (a group, a time, a split, personal data) stay in the table and are no
+    features.
+
     Raises:
-        InputError: the file is missing, unreadable or of another form; names file and row.
+        InputError: a file is missing, unreadable or of another form, or a column is not there;
+            names file, row and column.
     """
-    return READERS[source.kind](root / source.path)
+    path = root / source.path
+    if not isinstance(source, DigitsSource):
+        globs.refuse_without_folder(source, path)
+    raw = READERS[source.kind](source, path, reserved)
+    split = raw.split
+    if not isinstance(source, DigitsSource) and source.test:
+        split = globs.split(raw, path, source.test)
+    for name in reserved:
+        tables.named(name, raw.table.column_names, raw.where, "prepare")
+    if raw.target in reserved:
+        raise InputError(
+            f"{raw.where}: column {raw.target!r} is the target and has another part in prepare "
+            "too; name another column there"
+        )
+    return Raw(raw.table, _features(raw, reserved), raw.target, raw.where, raw.origins, split)
 
 
-def place_embedded(source: Any, root: Path) -> bool:
-    """Put the raw file of an embedded dataset where `source` says, if it is missing there.
+def _features(raw: Raw, reserved: Collection[str]) -> dict[str, FeatureKind]:
+    features = {name: kind for name, kind in raw.features.items() if name not in reserved}
+    if not features:
+        raise InputError(f"{raw.where}: no column is left that a model may learn from")
+    if "" in features:
+        raise InputError(
+            f"{raw.where}: a column has no name; pandas writes its index so (index=False leaves it "
+            "out). Name the column, or name '' in prepare.source.ignore"
+        )
+    for name in features.keys() & {KEY, TARGET}:
+        raise InputError(
+            f"{raw.where}: a feature cannot be named {name!r}, which the prepared dataset uses "
+            "itself. Rename the column; in a table, prepare.source.ignore can name it instead"
+        )
+    return features
 
-    Returns whether the source's raw data is embedded at all.
+
+def place_embedded(source: Source, root: Path) -> bool:
+    """Put raw data that comes with a package where `source` says, if nothing lies there.
+
+    It appears whole or not at all. Returns whether there is such data for `source`.
+
+    Raises:
+        InputError: its package is not to be had; says what to do.
     """
-    if source.kind not in EMBEDDED:
+    if isinstance(source, DigitsSource):
+        put: Callable[[Path], None] = digits.put
+    elif source.example is not None:
+        put = examples.EXAMPLES[source.example]
+    else:
         return False
     path = root / source.path
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_bytes(EMBEDDED[source.kind]())
+    if path.exists():
+        return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        put(part)
         part.replace(path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        part.unlink(missing_ok=True)
     return True

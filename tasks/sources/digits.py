@@ -7,21 +7,26 @@ digit on each line.
 import gzip
 import importlib.resources
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from tasks.config import DigitsSource
 from tasks.errors import InputError
-from tasks.sources.raw import Raw
+from tasks.sources.raw import Origin, Raw
 
 
-def embedded() -> bytes:
-    """The file as scikit-learn ships it."""
-    return (importlib.resources.files("sklearn.datasets.data") / "digits.csv.gz").read_bytes()
+def put(path: Path) -> None:
+    """Write the file as scikit-learn ships it."""
+    path.write_bytes(
+        (importlib.resources.files("sklearn.datasets.data") / "digits.csv.gz").read_bytes()
+    )
 
 
-def read(path: Path) -> Raw:
-    """Images as uint8 (N, 8, 8, 1), or float32 where a value is no whole number from 0 to 255."""
+def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
+    """Images (8, 8, 1) as uint8, or float32 where a value is no whole number from 0 to 255."""
     try:
         text = gzip.decompress(path.read_bytes()).decode("ascii")
     except FileNotFoundError as error:
@@ -32,7 +37,7 @@ def read(path: Path) -> Raw:
         raise InputError(f"{path} is not a gzipped CSV file: {error}") from error
     lines = text.splitlines()
     rows = np.full((len(lines), 64), np.nan, np.float32)
-    labels = np.full(len(lines), None, object)
+    labels: list[str | None] = [None] * len(lines)
     for number, line in enumerate(lines):
         values = line.split(",")
         if len(values) != 65:
@@ -45,8 +50,17 @@ def read(path: Path) -> Raw:
             labels[number] = str(int(values[64])) if values[64].strip() else None
         except ValueError as error:
             raise InputError(f"{path}, row {number + 1}: {error}") from error
+    if not lines:
+        raise InputError(f"{path} holds no rows")
     images = rows.reshape(-1, 8, 8, 1)
     whole = np.isfinite(images).all() and np.array_equal(images, images.astype(np.uint8))
+    column = pa.FixedShapeTensorArray.from_numpy_ndarray(
+        images.astype(np.uint8) if whole else images
+    )
     return Raw(
-        {"image": images.astype(np.uint8) if whole else images}, labels, str(path), first_row=1
+        pa.table({"image": column, "label": pa.array(labels, pa.string())}),
+        {"image": "image"},
+        "label",
+        str(path),
+        (Origin(str(path), len(lines)),),
     )

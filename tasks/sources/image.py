@@ -1,49 +1,64 @@
-"""Images of one size in a NumPy `.npz` file: arrays `images` and `labels`."""
+"""Images of one size: a NumPy `.npz` file, a folder of IDX files, or folders of image files."""
 
-import zipfile
-import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from tasks import npz
+from tasks.config import ImageSource
 from tasks.errors import InputError
-from tasks.sources.raw import Raw
+from tasks.sources import folders, idx
+from tasks.sources.folders import Images
+from tasks.sources.globs import patterns
+from tasks.sources.raw import Origin, Raw
 
 
-def read(path: Path) -> Raw:
-    """Images (N, H, W) or (N, H, W, C), uint8 or floating point, become (N, H, W, C)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
+def read(source: ImageSource, path: Path, reserved: Collection[str]) -> Raw:
+    """Columns `image`, (H, W, C) of uint8 or float32, and `label`.
+
+    Raises:
+        InputError: nothing readable lies there, or images differ in size; names the file.
+    """
+    found = _images(source, path)
+    if 0 in found.pixels.shape:
+        raise InputError(f"{path} holds no images, or images without pixels")
+    column = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(found.pixels))
+    split = None
+    if "test" in found.split:
+        split = np.repeat(np.array(found.split, object), [o.rows for o in found.origins])
+    return Raw(
+        pa.table({"image": column, "label": found.labels}),
+        {"image": "image"},
+        "label",
+        str(path),
+        found.origins,
+        split,
+    )
+
+
+def _images(source: ImageSource, path: Path) -> Images:
+    if not path.exists():
         raise InputError(
-            f"{path} is missing. Put the file there, or name another in prepare.source.path."
-        ) from error
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is not a NumPy .npz file of plain arrays: {error}") from error
-    if not {"images", "labels"} <= arrays.keys():
-        raise InputError(
-            f"{path} holds the arrays {', '.join(sorted(arrays)) or 'none'}; "
-            "`images` and `labels` are wanted"
+            f"{path} is missing. Put the images there, or name another place in "
+            "prepare.source.path."
         )
-    images, labels = arrays["images"], arrays["labels"]
-    if images.ndim not in (3, 4) or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
+    if path.is_dir() and not idx.images_in(path, patterns(source)):
+        return folders.read(source, path)
+    if source.size or source.colour:
         raise InputError(
-            f"{path}: images is {images.dtype}{list(images.shape)}; uint8 or floating point of "
-            "shape (N, H, W) or (N, H, W, C) is wanted"
+            f"{path}: prepare.source.size and prepare.source.colour are for folders of image "
+            "files, and these images are arrays. Remove them"
         )
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iuUS":
+    if path.is_dir():
+        return idx.read(path, patterns(source))
+    if path.suffix != ".npz":
         raise InputError(
-            f"{path}: labels is {labels.dtype}{list(labels.shape)}; {len(images)} integers or "
-            "strings are wanted, one for each image"
+            f"{path}: images are a .npz file, a folder of IDX files, or a folder with one "
+            "sub-folder of PNG or JPEG files for each class"
         )
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.dtype != np.uint8:
-        images = images.astype(np.float32)
-    try:
-        named = labels.astype(str).astype(object)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: a label of bytes must be ASCII: {error}") from error
-    named[named == ""] = None
-    return Raw({"image": images}, named, str(path))
+    arrays = npz.load(path, "images")
+    pixels = npz.images(arrays, path)
+    labels = npz.labels(arrays, len(pixels), path)
+    return Images(pixels, labels, (Origin(str(path), len(pixels), 0),), ["train"])

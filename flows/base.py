@@ -1,0 +1,53 @@
+"""The weights of a registered version, put where the stage `train` starts from them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from registry import Registry
+from tasks.workspace import Workspace
+
+VERSION = "version.json"
+# What training needs of a bundle; only models of text have a tokenizer.
+NEEDED = ("weights.safetensors", "architecture.json", "tokenizer.json")
+
+
+def place_base(registry: Registry, init_from: str | None, workspace: Workspace) -> str:
+    """Make the workspace's base the version that `init_from` names now, or empty without one.
+
+    Says in a line what was done. The version's files are verified before they are copied, and
+    `version.json` is written last: where it lies, the base is whole. DVC sees what changed, so an
+    alias that moved makes the training stale.
+
+    Raises:
+        InvalidReference, NotFound: `init_from` names no version.
+        RegistryError: the bundle is damaged, or the registry cannot be reached.
+    """
+    if init_from is None:
+        _clear(workspace.base)
+        return "training starts from fresh weights"
+    version = registry.resolve(init_from).version
+    document = {"ref": version.ref, "digest": version.digest}
+    if parent(workspace) != document:
+        files = registry.open(version)
+        _clear(workspace.base)
+        workspace.base.mkdir(parents=True, exist_ok=True)
+        for name in NEEDED:
+            if name in files:
+                shutil.copyfile(files[name], workspace.base / name)
+        text = json.dumps(document, indent=2) + "\n"
+        (workspace.base / VERSION).write_text(text, encoding="utf-8")
+    return f"training starts from the weights of {version.ref}"
+
+
+def parent(workspace: Workspace) -> dict[str, Any] | None:
+    """Reference and digest of the version whose weights the workspace's base holds."""
+    marker = workspace.base / VERSION
+    document: dict[str, Any] | None = json.loads(marker.read_bytes()) if marker.exists() else None
+    return document
+
+
+def _clear(base: Path) -> None:
+    for name in (VERSION, *NEEDED):
+        (base / name).unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""One block of scaled dot-product self-attention, after Vaswani et al. 2017.
+
+https://arxiv.org/abs/1706.03762
+"""
+
+from torch import Tensor, nn
+
+from tasks.architectures import fronts
+from tasks.architectures.network import Parts
+from tasks.architectures.steps import Positions, pool, valid_steps
+from tasks.config import Attention
+from tasks.signature import Signature
+
+
+def parts(params: Attention, signature: Signature) -> Parts:
+    """(batch, time, width) and length (batch,) -> (batch, width)."""
+    steps, count = fronts.steps(signature, params.width)
+    positions = Positions(params.positions, count, params.width)
+    front = fronts.Steps(steps, params.dropout, positions)
+    return Parts(front, SelfAttention(params), params.width)
+
+
+class SelfAttention(nn.Module):
+    """Every step looks at all valid ones; then they are pooled."""
+
+    def __init__(self, params: Attention) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(params.width, params.heads, batch_first=True)
+        self.norm = nn.LayerNorm(params.width)
+        self.pooling = params.pooling
+        self.dropout = nn.Dropout(params.dropout)
+
+    def forward(self, steps: Tensor, length: Tensor) -> Tensor:
+        """`steps` (batch, time, width) and `length` (batch,) of at least 1."""
+        valid = valid_steps(steps, length)
+        seen, _ = self.attention(steps, steps, steps, key_padding_mask=~valid, need_weights=False)
+        pooled: Tensor = self.dropout(pool(self.norm(steps + seen), valid, self.pooling))
+        return pooled

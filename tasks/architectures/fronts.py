@@ -1,0 +1,193 @@
+"""Fronts: from the raw inputs of a signature to the floats that a body takes.
+
+Scaling is part of the weights, so nobody can forget it. A front's modules are named `scale`,
+`embedding`, `linear`, `patches`, `positions`: weights are found by these names.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tasks.architectures.steps import Positions
+from tasks.errors import InputError
+from tasks.signature import CategoryColumn, ImageColumn, SequenceColumn, Signature, TextColumn
+
+Inputs = Mapping[str, Tensor]
+
+
+class Standardize(nn.Module):
+    """Subtracts the mean of each entry of the last axis and divides by its standard deviation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+
+    def set(self, mean: list[float], std: list[float]) -> None:
+        self.mean.copy_(torch.tensor(mean))
+        # What never changes carries nothing; dividing by its zero would make NaN.
+        self.std.copy_(torch.tensor([s if s > 0 else 1.0 for s in std]))
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """(..., size) of uint8 or float32 -> float32 of the same shape."""
+        return (raw.to(torch.float32) - self.mean) / self.std
+
+
+class Image(nn.Module):
+    """(batch, height, width, channels) of uint8 or float32 -> (batch, channels, height, width)."""
+
+    def __init__(self, signature: Signature) -> None:
+        super().__init__()
+        column = cast(ImageColumn, signature.columns[0])
+        self.name = column.name
+        height, width, channels = column.shape
+        self.shape = (channels, height, width)
+        self.width = channels * height * width
+        self.scale = Standardize(channels)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        scaled: Tensor = self.scale(inputs[self.name])
+        return scaled.permute(0, 3, 1, 2)
+
+
+class Table(nn.Module):
+    """`numbers` (batch, n) and `categories` (batch, m), one of which may be absent.
+
+    Gives (batch, width): standardised numbers, then each category one-hot or, with `embedding`, as
+    a learned vector of that size. A value unseen in training (code 0) is all zeros in both.
+    """
+
+    column: Tensor
+    code: Tensor
+    offset: Tensor
+
+    def __init__(self, signature: Signature, embedding: int | None = None) -> None:
+        super().__init__()
+        sizes = [len(c.values) for c in signature.columns if isinstance(c, CategoryColumn)]
+        numbers = len(signature.columns) - len(sizes)
+        self.scale = Standardize(numbers) if numbers else None
+        self.embedding: nn.Embedding | None = None
+        self.hot = bool(sizes) and embedding is None
+        if self.hot:
+            # Entry i of the one-hot vector is whether column[i] has code[i].
+            column = [c for c, size in enumerate(sizes) for _ in range(size)]
+            code = [value for size in sizes for value in range(1, size + 1)]
+            self.register_buffer("column", torch.tensor(column), persistent=False)
+            self.register_buffer("code", torch.tensor(code), persistent=False)
+        elif sizes:
+            # One table for all columns, each with rows of its own; row 0 is the unseen value's.
+            offset = [sum(sizes[:column]) for column in range(len(sizes))]
+            self.register_buffer("offset", torch.tensor(offset), persistent=False)
+            self.embedding = _embedding(sum(sizes) + 1, cast(int, embedding))
+        self.width = numbers + (sum(sizes) if embedding is None else len(sizes) * embedding)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        parts: list[Tensor] = []
+        if self.scale is not None:
+            parts.append(self.scale(inputs["numbers"]))
+        if self.hot:
+            hot = inputs["categories"][:, self.column] == self.code
+            parts.append(hot.to(torch.float32))
+        elif self.embedding is not None:
+            codes = inputs["categories"]
+            rows = torch.where(codes > 0, codes + self.offset, 0)
+            parts.append(self.embedding(rows).flatten(1))
+        return torch.cat(parts, dim=1)
+
+
+class Tokens(nn.Module):
+    """`tokens` (batch, time) int64 -> (batch, time, width): a learned vector for each."""
+
+    def __init__(self, column: TextColumn, width: int) -> None:
+        super().__init__()
+        self.embedding = _embedding(column.vocabulary, width)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        vectors: Tensor = self.embedding(inputs["tokens"])
+        return vectors
+
+
+class Features(nn.Module):
+    """`sequence` (batch, time, features) float32 -> (batch, time, width)."""
+
+    def __init__(self, column: SequenceColumn, width: int) -> None:
+        super().__init__()
+        self.scale = Standardize(column.features)
+        self.linear = nn.Linear(column.features, width)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        vectors: Tensor = self.linear(self.scale(inputs["sequence"]))
+        return vectors
+
+
+class Patches(nn.Module):
+    """An image, as `Image` takes it, -> (batch, patches, width), row by row.
+
+    Raises:
+        InputError: patches of that size do not fill the image.
+    """
+
+    def __init__(self, signature: Signature, width: int, patch: int) -> None:
+        super().__init__()
+        self.image = Image(signature)
+        channels, high, wide = self.image.shape
+        if high % patch or wide % patch:
+            fit = [n for n in range(1, min(high, wide) + 1) if high % n == wide % n == 0]
+            raise InputError(
+                f"train.architecture.patch: patches of {patch}x{patch} do not fill an image of "
+                f"{high}x{wide}. Sizes that do: {', '.join(map(str, fit))}"
+            )
+        self.count = (high // patch) * (wide // patch)
+        self.patches = nn.Conv2d(channels, width, patch, stride=patch)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        vectors: Tensor = self.patches(self.image(inputs))
+        return vectors.flatten(2).transpose(1, 2)
+
+
+class Steps(nn.Module):
+    """(batch, time, width): the steps of a text, a sequence or an image, with dropout.
+
+    With `positions`, a step knows where it stands; recurrent networks need none.
+    """
+
+    def __init__(
+        self, steps: nn.Module, dropout: float, positions: Positions | None = None
+    ) -> None:
+        super().__init__()
+        self.steps = steps
+        self.positions = nn.Identity() if positions is None else positions
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        vectors: Tensor = self.dropout(self.positions(self.steps(inputs)))
+        return vectors
+
+
+def vector(signature: Signature, embedding: int | None = None) -> Image | Table:
+    """The front of a network that takes each row as one vector of `width` numbers."""
+    return Image(signature) if signature.kind == "image" else Table(signature, embedding)
+
+
+def steps(signature: Signature, width: int) -> tuple[Tokens | Features, int]:
+    """The steps of a text or a sequence, and the most there can be."""
+    column = signature.columns[0]
+    if isinstance(column, TextColumn):
+        return Tokens(column, width), column.max_length
+    column = cast(SequenceColumn, column)
+    return Features(column, width), column.max_length
+
+
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    """Vectors of length about 1; that of row 0 is zero and stays so."""
+    embedding = nn.Embedding(rows, width, padding_idx=0)
+    # torch's own vectors are `width**0.5` long: noise that rare tokens never unlearn.
+    nn.init.normal_(embedding.weight, std=width**-0.5)
+    with torch.no_grad():
+        embedding.weight[0].zero_()
+    return embedding

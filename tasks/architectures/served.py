@@ -1,0 +1,51 @@
+"""Served: a network as the ONNX exporter traces it."""
+
+import torch
+from torch import Tensor, nn
+
+from tasks.architectures.network import Network
+from tasks.signature import Signature
+
+
+class Served(nn.Module):
+    """Takes the signature's inputs and gives its outputs, both by position."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        names = [tensor.name for tensor in self.network.signature.inputs]
+        inputs = dict(zip(names, tensors, strict=True))
+        return tuple(self.network.outputs(inputs, self.network(inputs)).values())
+
+
+def example_inputs(signature: Signature) -> tuple[Tensor, ...]:
+    """Zeros to trace with: three rows, of up to eleven steps.
+
+    Sizes that differ from each other and from 1, which the exporter would take for constants.
+    """
+    longest = min([11, *(c.max_length for c in signature.columns if hasattr(c, "max_length"))])
+    return tuple(
+        torch.zeros((3, *(longest if n is None else n for n in t.shape)), dtype=_dtype(t.dtype))
+        for t in signature.inputs
+    )
+
+
+def dynamic_shapes(signature: Signature) -> tuple[tuple[dict[int, str], ...]]:
+    """Which dimensions of `Served`'s inputs vary, by name; for `torch.onnx.export`.
+
+    Names, not `torch.export.Dim`: a dimension that the network fixes is then an error, and not
+    quietly a constant.
+    """
+    return (
+        tuple(
+            {0: "batch"} | {axis: "time" for axis, n in enumerate(t.shape, 1) if n is None}
+            for t in signature.inputs
+        ),
+    )
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype

@@ -1,0 +1,84 @@
+"""Transformers: an encoder that sees all steps, and a language model that sees those before.
+
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; normalisation comes first in each block, as
+in Xiong et al. 2020, https://arxiv.org/abs/2002.04745, which is stable without a long warm-up.
+Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929 (patches of images). Radford et al. 2018,
+"Improving language understanding by generative pre-training": the language model, and starting a
+classifier from its weights; those of front and body have the same names and shapes in both.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from tasks.architectures import fronts
+from tasks.architectures.network import Parts
+from tasks.architectures.steps import Positions, pool, valid_steps
+from tasks.config import Transformer, TransformerLm
+from tasks.signature import Signature
+
+
+def parts(params: Transformer | TransformerLm, signature: Signature) -> Parts:
+    """(batch, time, width) -> (batch, width), or (batch, time, width) of a language model.
+
+    Raises:
+        InputError: patches of the size asked for do not fill the image.
+    """
+    steps: nn.Module
+    if isinstance(params, Transformer) and signature.kind == "image":
+        steps = fronts.Patches(signature, params.width, params.patch)
+        count = steps.count
+    else:
+        steps, count = fronts.steps(signature, params.width)
+    positions = Positions(params.positions, count, params.width)
+    front = fronts.Steps(steps, params.dropout, positions)
+    body = Encoder(params) if isinstance(params, Transformer) else Decoder(params)
+    return Parts(front, body, params.width)
+
+
+class _Blocks(nn.Module):
+    def __init__(self, params: Transformer | TransformerLm) -> None:
+        super().__init__()
+        # Not nn.TransformerEncoder: its layers are copies, all of which start from equal weights.
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                params.width,
+                params.heads,
+                params.feedforward,
+                params.dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(params.layers)
+        )
+        self.norm = nn.LayerNorm(params.width)
+
+
+class Encoder(_Blocks):
+    """Every step looks at all valid ones; then they are pooled."""
+
+    def __init__(self, params: Transformer) -> None:
+        super().__init__(params)
+        self.pooling = params.pooling
+        self.dropout = nn.Dropout(params.dropout)
+
+    def forward(self, steps: Tensor, length: Tensor | None = None) -> Tensor:
+        """(batch, time, width) -> (batch, width); without `length`, all steps are valid."""
+        valid = None if length is None else valid_steps(steps, length)
+        for layer in self.layers:
+            steps = layer(steps, src_key_padding_mask=None if valid is None else ~valid)
+        pooled: Tensor = self.dropout(pool(self.norm(steps), valid, self.pooling))
+        return pooled
+
+
+class Decoder(_Blocks):
+    """Every step looks at itself and those before it, so padding behind a text is never seen."""
+
+    def forward(self, steps: Tensor, length: Tensor) -> Tensor:
+        """(batch, time, width) -> the same shape."""
+        time = steps.shape[1]
+        later = torch.ones((time, time), dtype=torch.bool, device=steps.device).triu(1)
+        for layer in self.layers:
+            steps = layer(steps, src_mask=later, is_causal=True)
+        normed: Tensor = self.norm(steps)
+        return normed

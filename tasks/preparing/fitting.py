@@ -1,0 +1,108 @@
+"""What is fitted, on the training split alone: tokenizer, categories, what stands for a missing
+value; and with these the signature.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+from tasks.config import Prepare, SequenceSource, TextSource
+from tasks.errors import InputError
+from tasks.preparing.rows import Rows
+from tasks.preparing.targets import refuse_constant
+from tasks.preparing.tokenizing import train_tokenizer
+from tasks.signature import (
+    CategoryColumn,
+    Column,
+    ImageColumn,
+    NumberColumn,
+    SequenceColumn,
+    Signature,
+    Task,
+    TextColumn,
+)
+from tasks.sources.raw import FeatureKind, Raw
+
+MICROSECONDS_OF_A_DAY = 86_400e6
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The rows of each split, and what was fitted on those of training."""
+
+    splits: dict[str, Rows]
+    signature: Signature
+    tokenizer: Tokenizer | None
+
+
+def fit(raw: Raw, splits: dict[str, Rows], classes: tuple[str, ...], params: Prepare) -> Dataset:
+    """The dataset of these splits.
+
+    Raises:
+        InputError: there is nothing in the training split to fit on; says of which column.
+    """
+    train, source, tokenizer = splits["train"].features, params.source, None
+    if params.task == "regression":
+        refuse_constant(raw, splits["train"].target)
+    if isinstance(source, TextSource):
+        print(f"training a {source.tokenizer.name} tokenizer on {len(train)} texts", flush=True)
+        tokenizer = train_tokenizer(train[source.column].to_pylist(), source.tokenizer)
+    columns = tuple(
+        _column(raw, name, train[name].combine_chunks(), params, tokenizer)
+        for name in train.column_names
+    )
+    if params.task != "classification":
+        return Dataset(splits, Signature.of(params.task, columns, ()), tokenizer)
+    task: Task = "binary" if len(classes) == 2 else "multiclass"
+    return Dataset(splits, Signature.of(task, columns, classes), tokenizer)
+
+
+def _column(
+    raw: Raw, name: str, values: pa.Array, params: Prepare, tokenizer: Tokenizer | None
+) -> Column:
+    source, kind = params.source, raw.features[name]
+    match kind:
+        case "image":
+            return ImageColumn(
+                name=name,
+                dtype="uint8" if values.type.value_type == pa.uint8() else "float32",
+                shape=tuple(values.type.shape),
+            )
+        case "text":
+            assert isinstance(source, TextSource)
+            assert tokenizer is not None
+            size = tokenizer.get_vocab_size()
+            return TextColumn(name=name, vocabulary=size, max_length=source.max_length)
+        case "sequence":
+            assert isinstance(source, SequenceSource)
+            features = values.type.value_type.list_size
+            return SequenceColumn(name=name, features=features, max_length=source.max_length)
+    present, fill = values.drop_null(), params.missing == "fill"
+    if fill and not len(present):
+        raise InputError(
+            f"{raw.where}: column {name!r} has no value in the training split that could stand "
+            "for missing ones. Put it into prepare.source.ignore."
+        )
+    if kind == "category":
+        categories = tuple(sorted(present.unique().to_pylist()))
+        most = _most_frequent(present) if fill else None
+        return CategoryColumn(name=name, values=categories, fill=most)
+    return NumberColumn(name=name, kind=kind, fill=_typical(present, kind) if fill else None)
+
+
+def _most_frequent(values: pa.Array) -> str:
+    """The first by alphabet of those that are most frequent."""
+    counts = pc.value_counts(values).to_pylist()
+    return str(min(counts, key=lambda c: (-c["counts"], c["values"]))["values"])
+
+
+def _typical(values: pa.Array, kind: FeatureKind) -> float:
+    """The median of numbers; of dates, in days since 1970; the more frequent of two booleans."""
+    if kind == "boolean":
+        return float(pc.mean(values).as_py() > 0.5)
+    numbers = values.cast(pa.int64()) if kind == "date" else values
+    median = float(np.median(numbers.cast(pa.float64(), safe=False).to_numpy()))
+    return median / MICROSECONDS_OF_A_DAY if kind == "date" else median

@@ -1,0 +1,50 @@
+"""Personal data: what `sensitive` names is dropped, or written as keyed hashes to join by."""
+
+import hmac
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.config import Prepare
+from tasks.convert import convert
+from tasks.dataset import KEY, TARGET
+from tasks.errors import InputError
+from tasks.sources.raw import Raw
+
+
+def hashed(raw: Raw, params: Prepare, root: Path) -> dict[str, pa.Array]:
+    """By name, the HMAC-SHA256 (N,) of each sensitive value as text, in hex.
+
+    Nothing where they are dropped; null where a value is missing. The key is what stands in the
+    salt file, without white space around it.
+
+    Raises:
+        InputError: there is no key, or a column cannot be hashed.
+    """
+    if params.sensitive_rule == "drop" or not params.sensitive:
+        return {}
+    key = _key(root / str(params.salt_file), str(params.salt_file))
+    return {name: _hash(raw, name, key) for name in params.sensitive}
+
+
+def _key(path: Path, given: str) -> bytes:
+    remedy = f"Make one with `openssl rand -hex 32 > {given}`, and keep it out of git and DVC."
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise InputError(f"{path}: the salt file cannot be read: {error}. {remedy}") from error
+    if not key:
+        raise InputError(f"{path}: the salt file is empty. {remedy}")
+    return key
+
+
+def _hash(raw: Raw, name: str, key: bytes) -> pa.Array:
+    if name in (KEY, TARGET):
+        raise InputError(
+            f"{raw.where}: the prepared dataset uses the name {name!r} itself. Rename the column, "
+            "or set prepare.sensitive_rule to drop."
+        )
+    values = raw.table[name].combine_chunks()
+    encoded = convert(values, pa.string(), name, raw.describe).dictionary_encode()
+    digests = [hmac.digest(key, v.encode(), "sha256").hex() for v in encoded.dictionary.to_pylist()]
+    return pa.array(digests, pa.string()).take(encoded.indices)

@@ -1,0 +1,241 @@
+"""Which rows are for training, which for validation, which for the test."""
+
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
+
+from tasks.config import Prepare
+from tasks.convert import MOMENT, convert
+from tasks.dataset import SPLITS
+from tasks.errors import InputError
+from tasks.preparing.rows import Column, Mask, Numbers, cell, is_number
+from tasks.sources.raw import Raw
+
+# A split by groups and classes takes whole folds: so many at most, that a share is near what was
+# asked for.
+MOST_FOLDS = 20
+
+
+@dataclass(frozen=True)
+class Order:
+    """What decides a split beside chance, for each row (N,), where it applies.
+
+    `given` names the split, `groups` numbers what must stay together, `times` orders the rows.
+    """
+
+    given: NDArray[np.object_] | None = None
+    groups: Numbers | None = None
+    times: NDArray[np.generic] | None = None
+
+    def take(self, keys: Numbers) -> "Order":
+        """That of some of the rows."""
+        return Order(
+            None if self.given is None else self.given[keys],
+            None if self.groups is None else self.groups[keys],
+            None if self.times is None else self.times[keys],
+        )
+
+
+def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, Column]]:
+    """What decides the split, and by name the column that it was read from.
+
+    Raises:
+        InputError: a value of it cannot be used; names the row.
+    """
+    if params.split_column:
+        names = _split_names(raw, params.split_column)
+        given = names.values.to_numpy(zero_copy_only=False)
+        return Order(given=given), {params.split_column: names}
+    if params.group:
+        groups = Column.of(raw.table[params.group].combine_chunks())
+        codes = groups.values.dictionary_encode(null_encoding="encode").indices
+        return Order(raw.split, groups=codes.to_numpy().astype(np.int64)), {params.group: groups}
+    if params.time:
+        times = _times(raw, params.time)
+        # No row without a time will stay.
+        return Order(raw.split, times=times.values.fill_null(0).to_numpy()), {params.time: times}
+    return Order(raw.split), {}
+
+
+def _split_names(raw: Raw, name: str) -> Column:
+    if raw.split is not None:
+        raise InputError(
+            f"{raw.where} has a test split of its own, and prepare.split_column names {name!r}: "
+            "leave one of them out"
+        )
+    values = raw.table[name].combine_chunks()
+    names = Column.of(convert(values, pa.string(), name, raw.describe))
+    strange = ~np.isin(names.values.fill_null(SPLITS[0]).to_numpy(zero_copy_only=False), SPLITS)
+    if strange.any():
+        row = int(np.argmax(strange))
+        raise InputError(
+            f"{cell(raw, row, name)}: {names.values[row].as_py()!r} is no split; allowed are "
+            f"{', '.join(SPLITS)}"
+        )
+    return names
+
+
+def _times(raw: Raw, name: str) -> Column:
+    """Whole microseconds, or numbers as they are."""
+    values = raw.table[name].combine_chunks()
+    if is_number(values.type):
+        return Column.of_numbers(values)
+    if pa.types.is_string(values.type):
+        values = Column.of(values).values
+    return Column.of(convert(values, MOMENT, name, raw.describe).cast(pa.int64()))
+
+
+def split(
+    raw: Raw,
+    keys: Numbers,
+    labels: Numbers | None,
+    classes: tuple[str, ...],
+    order: Order,
+    params: Prepare,
+) -> dict[str, Numbers]:
+    """Positions in `keys` of each split, ascending; every class stands in every split.
+
+    `keys` (N,) are rows of the raw data, `labels` (N,) their places in `classes`, for a
+    classification; `order` is theirs.
+
+    Raises:
+        InputError: a split would be empty or without a class, or a group stands in two; says what
+            to do.
+    """
+    every = np.arange(len(keys))
+    given = order.given
+    share = params.validation
+    try:
+        if given is None:
+            share = params.validation / (1 - params.test)
+            rest, test = _carve(every, params.test, labels, order, params.seed)
+        else:
+            rest, test = every[given != "test"], every[given == "test"]
+            _refuse_empty(raw, {"train": every[given == "train"], "test": test}, params)
+            _refuse_crossing_groups(raw, rest, test, keys, order, params)
+        if given is not None and (given == "validation").any():
+            train, validation = every[given == "train"], every[given == "validation"]
+        else:
+            train, validation = _carve(rest, share, labels, order, params.seed)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{raw.where}: {len(keys)} complete, distinct rows cannot be split: {error}"
+        ) from error
+    rows = {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+    _refuse_empty(raw, rows, params)
+    _refuse_absent_classes(raw, rows, labels, classes, params)
+    return rows
+
+
+def _carve(
+    rows: Numbers, share: float, labels: Numbers | None, order: Order, seed: int
+) -> tuple[Numbers, Numbers]:
+    """The rest, and about `share` of `rows`: the latest, whole groups, or by chance."""
+    classes = None if labels is None else labels[rows]
+    if order.times is not None:
+        count = max(1, round(share * len(rows)))
+        # Rows of one moment stay in the order of the raw data.
+        sorted_rows = rows[np.argsort(order.times[rows], kind="stable")]
+        return sorted_rows[:-count], sorted_rows[-count:]
+    if order.groups is None:
+        rest, part = train_test_split(rows, test_size=share, stratify=classes, random_state=seed)
+        return rest, part
+    groups = order.groups[rows]
+    if classes is None:
+        chosen = GroupShuffleSplit(1, test_size=share, random_state=seed)
+        rest, part = next(chosen.split(rows, groups=groups))
+        return rows[rest], rows[part]
+    part = _stratified_groups(classes, groups, share, seed)
+    return rows[~part], rows[part]
+
+
+def _stratified_groups(classes: Numbers, groups: Numbers, share: float, seed: int) -> Mask:
+    """(N,): whole groups of about `share` of the rows, the classes as even as they allow."""
+    most = min(MOST_FOLDS, len(np.unique(groups)))
+    if most < 2:
+        raise ValueError("all rows belong to one group")
+    nearest = Fraction(share).limit_denominator(most)
+    taken, count = nearest.numerator, nearest.denominator
+    if not 0 < taken < count:
+        taken, count = (1 if taken == 0 else most - 1), most
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    part = np.zeros(len(classes), bool)
+    with warnings.catch_warnings():
+        # A class with fewer rows than folds; whether it stands in every split is seen later.
+        warnings.simplefilter("ignore", UserWarning)
+        for _, (_, fold) in zip(range(taken), folds.split(classes, classes, groups), strict=False):
+            part[fold] = True
+    return part
+
+
+def _refuse_empty(raw: Raw, rows: dict[str, Numbers], params: Prepare) -> None:
+    for name, numbers in rows.items():
+        if not len(numbers):
+            raise InputError(
+                f"{raw.where}: the {name} split has no rows{_because(raw, params)}. "
+                f"{_remedy(raw, params, 'rows')}."
+            )
+
+
+def _refuse_absent_classes(
+    raw: Raw,
+    rows: dict[str, Numbers],
+    labels: Numbers | None,
+    classes: tuple[str, ...],
+    params: Prepare,
+) -> None:
+    if labels is None:
+        return
+    for name, numbers in rows.items():
+        absent = np.setdiff1d(np.arange(len(classes)), labels[numbers])
+        if len(absent):
+            raise InputError(
+                f"{raw.where}: the {name} split has no row of the class {classes[absent[0]]!r}, "
+                f"which has {int((labels == absent[0]).sum())} rows in all"
+                f"{_because(raw, params)}. {_remedy(raw, params, 'rows of it')}."
+            )
+
+
+def _refuse_crossing_groups(
+    raw: Raw, rest: Numbers, test: Numbers, keys: Numbers, order: Order, params: Prepare
+) -> None:
+    """Only a test split that the files give can part a group."""
+    if order.groups is None:
+        return
+    shared = np.intersect1d(order.groups[rest], order.groups[test])
+    if len(shared):
+        one, other = (
+            int(keys[rows[np.argmax(order.groups[rows] == shared[0])]]) for rows in (rest, test)
+        )
+        raise InputError(
+            f"{raw.describe(one)} and {raw.describe(other)} have the same value of "
+            f"{params.group!r}, which prepare.group names, but only one of them is in the test "
+            f"split ({len(shared)} such groups). Move them together, or leave out prepare.group."
+        )
+
+
+def _because(raw: Raw, params: Prepare) -> str:
+    """What the splits were made by."""
+    if params.split_column:
+        return f" (prepare.split_column: {params.split_column})"
+    if params.group:
+        return f" (prepare.group: {params.group})"
+    if params.time:
+        return f" (prepare.time: {params.time})"
+    return " (the files give the test split)" if raw.split is not None else ""
+
+
+def _remedy(raw: Raw, params: Prepare, what: str) -> str:
+    larger = "enlarge prepare.test or prepare.validation"
+    if params.split_column or raw.split is not None:
+        return f"Add {what}, or leave out what names the splits, or {larger} where one is drawn"
+    if params.group:
+        return f"Add groups with {what}, or try another prepare.seed, or {larger}"
+    return f"Add {what}, or {larger}"

@@ -1,0 +1,112 @@
+"""The column to predict: classes or finite numbers."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.config import Prepare
+from tasks.dataset import SPLITS
+from tasks.errors import InputError
+from tasks.preparing.rows import Column, Rows, cell, is_number
+from tasks.sources.raw import Raw
+
+CLASSES_ARE = "classes are text, whole numbers, or true and false"
+
+
+def read_target(raw: Raw, params: Prepare) -> Column | None:
+    """Strings for a classification, float64 for a regression, nothing for a language model.
+
+    Raises:
+        InputError: there is no target, or it does not suit the task; names row and column.
+    """
+    if params.task == "language_model":
+        if "text" not in raw.features.values():
+            raise InputError(f"{raw.where} holds no text; a language model needs source.kind: text")
+        return None
+    if raw.target is None:
+        raise InputError(
+            f"{raw.where}: nothing says what to predict. Name a column in prepare.source.target, "
+            "or set prepare.task: language_model."
+        )
+    values = raw.table[raw.target].combine_chunks()
+    if pa.types.is_null(values.type):
+        return Column.of(values.cast(pa.string()))
+    return _classes(raw, values) if params.task == "classification" else _numbers(raw, values)
+
+
+def _classes(raw: Raw, values: pa.Array) -> Column:
+    kind, name = values.type, str(raw.target)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        values = Column.of_numbers(values).values
+        numbers = values.cast(pa.float64()).fill_null(0.0).to_numpy()
+        broken = (numbers != np.rint(numbers)) | (np.abs(numbers) > 2**53)
+        if broken.any():
+            row = int(np.argmax(broken))
+            raise InputError(
+                f"{cell(raw, row, name)}: {numbers[row]} is no class; {CLASSES_ARE}. To predict "
+                "a number, set prepare.task: regression."
+            )
+        values = values.cast(pa.int64())
+    elif not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise InputError(f"{raw.where}: column {name!r} is {kind}; {CLASSES_ARE}")
+    return Column.of(values.cast(pa.string()))
+
+
+def _numbers(raw: Raw, values: pa.Array) -> Column:
+    if not is_number(values.type):
+        row = int(np.argmin(values.is_null().to_numpy(zero_copy_only=False)))
+        raise InputError(
+            f"{cell(raw, row, str(raw.target))}: {values[row].as_py()!r} is no number; a "
+            "regression needs a column of numbers. To predict a class, set prepare.task: "
+            "classification."
+        )
+    return Column.of_numbers(values.cast(pa.float64()))
+
+
+def class_names(raw: Raw, rows: Rows) -> tuple[str, ...]:
+    """Classes in the order a reader expects: 2 before 10, words by alphabet.
+
+    Raises:
+        InputError: there is one class alone, or one with fewer rows than there are splits.
+    """
+    counts = {c["values"]: c["counts"] for c in pc.value_counts(rows.target).to_pylist()}
+    if len(counts) < 2:
+        raise InputError(
+            f"{raw.where}: every row has the label {next(iter(counts))!r}; "
+            "a classifier needs at least two classes"
+        )
+    rare = sorted(label for label, count in counts.items() if count < len(SPLITS))
+    if rare:
+        row = int(rows.keys[pc.index(rows.target, rare[0]).as_py()])
+        raise InputError(
+            f"{raw.describe(row)}: the label {rare[0]!r} has {counts[rare[0]]} distinct rows; "
+            f"every class needs at least {len(SPLITS)}, one for each of {', '.join(SPLITS)}. "
+            f"Add rows or remove the class (such classes: {_some(rare)})."
+        )
+    numeric = all(re.fullmatch(r"-?\d+", label) for label in counts)
+    return tuple(sorted(counts, key=(lambda c: (int(c), c)) if numeric else None))
+
+
+def numbered(target: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """(N,): the place of each label in `classes`."""
+    found: NDArray[np.int64] = pc.index_in(target, pa.array(classes)).to_numpy().astype(np.int64)
+    return found
+
+
+def refuse_constant(raw: Raw, target: pa.Array) -> None:
+    """Raises `InputError` when there is nothing to learn: `target` (N,) is one number."""
+    lowest, highest = pc.min_max(target).as_py().values()
+    if lowest == highest:
+        raise InputError(
+            f"{raw.where}: every row of the training split has the target {lowest} in column "
+            f"{raw.target!r}; there is nothing to learn"
+        )
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    """The first few of what may be thousands."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

@@ -1,0 +1,84 @@
+"""Texts: a column of a table, or one file of lines for each class."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks import tables
+from tasks.config import TextSource
+from tasks.convert import without_empty
+from tasks.errors import InputError
+from tasks.sources.globs import patterns
+from tasks.sources.raw import Origin, Raw
+from tasks.sources.tabular import rows_of
+
+LABEL = "label"
+
+
+def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
+    """The text column; blank texts are missing values.
+
+    Raises:
+        InputError: there is no such column, it is no text, or a line is not UTF-8.
+    """
+    if _is_lines(path):
+        table, origins = _lines(source, path)
+        target = table.column_names[1] if path.is_dir() else source.target
+    else:
+        table, origins = rows_of(source, path, ())
+        target = source.target
+    for name, key in ((source.column, "column"), (target, "target")):
+        if name is not None:
+            tables.named(name, table.column_names, str(path), f"prepare.source.{key}")
+    column = table[source.column]
+    if not pa.types.is_string(column.type):
+        raise InputError(
+            f"{path}: column {source.column!r} is {column.type}; texts are wanted. Name their "
+            "column in prepare.source.column; one of numbers, dates or booleans is `tabular`"
+        )
+    blank = pc.equal(pc.utf8_trim_whitespace(column), "")
+    column = pc.if_else(blank, pa.scalar(None, pa.string()), column)
+    table = table.set_column(table.column_names.index(source.column), source.column, column)
+    return Raw(table, {source.column: "text"}, target, str(path), origins)
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether texts lie there as lines; a `.txt` file beside tables is about them."""
+    if not path.is_dir():
+        return path.suffix == ".txt"
+    return any(path.glob("*.txt")) and not any(map(tables.form, path.iterdir()))
+
+
+def _lines(source: TextSource, path: Path) -> tuple[pa.Table, tuple[Origin, ...]]:
+    """A row for each line; of a folder, the names of its files are the classes."""
+    if source.test:
+        raise InputError(
+            f"{path}: each of its files is a class, so none can be the test split; remove "
+            "prepare.source.test, or put the texts into tables"
+        )
+    texts: list[str] = []
+    labels: list[str] = []
+    origins = []
+    for file in tables.files(path, (".txt",), patterns(source)):
+        with tables.reading(file):
+            lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        if not lines[-1]:
+            del lines[-1]
+        for number, line in enumerate(lines, 1):
+            try:
+                texts.append(line.decode("utf-8").removesuffix("\r"))
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{file}, row {number}: not UTF-8: {error}. Convert the file, for instance "
+                    "with iconv"
+                ) from error
+        labels += [file.stem] * len(lines)
+        origins.append(Origin(str(file), len(lines)))
+    if not texts:
+        raise InputError(f"{path} holds no rows")
+    columns = {source.column: without_empty(pa.array(texts, pa.string()))}
+    if path.is_dir():
+        columns[source.target or LABEL] = pa.array(labels, pa.string())
+    return pa.table(columns), tuple(origins)

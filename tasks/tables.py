@@ -1,0 +1,214 @@
+"""Files of rows and named columns: the one place that reads them.
+
+A missing value is an empty field of CSV, `null` or nothing in JSON Lines, null in Parquet and
+Arrow, and an empty string in any of them. Rows of CSV and JSON Lines are counted from 1, as a
+person does below the header; those of Parquet and Arrow from 0. Blank lines do not count.
+"""
+
+import difflib
+import fnmatch
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.convert import without_empty
+from tasks.errors import InputError
+from tasks.formats import FORMATS, Types, unique_names
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
+_BROKEN = (
+    pa.ArrowException,
+    OSError,
+    TypeError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def form(path: Path, suffixes: Collection[str] = SUFFIXES) -> str | None:
+    """Which of `suffixes` a file's name ends in."""
+    return next((s for s in suffixes if path.name.endswith(s)), None)
+
+
+def first_row(path: Path) -> int:
+    """The number that a file of this form gives to its first row."""
+    return 1 if _plain(path) in (".csv", ".tsv", ".jsonl") else 0
+
+
+def _plain(path: Path) -> str:
+    """The form without its compression."""
+    return (form(path) or "").removesuffix(".gz")
+
+
+def chosen(file: Path, folder: Path, patterns: Collection[str]) -> bool:
+    """Whether one of the globs fits a file's path below `folder`; without any, every file is."""
+    name = file.relative_to(folder).as_posix()
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def files(
+    path: Path, suffixes: Collection[str] = SUFFIXES, patterns: Collection[str] = ()
+) -> list[Path]:
+    """`path` itself, or the files of a folder that one of the globs `patterns` fits; sorted.
+
+    Raises:
+        InputError: there are none, or they are of several forms.
+    """
+    found = [path]
+    if path.is_dir():
+        every = sorted(p for p in path.glob("[!.]*") if p.is_file() and form(p, suffixes))
+        found = [file for file in every if chosen(file, path, patterns)]
+    endings = ", ".join(suffixes)
+    if not found:
+        fitting = f" that {' or '.join(map(repr, patterns))} fits" if patterns else ""
+        raise InputError(f"{path} holds no file ending in {endings}{fitting}")
+    for file in found:
+        if not form(file, suffixes):
+            raise InputError(f"{file}: a file must end in {endings}, to be read by that form")
+        if form(file, suffixes) != form(found[0], suffixes):
+            raise InputError(f"{found[0]} and {file} are of two forms; put them apart")
+    return found
+
+
+def named(name: str, names: Iterable[str], where: str, what: str) -> str:
+    """`name`, if it is one of the columns `names`.
+
+    Raises:
+        InputError: it is not; says which is close, and `what` wanted it.
+    """
+    names = list(names)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        raise InputError(
+            f"{where}: no column {name!r}"
+            + (f" (did you mean {close[0]!r}?)" if close else "")
+            + f", which {what} names; it has {', '.join(names)}"
+        )
+    return name
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a library says of a broken file, as an `InputError` that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; give an existing file or folder") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: the header is not UTF-8: {error}. Convert the file, for instance with iconv"
+        ) from error
+    except _BROKEN as error:
+        raise InputError(
+            f"{path} is not a readable {form(path) or path.suffix} file: {error}"
+        ) from error
+
+
+def read(
+    path: Path,
+    separator: str = ",",
+    text: Collection[str] = (),
+    patterns: Collection[str] = (),
+) -> tuple[pa.Table, list[tuple[Path, int]]]:
+    """All rows of a file or folder, as `files` finds them, and how many come from each.
+
+    Types are Arrow's own, in CSV as the values suggest; columns named in `text` stay text, so
+    that `007` keeps its zeros.
+
+    Raises:
+        InputError: a file is missing or broken, or differs from the first; names file, row, column.
+    """
+    parts = []
+    for file in files(path, patterns=patterns):
+        with reading(file):
+            table = FORMATS[_plain(file)].read(file, separator, text)
+            unique_names(table.column_names, file)
+            table.validate(full=True)
+        parts.append((str(file), _tidy(table)))
+    rows = [(Path(name), table.num_rows) for name, table in parts]
+    table = concat(parts)
+    if not table.num_rows:
+        raise InputError(f"{path} has columns ({', '.join(table.column_names)}) but no rows")
+    return table, rows
+
+
+def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
+    """Tables one below the other, each with the name of where it came from.
+
+    Raises:
+        InputError: columns differ; names which, and in which file.
+    """
+    first, head = parts[0]
+    names, schema = head.column_names, head.schema
+    for where, table in parts[1:]:
+        lost = [n for n in names if n not in table.column_names]
+        added = [n for n in table.column_names if n not in names]
+        if lost or added:
+            raise InputError(
+                f"{where} differs from {first}: "
+                + "; ".join(
+                    f"{what} {', '.join(map(repr, which))}"
+                    for what, which in (("it has no column", lost), ("it adds", added))
+                    if which
+                )
+            )
+        for name in names:
+            two = [pa.schema([s.field(name)]) for s in (schema, table.schema)]
+            try:
+                unified = pa.unify_schemas(two, promote_options="permissive")
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise InputError(
+                    f"{where}: column {name!r} is {two[1].types[0]}; before it, from {first} on, "
+                    f"it is {two[0].types[0]}"
+                ) from error
+            schema = schema.set(schema.get_field_index(name), unified.field(0))
+    tables = [table.select(names) for _, table in parts]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def stream(path: Path, size: int, types: Types) -> Iterator[pa.RecordBatch]:
+    """The rows of one file, at most `size` a time.
+
+    Columns of CSV and JSON Lines that are named in `types` become those types; others of CSV are
+    bytes as they stand there.
+
+    Raises:
+        InputError: the file is missing or broken, or a value is not of the type; names file, row
+            and column.
+    """
+    with reading(path):
+        for batch in FORMATS[_plain(path)].stream(path, size, types):
+            unique_names(batch.schema.names, path)
+            for number, name in enumerate(batch.schema.names):
+                if name in types and pa.types.is_string(batch.column(number).type):
+                    batch = batch.set_column(number, name, without_empty(batch.column(number)))
+            for start in range(0, batch.num_rows, size):
+                yield batch.slice(start, size)
+
+
+def count(path: Path) -> int:
+    """Rows of one file; those of CSV and JSON Lines are counted by a pass over it."""
+    with reading(path):
+        return FORMATS[_plain(path)].count(path)
+
+
+def _tidy(table: pa.Table) -> pa.Table:
+    """Dictionaries resolved, one type of string, and no empty ones."""
+    for number, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+            column = column.cast(pa.string())
+        if pa.types.is_string(column.type):
+            column = without_empty(column)
+        table = table.set_column(number, name, column)
+    return table.replace_schema_metadata(None)

@@ -1,0 +1,1 @@
+"""What the loop of `tasks.train` is made of."""

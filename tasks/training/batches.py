@@ -1,0 +1,78 @@
+"""Rows of a split, whole on the device, and the order in which a training sees them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tasks.dataset import read_split
+from tasks.encoding import Encoder
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A split on the device; every tensor has N rows."""
+
+    inputs: dict[str, Tensor]
+    """By name, as the signature has them."""
+    targets: Tensor
+    """Numbers of classes (N,) int64, values (N,) float32, or for a language model its tokens."""
+    varying: frozenset[str]
+    """Inputs whose second axis is padded to the longest row."""
+    lengths: Tensor | None
+    """Steps of each row where there are such inputs, (N,) int64, on the CPU."""
+
+    @classmethod
+    def read(cls, prepared: Path, name: str, encoder: Encoder, device: torch.device) -> "Rows":
+        split = read_split(prepared, name, encoder)
+        # A copy: torch wants memory that it may write to, and a mapped file is not.
+        inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
+        targets = torch.tensor(split.targets)
+        if encoder.signature.task == "language_model":
+            targets = inputs["tokens"]
+        varying = frozenset(t.name for t in encoder.signature.inputs if None in t.shape)
+        there = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return cls(there, targets.to(device), varying, inputs["length"] if varying else None)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def standardised(self, mean: Tensor, std: Tensor) -> "Rows":
+        """The same rows, their targets less `mean` and divided by `std`, (1,) float32 each."""
+        return replace(self, targets=(self.targets - mean) / std)
+
+    def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Inputs and targets of a batch of row numbers, (B,) int64 on the CPU.
+
+        Varying inputs have no more steps than the batch's longest row.
+        """
+        # Decided on the CPU: asking the device would mean waiting for it at every step.
+        longest = None if self.lengths is None else max(1, int(self.lengths[rows].max()))
+        index = rows.to(self.targets.device)
+
+        def of(tensor: Tensor, varies: bool) -> Tensor:
+            return (tensor[:, :longest] if varies else tensor)[index]
+
+        inputs = {name: of(t, name in self.varying) for name, t in self.inputs.items()}
+        return inputs, of(self.targets, self.targets.dim() > 1)
+
+
+def in_batches(order: Tensor, size: int) -> list[Tensor]:
+    """Row numbers of each batch; a last batch of one row is left out.
+
+    Batch normalisation cannot learn from one row.
+    """
+    return [batch for batch in torch.split(order, size) if len(batch) > 1]
+
+
+def order_of(rows: int, seed: int, epoch: int, weights: Tensor | None = None) -> Tensor:
+    """Row numbers in an order that only the seed and the epoch decide, (N,) int64 on the CPU.
+
+    Every row once or, with `weights` (N,), as many drawn with replacement, each as probable as
+    its weight.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    if weights is None:
+        return torch.randperm(rows, generator=generator)
+    return torch.multinomial(weights, rows, replacement=True, generator=generator)

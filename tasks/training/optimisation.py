@@ -1,0 +1,105 @@
+"""How the weights move: the optimizer, and the learning rate over the training."""
+
+import math
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+
+from tasks.config import Train
+from tasks.errors import InputError
+
+
+def freeze(network: nn.Module, patterns: list[str]) -> None:
+    """Let no weight learn whose name matches one of `patterns`.
+
+    Raises:
+        InputError: a pattern matches nothing, or nothing is left to learn.
+    """
+    weights = dict(network.named_parameters())
+    for pattern in patterns:
+        matching = [name for name in weights if fnmatchcase(name, pattern)]
+        if not matching:
+            raise InputError(
+                f"train.freeze names {pattern!r}, which matches no weight; they are "
+                f"{', '.join(weights)}"
+            )
+        for name in matching:
+            weights[name].requires_grad_(False)
+    if not any(weight.requires_grad for weight in weights.values()):
+        raise InputError("train.freeze leaves no weight that learns: name fewer")
+
+
+def make_optimizer(network: nn.Module, params: Train) -> Optimizer:
+    """The optimizer of those weights that learn."""
+    p = params.optimizer
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    if p.name == "sgd":
+        return SGD(
+            weights,
+            lr=p.learning_rate,
+            momentum=p.momentum,
+            nesterov=p.momentum > 0,
+            weight_decay=p.weight_decay,
+        )
+    kind = Adam if p.name == "adam" else AdamW
+    return kind(weights, lr=p.learning_rate, weight_decay=p.weight_decay)
+
+
+class Schedule:
+    """The learning rate: moved after each step, and for `plateau` after each epoch.
+
+    `steps` are those of the optimizer in one epoch.
+    """
+
+    def __init__(self, optimizer: Optimizer, params: Train, steps: int) -> None:
+        p = params.schedule
+        self._warmup = 0 if p.name == "one_cycle" else p.warmup * steps
+        self._plateau: ReduceLROnPlateau | None = None
+        self._by_step: LambdaLR | OneCycleLR
+        if p.name == "one_cycle":
+            # The momentum stays what the user said it is.
+            self._by_step = OneCycleLR(
+                optimizer,
+                max_lr=params.optimizer.learning_rate,
+                total_steps=params.epochs * steps,
+                cycle_momentum=False,
+            )
+            return
+        after = max(1, params.epochs * steps - self._warmup)
+
+        def factor(step: int) -> float:
+            if step < self._warmup:
+                return (step + 1) / self._warmup
+            if p.name == "cosine":
+                return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self._warmup) / after)))
+            return p.factor ** (step // steps // p.every) if p.name == "step" else 1.0
+
+        self._by_step = LambdaLR(optimizer, factor)
+        if p.name == "plateau":
+            # Of torch's patience, the next epoch without a fall is the one that counts.
+            self._plateau = ReduceLROnPlateau(
+                optimizer, factor=p.factor, patience=p.every - 1, threshold=0
+            )
+
+    def step(self) -> None:
+        """The optimizer has made a step."""
+        # LambdaLR sets the rate anew from its beginning: it would undo what plateau did.
+        if self._plateau is None or self._by_step.last_epoch < self._warmup:
+            self._by_step.step()
+
+    def end_epoch(self, validation_loss: float) -> None:
+        """An epoch is over."""
+        if self._plateau is not None and self._by_step.last_epoch >= self._warmup:
+            self._plateau.step(validation_loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        plateau = None if self._plateau is None else self._plateau.state_dict()
+        return {"by_step": self._by_step.state_dict(), "plateau": plateau}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._by_step.load_state_dict(state["by_step"])
+        if self._plateau is not None:
+            self._plateau.load_state_dict(state["plateau"])

@@ -1,0 +1,113 @@
+"""The state of a training in a file, to go on from after a kill at any moment."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tasks.config import Every, Train
+from tasks.device import Device
+from tasks.training.state import State, join, split
+
+STATE = "state.safetensors"
+# Writing may take this share of the time; of quick epochs, only some are kept.
+LARGEST_SHARE = 0.05
+
+
+class Keeper:
+    """Writes a `State` to `folder` as often as `every` says, and reads it back.
+
+    When it is written follows the clock; what the training comes to does not.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, every: Every) -> None:
+        self._file = folder / STATE
+        self._fingerprint = fingerprint
+        self._every = every
+        self._written = time.monotonic()
+        self._cost = 0.0
+
+    def resume(self, state: State) -> None:
+        """Go on from the file, if there is one of the same training; say so."""
+        if not self._file.exists():
+            return
+        try:
+            with safe_open(self._file, framework="pt") as file:
+                header = file.metadata()
+                # Copies: the mapped file is about to be replaced.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            print(f"starting anew: {self._file} cannot be read ({error})", flush=True)
+            return
+        if header["fingerprint"] != self._fingerprint:
+            print(
+                f"starting anew: {self._file} is of other data, parameters, code or device",
+                flush=True,
+            )
+            return
+        state.restore(join(json.loads(header["state"]), tensors))
+        within = f" and {state.batch} batches of epoch {state.epoch}" if state.batch else ""
+        print(f"resuming after epoch {state.epoch - 1}{within}", flush=True)
+
+    def after_epoch(self, state: State) -> None:
+        """An epoch is over and another follows."""
+        if (state.epoch - 1) % self._every.epochs == 0:
+            self._write(state)
+
+    def after_step(self, state: State) -> None:
+        """The weights have moved, and will again in this epoch."""
+        minutes = self._every.minutes
+        if minutes is not None and time.monotonic() - self._written >= 60 * minutes:
+            self._write(state)
+
+    def _write(self, state: State) -> None:
+        started = time.monotonic()
+        if (started - self._written) * LARGEST_SHARE < self._cost:
+            return
+        tensors: dict[str, torch.Tensor] = {}
+        tree = split(state.tree(), tensors)
+        header = {"fingerprint": self._fingerprint, "state": json.dumps(tree)}
+        partial = self._file.with_suffix(".partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, header)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(self._file)
+        self._written = time.monotonic()
+        self._cost = self._written - started
+
+    def remove(self) -> None:
+        """The training is over."""
+        shutil.rmtree(self._file.parent, ignore_errors=True)
+
+
+def fingerprint(params: Train, device: Device, prepared: Path, base: Path) -> str:
+    """SHA-256 of all that decides what a training comes to.
+
+    `keep` is not in it: how often the state is written changes nothing.
+    """
+    package = Path(__file__).parents[1]
+    folders = [prepared, base] if params.init_from else [prepared]
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    given = {
+        "parameters": params.model_dump(mode="json", exclude={"keep"}),
+        "torch": torch.__version__,
+        "device": [device.hardware, device.precision],
+        "files": [_digest(path) for path in files],
+        "code": [
+            [path.relative_to(package).as_posix(), _digest(path)]
+            for path in sorted(package.rglob("*.py"))
+        ],
+    }
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,124 @@
+"""State: all that a training is at one moment, and how it becomes one safetensors file."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricOptimizer
+from torch import Tensor
+
+from tasks.architectures import Network
+from tasks.training.optimisation import Schedule
+
+# A tree of dicts and lists whose leaves are tensors or JSON values.
+Tree = Any
+LEAF = "tensor:"
+
+
+@dataclass
+class State:
+    """What moves while a network learns; put back, the training goes on to the same bits."""
+
+    fabric: Fabric
+    network: Network
+    optimizer: _FabricOptimizer
+    schedule: Schedule
+    epoch: int = 1
+    """The epoch under way."""
+    batch: int = 0
+    """Batches of it that are done."""
+    loss: Tensor = field(init=False)
+    """Over these, summed over rows."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Of the history, one for each epoch that is over."""
+    best: dict[str, Any] = field(default_factory=lambda: {"validation_loss": math.inf, "epoch": 0})
+    """The row with the lowest validation loss."""
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.loss = torch.zeros((), device=self.fabric.device)
+
+    def scores(self, inputs: dict[str, Tensor]) -> Tensor:
+        """What the network gives, float32."""
+        # Not through Fabric's wrapper: it would round raw inputs before the network scales them.
+        with self.fabric.autocast():
+            scores: Tensor = self.network(inputs)
+        return scores.float()
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """An epoch is over; its weights are kept if they are the best."""
+        self.rows.append(row)
+        if row["validation_loss"] < self.best["validation_loss"]:
+            self.best = row
+            self.best_weights = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.epoch, self.batch, self.loss = self.epoch + 1, 0, torch.zeros_like(self.loss)
+
+    def tree(self) -> Tree:
+        """For `restore`, in another process."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "loss": self.loss,
+            "rows": self.rows,
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            # Of the gradient scaler, where there is one.
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "chance": _chance(self.fabric.device),
+        }
+
+    def restore(self, tree: Tree) -> None:
+        """Go back to the moment of `tree`."""
+        device = self.fabric.device
+        self.epoch, self.batch = tree["epoch"], tree["batch"]
+        self.rows, self.best = tree["rows"], tree["best"]
+        self.loss = tree["loss"].to(device)
+        self.best_weights = {k: v.to(device) for k, v in tree["best_weights"].items()}
+        self.network.load_state_dict(tree["network"])
+        optimizer = tree["optimizer"]
+        # JSON made strings of the weights' numbers.
+        optimizer["state"] = {int(number): s for number, s in optimizer["state"].items()}
+        self.optimizer.load_state_dict(optimizer)
+        self.schedule.load_state_dict(tree["schedule"])
+        self.fabric.strategy.precision.load_state_dict(tree["precision"])
+        torch.set_rng_state(tree["chance"]["cpu"])
+        if device.type != "cpu":
+            getattr(torch, device.type).set_rng_state(tree["chance"][device.type])
+
+
+def _chance(device: torch.device) -> dict[str, Tensor]:
+    """Where the random numbers of the CPU and of the device stand."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = getattr(torch, device.type).get_rng_state()
+    return states
+
+
+def split(tree: Tree, tensors: dict[str, Tensor]) -> Tree:
+    """The tree as JSON values; its tensors go to `tensors`, copied to the CPU."""
+    if isinstance(tree, Tensor):
+        # Copies, because safetensors refuses weights that share memory.
+        name = str(len(tensors))
+        tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
+        return LEAF + name
+    if isinstance(tree, dict):
+        return {str(key): split(value, tensors) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [split(value, tensors) for value in tree]
+    return tree
+
+
+def join(tree: Tree, tensors: dict[str, Tensor]) -> Tree:
+    """What `split` took apart."""
+    if isinstance(tree, str) and tree.startswith(LEAF):
+        return tensors[tree.removeprefix(LEAF)]
+    if isinstance(tree, dict):
+        return {key: join(value, tensors) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [join(value, tensors) for value in tree]
+    return tree

@@ -1,0 +1,154 @@
+"""Starting from the weights of a registered version."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_helpers import WORDS, make_prepared, run, tiny, written
+
+from tasks.architectures import ARCHITECTURES, build
+from tasks.config import Optimizer, Schedule
+from tasks.encoding import Encoder
+from tasks.errors import InputError
+from tasks.signature import Signature
+from tasks.training.base import start_from
+
+OTHER_WORDS = ("new", "words", *WORDS[::-1][:8])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Texts; the same classes in other words; and a language model of the first as a base."""
+    root = tmp_path_factory.mktemp("init")
+    make_prepared(root / "texts", "text")
+    make_prepared(root / "others", "text", words=OTHER_WORDS + WORDS[8:10])
+    run(tiny("transformer_lm", epochs=3), root / "lm", root / "texts")
+    as_base(root / "lm/checkpoint", root / "base", "texts-lm:3")
+    return root
+
+
+def as_base(checkpoint, base, ref):
+    """What a flow puts in `base` of a registered version."""
+    base.mkdir(parents=True)
+    for name in ("weights.safetensors", "tokenizer.json"):
+        if (checkpoint / name).exists():
+            shutil.copy(checkpoint / name, base)
+    config = json.loads((checkpoint / "config.json").read_bytes())
+    (base / "architecture.json").write_text(json.dumps(config["architecture"]))
+    (base / "version.json").write_text(json.dumps({"ref": ref, "digest": "d" * 64}))
+
+
+def fresh(name, prepared, seed=9):
+    torch.manual_seed(seed)
+    return build(ARCHITECTURES[name].debug, Signature.read(prepared / "signature.json"))
+
+
+def test_a_classifier_starts_from_the_language_model_of_the_same_texts(folders):
+    network, before = (fresh("transformer", folders / "texts") for _ in "ab")
+    said = start_from(network, "texts-lm@champion", folders / "base", folders / "texts")
+    base = load_file(folders / "base/weights.safetensors")
+    for name, tensor in network.state_dict().items():
+        expected = before.state_dict()[name] if name.startswith("head.") else base[name]
+        assert torch.equal(tensor, expected), name
+    total = len(network.state_dict())
+    assert said == (
+        f"starting from texts-lm:3: loaded {total - 2} of {total} tensors; "
+        "new: head.weight, head.bias; unused: head.bias, head.weight"
+    )
+
+
+def test_embeddings_go_by_the_tokens_text_where_the_tokenizers_differ(folders):
+    prepared = folders / "others"
+    network, before = (fresh("transformer", prepared) for _ in "ab")
+    said = start_from(network, "texts-lm:3", folders / "base", prepared)
+    here = Encoder.read(prepared).tokenizer.get_vocab()
+    there = Encoder.read(folders / "texts").tokenizer.get_vocab()
+    name = "front.steps.embedding.weight"
+    base = load_file(folders / "base/weights.safetensors")[name]
+    for token, number in here.items():
+        source = base[there[token]] if token in there else before.state_dict()[name][number]
+        assert torch.equal(network.state_dict()[name][number], source), token
+    shared = len(here.keys() & there.keys())
+    assert 3 < shared < len(here)
+    assert f"of tokens, the rows of the {shared} that both tokenizers know" in said
+    assert torch.equal(
+        network.body.norm.weight,
+        load_file(folders / "base/weights.safetensors")["body.norm.weight"],
+    )
+
+
+def test_a_language_model_keeps_what_its_head_knows_of_shared_tokens(folders):
+    prepared = folders / "others"
+    network = fresh("transformer_lm", prepared)
+    said = start_from(network, "texts-lm", folders / "base", prepared)
+    base = load_file(folders / "base/weights.safetensors")
+    here = Encoder.read(prepared).tokenizer.get_vocab()
+    there = Encoder.read(folders / "texts").tokenizer.get_vocab()
+    for name in ("head.weight", "head.bias"):
+        assert torch.equal(network.state_dict()[name][here["hoot"]], base[name][there["hoot"]])
+    assert "new:" not in said
+    assert "unused:" not in said
+
+
+def test_scales_come_from_the_new_dataset_and_not_from_the_base(tmp_path):
+    old = make_prepared(tmp_path / "old")
+    run(tiny("mlp"), tmp_path / "first", old)
+    as_base(tmp_path / "first/checkpoint", tmp_path / "second/base", "pets:1")
+    new = make_prepared(tmp_path / "new", rows={"train": 50, "validation": 20})
+    run(tiny("mlp", init_from="pets"), tmp_path / "second", new)
+    profile = json.loads((new / "profile.json").read_bytes())["inputs"]["image"]
+    after = load_file(tmp_path / "second/checkpoint/weights.safetensors")
+    assert after["front.scale.mean"].tolist() == pytest.approx(profile["mean"])
+    base = load_file(tmp_path / "second/base/weights.safetensors")
+    assert not torch.equal(after["front.scale.mean"], base["front.scale.mean"])
+
+
+def test_a_training_that_barely_moves_ends_at_the_base(folders, tmp_path, capsys):
+    shutil.copytree(folders / "base", tmp_path / "base")
+    params = tiny(
+        "transformer",
+        init_from="texts-lm:3",
+        epochs=1,
+        optimizer=Optimizer(name="sgd", learning_rate=1e-9),
+        schedule=Schedule(name="constant", warmup=0),
+    )
+    run(params, tmp_path, folders / "texts")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("starting from texts-lm:3: loaded ")
+    after = load_file(tmp_path / "checkpoint/weights.safetensors")
+    base = load_file(tmp_path / "base/weights.safetensors")
+    torch.testing.assert_close(after["body.norm.weight"], base["body.norm.weight"])
+
+
+def test_the_same_base_gives_the_same_bytes(folders, tmp_path):
+    for folder in ("a", "b"):
+        shutil.copytree(folders / "base", tmp_path / folder / "base")
+        run(tiny("transformer", init_from="texts-lm"), tmp_path / folder, folders / "texts")
+    run(tiny("transformer"), tmp_path / "c", folders / "texts")
+    a, b, c = (written(tmp_path / folder) for folder in "abc")
+    assert a == b
+    assert a["weights.safetensors"] != c["weights.safetensors"]
+
+
+def test_a_base_that_is_not_there_says_how_it_comes(folders, tmp_path):
+    with pytest.raises(InputError) as caught:
+        run(tiny("transformer", init_from="texts-lm@champion"), tmp_path, folders / "texts")
+    assert str(caught.value) == (
+        f"train.init_from names texts-lm@champion, whose weights are not in {tmp_path / 'base'}; "
+        "`modelmint train` fetches them"
+    )
+
+
+@pytest.mark.parametrize("asked", ["texts-lm:4", "tweets", "tweets@champion"])
+def test_a_base_of_another_version_is_refused(asked, folders):
+    network = fresh("transformer", folders / "texts")
+    with pytest.raises(InputError, match=f"names {asked}, but the weights in .* of texts-lm:3"):
+        start_from(network, asked, folders / "base", folders / "texts")
+
+
+def test_a_base_that_nothing_matches_is_refused(folders):
+    network = fresh("gru", folders / "texts")
+    with pytest.raises(InputError, match="no weight of texts-lm:3 has the name and shape of one"):
+        start_from(network, "texts-lm", folders / "base", folders / "texts")

@@ -1,0 +1,197 @@
+"""Files of a batch job: found, counted, and read as the signature wants them."""
+
+import gzip
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from tasks import inputs
+from tasks.encoding import Encoder
+from tasks.errors import InputError
+from tasks.signature import (
+    CategoryColumn,
+    ImageColumn,
+    NumberColumn,
+    SequenceColumn,
+    Signature,
+    TextColumn,
+)
+
+TABLE = Encoder(
+    Signature.of(
+        "binary",
+        (
+            NumberColumn(name="age"),
+            NumberColumn(name="member", kind="boolean"),
+            NumberColumn(name="since", kind="date", fill=0.0),
+            CategoryColumn(name="code", values=("007", "8"), fill="8"),
+        ),
+        ("no", "yes"),
+    )
+)
+CSV = """key,note,code,age,member,since
+a,caf\xe9,007,30,true,1970-01-03
+b,,8,4e1,false,
+c,"two
+lines",,-1.5,True,1970-01-02T12:00:00Z
+d,x,9,0,false,1970-01-01
+"""
+
+
+def put(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def batches(encoder, path, size=256):
+    (file,) = inputs.find([path])
+    return list(inputs.batches(file, encoder, size))
+
+
+def refusal(encoder, path, size=256):
+    with pytest.raises(InputError) as caught:
+        batches(encoder, path, size)
+    return str(caught.value)
+
+
+def test_csv_is_read_as_the_columns_of_the_signature(tmp_path):
+    path = put(tmp_path / "in.csv", CSV)
+    assert inputs.find([path])[0].rows == 4
+    ((keys, arrays),) = batches(TABLE, path)
+    assert keys.to_pylist() == list("abcd")
+    assert arrays["numbers"].tolist() == [[30, 1, 2], [40, 0, 0], [-1.5, 1, 1.5], [0, 0, 0]]
+    assert arrays["categories"].tolist() == [[1], [2], [2], [0]]
+
+
+def test_other_columns_of_csv_may_hold_anything(tmp_path):
+    put(tmp_path / "in.csv", CSV.encode("latin-1"))
+    ((_, arrays),) = batches(TABLE, tmp_path / "in.csv")
+    assert len(arrays["numbers"]) == 4
+
+
+def test_every_form_of_a_table_gives_the_same_tensors(tmp_path):
+    put(tmp_path / "in.csv", CSV)
+    rows = [
+        {"key": "a", "code": "007", "age": 30, "member": True, "since": "1970-01-03"},
+        {"key": "b", "code": "8", "age": 40.0, "member": False, "since": None},
+        {"key": "c", "age": -1.5, "member": True, "since": "1970-01-02T12:00:00Z"},
+        {"key": "d", "code": "9", "age": 0, "member": False, "since": "1970-01-01"},
+    ]
+    lines = "\n".join(map(str, rows)).replace("'", '"').replace("None", "null")
+    lines = lines.replace("True", "true").replace("False", "false")
+    put(tmp_path / "in.jsonl", lines)
+    put(tmp_path / "in.jsonl.gz", gzip.compress(lines.encode()))
+    put(tmp_path / "in.csv.gz", gzip.compress(CSV.encode()))
+    put(tmp_path / "in.tsv", CSV.replace(",", "\t"))
+    table = pa.Table.from_pylist([{"code": None, **row, "age": float(row["age"])} for row in rows])
+    moments = pa.array([2 * 86400, None, 86400 + 43200, 0], pa.timestamp("s"))
+    table = table.set_column(table.column_names.index("since"), "since", moments)
+    pq.write_table(table, tmp_path / "in.parquet")
+    ((keys, expected),) = batches(TABLE, tmp_path / "in.csv")
+    for name in ("in.csv.gz", "in.tsv", "in.jsonl", "in.jsonl.gz", "in.parquet"):
+        found = batches(TABLE, tmp_path / name, 3)
+        assert [len(arrays["numbers"]) for _, arrays in found] == [3, 1], name
+        assert [k for part, _ in found for k in part.to_pylist()] == keys.to_pylist()
+        for tensor in ("numbers", "categories"):
+            joined = np.concatenate([arrays[tensor] for _, arrays in found])
+            assert np.array_equal(joined, expected[tensor]), name
+
+
+def test_a_value_that_does_not_fit_is_named_with_file_row_and_column(tmp_path):
+    path = tmp_path / "in.csv"
+    put(path, CSV.replace("-1.5", "old"))
+    said = refusal(TABLE, path)
+    assert said == f"{path}, row 3: column 'age' is 'old'; a number is wanted"
+    put(path, CSV.replace("-1.5", ""))
+    assert refusal(TABLE, path, 2).startswith(f"{path}: row 3 of column 'age' is missing")
+    put(path, CSV.replace("b,", "b,,"))
+    assert refusal(TABLE, path).startswith(f"{path}, row 2: 7 fields, but the header has 6")
+    put(path, CSV.replace("age", "years"))
+    assert refusal(TABLE, path).startswith(f"{path}: no column 'age'; it has key, note, code, yea")
+    put(path, CSV.replace("note", "key"))
+    assert "two columns have the same name" in refusal(TABLE, path)
+    put(path, CSV.replace("9", "\xe9").encode("latin-1"))
+    assert refusal(TABLE, path).startswith(f"{path}, row 4: column 'code' is not UTF-8: b'\\xe9'")
+
+
+def test_rows_of_other_forms_are_counted_from_0(tmp_path):
+    table = pa.table({"age": [1.0, None], "member": [True, False], "code": ["8", "8"]})
+    table = table.append_column("since", pa.nulls(2, pa.date32()))
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert ": row 1 of column 'age' is missing" in refusal(TABLE, tmp_path / "in.parquet")
+
+
+def test_texts_are_tokenized_as_they_stand(tmp_path):
+    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "007": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    columns = (TextColumn(name="text", vocabulary=3, max_length=4),)
+    encoder = Encoder(Signature.of("binary", columns, ("a", "b")), tokenizer)
+    path = put(tmp_path / "in.csv", "text\n007\n007 x\n")
+    ((keys, arrays),) = batches(encoder, path)
+    assert keys is None
+    assert arrays["tokens"].tolist() == [[2, 0], [2, 1]]
+    put(path, 'text,n\nx,1\n"",2\n')
+    assert refusal(encoder, path).startswith(f"{path}: row 2 of column 'text' is missing")
+    np.savez(tmp_path / "in.npz", images=np.zeros((1, 2, 2), np.uint8))
+    assert "in.npz: the model takes a table of text" in refusal(encoder, tmp_path / "in.npz")
+
+
+def test_sequences_are_read_from_lists_and_from_arrays(tmp_path):
+    columns = (SequenceColumn(name="s", features=2, max_length=9),)
+    encoder = Encoder(Signature.of("regression", columns, ()))
+    steps = np.arange(12.0).reshape(2, 3, 2)
+    np.savez(tmp_path / "in.npz", sequences=steps, lengths=[3, 1])
+    pq.write_table(
+        pa.table({"s": [steps[0].tolist(), steps[1, :1].tolist()]}), tmp_path / "in.parquet"
+    )
+    put(tmp_path / "in.jsonl", '{"s": [[0, 1], [2, 3], [4, 5]]}\n{"s": [[6, 7.0]]}\n')
+    for name in ("in.npz", "in.parquet", "in.jsonl"):
+        ((_, arrays),) = batches(encoder, tmp_path / name)
+        assert arrays["length"].tolist() == [3, 1], name
+        assert arrays["sequence"][1].tolist() == [[6, 7], [0, 0], [0, 0]], name
+        assert [len(a["length"]) for _, a in batches(encoder, tmp_path / name, 1)] == [1, 1]
+    np.savez(tmp_path / "in.npz", sequences=steps, lengths=[3, 0])
+    said = refusal(encoder, tmp_path / "in.npz", 1)
+    assert f"{tmp_path / 'in.npz'}: row 1 of column 's' is empty or missing" in said
+
+
+def test_images_of_an_array_file_fill_the_column_of_the_signature(tmp_path):
+    columns = (ImageColumn(name="photo", dtype="uint8", shape=(2, 2, 1)),)
+    encoder = Encoder(Signature.of("binary", columns, ("a", "b")))
+    images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    np.savez(tmp_path / "in.npz", images=images)
+    found = [arrays["photo"] for _, arrays in batches(encoder, tmp_path / "in.npz", 2)]
+    assert np.array_equal(np.concatenate(found)[..., 0], images)
+    np.savez(tmp_path / "in.npz", sequences=images)
+    assert "the arrays sequences; `images` is wanted" in refusal(encoder, tmp_path / "in.npz")
+    np.savez(tmp_path / "in.npz", x=images)
+    said = refusal(encoder, tmp_path / "in.npz")
+    assert said.endswith("the arrays x; `images` or `sequences` is wanted")
+
+
+def test_finding_takes_every_readable_file_of_a_folder_by_name(tmp_path):
+    for name in ("3.csv", "1.jsonl", "2.tsv.gz"):
+        content = {"3.csv": b"a\n1\n", "1.jsonl": b'{"a": 1}\n\n{"a": 2}\n'}.get(name)
+        put(tmp_path / name, content or gzip.compress(b'a\n"1\n2"\n3\n\n4\n'))
+    put(tmp_path / "README.txt", "")
+    found = inputs.find([tmp_path])
+    assert [(f.path.name, f.rows) for f in found] == [("1.jsonl", 2), ("2.tsv.gz", 3), ("3.csv", 1)]
+    with pytest.raises(InputError, match="is missing; give an existing file or folder"):
+        inputs.find([tmp_path / "none.csv"])
+    with pytest.raises(InputError, match=r"a file must end in \.csv, .*\.npz, to be read by"):
+        inputs.find([tmp_path / "README.txt"])
+
+
+def test_reading_inputs_imports_no_torch_or_scikit_learn():
+    code = """
+import sys
+from tasks import inputs
+print(sorted({"torch", "onnx", "sklearn", "PIL"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,92 @@
+"""The training flow on a user's own data: no flow, registry or command knows what it was."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import sample_data
+from conftest import Project
+from ruamel.yaml import YAML
+
+from tasks.architectures import ARCHITECTURES
+from tasks.inputs import find
+
+
+def bring(project: Project, kind: str, task: str) -> dict:
+    """Put raw data into data/raw; the section `prepare` that reads it."""
+    raw = project.root / "data/raw"
+    section = sample_data.make(kind, task, raw)
+    section["source"]["path"] = f"data/raw/{section['source']['path']}"
+    return section
+
+
+def debug(name: str, gates: dict, model: str, prepare: dict, **train: object) -> dict:
+    architecture = ARCHITECTURES[name].debug.model_dump()
+    learning = {"epochs": 8, "batch_size": 16, "optimizer": {"learning_rate": 0.02}}
+    return {
+        "prepare": prepare,
+        "train": {"architecture": architecture, **learning, **train},
+        "evaluate": {"gates": gates},
+        "registration": {"name": model},
+    }
+
+
+def write(project: Project, name: str, params: dict) -> str:
+    with (project.root / name).open("w") as file:
+        YAML(typ="safe", pure=True).dump(params, file)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "architecture", "gates"),
+    [
+        ("tabular", "regression", "linear", {"r2": 0.2}),
+        ("sequence", "binary", "gru", {"accuracy": 0.6, "roc_auc": 0.6}),
+    ],
+)
+def test_a_users_own_data_goes_from_raw_to_predictions(project, kind, task, architecture, gates):
+    params = debug(architecture, gates, "own", bring(project, kind, task))
+    write(project, "params.yaml", params)
+    outcome = project.train()
+    assert outcome["version"] == "own:1"
+    assert outcome["promoted"]
+    assert (project.root / f"{params['prepare']['source']['path']}.dvc").exists()
+    raw = project.root / params["prepare"]["source"]["path"]
+    project.modelmint("predict", "own", str(raw), "--output", "out")
+    table = pq.read_table(project.root / "out/predictions.parquet")
+    assert table.num_rows == find([raw])[0].rows == sample_data.ROWS
+    # And again: nothing is stale, nothing is registered twice.
+    again = project.train()
+    assert {s["how"] for s in again["steps"] if s["name"] in ("prepare", "train")} == {"Fresh"}
+    assert (again["version"], again["created"]) == ("own:1", False)
+    assert "up to date" in project.run("dvc", "status").stdout
+
+
+def test_a_classifier_starts_from_a_language_model_that_was_registered(project: Project):
+    prepare = bring(project, "text", "multiclass")
+    lm = debug("transformer_lm", {"perplexity": 30.0}, "texts-lm", prepare)
+    first = project.train("--params", write(project, "lm.yaml", lm))
+    assert first["version"] == "texts-lm:1"
+    assert first["headline"] == ["perplexity"]
+
+    params = debug("transformer", {"accuracy": 0.4}, "texts", prepare, init_from="texts-lm")
+    write(project, "fine.yaml", params)
+    said = project.modelmint("train", "--params", "fine.yaml", "--json")
+    outcome = json.loads(said.stdout)
+    # The same prepared dataset, tokenizer included: no text of the test split was ever learned.
+    assert outcome["dataset"] == first["dataset"]
+    assert "starts from the weights of texts-lm:1" in said.stderr
+    version = json.loads(project.modelmint("models", "show", "texts", "--json").stdout)
+    (stored,) = [a for a in version["artifacts"] if a["path"] == "lineage.json"]
+    blob = next((project.root / "artifacts").rglob(stored["sha256"]))
+    assert json.loads(blob.read_bytes())["parent"] == {
+        "ref": "texts-lm:1",
+        "digest": first["digest"],
+    }
+    plain = project.train("--params", "fine.yaml", "-S", "train.init_from=null")
+    assert plain["digest"] != outcome["digest"]
+
+
+def test_starting_from_a_version_that_is_not_there_is_the_users_mistake(project: Project):
+    outcome = project.train("-S", "train.init_from=nobody", status=2)
+    assert "nobody" in outcome["message"]

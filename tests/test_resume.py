@@ -1,0 +1,193 @@
+"""A training that was killed goes on, and comes to the very bytes of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from training_helpers import make_prepared, run, tiny, written
+
+from tasks.config import Augmentation, Every, Optimizer, Schedule, Train
+
+HERE = Path(__file__).parent
+ROWS = {"train": 401, "validation": 40}
+IN_EPOCH = Every(epochs=1000, minutes=1e-6)
+TRAIN = """
+import sys
+from pathlib import Path
+from training_helpers import run
+from tasks.config import Train
+run(Train.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+# A process that is killed in the midst of writing: half of the file is there.
+KILLED_WRITING = """
+import os, signal
+from tasks.training import resume
+whole = resume.save_file
+def save_file(tensors, path, metadata):
+    whole(tensors, path, metadata)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+resume.save_file = save_file
+"""
+
+
+def start(params: Train, folder: Path, prepared: Path, code: str = TRAIN) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, params.model_dump_json(), folder, prepared],
+        env={**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_after(line: str, params: Train, folder: Path, prepared: Path) -> str:
+    """Start the training, kill it once it has printed `line`, and give what it printed before."""
+    process = start(params, folder, prepared)
+    printed = ""
+    for said in process.stdout:
+        printed += said
+        if said.startswith(line):
+            process.kill()
+            break
+    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL
+    return printed
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind) / "prepared"
+            made[kind] = make_prepared(folder, kind, rows=ROWS, rare=kind == "tabular")
+        return made[kind]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "changes"),
+    [
+        ("tabular", "mlp", {"optimizer": Optimizer(name="sgd", learning_rate=0.05)}),
+        (
+            "tabular",
+            "mlp",
+            {
+                "imbalance": "sampler",
+                "clip": 0.5,
+                "accumulate": 3,
+                "schedule": Schedule(name="one_cycle"),
+                "keep": IN_EPOCH,
+            },
+        ),
+        (
+            "image",
+            "mlp",
+            {
+                "augmentation": Augmentation(shift=1, flip=True, crop=0.8, erase=0.5),
+                "schedule": Schedule(name="plateau", every=1, factor=0.5),
+                "keep": IN_EPOCH,
+            },
+        ),
+        (
+            "text",
+            "gru",
+            {
+                "optimizer": Optimizer(name="adam", learning_rate=0.01),
+                "schedule": Schedule(name="step", every=2),
+                "token_dropout": 0.2,
+                "precision": "bf16-mixed",
+                "batch_size": 64,
+                "keep": Every(epochs=2),
+            },
+        ),
+    ],
+    ids=["sgd", "sampler", "augmentation", "text"],
+)
+def test_a_killed_training_comes_to_the_same_bytes(
+    kind, architecture, changes, prepared, tmp_path, capsys
+):
+    params = tiny(architecture, epochs=20, patience=20, **changes)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    run(params, whole, prepared(kind))
+    kill_after("epoch 4/20: loss", params, killed, prepared(kind))
+    capsys.readouterr()
+    run(params, killed, prepared(kind))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("resuming after epoch ")
+    assert (" batches of epoch " in lines[1]) == (params.keep == IN_EPOCH)
+    assert written(killed) == written(whole)
+    assert not (killed / "resume").exists()
+
+
+def test_a_training_may_be_killed_again_and_again_even_while_it_writes(prepared, tmp_path, capsys):
+    params = tiny("mlp", epochs=30, patience=30, keep=Every(minutes=1e-6))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    run(params, whole, prepared("image"))
+    for line in ("device", "epoch 5/30"):
+        kill_after(line, params, killed, prepared("image"))
+    process = start(params, killed, prepared("image"), KILLED_WRITING + TRAIN)
+    printed = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL
+    assert "resuming after epoch" in printed
+    names = sorted(path.name for path in (killed / "resume").iterdir())
+    assert names == ["state.partial", "state.safetensors"]
+    capsys.readouterr()
+    run(params, killed, prepared("image"))
+    assert "resuming after epoch" in capsys.readouterr().out
+    assert written(killed) == written(whole)
+    assert not (killed / "resume").exists()
+
+
+def test_what_was_kept_of_another_training_is_not_gone_on_with(prepared, tmp_path, capsys):
+    folder, data = tmp_path / "a", prepared("tabular")
+    params = tiny("mlp", epochs=30, patience=30)
+    kill_after("epoch 3/30", params, folder, data)
+    state = (folder / "resume/state.safetensors").read_bytes()
+    profile = (data / "profile.json").read_bytes()
+    others = [
+        params.model_copy(update={"seed": 1, "epochs": 2}),
+        params.model_copy(update={"epochs": 2}),
+    ]
+    for other, content in zip(others, (profile, profile + b"\n"), strict=True):
+        (data / "profile.json").write_bytes(content)
+        (folder / "resume").mkdir(exist_ok=True)
+        (folder / "resume/state.safetensors").write_bytes(state)
+        run(other, folder, data)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1] == (
+            f"starting anew: {folder / 'resume/state.safetensors'} is of other data, parameters, "
+            "code or device"
+        )
+        assert lines[2].startswith("epoch 1/2: ")
+    # How often the state is kept may change between attempts.
+    (data / "profile.json").write_bytes(profile)
+    (folder / "resume").mkdir()
+    (folder / "resume/state.safetensors").write_bytes(state)
+    run(params.model_copy(update={"keep": Every(epochs=7)}), folder, data)
+    assert capsys.readouterr().out.splitlines()[1].startswith("resuming after epoch ")
+
+
+def test_nothing_is_kept_after_the_last_epoch(prepared, tmp_path):
+    (tmp_path / "resume").write_text("in the way of a folder")
+    run(tiny("mlp", epochs=1), tmp_path, prepared("tabular"))
+    with pytest.raises(OSError, match="resume"):
+        run(tiny("mlp", epochs=2), tmp_path, prepared("tabular"))
+
+
+def test_a_file_that_cannot_be_read_is_no_state(prepared, tmp_path, capsys):
+    (tmp_path / "resume").mkdir()
+    (tmp_path / "resume/state.safetensors").write_bytes(b"no safetensors")
+    run(tiny("mlp"), tmp_path, prepared("tabular"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("starting anew: ")
+    assert "state.safetensors cannot be read" in lines[1]
+    assert lines[2].startswith("epoch 1/2: ")

@@ -1,0 +1,116 @@
+"""What may be predicted: classes, numbers, or the next token."""
+
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from prepare_helpers import (
+    IMAGES,
+    NUMBERS,
+    columns,
+    put,
+    put_images,
+    refusal,
+    report,
+    run,
+    signature,
+    some_images,
+    texts,
+    written,
+)
+
+from tasks.config import Prepare, TabularSource
+
+
+@pytest.mark.parametrize(
+    ("target", "classes"),
+    [
+        ([10, 9, -1], ("-1", "9", "10")),
+        (["b", "a", "10"], ("10", "a", "b")),
+        (["--5", "²", "7"], ("--5", "7", "²")),
+        (["01", "1", "0"], ("0", "01", "1")),
+        ([True, False, True], ("false", "true")),
+        ([2.0, 10.0, 0.0], ("0", "2", "10")),
+        ([Decimal("2"), Decimal("10"), Decimal("0")], ("0", "2", "10")),
+    ],
+)
+def test_classes_are_ordered_as_numbers_or_else_as_words(tmp_path, target, classes):
+    put(tmp_path, y=target * 20)
+    run(tmp_path)
+    assert signature(tmp_path).classes == classes
+    assert signature(tmp_path).task == ("binary" if len(classes) == 2 else "multiclass")
+    balance = report(tmp_path)["class_balance"]
+    assert sum(sum(part.values()) for part in balance.values()) == 60
+    assert [list(part) for part in balance.values()] == [list(classes)] * 3
+
+
+def test_broken_numbers_are_no_classes(tmp_path):
+    put(tmp_path, y=np.where(np.arange(60) == 8, 0.5, np.arange(60) % 2))
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/table.parquet, row 8, column 'y': 0.5 is no class; classes are text, whole "
+        "numbers, or true and false. To predict a number, set prepare.task: regression."
+    )
+
+
+def test_dates_are_no_classes(tmp_path):
+    put(tmp_path, y=pa.array(np.arange(60), pa.int32()).cast(pa.date32()))
+    assert "column 'y' is date32[day]; classes are text, whole numbers" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["three", True])
+def test_a_regression_refuses_what_is_no_number(tmp_path, value):
+    put(tmp_path, y=[None, *[value] * 59])
+    assert refusal(tmp_path, NUMBERS) == (
+        f"{tmp_path}/table.parquet, row 1, column 'y': {value!r} is no number; a regression needs "
+        "a column of numbers. To predict a class, set prepare.task: classification."
+    )
+
+
+def test_a_constant_number_or_class_cannot_be_predicted(tmp_path):
+    put(tmp_path, y=np.full(60, 3.0))
+    assert refusal(tmp_path, NUMBERS) == (
+        f"{tmp_path}/table.parquet: every row of the training split has the target 3.0 in column "
+        "'y'; there is nothing to learn"
+    )
+    put(tmp_path, y=["cat"] * 60)
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/table.parquet: every row has the label 'cat'; a classifier needs at least two "
+        "classes"
+    )
+
+
+def test_what_is_to_be_predicted_must_be_named(tmp_path):
+    put(tmp_path)
+    source = TabularSource(kind="tabular", path="table.parquet")
+    said = refusal(tmp_path, Prepare(source=source))
+    assert "Name a column in prepare.source.target" in said
+    said = refusal(tmp_path, Prepare(source=source, task="language_model"))
+    assert "holds no text; a language model needs source.kind: text" in said
+
+
+def test_a_language_model_has_no_target(tmp_path):
+    put(tmp_path, {"text": [f"words {number}" for number in range(60)], "y": [None] * 60})
+    run(tmp_path, texts(), task="language_model")
+    assert written(tmp_path).column_names == ["key", "text"]
+    assert signature(tmp_path).task == "language_model"
+    assert "class_balance" not in report(tmp_path)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_label_seen_less_often_than_there_are_splits_is_named_with_its_row(tmp_path, times):
+    labels = columns()["y"].astype("U4")
+    labels[31 : 31 + times] = "rare"
+    put(tmp_path, y=labels)
+    said = refusal(tmp_path)
+    assert said.startswith(
+        f"{tmp_path}/table.parquet, row 31: the label 'rare' has {times} distinct rows; every "
+        "class needs at least 3, one for each of train, validation, test."
+    )
+
+
+def test_a_class_of_copies_counts_as_often_as_it_differs(tmp_path):
+    images = some_images()
+    images[::2] = images[0]
+    put_images(tmp_path, images)
+    assert "the label '0' has 1 distinct rows" in refusal(tmp_path, IMAGES)

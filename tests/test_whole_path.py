@@ -1,0 +1,99 @@
+"""Every architecture, on every kind of data, for every task: from raw data to predictions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sample_data
+from registry_helpers import bundle_candidate
+
+from flows.job import run_job
+from registry import Registry
+from tasks import params
+from tasks.architectures import ARCHITECTURES
+from tasks.inputs import find
+from tasks.pipeline import STEPS
+from tasks.signature import Signature
+from tasks.workspace import Workspace
+
+CASES = [
+    (name, kind, task)
+    for name, entry in ARCHITECTURES.items()
+    for kind in sorted(entry.kinds)
+    for task in sorted(entry.tasks)
+]
+# What each task must reach after a few epochs: far from chance, no further.
+GATES = {
+    "binary": {"accuracy": 0.6},
+    "multiclass": {"accuracy": 0.45},
+    "regression": {"r2": 0.2},
+    "language_model": {"perplexity": 12.0},
+}
+
+
+def resolved(name: str, kind: str, task: str, root: Path) -> params.Params:
+    data = {
+        "prepare": sample_data.make(kind, task, root),
+        "train": {
+            "architecture": ARCHITECTURES[name].debug.model_dump(),
+            "epochs": 12,
+            "batch_size": 16,
+            "optimizer": {"learning_rate": 0.02},
+            "device": "cpu",
+        },
+        "evaluate": {"gates": GATES[task]},
+        "registration": {"name": "sample"},
+    }
+    return params.validate(data, "test")
+
+
+def register(workspace: Workspace) -> Registry:
+    """A registry in which what the steps left is the first version, and champion."""
+    registry = Registry(f"sqlite:///{workspace.root}/registry.db", workspace.root / "artifacts")
+    version = registry.register("sample", bundle_candidate(workspace), actor="ada").version
+    registry.promote("sample", version.version, expect_revision=0, actor="ada", reason="first")
+    return registry
+
+
+@pytest.mark.parametrize(("name", "kind", "task"), CASES, ids=["-".join(c) for c in CASES])
+def test_the_whole_path_runs(name, kind, task, tmp_path):
+    given = resolved(name, kind, task, tmp_path)
+    workspace = Workspace(tmp_path)
+    for step in STEPS.values():
+        step.run(given, workspace)
+
+    evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
+    assert evaluation["passed"], (evaluation["gates"], evaluation["parity"])
+    assert not workspace.resume.exists()
+    with register(workspace) as registry:
+        files = find([workspace.prepared / "test.arrow"])
+        resolved_version = registry.resolve("sample")
+        report = run_job(registry, resolved_version, files, tmp_path / "out")
+
+    table = pq.read_table(tmp_path / "out/predictions.parquet")
+    with pa.memory_map(str(workspace.prepared / "test.arrow")) as stored:
+        test = pa.ipc.open_file(stored).read_all()
+    assert report.rows == table.num_rows == test.num_rows
+    assert table["key"].to_pylist() == test["key"].to_pylist()
+    judge_predictions(table, test, evaluation["metrics"]["summary"], workspace)
+
+
+def judge_predictions(table, test, metrics, workspace) -> None:
+    """What was predicted is what was judged."""
+    signature = Signature.read(workspace.bundle / "signature.json")
+    predicted = table["prediction"].to_numpy()
+    if signature.classifies:
+        right = predicted == np.array(test["target"].to_pylist(), object)
+        assert right.mean() == pytest.approx(metrics["accuracy"])
+        assert 1 / len(signature.classes) <= table["score"].to_numpy().min()
+    elif signature.task == "regression":
+        errors = np.abs(predicted - test["target"].to_numpy())
+        assert errors.mean() == pytest.approx(metrics["mae"], rel=1e-4)
+    else:
+        # Each text's perplexity, weighted by its tokens, is that of the split.
+        assert predicted.dtype == object
+        scores = table["score"].to_numpy()
+        assert scores.min() < metrics["perplexity"] < scores.max()

@@ -1,0 +1,180 @@
+"""Small prepared datasets of every kind, written by hand, and trainings on them."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from tasks.architectures import ARCHITECTURES
+from tasks.config import Optimizer, Train
+from tasks.dataset import read_split, write_split
+from tasks.encoding import Encoder
+from tasks.signature import (
+    CategoryColumn,
+    ImageColumn,
+    NumberColumn,
+    SequenceColumn,
+    Signature,
+    TextColumn,
+)
+from tasks.train import TrainReport, train
+
+ROWS = {"train": 120, "validation": 40, "test": 10}
+CLASSES = ("cat", "dog", "owl")
+WORDS = (
+    "the", "a", "and", "purr", "meow", "cream", "bark", "bone", "leash", "hoot", "night", "wing",
+)  # fmt: skip
+
+
+def make_prepared(
+    folder: Path,
+    kind: str = "image",
+    task: str = "multiclass",
+    rows: dict[str, int] = ROWS,
+    dtype: str = "uint8",
+    words: tuple[str, ...] = WORDS,
+    rare: bool = False,
+) -> Path:
+    """A prepared dataset that can be learnt; with `rare`, nine of ten rows are cats."""
+    folder.mkdir(parents=True)
+    chance = np.random.default_rng(7)
+    classes = CLASSES[: {"binary": 2, "multiclass": 3}.get(task, 0)]
+    columns, draw = _KINDS[kind](chance, dtype, words)
+    Signature.of(task, columns, classes).write(folder / "signature.json")
+    if kind == "text":
+        _tokenizer(words).save(str(folder / "tokenizer.json"))
+    for name, count in rows.items():
+        codes = np.arange(count) % (len(classes) or 3)
+        if rare:
+            codes = np.where(np.arange(count) % 10 > 0, 0, 1 + codes % (len(classes) - 1))
+        table = {"key": pa.array(np.arange(count)), **draw(codes)}
+        if classes:
+            numbers = pa.array(codes, pa.int32())
+            table["target"] = pa.DictionaryArray.from_arrays(numbers, list(classes))
+        if task == "regression":
+            table["target"] = pa.array(1000 + 50.0 * codes + chance.normal(0, 5, count))
+        write_split(pa.table(table), folder / f"{name}.arrow")
+    _write_profile(folder)
+    return folder
+
+
+def _images(chance, dtype, words):
+    channels = 1 if dtype == "uint8" else 3
+    column = ImageColumn(name="image", dtype=dtype, shape=(8, 8, channels))
+    means = chance.uniform(60, 190, (3, 8, 8, channels))
+
+    def draw(codes):
+        noisy = means[codes] + chance.normal(0, 40, (len(codes), 8, 8, channels))
+        images = np.clip(noisy, 0, 255).astype(dtype)
+        return {"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images)}
+
+    return (column,), draw
+
+
+def _table(chance, dtype, words):
+    columns = (
+        NumberColumn(name="size"),
+        CategoryColumn(name="colour", values=("black", "white")),
+        NumberColumn(name="born", kind="date"),
+    )
+
+    def draw(codes):
+        days = 19_000 + 10 * codes + chance.integers(0, 5, len(codes))
+        return {
+            "size": pa.array(codes + chance.normal(0, 0.3, len(codes))),
+            "colour": pa.array(np.where(codes > 0, "black", "white")),
+            "born": pa.array(days.astype(np.int32), pa.date32()),
+        }
+
+    return columns, draw
+
+
+def _texts(chance, dtype, words):
+    column = TextColumn(name="text", vocabulary=len(words) + 3, max_length=9)
+
+    def draw(codes):
+        # Three words for each class, with some that are in all.
+        own = [words[3 + 3 * code : 6 + 3 * code] for code in codes]
+        texts = [" ".join(chance.choice([*words[:3], *w, *w], chance.integers(1, 11))) for w in own]
+        return {"text": pa.array(texts)}
+
+    return (column,), draw
+
+
+def _sequences(chance, dtype, words):
+    column = SequenceColumn(name="steps", features=2, max_length=7)
+
+    def draw(codes):
+        lengths = chance.integers(1, 8, len(codes))
+        steps = [
+            (code + chance.normal(0, 0.5, (n, 2))).tolist()
+            for code, n in zip(codes, lengths, strict=True)
+        ]
+        return {"steps": pa.array(steps, pa.list_(pa.list_(pa.float32())))}
+
+    return (column,), draw
+
+
+_KINDS = {"image": _images, "tabular": _table, "text": _texts, "sequence": _sequences}
+
+
+def _tokenizer(words):
+    """One token for each word, after the one that begins every text."""
+    tokens = ["[PAD]", "[UNK]", "[BOS]", *words]
+    made = Tokenizer(models.WordLevel({t: n for n, t in enumerate(tokens)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A", special_tokens=[("[BOS]", 2)]
+    )
+    return made
+
+
+def _write_profile(folder):
+    encoder = Encoder.read(folder)
+    split = read_split(folder, "train", encoder)
+    profile = {"rows": len(split), "inputs": {}}
+    for name, array in split.inputs.items():
+        if name == "sequence":
+            array = array[np.arange(array.shape[1]) < split.inputs["length"][:, None]]
+        if name not in ("tokens", "categories", "length"):
+            flat = array.reshape(-1, array.shape[-1]).astype(np.float64)
+            profile["inputs"][name] = {"mean": flat.mean(0).tolist(), "std": flat.std(0).tolist()}
+    if encoder.signature.task == "regression":
+        targets = split.targets.astype(np.float64)
+        profile["target"] = {"mean": targets.mean(), "std": targets.std()}
+    (folder / "profile.json").write_text(json.dumps(profile))
+
+
+def tiny(architecture: str = "mlp", **changes: object) -> Train:
+    """Parameters to train a debug-size network for two epochs on the CPU."""
+    given = {
+        "architecture": ARCHITECTURES[architecture].debug,
+        "epochs": 2,
+        "batch_size": 16,
+        "optimizer": Optimizer(learning_rate=0.01),
+        "device": "cpu",
+    }
+    return Train(**given | changes)
+
+
+def run(params: Train, folder: Path, prepared: Path) -> tuple[TrainReport, list[dict[str, float]]]:
+    """Train into `folder`; the report and the rows of the history."""
+    report = train(
+        params,
+        prepared=prepared,
+        base=folder / "base",
+        checkpoint=folder / "checkpoint",
+        history=folder / "history.csv",
+        resume=folder / "resume",
+    )
+    with (folder / "history.csv").open(newline="") as file:
+        return report, [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """What a training left in its folder."""
+    there = [folder / "history.csv", *sorted((folder / "checkpoint").rglob("*"))]
+    return {path.name: path.read_bytes() for path in there}
