@@ -107,9 +107,13 @@ def plan(settings: Settings, wanted: Params) -> Workspace:
 
 
 def holds(workspace: Workspace, wanted: Params) -> bool:
-    """Whether the workspace's params.yaml says what `wanted` says."""
+    """Whether the workspace's params.yaml says what `wanted` says.
+
+    A section left to its defaults does not: DVC tracks only what stands there.
+    """
     try:
-        return params.load(workspace.params) == wanted
+        whole = params.read(workspace.params).keys() >= Params.model_fields.keys()
+        return whole and params.load(workspace.params) == wanted
     except InputError:
         return False
 
