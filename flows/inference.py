@@ -15,8 +15,8 @@ from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.errors import InputError
+from tasks.files.tables import form
 from tasks.inputs import SUFFIXES, InputFile, find, fingerprint
-from tasks.tables import form
 
 quiet.install()
 

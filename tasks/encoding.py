@@ -56,7 +56,7 @@ class Encoder:
     @classmethod
     def read(cls, folder: Path) -> "Encoder":
         """From the files of a prepared dataset, a checkpoint or a bundle."""
-        return cls.of({path.name: path for path in folder.iterdir()})
+        return cls.of({name: folder / name for name in ("signature.json", TOKENIZER)})
 
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> "Encoder":

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks import npz, tables
-from tasks.convert import MOMENT
 from tasks.dataset import KEY
 from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
+from tasks.files import npz, tables
+from tasks.files.convert import MOMENT
 from tasks.signature import CategoryColumn, NumberColumn, Signature, TextColumn
 
 SUFFIXES = (*tables.SUFFIXES, ".npz")

@@ -42,6 +42,9 @@ def put_separable(folder, kind):
         ]
         put(folder, {"sequence": pa.array(steps, STEPS), "y": NAMED})
         return SEQUENCES
+    if kind == "numbers":  # and no category beside them
+        put(folder, {"a": CLEAN + noise_of, "b": noise_of, "y": NAMED})
+        return TABLE
     if kind == "tabular":
         put(folder, columns(120, a=CLEAN + noise_of, y=NAMED))
         return TABLE
@@ -51,7 +54,7 @@ def put_separable(folder, kind):
     return texts(Tokenizer(name="character" if kind == "characters" else "word"))
 
 
-@pytest.mark.parametrize("kind", ["tabular", "image", "sequence", "words", "characters"])
+@pytest.mark.parametrize("kind", ["tabular", "numbers", "image", "sequence", "words", "characters"])
 def test_wrong_labels_are_found_and_named_by_row(tmp_path, kind):
     params = put_separable(tmp_path, kind)
     run(tmp_path, params, label_noise=True)

@@ -9,10 +9,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import tables
-from tasks.convert import MOMENT, convert
 from tasks.errors import InputError
-from tasks.formats import BLOCK
+from tasks.files import tables
+from tasks.files.convert import MOMENT, convert
+from tasks.files.formats import BLOCK
 
 ROWS = [
     {"a": 1, "b": "x, y", "c": 0.5, "d": True},

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.convert import MOMENT, convert
 from tasks.errors import InputError
+from tasks.files.convert import MOMENT, convert
 from tasks.preparing.rows import Column, Numbers, cell
 from tasks.sources.raw import Raw
 

@@ -114,14 +114,11 @@ def _model(rows: Rows, signature: Signature, params: Prepare) -> tuple[Pipeline,
         return make_pipeline(StandardScaler(), linear), flat
     if signature.kind == "sequence":
         return make_pipeline(StandardScaler(), linear), _summary(**inputs)
-    tensors = [inputs[name] for name in ("numbers", "categories") if name in inputs]
-    width = sum(tensor.shape[1] for tensor in tensors)
-    numbers = inputs["numbers"].shape[1] if "numbers" in inputs else 0
-    scaled = make_column_transformer(
-        (StandardScaler(), slice(0, numbers)),
-        (OneHotEncoder(handle_unknown="ignore"), slice(numbers, width)),
-    )
-    return make_pipeline(scaled, linear), np.hstack(tensors)
+    scalers = {"numbers": StandardScaler(), "categories": OneHotEncoder(handle_unknown="ignore")}
+    parts, start = [], 0
+    for name, tensor in inputs.items():
+        parts.append((scalers[name], slice(start, start := start + tensor.shape[1])))
+    return make_pipeline(make_column_transformer(*parts), linear), np.hstack(list(inputs.values()))
 
 
 def _summary(sequence: NDArray[Any], length: NDArray[Any]) -> NDArray[np.float32]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.config import Prepare
-from tasks.convert import convert
 from tasks.dataset import KEY, TARGET
 from tasks.errors import InputError
+from tasks.files.convert import convert
 from tasks.sources.raw import Raw
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 
 from tasks.config import Prepare
-from tasks.convert import MOMENT, convert
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
+from tasks.files.convert import MOMENT, convert
 from tasks.preparing.rows import Column, Mask, Numbers, cell, is_number
 from tasks.sources.raw import Raw
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import tables
 from tasks.config import DigitsSource, Source
 from tasks.dataset import KEY, TARGET
 from tasks.errors import InputError
+from tasks.files import tables
 from tasks.sources import digits, examples, globs, image, sequence, tabular, text
 from tasks.sources.raw import FeatureKind, Raw
 

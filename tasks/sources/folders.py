@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tasks import tables
 from tasks.config import ImageSource
 from tasks.errors import InputError
+from tasks.files import tables
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from tasks.config import ImageSource, SequenceSource, TabularSource, TextSource
 from tasks.errors import InputError
+from tasks.files.tables import chosen
 from tasks.sources.raw import Raw
-from tasks.tables import chosen
 
 Files = TabularSource | TextSource | ImageSource | SequenceSource
 

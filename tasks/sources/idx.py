@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
+from tasks.files.tables import chosen, reading
 from tasks.sources.folders import Images
 from tasks.sources.raw import Origin
-from tasks.tables import chosen, reading
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks import npz
 from tasks.config import ImageSource
 from tasks.errors import InputError
+from tasks.files import npz
 from tasks.sources import folders, idx
 from tasks.sources.folders import Images
 from tasks.sources.globs import patterns

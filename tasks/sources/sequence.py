@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import npz, tables
 from tasks.config import SequenceSource
 from tasks.errors import InputError
+from tasks.files import npz, tables
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
 from tasks.sources.tabular import origins

@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
 from tasks.config import TabularSource, TextSource
-from tasks.convert import MOMENT, convert
 from tasks.errors import InputError
+from tasks.files import tables
+from tasks.files.convert import MOMENT, convert
 from tasks.sources.globs import patterns
 from tasks.sources.raw import FeatureKind, Origin, Raw
 

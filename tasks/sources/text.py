@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
 from tasks.config import TextSource
-from tasks.convert import without_empty
 from tasks.errors import InputError
+from tasks.files import tables
+from tasks.files.convert import without_empty
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
 from tasks.sources.tabular import rows_of

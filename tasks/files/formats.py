@@ -1,4 +1,4 @@
-"""CSV, JSON Lines, Parquet and Arrow files, one at a time; `tasks.tables` is how to read them.
+"""CSV, JSON Lines, Parquet and Arrow files, one at a time; `tables` beside this reads them all.
 
 `read` gives a whole file with Arrow's own types, columns named in `text` as text; `stream` gives
 batches of rows, with the given types where the form has none of its own.
@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from tasks.convert import convert, from_values
 from tasks.errors import InputError
+from tasks.files.convert import convert, from_values
 
 # A row of CSV must fit into a block.
 BLOCK = 16 << 20

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.convert import without_empty
 from tasks.errors import InputError
-from tasks.formats import FORMATS, Types, unique_names
+from tasks.files.convert import without_empty
+from tasks.files.formats import FORMATS, Types, unique_names
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
 _BROKEN = (

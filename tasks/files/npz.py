@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
-from tasks.tables import reading
+from tasks.files.tables import reading
 
 Arrays = dict[str, NDArray[np.generic]]
 
