@@ -50,8 +50,9 @@ class Cnn(nn.Module):
                 layers += [nn.BatchNorm2d(width), nn.ReLU()]
             layers.append(nn.MaxPool2d(2))
             channels, side = width, side // 2
-        layers += [nn.Flatten(), nn.Linear(channels * side * side, p["dense"]), nn.ReLU()]
-        self.body = nn.Sequential(*layers, nn.Dropout(p["dropout"]), nn.Linear(p["dense"], classes))
+        (dense,) = p["dense"]
+        layers += [nn.Flatten(), nn.Linear(channels * side * side, dense), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Dropout(p["dropout"]), nn.Linear(dense, classes))
         self.register_buffer("mean", torch.zeros(1))
         self.register_buffer("std", torch.ones(1))
 

@@ -28,8 +28,8 @@ class Schedule(Section):
     the first 30 % of the steps and falls to nearly zero (Smith and Topin 2018); `step` multiplies
     by `factor` after every `every` epochs; `plateau` does when the validation loss has not fallen
     for `every` epochs."""
-    warmup: int = Field(default=1, ge=0)
-    """Epochs over which the learning rate first rises in a straight line; `one_cycle` has its
+    warmup: float = Field(default=1, ge=0)
+    """Epochs, parts of one too, over which the learning rate first rises in a straight line; `one_cycle` has its
     own."""
     every: int = Field(default=10, ge=1)
     """Epochs, for `step` and `plateau`."""

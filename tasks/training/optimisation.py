@@ -56,7 +56,7 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer, params: Train, steps: int) -> None:
         p = params.schedule
-        self._warmup = 0 if p.name == "one_cycle" else p.warmup * steps
+        self._warmup = 0 if p.name == "one_cycle" else round(p.warmup * steps)
         self._plateau: ReduceLROnPlateau | None = None
         self._by_step: LambdaLR | OneCycleLR
         if p.name == "one_cycle":
