@@ -20,8 +20,9 @@ data: $(READY)  # the embedded raw data; the user's own lies there already
 run: setup
 	$(BIN)/modelmint run
 
+# Two files of tests at a time, one thread each: most of what they wait for is one process's work.
 test: setup browser
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -46,7 +46,7 @@ def test_the_predictions_are_what_was_judged(trained, test_split, tmp_path):
     with pa.memory_map(test_split) as source:
         truth = pa.ipc.open_file(source).read_all()
     assert predicted["key"].equals(truth["key"])
-    right = np.array(predicted["prediction"]) == np.array(truth["label"].cast(pa.string()))
+    right = np.array(predicted["prediction"]) == np.array(truth["target"].cast(pa.string()))
     version = json.loads(trained.modelmint("models", "show", "digits", "--json").stdout)
     assert right.mean() == pytest.approx(version["metrics"]["accuracy"])
 
