@@ -10,7 +10,7 @@ from tasks.workspace import Workspace
 
 VERSION = "version.json"
 # What training needs of a bundle; only models of text have a tokenizer.
-NEEDED = ("weights.safetensors", "architecture.json", "tokenizer.json")
+NEEDED = ("weights.safetensors", "signature.json", "tokenizer.json")
 
 
 def place_base(registry: Registry, init_from: str | None, workspace: Workspace) -> str:

@@ -113,7 +113,8 @@ def _value(
         own = registry.open(challenger)[TOKENIZER].read_bytes()
         if files[TOKENIZER].read_bytes() != own:
             raise _incomparable("its tokens differ", challenger)
-    if champion.lineage.test_split == challenger.lineage.test_split:
+    same = champion.lineage.test_split == challenger.lineage.test_split
+    if same and metric in champion.metrics:
         return champion.metrics[metric]
     from tasks.metrics import JUDGED, measure  # scikit-learn, 1 s that only this rare case needs
 

@@ -1,7 +1,10 @@
 """Raw data brought under DVC, so that every run knows exactly what it was made from."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -22,20 +25,18 @@ def version_raw_data(source: Source, root: Path) -> str:
     """
     path = root / source.path
     tracker = path.with_name(path.name + ".dvc")
-    if not path.exists() and not sources.place_embedded(source, root) and not tracker.exists():
-        raise InputError(
-            f"{source.path} is missing, and DVC knows nothing of it. Put the raw data there, or "
-            "name another file or folder in prepare.source.path."
-        )
+    if not path.exists():
+        # The user's own data goes before an example's of the same name.
+        problem = _fetch(root, tracker)
+        if problem and not sources.place_embedded(source, root):
+            raise InputError(
+                f"{source.path} is missing, and {problem}. Put the raw data there, or name "
+                "another file or folder in prepare.source.path."
+            )
     if not path.resolve().is_relative_to(root.resolve()):
         return f"{path} lies outside of the project; DVC records its hash"
     try:
-        with Repo(str(root), _wait_for_lock=True) as repo:
-            # DVC's advice would go to standard output, which belongs to `--json`.
-            repo.scm_context.quiet = True
-            if not path.exists():
-                repo.pull(targets=[str(tracker)])
-                return f"fetched {source.path} with DVC"
+        with _repo(root) as repo:
             if not tracker.exists():
                 repo.add(str(path))
                 return f"put {source.path} under DVC; commit {tracker.relative_to(root)}"
@@ -45,6 +46,26 @@ def version_raw_data(source: Source, root: Path) -> str:
     except DvcException as error:
         raise InputError(f"{source.path}: DVC: {error}") from error
     return f"{source.path} is current"
+
+
+def _fetch(root: Path, tracker: Path) -> str:
+    """Bring data from the DVC cache or remote; what kept it from coming, or nothing."""
+    if not tracker.exists():
+        return "DVC knows nothing of it"
+    try:
+        with _repo(root) as repo:
+            repo.pull(targets=[str(tracker)])
+    except DvcException as error:
+        return f"DVC cannot fetch it ({error})"
+    return ""
+
+
+@contextmanager
+def _repo(root: Path) -> Iterator[Any]:
+    with Repo(str(root), _wait_for_lock=True) as repo:
+        # DVC's advice would go to standard output, which belongs to `--json`.
+        repo.scm_context.quiet = True
+        yield repo
 
 
 def copy_salt(project: Path, worktree: Path, salt_file: str | None) -> None:

@@ -84,7 +84,7 @@ def plan(settings: Settings, wanted: Params) -> Workspace:
     resolved = wanted.model_dump(mode="json")
     settings.runs.mkdir(parents=True, exist_ok=True)
     with _lock(settings.runs / ".lock"):
-        snapshot = _snapshot(settings.root)
+        snapshot = _snapshot(settings.root, wanted.prepare.salt_file)
         listing = git(settings.root, "ls-tree", "-r", snapshot)
         content = "\n".join(line for line in listing.splitlines() if "\tdvc.lock" not in line)
         identity = hashlib.sha256((content + json.dumps(resolved, sort_keys=True)).encode())
@@ -118,15 +118,20 @@ def holds(workspace: Workspace, wanted: Params) -> bool:
         return False
 
 
-def _snapshot(root: Path) -> str:
-    """A commit of the checkout as it stands, git-ignored files aside; moves no branch or index."""
+def _snapshot(root: Path, secret: str | None) -> str:
+    """A commit of the checkout as it stands; moves no branch or index.
+
+    Without files that git ignores, and without `secret`, which it may not have been told of.
+    """
+    inside = secret and (root / secret).resolve().is_relative_to(root.resolve())
+    without = [f":(exclude){secret}"] if inside else []
     with tempfile.TemporaryDirectory() as scratch:
         index = {"GIT_INDEX_FILE": f"{scratch}/index"}
         parents: list[str] = []
         if head := code_of(root).commit:
             git(root, "read-tree", head, env=index)
             parents = ["-p", head]
-        git(root, "add", "-A", env=index)
+        git(root, "add", "-A", "--", ".", *without, env=index)
         tree = git(root, "write-tree", env=index)
         if head and git(root, "rev-parse", f"{head}^{{tree}}") == tree:
             return head

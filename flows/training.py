@@ -144,6 +144,7 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
                     "The same command judges what is there now."
                 )
             _report(outcome, judged)
+            metric = _comparable(params, outcome)
             if not judged.passed:
                 reason = "; ".join(judged.refusals)
                 refuse(registry, outcome.model, judged, reason)
@@ -153,11 +154,21 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
                 version, outcome.created = register(registry, outcome.model, judged)
             outcome.version, outcome.digest = version.ref, version.digest
         with _timed(outcome, "challenge"):
-            metric = params.registration.metric or outcome.headline[0]
             decision = decide(registry, version, metric, params, workspace)
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
     artifacts.registered(version, decision)
+
+
+def _comparable(params: Params, outcome: Outcome) -> str:
+    """The metric to compare versions by. Raises `InputError` if it was not measured."""
+    metric = params.registration.metric or outcome.headline[0]
+    if metric not in outcome.metrics:
+        raise InputError(
+            f"registration.metric: {metric} is not measured for these classes; nothing was "
+            f"registered. Measured are {', '.join(outcome.metrics)}"
+        )
+    return metric
 
 
 def _unchanged(workspace: Workspace, params: Params) -> bool:

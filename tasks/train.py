@@ -22,7 +22,7 @@ from tasks.training.augmentation import augment, check_augmentation
 from tasks.training.base import start_from
 from tasks.training.batches import Rows, in_batches, order_of
 from tasks.training.objective import Objective, ValidationMetric
-from tasks.training.optimisation import Schedule, freeze, make_optimizer
+from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
 from tasks.training.resume import Keeper, fingerprint
 from tasks.training.state import State
 
@@ -149,7 +149,7 @@ def _epoch(
     """The steps of an epoch, from where it stands."""
     fabric, network, optimizer = state.fabric, state.network, state.optimizer
     printed = time.monotonic()
-    network.train()
+    begin_epoch(network)
     while state.batch < len(batches):
         inputs, targets = training.take(batches[state.batch])
         loss = objective.loss(state.scores(augment(inputs, params)), targets)

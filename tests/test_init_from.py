@@ -32,11 +32,9 @@ def folders(tmp_path_factory):
 def as_base(checkpoint, base, ref):
     """What a flow puts in `base` of a registered version."""
     base.mkdir(parents=True)
-    for name in ("weights.safetensors", "tokenizer.json"):
+    for name in ("weights.safetensors", "signature.json", "tokenizer.json"):
         if (checkpoint / name).exists():
             shutil.copy(checkpoint / name, base)
-    config = json.loads((checkpoint / "config.json").read_bytes())
-    (base / "architecture.json").write_text(json.dumps(config["architecture"]))
     (base / "version.json").write_text(json.dumps({"ref": ref, "digest": "d" * 64}))
 
 
@@ -152,3 +150,30 @@ def test_a_base_that_nothing_matches_is_refused(folders):
     network = fresh("gru", folders / "texts")
     with pytest.raises(InputError, match="no weight of texts-lm:3 has the name and shape of one"):
         start_from(network, "texts-lm", folders / "base", folders / "texts")
+
+
+def test_a_head_of_other_classes_is_not_taken_though_it_has_the_same_shape(folders, tmp_path):
+    prepared = folders / "texts"
+    run(tiny("transformer"), tmp_path / "first", prepared)
+    as_base(tmp_path / "first/checkpoint", tmp_path / "base", "moods:1")
+    changed = tmp_path / "base/signature.json"
+    signature = Signature.read(changed)
+    taken = start_from(fresh("transformer", prepared), "moods", tmp_path / "base", prepared)
+    assert "new:" not in taken
+    signature.model_copy(update={"classes": signature.classes[::-1]}).write(changed)
+    network, before = (fresh("transformer", prepared) for _ in "ab")
+    said = start_from(network, "moods", tmp_path / "base", prepared)
+    assert "new: head.weight, head.bias" in said
+    assert torch.equal(network.head.weight, before.head.weight)
+
+
+def test_a_base_of_another_table_is_refused(tmp_path):
+    prepared = make_prepared(tmp_path / "table", "tabular")
+    run(tiny("mlp"), tmp_path / "first", prepared)
+    as_base(tmp_path / "first/checkpoint", tmp_path / "base", "table:1")
+    start_from(fresh("mlp", prepared), "table", tmp_path / "base", prepared)
+    changed = tmp_path / "base/signature.json"
+    signature = Signature.read(changed)
+    signature.model_copy(update={"columns": signature.columns[::-1]}).write(changed)
+    with pytest.raises(InputError, match="other columns or categories"):
+        start_from(fresh("mlp", prepared), "table", tmp_path / "base", prepared)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from training_helpers import make_prepared, run, tiny, written
 
 from tasks.architectures import build
@@ -14,7 +15,7 @@ from tasks.signature import Signature
 from tasks.training.batches import order_of
 from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule as Moved
-from tasks.training.optimisation import make_optimizer
+from tasks.training.optimisation import begin_epoch, freeze, make_optimizer
 
 STEPS = 2
 
@@ -152,6 +153,15 @@ def test_weights_that_a_pattern_freezes_do_not_move(prepared, tmp_path):
     assert {name for name in start if name.startswith("front.embedding")}
     assert "head.weight" in moved
     assert not {name for name in moved if name.startswith(("front.", "body.0", "body.1"))}
+
+
+def test_the_statistics_of_a_frozen_batch_norm_stay_as_they_were():
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2), nn.BatchNorm1d(2))
+    freeze(network, ["0.*", "1.*"])
+    begin_epoch(network)
+    network(torch.randn(20, 3))
+    assert network[1].running_mean.tolist() == [0.0] * 4
+    assert network[3].running_mean.abs().min() > 0
 
 
 def test_a_pattern_that_freezes_nothing_is_refused_with_the_names_there_are(prepared, tmp_path):

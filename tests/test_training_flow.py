@@ -197,3 +197,9 @@ def _read_until(run: subprocess.Popen[str], pattern: str, or_end: bool = False) 
 def _close(run: subprocess.Popen[str]) -> None:
     with contextlib.suppress(OSError):
         run.stdout.close()
+
+
+def test_a_metric_to_compare_by_that_was_not_measured_is_the_users_mistake(trained: Project):
+    outcome = trained.train("-S", "registration.metric=roc_auc", status=2)
+    assert "roc_auc is not measured for these classes" in outcome["message"]
+    assert not outcome["version"]

@@ -68,17 +68,22 @@ def test_the_whole_path_runs(name, kind, task, tmp_path):
     evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
     assert evaluation["passed"], (evaluation["gates"], evaluation["parity"])
     assert not workspace.resume.exists()
+    raw = tmp_path / given.prepare.source.path
     with register(workspace) as registry:
-        files = find([workspace.prepared / "test.arrow"])
-        resolved_version = registry.resolve("sample")
-        report = run_job(registry, resolved_version, files, tmp_path / "out")
+        version = registry.resolve("sample")
+        for place, path in (("test", workspace.prepared / "test.arrow"), ("raw", raw)):
+            run_job(registry, version, find([path]), tmp_path / place)
 
-    table = pq.read_table(tmp_path / "out/predictions.parquet")
+    table, every = (pq.read_table(tmp_path / p / "predictions.parquet") for p in ("test", "raw"))
     with pa.memory_map(str(workspace.prepared / "test.arrow")) as stored:
         test = pa.ipc.open_file(stored).read_all()
-    assert report.rows == table.num_rows == test.num_rows
     assert table["key"].to_pylist() == test["key"].to_pylist()
     judge_predictions(table, test, evaluation["metrics"]["summary"], workspace)
+    # The raw file, which has no keys of its own, gets the same answers as its prepared rows.
+    assert every.num_rows == sample_data.ROWS
+    same = every.take(table["key"])
+    last = table.column_names[-1]  # the score, or a number that was predicted
+    assert same[last].to_numpy() == pytest.approx(table[last].to_numpy(), abs=1e-4)
 
 
 def judge_predictions(table, test, metrics, workspace) -> None:

@@ -29,8 +29,8 @@ class Schedule(Section):
     by `factor` after every `every` epochs; `plateau` does when the validation loss has not fallen
     for `every` epochs."""
     warmup: float = Field(default=1, ge=0)
-    """Epochs, parts of one too, over which the learning rate first rises in a straight line; `one_cycle` has its
-    own."""
+    """Epochs, parts of one too, over which the learning rate first rises in a straight line;
+    `one_cycle` has its own."""
     every: int = Field(default=10, ge=1)
     """Epochs, for `step` and `plateau`."""
     factor: float = Field(default=0.1, gt=0, lt=1)
@@ -51,7 +51,10 @@ class Augmentation(Section):
 
 
 class Every(Section):
-    """How often the state of the training is kept, to go on from after a kill."""
+    """How often the state of the training is kept, to go on from after a kill.
+
+    Less often where writing it would take more than a twentieth of the time.
+    """
 
     epochs: int = Field(default=1, ge=1)
     minutes: float | None = Field(default=None, gt=0)
@@ -89,7 +92,8 @@ class Train(Section):
     """A registered version whose weights to start from, as NAME, NAME@ALIAS or NAME:VERSION.
     Layers that match are loaded, the rest is reported."""
     freeze: list[str] = Field(default=[])
-    """Patterns of weights that do not learn, such as `front.*`; shell wildcards."""
+    """Patterns of weights that do not learn, such as `front.*`; shell wildcards. The running
+    statistics of a batch normalisation whose weights are frozen stay, too."""
     keep: Every = Every()
     """How often the state is kept; the same command goes on from there after a kill."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

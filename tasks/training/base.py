@@ -13,6 +13,7 @@ from tasks.architectures import Network
 from tasks.architectures.fronts import Tokens
 from tasks.encoding import TOKENIZER
 from tasks.errors import InputError
+from tasks.signature import Signature
 
 WEIGHTS, VERSION = "weights.safetensors", "version.json"
 # Taken from the dataset that is trained on, never from another.
@@ -31,18 +32,30 @@ class SharedTokens(NamedTuple):
 def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> str:
     """Load what matches from `base` by name and shape, and say what did.
 
-    Where the tokenizers differ, the rows of tokens that both know are copied by the token's text.
+    The head is loaded only for the same classes, and a table's network only for the same columns:
+    there, equal shapes may mean other things. Where the tokenizers differ, the rows of tokens that
+    both know are copied by the token's text.
 
     Raises:
-        InputError: `base` is empty or holds another version, or nothing of it matches.
+        InputError: `base` is empty or holds another version, one of another table, or nothing of
+            it matches.
     """
     ref = _version(init_from, base)
+    there, here = Signature.read(base / "signature.json"), network.signature
+    if here.kind == "tabular" and there.columns != here.columns:
+        raise InputError(
+            f"train.init_from: {ref} was trained on other columns or categories than this dataset "
+            "has, so its weights mean something else. Start from a version of the same table."
+        )
+    same_outputs = (there.task, there.classes) == (here.task, here.classes)
     given = {n: t for n, t in load_file(base / WEIGHTS).items() if not _is_scale(n)}
     into = {n: t for n, t in network.state_dict().items() if not _is_scale(n)}
     shared = _shared_tokens(base, prepared)
     of_tokens = set() if shared is None else _token_tensors(network)
     loaded = []
     for name in (name for name in into if name in given):
+        if name.startswith("head.") and not same_outputs:
+            continue  # as many outputs may be, but of other classes
         if shared is not None and name in of_tokens:
             fits = (
                 given[name].shape[1:] == into[name].shape[1:] and len(given[name]) >= shared.known

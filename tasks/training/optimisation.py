@@ -32,6 +32,15 @@ def freeze(network: nn.Module, patterns: list[str]) -> None:
         raise InputError("train.freeze leaves no weight that learns: name fewer")
 
 
+def begin_epoch(network: nn.Module) -> None:
+    """Set the network to learn, but not the running statistics of norms that are frozen."""
+    network.train()
+    for module in network.modules():
+        weights = module.parameters(recurse=False)
+        if hasattr(module, "running_mean") and not any(w.requires_grad for w in weights):
+            module.eval()
+
+
 def make_optimizer(network: nn.Module, params: Train) -> Optimizer:
     """The optimizer of those weights that learn."""
     p = params.optimizer

@@ -1,0 +1,70 @@
+"""Raw data under DVC, and what a run's worktree is given of it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Project, make_project
+
+from flows.raw import copy_salt, version_raw_data
+from flows.runs import plan
+from flows.settings import Settings
+from tasks import params
+from tasks.config import TabularSource
+from tasks.errors import InputError
+
+CANCER = TabularSource(
+    kind="tabular", path="data/raw/cancer.csv", example="cancer", target="target"
+)
+OWN = "a,target\n1,x\n2,y\n"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Project:
+    return make_project(tmp_path_factory.mktemp("raw") / "project")
+
+
+@pytest.fixture
+def own(repository):
+    """The user's own data, where an example would be put."""
+    path = repository.root / CANCER.path
+    path.write_text(OWN)
+    assert "put data/raw/cancer.csv under DVC" in version_raw_data(CANCER, repository.root)
+    yield path
+    path.unlink(missing_ok=True)
+    path.with_name("cancer.csv.dvc").unlink()
+
+
+def test_an_example_never_replaces_the_users_own_data(repository, own):
+    own.unlink()
+    version_raw_data(CANCER, repository.root)
+    assert own.read_text() == OWN
+
+
+def test_an_example_is_put_in_place_where_nothing_lies(repository):
+    path = repository.root / CANCER.path
+    version_raw_data(CANCER, repository.root)
+    assert len(path.read_text().splitlines()) == 570
+    path.unlink()
+    path.with_name("cancer.csv.dvc").unlink()
+
+
+def test_data_that_dvc_cannot_fetch_is_named_with_the_reason(repository, own):
+    source = CANCER.model_copy(update={"example": None})
+    own.unlink()
+    subprocess.run(["rm", "-r", str(repository.root / ".dvc/cache")], check=True)
+    with pytest.raises(InputError, match="is missing, and DVC cannot fetch it"):
+        version_raw_data(source, repository.root)
+
+
+def test_a_secret_is_given_to_a_worktree_and_to_no_commit(repository):
+    root, secret = repository.root, "data/salt"
+    (root / secret).write_text("0123456789abcdef")
+    settings = Settings(root, "", "", root / "runs")
+    changes = [f"prepare.salt_file={secret}", "prepare.sensitive_rule=hash"]
+    workspace = plan(settings, params.load(root / "params.yaml", changes))
+    assert not (workspace.root / secret).exists()
+    blob = repository.run("git", "hash-object", secret).stdout.strip()
+    repository.run("git", "cat-file", "-e", blob, status=1)
+    copy_salt(root, workspace.root, secret)
+    assert (workspace.root / secret).read_text() == Path(root / secret).read_text()
