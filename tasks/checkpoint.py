@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from safetensors.torch import load_model, save_file
+from torch import Tensor
 
 from tasks.architectures import Network, build
 from tasks.config import Architecture, Train
@@ -22,6 +23,12 @@ LIBRARIES = ("torch", "lightning-fabric", "numpy")
 WEIGHTS, CONFIG, SIGNATURE = "weights.safetensors", "config.json", "signature.json"
 
 
+def weights_of(network: Network) -> dict[str, Tensor]:
+    """Weights and buffers by name; those that two modules share have two names, but come once."""
+    named = {name for name, _ in chain(network.named_parameters(), network.named_buffers())}
+    return {name: t for name, t in network.state_dict().items() if name in named}
+
+
 def save(
     folder: Path, network: Network, params: Train, results: dict[str, Any], prepared: Path
 ) -> None:
@@ -30,10 +37,7 @@ def save(
     Of texts, the tokenizer of the dataset in `prepared` as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Weights that two modules share have two names, but are written once.
-    named = {name for name, _ in chain(network.named_parameters(), network.named_buffers())}
-    weights = {n: t.contiguous() for n, t in network.state_dict().items() if n in named}
-    save_file(weights, folder / WEIGHTS)
+    save_file({n: t.contiguous() for n, t in weights_of(network).items()}, folder / WEIGHTS)
     network.signature.write(folder / SIGNATURE)
     if network.signature.kind == "text":
         shutil.copyfile(prepared / TOKENIZER, folder / TOKENIZER)

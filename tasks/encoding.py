@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks.errors import InputError
+from tasks.files.convert import convert, plain, without_blank
 from tasks.signature import (
     CategoryColumn,
     Column,
@@ -28,6 +29,7 @@ from tasks.signature import (
 )
 
 TOKENIZER = "tokenizer.json"
+MICROSECONDS_OF_A_DAY = 86_400e6
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -37,6 +39,10 @@ class Place:
 
     file: str
     first: int = 0
+
+    def describe(self, row: int) -> str:
+        """A row of the batch: `new/a.csv, row 17`."""
+        return f"{self.file}, row {self.first + row}"
 
     def missing(self, column: Column, bad: NDArray[np.bool_], what: str = "missing") -> InputError:
         row = self.first + int(np.argmax(bad))
@@ -112,8 +118,9 @@ class Encoder:
                 )
 
     def _tokens(self, column: pa.Array, spec: TextColumn, place: Place) -> Arrays:
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if not pa.types.is_string(column.type):
             raise _wrong_type(column, spec, place, "text")
+        column = without_blank(column)
         if column.null_count:
             raise place.missing(spec, column.is_null().to_numpy(zero_copy_only=False))
         assert self.tokenizer is not None
@@ -127,10 +134,10 @@ class Encoder:
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One array, its dictionary resolved."""
+    """One array, as `plain` makes it."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return plain(column)
 
 
 def _wrong_type(column: pa.Array, spec: Column, place: Place, wanted: str) -> InputError:
@@ -139,35 +146,21 @@ def _wrong_type(column: pa.Array, spec: Column, place: Place, wanted: str) -> In
 
 def _numbers(column: pa.Array, spec: NumberColumn, place: Place) -> NDArray[np.float32]:
     """(N,) float32; dates as days."""
-    kind = column.type
-    try:
-        if spec.kind == "date":
-            # Through text, ISO 8601 says which date is meant; a timestamp keeps its time of day.
-            moments = column.cast(pa.timestamp("us"))
-            values = moments.cast(pa.int64()).cast(pa.float64(), safe=False)
-            values = pc.divide(values, 86_400e6)
-        elif pa.types.is_boolean(kind):
-            values = column.cast(pa.uint8()).cast(pa.float64())
-        elif spec.kind == "boolean" and pa.types.is_string(kind):
-            values = column.cast(pa.bool_()).cast(pa.uint8()).cast(pa.float64())
-        elif (
-            pa.types.is_null(kind)
-            or pa.types.is_integer(kind)
-            or pa.types.is_floating(kind)
-            or (pa.types.is_decimal(kind))
-        ):
-            values = column.cast(pa.float64(), safe=False)
-        else:
-            raise _wrong_type(column, spec, place, f"a {spec.kind}")
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{place.file}: column {spec.name!r}: {error}") from error
+    values = convert(column, spec.kind, spec.name, place.describe)
+    if spec.kind == "boolean":
+        values = values.cast(pa.uint8())
+    elif spec.kind == "date":
+        days = values.cast(pa.int64()).cast(pa.float64(), safe=False)
+        values = pc.divide(days, MICROSECONDS_OF_A_DAY)
     # A null becomes NaN.
-    array: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32)
+    found = values.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        array: NDArray[np.float32] = found.astype(np.float32, copy=False)
     bad = np.isnan(array)
     if bad.any():
         if spec.fill is None:
             raise place.missing(spec, bad)
-        array[bad] = spec.fill
+        array = np.where(bad, np.float32(spec.fill), array)
     if np.isinf(array).any():
         raise place.missing(spec, np.isinf(array), "infinite")
     return array
@@ -175,12 +168,7 @@ def _numbers(column: pa.Array, spec: NumberColumn, place: Place) -> NDArray[np.f
 
 def _codes(column: pa.Array, spec: CategoryColumn, place: Place) -> NDArray[np.int64]:
     """(N,) int64: 1 and up for known values, 0 for others."""
-    try:
-        text = column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise _wrong_type(column, spec, place, "a category") from error
-    blank = pc.equal(pc.utf8_trim_whitespace(text), "")
-    text = pc.if_else(blank, pa.scalar(None, pa.string()), text)
+    text = convert(column, "category", spec.name, place.describe)
     if text.null_count:
         if spec.fill is None:
             raise place.missing(spec, text.is_null().to_numpy(zero_copy_only=False))

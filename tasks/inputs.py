@@ -12,13 +12,11 @@ from tasks.dataset import KEY
 from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
 from tasks.files import npz, tables
-from tasks.files.convert import MOMENT
+from tasks.files.convert import Kind
 from tasks.signature import CategoryColumn, NumberColumn, Signature, TextColumn
 
 SUFFIXES = (*tables.SUFFIXES, ".npz")
 Batch = tuple[pa.Array | None, Arrays]
-
-_NUMBERS = {"number": pa.float64(), "boolean": pa.bool_(), "date": MOMENT}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def batches(file: InputFile, encoder: Encoder, size: int) -> Iterator[Batch]:
     if file.path.suffix == ".npz":
         rows = _npz_batches(file.path, encoder.signature, size)
     else:
-        rows = tables.stream(file.path, size, _types(encoder.signature))
+        rows = tables.stream(file.path, size, _kinds(encoder.signature))
     done = tables.first_row(file.path)
     for batch in rows:
         arrays = encoder.encode(batch, Place(str(file.path), done))
@@ -87,15 +85,13 @@ def _inspect(path: Path) -> InputFile:
     return InputFile(path, sha256, rows)
 
 
-def _types(signature: Signature) -> dict[str, pa.DataType]:
+def _kinds(signature: Signature) -> dict[str, Kind]:
     """What columns of a form without types of its own are to be read as."""
-    types = {KEY: pa.string()}
+    kinds: dict[str, Kind] = {KEY: "text"}
     for column in signature.columns:
-        if isinstance(column, NumberColumn):
-            types[column.name] = _NUMBERS[column.kind]
-        elif isinstance(column, CategoryColumn | TextColumn):
-            types[column.name] = pa.string()
-    return types
+        if isinstance(column, NumberColumn | CategoryColumn | TextColumn):
+            kinds[column.name] = column.kind
+    return kinds
 
 
 def _npz_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:

@@ -94,6 +94,12 @@ def test_a_missing_category_is_one_in_a_prediction_too(tmp_path):
     assert codes.tolist() == [codes[3]] * 4
 
 
+def test_a_date_out_of_range_is_refused_not_wrapped_around(tmp_path):
+    put(tmp_path, seen=pa.array([*range(59), 2**60], pa.timestamp("ms")))
+    said = refusal(tmp_path)
+    assert said.startswith(f"{tmp_path}/table.parquet, row 59: column 'seen' is '<value out of ran")
+
+
 def test_incomplete_rows_are_dropped_and_counted_on_request(tmp_path):
     found = columns()
     put(tmp_path, a=without(found["a"], 17), y=without(found["y"], 3))

@@ -325,7 +325,7 @@ def echo(tmp_path_factory):
     return open_session(path, "cpu")
 
 
-def parity(session, served, expected, tolerance=1e-3):
+def parity(session, served, expected, tolerance=1e-3, unit=1.0):
     served, expected = np.array(served, np.float32), np.array(expected, np.float32)
     # What PyTorch would say of a row, wherever it comes in a batch.
     wanted = {row.tobytes(): answer for row, answer in zip(served, expected, strict=True)}
@@ -333,7 +333,7 @@ def parity(session, served, expected, tolerance=1e-3):
     def expects(batch):
         return {"logits": np.stack([wanted[row.tobytes()] for row in batch["x"]])}
 
-    return compare(session, ECHO, {"x": served}, expects, len(served), tolerance)
+    return compare(session, ECHO, {"x": served}, expects, len(served), tolerance, unit)
 
 
 def test_a_tie_is_not_a_flip(echo):
@@ -367,6 +367,12 @@ def test_an_error_beyond_the_tolerance_is_refused_though_no_label_flips(echo):
 def test_large_logits_are_compared_by_their_size(echo):
     assert parity(echo, [[1000.5, 0, 0]], [[1000, 0, 0]]).passed
     assert not parity(echo, [[1002.0, 0, 0]], [[1000, 0, 0]]).passed
+
+
+def test_small_numbers_are_compared_by_the_unit_they_come_in(echo):
+    served, expected = [[2e-5, 0, 0]], [[1e-5, 0, 0]]
+    assert parity(echo, served, expected).passed
+    assert not parity(echo, served, expected, unit=1e-5).passed
 
 
 @pytest.mark.parametrize("position", [0, 9])

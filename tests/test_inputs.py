@@ -1,6 +1,7 @@
 """Files of a batch job: found, counted, and read as the signature wants them."""
 
 import gzip
+import json
 import subprocess
 import sys
 
@@ -8,11 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prepare_helpers import run, splits
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tasks import inputs
+from tasks.config import Prepare, TabularSource
 from tasks.encoding import Encoder
 from tasks.errors import InputError
+from tasks.files.convert import convert
 from tasks.signature import (
     CategoryColumn,
     ImageColumn,
@@ -119,6 +123,97 @@ def test_a_value_that_does_not_fit_is_named_with_file_row_and_column(tmp_path):
     assert refusal(TABLE, path).startswith(f"{path}, row 4: column 'code' is not UTF-8: b'\\xe9'")
 
 
+ROWS = 60
+RAW = {
+    "size": [str(row / 2) for row in range(ROWS)],
+    "when": [f"2024-01-{1 + row % 28:02}T00:00:{row:02}.000001500Z" for row in range(ROWS)],
+    "open": [row % 3 == 0 for row in range(ROWS)],
+    "grade": [float(row % 4) if row % 9 else None for row in range(ROWS)],
+    "big": [float(10**8 * (row % 3)) for row in range(ROWS)],
+    "paid": [row % 5 == 0 for row in range(ROWS)],
+    "code": ["007" if row % 2 else "x" for row in range(ROWS)],
+    "y": ["no" if row % 2 else "yes" for row in range(ROWS)],
+}
+KINDS = {
+    "size": "number",
+    "when": "date",
+    "open": "boolean",
+    "grade": "category",
+    "big": "category",
+    "paid": "category",
+    "code": "category",
+}
+
+
+def write_arrow(table, path):
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def put_raw(folder):
+    """The same rows in every form, as other programs would write them."""
+    rows = [dict(zip(RAW, values, strict=True)) for values in zip(*RAW.values(), strict=True)]
+    put(folder / "in.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    fields = [["" if v is None else str(v) for v in row.values()] for row in rows]
+    put(folder / "in.csv", "\n".join(",".join(line) for line in [RAW, *fields]) + "\n")
+    table = pa.table(RAW)
+    pq.write_table(table, folder / "in.parquet")
+    when = pa.array([text.removesuffix("Z") for text in RAW["when"]]).cast(pa.timestamp("ns"))
+    typed = table.set_column(1, "when", when.cast(pa.timestamp("ns", "UTC")))
+    typed = typed.set_column(0, "size", table["size"].cast(pa.float64()).cast(pa.float32()))
+    typed = typed.set_column(3, "grade", table["grade"].cast(pa.int8()).dictionary_encode())
+    write_arrow(typed, folder / "in.arrow")
+
+
+@pytest.mark.parametrize("trained", ["in.csv", "in.jsonl", "in.parquet", "in.arrow"])
+def test_a_raw_file_of_any_form_is_predicted_as_its_rows_were_trained(trained, tmp_path):
+    put_raw(tmp_path)
+    source = TabularSource(kind="tabular", path=trained, target="y", columns=KINDS)
+    run(tmp_path, Prepare(source=source, missing="fill"))
+    encoder = Encoder.read(tmp_path / "prepared")
+    assert encoder.signature.columns[3].values == ("0", "1", "2", "3")
+    assert encoder.signature.columns[4].values == ("0", "100000000", "200000000")
+    assert encoder.signature.columns[5].values == ("false", "true")
+    for name in ("in.csv", "in.jsonl", "in.parquet", "in.arrow"):
+        found = [arrays for _, arrays in batches(encoder, tmp_path / name, 17)]
+        for split in splits(tmp_path).values():
+            for tensor, values in split.inputs.items():
+                joined = np.concatenate([arrays[tensor] for arrays in found])
+                assert np.array_equal(joined[split.keys], values), (name, tensor)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("since", [None, 20240101], "is 20240101; a date (ISO 8601) is wanted"),
+        ("since", ["1970-01-01", "soon"], "is 'soon'; a date (ISO 8601) is wanted"),
+        ("since", pa.array([0, 2**60], pa.timestamp("ms")), "is '<value out of range: 1152921504"),
+        ("member", [1, 5], "is 5; true or false is wanted"),
+        ("age", ["1.5", "old"], "is 'old'; a number is wanted"),
+        ("code", [["8"], ["9"]], "is ['8']; text, a number or true and false is wanted"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_typed_value_that_does_not_fit_is_named_too(column, values, said, suffix, tmp_path):
+    good = {"age": [1.0, 2.0], "member": [True, False], "since": [None, None], "code": ["8", "8"]}
+    table = pa.table(good | {column: values})
+    path = tmp_path / f"in.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(table, path)
+    else:
+        write_arrow(table, path)
+    row = 0 if column == "code" else 1
+    assert refusal(TABLE, path).startswith(f"{path}, row {row}: column {column!r} {said}")
+
+
+def test_numbers_that_fit_are_neither_copied_nor_converted(tmp_path):
+    wide = pa.array([1.0, 2.0])
+    for column in (wide, wide.cast(pa.float32())):
+        assert convert(column, "number", "x", str) is column
+    moments = wide.cast(pa.int64()).cast(pa.timestamp("us"))
+    assert convert(moments, "date", "x", str) is moments
+
+
 def test_rows_of_other_forms_are_counted_from_0(tmp_path):
     table = pa.table({"age": [1.0, None], "member": [True, False], "code": ["8", "8"]})
     table = table.append_column("since", pa.nulls(2, pa.date32()))
@@ -135,8 +230,9 @@ def test_texts_are_tokenized_as_they_stand(tmp_path):
     ((keys, arrays),) = batches(encoder, path)
     assert keys is None
     assert arrays["tokens"].tolist() == [[2, 0], [2, 1]]
-    put(path, 'text,n\nx,1\n"",2\n')
-    assert refusal(encoder, path).startswith(f"{path}: row 2 of column 'text' is missing")
+    for blank in ("", " \t "):
+        put(path, f'text,n\nx,1\n"{blank}",2\n')
+        assert refusal(encoder, path).startswith(f"{path}: row 2 of column 'text' is missing")
     np.savez(tmp_path / "in.npz", images=np.zeros((1, 2, 2), np.uint8))
     assert "in.npz: the model takes a table of text" in refusal(encoder, tmp_path / "in.npz")
 

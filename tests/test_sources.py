@@ -478,6 +478,8 @@ def test_broken_idx_files_are_named(tmp_path):
     assert "has 3 images and" in refusal("image", tmp_path, "in")
     idx(tmp_path, "in/labels-idx1-ubyte", np.zeros((3, 1)))
     assert refusal("image", tmp_path, "in").startswith("in/labels-idx1-ubyte is not a readable")
+    put(tmp_path, "in/labels-idx1-ubyte", b"")
+    assert refusal("image", tmp_path, "in").startswith("in/labels-idx1-ubyte is not a readable")
     idx(tmp_path, "in/labels-idx1-ubyte", np.zeros(3))
     idx(tmp_path, "in/test-labels-idx1-ubyte", np.zeros(3))
     idx(tmp_path, "in/test-images-idx3-ubyte", np.zeros((3, 5, 4)))

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from prepare_helpers import (
     NUMBERS,
@@ -180,6 +181,20 @@ def test_a_row_without_a_group_is_refused_or_dropped(tmp_path):
     put(tmp_path, patient=group)
     assert "row 7, column 'patient': missing" in refusal(tmp_path, group="patient")
     assert run(tmp_path, group="patient", missing="drop").dropped_missing == 2
+
+
+def test_nan_is_no_group(tmp_path):
+    group = np.arange(60) // 2 * 1.0
+    group[[7, 9]] = np.nan
+    put(tmp_path, patient=pa.array(group))
+    assert "row 7, column 'patient': missing" in refusal(tmp_path, group="patient")
+    assert run(tmp_path, group="patient", missing="drop").dropped_missing == 2
+
+
+def test_a_list_is_no_group(tmp_path):
+    put(tmp_path, patient=[[row // 2] for row in range(60)])
+    said = refusal(tmp_path, group="patient")
+    assert said.startswith(f"{tmp_path}/table.parquet, row 0: column 'patient' is [0]; text, a num")
 
 
 def test_a_group_that_the_files_put_on_both_sides_is_refused_with_its_rows(tmp_path):

@@ -3,7 +3,9 @@
 import datetime
 import gzip
 import json
+from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
@@ -11,7 +13,7 @@ import pytest
 
 from tasks.errors import InputError
 from tasks.files import tables
-from tasks.files.convert import MOMENT, convert
+from tasks.files.convert import convert
 from tasks.files.formats import BLOCK
 
 ROWS = [
@@ -51,8 +53,8 @@ def refusal(call, *arguments):
     return str(caught.value)
 
 
-def streamed(path, size=256, **types):
-    return pa.Table.from_batches(list(tables.stream(path, size, types))).to_pylist()
+def streamed(path, size=256, **kinds):
+    return pa.Table.from_batches(list(tables.stream(path, size, kinds))).to_pylist()
 
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
@@ -63,8 +65,8 @@ def test_every_form_gives_the_same_rows(suffix, tmp_path):
     assert table.schema.types == [pa.int64(), pa.string(), pa.float64(), pa.bool_()]
     assert files == [(path, 3)]
     assert tables.count(path) == 3
-    types = {"a": pa.float64(), "b": pa.string(), "c": pa.float64(), "d": pa.bool_()}
-    assert streamed(path, 2, **types) == ROWS
+    kinds = {"a": "number", "b": "text", "c": "number", "d": "boolean"}
+    assert streamed(path, 2, **kinds) == ROWS
 
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
@@ -77,7 +79,7 @@ def test_an_empty_string_is_missing_in_every_form(tmp_path):
     for suffix in tables.SUFFIXES:
         path = write(tmp_path / f"in{suffix}", [{"a": "x", "b": 1}, {"a": "", "b": 2}])
         assert tables.read(path)[0]["a"].to_pylist() == ["x", None], suffix
-        assert [r["a"] for r in streamed(path, a=pa.string())] == ["x", None], suffix
+        assert [r["a"] for r in streamed(path, a="text")] == ["x", None], suffix
 
 
 def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path):
@@ -179,7 +181,7 @@ def test_text_that_is_not_utf_8_is_refused_with_row_and_column(tmp_path):
     expected = f"{path}, row 2: column 'b' is not UTF-8: b'caf\\xe9'. Convert the file"
     assert refusal(tables.read, path).startswith(expected)
     with pytest.raises(InputError) as caught:
-        streamed(path, b=pa.string())
+        streamed(path, b="text")
     assert str(caught.value).startswith(expected)
     put(path, b"a,b\xff\n1,x\n")
     for call in (tables.read, tables.count, streamed):
@@ -220,6 +222,7 @@ def test_other_separators_tabs_and_a_byte_order_mark_are_read(tmp_path):
         ("in.csv", b"a,b,a\n1,2,3\n", ": two columns have the same name: a, b, a"),
         ("in.jsonl", b"", "has columns () but no rows"),
         ("in.jsonl", b'{"a": 1}\n{"a": \n', ", row 2: not JSON: "),
+        ("in.jsonl", b'{"a": 1}\n{"a": ' + b"[" * 99_999, ", row 2: lists or objects within each"),
         ("in.jsonl", b'{"a": 1}\n[1]\n', ", row 2: one JSON object a line is wanted"),
         ("in.jsonl", b'{"a": 1}\n{}\n{"a": "x"}\n', ", row 3: column 'a' is 'x', which is of an"),
     ],
@@ -241,28 +244,28 @@ def test_columns_that_are_wanted_as_text_keep_their_zeros(tmp_path):
     path = put(tmp_path / "in.csv", b"code,n\n007,1\n,2\n")
     assert tables.read(path)[0]["code"].to_pylist() == [7, None]
     assert tables.read(path, text=["code"])[0]["code"].to_pylist() == ["007", None]
-    row = streamed(path, code=pa.string(), n=pa.float64())[0]
+    row = streamed(path, code="text", n="number")[0]
     assert row == {"code": "007", "n": 1.0}
     lines = put(tmp_path / "in.jsonl", b'{"code": 7}\n{"code": "007"}\n{"code": null}\n')
-    assert [r["code"] for r in streamed(lines, code=pa.string())] == ["7", "007", None]
+    assert [r["code"] for r in streamed(lines, code="text")] == ["7", "007", None]
 
 
 def test_an_empty_column_streams_as_the_type_that_is_wanted(tmp_path):
     path = put(tmp_path / "in.csv", b"a,b,c,d\n,,,x\n")
-    types = {"a": pa.float64(), "b": pa.string(), "c": MOMENT}
-    (batch,) = tables.stream(path, 9, types)
-    assert [batch.schema.field(n).type for n in "abc"] == list(types.values())
+    (batch,) = tables.stream(path, 9, {"a": "number", "b": "text", "c": "date"})
+    types = [pa.float64(), pa.string(), pa.timestamp("us")]
+    assert [batch.schema.field(n).type for n in "abc"] == types
 
 
 def test_a_value_of_another_type_is_named_with_its_row_over_all_blocks(tmp_path):
     rows = BLOCK // 2
     path = put(tmp_path / "in.csv", b"a\n" + b"11\n" * rows + b"n/a\n1\n")
     with pytest.raises(InputError) as caught:
-        streamed(path, 10_000, a=pa.float64())
+        streamed(path, 10_000, a="number")
     assert str(caught.value) == (f"{path}, row {rows + 1}: column 'a' is 'n/a'; a number is wanted")
     lines = put(tmp_path / "in.jsonl", b'{"a": 1}\n' * 5 + b'{"a": "n/a"}\n')
     with pytest.raises(InputError) as caught:
-        streamed(lines, 2, a=pa.float64())
+        streamed(lines, 2, a="number")
     assert str(caught.value).startswith(f"{lines}, row 6: column 'a' is 'n/a', which is of another")
 
 
@@ -277,25 +280,63 @@ def test_a_value_of_another_type_is_named_with_its_row_over_all_blocks(tmp_path)
 )
 def test_dates_of_every_iso_form_become_moments_in_utc(text, iso):
     column = pa.array(["2020-01-01", text, None])
-    found = convert(column, MOMENT, "when", str).to_pylist()
+    found = convert(column, "date", "when", str).to_pylist()
     assert found[1].isoformat() == iso
     assert found[2] is None
 
 
 @pytest.mark.parametrize(
-    ("values", "wanted", "message"),
+    ("values", "kind", "message"),
     [
-        ([1, 0, 2], pa.bool_(), "2: column 'x' is 2; true or false is wanted"),
-        (["yes", "true"], pa.bool_(), "0: column 'x' is 'yes'; true or false is wanted"),
-        (["2024-01-01", "soon"], MOMENT, "1: column 'x' is 'soon'; a date (ISO 8601) is wanted"),
-        (["1", "2", " 3 ", "4a"], pa.float64(), "3: column 'x' is '4a'; a number is wanted"),
-        ([1.0, None, float("nan"), 0.5], pa.bool_(), "3: column 'x' is 0.5; true or false is"),
-        ([None, 20240101], MOMENT, "1: column 'x' is 20240101; a date (ISO 8601) is wanted"),
-        ([2024], MOMENT, "0: column 'x' is 2024; a date (ISO 8601) is wanted"),
-        ([datetime.date(2024, 1, 1)], pa.float64(), "0: column 'x' is datetime.date(2024, 1, 1);"),
-        ([datetime.time(1)], MOMENT, "0: column 'x' is datetime.time(1, 0); a date (ISO 8601) is"),
-        ([[1]], pa.float64(), "0: column 'x' is [1]; a number is wanted"),
+        ([1, 0, 2], "boolean", "2: column 'x' is 2; true or false is wanted"),
+        (["yes", "true"], "boolean", "0: column 'x' is 'yes'; true or false is wanted"),
+        (["2024-01-01", "soon"], "date", "1: column 'x' is 'soon'; a date (ISO 8601) is wanted"),
+        (["1", "2", " 3 ", "4a"], "number", "3: column 'x' is '4a'; a number is wanted"),
+        ([1.0, None, float("nan"), 0.5], "boolean", "3: column 'x' is 0.5; true or false is"),
+        ([None, 20240101], "date", "1: column 'x' is 20240101; a date (ISO 8601) is wanted"),
+        ([2024], "date", "0: column 'x' is 2024; a date (ISO 8601) is wanted"),
+        ([datetime.date(2024, 1, 1)], "number", "0: column 'x' is datetime.date(2024, 1, 1);"),
+        ([datetime.time(1)], "date", "0: column 'x' is datetime.time(1, 0); a date (ISO 8601) is"),
+        ([[1]], "number", "0: column 'x' is [1]; a number is wanted"),
+        (pa.array([0, 2**60], pa.timestamp("s")), "date", "1: column 'x' is '<value out of range"),
+        (pa.array([0, -(2**31)], pa.date32()), "date", "1: column 'x' is '"),
     ],
 )
-def test_what_does_not_convert_is_named_by_its_first_row(values, wanted, message):
-    assert refusal(convert, pa.array(values), wanted, "x", str).startswith(message)
+def test_what_does_not_convert_is_named_by_its_first_row(values, kind, message):
+    assert refusal(convert, pa.array(values), kind, "x", str).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (
+            [1.0, 0.5, None, float("nan"), 1e8, 1e300],
+            ["1", "0.5", None, None, "100000000", "1e+300"],
+        ),
+        (np.array([2, 0.5], np.float16), ["2", "0.5"]),
+        (np.array([1e8, 2**24, 0.25], np.float32), ["100000000", "16777216", "0.25"]),
+        (["1.0", "-2.00", "1.50", "007", ".0", "1.0.0"], ["1", "-2", "1.50", "007", ".0", "1.0.0"]),
+        ([Decimal("3.00"), Decimal("0.50")], ["3", "0.50"]),
+        (["True", "FALSE", "true", "truely", " "], ["true", "false", "true", "truely", None]),
+        ([True, False, None], ["true", "false", None]),
+        ([b"1.0", b"x"], ["1", "x"]),
+    ],
+)
+def test_a_category_has_one_spelling(values, texts):
+    column = pa.array(values)
+    for same in (column, pa.chunked_array([column])):
+        assert convert(same, "category", "x", str).to_pylist() == texts
+    assert convert(pa.array(texts), "category", "x", str).to_pylist() == texts
+
+
+def test_text_keeps_its_spelling():
+    texts = ["1.0", "True", " "]
+    assert convert(pa.array(texts), "text", "x", str).to_pylist() == texts
+
+
+def test_what_is_finer_than_a_microsecond_is_cut_off_a_date():
+    texts = ["2024-02-29T10:30:00.123456789", "2024-02-29T10:30:00.123456789Z"]
+    typed = pa.array([texts[0]]).cast(pa.timestamp("ns"))
+    for column in (pa.array(texts), typed):
+        found = convert(column, "date", "when", str).to_pylist()
+        assert {moment.isoformat() for moment in found} == {"2024-02-29T10:30:00.123456"}

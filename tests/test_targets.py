@@ -67,6 +67,14 @@ def test_a_regression_refuses_what_is_no_number(tmp_path, value):
     )
 
 
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**60)])
+def test_a_whole_number_that_float64_lacks_is_refused_by_row(tmp_path, value):
+    put(tmp_path, y=[*range(59), value])
+    said = refusal(tmp_path, NUMBERS)
+    assert said.startswith(f"{tmp_path}/table.parquet, row 59, column 'y': {value} is too large to")
+    assert "Divide the column" in said
+
+
 def test_a_constant_number_or_class_cannot_be_predicted(tmp_path):
     put(tmp_path, y=np.full(60, 3.0))
     assert refusal(tmp_path, NUMBERS) == (

@@ -19,6 +19,8 @@ class Parts(NamedTuple):
     """From what the front gives, and for texts and sequences `length` (batch,), to vectors."""
     width: int
     """Numbers in each of those vectors."""
+    tied: nn.Parameter | None = None
+    """Weights that the last layer shares, instead of its own."""
 
 
 class Network(nn.Module):
@@ -37,6 +39,8 @@ class Network(nn.Module):
         # Classes, or the vocabulary, or the one number of a regression.
         first = signature.outputs[0].shape
         self.head = nn.Linear(parts.width, int(first[0] or 1) if first else 1)
+        if parts.tied is not None:
+            self.head.weight = parts.tied
         if signature.task == "regression":
             self.register_buffer("target_mean", torch.zeros(1))
             self.register_buffer("target_std", torch.ones(1))

@@ -4,8 +4,11 @@ Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; normalisation comes first
 in Xiong et al. 2020, https://arxiv.org/abs/2002.04745, which is stable without a long warm-up.
 Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929 (patches of images). Radford et al. 2018,
 "Improving language understanding by generative pre-training": the language model, and starting a
-classifier from its weights; those of front and body have the same names and shapes in both.
+classifier from its weights; those of front and body have the same names and shapes in both. Press
+and Wolf 2017, https://arxiv.org/abs/1608.05859: tokens have one vector, whether read or predicted.
 """
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +34,12 @@ def parts(params: Transformer | TransformerLm, signature: Signature) -> Parts:
         steps, count = fronts.steps(signature, params.width)
     positions = Positions(params.positions, count, params.width)
     front = fronts.Steps(steps, params.dropout, positions)
-    body = Encoder(params) if isinstance(params, Transformer) else Decoder(params)
-    return Parts(front, body, params.width)
+    if isinstance(params, Transformer):
+        return Parts(front, Encoder(params), params.width)
+    assert isinstance(steps, fronts.Tokens)
+    return Parts(
+        front, Decoder(params), params.width, tied=cast(nn.Parameter, steps.embedding.weight)
+    )
 
 
 class _Blocks(nn.Module):

@@ -169,7 +169,8 @@ class Export(Section):
     opset: int = Field(default=20, ge=18, le=22)
     """ONNX operator set. From 23 on, ONNX Runtime on a CPU refuses masked attention."""
     tolerance: float = Field(default=1e-4, gt=0)
-    """Largest difference between ONNX Runtime and PyTorch: |d| <= tolerance * max(1, |y|)."""
+    """Largest difference between ONNX Runtime and PyTorch: |d| <= tolerance * max(1, |y|); for a
+    regression, the standard deviation of the target in place of 1."""
 
 
 class Registration(Section):

@@ -1,7 +1,7 @@
 """CSV, JSON Lines, Parquet and Arrow files, one at a time; `tables` beside this reads them all.
 
 `read` gives a whole file with Arrow's own types, columns named in `text` as text; `stream` gives
-batches of rows, with the given types where the form has none of its own.
+batches of rows, as the given kinds where the form has no types of its own.
 """
 
 import gzip
@@ -19,11 +19,11 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from tasks.errors import InputError
-from tasks.files.convert import convert, from_values
+from tasks.files.convert import Kind, convert, from_values
 
 # A row of CSV must fit into a block.
 BLOCK = 16 << 20
-Types = Mapping[str, pa.DataType]
+Kinds = Mapping[str, Kind]
 
 
 def unique_names(names: list[str], path: Path) -> None:
@@ -37,7 +37,9 @@ def _row(path: Path, first: int, row: int) -> str:
 
 
 @contextmanager
-def _options(path: Path, separator: str, types: Types) -> Iterator[dict[str, Any]]:
+def _options(
+    path: Path, separator: str, types: Mapping[str, pa.DataType]
+) -> Iterator[dict[str, Any]]:
     ragged: list[csv.InvalidRow] = []
 
     def remember(row: csv.InvalidRow) -> str:
@@ -78,7 +80,7 @@ def _read_csv(path: Path, separator: str, text: Collection[str]) -> pa.Table:
     for number, name in enumerate(table.column_names):
         # Arrow makes bytes, without a word, of text that is not UTF-8.
         if pa.types.is_binary(table.column(number).type):
-            column = convert(table.column(number), pa.string(), name, partial(_row, path, 1))
+            column = convert(table.column(number), "text", name, partial(_row, path, 1))
             table = table.set_column(number, name, column)
     _refuse_open_quote(path, table[-1:], table.num_rows)
     return table
@@ -86,7 +88,8 @@ def _read_csv(path: Path, separator: str, text: Collection[str]) -> pa.Table:
 
 def _refuse_open_quote(path: Path, last: Any, number: int) -> None:
     """Refuse a quote that is never closed: Arrow takes all that follows for one field."""
-    values = [str(column[0].as_py()) for column in last.columns if len(column)]
+    written = [c for c in last.columns if pa.types.is_string(c.type) or pa.types.is_binary(c.type)]
+    values = [str(column[0].as_py()) for column in written if len(column)]
     if not any("\n" in value or r"\n" in value for value in values):
         return
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
@@ -121,12 +124,12 @@ def _csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
         _refuse_open_quote(path, last[-1:], rows)
 
 
-def _stream_csv(path: Path, size: int, types: Types) -> Iterator[pa.RecordBatch]:
+def _stream_csv(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     done = 1
     for block in _csv_batches(path):
         columns = {
-            name: convert(column, types[name], name, partial(_row, path, done))
-            if name in types
+            name: convert(column, kinds[name], name, partial(_row, path, done))
+            if name in kinds
             else column
             for name, column in zip(block.schema.names, block.columns, strict=True)
         }
@@ -147,24 +150,32 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
                 raise InputError(f"{path}, row {number}: not UTF-8: {error}") from error
             except json.JSONDecodeError as error:
                 raise InputError(f"{path}, row {number}: not JSON: {error}") from error
+            except RecursionError as error:
+                raise InputError(
+                    f"{path}, row {number}: lists or objects within each other, too deep to be "
+                    "read; a value is a number, text, true or false, or a list of numbers"
+                ) from error
             if not isinstance(row, dict):
                 raise InputError(f"{path}, row {number}: one JSON object a line is wanted")
             yield row
 
 
 def _json_columns(
-    rows: list[dict[str, Any]], names: Iterable[str], path: Path, done: int, types: Types
+    rows: list[dict[str, Any]], names: Iterable[str], path: Path, done: int, kinds: Kinds
 ) -> dict[str, pa.Array]:
     describe = partial(_row, path, done + 1)
     columns = {}
     for name in names:
         values = [row.get(name) for row in rows]
-        if types.get(name) == pa.string():
-            # A number that is a category, or a key.
-            values = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+        if kinds.get(name) in ("category", "text"):
+            # A number that is a category, or a key; NaN, which alone is not itself, is missing.
+            values = [
+                v if isinstance(v, str) else None if v is None or v != v else json.dumps(v)
+                for v in values
+            ]
         column = from_values(values, name, describe)
-        if name in types:
-            column = convert(column, types[name], name, describe)
+        if name in kinds:
+            column = convert(column, kinds[name], name, describe)
         columns[name] = column
     return columns
 
@@ -172,14 +183,14 @@ def _json_columns(
 def _read_json(path: Path, separator: str, text: Collection[str]) -> pa.Table:
     rows = list(_json_rows(path))
     names = {name: None for row in rows for name in row}
-    return pa.table(_json_columns(rows, names, path, 0, {name: pa.string() for name in text}))
+    return pa.table(_json_columns(rows, names, path, 0, dict.fromkeys(text, "text")))
 
 
-def _stream_json(path: Path, size: int, types: Types) -> Iterator[pa.RecordBatch]:
+def _stream_json(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     rows, done, names = _json_rows(path), 0, dict[str, None]()
     while part := list(itertools.islice(rows, size)):
         names |= {name: None for row in part for name in row}
-        yield pa.record_batch(_json_columns(part, names, path, done, types))
+        yield pa.record_batch(_json_columns(part, names, path, done, kinds))
         done += len(part)
 
 
@@ -195,7 +206,7 @@ def _read_arrow(path: Path, separator: str, text: Collection[str]) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-def _stream_arrow(path: Path, size: int, types: Types) -> Iterator[pa.RecordBatch]:
+def _stream_arrow(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     return _arrow_batches(path)
 
 
@@ -204,7 +215,7 @@ def _read_parquet(path: Path, separator: str, text: Collection[str]) -> pa.Table
         return file.read()
 
 
-def _stream_parquet(path: Path, size: int, types: Types) -> Iterator[pa.RecordBatch]:
+def _stream_parquet(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=size)
 
@@ -218,7 +229,7 @@ class Format:
     """How one form of file is read whole, read in batches, and counted."""
 
     read: Callable[[Path, str, Collection[str]], Any]
-    stream: Callable[[Path, int, Types], Iterator[Any]]
+    stream: Callable[[Path, int, Kinds], Iterator[Any]]
     count: Callable[[Path], int]
 
 

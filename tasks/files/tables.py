@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.errors import InputError
-from tasks.files.convert import without_empty
-from tasks.files.formats import FORMATS, Types, unique_names
+from tasks.files.convert import plain
+from tasks.files.formats import FORMATS, Kinds, unique_names
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
 _BROKEN = (
@@ -132,7 +132,8 @@ def read(
             table = FORMATS[_plain(file)].read(file, separator, text)
             unique_names(table.column_names, file)
             table.validate(full=True)
-        parts.append((str(file), _tidy(table)))
+        tidy = dict(zip(table.column_names, map(plain, table.columns), strict=True))
+        parts.append((str(file), pa.table(tidy)))
     rows = [(Path(name), table.num_rows) for name, table in parts]
     table = concat(parts)
     if not table.num_rows:
@@ -174,22 +175,22 @@ def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def stream(path: Path, size: int, types: Types) -> Iterator[pa.RecordBatch]:
+def stream(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     """The rows of one file, at most `size` a time.
 
-    Columns of CSV and JSON Lines that are named in `types` become those types; others of CSV are
-    bytes as they stand there.
+    Columns of CSV and JSON Lines that are named in `kinds` become those kinds; others of CSV are
+    bytes as they stand there. Those of Parquet and Arrow keep their types.
 
     Raises:
-        InputError: the file is missing or broken, or a value is not of the type; names file, row
+        InputError: the file is missing or broken, or a value is not of the kind; names file, row
             and column.
     """
     with reading(path):
-        for batch in FORMATS[_plain(path)].stream(path, size, types):
+        for batch in FORMATS[_plain(path)].stream(path, size, kinds):
             unique_names(batch.schema.names, path)
             for number, name in enumerate(batch.schema.names):
-                if name in types and pa.types.is_string(batch.column(number).type):
-                    batch = batch.set_column(number, name, without_empty(batch.column(number)))
+                if name in kinds:
+                    batch = batch.set_column(number, name, plain(batch.column(number)))
             for start in range(0, batch.num_rows, size):
                 yield batch.slice(start, size)
 
@@ -198,17 +199,3 @@ def count(path: Path) -> int:
     """Rows of one file; those of CSV and JSON Lines are counted by a pass over it."""
     with reading(path):
         return FORMATS[_plain(path)].count(path)
-
-
-def _tidy(table: pa.Table) -> pa.Table:
-    """Dictionaries resolved, one type of string, and no empty ones."""
-    for number, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
-        kind = column.type
-        if pa.types.is_dictionary(kind):
-            column = column.cast(kind.value_type)
-        if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-            column = column.cast(pa.string())
-        if pa.types.is_string(column.type):
-            column = without_empty(column)
-        table = table.set_column(number, name, column)
-    return table.replace_schema_metadata(None)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.errors import InputError
-from tasks.files.convert import MOMENT, convert
+from tasks.files.convert import convert
 from tasks.preparing.rows import Column, Numbers, cell
 from tasks.sources.raw import Raw
 
@@ -69,10 +69,8 @@ def _clean(raw: Raw, name: str, kind: str) -> Column:
             return _sequences(values)
         case "number":
             return Column.of_numbers(values)
-        case "date":
-            return Column.of(convert(values, MOMENT, name, raw.describe))
-        case "category":
-            return Column.of(convert(values, pa.string(), name, raw.describe))
+        case "date" | "category":
+            return Column.of(convert(values, kind, name, raw.describe))
     return Column.of(values)
 
 

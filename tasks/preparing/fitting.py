@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from tasks.config import Prepare, SequenceSource, TextSource
+from tasks.encoding import MICROSECONDS_OF_A_DAY
 from tasks.errors import InputError
 from tasks.preparing.rows import Rows
 from tasks.preparing.targets import refuse_constant
@@ -25,8 +26,6 @@ from tasks.signature import (
     TextColumn,
 )
 from tasks.sources.raw import FeatureKind, Raw
-
-MICROSECONDS_OF_A_DAY = 86_400e6
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,6 @@ def _hash(raw: Raw, name: str, key: bytes) -> pa.Array:
             "or set prepare.sensitive_rule to drop."
         )
     values = raw.table[name].combine_chunks()
-    encoded = convert(values, pa.string(), name, raw.describe).dictionary_encode()
+    encoded = convert(values, "text", name, raw.describe).dictionary_encode()
     digests = [hmac.digest(key, v.encode(), "sha256").hex() for v in encoded.dictionary.to_pylist()]
     return pa.array(digests, pa.string()).take(encoded.indices)

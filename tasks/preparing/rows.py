@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.files.convert import without_blank
 from tasks.sources.raw import Raw
 
 Mask = NDArray[np.bool_]
@@ -26,8 +27,7 @@ class Column:
     def of(cls, values: pa.Array) -> "Column":
         """Missing is what is null, and text of nothing but white space."""
         if pa.types.is_string(values.type):
-            blank = pc.equal(pc.utf8_trim_whitespace(values), "")
-            values = pc.if_else(blank, pa.scalar(None, pa.string()), values)
+            values = without_blank(values)
         return cls(values, values.is_null().to_numpy(zero_copy_only=False))
 
     @classmethod

@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, tra
 from tasks.config import Prepare
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
-from tasks.files.convert import MOMENT, convert
+from tasks.files.convert import convert
 from tasks.preparing.rows import Column, Mask, Numbers, cell, is_number
 from tasks.sources.raw import Raw
 
@@ -52,7 +52,8 @@ def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, Column]]:
         given = names.values.to_numpy(zero_copy_only=False)
         return Order(given=given), {params.split_column: names}
     if params.group:
-        groups = Column.of(raw.table[params.group].combine_chunks())
+        values = raw.table[params.group].combine_chunks()
+        groups = Column.of(convert(values, "category", params.group, raw.describe))
         codes = groups.values.dictionary_encode(null_encoding="encode").indices
         return Order(raw.split, groups=codes.to_numpy().astype(np.int64)), {params.group: groups}
     if params.time:
@@ -69,7 +70,7 @@ def _split_names(raw: Raw, name: str) -> Column:
             "leave one of them out"
         )
     values = raw.table[name].combine_chunks()
-    names = Column.of(convert(values, pa.string(), name, raw.describe))
+    names = Column.of(convert(values, "text", name, raw.describe))
     strange = ~np.isin(names.values.fill_null(SPLITS[0]).to_numpy(zero_copy_only=False), SPLITS)
     if strange.any():
         row = int(np.argmax(strange))
@@ -87,7 +88,7 @@ def _times(raw: Raw, name: str) -> Column:
         return Column.of_numbers(values)
     if pa.types.is_string(values.type):
         values = Column.of(values).values
-    return Column.of(convert(values, MOMENT, name, raw.describe).cast(pa.int64()))
+    return Column.of(convert(values, "date", name, raw.describe).cast(pa.int64()))
 
 
 def split(

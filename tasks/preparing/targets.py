@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tasks.config import Prepare
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
+from tasks.files.convert import EXACT
 from tasks.preparing.rows import Column, Rows, cell, is_number
 from tasks.sources.raw import Raw
 
@@ -42,7 +43,7 @@ def _classes(raw: Raw, values: pa.Array) -> Column:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         values = Column.of_numbers(values).values
         numbers = values.cast(pa.float64()).fill_null(0.0).to_numpy()
-        broken = (numbers != np.rint(numbers)) | (np.abs(numbers) > 2**53)
+        broken = (numbers != np.rint(numbers)) | (np.abs(numbers) > EXACT)
         if broken.any():
             row = int(np.argmax(broken))
             raise InputError(
@@ -63,7 +64,17 @@ def _numbers(raw: Raw, values: pa.Array) -> Column:
             "regression needs a column of numbers. To predict a class, set prepare.task: "
             "classification."
         )
-    return Column.of_numbers(values.cast(pa.float64()))
+    numbers = values.cast(pa.float64(), safe=False)
+    if pa.types.is_integer(values.type):
+        large = np.abs(numbers.fill_null(0.0).to_numpy()) >= EXACT
+        if large.any():
+            row = int(np.argmax(large))
+            raise InputError(
+                f"{cell(raw, row, str(raw.target))}: {values[row]} is too large to be told from "
+                f"its neighbours; whole numbers between -{EXACT} and {EXACT} can be predicted. "
+                "Divide the column by some power of ten, or name another one"
+            )
+    return Column.of_numbers(numbers)
 
 
 def class_names(raw: Raw, rows: Rows) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def _array(path: Path, dimensions: int) -> NDArray[np.uint8]:
             content = gzip.decompress(content)
         header = np.frombuffer(content[: 4 + 4 * dimensions], ">i4")
         # Two zero bytes, 8 for unsigned bytes, and the number of dimensions.
-        if header[0] != 0x800 + dimensions:
+        if len(header) <= dimensions or header[0] != 0x800 + dimensions:
             raise ValueError(f"it does not begin as one of unsigned bytes in {dimensions} axes")
         values: NDArray[np.uint8] = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
         return values.reshape(header[1:])

@@ -9,16 +9,10 @@ import pyarrow.compute as pc
 from tasks.config import TabularSource, TextSource
 from tasks.errors import InputError
 from tasks.files import tables
-from tasks.files.convert import MOMENT, convert
+from tasks.files.convert import convert
 from tasks.sources.globs import patterns
 from tasks.sources.raw import FeatureKind, Origin, Raw
 
-_TYPES = {
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-    "date": MOMENT,
-    "category": pa.string(),
-}
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 # A column of text with more numbers than this is one of numbers, with mistakes or a word for
 # what is missing.
@@ -54,7 +48,7 @@ def read(source: TabularSource, path: Path, reserved: Collection[str]) -> Raw:
         tables.named(name, table.column_names, raw.where, "prepare.source.ignore")
     for name, kind in source.columns.items():
         tables.named(name, table.column_names, raw.where, "prepare.source.columns")
-        column = convert(table[name], _TYPES[kind], name, raw.describe)
+        column = convert(table[name], kind, name, raw.describe)
         table = table.set_column(table.column_names.index(name), name, column)
     raw = Raw(table, {}, source.target, str(path), from_files)
     aside = {source.target, *source.ignore, *reserved}

@@ -4,12 +4,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.config import TextSource
 from tasks.errors import InputError
 from tasks.files import tables
-from tasks.files.convert import without_empty
+from tasks.files.convert import without_blank
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
 from tasks.sources.tabular import rows_of
@@ -38,9 +37,8 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
             f"{path}: column {source.column!r} is {column.type}; texts are wanted. Name their "
             "column in prepare.source.column; one of numbers, dates or booleans is `tabular`"
         )
-    blank = pc.equal(pc.utf8_trim_whitespace(column), "")
-    column = pc.if_else(blank, pa.scalar(None, pa.string()), column)
-    table = table.set_column(table.column_names.index(source.column), source.column, column)
+    index = table.column_names.index(source.column)
+    table = table.set_column(index, source.column, without_blank(column))
     return Raw(table, {source.column: "text"}, target, str(path), origins)
 
 
@@ -78,7 +76,7 @@ def _lines(source: TextSource, path: Path) -> tuple[pa.Table, tuple[Origin, ...]
         origins.append(Origin(str(file), len(lines)))
     if not texts:
         raise InputError(f"{path} holds no rows")
-    columns = {source.column: without_empty(pa.array(texts, pa.string()))}
+    columns = {source.column: pa.array(texts, pa.string())}
     if path.is_dir():
         columns[source.target or LABEL] = pa.array(labels, pa.string())
     return pa.table(columns), tuple(origins)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tasks.architectures import Network
 from tasks.architectures.fronts import Tokens
+from tasks.checkpoint import weights_of
 from tasks.encoding import TOKENIZER
 from tasks.errors import InputError
 from tasks.signature import Signature
@@ -49,7 +50,7 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
         )
     same_outputs = (there.task, there.classes) == (here.task, here.classes)
     given = {n: t for n, t in load_file(base / WEIGHTS).items() if not _is_scale(n)}
-    into = {n: t for n, t in network.state_dict().items() if not _is_scale(n)}
+    into = {n: t for n, t in weights_of(network).items() if not _is_scale(n)}
     shared = _shared_tokens(base, prepared)
     of_tokens = set() if shared is None else _token_tensors(network)
     loaded = []
@@ -121,5 +122,4 @@ def _token_tensors(network: Network) -> set[str]:
     """Names of the tensors that have one row for each token."""
     modules = network.named_modules()
     names = {f"{name}.embedding.weight" for name, m in modules if isinstance(m, Tokens)}
-    of_head = {"head.weight", "head.bias"}
-    return names | of_head if network.signature.task == "language_model" else names
+    return names | {"head.bias"} if network.signature.task == "language_model" else names

@@ -1,0 +1,52 @@
+"""The worked examples on small tables reach what examples/README.md says; the others are valid."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from tasks import params, sources
+from tasks.pipeline import STEPS
+from tasks.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+def run(name: str, root: Path) -> dict[str, float]:
+    """Run the steps of an example; its metrics by ONNX Runtime. Its gates must be passed."""
+    given = params.load(ROOT / f"examples/{name}.yaml")
+    sources.place_embedded(given.prepare.source, root)
+    for step in STEPS.values():
+        step.run(given, Workspace(root))
+    evaluation = json.loads((Workspace(root).bundle / "evaluation.json").read_bytes())
+    assert evaluation["passed"], evaluation["gates"]
+    return evaluation["metrics"]["summary"]
+
+
+@pytest.mark.parametrize("name", ["cancer-logistic", "cancer-mlp"])
+def test_cancer_is_told_from_none_in_96_of_100_rows(name, tmp_path):
+    assert run(name, tmp_path)["accuracy"] >= 0.96
+
+
+def split(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    with pa.memory_map(str(root / f"data/prepared/{name}.arrow")) as source:
+        table = pa.ipc.open_file(source).read_all()
+    features = [n for n in table.column_names if n not in ("key", "target")]
+    return np.stack([table[n].to_numpy() for n in features], 1), table["target"].to_numpy()
+
+
+@pytest.mark.parametrize("name", ["diabetes-linear", "diabetes-mlp"])
+def test_diabetes_is_foretold_as_well_as_by_least_squares(name, tmp_path):
+    r2 = run(name, tmp_path)["r2"]
+    exact = LinearRegression().fit(*split(tmp_path, "train")).score(*split(tmp_path, "test"))
+    assert r2 >= exact - 0.02
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_has_gates_and_a_line_in_the_table(path):
+    assert params.load(path).evaluate.gates
+    assert f"| `{path.stem}` |" in (ROOT / "examples/README.md").read_text(encoding="utf-8")
