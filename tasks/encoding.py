@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks.errors import InputError
-from tasks.files.convert import convert, plain, without_blank
+from tasks.files.convert import convert, without_blank
 from tasks.signature import (
     CategoryColumn,
     Column,
@@ -118,7 +118,7 @@ class Encoder:
                 )
 
     def _tokens(self, column: pa.Array, spec: TextColumn, place: Place) -> Arrays:
-        if not pa.types.is_string(column.type):
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             raise _wrong_type(column, spec, place, "text")
         column = without_blank(column)
         if column.null_count:
@@ -134,10 +134,10 @@ class Encoder:
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One array, as `plain` makes it."""
+    """One array, its dictionary resolved."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    return plain(column)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _wrong_type(column: pa.Array, spec: Column, place: Place, wanted: str) -> InputError:

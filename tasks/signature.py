@@ -12,6 +12,9 @@ from tasks.errors import InputError
 # Only models of text have a tokenizer.
 IDENTITY = frozenset({"model.onnx", "signature.json", "tokenizer.json"})
 
+# Token ids that every tokenizer reserves; the third is the beginning of each text.
+PADDING, UNKNOWN, BEGIN = 0, 1, 2
+
 Task = Literal["binary", "multiclass", "regression", "language_model"]
 Array = TypeVar("Array", bound=Any)
 
@@ -45,7 +48,10 @@ class NumberColumn(_Part):
 
 
 class CategoryColumn(_Part):
-    """One of `values`, coded from 1 in that order; 0 is every value never seen in training."""
+    """One of `values`, coded from 1 in that order; 0 is every value never seen in training.
+
+    Values are text, spelled by the rule of `tasks.files.convert`.
+    """
 
     kind: Literal["category"] = "category"
     values: tuple[str, ...]

@@ -86,7 +86,7 @@ def _moments(column: Any) -> Any:
     wanted = _TYPES["date"]
     column = pc.replace_substring_regex(column, r"(\.\d{6})\d{1,3}", r"\1")
     # Arrow reads times with an offset and those without as two types.
-    zoned = pc.match_substring_regex(column, r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$")
+    zoned = pc.match_substring_regex(column, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
     aware = _without(column, pc.invert(zoned)).cast(pa.timestamp("us", "UTC")).cast(wanted)
     return pc.coalesce(aware, _without(column, zoned).cast(wanted))
 
@@ -107,7 +107,7 @@ def _one_spelling(text: Any) -> Any:
     encoded = text.dictionary_encode()  # a regular expression is slow, and distinct values are few
     values = without_blank(encoded.dictionary)
     values = pc.replace_substring_regex(values, r"^([+-]?\d+)\.0+$", r"\1")
-    word = pc.match_substring_regex(values, "^(True|TRUE|False|FALSE)$")
+    word = pc.is_in(values, pa.array(["True", "TRUE", "False", "FALSE"]))
     return pc.if_else(word, pc.utf8_lower(values), values).take(encoded.indices)
 
 

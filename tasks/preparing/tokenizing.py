@@ -15,9 +15,9 @@ from tokenizers import Tokenizer as Trained
 
 from tasks.config import Tokenizer
 from tasks.errors import InputError
+from tasks.signature import BEGIN, UNKNOWN
 
-PAD, UNKNOWN, BEGIN = "[PAD]", "[UNK]", "[BOS]"
-RESERVED = [PAD, UNKNOWN, BEGIN]
+RESERVED = ["[PAD]", "[UNK]", "[BOS]"]  # in the order of PADDING, UNKNOWN, BEGIN
 BATCH = 10_000  # texts that are encoded at once; each takes a few kB until it is counted
 
 
@@ -27,7 +27,7 @@ def train_tokenizer(texts: list[str], params: Tokenizer) -> Trained:
     Raises:
         InputError: nothing in the texts is frequent enough to become a token.
     """
-    tokenizer = Trained(_MODELS[params.name](unk_token=UNKNOWN))
+    tokenizer = Trained(_MODELS[params.name](unk_token=RESERVED[UNKNOWN]))
     tokenizer.normalizer = _normalizer(params)
     tokenizer.pre_tokenizer = _pre_tokenizer(params)
     options: dict[str, Any] = {
@@ -43,7 +43,7 @@ def train_tokenizer(texts: list[str], params: Tokenizer) -> Trained:
     else:
         tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(**options))
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, RESERVED.index(BEGIN))]
+        single=f"{RESERVED[BEGIN]} $A", special_tokens=[(RESERVED[BEGIN], BEGIN)]
     )
     if tokenizer.get_vocab_size() <= len(RESERVED):
         what = "word" if params.name == "word" else "character"
@@ -63,7 +63,7 @@ def count_tokens(tokenizer: Trained, texts: list[str]) -> tuple[NDArray[np.int64
     for start in range(0, len(texts), BATCH):
         for encoded in tokenizer.encode_batch_fast(texts[start : start + BATCH]):
             lengths.append(len(encoded.ids))
-            unknown += encoded.ids.count(RESERVED.index(UNKNOWN))
+            unknown += encoded.ids.count(UNKNOWN)
     return np.array(lengths, np.int64), unknown
 
 

@@ -8,9 +8,8 @@ from torch.nn import functional as F
 
 from tasks.config import Augmentation, Train
 from tasks.errors import InputError
-from tasks.signature import Signature
+from tasks.signature import PADDING, UNKNOWN, Signature
 
-PADDING, UNKNOWN = 0, 1
 # Of the image's area and of height to width, as in the paper.
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = (0.3, 1 / 0.3)

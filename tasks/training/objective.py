@@ -11,11 +11,10 @@ from torch.nn import functional as F
 
 from tasks.config import Train
 from tasks.errors import InputError
-from tasks.signature import Signature, Task
+from tasks.signature import PADDING, Signature, Task
 from tasks.training.batches import Rows
 
 ValidationMetric = Literal["accuracy", "r2", "perplexity"]
-PADDING = 0
 EVALUATION_BATCH = 1024
 
 
