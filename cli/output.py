@@ -49,11 +49,13 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     """The summary of a training, and of the batch job that followed it."""
     facts: list[tuple[str, str]] = []
     if outcome.dataset:
-        headline = outcome.headline
         facts += [
             ("dataset", outcome.dataset),
             ("architecture", outcome.architecture),
-            *((n, f"{outcome.metrics[n]:.4f}  (ONNX Runtime, test split)") for n in headline),
+            *(
+                (_spelled(n), f"{outcome.metrics[n]:.4f}  (ONNX Runtime, test split)")
+                for n in outcome.headline
+            ),
         ]
         facts += [("gate", _gate(gate)) for gate in outcome.gates]
         facts.append(("parity", _parity(outcome.parity)))
@@ -90,6 +92,11 @@ def next_steps(*commands: tuple[str, str]) -> None:
 def error(message: str) -> None:
     """What went wrong, in one readable message."""
     people.print(f"error: {message}", style="red", markup=False)
+
+
+def _spelled(metric: str) -> str:
+    """A metric as people write it."""
+    return metric.replace("_", " ").replace("f1", "F1").replace("r2", "R²")
 
 
 def _gate(gate: dict[str, Any]) -> str:
