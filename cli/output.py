@@ -96,7 +96,7 @@ def error(message: str) -> None:
 
 def _spelled(metric: str) -> str:
     """A metric as people write it."""
-    return metric.replace("_", " ").replace("f1", "F1").replace("r2", "R²")
+    return metric.replace("_", " ").replace("f1", "F1").replace("r2", "R²").replace("mae", "MAE")
 
 
 def _gate(gate: dict[str, Any]) -> str:
