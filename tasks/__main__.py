@@ -5,19 +5,20 @@ import os
 import sys
 from pathlib import Path
 
-from tasks import params
-from tasks.errors import InputError
-from tasks.pipeline import STEPS
 from tasks.process import die_with_flow, uncollected
-from tasks.workspace import Workspace
 
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 2 the input was wrong; anything else is a traceback and 1."""
+    die_with_flow()  # before anything takes its time
+    from tasks import params
+    from tasks.errors import InputError
+    from tasks.pipeline import STEPS
+    from tasks.workspace import Workspace
+
     if len(arguments) != 1 or arguments[0] not in STEPS:
         print(f"usage: python -m tasks {{{','.join(STEPS)}}}", file=sys.stderr)
         return 2
-    die_with_flow()
     # Before torch is loaded: its idle threads would burn the cores that others need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]

@@ -66,7 +66,7 @@ def test_a_signal_in_mid_training_leaves_no_process_and_the_next_run_resumes(
         if number != signal.SIGINT:  # the first run prepares, those after it resume
             assert "prepare' - Finished in state Fresh" in said
         run.send_signal(number)
-        alive = family.wait_until_gone(3)
+        alive = family.wait_until_gone(10)
         assert not alive, f"{number!r} left {alive}"
         assert run.wait(1) != 0
         _close(run)
@@ -99,7 +99,7 @@ def test_killed_at_the_end_of_every_step_the_same_command_ends_well(
         run.kill()
         run.wait()
         _close(run)
-        assert not family.wait_until_gone(3)
+        assert not family.wait_until_gone(10)
     outcome = project.train()
     assert (outcome["version"], outcome["champion"]) == ("digits:1", "digits:1")
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
