@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup data run test lint bench lock browser
+.PHONY: setup data run test lint bench lock test-tools
 
 setup: $(READY) data
 
@@ -21,7 +21,7 @@ run: setup
 	$(BIN)/modelmint run
 
 # Two files of tests at a time, one thread each: most of what they wait for is one process's work.
-test: setup browser
+test: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
@@ -31,7 +31,9 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: setup
+	@tests/install-postgres
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/registry.py
 
 lock:  # resolve pyproject.toml anew
 	$(PYTHON) -m venv $(VENV)-lock
@@ -42,5 +44,7 @@ lock:  # resolve pyproject.toml anew
 	sed -i -e 's/^\(torch==[0-9.]*\).*/\1/' -e '/^\(nvidia-\|cuda-\|triton\)/d' requirements.lock
 	rm -r $(VENV)-lock
 
-browser:  # for the test that looks at the Prefect UI
+test-tools:  # what the tests look with and talk to: a browser, PostgreSQL, skopeo
 	@tests/install-browser
+	@tests/install-postgres
+	@tests/install-skopeo

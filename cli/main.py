@@ -14,17 +14,24 @@ import typer
 
 from cli import models, output
 from flows.settings import Settings
-from registry import InvalidReference, NotFound, RegistryError, hide_password
+from registry import (
+    InvalidQuery,
+    InvalidReference,
+    NotFound,
+    Refused,
+    RegistryError,
+    hide_password,
+)
 from tasks.errors import InputError
 
-STATUS_ERROR, STATUS_INPUT = 1, 2
+STATUS_ERROR, STATUS_INPUT, STATUS_REFUSED = 1, 2, 3
 
 app = typer.Typer(
     help="From raw data to predictions that can be trusted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit status: 0 done, 2 the input was wrong, 3 a gate refused the candidate, 1 else.",
+    epilog="Exit status: 0 done, 2 the input was wrong, 3 a gate or a rule refused, 1 else.",
 )
 app.add_typer(models.app, name="models")
 
@@ -90,11 +97,10 @@ def predict(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from flows.job import run_job
-    from registry import Registry
     from tasks.inputs import find
 
     settings = Settings.from_environment()
-    with Registry(settings.database_url, settings.artifacts) as registry:
+    with settings.open_registry() as registry:
         resolved = registry.resolve(model)
         files = find(inputs)
         bar = Progress(
@@ -173,6 +179,7 @@ def config(as_json: JsonOption = False) -> None:
     rows = {
         "MODELMINT_DATABASE_URL": hide_password(settings.database_url),
         "MODELMINT_ARTIFACTS": settings.artifacts,
+        "MODELMINT_CACHE": str(settings.cache),
         "MODELMINT_RUNS": str(settings.runs),
     }
     output.table(["variable", "value"], [[name, value] for name, value in rows.items()])
@@ -182,11 +189,10 @@ def config(as_json: JsonOption = False) -> None:
 
 def _check(params: Path, overrides: list[str] | None) -> str:
     """Try parameters and registry before Prefect is even imported; the path for the flow."""
-    from registry import Registry
     from tasks import params as parameters
 
     settings = Settings.from_environment()
-    Registry(settings.database_url, settings.artifacts).close()
+    settings.open_registry().close()
     path = params.absolute() if params.exists() else settings.root / params
     parameters.load(path, overrides or [])
     return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)
@@ -198,9 +204,12 @@ def main() -> None:
 
     try:
         app()
-    except (InputError, InvalidReference, NotFound) as error:
+    except (InputError, InvalidQuery, InvalidReference, NotFound) as error:
         output.error(str(error))
         sys.exit(STATUS_INPUT)
+    except Refused as error:
+        output.error(str(error))
+        sys.exit(STATUS_REFUSED)
     except (RegistryError, ServerDown) as error:
         output.error(str(error))
         sys.exit(STATUS_ERROR)

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,16 @@ def table(header: list[str], rows: list[list[str]]) -> None:
     people.print(shown)
 
 
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[str], None]]:
+    """A line that says how far something is, while a person watches it."""
+    if not people.is_terminal:
+        yield lambda _text: None
+        return
+    with people.status(what) as status:
+        yield lambda text: status.update(f"{what}: {text}")
+
+
 def moment(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
@@ -64,8 +76,10 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         facts += [
             ("version", f"{outcome.version}  ({new})"),
             ("digest", outcome.digest),
-            ("champion", f"{outcome.champion}  ({outcome.decision})"),
+            ("champion", f"{outcome.champion or 'none yet'}  ({outcome.decision})"),
         ]
+    if outcome.waits:
+        facts.append(("approval", f"{outcome.version} is challenger; approve it {outcome.waits}"))
     if job:
         again = ", predicted before" if job.fresh else ""
         facts += [

@@ -57,13 +57,16 @@ def verdicts(model: str, judged: Judged) -> None:
 
 def registered(version: Version, decision: Decision) -> None:
     """A link from the registered version to its card."""
+    champion = f"champion is {decision.champion or 'none yet'}"
+    if decision.waits:
+        champion = f"it is challenger and waits for an approval; {champion}"
     create_link_artifact(
         f"{PREFECT_UI_URL.value()}/artifacts/key/{_key(version.model, 'model-card')}",
         link_text=version.ref,
         key=_key(version.model, "version"),
         description=(
-            f"Registered as **{version.ref}**; champion is {decision.champion} "
-            f"({decision.reason}). `modelmint models show {version.ref}`"
+            f"Registered as **{version.ref}**; {champion} ({decision.reason}). "
+            f"`modelmint models show {version.ref}`"
         ),
     )
 

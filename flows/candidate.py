@@ -64,6 +64,7 @@ def collect(
     stages: dict[str, Any] = lock["stages"]
     dataset = next(out["md5"] for out in stages["prepare"]["outs"] if out["path"] == prepared)
     evaluation = json.loads((bundle / "evaluation.json").read_bytes())
+    base = parent(workspace) if params.train.init_from else None
     lineage = Lineage(
         dataset=dataset,
         test_split=evaluation["test_split"]["sha256"],
@@ -71,6 +72,12 @@ def collect(
         git_dirty=code.dirty,
         flow_run_id=flow_run_id,
         libraries=evaluation["libraries"] | {name: version(name) for name in LIBRARIES},
+        parent=base["ref"] if base else None,
+        data={
+            dep["path"]: dep["md5"]
+            for dep in stages["prepare"]["deps"]
+            if not dep["path"].startswith("tasks/")
+        },
     )
     resolved = params.model_dump(mode="json")
     document = {
@@ -78,7 +85,7 @@ def collect(
         "test_split": lineage.test_split,
         "git": {"commit": lineage.git_commit, "dirty": lineage.git_dirty},
         "flow_run_id": flow_run_id,
-        "parent": parent(workspace) if params.train.init_from else None,
+        "parent": base,
         "libraries": lineage.libraries,
         "parameters": resolved,
         # The hash of every file that each stage read, its code included.

@@ -43,7 +43,7 @@ def inference(
         if inputs is None and not any(form(p, SUFFIXES) for p in paths[0].glob("*")):
             return Completed(name="Idle", message=f"nothing to predict in {paths[0]}")
         files = find(paths)
-        with Registry(settings.database_url, settings.artifacts) as registry:
+        with settings.open_registry() as registry:
             resolved = registry.resolve(model)
             version = resolved.version
             name = f"{version.model}-{version.version}-{fingerprint(files)[:12]}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from registry import CHAMPION, Conflict, Registry, Version
+from registry import CHALLENGER, CHAMPION, Alias, Conflict, Registry, Version
 from tasks.config import Evaluate, LowerIsBetter
 from tasks.dataset import read_split
 from tasks.encoding import TOKENIZER, Encoder
@@ -20,8 +20,11 @@ class Decision:
     """Who is champion now, and why."""
 
     champion: str
+    """A reference; empty while there is none."""
     promoted: bool
     reason: str
+    waits: bool = False
+    """Whether the version should be champion, but waits as challenger for an approval."""
 
 
 def challenge(
@@ -35,65 +38,83 @@ def challenge(
 ) -> Decision:
     """Promote `challenger`, which passed its gates, if it beats the champion in `metric`.
 
-    A tie does not unseat, and a version that was replaced does not come back by itself. A
-    champion that was judged on another test split is scored again on this one, from its own
-    verified ONNX file.
+    Where the model's policy wants an approval that is not there yet, it becomes the model's
+    challenger instead, and waits. A tie does not unseat, and a version that was replaced does not
+    come back by itself. A champion that was judged on another test split is scored again on this
+    one, from its own verified ONNX file.
 
     Raises:
         Conflict: the alias kept moving while we decided.
     """
-    name = challenger.model
     for attempt in range(ATTEMPTS):
-        held = registry.alias(name)
-        if held and held.version == challenger.version:
-            return Decision(challenger.ref, False, f"{challenger.ref} is the champion already")
-        if held and _was_replaced(registry, challenger):
-            return Decision(
-                f"{name}:{held.version}",
-                False,
-                f"{challenger.ref} was champion before and was replaced; to bring it back: "
-                f"modelmint models promote {challenger.ref}",
-            )
-        if held is None:
-            reason = "the first version to pass its gates"
-        else:
-            champion = registry.resolve(f"{name}:{held.version}").version
-            try:
-                found = _value(registry, champion, challenger, metric, prepared, evaluation)
-            except InputError as error:
-                return Decision(champion.ref, False, f"{champion.ref} stays: {error}")
-            wanted = challenger.metrics[metric]
-            figures = (
-                f"{metric} {wanted:.4f} against {found:.4f} of {champion.ref} on the same "
-                f"test split"
-            )
-            better = wanted < found if metric in get_args(LowerIsBetter) else wanted > found
-            if not better:
-                return Decision(champion.ref, False, f"{champion.ref} stays: {figures}")
-            reason = figures
+        held = registry.alias(challenger.model)
+        better, reason = _judge(registry, held, challenger, metric, prepared, evaluation)
+        if not better:
+            return Decision(_serving(held), False, reason)
         try:
-            registry.promote(
-                name,
-                challenger.version,
-                CHAMPION,
-                expect_revision=held.revision if held else 0,
-                actor=actor,
-                reason=reason,
-            )
-        except Conflict:
+            return _move(registry, held, challenger, actor=actor, reason=reason)
+        except Conflict:  # somebody else promoted meanwhile: look again
             if attempt == ATTEMPTS - 1:
                 raise
-            continue  # somebody else promoted meanwhile: look again
-        return Decision(challenger.ref, True, reason)
     raise AssertionError("unreachable")
+
+
+def _judge(
+    registry: Registry,
+    held: Alias | None,
+    challenger: Version,
+    metric: str,
+    prepared: Path,
+    evaluation: Evaluate,
+) -> tuple[bool, str]:
+    """Whether the challenger should replace whoever holds the alias, and why or why not."""
+    if held is None:
+        return True, "the first version to pass its gates"
+    if held.version == challenger.version:
+        return False, f"{challenger.ref} is the champion already"
+    if _was_replaced(registry, challenger):
+        return False, (
+            f"{challenger.ref} was champion before and was replaced; to bring it back: "
+            f"modelmint models promote {challenger.ref}"
+        )
+    champion = registry.resolve(_serving(held)).version
+    try:
+        found = _value(registry, champion, challenger, metric, prepared, evaluation)
+    except InputError as error:
+        return False, f"{champion.ref} stays: {error}"
+    wanted = challenger.metrics[metric]
+    figures = f"{metric} {wanted:.4f} against {found:.4f} of {champion.ref} on the same test split"
+    better = wanted < found if metric in get_args(LowerIsBetter) else wanted > found
+    return better, figures if better else f"{champion.ref} stays: {figures}"
+
+
+def _move(
+    registry: Registry, held: Alias | None, challenger: Version, *, actor: str, reason: str
+) -> Decision:
+    policy = registry.model(challenger.model).policy
+    waits = policy.four_eyes and challenger.status != "approved"
+    alias, revision = (CHALLENGER, None) if waits else (CHAMPION, held.revision if held else 0)
+    registry.promote(
+        challenger.model,
+        challenger.version,
+        alias,
+        expect_revision=revision,
+        actor=actor,
+        reason=reason,
+    )
+    if waits:
+        return Decision(_serving(held), False, reason, waits=True)
+    return Decision(challenger.ref, True, reason)
+
+
+def _serving(held: Alias | None) -> str:
+    return f"{held.model}:{held.version}" if held else ""
 
 
 def _was_replaced(registry: Registry, version: Version) -> bool:
     """Whether it has been champion: who moved the alias on since then knew why."""
-    return any(
-        (event.kind, event.alias, event.version) == ("promoted", CHAMPION, version.version)
-        for event in registry.history(version.model)
-    )
+    past = registry.history(version.model, alias=CHAMPION, version=version.version, limit=1)
+    return bool(past)
 
 
 def _value(

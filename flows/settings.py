@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry import Registry
+from registry.artifacts import user_cache
 from tasks.errors import InputError
 
 
@@ -17,7 +19,11 @@ class Settings:
     database_url: str
     """MODELMINT_DATABASE_URL: SQLAlchemy URL of the registry. Default: modelmint.db in the root."""
     artifacts: str
-    """MODELMINT_ARTIFACTS: folder of the registered files. Default: artifacts in the root."""
+    """MODELMINT_ARTIFACTS: folder of the registered files, or s3://BUCKET/PREFIX. Default:
+    artifacts in the root."""
+    cache: Path
+    """MODELMINT_CACHE: folder from which files of a bucket are opened; unused without one.
+    Default: modelmint in the user's cache folder, which projects share."""
     runs: Path
     """MODELMINT_RUNS: folder of the worktrees of runs. Default: runs in the root."""
 
@@ -41,8 +47,13 @@ class Settings:
                 "MODELMINT_DATABASE_URL", f"sqlite:///{root / 'modelmint.db'}"
             ),
             artifacts=os.environ.get("MODELMINT_ARTIFACTS", str(root / "artifacts")),
+            cache=Path(os.environ.get("MODELMINT_CACHE", user_cache())).absolute(),
             runs=Path(os.environ.get("MODELMINT_RUNS", root / "runs")).absolute(),
         )
+
+    def open_registry(self) -> Registry:
+        """The registry, as a context manager. Raises RegistryError as `Registry` does."""
+        return Registry(self.database_url, self.artifacts, self.cache)
 
 
 def actor() -> str:

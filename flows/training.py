@@ -16,6 +16,7 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, quiet
+from flows.approval import request
 from flows.base import place_base
 from flows.candidate import Judged, collect
 from flows.promotion import Decision, challenge
@@ -66,6 +67,8 @@ class Outcome:
     champion: str = ""
     promoted: bool = False
     decision: str = ""
+    waits: str = ""
+    """What to do for the approval that the model's policy asks for; empty where none is due."""
     seconds: float = 0.0
 
     def add_step(self, name: str, seconds: float) -> None:
@@ -129,7 +132,7 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
     outcome.model = params.registration.name
     outcome.architecture = params.train.architecture.name
     # Opened first: a registry that cannot be reached must not cost a training.
-    with Registry(settings.database_url, settings.artifacts) as registry:
+    with settings.open_registry() as registry:
         with _timed(outcome, "raw data"):
             workspace = open_run(settings, params, registry)
         code = code_of(settings.root)  # now: it may be edited while this trains
@@ -157,6 +160,8 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
             decision = decide(registry, version, metric, params, workspace)
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
+    if decision.waits:
+        outcome.waits = ask(version, decision)
     artifacts.registered(version, decision)
 
 
@@ -239,7 +244,13 @@ def open_run(settings: Settings, params: Params, registry: Registry) -> Workspac
 @task(task_run_name="register {model}", **RETRY)
 def register(registry: Registry, model: str, judged: Judged) -> tuple[Version, bool]:
     """The version that the bundle is, and whether it is a new one."""
-    found = registry.register(model, judged.candidate, actor=actor())
+    found = registry.register(
+        model,
+        judged.candidate,
+        actor=actor(),
+        # A task that is tried again registers nothing twice.
+        request_id=judged.candidate.lineage.flow_run_id,
+    )
     get_run_logger().info(
         "%s %s", "registered" if found.created else "already registered as", found.version.ref
     )
@@ -270,5 +281,16 @@ def decide(
         evaluation=params.evaluate,
         actor=actor(),
     )
-    get_run_logger().info("champion is %s: %s", decision.champion, decision.reason)
+    log = get_run_logger()
+    if decision.waits:
+        log.info("%s is challenger: %s", version.ref, decision.reason)
+    else:
+        log.info("champion is %s: %s", decision.champion, decision.reason)
     return decision
+
+
+def ask(version: Version, decision: Decision) -> str:
+    """Ask for the approval that the model's policy wants; says where it can be given."""
+    command = f"modelmint models approve {version.ref} --promote"
+    run = request(version.ref, decision.reason)
+    return f"{run}, or by somebody else: {command}" if run else f"by somebody else: {command}"

@@ -4,7 +4,7 @@
     root/sha256/ab/<digest>      complete, synced, read-only; never changed
 
 Only bytes are taken in, never a caller's path as a source to be read later, and nothing is
-found by a path that came from outside.
+found by a path that came from outside. `registry.bucket` is the same in an S3 bucket.
 """
 
 import hashlib
@@ -14,10 +14,12 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
-from registry.errors import Corrupt, InvalidCandidate, Unreachable
+from registry.errors import Conflict, Corrupt, InvalidCandidate, Unreachable
 from registry.records import Artifact, Stray
 
 _CHUNK = 1 << 20  # bytes
@@ -37,141 +39,264 @@ def digest(artifacts: Iterable[Artifact]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class ArtifactStore:
-    """A folder of files named by their SHA-256. Opening it touches nothing.
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file on its way in: hashed, not yet where others find it."""
 
-    Raises:
-        Unreachable: the root is a URL.
-    """
+    sha256: str
+    size: int
+    """Bytes."""
+    path: Path
+    """Where its bytes lie until it is published: a copy of the store's, or the source itself."""
 
-    def __init__(self, root: str | Path) -> None:
-        # A Path has already collapsed s3://bucket to s3:/bucket; one letter is a drive.
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(root)):
-            raise Unreachable(
-                f"Artifacts cannot be kept at {str(root)!r}: this release supports a local folder "
-                "only. Set MODELMINT_ARTIFACTS to a folder."
-            )
-        self.root = Path(root).absolute()
 
-    def path(self, sha256: str) -> Path:
-        """Where the file of that digest lies, or would lie."""
-        return self.root / "sha256" / sha256[:2] / sha256
+class Store(Protocol):
+    """A place of files named by their SHA-256. Opening it touches nothing."""
 
-    def has(self, sha256: str, size: int) -> bool:
-        """Whether the file is there with that many bytes; its content is not read."""
-        try:
-            return self.path(sha256).stat().st_size == size
-        except OSError:
-            return False
+    root: str
+    """For messages: where that is."""
 
-    def put(self, source: Path) -> tuple[str, int]:
-        """Copy a file in, durably; returns its SHA-256 and its size in bytes.
-
-        A file that is already there is replaced by the same bytes: that repairs a damaged one
-        and renews its age, which keeps `gc` away until the row is written.
+    def stage(self, source: Path) -> Staged:
+        """Read a file once and hash it; those very bytes are what `publish` stores, or nothing.
 
         Raises:
             InvalidCandidate: the source cannot be read.
             Unreachable: the store cannot be written.
         """
-        staged = self.root / "tmp" / uuid4().hex
-        try:
-            _make_folder(staged.parent)
-            sha256, size = _copy(source, staged)
-            target = self.path(sha256)
-            _make_folder(target.parent)
-            os.replace(staged, target)
-            _sync_folder(target.parent)
-        except OSError as error:
-            with suppress(OSError):
-                staged.unlink()
-            raise Unreachable(
-                f"The artifact store {self.root} cannot be written ({error.strerror}). Point "
-                "MODELMINT_ARTIFACTS to a folder you may write, with room for the model."
-            ) from error
-        return sha256, size
+
+    def publish(self, staged: Staged) -> None:
+        """Put a staged file in its place, durably; over one of that name, which repairs it.
+
+        Raises:
+            Conflict: a collection removed it meanwhile, or somebody wrote to it.
+            InvalidCandidate: the source is gone.
+            Unreachable: the store cannot be written.
+        """
+
+    def discard(self, staged: Staged) -> None:
+        """Let go of a staged file, published or not."""
+
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether the file is there with that many bytes; its content is not read.
+
+        Raises:
+            Unreachable: the store cannot be asked.
+        """
 
     def verify(self, sha256: str, size: int) -> None:
-        """Read the whole file and compare.
+        """Read the whole stored file and compare.
 
         Raises:
             Corrupt: it is missing, or its size or content is not what was registered.
+            Unreachable: the store cannot be read.
         """
-        path = self.path(sha256)
-        try:
-            with path.open("rb") as file:
-                actual_size = os.fstat(file.fileno()).st_size
-                if actual_size != size:
-                    raise Corrupt(f"{path} has {actual_size} bytes instead of {size}")
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise Corrupt(f"{path} cannot be read ({error.strerror})") from error
-        if actual != sha256:
-            raise Corrupt(f"{path} was changed: its SHA-256 is {actual}")
 
-    def strays(self, referenced: set[str], grace_s: float) -> list[Stray]:
-        """Files that no version refers to and everything in tmp/, oldest first.
+    def fetch(self, sha256: str, size: int) -> Path:
+        """A local path of the file, every byte of it compared just now.
 
-        `grace_s`, in seconds, protects what a registration may be about to refer to.
+        Raises:
+            Corrupt, Unreachable: as for `verify`.
         """
-        now = time.time()
-        found = []
-        for path in self._unreferenced(referenced):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # published or removed since it was listed
-            age_s = max(0.0, now - status.st_mtime)
-            found.append(Stray(path, status.st_size, age_s, removable=age_s >= grace_s))
-        return sorted(found, key=lambda stray: -stray.age_s)
 
-    def remove(self, stray: Stray) -> None:
-        """Delete a stray file; one that is gone already is fine.
+    def files(self) -> Iterator[tuple[str, Stray]]:
+        """SHA-256 and place of every stored file, whether a version refers to it or not."""
+
+    def leftovers(self) -> Iterator[Stray]:
+        """What interrupted registrations left on their way in."""
+
+    def remove(self, path: str) -> None:
+        """Delete what `files` or `leftovers` named; fine if it is gone already.
 
         Raises:
             Unreachable: the store cannot be written.
         """
+
+    def place(self, sha256: str) -> str:
+        """The path of that file, whether it is there or not, as `remove` takes it."""
+
+
+def open_store(root: str | Path, cache: str | Path | None = None) -> Store:
+    """The store at a folder, or at `s3://BUCKET/PREFIX`.
+
+    Files of a bucket are opened from the folder `cache`, by default that of the user.
+
+    Raises:
+        Unreachable: the root is a URL of an unsupported kind.
+    """
+    url = str(root)
+    if url.startswith("s3://"):
+        from registry.bucket import Bucket
+
+        return Bucket(url, Path(cache or user_cache()).absolute())
+    # A Path has already collapsed s3://bucket to s3:/bucket; one letter is a drive.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", url):
+        raise Unreachable(
+            f"Artifacts cannot be kept at {hide_secrets(url)!r}: only in a folder, or in a bucket. "
+            "Set MODELMINT_ARTIFACTS to a folder, or to s3://BUCKET/PREFIX."
+        )
+    return Folder(Path(root).absolute())
+
+
+def hide_secrets(text: str) -> str:
+    """Text as messages may show it: no user and password in any URL."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
+
+
+def user_cache() -> Path:
+    """The folder for copies of what is in buckets, shared by all projects of a user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modelmint"
+
+
+class Folder:
+    """A store in a folder of this machine, or of a file share."""
+
+    def __init__(self, root: Path, variable: str = "MODELMINT_ARTIFACTS") -> None:
+        self._root = root
+        self.root = str(root)
+        self._variable = variable
+        """For messages: what says where that is."""
+
+    def stage(self, source: Path) -> Staged:
+        return self.take(read(source))
+
+    def take(self, chunks: Iterable[bytes]) -> Staged:
+        """`stage` for bytes that come from elsewhere."""
+        target = self._root / "tmp" / uuid4().hex
         try:
-            stray.path.unlink(missing_ok=True)
+            _make_folder(target.parent)
+            return _write(chunks, target)
+        except BaseException as error:
+            with suppress(OSError):
+                target.unlink()
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from error
+            raise
+
+    def publish(self, staged: Staged) -> None:
+        target = self._path(staged.sha256)
+        try:
+            _make_folder(target.parent)
+            os.replace(staged.path, target)
+            sync_folder(target.parent)
+        except FileNotFoundError as error:
+            raise Conflict(
+                f"{staged.path} vanished before it was stored: `modelmint models gc` ran with too "
+                "short a grace. Do the same again."
+            ) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def discard(self, staged: Staged) -> None:
+        with suppress(OSError):
+            staged.path.unlink()
+
+    def has(self, sha256: str, size: int) -> bool:
+        try:
+            return self._path(sha256).stat().st_size == size
+        except OSError:
+            return False
+
+    def verify(self, sha256: str, size: int) -> None:
+        check(self._path(sha256), sha256, size)
+
+    def fetch(self, sha256: str, size: int) -> Path:
+        path = self._path(sha256)
+        check(path, sha256, size)
+        return path
+
+    def files(self) -> Iterator[tuple[str, Stray]]:
+        for path in (self._root / "sha256").glob("??/*"):
+            # Only what this store named itself: a stranger's file is not ours to remove.
+            if re.fullmatch(r"[0-9a-f]{64}", path.name) and (found := _stray(path)):
+                yield path.name, found
+
+    def leftovers(self) -> Iterator[Stray]:
+        for path in (self._root / "tmp").glob("*"):
+            if path.is_file() and (found := _stray(path)):
+                yield found
+
+    def remove(self, path: str) -> None:
+        try:
+            Path(path).unlink(missing_ok=True)
         except OSError as error:
             raise Unreachable(
-                f"{stray.path} cannot be removed ({error.strerror}). See MODELMINT_ARTIFACTS."
+                f"{path} cannot be removed ({error.strerror}). See {self._variable}."
             ) from error
 
-    def _unreferenced(self, referenced: set[str]) -> Iterator[Path]:
-        yield from (path for path in (self.root / "tmp").glob("*") if path.is_file())
-        for path in (self.root / "sha256").glob("??/*"):
-            # Only what this store named itself: a stranger's file is not ours to remove.
-            if re.fullmatch(r"[0-9a-f]{64}", path.name) and path.name not in referenced:
-                yield path
+    def place(self, sha256: str) -> str:
+        return str(self._path(sha256))
+
+    def _path(self, sha256: str) -> Path:
+        return self._root / "sha256" / sha256[:2] / sha256
+
+    def _unwritable(self, error: OSError) -> Unreachable:
+        return Unreachable(
+            f"The folder {self.root} cannot be written ({error.strerror}). Point "
+            f"{self._variable} to a folder you may write, with room for the model."
+        )
 
 
-def _copy(source: Path, target: Path) -> tuple[str, int]:
-    """Copy and hash in one pass, so that the digest is of the very bytes that were stored."""
+def check(path: Path, sha256: str, size: int) -> None:
+    """Read a local file and compare it with what it should be. Raises Corrupt."""
     try:
-        reader = source.open("rb")
+        with path.open("rb") as file:
+            actual_size = os.fstat(file.fileno()).st_size
+            if actual_size != size:
+                raise Corrupt(f"{path} has {actual_size} bytes instead of {size}")
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Corrupt(f"{path} cannot be read ({error.strerror})") from error
+    if actual != sha256:
+        raise changed(path, actual)
+
+
+def changed(place: str | Path, actual: str) -> Corrupt:
+    """The error for a stored file whose SHA-256 is not its name but `actual`."""
+    return Corrupt(f"{place} was changed: its SHA-256 is {actual}")
+
+
+def read(source: Path) -> Iterator[bytes]:
+    """The bytes of a file that is to be registered. Raises InvalidCandidate."""
+    try:
+        with source.open("rb") as reader:
+            while chunk := reader.read(_CHUNK):
+                yield chunk
     except OSError as error:
         raise InvalidCandidate(f"{source} cannot be read ({error.strerror}).") from error
+
+
+def _stray(path: Path) -> Stray | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None  # published or removed since it was listed
+    age_s = max(0.0, time.time() - status.st_mtime)
+    return Stray(str(path), status.st_size, age_s, removable=False)
+
+
+def _write(chunks: Iterable[bytes], target: Path) -> Staged:
+    """Write and hash in one pass, so that the digest is of the very bytes that were stored."""
     sha256, size = hashlib.sha256(), 0
     # Created read-only (the open descriptor may write): nobody edits a stored file by accident.
     descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444)
-    with reader, os.fdopen(descriptor, "wb") as writer:
-        while chunk := reader.read(_CHUNK):
+    with os.fdopen(descriptor, "wb") as writer:
+        for chunk in chunks:
             sha256.update(chunk)
             size += writer.write(chunk)
         writer.flush()
         os.fsync(writer.fileno())
-    return sha256.hexdigest(), size
+    return Staged(sha256.hexdigest(), size, target)
 
 
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed or created in a folder last."""
     # A rename lives in the folder: without this a power cut may lose the name of a synced file.
     descriptor = os.open(folder, os.O_RDONLY)
     try:

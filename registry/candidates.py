@@ -1,12 +1,15 @@
 """Checks on what is offered for registration, before anything is written."""
 
 import hashlib
-import json
 import math
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import rfc8785
 
 from registry.errors import InvalidCandidate, choices
-from registry.records import Artifact, Candidate
+from registry.records import Artifact, Candidate, Version
 
 
 def check(candidate: Candidate) -> None:
@@ -30,8 +33,8 @@ def check(candidate: Candidate) -> None:
         if not math.isfinite(value):
             raise InvalidCandidate(f"Metric {key!r} is {value}; give a finite number.")
     for field in ("signature", "params", "evaluation"):
-        _check_json(field, getattr(candidate, field))
-    _check_json("lineage.libraries", candidate.lineage.libraries)
+        check_json(field, getattr(candidate, field))
+    check_json("lineage.libraries", candidate.lineage.libraries)
 
 
 def identify(candidate: Candidate) -> tuple[Artifact, ...]:
@@ -67,8 +70,26 @@ def _check_path(path: str) -> None:
         )
 
 
-def _check_json(field: str, value: object) -> None:
+def check_json(field: str, value: object) -> None:
+    """Refuse what is no JSON that every reader reads alike (RFC 7493): NaN, integers over 2^53.
+
+    Raises:
+        InvalidCandidate: names the field.
+    """
     try:
-        json.dumps(value, allow_nan=False)
+        rfc8785.dumps(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise InvalidCandidate(f"{field} is not plain JSON: {error}.") from error
+
+
+def seal(version: Version) -> str:
+    """SHA-256 over all of a version that is for ever, for the event that records it."""
+    kept = asdict(version) | {"created_at": version.created_at.isoformat()}
+    for name in ("status", "tags", "aliases", "evaluation"):
+        del kept[name]
+    return seal_json(kept)
+
+
+def seal_json(document: Any) -> str:
+    """SHA-256, in hex, of the canonical form (RFC 8785) of a JSON document."""
+    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()

@@ -3,30 +3,47 @@
 SQL errors are explained here and nowhere else: callers of the package see RegistryErrors.
 """
 
-import json
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, column, create_engine, inspect, make_url, select, table
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    column,
+    create_engine,
+    inspect,
+    make_url,
+    select,
+    table,
+)
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     IntegrityError,
     ProgrammingError,
     SQLAlchemyError,
 )
 
-from registry import sqlite
-from registry.errors import RegistryError, SchemaMismatch, Unreachable
+from registry import postgresql, sqlite
+from registry.errors import Conflict, Refused, RegistryError, SchemaMismatch, Unreachable
+from registry.rules import sentence_of
 from registry.schema import HEAD, VERSION_TABLE
+from registry.values import to_json
 
-DIALECTS = {"sqlite": sqlite}
-"""Databases that this release can keep a registry in."""
+DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
+"""Databases that a registry can be kept in: modules with the same names in them."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+# SQLSTATEs of PostgreSQL: insufficient privilege; serialization failure and deadlock.
+_NOT_ALLOWED = "42501"
+_GAVE_UP = ("40001", "40P01")
 
 # Alembic keeps the environment it runs in module globals, so one migration a process at a time.
 _one_migration = threading.Lock()
@@ -44,6 +61,7 @@ class Database:
         self.shown = hide_password(url)
         """The URL for messages: without its password."""
         self._engine = _make_engine(url)
+        self.dialect = DIALECTS[self._engine.dialect.name]
         try:
             with self.read() as connection:
                 revision = _revision(connection, self.shown)
@@ -59,7 +77,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database and waits for no writer."""
         with explained(self.shown), self._engine.connect() as connection:
-            connection = connection.execution_options(readonly=True)
+            connection = connection.execution_options(**self.dialect.READ)
             with connection.begin():
                 yield connection
 
@@ -91,6 +109,65 @@ def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str | None:
         engine.dispose()
 
 
+def check_empty(url: str) -> None:
+    """See that a database holds no rows; tables of this or an older release may be there.
+
+    Raises:
+        Conflict: it holds a registry.
+        Unreachable: it cannot be opened.
+        SchemaMismatch: it holds tables of something else.
+    """
+    engine, shown = _make_engine(url), hide_password(url)
+    try:
+        with explained(shown), engine.begin() as connection:
+            _find_empty(connection, shown)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def filling(url: str, revision: str) -> Iterator[Connection]:
+    """One transaction that fills an empty database: all of it or nothing.
+
+    In the block the tables are those of `revision`, after it those of this release. Keys and
+    CHECKs hold; on SQLite foreign keys are checked at the end. Triggers come at the end, too: they
+    are of this release, and one asks what was only asked at the time: of a champion that was
+    promoted before its model had a policy of other eyes, for other eyes.
+
+    Raises:
+        Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
+    """
+    engine, shown = _make_engine(url), hide_password(url)
+    dialect = DIALECTS[engine.dialect.name]
+    try:
+        with explained(shown), _one_migration, dialect.migrating(engine) as connection:
+            dialect.drop_triggers(connection)
+            # Tables without a row come from a registry that was opened once, and may be of
+            # another revision.
+            _find_empty(connection, shown).drop_all(connection)
+            _run_alembic(connection, MIGRATIONS, shown, revision)
+            yield connection
+            dialect.count_on(connection)
+            _run_alembic(connection, MIGRATIONS, shown)
+            dialect.install_triggers(connection)
+    finally:
+        engine.dispose()
+
+
+def _find_empty(connection: Connection, shown: str) -> MetaData:
+    """The tables of a registry, none of which has a row."""
+    found = MetaData()
+    if _revision(connection, shown) is not None:
+        found.reflect(connection)
+    for one in found.sorted_tables:
+        if one.name != VERSION_TABLE and connection.execute(select(one).limit(1)).first():
+            raise Conflict(
+                f"{shown} holds a registry already: there are rows in its table {one.name!r}. Give "
+                "an empty or a new database: set MODELMINT_DATABASE_URL."
+            )
+    return found
+
+
 def hide_password(url: str) -> str:
     """The URL as messages may show it."""
     try:
@@ -104,13 +181,35 @@ def explained(shown: str) -> Iterator[None]:
     """Turn SQLAlchemy's errors inside the block into the registry's."""
     try:
         yield
-    except (IntegrityError, ProgrammingError) as error:
+    except IntegrityError as error:
+        sentence = sentence_of(str(error.orig))
+        raise Refused(f"The registry keeps its rules: {sentence}.") from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
+            raise Refused(
+                f"{_first_line(error)}: this database role may not do that. Ask for one that may; "
+                "`modelmint models roles` shows which there are."
+            ) from error
         raise RegistryError(f"The registry database {shown} refused: {error.orig}.") from error
+    except (DataError, OverflowError, UnicodeError) as error:
+        raise RegistryError(
+            f"The registry database {shown} cannot keep or compare a value that was given: "
+            f"{str(error).partition(chr(10))[0]}."
+        ) from error
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _GAVE_UP:
+            raise Conflict(
+                f"The database ended this transaction in favour of another: {_first_line(error)}. "
+                "Nothing was written; try again."
+            ) from error
         symptom = _symptom(str(error.orig), shown)
         raise Unreachable(f"{symptom} See MODELMINT_DATABASE_URL.") from error
     except SQLAlchemyError as error:
         raise RegistryError(f"The registry database {shown} failed: {error}.") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).partition("\n")[0]
 
 
 def _symptom(text: str, shown: str) -> str:
@@ -128,23 +227,17 @@ def _make_engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         dialect = DIALECTS.get(parsed.get_backend_name())
-        if dialect is not None:
-            dialect.prepare(parsed)
-        # allow_nan=False: NaN is no JSON, and a reader elsewhere would trip over it.
-        engine = create_engine(parsed, json_serializer=_to_json)
+        if dialect is None:
+            raise ValueError(f"{parsed.get_backend_name()} is not supported")
+        engine = create_engine(dialect.prepare(parsed), json_serializer=to_json)
     except (ArgumentError, ImportError, ValueError) as error:
         raise Unreachable(
-            f"{hide_password(url)!r} is not a database URL that can be opened here ({error}). This "
-            "release keeps the registry in SQLite: set MODELMINT_DATABASE_URL to something like "
-            "sqlite:////srv/modelmint/registry.db."
+            f"{hide_password(url)!r} is not a database URL that can be opened here ({error}). Set "
+            "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db or "
+            "postgresql://user:password@host/database."
         ) from error
-    if dialect is not None:
-        dialect.configure(engine)
+    dialect.configure(engine)
     return engine
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 def _revision(connection: Connection, shown: str) -> str | None:
@@ -170,22 +263,23 @@ def _mismatch(revision: str, shown: str) -> SchemaMismatch:
 
 
 def _migrate(engine: Engine, shown: str, migrations: Path) -> str | None:
-    dialect = DIALECTS.get(engine.dialect.name)
-    if dialect is None:
-        raise Unreachable(
-            f"{shown} is a {engine.dialect.name} database; this release keeps the registry in "
-            f"{', '.join(DIALECTS)} only. Set MODELMINT_DATABASE_URL accordingly."
-        )
+    dialect = DIALECTS[engine.dialect.name]
     with explained(shown), _one_migration, dialect.migrating(engine) as connection:
         # Looked up again under the lock: of several first starters, one does the work.
         revision = _revision(connection, shown)
         if revision is not None and revision > HEAD:
             raise _mismatch(revision, shown)
-        _run_alembic(connection, migrations, shown)
+        # Those who came later leave all as it is: the first may be writing already.
+        if revision != HEAD or migrations != MIGRATIONS:
+            dialect.drop_triggers(connection)
+            _run_alembic(connection, migrations, shown)
+            dialect.install_triggers(connection)
     return revision
 
 
-def _run_alembic(connection: Connection, migrations: Path, shown: str) -> None:
+def _run_alembic(
+    connection: Connection, migrations: Path, shown: str, revision: str = "head"
+) -> None:
     # Imported here: it takes a tenth of a second that only a migration should pay.
     from alembic import command
     from alembic.config import Config
@@ -196,7 +290,7 @@ def _run_alembic(connection: Connection, migrations: Path, shown: str) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except CommandError as error:
         raise SchemaMismatch(
             f"The registry database {shown} cannot be upgraded to schema {HEAD}: {error}. It was "

@@ -3,8 +3,10 @@ allowed and what to do next.
 
 RegistryError
   * InvalidReference   the text is no model name or `NAME[@ALIAS|:VERSION]`
+  * InvalidQuery       the text is no search condition, order or place to go on from
   * InvalidCandidate   what was offered for registration is incomplete or not storable
   * NotFound           no such model, version, alias or job
+  * Refused            a rule of the registry forbids it; the database keeps the rules
   * Conflict           somebody else was faster: an alias moved, files vanished, a job was replaced
   * Corrupt            stored bytes differ from their digest, or a file is missing
   * Unreachable        the database or the artifact store cannot be opened, read or written
@@ -23,12 +25,20 @@ class InvalidReference(RegistryError):
     """The text is not a model name, an alias or a reference."""
 
 
+class InvalidQuery(RegistryError):
+    """The text is not a search condition, an order, or a place to go on from."""
+
+
 class InvalidCandidate(RegistryError):
     """The candidate for registration is incomplete or holds values that cannot be stored."""
 
 
 class NotFound(RegistryError):
     """There is no model, version, alias or job of that name."""
+
+
+class Refused(RegistryError):
+    """A rule that the database keeps forbids the change; the message is the rule."""
 
 
 class Conflict(RegistryError):

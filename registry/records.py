@@ -1,25 +1,15 @@
-"""What leaves the registry: frozen records, and the text form of a reference.
-
-No SQL row or session ever leaves the package; these do. Times are timezone-aware UTC.
+"""What leaves the registry: frozen records. No SQL row or session ever leaves the package;
+these do. Times are timezone-aware UTC.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from registry.errors import InvalidReference
-
 Json = dict[str, Any]
 """A JSON object: string keys; values are JSON too."""
-
-CHAMPION = "champion"
-"""The alias of the version that serves by default; a bare model name means it."""
-
-_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
-_REFERENCE = re.compile(rf"({_NAME})(?:@({_NAME})|:([1-9][0-9]{{0,8}}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +38,10 @@ class Lineage:
     flow_run_id: str | None
     libraries: dict[str, str]
     """Versions of the libraries that trained and exported, by name."""
+    parent: str | None = None
+    """The version whose weights the training started from: `digits:3`."""
+    data: dict[str, str] = field(default_factory=dict)
+    """The data files that the pipeline read: path -> the hash that DVC gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +58,29 @@ class Candidate:
     evaluation: Json
     """Gates, their verdicts, parity: the evidence for the promotion."""
     lineage: Lineage
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A bundle registered under a model's name."""
+    """A bundle registered under a model's name. All but status, tags and aliases is for ever."""
 
     model: str
     version: int
+    uid: str
+    """Stays the same when the version is exported into another registry."""
     digest: str
+    status: str
+    """candidate, approved, rejected or archived."""
     signature: Json
     metrics: dict[str, float]
     params: Json
     evaluation: Json
+    """The newest one; empty for an import that was never evaluated here."""
     lineage: Lineage
     artifacts: tuple[Artifact, ...]
     """Sorted by path."""
+    tags: dict[str, str]
     aliases: tuple[str, ...]
     """The aliases that point here, as of when the record was read."""
     created_at: datetime
@@ -89,6 +90,36 @@ class Version:
     def ref(self) -> str:
         """The version's name for people and commands: `digits:3`."""
         return f"{self.model}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A line of a list of versions: what a version is, without its documents and files."""
+
+    model: str
+    version: int
+    digest: str
+    dataset: str
+    status: str
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+    created_at: datetime
+    created_by: str
+
+    @property
+    def ref(self) -> str:
+        """The version's name for people and commands: `digits:3`."""
+        return f"{self.model}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the versions that a search found; `after` is where the next page begins."""
+
+    versions: tuple[Summary, ...]
+    after: str | None
+    """What to give to `search` to go on; None: that was all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +148,21 @@ class Model:
 
     name: str
     last_version: int
-    """The number issued last, 0 before the first version."""
-    versions: int
+    """The number issued last, 0 before the first version: how many versions there are."""
     aliases: tuple[Alias, ...]
+    policy: "Policy"
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A parsed `NAME[@ALIAS|:VERSION]`: exactly one of alias and version is set."""
+class Policy:
+    """The rules of one model; by default there are none."""
 
-    name: str
-    alias: str | None
-    version: int | None
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.alias}" if self.alias else f"{self.name}:{self.version}"
+    four_eyes: bool = False
+    """Whether the champion needs an approval by somebody other than who registered it."""
+    keep_last: int | None = None
+    """Retention: so many of the newest versions are not archived."""
+    keep_days: int | None = None
+    """Retention: versions younger than this are not archived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +186,16 @@ class Event:
     at: datetime
     actor: str
     kind: str
-    """registered, refused or promoted."""
+    """registered, imported, evaluated, refused, approved, rejected, promoted, rolled back, unset,
+    tagged, archived, unarchived, purged, signed or policy."""
     version: int | None
     alias: str | None
     previous: int | None
     """The version that held the alias before."""
     reason: str | None
     payload: Json
+    hash: str
+    """SHA-256 over all of the above and the hash of the event before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +224,32 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a version came from (`version.lineage`), and what came from it."""
+
+    version: Version
+    children: tuple[str, ...]
+    """The versions that started from its weights, as references."""
+    jobs: tuple[Job, ...]
+    """The batch inferences made with it, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataTrace:
+    """What was built on a dataset or a raw file."""
+
+    md5: str
+    versions: tuple[Summary, ...]
+    """Newest first."""
+    jobs: tuple[Job, ...]
+    """The batch inferences made with those versions, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stray:
     """A file in the artifact store that no version refers to."""
 
-    path: Path
+    path: str
     size: int
     """Bytes."""
     age_s: float
@@ -204,43 +260,10 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A stored file that can no longer be trusted."""
+    """Something in the registry that can no longer be trusted."""
 
     ref: str
+    """A version, an alias or an event: digits:3, digits@champion, event 7 of digits."""
     path: str
-    """Logical path in the bundle; empty when it concerns the version as a whole."""
+    """Logical path in the bundle; empty when it concerns the whole."""
     what: str
-
-
-def parse_reference(text: str) -> Reference:
-    """Read `NAME`, `NAME@ALIAS` or `NAME:VERSION`; a bare name means the champion.
-
-    Raises:
-        InvalidReference: the text has another form; the message suggests the likely one.
-    """
-    match = _REFERENCE.fullmatch(text)
-    if match is None:
-        likely = text.strip().lower().replace(" ", "-").replace("_", "-").replace(":v", ":")
-        hint = f" Did you mean {likely!r}?" if _REFERENCE.fullmatch(likely) else ""
-        raise InvalidReference(
-            f"{text!r} is not a model reference.{hint} Give NAME, NAME@ALIAS or NAME:VERSION, as "
-            f"in digits, digits@champion or digits:3; names match {_NAME}, versions count from 1."
-        )
-    name, alias, version = match.groups()
-    if version:
-        return Reference(name, None, int(version))
-    return Reference(name, alias or CHAMPION, None)
-
-
-def check_name(text: str, what: str = "a model name") -> str:
-    """Return the text if it may name a model or an alias.
-
-    Raises:
-        InvalidReference: it may not; the message says what is allowed.
-    """
-    if re.fullmatch(_NAME, text) is None:
-        raise InvalidReference(
-            f"{text!r} cannot be {what}. Use 1 to 63 lower-case letters, digits, '.', '_' or "
-            f"'-', beginning with a letter or digit ({_NAME})."
-        )
-    return text

@@ -1,4 +1,4 @@
-"""The registry's tables, constraints and indexes; no queries.
+"""The registry's tables, constraints and indexes; no queries. Triggers are in `registry.rules`.
 
 A change here needs a new revision in migrations/versions/ and a new HEAD; a test compares
 the two. Times are BIGINT microseconds since 1970 in UTC, the same on every database.
@@ -19,16 +19,18 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The Alembic revision that this code needs. Revisions are numbered, so text order is age."""
 
 VERSION_TABLE = "registry_alembic_version"
 """Alembic's own table, named apart from other tools' in case they share the database."""
 
-APPEND_ONLY = ("versions", "version_artifacts", "version_metrics", "events")
-"""History: triggers refuse UPDATE and DELETE on these, whatever the client is."""
+NO_EVENT = "0" * 64
+"""What the first event of a model names as its predecessor."""
 
 # Fixed names, so that migrations can drop and alter constraints on every database.
 metadata = MetaData(
@@ -46,17 +48,37 @@ models = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    # A counter, not MAX(version): one UPDATE ... RETURNING locks, allocates and returns, and a
-    # number once issued is never issued again.
     Column("last_version", Integer, nullable=False),
+    # The hash of the newest event: finds a history whose end was cut off.
+    Column("last_event", Text, nullable=False, server_default=NO_EVENT),
     Column("created_at", BigInteger, nullable=False),
+    # Policies, all off by default.
+    Column("four_eyes", Boolean, nullable=False, server_default=false()),
+    Column("keep_last", Integer),
+    Column("keep_days", Integer),
     CheckConstraint("last_version >= 0", name="last_version"),
+    CheckConstraint("keep_last >= 1", name="keep_last"),
+    CheckConstraint("keep_days >= 0", name="keep_days"),
+)
+
+# A row precedes its file, and `touched` keeps `gc` away until a version refers to it.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("touched", BigInteger, nullable=False),
+    Column("purged_at", BigInteger),
+    CheckConstraint("length(sha256) = 64", name="sha256"),
+    CheckConstraint("size >= 0", name="size"),
 )
 
 versions = Table(
     "versions",
     metadata,
     Column("id", Integer, primary_key=True),
+    # What stays the same when a version is exported into another registry.
+    Column("uid", Text, nullable=False, unique=True),
     Column("model_id", ForeignKey("models.id"), nullable=False),
     Column("version", Integer, nullable=False),
     Column("digest", Text, nullable=False, index=True),
@@ -64,15 +86,18 @@ versions = Table(
     Column("test_split", Text, nullable=False),
     Column("signature", JSON, nullable=False),
     Column("params", JSON, nullable=False),
-    Column("evaluation", JSON, nullable=False),
-    Column("git_commit", Text),
-    Column("git_dirty", Boolean, nullable=False),
-    Column("flow_run_id", Text),
     Column("libraries", JSON, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
+    Column("git_commit", Text, index=True),
+    Column("git_dirty", Boolean, nullable=False),
+    Column("flow_run_id", Text, index=True),
+    Column("parent_id", ForeignKey("versions.id"), index=True),
+    Column("request_id", Text),
+    Column("created_at", BigInteger, nullable=False, index=True),
     Column("created_by", Text, nullable=False),
     UniqueConstraint("model_id", "version"),
+    UniqueConstraint("id", "model_id", "version"),
     UniqueConstraint("model_id", "digest", "dataset"),
+    UniqueConstraint("model_id", "request_id"),
     CheckConstraint("version > 0", name="version"),
     CheckConstraint("length(digest) = 64", name="digest"),
 )
@@ -82,10 +107,10 @@ version_artifacts = Table(
     metadata,
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("path", Text, primary_key=True),
-    Column("sha256", Text, nullable=False, index=True),
+    # To `blobs`: a row that a version needs cannot be deleted, and so not its file.
+    Column("sha256", ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("size", BigInteger, nullable=False),
     Column("identity", Boolean, nullable=False),
-    CheckConstraint("length(sha256) = 64", name="sha256"),
     CheckConstraint("size >= 0", name="size"),
 )
 
@@ -98,23 +123,120 @@ version_metrics = Table(
     Index(None, "key", "value", "version_id"),
 )
 
+# `versions.params` once more, flat and as text, to search by: train.optimizer.name = adam.
+version_params = Table(
+    "version_params",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key", "value", "version_id"),
+)
+
+version_tags = Table(
+    "version_tags",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key", "value", "version_id"),
+)
+
+# The files that the pipeline read, raw data before all, by the hash that DVC gives them.
+version_data = Table(
+    "version_data",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("md5", Text, nullable=False, index=True),
+)
+
+version_signatures = Table(
+    "version_signatures",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    # SHA-256 of the public key.
+    Column("key_id", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("passed", Boolean, nullable=False),
+    Column("report", JSON, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    UniqueConstraint("id", "version_id", "passed"),
+)
+
+# An approval names an evaluation of the same version that passed: the composite key and the
+# CHECK leave no other.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("evaluation_id", Integer, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("approver", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["evaluation_id", "version_id", "passed"],
+        ["evaluations.id", "evaluations.version_id", "evaluations.passed"],
+    ),
+    UniqueConstraint("id", "version_id"),
+    CheckConstraint("passed", name="passed"),
+)
+
+# Apart from `versions`, which nothing changes.
+version_state = Table(
+    "version_state",
+    metadata,
+    Column("version_id", Integer, primary_key=True),
+    Column("model_id", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False, index=True),
+    Column("approval_id", Integer),
+    ForeignKeyConstraint(
+        ["version_id", "model_id", "version"],
+        ["versions.id", "versions.model_id", "versions.version"],
+    ),
+    ForeignKeyConstraint(["approval_id", "version_id"], ["approvals.id", "approvals.version_id"]),
+    UniqueConstraint("model_id", "version", "status"),
+    CheckConstraint("status IN ('candidate', 'approved', 'rejected', 'archived')", name="status"),
+    CheckConstraint("status <> 'approved' OR approval_id IS NOT NULL", name="approved"),
+)
+
 aliases = Table(
     "aliases",
     metadata,
     Column("model_id", Integer, primary_key=True),
     Column("alias", Text, primary_key=True),
     Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
     Column("revision", Integer, nullable=False),
-    # Composite: an alias can only point to an existing version of its own model.
-    ForeignKeyConstraint(["model_id", "version"], ["versions.model_id", "versions.version"]),
+    # The status comes along with the version, and follows it: so a version that is pointed to
+    # cannot become what the CHECKs below refuse.
+    ForeignKeyConstraint(
+        ["model_id", "version", "status"],
+        ["version_state.model_id", "version_state.version", "version_state.status"],
+        onupdate="CASCADE",
+    ),
+    CheckConstraint("status <> 'archived'", name="archived"),
+    CheckConstraint("alias <> 'champion' OR status = 'approved'", name="champion"),
     CheckConstraint("revision > 0", name="revision"),
+    Index(None, "model_id", "version", "status"),
 )
 
 events = Table(
     "events",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("model_id", ForeignKey("models.id"), nullable=False, index=True),
+    Column("model_id", ForeignKey("models.id"), nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("kind", Text, nullable=False),
@@ -123,7 +245,13 @@ events = Table(
     Column("previous", Integer),
     Column("reason", Text),
     Column("payload", JSON, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
     ForeignKeyConstraint(["model_id", "version"], ["versions.model_id", "versions.version"]),
+    UniqueConstraint("model_id", "prev_hash"),  # one successor each: no second history
+    Index(None, "model_id", "id"),
+    Index(None, "model_id", "alias", "id"),
+    CheckConstraint("length(hash) = 64", name="hash"),
 )
 
 jobs = Table(
@@ -146,4 +274,12 @@ jobs = Table(
     Column("finished_at", BigInteger),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'lost')", name="state"),
     CheckConstraint("length(input_sha256) = 64", name="input_sha256"),
+    # One at a time writes to a place.
+    Index(
+        "ix_jobs_running",
+        "output",
+        unique=True,
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
 )

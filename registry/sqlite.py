@@ -1,7 +1,6 @@
 """Everything that is particular to SQLite: where the file lies, how connections and
-transactions begin, the triggers, and the lock under which migrations run.
-
-Another database gets a module like this one and an entry in `database.DIALECTS`.
+transactions begin, the triggers, and the lock under which migrations run. The counterpart
+of `registry.postgresql`.
 """
 
 import sqlite3
@@ -11,17 +10,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    event,
+    literal,
+)
 
 from registry.errors import RegistryError, Unreachable
-from registry.schema import APPEND_ONLY
+from registry.rules import APPEND_ONLY, LASTING, RULES
+from registry.schema import metadata
 
 BUSY_S = 30
 """Seconds to wait for another process's lock before giving up."""
 
+READ: dict[str, Any] = {"readonly": True}
+"""Options of a transaction that sees one state of the database and waits for no writer."""
 
-def prepare(url: URL) -> None:
-    """Make the folder of the database file.
+
+def prepare(url: URL) -> URL:
+    """Make the folder of the database file; the URL as it is.
 
     Raises:
         Unreachable: the URL names no file, or the folder cannot be made.
@@ -39,6 +52,7 @@ def prepare(url: URL) -> None:
             f"The folder of the registry database, {folder}, cannot be made ({error.strerror}). "
             "Point MODELMINT_DATABASE_URL to a place you may write."
         ) from error
+    return url
 
 
 def configure(engine: Engine) -> None:
@@ -76,13 +90,14 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
 
 
+def clock() -> ColumnElement[int]:
+    """The time in microseconds since 1970: all who write to the file are on its machine."""
+    return literal(time.time_ns() // 1000)
+
+
 @contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
-    """One exclusive transaction to change the schema in: all of it happens or nothing.
-
-    Triggers are no part of any revision: altering a SQLite table rebuilds it and silently
-    drops them, so they go before and come back after, in their present form.
-    """
+    """One exclusive transaction to change the schema in: all of it happens or nothing."""
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         # Rebuilding a referenced table fails the checks, and they can be switched off only
@@ -90,10 +105,7 @@ def migrating(engine: Engine) -> Iterator[Connection]:
         driver.execute("PRAGMA foreign_keys=OFF")
         try:
             with connection.begin():
-                _drop_triggers(connection)
                 yield connection
-                for statement in trigger_ddl():
-                    connection.exec_driver_sql(statement)
                 broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
                 if broken:
                     raise RegistryError(f"The migration left dangling rows, undone: {broken[:5]}")
@@ -101,17 +113,41 @@ def migrating(engine: Engine) -> Iterator[Connection]:
             driver.execute("PRAGMA foreign_keys=ON")
 
 
-def trigger_ddl() -> list[str]:
-    """The statements that make history append-only."""
-    return [
-        f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
-        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only: {verb} refused'); END"
-        for table in APPEND_ONLY
-        for verb in ("UPDATE", "DELETE")
-    ]
+def count_on(_connection: Connection) -> None:
+    """SQLite gives a new row the id after the highest anyway."""
 
 
-def _drop_triggers(connection: Connection) -> None:
+def install_triggers(connection: Connection) -> None:
+    """Make the database keep `registry.rules`."""
+    for statement in trigger_ddl():
+        connection.exec_driver_sql(statement)
+
+
+def drop_triggers(connection: Connection) -> None:
+    """Remove what `install_triggers` made."""
     names = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
     for name in connection.exec_driver_sql(names).scalars().all():
         connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
+
+
+def trigger_ddl() -> list[str]:
+    """The statements behind `install_triggers`."""
+    rules = [
+        f"CREATE TRIGGER {rule.name} BEFORE {rule.event} ON {rule.table} WHEN {rule.broken} "
+        f"BEGIN SELECT RAISE(ABORT, '{rule.sentence}'); END"
+        for rule in RULES
+    ]
+    return [*rules, *(_refuse_replace(metadata.tables[name]) for name in (*APPEND_ONLY, *LASTING))]
+
+
+def _refuse_replace(table: Table) -> str:
+    """INSERT OR REPLACE removes the row in its way without asking the triggers of DELETE."""
+    keys = [c for c in table.constraints if isinstance(c, PrimaryKeyConstraint | UniqueConstraint)]
+    same = [" AND ".join(f"o.{k.name} = NEW.{k.name}" for k in key.columns) for key in keys]
+    # ON CONFLICT DO NOTHING, by which a model is made once, must still find its row silently.
+    taken = [condition for condition in sorted(same) if condition != "o.name = NEW.name"]
+    return (
+        f"CREATE TRIGGER {table.name}_refuses_replace BEFORE INSERT ON {table.name} WHEN EXISTS "
+        f"(SELECT 1 FROM {table.name} o WHERE {' OR '.join(f'({one})' for one in taken)}) "
+        f"BEGIN SELECT RAISE(ABORT, '{table.name}: it already has a row of this key'); END"
+    )

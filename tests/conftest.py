@@ -10,14 +10,16 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from registry_helpers import Place
 from ruamel.yaml import YAML
+from servers import create_database, drop_database
 
 from tasks.config import (
     Cnn,
@@ -30,6 +32,8 @@ from tasks.config import (
     Prepare,
     Train,
 )
+
+pytest_plugins = ["databases", "stores"]
 
 ROOT = Path(__file__).parents[1]
 # Before anything imports Prefect: a home of the tests' own, and nothing inherited.
@@ -195,6 +199,38 @@ class Family:
 @pytest.fixture
 def family() -> Family:
     return Family()
+
+
+# For the tests of `registry`: empty registries, copied, because to set one up takes a second.
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty registry."""
+    place = Place(tmp_path_factory.mktemp("template"))
+    place.open().close()
+    return place.folder / "registry.db"
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The database name of an empty registry."""
+    place = Place(tmp_path_factory.mktemp("template"), create_database(postgres))
+    place.open().close()
+    return place.url.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty registry of the test's own; the test runs once for each kind of database."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path)
+        yield Place(tmp_path)
+        return
+    server, template = map(request.getfixturevalue, ("postgres", "postgres_template"))
+    url = create_database(server, template)
+    yield Place(tmp_path, url)
+    drop_database(url)
 
 
 # For the tests of `tasks`: tiny data, and tiny networks trained and exported.

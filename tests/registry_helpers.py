@@ -1,13 +1,17 @@
-"""What the registry's tests share: a small candidate, and functions run by real processes."""
+"""What the registry's tests share: where one is kept, a small candidate, raw SQL by the owner,
+and functions run by real processes.
+"""
 
 import json
 import multiprocessing
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from registry import Candidate, Lineage, Registry
+from registry import Alias, Candidate, Lineage, Page, Registry, RegistryError
 from tasks.signature import IDENTITY
 from tasks.workspace import Workspace
 
@@ -25,8 +29,22 @@ def database_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'registry.db'}"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a registry is kept; in a SQLite file of the folder unless a URL says otherwise."""
+
+    folder: Path
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", self.url or database_url(self.folder))
+
+    def open(self) -> Registry:
+        return Registry(self.url, self.folder / "artifacts")
+
+
 def open_registry(folder: Path) -> Registry:
-    return Registry(database_url(folder), folder / "artifacts")
+    return Place(folder).open()
 
 
 def make_candidate(folder: Path, model: str = "model bytes", **changes: Any) -> Candidate:
@@ -66,11 +84,42 @@ def bundle_candidate(workspace: Workspace, **metrics: float) -> Candidate:
     )
 
 
-def register_versions(folder: Path, count: int, name: str = "digits") -> None:
-    with open_registry(folder) as registry:
+def register_versions(where: Place | Path, count: int, name: str = "digits") -> None:
+    """Versions 1 to `count`, by ada, in a place or in the SQLite file of a folder."""
+    place = where if isinstance(where, Place) else Place(where)
+    with place.open() as registry:
         for number in range(1, count + 1):
-            candidate = make_candidate(folder / "bundle", f"model {number}")
+            candidate = make_candidate(place.folder / "bundle", f"model {number}")
             registry.register(name, candidate, actor="ada")
+
+
+def promote(registry: Registry, version: int, alias: str = "champion", **changes: Any) -> Alias:
+    asked = {"expect_revision": None, "actor": "ada", "reason": "better", **changes}
+    return registry.promote("digits", version, alias, **asked)
+
+
+def numbers(page: Page) -> list[int]:
+    return [summary.version for summary in page.versions]
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """What a call returned; of a RegistryError its class name."""
+    try:
+        return call()
+    except RegistryError as error:
+        return type(error).__name__
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """What each call returned, begun at once in threads; of a RegistryError its class name."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        barrier.wait(timeout=60)
+        return outcome(call)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
 
 
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -78,9 +127,7 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
 
     An exception comes back as `(class name, message)`.
     """
-    # Forked from a clean server that has the imports done: 8 interpreters would take seconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["registry", "alembic.command", "registry_helpers"])
+    context = clean_forks()
     barrier, results = context.Barrier(count), context.Queue()
     processes = [
         context.Process(target=_child, args=(barrier, results, function, index, *arguments))
@@ -92,6 +139,13 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
     for process in processes:
         process.join()
     return collected
+
+
+def clean_forks() -> Any:
+    """Makes processes by forking a server that has the imports done: interpreters take seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["registry", "alembic.command", "databases", "registry_helpers"])
+    return context
 
 
 def _child(barrier: Any, results: Any, function: Callable[..., Any], *arguments: Any) -> None:

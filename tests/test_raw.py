@@ -60,7 +60,7 @@ def test_data_that_dvc_cannot_fetch_is_named_with_the_reason(repository, own):
 def test_a_secret_is_given_to_a_worktree_and_to_no_commit(repository):
     root, secret = repository.root, "data/salt"
     (root / secret).write_text("0123456789abcdef")
-    settings = Settings(root, "", "", root / "runs")
+    settings = Settings(root, "", "", root / "cache", root / "runs")
     changes = [f"prepare.salt_file={secret}", "prepare.sensitive_rule=hash"]
     workspace = plan(settings, params.load(root / "params.yaml", changes))
     assert not (workspace.root / secret).exists()

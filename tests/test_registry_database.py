@@ -1,5 +1,7 @@
 """The database keeps its own rules: triggers, keys, schema revisions, and clear refusals."""
 
+import contextlib
+import re
 import shutil
 import sqlite3
 import threading
@@ -9,23 +11,25 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from registry_helpers import (
-    database_url,
-    make_candidate,
-    open_registry,
-    register_versions,
-)
-from sqlalchemy import create_engine, inspect
+from databases import execute, fetch, fill_with_kept, new_databases, raw, raw_engine, schema_of
+from registry_helpers import in_processes
+from sqlalchemy import inspect
+from sqlalchemy.exc import DBAPIError
 
-from registry import Registry, RegistryError, SchemaMismatch, Unreachable, schema, upgrade
-from registry.database import MIGRATIONS
+from registry import schema
+from registry.database import MIGRATIONS, Database, upgrade
+from registry.errors import Refused, RegistryError, SchemaMismatch, Unreachable
+from registry.rules import APPEND_ONLY, LASTING, RULES, SENTENCES
 
-BROKEN = """
+NEXT = f"{int(schema.HEAD) + 1:04}"
+"""The revision after the newest."""
+
+BROKEN = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NEXT}"
+down_revision = "{schema.HEAD}"
 
 
 def upgrade():
@@ -35,99 +39,423 @@ def upgrade():
 """
 
 
-def raw(folder):
-    connection = sqlite3.connect(folder / "registry.db", isolation_level=None)
-    connection.execute("PRAGMA foreign_keys=ON")
-    return connection
+def sqlite_url(folder):
+    return f"sqlite:///{folder}/registry.db"
 
 
-def objects(folder):
-    with sqlite3.connect(folder / "registry.db") as connection:
-        return connection.execute(
-            "SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2"
-        ).fetchall()
+def opened(url):
+    return contextlib.closing(Database(url))
 
 
-@pytest.mark.parametrize("table", schema.APPEND_ONLY)
-def test_history_refuses_raw_updates_and_deletes(tmp_path, table):
-    register_versions(tmp_path, 1)
-    connection = raw(tmp_path)
+@pytest.fixture
+def full_url(database_url):
+    """The URL of a registry of this schema with a row in every table.
+
+    digits has versions 1 to 3 of the ids 1 to 3: 1 has a job, 2 is the champion and has one, 3 is
+    staging. words has the ids 4 and 5, and 5 is its champion. Nobody approved 1, 3 and 4.
+    """
+    return filled(database_url)
+
+
+def filled(url):
+    fill_with_kept(url)
+    upgrade(url)
+    execute(
+        url,
+        "INSERT INTO version_tags VALUES (1, 'colour', 'red')",
+        "INSERT INTO version_data VALUES (1, 'data/raw', 'abc')",
+        "INSERT INTO version_signatures VALUES (1, 'key', '{}')",
+    )
+    return url
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def lasting_url(request):
+    """Like full_url, once for all tests that leave it as it was."""
+    with new_databases(request.param, request) as make:
+        yield filled(make())
+
+
+@pytest.fixture
+def postgres_url(lasting_url):
+    """The same, of PostgreSQL only."""
+    if lasting_url.startswith("sqlite"):
+        pytest.skip("SQLite has nothing of the kind")
+    return lasting_url
+
+
+# Rules, as a client finds them that knows nothing of our code
+
+
+def refused(url, *statements):
+    """What the database says to the last of these statements; the others are undone."""
+    *prepared, last = statements
+    with raw(url) as connection:
+        for statement in prepared:
+            connection.exec_driver_sql(statement)
+        with pytest.raises(DBAPIError) as caught:
+            connection.exec_driver_sql(last)
+        connection.get_transaction().rollback()
+    return str(caught.value.orig)
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_history_refuses_updates_and_deletes(lasting_url, table):
     column = schema.metadata.tables[table].columns.keys()[-1]
-    before = connection.execute(f"SELECT * FROM {table}").fetchall()
-    assert before
-    with pytest.raises(sqlite3.IntegrityError, match=f"{table} is append-only: UPDATE refused"):
-        connection.execute(f"UPDATE {table} SET {column} = {column}")
-    with pytest.raises(sqlite3.IntegrityError, match=f"{table} is append-only: DELETE refused"):
-        connection.execute(f"DELETE FROM {table}")
-    assert connection.execute(f"SELECT * FROM {table}").fetchall() == before
+    for verb, statement in (
+        ("UPDATE", f"UPDATE {table} SET {column} = {column}"),
+        ("DELETE", f"DELETE FROM {table}"),
+    ):
+        assert f"{table} is append-only: {verb} refused" in refused(lasting_url, statement)
+
+
+@pytest.mark.parametrize("table", LASTING)
+def test_rows_that_last_are_never_deleted(lasting_url, table):
+    said = refused(lasting_url, f"DELETE FROM {table}")
+    assert f"{table} keeps every row: DELETE refused" in said
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_history_is_not_replaced_by_an_insert(lasting_url, table):
+    if lasting_url.startswith("postgresql"):
+        pytest.skip("PostgreSQL has no REPLACE: ON CONFLICT updates, and that is refused")
+    # SQLite removes the row that is in the way without asking the triggers of DELETE.
+    said = refused(lasting_url, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+    assert table in said
+
+
+def test_no_table_of_a_postgresql_registry_can_be_emptied(postgres_url):
+    for table in (*APPEND_ONLY, *LASTING):
+        said = refused(postgres_url, f"TRUNCATE {table} CASCADE")
+        assert "a table of the registry is never emptied" in said
+
+
+def new_version(number, uid="u", **changes):
+    """The statement that inserts a version of digits."""
+    row = {
+        "uid": f"'{uid}'",
+        "model_id": 1,
+        "version": number,
+        "digest": f"'{'d' * 64}'",
+        "dataset": "'d'",
+        "test_split": "'t'",
+        "git_dirty": "false",
+        "created_at": 0,
+        "created_by": "'ada'",
+        **dict.fromkeys(("signature", "params", "libraries"), "'{}'"),
+        **changes,
+    }
+    return f"INSERT INTO versions ({', '.join(row)}) VALUES ({', '.join(map(str, row.values()))})"
+
+
+def new_approval(version, evaluation, passed="true", approver="ada"):
+    return (
+        "INSERT INTO approvals (version_id, evaluation_id, passed, approver, reason, at) "
+        f"VALUES ({version}, {evaluation}, {passed}, '{approver}', 'good', 0)"
+    )
+
+
+def new_event(prev_hash, number, model=3):
+    return (
+        "INSERT INTO events (model_id, at, actor, kind, payload, prev_hash, hash) "
+        f"VALUES ({model}, 0, 'ada', 'kind', '{{}}', '{prev_hash}', '{number:064}')"
+    )
+
+
+def new_job(version):
+    return (
+        "INSERT INTO jobs (id, version_id, reference, state, input_sha256, output, started_at) "
+        f"VALUES ('j', {version}, 'r', 'running', '{'1' * 64}', 'o', 0)"
+    )
+
+
+STATE = "UPDATE version_state SET status = '{}' WHERE version_id = {}"
+ARCHIVE_3 = ("DELETE FROM aliases WHERE alias = 'staging'", STATE.format("archived", 3))
+APPROVE_3 = (
+    new_approval(3, 3),
+    # A sequence of PostgreSQL does not go back with its transaction: the id is not always 3.
+    "UPDATE version_state SET status = 'approved', approval_id = (SELECT max(id) FROM approvals) "
+    "WHERE version_id = 3",
+)
+CHAMPION = "UPDATE aliases SET {} WHERE model_id = 1 AND alias = 'champion'"
+
+REFUSED = {
+    "a version's number leaves a gap": ([new_version(5)], "numbered without a gap"),
+    "a version's number is taken": ([new_version(3)], "unique.*model_id|already has a row"),
+    "a version without a number": ([new_version(0)], "ck_versions_version"),
+    "the same bytes from the same data": (
+        [new_version(4), new_version(5, "v")],
+        "unique.*digest|already has a row",
+    ),
+    "one request makes two versions": (
+        [
+            new_version(4, request_id="'r'"),
+            new_version(5, "v", request_id="'r'", dataset="'other'"),
+        ],
+        "unique.*request_id|already has a row",
+    ),
+    "a parent that is archived": (
+        [*ARCHIVE_3, new_version(4, parent_id=3)],
+        "the version to start from is archived",
+    ),
+    "a parent that does not exist": ([new_version(4, parent_id=99)], "foreign key"),
+    "a model is renamed": (["UPDATE models SET name = 'x'"], "a model keeps its name"),
+    "a model's counter goes back": (
+        ["UPDATE models SET last_version = last_version - 1"],
+        "its counter goes up by one",
+    ),
+    "a model's counter skips one": (
+        ["UPDATE models SET last_version = last_version + 2"],
+        "its counter goes up by one",
+    ),
+    "a model keeps no version": (["UPDATE models SET keep_last = 0"], "ck_models_keep_last"),
+    "a file that no blob knows": (
+        [f"INSERT INTO version_artifacts VALUES (1, 'x', '{'9' * 64}', 1, false)"],
+        "foreign key",
+    ),
+    "a blob that a version needs goes": (["DELETE FROM blobs"], "foreign key"),
+    "a blob of no SHA-256": (
+        ["INSERT INTO blobs (sha256, size, touched) VALUES ('abc', 1, 0)"],
+        "ck_blobs_sha256",
+    ),
+    "an alias points to nothing": (
+        ["INSERT INTO aliases VALUES (1, 'new', 99, 'candidate', 1)"],
+        "foreign key",
+    ),
+    "an alias points to another model's": (
+        ["INSERT INTO aliases VALUES (2, 'new', 3, 'candidate', 1)"],
+        "foreign key",
+    ),
+    "an alias without a revision": (
+        ["INSERT INTO aliases VALUES (1, 'new', 1, 'candidate', 0)"],
+        "ck_aliases_revision",
+    ),
+    "an alias with another status than its version": (
+        ["INSERT INTO aliases VALUES (1, 'new', 1, 'approved', 1)"],
+        "foreign key",
+    ),
+    "a champion that nobody approved": (
+        [CHAMPION.format("version = 3, status = 'candidate'")],
+        "ck_aliases_champion",
+    ),
+    "a champion said to be approved": ([CHAMPION.format("version = 3")], "foreign key"),
+    "the champion is rejected": ([STATE.format("rejected", 2)], "ck_aliases_champion"),
+    "a version with an alias is archived": ([STATE.format("archived", 3)], "ck_aliases_archived"),
+    "a version with a job is archived": ([STATE.format("archived", 1)], "cannot be archived"),
+    "a parent is archived": (
+        [ARCHIVE_3[0], new_version(4, parent_id=3), ARCHIVE_3[1]],
+        "cannot be archived",
+    ),
+    "an archived version gets a job": ([*ARCHIVE_3, new_job(3)], "predicts nothing"),
+    "a status that is none": ([STATE.format("good", 1)], "ck_version_state_status"),
+    "approved by nothing": ([STATE.format("approved", 1)], "ck_version_state_approved"),
+    "approved by another version's approval": (
+        ["UPDATE version_state SET status = 'approved', approval_id = 1 WHERE version_id = 3"],
+        "foreign key",
+    ),
+    "an approval that says it did not pass": ([new_approval(3, 3, "false")], "ck_approvals_passed"),
+    "an approval by another version's evaluation": ([new_approval(3, 1)], "foreign key"),
+    "an approval by an evaluation that did not pass": (
+        [
+            "INSERT INTO evaluations VALUES (9, 3, false, '{}', 0, 'ada')",
+            new_approval(3, 9),
+        ],
+        "foreign key",
+    ),
+    "one's own champion under four eyes": (
+        ["UPDATE models SET four_eyes = true", *APPROVE_3, CHAMPION.format("version = 3")],
+        "somebody other than its trainer",
+    ),
+    "one's own first champion under four eyes": (
+        [
+            "UPDATE models SET four_eyes = true",
+            *APPROVE_3,
+            "DELETE FROM aliases WHERE alias = 'champion'",
+            "INSERT INTO aliases VALUES (1, 'champion', 3, 'approved', 1)",
+        ],
+        "somebody other than its trainer",
+    ),
+    "a second history": (
+        [new_event("a" * 64, 1), new_event("a" * 64, 2)],
+        "unique.*prev_hash|already has a row",
+    ),
+    "an event of a version that is not there": (
+        [
+            new_event("a" * 64, 1)
+            .replace("at, actor", "version, at, actor")
+            .replace("0, ", "9, 0, ", 1)
+        ],
+        "foreign key",
+    ),
+    "a job in no known state": ([new_job(1).replace("running", "lazy")], "ck_jobs_state"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_the_database_itself_refuses(lasting_url, what):
+    statements, says = REFUSED[what]
+    assert re.search(says, refused(lasting_url, *statements), re.IGNORECASE)
+
+
+def test_a_champion_of_four_eyes_may_be_approved_by_somebody_else(full_url):
+    execute(
+        full_url,
+        "UPDATE models SET four_eyes = true",
+        new_approval(3, 3, approver="bo"),
+        APPROVE_3[1],
+        CHAMPION.format("version = 3"),
+    )
+    champion = "SELECT version FROM aliases WHERE model_id = 1 AND alias = 'champion'"
+    assert fetch(full_url, champion) == [(3,)]
+
+
+def test_four_eyes_look_at_the_approval_that_counts(lasting_url):
+    said = refused(
+        lasting_url,
+        "UPDATE models SET four_eyes = true",
+        new_approval(3, 3, approver="bo"),  # then the version was rejected
+        *APPROVE_3,
+        CHAMPION.format("version = 3"),
+    )
+    assert "somebody other than its trainer" in said
+
+
+def test_an_alias_follows_the_status_of_its_version(full_url):
+    execute(full_url, STATE.format("rejected", 3))
+    assert fetch(full_url, "SELECT status FROM aliases WHERE alias = 'staging'") == [("rejected",)]
+
+
+def test_every_rule_is_a_trigger_of_the_database(database_url):
+    upgrade(database_url)
+    triggers = [name for kind, name, _ in schema_of(database_url) if kind == "trigger"]
+    assert {rule.name for rule in RULES} <= set(triggers)
+
+
+def test_every_sentence_explains_a_constraint_that_exists(database_url):
+    upgrade(database_url)
+    definitions = " ".join(map(str, schema_of(database_url)))
+    assert [name for name in SENTENCES if name not in definitions] == []
 
 
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
-        ("INSERT INTO aliases VALUES (1, 'champion', 999, 1)", "FOREIGN KEY"),
-        ("INSERT INTO aliases VALUES (2, 'champion', 1, 1)", "FOREIGN KEY"),
-        ("INSERT INTO aliases VALUES (1, 'champion', 1, 0)", "ck_aliases_revision"),
-        (
-            "INSERT INTO version_artifacts VALUES (1, 'x', 'abc', 1, 0)",
-            "ck_version_artifacts_sha256",
-        ),
-        ("UPDATE models SET last_version = -1", "ck_models_last_version"),
-        ("DELETE FROM models", "FOREIGN KEY"),
+        (STATE.format("rejected", 2), "the champion must be an approved version"),
+        (STATE.format("archived", 3), "move or unset the alias first"),
+        (STATE.format("archived", 1), "a version that a batch job .* cannot be archived"),
+        (new_approval(3, 3, "false"), "only a version with a passed evaluation"),
+        ("DELETE FROM models", "models keeps every row: DELETE refused"),
     ],
 )
-def test_the_database_itself_refuses_what_must_not_be(tmp_path, statement, says):
-    register_versions(tmp_path, 1)
-    with pytest.raises(sqlite3.IntegrityError, match=says):
-        raw(tmp_path).execute(statement)
+def test_a_refusal_is_told_in_words(lasting_url, statement, says):
+    told = pytest.raises(Refused, match=f"keeps its rules: .*{says}")
+    with opened(lasting_url) as database, told, database.write() as connection:
+        connection.exec_driver_sql(statement)
+
+
+# Transactions
 
 
 def test_commits_are_durable_and_keys_are_enforced_on_every_connection(tmp_path):
-    with open_registry(tmp_path) as registry, registry._database.read() as connection:
+    with opened(sqlite_url(tmp_path)) as database, database.read() as connection:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in pragmas]
     assert found == ["wal", 2, 1, 30_000]
 
 
-def test_a_reader_does_not_wait_for_a_writer(tmp_path):
-    register_versions(tmp_path, 1)
-    writer = raw(tmp_path)
-    writer.execute("BEGIN IMMEDIATE")
-    with open_registry(tmp_path) as registry:
-        assert registry.resolve("digits:1").version.ref == "digits:1"
+def test_a_reader_does_not_wait_for_a_writer(full_url):
+    with opened(full_url) as database, database.write() as writer:
+        writer.exec_driver_sql("DELETE FROM aliases")
+        with database.read() as reader:
+            assert reader.exec_driver_sql("SELECT count(*) FROM aliases").scalar_one() == 4
+
+
+def test_a_reader_sees_one_state_however_often_it_looks(full_url):
+    count = "SELECT count(*) FROM aliases"
+    with opened(full_url) as database, database.read() as reader:
+        assert reader.exec_driver_sql(count).scalar_one() == 4
+        execute(full_url, "DELETE FROM aliases")
+        assert reader.exec_driver_sql(count).scalar_one() == 4
+
+
+def test_a_reader_of_postgresql_writes_nothing(postgres_url):
+    told = pytest.raises(RegistryError, match="read-only")
+    with opened(postgres_url) as database, told, database.read() as connection:
+        connection.exec_driver_sql("DELETE FROM aliases")
+
+
+def test_an_error_in_the_middle_of_a_transaction_leaves_nothing(full_url):
+    def delete_and_fail():
+        with database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM aliases")
+            connection.exec_driver_sql("INSERT INTO version_tags VALUES (1, 'a', NULL)")
+
+    with opened(full_url) as database, pytest.raises(Refused, match=r"(?i)not.null"):
+        delete_and_fail()
+    assert fetch(full_url, "SELECT count(*) FROM aliases") == [(4,)]
 
 
 def test_opening_waits_for_another_first_opener(tmp_path):
     first = sqlite3.connect(tmp_path / "registry.db", isolation_level=None, check_same_thread=False)
     first.execute("BEGIN IMMEDIATE")  # for which SQLite's switch to WAL does not wait by itself
     threading.Timer(0.3, first.commit).start()
-    with open_registry(tmp_path) as registry:
-        assert registry.models() == []
+    with opened(sqlite_url(tmp_path)):
+        assert fetch(sqlite_url(tmp_path), "SELECT * FROM models") == []
 
 
-def test_an_error_in_the_middle_of_a_transaction_leaves_nothing(tmp_path):
-    with open_registry(tmp_path) as registry:
-        registry.register("digits", make_candidate(tmp_path / "a", "1"), actor="ada")
-        with pytest.raises(RegistryError, match="refused: NOT NULL"):
-            registry.register("digits", make_candidate(tmp_path / "a", "2"), actor=None)
-        registry.register("digits", make_candidate(tmp_path / "a", "3"), actor="ada")
-        assert [version.version for version in registry.versions("digits")] == [2, 1]
+def test_of_many_first_openers_all_succeed_and_can_write(database_url):
+    assert in_processes(8, open_and_write, database_url) == ["written"] * 8
+    assert fetch(database_url, "SELECT count(*) FROM models") == [(80,)]
 
 
-def test_the_migrated_schema_is_the_one_in_the_code(tmp_path):
-    upgrade(database_url(tmp_path))
-    migrated = create_engine(database_url(tmp_path))
-    declared = create_engine("sqlite://")
-    schema.metadata.create_all(declared)
-    with migrated.connect() as connection:
-        options = {"version_table": schema.VERSION_TABLE}
+def open_and_write(index, url):
+    with opened(url) as database:
+        for number in range(10):
+            with database.write() as connection:
+                name = f"m{index}-{number}"
+                connection.exec_driver_sql(
+                    f"INSERT INTO models (name, last_version, created_at) VALUES ('{name}', 0, 0)"
+                )
+                connection.exec_driver_sql("SELECT * FROM events").all()
+    return "written"
+
+
+# Revisions
+
+
+def test_the_migrated_schema_is_the_one_in_the_code(make_database):
+    declared, migrated = make_database(), make_database()
+    schema.metadata.create_all(raw_engine(declared))
+    upgrade(migrated)
+    options = {
+        "version_table": schema.VERSION_TABLE,
+        "compare_type": True,
+        "compare_server_default": True,
+    }
+    with raw(migrated) as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, schema.metadata) == []
-    for table in schema.metadata.tables:
-        # What Alembic's comparison leaves out.
-        for look in ("get_check_constraints", "get_unique_constraints", "get_foreign_keys"):
-            facts = [getattr(inspect(engine), look)(table) for engine in (declared, migrated)]
-            assert sorted(facts[0], key=str) == sorted(facts[1], key=str)
+    # Alembic's comparison leaves some of it out.
+    assert facts_of(migrated) == facts_of(declared)
+
+
+def facts_of(url):
+    """What there is of each table, in words; columns in their order."""
+    tables = list(schema.metadata.tables)
+    with raw(url) as connection:
+        look = inspect(connection)
+        columns = look.get_multi_columns(filter_names=tables)
+        parts = [
+            look.get_multi_pk_constraint(filter_names=tables),
+            look.get_multi_check_constraints(filter_names=tables),
+            look.get_multi_unique_constraints(filter_names=tables),
+            look.get_multi_foreign_keys(filter_names=tables),
+            look.get_multi_indexes(filter_names=tables),
+        ]
+        sorted_parts = [
+            {table: sorted(map(str, found)) for table, found in part.items()} for part in parts[1:]
+        ]
+        return {table: str(found) for table, found in columns.items()}, parts[0], sorted_parts
 
 
 def test_the_revision_that_the_code_needs_is_the_only_head():
@@ -136,87 +464,97 @@ def test_the_revision_that_the_code_needs_is_the_only_head():
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
 
 
-def test_an_empty_database_is_upgraded_and_again_changes_nothing(tmp_path):
-    assert upgrade(database_url(tmp_path)) is None
-    before = objects(tmp_path)
-    assert len([kind for kind, *_ in before if kind == "trigger"]) == 8
-    assert upgrade(database_url(tmp_path)) == schema.HEAD
-    assert objects(tmp_path) == before
+def test_an_empty_database_is_upgraded_and_again_changes_nothing(database_url):
+    assert upgrade(database_url) is None
+    before = schema_of(database_url)
+    assert upgrade(database_url) == schema.HEAD
+    assert schema_of(database_url) == before
 
 
-def test_an_upgrade_keeps_the_rows_and_the_triggers(tmp_path):
-    register_versions(tmp_path, 1)
+def test_an_upgrade_keeps_the_rows_and_the_triggers(tmp_path, full_url):
+    before = triggers_of(full_url)
     working = BROKEN.replace("SELECT 1 FROM nowhere", "SELECT 1")
-    upgrade(database_url(tmp_path), migrations=with_second_revision(tmp_path, working))
+    upgrade(full_url, migrations=with_next_revision(tmp_path, working))
     with pytest.raises(SchemaMismatch, match="It is newer: upgrade modelmint"):
-        open_registry(tmp_path)
-    assert raw(tmp_path).execute("SELECT version FROM versions").fetchall() == [(1,)]
-    assert len([kind for kind, *_ in objects(tmp_path) if kind == "trigger"]) == 8
+        Database(full_url)
+    assert fetch(full_url, "SELECT count(*) FROM versions") == [(5,)]
+    assert triggers_of(full_url) == before
 
 
-@pytest.mark.parametrize("versions", [0, 1])
-def test_a_failed_migration_leaves_the_database_as_it_was(tmp_path, versions):
-    if versions:
-        register_versions(tmp_path, versions)
-        before = objects(tmp_path)
-    else:
-        before = []
-    broken = with_second_revision(tmp_path, BROKEN)
-    with pytest.raises(Unreachable, match="no such table: nowhere"):
-        upgrade(database_url(tmp_path), migrations=broken)
-    assert objects(tmp_path) == before
-    with open_registry(tmp_path) as registry:
-        assert len(registry.models()) == versions
+def triggers_of(url):
+    return [found for found in schema_of(url) if found[0] in ("trigger", "function")]
+
+
+@pytest.mark.parametrize("begins", ["empty", "kept", "full"])
+def test_a_failed_migration_leaves_the_database_as_it_was(tmp_path, database_url, begins):
+    if begins != "empty":
+        fill_with_kept(database_url)
+    if begins == "full":
+        upgrade(database_url)
+    before = schema_of(database_url)
+    broken = with_next_revision(tmp_path, BROKEN)
+    with pytest.raises(RegistryError, match=r'no such table: nowhere|"nowhere" does not exist'):
+        upgrade(database_url, migrations=broken)
+    assert schema_of(database_url) == before
+    if begins != "empty":
+        assert fetch(database_url, "SELECT count(*) FROM versions") == [(5,)]
+    upgrade(database_url)
 
 
 @pytest.mark.parametrize(
     ("revision", "says"),
-    [("0000", "Run `modelmint models upgrade`"), ("0002", "It is newer: upgrade modelmint")],
+    [("0000", "Run `modelmint models upgrade`"), (NEXT, "It is newer: upgrade modelmint")],
 )
-def test_another_schema_is_refused_with_what_to_do(tmp_path, revision, says):
-    register_versions(tmp_path, 1)
-    raw(tmp_path).execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{revision}'")
+def test_another_schema_is_refused_with_what_to_do(full_url, revision, says):
+    execute(full_url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '{revision}'")
     with pytest.raises(SchemaMismatch, match=f"has schema {revision}, this release needs .*{says}"):
-        open_registry(tmp_path)
+        Database(full_url)
 
 
-def test_an_upgrade_of_a_newer_or_unknown_schema_is_refused(tmp_path):
-    register_versions(tmp_path, 1)
-    for revision, says in (("0002", "upgrade modelmint"), ("0000", "cannot be upgraded")):
-        raw(tmp_path).execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{revision}'")
-        with pytest.raises(SchemaMismatch, match=says):
-            upgrade(database_url(tmp_path))
+@pytest.mark.parametrize(
+    ("revision", "says"), [("0000", "cannot be upgraded"), (NEXT, "upgrade modelmint")]
+)
+def test_an_upgrade_of_a_newer_or_unknown_schema_is_refused(full_url, revision, says):
+    execute(full_url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '{revision}'")
+    before = schema_of(full_url)
+    with pytest.raises(SchemaMismatch, match=says):
+        upgrade(full_url)
+    assert schema_of(full_url) == before
 
 
-def test_a_database_of_something_else_is_left_alone(tmp_path):
-    raw(tmp_path).execute("CREATE TABLE experiments (id)")
-    before = objects(tmp_path)
-    for attempt in (open_registry, lambda folder: upgrade(database_url(folder))):
+def test_a_database_of_something_else_is_left_alone(database_url):
+    execute(database_url, "CREATE TABLE experiments (id INTEGER)")
+    before = schema_of(database_url)
+    for attempt in (Database, upgrade):
         with pytest.raises(SchemaMismatch, match=r"tables of something else \(experiments"):
-            attempt(tmp_path)
-    assert objects(tmp_path) == before
+            attempt(database_url)
+    assert schema_of(database_url) == before
+
+
+# Databases that cannot be opened
 
 
 def test_a_missing_folder_of_the_database_is_made(tmp_path):
-    with Registry(f"sqlite:///{tmp_path}/a/b/registry.db", tmp_path / "artifacts") as registry:
-        assert registry.models() == []
+    url = f"sqlite:///{tmp_path}/a/b/registry.db"
+    with opened(url):
+        assert fetch(url, "SELECT * FROM models") == []
 
 
 def test_a_folder_in_place_of_the_database_is_unreachable(tmp_path):
     with pytest.raises(Unreachable, match=r"unable to open.*MODELMINT_DATABASE_URL"):
-        Registry(f"sqlite:///{tmp_path}", tmp_path / "artifacts")
+        Database(f"sqlite:///{tmp_path}")
 
 
 def test_a_folder_that_cannot_be_made_is_unreachable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unreachable, match=r"cannot be made.*MODELMINT_DATABASE_URL"):
-        Registry(f"sqlite:///{tmp_path}/file/sub/registry.db", tmp_path / "artifacts")
+        Database(f"sqlite:///{tmp_path}/file/sub/registry.db")
 
 
 def test_a_file_that_is_no_database_is_unreachable(tmp_path):
     (tmp_path / "registry.db").write_text("This is a text file, " * 100)
     with pytest.raises(Unreachable, match="is not a SQLite database"):
-        open_registry(tmp_path)
+        Database(sqlite_url(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -228,20 +566,21 @@ def test_a_file_that_is_no_database_is_unreachable(tmp_path):
         "postgres://ada:secret@host/db",
         "mysql+nodriver://ada:secret@host/db",
         "postgresql+psycopg2://ada:secret@127.0.0.1:1/db",
+        "postgresql://ada:secret@127.0.0.1:1/db",
         "postgresql://ada:secret@host:port/db",
         "://ada:secret@host/db",
         "sqlite://",
         "sqlite:///:memory:",
     ],
 )
-def test_a_url_that_cannot_be_opened_says_why_without_the_password(tmp_path, url):
+def test_a_url_that_cannot_be_opened_says_why_without_the_password(url):
     with pytest.raises(Unreachable, match="MODELMINT_DATABASE_URL") as caught:
-        Registry(url, tmp_path / "artifacts")
+        Database(url)
     assert "secret" not in str(caught.value)
 
 
-def with_second_revision(tmp_path, source):
+def with_next_revision(tmp_path, source):
     folder = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_second.py").write_text(source)
+    (folder / "versions" / f"{NEXT}_next.py").write_text(source)
     return folder

@@ -1,121 +1,279 @@
-"""Many processes at once, and processes that are killed."""
+"""Many processes and threads at once: what they may not do to each other."""
 
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
 
-from registry_helpers import in_processes, make_candidate, open_registry, register_versions
+import pytest
+from registry_helpers import (
+    LINEAGE,
+    Place,
+    in_processes,
+    make_candidate,
+    numbers,
+    promote,
+    register_versions,
+    together,
+)
 
-ROOT = Path(__file__).parent.parent
+from registry import Refused
+from registry.integrity import verify
+from registry.upkeep import gc, purge
 
-
-def register_ten(index, folder):
-    numbers = []
-    with open_registry(folder) as registry:
-        for turn in range(10):
-            candidate = make_candidate(folder / f"bundle-{index}", f"model {index} {turn}")
-            numbers.append(registry.register("digits", candidate, actor=str(index)).version.version)
-    return numbers
-
-
-def test_numbers_are_gapless_when_eight_processes_register(tmp_path):
-    results = in_processes(8, register_ten, tmp_path)
-    assert all(isinstance(numbers, list) for numbers in results), results
-    assert sorted(number for numbers in results for number in numbers) == list(range(1, 81))
-    with open_registry(tmp_path) as registry:
-        assert [version.version for version in registry.versions("digits")] == list(
-            range(80, 0, -1)
-        )
-        assert len(registry.history("digits")) == 80
-        assert registry.verify() == registry.gc(dry_run=True, grace_s=0) == []
+EACH = 25
+"""Registrations of each of 8 processes."""
 
 
-def register_the_same(index, folder):
-    with open_registry(folder) as registry:
-        candidate = make_candidate(folder / f"bundle-{index}")
-        made = registry.register("digits", candidate, actor=str(index))
+def problems(registry):
+    return verify(registry).problems
+
+
+# Registering
+
+
+def register_own(index, place):
+    with place.open() as registry:
+        found = []
+        for turn in range(EACH):
+            candidate = make_candidate(place.folder / f"bundle-{index}", f"model {index} {turn}")
+            made = registry.register("digits", candidate, actor=str(index))
+            found.append((made.version.version, made.version.digest))
+        return found
+
+
+def test_eight_processes_lose_no_version_and_leave_no_gap(place):
+    results = in_processes(8, register_own, place)
+    assert all(isinstance(found, list) for found in results), results
+    made = dict(pair for found in results for pair in found)
+    assert sorted(made) == list(range(1, 8 * EACH + 1))
+    with place.open() as registry:
+        page = registry.search("digits", limit=1000)
+        assert {summary.version: summary.digest for summary in page.versions} == made
+        assert len(registry.history("digits")) == 8 * EACH
+        assert problems(registry) == gc(registry, dry_run=True, grace_s=0) == []
+
+
+def register_shared(index, place):
+    """The same bytes again and again; the data differ, so each time it is another version."""
+    with place.open() as registry:
+        for turn in range(EACH):
+            lineage = replace(LINEAGE, dataset=f"{index}-{turn}")
+            candidate = make_candidate(place.folder / f"bundle-{index}", lineage=lineage)
+            registry.register("digits", candidate, actor=str(index))
+        return "done"
+
+
+def test_eight_processes_that_store_the_same_files_do_not_deadlock(place):
+    assert in_processes(8, register_shared, place) == ["done"] * 8
+    with place.open() as registry:
+        assert registry.model("digits").last_version == 8 * EACH
+        assert verify(registry).files == 3
+        assert problems(registry) == []
+
+
+def register_the_same(index, place, request_id, text):
+    with place.open() as registry:
+        candidate = make_candidate(place.folder / f"bundle-{index}", text)
+        made = registry.register("digits", candidate, actor=str(index), request_id=request_id)
         return made.version.version, made.created
 
 
-def test_eight_processes_registering_the_same_bytes_make_one_version(tmp_path):
-    results = in_processes(8, register_the_same, tmp_path)
+def test_eight_processes_registering_the_same_bytes_make_one_version(place):
+    results = in_processes(8, register_the_same, place, None, "model")
     assert Counter(results) == {(1, True): 1, (1, False): 7}
 
 
-def promote_once(index, folder, expected):
-    with open_registry(folder) as registry:
-        registry.promote(
-            "digits", index + 1, expect_revision=expected, actor=str(index), reason="race"
-        )
-        return "won"
+def test_a_request_that_eight_processes_repeat_makes_one_version(place):
+    results = in_processes(8, register_the_same, place, "flow run 7", "model")
+    assert Counter(results) == {(1, True): 1, (1, False): 7}
+    name, says = in_processes(1, register_the_same, place, "flow run 7", "other bytes")[0]
+    assert name == "Conflict"
+    assert "Request 'flow run 7' registered version 1" in says
 
 
-def test_exactly_one_of_eight_racing_promotions_wins(tmp_path):
-    register_versions(tmp_path, 9)
-    with open_registry(tmp_path) as registry:
-        for expected in (0, 2):
-            results = in_processes(8, promote_once, tmp_path, expected)
-            lost = [result for result in results if result != "won"]
-            assert len(lost) == 7, results
-            assert {name for name, _ in lost} == {"Conflict"}
-            # Nobody races for version 9: what holds the alias already would win beside another.
-            held = registry.promote("digits", 9, expect_revision=None, actor="ada", reason="next")
-            assert held.revision == expected + 2
-        moves = [event for event in registry.history("digits") if event.kind == "promoted"]
-        assert len(moves) == 4
+def register_in_new_models(index, place):
+    with place.open() as registry:
+        for turn in range(10):
+            candidate = make_candidate(place.folder / f"bundle-{index}", f"model {index}")
+            registry.register(f"model-{turn}", candidate, actor=str(index))
+        return "done"
 
 
-def open_once(_index, folder):
-    with open_registry(folder) as registry:
+def test_a_new_model_may_be_begun_by_eight_processes_at_once(place):
+    assert in_processes(8, register_in_new_models, place) == ["done"] * 8
+    with place.open() as registry:
+        assert [model.last_version for model in registry.models()] == [8] * 10
+        assert problems(registry) == []
+
+
+def open_once(_index, place):
+    with place.open() as registry:
         return registry.models()
 
 
-def test_eight_processes_can_open_an_empty_place_at_once(tmp_path):
-    for turn in range(4):
-        assert in_processes(8, open_once, tmp_path / f"new-{turn}") == [[]] * 8
+def test_eight_processes_can_open_an_empty_place_at_once(make_database, tmp_path):
+    for _turn in range(3):
+        place = Place(tmp_path, make_database())
+        assert in_processes(8, open_once, place) == [[]] * 8
 
 
-REGISTERING = """
-import sys
-from pathlib import Path
-from registry_helpers import make_candidate, open_registry
-
-folder, turn = Path(sys.argv[1]), sys.argv[2]
-with open_registry(folder) as registry:
-    for number in range(10_000):
-        text = f"model {turn} {number}" * 20_000
-        registry.register("digits", make_candidate(folder / "bundle", text), actor="victim")
-        if number == 0:
-            print("registering", flush=True)
-"""
+# Promoting
 
 
-def test_a_registering_process_may_be_killed_at_any_moment(tmp_path):
-    chance = random.Random(7)
-    path = f"{ROOT}:{Path(__file__).parent}"
-    for turn in range(15):
-        victim = subprocess.Popen(
-            [sys.executable, "-c", REGISTERING, str(tmp_path), str(turn)],
-            stdout=subprocess.PIPE,
-            env={"PYTHONPATH": path},
-        )
-        assert victim.stdout.readline() == b"registering\n"
-        time.sleep(chance.uniform(0, 0.1))
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
-        victim.stdout.close()
-    with open_registry(tmp_path) as registry:
-        versions = registry.versions("digits")
-        assert [v.version for v in versions] == list(range(len(versions), 0, -1))
-        assert len(versions) >= 15
-        assert len(registry.history("digits")) == len(versions)
-        assert registry.verify() == []
-        needed = {artifact.sha256 for version in versions for artifact in version.artifacts}
-        listed = registry.gc(dry_run=False, grace_s=0)
-        assert listed, "no kill hit a registration in its middle: widen the window"
-    left = {file.name for file in (tmp_path / "artifacts").rglob("*") if file.is_file()}
-    assert left == needed
+def promote_in_threads(index, place, expected, threads):
+    with place.open() as registry:
+
+        def race():
+            promote(registry, index + 1, expect_revision=expected, actor=str(index))
+            return "won"
+
+        return together(*[race] * threads)
+
+
+@pytest.mark.parametrize("threads", [5, 8])
+def test_exactly_one_of_many_promotions_with_one_expected_revision_wins(place, threads):
+    register_versions(place, 9)
+    with place.open() as registry:
+        promote(registry, 9)
+        results = in_processes(8, promote_in_threads, place, 1, threads)
+        outcomes = Counter(outcome for found in results for outcome in found)
+        assert outcomes == {"won": 1, "Conflict": 8 * threads - 1}
+        assert registry.alias("digits").revision == 2
+        moves = [event for event in registry.history("digits") if event.kind == "promoted"]
+        assert len(moves) == 2
+
+
+def test_of_a_rollback_and_a_promotion_at_once_one_is_told_of_the_other(place):
+    register_versions(place, 3)
+    with place.open() as registry:
+        for turn in range(20):
+            promote(registry, 1)
+            revision = promote(registry, 2).revision
+            asked = {"expect_revision": revision, "actor": "bo", "reason": str(turn)}
+            back, on = together(
+                lambda asked=asked: registry.rollback("digits", **asked),
+                lambda asked=asked: registry.promote("digits", 3, **asked),
+            )
+            assert [back, on].count("Conflict") == 1
+            assert registry.alias("digits").revision == revision + 1
+        assert problems(registry) == []
+
+
+# Archiving against all that would use the version
+
+
+def use_as_alias(registry, _place, version):
+    promote(registry, version, "canary")
+
+
+def use_in_job(registry, _place, version):
+    resolved = registry.resolve(f"digits:{version}")
+    registry.start_job(resolved, input_sha256="b" * 64, output=f"/out/{version}")
+
+
+def use_as_parent(registry, place, version):
+    lineage = replace(LINEAGE, parent=f"digits:{version}")
+    candidate = make_candidate(place.folder / "child", f"child of {version}", lineage=lineage)
+    registry.register("derived", candidate, actor="ada")
+
+
+USES = {"an alias": (use_as_alias, 60), "a job": (use_in_job, 25), "a child": (use_as_parent, 25)}
+
+
+@pytest.mark.parametrize("what", USES)
+def test_a_version_is_either_archived_or_used_however_close_the_race(place, what):
+    use, rounds = USES[what]
+    register_versions(place, rounds)
+    with place.open() as registry:
+        for version in range(1, rounds + 1):
+            outcomes = together(
+                lambda version=version: use(registry, place, version),
+                lambda version=version: registry.archive(
+                    "digits", version, actor="bo", reason="old"
+                ),
+            )
+            status = registry.resolve(f"digits:{version}").version.status
+            assert outcomes in (["Refused", None], [None, "Refused"])
+            assert (status == "archived") == (outcomes[1] is None)
+            if what == "an alias" and outcomes[0] is None:
+                registry.unset("digits", "canary", actor="ada", reason="next")
+        assert problems(registry) == []
+
+
+# Jobs, collecting and purging
+
+
+def start_jobs(index, place):
+    with place.open() as registry:
+        resolved = registry.resolve("digits:1")
+        return [
+            registry.start_job(resolved, input_sha256="b" * 64, output=f"/out/{turn}").state
+            for turn in range(5)
+        ]
+
+
+def test_of_the_jobs_that_write_to_one_place_one_is_running(place):
+    register_versions(place, 1)
+    assert in_processes(8, start_jobs, place) == [["running"] * 5] * 8
+    with place.open() as registry:
+        running = Counter(job.output for job in registry.jobs() if job.state == "running")
+        assert running == {f"/out/{turn}": 1 for turn in range(5)}
+        assert Counter(job.state for job in registry.jobs()) == {"running": 5, "lost": 35}
+
+
+def collect_or_register(index, place):
+    with place.open() as registry:
+        outcomes = []
+        for turn in range(30):
+            if index < 2:
+                gc(registry, dry_run=False, grace_s=0)
+                continue
+            text = f"model {turn % 3}"
+            lineage = replace(LINEAGE, dataset=f"{index}-{turn}")
+            candidate = make_candidate(place.folder / f"bundle-{index}", text, lineage=lineage)
+            name = f"model-{index}"
+            outcomes += together(
+                lambda name=name, candidate=candidate: (
+                    registry.register(name, candidate, actor="ada").created
+                )
+            )
+        return outcomes
+
+
+def test_collecting_without_any_grace_spoils_nothing_that_was_registered(place):
+    results = in_processes(5, collect_or_register, place)
+    outcomes = Counter(outcome for found in results for outcome in found)
+    assert set(outcomes) <= {True, "Conflict"}, outcomes
+    with place.open() as registry:
+        assert problems(registry) == []
+        assert sum(model.last_version for model in registry.models()) == outcomes[True] > 0
+
+
+def test_purging_and_unarchiving_at_once_neither_deadlock_nor_lose_a_file(place):
+    register_versions(place, 1)
+    with place.open() as registry:
+        for turn in range(25):
+            registry.archive("digits", 1, actor="ada", reason="old")
+            purged, back = together(
+                lambda: purge(registry, actor="bo", dry_run=False),
+                lambda turn=turn: registry.unarchive("digits", 1, actor="ada", reason=str(turn)),
+            )
+            if back is None:
+                assert purged == []
+            else:
+                assert (back, len(purged)) == ("Refused", 3)
+                register_versions(place, 1)  # restores the files
+                registry.unarchive("digits", 1, actor="ada", reason=str(turn))
+            registry.open(registry.resolve("digits:1").version)
+        assert problems(registry) == []
+
+
+def test_an_aliased_version_cannot_vanish(place):
+    register_versions(place, 2)
+    with place.open() as registry:
+        promote(registry, 1)
+        promote(registry, 2, "canary")
+        for version in (1, 2):
+            with pytest.raises(Refused, match="move or unset the alias first"):
+                registry.archive("digits", version, actor="ada", reason="old")
+        assert numbers(registry.search("digits")) == [2, 1]
+        assert problems(registry) == []

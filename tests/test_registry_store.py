@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from registry_helpers import LINEAGE, make_candidate, open_registry, register_versions
+from registry_helpers import LINEAGE, make_candidate, promote, register_versions
 
 import registry as package
 from registry import (
@@ -17,20 +17,17 @@ from registry import (
     InvalidCandidate,
     InvalidReference,
     NotFound,
+    Policy,
     Reference,
     check_name,
     parse_reference,
 )
+from registry.upkeep import gc
 
 
-def promote(registry, version, **changes):
-    asked = {"expect_revision": None, "actor": "ada", "reason": "better", **changes}
-    return registry.promote("digits", version, **asked)
-
-
-def test_a_version_comes_back_as_it_was_registered(tmp_path):
-    candidate = make_candidate(tmp_path / "bundle")
-    with open_registry(tmp_path) as registry:
+def test_a_version_comes_back_as_it_was_registered(place):
+    candidate = make_candidate(place.folder / "bundle")
+    with place.open() as registry:
         before = datetime.now(UTC)
         made = registry.register("digits", candidate, actor="ada")
         version = registry.resolve("digits:1").version
@@ -48,37 +45,37 @@ def test_a_version_comes_back_as_it_was_registered(tmp_path):
     assert timedelta(0) <= version.created_at - before < timedelta(seconds=10)
 
 
-def test_registering_the_same_bytes_twice_returns_the_same_version(tmp_path):
-    with open_registry(tmp_path) as registry:
-        first = registry.register("digits", make_candidate(tmp_path / "a"), actor="ada")
-        again = make_candidate(tmp_path / "b", metrics={"accuracy": 0.1})
-        (tmp_path / "b" / "card.md").write_text("written on another day")
+def test_registering_the_same_bytes_twice_returns_the_same_version(place):
+    with place.open() as registry:
+        first = registry.register("digits", make_candidate(place.folder / "a"), actor="ada")
+        again = make_candidate(place.folder / "b", metrics={"accuracy": 0.1})
+        (place.folder / "b" / "card.md").write_text("written on another day")
         second = registry.register("digits", again, actor="bob")
         assert (first.created, second.created) == (True, False)
         assert second.version == first.version
-        assert len(registry.versions("digits")) == 1
+        assert registry.model("digits").last_version == 1
         assert [event.kind for event in registry.history("digits")] == ["registered"]
 
 
-def test_the_same_bytes_from_another_dataset_are_another_version(tmp_path):
+def test_the_same_bytes_from_another_dataset_are_another_version(place):
     other = replace(LINEAGE, dataset="f" * 32 + ".dir")
-    with open_registry(tmp_path) as registry:
-        first = registry.register("digits", make_candidate(tmp_path / "a"), actor="ada")
+    with place.open() as registry:
+        first = registry.register("digits", make_candidate(place.folder / "a"), actor="ada")
         second = registry.register(
-            "digits", make_candidate(tmp_path / "a", lineage=other), actor="ada"
+            "digits", make_candidate(place.folder / "a", lineage=other), actor="ada"
         )
         assert second.created
         assert second.version.ref == "digits:2"
         assert second.version.digest == first.version.digest
 
 
-def test_the_digest_depends_on_identity_files_only(tmp_path):
-    with open_registry(tmp_path) as registry:
-        first = registry.register("a", make_candidate(tmp_path / "a"), actor="ada").version
-        other_card = make_candidate(tmp_path / "b")
+def test_the_digest_depends_on_identity_files_only(place):
+    with place.open() as registry:
+        first = registry.register("a", make_candidate(place.folder / "a"), actor="ada").version
+        other_card = make_candidate(place.folder / "b")
         other_card.files["card.md"].write_text("another card")
         second = registry.register("b", other_card, actor="ada").version
-        third = registry.register("c", make_candidate(tmp_path / "c", "!"), actor="ada").version
+        third = registry.register("c", make_candidate(place.folder / "c", "!"), actor="ada").version
     assert first.digest == second.digest != third.digest
 
 
@@ -93,49 +90,52 @@ def test_the_digest_depends_on_identity_files_only(tmp_path):
     ],
 )
 def test_a_candidate_that_cannot_be_stored_is_refused_before_anything_is_written(
-    tmp_path, changes, says
+    place, changes, says
 ):
-    with open_registry(tmp_path) as registry:
+    with place.open() as registry:
         with pytest.raises(InvalidCandidate, match=says):
-            registry.register("digits", make_candidate(tmp_path / "b", **changes), actor="ada")
+            registry.register("digits", make_candidate(place.folder / "b", **changes), actor="ada")
         assert registry.models() == []
-    assert not (tmp_path / "artifacts").exists()
+    assert not (place.folder / "artifacts").exists()
 
 
-@pytest.mark.parametrize("path", ["../model.onnx", "/model.onnx", "a//b", "./a", "a\\b", "", "."])
-def test_a_path_that_leaves_the_bundle_or_has_two_spellings_is_refused(tmp_path, path):
-    candidate = make_candidate(tmp_path / "bundle")
-    files = {**candidate.files, path: candidate.files["card.md"]}
-    with open_registry(tmp_path) as registry, pytest.raises(InvalidCandidate, match="a path"):
-        registry.register("digits", replace(candidate, files=files), actor="ada")
+def test_a_path_that_leaves_the_bundle_or_has_two_spellings_is_refused(place):
+    candidate = make_candidate(place.folder / "bundle")
+    with place.open() as registry:
+        for path in ("../model.onnx", "/model.onnx", "a//b", "./a", "a\\b", "", "."):
+            files = {**candidate.files, path: candidate.files["card.md"]}
+            with pytest.raises(InvalidCandidate, match="a path"):
+                registry.register("digits", replace(candidate, files=files), actor="ada")
 
 
-def test_a_candidate_whose_file_is_missing_is_refused(tmp_path):
-    candidate = make_candidate(tmp_path / "bundle")
+def test_a_candidate_whose_file_is_missing_is_refused(place):
+    candidate = make_candidate(place.folder / "bundle")
     candidate.files["model.onnx"].unlink()
-    with open_registry(tmp_path) as registry, pytest.raises(InvalidCandidate, match=r"model\.onnx"):
+    with place.open() as registry, pytest.raises(InvalidCandidate, match=r"model\.onnx"):
         registry.register("digits", candidate, actor="ada")
 
 
-def test_promotions_move_the_alias_and_are_written_down(tmp_path):
-    register_versions(tmp_path, 2)
-    with open_registry(tmp_path) as registry:
+def test_promotions_move_the_alias_and_are_written_down(place):
+    register_versions(place, 2)
+    with place.open() as registry:
         assert registry.alias("digits") is None
         first = promote(registry, 1, expect_revision=0)
         second = promote(registry, 2, expect_revision=1, reason="f1 rose", payload={"f1": 0.9})
         assert first == Alias("digits", "champion", 1, 1)
         assert second == registry.alias("digits") == Alias("digits", "champion", 2, 2)
-        newest, before = registry.history("digits")[:2]
+        newest, approval, before = registry.history("digits")[:3]
         assert (newest.kind, newest.version, newest.previous) == ("promoted", 2, 1)
         assert (newest.alias, newest.actor, newest.reason) == ("champion", "ada", "f1 rose")
         assert newest.payload == {"f1": 0.9}
-        assert (before.version, before.previous) == (1, None)
-        assert [version.aliases for version in registry.versions("digits")] == [("champion",), ()]
+        assert (approval.kind, approval.version, approval.reason) == ("approved", 2, "f1 rose")
+        assert (before.kind, before.version, before.previous) == ("promoted", 1, None)
+        two, one = registry.search("digits").versions
+        assert (two.aliases, one.aliases) == (("champion",), ())
 
 
-def test_a_promotion_based_on_an_outdated_revision_is_a_conflict(tmp_path):
-    register_versions(tmp_path, 2)
-    with open_registry(tmp_path) as registry:
+def test_a_promotion_based_on_an_outdated_revision_is_a_conflict(place):
+    register_versions(place, 2)
+    with place.open() as registry:
         with pytest.raises(Conflict, match="not set, but revision 3 was expected"):
             promote(registry, 1, expect_revision=3)
         promote(registry, 1)
@@ -148,61 +148,61 @@ def test_a_promotion_based_on_an_outdated_revision_is_a_conflict(tmp_path):
         assert registry.alias("digits") == Alias("digits", "champion", 1, 3)
 
 
-def test_promoting_what_holds_the_alias_already_changes_nothing(tmp_path):
-    register_versions(tmp_path, 1)
-    with open_registry(tmp_path) as registry:
+def test_promoting_what_holds_the_alias_already_changes_nothing(place):
+    register_versions(place, 1)
+    with place.open() as registry:
         held = promote(registry, 1)
         events = registry.history("digits")
         assert promote(registry, 1, expect_revision=1) == held
         assert registry.history("digits") == events
 
 
-def test_a_refused_candidate_leaves_an_event_and_no_version(tmp_path):
-    with open_registry(tmp_path) as registry:
-        candidate = make_candidate(tmp_path, evaluation={"passed": False})
+def test_a_refused_candidate_leaves_an_event_and_no_version(place):
+    with place.open() as registry:
+        candidate = make_candidate(place.folder, evaluation={"passed": False})
         event = registry.refuse("digits", candidate, actor="ada", reason="accuracy")
         assert registry.history("digits") == [event]
         assert (event.kind, event.version, event.reason) == ("refused", None, "accuracy")
         assert event.payload["evaluation"] == {"passed": False}
         assert len(event.payload["digest"]) == 64
         (model,) = registry.models()
-        assert (model.name, model.versions, model.last_version) == ("digits", 0, 0)
+        assert (model.name, model.last_version, model.policy) == ("digits", 0, Policy())
 
 
 @pytest.mark.parametrize("evaluation", [{}, {"passed": False}, {"passed": "yes"}])
-def test_a_candidate_that_did_not_pass_cannot_be_registered(tmp_path, evaluation):
-    with open_registry(tmp_path) as registry:
-        candidate = make_candidate(tmp_path / "bundle", evaluation=evaluation)
+def test_a_candidate_that_did_not_pass_cannot_be_registered(place, evaluation):
+    with place.open() as registry:
+        candidate = make_candidate(place.folder / "bundle", evaluation=evaluation)
         with pytest.raises(InvalidCandidate, match="does not say that it passed"):
             registry.register("digits", candidate, actor="ada")
         assert registry.models() == []
-    assert not (tmp_path / "artifacts").exists()
+    assert not (place.folder / "artifacts").exists()
 
 
-def test_registering_again_with_other_evidence_leaves_no_stray(tmp_path):
-    with open_registry(tmp_path) as registry:
-        registry.register("digits", make_candidate(tmp_path / "bundle"), actor="ada")
-        again = make_candidate(tmp_path / "bundle")
+def test_registering_again_with_other_evidence_leaves_no_stray(place):
+    with place.open() as registry:
+        registry.register("digits", make_candidate(place.folder / "bundle"), actor="ada")
+        again = make_candidate(place.folder / "bundle")
         again.files["card.md"].write_text("# another card")
         assert not registry.register("digits", again, actor="ada").created
-        assert registry.gc(dry_run=True) == []
+        assert gc(registry, dry_run=True) == []
 
 
-def test_models_show_counts_and_aliases(tmp_path):
-    register_versions(tmp_path, 2)
-    register_versions(tmp_path, 1, name="churn")
-    with open_registry(tmp_path) as registry:
+def test_models_show_counts_and_aliases(place):
+    register_versions(place, 2)
+    register_versions(place, 1, name="churn")
+    with place.open() as registry:
         held = promote(registry, 2)
         canary = promote(registry, 1, alias="canary")
         churn, digits = registry.models()
-    assert (churn.name, churn.versions, churn.aliases) == ("churn", 1, ())
-    assert (digits.versions, digits.last_version) == (2, 2)
+    assert (churn.name, churn.last_version, churn.aliases) == ("churn", 1, ())
+    assert digits.last_version == 2
     assert digits.aliases == (canary, held)
 
 
-def test_a_reference_pins_the_version_and_the_revision(tmp_path):
-    register_versions(tmp_path, 2)
-    with open_registry(tmp_path) as registry:
+def test_a_reference_pins_the_version_and_the_revision(place):
+    register_versions(place, 2)
+    with place.open() as registry:
         promote(registry, 1)
         promote(registry, 2)
         bare = registry.resolve("digits")
@@ -221,18 +221,18 @@ def test_a_reference_pins_the_version_and_the_revision(tmp_path):
         ("digits:9", "no version 9. It has 1 to 2, digits:2 is the newest"),
     ],
 )
-def test_an_unknown_reference_names_the_close_match(tmp_path, reference, says):
-    register_versions(tmp_path, 2)
-    with open_registry(tmp_path) as registry:
+def test_an_unknown_reference_names_the_close_match(place, reference, says):
+    register_versions(place, 2)
+    with place.open() as registry:
         promote(registry, 2)
         with pytest.raises(NotFound, match=says):
             registry.resolve(reference)
 
 
-def test_every_method_that_takes_a_model_names_the_close_match(tmp_path):
-    register_versions(tmp_path, 1)
-    with open_registry(tmp_path) as registry:
-        for ask in (registry.versions, registry.history, registry.verify, registry.jobs):
+def test_every_method_that_takes_a_model_names_the_close_match(place):
+    register_versions(place, 1)
+    with place.open() as registry:
+        for ask in (registry.model, registry.search, registry.history, registry.jobs):
             with pytest.raises(NotFound, match="Did you mean 'digits'"):
                 ask("digts")
         with pytest.raises(NotFound, match="Did you mean 'digits'"):
@@ -277,9 +277,9 @@ def test_a_bad_model_name_is_refused(name):
         check_name(name)
 
 
-def test_a_job_runs_from_start_to_completion(tmp_path):
-    register_versions(tmp_path, 1)
-    with open_registry(tmp_path) as registry:
+def test_a_job_runs_from_start_to_completion(place):
+    register_versions(place, 1)
+    with place.open() as registry:
         promote(registry, 1)
         resolved = registry.resolve("digits")
         job = registry.start_job(resolved, input_sha256="b" * 64, output="/out", flow_run_id="f")
@@ -291,9 +291,9 @@ def test_a_job_runs_from_start_to_completion(tmp_path):
         assert registry.jobs("digits") == registry.jobs() == [done]
 
 
-def test_a_failed_job_keeps_its_error_and_cannot_complete(tmp_path):
-    register_versions(tmp_path, 1)
-    with open_registry(tmp_path) as registry:
+def test_a_failed_job_keeps_its_error_and_cannot_complete(place):
+    register_versions(place, 1)
+    with place.open() as registry:
         resolved = registry.resolve("digits:1")
         job = registry.start_job(resolved, input_sha256="b" * 64, output="/out")
         assert registry.fail_job(job, "disk full").error == "disk full"
@@ -303,9 +303,9 @@ def test_a_failed_job_keeps_its_error_and_cannot_complete(tmp_path):
             registry.fail_job(replace(job, id="nobody"), "x")
 
 
-def test_a_job_whose_output_a_later_job_takes_over_is_lost(tmp_path):
-    register_versions(tmp_path, 1)
-    with open_registry(tmp_path) as registry:
+def test_a_job_whose_output_a_later_job_takes_over_is_lost(place):
+    register_versions(place, 1)
+    with place.open() as registry:
         resolved = registry.resolve("digits:1")
         first = registry.start_job(resolved, input_sha256="b" * 64, output="/out")
         beside = registry.start_job(resolved, input_sha256="b" * 64, output="/elsewhere")

@@ -29,17 +29,19 @@ def api(prefect_server: str):
         yield client
 
 
-def test_prefect_yaml_names_flows_that_exist_and_limits_each_to_one_run():
+def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_one_run():
     from flows.deploy import deployments
 
     found = {d.name: d for d in deployments(ROOT / "prefect.yaml")}
     assert {name: d.flow_name for name, d in found.items()} == {
         "weekly": "training",
         "hourly": "inference",
+        "on-request": "approval",
     }
     assert found["weekly"].schedules[0].schedule.cron == "0 3 * * 1"
     assert found["hourly"].schedules[0].schedule.interval == timedelta(hours=1)
-    assert all(d.concurrency_limit == 1 for d in found.values())
+    assert all(d.concurrency_limit == 1 for d in found.values() if d.schedules)
+    assert not found["on-request"].schedules
     document = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())
     assert all(d["work_pool"]["name"] for d in document["deployments"])
 

@@ -1,30 +1,28 @@
-"""The SQL statements of batch inference jobs, with the same rules as `registry.queries`."""
+"""The table `jobs`: batch inferences."""
 
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from registry.errors import Conflict, NotFound
-from registry.queries import moment, now
+from registry.queries import on_conflict
 from registry.records import Job, Resolved
 from registry.schema import jobs, models, versions
+from registry.values import moment, now
 
 
 def start(
     c: Connection, resolved: Resolved, *, input_sha256: str, output: str, flow_run_id: str | None
 ) -> str:
     """Insert a running job and return its id; one still running for that output is lost."""
-    # Two writers of one output cannot both be alive: the earlier one was killed.
-    replaced = and_(jobs.c.output == output, jobs.c.state == "running")
-    c.execute(update(jobs).where(replaced).values(state="lost", finished_at=now()))
     version = resolved.version
     version_id = (
         select(versions.c.id)
         .join(models)
         .where(models.c.name == version.model, versions.c.version == version.version)
     )
-    new = insert(jobs).values(
+    new = on_conflict.insert(c, jobs).values(
         id=str(uuid4()),
         version_id=version_id.scalar_subquery(),
         reference=resolved.reference,
@@ -36,7 +34,13 @@ def start(
         flow_run_id=flow_run_id,
         started_at=now(),
     )
-    job_id: str = c.execute(new.returning(jobs.c.id)).scalar_one()
+    begin = new.on_conflict_do_nothing().returning(jobs.c.id)
+    # Two writers of one output cannot both be alive: the earlier one was killed.
+    replaced = and_(jobs.c.output == output, jobs.c.state == "running")
+    job_id: str | None = None
+    while job_id is None:  # again, where another one began in between
+        c.execute(update(jobs).where(replaced).values(state="lost", finished_at=now()))
+        job_id = c.execute(begin).scalar_one_or_none()
     return job_id
 
 
@@ -60,7 +64,7 @@ def load_one(c: Connection, job_id: str) -> Job:
     return found[0]
 
 
-def load(c: Connection, *where: ColumnElement[bool]) -> list[Job]:
+def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Job]:
     """The jobs that meet conditions on `jobs`, `versions` or `models`, newest first."""
     query = (
         select(jobs, models.c.name.label("model"), versions.c.version)
@@ -68,6 +72,7 @@ def load(c: Connection, *where: ColumnElement[bool]) -> list[Job]:
         .join(models, models.c.id == versions.c.model_id)
         .where(*where)
         .order_by(jobs.c.started_at.desc(), jobs.c.id)
+        .limit(limit)
     )
     return [
         Job(

@@ -1,0 +1,32 @@
+"""What the commands of `modelmint models` share."""
+
+from typing import Annotated
+
+import typer
+
+from cli import output
+from flows.settings import Settings
+from registry import Registry
+
+app = typer.Typer(help="The model registry.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, such as digits.")]
+OneModel = Annotated[str | None, typer.Argument(metavar="NAME", help="Of this model only.")]
+Reference = Annotated[
+    str, typer.Argument(metavar="NAME[@ALIAS|:VERSION]", help="A bare name means its champion.")
+]
+Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def open_registry() -> Registry:
+    """The registry that the settings name."""
+    return Settings.from_environment().open_registry()
+
+
+def said(as_json: bool, document: object) -> bool:
+    """Print a document where JSON was asked for; whether it was."""
+    if as_json:
+        output.machine(document)
+    return as_json

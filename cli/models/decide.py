@@ -1,0 +1,205 @@
+"""Commands that decide: who is champion, what is approved, what is retired."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cli import output
+from cli.models.common import DryRun, Json, Name, OneModel, Reason, app, open_registry, said
+from flows.settings import actor
+from registry import (
+    CHAMPION,
+    Alias,
+    InvalidReference,
+    Policy,
+    Registry,
+    Version,
+    parse_reference,
+    upkeep,
+)
+
+Numbered = Annotated[
+    str, typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS: what it means now.")
+]
+
+
+@app.command()
+def promote(
+    reference: Numbered,
+    alias: Annotated[str, typer.Option(help="The alias to move.")] = CHAMPION,
+    reason: Reason = "by hand",
+) -> None:
+    """Point an alias to a version, whatever it scored: the decision is yours, and recorded."""
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+        _moved(_promote(registry, version, alias, reason))
+
+
+@app.command()
+def rollback(
+    name: Name,
+    alias: Annotated[str, typer.Option(help="The alias to move.")] = CHAMPION,
+    reason: Reason = "by hand",
+) -> None:
+    """Point an alias back to the version that held it before. Again goes further back."""
+    with open_registry() as registry:
+        held = registry.alias(name, alias)
+        revision = held.revision if held else None
+        _moved(
+            registry.rollback(name, alias, expect_revision=revision, actor=actor(), reason=reason)
+        )
+
+
+@app.command()
+def unset(
+    reference: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="The alias to remove.")],
+    reason: Reason = "by hand",
+) -> None:
+    """Remove an alias; the version stays."""
+    parsed = parse_reference(reference)
+    if parsed.alias is None or "@" not in reference:
+        raise InvalidReference(
+            f"{reference!r} names no alias. Give NAME@ALIAS, as in digits@canary."
+        )
+    with open_registry() as registry:
+        registry.unset(parsed.name, parsed.alias, actor=actor(), reason=reason)
+    output.say(f"{reference} is not set any more")
+
+
+@app.command()
+def approve(
+    reference: Numbered,
+    reason: Reason = "by hand",
+    and_promote: Annotated[
+        bool, typer.Option("--promote", help="Then make it champion as well.")
+    ] = False,
+) -> None:
+    """Approve a version whose newest evaluation passed: only approved ones can be champion."""
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+        registry.approve(version.model, version.version, actor=actor(), reason=reason)
+        output.say(f"{version.ref} is approved")
+        if and_promote:
+            _moved(_promote(registry, version, CHAMPION, reason))
+
+
+@app.command()
+def reject(reference: Numbered, reason: Reason = "by hand") -> None:
+    """Turn a version down: it cannot become champion, unless it is approved after all."""
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+        registry.reject(version.model, version.version, actor=actor(), reason=reason)
+    output.say(f"{version.ref} is rejected")
+
+
+@app.command()
+def archive(reference: Numbered, reason: Reason = "by hand") -> None:
+    """Retire a version that nothing uses; `gc --purge` may then remove its files."""
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+        registry.archive(version.model, version.version, actor=actor(), reason=reason)
+    output.say(f"{version.ref} is archived")
+
+
+@app.command()
+def unarchive(reference: Numbered, reason: Reason = "by hand") -> None:
+    """Make an archived version a candidate again."""
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+        registry.unarchive(version.model, version.version, actor=actor(), reason=reason)
+    output.say(f"{version.ref} is a candidate again")
+
+
+@app.command()
+def tag(
+    reference: Numbered,
+    tags: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="KEY= removes the tag.")
+    ],
+) -> None:
+    """Set or remove tags of a version."""
+    pairs = [text.partition("=") for text in tags]
+    for text, (key, equals, _value) in zip(tags, pairs, strict=True):
+        if not key or not equals:
+            raise InvalidReference(f"{text!r} is no tag. Give KEY=VALUE, or KEY= to remove one.")
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+        for key, _, value in pairs:
+            registry.tag(version.model, version.version, key, value or None, actor=actor())
+        now = registry.resolve(version.ref).version.tags
+    output.say(", ".join(f"{key}={value}" for key, value in now.items()) or "no tags")
+
+
+@app.command()
+def policy(
+    name: Name,
+    four_eyes: Annotated[
+        bool | None,
+        typer.Option(
+            "--four-eyes/--no-four-eyes",
+            help="Whether a champion needs an approval by somebody other than who trained it.",
+        ),
+    ] = None,
+    keep_last: Annotated[
+        int | None,
+        typer.Option(min=0, help="Retention keeps so many of the newest versions; 0: no rule."),
+    ] = None,
+    keep_days: Annotated[
+        int | None, typer.Option(min=0, help="Retention keeps younger versions; 0: no rule.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the rules of a model, or change those that are given."""
+    with open_registry() as registry:
+        if four_eyes is keep_last is keep_days is None:
+            rules = registry.model(name).policy
+        else:  # a model may have rules before it has a version
+            known = {model.name: model.policy for model in registry.models()}
+            before = known.get(name, Policy())
+            rules = Policy(
+                four_eyes=before.four_eyes if four_eyes is None else four_eyes,
+                keep_last=before.keep_last if keep_last is None else keep_last or None,
+                keep_days=before.keep_days if keep_days is None else keep_days or None,
+            )
+            registry.set_policy(name, rules, actor=actor())
+    if said(as_json, asdict(rules)):
+        return
+    output.table(
+        ["rule", "of " + name],
+        [
+            ["champion needs other eyes", "yes" if rules.four_eyes else "no"],
+            ["keep the last", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
+            ["keep for", "ever" if rules.keep_days is None else f"{rules.keep_days} days"],
+        ],
+    )
+
+
+@app.command()
+def retain(name: OneModel = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Archive the versions that their model's policy no longer keeps."""
+    with open_registry() as registry:
+        retired = upkeep.retain(registry, name, actor=actor(), dry_run=dry_run)
+    if said(as_json, [asdict(version) for version in retired]):
+        return
+    done = "would be archived" if dry_run else "archived"
+    output.table(
+        ["version", "registered", ""],
+        [[v.ref, output.moment(v.created_at), done] for v in retired],
+    )
+
+
+def _promote(registry: Registry, version: Version, alias: str, reason: str) -> Alias:
+    held = registry.alias(version.model, alias)
+    return registry.promote(
+        version.model,
+        version.version,
+        alias,
+        expect_revision=held.revision if held else 0,
+        actor=actor(),
+        reason=reason,
+    )
+
+
+def _moved(alias: Alias) -> None:
+    output.say(f"{alias.model}@{alias.name} is {alias.model}:{alias.version}")

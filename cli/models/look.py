@@ -1,0 +1,229 @@
+"""Commands that look: list, show, search, history, trace, jobs."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from cli import output
+from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
+from registry import SEARCH_HELP, Event, Job, Summary, Version
+
+
+@app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the models with their aliases."""
+    with open_registry() as registry:
+        found = registry.models()
+    if said(as_json, [asdict(model) for model in found]):
+        return
+    if not found:
+        output.say("No model is registered yet. `modelmint train` registers the first.")
+        return
+    output.table(
+        ["model", "versions", "aliases"],
+        [
+            [
+                m.name,
+                str(m.last_version),
+                ", ".join(f"{a.name} -> {m.name}:{a.version}" for a in m.aliases),
+            ]
+            for m in found
+        ],
+    )
+
+
+@app.command()
+def show(reference: Reference, as_json: Json = False) -> None:
+    """Show a version: metrics, gates, lineage, files."""
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+    if said(as_json, asdict(version)):
+        return
+    facts = [
+        ("version", version.ref),
+        ("status", version.status),
+        ("aliases", ", ".join(version.aliases) or "none"),
+        ("digest", version.digest),
+        ("registered", f"{output.moment(version.created_at)} by {version.created_by}"),
+        *((name, f"{value:.4f}") for name, value in version.metrics.items()),
+        *_evidence(version.evaluation),
+        *_origin(version),
+        *((f"tag {key}", value) for key, value in version.tags.items()),
+        *((f"file {a.path}", f"{a.sha256}  {a.size:,} bytes") for a in version.artifacts),
+    ]
+    output.table(["", ""], [[name, value] for name, value in facts])
+    output.say("The parameters are in --json.")
+
+
+@app.command()
+def search(
+    name: OneModel = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="CONDITION", help=f"Any number of: {SEARCH_HELP}."),
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="newest, metric.NAME (highest first) or metric.NAME:asc.")
+    ] = "newest",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Versions a page.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search versions by metric, parameter, tag, alias, dataset or time, a page at a time."""
+    with open_registry() as registry:
+        page = registry.search(name, where or [], order=order, limit=limit, after=after)
+    if said(as_json, asdict(page)):
+        return
+    _versions(page.versions)
+    if page.after:
+        output.say(f"More: the same command with --after {page.after}")
+
+
+@app.command()
+def history(
+    name: Name,
+    limit: Annotated[int, typer.Option(min=1, help="Events to show.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show what happened to a model, newest first: who did what, when and why."""
+    with open_registry() as registry:
+        events = registry.history(name, limit=limit)
+    if said(as_json, [asdict(event) for event in events]):
+        return
+    output.table(
+        ["when", "who", "what", "version", "why"],
+        [
+            [
+                output.moment(e.at),
+                e.actor,
+                f"{e.kind} {e.alias}" if e.alias else e.kind,
+                _moved(e),
+                e.reason or _details(e),
+            ]
+            for e in events
+        ],
+    )
+
+
+@app.command()
+def trace(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[@ALIAS|:VERSION]|dvc:MD5",
+            help="A version; or the hash that DVC gives a dataset or a raw file.",
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Trace a version to where it came from, or data to every version and prediction of it."""
+    with open_registry() as registry:
+        if what.startswith("dvc:"):
+            built = registry.trace_data(what.removeprefix("dvc:"))
+            if said(as_json, asdict(built)):
+                return
+            output.say(f"Built on {built.md5}:")
+            _versions(built.versions)
+            output.say("Predicted with these:")
+            _jobs(list(built.jobs))
+            return
+        found = registry.trace(what)
+    if said(as_json, asdict(found)):
+        return
+    facts = [("version", found.version.ref), *_origin(found.version)]
+    facts += [("started from it", child) for child in found.children]
+    output.table(["", ""], [[name, value] for name, value in facts])
+    output.say("Predicted with it:")
+    _jobs(list(found.jobs))
+
+
+@app.command()
+def jobs(
+    name: OneModel = None,
+    limit: Annotated[int, typer.Option(min=1, help="Jobs to show.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List the batch inference jobs, newest first."""
+    with open_registry() as registry:
+        found = registry.jobs(name, limit=limit)
+    if not said(as_json, [asdict(job) for job in found]):
+        _jobs(found)
+
+
+def _evidence(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
+    """Gates and parity; an import from elsewhere has neither, or others than ours."""
+    facts = [
+        (f"gate {g['gate']}", f"{g['condition']}: {'passed' if g['passed'] else 'refused'}")
+        for g in evaluation.get("gates", [])
+        if g.keys() >= {"gate", "condition", "passed"}
+    ]
+    if parity := evaluation.get("parity"):
+        flipped = f"{parity['flipped']} labels flipped"
+        facts.append(("parity", f"max error {parity['max_error']:.1e}, {flipped}"))
+    return facts or [("evaluation", "none yet")]
+
+
+def _origin(version: Version) -> list[tuple[str, str]]:
+    lineage = version.lineage
+    commit = lineage.git_commit or "none"
+    return [
+        *((f"data {path}", f"dvc:{md5}") for path, md5 in lineage.data.items()),
+        ("dataset", f"dvc:{lineage.dataset}"),
+        ("started from", lineage.parent or "fresh weights"),
+        ("commit", commit + " with uncommitted changes" * lineage.git_dirty),
+        ("flow run", lineage.flow_run_id or "none"),
+        ("libraries", ", ".join(f"{n} {v}" for n, v in lineage.libraries.items())),
+    ]
+
+
+def _moved(event: Event) -> str:
+    before = f"{event.model}:{event.previous} -> " if event.previous else ""
+    return before + (f"{event.model}:{event.version}" if event.version else "")
+
+
+def _details(event: Event) -> str:
+    """What an event without a reason was about."""
+    given = event.payload
+    if event.kind == "tagged":
+        return f"{given['key']}={given['value'] or ''}"
+    if event.kind == "policy":
+        return ", ".join(f"{name}: {value}" for name, value in given.items())
+    if event.kind == "imported":
+        return f"from {given.get('imported_from', 'elsewhere')}"
+    return ""
+
+
+def _versions(found: tuple[Summary, ...]) -> None:
+    output.table(
+        ["version", "status", "aliases", "metrics", "registered", "by", "dataset"],
+        [
+            [
+                v.ref,
+                v.status,
+                ", ".join(v.aliases),
+                ", ".join(f"{name} {value:.4f}" for name, value in list(v.metrics.items())[:3]),
+                output.moment(v.created_at),
+                v.created_by,
+                v.dataset,
+            ]
+            for v in found
+        ],
+    )
+
+
+def _jobs(found: list[Job]) -> None:
+    output.table(
+        ["started", "model", "state", "rows", "provider", "output"],
+        [
+            [
+                output.moment(j.started_at),
+                f"{j.model}:{j.version}",
+                j.state,
+                "" if j.rows is None else f"{j.rows:,}",
+                j.provider or "",
+                j.error or j.output,
+            ]
+            for j in found
+        ],
+    )

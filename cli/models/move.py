@@ -1,0 +1,136 @@
+"""Commands that carry versions and whole registries from one place to another."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import output
+from cli.models.common import Json, Name, Reference, app, open_registry, said
+from flows.settings import Settings, actor
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backup lies.")]
+
+
+@app.command()
+def backup(folder: Folder, as_json: Json = False) -> None:
+    """Copy all rows, and the files they need, to a folder; again, and only new files are copied."""
+    from registry.transfer.backup import backup as back_up
+
+    with open_registry() as registry, output.counting("backing up") as count:
+        made = back_up(registry, folder, progress=_steps(count))
+    if said(as_json, asdict(made)):
+        return
+    output.say(
+        f"{made.rows:,} rows and {made.files:,} files ({made.bytes:,} bytes; {made.copied:,} files "
+        f"were new) are in {folder}"
+    )
+    output.table(["history of", "its newest hash"], [[m, head] for m, head in made.heads.items()])
+    output.say(f"`modelmint models verify --backup {folder}` reads it again.")
+
+
+@app.command()
+def restore(folder: Folder) -> None:
+    """Make the registry that the settings name, which must be empty, from a backup."""
+    from registry.transfer.backup import restore as bring_back
+
+    settings = Settings.from_environment()
+    with output.counting("restoring") as count:
+        found = bring_back(
+            folder,
+            settings.database_url,
+            settings.artifacts,
+            settings.cache,
+            progress=_steps(count),
+        )
+    for problem in found.problems:
+        output.error(f"{problem.ref} {problem.path}: {problem.what}")
+    output.say(f"restored {found.versions:,} versions with {found.files:,} files")
+    if found.problems:
+        output.say("What is wrong above was wrong with the registry when it was backed up.")
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_version(
+    reference: Reference,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The archive to write.")],
+) -> None:
+    """Write a version with its history to a tar archive, an OCI image layout."""
+    from registry.transfer.oci import export_version as export
+
+    with open_registry() as registry:
+        made = export(registry, reference, path)
+    output.say(f"{made.version.ref} is in {path} ({made.size:,} bytes, manifest {made.digest})")
+
+
+@app.command("import")
+def import_version(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="An exported version.")],
+    name: Annotated[
+        str | None, typer.Option(help="The model to import it into; by default its own.")
+    ] = None,
+) -> None:
+    """Register an exported version under the next number here, as a candidate."""
+    from registry.transfer.oci import import_version as bring_in
+
+    with open_registry() as registry:
+        found = bring_in(registry, path, actor=actor(), name=name)
+    how = "imported" if found.created else "here already"
+    output.say(f"{found.version.ref} is {how}, as {found.version.status}")
+
+
+@app.command("import-mlflow")
+def import_mlflow(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="Of MLflow's server or database.")],
+    name: Name,
+    to: Annotated[
+        str | None, typer.Option(help="The model to import into; by default the same name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Register every version of a model of an MLflow registry. May be repeated."""
+    from registry.transfer.mlflow_import import import_from_mlflow
+
+    with open_registry() as registry, output.counting("importing") as count:
+        made = import_from_mlflow(
+            registry,
+            uri,
+            name,
+            actor=actor(),
+            to=to,
+            progress=lambda done: count(f"version {done.version}"),
+        )
+    if said(as_json, asdict(made)):
+        return
+    output.table(
+        ["version there", "here", ""],
+        [
+            [str(v.version), v.ref or "not imported", v.note or ("" if v.created else "was here")]
+            for v in made.versions
+        ],
+    )
+    output.table(
+        ["alias", "of version there", ""],
+        [[a.alias, str(a.version), a.note or "set"] for a in made.aliases],
+    )
+
+
+@app.command()
+def sign(
+    reference: Reference,
+    key: Annotated[Path, typer.Option(help="A private elliptic-curve key, in PEM.")],
+) -> None:
+    """Sign the files of a version with a key of yours (OpenSSF model signing)."""
+    from registry.signing import sign as sign_version
+
+    with open_registry() as registry:
+        made = sign_version(registry, reference, key, actor=actor())
+    how = "signed now" if made.created else "was signed before"
+    output.say(f"{made.version.ref} {how} by the key {made.key_id}")
+
+
+def _steps(count: Callable[[str], None]) -> Callable[[str, int, int], None]:
+    return lambda doing, done, total: count(f"{doing} {done:,} of {total:,} files")

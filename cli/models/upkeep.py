@@ -1,0 +1,134 @@
+"""Commands that look after the registry: verify, gc, upgrade, roles, and its page."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import output
+from cli.models.common import DryRun, Json, OneModel, app, open_registry, said
+from flows.settings import Settings, actor
+from registry import integrity, upkeep
+from registry import upgrade as upgrade_database
+from tasks.errors import InputError
+
+
+@app.command()
+def verify(
+    name: OneModel = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="Also demand a signature of every version by this key (PEM)."),
+    ] = None,
+    backup: Annotated[
+        Path | None, typer.Option(help="Look at this backup instead of the registry.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every file again, and check every version and history against what was recorded."""
+    if backup is not None:
+        _verify_backup(backup)
+        return
+    with open_registry() as registry, output.counting("verifying") as count:
+        found = integrity.verify(
+            registry, name, progress=lambda so_far: count(f"{so_far.versions} versions")
+        )
+        problems = found.problems
+        if public_key is not None:
+            from registry.signing import check_signatures
+
+            problems += check_signatures(registry, public_key, name)
+    if as_json:
+        output.machine([asdict(problem) for problem in problems])
+    for problem in problems:
+        where = f"{problem.ref} {problem.path}".rstrip()
+        output.error(f"{where}: {problem.what}")
+    if problems:
+        raise typer.Exit(1)
+    output.say(
+        f"all is what was registered: {found.versions:,} versions, {found.files:,} files "
+        f"({found.bytes:,} bytes), {found.events:,} events; {found.purged:,} files were purged"
+    )
+
+
+def _verify_backup(folder: Path) -> None:
+    from registry.transfer.backup import verify_backup
+
+    with output.counting("verifying") as count:
+        found = verify_backup(
+            folder, progress=lambda doing, done, total: count(f"{doing} {done:,} of {total:,}")
+        )
+    for problem in found.problems:
+        output.error(problem)
+    if found.problems:
+        raise typer.Exit(1)
+    output.say(f"the backup is whole: {found.rows:,} rows, {found.files:,} files")
+
+
+@app.command()
+def gc(
+    dry_run: DryRun = False,
+    grace: Annotated[
+        int, typer.Option(min=0, help="Seconds for which a file may still be needed.")
+    ] = upkeep.DAY_S,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also remove the files of archived versions.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove files that no version refers to, which a killed registration left behind."""
+    with open_registry() as registry:
+        strays = upkeep.gc(registry, dry_run=dry_run, grace_s=grace)
+        if purge:
+            strays += upkeep.purge(registry, actor=actor(), dry_run=dry_run)
+    if said(as_json, [asdict(stray) for stray in strays]):
+        return
+    done = "would be removed" if dry_run else "removed"
+    output.table(
+        ["file", "bytes", "age", ""],
+        [
+            [s.path, f"{s.size:,}", f"{s.age_s:.0f} s", done if s.removable else "too young"]
+            for s in strays
+        ],
+    )
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the database to the schema of this release."""
+    before = upgrade_database(Settings.from_environment().database_url)
+    output.say(f"the schema is current (it was {before or 'empty'})")
+
+
+@app.command()
+def roles() -> None:
+    """Create roles in PostgreSQL that may read, register, or promote. For the owner to run."""
+    from registry.roles import ROLES, create_roles
+
+    create_roles(Settings.from_environment().database_url)
+    output.table(["role", "may"], [[role, may] for role, may in ROLES.items()])
+    output.say("Give one to a login, as in: GRANT modelmint_writer TO ada;")
+    output.say("Run this command again after each upgrade or restore.")
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 5600,
+) -> None:
+    """Serve the registry as a web page, to look at. Ctrl-C ends it.
+
+    Beyond this machine it needs a token, which visitors are asked for: MODELMINT_UI_TOKEN.
+    """
+    import os
+
+    from registry.web import serve
+
+    prefect_ui = os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200")
+    with open_registry() as registry:
+        output.say(f"The registry: http://{host}:{port} (Ctrl-C ends it)")
+        try:
+            serve(registry, host, port, os.environ.get("MODELMINT_UI_TOKEN"), prefect_ui)
+        except ValueError as error:
+            raise InputError(f"{error} The token is MODELMINT_UI_TOKEN.") from error

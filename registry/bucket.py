@@ -1,0 +1,268 @@
+"""Content-addressed files in an S3 bucket, or in what speaks S3. No SQL.
+
+    s3://BUCKET/PREFIX/sha256/ab/<digest>    complete; appears in one step, as S3 promises
+    cache/sha256/ab/<digest>                 a copy on this machine; may be deleted at any time
+
+Credentials, region and endpoint come from the variables and files that every S3 client reads
+(AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, ...), and so do the retries (AWS_MAX_ATTEMPTS).
+"""
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from registry.artifacts import Folder, Staged, changed, hide_secrets, read
+from registry.errors import Conflict, Corrupt, InvalidCandidate, RegistryError, Unreachable
+from registry.records import Stray
+
+_CHUNK = 1 << 20  # bytes
+_PART = 16 << 20  # bytes in memory; a larger file is sent in parts
+_MOST_PARTS = 10_000  # by the rules of S3
+_UPLOAD = "?uploadId="
+
+
+class _Missing(Exception):
+    """There is no such object, or no such upload."""
+
+
+class Bucket:
+    """A store in a bucket."""
+
+    def __init__(self, url: str, cache: Path) -> None:
+        parsed = re.fullmatch(
+            r"s3://([\w.-]+)((?:/+(?!\.+(?:/|$))[\w.!*'()=+-]+)*)/*", url, re.ASCII
+        )
+        if parsed is None:
+            raise Unreachable(
+                f"{hide_secrets(url)!r} is not the place of a bucket. Set MODELMINT_ARTIFACTS to "
+                "s3://BUCKET or s3://BUCKET/PREFIX, of letters, digits and . _ -; credentials go "
+                "into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+        self._bucket = parsed[1]
+        names = [name for name in parsed[2].split("/") if name]
+        self.root = "/".join(["s3:/", self._bucket, *names])
+        self._prefix = "/".join([*names, "sha256/"])
+        self._cache = Folder(cache, "MODELMINT_CACHE")
+
+    def stage(self, source: Path) -> Staged:
+        sha256, size = hashlib.sha256(), 0
+        for chunk in read(source):
+            sha256.update(chunk)
+            size += len(chunk)
+        return Staged(sha256.hexdigest(), size, source)
+
+    def publish(self, staged: Staged) -> None:
+        try:
+            with staged.path.open("rb") as source:
+                if staged.size > _PART:
+                    self._send_parts(staged, source)
+                else:
+                    self._send(staged, source)
+        except OSError as error:
+            raise InvalidCandidate(f"{staged.path} cannot be read ({error.strerror}).") from error
+
+    def discard(self, staged: Staged) -> None:
+        """Nothing was copied."""
+
+    def has(self, sha256: str, size: int) -> bool:
+        try:
+            found = self._call("head_object", "ContentLength", Key=self._key(sha256))
+        except _Missing:
+            return False
+        return bool(found["ContentLength"] == size)
+
+    def verify(self, sha256: str, size: int) -> None:
+        actual = hashlib.sha256()
+        for chunk in self._download(sha256, size):
+            actual.update(chunk)
+        if actual.hexdigest() != sha256:
+            raise changed(self.place(sha256), actual.hexdigest())
+
+    def fetch(self, sha256: str, size: int) -> Path:
+        # A copy that is missing or was changed is fetched anew, once; nobody else has to know.
+        with suppress(Corrupt):
+            return self._cache.fetch(sha256, size)
+        taken = self._cache.take(self._download(sha256, size))
+        try:
+            if taken.sha256 != sha256:
+                raise changed(self.place(sha256), taken.sha256)
+            self._cache.publish(taken)
+        finally:
+            self._cache.discard(taken)
+        return Path(self._cache.place(sha256))
+
+    def files(self) -> Iterator[tuple[str, Stray]]:
+        more: dict[str, str] = {}
+        while True:
+            page = self._call("list_objects_v2", Prefix=self._prefix, **more)
+            for found in page.get("Contents", ()):
+                sha256 = found["Key"].rpartition("/")[2]
+                # Only what this store named itself: a stranger's object is not ours to remove.
+                if re.fullmatch(r"[0-9a-f]{64}", sha256) and found["Key"] == self._key(sha256):
+                    stray = self._stray(found["Key"], found["Size"], found["LastModified"])
+                    yield sha256, stray
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def leftovers(self) -> Iterator[Stray]:
+        """Parts of unfinished uploads, a thousand at most, and of downloads to this machine."""
+        found = self._call("list_multipart_uploads", Prefix=self._prefix)
+        for upload in found.get("Uploads", ()):
+            key, id_ = upload["Key"], upload["UploadId"]
+            with suppress(_Missing):  # finished since it was listed
+                parts = self._call("list_parts", Key=key, UploadId=id_).get("Parts", ())
+                size = sum(part["Size"] for part in parts)
+                yield self._stray(f"{key}{_UPLOAD}{id_}", size, upload["Initiated"])
+        yield from self._cache.leftovers()
+
+    def remove(self, path: str) -> None:
+        if not path.startswith("s3://"):
+            return self._cache.remove(path)
+        key, _, upload = path.removeprefix(f"s3://{self._bucket}/").partition(_UPLOAD)
+        with suppress(_Missing):
+            if upload:
+                self._call("abort_multipart_upload", Key=key, UploadId=upload)
+            else:
+                self._call("delete_object", Key=key)
+
+    def place(self, sha256: str) -> str:
+        return f"s3://{self._bucket}/{self._key(sha256)}"
+
+    def _key(self, sha256: str) -> str:
+        return f"{self._prefix}{sha256[:2]}/{sha256}"
+
+    def _stray(self, key: str, size: int, written: datetime) -> Stray:
+        age_s = max(0.0, time.time() - written.timestamp())
+        return Stray(f"s3://{self._bucket}/{key}", size, age_s, removable=False)
+
+    def _send(self, staged: Staged, source: BinaryIO) -> None:
+        content = source.read(_PART + 1)
+        sha256 = hashlib.sha256(content)
+        _refuse_others(staged, sha256.hexdigest())
+        # So that the server refuses what was changed on its way to it.
+        checksum = base64.b64encode(sha256.digest()).decode()
+        self._call(
+            "put_object",
+            "ETag",
+            Key=self._key(staged.sha256),
+            Body=content,
+            ChecksumSHA256=checksum,
+        )
+
+    def _send_parts(self, staged: Staged, source: BinaryIO) -> None:
+        key, sha256 = self._key(staged.sha256), hashlib.sha256()
+        parts: list[dict[str, Any]] = []
+        begun = self._call("create_multipart_upload", "UploadId", Key=key)
+        of = {"Key": key, "UploadId": begun["UploadId"]}
+        part_size = max(_PART, -(-staged.size // _MOST_PARTS))
+        try:
+            while content := source.read(part_size):
+                sha256.update(content)
+                part = {"PartNumber": len(parts) + 1}
+                sent = self._call("upload_part", "ETag", **of, **part, Body=content)
+                parts.append(part | {"ETag": sent["ETag"]})
+            _refuse_others(staged, sha256.hexdigest())
+            self._call("complete_multipart_upload", **of, MultipartUpload={"Parts": parts})
+        except BaseException as error:
+            with suppress(_Missing, RegistryError):
+                self._call("abort_multipart_upload", **of)
+            if isinstance(error, _Missing):
+                raise Conflict(
+                    f"The upload of {staged.path} was removed before it ended: `modelmint models "
+                    "gc` ran with too short a grace. Do the same again."
+                ) from error
+            raise
+
+    def _download(self, sha256: str, size: int) -> Iterator[bytes]:
+        """The content of an object of the right size, in pieces, not compared yet."""
+        from fsspec.asyn import sync
+
+        place = self.place(sha256)
+        try:
+            found = self._call("get_object", "ContentLength", Key=self._key(sha256))
+        except _Missing as error:
+            raise Corrupt(f"{place} is missing") from error
+        loop, body = self._client.loop, found["Body"]
+        try:
+            if found["ContentLength"] != size:
+                raise Corrupt(f"{place} has {found['ContentLength']} bytes instead of {size}")
+            while chunk := self._ask(sync, loop, body.read, _CHUNK):
+                yield chunk
+        finally:
+            loop.call_soon_threadsafe(body.close)
+
+    @cached_property
+    def _client(self) -> Any:
+        from s3fs import S3FileSystem
+
+        client = S3FileSystem(
+            # Another environment is another server, and another process may write there.
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            # Files are compared with their SHA-256 here; a failure is to be said in our words.
+            config_kwargs={"response_checksum_validation": "when_required", "read_timeout": 60},
+        )
+        client.retries = 1  # beyond those of botocore, which the user can set
+        return client
+
+    def _call(self, operation: str, *needed: str, **given: Any) -> Any:
+        """One request of S3, with what is needed in the answer. Raises _Missing, Unreachable."""
+        answer = self._ask(self._client.call_s3, operation, Bucket=self._bucket, **given)
+        if not answer.keys() >= set(needed):
+            raise self._unusable("what answers there is not S3")
+        return answer
+
+    def _ask(self, function: Callable[..., Any], *args: Any, **given: Any) -> Any:
+        try:
+            return function(*args, **given)
+        # s3fs lets through what it, aiobotocore, botocore and aiohttp raise: nothing in common.
+        except Exception as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> Exception:
+        from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+
+        response = getattr(error.__cause__, "response", None) or {}
+        code = response.get("Error", {}).get("Code", "")
+        store = f"The artifact store {self.root}"
+        if code in {"NoSuchKey", "NoSuchUpload", "404"}:
+            return _Missing()
+        if code == "NoSuchBucket":
+            return Unreachable(
+                f"{store} is not there: no bucket is called {self._bucket!r}. Create it, or "
+                "correct MODELMINT_ARTIFACTS, or AWS_ENDPOINT_URL if it is somewhere else."
+            )
+        if isinstance(error, PermissionError):
+            return Unreachable(
+                f"{store} refuses access ({code}). Check MODELMINT_ARTIFACTS, AWS_ENDPOINT_URL, "
+                "the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or of "
+                "AWS_PROFILE, and whether they may list, read, write and delete there."
+            )
+        if isinstance(error, NoCredentialsError | PartialCredentialsError):
+            return Unreachable(
+                f"{store} needs credentials, and lacks them ({error}). Set AWS_ACCESS_KEY_ID "
+                "and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or set MODELMINT_ARTIFACTS to a folder."
+            )
+        return self._unusable(code or hide_secrets(str(error)) or type(error).__name__)
+
+    def _unusable(self, reason: str) -> Unreachable:
+        return Unreachable(
+            f"The artifact store {self.root} cannot be used ({reason}). Check MODELMINT_ARTIFACTS, "
+            "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the network, and try again."
+        )
+
+
+def _refuse_others(staged: Staged, actual: str) -> None:
+    if actual != staged.sha256:
+        raise Conflict(
+            f"{staged.path} was changed while it was registered. Nothing was stored; wait until "
+            "nobody writes to it, and register again."
+        )

@@ -1,0 +1,164 @@
+"""The part of a registry that changes what versions may be used for.
+
+Each change and the event that records it are one transaction, which holds the model's row: two
+changes of one model never overlap, and its history has one order.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from registry import candidates
+from registry.errors import Refused
+from registry.opened import Opened
+from registry.queries import blobs, events, models, states, versions
+from registry.queries.models import Locked
+from registry.records import Json, Policy
+from registry.references import check_name
+
+
+class Judging(Opened):
+    """Evaluations, tags, approvals, states, policies."""
+
+    def evaluate(self, name: str, version: int, evaluation: Json, *, actor: str) -> None:
+        """Add an evaluation to a version; it is its newest from now on.
+
+        That is how an import, which comes without one, gets what an approval needs.
+
+        Raises:
+            NotFound: there is no such model or version.
+            InvalidCandidate: the evaluation is not plain JSON.
+        """
+        candidates.check_json("evaluation", evaluation)
+        with self._changing(name, version) as (c, model, state):
+            states.evaluate(c, state.version_id, evaluation, actor)
+            seal = {"evaluation": candidates.seal_json(evaluation)}
+            events.add(c, model, "evaluated", actor, version=version, payload=seal)
+
+    def tag(self, name: str, version: int, key: str, value: str | None, *, actor: str) -> None:
+        """Set a tag of a version, or remove it. Raises NotFound."""
+        with self._changing(name, version) as (c, model, state):
+            versions.tag(c, state.version_id, key, value)
+            events.add(
+                c, model, "tagged", actor, version=version, payload={"key": key, "value": value}
+            )
+
+    def approve(self, name: str, version: int, *, actor: str, reason: str) -> None:
+        """Approve a version on the ground of its newest evaluation, which must have passed.
+
+        Raises:
+            NotFound: there is no such model or version.
+            Refused: it is archived, has no passed evaluation, or its model's policy asks for the
+                approval of somebody else.
+        """
+        with self._changing(name, version) as (c, model, state):
+            _check_not_archived(model, version, state)
+            if model.four_eyes and actor == state.created_by:
+                raise Refused(
+                    f"{name}:{version} was registered by {actor}, and the policy of {name!r} asks "
+                    "for an approval by somebody else."
+                )
+            self._approve(c, model, state, version, actor=actor, reason=reason)
+
+    def reject(self, name: str, version: int, *, actor: str, reason: str) -> None:
+        """Turn a version down: it cannot become champion unless it is approved after all.
+
+        Raises:
+            NotFound: there is no such model or version.
+            Refused: it is the champion, or archived.
+        """
+        self._change(name, version, "rejected", actor=actor, reason=reason)
+
+    def archive(self, name: str, version: int, *, actor: str, reason: str) -> None:
+        """Retire a version: it predicts no more, and `gc --purge` may remove its files.
+
+        Raises:
+            NotFound: there is no such model or version.
+            Refused: an alias, a batch job or another version uses it.
+        """
+        self._change(name, version, "archived", actor=actor, reason=reason)
+
+    def unarchive(self, name: str, version: int, *, actor: str, reason: str) -> None:
+        """Make an archived version a candidate again; an approval must be given anew.
+
+        Raises:
+            NotFound: there is no such model or version.
+            Refused: it is not archived, or its files were purged; registering them again
+                restores those.
+        """
+        with self.database.write() as c:
+            # Before the model's row, as everywhere.
+            complete = blobs.hold(c, blobs.of_version(c, name, version))
+            model, state = self._hold_state(c, name, version)
+            if state.status != "archived":
+                raise Refused(f"{name}:{version} is not archived: it is {state.status}.")
+            if not complete:
+                raise Refused(
+                    f"The files of {name}:{version} were purged. Register the same files again to "
+                    "restore them, then unarchive it."
+                )
+            states.change(c, state.version_id, "candidate")
+            events.add(c, model, "unarchived", actor, version=version, reason=reason)
+
+    def set_policy(self, name: str, policy: Policy, *, actor: str) -> None:
+        """Replace the rules of a model, new or not. Raises InvalidReference."""
+        check_name(name)
+        with self.database.write() as c:
+            model = models.ensure(c, name)
+            models.set_policy(c, model, policy)
+            rules = {
+                "four_eyes": policy.four_eyes,
+                "keep_last": policy.keep_last,
+                "keep_days": policy.keep_days,
+            }
+            events.add(c, model, "policy", actor, payload=rules)
+
+    # Steps of the above
+
+    @contextmanager
+    def _changing(self, name: str, version: int) -> Iterator[tuple[Connection, Locked, Row[Any]]]:
+        """A transaction that holds the model of a version, with the state of that version."""
+        with self.database.write() as c:
+            yield c, *self._hold_state(c, name, version)
+
+    def _hold_state(self, c: Connection, name: str, version: int) -> tuple[Locked, Row[Any]]:
+        model = models.lock(c, name)
+        state = states.find(c, model, version)
+        if state is None:
+            raise versions.missing(c, name, version)
+        return model, state
+
+    def _change(self, name: str, version: int, status: str, *, actor: str, reason: str) -> None:
+        with self._changing(name, version) as (c, model, state):
+            if state.status == status:
+                return
+            _check_not_archived(model, version, state)
+            states.change(c, state.version_id, status)
+            events.add(c, model, status, actor, version=version, reason=reason)
+
+    def _approve(
+        self,
+        c: Connection,
+        model: Locked,
+        state: Row[Any],
+        version: int,
+        *,
+        actor: str,
+        reason: str,
+    ) -> None:
+        evaluation = states.newest_evaluation(c, state.version_id)
+        if evaluation is None or not evaluation.passed:
+            what = "was never evaluated" if evaluation is None else "failed its newest evaluation"
+            raise Refused(
+                f"{model.name}:{version} {what}; only a version with a passed evaluation can be "
+                "approved."
+            )
+        states.approve(c, state.version_id, evaluation, actor, reason)
+        events.add(c, model, "approved", actor, version=version, reason=reason)
+
+
+def _check_not_archived(model: Locked, version: int, state: Row[Any]) -> None:
+    if state.status == "archived":
+        raise Refused(f"{model.name}:{version} is archived; unarchive it first.")

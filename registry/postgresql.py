@@ -1,0 +1,120 @@
+"""Everything that is particular to PostgreSQL: how connections and transactions begin, the
+triggers, and the lock under which migrations run. The counterpart of `registry.sqlite`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, ColumnElement, Connection, Engine, literal_column
+
+from registry.rules import APPEND_ONLY, LASTING, RULES, Rule
+
+# Any number, always the same: whoever migrates holds it.
+_MIGRATION_LOCK = 7_316_408_255_213_904_119
+
+READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""Options of a transaction that sees one state of the database."""
+
+
+def prepare(url: URL) -> URL:
+    """The URL with the driver we ship: psycopg 3."""
+    bare = url.drivername == "postgresql"
+    return url.set(drivername="postgresql+psycopg") if bare else url
+
+
+def configure(_engine: Engine) -> None:
+    """PostgreSQL's defaults are durable and strict already."""
+
+
+def clock() -> ColumnElement[int]:
+    """The database's time in microseconds since 1970: writers on many machines agree on it."""
+    return literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)")
+
+
+@contextmanager
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """One transaction to change the schema in, one process at a time: all of it or nothing."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        yield connection
+
+
+def count_on(connection: Connection) -> None:
+    """Give new rows ids after the highest: a row that came with its id moved no sequence."""
+    counted = (
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = current_schema() AND starts_with(column_default, 'nextval(')"
+    )
+    for table, column in connection.exec_driver_sql(counted).all():
+        # Of no rows, max is NULL, and setval does nothing.
+        connection.exec_driver_sql(
+            f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), max({column})) "
+            f"FROM {table}"
+        )
+
+
+def install_triggers(connection: Connection) -> None:
+    """Make the database keep `registry.rules`."""
+    # The functions of the triggers keep this path. Whoever may make a temporary table could
+    # otherwise put it before the one that a rule means to look at.
+    connection.exec_driver_sql(
+        "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)"
+    )
+    for statement in trigger_ddl():
+        connection.exec_driver_sql(statement)
+
+
+def drop_triggers(connection: Connection) -> None:
+    """Remove what `install_triggers` made."""
+    ours = (
+        "SELECT p.oid::regprocedure FROM pg_proc p WHERE starts_with(p.proname, 'rule_') "
+        "AND p.pronamespace = current_schema()::regnamespace "
+        "AND p.prorettype = 'trigger'::regtype"
+    )
+    for function in connection.exec_driver_sql(ours).scalars().all():
+        connection.exec_driver_sql(f"DROP FUNCTION {function} CASCADE")
+
+
+def trigger_ddl() -> list[str]:
+    """The statements behind `install_triggers`."""
+    rules = [statement for rule in RULES for statement in (_function(rule), _trigger(rule))]
+    return [*rules, *_refuse_truncate()]
+
+
+def _function(rule: Rule) -> str:
+    lock = f"PERFORM {rule.lock.removeprefix('SELECT ')}; " if rule.lock else ""
+    row = "OLD" if rule.event == "DELETE" else "NEW"
+    check = f"IF {rule.broken} THEN {_raise(rule.sentence)} END IF;"
+    return _create(rule.name, f"{lock}{check} RETURN {row};")
+
+
+def _trigger(rule: Rule) -> str:
+    return (
+        f"CREATE TRIGGER {rule.name} BEFORE {rule.event} ON {rule.table} "
+        f"FOR EACH ROW EXECUTE FUNCTION rule_{rule.name}()"
+    )
+
+
+def _refuse_truncate() -> list[str]:
+    """TRUNCATE fires no trigger of a row."""
+    return [
+        _create("refuses_truncate", _raise("a table of the registry is never emptied")),
+        *(
+            f"CREATE TRIGGER {table}_refuses_truncate BEFORE TRUNCATE ON {table} "
+            "EXECUTE FUNCTION rule_refuses_truncate()"
+            for table in (*APPEND_ONLY, *LASTING)
+        ),
+    ]
+
+
+def _create(name: str, body: str) -> str:
+    # SECURITY DEFINER: a role that may only insert must not be stopped by what a rule looks at.
+    return (
+        f"CREATE FUNCTION rule_{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+        f"SET search_path FROM CURRENT AS $$ BEGIN {body} END $$"
+    )
+
+
+def _raise(sentence: str) -> str:
+    return f"RAISE EXCEPTION '{sentence}' USING ERRCODE = 'integrity_constraint_violation';"

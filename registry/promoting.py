@@ -1,0 +1,194 @@
+"""The part of a registry that says where aliases point: who is champion."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from registry.errors import Conflict, Refused
+from registry.judging import Judging
+from registry.queries import aliases, events, models, states
+from registry.queries.models import Locked
+from registry.records import Alias
+from registry.references import CHALLENGER, CHAMPION, check_name
+
+
+class Promoting(Judging):
+    """`promote`, `rollback`, `unset`."""
+
+    def promote(
+        self,
+        name: str,
+        version: int,
+        alias: str = CHAMPION,
+        *,
+        expect_revision: int | None,
+        actor: str,
+        reason: str,
+    ) -> Alias:
+        """Point an alias to a version, provided that nobody has moved it meanwhile.
+
+        `expect_revision` is the alias's revision that the decision was based on, 0 if it was not
+        set, None to move it regardless. A revision, not a version: an alias that was moved away
+        and back has changed. Promoting what holds the alias already changes nothing. Making a
+        candidate champion approves it, unless the model's policy asks for other eyes. The new
+        champion is no longer challenger.
+
+        Raises:
+            NotFound: there is no such model or version.
+            Conflict: the alias is not at the expected revision.
+            InvalidReference: the alias is not an allowed name.
+            Refused: the version is archived, or cannot be champion without an approval.
+        """
+        check_name(alias, "an alias")
+        with self._changing(name, version) as (c, model, _state):
+            pointing = {a.name: a for a in aliases.of_model(c, name)}
+            held = pointing.get(alias)
+            _check_revision(name, alias, held, expect_revision)
+            if held and held.version == version:
+                return held
+            moved = self._move(
+                c,
+                model,
+                alias,
+                held,
+                version,
+                "promoted",
+                actor=actor,
+                reason=reason,
+            )
+            asking = pointing.get(CHALLENGER)
+            if alias == CHAMPION and asking and asking.version == version:
+                why = "became champion"
+                self._unset(c, model, CHALLENGER, version, actor=actor, reason=why)
+            return moved
+
+    def rollback(
+        self,
+        name: str,
+        alias: str = CHAMPION,
+        *,
+        expect_revision: int | None = None,
+        actor: str,
+        reason: str,
+    ) -> Alias:
+        """Point an alias to the version that held it before the present one came.
+
+        Rolling back again goes further back: what was rolled back is not come back to. Versions
+        that were archived or rejected since are passed over.
+
+        Raises:
+            NotFound: there is no such model or alias.
+            Conflict: the alias is not at the expected revision.
+            Refused: no version that may hold the alias held it before.
+        """
+        with self.database.write() as c:
+            model = models.lock(c, name)
+            held = aliases.load(c, name, alias)
+            _check_revision(name, alias, held, expect_revision)
+            for number in reversed(events.holders(c, model.id, alias)):
+                state = states.find(c, model, number)
+                assert state is not None, "it held the alias"
+                if number != held.version and state.status in ("approved", "candidate"):
+                    break
+            else:
+                raise Refused(
+                    f"{name}@{alias} is {name}:{held.version}, and no other version that may hold "
+                    f"it held it before. See `modelmint models history {name}`."
+                )
+            return self._move(
+                c,
+                model,
+                alias,
+                held,
+                number,
+                "rolled back",
+                actor=actor,
+                reason=reason,
+            )
+
+    def unset(self, name: str, alias: str, *, actor: str, reason: str) -> None:
+        """Remove an alias. Raises NotFound."""
+        with self.database.write() as c:
+            model = models.lock(c, name)
+            held = aliases.load(c, name, alias)
+            self._unset(c, model, alias, held.version, actor=actor, reason=reason)
+
+    def _unset(
+        self, c: Connection, model: Locked, alias: str, version: int, *, actor: str, reason: str
+    ) -> None:
+        aliases.unset(c, model.id, alias)
+        events.add(c, model, "unset", actor, alias=alias, previous=version, reason=reason)
+
+    def _move(
+        self,
+        c: Connection,
+        model: Locked,
+        alias: str,
+        held: Alias | None,
+        version: int,
+        kind: str,
+        *,
+        actor: str,
+        reason: str,
+    ) -> Alias:
+        state = states.find(c, model, version)
+        assert state is not None, "callers looked it up"
+        status = self._admit(c, model, state, version, alias, actor=actor, reason=reason)
+        revision = 1 + (held.revision if held else events.moves_of(c, model.id, alias))
+        aliases.move(
+            c,
+            model.id,
+            alias,
+            version=version,
+            status=status,
+            revision=revision,
+            set_yet=held is not None,
+        )
+        events.add(
+            c,
+            model,
+            kind,
+            actor,
+            version=version,
+            alias=alias,
+            previous=held.version if held else None,
+            reason=reason,
+        )
+        return Alias(model.name, alias, version, revision)
+
+    def _admit(
+        self,
+        c: Connection,
+        model: Locked,
+        state: Row[Any],
+        version: int,
+        alias: str,
+        *,
+        actor: str,
+        reason: str,
+    ) -> str:
+        """The status with which a version may hold an alias; as champion it must be approved."""
+        ref = f"{model.name}:{version}"
+        if state.status == "archived":
+            raise Refused(f"{ref} is archived; unarchive it first.")
+        if alias != CHAMPION or state.status == "approved":
+            status: str = state.status
+            return status
+        if state.status == "candidate" and not model.four_eyes:
+            self._approve(c, model, state, version, actor=actor, reason=reason)
+            return "approved"
+        why = "was rejected" if state.status == "rejected" else "was not approved yet"
+        raise Refused(
+            f"{ref} {why}, and only an approved version can be champion. Approve it first: "
+            f"modelmint models approve {ref}"
+        )
+
+
+def _check_revision(name: str, alias: str, held: Alias | None, expected: int | None) -> None:
+    if expected in (None, held.revision if held else 0):
+        return
+    now = f"at revision {held.revision} (version {held.version})" if held else "not set"
+    raise Conflict(
+        f"{name}@{alias} is {now}, but revision {expected} was expected: somebody moved it "
+        f"meanwhile. See `modelmint models history {name}` and decide again."
+    )

@@ -1,0 +1,76 @@
+"""The table `aliases`: the present. How it came about is in `events`."""
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select, update
+
+from registry.errors import NotFound, choices
+from registry.records import Alias
+from registry.schema import aliases, models
+
+
+# Built once: that takes longer than SQLite needs to answer.
+_ALL = (
+    select(models.c.name, aliases.c.alias, aliases.c.version, aliases.c.revision)
+    .join(models, models.c.id == aliases.c.model_id)
+    .order_by(models.c.name, aliases.c.alias)
+)
+_ONE = _ALL.where(models.c.name == bindparam("model"), aliases.c.alias == bindparam("name"))
+
+
+def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Alias]:
+    """The aliases that meet conditions on `aliases` or `models`, by model and name."""
+    return [Alias(*row) for row in c.execute(_ALL.where(*where))]
+
+
+def of_model(c: Connection, name: str) -> list[Alias]:
+    """The aliases of a model; none where there is no such model."""
+    return load_all(c, models.c.name == name)
+
+
+def find(c: Connection, name: str, alias: str) -> Alias | None:
+    """An alias of a model; None also where there is no such model."""
+    row = c.execute(_ONE, {"model": name, "name": alias}).one_or_none()
+    return None if row is None else Alias(*row)
+
+
+def load(c: Connection, name: str, alias: str) -> Alias:
+    """An alias of a model; NotFound names the close match."""
+    found = find(c, name, alias)
+    if found is None:
+        raise unknown(c, name, alias)
+    return found
+
+
+def unknown(c: Connection, name: str, alias: str) -> NotFound:
+    """What to say where a model that exists has no such alias."""
+    known = [held.name for held in of_model(c, name)]
+    return NotFound(
+        f"Model {name!r} has no alias {alias!r}. {choices(alias, known)} "
+        f"Promote a version first, or name one: {name}:1."
+    )
+
+
+def move(
+    c: Connection,
+    model: int,
+    alias: str,
+    *,
+    version: int,
+    status: str,
+    revision: int,
+    set_yet: bool,
+) -> None:
+    """Point an alias to a version of that status, as its `revision`.
+
+    The caller holds the model's row, so nobody else has moved it since it was read.
+    """
+    to = {"version": version, "status": status, "revision": revision}
+    if set_yet:
+        here = and_(aliases.c.model_id == model, aliases.c.alias == alias)
+        c.execute(update(aliases).where(here).values(to))
+    else:
+        c.execute(insert(aliases).values(model_id=model, alias=alias, **to))
+
+
+def unset(c: Connection, model: int, alias: str) -> None:
+    """Remove an alias."""
+    c.execute(delete(aliases).where(aliases.c.model_id == model, aliases.c.alias == alias))

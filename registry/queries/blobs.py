@@ -1,0 +1,99 @@
+"""The table `blobs`: a row precedes its file, so that a collection can lock what it removes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
+
+from registry.queries import on_conflict
+from registry.schema import blobs, models, version_artifacts, version_state, versions
+
+
+def lease(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[int]) -> None:
+    """Announce files, by SHA-256 and size: `gc` leaves them alone for its grace from now on."""
+    # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
+    rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
+    new = on_conflict.insert(c, blobs).values(touched=clock)
+    again = {"touched": clock, "purged_at": None}
+    c.execute(new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=again), rows)
+
+
+def hold(c: Connection, digests: Iterable[str]) -> bool:
+    """Whether every row is still there; none of them can be deleted in this transaction."""
+    wanted = sorted(set(digests))
+    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(wanted), blobs.c.purged_at.is_(None))
+    query = query.order_by(blobs.c.sha256).with_for_update(key_share=True, read=True)
+    return len(c.execute(query).all()) == len(wanted)
+
+
+def known(c: Connection) -> set[str]:
+    """The SHA-256 of every row."""
+    return set(c.execute(select(blobs.c.sha256)).scalars())
+
+
+def purged(c: Connection) -> set[str]:
+    """The SHA-256 of every file that was removed on purpose."""
+    return set(c.execute(select(blobs.c.sha256).where(blobs.c.purged_at.is_not(None))).scalars())
+
+
+def adopt(c: Connection, sha256: str, size: int) -> None:
+    """Give a file without a row one, so that removing it goes the way of all others."""
+    new = on_conflict.insert(c, blobs).values(sha256=sha256, size=size, touched=0)
+    c.execute(new.on_conflict_do_nothing())
+
+
+def unreferenced(c: Connection, clock: ColumnElement[int]) -> list[tuple[str, int, float]]:
+    """SHA-256, size and seconds since its lease of every file that no version refers to."""
+    age = (clock - blobs.c.touched) / 1e6
+    query = select(blobs.c.sha256, blobs.c.size, age).where(~_referenced())
+    return [(sha256, size, float(seconds)) for sha256, size, seconds in c.execute(query)]
+
+
+def forget(c: Connection, sha256: str, grace_s: float, clock: ColumnElement[int]) -> bool:
+    """Delete the row of a file that no version refers to; False where one does, or soon may."""
+    old = blobs.c.touched <= clock - int(grace_s * 1e6)
+    here = blobs.c.sha256 == sha256
+    # Held first: a DELETE that has to wait for a registration would look for references as of
+    # before it waited.
+    c.execute(select(blobs.c.sha256).where(here).with_for_update())
+    return c.execute(delete(blobs).where(here, old, ~_referenced())).rowcount == 1
+
+
+def purge(
+    c: Connection, name: str, version: int, clock: ColumnElement[int]
+) -> list[tuple[str, int]]:
+    """Mark those files of a version as removed on purpose that no living version refers to.
+
+    Returns their SHA-256 and sizes.
+    """
+    own = _of_version(name, version)
+    held = select(blobs.c.sha256).where(blobs.c.sha256.in_(own)).order_by(blobs.c.sha256)
+    # FOR UPDATE, which an UPDATE of `purged_at` alone would not take: it shuts out `hold`.
+    c.execute(held.with_for_update())
+    marked = update(blobs).where(blobs.c.sha256.in_(own), blobs.c.purged_at.is_(None), ~_living())
+    rows = c.execute(marked.values(purged_at=clock).returning(blobs.c.sha256, blobs.c.size))
+    return sorted((row.sha256, row.size) for row in rows)
+
+
+def of_version(c: Connection, name: str, version: int) -> list[str]:
+    """The SHA-256 of every file of a version."""
+    return list(c.execute(_of_version(name, version)).scalars())
+
+
+def _of_version(name: str, version: int) -> Any:
+    return (
+        select(version_artifacts.c.sha256)
+        .join(versions, versions.c.id == version_artifacts.c.version_id)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(models.c.name == name, versions.c.version == version)
+    )
+
+
+def _referenced() -> Any:
+    return exists().where(version_artifacts.c.sha256 == blobs.c.sha256)
+
+
+def _living() -> Any:
+    used = version_artifacts.c.sha256 == blobs.c.sha256
+    same = version_state.c.version_id == version_artifacts.c.version_id
+    return exists().where(used, same, version_state.c.status != "archived")

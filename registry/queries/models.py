@@ -1,0 +1,111 @@
+"""The table `models`: names, counters, heads of histories, policies."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from registry.errors import NotFound, choices
+from registry.queries import aliases, on_conflict
+from registry.records import Model, Policy
+from registry.schema import models
+from registry.values import now
+
+
+@dataclass(slots=True)
+class Locked:
+    """A model whose row this transaction holds: nobody else changes anything of it meanwhile."""
+
+    id: int
+    name: str
+    last_version: int
+    head: str
+    """The hash of its newest event."""
+    four_eyes: bool
+
+
+def lock(c: Connection, name: str) -> Locked:
+    """Hold a model's row until the transaction ends; NotFound names the close match."""
+    # NO KEY UPDATE: rows that refer to the model may be written meanwhile. SQLite needs no lock.
+    return _locked(_row(c, name, lock=True))
+
+
+def look(c: Connection, name: str) -> Locked:
+    """What `lock` returns, of a row that is not held: to compare, not to change."""
+    return _locked(_row(c, name))
+
+
+def ensure(c: Connection, name: str) -> Locked:
+    """Hold the row of a model that is made if it is new."""
+    row = _find(c, name, lock=True)
+    if row is not None:
+        return _locked(row)
+    # Of two first registrations of a name one makes the row; the other takes it as it is.
+    new = on_conflict.insert(c, models).values(name=name, last_version=0, created_at=now())
+    c.execute(new.on_conflict_do_nothing())
+    return lock(c, name)
+
+
+def find_id(c: Connection, name: str) -> int | None:
+    """The id of a model, None if it is new."""
+    return c.execute(select(models.c.id).where(models.c.name == name)).scalar_one_or_none()
+
+
+def load_id(c: Connection, name: str) -> int:
+    """The id of a model; NotFound names the close match."""
+    found = find_id(c, name)
+    if found is None:
+        raise _unknown(c, name)
+    return found
+
+
+def load(c: Connection, name: str) -> Model:
+    """A model with its aliases; NotFound names the close match."""
+    row = _row(c, name)
+    return _model(row, tuple(aliases.load_all(c, models.c.id == row.id)))
+
+
+def load_all(c: Connection) -> list[Model]:
+    """All models, by name."""
+    held = defaultdict(list)
+    for alias in aliases.load_all(c):
+        held[alias.model].append(alias)
+    rows = c.execute(select(models).order_by(models.c.name))
+    return [_model(row, tuple(held[row.name])) for row in rows]
+
+
+def set_policy(c: Connection, model: Locked, policy: Policy) -> None:
+    """Replace the rules of a model."""
+    values = {
+        "four_eyes": policy.four_eyes,
+        "keep_last": policy.keep_last,
+        "keep_days": policy.keep_days,
+    }
+    c.execute(update(models).where(models.c.id == model.id).values(values))
+
+
+def _row(c: Connection, name: str, *, lock: bool = False) -> Row[Any]:
+    row = _find(c, name, lock=lock)
+    if row is None:
+        raise _unknown(c, name)
+    return row
+
+
+def _find(c: Connection, name: str, *, lock: bool) -> Row[Any] | None:
+    query = select(models).where(models.c.name == name)
+    return c.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
+
+
+def _locked(row: Row[Any]) -> Locked:
+    return Locked(row.id, row.name, row.last_version, row.last_event, row.four_eyes)
+
+
+def _unknown(c: Connection, name: str) -> NotFound:
+    known = c.execute(select(models.c.name)).scalars()
+    return NotFound(f"There is no model {name!r}. {choices(name, known)}")
+
+
+def _model(row: Row[Any], held: tuple[Any, ...]) -> Model:
+    policy = Policy(row.four_eyes, row.keep_last, row.keep_days)
+    return Model(row.name, row.last_version, held, policy)

@@ -1,0 +1,201 @@
+"""Search: conditions as people write them, and pages that stay put while versions are added."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    literal,
+    select,
+    tuple_,
+    union_all,
+)
+
+from registry import schema
+from registry.errors import InvalidQuery
+from registry.queries import models, versions
+from registry.records import Page
+from registry.schema import version_metrics, version_state
+from registry.values import microseconds
+
+_CONDITION = re.compile(r"(metric|param|tag)\.(.+?)(>=|<=|=|>|<)(.*)|([a-z_]+) *(>=|<=|=|>|<)(.*)")
+
+_COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "=": lambda column, value: column == value,
+    ">": lambda column, value: column > value,
+    "<": lambda column, value: column < value,
+    ">=": lambda column, value: column >= value,
+    "<=": lambda column, value: column <= value,
+}
+
+_v = schema.versions.c
+_any = schema.versions.alias("any_version")
+_PLAIN = {"digest": _v.digest, "commit": _v.git_commit, "run": _v.flow_run_id, "by": _v.created_by}
+
+HELP = (
+    "metric.NAME>=0.9 (also > < <= =), param.NAME=VALUE as in param.train.epochs=3, "
+    "tag.KEY=VALUE, alias=NAME, status=candidate|approved|rejected|archived, dataset=HASH, "
+    "digest=SHA256, commit=HASH, run=FLOW_RUN_ID, by=USER, created>=2026-01-31 (also > < <=)"
+)
+"""The conditions there are, for help texts and errors."""
+
+
+def condition(text: str) -> ColumnElement[bool]:
+    """The condition on `versions` that a text such as `metric.accuracy>=0.9` stands for.
+
+    Raises:
+        InvalidQuery: it has another form.
+    """
+    match = _CONDITION.fullmatch(text.strip())
+    if match is None:
+        raise InvalidQuery(f"{text!r} is no condition. Give any of: {HELP}.")
+    groups = (part and part.strip() for part in match.groups())
+    kind, key, operator, value, field, plain, other = groups
+    if kind == "metric":
+        return _of_parts(version_metrics, key, operator, _number(text, value))
+    if kind and operator == "=":
+        table = schema.version_params if kind == "param" else schema.version_tags
+        return _of_parts(table, key, operator, value)
+    if field == "created":
+        return _COMPARE[plain](_v.created_at, _time(text, other))
+    if field and plain == "=":
+        return _equal(text, field, other)
+    raise InvalidQuery(f"{text!r}: only = compares there. Give any of: {HELP}.")
+
+
+def built_on(md5: str) -> ColumnElement[bool]:
+    """Whether a version was made from a dataset or a raw file, by DVC's hash of it."""
+    # DVC marks the hash of a folder; people copy it with and without the mark.
+    spelled = [md5, f"{md5}.dir"]
+    prepared = select(_any.c.id).where(_any.c.dataset.in_(spelled))
+    raw = select(schema.version_data.c.version_id).where(schema.version_data.c.md5.in_(spelled))
+    # Not OR, for which PostgreSQL would look at every version.
+    return _v.id.in_(union_all(prepared, raw))
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A total order, so that a page can begin behind the last row of the one before."""
+
+    metric: str | None
+    ascending: bool
+    newest: ColumnElement[int]
+    """Within a model its number, which an index has in order; across models the id."""
+
+    def apply(self, query: Select[Any], after: str | None) -> Select[Any]:
+        if self.metric is None:
+            if after is not None:
+                query = query.where(self.newest < _cursor(after, by_metric=False)[1])
+            return query.order_by(self.newest.desc())
+        value, id_ = version_metrics.c.value, version_metrics.c.version_id
+        of_it = and_(id_ == _v.id, version_metrics.c.key == self.metric)
+        query = query.add_columns(value).join(version_metrics, of_it)
+        if self.ascending:
+            query = query.order_by(value, id_)
+        else:
+            query = query.order_by(value.desc(), id_.desc())
+        if after is None:
+            return query
+        last_value, last_id = _cursor(after, by_metric=True)
+        here, there = tuple_(value, id_), tuple_(literal(last_value), literal(last_id))
+        return query.where(here > there if self.ascending else here < there)
+
+    def cursor(self, row: Row[Any]) -> str:
+        if self.metric is not None:
+            return f"{row.value}:{row.id}"
+        return f":{row.number if self.newest is _v.version else row.id}"
+
+
+def page(
+    c: Connection,
+    name: str | None,
+    where: Sequence[str],
+    *,
+    order: str,
+    limit: int,
+    after: str | None,
+) -> Page:
+    """The versions of a model, or of all, that meet every condition."""
+    if limit < 1:
+        raise InvalidQuery(f"A page of {limit} versions is none. Give 1 or more.")
+    model = None if name is None else models.load_id(c, name)
+    rows = list(c.execute(page_query(model, where, order, after).limit(limit + 1)))
+    shown = rows[:limit]
+    more = _order(order, model).cursor(shown[-1]) if len(rows) > limit else None
+    return Page(versions.summaries(c, shown), more)
+
+
+def page_query(
+    model: int | None, where: Sequence[str], order: str, after: str | None
+) -> Select[Any]:
+    """The statement behind a page, for `page` and for those who ask how it is executed."""
+    query = versions.summary_query().where(*(condition(text) for text in where))
+    if model is not None:
+        query = query.where(_v.model_id == model)
+    return _order(order, model).apply(query, after)
+
+
+def _order(text: str, model: int | None) -> _Order:
+    match = re.fullmatch(r"newest|metric\.(.+?)(:asc)?", text)
+    if match is None:
+        raise InvalidQuery(
+            f"{text!r} is no order. Give newest, metric.NAME (highest first) or metric.NAME:asc "
+            "(lowest first)."
+        )
+    newest = _v.id if model is None else _v.version
+    return _Order(match[1], ascending=bool(match[2]), newest=newest)
+
+
+def _cursor(after: str, *, by_metric: bool) -> tuple[float, int]:
+    match = re.fullmatch(r"(-?[0-9]+(?:\.[0-9]+)?(?:e[+-][0-9]+)?)?:([0-9]{1,9})", after)
+    if match is None or by_metric != bool(match[1]):
+        raise InvalidQuery(
+            f"{after!r} is no place to go on from in this order. Give what the page before named, "
+            "or nothing."
+        )
+    return float(match[1] or 0), int(match[2])
+
+
+def _of_parts(table: Table, key: str, operator: str, value: Any) -> ColumnElement[bool]:
+    found = select(table.c.version_id).where(
+        table.c.key == key, _COMPARE[operator](table.c.value, value)
+    )
+    return _v.id.in_(found)
+
+
+def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:
+    if field == "dataset":
+        return built_on(value.removeprefix("dvc:"))
+    if field == "status":
+        return version_state.c.status == value
+    if field == "alias":
+        a = schema.aliases.c
+        here = and_(a.model_id == _any.c.model_id, a.version == _any.c.version)
+        return _v.id.in_(select(_any.c.id).join(schema.aliases, here).where(a.alias == value))
+    if field in _PLAIN:
+        return _PLAIN[field] == value
+    raise InvalidQuery(f"{text!r}: there is no {field!r} to search by. Give any of: {HELP}.")
+
+
+def _number(text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InvalidQuery(f"{text!r}: a metric is compared with a number.") from error
+
+
+def _time(text: str, value: str) -> int:
+    try:
+        return microseconds(datetime.fromisoformat(value))
+    except ValueError as error:
+        raise InvalidQuery(
+            f"{text!r}: give a date or a time in ISO form, in UTC: 2026-01-31 or 2026-01-31T09:00."
+        ) from error

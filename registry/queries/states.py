@@ -1,0 +1,89 @@
+"""The tables `evaluations`, `approvals` and `version_state`: what a version may be used for."""
+
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, insert, select, update
+
+from registry.candidates import seal_json
+from registry.queries.models import Locked
+from registry.records import Json
+from registry.schema import approvals, evaluations, version_state, versions
+from registry.values import now
+
+
+def add(c: Connection, version_id: int, model: int, version: int) -> None:
+    """A new version begins as a candidate."""
+    new = {"version_id": version_id, "model_id": model, "version": version, "status": "candidate"}
+    c.execute(insert(version_state).values(new))
+
+
+def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
+    """version_id, status, created_by of a version of a model that is held."""
+    query = select(version_state.c.version_id, version_state.c.status, versions.c.created_by)
+    query = query.join(versions, versions.c.id == version_state.c.version_id)
+    here = and_(version_state.c.model_id == model.id, version_state.c.version == version)
+    return c.execute(query.where(here)).one_or_none()
+
+
+def has_passed(report: Json) -> bool:
+    """What an evaluation says of itself; anything but true is no."""
+    return report.get("passed") is True
+
+
+def evaluate(c: Connection, version_id: int, report: Json, actor: str) -> None:
+    """Add an evaluation; from now on it is the version's newest."""
+    new = insert(evaluations).values(
+        version_id=version_id,
+        passed=has_passed(report),
+        report=report,
+        at=now(),
+        actor=actor,
+    )
+    c.execute(new)
+
+
+def newest_evaluation(c: Connection, version_id: int) -> Row[Any] | None:
+    """id and passed of the evaluation that counts."""
+    query = select(evaluations.c.id, evaluations.c.passed)
+    query = query.where(evaluations.c.version_id == version_id)
+    return c.execute(query.order_by(evaluations.c.id.desc()).limit(1)).one_or_none()
+
+
+def approve(c: Connection, version_id: int, evaluation: Row[Any], approver: str, why: str) -> None:
+    """Record an approval on the ground of an evaluation, and make the version approved."""
+    new = insert(approvals).values(
+        version_id=version_id,
+        evaluation_id=evaluation.id,
+        passed=evaluation.passed,
+        approver=approver,
+        reason=why,
+        at=now(),
+    )
+    approval = c.execute(new.returning(approvals.c.id)).scalar_one()
+    here = version_state.c.version_id == version_id
+    c.execute(update(version_state).where(here).values(status="approved", approval_id=approval))
+
+
+def change(c: Connection, version_id: int, status: str) -> None:
+    """Any other status; an approval it may have had no longer counts."""
+    here = version_state.c.version_id == version_id
+    c.execute(update(version_state).where(here).values(status=status, approval_id=None))
+
+
+def seals(c: Connection, model: int) -> dict[int, list[str]]:
+    """What an event vouches for of each evaluation, by version, oldest first."""
+    query = select(versions.c.version, evaluations.c.passed, evaluations.c.report)
+    query = query.join(versions, versions.c.id == evaluations.c.version_id)
+    found: dict[int, list[str]] = defaultdict(list)
+    for row in c.execute(query.where(versions.c.model_id == model).order_by(evaluations.c.id)):
+        consistent = row.passed == has_passed(row.report)
+        found[row.version].append(seal_json(row.report) if consistent else "verdict was edited")
+    return found
+
+
+def statuses(c: Connection, model: int) -> dict[int, str]:
+    """The status of every version of a model."""
+    query = select(version_state.c.version, version_state.c.status)
+    query = query.join(versions, versions.c.id == version_state.c.version_id)
+    return dict(c.execute(query.where(version_state.c.model_id == model)).tuples().all())

@@ -1,0 +1,273 @@
+"""The table `versions` and what hangs on it: files, metrics, parameters, tags, data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+)
+
+from registry import schema
+from registry.errors import NotFound
+from registry.queries import models, on_conflict, parts
+from registry.queries.models import Locked
+from registry.records import Artifact, Candidate, Json, Lineage, Summary, Version
+from registry.schema import evaluations, version_state, version_tags, versions
+from registry.values import moment, now, to_json
+
+_parent = versions.alias("parent")
+_parent_model = schema.models.alias("parent_model")
+_any = evaluations.alias("any_evaluation")
+
+# Writing
+
+_ADD = insert(versions).returning(versions.c.id)
+
+
+def add(
+    c: Connection,
+    model: Locked,
+    candidate: Candidate,
+    artifacts: tuple[Artifact, ...],
+    digest: str,
+    *,
+    created_by: str,
+    request_id: str | None,
+    uid: str | None = None,
+) -> int:
+    """Insert a version under the model's next number; returns its id.
+
+    The counter goes up in memory; the event that records the version writes it.
+    """
+    model.last_version += 1
+    lineage = candidate.lineage
+    row = {
+        "uid": uid or uuid4().hex,
+        "model_id": model.id,
+        "version": model.last_version,
+        "digest": digest,
+        "dataset": lineage.dataset,
+        "test_split": lineage.test_split,
+        "signature": candidate.signature,
+        "params": candidate.params,
+        "libraries": lineage.libraries,
+        "git_commit": lineage.git_commit,
+        "git_dirty": lineage.git_dirty,
+        "flow_run_id": lineage.flow_run_id,
+        "parent_id": load_id(c, lineage.parent) if lineage.parent else None,
+        "request_id": request_id,
+        "created_at": now(),
+        "created_by": created_by,
+    }
+    version_id: int = c.execute(_ADD, row).scalar_one()
+    _add_parts(c, schema.version_artifacts, version_id, [asdict(a) for a in artifacts])
+    _add_parts(c, schema.version_metrics, version_id, _pairs(candidate.metrics))
+    _add_parts(c, schema.version_params, version_id, _pairs(flat(candidate.params)))
+    _add_parts(c, schema.version_tags, version_id, _pairs(candidate.tags))
+    data = [{"path": path, "md5": md5} for path, md5 in lineage.data.items()]
+    _add_parts(c, schema.version_data, version_id, data)
+    return version_id
+
+
+def _add_parts(c: Connection, table: Any, version_id: int, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        c.execute(insert(table), [{"version_id": version_id, **row} for row in rows])
+
+
+def _pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Parameters by their dotted names, as text to search by: strings as they are, else JSON."""
+    found: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, str) else to_json(value)
+    return found
+
+
+def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
+    """Set a tag, or remove it."""
+    if value is None:
+        here = and_(version_tags.c.version_id == version_id, version_tags.c.key == key)
+        c.execute(delete(version_tags).where(here))
+    else:
+        new = on_conflict.insert(c, version_tags)
+        new = new.values(version_id=version_id, key=key, value=value)
+        where = [version_tags.c.version_id, version_tags.c.key]
+        c.execute(new.on_conflict_do_update(index_elements=where, set_={"value": value}))
+
+
+# Finding
+
+
+def find_same(c: Connection, model: int, digest: str, dataset: str) -> int | None:
+    """The number of the version with these bytes from this dataset, if there is one."""
+    same = and_(versions.c.model_id == model, versions.c.digest == digest)
+    query = select(versions.c.version).where(same, versions.c.dataset == dataset)
+    return c.execute(query).scalar_one_or_none()
+
+
+def find_request(c: Connection, model: int, request_id: str) -> Row[Any] | None:
+    """version and digest of what a request registered, if it did."""
+    query = select(versions.c.version, versions.c.digest)
+    here = and_(versions.c.model_id == model, versions.c.request_id == request_id)
+    return c.execute(query.where(here)).one_or_none()
+
+
+def find_uid(c: Connection, uid: str) -> tuple[str, int] | None:
+    """Name and number of the version with that uid, if it is here."""
+    query = select(schema.models.c.name, versions.c.version).join(schema.models)
+    row = c.execute(query.where(versions.c.uid == uid)).one_or_none()
+    return None if row is None else (row.name, row.version)
+
+
+def load_id(c: Connection, ref: str) -> int:
+    """The id of `digits:3`, or NotFound."""
+    name, _, number = ref.rpartition(":")
+    query = select(versions.c.id).join(schema.models)
+    query = query.where(schema.models.c.name == name, versions.c.version == int(number))
+    found: int | None = c.execute(query).scalar_one_or_none()
+    if found is None:
+        raise missing(c, name, int(number))
+    return found
+
+
+def missing(c: Connection, name: str, number: int) -> NotFound:
+    """What to say where there is no such version, or not even the model."""
+    last = models.load(c, name).last_version
+    there_is = f"It has 1 to {last}, {name}:{last} is the newest" if last else "It has none yet"
+    return NotFound(f"Model {name!r} has no version {number}. {there_is}.")
+
+
+# Reading
+
+
+def load(c: Connection, name: str, number: int) -> Version:
+    """One version; NotFound says which numbers there are."""
+    found = _load(c, _ONE, {"name": name, "number": number})
+    if not found:
+        raise missing(c, name, number)
+    return found[0]
+
+
+def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Version]:
+    """The versions that meet conditions on `versions` or `models`, newest first, in full."""
+    return _load(c, _FULL.where(*where), {})
+
+
+def _load(c: Connection, query: Select[Any], values: Json) -> list[Version]:
+    rows = c.execute(query, values).all()
+    found = parts.load(c, [row.id for row in rows])
+    return [_version(row, found[row.id]) for row in rows]
+
+
+def _full() -> Select[Any]:
+    newest = select(func.max(_any.c.id)).where(_any.c.version_id == versions.c.id)
+    return (
+        select(
+            versions,
+            schema.models.c.name.label("model"),
+            version_state.c.status,
+            evaluations.c.report,
+            _parent_model.c.name.label("parent_name"),
+            _parent.c.version.label("parent_version"),
+        )
+        .join(schema.models, schema.models.c.id == versions.c.model_id)
+        .join(version_state, version_state.c.version_id == versions.c.id)
+        .outerjoin(evaluations, evaluations.c.id == newest.scalar_subquery())
+        .outerjoin(_parent, _parent.c.id == versions.c.parent_id)
+        .outerjoin(_parent_model, _parent_model.c.id == _parent.c.model_id)
+        .order_by(schema.models.c.name, versions.c.version.desc())
+    )
+
+
+# Built once: that takes longer than SQLite needs to answer.
+_FULL = _full()
+_ONE = _FULL.where(
+    schema.models.c.name == bindparam("name"), versions.c.version == bindparam("number")
+)
+
+
+def summaries(c: Connection, rows: list[Row[Any]]) -> tuple[Summary, ...]:
+    """The rows of a `summary_query`, with metrics, tags and aliases."""
+    found = parts.load(c, [row.id for row in rows], documents=False)
+    return tuple(
+        Summary(
+            model=row.model,
+            version=row.number,
+            digest=row.digest,
+            dataset=row.dataset,
+            status=row.status,
+            metrics=found[row.id].metrics,
+            tags=found[row.id].tags,
+            aliases=tuple(found[row.id].aliases),
+            created_at=moment(row.created_at),
+            created_by=row.created_by,
+        )
+        for row in rows
+    )
+
+
+def summary_query() -> Select[Any]:
+    """Versions as `summaries` wants them; conditions and order are the caller's."""
+    return (
+        select(
+            versions.c.id,
+            schema.models.c.name.label("model"),
+            versions.c.version.label("number"),
+            versions.c.digest,
+            versions.c.dataset,
+            versions.c.created_at,
+            versions.c.created_by,
+            version_state.c.status,
+        )
+        .join(schema.models, schema.models.c.id == versions.c.model_id)
+        .join(version_state, version_state.c.version_id == versions.c.id)
+    )
+
+
+def _version(row: Row[Any], own: parts.Parts) -> Version:
+    parent = row.parent_name and f"{row.parent_name}:{row.parent_version}"
+    lineage = Lineage(
+        dataset=row.dataset,
+        test_split=row.test_split,
+        git_commit=row.git_commit,
+        git_dirty=row.git_dirty,
+        flow_run_id=row.flow_run_id,
+        libraries=row.libraries,
+        parent=parent,
+        data=own.data,
+    )
+    evaluation: Json = row.report or {}
+    return Version(
+        model=row.model,
+        version=row.version,
+        uid=row.uid,
+        digest=row.digest,
+        status=row.status,
+        signature=row.signature,
+        metrics=own.metrics,
+        params=row.params,
+        evaluation=evaluation,
+        lineage=lineage,
+        artifacts=tuple(own.artifacts),
+        tags=own.tags,
+        aliases=tuple(own.aliases),
+        created_at=moment(row.created_at),
+        created_by=row.created_by,
+    )

@@ -1,0 +1,145 @@
+"""The part of a registry that answers questions. Each answer is of one state of the database."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from registry import schema
+from registry.artifacts import digest
+from registry.errors import Corrupt
+from registry.opened import Opened
+from registry.queries import aliases, events, jobs, models, search, versions
+from registry.records import Alias, DataTrace, Event, Model, Page, Resolved, Trace, Version
+from registry.references import CHAMPION, parse_reference
+
+
+class Reading(Opened):
+    """Models, versions, aliases, history, lineage, and the files of a version."""
+
+    def alias(self, name: str, alias: str = CHAMPION) -> Alias | None:
+        """Where an alias points; None while the alias, or even the model, does not exist."""
+        with self.database.read() as c:
+            return aliases.find(c, name, alias)
+
+    def alias_at(self, name: str, alias: str, when: datetime) -> int | None:
+        """The version that an alias pointed to at a moment, from the history. Raises NotFound."""
+        with self.database.read() as c:
+            return events.holder_at(c, models.load_id(c, name), alias, when)
+
+    def resolve(self, reference: str) -> Resolved:
+        """The version that `NAME[@ALIAS|:VERSION]` means now, pinned with the alias's revision.
+
+        Raises:
+            InvalidReference: the text has another form.
+            NotFound: there is no such model, alias or version.
+        """
+        parsed = parse_reference(reference)
+        with self.database.read() as c:
+            if parsed.version is not None:
+                version = versions.load(c, parsed.name, parsed.version)
+                return Resolved(version, str(parsed), None, None)
+            alias = parsed.alias or CHAMPION
+            held = aliases.find(c, parsed.name, alias)
+            if held is None:
+                models.load_id(c, parsed.name)
+                raise aliases.unknown(c, parsed.name, alias)
+            version = versions.load(c, held.model, held.version)
+            return Resolved(version, str(parsed), held.name, held.revision)
+
+    def models(self) -> list[Model]:
+        """All models, by name."""
+        with self.database.read() as c:
+            return models.load_all(c)
+
+    def model(self, name: str) -> Model:
+        """One model with its aliases and its policy. Raises NotFound."""
+        with self.database.read() as c:
+            return models.load(c, name)
+
+    def search(
+        self,
+        name: str | None = None,
+        where: Sequence[str] = (),
+        *,
+        order: str = "newest",
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """Versions of a model, or of all, that meet every condition, a page at a time.
+
+        Conditions and orders are texts; `registry.SEARCH_HELP` lists them. `after` is what the
+        page before named; rows that are added meanwhile shift nothing.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidQuery: a condition, the order or `after` cannot be read.
+        """
+        with self.database.read() as c:
+            return search.page(c, name, where, order=order, limit=limit, after=after)
+
+    def history(
+        self,
+        name: str,
+        *,
+        alias: str | None = None,
+        version: int | None = None,
+        limit: int | None = None,
+        before: int | None = None,
+    ) -> list[Event]:
+        """What happened to a model, newest first, from before the event `before`.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        with self.database.read() as c:
+            e = schema.events.c
+            given = {e.alias: alias, e.version: version}
+            where = [column == value for column, value in given.items() if value is not None]
+            if before is not None:
+                where.append(e.id < before)
+            return events.load(c, e.model_id == models.load_id(c, name), *where, limit=limit)
+
+    def trace(self, reference: str) -> Trace:
+        """Where a version came from, and what was made with it.
+
+        Raises:
+            InvalidReference: the text has another form.
+            NotFound: there is no such model, alias or version.
+        """
+        version = self.resolve(reference).version
+        with self.database.read() as c:
+            own = versions.load_id(c, version.ref)
+            query = versions.summary_query().where(schema.versions.c.parent_id == own)
+            rows = c.execute(query.order_by(schema.versions.c.id))
+            children = tuple(f"{row.model}:{row.number}" for row in rows)
+            return Trace(version, children, tuple(jobs.load(c, schema.versions.c.id == own)))
+
+    def trace_data(self, md5: str) -> DataTrace:
+        """What was built on a dataset or a raw file, by the hash that DVC gives it."""
+        with self.database.read() as c:
+            built_on = search.built_on(md5)
+            query = versions.summary_query().where(built_on)
+            rows = list(c.execute(query.order_by(schema.versions.c.id.desc())))
+            found = versions.summaries(c, rows)
+            return DataTrace(md5, found, tuple(jobs.load(c, built_on)))
+
+    def open(self, version: Version) -> dict[str, Path]:
+        """Where the files of a version lie, by logical path, after checking every byte.
+
+        Raises:
+            Corrupt: a file is missing or was changed; the message names it.
+        """
+        paths, complaints = {}, []
+        if digest(version.artifacts) != version.digest:
+            complaints.append(f"its files do not make digest {version.digest}")
+        for artifact in version.artifacts:
+            try:
+                paths[artifact.path] = self.files.fetch(artifact.sha256, artifact.size)
+            except Corrupt as corrupt:
+                complaints.append(f"{artifact.path}: {corrupt}")
+        if complaints:
+            raise Corrupt(
+                f"{version.ref} must not be used. {'; '.join(complaints)}. Register the same files "
+                "again to restore them, or resolve another version."
+            )
+        return paths

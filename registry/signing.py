@@ -1,0 +1,250 @@
+"""Signatures over the files of versions: OpenSSF model-signing with an elliptic-curve key.
+
+A signature says that the holder of a key vouches for exactly these bytes, whoever can write to
+the registry. It is a Sigstore bundle, kept beside the version; `model_signing verify key` checks
+it as well. The extra `signing` brings what this needs.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from registry.candidates import seal_json
+from registry.errors import Corrupt, RegistryError
+from registry.queries import blobs, events, models, signatures, versions
+from registry.records import Problem, Version
+from registry.store import Registry
+
+if TYPE_CHECKING:  # an extra, and slow to import
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
+    from model_signing.hashing import Config
+
+_CURVES = {"secp256r1", "secp384r1", "secp521r1"}
+_SHOWN = 12  # characters of a key's id in messages
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a key said of a version."""
+
+    version: Version
+    key_id: str
+    """SHA-256 of the public key in DER form."""
+    created: bool
+    """False: that key had signed it before."""
+
+
+def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -> Signature:
+    """Sign the files of a version, after checking every byte of them.
+
+    `private_key` is a PEM file with an unencrypted key on P-256, P-384 or P-521. What the key
+    signed before stays as it is.
+
+    Raises:
+        InvalidReference: the reference has another form.
+        NotFound: there is no such model, alias or version.
+        Corrupt: a file of the version is missing or was changed.
+        RegistryError: the file holds no such key, or the extra `signing` is not installed.
+    """
+    _need_package()
+    from model_signing.signing import Config
+
+    key_id = _key_id(_private(private_key).public_key())
+    version = registry.resolve(reference).version
+    with registry.database.read() as c:
+        if key_id in signatures.load(c, versions.load_id(c, version.ref)):
+            return Signature(version, key_id, created=False)
+    with _unpacked(registry, version) as (folder, document):
+        signer = Config().set_hashing_config(_everything())
+        signer.use_elliptic_key_signer(private_key=private_key).sign(folder, document)
+        created = keep(registry, version, key_id, document.read_text(), actor=actor)
+    return Signature(version, key_id, created)
+
+
+def keep(registry: Registry, version: Version, key_id: str, document: str, *, actor: str) -> bool:
+    """Keep a signature document with its event; False where that key has signed it already."""
+    with registry.database.write() as c:
+        model = models.lock(c, version.model)
+        own = versions.load_id(c, version.ref)
+        if key_id in signatures.load(c, own):
+            return False
+        signatures.add(c, own, key_id, document)
+        what = {"key": key_id, "document": seal_json(document)}
+        events.add(c, model, "signed", actor, version=version.version, payload=what)
+        return True
+
+
+def check_signatures(
+    registry: Registry, public_key: Path, name: str | None = None
+) -> list[Problem]:
+    """Check that one key signed every version, of one model or of all, as its files are now.
+
+    Versions whose files were purged are passed over. `public_key` is a PEM file. Returns what is
+    not signed, not by that key, or not with these bytes.
+
+    Raises:
+        NotFound: there is no such model.
+        RegistryError: the file holds no such key, or the extra `signing` is not installed.
+    """
+    _need_package()
+    key_id = _key_id(_public(public_key))
+    found = []
+    for model in registry.models() if name is None else [registry.model(name)]:
+        for number in range(1, model.last_version + 1):
+            with registry.database.read() as c:
+                version = versions.load(c, model.name, number)
+                signed = signatures.load(c, versions.load_id(c, version.ref))
+                purged = blobs.purged(c).intersection(blobs.of_version(c, model.name, number))
+            if version.status == "archived" and purged:
+                continue
+            if what := _wrong(registry, version, signed, key_id, public_key):
+                found.append(Problem(version.ref, "", what))
+    return found
+
+
+def _wrong(
+    registry: Registry, version: Version, signed: dict[str, str], key_id: str, public_key: Path
+) -> str | None:
+    """What is wrong with the signature of a version by a key; None: nothing."""
+    if not signed:
+        return "it is not signed"
+    if key_id not in signed:
+        others = ", ".join(other[:_SHOWN] for other in signed)
+        return f"it is not signed by key {key_id[:_SHOWN]}, but by {others}"
+    try:
+        with _unpacked(registry, version) as (folder, document):
+            document.write_text(signed[key_id])
+            why = _refuted(folder, document, public_key)
+    except Corrupt as error:
+        return str(error)
+    return why and f"its signature by key {key_id[:_SHOWN]} does not hold: {why}"
+
+
+def _refuted(folder: Path, document: Path, public_key: Path) -> str | None:
+    """Why a document is no signature of a folder by a key; None: it is one."""
+    from model_signing.verifying import Config
+
+    verifier = Config().set_hashing_config(_everything())
+    verifier.use_elliptic_key_verifier(public_key=public_key)
+    try:
+        # It prints advice on documents of an older form; our output may be for a machine.
+        with contextlib.redirect_stdout(io.StringIO()):
+            verifier.verify(folder, document)
+    # A stored document may be anything, and the library raises whatever it stumbles over.
+    except Exception as error:
+        return str(error) or "it was not made by that key over these files"
+    return None
+
+
+@contextlib.contextmanager
+def _unpacked(registry: Registry, version: Version) -> Iterator[tuple[Path, Path]]:
+    """The files of a version, checked, in a folder as the library wants it; a place beside it."""
+    files = registry.open(version)
+    with TemporaryDirectory(prefix="modelmint-signing-") as place:
+        # The folder's name goes into the document; the digest is the same in every registry.
+        folder = Path(place) / version.digest
+        try:
+            for path, source in files.items():
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link(source, target)
+        except OSError as error:
+            raise RegistryError(
+                f"The files of {version.ref} cannot be laid out in {place} ({error.strerror}). Set "
+                "TMPDIR to a folder with room for them."
+            ) from error
+        yield folder, Path(place) / "signature.json"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or a file of somebody else's
+        shutil.copyfile(source, target)
+
+
+def _everything() -> "Config":
+    """Hash every file: by default the library passes over what belongs to git."""
+    from model_signing.hashing import Config
+
+    return Config().set_ignored_paths(paths=(), ignore_git_paths=False)
+
+
+# Keys
+
+
+def _need_package() -> None:
+    try:
+        import model_signing.signing  # noqa: F401
+    except ImportError as error:
+        raise RegistryError(
+            f"Signatures need a package that is not installed ({error}). Run "
+            "`pip install 'modelmint[signing]'`."
+        ) from error
+
+
+def _private(path: Path) -> "EllipticCurvePrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(_read(path), password=None)
+    except TypeError as error:
+        raise RegistryError(
+            f"The key in {path} is encrypted. Give a file that only you may read, without a "
+            f"password: openssl pkey -in {path} -out PLAIN.pem"
+        ) from error
+    except ValueError as error:
+        raise _no_key(path, "private", error) from error
+    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
+        raise _no_key(path, "private", "it is of another kind")
+    return key
+
+
+def _public(path: Path) -> "EllipticCurvePublicKey":
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(_read(path))
+    except ValueError as error:
+        raise _no_key(path, "public", error) from error
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise _no_key(path, "public", "it is of another kind")
+    return key
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RegistryError(
+            f"{path} cannot be read ({error.strerror}). Give a PEM file with a key."
+        ) from error
+
+
+def _no_key(path: Path, kind: str, why: object) -> RegistryError:
+    return RegistryError(
+        f"{path} holds no {kind} key on P-256, P-384 or P-521 in PEM form ({why}). Make one: "
+        "openssl ecparam -name prime256v1 -genkey -noout -out key.pem; "
+        "openssl ec -in key.pem -pubout -out key.pub.pem"
+    )
+
+
+def _key_id(key: "EllipticCurvePublicKey") -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(der).hexdigest()

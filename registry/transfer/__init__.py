@@ -1,0 +1,1 @@
+"""Carrying versions, and whole registries, from one place to another."""

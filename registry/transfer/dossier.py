@@ -1,0 +1,91 @@
+"""All that a registry knows of a version, in one document that another registry can read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection
+
+from registry import schema
+from registry.queries import evaluations, events, models, signatures, versions
+from registry.records import Event, Json, Version
+from registry.store import Registry
+from registry.values import moment, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation as it was recorded."""
+
+    report: Json
+    at: datetime
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """All that a registry knows of a version: the config of an archive."""
+
+    version: Version
+    parent_uid: str | None
+    """Of the version whose weights the training started from."""
+    evaluations: tuple[Evaluation, ...]
+    """Oldest first."""
+    signatures: dict[str, str]
+    """Signature documents by the ids of their keys."""
+    events: tuple[Event, ...]
+    """Those of this version, oldest first."""
+    head: str
+    """The hash of the newest event of its model: noted elsewhere, it vouches for the history."""
+
+
+_ADAPTER = TypeAdapter(Dossier)
+
+
+def dump(dossier: Dossier) -> bytes:
+    """The dossier as JSON; the same bytes for the same dossier."""
+    return to_json(document(dossier)).encode()
+
+
+def document(dossier: Dossier) -> dict[str, Any]:
+    """The dossier as plain JSON values."""
+    plain: dict[str, Any] = _ADAPTER.dump_python(dossier, mode="json")
+    return plain
+
+
+def parse(content: bytes) -> Dossier:
+    """Read what `dump` wrote. Raises ValueError (pydantic's ValidationError) for anything else."""
+    # PostgreSQL keeps no NUL in a text.
+    if b"\\u0000" in content:
+        raise ValueError("it holds a NUL character")
+    return _ADAPTER.validate_json(content, strict=True)
+
+
+def collect(registry: Registry, reference: str) -> Dossier:
+    """Everything known of a version, from one state of the database."""
+    ref = registry.resolve(reference).version.ref
+    name, _, number = ref.rpartition(":")
+    with registry.database.read() as c:
+        version = versions.load(c, name, int(number))
+        own = versions.load_id(c, ref)
+        model = models.look(c, name)
+        of_it = (schema.events.c.model_id == model.id, schema.events.c.version == version.version)
+        return Dossier(
+            version=version,
+            parent_uid=_uid(c, version.lineage.parent),
+            evaluations=tuple(
+                Evaluation(row.report, moment(row.at), row.actor)
+                for row in evaluations.load(c, own)
+            ),
+            signatures=signatures.load(c, own),
+            events=tuple(reversed(events.load(c, *of_it))),
+            head=model.head,
+        )
+
+
+def _uid(c: Connection, ref: str | None) -> str | None:
+    if ref is None:
+        return None
+    name, _, number = ref.rpartition(":")
+    return versions.load(c, name, int(number)).uid

@@ -1,0 +1,113 @@
+"""Opening an MLflow registry without a change to it, and what its errors mean here.
+
+MLflow's client makes its tables in a database that has none, and adds those of its own release to
+an older one, whose server then refuses to start. So it never gets to see such a database.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from registry.database import hide_password
+from registry.errors import NotFound, Unreachable
+
+_SQL = ("postgresql", "mysql", "mssql")
+
+
+def harmless(mlflow: Any, uri: str, folder: Path) -> str:
+    """A URI to give to MLflow's client: for a SQLite database that of a copy in the folder.
+
+    Raises:
+        Unreachable: there is no MLflow registry, or not one of the release that is installed.
+    """
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme == "sqlite":
+        return _copy(mlflow, uri, folder / "mlflow.db")
+    if scheme in _SQL:
+        found, known = _schema(uri, uri), _migrations(mlflow).get_current_head()
+        if found != known:
+            why = f"it has schema {found}, and MLflow {mlflow.__version__} would upgrade it"
+            raise unreachable(uri, f"{why} to {known}; install the MLflow that it is used with")
+    return uri
+
+
+@contextmanager
+def explained(mlflow: Any, uri: str) -> Iterator[None]:
+    """Turn MLflow's errors inside the block into NotFound and Unreachable."""
+    try:
+        yield
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise NotFound(without_password(uri, error)) from error
+        raise unreachable(uri, error) from error
+
+
+def unreachable(uri: str, why: object) -> Unreachable:
+    """What to say of a registry that cannot be read."""
+    return Unreachable(
+        f"The MLflow registry {hide_password(uri)} cannot be read: {without_password(uri, why)}. "
+        "Give what MLFLOW_TRACKING_URI is where it is used, as in sqlite:////srv/mlflow.db or an "
+        "http:// URL."
+    )
+
+
+def without_password(uri: str, why: object) -> str:
+    """A message of somebody else's, which may repeat the URI that it was given."""
+    return str(why).replace(uri.rstrip("/"), hide_password(uri).rstrip("/"))
+
+
+def _copy(mlflow: Any, uri: str, copy: Path) -> str:
+    """A copy of a SQLite database as it is now, brought to the schema that MLflow wants."""
+    original = Path(make_url(uri).database or "")
+    if not original.is_file():
+        raise unreachable(uri, f"there is no file {original}")
+    read_only = f"{original.absolute().as_uri()}?mode=ro"
+    try:
+        with (
+            closing(sqlite3.connect(read_only, uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise unreachable(uri, error) from error
+    copied = f"sqlite:///{copy}"
+    migrations = _migrations(mlflow)
+    if _schema(copied, uri) != migrations.get_current_head():
+        config = Config()
+        config.set_main_option("script_location", migrations.dir.replace("%", "%%"))
+        try:
+            with _engine(copied).begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "heads")
+        except (CommandError, SQLAlchemyError) as error:
+            raise unreachable(uri, f"MLflow {mlflow.__version__}: {error}") from error
+    return copied
+
+
+def _schema(uri: str, shown: str) -> str:
+    """The revision of an MLflow database."""
+    try:
+        with _engine(uri).connect() as connection:
+            connection.execute(text("SELECT 1 FROM registered_models")).first()
+            revision = connection.execute(text("SELECT version_num FROM alembic_version"))
+            return str(revision.scalar_one())
+    except (SQLAlchemyError, ImportError) as error:
+        raise unreachable(shown, f"it is no MLflow registry ({error})") from error
+
+
+def _migrations(mlflow: Any) -> ScriptDirectory:
+    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+
+
+def _engine(uri: str) -> Engine:
+    return create_engine(uri, poolclass=NullPool)

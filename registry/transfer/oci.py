@@ -1,0 +1,274 @@
+"""Versions as files that travel: out of one registry, into another, or into a container registry.
+
+An archive is an OCI image layout (`layout.py`) whose layers are the version's files and whose
+config is everything that the registry knows of it, its history included.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+from registry import candidates
+from registry.artifacts import digest
+from registry.errors import Conflict, InvalidCandidate, Unreachable
+from registry.queries import versions
+from registry.records import Artifact, Candidate, Json, Registration, Version
+from registry.signing import keep
+from registry.store import Registry
+from registry.transfer import dossier as dossiers
+from registry.transfer import layout
+from registry.transfer.dossier import Dossier
+from registry.transfer.layout import Descriptor, Manifest
+
+VERSION = "application/vnd.modelmint.version.v1"
+"""What kind of artifact an archive is."""
+
+CONFIG = f"{VERSION}+json"
+
+# Registered media types only; what has none is octets.
+_MEDIA_TYPES = {
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".csv": "text/csv",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".parquet": "application/vnd.apache.parquet",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+}
+_OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An archive that was written."""
+
+    version: Version
+    digest: str
+    """`sha256:...` of the manifest: what a container registry will call it."""
+    size: int
+    """Bytes of the archive."""
+
+
+def export_version(registry: Registry, reference: str, path: Path) -> Export:
+    """Write a version with everything known of it into a tar file, over one that is there.
+
+    Every file is checked on the way. A version whose record did not change meanwhile makes the
+    same bytes again.
+
+    Raises:
+        InvalidReference: the reference has another form.
+        NotFound: there is no such model, alias or version.
+        Corrupt: a file of it is missing or was changed.
+        Unreachable: the file cannot be written.
+    """
+    dossier = dossiers.collect(registry, reference)
+    version = dossier.version
+    files = registry.open(version)
+    config = dossiers.dump(dossier)
+    manifest = Manifest(
+        artifactType=VERSION,
+        config=layout.describe(config, CONFIG),
+        layers=[_layer(artifact) for artifact in version.artifacts],
+        annotations=_annotations(version),
+    )
+    by_digest = {artifact.sha256: files[artifact.path] for artifact in version.artifacts}
+    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        named = layout.write(draft, manifest, config, by_digest, tag=str(version.version))
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        size = draft.stat().st_size
+        os.replace(draft, path)
+    except OSError as error:
+        raise Unreachable(
+            f"{path} cannot be written ({error.strerror or error}). Give a file in a folder that "
+            "exists and that you may write, with room for the model."
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+    return Export(version, named.digest, size)
+
+
+def import_version(
+    registry: Registry, path: Path, *, actor: str, name: str | None = None
+) -> Registration:
+    """Register the version that an archive holds, under its model's name or another.
+
+    It keeps its uid and its digest and gets the next number here. It arrives as a candidate with
+    its newest evaluation; earlier ones, its history and where it came from are in the event that
+    records it. Its signatures come along, to be checked by whoever has the keys. A version that
+    is here already, by its uid or as the same bytes from the same dataset, is returned as it is.
+
+    Raises:
+        InvalidCandidate: the archive is damaged, or holds something else.
+        InvalidReference: the name is not allowed.
+        Conflict: its uid is here under other bytes, or under another name than was asked for.
+        Refused: the version whose weights it started from is here, and archived.
+    """
+    with TemporaryDirectory(prefix="modelmint-import-") as folder:
+        dossier, files = _unpack(path, Path(folder))
+        version, parent = dossier.version, None
+        here = _find(registry, version.uid)
+        if here is not None:
+            _check_same(here, version, name)
+        if dossier.parent_uid is not None:
+            parent = _find(registry, dossier.parent_uid)
+        newest = dossier.evaluations[-1].report if dossier.evaluations else {}
+        candidate = Candidate(
+            files=files,
+            identity=frozenset(a.path for a in version.artifacts if a.identity),
+            signature=version.signature,
+            metrics=version.metrics,
+            params=version.params,
+            evaluation=newest,
+            lineage=replace(version.lineage, parent=parent.ref if parent else None),
+            tags=version.tags,
+        )
+        made = registry.admit(
+            here.model if here else name or version.model,
+            candidate,
+            "imported",
+            actor=actor,
+            request_id=f"import:{version.uid}",
+            trainer=version.created_by,
+            uid=version.uid,
+            payload=_origin(dossier, path),
+        )
+    _keep_signatures(registry, made.version, dossier.signatures, actor)
+    return made
+
+
+# Out
+
+
+def _layer(artifact: Artifact) -> Descriptor:
+    return Descriptor(
+        mediaType=_MEDIA_TYPES.get(PurePosixPath(artifact.path).suffix, _OCTETS),
+        digest=f"sha256:{artifact.sha256}",
+        size=artifact.size,
+        annotations={layout.TITLE: artifact.path},
+    )
+
+
+def _annotations(version: Version) -> dict[str, str]:
+    said = {
+        "org.opencontainers.image.created": version.created_at.isoformat(),
+        layout.TITLE: version.model,
+        "org.opencontainers.image.version": str(version.version),
+    }
+    if version.lineage.git_commit:
+        said["org.opencontainers.image.revision"] = version.lineage.git_commit
+    return said
+
+
+# In
+
+
+def _unpack(path: Path, folder: Path) -> tuple[Dossier, dict[str, Path]]:
+    """What an archive says of its version, and its files, under names of our own."""
+    with layout.read(path) as archive:
+        manifest = archive.manifest
+        if (manifest.artifactType, manifest.config.mediaType) != (VERSION, CONFIG):
+            what = f"it is a {manifest.artifactType!r}, and only {VERSION!r} is imported"
+            raise layout.refused(path, what)
+        dossier = _parse(path, archive.blob(manifest.config))
+        _check_files(path, dossier.version, manifest.layers)
+        files = {}
+        for number, (artifact, layer) in enumerate(
+            zip(dossier.version.artifacts, manifest.layers, strict=True)
+        ):
+            files[artifact.path] = folder / str(number)
+            archive.copy(layer, files[artifact.path])
+        return dossier, files
+
+
+def _parse(path: Path, config: bytes) -> Dossier:
+    try:
+        dossier = dossiers.parse(config)
+    except ValueError as error:
+        raise layout.refused(path, f"its config is not as it should be: {error}") from error
+    if re.fullmatch(r"[0-9a-f]{32}", dossier.version.uid) is None:
+        raise layout.refused(path, f"{dossier.version.uid!r} is no uid")
+    return dossier
+
+
+def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None:
+    """Whether the layers are the files that the record names, and those make its digest."""
+    expected = [(a.path, f"sha256:{a.sha256}", a.size) for a in version.artifacts]
+    if len({a.path for a in version.artifacts}) != len(expected):
+        raise layout.refused(path, "its record names a file twice")
+    if expected != [((x.annotations or {}).get(layout.TITLE), x.digest, x.size) for x in layers]:
+        raise layout.refused(path, "its layers are not the files that its record names")
+    if digest(version.artifacts) != version.digest:
+        raise layout.refused(path, f"its files do not make digest {version.digest}")
+
+
+def _find(registry: Registry, uid: str) -> Version | None:
+    with registry.database.read() as c:
+        found = versions.find_uid(c, uid)
+        return None if found is None else versions.load(c, *found)
+
+
+def _check_same(here: Version, version: Version, name: str | None) -> None:
+    """Refuse to take a version for the one of the same uid that is here, unless it is."""
+    same = (here.digest, here.lineage.dataset) == (version.digest, version.lineage.dataset)
+    if not same:
+        raise Conflict(
+            f"{here.ref} has the same uid, {version.uid}, but other bytes or another dataset: the "
+            "archive or the registry was tampered with. Run `modelmint models verify`."
+        )
+    if name not in (None, here.model):
+        raise Conflict(
+            f"This version is here already, as {here.ref}, and a version has one name. Import it "
+            f"without a name to get {here.ref}."
+        )
+
+
+def _origin(dossier: Dossier, path: Path) -> Json:
+    """What the event of the import keeps of where the version came from."""
+    version = dossier.version
+    said = dossiers.document(dossier)
+    origin = {
+        "imported_from": version.ref,
+        "head": dossier.head,
+        "created_at": said["version"]["created_at"],
+        "created_by": version.created_by,
+        "events": said["events"],
+        "earlier_evaluations": said["evaluations"][:-1],
+        "signatures": {
+            key_id: candidates.seal_json(text) for key_id, text in dossier.signatures.items()
+        },
+    }
+    if version.lineage.parent:
+        origin["parent"] = {"version": version.lineage.parent, "uid": dossier.parent_uid}
+    try:
+        candidates.check_json("its config", origin)
+    except InvalidCandidate as error:
+        raise layout.refused(path, str(error)) from error
+    return origin
+
+
+def _keep_signatures(
+    registry: Registry, version: Version, offered: Mapping[str, str], actor: str
+) -> None:
+    """Add the signatures that came with a version when it was imported, and no others.
+
+    Apart from the import, so it may be interrupted; importing the archive again ends it. What the
+    event of the import does not name is not taken: a later archive cannot add to a version.
+    """
+    history = registry.history(version.model, version=version.version)
+    origin = next((e.payload for e in history if e.kind == "imported"), {})
+    named = origin.get("signatures", {})
+    for key_id, document in sorted(offered.items()):
+        if named.get(key_id) == candidates.seal_json(document):
+            keep(registry, version, key_id, document, actor=actor)

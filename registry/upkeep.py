@@ -1,0 +1,124 @@
+"""Looking after a whole registry: collecting what nobody needs, and retention."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from registry.errors import Refused
+from registry.queries import blobs, events, models, retention, versions
+from registry.records import Stray, Summary
+from registry.store import Registry
+
+DAY_S = 86_400
+
+
+def gc(registry: Registry, *, dry_run: bool, grace_s: float = DAY_S) -> list[Stray]:
+    """Remove files that no version refers to and leftovers of interrupted registrations.
+
+    Whatever is younger than `grace_s` seconds, or was announced since, stays and is listed as not
+    removable. Returns what was found, oldest first; of that, the removable ones are gone unless
+    `dry_run`.
+
+    Raises:
+        Unreachable: the database or the store cannot be written.
+    """
+    found = [replace(s, removable=s.age_s >= grace_s) for s in registry.files.leftovers()]
+    if not dry_run:
+        for stray in found:
+            if stray.removable:
+                registry.files.remove(stray.path)
+    found += _collect(registry, _unreferenced(registry), grace_s, dry_run=dry_run)
+    return sorted(found, key=lambda stray: -stray.age_s)
+
+
+def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
+    """Remove the files that archived versions alone refer to; returns those.
+
+    Rows, digests and numbers stay, and registering the same bytes restores the files.
+
+    Raises:
+        Unreachable: the database or the store cannot be written.
+    """
+    with registry.database.read() as c:
+        archived = retention.with_files(c)
+    found = []
+    for name, version in archived:
+        with registry.database.write() as c:
+            files = blobs.purge(c, name, version, registry.database.dialect.clock())
+            strays = [
+                Stray(registry.files.place(sha256), size, 0.0, removable=True)
+                for sha256, size in files
+            ]
+            found += strays
+            if dry_run:
+                c.rollback()
+            elif strays:
+                model = models.lock(c, name)
+                kept = {"files": [sha256 for sha256, _ in files]}
+                events.add(c, model, "purged", actor, version=version, payload=kept)
+                for stray in strays:
+                    registry.files.remove(stray.path)
+    return found
+
+
+def retain(
+    registry: Registry, name: str | None = None, *, actor: str, dry_run: bool
+) -> list[Summary]:
+    """Archive the versions that their model's policy no longer keeps; returns those.
+
+    Of a model with a policy stay: the newest `keep_last`, those younger than `keep_days`, and
+    every version that an alias, a batch job or another version uses.
+
+    Raises:
+        NotFound: there is no such model.
+    """
+    chosen = registry.models() if name is None else [registry.model(name)]
+    retired = []
+    for model in chosen:
+        if model.policy.keep_last is None and model.policy.keep_days is None:
+            continue
+        with registry.database.read() as c:
+            outlived = versions.summaries(c, retention.outlived(c, model))
+        for summary in outlived:
+            if not dry_run:
+                try:
+                    registry.archive(
+                        model.name, summary.version, actor=actor, reason="retention policy"
+                    )
+                except Refused:
+                    continue  # somebody began to use it since it was looked at
+            retired.append(summary)
+    return retired
+
+
+def _unreferenced(registry: Registry) -> list[tuple[str, Stray]]:
+    """Files that no version refers to, with the age of their announcement or of themselves."""
+    # Listed before the rows are read: a registration writes its row first, then its file.
+    stored = dict(registry.files.files())
+    with registry.database.read() as c:
+        known = blobs.known(c)
+        rows = blobs.unreferenced(c, registry.database.dialect.clock())
+    found = [
+        (sha256, Stray(registry.files.place(sha256), size, max(0.0, age), removable=False))
+        for sha256, size, age in rows
+    ]
+    return found + [(sha256, stray) for sha256, stray in stored.items() if sha256 not in known]
+
+
+def _collect(
+    registry: Registry, strays: Iterable[tuple[str, Stray]], grace_s: float, *, dry_run: bool
+) -> list[Stray]:
+    found = []
+    clock = registry.database.dialect.clock
+    for sha256, stray in strays:
+        old = stray.age_s >= grace_s
+        if old and not dry_run:
+            # Row, file, commit: the row is locked until the file is gone, so a registration of
+            # the same bytes waits, finds neither, and stores them anew. Killed in between, a row
+            # without a file stays, which the next collection finds.
+            with registry.database.write() as c:
+                blobs.adopt(c, sha256, stray.size)
+                old = blobs.forget(c, sha256, grace_s, clock())
+                if old:
+                    registry.files.remove(stray.path)
+        found.append(replace(stray, removable=old))
+    return found

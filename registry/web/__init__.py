@@ -1,0 +1,10 @@
+"""The registry as a web page, read-only: what `modelmint models ui` serves.
+
+Pages are rendered by the server and each has an address that can be shared; htmx adds paging and
+search as one types. Nothing here writes: the database is read, and no file of a version is opened.
+"""
+
+from registry.web.app import make_app
+from registry.web.serving import serve
+
+__all__ = ["make_app", "serve"]

@@ -1,0 +1,201 @@
+"""The pages by their addresses."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
+
+from registry.queries.search import HELP
+from registry.references import CHAMPION
+from registry.store import Registry
+from registry.web import comparing, documents, lineage, views
+from registry.web.failures import add_failures
+from registry.web.pages import STATIC, Pages, version_facts, wants_part
+from registry.web.security import LOOPBACK, Guard
+
+_LARGEST = 2**53
+_NO_ZERO = r"^[^\x00]*$"  # which PostgreSQL does not take as a text
+Text = Annotated[str, Query(max_length=1000, pattern=_NO_ZERO)]
+Name = Annotated[str, Path(pattern=_NO_ZERO)]
+Cursor = Annotated[str | None, Query(max_length=80, pattern=r"^[^:]*:\d{1,15}$")]
+Before = Annotated[int | None, Query(ge=0, le=_LARGEST)]
+Limit = Annotated[int, Query(ge=1, le=5000)]
+
+
+def make_app(
+    registry: Registry,
+    *,
+    prefect_ui: str | None,
+    token: str | None,
+    hosts: frozenset[str] | None = LOOPBACK,
+) -> FastAPI:
+    """The read-only page of a registry, which stays the caller's to close.
+
+    `prefect_ui` is where flow runs are linked to. With a `token` every request needs it. `hosts`
+    are the names that requests may be for, None for any: those of a loopback address unless
+    told otherwise.
+
+    Raises:
+        ValueError: the token is empty.
+    """
+    if token is not None and not token.strip():
+        raise ValueError("The token for the page is empty. Give one that nobody can guess.")
+    app = FastAPI(title="modelmint", openapi_url=None, docs_url=None, redoc_url=None)
+    pages = Pages(prefect_ui, signs_in=token is not None)
+    app.add_middleware(Guard, token=token and token.strip(), hosts=hosts, sign_in=pages.sign_in)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    add_failures(app, registry, pages)
+    _add_models(_page(app), registry, pages)
+    _add_versions(_page(app), registry, pages)
+    _add_others(_page(app), registry, pages)
+    return app
+
+
+Page = Callable[[str], Callable[[Callable[..., Any]], Callable[..., Any]]]
+
+
+def _page(app: FastAPI) -> Page:
+    """A decorator for what is read, and only read, at an address."""
+    return lambda path: app.api_route(path, methods=["GET", "HEAD"], response_model=None)
+
+
+def _add_models(page: Page, registry: Registry, pages: Pages) -> None:
+    @page("/")
+    def models(request: Request, q: Text = "", after: Text = "") -> Any:
+        found = views.model_list(registry, q, after)
+        part = "_models.html" if wants_part(request, "models") else "models.html"
+        part = "_model_rows.html" if wants_part(request, "more") else part
+        return pages.answer(request, part, found=found, q=q)
+
+    @page("/models/{name}")
+    def model(
+        request: Request,
+        name: Name,
+        q: Text = "",
+        order: Text = "newest",
+        after: Cursor = None,
+        columns: Text = "",
+    ) -> Any:
+        found = views.version_list(registry, name, q, order=order, after=after, columns=columns)
+        shared: dict[str, Any] = {"name": name, "found": found, "q": q, "order": order}
+        if wants_part(request, "more"):
+            return pages.answer(request, "_version_rows.html", **shared)
+        if wants_part(request, "versions"):
+            return pages.answer(request, "_versions.html", **shared)
+        of = registry.model(name)
+        return pages.answer(
+            request,
+            "model.html",
+            400 if found.problem else 200,
+            **shared,
+            model=of,
+            holders=views.holders(registry, of),
+            events=registry.history(name, limit=6),
+            jobs=registry.jobs(name, limit=5),
+            help=HELP,
+        )
+
+    @page("/models/{name}/selection")
+    def selection(
+        request: Request, name: Name, version: Annotated[list[str] | None, Query()] = None
+    ) -> Any:
+        chosen = sorted(version or [], key=lambda ref: (len(ref), ref))
+        return pages.answer(request, "_selection.html", name=name, chosen=chosen)
+
+    @page("/models/{name}/history")
+    def history(
+        request: Request,
+        name: Name,
+        before: Before = None,
+        alias: Annotated[str | None, Query(max_length=63, pattern=_NO_ZERO)] = None,
+        version: Annotated[int | None, Query(ge=1, le=999_999_999)] = None,
+    ) -> Any:
+        events = registry.history(
+            name, alias=alias, version=version, limit=views.EVENTS, before=before
+        )
+        part = "_event_rows.html" if wants_part(request, "more") else "history.html"
+        return pages.answer(
+            request,
+            part,
+            model=registry.model(name),
+            events=events,
+            alias=alias,
+            version=version,
+            after=views.next_event(events),
+        )
+
+    @page("/models/{name}/jobs")
+    def jobs_of_model(request: Request, name: Name, limit: Limit = views.JOBS) -> Any:
+        found = registry.jobs(name, limit=limit)
+        return pages.answer(request, "jobs.html", jobs=found, name=name, limit=limit)
+
+
+def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
+    @page("/models/{name}/versions/{number}")
+    def version(request: Request, name: Name, number: int, params: Text = "") -> Any:
+        reference = f"{name}:{number}"
+        if wants_part(request, "parameters"):
+            found = registry.resolve(reference).version
+            lines = _matching(found.params, params)
+            return pages.answer(request, "_parameters.html", lines=lines)
+        trace = registry.trace(reference)
+        found, of = trace.version, registry.model(name)
+        return pages.answer(
+            request,
+            "version.html",
+            v=found,
+            columns=lineage.draw(trace),
+            jobs=trace.jobs,
+            events=registry.history(name, version=number, limit=views.EVENTS),
+            newest=of.last_version,
+            champion=next((a.version for a in of.aliases if a.name == CHAMPION), None),
+            lines=_matching(found.params, params),
+            params=params,
+            **version_facts(found),
+        )
+
+    @page("/compare")
+    def compare(
+        request: Request,
+        left: Text = "",
+        right: Text = "",
+        version: Annotated[list[str] | None, Query()] = None,
+    ) -> Any:
+        if version:  # two ticked boxes of a list, sent without htmx
+            chosen = (*sorted(version, key=lambda ref: (len(ref), ref)), "")
+            query = request.url.include_query_params(left=chosen[0], right=chosen[1])
+            return RedirectResponse(f"/compare?{query.remove_query_params('version').query}", 303)
+        if not left.strip() or not right.strip():
+            return pages.answer(request, "compare.html", left=left, right=right, both=None)
+        both = comparing.compare(
+            registry.resolve(left.strip()).version, registry.resolve(right.strip()).version
+        )
+        return pages.answer(request, "compare.html", left=left, right=right, both=both)
+
+
+def _add_others(page: Page, registry: Registry, pages: Pages) -> None:
+    @page("/jobs")
+    def jobs(request: Request, limit: Limit = views.JOBS) -> Any:
+        found = registry.jobs(limit=limit)
+        return pages.answer(request, "jobs.html", jobs=found, name=None, limit=limit)
+
+    @page("/trace")
+    def trace(request: Request, hash: Text = "", after: Cursor = None) -> Any:
+        found = views.built_on(registry, hash.strip(), after)
+        part = "_trace_rows.html" if wants_part(request, "more") else "trace.html"
+        status = 400 if found.problem else 200
+        return pages.answer(request, part, status, hash=hash.strip(), found=found)
+
+    @page("/healthz")
+    def healthz() -> Any:
+        registry.alias("healthz")  # asks the database
+        return PlainTextResponse("ok\n")
+
+
+def _matching(params: dict[str, Any], wanted: str) -> list[tuple[str, str]]:
+    """The parameters, flat, whose name or value contains a text."""
+    text = wanted.strip().lower()
+    lines = documents.flat(params)
+    return [(key, value) for key, value in lines if text in f"{key}={value}".lower()]

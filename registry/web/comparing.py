@@ -1,0 +1,109 @@
+"""Two versions side by side."""
+
+from dataclasses import dataclass
+
+from registry.records import Version
+from registry.web.documents import flat, headline, lower_is_better
+
+_WORDS = ("uncommitted changes", "parent")
+"""Of a version's origin, what is no hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLine:
+    """One metric of both."""
+
+    name: str
+    left: float | None
+    right: float | None
+    difference: float | None
+    """Right less left; None where one of them was not measured."""
+    verdict: str
+    """Of the right one: better, worse or same; empty where one was not measured."""
+    lower: bool
+    """Whether less is better."""
+    headline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that the two do not share; None where one does not have it."""
+
+    key: str
+    left: str | None
+    right: str | None
+    is_hash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two versions share, and what not."""
+
+    left: Version
+    right: Version
+    metrics: tuple[MetricLine, ...]
+    params: tuple[Change, ...]
+    params_alike: int
+    """How many parameters are the same in both."""
+    origin: tuple[Change, ...]
+    """Data, code and run."""
+    libraries: tuple[Change, ...]
+    same_split: bool
+    """Whether the metrics were computed on the same rows."""
+    same_bytes: bool
+
+
+def compare(left: Version, right: Version) -> Comparison:
+    """What changed from left to right."""
+    first = headline(right.metrics, right.evaluation) or headline(left.metrics, left.evaluation)
+    names = dict.fromkeys((*first, *sorted(left.metrics | right.metrics)))
+    before, after = dict(flat(left.params)), dict(flat(right.params))
+    changed = _changes(before, after)
+    return Comparison(
+        left,
+        right,
+        tuple(_metric(name, left, right, name in first) for name in names),
+        changed,
+        len(before.keys() | after.keys()) - len(changed),
+        (
+            *_changes(_origin(left), _origin(right), hashes=True),
+            *_changes(left.lineage.data, right.lineage.data, hashes=True),
+        ),
+        _changes(left.lineage.libraries, right.lineage.libraries),
+        left.lineage.test_split == right.lineage.test_split,
+        left.digest == right.digest,
+    )
+
+
+def _metric(name: str, left: Version, right: Version, first: bool) -> MetricLine:
+    a, b = left.metrics.get(name), right.metrics.get(name)
+    lower = lower_is_better(name)
+    if a is None or b is None:
+        return MetricLine(name, a, b, None, "", lower, first)
+    verdict = "same" if a == b else "better" if (b < a) == lower else "worse"
+    return MetricLine(name, a, b, b - a, verdict, lower, first)
+
+
+def _origin(version: Version) -> dict[str, str]:
+    lineage = version.lineage
+    commit = lineage.git_commit
+    found = {
+        "dataset": lineage.dataset,
+        "test split": lineage.test_split,
+        "commit": commit,
+        "uncommitted changes": "yes" if lineage.git_dirty else "no",
+        "parent": lineage.parent,
+        "flow run": lineage.flow_run_id,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _changes(
+    left: dict[str, str], right: dict[str, str], *, hashes: bool = False
+) -> tuple[Change, ...]:
+    """The keys whose values differ, in the order of both."""
+    return tuple(
+        Change(key, left.get(key), right.get(key), hashes and key not in _WORDS)
+        for key in dict.fromkeys((*left, *right))
+        if left.get(key) != right.get(key)
+    )

@@ -1,0 +1,95 @@
+"""Templates, and how an answer is made of one."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from registry.records import Version
+from registry.web import confusion, documents, formatting, lineage
+from registry.web.security import HEADERS, landing
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+
+class Pages:
+    """The templates with what all of them know. Every value is escaped, in all of them."""
+
+    def __init__(self, prefect_ui: str | None, *, signs_in: bool) -> None:
+        self._templates = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates.filters |= formatting.FILTERS
+        self._templates.globals |= {
+            "static": _static_addresses(),
+            "signs_in": signs_in,
+            "flow_run": _flow_runs(prefect_ui),
+            "version_page": lineage.href,
+            "headline": documents.headline,
+            "lower_is_better": documents.lower_is_better,
+            "confusion": confusion.confusion,
+            "flat": documents.flat,
+        }
+
+    def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> Any:
+        """A page, or a part of one for htmx."""
+        template_ = self._templates.get_template(template)
+        text = template_.render(path=request.url.path, query=request.query_params, **values)
+        # What is answered at an address depends on who asks; a browser must not mix them up.
+        vary = {"Vary": "HX-Request, HX-Target", "Cache-Control": "no-store"}
+        return HTMLResponse(text, status, headers=HEADERS | vary)
+
+    def sign_in(self, request: Request, wrong: bool) -> HTMLResponse:
+        """The page that asks for the token."""
+        answer: HTMLResponse = self.answer(
+            request, "login.html", 401, next=landing(request), wrong=wrong
+        )
+        return answer
+
+
+def wants_part(request: Request, target: str) -> bool:
+    """Whether htmx asks for the part of a page with this id, to put it in its place."""
+    return request.headers.get("HX-Target") == target
+
+
+def version_facts(version: Version) -> dict[str, Any]:
+    """What a version's page shows of its documents; what they lack is empty."""
+    evaluation = version.evaluation
+    return {
+        "gates": documents.gates(evaluation),
+        "parity": documents.parity(evaluation),
+        "test_rows": documents.test_rows(evaluation),
+        "classes": documents.per_class(evaluation),
+        "matrix": confusion.confusion(version),
+        "signature": documents.signature(version.signature),
+        "first": documents.headline(version.metrics, evaluation),
+    }
+
+
+def _static_addresses() -> dict[str, str]:
+    """By name; the content is part of the address, so a browser may keep it."""
+    return {
+        path.name: f"/static/{path.name}?{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        for path in STATIC.iterdir()
+    }
+
+
+def _flow_runs(prefect_ui: str | None) -> Any:
+    """A function from a flow run's id to its page; None where no Prefect UI is known."""
+    known = prefect_ui is not None and urlsplit(prefect_ui).scheme in ("http", "https")
+    root = (prefect_ui or "").rstrip("/")
+
+    def address(run: str) -> str | None:
+        return f"{root}/runs/flow-run/{quote(run, safe='')}" if known else None
+
+    return address

@@ -1,0 +1,568 @@
+"""A backup holds one state of a registry, and becomes a registry again: all of it or nothing."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from databases import execute, fill_with_kept, kept, raw_engine, rows_of, schema_of
+from registry_helpers import LINEAGE, make_candidate
+from servers import create_database, drop_database
+from sqlalchemy import Engine, MetaData, event, insert
+
+from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
+from registry.artifacts import open_store
+from registry.database import filling, upgrade
+from registry.integrity import verify
+from registry.schema import VERSION_TABLE
+from registry.signing import keep
+from registry.transfer.backup import backup, restore, verify_backup
+from registry.upkeep import gc, purge
+
+pytest_plugins = ["stores"]
+
+KINDS = ["sqlite", "postgresql"]
+
+
+@pytest.fixture(scope="module")
+def new_url(request, tmp_path_factory) -> Iterator[Callable[[str], str]]:
+    """A function that makes an empty database of a kind and returns its URL."""
+    made = []
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp('database')}/registry.db"
+        made.append(create_database(request.getfixturevalue("postgres")))
+        return made[-1]
+
+    yield make
+    for url in made:
+        drop_database(url)
+
+
+def fill(url: str, folder: Path) -> None:
+    """A registry with something of everything: its files in folder/artifacts.
+
+    digits: 1 archived and purged; 2 archived, the files still there; 3 the parent of 4, with jobs;
+    4 the champion, who came before the policy of other eyes; 5 approved by somebody else; 6
+    rejected. words: 1, of which nothing was made.
+    """
+    with Registry(url, folder / "artifacts") as registry:
+        for number in range(1, 7):
+            parent = "digits:3" if number == 4 else None
+            candidate = make_candidate(
+                folder / "bundle",
+                f"model {number}",
+                metrics={"accuracy": number / 7, "rows": 3.0},
+                params={"z": {"größe": [1, None, 2.5]}, "a": "first? no: second"},
+                tags={"team": "risk", "line": "two\nlines\u2028and more"},
+                lineage=replace(LINEAGE, parent=parent, data={"data/raw.csv": "9" * 32}),
+            )
+            registry.register("digits", candidate, actor="ada", request_id=f"run {number}")
+        registry.archive("digits", 1, actor="bo", reason="old")
+        assert purge(registry, actor="bo", dry_run=False)
+        registry.archive("digits", 2, actor="bo", reason="old")
+        move = {"actor": "bo", "reason": "better", "expect_revision": None}
+        for version in (3, 4):
+            registry.promote("digits", version, **move)
+            job = registry.start_job(
+                registry.resolve("digits"), input_sha256="1" * 64, output=f"out {version}"
+            )
+            if version == 3:
+                registry.finish_job(job, rows=7, provider="CPU", onnxruntime="1.31")
+        registry.set_policy("digits", Policy(four_eyes=True, keep_last=9), actor="cy")
+        registry.approve("digits", 5, actor="bo", reason="looked at it")
+        registry.reject("digits", 6, actor="bo", reason="slow")
+        registry.promote("digits", 5, "challenger", **move)
+        registry.promote("digits", 5, "canary", **move)
+        registry.unset("digits", "canary", actor="bo", reason="done")
+        registry.tag("digits", 5, "team", None, actor="cy")
+        registry.register("words", make_candidate(folder / "bundle", "words"), actor="ada")
+        keep(registry, registry.resolve("digits:4").version, "7" * 64, "{}", actor="bo")
+
+
+@pytest.fixture(scope="module")
+def filled(new_url, tmp_path_factory) -> Callable[[str], tuple[str, Path]]:
+    """URL and folder of a filled registry of a kind, made once; for tests that only read it."""
+    made: dict[str, tuple[str, Path]] = {}
+
+    def make(kind: str) -> tuple[str, Path]:
+        if kind not in made:
+            made[kind] = new_url(kind), tmp_path_factory.mktemp(f"filled-{kind}")
+            fill(*made[kind])
+        return made[kind]
+
+    return make
+
+
+def opened(url: str, folder: Path) -> Registry:
+    return Registry(url, folder / "artifacts")
+
+
+@pytest.fixture
+def origin(filled) -> Iterator[Registry]:
+    """A filled registry, to read."""
+    with opened(*filled("sqlite")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def own(filled, tmp_path) -> Iterator[Registry]:
+    """A filled registry of the test's own."""
+    url, folder = filled("sqlite")
+    shutil.copytree(folder / "artifacts", tmp_path / "own" / "artifacts")
+    shutil.copytree(Path(url.removeprefix("sqlite:///")).parent, tmp_path / "own" / "database")
+    with opened(f"sqlite:///{tmp_path}/own/database/registry.db", tmp_path / "own") as registry:
+        yield registry
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Every file by its path."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def manifest_of(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_bytes())
+
+
+def rows_file(folder: Path) -> Path:
+    sha256 = manifest_of(folder)["rows"]["sha256"]
+    return folder / "sha256" / sha256[:2] / sha256
+
+
+# Both ways
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
+    source, target, filled, new_url, tmp_path
+):
+    url, folder = filled(source)
+    with opened(url, folder) as registry:
+        made = backup(registry, tmp_path / "backup")
+        expected = registry.history("digits"), registry.search("digits"), registry.jobs()
+    restored_url = new_url(target)
+    verified = restore(tmp_path / "backup", restored_url, tmp_path / "artifacts")
+    assert verified.problems == []
+    assert (verified.versions, verified.purged, verified.files) == (7, 1, made.files)
+    assert rows_of(raw_engine(restored_url)) == rows_of(raw_engine(url))
+    assert all(rows_of(raw_engine(url)).values()), "a table without a row proves nothing"
+    assert files_in(tmp_path / "artifacts" / "sha256") == files_in(folder / "artifacts" / "sha256")
+    with opened(restored_url, tmp_path) as registry:
+        found = registry.history("digits"), registry.search("digits"), registry.jobs()
+        assert found == expected
+        assert made.heads["digits"] == expected[0][0].hash
+        champion = registry.resolve("digits").version
+        assert registry.open(champion)["model.onnx"].read_text() == "model 4"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restored_registry_goes_on_where_it_was(kind, origin, new_url, tmp_path):
+    backup(origin, tmp_path / "backup")
+    url = new_url(kind)
+    restore(tmp_path / "backup", url, tmp_path / "artifacts")
+    with opened(url, tmp_path) as registry:
+        new = registry.register("digits", make_candidate(tmp_path / "b", "new"), actor="ada")
+        assert new.version.version == 7
+        registry.approve("digits", 7, actor="bo", reason="good")
+        assert (
+            registry.promote("digits", 7, expect_revision=2, actor="bo", reason="better").version
+            == 7
+        )
+        again = make_candidate(tmp_path / "b", "model 1")
+        assert not registry.register("digits", again, actor="ada").created
+        registry.unarchive("digits", 1, actor="bo", reason="its files are back")
+        assert verify(registry).problems == []
+    with pytest.raises(Exception, match="events is append-only"):
+        execute(url, "UPDATE events SET actor = 'eve'")
+
+
+def test_a_backup_says_what_it_holds(origin, tmp_path):
+    told = []
+    made = backup(origin, tmp_path / "backup", progress=lambda *so_far: told.append(so_far))
+    manifest = manifest_of(tmp_path / "backup")
+    rows = rows_of(raw_engine(str(origin.database._engine.url)))
+    del rows["registry_alembic_version"]
+    assert manifest["tables"] == {name: len(rows[name]) for name in rows}
+    assert manifest["schema"] == "0002"
+    assert manifest["heads"] == {row["name"]: row["last_event"] for row in rows["models"]}
+    stored = [row["sha256"] for row in rows["blobs"] if row["purged_at"] is None]
+    assert len(stored) == len(rows["blobs"]) - 1
+    assert manifest["files"]["count"] == made.files == made.copied == len(stored)
+    names = {path.name for path in (tmp_path / "backup" / "sha256").rglob("*") if path.is_file()}
+    assert names == {*stored, manifest["rows"]["sha256"]}
+    assert told == [("copied", done, made.files) for done in range(1, made.files + 1)]
+    found = verify_backup(tmp_path / "backup")
+    assert found == replace(made, copied=0)
+
+
+def test_files_move_between_a_bucket_and_a_folder(bucket, tmp_path):
+    with bucket.open() as registry:
+        version = registry.register("digits", make_candidate(tmp_path / "b"), actor="ada").version
+        assert backup(registry, tmp_path / "backup").files == 3
+    other = f"{bucket.behind.root}/other"
+    for number, artifacts in enumerate((tmp_path / "files", other)):
+        url = f"sqlite:///{tmp_path}/restored-{number}.db"
+        verified = restore(tmp_path / "backup", url, artifacts, tmp_path / "fresh cache")
+        assert (verified.problems, verified.files) == ([], 3)
+        with Registry(url, artifacts, tmp_path / "fresh cache") as registry:
+            assert registry.open(version)["model.onnx"].read_text() == "model bytes"
+
+
+# Again into the same folder
+
+
+def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_path):
+    folder = tmp_path / "backup"
+    first = backup(own, folder)
+    old_rows = rows_file(folder)
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("sha256/*/*")}
+    own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada")
+    assert len(purge(own, actor="bo", dry_run=False)) == 1
+    second = backup(own, folder)
+    assert (second.files, second.copied) == (first.files, 1)
+    assert verify_backup(folder).problems == []
+    assert not old_rows.exists()
+    kept = [path for path in folder.rglob("sha256/*/*") if path in times]
+    assert len(kept) == first.files - 1
+    assert all(path.stat().st_mtime_ns == times[path] for path in kept)
+
+
+def test_a_backup_of_an_unchanged_registry_copies_nothing(origin, tmp_path):
+    backup(origin, tmp_path / "backup")
+    before = files_in(tmp_path / "backup" / "sha256")
+    assert backup(origin, tmp_path / "backup").copied == 0
+    assert files_in(tmp_path / "backup" / "sha256") == before
+
+
+def test_a_purge_during_a_backup_does_not_stop_it(own, tmp_path):
+    removed = []
+
+    def look(*_so_far) -> None:
+        if not removed:
+            removed.extend(purge(own, actor="bo", dry_run=False))
+
+    made = backup(own, tmp_path / "backup", progress=look)
+    assert len(removed) == 1
+    assert made.heads["digits"] == own.history("digits")[0].hash
+    assert verify_backup(tmp_path / "backup").problems == []
+    assert Path(removed[0].path).name not in str(files_in(tmp_path / "backup").keys())
+
+
+def test_a_damaged_file_of_the_registry_stops_the_backup_and_keeps_the_one_before(own, tmp_path):
+    backup(own, tmp_path / "backup")
+    new = own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada").version
+    path = own.open(new)["model.onnx"]
+    path.chmod(0o644)
+    path.write_text("new Words")
+    with pytest.raises(Corrupt, match=rf"No backup was made: {path} was changed.*register"):
+        backup(own, tmp_path / "backup")
+    found = verify_backup(tmp_path / "backup")
+    assert found.problems == []
+    assert found.heads["words"] != own.history("words")[0].hash
+
+
+def test_a_folder_of_something_else_is_left_alone(origin, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_bytes(b"meow")
+    with pytest.raises(Refused, match="holds something that is no backup"):
+        backup(origin, tmp_path / "photos")
+    assert files_in(tmp_path / "photos") == {"cat.png": b"meow"}
+    with pytest.raises(Refused, match="is where the registry keeps its files"):
+        backup(origin, origin.files.root)
+    with pytest.raises(Unreachable, match=r"cat\.png cannot be written"):
+        backup(origin, tmp_path / "photos" / "cat.png")
+
+
+def test_two_backups_into_one_folder_do_not_meet(origin, tmp_path):
+    refusals = []
+
+    def look(*_so_far) -> None:
+        with pytest.raises(Conflict, match="Another process is making a backup") as caught:
+            backup(origin, tmp_path / "backup")
+        refusals.append(caught)
+
+    backup(origin, tmp_path / "backup", progress=look)
+    assert refusals
+    assert verify_backup(tmp_path / "backup").problems == []
+
+
+# Damage
+
+
+def flip_a_byte(folder: Path) -> Path:
+    path = next(path for path in folder.rglob("sha256/*/*") if path.read_bytes() == b"model 4")
+    path.chmod(0o644)
+    path.write_bytes(b"model 5")
+    return path
+
+
+def edit_a_row(folder: Path) -> Path:
+    path = rows_file(folder)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b'"actor":"bo"', b'"actor":"ed"', 1))
+    return path
+
+
+def remove_a_blob(folder: Path) -> Path:
+    path = next(path for path in folder.rglob("sha256/*/*") if path.read_bytes() == b"model 4")
+    path.unlink()
+    return path
+
+
+def remove_the_rows(folder: Path) -> Path:
+    path = rows_file(folder)
+    path.unlink()
+    return path
+
+
+def truncate_the_manifest(folder: Path) -> Path:
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes()[:-2])
+    return path
+
+
+def remove_the_manifest(folder: Path) -> Path:
+    (folder / "manifest.json").unlink()
+    return folder / "manifest.json"
+
+
+def empty_the_manifest(folder: Path) -> Path:
+    (folder / "manifest.json").write_text("[]")
+    return folder / "manifest.json"
+
+
+def change_a_head(folder: Path) -> Path:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"digits": "', '"digits": "0'))
+    return path
+
+
+def change_a_count(folder: Path) -> Path:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"jobs": 2', '"jobs": 3'))
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_byte,
+        edit_a_row,
+        remove_a_blob,
+        remove_the_rows,
+        truncate_the_manifest,
+        remove_the_manifest,
+        empty_the_manifest,
+        change_a_head,
+        change_a_count,
+    ],
+)
+def test_damage_is_found_and_not_restored(damage, origin, tmp_path):
+    folder, url = tmp_path / "backup", f"sqlite:///{tmp_path}/registry.db"
+    backup(origin, folder)
+    path = damage(folder)
+    (problem,) = verify_backup(folder).problems
+    assert str(path) in problem
+    with pytest.raises(Corrupt, match=str(path)):
+        restore(folder, url, tmp_path / "artifacts")
+    assert rows_of(raw_engine(url)) == {}
+
+
+def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
+    backup(origin, tmp_path / "backup")
+    path = tmp_path / "backup" / "manifest.json"
+    text = path.read_text()
+    for old, new in (('"schema": "0002"', '"schema": "9999"'), ('"format": 1', '"format": 2')):
+        path.write_text(text.replace(old, new))
+        with pytest.raises(SchemaMismatch, match="upgrade modelmint"):
+            restore(tmp_path / "backup", f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts")
+
+
+def test_what_was_wrong_in_the_registry_is_told_after_the_restore(own, tmp_path):
+    url = str(own.database._engine.url)
+    execute(url, "DROP TRIGGER events_refuses_update")
+    execute(url, "UPDATE events SET actor = 'eve' WHERE kind = 'rejected'")
+    backup(own, tmp_path / "backup")
+    verified = restore(tmp_path / "backup", f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts")
+    (problem,) = verified.problems
+    assert "was edited" in problem.what
+
+
+# Where it is restored to
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_registry_that_was_opened_but_never_used_can_be_filled(kind, origin, new_url, tmp_path):
+    backup(origin, tmp_path / "backup")
+    url = new_url(kind)
+    opened(url, tmp_path).close()
+    assert restore(tmp_path / "backup", url, tmp_path / "artifacts").problems == []
+    assert rows_of(raw_engine(url)) == rows_of(raw_engine(str(origin.database._engine.url)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_registry_in_use_is_not_restored_over(kind, origin, new_url, tmp_path):
+    backup(origin, tmp_path / "backup")
+    url = new_url(kind)
+    with opened(url, tmp_path) as registry:
+        registry.register("mine", make_candidate(tmp_path / "b"), actor="ada")
+    before, files = rows_of(raw_engine(url)), files_in(tmp_path / "artifacts")
+    with pytest.raises(Conflict, match=r"holds a registry already.*MODELMINT_DATABASE_URL"):
+        restore(tmp_path / "backup", url, tmp_path / "other")
+    with pytest.raises(Conflict, match=r"holds files that are not in the backup \(1\)"):
+        restore(tmp_path / "backup", new_url(kind), tmp_path / "artifacts")
+    assert (rows_of(raw_engine(url)), files_in(tmp_path / "artifacts")) == (before, files)
+
+
+def test_a_database_of_something_else_is_not_restored_over(origin, tmp_path):
+    backup(origin, tmp_path / "backup")
+    url = f"sqlite:///{tmp_path}/shop.db"
+    execute(url, "CREATE TABLE customers (id INTEGER)")
+    with pytest.raises(SchemaMismatch, match="tables of something else"):
+        restore(tmp_path / "backup", url, tmp_path / "artifacts")
+    assert rows_of(raw_engine(url)) == {"customers": []}
+
+
+def test_rows_of_an_older_schema_are_upgraded_on_the_way(make_database):
+    old = rows_of(kept())
+    url, upgraded = make_database(), make_database()
+    fill_with_kept(upgraded)
+    upgrade(upgraded)
+    with filling(url, "0001") as connection:
+        found = MetaData()
+        found.reflect(connection)
+        for table in found.sorted_tables:
+            if table.name != VERSION_TABLE:
+                connection.execute(insert(table), old[table.name])
+    made_anew = {"versions": "uid", "blobs": "touched"}
+    for name, rows in rows_of(raw_engine(upgraded)).items():
+        same = [{**row, made_anew.get(name, ""): None} for row in rows]
+        assert [
+            {**row, made_anew.get(name, ""): None} for row in rows_of(raw_engine(url))[name]
+        ] == same
+    assert schema_of(url) == schema_of(upgraded)
+
+
+# Killed
+
+
+def die_at(step: int) -> None:
+    """SIGKILL this process at its step of that number: a file renamed or removed, SQL written."""
+    done = 0
+
+    def count(*_arguments) -> None:
+        nonlocal done
+        done += 1
+        if done > step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def look(name: str, arguments: tuple) -> None:
+        if name in ("os.rename", "os.remove"):
+            count()
+
+    def execute(_connection, _cursor, statement: str, *_rest) -> None:
+        if statement.startswith(("INSERT", "SELECT setval")) or "CREATE T" in statement:
+            count()
+
+    sys.addaudithook(look)
+    event.listen(Engine, "before_cursor_execute", execute)
+    event.listen(Engine, "commit", count)
+
+
+def backup_until(step: int, url: str, artifacts: str, folder: Path) -> None:
+    with Registry(url, artifacts) as registry:
+        die_at(step)
+        backup(registry, folder)
+
+
+def restore_until(step: int, folder: Path, url: str, artifacts: Path) -> None:
+    die_at(step)
+    restore(folder, url, artifacts)
+
+
+def killed(function: Callable[..., None], *arguments: object) -> bool:
+    """Whether a process that calls the function killed itself; else it ended well."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["registry.transfer.backup", "alembic.command", "databases"])
+    child = context.Process(target=function, args=arguments)
+    child.start()
+    child.join(60)
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before(own, tmp_path):
+    folder, first = tmp_path / "backup", tmp_path / "first"
+    before = backup(own, first)
+    own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada")
+    purge(own, actor="bo", dry_run=False)
+    after = backup(own, tmp_path / "second")
+    place = str(own.database._engine.url), own.files.root
+    ended = []
+    for step in itertools.count():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(first, folder)
+        dead = killed(backup_until, step, *place, folder)
+        found = verify_backup(folder)
+        assert found.problems == []
+        assert found.heads in (before.heads, after.heads)
+        ended.append(found.heads == after.heads)
+        if not dead:
+            break
+        assert backup(own, folder).heads == after.heads
+        assert files_in(folder / "sha256").keys() == files_in(tmp_path / "second/sha256").keys()
+    assert ended == sorted(ended)
+    assert set(ended[:-1]) == {True, False}, "killed before the manifest, and after it"
+
+
+def test_a_first_backup_that_is_killed_is_none_and_can_be_made_again(origin, tmp_path):
+    place = str(origin.database._engine.url), origin.files.root
+    assert killed(backup_until, 5, *place, tmp_path / "backup")
+    (problem,) = verify_backup(tmp_path / "backup").problems
+    assert "no backup, or an unfinished one" in problem
+    assert 0 < backup(origin, tmp_path / "backup").copied < 9
+    assert verify_backup(tmp_path / "backup").problems == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restore_that_is_killed_leaves_an_empty_database_and_can_be_done_again(
+    kind, origin, new_url, tmp_path
+):
+    backup(origin, tmp_path / "backup")
+    expected = rows_of(raw_engine(str(origin.database._engine.url)))
+    url = new_url(kind)
+    for step in itertools.count(0, 25):
+        dead = killed(restore_until, step, tmp_path / "backup", url, tmp_path / "artifacts")
+        if rows := rows_of(raw_engine(url)):
+            break  # it was past the one transaction
+        assert dead
+    assert rows == expected
+    assert step > 60
+    assert files_in(tmp_path / "artifacts/sha256") == files_in(Path(origin.files.root) / "sha256")
+
+
+def test_what_a_killed_restore_left_is_used_by_the_next_or_collected(origin, tmp_path):
+    backup(origin, tmp_path / "backup")
+    url, artifacts = f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts"
+    assert killed(restore_until, 5, tmp_path / "backup", url, artifacts)
+    left = files_in(artifacts / "sha256")
+    assert left
+    damaged = artifacts / "sha256" / next(iter(left))
+    damaged.chmod(0o644)
+    damaged.write_bytes(bytes(len(damaged.read_bytes())))
+    shutil.copytree(artifacts, tmp_path / "collected")
+    assert restore(tmp_path / "backup", url, artifacts).problems == []
+    with opened(f"sqlite:///{tmp_path}/empty.db", tmp_path) as registry:
+        registry.files = open_store(tmp_path / "collected")
+        assert len(gc(registry, dry_run=False, grace_s=0)) >= len(left)
+    assert files_in(tmp_path / "collected") == {}

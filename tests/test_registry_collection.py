@@ -1,0 +1,162 @@
+"""Collecting what no version needs, from a folder and from a bucket."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from registry_helpers import make_candidate, register_versions
+from stores import place_of, store_file
+
+from registry import Conflict, Registry
+from registry.artifacts import Folder
+from registry.integrity import verify
+from registry.upkeep import gc
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_dry_run_names_strays_and_leftovers_and_keeps_them(kept):
+    register_versions(kept, 1)
+    with kept.open() as registry:
+        stray = store_file(registry.files, kept.folder)
+        leftover = kept.behind.abandon(b"ha")
+        before = kept.behind.names()
+        found = gc(registry, dry_run=True, grace_s=0)
+        assert {(s.path, s.size, s.removable) for s in found} == {
+            (registry.files.place(stray), len("nobody's"), True),
+            (leftover, len("ha"), True),
+        }
+        assert gc(registry, dry_run=True, grace_s=0) != []
+    assert kept.behind.names() == before
+
+
+def test_a_collection_removes_strays_and_leftovers_and_keeps_what_versions_need(kept):
+    register_versions(kept, 2)
+    needed = kept.behind.names()
+    with kept.open() as registry:
+        store_file(registry.files, kept.folder)
+        kept.behind.abandon(b"ha")
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 2
+        assert kept.behind.names() == needed
+        assert verify(registry).problems == []
+        assert gc(registry, dry_run=True, grace_s=0) == []
+
+
+def test_what_is_younger_than_the_grace_stays_and_says_so(kept):
+    with kept.open() as registry:
+        name = place_of(store_file(registry.files, kept.folder))
+        for dry_run in (False, True):
+            (found,) = gc(registry, dry_run=dry_run, grace_s=1800)
+            assert (found.path, found.removable) == (f"{kept.behind.root}/{name}", False)
+        assert kept.behind.names() == {name}
+
+
+def test_what_is_older_than_the_grace_goes_though_younger_things_stay(tmp_path):
+    young = store_file(Folder(tmp_path / "artifacts"), tmp_path)
+    orphan = tmp_path / "artifacts" / "tmp" / "half-written"
+    orphan.write_bytes(b"ha")
+    an_hour_ago = time.time() - 3600
+    os.utime(orphan, (an_hour_ago, an_hour_ago))
+    with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as registry:
+        found = gc(registry, dry_run=False, grace_s=1800)
+        assert [(s.path, s.removable) for s in found] == [
+            (str(orphan), True),
+            (registry.files.place(young), False),
+        ]
+        assert 3599 < found[0].age_s < 3700
+        assert not orphan.exists()
+        assert registry.files.has(young, len("nobody's"))
+
+
+def test_a_strangers_file_in_the_store_is_not_touched(kept):
+    strangers = {"sha256/ab/README.txt", f"sha256/{'a' * 64}", "notes"}
+    for name in strangers:
+        kept.behind.write(name, b"from the big disk")
+    with kept.open() as registry:
+        assert gc(registry, dry_run=False, grace_s=0) == []
+    assert kept.behind.names() == strangers
+
+
+def test_files_that_vanish_during_registration_are_a_conflict(tmp_path):
+    class Swept(Folder):
+        """A folder that a collection with too short a grace empties after the last file."""
+
+        def publish(self, staged):
+            super().publish(staged)
+            if self.has(hashlib.sha256(b"{}").hexdigest(), 2):
+                for _, stray in self.files():
+                    self.remove(stray.path)
+
+    with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as registry:
+        registry.files = Swept(tmp_path / "artifacts")
+        with pytest.raises(Conflict, match=r"model\.onnx, signature\.json vanished"):
+            registry.register("digits", make_candidate(tmp_path / "b"), actor="ada")
+        assert registry.models() == []
+
+
+def test_a_collection_without_grace_beside_registrations_breaks_no_version(kept):
+    done = threading.Event()
+
+    def collect():
+        with kept.open() as registry:
+            while not done.is_set():
+                gc(registry, dry_run=False, grace_s=0)
+
+    with ThreadPoolExecutor(1) as thread:
+        collecting = thread.submit(collect)
+        conflicts = 0
+        with kept.open() as registry:
+            for number in range(20):
+                candidate = make_candidate(kept.folder / "bundle", f"model {number}")
+                try:
+                    registry.register("digits", candidate, actor="ada")
+                except Conflict:
+                    conflicts += 1
+            done.set()
+            collecting.result()
+            assert verify(registry).problems == []
+            registry.register("digits", make_candidate(kept.folder / "bundle"), actor="ada")
+            gc(registry, dry_run=False, grace_s=0)
+            found = verify(registry)
+            assert found.problems == []
+            assert found.versions == 21 - conflicts
+            assert len(kept.behind.names()) == found.files
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from registry import Registry
+from registry_helpers import make_candidate
+
+def die(staged):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+url, root, folder = sys.argv[1:]
+with Registry(url, root, Path(folder) / "cache") as registry:
+    registry.files.publish = die
+    registry.register("digits", make_candidate(Path(folder) / "bundle"), actor="victim")
+"""
+
+
+def test_a_registration_killed_between_its_announcement_and_its_files_leaves_nothing_wrong(kept):
+    victim = subprocess.run(
+        [sys.executable, "-c", KILLED, kept.url, kept.behind.root, str(kept.folder)],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+    )
+    assert victim.returncode == -9
+    with kept.open() as registry:
+        assert registry.models() == verify(registry).problems == []
+        announced = gc(registry, dry_run=True)
+        assert {s.removable for s in announced} == {False}
+        assert len(gc(registry, dry_run=False, grace_s=0)) == len(announced) >= 3
+        assert gc(registry, dry_run=True, grace_s=0) == []
+        assert kept.behind.names() == set()
+        assert registry.register("digits", make_candidate(kept.folder / "b"), actor="ada").created
+        assert verify(registry).problems == []

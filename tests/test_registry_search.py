@@ -1,0 +1,304 @@
+"""Search: every condition and order, pages that stay put, and indexes that are used."""
+
+import itertools
+import re
+import uuid
+from dataclasses import replace
+
+import pytest
+from databases import raw, unguarded
+from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
+from sqlalchemy import event
+
+from registry import InvalidQuery, NotFound, schema
+from registry.queries.search import page_query
+
+# Conditions and orders
+
+
+@pytest.fixture
+def found(place):
+    """Three versions that differ in everything there is to search by; 2 is champion."""
+    with place.open() as registry:
+        for number in (1, 2, 3):
+            lineage = replace(
+                LINEAGE,
+                dataset=f"{number}" * 32 + ".dir",
+                git_commit=f"{number}" * 40,
+                flow_run_id=f"run-{number}",
+                data={"data/raw/a.csv": "a" * 32, "data/raw/b.csv": f"b{number}"},
+            )
+            candidate = make_candidate(
+                place.folder,
+                f"model {number}",
+                lineage=lineage,
+                metrics={"accuracy": (7 + number) / 10, "loss": -float(number)},
+                params={"train": {"epochs": number, "optimizer": {"name": "adam"}}},
+                tags={"team": "risk" if number > 1 else "fraud"},
+            )
+            registry.register("digits", candidate, actor=f"user-{number}")
+        promote(registry, 2)
+        yield registry
+
+
+CONDITIONS = {
+    "metric.accuracy>=0.9": [3, 2],
+    "metric.accuracy>0.9": [3],
+    "metric.accuracy<0.9": [1],
+    "metric.loss<=-2": [3, 2],
+    "metric.loss=-2": [2],
+    "metric.other>0": [],
+    "param.train.epochs=3": [3],
+    "param.train.optimizer.name=adam": [3, 2, 1],
+    "tag.team=risk": [3, 2],
+    "tag.team=": [],
+    "alias=champion": [2],
+    "alias=canary": [],
+    "status=approved": [2],
+    "status=candidate": [3, 1],
+    "dataset=" + "1" * 32 + ".dir": [1],
+    "dataset=" + "1" * 32: [1],
+    "dataset=dvc:" + "a" * 32: [3, 2, 1],
+    "dataset=b3": [3],
+    "commit=" + "2" * 40: [2],
+    "run=run-3": [3],
+    "by=user-1": [1],
+    "created>=2026-01-31": [3, 2, 1],
+    "created<2026-01-31T09:00": [],
+    " tag.team=risk ": [3, 2],
+}
+
+
+def test_every_condition_finds_what_it_says(found):
+    for condition, expected in CONDITIONS.items():
+        assert numbers(found.search("digits", [condition])) == expected, condition
+    digest = found.resolve("digits:3").version.digest
+    assert numbers(found.search("digits", [f"digest={digest}"])) == [3]
+
+
+def test_conditions_add_up_and_models_are_searched_together(found, place):
+    assert numbers(found.search("digits", ["tag.team=risk", "metric.loss>-3"])) == [2]
+    register_versions(place, 1, "churn")
+    page = found.search(where=["status=candidate"])
+    assert [summary.ref for summary in page.versions] == ["churn:1", "digits:3", "digits:1"]
+    assert numbers(found.search("churn", ["alias=champion"])) == []
+
+
+def test_versions_come_in_the_order_that_was_asked_for(found):
+    assert numbers(found.search("digits", order="metric.accuracy")) == [3, 2, 1]
+    assert numbers(found.search("digits", order="metric.loss")) == [1, 2, 3]
+    assert numbers(found.search("digits", order="metric.loss:asc")) == [3, 2, 1]
+    assert numbers(found.search("digits", order="metric.other")) == []  # of no use to order by
+
+
+def test_a_line_of_a_page_says_what_a_version_is(found):
+    line = found.search("digits", ["alias=champion"]).versions[0]
+    version = found.resolve("digits").version
+    for name in ("ref", "digest", "status", "metrics", "tags", "aliases", "created_by"):
+        assert getattr(line, name) == getattr(version, name)
+    assert (line.dataset, line.created_at) == (version.lineage.dataset, version.created_at)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"where": ["accuracy>0.9"]}, "only = compares there"),
+        ({"where": ["metric.accuracy"]}, "is no condition. Give any of: metric.NAME"),
+        ({"where": [""]}, "is no condition"),
+        ({"where": ["metric.accuracy>high"]}, "a metric is compared with a number"),
+        ({"where": ["tag.team>a"]}, "only = compares there"),
+        ({"where": ["param.a>=1"]}, "only = compares there"),
+        ({"where": ["colour=red"]}, "there is no 'colour' to search by"),
+        ({"where": ["created>yesterday"]}, "give a date or a time in ISO form"),
+        ({"where": ["status<approved"]}, "only = compares there"),
+        ({"order": "oldest"}, "'oldest' is no order. Give newest, metric.NAME"),
+        ({"order": "metric."}, "is no order"),
+        ({"after": "next"}, "is no place to go on from"),
+        ({"after": "0.5:1"}, "is no place to go on from in this order"),
+        ({"after": ":1", "order": "metric.loss"}, "is no place to go on from in this order"),
+        ({"after": "nan:1", "order": "metric.loss"}, "is no place to go on from"),
+        ({"after": ":" + "9" * 30}, "is no place to go on from"),
+        ({"limit": 0}, "A page of 0 versions is none"),
+    ],
+)
+def test_a_query_that_cannot_be_read_says_what_can(place, asked, says):
+    register_versions(place, 2)
+    with place.open() as registry, pytest.raises(InvalidQuery, match=re.escape(says)):
+        registry.search("digits", **asked)
+
+
+def test_a_search_of_an_unknown_model_names_the_close_match(place):
+    register_versions(place, 1)
+    with place.open() as registry, pytest.raises(NotFound, match="Did you mean 'digits'"):
+        registry.search("digts")
+
+
+# Many versions, written as rows: registering them would take minutes
+
+
+def fill(url, count):
+    """`count` versions of digits, the first of them a real one; their metrics repeat."""
+    with unguarded(url) as connection:
+        (model,) = connection.exec_driver_sql("SELECT id FROM models").scalars()
+        first = connection.execute(schema.versions.select()).mappings().one()
+        rows = [
+            {
+                **first,
+                "id": number,
+                "uid": uuid.uuid4().hex,
+                "version": number,
+                "digest": f"{number:064}",
+                "dataset": f"{number % 500:032}.dir",
+                "git_commit": f"{number % 500:040}",
+                "flow_run_id": f"run-{number}",
+                "created_at": first["created_at"] + number,
+                "created_by": f"user-{number % 500}",
+            }
+            for number in range(2, count + 1)
+        ]
+
+        def insert(table, make):
+            connection.execute(table.insert(), [make(row["id"]) for row in rows])
+
+        connection.execute(schema.versions.insert(), rows)
+        insert(schema.version_state, lambda n: state(n, model))
+        insert(schema.version_metrics, lambda n: part(n, "accuracy", (n % 1000) / 1000))
+        insert(schema.version_tags, lambda n: part(n, "team", f"team-{n % 500}"))
+        insert(schema.version_params, lambda n: part(n, "epochs", str(n % 500)))
+        data = schema.version_data
+        insert(data, lambda n: {"version_id": n, "path": "a.csv", "md5": f"{n % 500:032}"})
+        connection.execute(schema.models.update().values(last_version=count))
+        connection.exec_driver_sql("ANALYZE")
+
+
+def state(number, model):
+    status = {"status": "candidate", "approval_id": None}
+    return {"version_id": number, "model_id": model, "version": number, **status}
+
+
+def part(number, key, value):
+    return {"version_id": number, "key": key, "value": value}
+
+
+@pytest.fixture
+def many(place):
+    """A registry with 3,000 versions of one model."""
+    register_versions(place, 1)
+    fill(place.url, 3000)
+    return place
+
+
+SELECTIVE = {
+    "metric.accuracy>=0.999": 3,
+    "tag.team=team-7": 6,
+    "param.epochs=7": 6,
+    "alias=champion": 1,
+    "dataset=" + f"{7:032}": 6,
+    "commit=" + f"{7:040}": 6,
+    "run=run-7": 1,
+    "digest=" + f"{7:064}": 1,
+}
+
+
+WHOLE_TABLE = r"SCAN version|Seq Scan on version"
+"""In a plan, by SQLite or PostgreSQL: that every row of `versions` or of a part of it is read."""
+
+
+WHOLE_MODEL = r"Index Cond: \(model_id = 1\)$|SEARCH versions USING.*\(model_id=\?\)"
+"""That every version of a model is looked at."""
+
+
+def plan_of(connection, query):
+    dialect = connection.dialect
+    compiled = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    sqlite = dialect.name == "sqlite"
+    explained = connection.exec_driver_sql(
+        f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{compiled.replace('%', '%%')}"
+    )
+    return "\n".join(str(row[-1]) for row in explained)
+
+
+def test_a_selective_search_reads_an_index_and_no_whole_table(many):
+    with many.open() as registry:
+        promote(registry, 1)
+        for condition, count in SELECTIVE.items():
+            assert len(registry.search("digits", [condition]).versions) == count, condition
+    with raw(many.url) as connection:
+        for condition in SELECTIVE:
+            plan = plan_of(connection, page_query(1, [condition], "newest", None).limit(51))
+            assert not re.search(f"(?m){WHOLE_TABLE}|{WHOLE_MODEL}", plan), (condition, plan)
+            assert re.search(r"INDEX|Index", plan), (condition, plan)
+
+
+def test_a_page_reads_an_index_in_its_order_from_where_it_begins(many):
+    orders = {"newest": ":2000", "metric.accuracy": "0.5:2500", "metric.accuracy:asc": "0.5:2500"}
+    with raw(many.url) as connection:
+        for order, after in orders.items():
+            plan = plan_of(connection, page_query(1, [], order, after).limit(51))
+            assert not re.search(WHOLE_TABLE + "|TEMP B-TREE|Sort", plan), plan
+            assert re.search(r"INDEX|Index", plan), plan
+
+
+def test_pages_stay_put_while_versions_are_added_and_miss_none(many):
+    for order in ("newest", "metric.accuracy", "metric.accuracy:asc"):
+        seen, after = [], None
+        with many.open() as registry:
+            last = registry.search("digits", limit=1).versions[0].version
+            for turn in itertools.count():
+                page = registry.search("digits", order=order, limit=400, after=after)
+                seen += numbers(page)
+                after = page.after
+                if after is None:
+                    break
+                if turn == 2:  # at the top, in the middle, at the end
+                    add(many.url, last + 1, *[0.9999, 0.5, 0.0])
+        old = [number for number in seen if number <= last]
+        assert sorted(old) == list(range(1, last + 1))  # each of them once
+
+
+def add(url, number, *accuracies):
+    with raw(url) as connection:
+        row = connection.execute(schema.versions.select().limit(1)).mappings().one()
+        for index, accuracy in enumerate(accuracies):
+            own = number + index
+            new = {"id": own, "version": own, "uid": uuid.uuid4().hex, "digest": f"{own:064}"}
+            connection.execute(schema.versions.insert().values({**row, **new}))
+            connection.execute(schema.version_state.insert().values(state(own, row["model_id"])))
+            metric = part(own, "accuracy", accuracy)
+            connection.execute(schema.version_metrics.insert().values(metric))
+
+
+# The cost of a promotion
+
+
+def statements_of(registry, call):
+    """Every statement that a call made, with its parameters."""
+    seen = []
+
+    def note(_connection, _cursor, statement, parameters, *_rest):
+        seen.append((statement, parameters))
+
+    engine = registry.database._engine
+    event.listen(engine, "before_cursor_execute", note)
+    call()
+    event.remove(engine, "before_cursor_execute", note)
+    return seen
+
+
+def test_a_promotion_costs_the_same_with_one_and_with_3000_versions(place):
+    register_versions(place, 1)
+    with place.open() as registry:
+        promote(registry, 1)
+        registry.unset("digits", "champion", actor="ada", reason="to begin anew")
+        few = statements_of(registry, lambda: promote(registry, 1))
+        fill(place.url, 3000)
+        registry.unset("digits", "champion", actor="ada", reason="to begin anew")
+        many = statements_of(registry, lambda: promote(registry, 1))
+    assert [statement for statement, _ in few] == [statement for statement, _ in many]
+    with raw(place.url) as connection:
+        explain = "EXPLAIN " if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN "
+        for statement, parameters in many:
+            if re.match("SELECT|UPDATE|DELETE", statement):
+                rows = connection.exec_driver_sql(explain + statement, parameters)
+                plan = "\n".join(str(row[-1]) for row in rows)
+                assert not re.search(WHOLE_TABLE, plan), (statement, plan)

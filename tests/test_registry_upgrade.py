@@ -1,0 +1,281 @@
+"""A registry of an older schema becomes one of this schema: with every row, or not at all."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+import rfc8785
+from databases import execute, fetch, fill_with_kept, kept, raw, raw_engine, rows_of, schema_of
+from registry_helpers import in_processes
+from sqlalchemy import Engine, event, inspect
+
+from registry.database import Database, upgrade
+from registry.errors import SchemaMismatch
+from registry.schema import HEAD, NO_EVENT
+
+# The statements of the revisions, and of the many triggers that follow the last.
+STEPS = re.compile(
+    "CREATE TABLE|CREATE INDEX|DROP TABLE|INSERT|UPDATE|SELECT setval|.*TRIGGER aliases"
+)
+
+
+@pytest.fixture(scope="module")
+def old() -> dict[str, list[dict]]:
+    """The rows of the kept database of revision 0001."""
+    return rows_of(kept())
+
+
+@contextlib.contextmanager
+def before_each_step(react: Callable[[int, str], None]) -> Iterator[None]:
+    """Call react(0, statement), react(1, statement), ... before each step of a migration."""
+    done = 0
+
+    def look(_connection, _cursor, statement, *_rest) -> None:
+        nonlocal done
+        if STEPS.match(statement.lstrip()):
+            react(done, statement)
+            done += 1
+
+    event.listen(Engine, "before_cursor_execute", look)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", look)
+
+
+def state_of(url: str) -> tuple:
+    """All there is, to compare with."""
+    with raw(url) as connection:
+        tables = inspect(connection).get_table_names()
+        rows = {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in tables}
+    return schema_of(url), rows
+
+
+def test_every_row_of_an_older_registry_arrives(kept_url, old):
+    assert upgrade(kept_url) == "0001"
+    new = rows_of(raw_engine(kept_url))
+    assert new["registry_alembic_version"] == [{"version_num": HEAD}]
+    for table in old.keys() - {"registry_alembic_version"}:
+        gone = {"evaluation"} if table == "versions" else set()
+        kept_keys = [key for key in old[table][0] if key not in gone]
+        assert [{key: row[key] for key in kept_keys} for row in new[table]] == [
+            {key: row[key] for key in kept_keys} for row in old[table]
+        ]
+    with contextlib.closing(Database(kept_url)) as database, database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM versions").scalar_one() == 5
+
+
+def test_what_versions_said_in_one_row_is_found_in_tables_of_their_own(kept_url, old):
+    upgrade(kept_url)
+    new = rows_of(raw_engine(kept_url))
+    assert [row["report"] for row in new["evaluations"]] == [
+        row["evaluation"] for row in old["versions"]
+    ]
+    assert all(row["passed"] for row in new["evaluations"])
+    for evaluation, version in zip(new["evaluations"], old["versions"], strict=True):
+        assert evaluation["version_id"] == version["id"]
+        assert (evaluation["at"], evaluation["actor"]) == (
+            version["created_at"],
+            version["created_by"],
+        )
+    params = {row["key"]: row["value"] for row in new["version_params"] if row["version_id"] == 2}
+    assert params == {
+        "prepare.source.labels": '["größer","kleiner"]',
+        "seed": "2",
+        "train.amp": "false",
+        "train.architecture.name": "mlp",
+        "train.architecture.widths": "[64,32]",
+        "train.epochs": "3",
+        "train.optimizer.learning_rate": "0.001",
+        "train.optimizer.name": "adam",
+        "train.resume": "null",
+    }
+
+
+def test_every_file_becomes_one_blob_and_every_version_gets_a_lasting_name(kept_url, old):
+    upgrade(kept_url)
+    new = rows_of(raw_engine(kept_url))
+    files = {(row["sha256"], row["size"]) for row in old["version_artifacts"]}
+    assert sorted((row["sha256"], row["size"]) for row in new["blobs"]) == sorted(files)
+    newest = max(row["created_at"] for row in old["versions"])
+    assert all(row["touched"] > newest and row["purged_at"] is None for row in new["blobs"])
+    assert len({row["uid"] for row in new["versions"]}) == 5
+    assert {len(row["uid"]) for row in new["versions"]} == {32}
+
+
+def test_champions_become_approved_by_whoever_promoted_them_last(kept_url, old):
+    upgrade(kept_url)
+    new = rows_of(raw_engine(kept_url))
+    promoted = {row["id"]: row["at"] for row in old["events"]}
+    reason = "champion before approvals were recorded"
+    keys = ("version_id", "evaluation_id", "approver", "reason", "at")
+    assert [tuple(row[key] for key in keys) for row in new["approvals"]] == [
+        (2, 2, "bo", reason, promoted[6]),
+        (5, 5, "ed", reason, promoted[12]),
+    ]
+    states = [
+        (row["version_id"], row["status"], row["approval_id"]) for row in new["version_state"]
+    ]
+    assert states == [
+        (1, "candidate", None),
+        (2, "approved", 1),
+        (3, "candidate", None),
+        (4, "candidate", None),
+        (5, "approved", 2),
+    ]
+    assert [(row["alias"], row["version"], row["status"]) for row in new["aliases"]] == [
+        ("champion", 2, "approved"),
+        ("staging", 3, "candidate"),
+        ("champion", 2, "approved"),
+        ("previous", 1, "candidate"),
+    ]
+
+
+def test_a_champion_whose_promotion_is_not_in_the_history_is_approved_by_its_trainer(kept_url, old):
+    execute(
+        kept_url,
+        "DROP TRIGGER IF EXISTS events_refuses_delete"
+        + (" ON events" if kept_url.startswith("postgresql") else ""),
+        "DELETE FROM events WHERE kind = 'promoted'",
+    )
+    upgrade(kept_url)
+    approvals = fetch(kept_url, "SELECT version_id, approver, at FROM approvals ORDER BY id")
+    created = {row["id"]: row["created_at"] for row in old["versions"]}
+    assert approvals == [(2, "ada", created[2]), (5, "cy", created[5])]
+
+
+def test_the_history_becomes_a_chain_of_hashes_for_each_model(kept_url):
+    upgrade(kept_url)
+    new = rows_of(raw_engine(kept_url))
+    heads = {row["id"]: NO_EVENT for row in new["models"]}
+    names = {row["id"]: row["name"] for row in new["models"]}
+    for row in new["events"]:
+        model = row.pop("model_id")
+        said, _ = row.pop("hash"), row.pop("id")
+        assert row["prev_hash"] == heads[model]
+        canonical = rfc8785.dumps({"model": names[model], **row})
+        assert said == hashlib.sha256(canonical).hexdigest()
+        heads[model] = said
+    assert heads == {row["id"]: row["last_event"] for row in new["models"]}
+    assert NO_EVENT not in heads.values()
+
+
+def test_an_upgraded_registry_is_built_like_a_new_one(kept_url, make_database):
+    fresh = make_database()
+    assert upgrade(fresh) is None
+    upgrade(kept_url)
+    assert schema_of(kept_url) == schema_of(fresh)
+    assert upgrade(kept_url) == HEAD
+    assert schema_of(kept_url) == schema_of(fresh)
+
+
+def test_new_rows_of_an_upgraded_registry_go_on_after_the_highest_id(kept_url):
+    upgrade(kept_url)
+    execute(
+        kept_url,
+        "INSERT INTO models (name, last_version, created_at) VALUES ('new', 0, 0)",
+        "INSERT INTO evaluations (version_id, passed, report, at, actor) "
+        "VALUES (1, false, '{}', 0, 'ada')",
+        "INSERT INTO events (model_id, at, actor, kind, payload, prev_hash, hash) "
+        f"VALUES (4, 0, 'ada', 'made', '{{}}', '{NO_EVENT}', '{'a' * 64}')",
+    )
+    for table, highest in (("models", 4), ("evaluations", 6), ("events", 15)):
+        assert fetch(kept_url, f"SELECT max(id) FROM {table}") == [(highest,)]
+
+
+def test_an_older_registry_is_refused_until_it_is_upgraded(kept_url):
+    before = state_of(kept_url)
+    with pytest.raises(SchemaMismatch, match=r"has schema 0001, .*Run `modelmint models upgrade`"):
+        Database(kept_url)
+    assert state_of(kept_url) == before
+
+
+def test_a_champion_that_did_not_pass_stops_the_upgrade(kept_url):
+    failed = json.dumps({"passed": False})
+    execute(
+        kept_url,
+        "DROP TRIGGER IF EXISTS versions_refuses_update"
+        + (" ON versions" if kept_url.startswith("postgresql") else ""),
+        f"UPDATE versions SET evaluation = '{failed}' WHERE id = 5",
+    )
+    before = state_of(kept_url)
+    with pytest.raises(SchemaMismatch, match=r"words:2 is the champion, but .*left as it was"):
+        upgrade(kept_url)
+    assert state_of(kept_url) == before
+
+
+def test_an_event_that_cannot_be_hashed_stops_the_upgrade(kept_url):
+    execute(
+        kept_url,
+        "INSERT INTO events (id, model_id, at, actor, kind, payload) "
+        f"VALUES (99, 3, 0, 'cy', 'refused', '{{\"rows\": {2**60}}}')",
+    )
+    before = state_of(kept_url)
+    with pytest.raises(SchemaMismatch, match="event 99 of model 'drafts' has no canonical JSON"):
+        upgrade(kept_url)
+    assert state_of(kept_url) == before
+
+
+@pytest.mark.parametrize("begins", ["empty", "kept"])
+def test_an_upgrade_that_fails_at_any_step_leaves_everything_as_it_was(database_url, begins):
+    if begins == "kept":
+        fill_with_kept(database_url)
+    before = state_of(database_url)
+    for step in itertools.count():
+        try:
+            with before_each_step(raise_at(step)):
+                upgrade(database_url)
+            break  # it has no step of this number left
+        except Stopped as stopped:
+            assert state_of(database_url) == before
+            if begins == "empty" and "DROP TABLE" in str(stopped):
+                break  # the steps of the later revisions are the kept database's
+    assert step > (15 if begins == "empty" else 50)
+    upgrade(database_url)
+    assert fetch(database_url, "SELECT version_num FROM registry_alembic_version") == [(HEAD,)]
+
+
+class Stopped(Exception):
+    """Raised in the middle of a migration."""
+
+
+def raise_at(step: int) -> Callable[[int, str], None]:
+    def react(done: int, statement: str) -> None:
+        if done == step:
+            raise Stopped(statement)
+
+    return react
+
+
+@pytest.mark.parametrize("step", [10, 30, 50])
+def test_a_process_that_is_killed_during_an_upgrade_leaves_everything_as_it_was(kept_url, step):
+    before = state_of(kept_url)
+    context = multiprocessing.get_context("spawn")
+    child = context.Process(target=upgrade_until_killed, args=(kept_url, step))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert state_of(kept_url) == before
+    assert upgrade(kept_url) == "0001"
+
+
+def upgrade_until_killed(url: str, step: int) -> None:
+    with before_each_step(lambda done, _: done == step and os.kill(os.getpid(), signal.SIGKILL)):
+        upgrade(url)
+
+
+def test_of_many_processes_that_upgrade_at_once_one_does_the_work(kept_url):
+    before = in_processes(8, upgrade_in_process, kept_url)
+    assert sorted(before) == ["0001", *[HEAD] * 7]
+    assert len(fetch(kept_url, "SELECT id FROM versions")) == 5
+
+
+def upgrade_in_process(_index: int, url: str) -> str | None:
+    return upgrade(url)

@@ -1,0 +1,187 @@
+"""Collecting, purging, retention: what goes, and what stays whatever happens."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from databases import execute, fetch, unguarded
+from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
+
+from registry import Corrupt, NotFound, Policy, Refused
+from registry.integrity import verify
+from registry.upkeep import gc, purge, retain
+
+DAY_US = 86_400_000_000
+
+
+def files(place) -> set[str]:
+    return {file.name for file in (place.folder / "artifacts").rglob("*") if file.is_file()}
+
+
+def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
+    """A file that was stored and announced, and whose registration never came to its end."""
+    with place.open() as registry:
+        source = place.folder / "source"
+        source.write_text(text)
+        staged = registry.files.stage(source)
+        registry._publish({"model.onnx": staged})
+        registry.files.discard(staged)
+    back = f"touched - {seconds_ago * 1_000_000}"
+    execute(place.url, f"UPDATE blobs SET touched = {back} WHERE sha256 = '{staged.sha256}'")
+    return Path(registry.files.place(staged.sha256))
+
+
+# Collecting
+
+
+def test_what_no_version_refers_to_is_collected_once_it_is_old(place):
+    register_versions(place, 2)
+    needed = files(place)
+    old = announce(place, "old", seconds_ago=90_000)
+    young = announce(place, "young", seconds_ago=80_000)
+    with place.open() as registry:
+        listed = gc(registry, dry_run=True)
+        assert [(stray.path, stray.size, stray.removable) for stray in listed] == [
+            (str(old), 3, True),
+            (str(young), 5, False),
+        ]
+        assert files(place) == needed | {old.name, young.name}
+        assert [stray.removable for stray in gc(registry, dry_run=False)] == [True, False]
+        assert files(place) == needed | {young.name}
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 1
+        assert (
+            files(place)
+            == needed
+            == {row[0] for row in fetch(place.url, "SELECT sha256 FROM blobs")}
+        )
+        assert gc(registry, dry_run=False, grace_s=0) == verify(registry).problems == []
+
+
+def test_what_production_uses_survives_every_collection(place):
+    register_versions(place, 3)
+    with place.open() as registry:
+        promote(registry, 2)
+        for version in (1, 3):
+            registry.archive("digits", version, actor="ada", reason="old")
+        execute(place.url, "UPDATE blobs SET touched = 0")
+        assert gc(registry, dry_run=False, grace_s=0) == []
+        purge(registry, actor="ada", dry_run=False)
+        gc(registry, dry_run=False, grace_s=0)
+        assert (
+            registry.open(registry.resolve("digits").version)["model.onnx"].read_text() == "model 2"
+        )
+        assert verify(registry).problems == []
+
+
+def test_registering_what_was_announced_and_collected_stores_it_anew(place):
+    stored = announce(place, "model 1", seconds_ago=90_000)
+    with place.open() as registry:
+        gc(registry, dry_run=False)
+        assert not stored.exists()
+    register_versions(place, 1)
+    assert stored.read_text() == "model 1"
+
+
+def test_a_row_without_its_file_is_collected_and_a_file_without_its_row_too(place):
+    without_file = announce(place, "no file", seconds_ago=90_000)
+    without_file.unlink()
+    without_row = announce(place, "no row")
+    execute(place.url, f"DELETE FROM blobs WHERE sha256 = '{without_row.name}'")
+    with place.open() as registry:
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 2
+        assert (files(place), fetch(place.url, "SELECT * FROM blobs")) == (set(), [])
+
+
+# Purging
+
+
+def test_a_purge_removes_what_archived_versions_alone_refer_to(place):
+    register_versions(place, 2)
+    with place.open() as registry:
+        registry.archive("digits", 1, actor="ada", reason="old")
+        gone = registry.resolve("digits:1").version
+        model = next(a.sha256 for a in gone.artifacts if a.path == "model.onnx")
+        before = files(place)
+        (planned,) = purge(registry, actor="ada", dry_run=True)
+        assert (Path(planned.path).name, files(place)) == (model, before)
+        assert registry.history("digits")[0].kind == "archived"
+        assert purge(registry, actor="ada", dry_run=False) == [planned]
+        assert files(place) == before - {model}
+        newest = registry.history("digits")[0]
+        assert (newest.kind, newest.version, newest.payload) == ("purged", 1, {"files": [model]})
+        found = verify(registry)
+        assert (found.problems, found.purged) == ([], 1)
+        assert purge(registry, actor="ada", dry_run=False) == []
+        assert registry.resolve("digits:1").version.digest == gone.digest
+        with pytest.raises(Corrupt, match=r"digits:1 must not be used. model\.onnx"):
+            registry.open(gone)
+        with pytest.raises(Refused, match="Register the same files again"):
+            registry.unarchive("digits", 1, actor="ada", reason="back")
+    register_versions(place, 1)
+    with place.open() as registry:
+        assert files(place) == before
+        registry.unarchive("digits", 1, actor="ada", reason="back")
+        assert registry.open(registry.resolve("digits:1").version).keys() >= {"model.onnx"}
+        assert verify(registry).purged == 0
+
+
+# Retention
+
+
+def aged(place, days_of: dict[int, int]) -> None:
+    """Give a version an age in days; no event vouches for it, so `verify` would complain."""
+    with unguarded(place.url) as connection:
+        for version, days in days_of.items():
+            back = f"created_at - {days * DAY_US}"
+            connection.exec_driver_sql(
+                f"UPDATE versions SET created_at = {back} WHERE version = {version}"
+            )
+
+
+def retired(registry, **asked):
+    return [summary.version for summary in retain(registry, actor="ada", dry_run=True, **asked)]
+
+
+def test_retention_archives_what_the_policy_does_not_keep_and_nothing_that_is_used(place):
+    register_versions(place, 8)
+    with place.open() as registry:
+        promote(registry, 1)
+        promote(registry, 2, "canary")
+        resolved = registry.resolve("digits:3")
+        registry.start_job(resolved, input_sha256="b" * 64, output="/out")
+        lineage = replace(LINEAGE, parent="digits:4")
+        child = make_candidate(place.folder / "child", "child", lineage=lineage)
+        registry.register("derived", child, actor="ada")
+        assert retired(registry) == []  # no policy
+        registry.set_policy("digits", Policy(keep_last=2), actor="ada")
+        assert retired(registry) == retired(registry, name="digits") == [5, 6]
+        assert retired(registry, name="derived") == []
+        done = retain(registry, actor="bo", dry_run=False)
+        assert [summary.version for summary in done] == [5, 6]
+        assert numbers(registry.search("digits", ["status=archived"])) == [6, 5]
+        newest = registry.history("digits")[0]
+        assert (newest.kind, newest.actor, newest.reason) == ("archived", "bo", "retention policy")
+        assert retain(registry, actor="bo", dry_run=False) == []
+        with pytest.raises(NotFound, match="Did you mean 'digits'"):
+            retain(registry, "digts", actor="bo", dry_run=True)
+
+
+def test_retention_keeps_what_any_rule_of_the_policy_keeps(place):
+    register_versions(place, 5)
+    aged(place, {1: 40, 2: 10, 3: 40, 4: 40, 5: 40})
+    with place.open() as registry:
+        registry.set_policy("digits", Policy(keep_days=30), actor="ada")
+        assert retired(registry) == [1, 3, 4, 5]
+        registry.set_policy("digits", Policy(keep_days=30, keep_last=2), actor="ada")
+        assert retired(registry) == [1, 3]
+        registry.set_policy("digits", Policy(keep_days=0, keep_last=1), actor="ada")
+        assert retired(registry) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("policy", [Policy(keep_last=0), Policy(keep_days=-1)])
+def test_a_policy_that_keeps_less_than_nothing_is_refused(place, policy):
+    register_versions(place, 1)
+    with place.open() as registry:
+        with pytest.raises(Refused, match="ck_models_keep"):
+            registry.set_policy("digits", policy, actor="ada")
+        assert registry.model("digits").policy == Policy()
