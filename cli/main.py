@@ -192,7 +192,8 @@ def _check(params: Path, overrides: list[str] | None) -> str:
     from tasks import params as parameters
 
     settings = Settings.from_environment()
-    settings.open_registry().close()
+    with settings.open_registry() as registry:
+        registry.reach()
     path = params.absolute() if params.exists() else settings.root / params
     parameters.load(path, overrides or [])
     return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)

@@ -87,7 +87,7 @@ def approval(version: str, reason: str = "") -> State[Any]:
     tag_run("approval")
     settings = Settings.from_environment()
     try:
-        with Registry(settings.database_url, settings.artifacts) as registry:
+        with settings.open_registry() as registry:
             question = _asked()
             found = registry.resolve(question.version if question else version).version
             if found.status != "candidate":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from registry import CHALLENGER, CHAMPION, Alias, Conflict, Registry, Version
+from registry import CHALLENGER, CHAMPION, Alias, Conflict, Refused, Registry, Version
 from tasks.config import Evaluate, LowerIsBetter
 from tasks.dataset import read_split
 from tasks.encoding import TOKENIZER, Encoder
@@ -91,18 +91,22 @@ def _judge(
 def _move(
     registry: Registry, held: Alias | None, challenger: Version, *, actor: str, reason: str
 ) -> Decision:
-    policy = registry.model(challenger.model).policy
-    waits = policy.four_eyes and challenger.status != "approved"
-    alias, revision = (CHALLENGER, None) if waits else (CHAMPION, held.revision if held else 0)
-    registry.promote(
-        challenger.model,
-        challenger.version,
-        alias,
-        expect_revision=revision,
-        actor=actor,
-        reason=reason,
-    )
-    if waits:
+    def promote(alias: str, revision: int | None) -> None:
+        registry.promote(
+            challenger.model,
+            challenger.version,
+            alias,
+            expect_revision=revision,
+            actor=actor,
+            reason=reason,
+        )
+
+    try:
+        promote(CHAMPION, held.revision if held else 0)
+    except Refused:
+        if not registry.model(challenger.model).policy.four_eyes:
+            raise
+        promote(CHALLENGER, None)
         return Decision(_serving(held), False, reason, waits=True)
     return Decision(challenger.ref, True, reason)
 

@@ -133,6 +133,7 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
     outcome.architecture = params.train.architecture.name
     # Opened first: a registry that cannot be reached must not cost a training.
     with settings.open_registry() as registry:
+        registry.reach()
         with _timed(outcome, "raw data"):
             workspace = open_run(settings, params, registry)
         code = code_of(settings.root)  # now: it may be edited while this trains

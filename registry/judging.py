@@ -54,22 +54,13 @@ class Judging(Opened):
                 approval of somebody else.
         """
         with self._changing(name, version) as (c, model, state):
-            _check_not_archived(model, version, state)
+            check_not_archived(model, version, state)
             if model.four_eyes and actor == state.created_by:
                 raise Refused(
                     f"{name}:{version} was registered by {actor}, and the policy of {name!r} asks "
                     "for an approval by somebody else."
                 )
             self._approve(c, model, state, version, actor=actor, reason=reason)
-
-    def reject(self, name: str, version: int, *, actor: str, reason: str) -> None:
-        """Turn a version down: it cannot become champion unless it is approved after all.
-
-        Raises:
-            NotFound: there is no such model or version.
-            Refused: it is the champion, or archived.
-        """
-        self._change(name, version, "rejected", actor=actor, reason=reason)
 
     def archive(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Retire a version: it predicts no more, and `gc --purge` may remove its files.
@@ -78,7 +69,10 @@ class Judging(Opened):
             NotFound: there is no such model or version.
             Refused: an alias, a batch job or another version uses it.
         """
-        self._change(name, version, "archived", actor=actor, reason=reason)
+        with self._changing(name, version) as (c, model, state):
+            if state.status != "archived":
+                states.change(c, state.version_id, "archived")
+                events.add(c, model, "archived", actor, version=version, reason=reason)
 
     def unarchive(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Make an archived version a candidate again; an approval must be given anew.
@@ -130,14 +124,6 @@ class Judging(Opened):
             raise versions.missing(c, name, version)
         return model, state
 
-    def _change(self, name: str, version: int, status: str, *, actor: str, reason: str) -> None:
-        with self._changing(name, version) as (c, model, state):
-            if state.status == status:
-                return
-            _check_not_archived(model, version, state)
-            states.change(c, state.version_id, status)
-            events.add(c, model, status, actor, version=version, reason=reason)
-
     def _approve(
         self,
         c: Connection,
@@ -159,6 +145,7 @@ class Judging(Opened):
         events.add(c, model, "approved", actor, version=version, reason=reason)
 
 
-def _check_not_archived(model: Locked, version: int, state: Row[Any]) -> None:
+def check_not_archived(model: Locked, version: int, state: Row[Any]) -> None:
+    """Raises Refused for an archived version, which must be unarchived before anything else."""
     if state.status == "archived":
         raise Refused(f"{model.name}:{version} is archived; unarchive it first.")

@@ -17,6 +17,13 @@ class Opened:
         self.files = open_store(artifacts, cache)
         self.database = Database(url)
 
+    def reach(self) -> None:
+        """See that the place of the files answers, too. Raises Unreachable.
+
+        Opening asks the database alone; whoever is about to spend hours on a bundle asks both.
+        """
+        next(self.files.leftovers(), None)
+
     def close(self) -> None:
         """Close the database connections."""
         self.database.close()

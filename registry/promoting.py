@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from registry.errors import Conflict, Refused
-from registry.judging import Judging
+from registry.judging import Judging, check_not_archived
 from registry.queries import aliases, events, models, states
 from registry.queries.models import Locked
 from registry.records import Alias
@@ -13,7 +13,7 @@ from registry.references import CHALLENGER, CHAMPION, check_name
 
 
 class Promoting(Judging):
-    """`promote`, `rollback`, `unset`."""
+    """`promote`, `reject`, `rollback`, `unset`."""
 
     def promote(
         self,
@@ -58,9 +58,27 @@ class Promoting(Judging):
             )
             asking = pointing.get(CHALLENGER)
             if alias == CHAMPION and asking and asking.version == version:
-                why = "became champion"
-                self._unset(c, model, CHALLENGER, version, actor=actor, reason=why)
+                self._unset(c, model, asking, actor=actor, reason="became champion")
             return moved
+
+    def reject(self, name: str, version: int, *, actor: str, reason: str) -> None:
+        """Turn a version down: it cannot become champion unless it is approved after all.
+
+        It is no longer challenger.
+
+        Raises:
+            NotFound: there is no such model or version.
+            Refused: it is the champion, or archived.
+        """
+        with self._changing(name, version) as (c, model, state):
+            if state.status == "rejected":
+                return
+            check_not_archived(model, version, state)
+            states.change(c, state.version_id, "rejected")
+            events.add(c, model, "rejected", actor, version=version, reason=reason)
+            asking = aliases.find(c, name, CHALLENGER)
+            if asking and asking.version == version:
+                self._unset(c, model, asking, actor=actor, reason="was rejected")
 
     def rollback(
         self,
@@ -111,13 +129,11 @@ class Promoting(Judging):
         with self.database.write() as c:
             model = models.lock(c, name)
             held = aliases.load(c, name, alias)
-            self._unset(c, model, alias, held.version, actor=actor, reason=reason)
+            self._unset(c, model, held, actor=actor, reason=reason)
 
-    def _unset(
-        self, c: Connection, model: Locked, alias: str, version: int, *, actor: str, reason: str
-    ) -> None:
-        aliases.unset(c, model.id, alias)
-        events.add(c, model, "unset", actor, alias=alias, previous=version, reason=reason)
+    def _unset(self, c: Connection, model: Locked, held: Alias, *, actor: str, reason: str) -> None:
+        aliases.unset(c, model.id, held.name)
+        events.add(c, model, "unset", actor, alias=held.name, previous=held.version, reason=reason)
 
     def _move(
         self,

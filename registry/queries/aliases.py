@@ -6,7 +6,6 @@ from registry.errors import NotFound, choices
 from registry.records import Alias
 from registry.schema import aliases, models
 
-
 # Built once: that takes longer than SQLite needs to answer.
 _ALL = (
     select(models.c.name, aliases.c.alias, aliases.c.version, aliases.c.revision)

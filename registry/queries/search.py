@@ -37,7 +37,6 @@ _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 _v = schema.versions.c
-_any = schema.versions.alias("any_version")
 _PLAIN = {"digest": _v.digest, "commit": _v.git_commit, "run": _v.flow_run_id, "by": _v.created_by}
 
 HELP = (
@@ -75,7 +74,8 @@ def built_on(md5: str) -> ColumnElement[bool]:
     """Whether a version was made from a dataset or a raw file, by DVC's hash of it."""
     # DVC marks the hash of a folder; people copy it with and without the mark.
     spelled = [md5, f"{md5}.dir"]
-    prepared = select(_any.c.id).where(_any.c.dataset.in_(spelled))
+    any_ = schema.versions.alias("any_version").c
+    prepared = select(any_.id).where(any_.dataset.in_(spelled))
     raw = select(schema.version_data.c.version_id).where(schema.version_data.c.md5.in_(spelled))
     # Not OR, for which PostgreSQL would look at every version.
     return _v.id.in_(union_all(prepared, raw))
@@ -178,8 +178,8 @@ def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:
         return version_state.c.status == value
     if field == "alias":
         a = schema.aliases.c
-        here = and_(a.model_id == _any.c.model_id, a.version == _any.c.version)
-        return _v.id.in_(select(_any.c.id).join(schema.aliases, here).where(a.alias == value))
+        held = select(a.model_id, a.version).where(a.alias == value)
+        return tuple_(_v.model_id, _v.version).in_(held)
     if field in _PLAIN:
         return _PLAIN[field] == value
     raise InvalidQuery(f"{text!r}: there is no {field!r} to search by. Give any of: {HELP}.")
