@@ -72,7 +72,7 @@ def test_bad_input_is_one_message_and_status_2(trained: Project, tmp_path, case)
         ("MODELMINT_DATABASE_URL", "sqlite:////proc/none/registry.db"),
         ("MODELMINT_DATABASE_URL", "postgresql+psycopg://ada:secret@127.0.0.1:1/registry"),
         ("MODELMINT_DATABASE_URL", "no url at all"),
-        ("MODELMINT_ARTIFACTS", "s3://bucket/prefix"),
+        ("MODELMINT_ARTIFACTS", "gs://bucket/prefix"),
     ],
 )
 @pytest.mark.parametrize("command", [["train"], ["models", "list"]])
@@ -85,6 +85,21 @@ def test_a_registry_that_cannot_be_reached_is_one_message_and_status_1(
     assert variable in done.stderr
     assert "secret" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_bucket_that_cannot_be_reached_costs_no_training(trained: Project):
+    nobody = {
+        "MODELMINT_ARTIFACTS": "s3://bucket/prefix",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "ada",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    project = Project(trained.root, {**trained.environment, **nobody})
+    done = project.modelmint("train", "-S", "train.seed=99", status=1)
+    assert "MODELMINT_ARTIFACTS" in done.stderr
+    assert "Task run" not in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_outside_of_a_project_the_message_says_where_to_go(tmp_path):
@@ -113,7 +128,8 @@ def test_config_lists_every_variable_and_hides_the_password(trained: Project):
     project = Project(trained.root, {"MODELMINT_DATABASE_URL": "postgresql://ada:secret@db/x"})
     shown = json.loads(project.modelmint("config", "--json").stdout)
     assert shown["MODELMINT_DATABASE_URL"] == "postgresql://ada:***@db/x"
-    assert set(shown) == {"MODELMINT_DATABASE_URL", "MODELMINT_ARTIFACTS", "MODELMINT_RUNS"}
+    names = ("DATABASE_URL", "ARTIFACTS", "CACHE", "RUNS")
+    assert set(shown) == {f"MODELMINT_{name}" for name in names}
 
 
 def test_every_command_has_a_help_text():
