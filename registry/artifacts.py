@@ -175,9 +175,11 @@ class Folder:
     def publish(self, staged: Staged) -> None:
         target = self._path(staged.sha256)
         try:
+            # Only now: what is there already need not be synced once more.
+            sync(staged.path)
             _make_folder(target.parent)
             os.replace(staged.path, target)
-            sync_folder(target.parent)
+            sync(target.parent)
         except FileNotFoundError as error:
             raise Conflict(
                 f"{staged.path} vanished before it was stored: `modelmint models gc` ran with too "
@@ -283,8 +285,6 @@ def _write(chunks: Iterable[bytes], target: Path) -> Staged:
         for chunk in chunks:
             sha256.update(chunk)
             size += writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
     return Staged(sha256.hexdigest(), size, target)
 
 
@@ -292,13 +292,13 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed or created in a folder last."""
+def sync(path: Path) -> None:
+    """Make the bytes of a file last, or what was renamed or created in a folder."""
     # A rename lives in the folder: without this a power cut may lose the name of a synced file.
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,7 +32,7 @@ def check(candidate: Candidate) -> None:
     for key, value in candidate.metrics.items():
         if not math.isfinite(value):
             raise InvalidCandidate(f"Metric {key!r} is {value}; give a finite number.")
-    for field in ("signature", "params", "evaluation"):
+    for field in ("signature", "params", "evaluation", "tags"):
         check_json(field, getattr(candidate, field))
     check_json("lineage.libraries", candidate.lineage.libraries)
 
@@ -71,23 +71,34 @@ def _check_path(path: str) -> None:
 
 
 def check_json(field: str, value: object) -> None:
-    """Refuse what is no JSON that every reader reads alike (RFC 7493): NaN, integers over 2^53.
+    """Refuse what not every reader or database takes alike: NaN, integers over 2^53, NUL.
 
     Raises:
         InvalidCandidate: names the field.
     """
     try:
-        rfc8785.dumps(value)  # type: ignore[arg-type]
+        text = rfc8785.dumps(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise InvalidCandidate(f"{field} is not plain JSON: {error}.") from error
+    if b"\\u0000" in text:  # which PostgreSQL keeps in no text
+        raise InvalidCandidate(f"{field} holds a NUL character. Leave it out.")
 
 
 def seal(version: Version) -> str:
     """SHA-256 over all of a version that is for ever, for the event that records it."""
-    kept = asdict(version) | {"created_at": version.created_at.isoformat()}
+    kept = _plain(version) | {
+        "created_at": version.created_at.isoformat(),
+        "lineage": _plain(version.lineage),
+        "artifacts": [_plain(artifact) for artifact in version.artifacts],
+    }
     for name in ("status", "tags", "aliases", "evaluation"):
         del kept[name]
     return seal_json(kept)
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A record's fields; unlike `asdict`, without a copy of all that is in them."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def seal_json(document: Any) -> str:

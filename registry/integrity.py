@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Row
@@ -12,7 +12,7 @@ from registry.artifacts import digest
 from registry.errors import Corrupt
 from registry.queries import aliases, blobs, events, models, signatures, states, versions
 from registry.queries.events import MOVES
-from registry.records import Problem, Version
+from registry.records import Policy, Problem, Version
 from registry.store import Registry
 
 _AT_ONCE = 200  # versions in memory at a time
@@ -101,10 +101,14 @@ class _History:
             self._model = models.look(c, name)
             self.rows = events.chain(c, self._model.id)
             self._aliases = aliases.of_model(c, name)
+            self._policy = models.load(c, name).policy
             self._evaluations = states.seals(c, self._model.id)
+            self._approvers = states.approvers(c, self._model.id)
             self._signatures = signatures.seals(c, self._model.id)
             self._statuses = states.statuses(c, self._model.id)
         self._records: dict[int, str] = {}
+        self._rules = asdict(Policy())
+        self._approved: dict[int, list[str]] = defaultdict(list)
         self._judged: dict[int, list[str]] = defaultdict(list)
         self._signed: dict[int, dict[str, str]] = defaultdict(dict)
         self._status: dict[int, str] = {}
@@ -143,6 +147,9 @@ class _History:
         judged = self._judged[version.version]
         if judged and judged != self._evaluations[version.version][-len(judged) :]:
             yield Problem(version.ref, "", "an evaluation of it was edited, added or removed")
+        approved = self._approved[version.version]
+        if approved and approved != self._approvers[version.version][-len(approved) :]:
+            yield Problem(version.ref, "", "an approval of it was edited, added or removed")
         if self._signed[version.version] != self._signatures[version.version]:
             yield Problem(version.ref, "", "a signature of it was edited, added or removed")
         is_, was = self._statuses[version.version], self._status.get(version.version, "candidate")
@@ -155,6 +162,10 @@ class _History:
             self._records[row.version] = payload["record"]
         if "evaluation" in payload and row.kind != "refused":
             self._judged[row.version].append(payload["evaluation"])
+        if row.kind == "policy":
+            self._rules = payload
+        if row.kind == "approved":
+            self._approved[row.version].append(row.actor)
         if row.kind == "signed":
             self._signed[row.version][payload["key"]] = payload["document"]
         elif row.kind in ("approved", "rejected", "archived"):
@@ -174,6 +185,10 @@ class _History:
             if is_ != was:
                 what = f"it is {_named(is_)}, but by its history {_named(was)}"
                 yield Problem(f"{self._name}@{alias}", "", what)
+
+        if self._rules != asdict(self._policy):
+            what = f"its policy is {asdict(self._policy)}, but by its history {self._rules}"
+            yield Problem(self._name, "", what)
 
     def _numbers(self) -> Iterator[Problem]:
         issued = range(1, self._model.last_version + 1)

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Connection, Engine, literal_column
+from sqlalchemy import URL, BigInteger, Connection, Engine, event, literal_column
 
 from registry.rules import APPEND_ONLY, LASTING, RULES, Rule
 
 # Any number, always the same: whoever migrates holds it.
 _MIGRATION_LOCK = 7_316_408_255_213_904_119
+
+CLOCK = literal_column(
+    "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)", BigInteger
+)
+"""The time in microseconds since 1970, as the database has it: writers on many machines agree."""
 
 READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """Options of a transaction that sees one state of the database."""
@@ -23,13 +28,24 @@ def prepare(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if bare else url
 
 
-def configure(_engine: Engine) -> None:
-    """PostgreSQL's defaults are durable and strict already."""
+def configure(engine: Engine) -> None:
+    """PostgreSQL's defaults are durable and strict already; some transactions may be less."""
+    event.listen(engine, "begin", _begin)
 
 
-def clock() -> ColumnElement[int]:
-    """The database's time in microseconds since 1970: writers on many machines agree on it."""
-    return literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)")
+def _begin(connection: Connection) -> None:
+    if connection.get_execution_options().get("hurried", False):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+
+@contextmanager
+def hurried(connection: Connection) -> Iterator[None]:
+    """Transactions in the block do not wait for the disk."""
+    connection.execution_options(hurried=True)
+    try:
+        yield
+    finally:
+        connection.execution_options(hurried=False)
 
 
 @contextmanager

@@ -75,17 +75,17 @@ class Registering(Opened):
                 for path, s in staged.items()
             )
             identity = digest(artifacts)
-            if known := self._known(name, identity, candidate, request_id):
+            if known := self._lease(name, identity, candidate, request_id, staged):
                 self._restore(known, staged)
                 return Registration(known, created=False)
             self._publish(staged)
             with self.database.write() as c:
                 self._hold(c, artifacts)
                 model = models.ensure(c, name)
-                number = self._find(c, model.id, identity, candidate, request_id)
+                number = self._find(c, name, identity, candidate, request_id)
                 if number is not None:  # another process was faster
                     return Registration(versions.load(c, name, number), created=False)
-                id_ = versions.add(
+                id_, version = versions.add(
                     c,
                     model,
                     candidate,
@@ -95,16 +95,14 @@ class Registering(Opened):
                     request_id=request_id,
                     uid=uid,
                 )
-                number = model.last_version
-                states.add(c, id_, model.id, number)
+                states.add(c, id_, model.id, version.version)
                 if candidate.evaluation:
                     states.evaluate(c, id_, candidate.evaluation, actor)
-                version = versions.load(c, name, number)
                 seals = {"record": candidates.seal(version)}
                 if candidate.evaluation:
                     seals["evaluation"] = candidates.seal_json(candidate.evaluation)
                 known_as = {**(payload or {}), **seals}
-                events.add(c, model, kind, actor, version=number, payload=known_as)
+                events.add(c, model, kind, actor, version=version.version, payload=known_as)
                 return Registration(version, created=True)
 
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
@@ -137,10 +135,28 @@ class Registering(Opened):
             for one in staged.values():
                 self.files.discard(one)
 
+    def _lease(
+        self,
+        name: str,
+        identity: str,
+        candidate: Candidate,
+        request_id: str | None,
+        staged: Mapping[str, Staged],
+    ) -> Version | None:
+        """The version that this is already; else the files are announced."""
+        # Lost in a power cut, an announcement leaves files without a row; `gc` finds those, too.
+        with self.database.write(lasting=False) as c:
+            number = self._find(c, name, identity, candidate, request_id)
+            if number is None:
+                self._announce(c, staged)
+                return None
+            return versions.load(c, name, number)
+
+    def _announce(self, c: Connection, staged: Mapping[str, Staged]) -> None:
+        files = [(s.sha256, s.size) for s in staged.values()]
+        blobs.lease(c, files, self.database.dialect.CLOCK)
+
     def _publish(self, staged: Mapping[str, Staged]) -> None:
-        with self.database.write() as c:
-            files = [(s.sha256, s.size) for s in staged.values()]
-            blobs.lease(c, files, self.database.dialect.clock())
         for s in staged.values():
             if not self.files.has(s.sha256, s.size):
                 self.files.publish(s)
@@ -158,15 +174,15 @@ class Registering(Opened):
     def _find(
         self,
         c: Connection,
-        model: int,
+        name: str,
         identity: str,
         candidate: Candidate,
         request_id: str | None,
     ) -> int | None:
         """The number of the version that this is already."""
-        asked = versions.find_request(c, model, request_id) if request_id else None
+        asked = versions.find_request(c, name, request_id) if request_id else None
         if asked is None:
-            return versions.find_same(c, model, identity, candidate.lineage.dataset)
+            return versions.find_same(c, name, identity, candidate.lineage.dataset)
         if asked.digest != identity:
             raise Conflict(
                 f"Request {request_id!r} registered version {asked.version} with digest "
@@ -175,16 +191,6 @@ class Registering(Opened):
         number: int = asked.version
         return number
 
-    def _known(
-        self, name: str, identity: str, candidate: Candidate, request_id: str | None
-    ) -> Version | None:
-        with self.database.read() as c:
-            model = models.find_id(c, name)
-            if model is None:
-                return None
-            number = self._find(c, model, identity, candidate, request_id)
-            return None if number is None else versions.load(c, name, number)
-
     def _restore(self, known: Version, staged: Mapping[str, Staged]) -> None:
         """Put lost or damaged files of a version back, if these are the same bytes."""
         damaged = {}
@@ -192,9 +198,11 @@ class Registering(Opened):
             offered = staged.get(artifact.path)
             if offered and offered.sha256 == artifact.sha256 and self._is_damaged(artifact):
                 damaged[artifact.path] = offered
+        if damaged:
+            with self.database.write() as c:
+                self._announce(c, damaged)  # which takes back that they were purged
+            for offered in damaged.values():
                 self.files.publish(offered)
-        if damaged:  # announced only now: rows that are referred to are nobody's to collect
-            self._publish(damaged)
 
     def _is_damaged(self, artifact: Artifact) -> bool:
         try:

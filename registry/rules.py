@@ -133,6 +133,8 @@ SENTENCES = {
     "ck_aliases_champion": "the champion must be an approved version",
     "ck_version_state_approved": "a version is approved only by an approval of its own",
     "ck_version_state_status": "a version is candidate, approved, rejected or archived",
+    "ck_models_keep_last": "retention keeps at least one version, or has no such rule",
+    "ck_models_keep_days": "retention keeps versions for 0 days or more, or has no such rule",
     "ck_approvals_passed": "only a version with a passed evaluation can be approved",
     "fk_approvals_evaluation_id_version_id_passed_evaluations": "an approval needs a passed "
     "evaluation of the same version",

@@ -12,14 +12,14 @@ from typing import Any
 
 from sqlalchemy import (
     URL,
-    ColumnElement,
+    BigInteger,
     Connection,
     Engine,
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
     event,
-    literal,
+    literal_column,
 )
 
 from registry.errors import RegistryError, Unreachable
@@ -28,6 +28,10 @@ from registry.schema import metadata
 
 BUSY_S = 30
 """Seconds to wait for another process's lock before giving up."""
+
+# To the millisecond: all who write to the file are on its machine.
+CLOCK = literal_column("CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)", BigInteger)
+"""The time in microseconds since 1970, as the database has it."""
 
 READ: dict[str, Any] = {"readonly": True}
 """Options of a transaction that sees one state of the database and waits for no writer."""
@@ -90,9 +94,15 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
 
 
-def clock() -> ColumnElement[int]:
-    """The time in microseconds since 1970: all who write to the file are on its machine."""
-    return literal(time.time_ns() // 1000)
+@contextmanager
+def hurried(connection: Connection) -> Iterator[None]:
+    """Transactions in the block do not wait for the disk."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA synchronous=FULL")
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
     found = []
     for name, version in archived:
         with registry.database.write() as c:
-            files = blobs.purge(c, name, version, registry.database.dialect.clock())
+            files = blobs.purge(c, name, version, registry.database.dialect.CLOCK)
             strays = [
                 Stray(registry.files.place(sha256), size, 0.0, removable=True)
                 for sha256, size in files
@@ -96,7 +96,7 @@ def _unreferenced(registry: Registry) -> list[tuple[str, Stray]]:
     stored = dict(registry.files.files())
     with registry.database.read() as c:
         known = blobs.known(c)
-        rows = blobs.unreferenced(c, registry.database.dialect.clock())
+        rows = blobs.unreferenced(c, registry.database.dialect.CLOCK)
     found = [
         (sha256, Stray(registry.files.place(sha256), size, max(0.0, age), removable=False))
         for sha256, size, age in rows
@@ -108,7 +108,7 @@ def _collect(
     registry: Registry, strays: Iterable[tuple[str, Stray]], grace_s: float, *, dry_run: bool
 ) -> list[Stray]:
     found = []
-    clock = registry.database.dialect.clock
+    clock = registry.database.dialect.CLOCK
     for sha256, stray in strays:
         old = stray.age_s >= grace_s
         if old and not dry_run:
@@ -117,7 +117,7 @@ def _collect(
             # without a file stays, which the next collection finds.
             with registry.database.write() as c:
                 blobs.adopt(c, sha256, stray.size)
-                old = blobs.forget(c, sha256, grace_s, clock())
+                old = blobs.forget(c, sha256, grace_s, clock)
                 if old:
                     registry.files.remove(stray.path)
         found.append(replace(stray, removable=old))

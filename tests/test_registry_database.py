@@ -453,9 +453,16 @@ def facts_of(url):
             look.get_multi_indexes(filter_names=tables),
         ]
         sorted_parts = [
-            {table: sorted(map(str, found)) for table, found in part.items()} for part in parts[1:]
+            {table: sorted(map(in_words, found)) for table, found in part.items()}
+            for part in parts[1:]
         ]
         return {table: str(found) for table, found in columns.items()}, parts[0], sorted_parts
+
+
+def in_words(found):
+    """A fact in words; the condition of an index would show itself by its address."""
+    options = {name: str(value) for name, value in found.get("dialect_options", {}).items()}
+    return str({**found, "dialect_options": options})
 
 
 def test_the_revision_that_the_code_needs_is_the_only_head():
@@ -584,3 +591,18 @@ def with_next_revision(tmp_path, source):
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / f"{NEXT}_next.py").write_text(source)
     return folder
+
+
+def test_only_a_transaction_that_says_so_does_not_wait_for_the_disk(make_database):
+    url = make_database()
+    asked = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}
+    with contextlib.closing(Database(url)) as database:
+        kind = url.partition(":")[0].partition("+")[0]
+
+        def level(**options):
+            with database.write(**options) as c:
+                return str(c.exec_driver_sql(asked[kind]).scalar_one())
+
+        before, hurried, after = level(), level(lasting=False), level()
+    assert before == after == {"sqlite": "2", "postgresql": "on"}[kind]
+    assert hurried == {"sqlite": "1", "postgresql": "off"}[kind]

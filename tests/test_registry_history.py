@@ -131,7 +131,7 @@ def told(place):
 FORGED = "UPDATE events SET actor = 'eve' WHERE id = "
 
 TAMPERED = {
-    "an event is edited": ([f"{FORGED} 4"], {"digits, event 4 (approved)": "was edited"}),
+    "an event is edited": ([f"{FORGED} 3"], {"digits, event 3 (registered)": "was edited"}),
     "a time is edited": (
         ["UPDATE events SET at = at - 1 WHERE id = 5"],
         {"digits, event 5 (promoted)": "was edited"},
@@ -200,6 +200,18 @@ TAMPERED = {
         ["INSERT INTO evaluations VALUES (9, 3, true, '{\"passed\":true}', 0, 'eve')"],
         {"digits:3": "an evaluation of it was edited, added or removed"},
     ),
+    "an approver is edited": (
+        ["UPDATE approvals SET approver = 'eve' WHERE version_id = 1"],
+        {"digits:1": "an approval of it was edited"},
+    ),
+    "a signature is added": (
+        ["INSERT INTO version_signatures VALUES (2, 'key', 'document')"],
+        {"digits:2": "a signature of it was edited, added or removed"},
+    ),
+    "a policy is edited": (
+        ["UPDATE models SET keep_last = 1"],
+        {"digits": "its policy is"},
+    ),
     "a status is edited": (
         ["UPDATE version_state SET status = 'rejected' WHERE version_id = 3"],
         {"digits:3": "it is rejected, but by its history candidate"},
@@ -258,10 +270,10 @@ def forge(url, event, actor):
 
 
 def test_an_edited_event_with_a_hash_of_its_own_breaks_the_chain(told):
-    forge(told.url, 4, "eve")
+    forge(told.url, 3, "eve")
     with told.open() as registry:
         (problem,) = verify(registry).problems
-        assert problem.ref == "digits, event 5 (promoted)"
+        assert problem.ref == "digits, event 4 (approved)"
         assert "does not follow the one before it" in problem.what
 
 
@@ -286,7 +298,7 @@ def test_an_event_put_in_between_is_found(told):
 def test_verification_asks_for_one_model_at_a_time(told):
     register_versions(told, 1, "churn")
     with unguarded(told.url) as connection:
-        connection.exec_driver_sql(f"{FORGED} 4")
+        connection.exec_driver_sql(f"{FORGED} 3")
     with told.open() as registry:
         assert verify(registry, "churn").problems == []
         assert len(verify(registry, "digits").problems) == len(verify(registry).problems) == 1

@@ -1,6 +1,7 @@
 """Many processes and threads at once: what they may not do to each other."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -10,12 +11,13 @@ from registry_helpers import (
     in_processes,
     make_candidate,
     numbers,
+    outcome,
     promote,
     register_versions,
     together,
 )
 
-from registry import Refused
+from registry import Refused, schema
 from registry.integrity import verify
 from registry.upkeep import gc, purge
 
@@ -197,6 +199,59 @@ def test_a_version_is_either_archived_or_used_however_close_the_race(place, what
             if what == "an alias" and outcomes[0] is None:
                 registry.unset("digits", "canary", actor="ada", reason="next")
         assert problems(registry) == []
+
+
+def begin_job(connection, version):
+    connection.execute(
+        schema.jobs.insert().values(
+            id="job",
+            version_id=version,
+            reference="digits:1",
+            state="running",
+            input_sha256="b" * 64,
+            output="/out",
+            started_at=0,
+        )
+    )
+
+
+def begin_child(connection, version):
+    row = connection.execute(schema.versions.select()).mappings().one()
+    own = {"id": 9, "uid": "u", "version": 2, "digest": "9" * 64, "parent_id": version}
+    connection.execute(schema.versions.insert().values({**row, **own}))
+
+
+@pytest.mark.parametrize("begin", [begin_job, begin_child])
+def test_archiving_waits_for_a_use_that_has_begun_and_is_then_refused(place, begin):
+    register_versions(place, 1)
+    with place.open() as registry, ThreadPoolExecutor() as pool:
+
+        def archive():
+            return outcome(lambda: registry.archive("digits", 1, actor="bo", reason="old"))
+
+        with registry.database.write() as connection:
+            begin(connection, 1)
+            archiving = pool.submit(archive)
+            with pytest.raises(TimeoutError):
+                archiving.result(timeout=0.3)
+        assert archiving.result(timeout=60) == "Refused"
+
+
+@pytest.mark.parametrize("begin", [begin_job, begin_child])
+def test_a_use_waits_for_an_archiving_that_has_begun_and_is_then_refused(place, begin):
+    register_versions(place, 1)
+    with place.open() as registry, ThreadPoolExecutor() as pool:
+
+        def use():
+            with registry.database.write() as connection:
+                begin(connection, 1)
+
+        with registry.database.write() as connection:
+            connection.execute(schema.version_state.update().values(status="archived"))
+            using = pool.submit(outcome, use)
+            with pytest.raises(TimeoutError):
+                using.result(timeout=0.3)
+        assert using.result(timeout=60) == "Refused"
 
 
 # Jobs, collecting and purging

@@ -1,9 +1,10 @@
 """The table `blobs`: a row precedes its file, so that a collection can lock what it removes."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, select, update
 
 from registry.queries import on_conflict
 from registry.schema import blobs, models, version_artifacts, version_state, versions
@@ -13,17 +14,28 @@ def lease(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[
     """Announce files, by SHA-256 and size: `gc` leaves them alone for its grace from now on."""
     # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
     rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
-    new = on_conflict.insert(c, blobs).values(touched=clock)
+    c.execute(_announcement(c.dialect.name, clock), rows)
+
+
+@cache
+def _announcement(dialect: str, clock: ColumnElement[int]) -> Any:
+    new = on_conflict.insert(dialect, blobs).values(touched=clock)
     again = {"touched": clock, "purged_at": None}
-    c.execute(new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=again), rows)
+    return new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=again)
+
+
+_HELD = (
+    select(blobs.c.sha256)
+    .where(blobs.c.sha256.in_(bindparam("wanted", expanding=True)), blobs.c.purged_at.is_(None))
+    .order_by(blobs.c.sha256)
+    .with_for_update(key_share=True, read=True)
+)
 
 
 def hold(c: Connection, digests: Iterable[str]) -> bool:
     """Whether every row is still there; none of them can be deleted in this transaction."""
     wanted = sorted(set(digests))
-    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(wanted), blobs.c.purged_at.is_(None))
-    query = query.order_by(blobs.c.sha256).with_for_update(key_share=True, read=True)
-    return len(c.execute(query).all()) == len(wanted)
+    return len(c.execute(_HELD, {"wanted": wanted}).all()) == len(wanted)
 
 
 def known(c: Connection) -> set[str]:
@@ -38,7 +50,7 @@ def purged(c: Connection) -> set[str]:
 
 def adopt(c: Connection, sha256: str, size: int) -> None:
     """Give a file without a row one, so that removing it goes the way of all others."""
-    new = on_conflict.insert(c, blobs).values(sha256=sha256, size=size, touched=0)
+    new = on_conflict.insert(c.dialect.name, blobs).values(sha256=sha256, size=size, touched=0)
     c.execute(new.on_conflict_do_nothing())
 
 

@@ -22,7 +22,7 @@ def start(
         .join(models)
         .where(models.c.name == version.model, versions.c.version == version.version)
     )
-    new = on_conflict.insert(c, jobs).values(
+    new = on_conflict.insert(c.dialect.name, jobs).values(
         id=str(uuid4()),
         version_id=version_id.scalar_subquery(),
         reference=resolved.reference,

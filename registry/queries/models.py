@@ -4,13 +4,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from registry.errors import NotFound, choices
 from registry.queries import aliases, on_conflict
 from registry.records import Model, Policy
 from registry.schema import models
 from registry.values import now
+
+_ONE = select(models).where(models.c.name == bindparam("model"))
+# NO KEY UPDATE: rows that refer to the model may be written meanwhile. SQLite needs no lock.
+_HELD = _ONE.with_for_update(key_share=True)
+_ID = select(models.c.id).where(models.c.name == bindparam("model"))
 
 
 @dataclass(slots=True)
@@ -27,7 +32,6 @@ class Locked:
 
 def lock(c: Connection, name: str) -> Locked:
     """Hold a model's row until the transaction ends; NotFound names the close match."""
-    # NO KEY UPDATE: rows that refer to the model may be written meanwhile. SQLite needs no lock.
     return _locked(_row(c, name, lock=True))
 
 
@@ -42,14 +46,16 @@ def ensure(c: Connection, name: str) -> Locked:
     if row is not None:
         return _locked(row)
     # Of two first registrations of a name one makes the row; the other takes it as it is.
-    new = on_conflict.insert(c, models).values(name=name, last_version=0, created_at=now())
+    new = on_conflict.insert(c.dialect.name, models).values(
+        name=name, last_version=0, created_at=now()
+    )
     c.execute(new.on_conflict_do_nothing())
     return lock(c, name)
 
 
 def find_id(c: Connection, name: str) -> int | None:
     """The id of a model, None if it is new."""
-    return c.execute(select(models.c.id).where(models.c.name == name)).scalar_one_or_none()
+    return c.execute(_ID, {"model": name}).scalar_one_or_none()
 
 
 def load_id(c: Connection, name: str) -> int:
@@ -93,8 +99,7 @@ def _row(c: Connection, name: str, *, lock: bool = False) -> Row[Any]:
 
 
 def _find(c: Connection, name: str, *, lock: bool) -> Row[Any] | None:
-    query = select(models).where(models.c.name == name)
-    return c.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
+    return c.execute(_HELD if lock else _ONE, {"model": name}).one_or_none()
 
 
 def _locked(row: Row[Any]) -> Locked:

@@ -15,7 +15,7 @@ from registry.values import now
 def add(c: Connection, version_id: int, model: int, version: int) -> None:
     """A new version begins as a candidate."""
     new = {"version_id": version_id, "model_id": model, "version": version, "status": "candidate"}
-    c.execute(insert(version_state).values(new))
+    c.execute(insert(version_state), new)
 
 
 def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
@@ -33,14 +33,14 @@ def has_passed(report: Json) -> bool:
 
 def evaluate(c: Connection, version_id: int, report: Json, actor: str) -> None:
     """Add an evaluation; from now on it is the version's newest."""
-    new = insert(evaluations).values(
-        version_id=version_id,
-        passed=has_passed(report),
-        report=report,
-        at=now(),
-        actor=actor,
-    )
-    c.execute(new)
+    new = {
+        "version_id": version_id,
+        "passed": has_passed(report),
+        "report": report,
+        "at": now(),
+        "actor": actor,
+    }
+    c.execute(insert(evaluations), new)
 
 
 def newest_evaluation(c: Connection, version_id: int) -> Row[Any] | None:
@@ -52,15 +52,15 @@ def newest_evaluation(c: Connection, version_id: int) -> Row[Any] | None:
 
 def approve(c: Connection, version_id: int, evaluation: Row[Any], approver: str, why: str) -> None:
     """Record an approval on the ground of an evaluation, and make the version approved."""
-    new = insert(approvals).values(
-        version_id=version_id,
-        evaluation_id=evaluation.id,
-        passed=evaluation.passed,
-        approver=approver,
-        reason=why,
-        at=now(),
-    )
-    approval = c.execute(new.returning(approvals.c.id)).scalar_one()
+    new = {
+        "version_id": version_id,
+        "evaluation_id": evaluation.id,
+        "passed": evaluation.passed,
+        "approver": approver,
+        "reason": why,
+        "at": now(),
+    }
+    approval = c.execute(insert(approvals).returning(approvals.c.id), new).scalar_one()
     here = version_state.c.version_id == version_id
     c.execute(update(version_state).where(here).values(status="approved", approval_id=approval))
 
@@ -87,3 +87,13 @@ def statuses(c: Connection, model: int) -> dict[int, str]:
     query = select(version_state.c.version, version_state.c.status)
     query = query.join(versions, versions.c.id == version_state.c.version_id)
     return dict(c.execute(query.where(version_state.c.model_id == model)).tuples().all())
+
+
+def approvers(c: Connection, model: int) -> dict[int, list[str]]:
+    """Who approved each version of a model, oldest first."""
+    query = select(versions.c.version, approvals.c.approver)
+    query = query.join(versions, versions.c.id == approvals.c.version_id)
+    found: dict[int, list[str]] = defaultdict(list)
+    for row in c.execute(query.where(versions.c.model_id == model).order_by(approvals.c.id)):
+        found[row.version].append(row.approver)
+    return found

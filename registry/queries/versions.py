@@ -1,7 +1,6 @@
 """The table `versions` and what hangs on it: files, metrics, parameters, tags, data."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -45,14 +44,14 @@ def add(
     created_by: str,
     request_id: str | None,
     uid: str | None = None,
-) -> int:
-    """Insert a version under the model's next number; returns its id.
+) -> tuple[int, Version]:
+    """Insert a version under the model's next number; returns its id, and what it will be read as.
 
     The counter goes up in memory; the event that records the version writes it.
     """
     model.last_version += 1
     lineage = candidate.lineage
-    row = {
+    row: dict[str, Any] = {
         "uid": uid or uuid4().hex,
         "model_id": model.id,
         "version": model.last_version,
@@ -71,18 +70,42 @@ def add(
         "created_by": created_by,
     }
     version_id: int = c.execute(_ADD, row).scalar_one()
-    _add_parts(c, schema.version_artifacts, version_id, [asdict(a) for a in artifacts])
+    _add_parts(c, schema.version_artifacts, version_id, _files(artifacts))
     _add_parts(c, schema.version_metrics, version_id, _pairs(candidate.metrics))
     _add_parts(c, schema.version_params, version_id, _pairs(flat(candidate.params)))
     _add_parts(c, schema.version_tags, version_id, _pairs(candidate.tags))
     data = [{"path": path, "md5": md5} for path, md5 in lineage.data.items()]
     _add_parts(c, schema.version_data, version_id, data)
-    return version_id
+    # Not read back, which would take as long as all of the above.
+    return version_id, Version(
+        model=model.name,
+        version=model.last_version,
+        uid=row["uid"],
+        digest=digest,
+        status="candidate",
+        signature=candidate.signature,
+        metrics=candidate.metrics,
+        params=candidate.params,
+        evaluation=candidate.evaluation,
+        lineage=lineage,
+        artifacts=artifacts,
+        tags=candidate.tags,
+        aliases=(),
+        created_at=moment(row["created_at"]),
+        created_by=created_by,
+    )
 
 
 def _add_parts(c: Connection, table: Any, version_id: int, rows: list[dict[str, Any]]) -> None:
     if rows:
         c.execute(insert(table), [{"version_id": version_id, **row} for row in rows])
+
+
+def _files(artifacts: tuple[Artifact, ...]) -> list[dict[str, Any]]:
+    return [
+        {"path": a.path, "sha256": a.sha256, "size": a.size, "identity": a.identity}
+        for a in artifacts
+    ]
 
 
 def _pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -106,7 +129,7 @@ def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
         here = and_(version_tags.c.version_id == version_id, version_tags.c.key == key)
         c.execute(delete(version_tags).where(here))
     else:
-        new = on_conflict.insert(c, version_tags)
+        new = on_conflict.insert(c.dialect.name, version_tags)
         new = new.values(version_id=version_id, key=key, value=value)
         where = [version_tags.c.version_id, version_tags.c.key]
         c.execute(new.on_conflict_do_update(index_elements=where, set_={"value": value}))
@@ -115,18 +138,26 @@ def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
 # Finding
 
 
-def find_same(c: Connection, model: int, digest: str, dataset: str) -> int | None:
+_OF_MODEL = (
+    select(versions.c.version, versions.c.digest)
+    .join(schema.models)
+    .where(schema.models.c.name == bindparam("model"))
+)
+_SAME = _OF_MODEL.where(
+    versions.c.digest == bindparam("digest"), versions.c.dataset == bindparam("dataset")
+)
+_REQUEST = _OF_MODEL.where(versions.c.request_id == bindparam("request"))
+
+
+def find_same(c: Connection, name: str, digest: str, dataset: str) -> int | None:
     """The number of the version with these bytes from this dataset, if there is one."""
-    same = and_(versions.c.model_id == model, versions.c.digest == digest)
-    query = select(versions.c.version).where(same, versions.c.dataset == dataset)
-    return c.execute(query).scalar_one_or_none()
+    same = {"model": name, "digest": digest, "dataset": dataset}
+    return c.execute(_SAME, same).scalar_one_or_none()
 
 
-def find_request(c: Connection, model: int, request_id: str) -> Row[Any] | None:
+def find_request(c: Connection, name: str, request_id: str) -> Row[Any] | None:
     """version and digest of what a request registered, if it did."""
-    query = select(versions.c.version, versions.c.digest)
-    here = and_(versions.c.model_id == model, versions.c.request_id == request_id)
-    return c.execute(query.where(here)).one_or_none()
+    return c.execute(_REQUEST, {"model": name, "request": request_id}).one_or_none()
 
 
 def find_uid(c: Connection, uid: str) -> tuple[str, int] | None:

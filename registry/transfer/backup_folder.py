@@ -22,7 +22,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from registry import schema
-from registry.artifacts import Folder, sync_folder
+from registry.artifacts import Folder, sync
 from registry.errors import Conflict, Corrupt, Refused, SchemaMismatch, Unreachable
 from registry.records import Artifact, Json
 from registry.values import to_json
@@ -135,7 +135,7 @@ class BackupFolder(Folder):
             file.flush()
             os.fsync(file.fileno())
         os.replace(written, self.path / MANIFEST)
-        sync_folder(self.path)
+        sync(self.path)
         for sha256, stray in list(self.files()):
             if sha256 not in content.files and sha256 != rows.sha256:
                 self.remove(stray.path)

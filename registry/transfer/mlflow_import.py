@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from registry.errors import Conflict, InvalidCandidate, InvalidReference, Refused
-from registry.queries import models, versions
+from registry.queries import versions
 from registry.references import CHAMPION, check_name
 from registry.store import Registry
 from registry.transfer.mlflow_source import Skipped, Source, opened
@@ -114,8 +114,7 @@ def _take(registry: Registry, source: Source, entry: Any, target: str, actor: st
 def _known(registry: Registry, target: str, request: str) -> str | None:
     """What an earlier import made of a version."""
     with registry.database.read() as c:
-        model = models.find_id(c, target)
-        row = None if model is None else versions.find_request(c, model, request)
+        row = versions.find_request(c, target, request)
         return None if row is None else f"{target}:{row.version}"
 
 
