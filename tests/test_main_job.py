@@ -49,7 +49,7 @@ def test_a_second_run_retrains_nothing_and_registers_nothing(clone, first):
     assert not second["training"]["created"]
     assert second["job"]["fresh"]
     (model,) = json.loads(clone.modelmint("models", "list", "--json").stdout)
-    assert model["versions"] == 1
+    assert model["last_version"] == 1
     assert json.loads(clone.modelmint("models", "gc", "--dry-run", "--json").stdout) == []
 
 

@@ -157,7 +157,7 @@ def test_a_version_arrives_with_its_uid_its_digest_and_every_document(any_places
         "digits:1",
         "candidate",
         (),
-        "eve",
+        "ada",  # who trained it: an approval must come from somebody else, whoever imported it
     )
     assert theirs.search("digits", ["param.train.dropout=0.0"]).versions
     theirs.open(got)

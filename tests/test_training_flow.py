@@ -37,7 +37,7 @@ def test_two_runs_with_other_parameters_work_beside_each_other(project: Project)
     said = [run.communicate(timeout=200)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
-    assert model["versions"] == 2
+    assert model["last_version"] == 2
     # The workspace itself was not touched: nothing has ever run there.
     assert not (project.root / "outputs").exists()
     for folder in (project.root / "runs").glob("*-*"):
@@ -51,7 +51,7 @@ def test_two_runs_in_one_workspace_wait_for_each_other_and_train_once(project: P
     assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
     assert sum(text.count("Running stage 'train'") for text in said) == 1
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
-    assert model["versions"] == 1
+    assert model["last_version"] == 1
     assert "up to date" in project.run("dvc", "status").stdout
 
 
@@ -103,7 +103,7 @@ def test_killed_at_the_end_of_every_step_the_same_command_ends_well(
     outcome = project.train()
     assert (outcome["version"], outcome["champion"]) == ("digits:1", "digits:1")
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
-    assert model["versions"] == 1
+    assert model["last_version"] == 1
     stored = {p for p in (project.root / "artifacts").rglob("*") if p.is_file()}
     version = json.loads(project.modelmint("models", "show", "digits", "--json").stdout)
     known = {artifact["sha256"] for artifact in version["artifacts"]}
