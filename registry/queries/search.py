@@ -37,6 +37,7 @@ _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 _v = schema.versions.c
+_PARTS = {"param": schema.version_params, "tag": schema.version_tags}
 _PLAIN = {"digest": _v.digest, "commit": _v.git_commit, "run": _v.flow_run_id, "by": _v.created_by}
 
 HELP = (
@@ -61,8 +62,7 @@ def condition(text: str) -> ColumnElement[bool]:
     if kind == "metric":
         return _of_parts(version_metrics, key, operator, _number(text, value))
     if kind and operator == "=":
-        table = schema.version_params if kind == "param" else schema.version_tags
-        return _of_parts(table, key, operator, value)
+        return _of_parts(_PARTS[kind], key, operator, value)
     if field == "created":
         return _COMPARE[plain](_v.created_at, _time(text, other))
     if field and plain == "=":
@@ -88,7 +88,8 @@ class _Order:
     metric: str | None
     ascending: bool
     newest: ColumnElement[int]
-    """Within a model its number, which an index has in order; across models the id."""
+    """Within a model its number, which an index has in order. Across models the id; and with a
+    tag or a parameter, whose index has the ids of those that carry it in order."""
 
     def apply(self, query: Select[Any], after: str | None) -> Select[Any]:
         if self.metric is None:
@@ -129,7 +130,7 @@ def page(
     model = None if name is None else models.load_id(c, name)
     rows = list(c.execute(page_query(model, where, order, after).limit(limit + 1)))
     shown = rows[:limit]
-    more = _order(order, model).cursor(shown[-1]) if len(rows) > limit else None
+    more = _order(order, model, _lead(where)).cursor(shown[-1]) if len(rows) > limit else None
     return Page(versions.summaries(c, shown), more)
 
 
@@ -137,20 +138,45 @@ def page_query(
     model: int | None, where: Sequence[str], order: str, after: str | None
 ) -> Select[Any]:
     """The statement behind a page, for `page` and for those who ask how it is executed."""
-    query = versions.summary_query().where(*(condition(text) for text in where))
+    lead = _lead(where)
+    query = versions.summary_query().where(
+        *(condition(text) for text in where if lead is None or text is not lead.text)
+    )
+    if lead is not None:
+        part = lead.table.c
+        query = query.join(lead.table, part.version_id == _v.id)
+        query = query.where(part.key == lead.key, part.value == lead.value)
     if model is not None:
         query = query.where(_v.model_id == model)
-    return _order(order, model).apply(query, after)
+    return _order(order, model, lead).apply(query, after)
 
 
-def _order(text: str, model: int | None) -> _Order:
+@dataclass(frozen=True)
+class _Lead:
+    """The tag or parameter to begin with: its index finds few versions, and in order."""
+
+    text: str
+    table: Table
+    key: str
+    value: str
+
+
+def _lead(where: Sequence[str]) -> _Lead | None:
+    for text in where:
+        match = _CONDITION.fullmatch(text.strip())
+        if match and match[1] in _PARTS and match[3] == "=":
+            return _Lead(text, _PARTS[match[1]], match[2].strip(), match[4].strip())
+    return None
+
+
+def _order(text: str, model: int | None, lead: _Lead | None) -> _Order:
     match = re.fullmatch(r"newest|metric\.(.+?)(:asc)?", text)
     if match is None:
         raise InvalidQuery(
             f"{text!r} is no order. Give newest, metric.NAME (highest first) or metric.NAME:asc "
             "(lowest first)."
         )
-    newest = _v.id if model is None else _v.version
+    newest = lead.table.c.version_id if lead else _v.id if model is None else _v.version
     return _Order(match[1], ascending=bool(match[2]), newest=newest)
 
 
