@@ -8,7 +8,7 @@
 Knows nothing of tasks, torch or Prefect.
 """
 
-from registry.artifacts import digest
+from registry.candidates import digest
 from registry.database import hide_password, upgrade
 from registry.errors import (
     Conflict,

@@ -8,7 +8,6 @@ found by a path that came from outside. `registry.bucket` is the same in an S3 b
 """
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -20,23 +19,9 @@ from typing import Protocol
 from uuid import uuid4
 
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Unreachable
-from registry.records import Artifact, Stray
+from registry.records import Stray
 
 _CHUNK = 1 << 20  # bytes
-
-
-def digest(artifacts: Iterable[Artifact]) -> str:
-    """The identity of a bundle: SHA-256 of the canonical JSON list of its identity files.
-
-    `[{"path":...,"sha256":...,"size":...},...]` sorted by path, without white space, in UTF-8.
-    """
-    manifest = [
-        {"path": artifact.path, "sha256": artifact.sha256, "size": artifact.size}
-        for artifact in sorted(artifacts, key=lambda artifact: artifact.path)
-        if artifact.identity
-    ]
-    text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

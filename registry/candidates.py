@@ -1,7 +1,9 @@
-"""Checks on what is offered for registration, before anything is written."""
+"""What is offered for registration: checks before anything is written, its identity, its seals."""
 
 import hashlib
+import json
 import math
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,6 +37,20 @@ def check(candidate: Candidate) -> None:
     for field in ("signature", "params", "evaluation", "tags"):
         check_json(field, getattr(candidate, field))
     check_json("lineage.libraries", candidate.lineage.libraries)
+
+
+def digest(artifacts: Iterable[Artifact]) -> str:
+    """The identity of a bundle: SHA-256 of the canonical JSON list of its identity files.
+
+    `[{"path":...,"sha256":...,"size":...},...]` sorted by path, without white space, in UTF-8.
+    """
+    manifest = [
+        {"path": artifact.path, "sha256": artifact.sha256, "size": artifact.size}
+        for artifact in sorted(artifacts, key=lambda artifact: artifact.path)
+        if artifact.identity
+    ]
+    text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def identify(candidate: Candidate) -> tuple[Artifact, ...]:

@@ -1,7 +1,4 @@
-"""The registry's database: opening, transactions, schema revisions.
-
-SQL errors are explained here and nowhere else: callers of the package see RegistryErrors.
-"""
+"""The registry's database: opening, transactions, schema revisions."""
 
 import re
 import threading
@@ -23,16 +20,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import (
     ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    ProgrammingError,
-    SQLAlchemyError,
 )
 
 from registry import postgresql, sqlite
-from registry.errors import Conflict, Refused, RegistryError, SchemaMismatch, Unreachable
-from registry.rules import sentence_of
+from registry.errors import Conflict, SchemaMismatch, Unreachable
+from registry.explaining import explained
 from registry.schema import HEAD, VERSION_TABLE
 from registry.values import to_json
 
@@ -40,10 +32,6 @@ DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 """Databases that a registry can be kept in: modules with the same names in them."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-
-# SQLSTATEs of PostgreSQL: insufficient privilege; serialization failure and deadlock.
-_NOT_ALLOWED = "42501"
-_GAVE_UP = ("40001", "40P01")
 
 # Alembic keeps the environment it runs in module globals, so one migration a process at a time.
 _one_migration = threading.Lock()
@@ -183,53 +171,6 @@ def hide_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
         return re.sub(r"//[^/@]*@", "//***@", url)
-
-
-@contextmanager
-def explained(shown: str) -> Iterator[None]:
-    """Turn SQLAlchemy's errors inside the block into the registry's."""
-    try:
-        yield
-    except IntegrityError as error:
-        sentence = sentence_of(str(error.orig))
-        raise Refused(f"The registry keeps its rules: {sentence}.") from error
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
-            raise Refused(
-                f"{_first_line(error)}: this database role may not do that. Ask for one that may; "
-                "`modelmint models roles` shows which there are."
-            ) from error
-        raise RegistryError(f"The registry database {shown} refused: {error.orig}.") from error
-    except (DataError, OverflowError, UnicodeError) as error:
-        raise RegistryError(
-            f"The registry database {shown} cannot keep or compare a value that was given: "
-            f"{str(error).partition(chr(10))[0]}."
-        ) from error
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in _GAVE_UP:
-            raise Conflict(
-                f"The database ended this transaction in favour of another: {_first_line(error)}. "
-                "Nothing was written; try again."
-            ) from error
-        symptom = _symptom(str(error.orig), shown)
-        raise Unreachable(f"{symptom} See MODELMINT_DATABASE_URL.") from error
-    except SQLAlchemyError as error:
-        raise RegistryError(f"The registry database {shown} failed: {error}.") from error
-
-
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).partition("\n")[0]
-
-
-def _symptom(text: str, shown: str) -> str:
-    if "locked" in text:
-        return (
-            f"The registry database {shown} stayed locked by another process for "
-            f"{sqlite.BUSY_S} s. Try again, or end the process that holds it."
-        )
-    if "not a database" in text:
-        return f"The file behind {shown} is not a SQLite database."
-    return f"The registry database {shown} cannot be used: {text}. May you read and write it?"
 
 
 def _make_engine(url: str) -> Engine:

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Row
 
 from registry import candidates, schema
-from registry.artifacts import digest
 from registry.errors import Corrupt
 from registry.queries import aliases, blobs, events, models, signatures, states, versions
 from registry.queries.events import MOVES
@@ -71,7 +70,7 @@ def _files(
     found: Verification,
 ) -> Iterator[Problem]:
     """What is wrong with the files; `seen` spares reading twice what versions share."""
-    if digest(version.artifacts) != version.digest:
+    if candidates.digest(version.artifacts) != version.digest:
         yield Problem(version.ref, "", f"its files do not make digest {version.digest}")
     with registry.database.read() as c:
         purged = blobs.purged(c) if version.status == "archived" else set()

@@ -5,10 +5,10 @@ from datetime import datetime
 from pathlib import Path
 
 from registry import schema
-from registry.artifacts import digest
+from registry.candidates import digest
 from registry.errors import Corrupt
 from registry.opened import Opened
-from registry.queries import aliases, events, jobs, models, search, versions
+from registry.queries import aliases, events, jobs, models, search, summaries, versions
 from registry.records import Alias, DataTrace, Event, Model, Page, Resolved, Trace, Version
 from registry.references import CHAMPION, parse_reference
 
@@ -109,7 +109,7 @@ class Reading(Opened):
         version = self.resolve(reference).version
         with self.database.read() as c:
             own = versions.load_id(c, version.ref)
-            query = versions.summary_query().where(schema.versions.c.parent_id == own)
+            query = summaries.SUMMARY.where(schema.versions.c.parent_id == own)
             rows = c.execute(query.order_by(schema.versions.c.id))
             children = tuple(f"{row.model}:{row.number}" for row in rows)
             return Trace(version, children, tuple(jobs.load(c, schema.versions.c.id == own)))
@@ -118,9 +118,9 @@ class Reading(Opened):
         """What was built on a dataset or a raw file, by the hash that DVC gives it."""
         with self.database.read() as c:
             built_on = search.built_on(md5)
-            query = versions.summary_query().where(built_on)
+            query = summaries.SUMMARY.where(built_on)
             rows = list(c.execute(query.order_by(schema.versions.c.id.desc())))
-            found = versions.summaries(c, rows)
+            found = summaries.load(c, rows)
             return DataTrace(md5, found, tuple(jobs.load(c, built_on)))
 
     def open(self, version: Version) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from registry import candidates, schema
-from registry.artifacts import Staged, digest
+from registry.artifacts import Staged
 from registry.errors import Conflict, Corrupt, InvalidCandidate
 from registry.opened import Opened
 from registry.queries import blobs, events, models, states, versions
@@ -74,7 +74,7 @@ class Registering(Opened):
                 Artifact(path, s.sha256, s.size, identity=path in candidate.identity)
                 for path, s in staged.items()
             )
-            identity = digest(artifacts)
+            identity = candidates.digest(artifacts)
             if known := self._lease(name, identity, candidate, request_id, staged):
                 self._restore(known, staged)
                 return Registration(known, created=False)
@@ -115,7 +115,7 @@ class Registering(Opened):
         check_name(name)
         candidates.check(candidate)
         evidence = {
-            "digest": digest(candidates.identify(candidate)),
+            "digest": candidates.digest(candidates.identify(candidate)),
             "dataset": candidate.lineage.dataset,
             "evaluation": candidate.evaluation,
         }

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from registry.errors import Refused
-from registry.queries import blobs, events, models, retention, versions
+from registry.queries import blobs, events, models, retention, summaries
 from registry.records import Stray, Summary
 from registry.store import Registry
 
@@ -77,7 +77,7 @@ def retain(
         if model.policy.keep_last is None and model.policy.keep_days is None:
             continue
         with registry.database.read() as c:
-            outlived = versions.summaries(c, retention.outlived(c, model))
+            outlived = summaries.load(c, retention.outlived(c, model))
         for summary in outlived:
             if not dry_run:
                 try:

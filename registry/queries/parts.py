@@ -2,18 +2,25 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
+    ColumnElement,
+    CompoundSelect,
     Connection,
     Double,
+    Integer,
     Select,
     Text,
     and_,
+    any_,
     bindparam,
     cast,
+    func,
     literal,
     null,
     select,
@@ -23,9 +30,7 @@ from sqlalchemy import (
 from registry import schema
 from registry.records import Artifact
 from registry.schema import versions
-
-# SQLite takes some 32,000 parameters a statement.
-_AT_ONCE = 1000
+from registry.values import to_json
 
 _points_here = and_(
     schema.aliases.c.model_id == versions.c.model_id,
@@ -60,18 +65,36 @@ class Parts:
 def load(c: Connection, ids: list[int], *, documents: bool = True) -> dict[int, Parts]:
     """What hangs on versions, by their ids; without `documents`, no data and no files."""
     found: dict[int, Parts] = defaultdict(Parts)
-    query = _EVERYTHING if documents else _IN_LISTS
-    for start in range(0, len(ids), _AT_ONCE):
-        rows = c.execute(query, {"ids": ids[start : start + _AT_ONCE]})
-        for row in sorted(rows, key=lambda row: (row[1], row[2])):
-            found[row[0]].take(*row[1:])
+    on_postgresql = c.dialect.name == "postgresql"
+    query = _query(on_postgresql, documents)
+    rows = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)})
+    for row in sorted(rows, key=lambda row: (row[1], row[2])):
+        found[row[0]].take(*row[1:])
     return found
+
+
+# Built once: that takes longer than SQLite needs to answer.
+@cache
+def _query(on_postgresql: bool, documents: bool) -> CompoundSelect[Any]:
+    kinds = [_metrics(), _tags(), _aliases()]
+    if documents:
+        kinds += [_data(), _artifacts()]
+    return union_all(
+        *(kind.where(_among(kind.selected_columns[0], on_postgresql)) for kind in kinds)
+    )
+
+
+def _among(id_: ColumnElement[int], on_postgresql: bool) -> ColumnElement[bool]:
+    """One parameter, however many ids: one for each would take longer than the query."""
+    if on_postgresql:
+        return id_ == any_(bindparam("ids", type_=ARRAY(Integer)))
+    return id_.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
 
 
 def _columns(kind: str, id_: Any, key: Any, **given: Any) -> Select[Any]:
     types = {"text": Text, "number": Double, "size": BigInteger, "flag": Boolean}
     rest = (given.get(name, cast(null(), type_)) for name, type_ in types.items())
-    return select(id_, literal(kind), key, *rest).where(id_.in_(bindparam("ids", expanding=True)))
+    return select(id_, literal(kind), key, *rest)
 
 
 def _metrics() -> Select[Any]:
@@ -97,8 +120,3 @@ def _artifacts() -> Select[Any]:
 def _aliases() -> Select[Any]:
     columns = _columns("alias", versions.c.id, schema.aliases.c.alias)
     return columns.select_from(versions.join(schema.aliases, _points_here))
-
-
-# Built once: that takes longer than SQLite needs to answer.
-_IN_LISTS = union_all(_metrics(), _tags(), _aliases())
-_EVERYTHING = union_all(_metrics(), _tags(), _aliases(), _data(), _artifacts())

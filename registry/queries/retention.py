@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from registry.queries import versions
+from registry.queries import summaries
 from registry.records import Model
 from registry.schema import aliases, blobs, jobs, models, version_artifacts, version_state
 from registry.schema import versions as table
@@ -23,7 +23,7 @@ def outlived(c: Connection, model: Model) -> list[Row[Any]]:
         jobs.select().where(jobs.c.version_id == table.c.id),
         child.select().where(child.c.parent_id == table.c.id),
     )
-    query = versions.summary_query().where(
+    query = summaries.SUMMARY.where(
         models.c.name == model.name,
         version_state.c.status != "archived",
         *(~by.exists() for by in used),

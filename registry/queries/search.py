@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from registry import schema
 from registry.errors import InvalidQuery
-from registry.queries import models, versions
+from registry.queries import models, summaries
 from registry.records import Page
 from registry.schema import version_metrics, version_state
 from registry.values import microseconds
@@ -131,7 +131,7 @@ def page(
     rows = list(c.execute(page_query(model, where, order, after).limit(limit + 1)))
     shown = rows[:limit]
     more = _order(order, model, _lead(where)).cursor(shown[-1]) if len(rows) > limit else None
-    return Page(versions.summaries(c, shown), more)
+    return Page(summaries.load(c, shown), more)
 
 
 def page_query(
@@ -139,7 +139,7 @@ def page_query(
 ) -> Select[Any]:
     """The statement behind a page, for `page` and for those who ask how it is executed."""
     lead = _lead(where)
-    query = versions.summary_query().where(
+    query = summaries.SUMMARY.where(
         *(condition(text) for text in where if lead is None or text is not lead.text)
     )
     if lead is not None:

@@ -21,7 +21,7 @@ from registry import schema
 from registry.errors import NotFound
 from registry.queries import models, on_conflict, parts
 from registry.queries.models import Locked
-from registry.records import Artifact, Candidate, Json, Lineage, Summary, Version
+from registry.records import Artifact, Candidate, Json, Lineage, Version
 from registry.schema import evaluations, version_state, version_tags, versions
 from registry.values import moment, now, to_json
 
@@ -232,44 +232,6 @@ _FULL = _full()
 _ONE = _FULL.where(
     schema.models.c.name == bindparam("name"), versions.c.version == bindparam("number")
 )
-
-
-def summaries(c: Connection, rows: list[Row[Any]]) -> tuple[Summary, ...]:
-    """The rows of a `summary_query`, with metrics, tags and aliases."""
-    found = parts.load(c, [row.id for row in rows], documents=False)
-    return tuple(
-        Summary(
-            model=row.model,
-            version=row.number,
-            digest=row.digest,
-            dataset=row.dataset,
-            status=row.status,
-            metrics=found[row.id].metrics,
-            tags=found[row.id].tags,
-            aliases=tuple(found[row.id].aliases),
-            created_at=moment(row.created_at),
-            created_by=row.created_by,
-        )
-        for row in rows
-    )
-
-
-def summary_query() -> Select[Any]:
-    """Versions as `summaries` wants them; conditions and order are the caller's."""
-    return (
-        select(
-            versions.c.id,
-            schema.models.c.name.label("model"),
-            versions.c.version.label("number"),
-            versions.c.digest,
-            versions.c.dataset,
-            versions.c.created_at,
-            versions.c.created_by,
-            version_state.c.status,
-        )
-        .join(schema.models, schema.models.c.id == versions.c.model_id)
-        .join(version_state, version_state.c.version_id == versions.c.id)
-    )
 
 
 def _version(row: Row[Any], own: parts.Parts) -> Version:

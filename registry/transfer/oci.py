@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from registry import candidates
-from registry.artifacts import digest
 from registry.errors import Conflict, InvalidCandidate, Unreachable
 from registry.queries import versions
 from registry.records import Artifact, Candidate, Json, Registration, Version
@@ -209,7 +208,7 @@ def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None
         raise layout.refused(path, "its record names a file twice")
     if expected != [((x.annotations or {}).get(layout.TITLE), x.digest, x.size) for x in layers]:
         raise layout.refused(path, "its layers are not the files that its record names")
-    if digest(version.artifacts) != version.digest:
+    if candidates.digest(version.artifacts) != version.digest:
         raise layout.refused(path, f"its files do not make digest {version.digest}")
 
 

@@ -1,0 +1,47 @@
+"""Versions as lists show them: without documents and files."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from registry import schema
+from registry.queries import parts
+from registry.records import Summary
+from registry.schema import version_state, versions
+from registry.values import moment
+
+SUMMARY = (
+    select(
+        versions.c.id,
+        schema.models.c.name.label("model"),
+        versions.c.version.label("number"),
+        versions.c.digest,
+        versions.c.dataset,
+        versions.c.created_at,
+        versions.c.created_by,
+        version_state.c.status,
+    )
+    .join(schema.models, schema.models.c.id == versions.c.model_id)
+    .join(version_state, version_state.c.version_id == versions.c.id)
+)
+"""The rows that `load` wants; conditions and order are the caller's."""
+
+
+def load(c: Connection, rows: list[Row[Any]]) -> tuple[Summary, ...]:
+    """The rows of a `SUMMARY`, with metrics, tags and aliases."""
+    found = parts.load(c, [row.id for row in rows], documents=False)
+    return tuple(
+        Summary(
+            model=row.model,
+            version=row.number,
+            digest=row.digest,
+            dataset=row.dataset,
+            status=row.status,
+            metrics=found[row.id].metrics,
+            tags=found[row.id].tags,
+            aliases=tuple(found[row.id].aliases),
+            created_at=moment(row.created_at),
+            created_by=row.created_by,
+        )
+        for row in rows
+    )
