@@ -20,9 +20,9 @@ data: $(READY)  # the embedded raw data; the user's own lies there already
 run: setup
 	$(BIN)/modelmint run
 
-# Two files of tests at a time, one thread each: most of what they wait for is one process's work.
+# Three files of tests at a time, one thread each: much of their time they wait for a process.
 test: setup test-tools
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

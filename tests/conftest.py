@@ -140,6 +140,25 @@ def make_project(folder: Path, changes: dict | None = None) -> Project:
     return project
 
 
+# Their tests wait for whole flows. Begun first, so that in the end none runs alone for minutes.
+LONG = (
+    "test_training_flow.py",
+    "test_kinds.py",
+    "test_main_job.py",
+    "test_models_cli.py",
+    "test_approval_flow.py",
+    "test_registry_web.py",
+    "test_serve.py",
+    "test_whole_path.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `LONG` first, in its order."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> str:
     """The API of a Prefect server with its UI, for the whole session."""

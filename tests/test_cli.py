@@ -42,7 +42,7 @@ BAD = {
     "missing params": (["train", "--params", "nope.yaml"], "nope.yaml: No such file"),
     "unknown model": (["predict", "digit", "IN", "--output", "OUT"], "Did you mean 'digits'"),
     "unknown alias": (["predict", "digits@champ", "IN", "--output", "OUT"], "'champion'"),
-    "unknown version": (["predict", "digits:9", "IN", "--output", "OUT"], "digits:1"),
+    "unknown version": (["predict", "digits:9", "IN", "--output", "OUT"], "has no version 9"),
     "malformed reference": (["predict", "Digits!", "IN", "--output", "OUT"], "NAME@ALIAS"),
     "missing input": (["predict", "digits", "nope.parquet", "--output", "OUT"], "is missing"),
     "unknown form": (["predict", "digits", "params.yaml", "--output", "OUT"], ".parquet, .arrow"),
