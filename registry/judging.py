@@ -6,6 +6,7 @@ changes of one model never overlap, and its history has one order.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -102,12 +103,7 @@ class Judging(Opened):
         with self.database.write() as c:
             model = models.ensure(c, name)
             models.set_policy(c, model, policy)
-            rules = {
-                "four_eyes": policy.four_eyes,
-                "keep_last": policy.keep_last,
-                "keep_days": policy.keep_days,
-            }
-            events.add(c, model, "policy", actor, payload=rules)
+            events.add(c, model, "policy", actor, payload=asdict(policy))
 
     # Steps of the above
 

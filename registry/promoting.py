@@ -40,7 +40,7 @@ class Promoting(Judging):
             Refused: the version is archived, or cannot be champion without an approval.
         """
         check_name(alias, "an alias")
-        with self._changing(name, version) as (c, model, _state):
+        with self._changing(name, version) as (c, model, state):
             pointing = {a.name: a for a in aliases.of_model(c, name)}
             held = pointing.get(alias)
             _check_revision(name, alias, held, expect_revision)
@@ -52,6 +52,7 @@ class Promoting(Judging):
                 alias,
                 held,
                 version,
+                state,
                 "promoted",
                 actor=actor,
                 reason=reason,
@@ -119,6 +120,7 @@ class Promoting(Judging):
                 alias,
                 held,
                 number,
+                state,
                 "rolled back",
                 actor=actor,
                 reason=reason,
@@ -142,13 +144,12 @@ class Promoting(Judging):
         alias: str,
         held: Alias | None,
         version: int,
+        state: Row[Any],
         kind: str,
         *,
         actor: str,
         reason: str,
     ) -> Alias:
-        state = states.find(c, model, version)
-        assert state is not None, "callers looked it up"
         status = self._admit(c, model, state, version, alias, actor=actor, reason=reason)
         revision = 1 + (held.revision if held else events.moves_of(c, model.id, alias))
         aliases.move(
@@ -185,8 +186,7 @@ class Promoting(Judging):
     ) -> str:
         """The status with which a version may hold an alias; as champion it must be approved."""
         ref = f"{model.name}:{version}"
-        if state.status == "archived":
-            raise Refused(f"{ref} is archived; unarchive it first.")
+        check_not_archived(model, version, state)
         if alias != CHAMPION or state.status == "approved":
             status: str = state.status
             return status

@@ -43,7 +43,7 @@ class Registering(Opened):
             Conflict: the request registered other bytes before, or a collection removed files
                 meanwhile; register again.
         """
-        if candidate.evaluation.get("passed") is not True:
+        if not states.has_passed(candidate.evaluation):
             raise InvalidCandidate(
                 f"The evaluation of this candidate for {name!r} does not say that it passed. Only "
                 "a bundle that passed its gates and its parity check can become a version."

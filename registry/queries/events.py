@@ -1,13 +1,12 @@
 """The table `events`: a chain of hashes for each model, only ever added to."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import rfc8785
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
 
+from registry.candidates import seal_json
 from registry.queries.models import Locked
 from registry.records import Event, Json
 from registry.schema import events, models
@@ -33,7 +32,7 @@ def hash_of(model: str, fields: Mapping[str, Any]) -> str:
     `prev_hash` is one of the fields, so a hash vouches for everything before it, too.
     """
     document = {"model": model, **{name: fields[name] for name in _HASHED}}
-    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
+    return seal_json(document)
 
 
 def add(

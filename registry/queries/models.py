@@ -1,7 +1,7 @@
 """The table `models`: names, counters, heads of histories, policies."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -83,12 +83,7 @@ def load_all(c: Connection) -> list[Model]:
 
 def set_policy(c: Connection, model: Locked, policy: Policy) -> None:
     """Replace the rules of a model."""
-    values = {
-        "four_eyes": policy.four_eyes,
-        "keep_last": policy.keep_last,
-        "keep_days": policy.keep_days,
-    }
-    c.execute(update(models).where(models.c.id == model.id).values(values))
+    c.execute(update(models).where(models.c.id == model.id).values(asdict(policy)))
 
 
 def _row(c: Connection, name: str, *, lock: bool = False) -> Row[Any]:
