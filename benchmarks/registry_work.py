@@ -34,6 +34,7 @@ def visit(target: Target, turn: int, promotions: int) -> dict[str, list[float]]:
     folder = target.folder / f"visit-{turn}"
     one = [write_bundle(folder / f"one-{i}", {"model.onnx": 1_040_000}) for i in range(calls)]
     all_ = [write_bundle(folder / f"all-{i}") for i in range(calls)]
+    os.sync()  # no call waits for what was written before it, here or by the visit before
     numbers = range(turn * promotions + 1, (turn + 1) * promotions + 1)  # never promoted yet
     tags = {"bucket": "new", "git": "0" * 40}
     found: dict[str, list[float]] = {"promote": [], "promote, 100 versions": []}

@@ -12,8 +12,8 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -21,7 +21,7 @@ from uuid import uuid4
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Unreachable
 from registry.records import Stray
 
-_CHUNK = 1 << 20  # bytes
+_CHUNK = 1 << 18  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Staged:
     """Bytes."""
     path: Path
     """Where its bytes lie until it is published: a copy of the store's, or the source itself."""
+    lasting: bool = False
+    """Whether those bytes would survive a power cut already."""
 
 
 class Store(Protocol):
@@ -40,6 +42,8 @@ class Store(Protocol):
 
     root: str
     """For messages: where that is."""
+    far: bool
+    """Whether `publish` sends the bytes somewhere, instead of renaming a copy of them."""
 
     def stage(self, source: Path) -> Staged:
         """Read a file once and hash it; those very bytes are what `publish` stores, or nothing.
@@ -135,8 +139,10 @@ def user_cache() -> Path:
 class Folder:
     """A store in a folder of this machine, or of a file share."""
 
+    far = False
+
     def __init__(self, root: Path, variable: str = "MODELMINT_ARTIFACTS") -> None:
-        self._root = root
+        # Text, not a Path, of which each step costs more than a look into the folder.
         self.root = str(root)
         self._variable = variable
         """For messages: what says where that is."""
@@ -144,61 +150,60 @@ class Folder:
     def stage(self, source: Path) -> Staged:
         return self.take(read(source))
 
-    def take(self, chunks: Iterable[bytes]) -> Staged:
+    def take(self, chunks: Iterable[bytes | memoryview]) -> Staged:
         """`stage` for bytes that come from elsewhere."""
-        target = self._root / "tmp" / uuid4().hex
+        target = Path(f"{self.root}/tmp/{uuid4().hex}")
         try:
-            _make_folder(target.parent)
-            return _write(chunks, target)
+            _make_folder(f"{self.root}/tmp")
+            staged = _write(chunks, target)
+            if not self.has(staged.sha256, staged.size):
+                with self._explained(target):
+                    sync(target)
+                staged = replace(staged, lasting=True)
+            return staged
         except BaseException as error:
             with suppress(OSError):
-                target.unlink()
+                os.unlink(target)
             if isinstance(error, OSError):
                 raise self._unwritable(error) from error
             raise
 
     def publish(self, staged: Staged) -> None:
-        target = self._path(staged.sha256)
-        try:
-            # Only now: what is there already need not be synced once more.
-            sync(staged.path)
-            _make_folder(target.parent)
+        target = self.place(staged.sha256)
+        folder = os.path.dirname(target)
+        with self._explained(staged.path):
+            if not staged.lasting:
+                sync(staged.path)
+            _make_folder(folder)
             os.replace(staged.path, target)
-            sync(target.parent)
-        except FileNotFoundError as error:
-            raise Conflict(
-                f"{staged.path} vanished before it was stored: `modelmint models gc` ran with too "
-                "short a grace. Do the same again."
-            ) from error
-        except OSError as error:
-            raise self._unwritable(error) from error
+            sync(folder)
 
     def discard(self, staged: Staged) -> None:
         with suppress(OSError):
-            staged.path.unlink()
+            os.unlink(staged.path)
 
     def has(self, sha256: str, size: int) -> bool:
         try:
-            return self._path(sha256).stat().st_size == size
+            return os.stat(self.place(sha256)).st_size == size
         except OSError:
             return False
 
     def verify(self, sha256: str, size: int) -> None:
-        check(self._path(sha256), sha256, size)
+        check(Path(self.place(sha256)), sha256, size)
 
     def fetch(self, sha256: str, size: int) -> Path:
-        path = self._path(sha256)
+        path = Path(self.place(sha256))
         check(path, sha256, size)
         return path
 
     def files(self) -> Iterator[tuple[str, Stray]]:
-        for path in (self._root / "sha256").glob("??/*"):
+        for path in Path(self.root, "sha256").glob("??/*"):
             # Only what this store named itself: a stranger's file is not ours to remove.
             if re.fullmatch(r"[0-9a-f]{64}", path.name) and (found := _stray(path)):
                 yield path.name, found
 
     def leftovers(self) -> Iterator[Stray]:
-        for path in (self._root / "tmp").glob("*"):
+        for path in Path(self.root, "tmp").glob("*"):
             if path.is_file() and (found := _stray(path)):
                 yield found
 
@@ -211,10 +216,19 @@ class Folder:
             ) from error
 
     def place(self, sha256: str) -> str:
-        return str(self._path(sha256))
+        return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 
-    def _path(self, sha256: str) -> Path:
-        return self._root / "sha256" / sha256[:2] / sha256
+    @contextmanager
+    def _explained(self, staged: Path) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise Conflict(
+                f"{staged} vanished before it was stored: `modelmint models gc` ran with too "
+                "short a grace. Do the same again."
+            ) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> Unreachable:
         return Unreachable(
@@ -242,12 +256,18 @@ def changed(place: str | Path, actual: str) -> Corrupt:
     return Corrupt(f"{place} was changed: its SHA-256 is {actual}")
 
 
-def read(source: Path) -> Iterator[bytes]:
-    """The bytes of a file that is to be registered. Raises InvalidCandidate."""
+def read(source: Path) -> Iterator[memoryview]:
+    """The bytes of a file that is to be registered, each piece until the next is asked for.
+
+    Raises InvalidCandidate.
+    """
     try:
-        with source.open("rb") as reader:
-            while chunk := reader.read(_CHUNK):
-                yield chunk
+        with source.open("rb", buffering=0) as reader:
+            # One buffer for all pieces: new memory costs more than the copy into it.
+            size = os.fstat(reader.fileno()).st_size
+            buffer = memoryview(bytearray(min(max(size, 1), _CHUNK)))
+            while size := reader.readinto(buffer):
+                yield buffer[:size]
     except OSError as error:
         raise InvalidCandidate(f"{source} cannot be read ({error.strerror}).") from error
 
@@ -261,7 +281,7 @@ def _stray(path: Path) -> Stray | None:
     return Stray(str(path), status.st_size, age_s, removable=False)
 
 
-def _write(chunks: Iterable[bytes], target: Path) -> Staged:
+def _write(chunks: Iterable[bytes | memoryview], target: Path) -> Staged:
     """Write and hash in one pass, so that the digest is of the very bytes that were stored."""
     sha256, size = hashlib.sha256(), 0
     # Created read-only (the open descriptor may write): nobody edits a stored file by accident.
@@ -273,14 +293,15 @@ def _write(chunks: Iterable[bytes], target: Path) -> Staged:
     return Staged(sha256.hexdigest(), size, target)
 
 
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
+def _make_folder(folder: str) -> None:
+    if not os.path.isdir(folder):
+        _make_folder(os.path.dirname(folder))
+        with suppress(FileExistsError):
+            os.mkdir(folder)
+        sync(os.path.dirname(folder))
 
 
-def sync(path: Path) -> None:
+def sync(path: str | Path) -> None:
     """Make the bytes of a file last, or what was renamed or created in a folder."""
     # A rename lives in the folder: without this a power cut may lose the name of a synced file.
     descriptor = os.open(path, os.O_RDONLY)

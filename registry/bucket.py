@@ -35,6 +35,8 @@ class _Missing(Exception):
 class Bucket:
     """A store in a bucket."""
 
+    far = True
+
     def __init__(self, url: str, cache: Path) -> None:
         parsed = re.fullmatch(
             r"s3://([\w.-]+)((?:/+(?!\.+(?:/|$))[\w.!*'()=+-]+)*)/*", url, re.ASCII

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,8 +14,10 @@ from registry.errors import InvalidCandidate, choices
 from registry.records import Artifact, Candidate, Version
 
 
-def check(candidate: Candidate) -> None:
+def check(candidate: Candidate) -> dict[str, bytes]:
     """Refuse a candidate that could not be stored, opened or identified later.
+
+    Returns its documents in canonical form (RFC 8785), by field.
 
     Raises:
         InvalidCandidate: the message names the field, the value and what is allowed.
@@ -34,9 +36,10 @@ def check(candidate: Candidate) -> None:
     for key, value in candidate.metrics.items():
         if not math.isfinite(value):
             raise InvalidCandidate(f"Metric {key!r} is {value}; give a finite number.")
-    for field in ("signature", "params", "evaluation", "tags"):
-        check_json(field, getattr(candidate, field))
     check_json("lineage.libraries", candidate.lineage.libraries)
+    check_json("tags", candidate.tags)
+    documents = ("signature", "params", "evaluation")
+    return {field: check_json(field, getattr(candidate, field)) for field in documents}
 
 
 def digest(artifacts: Iterable[Artifact]) -> str:
@@ -86,8 +89,10 @@ def _check_path(path: str) -> None:
         )
 
 
-def check_json(field: str, value: object) -> None:
+def check_json(field: str, value: object) -> bytes:
     """Refuse what not every reader or database takes alike: NaN, integers over 2^53, NUL.
+
+    Returns the canonical form (RFC 8785) of what is left.
 
     Raises:
         InvalidCandidate: names the field.
@@ -98,10 +103,14 @@ def check_json(field: str, value: object) -> None:
         raise InvalidCandidate(f"{field} is not plain JSON: {error}.") from error
     if b"\\u0000" in text:  # which PostgreSQL keeps in no text
         raise InvalidCandidate(f"{field} holds a NUL character. Leave it out.")
+    return text
 
 
-def seal(version: Version) -> str:
-    """SHA-256 over all of a version that is for ever, for the event that records it."""
+def seal(version: Version, documents: Mapping[str, bytes] | None = None) -> str:
+    """SHA-256 over all of a version that is for ever, for the event that records it.
+
+    Fields of it that are in canonical form already, in `documents`, are taken as they are.
+    """
     kept = _plain(version) | {
         "created_at": version.created_at.isoformat(),
         "lineage": _plain(version.lineage),
@@ -109,7 +118,12 @@ def seal(version: Version) -> str:
     }
     for name in ("status", "tags", "aliases", "evaluation"):
         del kept[name]
-    return seal_json(kept)
+    ready = documents or {}
+    texts = (
+        b'"%b":%b' % (name.encode(), ready.get(name) or rfc8785.dumps(value))
+        for name, value in sorted(kept.items())
+    )
+    return hashlib.sha256(b"{%b}" % b",".join(texts)).hexdigest()
 
 
 def _plain(record: Any) -> dict[str, Any]:

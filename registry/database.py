@@ -62,10 +62,14 @@ class Database:
             raise
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database and waits for no writer."""
+    def read(self, *, single: bool = False) -> Iterator[Connection]:
+        """A transaction that sees one state of the database and waits for no writer.
+
+        A `single` statement sees one state anyway, and can do without a BEGIN and a COMMIT.
+        """
+        options = self.dialect.READ_SINGLE if single else self.dialect.READ
         with explained(self.shown), self._engine.connect() as connection:
-            connection = connection.execution_options(**self.dialect.READ)
+            connection = connection.execution_options(**options)
             with connection.begin():
                 yield connection
 

@@ -84,12 +84,11 @@ class Judging(Opened):
                 restores those.
         """
         with self.database.write() as c:
-            # Before the model's row, as everywhere.
-            complete = blobs.hold(c, blobs.of_version(c, name, version))
             model, state = self._hold_state(c, name, version)
             if state.status != "archived":
                 raise Refused(f"{name}:{version} is not archived: it is {state.status}.")
-            if not complete:
+            # After the model's row, as everywhere.
+            if not blobs.hold(c, blobs.of_version(c, name, version)):
                 raise Refused(
                     f"The files of {name}:{version} were purged. Register the same files again to "
                     "restore them, then unarchive it."

@@ -1,16 +1,20 @@
 """The part of a registry that takes bundles in, in an order that survives being killed:
 
 1. copy and hash the files to where nobody looks for them;
-2. announce them, in a transaction: from now on `gc` leaves them alone;
-3. put them in their places;
-4. in one transaction, check that all are there still, and add every row.
+2. put them in their places, where `gc` leaves alone what is young; for a bucket, which a file may
+   take long to reach, they are announced before;
+3. in one transaction, lock a row for each file, check that all are there still, and add the rest.
 
-So a row implies its files, readers see all of a version or nothing of it, and what a killed
-registration leaves behind is found by `gc`. On a retry, files that lie there are not sent again.
+So a row of a version implies its files, readers see all of a version or nothing of it, and what a
+killed registration leaves behind is found by `gc`. On a retry, files that lie there are not sent
+again.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -19,9 +23,43 @@ from registry import candidates, schema
 from registry.artifacts import Staged
 from registry.errors import Conflict, Corrupt, InvalidCandidate
 from registry.opened import Opened
-from registry.queries import blobs, events, models, states, versions
+from registry.queries import blobs, events, models, params, states, versions
+from registry.queries.models import Locked
+from registry.queries.versions import Known
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
 from registry.references import check_name
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """A candidate whose files were hashed, and all that is known of who offers it, and why."""
+
+    name: str
+    candidate: Candidate
+    documents: Mapping[str, bytes]
+    """Its documents in canonical form, by field."""
+    staged: Mapping[str, Staged]
+    kind: str
+    actor: str
+    trainer: str
+    request_id: str | None
+    uid: str | None
+    payload: Json
+
+    @cached_property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        return tuple(
+            Artifact(path, s.sha256, s.size, identity=path in self.candidate.identity)
+            for path, s in self.staged.items()
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        return candidates.digest(self.artifacts)
+
+    @cached_property
+    def files(self) -> list[tuple[str, int]]:
+        return _files(self.staged)
 
 
 class Registering(Opened):
@@ -68,42 +106,32 @@ class Registering(Opened):
         that was not the actor: a policy of other eyes asks for others than those.
         """
         check_name(name)
-        candidates.check(candidate)
+        documents = candidates.check(candidate)
         with self._staged(candidate.files) as staged:
-            artifacts = tuple(
-                Artifact(path, s.sha256, s.size, identity=path in candidate.identity)
-                for path, s in staged.items()
+            offer = _Offer(
+                name=name,
+                candidate=candidate,
+                documents=documents,
+                staged=staged,
+                kind=kind,
+                actor=actor,
+                trainer=trainer or actor,
+                request_id=request_id,
+                uid=uid,
+                payload=payload or {},
             )
-            identity = candidates.digest(artifacts)
-            if known := self._lease(name, identity, candidate, request_id, staged):
-                self._restore(known, staged)
-                return Registration(known, created=False)
-            self._publish(staged)
-            with self.database.write() as c:
-                self._hold(c, artifacts)
-                model = models.ensure(c, name)
-                number = self._find(c, name, identity, candidate, request_id)
-                if number is not None:  # another process was faster
-                    return Registration(versions.load(c, name, number), created=False)
-                id_, version = versions.add(
-                    c,
-                    model,
-                    candidate,
-                    artifacts,
-                    identity,
-                    created_by=trainer or actor,
-                    request_id=request_id,
-                    uid=uid,
-                )
-                states.add(c, id_, model.id, version.version)
-                if candidate.evaluation:
-                    states.evaluate(c, id_, candidate.evaluation, actor)
-                seals = {"record": candidates.seal(version)}
-                if candidate.evaluation:
-                    seals["evaluation"] = candidates.seal_json(candidate.evaluation)
-                known_as = {**(payload or {}), **seals}
-                events.add(c, model, kind, actor, version=version.version, payload=known_as)
-                return Registration(version, created=True)
+            with self.database.read(single=True) as c:
+                known = self._look(c, offer)
+            if known.number is None:
+                self._send(offer)
+                with self.database.write() as c:
+                    model = models.ensure(c, name)
+                    if model.last_version != known.last_version:  # others registered meanwhile
+                        known = self._look(c, offer)
+                    if known.number is None:
+                        version = self._add(c, model, offer, known)
+                        return Registration(version, created=True)
+            return Registration(self._restore(name, known.number, staged), created=False)
 
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
         """Record that a candidate was turned away, with its digest and the evidence.
@@ -121,8 +149,8 @@ class Registering(Opened):
         }
         with self.database.write() as c:
             model = models.ensure(c, name)
-            event = events.add(c, model, "refused", actor, reason=reason, payload=evidence)
-            return events.load(c, schema.events.c.id == event)[0]
+            events.add(c, model, "refused", actor, reason=reason, payload=evidence)
+            return events.load(c, schema.events.c.hash == model.head)[0]
 
     @contextmanager
     def _staged(self, files: Mapping[str, Path]) -> Iterator[dict[str, Staged]]:
@@ -135,64 +163,62 @@ class Registering(Opened):
             for one in staged.values():
                 self.files.discard(one)
 
-    def _lease(
-        self,
-        name: str,
-        identity: str,
-        candidate: Candidate,
-        request_id: str | None,
-        staged: Mapping[str, Staged],
-    ) -> Version | None:
-        """The version that this is already; else the files are announced."""
-        # Lost in a power cut, an announcement leaves files without a row; `gc` finds those, too.
-        with self.database.write(lasting=False) as c:
-            number = self._find(c, name, identity, candidate, request_id)
-            if number is None:
-                self._announce(c, staged)
-                return None
-            return versions.load(c, name, number)
+    def _look(self, c: Connection, offer: _Offer) -> Known:
+        known = versions.look(c, offer.name, offer.digest, offer.candidate, offer.request_id)
+        if known.requested_digest not in (None, offer.digest):
+            raise Conflict(
+                f"Request {offer.request_id!r} registered version {known.requested} with digest "
+                f"{known.requested_digest}, and these bytes make {offer.digest}. Use another "
+                "request id."
+            )
+        return known
 
-    def _announce(self, c: Connection, staged: Mapping[str, Staged]) -> None:
-        files = [(s.sha256, s.size) for s in staged.values()]
-        blobs.lease(c, files, self.database.dialect.CLOCK)
+    def _send(self, offer: _Offer) -> None:
+        """Put the files in their places, before any other process has to wait."""
+        if self.files.far:
+            # Sending may take longer than a collection waits. Lost in a power cut, an announcement
+            # leaves files without a row; `gc` finds those, too.
+            with self.database.write(lasting=False) as c:
+                blobs.lease(c, offer.files, self.database.dialect.CLOCK)
+        self._publish(offer)
 
-    def _publish(self, staged: Mapping[str, Staged]) -> None:
-        for s in staged.values():
+    def _publish(self, offer: _Offer) -> None:
+        for s in offer.staged.values():
             if not self.files.has(s.sha256, s.size):
                 self.files.publish(s)
 
-    def _hold(self, c: Connection, artifacts: tuple[Artifact, ...]) -> None:
-        """Keep a collection away from the files until the rows that need them are there."""
-        held = blobs.hold(c, [a.sha256 for a in artifacts])
-        gone = [a.path for a in artifacts if not self.files.has(a.sha256, a.size)]
-        if gone or not held:
-            raise Conflict(
-                f"{', '.join(gone) or 'Files'} vanished from the artifact store during "
-                "registration: `modelmint models gc` ran with too short a grace. Register again."
-            )
+    def _add(self, c: Connection, model: Locked, offer: _Offer, known: Known) -> Version:
+        """Insert every row of a new version."""
+        candidate = offer.candidate
+        id_, version = versions.add(
+            c,
+            model,
+            candidate,
+            offer.artifacts,
+            offer.digest,
+            params_id=known.params_id or params.add(c, candidate.params),
+            created_by=offer.trainer,
+            request_id=offer.request_id,
+            uid=offer.uid,
+        )
+        seals = {"record": candidates.seal(version, offer.documents)}
+        with self.database.dialect.unanswered(c):
+            blobs.claim(c, offer.files, self.database.dialect.CLOCK)
+            versions.add_parts(c, id_, version)
+            states.add(c, id_, model.id, version.version)
+            if candidate.evaluation:
+                states.evaluate(c, id_, candidate.evaluation, offer.actor)
+                seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
+            known_as = {**offer.payload, **seals}
+            number = version.version
+            events.add(c, model, offer.kind, offer.actor, version=number, payload=known_as)
+        self._publish(offer)  # what a collection removed before those rows kept it away
+        return version
 
-    def _find(
-        self,
-        c: Connection,
-        name: str,
-        identity: str,
-        candidate: Candidate,
-        request_id: str | None,
-    ) -> int | None:
-        """The number of the version that this is already."""
-        asked = versions.find_request(c, name, request_id) if request_id else None
-        if asked is None:
-            return versions.find_same(c, name, identity, candidate.lineage.dataset)
-        if asked.digest != identity:
-            raise Conflict(
-                f"Request {request_id!r} registered version {asked.version} with digest "
-                f"{asked.digest}, and these bytes make {identity}. Use another request id."
-            )
-        number: int = asked.version
-        return number
-
-    def _restore(self, known: Version, staged: Mapping[str, Staged]) -> None:
-        """Put lost or damaged files of a version back, if these are the same bytes."""
+    def _restore(self, name: str, number: int, staged: Mapping[str, Staged]) -> Version:
+        """A version, with lost or damaged files put back where these are the same bytes."""
+        with self.database.read() as c:
+            known = versions.load(c, name, number)
         damaged = {}
         for artifact in known.artifacts:
             offered = staged.get(artifact.path)
@@ -200,9 +226,11 @@ class Registering(Opened):
                 damaged[artifact.path] = offered
         if damaged:
             with self.database.write() as c:
-                self._announce(c, damaged)  # which takes back that they were purged
-            for offered in damaged.values():
-                self.files.publish(offered)
+                # Which takes back that they were purged, and keeps collections away meanwhile.
+                blobs.claim(c, _files(damaged), self.database.dialect.CLOCK)
+                for offered in damaged.values():
+                    self.files.publish(offered)
+        return known
 
     def _is_damaged(self, artifact: Artifact) -> bool:
         try:
@@ -210,3 +238,8 @@ class Registering(Opened):
         except Corrupt:
             return True
         return False
+
+
+def _files(staged: Mapping[str, Staged]) -> list[tuple[str, int]]:
+    """SHA-256 and size, as `blobs` takes them."""
+    return [(s.sha256, s.size) for s in staged.values()]

@@ -26,10 +26,11 @@ class Rule:
 
 
 APPEND_ONLY = (
+    "params",
+    "param_values",
     "versions",
     "version_artifacts",
     "version_metrics",
-    "version_params",
     "version_data",
     "version_signatures",
     "evaluations",

@@ -73,6 +73,27 @@ blobs = Table(
     CheckConstraint("size >= 0", name="size"),
 )
 
+# Each document once, however many versions were made with it: a retrained model adds none.
+params = Table(
+    "params",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # SHA-256 of the document as it is stored.
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("document", JSON, nullable=False),
+    CheckConstraint("length(sha256) = 64", name="sha256"),
+)
+
+# The document once more, flat and as text, to search by: train.optimizer.name = adam.
+param_values = Table(
+    "param_values",
+    metadata,
+    Column("params_id", ForeignKey("params.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key", "value", "params_id"),
+)
+
 versions = Table(
     "versions",
     metadata,
@@ -85,7 +106,7 @@ versions = Table(
     Column("dataset", Text, nullable=False, index=True),
     Column("test_split", Text, nullable=False),
     Column("signature", JSON, nullable=False),
-    Column("params", JSON, nullable=False),
+    Column("params_id", ForeignKey("params.id"), nullable=False),
     Column("libraries", JSON, nullable=False),
     Column("git_commit", Text, index=True),
     Column("git_dirty", Boolean, nullable=False),
@@ -100,6 +121,7 @@ versions = Table(
     UniqueConstraint("model_id", "request_id"),
     CheckConstraint("version > 0", name="version"),
     CheckConstraint("length(digest) = 64", name="digest"),
+    Index(None, "params_id", "id"),
 )
 
 version_artifacts = Table(
@@ -120,16 +142,6 @@ version_metrics = Table(
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Double, nullable=False),
-    Index(None, "key", "value", "version_id"),
-)
-
-# `versions.params` once more, flat and as text, to search by: train.optimizer.name = adam.
-version_params = Table(
-    "version_params",
-    metadata,
-    Column("version_id", ForeignKey("versions.id"), primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
     Index(None, "key", "value", "version_id"),
 )
 

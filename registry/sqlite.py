@@ -3,6 +3,7 @@ transactions begin, the triggers, and the lock under which migrations run. The c
 of `registry.postgresql`.
 """
 
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -29,12 +30,20 @@ from registry.schema import metadata
 BUSY_S = 30
 """Seconds to wait for another process's lock before giving up."""
 
+_POLL_S = 0.001
+
+# IMMEDIATE: a writer that began by reading would fail, not wait, when another one commits.
+_BEGIN = "BEGIN IMMEDIATE"
+
 # To the millisecond: all who write to the file are on its machine.
 CLOCK = literal_column("CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)", BigInteger)
 """The time in microseconds since 1970, as the database has it."""
 
 READ: dict[str, Any] = {"readonly": True}
 """Options of a transaction that sees one state of the database and waits for no writer."""
+
+READ_SINGLE = READ
+"""The same for a single statement. SQLite begins and commits without a round trip."""
 
 
 def prepare(url: URL) -> URL:
@@ -89,9 +98,34 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    # IMMEDIATE: a writer that began by reading would fail, not wait, when another one commits.
-    readonly = connection.get_execution_options().get("readonly", False)
-    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get("readonly", False):
+        connection.exec_driver_sql("BEGIN")
+    else:
+        _begin_writing(connection)
+
+
+def _begin_writing(connection: Connection) -> None:
+    # SQLite waits for a lock by sleeping up to a tenth of a second at a time: among several
+    # writers, most of the time nobody writes. So the waiting is done here.
+    driver: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + BUSY_S
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while not _try_to_begin(driver) and time.monotonic() < deadline:
+            time.sleep(random.uniform(0, 2 * _POLL_S))
+        if not driver.in_transaction:
+            connection.exec_driver_sql(_BEGIN)  # which raises
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_S * 1000}")
+
+
+def _try_to_begin(driver: sqlite3.Connection) -> bool:
+    """Whether to wait no longer: it began, or it failed for another reason than a lock."""
+    try:
+        driver.execute(_BEGIN)
+    except sqlite3.Error as error:
+        return error.sqlite_errorcode != sqlite3.SQLITE_BUSY
+    return True
 
 
 @contextmanager
@@ -103,6 +137,12 @@ def hurried(connection: Connection) -> Iterator[None]:
         yield
     finally:
         driver.execute("PRAGMA synchronous=FULL")
+
+
+@contextmanager
+def unanswered(_connection: Connection) -> Iterator[None]:
+    """Statements in the block return nothing, and none need wait for the one before."""
+    yield
 
 
 @contextmanager
@@ -154,8 +194,8 @@ def _refuse_replace(table: Table) -> str:
     """INSERT OR REPLACE removes the row in its way without asking the triggers of DELETE."""
     keys = [c for c in table.constraints if isinstance(c, PrimaryKeyConstraint | UniqueConstraint)]
     same = [" AND ".join(f"o.{k.name} = NEW.{k.name}" for k in key.columns) for key in keys]
-    # ON CONFLICT DO NOTHING, by which a model is made once, must still find its row silently.
-    taken = [condition for condition in sorted(same) if condition != "o.name = NEW.name"]
+    # ON CONFLICT DO NOTHING, by which some rows are made once, must still find them silently.
+    taken = sorted({*same} - {"o.name = NEW.name", "o.sha256 = NEW.sha256"})
     return (
         f"CREATE TRIGGER {table.name}_refuses_replace BEFORE INSERT ON {table.name} WHEN EXISTS "
         f"(SELECT 1 FROM {table.name} o WHERE {' OR '.join(f'({one})' for one in taken)}) "

@@ -43,6 +43,7 @@ def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
     found = []
     for name, version in archived:
         with registry.database.write() as c:
+            model = models.lock(c, name)
             files = blobs.purge(c, name, version, registry.database.dialect.CLOCK)
             strays = [
                 Stray(registry.files.place(sha256), size, 0.0, removable=True)
@@ -52,7 +53,6 @@ def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
             if dry_run:
                 c.rollback()
             elif strays:
-                model = models.lock(c, name)
                 kept = {"files": [sha256 for sha256, _ in files]}
                 events.add(c, model, "purged", actor, version=version, payload=kept)
                 for stray in strays:

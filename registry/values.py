@@ -4,6 +4,8 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 
+# Made once: `json.dumps` would make one for each of hundreds of values.
+_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,4 +27,4 @@ def microseconds(moment: datetime) -> int:
 
 def to_json(value: object) -> str:
     """Compact JSON. ValueError for NaN, which is no JSON: a reader elsewhere would trip over it."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return _JSON.encode(value)

@@ -142,7 +142,8 @@ def new_version(number, uid="u", **changes):
         "git_dirty": "false",
         "created_at": 0,
         "created_by": "'ada'",
-        **dict.fromkeys(("signature", "params", "libraries"), "'{}'"),
+        "params_id": 1,
+        **dict.fromkeys(("signature", "libraries"), "'{}'"),
         **changes,
     }
     return f"INSERT INTO versions ({', '.join(row)}) VALUES ({', '.join(map(str, row.values()))})"

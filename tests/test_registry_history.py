@@ -235,8 +235,8 @@ TAMPERED = {
     "a version is added": (
         [
             "INSERT INTO versions (id, uid, model_id, version, digest, dataset, test_split, "
-            "signature, params, libraries, git_dirty, created_at, created_by) "
-            "SELECT 9, 'u', 1, 4, digest, 'x', 'x', signature, params, libraries, git_dirty, 0, "
+            "signature, params_id, libraries, git_dirty, created_at, created_by) "
+            "SELECT 9, 'u', 1, 4, digest, 'x', 'x', signature, params_id, libraries, git_dirty, 0, "
             "'eve' FROM versions WHERE id = 3",
             "INSERT INTO version_state VALUES (9, 1, 4, 'candidate', NULL)",
         ],

@@ -153,6 +153,7 @@ def fill(url, count):
                 "flow_run_id": f"run-{number}",
                 "created_at": first["created_at"] + number,
                 "created_by": f"user-{number % 1500}",
+                "params_id": 2 + number % 1500,
             }
             for number in range(2, count + 1)
         ]
@@ -160,11 +161,19 @@ def fill(url, count):
         def insert(table, make):
             connection.execute(table.insert(), [make(row["id"]) for row in rows])
 
+        documents = range(2, 1502)
+        connection.execute(
+            schema.params.insert(),
+            [{"id": n, "sha256": f"{n:064}", "document": {"epochs": n - 2}} for n in documents],
+        )
+        connection.execute(
+            schema.param_values.insert(),
+            [{"params_id": n, "key": "epochs", "value": str(n - 2)} for n in documents],
+        )
         connection.execute(schema.versions.insert(), rows)
         insert(schema.version_state, lambda n: state(n, model))
         insert(schema.version_metrics, lambda n: part(n, "accuracy", (n % 1000) / 1000))
         insert(schema.version_tags, lambda n: part(n, "team", f"team-{n % 1500}"))
-        insert(schema.version_params, lambda n: part(n, "epochs", str(n % 1500)))
         data = schema.version_data
         insert(data, lambda n: {"version_id": n, "path": "a.csv", "md5": f"{n % 1500:032}"})
         connection.execute(schema.models.update().values(last_version=count))

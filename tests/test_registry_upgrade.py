@@ -63,7 +63,7 @@ def test_every_row_of_an_older_registry_arrives(kept_url, old):
     new = rows_of(raw_engine(kept_url))
     assert new["registry_alembic_version"] == [{"version_num": HEAD}]
     for table in old.keys() - {"registry_alembic_version"}:
-        gone = {"evaluation"} if table == "versions" else set()
+        gone = {"evaluation", "params"} if table == "versions" else set()
         kept_keys = [key for key in old[table][0] if key not in gone]
         assert [{key: row[key] for key in kept_keys} for row in new[table]] == [
             {key: row[key] for key in kept_keys} for row in old[table]
@@ -85,7 +85,14 @@ def test_what_versions_said_in_one_row_is_found_in_tables_of_their_own(kept_url,
             version["created_at"],
             version["created_by"],
         )
-    params = {row["key"]: row["value"] for row in new["version_params"] if row["version_id"] == 2}
+    made_with = {row["id"]: row["params_id"] for row in new["versions"]}
+    documents = {row["id"]: row["document"] for row in new["params"]}
+    assert [documents[made_with[row["id"]]] for row in old["versions"]] == [
+        row["params"] for row in old["versions"]
+    ]
+    assert len({row["sha256"] for row in new["params"]}) == len(documents) < len(old["versions"])
+    values = new["param_values"]
+    params = {row["key"]: row["value"] for row in values if row["params_id"] == made_with[2]}
     assert params == {
         "prepare.source.labels": '["größer","kleiner"]',
         "seed": "2",

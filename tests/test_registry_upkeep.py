@@ -9,6 +9,7 @@ from registry_helpers import LINEAGE, make_candidate, numbers, promote, register
 
 from registry import Corrupt, NotFound, Policy, Refused
 from registry.integrity import verify
+from registry.queries import blobs
 from registry.upkeep import gc, purge, retain
 
 DAY_US = 86_400_000_000
@@ -25,7 +26,8 @@ def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
         source.write_text(text)
         staged = registry.files.stage(source)
         with registry.database.write() as c:
-            registry._announce(c, {"model.onnx": staged})
+            file = (staged.sha256, staged.size)
+            blobs.lease(c, [file], registry.database.dialect.CLOCK)
         registry.files.publish(staged)
         registry.files.discard(staged)
     back = f"touched - {seconds_ago * 1_000_000}"

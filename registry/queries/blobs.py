@@ -1,4 +1,4 @@
-"""The table `blobs`: a row precedes its file, so that a collection can lock what it removes."""
+"""The table `blobs`: a row for each stored file, which a collection locks before it removes one."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -24,9 +24,30 @@ def _announcement(dialect: str, clock: ColumnElement[int]) -> Any:
     return new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=again)
 
 
+def claim(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[int]) -> None:
+    """See that every file has a row, and none of them says purged.
+
+    Rows that refer to those keep collections and purges away from the files.
+    """
+    sizes = dict(files)
+    # Sorted, as in `lease`.
+    rows = [{"sha256": sha256, "size": sizes[sha256]} for sha256 in sorted(sizes)]
+    c.execute(_claiming(c.dialect.name, clock), rows)
+    c.execute(_REVIVED, {"wanted": list(sizes)})
+
+
+@cache
+def _claiming(dialect: str, clock: ColumnElement[int]) -> Any:
+    new = on_conflict.insert(dialect, blobs).values(touched=clock)
+    # Not DO UPDATE, which would make registrations that share a file wait for each other.
+    return new.on_conflict_do_nothing()
+
+
+_WANTED = blobs.c.sha256.in_(bindparam("wanted", expanding=True))
+_REVIVED = update(blobs).where(_WANTED, blobs.c.purged_at.is_not(None)).values(purged_at=None)
 _HELD = (
     select(blobs.c.sha256)
-    .where(blobs.c.sha256.in_(bindparam("wanted", expanding=True)), blobs.c.purged_at.is_(None))
+    .where(_WANTED, blobs.c.purged_at.is_(None))
     .order_by(blobs.c.sha256)
     .with_for_update(key_share=True, read=True)
 )

@@ -18,7 +18,7 @@ MOVES = ("promoted", "rolled back", "unset")
 """The kinds of event that move an alias."""
 
 
-_ADD = insert(events).returning(events.c.id)
+_ADD = insert(events).inline()  # the id is not asked for
 _MOVE_HEAD = (
     update(models)
     .where(models.c.id == bindparam("model"))
@@ -46,8 +46,8 @@ def add(
     previous: int | None = None,
     reason: str | None = None,
     payload: Json | None = None,
-) -> int:
-    """Append to a model's history and return the id; its counter is written along with the head."""
+) -> None:
+    """Append to a model's history; the model's counter is written along with its head."""
     fields = {
         "at": now(),
         "actor": actor,
@@ -61,10 +61,9 @@ def add(
     }
     model.head = hash_of(model.name, fields)
     row = {"model_id": model.id, "hash": model.head, **fields}
-    event: int = c.execute(_ADD, row).scalar_one()
+    c.execute(_ADD, row)
     head = {"head": model.head, "last": model.last_version, "model": model.id}
     c.execute(_MOVE_HEAD, head)
-    return event
 
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:

@@ -23,7 +23,7 @@ from registry import schema
 from registry.errors import InvalidQuery
 from registry.queries import models, summaries
 from registry.records import Page
-from registry.schema import version_metrics, version_state
+from registry.schema import param_values, version_metrics, version_state, version_tags
 from registry.values import microseconds
 
 _CONDITION = re.compile(r"(metric|param|tag)\.(.+?)(>=|<=|=|>|<)(.*)|([a-z_]+) *(>=|<=|=|>|<)(.*)")
@@ -36,8 +36,7 @@ _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "<=": lambda column, value: column <= value,
 }
 
-_v = schema.versions.c
-_PARTS = {"param": schema.version_params, "tag": schema.version_tags}
+_v, _tag = schema.versions.c, schema.version_tags.c
 _PLAIN = {"digest": _v.digest, "commit": _v.git_commit, "run": _v.flow_run_id, "by": _v.created_by}
 
 HELP = (
@@ -60,9 +59,11 @@ def condition(text: str) -> ColumnElement[bool]:
     groups = (part and part.strip() for part in match.groups())
     kind, key, operator, value, field, plain, other = groups
     if kind == "metric":
-        return _of_parts(version_metrics, key, operator, _number(text, value))
-    if kind and operator == "=":
-        return _of_parts(_PARTS[kind], key, operator, value)
+        return _v.id.in_(_carrying(version_metrics, key, operator, _number(text, value)))
+    if kind == "tag" and operator == "=":
+        return _v.id.in_(_carrying(version_tags, key, operator, value))
+    if kind == "param" and operator == "=":
+        return _v.params_id.in_(_carrying(param_values, key, operator, value))
     if field == "created":
         return _COMPARE[plain](_v.created_at, _time(text, other))
     if field and plain == "=":
@@ -89,7 +90,7 @@ class _Order:
     ascending: bool
     newest: ColumnElement[int]
     """Within a model its number, which an index has in order. Across models the id; and with a
-    tag or a parameter, whose index has the ids of those that carry it in order."""
+    tag, whose index has the ids of those that carry it in order."""
 
     def apply(self, query: Select[Any], after: str | None) -> Select[Any]:
         if self.metric is None:
@@ -143,9 +144,8 @@ def page_query(
         *(condition(text) for text in where if lead is None or text is not lead.text)
     )
     if lead is not None:
-        part = lead.table.c
-        query = query.join(lead.table, part.version_id == _v.id)
-        query = query.where(part.key == lead.key, part.value == lead.value)
+        query = query.join(version_tags, _tag.version_id == _v.id)
+        query = query.where(_tag.key == lead.key, _tag.value == lead.value)
     if model is not None:
         query = query.where(_v.model_id == model)
     return _order(order, model, lead).apply(query, after)
@@ -153,10 +153,9 @@ def page_query(
 
 @dataclass(frozen=True)
 class _Lead:
-    """The tag or parameter to begin with: its index finds few versions, and in order."""
+    """The tag to begin with: its index finds few versions, and in order."""
 
     text: str
-    table: Table
     key: str
     value: str
 
@@ -164,8 +163,8 @@ class _Lead:
 def _lead(where: Sequence[str]) -> _Lead | None:
     for text in where:
         match = _CONDITION.fullmatch(text.strip())
-        if match and match[1] in _PARTS and match[3] == "=":
-            return _Lead(text, _PARTS[match[1]], match[2].strip(), match[4].strip())
+        if match and match[1] == "tag" and match[3] == "=":
+            return _Lead(text, match[2].strip(), match[4].strip())
     return None
 
 
@@ -176,7 +175,7 @@ def _order(text: str, model: int | None, lead: _Lead | None) -> _Order:
             f"{text!r} is no order. Give newest, metric.NAME (highest first) or metric.NAME:asc "
             "(lowest first)."
         )
-    newest = lead.table.c.version_id if lead else _v.id if model is None else _v.version
+    newest = _tag.version_id if lead else _v.id if model is None else _v.version
     return _Order(match[1], ascending=bool(match[2]), newest=newest)
 
 
@@ -190,11 +189,11 @@ def _cursor(after: str, *, by_metric: bool) -> tuple[float, int]:
     return float(match[1] or 0), int(match[2])
 
 
-def _of_parts(table: Table, key: str, operator: str, value: Any) -> ColumnElement[bool]:
-    found = select(table.c.version_id).where(
+def _carrying(table: Table, key: str, operator: str, value: Any) -> Select[Any]:
+    """The ids that a table of keys and values refers to, its first column, for one key."""
+    return select(*table.primary_key.columns.values()[:1]).where(
         table.c.key == key, _COMPARE[operator](table.c.value, value)
     )
-    return _v.id.in_(found)
 
 
 def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:

@@ -11,6 +11,9 @@ from registry.records import Json
 from registry.schema import approvals, evaluations, version_state, versions
 from registry.values import now
 
+# inline: the id is not asked for.
+_EVALUATE = insert(evaluations).inline()
+
 
 def add(c: Connection, version_id: int, model: int, version: int) -> None:
     """A new version begins as a candidate."""
@@ -40,7 +43,7 @@ def evaluate(c: Connection, version_id: int, report: Json, actor: str) -> None:
         "at": now(),
         "actor": actor,
     }
-    c.execute(insert(evaluations), new)
+    c.execute(_EVALUATE, new)
 
 
 def newest_evaluation(c: Connection, version_id: int) -> Row[Any] | None:

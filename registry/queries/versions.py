@@ -1,6 +1,7 @@
 """The table `versions` and what hangs on it: files, metrics, parameters, tags, data."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -21,9 +22,10 @@ from registry import schema
 from registry.errors import NotFound
 from registry.queries import models, on_conflict, parts
 from registry.queries.models import Locked
+from registry.queries.params import sha256_of
 from registry.records import Artifact, Candidate, Json, Lineage, Version
 from registry.schema import evaluations, version_state, version_tags, versions
-from registry.values import moment, now, to_json
+from registry.values import moment, now
 
 _parent = versions.alias("parent")
 _parent_model = schema.models.alias("parent_model")
@@ -41,13 +43,15 @@ def add(
     artifacts: tuple[Artifact, ...],
     digest: str,
     *,
+    params_id: int,
     created_by: str,
     request_id: str | None,
     uid: str | None = None,
 ) -> tuple[int, Version]:
     """Insert a version under the model's next number; returns its id, and what it will be read as.
 
-    The counter goes up in memory; the event that records the version writes it.
+    The counter goes up in memory; the event that records the version writes it. `add_parts` adds
+    what has several rows a version.
     """
     model.last_version += 1
     lineage = candidate.lineage
@@ -59,7 +63,7 @@ def add(
         "dataset": lineage.dataset,
         "test_split": lineage.test_split,
         "signature": candidate.signature,
-        "params": candidate.params,
+        "params_id": params_id,
         "libraries": lineage.libraries,
         "git_commit": lineage.git_commit,
         "git_dirty": lineage.git_dirty,
@@ -70,12 +74,6 @@ def add(
         "created_by": created_by,
     }
     version_id: int = c.execute(_ADD, row).scalar_one()
-    _add_parts(c, schema.version_artifacts, version_id, _files(artifacts))
-    _add_parts(c, schema.version_metrics, version_id, _pairs(candidate.metrics))
-    _add_parts(c, schema.version_params, version_id, _pairs(flat(candidate.params)))
-    _add_parts(c, schema.version_tags, version_id, _pairs(candidate.tags))
-    data = [{"path": path, "md5": md5} for path, md5 in lineage.data.items()]
-    _add_parts(c, schema.version_data, version_id, data)
     # Not read back, which would take as long as all of the above.
     return version_id, Version(
         model=model.name,
@@ -96,6 +94,15 @@ def add(
     )
 
 
+def add_parts(c: Connection, version_id: int, version: Version) -> None:
+    """Insert the rows of a version's files, metrics, tags and data."""
+    _add_parts(c, schema.version_artifacts, version_id, _files(version.artifacts))
+    _add_parts(c, schema.version_metrics, version_id, _pairs(version.metrics))
+    _add_parts(c, schema.version_tags, version_id, _pairs(version.tags))
+    data = [{"path": path, "md5": md5} for path, md5 in version.lineage.data.items()]
+    _add_parts(c, schema.version_data, version_id, data)
+
+
 def _add_parts(c: Connection, table: Any, version_id: int, rows: list[dict[str, Any]]) -> None:
     if rows:
         c.execute(insert(table), [{"version_id": version_id, **row} for row in rows])
@@ -110,17 +117,6 @@ def _files(artifacts: tuple[Artifact, ...]) -> list[dict[str, Any]]:
 
 def _pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"key": key, "value": value} for key, value in values.items()]
-
-
-def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Parameters by their dotted names, as text to search by: strings as they are, else JSON."""
-    found: dict[str, str] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value if isinstance(value, str) else to_json(value)
-    return found
 
 
 def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
@@ -138,26 +134,75 @@ def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
 # Finding
 
 
-_OF_MODEL = (
-    select(versions.c.version, versions.c.digest)
-    .join(schema.models)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the registry has already of a candidate, as of when one looked."""
+
+    last_version: int
+    """Of the model; 0 for a new one."""
+    params_id: int | None
+    same: int | None
+    """The number of the version with these bytes from this dataset."""
+    requested: int | None
+    """The number of the version that this request registered."""
+    requested_digest: str | None
+
+    @property
+    def number(self) -> int | None:
+        """The number of the version that the candidate is already."""
+        return self.same if self.requested is None else self.requested
+
+
+_same, _requested = versions.alias("same"), versions.alias("requested")
+# One query for it all: a round trip takes longer than a look into an index.
+_KNOWN = (
+    select(
+        schema.models.c.last_version,
+        schema.params.c.id,
+        _same.c.version,
+        _requested.c.version,
+        _requested.c.digest,
+    )
+    .select_from(schema.models)
+    .outerjoin(schema.params, schema.params.c.sha256 == bindparam("params"))
+    .outerjoin(
+        _same,
+        and_(
+            _same.c.model_id == schema.models.c.id,
+            _same.c.digest == bindparam("digest"),
+            _same.c.dataset == bindparam("dataset"),
+        ),
+    )
+    .outerjoin(
+        _requested,
+        and_(
+            _requested.c.model_id == schema.models.c.id,
+            _requested.c.request_id == bindparam("request"),
+        ),
+    )
     .where(schema.models.c.name == bindparam("model"))
 )
-_SAME = _OF_MODEL.where(
-    versions.c.digest == bindparam("digest"), versions.c.dataset == bindparam("dataset")
-)
-_REQUEST = _OF_MODEL.where(versions.c.request_id == bindparam("request"))
 
 
-def find_same(c: Connection, name: str, digest: str, dataset: str) -> int | None:
-    """The number of the version with these bytes from this dataset, if there is one."""
-    same = {"model": name, "digest": digest, "dataset": dataset}
-    return c.execute(_SAME, same).scalar_one_or_none()
+def look(
+    c: Connection, name: str, digest: str, candidate: Candidate, request_id: str | None
+) -> Known:
+    """See what there is of a candidate; `digest` is that of its identity files."""
+    given = {
+        "model": name,
+        "digest": digest,
+        "dataset": candidate.lineage.dataset,
+        "request": request_id,
+        "params": sha256_of(candidate.params),
+    }
+    row = c.execute(_KNOWN, given).one_or_none()
+    return Known(0, None, None, None, None) if row is None else Known(*row)
 
 
-def find_request(c: Connection, name: str, request_id: str) -> Row[Any] | None:
-    """version and digest of what a request registered, if it did."""
-    return c.execute(_REQUEST, {"model": name, "request": request_id}).one_or_none()
+def find_request(c: Connection, name: str, request_id: str) -> int | None:
+    """The number of the version that a request registered, if it did."""
+    query = select(versions.c.version).join(schema.models).where(schema.models.c.name == name)
+    return c.execute(query.where(versions.c.request_id == request_id)).scalar_one_or_none()
 
 
 def find_uid(c: Connection, uid: str) -> tuple[str, int] | None:
@@ -213,12 +258,14 @@ def _full() -> Select[Any]:
         select(
             versions,
             schema.models.c.name.label("model"),
+            schema.params.c.document.label("params"),
             version_state.c.status,
             evaluations.c.report,
             _parent_model.c.name.label("parent_name"),
             _parent.c.version.label("parent_version"),
         )
         .join(schema.models, schema.models.c.id == versions.c.model_id)
+        .join(schema.params, schema.params.c.id == versions.c.params_id)
         .join(version_state, version_state.c.version_id == versions.c.id)
         .outerjoin(evaluations, evaluations.c.id == newest.scalar_subquery())
         .outerjoin(_parent, _parent.c.id == versions.c.parent_id)

@@ -114,8 +114,8 @@ def _take(registry: Registry, source: Source, entry: Any, target: str, actor: st
 def _known(registry: Registry, target: str, request: str) -> str | None:
     """What an earlier import made of a version."""
     with registry.database.read() as c:
-        row = versions.find_request(c, target, request)
-        return None if row is None else f"{target}:{row.version}"
+        number = versions.find_request(c, target, request)
+        return None if number is None else f"{target}:{number}"
 
 
 def _set_alias(registry: Registry, alias: str, ref: str | None, actor: str) -> str:

@@ -50,7 +50,7 @@ def upgrade() -> None:
         if rows.get(table.name):
             op.get_bind().execute(sa.insert(table), rows[table.name])
     if op.get_bind().dialect.name == "postgresql":
-        _set_sequences("models", "versions", "evaluations", "approvals", "events")
+        _set_sequences("models", "params", "versions", "evaluations", "approvals", "events")
 
 
 def _read_old() -> Rows:
@@ -78,6 +78,7 @@ def _converted(old: Rows) -> Rows:
     evaluations = _evaluations(old)
     approvals = _approvals(old, evaluations)
     states = _states(old, approvals)
+    params = _params(old)
     policies = {"four_eyes": False, "keep_last": None, "keep_days": None}
     return {
         "models": [
@@ -85,14 +86,15 @@ def _converted(old: Rows) -> Rows:
             for row in old["models"]
         ],
         "blobs": _blobs(old),
-        "versions": _versions(old),
+        "params": list(params.values()),
+        "param_values": [
+            {"params_id": row["id"], "key": key, "value": value}
+            for row in params.values()
+            for key, value in _flat(row["document"]).items()
+        ],
+        "versions": _versions(old, params),
         "version_artifacts": old["version_artifacts"],
         "version_metrics": old["version_metrics"],
-        "version_params": [
-            {"version_id": row["id"], "key": key, "value": value}
-            for row in old["versions"]
-            for key, value in _flat(row["params"]).items()
-        ],
         "evaluations": evaluations,
         "approvals": approvals,
         "version_state": states,
@@ -111,10 +113,29 @@ def _blobs(old: Rows) -> list[Row]:
     ]
 
 
-def _versions(old: Rows) -> list[Row]:
+def _params(old: Rows) -> dict[str, Row]:
+    """Each document once, by its SHA-256."""
+    found: dict[str, Row] = {}
+    for row in old["versions"]:
+        sha256 = _sha256(row["params"])
+        new = {"id": len(found) + 1, "sha256": sha256, "document": row["params"]}
+        found.setdefault(sha256, new)
+    return found
+
+
+def _sha256(params: Row) -> str:
+    return hashlib.sha256(_json(params).encode()).hexdigest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _versions(old: Rows, params: dict[str, Row]) -> list[Row]:
     return [
         {
-            **{key: value for key, value in row.items() if key != "evaluation"},
+            **{key: value for key, value in row.items() if key not in ("evaluation", "params")},
+            "params_id": params[_sha256(row["params"])]["id"],
             "uid": uuid4().hex,
             "parent_id": None,
             "request_id": None,
@@ -133,7 +154,7 @@ def _flat(params: Row, prefix: str = "") -> dict[str, str]:
         elif isinstance(value, str):
             flat[key] = value
         else:
-            flat[key] = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            flat[key] = _json(value)
     return flat
 
 
@@ -238,6 +259,7 @@ def _create_tables() -> list[sa.Table]:
     return [
         _models(),
         _blobs_table(),
+        *_params_tables(),
         _versions_table(),
         *_parts_of_versions(),
         *_said_of_versions(),
@@ -282,6 +304,30 @@ def _blobs_table() -> sa.Table:
     )
 
 
+def _params_tables() -> list[sa.Table]:
+    documents = op.create_table(
+        "params",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("sha256", sa.Text, nullable=False),
+        sa.Column("document", sa.JSON, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_params"),
+        sa.UniqueConstraint("sha256", name="uq_params_sha256"),
+        sa.CheckConstraint("length(sha256) = 64", name="ck_params_sha256"),
+    )
+    values = op.create_table(
+        "param_values",
+        sa.Column("params_id", sa.Integer, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("value", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("params_id", "key", name="pk_param_values"),
+        sa.ForeignKeyConstraint(
+            ["params_id"], ["params.id"], name="fk_param_values_params_id_params"
+        ),
+    )
+    _index("param_values", "key", "value", "params_id")
+    return [documents, values]
+
+
 def _versions_table() -> sa.Table:
     versions = op.create_table(
         "versions",
@@ -293,7 +339,7 @@ def _versions_table() -> sa.Table:
         sa.Column("dataset", sa.Text, nullable=False),
         sa.Column("test_split", sa.Text, nullable=False),
         sa.Column("signature", sa.JSON, nullable=False),
-        sa.Column("params", sa.JSON, nullable=False),
+        sa.Column("params_id", sa.Integer, nullable=False),
         sa.Column("libraries", sa.JSON, nullable=False),
         sa.Column("git_commit", sa.Text),
         sa.Column("git_dirty", sa.Boolean, nullable=False),
@@ -304,6 +350,7 @@ def _versions_table() -> sa.Table:
         sa.Column("created_by", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_versions"),
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_versions_model_id_models"),
+        sa.ForeignKeyConstraint(["params_id"], ["params.id"], name="fk_versions_params_id_params"),
         sa.ForeignKeyConstraint(
             ["parent_id"], ["versions.id"], name="fk_versions_parent_id_versions"
         ),
@@ -317,11 +364,12 @@ def _versions_table() -> sa.Table:
     )
     for key in ("digest", "dataset", "git_commit", "flow_run_id", "parent_id", "created_at"):
         _index("versions", key)
+    _index("versions", "params_id", "id")
     return versions
 
 
 def _parts_of_versions() -> list[sa.Table]:
-    """What was made: files, metrics, parameters."""
+    """What was made: files, metrics."""
     artifacts = op.create_table(
         "version_artifacts",
         sa.Column("version_id", sa.Integer, nullable=False),
@@ -340,7 +388,6 @@ def _parts_of_versions() -> list[sa.Table]:
     return [
         artifacts,
         _values_table("version_metrics", sa.Double()),
-        _values_table("version_params", sa.Text()),
     ]
 
 
