@@ -7,7 +7,6 @@ file says what is compared, and how to read the tables.
 import argparse
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -113,7 +112,6 @@ def blow(plan: list[Target]) -> dict[tuple[str, str], list[dict[str, Any]]]:
             workers = together(calls)
             stored = alone(work.stored, target, model)
             found[target.registry, target.database].append(judge(workers, stored))
-            shutil.rmtree(target.folder / model)
         say(f"storm {turn + 1}/{STORMS}")
     return found
 

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -32,9 +32,9 @@ class Staged:
     size: int
     """Bytes."""
     path: Path
-    """Where its bytes lie until it is published: a copy of the store's, or the source itself."""
-    lasting: bool = False
-    """Whether those bytes would survive a power cut already."""
+    """Where its bytes lie until it is published."""
+    copied: bool
+    """Whether that is a copy of the store's, synced already, or the source itself."""
 
 
 class Store(Protocol):
@@ -148,7 +148,18 @@ class Folder:
         """For messages: what says where that is."""
 
     def stage(self, source: Path) -> Staged:
-        return self.take(read(source))
+        return self._known(source) or self.take(read(source))
+
+    def _known(self, source: Path) -> Staged | None:
+        """A small file that is stored already: bundles share some, and a copy costs most of it."""
+        try:
+            content = source.read_bytes() if source.stat().st_size <= _CHUNK else None
+        except OSError as error:
+            raise unreadable(source, error) from error
+        if content is None:
+            return None
+        sha256, size = hashlib.sha256(content).hexdigest(), len(content)
+        return Staged(sha256, size, source, copied=False) if self.has(sha256, size) else None
 
     def take(self, chunks: Iterable[bytes | memoryview]) -> Staged:
         """`stage` for bytes that come from elsewhere."""
@@ -156,10 +167,8 @@ class Folder:
         try:
             _make_folder(f"{self.root}/tmp")
             staged = _write(chunks, target)
-            if not self.has(staged.sha256, staged.size):
-                with self._explained(target):
-                    sync(target)
-                staged = replace(staged, lasting=True)
+            with self._explained(target):
+                sync(target)
             return staged
         except BaseException as error:
             with suppress(OSError):
@@ -171,16 +180,25 @@ class Folder:
     def publish(self, staged: Staged) -> None:
         target = self.place(staged.sha256)
         folder = os.path.dirname(target)
-        with self._explained(staged.path):
-            if not staged.lasting:
-                sync(staged.path)
+        copy = staged if staged.copied else self._copy(staged)
+        with self._explained(copy.path):
             _make_folder(folder)
-            os.replace(staged.path, target)
+            os.replace(copy.path, target)
             sync(folder)
 
+    def _copy(self, staged: Staged) -> Staged:
+        copy = self.take(read(staged.path))
+        try:
+            refuse_others(staged, copy.sha256)
+        except Conflict:
+            self.discard(copy)
+            raise
+        return copy
+
     def discard(self, staged: Staged) -> None:
-        with suppress(OSError):
-            os.unlink(staged.path)
+        if staged.copied:
+            with suppress(OSError):
+                os.unlink(staged.path)
 
     def has(self, sha256: str, size: int) -> bool:
         try:
@@ -269,7 +287,21 @@ def read(source: Path) -> Iterator[memoryview]:
             while size := reader.readinto(buffer):
                 yield buffer[:size]
     except OSError as error:
-        raise InvalidCandidate(f"{source} cannot be read ({error.strerror}).") from error
+        raise unreadable(source, error) from error
+
+
+def unreadable(source: Path, error: OSError) -> InvalidCandidate:
+    """The error for a file that was offered and cannot be read."""
+    return InvalidCandidate(f"{source} cannot be read ({error.strerror}).")
+
+
+def refuse_others(staged: Staged, actual: str) -> None:
+    """Raises Conflict where the bytes to be stored are no longer those that were hashed."""
+    if actual != staged.sha256:
+        raise Conflict(
+            f"{staged.path} was changed while it was registered. Nothing was stored; wait until "
+            "nobody writes to it, and register again."
+        )
 
 
 def _stray(path: Path) -> Stray | None:
@@ -290,7 +322,7 @@ def _write(chunks: Iterable[bytes | memoryview], target: Path) -> Staged:
         for chunk in chunks:
             sha256.update(chunk)
             size += writer.write(chunk)
-    return Staged(sha256.hexdigest(), size, target)
+    return Staged(sha256.hexdigest(), size, target, copied=True)
 
 
 def _make_folder(folder: str) -> None:

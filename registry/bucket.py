@@ -18,8 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from registry.artifacts import Folder, Staged, changed, hide_secrets, read
-from registry.errors import Conflict, Corrupt, InvalidCandidate, RegistryError, Unreachable
+from registry.artifacts import (
+    Folder,
+    Staged,
+    changed,
+    hide_secrets,
+    read,
+    refuse_others,
+    unreadable,
+)
+from registry.errors import Conflict, Corrupt, RegistryError, Unreachable
 from registry.records import Stray
 
 _CHUNK = 1 << 20  # bytes
@@ -58,7 +66,7 @@ class Bucket:
         for chunk in read(source):
             sha256.update(chunk)
             size += len(chunk)
-        return Staged(sha256.hexdigest(), size, source)
+        return Staged(sha256.hexdigest(), size, source, copied=False)
 
     def publish(self, staged: Staged) -> None:
         try:
@@ -68,7 +76,7 @@ class Bucket:
                 else:
                     self._send(staged, source)
         except OSError as error:
-            raise InvalidCandidate(f"{staged.path} cannot be read ({error.strerror}).") from error
+            raise unreadable(staged.path, error) from error
 
     def discard(self, staged: Staged) -> None:
         """Nothing was copied."""
@@ -148,7 +156,7 @@ class Bucket:
     def _send(self, staged: Staged, source: BinaryIO) -> None:
         content = source.read(_PART + 1)
         sha256 = hashlib.sha256(content)
-        _refuse_others(staged, sha256.hexdigest())
+        refuse_others(staged, sha256.hexdigest())
         # So that the server refuses what was changed on its way to it.
         checksum = base64.b64encode(sha256.digest()).decode()
         self._call(
@@ -171,7 +179,7 @@ class Bucket:
                 part = {"PartNumber": len(parts) + 1}
                 sent = self._call("upload_part", "ETag", **of, **part, Body=content)
                 parts.append(part | {"ETag": sent["ETag"]})
-            _refuse_others(staged, sha256.hexdigest())
+            refuse_others(staged, sha256.hexdigest())
             self._call("complete_multipart_upload", **of, MultipartUpload={"Parts": parts})
         except BaseException as error:
             with suppress(_Missing, RegistryError):
@@ -259,12 +267,4 @@ class Bucket:
         return Unreachable(
             f"The artifact store {self.root} cannot be used ({reason}). Check MODELMINT_ARTIFACTS, "
             "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the network, and try again."
-        )
-
-
-def _refuse_others(staged: Staged, actual: str) -> None:
-    if actual != staged.sha256:
-        raise Conflict(
-            f"{staged.path} was changed while it was registered. Nothing was stored; wait until "
-            "nobody writes to it, and register again."
         )

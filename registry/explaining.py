@@ -12,7 +12,6 @@ from registry.rules import sentence_of
 # SQLSTATEs of PostgreSQL: insufficient privilege; serialization failure and deadlock.
 _NOT_ALLOWED = "42501"
 _GAVE_UP = ("40001", "40P01")
-_NEEDED_FILE = "fk_version_artifacts_sha256_blobs"
 
 
 @contextmanager
@@ -21,11 +20,6 @@ def explained(shown: str) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        if _NEEDED_FILE in str(error.orig):
-            raise Conflict(
-                "A file vanished from the artifact store during registration: `modelmint models "
-                "gc` ran with too short a grace. Register again."
-            ) from error
         sentence = sentence_of(str(error.orig))
         raise Refused(f"The registry keeps its rules: {sentence}.") from error
     except ProgrammingError as error:

@@ -39,12 +39,12 @@ class Reading(Opened):
                 version = versions.load(c, parsed.name, parsed.version)
                 return Resolved(version, str(parsed), None, None)
             alias = parsed.alias or CHAMPION
-            held = aliases.find(c, parsed.name, alias)
+            held = versions.load_held(c, parsed.name, alias)
             if held is None:
                 models.load_id(c, parsed.name)
                 raise aliases.unknown(c, parsed.name, alias)
-            version = versions.load(c, held.model, held.version)
-            return Resolved(version, str(parsed), held.name, held.revision)
+            version, revision = held
+            return Resolved(version, str(parsed), alias, revision)
 
     def models(self) -> list[Model]:
         """All models, by name."""

@@ -17,14 +17,11 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from registry import candidates, schema
 from registry.artifacts import Staged
-from registry.errors import Conflict, Corrupt, InvalidCandidate
+from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused
 from registry.opened import Opened
 from registry.queries import blobs, events, models, params, states, versions
-from registry.queries.models import Locked
 from registry.queries.versions import Known
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
 from registry.references import check_name
@@ -120,17 +117,15 @@ class Registering(Opened):
                 uid=uid,
                 payload=payload or {},
             )
-            with self.database.read(single=True) as c:
-                known = self._look(c, offer)
+            known = self._look(offer)
             if known.number is None:
                 self._send(offer)
-                with self.database.write() as c:
-                    model = models.ensure(c, name)
-                    if model.last_version != known.last_version:  # others registered meanwhile
-                        known = self._look(c, offer)
-                    if known.number is None:
-                        version = self._add(c, model, offer, known)
-                        return Registration(version, created=True)
+                try:
+                    return Registration(self._add(offer, known), created=True)
+                except Refused:
+                    known = self._look(offer)
+                    if known.number is None:  # no other process was faster with the same
+                        raise
             return Registration(self._restore(name, known.number, staged), created=False)
 
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
@@ -163,8 +158,9 @@ class Registering(Opened):
             for one in staged.values():
                 self.files.discard(one)
 
-    def _look(self, c: Connection, offer: _Offer) -> Known:
-        known = versions.look(c, offer.name, offer.digest, offer.candidate, offer.request_id)
+    def _look(self, offer: _Offer) -> Known:
+        with self.database.read(single=True) as c:
+            known = versions.look(c, offer.name, offer.digest, offer.candidate, offer.request_id)
         if known.requested_digest not in (None, offer.digest):
             raise Conflict(
                 f"Request {offer.request_id!r} registered version {known.requested} with digest "
@@ -187,33 +183,35 @@ class Registering(Opened):
             if not self.files.has(s.sha256, s.size):
                 self.files.publish(s)
 
-    def _add(self, c: Connection, model: Locked, offer: _Offer, known: Known) -> Version:
-        """Insert every row of a new version."""
-        candidate = offer.candidate
-        id_, version = versions.add(
-            c,
-            model,
-            candidate,
-            offer.artifacts,
-            offer.digest,
-            params_id=known.params_id or params.add(c, candidate.params),
-            created_by=offer.trainer,
-            request_id=offer.request_id,
-            uid=offer.uid,
-        )
-        seals = {"record": candidates.seal(version, offer.documents)}
-        with self.database.dialect.unanswered(c):
-            blobs.claim(c, offer.files, self.database.dialect.CLOCK)
-            versions.add_parts(c, id_, version)
-            states.add(c, id_, model.id, version.version)
-            if candidate.evaluation:
-                states.evaluate(c, id_, candidate.evaluation, offer.actor)
-                seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
-            known_as = {**offer.payload, **seals}
-            number = version.version
-            events.add(c, model, offer.kind, offer.actor, version=number, payload=known_as)
-        self._publish(offer)  # what a collection removed before those rows kept it away
-        return version
+    def _add(self, offer: _Offer, known: Known) -> Version:
+        """Insert every row of a new version. Raises Refused if there is one like it by now."""
+        candidate, clock = offer.candidate, self.database.dialect.CLOCK
+        with self.database.write() as c:
+            model = models.ensure(c, offer.name)
+            id_, version = versions.add(
+                c,
+                model,
+                candidate,
+                offer.artifacts,
+                offer.digest,
+                params_id=known.params_id or params.add(c, candidate.params),
+                created_by=offer.trainer,
+                request_id=offer.request_id,
+                uid=offer.uid,
+            )
+            seals = {"record": candidates.seal(version, offer.documents)}
+            with self.database.dialect.unanswered(c):
+                blobs.lease(c, offer.files, clock)
+                versions.add_parts(c, id_, version)
+                states.add(c, id_, model.id, version.version)
+                if candidate.evaluation:
+                    states.evaluate(c, id_, candidate.evaluation, offer.actor)
+                    seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
+                known_as = {**offer.payload, **seals}
+                number = version.version
+                events.add(c, model, offer.kind, offer.actor, version=number, payload=known_as)
+            self._publish(offer)  # what a collection removed before those rows kept it away
+            return version
 
     def _restore(self, name: str, number: int, staged: Mapping[str, Staged]) -> Version:
         """A version, with lost or damaged files put back where these are the same bytes."""
@@ -227,7 +225,7 @@ class Registering(Opened):
         if damaged:
             with self.database.write() as c:
                 # Which takes back that they were purged, and keeps collections away meanwhile.
-                blobs.claim(c, _files(damaged), self.database.dialect.CLOCK)
+                blobs.lease(c, _files(damaged), self.database.dialect.CLOCK)
                 for offered in damaged.values():
                     self.files.publish(offered)
         return known

@@ -1,4 +1,4 @@
-"""The registry: every public method is one transaction, but for `register`, which leases first.
+"""The registry: every public method is one transaction, but for `register`, which looks first.
 
 The SQL is in `registry.queries`; what looks after a whole registry (verify, gc, retention,
 backup, export) is in modules of its own, which take an open one.

@@ -92,7 +92,7 @@ def retain(
 
 def _unreferenced(registry: Registry) -> list[tuple[str, Stray]]:
     """Files that no version refers to, with the age of their announcement or of themselves."""
-    # Listed before the rows are read: a registration writes its row first, then its file.
+    # Listed before the rows are read: what is registered in between has its rows by then.
     stored = dict(registry.files.files())
     with registry.database.read() as c:
         known = blobs.known(c)

@@ -9,7 +9,7 @@ import pytest
 from registry_helpers import make_candidate, register_versions
 from stores import flipped, place_of, store_file
 
-from registry import Artifact, Corrupt, InvalidCandidate, Registry, Unreachable, digest
+from registry import Artifact, Conflict, Corrupt, InvalidCandidate, Registry, Unreachable, digest
 from registry.integrity import verify
 
 SIZES = [0, 5, 20_000_000]  # a bucket takes the last in parts
@@ -94,6 +94,34 @@ def test_the_same_bytes_may_be_stored_by_many_at_once(kept, monkeypatch):
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(publish, range(16))) == [True] * 16
     assert kept.behind.names() == {place_of(hashlib.sha256(content).hexdigest())}
+
+
+@pytest.mark.parametrize("size", [5, 1_000_000])  # small ones are not even copied
+def test_what_is_stored_already_is_staged_and_let_go_and_the_source_stays(kept, size):
+    store, content = kept.store(), os.urandom(size)
+    sha256 = store_file(store, kept.folder, content)
+    staged = store.stage(kept.folder / "source")
+    assert (staged.sha256, staged.size) == (sha256, size)
+    store.discard(staged)
+    assert list(store.leftovers()) == []
+    assert (kept.folder / "source").read_bytes() == content
+    store.verify(sha256, size)
+
+
+def test_a_staged_file_that_the_store_lost_meanwhile_is_stored_anew(kept):
+    store = kept.store()
+    sha256 = store_file(store, kept.folder, b"hello")
+    staged = store.stage(kept.folder / "source")
+    store.remove(store.place(sha256))
+    store.publish(staged)
+    store.verify(sha256, 5)
+    assert (kept.folder / "source").read_bytes() == b"hello"
+    (kept.folder / "source").write_bytes(b"hallo")
+    store.remove(store.place(sha256))
+    with pytest.raises(Conflict, match="was changed while it was registered"):
+        store.publish(staged)
+    assert kept.behind.names() == set()
+    assert list(store.leftovers()) == []
 
 
 def test_opening_a_version_gives_its_files_by_logical_path(kept):

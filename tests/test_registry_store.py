@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from registry_helpers import LINEAGE, make_candidate, promote, register_versions
+from databases import fetch
+from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
 
 import registry as package
 from registry import (
@@ -22,6 +23,7 @@ from registry import (
     check_name,
     parse_reference,
 )
+from registry.integrity import verify
 from registry.upkeep import gc
 
 
@@ -77,6 +79,27 @@ def test_the_digest_depends_on_identity_files_only(place):
         second = registry.register("b", other_card, actor="ada").version
         third = registry.register("c", make_candidate(place.folder / "c", "!"), actor="ada").version
     assert first.digest == second.digest != third.digest
+
+
+def test_parameters_are_stored_once_for_all_who_were_made_with_them(place):
+    whole, real = {"rate": 1, "layers": [1, 2]}, {"rate": 1.0, "layers": [1, 2]}
+    with place.open() as registry:
+        for number, params in enumerate((whole, real, whole, real, {}, {})):
+            candidate = make_candidate(place.folder / "b", f"model {number}", params=params)
+            registry.register("digits" if number % 3 else "letters", candidate, actor="ada")
+            newest = registry.search(limit=1).versions[0]
+            found = registry.resolve(newest.ref).version.params
+            assert repr(found) == repr(params)
+        assert numbers(registry.search("digits", ["param.rate=1.0"])) == [1]
+        assert numbers(registry.search("digits", ["param.rate=1"])) == [2]
+        assert verify(registry).problems == []
+    assert fetch(place.url, "SELECT count(*) FROM params") == [(3,)]
+    assert sorted(fetch(place.url, "SELECT key, value FROM param_values")) == [
+        ("layers", "[1,2]"),
+        ("layers", "[1,2]"),
+        ("rate", "1"),
+        ("rate", "1.0"),
+    ]
 
 
 @pytest.mark.parametrize(

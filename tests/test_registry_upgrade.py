@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event, inspect
 
 from registry.database import Database, upgrade
 from registry.errors import SchemaMismatch
+from registry.queries.params import sha256_of
 from registry.schema import HEAD, NO_EVENT
 
 # The statements of the revisions, and of the many triggers that follow the last.
@@ -91,6 +92,7 @@ def test_what_versions_said_in_one_row_is_found_in_tables_of_their_own(kept_url,
         row["params"] for row in old["versions"]
     ]
     assert len({row["sha256"] for row in new["params"]}) == len(documents) < len(old["versions"])
+    assert all(row["sha256"] == sha256_of(row["document"]) for row in new["params"])
     values = new["param_values"]
     params = {row["key"]: row["value"] for row in values if row["params_id"] == made_with[2]}
     assert params == {
@@ -190,10 +192,11 @@ def test_new_rows_of_an_upgraded_registry_go_on_after_the_highest_id(kept_url):
         "INSERT INTO models (name, last_version, created_at) VALUES ('new', 0, 0)",
         "INSERT INTO evaluations (version_id, passed, report, at, actor) "
         "VALUES (1, false, '{}', 0, 'ada')",
+        f"INSERT INTO params (sha256, document) VALUES ('{'a' * 64}', '{{}}')",
         "INSERT INTO events (model_id, at, actor, kind, payload, prev_hash, hash) "
         f"VALUES (4, 0, 'ada', 'made', '{{}}', '{NO_EVENT}', '{'a' * 64}')",
     )
-    for table, highest in (("models", 4), ("evaluations", 6), ("events", 15)):
+    for table, highest in (("models", 4), ("params", 5), ("evaluations", 6), ("events", 15)):
         assert fetch(kept_url, f"SELECT max(id) FROM {table}") == [(highest,)]
 
 

@@ -11,7 +11,10 @@ from registry.schema import blobs, models, version_artifacts, version_state, ver
 
 
 def lease(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[int]) -> None:
-    """Announce files, by SHA-256 and size: `gc` leaves them alone for its grace from now on."""
+    """Give files, by SHA-256 and size, rows that hold them: `gc` leaves them alone for its grace.
+
+    Until the transaction ends it waits for them. What was purged is no longer.
+    """
     # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
     rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
     c.execute(_announcement(c.dialect.name, clock), rows)
@@ -24,30 +27,9 @@ def _announcement(dialect: str, clock: ColumnElement[int]) -> Any:
     return new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=again)
 
 
-def claim(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[int]) -> None:
-    """See that every file has a row, and none of them says purged.
-
-    Rows that refer to those keep collections and purges away from the files.
-    """
-    sizes = dict(files)
-    # Sorted, as in `lease`.
-    rows = [{"sha256": sha256, "size": sizes[sha256]} for sha256 in sorted(sizes)]
-    c.execute(_claiming(c.dialect.name, clock), rows)
-    c.execute(_REVIVED, {"wanted": list(sizes)})
-
-
-@cache
-def _claiming(dialect: str, clock: ColumnElement[int]) -> Any:
-    new = on_conflict.insert(dialect, blobs).values(touched=clock)
-    # Not DO UPDATE, which would make registrations that share a file wait for each other.
-    return new.on_conflict_do_nothing()
-
-
-_WANTED = blobs.c.sha256.in_(bindparam("wanted", expanding=True))
-_REVIVED = update(blobs).where(_WANTED, blobs.c.purged_at.is_not(None)).values(purged_at=None)
 _HELD = (
     select(blobs.c.sha256)
-    .where(_WANTED, blobs.c.purged_at.is_(None))
+    .where(blobs.c.sha256.in_(bindparam("wanted", expanding=True)), blobs.c.purged_at.is_(None))
     .order_by(blobs.c.sha256)
     .with_for_update(key_share=True, read=True)
 )

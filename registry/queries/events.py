@@ -69,12 +69,14 @@ def add(
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:
     """The events that meet conditions on `events`, newest first."""
     query = select(events, models.c.name.label("model")).join(models).where(*where)
-    return [_event(row) for row in c.execute(query.order_by(events.c.id.desc()).limit(limit))]
+    rows = c.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
+    return [_event(row) for row in rows]
 
 
 def chain(c: Connection, model: int) -> list[Row[Any]]:
     """All that is stored of a model's events, oldest first."""
-    return list(c.execute(select(events).where(events.c.model_id == model).order_by(events.c.id)))
+    query = select(events).where(events.c.model_id == model).order_by(events.c.id)
+    return list(c.execute(query).all())
 
 
 def holders(c: Connection, model: int, alias: str) -> list[int]:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -32,10 +33,11 @@ from registry.records import Artifact
 from registry.schema import versions
 from registry.values import to_json
 
-_points_here = and_(
+POINTS_HERE = and_(
     schema.aliases.c.model_id == versions.c.model_id,
     schema.aliases.c.version == versions.c.version,
 )
+"""That a row of `aliases` is of a row of `versions`."""
 
 
 @dataclass(slots=True)
@@ -67,8 +69,9 @@ def load(c: Connection, ids: list[int], *, documents: bool = True) -> dict[int, 
     found: dict[int, Parts] = defaultdict(Parts)
     on_postgresql = c.dialect.name == "postgresql"
     query = _query(on_postgresql, documents)
-    rows = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)})
-    for row in sorted(rows, key=lambda row: (row[1], row[2])):
+    # all: a result that is iterated over asks the driver for each row apart.
+    rows = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)}).all()
+    for row in sorted(rows, key=itemgetter(1, 2)):
         found[row[0]].take(*row[1:])
     return found
 
@@ -119,4 +122,4 @@ def _artifacts() -> Select[Any]:
 
 def _aliases() -> Select[Any]:
     columns = _columns("alias", versions.c.id, schema.aliases.c.alias)
-    return columns.select_from(versions.join(schema.aliases, _points_here))
+    return columns.select_from(versions.join(schema.aliases, POINTS_HERE))

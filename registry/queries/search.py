@@ -129,7 +129,7 @@ def page(
     if limit < 1:
         raise InvalidQuery(f"A page of {limit} versions is none. Give 1 or more.")
     model = None if name is None else models.load_id(c, name)
-    rows = list(c.execute(page_query(model, where, order, after).limit(limit + 1)))
+    rows = c.execute(page_query(model, where, order, after).limit(limit + 1)).all()
     shown = rows[:limit]
     more = _order(order, model, _lead(where)).cursor(shown[-1]) if len(rows) > limit else None
     return Page(summaries.load(c, shown), more)

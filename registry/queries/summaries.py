@@ -1,5 +1,6 @@
 """Versions as lists show them: without documents and files."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -27,7 +28,7 @@ SUMMARY = (
 """The rows that `load` wants; conditions and order are the caller's."""
 
 
-def load(c: Connection, rows: list[Row[Any]]) -> tuple[Summary, ...]:
+def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
     """The rows of a `SUMMARY`, with metrics, tags and aliases."""
     found = parts.load(c, [row.id for row in rows], documents=False)
     return tuple(

@@ -1,6 +1,6 @@
 """The table `versions` and what hangs on it: files, metrics, parameters, tags, data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -10,8 +10,10 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Text,
     and_,
     bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -138,8 +140,6 @@ def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
 class Known:
     """What the registry has already of a candidate, as of when one looked."""
 
-    last_version: int
-    """Of the model; 0 for a new one."""
     params_id: int | None
     same: int | None
     """The number of the version with these bytes from this dataset."""
@@ -157,7 +157,6 @@ _same, _requested = versions.alias("same"), versions.alias("requested")
 # One query for it all: a round trip takes longer than a look into an index.
 _KNOWN = (
     select(
-        schema.models.c.last_version,
         schema.params.c.id,
         _same.c.version,
         _requested.c.version,
@@ -196,7 +195,7 @@ def look(
         "params": sha256_of(candidate.params),
     }
     row = c.execute(_KNOWN, given).one_or_none()
-    return Known(0, None, None, None, None) if row is None else Known(*row)
+    return Known(None, None, None, None) if row is None else Known(*row)
 
 
 def find_request(c: Connection, name: str, request_id: str) -> int | None:
@@ -235,25 +234,36 @@ def missing(c: Connection, name: str, number: int) -> NotFound:
 
 def load(c: Connection, name: str, number: int) -> Version:
     """One version; NotFound says which numbers there are."""
-    found = _load(c, _ONE, {"name": name, "number": number})
-    if not found:
+    rows = c.execute(_ONE, {"name": name, "number": number}).all()
+    if not rows:
         raise missing(c, name, number)
-    return found[0]
+    return _complete(c, rows)[0]
+
+
+def load_held(c: Connection, name: str, alias: str) -> tuple[Version, int] | None:
+    """The version that an alias points to, and the alias's revision."""
+    rows = c.execute(_HELD, {"name": name, "alias": alias}).all()
+    return (_complete(c, rows)[0], rows[0].revision) if rows else None
 
 
 def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Version]:
     """The versions that meet conditions on `versions` or `models`, newest first, in full."""
-    return _load(c, _FULL.where(*where), {})
+    return _complete(c, c.execute(_FULL.where(*where)).all())
 
 
-def _load(c: Connection, query: Select[Any], values: Json) -> list[Version]:
-    rows = c.execute(query, values).all()
+def _complete(c: Connection, rows: Sequence[Row[Any]]) -> list[Version]:
     found = parts.load(c, [row.id for row in rows])
     return [_version(row, found[row.id]) for row in rows]
 
 
 def _full() -> Select[Any]:
     newest = select(func.max(_any.c.id)).where(_any.c.version_id == versions.c.id)
+    # Not joined: PostgreSQL takes much longer to plan a join of many tables than to do it.
+    parent = (
+        select(_parent_model.c.name + ":" + cast(_parent.c.version, Text))
+        .join(_parent_model, _parent_model.c.id == _parent.c.model_id)
+        .where(_parent.c.id == versions.c.parent_id)
+    )
     return (
         select(
             versions,
@@ -261,28 +271,28 @@ def _full() -> Select[Any]:
             schema.params.c.document.label("params"),
             version_state.c.status,
             evaluations.c.report,
-            _parent_model.c.name.label("parent_name"),
-            _parent.c.version.label("parent_version"),
+            parent.scalar_subquery().label("parent"),
         )
         .join(schema.models, schema.models.c.id == versions.c.model_id)
         .join(schema.params, schema.params.c.id == versions.c.params_id)
         .join(version_state, version_state.c.version_id == versions.c.id)
         .outerjoin(evaluations, evaluations.c.id == newest.scalar_subquery())
-        .outerjoin(_parent, _parent.c.id == versions.c.parent_id)
-        .outerjoin(_parent_model, _parent_model.c.id == _parent.c.model_id)
         .order_by(schema.models.c.name, versions.c.version.desc())
     )
 
 
 # Built once: that takes longer than SQLite needs to answer.
 _FULL = _full()
-_ONE = _FULL.where(
-    schema.models.c.name == bindparam("name"), versions.c.version == bindparam("number")
+_OF_MODEL = _FULL.where(schema.models.c.name == bindparam("name"))
+_ONE = _OF_MODEL.where(versions.c.version == bindparam("number"))
+_HELD = (
+    _OF_MODEL.join(schema.aliases, parts.POINTS_HERE)
+    .where(schema.aliases.c.alias == bindparam("alias"))
+    .add_columns(schema.aliases.c.revision)
 )
 
 
 def _version(row: Row[Any], own: parts.Parts) -> Version:
-    parent = row.parent_name and f"{row.parent_name}:{row.parent_version}"
     lineage = Lineage(
         dataset=row.dataset,
         test_split=row.test_split,
@@ -290,7 +300,7 @@ def _version(row: Row[Any], own: parts.Parts) -> Version:
         git_dirty=row.git_dirty,
         flow_run_id=row.flow_run_id,
         libraries=row.libraries,
-        parent=parent,
+        parent=row.parent,
         data=own.data,
     )
     evaluation: Json = row.report or {}
