@@ -124,7 +124,8 @@ def _try_to_begin(driver: sqlite3.Connection) -> bool:
     try:
         driver.execute(_BEGIN)
     except sqlite3.Error as error:
-        return error.sqlite_errorcode != sqlite3.SQLITE_BUSY
+        # The lowest byte: there are several kinds of busy.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY
     return True
 
 

@@ -11,9 +11,9 @@ from registry.schema import blobs, models, version_artifacts, version_state, ver
 
 
 def lease(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[int]) -> None:
-    """Give files, by SHA-256 and size, rows that hold them: `gc` leaves them alone for its grace.
+    """See that files, by SHA-256 and size, have rows, and none of them says purged.
 
-    Until the transaction ends it waits for them. What was purged is no longer.
+    A collection waits until the transaction ends, and then leaves the files alone for its grace.
     """
     # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
     rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
