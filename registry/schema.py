@@ -1,7 +1,8 @@
 """The registry's tables, constraints and indexes; no queries. Triggers are in `registry.rules`.
 
 A change here needs a new revision in migrations/versions/ and a new HEAD; a test compares
-the two. Times are BIGINT microseconds since 1970 in UTC, the same on every database.
+the two. Times are BIGINT microseconds since 1970 in UTC, the same on every database. Tables of many
+short rows have no rowid: SQLite then keeps them in their primary key, one tree instead of two.
 """
 
 from sqlalchemy import (
@@ -92,6 +93,7 @@ param_values = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     Index(None, "key", "value", "params_id"),
+    sqlite_with_rowid=False,
 )
 
 versions = Table(
@@ -134,6 +136,7 @@ version_artifacts = Table(
     Column("size", BigInteger, nullable=False),
     Column("identity", Boolean, nullable=False),
     CheckConstraint("size >= 0", name="size"),
+    sqlite_with_rowid=False,
 )
 
 version_metrics = Table(
@@ -143,6 +146,7 @@ version_metrics = Table(
     Column("key", Text, primary_key=True),
     Column("value", Double, nullable=False),
     Index(None, "key", "value", "version_id"),
+    sqlite_with_rowid=False,
 )
 
 version_tags = Table(
@@ -152,6 +156,7 @@ version_tags = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     Index(None, "key", "value", "version_id"),
+    sqlite_with_rowid=False,
 )
 
 # The files that the pipeline read, raw data before all, by the hash that DVC gives them.
@@ -161,6 +166,7 @@ version_data = Table(
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("path", Text, primary_key=True),
     Column("md5", Text, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )
 
 version_signatures = Table(

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -50,7 +50,9 @@ class Parts:
     data: dict[str, str] = field(default_factory=dict)
     artifacts: list[Artifact] = field(default_factory=list)
 
-    def take(self, kind: str, key: str, text: str, number: float, size: int, flag: bool) -> None:
+    def take(
+        self, kind: str, key: str, text: str, number: float, size: int = 0, flag: bool = False
+    ) -> None:
         """Put a row where it belongs; which columns count depends on its kind."""
         if kind == "metric":
             self.metrics[key] = number
@@ -71,20 +73,24 @@ def load(c: Connection, ids: list[int], *, documents: bool = True) -> dict[int, 
     query = _query(on_postgresql, documents)
     # all: a result that is iterated over asks the driver for each row apart.
     rows = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)}).all()
-    for row in sorted(rows, key=itemgetter(1, 2)):
-        found[row[0]].take(*row[1:])
+    for id_, *row in rows:
+        found[id_].take(*row)
+    for own in found.values():
+        own.aliases.sort()
+        own.artifacts.sort(key=attrgetter("path"))
     return found
 
 
 # Built once: that takes longer than SQLite needs to answer.
 @cache
 def _query(on_postgresql: bool, documents: bool) -> CompoundSelect[Any]:
-    kinds = [_metrics(), _tags(), _aliases()]
+    types = {"text": Text, "number": Double}
+    kinds = [_metrics, _tags, _aliases]
     if documents:
-        kinds += [_data(), _artifacts()]
-    return union_all(
-        *(kind.where(_among(kind.selected_columns[0], on_postgresql)) for kind in kinds)
-    )
+        types |= {"size": BigInteger, "flag": Boolean}
+        kinds += [_data, _artifacts]
+    found = (kind(types) for kind in kinds)
+    return union_all(*(one.where(_among(one.selected_columns[0], on_postgresql)) for one in found))
 
 
 def _among(id_: ColumnElement[int], on_postgresql: bool) -> ColumnElement[bool]:
@@ -94,32 +100,36 @@ def _among(id_: ColumnElement[int], on_postgresql: bool) -> ColumnElement[bool]:
     return id_.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
 
 
-def _columns(kind: str, id_: Any, key: Any, **given: Any) -> Select[Any]:
-    types = {"text": Text, "number": Double, "size": BigInteger, "flag": Boolean}
+_Types = dict[str, Any]
+"""The columns that every kind of row has in this query, used by it or not."""
+
+
+def _columns(types: _Types, kind: str, id_: Any, key: Any, **given: Any) -> Select[Any]:
     rest = (given.get(name, cast(null(), type_)) for name, type_ in types.items())
     return select(id_, literal(kind), key, *rest)
 
 
-def _metrics() -> Select[Any]:
+def _metrics(types: _Types) -> Select[Any]:
     t = schema.version_metrics.c
-    return _columns("metric", t.version_id, t.key, number=t.value)
+    return _columns(types, "metric", t.version_id, t.key, number=t.value)
 
 
-def _tags() -> Select[Any]:
+def _tags(types: _Types) -> Select[Any]:
     t = schema.version_tags.c
-    return _columns("tag", t.version_id, t.key, text=t.value)
+    return _columns(types, "tag", t.version_id, t.key, text=t.value)
 
 
-def _data() -> Select[Any]:
+def _data(types: _Types) -> Select[Any]:
     t = schema.version_data.c
-    return _columns("data", t.version_id, t.path, text=t.md5)
+    return _columns(types, "data", t.version_id, t.path, text=t.md5)
 
 
-def _artifacts() -> Select[Any]:
+def _artifacts(types: _Types) -> Select[Any]:
     t = schema.version_artifacts.c
-    return _columns("file", t.version_id, t.path, text=t.sha256, size=t.size, flag=t.identity)
+    given = {"text": t.sha256, "size": t.size, "flag": t.identity}
+    return _columns(types, "file", t.version_id, t.path, **given)
 
 
-def _aliases() -> Select[Any]:
-    columns = _columns("alias", versions.c.id, schema.aliases.c.alias)
+def _aliases(types: _Types) -> Select[Any]:
+    columns = _columns(types, "alias", versions.c.id, schema.aliases.c.alias)
     return columns.select_from(versions.join(schema.aliases, POINTS_HERE))

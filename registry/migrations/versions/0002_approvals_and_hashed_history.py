@@ -323,6 +323,7 @@ def _params_tables() -> list[sa.Table]:
         sa.ForeignKeyConstraint(
             ["params_id"], ["params.id"], name="fk_param_values_params_id_params"
         ),
+        sqlite_with_rowid=False,
     )
     _index("param_values", "key", "value", "params_id")
     return [documents, values]
@@ -383,6 +384,7 @@ def _parts_of_versions() -> list[sa.Table]:
             ["sha256"], ["blobs.sha256"], name="fk_version_artifacts_sha256_blobs"
         ),
         sa.CheckConstraint("size >= 0", name="ck_version_artifacts_size"),
+        sqlite_with_rowid=False,
     )
     _index("version_artifacts", "sha256")
     return [
@@ -401,6 +403,7 @@ def _said_of_versions() -> list[sa.Table]:
         sa.Column("md5", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("version_id", "path", name="pk_version_data"),
         _of_version("version_data"),
+        sqlite_with_rowid=False,
     )
     _index("version_data", "md5")
     signatures = op.create_table(
@@ -422,6 +425,7 @@ def _values_table(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Table:
         sa.Column("value", kind, nullable=False),
         sa.PrimaryKeyConstraint("version_id", "key", name=f"pk_{name}"),
         _of_version(name),
+        sqlite_with_rowid=False,
     )
     _index(name, "key", "value", "version_id")
     return table
