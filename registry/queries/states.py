@@ -11,6 +11,7 @@ from registry.records import Json
 from registry.schema import approvals, evaluations, version_state, versions
 from registry.values import now
 
+_ADD = insert(version_state)
 # inline: the id is not asked for.
 _EVALUATE = insert(evaluations).inline()
 
@@ -18,7 +19,7 @@ _EVALUATE = insert(evaluations).inline()
 def add(c: Connection, version_id: int, model: int, version: int) -> None:
     """A new version begins as a candidate."""
     new = {"version_id": version_id, "model_id": model, "version": version, "status": "candidate"}
-    c.execute(insert(version_state), new)
+    c.execute(_ADD, new)
 
 
 def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Table,
     Text,
     and_,
     bindparam,
@@ -105,9 +106,20 @@ def add_parts(c: Connection, version_id: int, version: Version) -> None:
     _add_parts(c, schema.version_data, version_id, data)
 
 
-def _add_parts(c: Connection, table: Any, version_id: int, rows: list[dict[str, Any]]) -> None:
+_PARTS = {
+    table: insert(table)
+    for table in (
+        schema.version_artifacts,
+        schema.version_metrics,
+        schema.version_tags,
+        schema.version_data,
+    )
+}
+
+
+def _add_parts(c: Connection, table: Table, version_id: int, rows: list[dict[str, Any]]) -> None:
     if rows:
-        c.execute(insert(table), [{"version_id": version_id, **row} for row in rows])
+        c.execute(_PARTS[table], [{"version_id": version_id, **row} for row in rows])
 
 
 def _files(artifacts: tuple[Artifact, ...]) -> list[dict[str, Any]]:
