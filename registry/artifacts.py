@@ -148,18 +148,17 @@ class Folder:
         """For messages: what says where that is."""
 
     def stage(self, source: Path) -> Staged:
-        return self._known(source) or self.take(read(source))
-
-    def _known(self, source: Path) -> Staged | None:
-        """A small file that is stored already: bundles share some, and a copy costs most of it."""
         try:
             content = source.read_bytes() if source.stat().st_size <= _CHUNK else None
         except OSError as error:
             raise unreadable(source, error) from error
         if content is None:
-            return None
+            return self.take(read(source))
+        # Bundles share small files, and the copy is most of what such a one costs.
         sha256, size = hashlib.sha256(content).hexdigest(), len(content)
-        return Staged(sha256, size, source, copied=False) if self.has(sha256, size) else None
+        if self.has(sha256, size):
+            return Staged(sha256, size, source, copied=False)
+        return self.take([content])
 
     def take(self, chunks: Iterable[bytes | memoryview]) -> Staged:
         """`stage` for bytes that come from elsewhere."""

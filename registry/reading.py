@@ -119,7 +119,7 @@ class Reading(Opened):
         with self.database.read() as c:
             built_on = search.built_on(md5)
             query = summaries.SUMMARY.where(built_on)
-            rows = list(c.execute(query.order_by(schema.versions.c.id.desc())))
+            rows = c.execute(query.order_by(schema.versions.c.id.desc())).all()
             found = summaries.load(c, rows)
             return DataTrace(md5, found, tuple(jobs.load(c, built_on)))
 

@@ -396,6 +396,42 @@ def test_an_error_in_the_middle_of_a_transaction_leaves_nothing(full_url):
     assert fetch(full_url, "SELECT count(*) FROM aliases") == [(4,)]
 
 
+def test_a_refusal_among_statements_sent_together_is_told_and_leaves_nothing(full_url):
+    def delete_and_edit():
+        with database.write() as connection, database.dialect.unanswered(connection):
+            connection.exec_driver_sql("DELETE FROM aliases")
+            connection.exec_driver_sql("UPDATE events SET actor = 'eve'")
+            connection.exec_driver_sql("DELETE FROM version_tags")
+
+    with opened(full_url) as database:
+        with pytest.raises(Refused, match="events is append-only"):
+            delete_and_edit()
+        with database.read() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM aliases").scalar_one() == 4
+
+
+def test_a_writer_of_sqlite_waits_for_another_and_gives_up_in_words(tmp_path, monkeypatch):
+    with opened(sqlite_url(tmp_path)) as database:
+        other = sqlite3.connect(
+            tmp_path / "registry.db", isolation_level=None, check_same_thread=False
+        )
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.3, other.execute, ["COMMIT"])
+        release.start()
+        with database.write() as connection:
+            assert not release.is_alive() or not other.in_transaction
+            connection.exec_driver_sql("DELETE FROM aliases")
+        release.join()
+        monkeypatch.setattr("registry.sqlite.BUSY_S", 0.2)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unreachable, match=r"stayed locked by another process for 0\.2 s"):
+            database.write().__enter__()
+        other.execute("ROLLBACK")
+        other.close()
+        with database.write() as connection:  # other waiting is SQLite's own
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 200
+
+
 def test_opening_waits_for_another_first_opener(tmp_path):
     first = sqlite3.connect(tmp_path / "registry.db", isolation_level=None, check_same_thread=False)
     first.execute("BEGIN IMMEDIATE")  # for which SQLite's switch to WAL does not wait by itself

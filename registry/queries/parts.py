@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -73,11 +73,8 @@ def load(c: Connection, ids: list[int], *, documents: bool = True) -> dict[int, 
     query = _query(on_postgresql, documents)
     # all: a result that is iterated over asks the driver for each row apart.
     rows = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)}).all()
-    for id_, *row in rows:
+    for id_, *row in sorted(rows, key=itemgetter(2)):
         found[id_].take(*row)
-    for own in found.values():
-        own.aliases.sort()
-        own.artifacts.sort(key=attrgetter("path"))
     return found
 
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Row,
     Select,
-    Table,
     and_,
     literal,
     select,
@@ -59,11 +59,13 @@ def condition(text: str) -> ColumnElement[bool]:
     groups = (part and part.strip() for part in match.groups())
     kind, key, operator, value, field, plain, other = groups
     if kind == "metric":
-        return _v.id.in_(_carrying(version_metrics, key, operator, _number(text, value)))
+        return _v.id.in_(
+            _carrying(version_metrics.c.version_id, key, operator, _number(text, value))
+        )
     if kind == "tag" and operator == "=":
-        return _v.id.in_(_carrying(version_tags, key, operator, value))
+        return _v.id.in_(_carrying(_tag.version_id, key, operator, value))
     if kind == "param" and operator == "=":
-        return _v.params_id.in_(_carrying(param_values, key, operator, value))
+        return _v.params_id.in_(_carrying(param_values.c.params_id, key, operator, value))
     if field == "created":
         return _COMPARE[plain](_v.created_at, _time(text, other))
     if field and plain == "=":
@@ -189,11 +191,10 @@ def _cursor(after: str, *, by_metric: bool) -> tuple[float, int]:
     return float(match[1] or 0), int(match[2])
 
 
-def _carrying(table: Table, key: str, operator: str, value: Any) -> Select[Any]:
-    """The ids that a table of keys and values refers to, its first column, for one key."""
-    return select(*table.primary_key.columns.values()[:1]).where(
-        table.c.key == key, _COMPARE[operator](table.c.value, value)
-    )
+def _carrying(id_: Column[int], key: str, operator: str, value: Any) -> Select[Any]:
+    """The ids in a column of a table of keys and values, for one key."""
+    part = id_.table.c
+    return select(id_).where(part.key == key, _COMPARE[operator](part.value, value))
 
 
 def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:
