@@ -68,7 +68,11 @@ class Bucket:
             size += len(chunk)
         return Staged(sha256.hexdigest(), size, source, copied=False)
 
-    def publish(self, staged: Staged) -> None:
+    def publish(self, *staged: Staged) -> None:
+        for one in staged:
+            self._publish(one)
+
+    def _publish(self, staged: Staged) -> None:
         try:
             with staged.path.open("rb") as source:
                 if staged.size > _PART:

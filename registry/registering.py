@@ -179,9 +179,8 @@ class Registering(Opened):
         self._publish(offer)
 
     def _publish(self, offer: _Offer) -> None:
-        for s in offer.staged.values():
-            if not self.files.has(s.sha256, s.size):
-                self.files.publish(s)
+        staged = offer.staged.values()
+        self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
 
     def _add(self, offer: _Offer, known: Known) -> Version:
         """Insert every row of a new version. Raises Refused if there is one like it by now."""
@@ -226,8 +225,7 @@ class Registering(Opened):
             with self.database.write() as c:
                 # Which takes back that they were purged, and keeps collections away meanwhile.
                 blobs.lease(c, _files(damaged), self.database.dialect.CLOCK)
-                for offered in damaged.values():
-                    self.files.publish(offered)
+                self.files.publish(*damaged.values())
         return known
 
     def _is_damaged(self, artifact: Artifact) -> bool:

@@ -4,7 +4,17 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    TextClause,
+    bindparam,
+    delete,
+    exists,
+    select,
+    text,
+    update,
+)
 
 from registry.queries import on_conflict
 from registry.schema import blobs, models, version_artifacts, version_state, versions
@@ -17,14 +27,16 @@ def lease(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[
     """
     # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
     rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
-    c.execute(_announcement(c.dialect.name, clock), rows)
+    c.execute(_announcement(clock), rows)
 
 
+# As text: SQLAlchemy would compile ON CONFLICT anew each time, which takes longer than the rest.
 @cache
-def _announcement(dialect: str, clock: ColumnElement[int]) -> Any:
-    new = on_conflict.insert(dialect, blobs).values(touched=clock)
-    again = {"touched": clock, "purged_at": None}
-    return new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=again)
+def _announcement(clock: ColumnElement[int]) -> TextClause:
+    return text(
+        f"INSERT INTO blobs (sha256, size, touched) VALUES (:sha256, :size, {clock}) "
+        "ON CONFLICT (sha256) DO UPDATE SET touched = excluded.touched, purged_at = NULL"
+    )
 
 
 _HELD = (
