@@ -176,7 +176,8 @@ class Folder:
     def publish(self, *staged: Staged) -> None:
         copies: list[Staged] = []
         try:
-            copies.extend(one if one.copied else self._copy(one) for one in staged)
+            for one in staged:
+                copies.append(one if one.copied else self._copy(one))
             self._place(copies)
         except BaseException:
             for copy in copies:

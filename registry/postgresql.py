@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, BigInteger, Connection, Engine, event, literal_column
+from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, event, literal_column
 from sqlalchemy.exc import DBAPIError
 
 from registry.rules import APPEND_ONLY, LASTING, RULES, Rule
@@ -18,6 +18,9 @@ CLOCK = literal_column(
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)", BigInteger
 )
 """The time in microseconds since 1970, as the database has it: writers on many machines agree."""
+
+NEW_VERSION = literal_column("nextval('versions_id_seq')", Integer)
+"""The id of a version that this transaction adds; nobody else gets it."""
 
 READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """Options of a transaction that sees one state of the database."""

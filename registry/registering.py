@@ -184,23 +184,28 @@ class Registering(Opened):
 
     def _add(self, offer: _Offer, known: Known) -> Version:
         """Insert every row of a new version. Raises Refused if there is one like it by now."""
-        candidate, clock = offer.candidate, self.database.dialect.CLOCK
+        candidate, dialect = offer.candidate, self.database.dialect
+        parent = candidate.lineage.parent
         with self.database.write() as c:
-            model = models.ensure(c, offer.name)
-            id_, version = versions.add(
-                c,
-                model,
-                candidate,
-                offer.artifacts,
-                offer.digest,
-                params_id=known.params_id or params.add(c, candidate.params),
-                created_by=offer.trainer,
-                request_id=offer.request_id,
-                uid=offer.uid,
-            )
-            seals = {"record": candidates.seal(version, offer.documents)}
-            with self.database.dialect.unanswered(c):
-                blobs.lease(c, offer.files, clock)
+            model, id_ = models.ensure_for(c, offer.name, dialect.NEW_VERSION)
+            params_id = known.params_id or params.add(c, candidate.params)
+            parent_id = versions.load_id(c, parent) if parent else None
+            with dialect.unanswered(c):
+                version = versions.add(
+                    c,
+                    id_,
+                    model,
+                    candidate,
+                    offer.artifacts,
+                    offer.digest,
+                    params_id=params_id,
+                    parent_id=parent_id,
+                    created_by=offer.trainer,
+                    request_id=offer.request_id,
+                    uid=offer.uid,
+                )
+                seals = {"record": candidates.seal(version, offer.documents)}
+                blobs.lease(c, offer.files, dialect.CLOCK)
                 versions.add_parts(c, id_, version)
                 states.add(c, id_, model.id, version.version)
                 if candidate.evaluation:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Engine,
+    Integer,
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
@@ -38,6 +39,9 @@ _BEGIN = "BEGIN IMMEDIATE"
 # To the millisecond: all who write to the file are on its machine.
 CLOCK = literal_column("CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)", BigInteger)
 """The time in microseconds since 1970, as the database has it."""
+
+NEW_VERSION = literal_column("(SELECT coalesce(max(id), 0) + 1 FROM versions)", Integer)
+"""The id of a version that this transaction adds: it is the only one that writes."""
 
 READ: dict[str, Any] = {"readonly": True}
 """Options of a transaction that sees one state of the database and waits for no writer."""

@@ -83,18 +83,18 @@ def test_a_strangers_file_in_the_store_is_not_touched(kept):
 
 
 class Swept:
-    """A store that a collection with too short a grace empties behind the last file, once."""
+    """A store that a collection with too short a grace empties behind the files, once."""
 
     def __init__(self, files):
-        self._files, self.left = files, 3
+        self._files, self.swept = files, False
 
     def __getattr__(self, name):
         return getattr(self._files, name)
 
-    def publish(self, staged):
-        self._files.publish(staged)
-        self.left -= 1
-        if self.left == 0:
+    def publish(self, *staged):
+        self._files.publish(*staged)
+        if not self.swept:
+            self.swept = True
             for _, stray in list(self._files.files()):
                 self._files.remove(stray.path)
 
@@ -148,7 +148,7 @@ from pathlib import Path
 from registry import Registry
 from registry_helpers import make_candidate
 
-def die(staged):
+def die(*staged):
     os.kill(os.getpid(), signal.SIGKILL)
 
 url, root, folder = sys.argv[1:]

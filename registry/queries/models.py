@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select, update
 
 from registry.errors import NotFound, choices
 from registry.queries import aliases, on_conflict
@@ -42,15 +43,31 @@ def look(c: Connection, name: str) -> Locked:
 
 def ensure(c: Connection, name: str) -> Locked:
     """Hold the row of a model that is made if it is new."""
-    row = _find(c, name, lock=True)
+    return _locked(_ensured(c, name, _HELD))
+
+
+def ensure_for(c: Connection, name: str, new_id: ColumnElement[int]) -> tuple[Locked, int]:
+    """`ensure`, and the value of `new_id` once the row is held: a round trip less than two."""
+    row = _ensured(c, name, _held_for(new_id))
+    return _locked(row), row.new_id
+
+
+@cache
+def _held_for(new_id: ColumnElement[int]) -> Select[Any]:
+    # Not in the query that waits for the row: ids are to go up as numbers do.
+    return select(_HELD.subquery(), new_id.label("new_id"))
+
+
+def _ensured(c: Connection, name: str, query: Select[Any]) -> Row[Any]:
+    row = c.execute(query, {"model": name}).one_or_none()
     if row is not None:
-        return _locked(row)
+        return row
     # Of two first registrations of a name one makes the row; the other takes it as it is.
     new = on_conflict.insert(c.dialect.name, models).values(
         name=name, last_version=0, created_at=now()
     )
     c.execute(new.on_conflict_do_nothing())
-    return lock(c, name)
+    return c.execute(query, {"model": name}).one()
 
 
 def find_id(c: Connection, name: str) -> int | None:

@@ -36,22 +36,24 @@ _any = evaluations.alias("any_evaluation")
 
 # Writing
 
-_ADD = insert(versions).returning(versions.c.id)
+_ADD = insert(versions).inline()  # the id is not asked for
 
 
 def add(
     c: Connection,
+    id_: int,
     model: Locked,
     candidate: Candidate,
     artifacts: tuple[Artifact, ...],
     digest: str,
     *,
     params_id: int,
+    parent_id: int | None,
     created_by: str,
     request_id: str | None,
     uid: str | None = None,
-) -> tuple[int, Version]:
-    """Insert a version under the model's next number; returns its id, and what it will be read as.
+) -> Version:
+    """Insert a version under the model's next number; returns what it will be read as.
 
     The counter goes up in memory; the event that records the version writes it. `add_parts` adds
     what has several rows a version.
@@ -59,6 +61,7 @@ def add(
     model.last_version += 1
     lineage = candidate.lineage
     row: dict[str, Any] = {
+        "id": id_,
         "uid": uid or uuid4().hex,
         "model_id": model.id,
         "version": model.last_version,
@@ -71,14 +74,14 @@ def add(
         "git_commit": lineage.git_commit,
         "git_dirty": lineage.git_dirty,
         "flow_run_id": lineage.flow_run_id,
-        "parent_id": load_id(c, lineage.parent) if lineage.parent else None,
+        "parent_id": parent_id,
         "request_id": request_id,
         "created_at": now(),
         "created_by": created_by,
     }
-    version_id: int = c.execute(_ADD, row).scalar_one()
+    c.execute(_ADD, row)
     # Not read back, which would take as long as all of the above.
-    return version_id, Version(
+    return Version(
         model=model.name,
         version=model.last_version,
         uid=row["uid"],
