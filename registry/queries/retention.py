@@ -23,7 +23,8 @@ def outlived(c: Connection, model: Model) -> list[Row[Any]]:
         jobs.select().where(jobs.c.version_id == table.c.id),
         child.select().where(child.c.parent_id == table.c.id),
     )
-    query = summaries.SUMMARY.where(
+    joined = summaries.SUMMARY.join(version_state, version_state.c.version_id == table.c.id)
+    query = joined.where(
         models.c.name == model.name,
         version_state.c.status != "archived",
         *(~by.exists() for by in used),

@@ -37,6 +37,7 @@ _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 _v, _tag = schema.versions.c, schema.version_tags.c
+_named = schema.models.alias("named").c
 _PLAIN = {"digest": _v.digest, "commit": _v.git_commit, "run": _v.flow_run_id, "by": _v.created_by}
 
 HELP = (
@@ -130,15 +131,16 @@ def page(
     """The versions of a model, or of all, that meet every condition."""
     if limit < 1:
         raise InvalidQuery(f"A page of {limit} versions is none. Give 1 or more.")
-    model = None if name is None else models.load_id(c, name)
-    rows = c.execute(page_query(model, where, order, after).limit(limit + 1)).all()
+    rows = c.execute(page_query(name, where, order, after).limit(limit + 1)).all()
+    if not rows and name is not None:
+        models.load_id(c, name)  # which says so where there is no such model
     shown = rows[:limit]
-    more = _order(order, model, _lead(where)).cursor(shown[-1]) if len(rows) > limit else None
+    more = _order(order, name, _lead(where)).cursor(shown[-1]) if len(rows) > limit else None
     return Page(summaries.load(c, shown), more)
 
 
 def page_query(
-    model: int | None, where: Sequence[str], order: str, after: str | None
+    name: str | None, where: Sequence[str], order: str, after: str | None
 ) -> Select[Any]:
     """The statement behind a page, for `page` and for those who ask how it is executed."""
     lead = _lead(where)
@@ -148,9 +150,11 @@ def page_query(
     if lead is not None:
         query = query.join(version_tags, _tag.version_id == _v.id)
         query = query.where(_tag.key == lead.key, _tag.value == lead.value)
-    if model is not None:
+    if name is not None:
+        # Asked for here, not before: that would be a round trip more.
+        model = select(_named.id).where(_named.name == name).scalar_subquery()
         query = query.where(_v.model_id == model)
-    return _order(order, model, lead).apply(query, after)
+    return _order(order, name, lead).apply(query, after)
 
 
 @dataclass(frozen=True)
@@ -170,14 +174,14 @@ def _lead(where: Sequence[str]) -> _Lead | None:
     return None
 
 
-def _order(text: str, model: int | None, lead: _Lead | None) -> _Order:
+def _order(text: str, name: str | None, lead: _Lead | None) -> _Order:
     match = re.fullmatch(r"newest|metric\.(.+?)(:asc)?", text)
     if match is None:
         raise InvalidQuery(
             f"{text!r} is no order. Give newest, metric.NAME (highest first) or metric.NAME:asc "
             "(lowest first)."
         )
-    newest = _tag.version_id if lead else _v.id if model is None else _v.version
+    newest = _tag.version_id if lead else _v.id if name is None else _v.version
     return _Order(match[1], ascending=bool(match[2]), newest=newest)
 
 
@@ -201,7 +205,7 @@ def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:
     if field == "dataset":
         return built_on(value.removeprefix("dvc:"))
     if field == "status":
-        return version_state.c.status == value
+        return _v.id.in_(select(version_state.c.version_id).where(version_state.c.status == value))
     if field == "alias":
         a = schema.aliases.c
         held = select(a.model_id, a.version).where(a.alias == value)

@@ -11,38 +11,41 @@ from registry.records import Summary
 from registry.schema import version_state, versions
 from registry.values import moment
 
-SUMMARY = (
-    select(
-        versions.c.id,
-        schema.models.c.name.label("model"),
-        versions.c.version.label("number"),
-        versions.c.digest,
-        versions.c.dataset,
-        versions.c.created_at,
-        versions.c.created_by,
-        version_state.c.status,
-    )
-    .join(schema.models, schema.models.c.id == versions.c.model_id)
-    .join(version_state, version_state.c.version_id == versions.c.id)
-)
+_state = version_state.alias("state")
+
+SUMMARY = select(
+    versions.c.id,
+    schema.models.c.name.label("model"),
+    versions.c.version.label("number"),
+    versions.c.digest,
+    versions.c.dataset,
+    versions.c.created_at,
+    versions.c.created_by,
+    # Not joined: PostgreSQL would rather read every state than look for those of a page.
+    select(_state.c.status)
+    .where(_state.c.version_id == versions.c.id)
+    .scalar_subquery()
+    .label("status"),
+).join(schema.models, schema.models.c.id == versions.c.model_id)
 """The rows that `load` wants; conditions and order are the caller's."""
 
 
 def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
     """The rows of a `SUMMARY`, with metrics, tags and aliases."""
     found = parts.load(c, [row.id for row in rows], documents=False)
+    # By place: fields of a row by name take twice as long.
     return tuple(
         Summary(
-            model=row.model,
-            version=row.number,
-            digest=row.digest,
-            dataset=row.dataset,
-            status=row.status,
-            metrics=found[row.id].metrics,
-            tags=found[row.id].tags,
-            aliases=tuple(found[row.id].aliases),
-            created_at=moment(row.created_at),
-            created_by=row.created_by,
+            model=model,
+            version=number,
+            digest=digest,
+            dataset=dataset,
+            status=status,
+            metrics=found[id_].metrics,
+            tags=found[id_].tags,
+            aliases=tuple(found[id_].aliases),
+            created_at=moment(created_at),
+            created_by=created_by,
         )
-        for row in rows
+        for id_, model, number, digest, dataset, created_at, created_by, status, *_ in rows
     )
