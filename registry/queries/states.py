@@ -11,6 +11,16 @@ from registry.records import Json
 from registry.schema import approvals, evaluations, version_state, versions
 from registry.values import now
 
+_state = version_state.alias("state")
+STATUS = (
+    select(_state.c.status)
+    .where(_state.c.version_id == versions.c.id)
+    .scalar_subquery()
+    .label("status")
+)
+"""The status of a row of `versions`. Not joined: PostgreSQL takes long to plan joins of many
+tables, and would rather read every state than look for those of a page."""
+
 _ADD = insert(version_state)
 # inline: the id is not asked for.
 _EVALUATE = insert(evaluations).inline()

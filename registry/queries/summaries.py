@@ -7,11 +7,10 @@ from sqlalchemy import Connection, Row, select
 
 from registry import schema
 from registry.queries import parts
+from registry.queries.states import STATUS
 from registry.records import Summary
-from registry.schema import version_state, versions
+from registry.schema import versions
 from registry.values import moment
-
-_state = version_state.alias("state")
 
 SUMMARY = select(
     versions.c.id,
@@ -21,11 +20,7 @@ SUMMARY = select(
     versions.c.dataset,
     versions.c.created_at,
     versions.c.created_by,
-    # Not joined: PostgreSQL would rather read every state than look for those of a page.
-    select(_state.c.status)
-    .where(_state.c.version_id == versions.c.id)
-    .scalar_subquery()
-    .label("status"),
+    STATUS,
 ).join(schema.models, schema.models.c.id == versions.c.model_id)
 """The rows that `load` wants; conditions and order are the caller's."""
 

@@ -16,7 +16,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     delete,
-    func,
     insert,
     select,
 )
@@ -26,13 +25,14 @@ from registry.errors import NotFound
 from registry.queries import models, on_conflict, parts
 from registry.queries.models import Locked
 from registry.queries.params import sha256_of
+from registry.queries.states import STATUS
 from registry.records import Artifact, Candidate, Json, Lineage, Version
-from registry.schema import evaluations, version_state, version_tags, versions
+from registry.schema import version_tags, versions
 from registry.values import moment, now
 
 _parent = versions.alias("parent")
 _parent_model = schema.models.alias("parent_model")
-_any = evaluations.alias("any_evaluation")
+_params, _evaluations = schema.params.c, schema.evaluations.c
 
 # Writing
 
@@ -272,8 +272,10 @@ def _complete(c: Connection, rows: Sequence[Row[Any]]) -> list[Version]:
 
 
 def _full() -> Select[Any]:
-    newest = select(func.max(_any.c.id)).where(_any.c.version_id == versions.c.id)
-    # Not joined: PostgreSQL takes much longer to plan a join of many tables than to do it.
+    # Not joined, but for the model: PostgreSQL takes longer to plan joins than to look up a row.
+    document = select(_params.document).where(_params.id == versions.c.params_id)
+    report = select(_evaluations.report).where(_evaluations.version_id == versions.c.id)
+    newest = report.order_by(_evaluations.id.desc()).limit(1)
     parent = (
         select(_parent_model.c.name + ":" + cast(_parent.c.version, Text))
         .join(_parent_model, _parent_model.c.id == _parent.c.model_id)
@@ -283,15 +285,12 @@ def _full() -> Select[Any]:
         select(
             versions,
             schema.models.c.name.label("model"),
-            schema.params.c.document.label("params"),
-            version_state.c.status,
-            evaluations.c.report,
+            STATUS,
+            document.scalar_subquery().label("params"),
+            newest.scalar_subquery().label("report"),
             parent.scalar_subquery().label("parent"),
         )
         .join(schema.models, schema.models.c.id == versions.c.model_id)
-        .join(schema.params, schema.params.c.id == versions.c.params_id)
-        .join(version_state, version_state.c.version_id == versions.c.id)
-        .outerjoin(evaluations, evaluations.c.id == newest.scalar_subquery())
         .order_by(schema.models.c.name, versions.c.version.desc())
     )
 
