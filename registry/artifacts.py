@@ -203,7 +203,7 @@ class Folder:
     def _copy(self, staged: Staged) -> Staged:
         copy = self.take(read(staged.path))
         try:
-            refuse_others(staged, copy.sha256)
+            refuse_others(staged.path, staged.sha256, copy.sha256)
         except Conflict:
             self.discard(copy)
             raise
@@ -309,11 +309,11 @@ def unreadable(source: Path, error: OSError) -> InvalidCandidate:
     return InvalidCandidate(f"{source} cannot be read ({error.strerror}).")
 
 
-def refuse_others(staged: Staged, actual: str) -> None:
+def refuse_others(source: Path, expected: str, actual: str) -> None:
     """Raises Conflict where the bytes to be stored are no longer those that were hashed."""
-    if actual != staged.sha256:
+    if actual != expected:
         raise Conflict(
-            f"{staged.path} was changed while it was registered. Nothing was stored; wait until "
+            f"{source} was changed while it was registered. Nothing was stored; wait until "
             "nobody writes to it, and register again."
         )
 

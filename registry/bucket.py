@@ -160,7 +160,7 @@ class Bucket:
     def _send(self, staged: Staged, source: BinaryIO) -> None:
         content = source.read(_PART + 1)
         sha256 = hashlib.sha256(content)
-        refuse_others(staged, sha256.hexdigest())
+        refuse_others(staged.path, staged.sha256, sha256.hexdigest())
         # So that the server refuses what was changed on its way to it.
         checksum = base64.b64encode(sha256.digest()).decode()
         self._call(
@@ -183,7 +183,7 @@ class Bucket:
                 part = {"PartNumber": len(parts) + 1}
                 sent = self._call("upload_part", "ETag", **of, **part, Body=content)
                 parts.append(part | {"ETag": sent["ETag"]})
-            refuse_others(staged, sha256.hexdigest())
+            refuse_others(staged.path, staged.sha256, sha256.hexdigest())
             self._call("complete_multipart_upload", **of, MultipartUpload={"Parts": parts})
         except BaseException as error:
             with suppress(_Missing, RegistryError):

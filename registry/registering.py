@@ -18,11 +18,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from registry import candidates, schema
-from registry.artifacts import Staged
+from registry.artifacts import Staged, refuse_others
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused
 from registry.opened import Opened
 from registry.queries import blobs, events, models, params, states, versions
-from registry.queries.versions import Known
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
 from registry.references import check_name
 
@@ -117,16 +116,16 @@ class Registering(Opened):
                 uid=uid,
                 payload=payload or {},
             )
-            known = self._look(offer)
-            if known.number is None:
+            number = self._look(offer) if self._may_be_known(offer) else None
+            if number is None:
                 self._send(offer)
                 try:
-                    return Registration(self._add(offer, known), created=True)
+                    return Registration(self._add(offer), created=True)
                 except Refused:
-                    known = self._look(offer)
-                    if known.number is None:  # no other process was faster with the same
+                    number = self._look(offer)
+                    if number is None:  # no other process was faster with the same
                         raise
-            return Registration(self._restore(name, known.number, staged), created=False)
+            return Registration(self._restore(offer, number), created=False)
 
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
         """Record that a candidate was turned away, with its digest and the evidence.
@@ -158,16 +157,26 @@ class Registering(Opened):
             for one in staged.values():
                 self.files.discard(one)
 
-    def _look(self, offer: _Offer) -> Known:
+    def _may_be_known(self, offer: _Offer) -> bool:
+        """False where asking the database would be for nothing: no version has bytes not here."""
+        return (
+            self.files.far  # where a look costs more than the question
+            or offer.request_id is not None
+            or all(self.files.has(a.sha256, a.size) for a in offer.artifacts if a.identity)
+        )
+
+    def _look(self, offer: _Offer) -> int | None:
+        """The number of the version that a candidate is already. Raises Conflict."""
+        dataset = offer.candidate.lineage.dataset
         with self.database.read(single=True) as c:
-            known = versions.look(c, offer.name, offer.digest, offer.candidate, offer.request_id)
+            known = versions.look(c, offer.name, offer.digest, dataset, offer.request_id)
         if known.requested_digest not in (None, offer.digest):
             raise Conflict(
                 f"Request {offer.request_id!r} registered version {known.requested} with digest "
                 f"{known.requested_digest}, and these bytes make {offer.digest}. Use another "
                 "request id."
             )
-        return known
+        return known.number
 
     def _send(self, offer: _Offer) -> None:
         """Put the files in their places, before any other process has to wait."""
@@ -182,13 +191,15 @@ class Registering(Opened):
         staged = offer.staged.values()
         self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
 
-    def _add(self, offer: _Offer, known: Known) -> Version:
+    def _add(self, offer: _Offer) -> Version:
         """Insert every row of a new version. Raises Refused if there is one like it by now."""
         candidate, dialect = offer.candidate, self.database.dialect
-        parent = candidate.lineage.parent
+        parent, params_sha256 = candidate.lineage.parent, params.sha256_of(candidate.params)
         with self.database.write() as c:
-            model, id_ = models.ensure_for(c, offer.name, dialect.NEW_VERSION)
-            params_id = known.params_id or params.add(c, candidate.params)
+            model, (id_, params_id) = models.ensure_with(
+                c, offer.name, dialect.NEW_VERSION, params.FOUND, params=params_sha256
+            )
+            params_id = params_id or params.add(c, candidate.params)
             parent_id = versions.load_id(c, parent) if parent else None
             with dialect.unanswered(c):
                 version = versions.add(
@@ -217,20 +228,28 @@ class Registering(Opened):
             self._publish(offer)  # what a collection removed before those rows kept it away
             return version
 
-    def _restore(self, name: str, number: int, staged: Mapping[str, Staged]) -> Version:
+    def _restore(self, offer: _Offer, number: int) -> Version:
         """A version, with lost or damaged files put back where these are the same bytes."""
         with self.database.read() as c:
-            known = versions.load(c, name, number)
-        damaged = {}
-        for artifact in known.artifacts:
-            offered = staged.get(artifact.path)
-            if offered and offered.sha256 == artifact.sha256 and self._is_damaged(artifact):
-                damaged[artifact.path] = offered
+            known = versions.load(c, offer.name, number)
+            purged = blobs.purged_of(c, offer.name, number)
+        damaged = [
+            artifact
+            for artifact in known.artifacts
+            if artifact.path in offer.staged
+            and artifact.sha256 == offer.staged[artifact.path].sha256
+            and (artifact.sha256 in purged or self._is_damaged(artifact))
+        ]
+        # Read anew: what was staged may be in its place by now, and lost again.
+        sources = {artifact.path: offer.candidate.files[artifact.path] for artifact in damaged}
         if damaged:
-            with self.database.write() as c:
+            with self._staged(sources) as staged, self.database.write() as c:
+                for artifact in damaged:
+                    actual = staged[artifact.path].sha256
+                    refuse_others(sources[artifact.path], artifact.sha256, actual)
                 # Which takes back that they were purged, and keeps collections away meanwhile.
-                blobs.lease(c, _files(damaged), self.database.dialect.CLOCK)
-                self.files.publish(*damaged.values())
+                blobs.lease(c, _files(staged), self.database.dialect.CLOCK)
+                self.files.publish(*staged.values())
         return known
 
     def _is_damaged(self, artifact: Artifact) -> bool:

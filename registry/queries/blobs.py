@@ -39,9 +39,10 @@ def _announcement(clock: ColumnElement[int]) -> TextClause:
     )
 
 
+_PURGED = blobs.c.purged_at.is_not(None)
 _HELD = (
     select(blobs.c.sha256)
-    .where(blobs.c.sha256.in_(bindparam("wanted", expanding=True)), blobs.c.purged_at.is_(None))
+    .where(blobs.c.sha256.in_(bindparam("wanted", expanding=True)), ~_PURGED)
     .order_by(blobs.c.sha256)
     .with_for_update(key_share=True, read=True)
 )
@@ -60,7 +61,13 @@ def known(c: Connection) -> set[str]:
 
 def purged(c: Connection) -> set[str]:
     """The SHA-256 of every file that was removed on purpose."""
-    return set(c.execute(select(blobs.c.sha256).where(blobs.c.purged_at.is_not(None))).scalars())
+    return set(c.execute(select(blobs.c.sha256).where(_PURGED)).scalars())
+
+
+def purged_of(c: Connection, name: str, version: int) -> set[str]:
+    """The SHA-256 of every file of a version that was removed on purpose."""
+    own = blobs.c.sha256.in_(_of_version(name, version))
+    return set(c.execute(select(blobs.c.sha256).where(own, _PURGED)).scalars())
 
 
 def adopt(c: Connection, sha256: str, size: int) -> None:

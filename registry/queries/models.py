@@ -1,6 +1,7 @@
 """The table `models`: names, counters, heads of histories, policies."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -43,31 +44,32 @@ def look(c: Connection, name: str) -> Locked:
 
 def ensure(c: Connection, name: str) -> Locked:
     """Hold the row of a model that is made if it is new."""
-    return _locked(_ensured(c, name, _HELD))
+    return ensure_with(c, name)[0]
 
 
-def ensure_for(c: Connection, name: str, new_id: ColumnElement[int]) -> tuple[Locked, int]:
-    """`ensure`, and the value of `new_id` once the row is held: a round trip less than two."""
-    row = _ensured(c, name, _held_for(new_id))
-    return _locked(row), row.new_id
+def ensure_with(
+    c: Connection, name: str, *also: ColumnElement[Any], **given: object
+) -> tuple[Locked, Sequence[Any]]:
+    """`ensure`, and values that are looked up once the row is held: a round trip less than two.
+
+    `given` has the parameters of `also`.
+    """
+    query, given = _held_with(also), {"model": name, **given}
+    row = c.execute(query, given).one_or_none()
+    if row is None:
+        # Of two first registrations of a name one makes the row; the other takes it as it is.
+        new = on_conflict.insert(c.dialect.name, models).values(
+            name=name, last_version=0, created_at=now()
+        )
+        c.execute(new.on_conflict_do_nothing())
+        row = c.execute(query, given).one()
+    return _locked(row), row[len(models.c) :]
 
 
 @cache
-def _held_for(new_id: ColumnElement[int]) -> Select[Any]:
-    # Not in the query that waits for the row: ids are to go up as numbers do.
-    return select(_HELD.subquery(), new_id.label("new_id"))
-
-
-def _ensured(c: Connection, name: str, query: Select[Any]) -> Row[Any]:
-    row = c.execute(query, {"model": name}).one_or_none()
-    if row is not None:
-        return row
-    # Of two first registrations of a name one makes the row; the other takes it as it is.
-    new = on_conflict.insert(c.dialect.name, models).values(
-        name=name, last_version=0, created_at=now()
-    )
-    c.execute(new.on_conflict_do_nothing())
-    return c.execute(query, {"model": name}).one()
+def _held_with(also: tuple[ColumnElement[Any], ...]) -> Select[Any]:
+    # Around the query that waits for the row: new ids are to go up as numbers do.
+    return select(_HELD.subquery(), *also)
 
 
 def find_id(c: Connection, name: str) -> int | None:

@@ -17,7 +17,8 @@ def sha256_of(document: Json) -> str:
     return hashlib.sha256(to_json(document).encode()).hexdigest()
 
 
-_FOUND = select(params.c.id).where(params.c.sha256 == bindparam("sha256"))
+FOUND = select(params.c.id).where(params.c.sha256 == bindparam("params")).scalar_subquery()
+"""The id of the document whose SHA-256 is given as `params`; NULL if it was never stored."""
 
 
 def add(c: Connection, document: Json) -> int:
@@ -25,7 +26,9 @@ def add(c: Connection, document: Json) -> int:
     sha256 = sha256_of(document)
     new = on_conflict.insert(c.dialect.name, params).values(sha256=sha256, document=document)
     made = c.execute(new.on_conflict_do_nothing().returning(params.c.id)).scalar_one_or_none()
-    id_: int = made or c.execute(_FOUND, {"sha256": sha256}).scalar_one()  # others were faster
+    id_: int = (
+        made or c.execute(select(FOUND), {"params": sha256}).scalar_one()
+    )  # others were faster
     rows = [{"params_id": id_, "key": k, "value": v} for k, v in flat(document).items()]
     if made and rows:
         c.execute(insert(param_values), rows)

@@ -24,7 +24,6 @@ from registry import schema
 from registry.errors import NotFound
 from registry.queries import models, on_conflict, parts
 from registry.queries.models import Locked
-from registry.queries.params import sha256_of
 from registry.queries.states import STATUS
 from registry.records import Artifact, Candidate, Json, Lineage, Version
 from registry.schema import version_tags, versions
@@ -155,7 +154,6 @@ def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
 class Known:
     """What the registry has already of a candidate, as of when one looked."""
 
-    params_id: int | None
     same: int | None
     """The number of the version with these bytes from this dataset."""
     requested: int | None
@@ -168,49 +166,25 @@ class Known:
         return self.same if self.requested is None else self.requested
 
 
-_same, _requested = versions.alias("same"), versions.alias("requested")
-# One query for it all: a round trip takes longer than a look into an index.
-_KNOWN = (
-    select(
-        schema.params.c.id,
-        _same.c.version,
-        _requested.c.version,
-        _requested.c.digest,
+def _known() -> Select[Any]:
+    mine = select(versions.c.version).where(versions.c.model_id == schema.models.c.id)
+    same = mine.where(
+        versions.c.digest == bindparam("digest"), versions.c.dataset == bindparam("dataset")
     )
-    .select_from(schema.models)
-    .outerjoin(schema.params, schema.params.c.sha256 == bindparam("params"))
-    .outerjoin(
-        _same,
-        and_(
-            _same.c.model_id == schema.models.c.id,
-            _same.c.digest == bindparam("digest"),
-            _same.c.dataset == bindparam("dataset"),
-        ),
-    )
-    .outerjoin(
-        _requested,
-        and_(
-            _requested.c.model_id == schema.models.c.id,
-            _requested.c.request_id == bindparam("request"),
-        ),
-    )
-    .where(schema.models.c.name == bindparam("model"))
-)
+    requested = mine.where(versions.c.request_id == bindparam("request"))
+    found = (same, requested, requested.with_only_columns(versions.c.digest))
+    query = select(*(one.scalar_subquery() for one in found)).select_from(schema.models)
+    return query.where(schema.models.c.name == bindparam("model"))
 
 
-def look(
-    c: Connection, name: str, digest: str, candidate: Candidate, request_id: str | None
-) -> Known:
+_KNOWN = _known()
+
+
+def look(c: Connection, name: str, digest: str, dataset: str, request_id: str | None) -> Known:
     """See what there is of a candidate; `digest` is that of its identity files."""
-    given = {
-        "model": name,
-        "digest": digest,
-        "dataset": candidate.lineage.dataset,
-        "request": request_id,
-        "params": sha256_of(candidate.params),
-    }
+    given = {"model": name, "digest": digest, "dataset": dataset, "request": request_id}
     row = c.execute(_KNOWN, given).one_or_none()
-    return Known(None, None, None, None) if row is None else Known(*row)
+    return Known(None, None, None) if row is None else Known(*row)
 
 
 def find_request(c: Connection, name: str, request_id: str) -> int | None:
