@@ -70,7 +70,8 @@ def targets(scratch: Path, databases: list[str]) -> list[Target]:
                 # Imported here: SQLite alone needs no server.
                 from tests.servers import create_database, start_postgres
 
-                server = server or start_postgres()
+                # Memory as PostgreSQL has it by itself; tests, which are many, get less.
+                server = server or start_postgres(shared_buffers="128MB")
                 url = create_database(server)
             found.append(Target(registry, database, url, folder))
     return found

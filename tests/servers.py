@@ -50,13 +50,17 @@ class ServerFailed(RuntimeError):
     """A server that the tests need did not start."""
 
 
-def start_postgres() -> str:
-    """Start a PostgreSQL server with an empty cluster: the SQLAlchemy URL of its superuser."""
+def start_postgres(**settings: str) -> str:
+    """Start a PostgreSQL server with an empty cluster: the SQLAlchemy URL of its superuser.
+
+    `settings` of the server go before those that tests want.
+    """
     for _ in range(3):  # somebody may take the port between the probe and the server
         folder = Path(tempfile.mkdtemp(prefix="modelmint-postgres-"))
         _initialize(folder)
         port = _free_port()
-        options = POSTGRES_OPTIONS | {"port": str(port), "unix_socket_directories": str(folder)}
+        options = POSTGRES_OPTIONS | settings
+        options |= {"port": str(port), "unix_socket_directories": str(folder)}
         command = [_postgres_binary("postgres"), "-D", str(folder / "data")]
         command += [word for name in options for word in ("-c", f"{name}={options[name]}")]
         # QUIT: TERM would wait until the last client has left.
