@@ -14,10 +14,8 @@ from registry.errors import InvalidCandidate, choices
 from registry.records import Artifact, Candidate, Version
 
 
-def check(candidate: Candidate) -> dict[str, bytes]:
-    """Refuse a candidate that could not be stored, opened or identified later.
-
-    Returns its documents in canonical form (RFC 8785), by field.
+def check(candidate: Candidate) -> None:
+    """Refuse a candidate that could not be opened or identified later; `canonical` does the rest.
 
     Raises:
         InvalidCandidate: the message names the field, the value and what is allowed.
@@ -36,6 +34,14 @@ def check(candidate: Candidate) -> dict[str, bytes]:
     for key, value in candidate.metrics.items():
         if not math.isfinite(value):
             raise InvalidCandidate(f"Metric {key!r} is {value}; give a finite number.")
+
+
+def canonical(candidate: Candidate) -> dict[str, bytes]:
+    """The documents of a candidate in canonical form (RFC 8785), by field.
+
+    Raises:
+        InvalidCandidate: a field could not be stored; the message names it.
+    """
     check_json("lineage.libraries", candidate.lineage.libraries)
     check_json("tags", candidate.tags)
     documents = ("signature", "params", "evaluation")

@@ -35,23 +35,14 @@ class _Offer:
     documents: Mapping[str, bytes]
     """Its documents in canonical form, by field."""
     staged: Mapping[str, Staged]
+    artifacts: tuple[Artifact, ...]
+    digest: str
     kind: str
     actor: str
     trainer: str
     request_id: str | None
     uid: str | None
     payload: Json
-
-    @cached_property
-    def artifacts(self) -> tuple[Artifact, ...]:
-        return tuple(
-            Artifact(path, s.sha256, s.size, identity=path in self.candidate.identity)
-            for path, s in self.staged.items()
-        )
-
-    @cached_property
-    def digest(self) -> str:
-        return candidates.digest(self.artifacts)
 
     @cached_property
     def files(self) -> list[tuple[str, int]]:
@@ -102,13 +93,19 @@ class Registering(Opened):
         that was not the actor: a policy of other eyes asks for others than those.
         """
         check_name(name)
-        documents = candidates.check(candidate)
+        candidates.check(candidate)
         with self._staged(candidate.files) as staged:
+            artifacts = tuple(
+                Artifact(path, s.sha256, s.size, identity=path in candidate.identity)
+                for path, s in staged.items()
+            )
             offer = _Offer(
                 name=name,
                 candidate=candidate,
-                documents=documents,
+                documents=candidates.canonical(candidate),  # while the disk writes the files
                 staged=staged,
+                artifacts=artifacts,
+                digest=candidates.digest(artifacts),
                 kind=kind,
                 actor=actor,
                 trainer=trainer or actor,
@@ -136,6 +133,7 @@ class Registering(Opened):
         """
         check_name(name)
         candidates.check(candidate)
+        candidates.canonical(candidate)
         evidence = {
             "digest": candidates.digest(candidates.identify(candidate)),
             "dataset": candidate.lineage.dataset,
