@@ -124,6 +124,21 @@ def test_a_staged_file_that_the_store_lost_meanwhile_is_stored_anew(kept):
     assert list(store.leftovers()) == []
 
 
+def test_of_files_that_cannot_all_be_stored_no_copy_stays_behind(kept):
+    store = kept.store()
+    lost = store_file(store, kept.folder, b"hello")
+    known = store.stage(kept.folder / "source")
+    store.remove(store.place(lost))
+    (kept.folder / "new").write_bytes(os.urandom(1_000_000))
+    new = store.stage(kept.folder / "new")
+    (kept.folder / "source").write_bytes(b"hallo")
+    with pytest.raises(Conflict, match="was changed while it was registered"):
+        store.publish(new, known)
+    assert list(store.leftovers()) == []
+    # A bucket has no copies: what was sent before is what `gc` collects.
+    assert kept.behind.names() == ({place_of(new.sha256)} if store.far else set())
+
+
 def test_opening_a_version_gives_its_files_by_logical_path(kept):
     register_versions(kept, 1)
     with kept.open() as registry:

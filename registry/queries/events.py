@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
 
 from registry.candidates import seal_json
+from registry.queries import rows
 from registry.queries.models import Locked
 from registry.records import Event, Json
 from registry.schema import events, models
@@ -18,7 +19,6 @@ MOVES = ("promoted", "rolled back", "unset")
 """The kinds of event that move an alias."""
 
 
-_ADD = insert(events).inline()  # the id is not asked for
 _MOVE_HEAD = (
     update(models)
     .where(models.c.id == bindparam("model"))
@@ -61,7 +61,7 @@ def add(
     }
     model.head = hash_of(model.name, fields)
     row = {"model_id": model.id, "hash": model.head, **fields}
-    c.execute(_ADD, row)
+    rows.add(c, events, [row])
     head = {"head": model.head, "last": model.last_version, "model": model.id}
     c.execute(_MOVE_HEAD, head)
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
 from registry.candidates import seal_json
+from registry.queries import rows
 from registry.queries.models import Locked
 from registry.records import Json
 from registry.schema import approvals, evaluations, version_state, versions
@@ -21,15 +22,11 @@ STATUS = (
 """The status of a row of `versions`. Not joined: PostgreSQL takes long to plan joins of many
 tables, and would rather read every state than look for those of a page."""
 
-_ADD = insert(version_state)
-# inline: the id is not asked for.
-_EVALUATE = insert(evaluations).inline()
-
 
 def add(c: Connection, version_id: int, model: int, version: int) -> None:
     """A new version begins as a candidate."""
     new = {"version_id": version_id, "model_id": model, "version": version, "status": "candidate"}
-    c.execute(_ADD, new)
+    rows.add(c, version_state, [new])
 
 
 def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
@@ -54,7 +51,7 @@ def evaluate(c: Connection, version_id: int, report: Json, actor: str) -> None:
         "at": now(),
         "actor": actor,
     }
-    c.execute(_EVALUATE, new)
+    rows.add(c, evaluations, [new])
 
 
 def newest_evaluation(c: Connection, version_id: int) -> Row[Any] | None:

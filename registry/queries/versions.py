@@ -16,13 +16,12 @@ from sqlalchemy import (
     bindparam,
     cast,
     delete,
-    insert,
     select,
 )
 
 from registry import schema
 from registry.errors import NotFound
-from registry.queries import models, on_conflict, parts
+from registry.queries import models, on_conflict, parts, rows
 from registry.queries.models import Locked
 from registry.queries.states import STATUS
 from registry.records import Artifact, Candidate, Json, Lineage, Version
@@ -34,8 +33,6 @@ _parent_model = schema.models.alias("parent_model")
 _params, _evaluations = schema.params.c, schema.evaluations.c
 
 # Writing
-
-_ADD = insert(versions).inline()  # the id is not asked for
 
 
 def add(
@@ -78,7 +75,7 @@ def add(
         "created_at": now(),
         "created_by": created_by,
     }
-    c.execute(_ADD, row)
+    rows.add(c, versions, [row])
     # Not read back, which would take as long as all of the above.
     return Version(
         model=model.name,
@@ -108,20 +105,8 @@ def add_parts(c: Connection, version_id: int, version: Version) -> None:
     _add_parts(c, schema.version_data, version_id, data)
 
 
-_PARTS = {
-    table: insert(table)
-    for table in (
-        schema.version_artifacts,
-        schema.version_metrics,
-        schema.version_tags,
-        schema.version_data,
-    )
-}
-
-
-def _add_parts(c: Connection, table: Table, version_id: int, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        c.execute(_PARTS[table], [{"version_id": version_id, **row} for row in rows])
+def _add_parts(c: Connection, table: Table, version_id: int, own: list[dict[str, Any]]) -> None:
+    rows.add(c, table, [{"version_id": version_id, **row} for row in own])
 
 
 def _files(artifacts: tuple[Artifact, ...]) -> list[dict[str, Any]]:
