@@ -35,7 +35,8 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
     WRITER: {
         **_HISTORY,
         "blobs": ("INSERT", "UPDATE (touched, purged_at)"),
-        "versions": ("INSERT",),
+        # Its id, too: a registration takes it from the sequence, a statement before.
+        "versions": ("INSERT", "INSERT (id)"),
         "version_artifacts": ("INSERT",),
         "version_metrics": ("INSERT",),
         "params": ("INSERT",),
@@ -141,7 +142,7 @@ def _grants(c: Connection) -> list[str]:
 
 
 def _columns(right: str, table: str) -> str:
-    """INSERT without the id that the database counts, which nobody should choose."""
+    """INSERT without the id that the database counts, which nobody should need to choose."""
     if right != "INSERT":
         return right
     columns = schema.metadata.tables[table].columns

@@ -112,14 +112,13 @@ def test_parameters_are_stored_once_for_all_who_were_made_with_them(place):
         ({"params": {"rate": float("inf")}}, "params is not plain JSON"),
     ],
 )
-def test_a_candidate_that_cannot_be_stored_is_refused_before_anything_is_written(
-    place, changes, says
-):
+def test_a_candidate_that_cannot_be_stored_is_refused_and_leaves_nothing(place, changes, says):
     with place.open() as registry:
         with pytest.raises(InvalidCandidate, match=says):
             registry.register("digits", make_candidate(place.folder / "b", **changes), actor="ada")
         assert registry.models() == []
-    assert not (place.folder / "artifacts").exists()
+        assert gc(registry, dry_run=True, grace_s=0) == []
+    assert not [path for path in (place.folder / "artifacts").rglob("*") if path.is_file()]
 
 
 def test_a_path_that_leaves_the_bundle_or_has_two_spellings_is_refused(place):
@@ -198,7 +197,8 @@ def test_a_candidate_that_did_not_pass_cannot_be_registered(place, evaluation):
         with pytest.raises(InvalidCandidate, match="does not say that it passed"):
             registry.register("digits", candidate, actor="ada")
         assert registry.models() == []
-    assert not (place.folder / "artifacts").exists()
+        assert gc(registry, dry_run=True, grace_s=0) == []
+    assert not [path for path in (place.folder / "artifacts").rglob("*") if path.is_file()]
 
 
 def test_registering_again_with_other_evidence_leaves_no_stray(place):
