@@ -26,9 +26,8 @@ def add(c: Connection, document: Json) -> int:
     sha256 = sha256_of(document)
     new = on_conflict.insert(c.dialect.name, params).values(sha256=sha256, document=document)
     made = c.execute(new.on_conflict_do_nothing().returning(params.c.id)).scalar_one_or_none()
-    id_: int = (
-        made or c.execute(select(FOUND), {"params": sha256}).scalar_one()
-    )  # others were faster
+    # Or others were faster.
+    id_: int = made or c.execute(select(FOUND), {"params": sha256}).scalar_one()
     rows = [{"params_id": id_, "key": k, "value": v} for k, v in flat(document).items()]
     if made and rows:
         c.execute(insert(param_values), rows)
