@@ -190,15 +190,17 @@ class Folder:
             with self._explained(copy.path):
                 sync(copy.path)
         folders = set()
-        for copy in copies:
-            target = self.place(copy.sha256)
-            with self._explained(copy.path):
-                _make_folder(os.path.dirname(target))
-                os.replace(copy.path, target)
-            folders.add(os.path.dirname(target))
-        for folder in folders:
-            with self._explained(Path(folder)):
-                sync(folder)
+        try:
+            for copy in copies:
+                target = self.place(copy.sha256)
+                with self._explained(copy.path):
+                    _make_folder(os.path.dirname(target))
+                    os.replace(copy.path, target)
+                folders.add(os.path.dirname(target))
+        finally:  # also of those that are there when another fails: others may rely on them
+            for folder in folders:
+                with self._explained(Path(folder)):
+                    sync(folder)
 
     def _copy(self, staged: Staged) -> Staged:
         copy = self.take(read(staged.path))
@@ -337,7 +339,8 @@ def _write(chunks: Iterable[bytes | memoryview], target: Path) -> Staged:
             sha256.update(chunk)
             size += writer.write(chunk)
         writer.flush()
-        if hasattr(os, "posix_fadvise"):  # Linux then begins to write, and the sync waits less
+        with suppress(AttributeError, OSError):  # a hint, which some systems do not take
+            # Linux then begins to write, and the sync waits less.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return Staged(sha256.hexdigest(), size, target, copied=True)
 

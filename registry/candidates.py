@@ -1,4 +1,4 @@
-"""What is offered for registration: checks before anything is written, its identity, its seals."""
+"""What is offered for registration: checks before any row is written, its identity, its seals."""
 
 import hashlib
 import json

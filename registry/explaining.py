@@ -26,7 +26,8 @@ def explained(shown: str) -> Iterator[None]:
         if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
             raise Refused(
                 f"{_first_line(error)}: this database role may not do that. Ask for one that may; "
-                "`modelmint models roles` shows which there are."
+                "`modelmint models roles` shows which there are; the owner of the tables runs it "
+                "again after each upgrade."
             ) from error
         raise RegistryError(f"The registry database {shown} refused: {error.orig}.") from error
     except (DataError, OverflowError, UnicodeError) as error:

@@ -156,7 +156,10 @@ class Registering(Opened):
                 self.files.discard(one)
 
     def _may_be_known(self, offer: _Offer) -> bool:
-        """False where asking the database would be for nothing: no version has bytes not here."""
+        """False where the identity bytes are not here: then hardly any version has them.
+
+        One that does, whose files were lost or purged, is found when the INSERT is refused.
+        """
         return (
             self.files.far  # where a look costs more than the question
             or offer.request_id is not None

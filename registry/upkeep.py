@@ -95,7 +95,8 @@ def _unreferenced(registry: Registry) -> list[tuple[str, Stray]]:
     # Listed before the rows are read: what is registered in between has its rows by then.
     stored = dict(registry.files.files())
     with registry.database.read() as c:
-        known = blobs.known(c)
+        # Removed on purpose, and there again: of a registration that was killed.
+        known = blobs.known(c) - blobs.purged(c)
         rows = blobs.unreferenced(c, registry.database.dialect.CLOCK)
     found = [
         (sha256, Stray(registry.files.place(sha256), size, max(0.0, age), removable=False))
@@ -116,8 +117,10 @@ def _collect(
             # the same bytes waits, finds neither, and stores them anew. Killed in between, a row
             # without a file stays, which the next collection finds.
             with registry.database.write() as c:
-                blobs.adopt(c, sha256, stray.size)
-                old = blobs.forget(c, sha256, grace_s, clock)
+                old = blobs.is_purged(c, sha256)  # which keeps its row: versions refer to it
+                if not old:
+                    blobs.adopt(c, sha256, stray.size)
+                    old = blobs.forget(c, sha256, grace_s, clock)
                 if old:
                     registry.files.remove(stray.path)
         found.append(replace(stray, removable=old))

@@ -209,7 +209,7 @@ SELECTIVE = {
 }
 
 
-WHOLE_TABLE = r"SCAN (any_)?version|Seq Scan on version"
+WHOLE_TABLE = r"SCAN ((any_)?version|state)|Seq Scan on version"
 """In a plan, by SQLite or PostgreSQL: that every row of `versions` or of a part of it is read."""
 
 

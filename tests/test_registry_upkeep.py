@@ -99,6 +99,32 @@ def test_a_row_without_its_file_is_collected_and_a_file_without_its_row_too(plac
 # Purging
 
 
+def test_what_an_interrupted_registration_brings_back_of_a_purged_version_is_collected(place):
+    register_versions(place, 1)
+    again = make_candidate(place.folder / "again", "model 1")
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with place.open() as registry:
+        registry.archive("digits", 1, actor="ada", reason="old")
+        purge(registry, actor="ada", dry_run=False)
+        assert files(place) == set()
+        registry._add = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            registry.register("digits", again, actor="ada")
+        brought = files(place)
+        assert len(brought) == 3
+        assert {stray.removable for stray in gc(registry, dry_run=False)} == {False}
+        assert files(place) == brought  # young: of a registration that may be going on
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 3
+        assert (files(place), verify(registry).problems) == (set(), [])
+        assert gc(registry, dry_run=True, grace_s=0) == []
+        del registry._add
+        assert not registry.register("digits", again, actor="ada").created
+        assert (files(place), gc(registry, dry_run=True, grace_s=0)) == (brought, [])
+
+
 def test_a_purge_removes_what_archived_versions_alone_refer_to(place):
     register_versions(place, 2)
     with place.open() as registry:

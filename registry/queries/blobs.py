@@ -35,7 +35,7 @@ def lease(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[
 def _announcement(clock: ColumnElement[int]) -> TextClause:
     return text(
         f"INSERT INTO blobs (sha256, size, touched) VALUES (:sha256, :size, {clock}) "
-        "ON CONFLICT (sha256) DO UPDATE SET touched = excluded.touched, purged_at = NULL"
+        f"ON CONFLICT (sha256) DO UPDATE SET touched = {clock}, purged_at = NULL"
     )
 
 
@@ -68,6 +68,12 @@ def purged_of(c: Connection, name: str, version: int) -> set[str]:
     """The SHA-256 of every file of a version that was removed on purpose."""
     own = blobs.c.sha256.in_(_of_version(name, version))
     return set(c.execute(select(blobs.c.sha256).where(own, _PURGED)).scalars())
+
+
+def is_purged(c: Connection, sha256: str) -> bool:
+    """Whether a file was removed on purpose; its row is held until the transaction ends."""
+    here = select(blobs.c.sha256).where(blobs.c.sha256 == sha256, _PURGED)
+    return c.execute(here.with_for_update()).first() is not None
 
 
 def adopt(c: Connection, sha256: str, size: int) -> None:

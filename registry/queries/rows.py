@@ -17,7 +17,10 @@ _MARKS = {"sqlite": "?", "postgresql": "%s"}
 
 
 def add(c: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that have the same columns; raises what `Connection.execute` does."""
+    """Insert rows that have the same columns, of types as the table has them.
+
+    The database's errors are raised as `Connection.execute` does.
+    """
     if not rows:
         return
     names = tuple(rows[0])
