@@ -1,11 +1,13 @@
 """The weights of a registered version, put where the stage `train` starts from them."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from registry import Registry
+from tasks.errors import InputError
 from tasks.workspace import Workspace
 
 VERSION = "version.json"
@@ -17,8 +19,8 @@ def place_base(registry: Registry, init_from: str | None, workspace: Workspace) 
     """Make the workspace's base the version that `init_from` names now, or empty without one.
 
     Says in a line what was done. The version's files are verified before they are copied, and
-    `version.json` is written last: where it lies, the base is whole. DVC sees what changed, so an
-    alias that moved makes the training stale.
+    `version.json` is written last: where it lies, the base is whole, and it has the hash of each
+    file. DVC sees what changed, so an alias that moved makes the training stale.
 
     Raises:
         InvalidReference, NotFound: `init_from` names no version.
@@ -28,8 +30,12 @@ def place_base(registry: Registry, init_from: str | None, workspace: Workspace) 
         _clear(workspace.base)
         return "training starts from fresh weights"
     version = registry.resolve(init_from).version
-    document = {"ref": version.ref, "digest": version.digest}
-    if parent(workspace) != document:
+    document = {
+        "ref": version.ref,
+        "digest": version.digest,
+        "sha256": {a.path: a.sha256 for a in version.artifacts if a.path in NEEDED},
+    }
+    if _read(workspace.base) != document or _changed(workspace.base, document):
         files = registry.open(version)
         _clear(workspace.base)
         workspace.base.mkdir(parents=True, exist_ok=True)
@@ -42,10 +48,38 @@ def place_base(registry: Registry, init_from: str | None, workspace: Workspace) 
 
 
 def parent(workspace: Workspace) -> dict[str, Any] | None:
-    """Reference and digest of the version whose weights the workspace's base holds."""
-    marker = workspace.base / VERSION
+    """Reference and digest of the version whose weights the workspace's base holds.
+
+    Raises:
+        InputError: a file there is not that version's any more.
+    """
+    if (document := _read(workspace.base)) is None:
+        return None
+    if name := _changed(workspace.base, document):
+        raise InputError(
+            f"{workspace.base / name} is not the file of {document['ref']}: somebody changed it. "
+            "Nothing was registered; the same command fetches it and trains again."
+        )
+    return {"ref": document["ref"], "digest": document["digest"]}
+
+
+def _read(base: Path) -> dict[str, Any] | None:
+    marker = base / VERSION
     document: dict[str, Any] | None = json.loads(marker.read_bytes()) if marker.exists() else None
     return document
+
+
+def _changed(base: Path, document: dict[str, Any]) -> str:
+    """A file that is missing or not the version's; empty where there is none."""
+    for name, sha256 in document.get("sha256", {}).items():
+        try:
+            with (base / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                    continue
+        except OSError:
+            pass
+        return str(name)
+    return ""
 
 
 def _clear(base: Path) -> None:

@@ -7,12 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from flows.base import parent
-from flows.runs import Code
+from flows.runs import Code, differs
 from registry import Candidate, Lineage
+from tasks import recorded, snapshot
 from tasks.config import Params
+from tasks.errors import InputError
 from tasks.signature import IDENTITY
 from tasks.workspace import Workspace
 
@@ -56,20 +56,29 @@ def collect(
 
     The copy holds still while it is judged and registered. `lineage.json` is added to it: that
     names the flow run, which no stage may know.
+
+    Raises:
+        InputError: `dvc.lock` says something else of what a stage read, or of the bundle.
     """
     bundle = scratch / "bundle"
     shutil.copytree(workspace.bundle, bundle)
-    lock = YAML(typ="safe").load((workspace.root / "dvc.lock").read_text(encoding="utf-8"))
-    prepared = workspace.prepared.relative_to(workspace.root).as_posix()
-    stages: dict[str, Any] = lock["stages"]
-    dataset = next(out["md5"] for out in stages["prepare"]["outs"] if out["path"] == prepared)
+    stages = recorded.locked(workspace.root)
+    for name in stages:
+        recorded.refuse_misrecorded(workspace, name)
+    dataset = _hash_of(workspace.prepared, workspace, stages["prepare"])
+    copied = snapshot.take(bundle, lambda path, is_folder: False)
+    if not copied or copied.md5 != _hash_of(workspace.bundle, workspace, stages["export"]):
+        raise InputError(
+            f"{workspace.bundle} is not what dvc.lock names: it changed just now, so nothing was "
+            "registered. The same command judges what is there now."
+        )
     evaluation = json.loads((bundle / "evaluation.json").read_bytes())
     base = parent(workspace) if params.train.init_from else None
     lineage = Lineage(
         dataset=dataset,
         test_split=evaluation["test_split"]["sha256"],
         git_commit=code.commit,
-        git_dirty=code.dirty,
+        git_dirty=code.dirty or _other_code(code, workspace, stages),
         flow_run_id=flow_run_id,
         libraries=evaluation["libraries"] | {name: version(name) for name in LIBRARIES},
         parent=base["ref"] if base else None,
@@ -104,6 +113,19 @@ def collect(
         lineage=lineage,
     )
     return Judged(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
+
+
+def _hash_of(path: Path, workspace: Workspace, stage: dict[str, Any]) -> str:
+    """What `dvc.lock` names as the hash of one of a stage's outputs."""
+    name = path.relative_to(workspace.root).as_posix()
+    return next(str(out["md5"]) for out in stage["outs"] if out["path"] == name)
+
+
+def _other_code(code: Code, workspace: Workspace, stages: dict[str, Any]) -> bool:
+    """Whether the stages ran other code than that commit's: it was looked up before they did."""
+    read = {dep["path"] for stage in stages.values() for dep in stage["deps"]}
+    paths = sorted(path for path in read if path.startswith("tasks/"))
+    return code.commit is None or differs(workspace.root, code.commit, paths)
 
 
 def _figure(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from tasks import sources
+from tasks import recorded, snapshot, sources
 from tasks.config import Source
 from tasks.errors import InputError
 
@@ -57,6 +57,13 @@ def _fetch(root: Path, tracker: Path) -> str:
             repo.pull(targets=[str(tracker)])
     except DvcException as error:
         return f"DVC cannot fetch it ({error})"
+    path = tracker.with_suffix("")
+    (out,) = recorded.yaml_mapping(tracker)["outs"]
+    found = snapshot.take(path, snapshot.ignore_rules(root))
+    if found and "md5" in out and found.md5 != out["md5"]:
+        _, broken = recorded.wrong_files(root, out, found)
+        shutil.rmtree(path) if found.is_folder else path.unlink()
+        return f"the DVC cache is damaged (remove from it {' '.join(broken) or out['md5']})"
     return ""
 
 

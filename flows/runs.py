@@ -70,6 +70,12 @@ def code_of(root: Path) -> Code:
         return Code(None, True)
 
 
+def differs(root: Path, commit: str, paths: list[str]) -> bool:
+    """Whether one of these files of the checkout is not what it is in a commit, or is new."""
+    changed = git(root, "diff", "--name-only", commit, "--", *paths)
+    return bool(changed or git(root, "ls-files", "-o", "--exclude-standard", "--", *paths))
+
+
 def plan(settings: Settings, wanted: Params) -> Workspace:
     """The workspace for a run with the parameters `wanted`: the checkout if it holds them.
 

@@ -31,6 +31,7 @@ from prefect.states import Completed, Failed
 from flows.progress import TrainingProgress
 from tasks.errors import InputError
 from tasks.process import FLOW_PID, die_with_parent
+from tasks.recorded import misrecorded, refuse_damaged, refuse_misrecorded, some
 from tasks.workspace import Workspace
 
 BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
@@ -39,6 +40,7 @@ RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outp
 # What DVC advises after each stage; a person reads it once, not in every log.
 ADVICE = re.compile(r"To track|\s+git add|To enable auto|\s+dvc config core|Use `dvc push|$")
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
+STATUS_INPUT = 2
 WAIT_S = 1.0
 GRACE_S = 2.0
 
@@ -131,14 +133,24 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
     def result(how: str, **failure: Any) -> StageResult:
         return StageResult(name, how, time.monotonic() - started, **failure)
 
+    def failed(status: int, message: str) -> State[StageResult]:
+        return Failed(message=message, data=result("Failed", status=status, message=message))
+
     progress = TrainingProgress(name)
     waiting = False
     while True:
         try:
-            if not (why := why_stale(workspace.root, name)):
+            why, wrong = why_stale(workspace.root, name), misrecorded(workspace, name)
+            if not why and not wrong:
+                if (fault := _damage(workspace, name)) and not why_stale(workspace.root, name):
+                    return failed(STATUS_INPUT, fault)
                 return Completed(name="Fresh", message="nothing changed", data=result("Fresh"))
-            log.info("%s is stale: %s", name, _in_words(why))
-            status, tail = _repro(workspace.root, name, log.info, progress)
+            log.info("%s is stale: %s", name, _in_words(why) or f"it did not read {some(wrong)}")
+            status, tail = _repro(workspace.root, name, log.info, progress, force=not why)
+            restored = not status and any(RESTORED.search(line) for line in tail)
+            # What DVC kept of an earlier run may be wrong in the same way.
+            if restored and misrecorded(workspace, name):
+                continue
             break
         except WorkspaceBusy as busy:
             if not waiting:
@@ -149,20 +161,34 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
     progress.finish()
     if status:
         stopped = status < 0 and f"stopped by {signal.Signals(-status).name}"
-        message = stopped or _reason(tail)
-        return Failed(message=message, data=result("Failed", status=status, message=message))
-    how = "Restored" if any(RESTORED.search(line) for line in tail) else "Completed"
+        return failed(status, stopped or _reason(tail))
+    if fault := _damage(workspace, name):
+        return failed(STATUS_INPUT, fault)
+    how = "Restored" if restored else "Completed"
     return Completed(name=how, message=f"{name} {how.lower()}", data=result(how))
 
 
+def _damage(workspace: Workspace, name: str) -> str:
+    """Why what a stage left is not what DVC has recorded; empty where it is."""
+    try:
+        refuse_misrecorded(workspace, name)
+        refuse_damaged(workspace, name)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def _repro(
-    root: Path, name: str, log: Callable[..., None], progress: TrainingProgress
+    root: Path, name: str, log: Callable[..., None], progress: TrainingProgress, force: bool
 ) -> tuple[int, list[str]]:
-    """Run `dvc repro` for one stage: the exit status of its command, and its last lines."""
+    """Run `dvc repro` for one stage: the exit status of its command, and its last lines.
+
+    `force` runs it even if DVC finds nothing changed, or has its outputs from an earlier run.
+    """
     with _starting:
         if _stopping.is_set():
             raise Stopped(name)
-        process = _start(root, name)
+        process = _start(root, name, force)
         _running.add(process)
     tail: list[str] = []
     try:
@@ -184,10 +210,10 @@ def _repro(
     return (int(command[1]) if command else status), tail
 
 
-def _start(root: Path, name: str) -> "subprocess.Popen[str]":
+def _start(root: Path, name: str, force: bool) -> "subprocess.Popen[str]":
     """`dvc repro` for one stage, at the head of a process group that dies with this process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-sf" if force else "-s", name],
         cwd=root,
         env={
             **os.environ,

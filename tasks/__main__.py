@@ -5,14 +5,16 @@ import os
 import sys
 from pathlib import Path
 
+from tasks import snapshot
 from tasks.process import die_with_flow, uncollected
 
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 2 the input was wrong; anything else is a traceback and 1."""
     die_with_flow()  # before anything takes its time
-    from tasks import params
+    code = snapshot.stamps(Path(__file__).parent)  # before any more of it is loaded
     from tasks.errors import InputError
+    from tasks.lineage import Reading
     from tasks.pipeline import STEPS
     from tasks.workspace import Workspace
 
@@ -23,10 +25,12 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
-        given = params.load(workspace.params)
+        reading = Reading(workspace, step, code)
         with uncollected():
             step.function()
-        report = step.run(given, workspace)
+        reading.code_is_loaded()
+        report = step.run(reading.params, workspace)
+        reading.end()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -27,13 +27,28 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, is not YAML, or holds no mapping.
     """
+    return parse(content(path), path)
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file of parameters. Raises `InputError` if it cannot be read."""
     try:
-        data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except OSError as error:
         raise InputError(
             f"cannot read the parameters: {path}: {error.strerror}. "
             "Give an existing file with --params, or run where params.yaml lies."
         ) from error
+
+
+def parse(content: bytes, path: Path) -> dict[str, Any]:
+    """The mapping that the bytes of the file `path` hold.
+
+    Raises:
+        InputError: they are not YAML, or no mapping.
+    """
+    try:
+        data = YAML(typ="safe").load(content.decode())
     except (YAMLError, ValueError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

@@ -50,6 +50,11 @@ class Workspace:
         return self.root / "outputs/plots"
 
     @property
+    def read(self) -> Path:
+        """What each stage read: one record for each, which DVC carries with what it wrote."""
+        return self.root / "outputs/read"
+
+    @property
     def bundle(self) -> Path:
         """What is registered: ONNX, signature, and the evidence beside them."""
         return self.root / "outputs/bundle"

@@ -1,0 +1,182 @@
+"""What a stage reads, looked at before its code is loaded and again at its end.
+
+DVC hashes what a stage depends on, and reads its parameters, after the command has ended: what
+was edited in between would be recorded as read. So the command itself compares, and leaves a
+record of what it read. DVC keeps that as an output of the stage, beside what it makes.
+"""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import params as parameters
+from tasks import recorded, snapshot
+from tasks.config import Params, Prepare
+from tasks.errors import InputError
+from tasks.pipeline import Step
+from tasks.snapshot import Snapshot, Stamp
+from tasks.workspace import Workspace
+
+PACKAGE = Path(__file__).parent
+# `${prepare.source.path}` in dvc.yaml.
+VALUE = re.compile(r"\$\{([\w.]+)\}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An entry of `dvc.yaml`: paths, and keys of params.yaml."""
+
+    deps: tuple[str, ...]
+    params: tuple[str, ...]
+
+    @classmethod
+    def of(cls, root: Path, step: Step, given: Params) -> "Stage":
+        """The entry of a step; where no `dvc.yaml` has one, the parameters alone."""
+        entry = recorded.stages_of(root).get(step.name)
+        if entry is None:
+            return cls((), step.sections)
+        values = given.model_dump(mode="json")
+        deps = [VALUE.sub(lambda m: str(_pick(values, m[1])), dep) for dep in entry["deps"]]
+        return cls(tuple(deps), tuple(key for key in entry["params"] if isinstance(key, str)))
+
+
+class Reading:
+    """What one passage through a stage reads."""
+
+    def __init__(self, workspace: Workspace, step: Step, code: Mapping[Path, Stamp]) -> None:
+        """`code` are the stamps of the package, taken before any of it was loaded.
+
+        Raises:
+            InputError: the parameters are wrong, the code is not the one that DVC records, or what
+                an earlier stage left is not what `dvc.lock` says.
+        """
+        self._workspace, self._step, self._code = workspace, step, code
+        recorded.record_path(workspace, step.name).unlink(missing_ok=True)
+        document = parameters.parse(parameters.content(workspace.params), workspace.params)
+        self.params = parameters.validate(document, workspace.params.name)
+        """What the step is to be given: the file is read once."""
+        stage = Stage.of(workspace.root, step, self.params)
+        self._values = {key: _pick(document, key) for key in stage.params}
+        self._ignored = snapshot.ignore_rules(workspace.root)
+        _refuse_other_code(workspace.root, stage.deps)
+        self._deps = {dep: self._take(workspace.root / dep) for dep in stage.deps}
+        self._salt = self._mark = None
+        if step.name == "prepare" and (path := _salt_file(self.params.prepare, workspace.root)):
+            self._salt, self._mark = self._take(path), recorded.salt_mark(path)
+        self._loaded: set[str] = set()
+        if "DVC_STAGE" in os.environ:  # of what is run by hand, DVC records nothing
+            hashes = {dep: found.md5 for dep, found in self._deps.items() if found}
+            recorded.refuse_upstream(workspace, step.name, hashes)
+
+    def code_is_loaded(self) -> None:
+        """The step's function is there. Raises `InputError` if its code changed meanwhile."""
+        self._loaded = set(sys.modules)
+        files = [(dep, found.path / name) for dep, found in self._found() for name in found.files]
+        self._refuse(dict.fromkeys(dep for dep, path in files if self._rewritten(path)))
+
+    def end(self) -> None:
+        """Leave the record of what the step read.
+
+        Raises:
+            InputError: something of it changed in the meantime; names it. What the step wrote is
+                removed then, for nothing says any more what it was made from.
+        """
+        changed = self._changed_params()
+        for dep, found in self._found():
+            names = found.changed(self._ignored, written=not _is_code(found.path))
+            changed += ["/".join(filter(None, (dep, name))) for name in names]
+        root = self._workspace.root
+        changed += [d for d, found in self._deps.items() if not found and (root / d).exists()]
+        if self._salt and self._salt.changed(self._ignored, written=True):
+            changed.append(str(self.params.prepare.salt_file))
+        changed += [f"{PACKAGE.name}/{path.relative_to(PACKAGE)}" for path in self._loaded_late()]
+        self._refuse(dict.fromkeys(changed))
+        recorded.write_record(
+            self._workspace,
+            self._step.name,
+            deps={dep: found.md5 if found else None for dep, found in self._deps.items()},
+            params=self._values,
+            salt=self._mark,
+        )
+
+    def _take(self, path: Path) -> Snapshot | None:
+        return snapshot.take(path, self._ignored)
+
+    def _found(self) -> list[tuple[str, Snapshot]]:
+        return [(dep, found) for dep, found in self._deps.items() if found]
+
+    def _changed_params(self) -> list[str]:
+        path = self._workspace.params
+        try:
+            now = parameters.parse(parameters.content(path), path)
+        except InputError as error:
+            return [f"{path.name} ({error})"]
+        present = {key: _pick(now, key) for key in self._values}
+        return recorded.differences(self._values, present, "{0} before, {1} now")
+
+    def _loaded_late(self) -> list[Path]:
+        """Files of the package that were loaded while the step ran, and rewritten before that."""
+        modules = [sys.modules[name] for name in set(sys.modules) - self._loaded]
+        files = [Path(str(getattr(module, "__file__", None))) for module in modules]
+        return sorted(path for path in files if self._rewritten(path))
+
+    def _rewritten(self, path: Path) -> bool:
+        """Whether a file of the package is not the one that lay there at the beginning."""
+        try:
+            return path in self._code and Stamp.of(path) != self._code[path]
+        except OSError:
+            return True
+
+    def _refuse(self, changed: Iterable[str]) -> None:
+        """Raises `InputError` if anything changed."""
+        if not (names := list(changed)):
+            return
+        for name in self._step.writes:
+            _remove(getattr(self._workspace, name))
+        raise InputError(
+            f"changed while the stage {self._step.name} ran: {recorded.some(names)}. So nobody "
+            "knows what the stage has read: nothing was recorded, and what it wrote was removed. "
+            "The same command runs the stage again, with what is there now."
+        )
+
+
+def _pick(values: Mapping[str, Any], key: str) -> Any:
+    """The value of `section.key`; None where there is none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _is_code(path: Path) -> bool:
+    return path.resolve().is_relative_to(PACKAGE.resolve())
+
+
+def _refuse_other_code(root: Path, deps: Iterable[str]) -> None:
+    """DVC hashes the project's own code; a Python that finds another one would run that."""
+    own = root / PACKAGE.name
+    if any(dep.startswith(f"{PACKAGE.name}/") for dep in deps) and not _is_code(own):
+        raise InputError(
+            f"the code that runs is in {PACKAGE}, and DVC would record that of {own}. Run the "
+            "stage in the project's folder, with PYTHONSAFEPATH unset."
+        )
+
+
+def _salt_file(params: Prepare, root: Path) -> Path | None:
+    """The file whose key the stage `prepare` uses; None where it uses none, or none is there."""
+    if not params.sensitive or params.sensitive_rule == "drop" or not params.salt_file:
+        return None
+    path = root / params.salt_file
+    return path if path.is_file() else None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

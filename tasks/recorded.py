@@ -1,0 +1,252 @@
+"""`dvc.lock`, what the stages say that they read, and what lies in their outputs: compared.
+
+DVC trusts its own notes: what it saw at the end of a stage, and what it once put into its cache.
+Here files are read again, and any difference is put into words for a person.
+"""
+
+import configparser
+import hmac
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tasks import snapshot
+from tasks.errors import InputError
+from tasks.workspace import Workspace
+
+FORMAT = 1
+SHOWN = 3
+_OUTPUTS = ("outs", "metrics", "plots")
+
+
+def stages_of(root: Path) -> dict[str, Any]:
+    """The stages of `dvc.yaml` as they stand there; none without the file."""
+    found: dict[str, Any] = yaml_mapping(root / "dvc.yaml").get("stages") or {}
+    return found
+
+
+def locked(root: Path) -> dict[str, Any]:
+    """The stages of `dvc.lock`: none without the file."""
+    found: dict[str, Any] = yaml_mapping(root / "dvc.lock").get("stages") or {}
+    return found
+
+
+def outputs_of(entry: Mapping[str, Any]) -> list[str]:
+    """The paths of all outputs of a stage of `dvc.yaml`, where some carry settings."""
+    listed = [out for kind in _OUTPUTS for out in entry.get(kind) or ()]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
+
+
+def record_path(workspace: Workspace, stage: str) -> Path:
+    """Where a stage leaves the record of what it read."""
+    return workspace.read / f"{stage}.json"
+
+
+def write_record(
+    workspace: Workspace,
+    stage: str,
+    *,
+    deps: Mapping[str, str | None],
+    params: Mapping[str, Any],
+    salt: str | None,
+) -> None:
+    """Leave a record of what a stage read: DVC's hash by path, and parameters by key."""
+    document = {"format": FORMAT, "stage": stage, "deps": deps, "params": params}
+    if salt is not None:
+        document["salt"] = salt
+    path = record_path(workspace, stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    text = json.dumps(document, indent=2, sort_keys=True, default=str) + "\n"
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def misrecorded(workspace: Workspace, stage: str) -> list[str]:
+    """What `dvc.lock` says that a stage read, and it did not; nothing where all is well.
+
+    It may have been edited in the moment in which DVC recorded it. Also the key for sensitive
+    columns counts, where there is one: DVC does not know of it.
+    """
+    path = record_path(workspace, stage)
+    entry = locked(workspace.root).get(stage)
+    if entry is None or not path.is_file():
+        return []
+    try:
+        record = json.loads(path.read_bytes())
+        read, values = record["deps"], record["params"]
+    except (ValueError, KeyError, TypeError):
+        return [f"{path.relative_to(workspace.root)} (it cannot be read)"]
+    root = str(workspace.root)
+    hashes = [
+        {os.path.normpath(os.path.join(root, path)): md5 for path, md5 in found.items()}
+        for found in (read, {dep["path"]: dep.get("md5") for dep in entry.get("deps") or ()})
+    ]
+    recorded = (entry.get("params") or {}).get("params.yaml") or {}
+    names = [
+        os.path.relpath(path, root)
+        for path in sorted(hashes[0].keys() | hashes[1].keys())
+        if hashes[0].get(path) != hashes[1].get(path)
+    ]
+    names += differences(values, recorded, "{0} was read, {1} is recorded")
+    if (mark := record.get("salt")) and _salt_of(workspace, values) not in (None, mark):
+        names.append("the salt file")
+    return names
+
+
+def refuse_misrecorded(workspace: Workspace, stage: str) -> None:
+    """Raises `InputError` if `dvc.lock` names something that the stage did not read."""
+    if names := misrecorded(workspace, stage):
+        raise InputError(
+            f"the stage {stage} did not read what DVC has recorded, or it changed since: "
+            f"{some(names)}. {_again(stage)}"
+        )
+
+
+def refuse_damaged(workspace: Workspace, stage: str) -> None:
+    """Raises `InputError` if an output of a stage does not have the content of `dvc.lock`."""
+    for out in locked(workspace.root).get(stage, {}).get("outs") or ():
+        try:
+            found = snapshot.take(
+                workspace.root / out["path"], snapshot.ignore_rules(workspace.root)
+            )
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        if "md5" in out and (found is None or found.md5 != out["md5"]):
+            raise InputError(_damage(workspace.root, stage, out, found))
+
+
+def refuse_upstream(workspace: Workspace, stage: str, read: Mapping[str, str | None]) -> None:
+    """Whether a stage may start on what the stages before it left; `read` has the MD5 by path.
+
+    Raises:
+        InputError: one of them did not read what DVC has recorded, or what it left is damaged.
+    """
+    stages, lock = stages_of(workspace.root), locked(workspace.root)
+    makers = {out: name for name, entry in stages.items() for out in outputs_of(entry)}
+    ahead, seen = [stage], set[str]()
+    while ahead:
+        deps = stages.get(ahead.pop(), {}).get("deps") or ()
+        new = {makers[dep] for dep in deps if dep in makers} - seen
+        seen |= new
+        ahead += new
+    for name in sorted(seen, key=list(stages).index):
+        refuse_misrecorded(workspace, name)
+        for out in lock.get(name, {}).get("outs") or ():
+            if out["path"] in read and "md5" in out and read[out["path"]] != out["md5"]:
+                found = snapshot.take(
+                    workspace.root / out["path"], snapshot.ignore_rules(workspace.root)
+                )
+                raise InputError(_damage(workspace.root, name, out, found))
+
+
+def differences(first: Any, second: Any, words: str, name: str = "") -> list[str]:
+    """Keys of nested mappings whose values differ, with both values put into `words`."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        texts = [{str(key): value for key, value in one.items()} for one in (first, second)]
+        keys = sorted(texts[0].keys() | texts[1].keys())
+        return [
+            found
+            for key in keys
+            for found in differences(
+                texts[0].get(key), texts[1].get(key), words, f"{name}.{key}".lstrip(".")
+            )
+        ]
+    one, other = (json.dumps(value, sort_keys=True, default=str) for value in (first, second))
+    return [] if one == other else [f"{name} ({words.format(one, other)})"]
+
+
+def some(names: list[str]) -> str:
+    """The first of many names."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def salt_mark(path: Path) -> str:
+    """Names a key without giving it away. Raises `OSError`."""
+    return hmac.digest(path.read_bytes().strip(), b"modelmint: which key", "sha256").hex()
+
+
+def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
+    """The mark of the present key; None where it is not here, as on a colleague's machine."""
+    given = (values.get("prepare") or {}).get("salt_file")
+    try:
+        return salt_mark(workspace.root / given) if given else None
+    except OSError:
+        return None
+
+
+def _again(stage: str) -> str:
+    return f"`dvc repro -sf {stage}` runs it again."
+
+
+def _damage(root: Path, stage: str, out: Mapping[str, Any], found: snapshot.Snapshot | None) -> str:
+    """What is wrong with an output, and how to mend it."""
+    names, broken = wrong_files(root, out, found)
+    said = f"{some(names)}: not the content that dvc.lock records for the stage {stage}. "
+    if broken:
+        files = " ".join(broken)
+        return said + f"The DVC cache is damaged; mend it: rm -f {files} && dvc repro -sf {stage}"
+    path = out["path"]
+    return said + f"It was changed by hand; restore it: rm -r {path} && dvc repro -s {stage}"
+
+
+def wrong_files(
+    root: Path, out: Mapping[str, Any], found: snapshot.Snapshot | None
+) -> tuple[list[str], list[str]]:
+    """Which files of an output differ from what DVC has noted, and which of its cache are broken.
+
+    `out` is an entry of `dvc.lock` or of a `.dvc` file. Of a folder whose listing is not in the
+    cache, only the folder is named.
+    """
+    path, cache = out["path"], _cache(root)
+    objects = {"": out["md5"]}
+    if out["md5"].endswith(".dir"):
+        try:
+            listed = json.loads(_object(cache, out["md5"]).read_bytes())
+            objects = {entry["relpath"]: entry["md5"] for entry in listed}
+        except (OSError, ValueError, KeyError, TypeError):
+            return [path], []
+    there = {name: file.md5 for name, file in found.files.items()} if found else {}
+    wrong = sorted(n for n in there.keys() | objects.keys() if there.get(n) != objects.get(n))
+    cached = [(_object(cache, objects[name]), objects[name]) for name in wrong if name in objects]
+    broken = [file for file, md5 in cached if file.is_file() and snapshot.file_md5(file) != md5]
+    return (
+        [f"{path}/{name}".rstrip("/") for name in wrong],
+        [os.path.relpath(file, root) if _within(file, root) else str(file) for file in broken],
+    )
+
+
+def _within(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / "files/md5" / md5[:2] / md5[2:]
+
+
+def _cache(root: Path) -> Path:
+    """The DVC cache of a project, as the files beside it say."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
+        given = config.get("cache", "dir", fallback="cache")
+    except (configparser.Error, OSError):
+        given = "cache"
+    return root / ".dvc" / given
+
+
+def yaml_mapping(path: Path) -> dict[str, Any]:
+    """A mapping of DVC's; empty where there is no such file."""
+    try:
+        found: Any = YAML(typ="safe").load(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, YAMLError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    return found if isinstance(found, dict) else {}

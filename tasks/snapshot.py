@@ -1,0 +1,195 @@
+"""Files and folders as they stood at a moment, with the hashes that DVC gives them.
+
+Only the standard library is imported at once, so that a stage can look at its own code before it
+loads the rest of it.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.errors import InputError
+
+# File systems stamp a change with a clock that ticks: two changes within one tick look like one.
+TICK_NS = 50_000_000
+COARSE_TICK_NS = 2_000_000_000  # of those that keep whole seconds
+ALWAYS_IGNORED = {".git", ".hg", ".dvc"}
+
+Ignored = Callable[[Path, bool], bool]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the file system says of a file without reading it; times in ns since 1970."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+    young: bool = field(default=False, compare=False)
+    """Whether it changed so lately that the next change may leave the same times."""
+
+    @classmethod
+    def of(cls, file: Path | int) -> "Stamp":
+        """Of a path (links are followed) or an open file. Raises `OSError`."""
+        found = os.stat(file)
+        whole = not (found.st_mtime_ns % 1_000_000_000 and found.st_ctime_ns % 1_000_000_000)
+        latest = max(found.st_mtime_ns, found.st_ctime_ns)
+        young = time.time_ns() - latest < (COARSE_TICK_NS if whole else TICK_NS)
+        place = (found.st_dev, found.st_ino, found.st_size)
+        return cls(*place, found.st_mtime_ns, found.st_ctime_ns, young)
+
+    def only_touched(self, earlier: "Stamp") -> bool:
+        """Whether the file was not written, only its link count, mode or name may have changed."""
+        return (self.device, self.inode, self.size, self.modified) == (
+            earlier.device,
+            earlier.inode,
+            earlier.size,
+            earlier.modified,
+        )
+
+
+@dataclass(frozen=True)
+class File:
+    """A file's stamp, taken before its MD5; `folder` is when its folder got or lost a name."""
+
+    stamp: Stamp
+    md5: str
+    folder: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A file, or all files of a folder by relative path; the file itself has the path ''."""
+
+    path: Path
+    place: Stamp
+    """Of the file or folder itself."""
+    is_folder: bool
+    files: Mapping[str, File]
+
+    @property
+    def md5(self) -> str:
+        """As DVC writes it into `dvc.lock`; that of a folder ends in `.dir`."""
+        if not self.is_folder:
+            return self.files[""].md5
+        return folder_md5({name: file.md5 for name, file in self.files.items()})
+
+    def changed(self, ignored: Ignored, *, written: bool) -> list[str]:
+        """Names of the files that are not what they were, '' for a single file itself.
+
+        A file counts as changed if its content differs, or with `written` also if it was written
+        or replaced in the meantime, for whoever read it may have seen something else.
+        """
+        now = dict(_walk(self.path, ignored))
+        names = [name for name in self.files if name not in now]
+        names += [name for name in now if name not in self.files]
+        for name in self.files.keys() & now.keys():
+            if not _holds(self.files[name], now[name], written):
+                names.append(name)
+        if written and self.is_folder and not names and Stamp.of(self.path) != self.place:
+            names.append("")  # moved away and back, or something came and went
+        return sorted(names)
+
+
+def take(path: Path, ignored: Ignored) -> Snapshot | None:
+    """What lies at `path`; None where nothing does.
+
+    Raises:
+        InputError: a file cannot be read, or a folder holds a link to another folder, in which
+            DVC would not look.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        place = Stamp.of(path)
+        files = {name: _file(found) for name, found in _walk(path, ignored)}
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return Snapshot(path, place, path.is_dir(), files)
+
+
+def stamps(folder: Path) -> dict[Path, Stamp]:
+    """Stamps of all files of Python code in a folder."""
+    return {path: Stamp.of(path) for path in folder.rglob("*.py")}
+
+
+def folder_md5(files: Mapping[str, str]) -> str:
+    """DVC's hash of a folder, from the MD5 of each file by its relative POSIX path."""
+    listed = [{"md5": md5, "relpath": name} for name, md5 in sorted(files.items())]
+    text = json.dumps(listed, sort_keys=True).encode()
+    return hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def file_md5(path: Path) -> str:
+    """MD5 of a file's content, in hex. Raises `OSError`."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def ignore_rules(root: Path) -> Ignored:
+    """Which paths below `root` DVC passes over, by the `.dvcignore` there."""
+    rules = root / ".dvcignore"
+    lines = rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else []
+    if not any(line.strip() and not line.startswith("#") for line in lines):
+        return lambda path, is_folder: path.name in ALWAYS_IGNORED
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec.from_lines(lines)
+
+    def ignored(path: Path, is_folder: bool) -> bool:
+        if path.name in ALWAYS_IGNORED:
+            return True
+        if not path.is_relative_to(root):
+            return False
+        return spec.match_file(path.relative_to(root).as_posix() + "/" * is_folder)
+
+    return ignored
+
+
+def _walk(path: Path, ignored: Ignored) -> Iterator[tuple[str, Path]]:
+    """Files by relative path, as DVC lists them: no empty folders, no links to folders."""
+    if not path.is_dir():
+        if os.path.lexists(path):
+            yield "", path
+        return
+    for here, folders, files in os.walk(path):
+        folder = Path(here)
+        folders[:] = [name for name in folders if not ignored(folder / name, True)]
+        for name in folders:
+            if (folder / name).is_symlink():
+                raise InputError(
+                    f"{folder / name} is a link to a folder, which DVC does not look into: what "
+                    "lies there would be read and not be recorded. Put the folder itself there."
+                )
+        for name in files:
+            if not ignored(folder / name, False):
+                yield (folder / name).relative_to(path).as_posix(), folder / name
+
+
+def _file(path: Path) -> File:
+    folder = os.stat(path.parent).st_mtime_ns
+    stamp = Stamp.of(path)
+    return File(stamp, file_md5(path), folder)
+
+
+def _holds(file: File, path: Path, written: bool) -> bool:
+    """Whether a file is what it was, by its stamp, and by its content where that cannot tell."""
+    try:
+        now = Stamp.of(path)
+        if now == file.stamp and not file.stamp.young:
+            return True
+        if written and now != file.stamp:
+            # A second link to the same file (DVC makes some) is harmless. One that was moved away
+            # and back is not: what lay there in the meantime may have been read.
+            moved = os.stat(path.parent).st_mtime_ns != file.folder
+            if moved or not now.only_touched(file.stamp):
+                return False
+        return file_md5(path) == file.md5
+    except OSError:  # it went while we looked
+        return False
