@@ -12,7 +12,7 @@ from pathlib import Path
 from registry import Job, Registry, RegistryError, Resolved, Version
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.inputs import InputFile, fingerprint
+from tasks.inputs import InputFile, fingerprint, refuse_changed
 from tasks.predict import Device, PredictReport, completed, predict
 
 
@@ -52,6 +52,7 @@ def run_job(
     version = resolved.version
     input_sha256 = fingerprint(files)
     if done := _already(output, version, input_sha256):
+        refuse_changed(files)
         _close_killed_job(registry, version.model, done)
         return _report(resolved, output, done, fresh=True)
     paths = registry.open(version)

@@ -31,7 +31,7 @@ from prefect.states import Completed, Failed
 from flows.progress import TrainingProgress
 from tasks.errors import InputError
 from tasks.process import FLOW_PID, die_with_parent
-from tasks.recorded import misrecorded, refuse_damaged, refuse_misrecorded, some
+from tasks.recorded import forget, misrecorded, refuse_damaged, refuse_misrecorded, some
 from tasks.workspace import Workspace
 
 BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
@@ -137,19 +137,23 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
         return Failed(message=message, data=result("Failed", status=status, message=message))
 
     progress = TrainingProgress(name)
-    waiting = False
+    waiting = mended = False
     while True:
         try:
-            why, wrong = why_stale(workspace.root, name), misrecorded(workspace, name)
-            if not why and not wrong:
+            if not (why := why_stale(workspace.root, name)):
+                if not mended and (wrong := misrecorded(workspace, name)):
+                    mended = True
+                    log.warning("%s did not read what DVC has recorded: %s", name, some(wrong))
+                    forget(workspace, name)
+                    continue
                 if (fault := _damage(workspace, name)) and not why_stale(workspace.root, name):
                     return failed(STATUS_INPUT, fault)
                 return Completed(name="Fresh", message="nothing changed", data=result("Fresh"))
-            log.info("%s is stale: %s", name, _in_words(why) or f"it did not read {some(wrong)}")
-            status, tail = _repro(workspace.root, name, log.info, progress, force=not why)
+            log.info("%s is stale: %s", name, _in_words(why))
+            status, tail = _repro(workspace.root, name, log.info, progress)
             restored = not status and any(RESTORED.search(line) for line in tail)
-            # What DVC kept of an earlier run may be wrong in the same way.
-            if restored and misrecorded(workspace, name):
+            # What DVC kept of an earlier run may be misrecorded as well.
+            if restored and not mended and misrecorded(workspace, name):
                 continue
             break
         except WorkspaceBusy as busy:
@@ -179,16 +183,13 @@ def _damage(workspace: Workspace, name: str) -> str:
 
 
 def _repro(
-    root: Path, name: str, log: Callable[..., None], progress: TrainingProgress, force: bool
+    root: Path, name: str, log: Callable[..., None], progress: TrainingProgress
 ) -> tuple[int, list[str]]:
-    """Run `dvc repro` for one stage: the exit status of its command, and its last lines.
-
-    `force` runs it even if DVC finds nothing changed, or has its outputs from an earlier run.
-    """
+    """Run `dvc repro` for one stage: the exit status of its command, and its last lines."""
     with _starting:
         if _stopping.is_set():
             raise Stopped(name)
-        process = _start(root, name, force)
+        process = _start(root, name)
         _running.add(process)
     tail: list[str] = []
     try:
@@ -210,10 +211,10 @@ def _repro(
     return (int(command[1]) if command else status), tail
 
 
-def _start(root: Path, name: str, force: bool) -> "subprocess.Popen[str]":
+def _start(root: Path, name: str) -> "subprocess.Popen[str]":
     """`dvc repro` for one stage, at the head of a process group that dies with this process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-sf" if force else "-s", name],
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
         cwd=root,
         env={
             **os.environ,

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         with uncollected():
             step.function()
         reading.code_is_loaded()
-        report = step.run(reading.params, workspace)
+        report = step.run(reading.params, workspace, reading.refuse_changed)
         reading.end()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -41,4 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ended = main(sys.argv[1:])
+    sys.stdout.flush()
+    # At once: between the last look at what was read and DVC's own, there is nothing to wait for.
+    os._exit(ended)

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from tasks.errors import InputError
 from tasks.files import npz, tables
 from tasks.files.convert import Kind
 from tasks.signature import CategoryColumn, NumberColumn, Signature, TextColumn
+from tasks.snapshot import Stamp
 
 SUFFIXES = (*tables.SUFFIXES, ".npz")
 Batch = tuple[pa.Array | None, Arrays]
@@ -26,6 +29,12 @@ class InputFile:
     path: Path
     sha256: str
     rows: int
+    stamp: Stamp = field(compare=False, repr=False)
+    """Of the file that was hashed, taken before that."""
+
+    def described(self) -> dict[str, Any]:
+        """As a manifest names it."""
+        return {"path": str(self.path), "sha256": self.sha256, "rows": self.rows}
 
 
 def find(paths: Iterable[Path]) -> list[InputFile]:
@@ -48,6 +57,33 @@ def find(paths: Iterable[Path]) -> list[InputFile]:
 def fingerprint(files: Iterable[InputFile]) -> str:
     """SHA-256 over the files' contents, in order; their names do not count."""
     return hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
+
+
+@contextmanager
+def held_still(files: Iterable[InputFile]) -> Iterator[None]:
+    """The block reads `files`; what it read is what was hashed, or it ends with an error.
+
+    Raises:
+        InputError: a file was written, replaced or removed since it was found; instead of what the
+            block raised, for half a file can look broken in any way.
+    """
+    try:
+        yield
+    except Exception as error:
+        refuse_changed(files, error)
+        raise
+    refuse_changed(files)
+
+
+def refuse_changed(files: Iterable[InputFile], cause: Exception | None = None) -> None:
+    """Raises `InputError` if a file is not what it was when it was found."""
+    for file in files:
+        if not _unchanged(file):
+            raise InputError(
+                f"{file.path} changed while it was read, so nothing was predicted. Write files "
+                "under another name and move them into place; the same command predicts what is "
+                "there now."
+            ) from cause
 
 
 def batches(file: InputFile, encoder: Encoder, size: int) -> Iterator[Batch]:
@@ -76,13 +112,28 @@ def _inspect(path: Path) -> InputFile:
             f"{path}: a file must end in {', '.join(SUFFIXES)}, to be read by that form"
         )
     with tables.reading(path), path.open("rb") as stream:
+        stamp = Stamp.of(stream.fileno())
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     if path.suffix == ".npz":
         arrays = npz.load(path, "images", "sequences")
         rows = len(npz.images(arrays, path) if "images" in arrays else npz.sequences(arrays, path))
     else:
         rows = tables.count(path)
-    return InputFile(path, sha256, rows)
+    return InputFile(path, sha256, rows, stamp)
+
+
+def _unchanged(file: InputFile) -> bool:
+    """By its stamp, and by its content where that cannot tell."""
+    try:
+        now = Stamp.of(file.path)
+        if not now.only_touched(file.stamp):
+            return False
+        if now == file.stamp and not file.stamp.young:
+            return True
+        with file.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+    except OSError:
+        return False
 
 
 def _kinds(signature: Signature) -> dict[str, Kind]:

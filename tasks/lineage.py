@@ -36,10 +36,20 @@ class Stage:
 
     @classmethod
     def of(cls, root: Path, step: Step, given: Params) -> "Stage":
-        """The entry of a step; where no `dvc.yaml` has one, the parameters alone."""
+        """The entry of a step; where no `dvc.yaml` has one, the parameters alone.
+
+        Raises:
+            InputError: the entry does not name the record.
+        """
         entry = recorded.stages_of(root).get(step.name)
         if entry is None:
             return cls((), step.sections)
+        record = recorded.record_path(Workspace(root), step.name).relative_to(root).as_posix()
+        if record not in recorded.outputs_of(entry):
+            raise InputError(
+                f"dvc.yaml: the stage {step.name} must name {record} among its outs: there it "
+                "says what it read. Take dvc.yaml from the release that the code is of."
+            )
         values = given.model_dump(mode="json")
         deps = [VALUE.sub(lambda m: str(_pick(values, m[1])), dep) for dep in entry["deps"]]
         return cls(tuple(deps), tuple(key for key in entry["params"] if isinstance(key, str)))
@@ -79,12 +89,12 @@ class Reading:
         files = [(dep, found.path / name) for dep, found in self._found() for name in found.files]
         self._refuse(dict.fromkeys(dep for dep, path in files if self._rewritten(path)))
 
-    def end(self) -> None:
-        """Leave the record of what the step read.
+    def refuse_changed(self) -> None:
+        """The step is done.
 
         Raises:
-            InputError: something of it changed in the meantime; names it. What the step wrote is
-                removed then, for nothing says any more what it was made from.
+            InputError: something of what it read changed in the meantime; names it. What the step
+                wrote is removed then, for nothing says any more what it was made from.
         """
         changed = self._changed_params()
         for dep, found in self._found():
@@ -96,6 +106,10 @@ class Reading:
             changed.append(str(self.params.prepare.salt_file))
         changed += [f"{PACKAGE.name}/{path.relative_to(PACKAGE)}" for path in self._loaded_late()]
         self._refuse(dict.fromkeys(changed))
+
+    def end(self) -> None:
+        """Leave the record of what the step read. Raises `InputError` as `refuse_changed` does."""
+        self.refuse_changed()
         recorded.write_record(
             self._workspace,
             self._step.name,

@@ -18,7 +18,8 @@ class Step:
 
     `sections` of the parameters come first, then `reads`, `writes` and `keeps`: names of paths of
     a `Workspace`, passed by keyword. What it keeps is its own, from an attempt that was killed to
-    the next; DVC knows nothing of it, for DVC removes what a stage wrote before it runs it again.
+    the next; DVC knows nothing of it, for DVC removes what a stage wrote before it runs it again. A
+    step that keeps something is also given `confirm`, to call before that goes.
     """
 
     name: str
@@ -34,12 +35,13 @@ class Step:
         )
         return found
 
-    def run(self, params: Params, workspace: Workspace) -> Any:
+    def run(self, params: Params, workspace: Workspace, confirm: Callable[[], None]) -> Any:
         """Run the step in this process and return its report."""
         function = self.function()
         sections = [getattr(params, section) for section in self.sections]
         paths = self.reads + self.writes + self.keeps
-        return function(*sections, **{name: getattr(workspace, name) for name in paths})
+        given = {name: getattr(workspace, name) for name in paths}
+        return function(*sections, **given, **({"confirm": confirm} if self.keeps else {}))
 
 
 STEPS = {

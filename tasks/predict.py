@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tasks.encoding import Arrays, Encoder
 from tasks.errors import InputError
-from tasks.inputs import InputFile, batches, fingerprint
+from tasks.inputs import InputFile, batches, fingerprint, held_still
 from tasks.session import Session, open_session
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
@@ -71,8 +71,8 @@ def predict(
     both. `progress` is told the number of rows of each batch done.
 
     Raises:
-        InputError: an input does not match the signature, there are no rows, or another job
-            writes to `output`.
+        InputError: an input does not match the signature, or changed since it was found, there
+            are no rows, or another job writes to `output`.
     """
     expected = sum(file.rows for file in files)
     if not expected:
@@ -81,9 +81,10 @@ def predict(
     part = output / (PREDICTIONS + ".part")
     with _own(output):
         try:
-            rows = _write(part, _predictions(session, encoder, files, progress), provenance)
+            with held_still(files):
+                rows = _write(part, _predictions(session, encoder, files, progress), provenance)
             if rows != expected:
-                raise RuntimeError(f"{rows} rows were predicted of {expected}; the input changed")
+                raise RuntimeError(f"{rows} rows were predicted of {expected}")
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -140,7 +141,7 @@ def _publish(
         nodes=session.nodes,
         onnxruntime=onnxruntime.__version__,
         input_sha256=fingerprint(files),
-        inputs=[{**asdict(file), "path": str(file.path)} for file in files],
+        inputs=[file.described() for file in files],
         output={
             "path": PREDICTIONS,
             "sha256": sha256,

@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,19 @@ def refuse_misrecorded(workspace: Workspace, stage: str) -> None:
     if names := misrecorded(workspace, stage):
         raise InputError(
             f"the stage {stage} did not read what DVC has recorded, or it changed since: "
-            f"{some(names)}. {_again(stage)}"
+            f"{some(names)}. The same command runs the stage again, with what is there now."
         )
+
+
+def forget(workspace: Workspace, stage: str) -> None:
+    """Make a stage stale for DVC: its record goes, also from the cache, so nothing restores it."""
+    path = record_path(workspace, stage)
+    name = path.relative_to(workspace.root).as_posix()
+    path.unlink(missing_ok=True)
+    for out in locked(workspace.root).get(stage, {}).get("outs") or ():
+        if out["path"] == name:
+            with suppress(OSError):  # somebody else's, perhaps
+                _object(_cache(workspace.root), out["md5"]).unlink()
 
 
 def refuse_damaged(workspace: Workspace, stage: str) -> None:
@@ -136,7 +148,11 @@ def refuse_upstream(workspace: Workspace, stage: str, read: Mapping[str, str | N
         seen |= new
         ahead += new
     for name in sorted(seen, key=list(stages).index):
-        refuse_misrecorded(workspace, name)
+        try:
+            refuse_misrecorded(workspace, name)
+        except InputError:
+            forget(workspace, name)
+            raise
         for out in lock.get(name, {}).get("outs") or ():
             if out["path"] in read and "md5" in out and read[out["path"]] != out["md5"]:
                 found = snapshot.take(
@@ -179,10 +195,6 @@ def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
         return salt_mark(workspace.root / given) if given else None
     except OSError:
         return None
-
-
-def _again(stage: str) -> str:
-    return f"`dvc repro -sf {stage}` runs it again."
 
 
 def _damage(root: Path, stage: str, out: Mapping[str, Any], found: snapshot.Snapshot | None) -> str:

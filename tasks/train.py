@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +52,21 @@ class TrainReport:
 
 
 def train(
-    params: Train, *, prepared: Path, base: Path, checkpoint: Path, history: Path, resume: Path
+    params: Train,
+    *,
+    prepared: Path,
+    base: Path,
+    checkpoint: Path,
+    history: Path,
+    resume: Path,
+    confirm: Callable[[], None] = lambda: None,
 ) -> TrainReport:
     """Train until the epochs are over or patience is; write `checkpoint` and `history`.
 
     The same data, parameters, seed, device and number of threads give the same bytes, even where
     the training was killed and goes on from what it kept in `resume`, a folder of its own that a
-    good end removes. `base` holds the weights that `params.init_from` names.
+    good end removes. `base` holds the weights that `params.init_from` names. `confirm` is called
+    before that, and raises where the result does not count.
 
     Raises:
         InputError: the device is not there, the architecture cannot take these inputs, a
@@ -68,6 +77,8 @@ def train(
     torch.use_deterministic_algorithms(True)
     device = choose_device(params)
     print(f"device: {device.reason}", flush=True)
+    # Before anything is read: what is kept must not be taken for a training on what came later.
+    identity = fingerprint(params, device, prepared, base)
     fabric = Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
     torch.manual_seed(params.seed)
 
@@ -98,10 +109,11 @@ def train(
         scale = (network.target_mean, network.target_std)
         training, held = training.standardised(*scale), held.standardised(*scale)
 
-    keeper = Keeper(resume, fingerprint(params, device, prepared, base), params.keep)
+    keeper = Keeper(resume, identity, params.keep)
     keeper.resume(state)
     _learn(params, state, objective, training, held, keeper)
     report = _finish(params, state, objective.metric, prepared, checkpoint, history)
+    confirm()
     keeper.remove()
     return report
 

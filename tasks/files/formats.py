@@ -195,7 +195,8 @@ def _stream_json(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch
 
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as source:
+    # Not mapped: a mapped file that is cut short under a batch job ends the process (SIGBUS).
+    with pa.OSFile(str(path)) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
             yield reader.get_batch(number)
@@ -208,6 +209,12 @@ def _read_arrow(path: Path, separator: str, text: Collection[str]) -> pa.Table:
 
 def _stream_arrow(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     return _arrow_batches(path)
+
+
+def _count_arrow(path: Path) -> int:
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
 
 
 def _read_parquet(path: Path, separator: str, text: Collection[str]) -> pa.Table:
@@ -238,8 +245,6 @@ FORMATS = {
     ".csv": _CSV,
     ".tsv": _CSV,
     ".parquet": Format(_read_parquet, _stream_parquet, _count_parquet),
-    ".arrow": Format(
-        _read_arrow, _stream_arrow, lambda path: sum(b.num_rows for b in _arrow_batches(path))
-    ),
+    ".arrow": Format(_read_arrow, _stream_arrow, _count_arrow),
     ".jsonl": Format(_read_json, _stream_json, lambda path: sum(1 for _ in _json_rows(path))),
 }

@@ -1,5 +1,6 @@
 """Starting from a registered version's weights: what matches is loaded, the rest reported."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -92,7 +93,14 @@ def _version(init_from: str, base: Path) -> str:
             f"train.init_from names {init_from}, whose weights are not in {base}; "
             "`modelmint train` fetches them"
         )
-    ref: str = json.loads((base / VERSION).read_bytes())["ref"]
+    document = json.loads((base / VERSION).read_bytes())
+    for name, sha256 in document.get("sha256", {}).items():
+        if hashlib.sha256((base / name).read_bytes()).hexdigest() != sha256:
+            raise InputError(
+                f"train.init_from: {base / name} is not the file of {document['ref']}; somebody "
+                "changed it. `modelmint train` fetches it again"
+            )
+    ref: str = document["ref"]
     found = ref if ":" in init_from else ref.partition(":")[0]
     if found != init_from.partition("@")[0]:
         raise InputError(
