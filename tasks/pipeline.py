@@ -35,7 +35,12 @@ class Step:
         )
         return found
 
-    def run(self, params: Params, workspace: Workspace, confirm: Callable[[], None]) -> Any:
+    def run(
+        self,
+        params: Params,
+        workspace: Workspace,
+        confirm: Callable[[], None] = lambda: None,
+    ) -> Any:
         """Run the step in this process and return its report."""
         function = self.function()
         sections = [getattr(params, section) for section in self.sections]

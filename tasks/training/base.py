@@ -95,9 +95,10 @@ def _version(init_from: str, base: Path) -> str:
         )
     document = json.loads((base / VERSION).read_bytes())
     for name, sha256 in document.get("sha256", {}).items():
-        if hashlib.sha256((base / name).read_bytes()).hexdigest() != sha256:
+        file = base / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
             raise InputError(
-                f"train.init_from: {base / name} is not the file of {document['ref']}; somebody "
+                f"train.init_from: {file} is not the file of {document['ref']}; somebody "
                 "changed it. `modelmint train` fetches it again"
             )
     ref: str = document["ref"]

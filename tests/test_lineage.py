@@ -1,0 +1,376 @@
+"""What a stage read is what DVC records: edits at every moment, under `dvc repro` and by hand."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DEBUG, Project, make_project
+from ruamel.yaml import YAML
+
+from tasks.recorded import locked
+
+# A stage whose step takes no time: what is edited meanwhile is the third argument.
+STAGE = """
+import os, shutil, sys
+from pathlib import Path
+root = Path.cwd()
+from tasks import snapshot
+code = snapshot.stamps(root / "tasks")
+from tasks.errors import InputError
+from tasks.lineage import Reading
+from tasks.pipeline import STEPS
+from tasks.workspace import Workspace
+workspace, step = Workspace(root), STEPS[sys.argv[1]]
+def write(name, text):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+def replace(name, old, new):
+    text = (root / name).read_text()
+    assert old in text
+    write(name, text.replace(old, new))
+def append(name):
+    with (root / name).open("ab") as file:
+        file.write(b"\\n")
+def rewrite(name):
+    (root / name).write_bytes((root / name).read_bytes())
+try:
+    reading = Reading(workspace, step, code)
+    exec(sys.argv[2])
+    reading.code_is_loaded()
+    exec(sys.argv[3])
+    for name in step.writes:
+        path = getattr(workspace, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if not path.suffix else path.touch()
+    reading.end()
+except InputError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Project:
+    """A project with a prepared dataset, and nothing under DVC yet."""
+    made = make_project(tmp_path_factory.mktemp("lineage") / "project", DEBUG)
+    made.run(sys.executable, "-m", "tasks", "prepare")
+    return made
+
+
+@pytest.fixture(scope="module")
+def reproduced(template) -> Project:
+    """A project in which every stage ran under DVC."""
+    made = copied(template, template.root.with_name("reproduced"))
+    made.run("dvc", "repro", "-q")
+    return made
+
+
+def copied(project: Project, to: Path) -> Project:
+    shutil.copytree(project.root, to, symlinks=True)
+    return Project(to)
+
+
+@pytest.fixture
+def project(template, tmp_path) -> Project:
+    return copied(template, tmp_path / "project")
+
+
+@pytest.fixture
+def whole(reproduced, tmp_path) -> Project:
+    return copied(reproduced, tmp_path / "project")
+
+
+def passage(project: Project, stage: str, edit: str, before: str = "") -> str:
+    """What the stage said of an edit; empty where it recorded what it read."""
+    done = project.run(sys.executable, "-c", STAGE, stage, before, edit, status=None)
+    record = project.root / f"outputs/read/{stage}.json"
+    assert record.exists() == (done.returncode == 0), done.stderr
+    assert not done.stderr or len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+REFUSED = {
+    "a parameter": (
+        "train",
+        "replace('params.yaml', 'learning_rate: 0.02', 'learning_rate: 0.1')",
+        "train.optimizer.learning_rate (0.02 before, 0.1 now)",
+    ),
+    "a parameter that is new": (
+        "train",
+        "replace('params.yaml', 'freeze: []', 'frieze: []')",
+        "train.freeze ([] before, null now), train.frieze (null before, [] now)",
+    ),
+    "a parameter of another type": (
+        "prepare",
+        "replace('params.yaml', 'label_noise: false', 'label_noise: 0')",
+        "prepare.label_noise (false before, 0 now)",
+    ),
+    "one of two sections": (
+        "export",
+        "replace('params.yaml', 'accuracy: 0.5', 'accuracy: 0.4')",
+        "evaluate.gates.accuracy (0.5 before, 0.4 now)",
+    ),
+    "the parameters are half written": ("train", "write('params.yaml', 'a: [')", "params.yaml ("),
+    "the parameters are gone": ("train", "os.remove('params.yaml')", "params.yaml ("),
+    "code": ("train", "append('tasks/train.py')", "tasks/train.py"),
+    "code in a folder": ("train", "append('tasks/training/state.py')", "tasks/training/state.py"),
+    "new code": (
+        "train",
+        "write('tasks/architectures/new.py', '')",
+        "tasks/architectures/new.py",
+    ),
+    "code is gone": ("evaluate", "os.remove('tasks/metrics.py')", "tasks/metrics.py"),
+    "code that was loaded meanwhile, and is what it was": (
+        "prepare",
+        "replace('tasks/preparing/noise.py', 'MOST', 'LEAST'); import tasks.preparing.noise;"
+        "replace('tasks/preparing/noise.py', 'LEAST', 'MOST')",
+        "tasks/preparing/noise.py",
+    ),
+    "raw data": ("prepare", "append('data/raw/digits.csv.gz')", "data/raw/digits.csv.gz"),
+    "raw data that came back": (
+        "prepare",
+        "rewrite('data/raw/digits.csv.gz')",
+        "data/raw/digits.csv.gz",
+    ),
+    "raw data are gone": (
+        "prepare",
+        "os.remove('data/raw/digits.csv.gz')",
+        "data/raw/digits.csv.gz",
+    ),
+    "prepared data": ("train", "append('data/prepared/train.arrow')", "data/prepared/train.arrow"),
+    "a file more": ("train", "write('data/base/version.json', '{}')", "data/base/version.json"),
+    "a file less": (
+        "train",
+        "os.remove('data/prepared/profile.json')",
+        "data/prepared/profile.json",
+    ),
+    "several": (
+        "train",
+        "append('tasks/train.py'); append('tasks/device.py'); append('tasks/process.py');"
+        "append('tasks/dataset.py')",
+        "and 1 more",
+    ),
+}
+
+
+@pytest.mark.parametrize(("stage", "edit", "named"), REFUSED.values(), ids=REFUSED)
+def test_what_a_stage_read_and_what_changed_meanwhile_is_named_and_not_recorded(
+    stage, edit, named, project
+):
+    said = passage(project, stage, edit)
+    assert said.startswith(f"changed while the stage {stage} ran: ")
+    assert named in said
+    assert "The same command runs the stage again" in said
+    written = {
+        "prepare": ["data/prepared"],
+        "train": ["outputs/checkpoint", "outputs/history.csv"],
+        "evaluate": ["outputs/metrics.json", "outputs/plots"],
+        "export": ["outputs/bundle"],
+    }
+    assert not [path for path in written[stage] if (project.root / path).exists()]
+
+
+ACCEPTED = {
+    "nothing": ("train", "pass"),
+    "parameters of other stages": ("prepare", "replace('params.yaml', 'seed: 0', 'seed: 5')"),
+    "a comment in the parameters": ("train", "append('params.yaml')"),
+    "code of other stages": ("prepare", "append('tasks/train.py')"),
+    "code saved as it was": ("train", "rewrite('tasks/train.py')"),
+    "what Python leaves beside code": ("train", "write('tasks/config/__pycache__/a.pyc', '')"),
+    "raw data once they were prepared": ("train", "append('data/raw/digits.csv.gz')"),
+}
+
+
+@pytest.mark.parametrize(("stage", "edit"), ACCEPTED.values(), ids=ACCEPTED)
+def test_what_a_stage_does_not_read_may_change(stage, edit, project):
+    shutil.rmtree(project.root / "data/prepared") if stage == "prepare" else None
+    assert passage(project, stage, edit) == ""
+
+
+def test_code_that_was_rewritten_while_it_was_loaded_is_refused(project):
+    said = passage(project, "train", "pass", before="rewrite('tasks/train.py')")
+    assert "changed while the stage train ran: tasks/train.py" in said
+
+
+def test_raw_data_outside_of_the_project_count_as_well(project, tmp_path):
+    outside = tmp_path / "elsewhere.csv.gz"
+    shutil.move(project.root / "data/raw/digits.csv.gz", outside)
+    for path in (str(outside), "../elsewhere.csv.gz"):
+        project.change_params({"prepare": {"source": {"kind": "digits", "path": path}}})
+        shutil.rmtree(project.root / "data/prepared", ignore_errors=True)
+        assert path in passage(project, "prepare", f"append({path!r})")
+        shutil.rmtree(project.root / "data/prepared", ignore_errors=True)
+        assert passage(project, "prepare", "pass") == ""
+
+
+def test_the_key_of_sensitive_columns_counts_though_dvc_does_not_see_it(project):
+    (project.root / "salt").write_text("one key")
+    hashing = {"sensitive": ["name"], "sensitive_rule": "hash", "salt_file": "salt"}
+    project.change_params({"prepare": hashing})
+    shutil.rmtree(project.root / "data/prepared")
+    assert "ran: salt. " in passage(project, "prepare", "write('salt', 'another key')")
+    assert passage(project, "prepare", "pass") == ""
+    record = (project.root / "outputs/read/prepare.json").read_text()
+    assert json.loads(record)["salt"]
+    assert "another key" not in record
+
+
+def test_a_stage_without_a_place_for_its_record_is_refused(project):
+    path = project.root / "dvc.yaml"
+    path.write_text(path.read_text().replace("      - outputs/read/train.json\n", ""))
+    assert "train must name outputs/read/train.json among its outs" in passage(
+        project, "train", "pass"
+    )
+
+
+def test_code_of_another_folder_than_the_one_that_dvc_hashes_is_refused(project, tmp_path):
+    shutil.copytree(project.root / "tasks", tmp_path / "other/tasks")
+    variables = {"PYTHONPATH": str(tmp_path / "other"), "PYTHONSAFEPATH": "1"}
+    project.environment |= variables
+    done = project.run(sys.executable, "-m", "tasks", "train", status=2)
+    assert "error: the code that runs is in " in done.stderr
+
+
+def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, str]:
+    """Run a command; when it says `line`, it stands still while `edit` is made."""
+    process = subprocess.Popen(
+        command,
+        cwd=project.root,
+        env={**project.variables, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    said, made = "", False
+    for found in process.stdout:
+        said += found
+        if not made and re.search(line, found):
+            os.killpg(process.pid, signal.SIGSTOP)
+            edit()
+            made = True
+            os.killpg(process.pid, signal.SIGCONT)
+    process.stdout.close()
+    assert made, said
+    return process.wait(), said
+
+
+def rate(project: Project) -> tuple[float, float]:
+    """The learning rate that `dvc.lock` names, and the one that was used."""
+    params = locked(project.root)["train"]["params"]["params.yaml"]
+    history = (project.root / "outputs/history.csv").read_text().splitlines()
+    return params["train"]["optimizer"]["learning_rate"], float(history[1].split(",")[-1])
+
+
+def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(project):
+    def edit(value):
+        project.change_params({"train": {"optimizer": {"learning_rate": value}}})
+
+    project.change_params({"train": {"epochs": 30, "patience": 30}})
+    status, said = edited(project, ["dvc", "repro"], "epoch 20/30", lambda: edit(0.001))
+    assert status != 0
+    assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in said
+    assert "train" not in locked(project.root)
+    # Put back, the training goes on from where it was: nobody pays for it twice.
+    edit(0.02)
+    said = project.run("dvc", "repro").stdout
+    assert "resuming after epoch" in said
+    assert rate(project) == (0.02, 0.02)
+    edit(0.001)
+    assert "Running stage 'train'" in project.run("dvc", "repro").stdout
+    assert rate(project) == (0.001, 0.001)
+    assert "up to date" in project.run("dvc", "status").stdout
+
+
+def test_code_edited_in_mid_training_is_refused_by_repro(project):
+    code = project.root / "tasks/training/objective.py"
+    project.change_params({"train": {"epochs": 20, "patience": 20}})
+
+    def edit():
+        code.write_text(code.read_text() + "\n# edited\n")
+
+    status, said = edited(project, ["dvc", "repro"], "epoch 3/20", edit)
+    assert status != 0
+    assert "changed while the stage train ran: tasks/training/objective.py" in said
+    assert "train" not in locked(project.root)
+
+
+def test_raw_data_replaced_while_they_are_prepared_are_refused_by_repro(project):
+    raw = project.root / "data/raw/digits.csv.gz"
+
+    def edit():
+        raw.with_name("new").write_bytes(raw.read_bytes() + b"\n")
+        raw.with_name("new").replace(raw)
+
+    status, said = edited(project, ["dvc", "repro"], "reading data/raw", edit)
+    assert status != 0
+    assert "changed while the stage prepare ran: data/raw/digits.csv.gz" in said
+    assert "prepare" not in locked(project.root)
+
+
+def misrecord(project: Project, value: float = 0.5) -> None:
+    """What an edit leaves in the moment between the end of a stage and DVC's look."""
+    project.change_params({"train": {"optimizer": {"learning_rate": value}}})
+    path = project.root / "dvc.lock"
+    lock = YAML(typ="safe").load(path.read_text())
+    train = lock["stages"]["train"]["params"]["params.yaml"]["train"]
+    train["optimizer"]["learning_rate"] = value
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(lock, file)
+    # For DVC, all is well.
+    assert "up to date" in project.run("dvc", "status").stdout
+
+
+def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_it(whole):
+    misrecord(whole)
+    done = whole.run("dvc", "repro", "-sf", "evaluate", status=None)
+    assert done.returncode != 0
+    assert (
+        "error: the stage train did not read what DVC has recorded, or it changed since: "
+        "train.optimizer.learning_rate (0.02 was read, 0.5 is recorded). The same command runs the "
+        "stage again"
+    ) in done.stdout + done.stderr
+    assert "Running stage 'train'" in whole.run("dvc", "repro").stdout
+    assert rate(whole) == (0.5, 0.5)
+    assert "up to date" in whole.run("dvc", "status").stdout
+
+
+def damage(project: Project, name: str) -> Path:
+    """Change one byte of a file in the DVC cache."""
+    record = {out["path"]: out["md5"] for s in locked(project.root).values() for out in s["outs"]}
+    folder, _, within = name.rpartition("/")
+    cache = project.root / ".dvc/cache/files/md5"
+    if name in record:
+        md5 = record[name]
+    else:
+        listing = (cache / record[folder][:2] / record[folder][2:]).read_bytes()
+        md5 = next(e["md5"] for e in json.loads(listing) if e["relpath"] == within)
+    path = cache / md5[:2] / md5[2:]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(0o444)
+    return path.relative_to(project.root)
+
+
+def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend_it(whole):
+    path = damage(whole, "data/prepared/train.arrow")
+    shutil.rmtree(whole.root / "data/prepared")
+    whole.change_params({"train": {"seed": 9}})
+    done = whole.run("dvc", "repro", status=None)
+    assert done.returncode != 0
+    (line,) = (found for found in done.stderr.splitlines() if found.startswith("error: "))
+    remedy = f"rm -f {path} && dvc repro -sf prepare"
+    assert line == (
+        "error: data/prepared/train.arrow: not the content that dvc.lock records for the stage "
+        f"prepare. The DVC cache is damaged; mend it: {remedy}"
+    )
+    whole.run("sh", "-c", remedy)
+    whole.run("dvc", "repro")
+    assert "up to date" in whole.run("dvc", "status").stdout
