@@ -167,6 +167,8 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
         stopped = status < 0 and f"stopped by {signal.Signals(-status).name}"
         return failed(status, stopped or _reason(tail))
     if fault := _damage(workspace, name):
+        if misrecorded(workspace, name):
+            forget(workspace, name)
         return failed(STATUS_INPUT, fault)
     how = "Restored" if restored else "Completed"
     return Completed(name=how, message=f"{name} {how.lower()}", data=result(how))

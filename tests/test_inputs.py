@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from prepare_helpers import run, splits
@@ -291,3 +293,40 @@ print(sorted({"torch", "onnx", "sklearn", "PIL"} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+THREE = pa.table({"a": [1, 2, 3]})
+FORMS = {
+    ".csv": lambda path: path.write_text("a\n1\n2\n3\n"),
+    ".csv.gz": lambda path: path.write_bytes(gzip.compress(b"a\n1\n2\n3\n")),
+    ".tsv": lambda path: path.write_text("a\tb\n1\t1\n"),
+    ".jsonl": lambda path: path.write_text('{"a": 1}\n'),
+    ".parquet": lambda path: pq.write_table(THREE, path),
+    ".arrow": lambda path: feather.write_feather(THREE, path, compression="uncompressed"),
+    ".npz": lambda path: np.savez(path, images=np.zeros((3, 2, 2), np.uint8)),
+}
+
+
+@pytest.mark.parametrize(("suffix", "put"), FORMS.items())
+def test_a_file_of_any_form_is_held_still_while_it_is_read(suffix, put, tmp_path):
+    path = tmp_path / f"in{suffix}"
+    put(path)
+    files = inputs.find([path])
+    with inputs.held_still(files):
+        path.read_bytes()
+    content = path.read_bytes()
+    times = path.stat()
+    with pytest.raises(InputError, match="changed while it was read"), inputs.held_still(files):
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        # Even one whose time was set back.
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    path.unlink()
+    with pytest.raises(InputError, match="changed while it was read"), inputs.held_still(files):
+        raise RuntimeError("whatever a reader says of half a file")
+
+
+def test_an_error_of_a_file_that_did_not_change_is_not_covered_up(tmp_path):
+    FORMS[".csv"](tmp_path / "in.csv")
+    files = inputs.find([tmp_path])
+    with pytest.raises(RuntimeError, match="of another kind"), inputs.held_still(files):
+        raise RuntimeError("of another kind")

@@ -464,13 +464,82 @@ def test_an_npz_file_without_images_or_with_pickles_is_refused(grey, tmp_path):
     assert refusal(grey, tmp_path, path).startswith(f"{path} is not a readable .npz file: ")
 
 
-def test_an_input_that_changes_under_the_job_leaves_nothing(grey, tmp_path):
-    path = write(tmp_path / "in.parquet", {"image": as_tensor(grey.images)})
-    files = inputs.find([path])
-    write(path, {"image": as_tensor(grey.images[:500])})
-    with pytest.raises(RuntimeError, match="500 rows were predicted of 600"):
-        predict(grey.path, grey.encoder, files, output=tmp_path / "out", provenance={})
+def image_file(path, images):
+    """Images in the form that the name asks for."""
+    if path.suffix == ".npz":
+        np.savez(path, images=images)
+        return path
+    return write(path, {"image": as_tensor(images)})
+
+
+def replaced(path, content):
+    part = path.with_name("part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def there_and_back(path, content):
+    before = path.read_bytes()
+    path.write_bytes(content)
+    path.write_bytes(before)
+
+
+UNDER_THE_JOB = {
+    "replaced": replaced,
+    "written over": lambda path, content: path.write_bytes(content),
+    "and back": there_and_back,
+    "cut short": lambda path, content: os.truncate(path, 100),
+    "emptied": lambda path, content: path.write_bytes(b""),
+    "removed": lambda path, content: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("change", UNDER_THE_JOB.values(), ids=UNDER_THE_JOB)
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".npz"])
+def test_an_input_that_changes_under_the_job_leaves_nothing(change, suffix, grey, tmp_path):
+    path = image_file(tmp_path / f"in{suffix}", grey.images)
+    content = image_file(tmp_path / f"other{suffix}", grey.images[::-1]).read_bytes()
+    files, done = inputs.find([path]), []
+
+    def progress(rows):
+        if not done:
+            change(path, content)
+        done.append(rows)
+
+    given = {"output": tmp_path / "out", "provenance": PROVENANCE}
+    with pytest.raises(InputError, match=f"in{suffix} changed while it was read, so nothing was"):
+        predict(grey.path, grey.encoder, files, progress=progress, **given)
     assert not (tmp_path / "out").exists()
+    assert done
+
+
+def test_an_input_that_changed_before_the_job_is_not_predicted_under_its_old_hash(grey, tmp_path):
+    path = image_file(tmp_path / "in.parquet", grey.images)
+    files = inputs.find([path])
+    image_file(path, grey.images[:500])
+    with pytest.raises(InputError, match=r"in\.parquet changed while it was read"):
+        predict(grey.path, grey.encoder, files, output=tmp_path / "out", provenance=PROVENANCE)
+    assert not (tmp_path / "out").exists()
+    report, _ = grey.predict(tmp_path, path)
+    assert report.rows == 500
+    assert report.inputs == [
+        {
+            "path": str(path),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "rows": 500,
+        }
+    ]
+
+
+def test_an_input_that_gets_another_link_or_mode_is_predicted(grey, tmp_path):
+    path = image_file(tmp_path / "in.parquet", grey.images)
+
+    def progress(rows):
+        path.chmod(0o444)
+        if not (tmp_path / "link").exists():
+            os.link(path, tmp_path / "link")
+
+    assert grey.predict(tmp_path, path, progress=progress)[0].rows == ROWS
 
 
 @pytest.mark.skipif(not NO_DEVICE, reason="there is a CUDA device here")

@@ -1,5 +1,6 @@
 """Raw data under DVC, and what a run's worktree is given of it."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -55,6 +56,26 @@ def test_data_that_dvc_cannot_fetch_is_named_with_the_reason(repository, own):
     subprocess.run(["rm", "-r", str(repository.root / ".dvc/cache")], check=True)
     with pytest.raises(InputError, match="is missing, and DVC cannot fetch it"):
         version_raw_data(source, repository.root)
+
+
+def test_data_that_are_damaged_in_the_cache_are_not_taken(repository, own):
+    source = CANCER.model_copy(update={"example": None})
+    md5 = hashlib.md5(OWN.encode()).hexdigest()
+    cached = repository.root / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"
+    cached.chmod(0o644)
+    cached.write_text(OWN.replace("1", "7"))
+    cached.chmod(0o444)
+    own.unlink()
+    named = rf"is missing, and the DVC cache is damaged \(remove from it \S*{md5[2:]}\)"
+    with pytest.raises(InputError, match=named):
+        version_raw_data(source, repository.root)
+    assert not own.exists()
+    cached.unlink()
+    own.write_text(OWN)
+    version_raw_data(source, repository.root)
+    own.unlink()
+    version_raw_data(source, repository.root)
+    assert own.read_text() == OWN
 
 
 def test_a_secret_is_given_to_a_worktree_and_to_no_commit(repository):
