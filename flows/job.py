@@ -12,8 +12,9 @@ from pathlib import Path
 from registry import Job, Registry, RegistryError, Resolved, Version
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.inputs import InputFile, fingerprint
+from tasks.inputs import InputFile, fingerprint, linked
 from tasks.predict import Device, PredictReport, completed, predict
+from tasks.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def run_job(
     *,
     device: Device = "auto",
     flow_run_id: str | None = None,
+    probabilities: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> JobReport:
     """Predict `files` with a pinned version and write to `output`.
@@ -50,8 +52,9 @@ def run_job(
         RegistryError: the bundle is damaged, or the registry cannot be reached.
     """
     version = resolved.version
+    files = linked(files, signature_of(version))
     input_sha256 = fingerprint(files)
-    if done := _already(output, version, input_sha256):
+    if done := _already(output, version, input_sha256, probabilities):
         _close_killed_job(registry, version.model, done)
         return _report(resolved, output, done, fresh=True)
     paths = registry.open(version)
@@ -76,6 +79,7 @@ def run_job(
                 "job": job.id,
             },
             device=device,
+            probabilities=probabilities,
             progress=progress,
         )
     except BaseException as error:
@@ -86,7 +90,14 @@ def run_job(
     return _report(resolved, output, report, fresh=False)
 
 
-def _already(output: Path, version: Version, input_sha256: str) -> PredictReport | None:
+def signature_of(version: Version) -> Signature:
+    """What a version takes, without opening its files. Raises `InputError` if it does not say."""
+    return Signature.of_document(version.signature, version.ref)
+
+
+def _already(
+    output: Path, version: Version, input_sha256: str, probabilities: bool
+) -> PredictReport | None:
     report = completed(output)
     if report is None:
         return None
@@ -99,6 +110,12 @@ def _already(output: Path, version: Version, input_sha256: str) -> PredictReport
             f"{output} holds the predictions of {report.provenance['model']} for "
             + ", ".join(file["path"] for file in report.inputs)
             + ". Name another folder with --output, or remove this one."
+        )
+    if report.probabilities != probabilities:
+        raise InputError(
+            f"{output} holds the predictions of this input "
+            f"{'with' if report.probabilities else 'without'} the probability of each class. Name "
+            "another folder with --output, or remove this one."
         )
     return report
 

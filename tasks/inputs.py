@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from tasks import image_rows
 from tasks.dataset import KEY
 from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
@@ -71,11 +70,20 @@ def find(paths: Iterable[Path], signature: Signature | None = None) -> list[Inpu
     return linked(found, signature) if signature else found
 
 
-def anything_in(folder: Path) -> bool:
-    """Whether `find` would read something in this folder, which need not exist."""
-    if any(tables.form(path, SUFFIXES) for path in folder.glob("[!.]*")):
-        return True
-    return folder.is_dir() and bool(images.below(folder))
+def anything_in(folder: Path, signature: Signature | None = None) -> bool:
+    """Whether `find` would read something in this folder, which need not exist.
+
+    Texts and image files count only for models with a `signature` of such.
+    """
+    if not folder.is_dir():
+        return False
+    kind = signature.kind if signature else None
+    names = [path for path in folder.glob("[!.]*") if not path.is_dir()]
+    return (
+        any(tables.form(path, (*_ROWS, *idx.SUFFIXES)) for path in names)
+        or (kind in (None, "text") and any(path.suffix == lines.SUFFIX for path in names))
+        or (kind in (None, "image") and bool(images.every(folder)))
+    )
 
 
 def linked(files: Iterable[InputFile], signature: Signature) -> list[InputFile]:
@@ -114,23 +122,21 @@ def batches(file: InputFile, encoder: Encoder, size: int) -> Iterator[Batch]:
         yield batch[KEY] if KEY in batch.schema.names else None, arrays
 
 
-def _rows(
-    file: InputFile, signature: Signature, size: int
-) -> tuple[Iterator[pa.RecordBatch], int]:
+def _rows(file: InputFile, signature: Signature, size: int) -> tuple[Iterator[pa.RecordBatch], int]:
     """Batches with the columns of the signature, and the number of the first row."""
     path, column = file.path, signature.columns[0]
     if file.is_images:
-        return _image_batches(file, _images_wanted(path, signature), size), 0
+        return image_rows.of_files(path, file.members, _images_wanted(path, signature), size), 0
     if path.suffix == ".npz":
         return _npz_batches(path, signature, size), 0
     if idx.is_images(path):
-        return _idx_batches(path, _images_wanted(path, signature), size), 0
+        return image_rows.of_idx(path, _images_wanted(path, signature), size), 0
     if path.suffix == lines.SUFFIX:
         return _line_batches(path, signature, size), 1
     first = tables.first_row(path)
-    rows = tables.stream(path, size, _kinds(signature))
+    rows = _table(path, size, signature)
     if isinstance(column, ImageColumn):
-        return _with_pixels(rows, file, column, first), first
+        return image_rows.of_table(rows, path, file.members, column), first
     return rows, first
 
 
@@ -148,8 +154,10 @@ def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
             _refuse_unnamed(folder, found)
         return found
     texts = sorted(p for p in folder.glob("[!.]*") if p.suffix == lines.SUFFIX and p.is_file())
-    if not (texts and signature and signature.kind == "text") and (found := images.below(folder)):
-        return [_pictures(folder, found)]
+    if not (texts and signature and signature.kind == "text"):
+        pictures = images.below(folder)
+        if pictures:
+            return [_pictures(folder, pictures)]
     if texts:
         return [_inspect(path) for path in texts]
     raise InputError(f"{folder} holds no file ending in {', '.join(SUFFIXES)}")
@@ -195,11 +203,13 @@ def _pictures(folder: Path, files: list[Path]) -> InputFile:
 
 def _loose(files: list[Path]) -> InputFile:
     """Image files that were named one by one, by their paths in the folder that all lie in."""
+    relative = not any(file.is_absolute() for file in files)
     files = [Path(os.path.abspath(file)) for file in files]
-    for number, file in enumerate(files):
-        if file in files[:number]:
-            raise InputError(f"{file} is named twice; name it once")
-    return _pictures(Path(os.path.commonpath([file.parent for file in files])), files)
+    if len(set(files)) < len(files):
+        twice = next(file for number, file in enumerate(files) if file in files[:number])
+        raise InputError(f"{twice} is named twice; name it once")
+    found = _pictures(Path(os.path.commonpath([file.parent for file in files])), files)
+    return replace(found, path=Path(os.path.relpath(found.path))) if relative else found
 
 
 def _refuse_same_keys(files: list[InputFile]) -> None:
@@ -228,13 +238,17 @@ def _refuse_unnamed(folder: Path, found: list[InputFile]) -> None:
 def _named_by(file: InputFile, column: ImageColumn, signature: Signature) -> dict[str, str]:
     """The image files that the rows of a table name, each with its hash."""
     members: dict[str, str] = {}
-    for batch in tables.stream(file.path, 4096, _kinds(signature)):
+    for batch in _table(file.path, 4096, signature):
         if column.name not in batch.schema.names or not images.names_files(batch[column.name].type):
             return {}
         for cell in images.cells(batch[column.name]):
             if cell.path is not None and cell.path not in members:
                 members[cell.path] = _sha256(file.path.parent / cell.path)
     return members
+
+
+def _table(path: Path, size: int, signature: Signature) -> Iterator[pa.RecordBatch]:
+    return tables.stream(path, size, _kinds(signature))
 
 
 def _kinds(signature: Signature) -> dict[str, Kind]:
@@ -259,12 +273,7 @@ def _npz_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.Rec
         return
     found = npz.images(npz.load(path, "images"), path)
     for start in range(0, len(found), size):
-        yield _tensor(column, found[start : start + size])
-
-
-def _idx_batches(path: Path, column: ImageColumn, size: int) -> Iterator[pa.RecordBatch]:
-    for part in idx.stream(path, 3, size):
-        yield _tensor(column.name, part[..., np.newaxis])
+        yield image_rows.batch(column, found[start : start + size])
 
 
 def _line_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:
@@ -275,47 +284,6 @@ def _line_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.Re
         yield pa.record_batch({signature.columns[0].name: pa.array(part, pa.string())})
 
 
-def _image_batches(file: InputFile, column: ImageColumn, size: int) -> Iterator[pa.RecordBatch]:
-    form, members = images.Form.of_model(column), iter(file.members.items())
-    while part := list(itertools.islice(members, size)):
-        pixels = [
-            images.load(file.path / name, form, str(file.path / name), sha256)
-            for name, sha256 in part
-        ]
-        batch = _tensor(column.name, np.stack(pixels))
-        yield batch.append_column(KEY, pa.array([name for name, _ in part], pa.string()))
-
-
-def _with_pixels(
-    rows: Iterator[pa.RecordBatch], file: InputFile, column: ImageColumn, row: int
-) -> Iterator[pa.RecordBatch]:
-    """Batches of a table whose column of image files, if it is one, was read."""
-    form, name = images.Form.of_model(column), column.name
-    for batch in rows:
-        if name in batch.schema.names and images.holds_files(batch[name].type):
-            found = list(images.cells(batch[name]))
-            pixels = np.zeros((len(found), *column.shape), np.uint8)
-            for number, cell in enumerate(found):
-                where = f"{file.path}, row {row + number}, column {name!r}"
-                if cell.path is not None:
-                    path, sha256 = file.path.parent / cell.path, file.members.get(cell.path)
-                    where = f"{where} ({cell.path})"
-                    pixels[number] = images.load(path, form, where, sha256)
-                elif cell.content is not None:
-                    image = images.decode(cell.content, where)
-                    pixels[number] = images.pixels_of(image, form, where)
-            present = np.array([not cell.missing for cell in found])
-            tensor = images.as_column(pixels[present], present)
-            batch = batch.set_column(batch.schema.names.index(name), name, tensor)
-        row += batch.num_rows
-        yield batch
-
-
-def _tensor(name: str, pixels: NDArray[np.generic]) -> pa.RecordBatch:
-    part = np.ascontiguousarray(pixels)
-    return pa.record_batch({name: pa.FixedShapeTensorArray.from_numpy_ndarray(part)})
-
-
 def _images_wanted(path: Path, signature: Signature) -> ImageColumn:
     column = signature.columns[0]
     if not isinstance(column, ImageColumn):
@@ -324,5 +292,7 @@ def _images_wanted(path: Path, signature: Signature) -> ImageColumn:
 
 
 def _other_kind(path: Path, signature: Signature) -> InputError:
+    if signature.kind == "image":
+        return InputError(f"{path}: the model takes images; name files, tables or arrays of such")
     names = ", ".join(column.name for column in signature.columns)
     return InputError(f"{path}: the model takes a table of {names}; name a file of rows")

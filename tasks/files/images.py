@@ -206,7 +206,7 @@ def pixels_of(image: "Image.Image", form: Form, where: str) -> NDArray[np.uint8]
     mode = next((mode for mode, count in CHANNELS.items() if count == channels), None)
     if column.dtype != "uint8" or mode is None:
         raise InputError(
-            f"{where}: an image file is 8 bits of grey or RGB, and {form.like} {column}. Give "
+            f"{where}: an image file is 8 bits of grey or RGB, and the model takes {column}. Give "
             "arrays: a .npz file with `images`, or a table with a tensor column"
         )
     if mode == "L" and image.mode == "RGB" and column.colour is None:
