@@ -99,7 +99,8 @@ def _splits(path: Path) -> dict[str, Path]:
                 raise InputError(f"{file} lies in no folder of a class; move it into one")
         if not _subfolders(folder):
             raise InputError(
-                f"{folder} holds no images; one sub-folder for each class is wanted, or IDX files"
+                f"{folder} holds no images; one sub-folder for each class is wanted, or IDX files, "
+                "or tables, and then their column of images in prepare.source.column"
             )
     return splits
 

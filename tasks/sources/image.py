@@ -95,8 +95,8 @@ def _tracked(folder: Path, named: str, where: str) -> Path:
     if not folder.is_dir():
         raise InputError(
             f"{where} names {named}, and DVC would track {folder.name} alone, not the images: a "
-            "change in them would go unnoticed. Put table and images into one folder, and name "
-            "that in prepare.source.path"
+            "change in them would go unnoticed. Put table and images into one folder, name it in "
+            f"prepare.source.path, and {folder.name} in prepare.source.pattern"
         )
     file = Path(os.path.normpath(folder / named))
     if not file.is_relative_to(os.path.normpath(folder)):
