@@ -91,18 +91,21 @@ def predict(
         Path, typer.Option("--output", help="Folder for predictions.parquet and manifest.json.")
     ],
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class too.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Predict files with a registered model, in ONNX Runtime. A bare NAME means its champion."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from flows.job import run_job
+    from flows.job import run_job, signature_of
     from tasks.inputs import find
 
     settings = Settings.from_environment()
     with settings.open_registry() as registry:
         resolved = registry.resolve(model)
-        files = find(inputs)
+        files = find(inputs, signature_of(resolved.version))
         bar = Progress(
             "predicting",
             BarColumn(),
@@ -120,6 +123,7 @@ def predict(
                 files,
                 folder,
                 device=device,
+                probabilities=probabilities,
                 progress=lambda done: bar.advance(rows, done),
             )
     again = " (they were there already: same input, same model)" if report.fresh else ""

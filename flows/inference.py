@@ -10,13 +10,12 @@ from prefect.states import Completed, Failed
 
 from flows import quiet
 from flows.artifacts import tag_run
-from flows.job import JobReport, run_job
+from flows.job import JobReport, run_job, signature_of
 from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.errors import InputError
-from tasks.files.tables import form
-from tasks.inputs import SUFFIXES, InputFile, find, fingerprint
+from tasks.inputs import InputFile, anything_in, find, fingerprint
 
 quiet.install()
 
@@ -27,7 +26,10 @@ def run_name() -> str:
 
 @flow(name="inference", flow_run_name=run_name, persist_result=False)
 def inference(
-    model: str, inputs: list[str] | None = None, output: str = "predictions"
+    model: str,
+    inputs: list[str] | None = None,
+    output: str = "predictions",
+    probabilities: bool = False,
 ) -> JobReport | State[JobReport]:
     """Predict the input files with a registered model; an unchanged input is not predicted again.
 
@@ -35,23 +37,35 @@ def inference(
         model: NAME[@ALIAS|:VERSION], as in digits@champion.
         inputs: Files or folders, relative to the project's folder. Default: data/inbox.
         output: Folder in which each version and input gets a folder of its own.
+        probabilities: Whether to write the probability of each class too; such predictions have
+            folders of their own.
     """
     tag_run("inference")
     settings = Settings.from_environment()
     paths = [settings.root / path for path in inputs or ["data/inbox"]]
     try:
-        if inputs is None and not any(form(p, SUFFIXES) for p in paths[0].glob("*")):
-            return Completed(name="Idle", message=f"nothing to predict in {paths[0]}")
-        files = find(paths)
+        if inputs is None and not anything_in(paths[0]):
+            return _idle(paths[0])
         with settings.open_registry() as registry:
             resolved = registry.resolve(model)
             version = resolved.version
+            signature = signature_of(version)
+            if inputs is None and not anything_in(paths[0], signature):
+                return _idle(paths[0])
+            files = find(paths, signature)
             name = f"{version.model}-{version.version}-{fingerprint(files)[:12]}"
-            report = predict_files(registry, resolved, files, settings.root / output / name)
+            if probabilities:
+                name += "-probabilities"
+            folder = settings.root / output / name
+            report = predict_files(registry, resolved, files, folder, probabilities)
     except (InputError, RegistryError) as error:
         return Failed(message=str(error), data=error)
     create_markdown_artifact(_markdown(report), key="inference", description=f"By {report.model}")
     return report
+
+
+def _idle(folder: Path) -> State[JobReport]:
+    return Completed(name="Idle", message=f"nothing to predict in {folder}")
 
 
 @task(
@@ -59,10 +73,21 @@ def inference(
     **RETRY,
 )
 def predict_files(
-    registry: Registry, resolved: Resolved, files: list[InputFile], output: Path
+    registry: Registry,
+    resolved: Resolved,
+    files: list[InputFile],
+    output: Path,
+    probabilities: bool = False,
 ) -> JobReport:
     """Run the job and log what it did."""
-    report = run_job(registry, resolved, files, output, flow_run_id=str(flow_run.id))
+    report = run_job(
+        registry,
+        resolved,
+        files,
+        output,
+        flow_run_id=str(flow_run.id),
+        probabilities=probabilities,
+    )
     get_run_logger().info(
         "%s %d rows with %s on %s: %s",
         "already predicted" if report.fresh else "predicted",

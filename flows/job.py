@@ -12,8 +12,10 @@ from pathlib import Path
 from registry import Job, Registry, RegistryError, Resolved, Version
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.inputs import InputFile, fingerprint, refuse_changed
+from tasks.hashed import refuse_changed
+from tasks.inputs import InputFile, fingerprint, hashed, linked
 from tasks.predict import Device, PredictReport, completed, predict
+from tasks.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def run_job(
     *,
     device: Device = "auto",
     flow_run_id: str | None = None,
+    probabilities: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> JobReport:
     """Predict `files` with a pinned version and write to `output`.
@@ -50,9 +53,10 @@ def run_job(
         RegistryError: the bundle is damaged, or the registry cannot be reached.
     """
     version = resolved.version
+    files = linked(files, signature_of(version))
     input_sha256 = fingerprint(files)
-    if done := _already(output, version, input_sha256):
-        refuse_changed(files)
+    if done := _already(output, version, input_sha256, probabilities):
+        refuse_changed(hashed(files))
         _close_killed_job(registry, version.model, done)
         return _report(resolved, output, done, fresh=True)
     paths = registry.open(version)
@@ -77,6 +81,7 @@ def run_job(
                 "job": job.id,
             },
             device=device,
+            probabilities=probabilities,
             progress=progress,
         )
     except BaseException as error:
@@ -87,7 +92,14 @@ def run_job(
     return _report(resolved, output, report, fresh=False)
 
 
-def _already(output: Path, version: Version, input_sha256: str) -> PredictReport | None:
+def signature_of(version: Version) -> Signature:
+    """What a version takes, without opening its files. Raises `InputError` if it does not say."""
+    return Signature.of_document(version.signature, version.ref)
+
+
+def _already(
+    output: Path, version: Version, input_sha256: str, probabilities: bool
+) -> PredictReport | None:
     report = completed(output)
     if report is None:
         return None
@@ -100,6 +112,12 @@ def _already(output: Path, version: Version, input_sha256: str) -> PredictReport
             f"{output} holds the predictions of {report.provenance['model']} for "
             + ", ".join(file["path"] for file in report.inputs)
             + ". Name another folder with --output, or remove this one."
+        )
+    if report.probabilities != probabilities:
+        raise InputError(
+            f"{output} holds the predictions of this input "
+            f"{'with' if report.probabilities else 'without'} the probability of each class. Name "
+            "another folder with --output, or remove this one."
         )
     return report
 

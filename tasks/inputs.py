@@ -1,139 +1,273 @@
 """Files that a batch inference job reads: found, counted, fingerprinted, and read in batches."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from tasks import image_rows
 from tasks.dataset import KEY
 from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
-from tasks.files import npz, tables
+from tasks.files import idx, images, lines, npz, tables
 from tasks.files.convert import Kind
-from tasks.signature import CategoryColumn, NumberColumn, Signature, TextColumn
-from tasks.snapshot import Stamp
+from tasks.hashed import HashedFile
+from tasks.signature import CategoryColumn, ImageColumn, NumberColumn, Signature, TextColumn
 
-SUFFIXES = (*tables.SUFFIXES, ".npz")
+# Of rows; and then of all that can be predicted.
+_ROWS = (*tables.SUFFIXES, ".npz")
+SUFFIXES = (*_ROWS, lines.SUFFIX, *images.SUFFIXES, *idx.SUFFIXES)
 Batch = tuple[pa.Array | None, Arrays]
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file, by content, and how many rows it has."""
+    """One file, by content, and how many rows it has; or many image files, a row each.
+
+    `members` are image files and the SHA-256 of each: those of a folder by their paths in it, and
+    then `path` is the folder and `sha256` that of a listing of them; or those that a table names.
+    """
 
     path: Path
     sha256: str
     rows: int
-    stamp: Stamp = field(compare=False, repr=False)
-    """Of the file that was hashed, taken before that."""
+    members: Mapping[str, str] = field(default_factory=dict)
+    hashed: tuple[HashedFile, ...] = field(default=(), compare=False, repr=False)
+    """Every file that was hashed for this one."""
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all content."""
+        if not self.members:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256}\n{_listing(self.members)}".encode()).hexdigest()
+
+    @property
+    def is_images(self) -> bool:
+        """Whether the members are the rows."""
+        return bool(self.members) and not tables.form(self.path)
 
     def described(self) -> dict[str, Any]:
         """As a manifest names it."""
-        return {"path": str(self.path), "sha256": self.sha256, "rows": self.rows}
+        document = {"path": str(self.path), "sha256": self.sha256, "rows": self.rows}
+        return document | ({"members": dict(self.members)} if self.members else {})
 
 
-def find(paths: Iterable[Path]) -> list[InputFile]:
+def find(paths: Iterable[Path], signature: Signature | None = None) -> list[InputFile]:
     """Every readable file that `paths` name, folders included, in the order of their names.
 
+    Of a folder, tables and arrays are read; without any, the image files in it and its sub-folders,
+    or else the files of lines. Tables for a model with this `signature` may name image files.
+
     Raises:
-        InputError: a path is missing, a folder has nothing readable, or a file is broken.
+        InputError: a path is missing, a folder has nothing readable, a file is broken, or two
+            images would have the same key.
     """
-    files: list[Path] = []
-    for path in paths:
-        found = [path]
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if tables.form(p, SUFFIXES))
-        if not found:
-            raise InputError(f"{path} holds no file ending in {', '.join(SUFFIXES)}")
-        files += found
-    return [_inspect(path) for path in files]
+    found: list[InputFile] = []
+    for alone, group in itertools.groupby(paths, key=_is_picture):
+        if alone:
+            found.append(_loose(list(group)))
+        else:
+            for path in group:
+                found += _in_folder(path, signature) if path.is_dir() else [_inspect(path)]
+    _refuse_same_keys(found)
+    return linked(found, signature) if signature else found
+
+
+def anything_in(folder: Path, signature: Signature | None = None) -> bool:
+    """Whether `find` would read something in this folder, which need not exist.
+
+    Texts and image files count only for models with a `signature` of such.
+    """
+    if not folder.is_dir():
+        return False
+    kind = signature.kind if signature else None
+    names = [path for path in folder.glob("[!.]*") if not path.is_dir()]
+    return (
+        any(tables.form(path, (*_ROWS, *idx.SUFFIXES)) for path in names)
+        or (kind in (None, "text") and any(path.suffix == lines.SUFFIX for path in names))
+        or (kind in (None, "image") and bool(images.every(folder)))
+    )
+
+
+def linked(files: Iterable[InputFile], signature: Signature) -> list[InputFile]:
+    """The same, tables with the image files that they name where the model takes images."""
+    column = signature.columns[0]
+    if not isinstance(column, ImageColumn):
+        return list(files)
+    return [
+        _with_members(file, _named_by(file, column, signature))
+        if tables.form(file.path) and not file.members
+        else file
+        for file in files
+    ]
+
+
+def _with_members(file: InputFile, found: Mapping[str, HashedFile]) -> InputFile:
+    return replace(file, members=_sha256s(found), hashed=(*file.hashed, *found.values()))
 
 
 def fingerprint(files: Iterable[InputFile]) -> str:
-    """SHA-256 over the files' contents, in order; their names do not count."""
-    return hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
-
-
-@contextmanager
-def held_still(files: Iterable[InputFile]) -> Iterator[None]:
-    """The block reads `files`; what it read is what was hashed, or it ends with an error.
-
-    Raises:
-        InputError: a file was written, replaced or removed since it was found; instead of what the
-            block raised, for half a file can look broken in any way.
+    """SHA-256 over the files' contents, in order; their names do not count, but those of images
+    do, which are keys.
     """
-    try:
-        yield
-    except Exception as error:
-        refuse_changed(files, error)
-        raise
-    refuse_changed(files)
+    return hashlib.sha256("\n".join(file.identity for file in files).encode()).hexdigest()
 
 
-def refuse_changed(files: Iterable[InputFile], cause: Exception | None = None) -> None:
-    """Raises `InputError` if a file is not what it was when it was found."""
-    for file in files:
-        if not _unchanged(file):
-            raise InputError(
-                f"{file.path} changed while it was read, so nothing was predicted. Write files "
-                "under another name and move them into place; the same command predicts what is "
-                "there now."
-            ) from cause
+def hashed(files: Iterable[InputFile]) -> list[HashedFile]:
+    """Every file that was hashed for `files`."""
+    return [file for each in files for file in each.hashed]
 
 
 def batches(file: InputFile, encoder: Encoder, size: int) -> Iterator[Batch]:
     """The file's `key` column (None where it has none) and inputs, at most `size` rows a time.
 
-    Keys of CSV and JSON Lines are text.
+    Keys of CSV and JSON Lines are text; the key of an image file is its path in the folder.
 
     Raises:
         InputError: a column is missing, has the wrong type or shape, or a value is missing or no
             such value; names file, row and column.
     """
-    if file.path.suffix == ".npz":
-        rows = _npz_batches(file.path, encoder.signature, size)
-    else:
-        rows = tables.stream(file.path, size, _kinds(encoder.signature))
-    done = tables.first_row(file.path)
+    rows, done = _rows(file, encoder.signature, size)
     for batch in rows:
         arrays = encoder.encode(batch, Place(str(file.path), done))
         done += batch.num_rows
         yield batch[KEY] if KEY in batch.schema.names else None, arrays
 
 
+def _rows(file: InputFile, signature: Signature, size: int) -> tuple[Iterator[pa.RecordBatch], int]:
+    """Batches with the columns of the signature, and the number of the first row."""
+    path, column = file.path, signature.columns[0]
+    if file.is_images:
+        return image_rows.of_files(path, file.members, _images_wanted(path, signature), size), 0
+    if path.suffix == ".npz":
+        return _npz_batches(path, signature, size), 0
+    if idx.is_images(path):
+        return image_rows.of_idx(path, _images_wanted(path, signature), size), 0
+    if path.suffix == lines.SUFFIX:
+        return _line_batches(path, signature, size), 1
+    first = tables.first_row(path)
+    rows = _table(path, size, signature)
+    if isinstance(column, ImageColumn):
+        return image_rows.of_table(rows, path, file.members, column), first
+    return rows, first
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in images.SUFFIXES and not path.is_dir()
+
+
+def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
+    rows = sorted(p for p in folder.glob("[!.]*") if tables.form(p, _ROWS))
+    rows += idx.images_in(folder)
+    if rows:
+        found = [_inspect(path) for path in rows]
+        if signature and signature.kind == "image":
+            found = linked(found, signature)
+            _refuse_unnamed(folder, found)
+        return found
+    texts = sorted(p for p in folder.glob("[!.]*") if p.suffix == lines.SUFFIX and p.is_file())
+    if not (texts and signature and signature.kind == "text"):
+        pictures = images.below(folder)
+        if pictures:
+            return [_pictures(folder, pictures)]
+    if texts:
+        return [_inspect(path) for path in texts]
+    raise InputError(f"{folder} holds no file ending in {', '.join(SUFFIXES)}")
+
+
 def _inspect(path: Path) -> InputFile:
+    if idx.is_labels(path):
+        raise InputError(f"{path} holds labels; name the file of images, ending in {idx.IMAGES}")
     if not tables.form(path, SUFFIXES):
         raise InputError(
             f"{path}: a file must end in {', '.join(SUFFIXES)}, to be read by that form"
         )
-    with tables.reading(path), path.open("rb") as stream:
-        stamp = Stamp.of(stream.fileno())
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    content = HashedFile.of(path)
+    return InputFile(path, content.sha256, _count(path), hashed=(content,))
+
+
+def _count(path: Path) -> int:
     if path.suffix == ".npz":
         arrays = npz.load(path, "images", "sequences")
-        rows = len(npz.images(arrays, path) if "images" in arrays else npz.sequences(arrays, path))
-    else:
-        rows = tables.count(path)
-    return InputFile(path, sha256, rows, stamp)
+        return len(npz.images(arrays, path) if "images" in arrays else npz.sequences(arrays, path))
+    if idx.is_images(path):
+        return idx.count(path)
+    if path.suffix == lines.SUFFIX:
+        return sum(1 for _ in lines.texts(path))
+    return tables.count(path)
 
 
-def _unchanged(file: InputFile) -> bool:
-    """By its stamp, and by its content where that cannot tell."""
-    try:
-        now = Stamp.of(file.path)
-        if not now.only_touched(file.stamp):
-            return False
-        if now == file.stamp and not file.stamp.young:
-            return True
-        with file.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
-    except OSError:
-        return False
+def _listing(members: Mapping[str, str]) -> str:
+    """Files and their hashes as `sha256sum` lists them."""
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in members.items())
+
+
+def _pictures(folder: Path, files: list[Path]) -> InputFile:
+    """Image files, a row each, under the names that they have in `folder`."""
+    found = {file.relative_to(folder).as_posix(): HashedFile.of(file) for file in files}
+    members = _sha256s(found)
+    sha256 = hashlib.sha256(_listing(members).encode()).hexdigest()
+    return InputFile(folder, sha256, len(members), members, tuple(found.values()))
+
+
+def _sha256s(files: Mapping[str, HashedFile]) -> dict[str, str]:
+    return {name: file.sha256 for name, file in files.items()}
+
+
+def _loose(files: list[Path]) -> InputFile:
+    """Image files that were named one by one, by their paths in the folder that all lie in."""
+    relative = not any(file.is_absolute() for file in files)
+    files = [Path(os.path.abspath(file)) for file in files]
+    if len(set(files)) < len(files):
+        twice = next(file for number, file in enumerate(files) if file in files[:number])
+        raise InputError(f"{twice} is named twice; name it once")
+    found = _pictures(Path(os.path.commonpath([file.parent for file in files])), files)
+    return replace(found, path=Path(os.path.relpath(found.path))) if relative else found
+
+
+def _refuse_same_keys(files: list[InputFile]) -> None:
+    seen: dict[str, Path] = {}
+    for file in files:
+        for key in file.members if file.is_images else ():
+            if key in seen:
+                raise InputError(
+                    f"{seen[key] / key} and {file.path / key} would have the same key, {key}. Name "
+                    "the folder that both folders lie in, or predict one after the other"
+                )
+            seen[key] = file.path
+
+
+def _refuse_unnamed(folder: Path, found: list[InputFile]) -> None:
+    """No image file is passed over because there are tables or arrays too."""
+    named = {os.path.realpath(file.path.parent / name) for file in found for name in file.members}
+    rest = [path for path in images.every(folder) if os.path.realpath(path) not in named]
+    if rest:
+        raise InputError(
+            f"{folder} holds {found[0].path.name} and {len(rest)} image files that no table "
+            f"names, such as {rest[0]}. Put them apart, or name the files to predict"
+        )
+
+
+def _named_by(file: InputFile, column: ImageColumn, signature: Signature) -> dict[str, HashedFile]:
+    """The image files that the rows of a table name."""
+    members: dict[str, HashedFile] = {}
+    for batch in _table(file.path, 4096, signature):
+        if column.name not in batch.schema.names or not images.names_files(batch[column.name].type):
+            return {}
+        for cell in images.cells(batch[column.name]):
+            if cell.path is not None and cell.path not in members:
+                members[cell.path] = HashedFile.of(file.path.parent / cell.path)
+    return members
+
+
+def _table(path: Path, size: int, signature: Signature) -> Iterator[pa.RecordBatch]:
+    return tables.stream(path, size, _kinds(signature))
 
 
 def _kinds(signature: Signature) -> dict[str, Kind]:
@@ -142,20 +276,42 @@ def _kinds(signature: Signature) -> dict[str, Kind]:
     for column in signature.columns:
         if isinstance(column, NumberColumn | CategoryColumn | TextColumn):
             kinds[column.name] = column.kind
+        elif isinstance(column, ImageColumn):
+            kinds[column.name] = "text"  # the path of a file
     return kinds
 
 
 def _npz_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:
     if signature.kind not in ("image", "sequence"):
-        names = ", ".join(column.name for column in signature.columns)
-        raise InputError(f"{path}: the model takes a table of {names}; name a file of rows")
+        raise _other_kind(path, signature)
     column = signature.columns[0].name
     if signature.kind == "sequence":
         sequences = npz.sequences(npz.load(path, "sequences"), path)
         for start in range(0, len(sequences), size):
             yield pa.record_batch({column: sequences[start : start + size]})
         return
-    images = npz.images(npz.load(path, "images"), path)
-    for start in range(0, len(images), size):
-        part = np.ascontiguousarray(images[start : start + size])
-        yield pa.record_batch({column: pa.FixedShapeTensorArray.from_numpy_ndarray(part)})
+    found = npz.images(npz.load(path, "images"), path)
+    for start in range(0, len(found), size):
+        yield image_rows.batch(column, found[start : start + size])
+
+
+def _line_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:
+    if signature.kind != "text":
+        raise _other_kind(path, signature)
+    texts = lines.texts(path)
+    while part := list(itertools.islice(texts, size)):
+        yield pa.record_batch({signature.columns[0].name: pa.array(part, pa.string())})
+
+
+def _images_wanted(path: Path, signature: Signature) -> ImageColumn:
+    column = signature.columns[0]
+    if not isinstance(column, ImageColumn):
+        raise _other_kind(path, signature)
+    return column
+
+
+def _other_kind(path: Path, signature: Signature) -> InputError:
+    if signature.kind == "image":
+        return InputError(f"{path}: the model takes images; name files, tables or arrays of such")
+    names = ", ".join(column.name for column in signature.columns)
+    return InputError(f"{path}: the model takes a table of {names}; name a file of rows")

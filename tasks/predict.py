@@ -17,10 +17,12 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.encoding import Arrays, Encoder
 from tasks.errors import InputError
-from tasks.inputs import InputFile, batches, fingerprint, held_still
+from tasks.hashed import held_still
+from tasks.inputs import InputFile, batches, fingerprint, hashed
 from tasks.session import Session, open_session
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
@@ -50,6 +52,8 @@ class PredictReport:
     inputs: list[dict[str, Any]]
     output: dict[str, Any]
     provenance: dict[str, Any]
+    probabilities: bool = False
+    """Whether there is a column for the probability of each class."""
 
 
 def predict(
@@ -60,20 +64,29 @@ def predict(
     output: Path,
     provenance: dict[str, Any],
     device: Device = "auto",
+    probabilities: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> PredictReport:
     """Write `predictions.parquet` and then `manifest.json` to `output`.
 
     Its columns are `key`, `prediction` and `score`: a class and its probability; a number, which
-    has no score; or the token that a text goes on with, and the perplexity of the text.
+    has no score; or the token that a text goes on with, and the perplexity of the text. With
+    `probabilities` a column `probability_CLASS` (float32) for each class follows, in their order.
     One row for each input row, in order. Each file appears whole or not at all, the manifest
     last: where it lies, the job is complete. `provenance` says which model this is; it goes into
     both. `progress` is told the number of rows of each batch done.
 
     Raises:
-        InputError: an input does not match the signature, or changed since it was found, there
-            are no rows, or another job writes to `output`.
+        InputError: an input does not match the signature, or changed since it was found; there are
+            no rows; another job writes to `output`; or the model has no classes to give
+            probabilities of.
     """
+    signature = encoder.signature
+    if probabilities and not signature.classifies:
+        raise InputError(
+            f"the model's task is {signature.task.replace('_', ' ')}, so there are no classes to "
+            "give probabilities of; leave out --probabilities"
+        )
     expected = sum(file.rows for file in files)
     if not expected:
         raise InputError(f"{', '.join(str(f.path) for f in files)}: no rows to predict")
@@ -81,8 +94,9 @@ def predict(
     part = output / (PREDICTIONS + ".part")
     with _own(output):
         try:
-            with held_still(files):
-                rows = _write(part, _predictions(session, encoder, files, progress), provenance)
+            answers = _predictions(session, encoder, files, probabilities, progress)
+            with held_still(hashed(files)):
+                rows = _write(part, answers, provenance)
             if rows != expected:
                 raise RuntimeError(f"{rows} rows were predicted of {expected}")
             with part.open("rb+") as stream:
@@ -91,7 +105,7 @@ def predict(
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return _publish(session, files, output, rows, sha256, provenance)
+        return _publish(session, files, output, rows, sha256, provenance, probabilities)
 
 
 @contextmanager
@@ -132,6 +146,7 @@ def _publish(
     rows: int,
     sha256: str,
     provenance: dict[str, Any],
+    probabilities: bool,
 ) -> PredictReport:
     """Give the finished file its name, then write the manifest."""
     (output / (PREDICTIONS + ".part")).replace(output / PREDICTIONS)
@@ -148,8 +163,12 @@ def _publish(
             "size": (output / PREDICTIONS).stat().st_size,
         },
         provenance=provenance,
+        probabilities=probabilities,
     )
-    _write_whole(output / MANIFEST, json.dumps(asdict(report), indent=2) + "\n")
+    document = asdict(report)
+    if not probabilities:
+        del document["probabilities"]
+    _write_whole(output / MANIFEST, json.dumps(document, indent=2) + "\n")
     return report
 
 
@@ -180,6 +199,7 @@ def _predictions(
     session: Session,
     encoder: Encoder,
     files: list[InputFile],
+    probabilities: bool,
     progress: Callable[[int], None],
 ) -> Iterator[pa.RecordBatch]:
     names = WANTED[encoder.signature.task]
@@ -190,7 +210,10 @@ def _predictions(
             rows = len(outputs[names[0]])
             if keys is None:
                 keys = pa.array(np.arange(done, done + rows))
-            yield pa.record_batch({"key": keys, **_answers(encoder, outputs)})
+            answers = _answers(encoder, outputs)
+            if probabilities:
+                answers |= _by_class(encoder, outputs["probabilities"])
+            yield pa.record_batch({"key": keys, **answers})
             done += rows
             progress(rows)
 
@@ -213,6 +236,14 @@ def _answers(encoder: Encoder, outputs: Arrays) -> dict[str, pa.Array]:
     return {
         "prediction": classes.take(pa.array(best)),
         "score": pa.array(probabilities[np.arange(len(best)), best]),
+    }
+
+
+def _by_class(encoder: Encoder, probabilities: NDArray[np.float32]) -> dict[str, pa.Array]:
+    """A column for each class; `probabilities` are (N, classes)."""
+    return {
+        f"probability_{name}": pa.array(np.ascontiguousarray(probabilities[:, number]))
+        for number, name in enumerate(encoder.signature.classes)
     }
 
 

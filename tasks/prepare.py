@@ -52,6 +52,8 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     raw = sources.read(params.source, root, _reserved(params))
     if not len(raw):
         raise InputError(f"{raw.where} holds no rows")
+    for what, count in raw.changed.items():
+        print(f"{count} images: {what}", flush=True)
     print(f"checking and splitting {len(raw)} rows", flush=True)
     hashes = hashed(raw, params, root)
     columns, full, order = _judged(raw, params)
@@ -77,6 +79,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         "rows": report.rows,
         "missing_values": {n: int(c.missing.sum()) for n, c in columns.items() if c.missing.any()},
         "sensitive_columns": dict.fromkeys(params.sensitive, params.sensitive_rule),
+        **({"images_changed": dict(raw.changed)} if raw.changed else {}),
         **copies.conflicts(rows, identities, describe),
         "rows_of_validation_and_test_also_in_train": copies.leaked(identities, places),
     }

@@ -29,11 +29,15 @@ class _Part(BaseModel):
 
 
 class ImageColumn(_Part):
-    """Images of one size, (height, width, channels)."""
+    """Images of one size, (height, width, channels); `tasks.files.images` reads image files."""
 
     kind: Literal["image"] = "image"
     dtype: Literal["uint8", "float32"]
     shape: tuple[int, int, int]
+    resize: Literal["bilinear"] | None = None
+    """How image files get this size; without it, those of another size are refused."""
+    colour: Literal["grey", "rgb"] | None = None
+    """What image files are converted to; without it, grey becomes RGB, and nothing grey."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -131,6 +135,14 @@ class Signature(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             raise InputError(f"{path} is no signature: {error}") from error
+
+    @classmethod
+    def of_document(cls, document: object, where: str) -> "Signature":
+        """From parsed JSON; raises `InputError` as `read` does."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise InputError(f"{where} has no signature that can be read: {error}") from error
 
     def write(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -281,8 +281,9 @@ def test_finding_takes_every_readable_file_of_a_folder_by_name(tmp_path):
     assert [(f.path.name, f.rows) for f in found] == [("1.jsonl", 2), ("2.tsv.gz", 3), ("3.csv", 1)]
     with pytest.raises(InputError, match="is missing; give an existing file or folder"):
         inputs.find([tmp_path / "none.csv"])
-    with pytest.raises(InputError, match=r"a file must end in \.csv, .*\.npz, to be read by"):
-        inputs.find([tmp_path / "README.txt"])
+    put(tmp_path / "README.md", "")
+    with pytest.raises(InputError, match=r"a file must end in \.csv, .*\.npz, .*to be read by"):
+        inputs.find([tmp_path / "README.md"])
 
 
 def test_reading_inputs_imports_no_torch_or_scikit_learn():

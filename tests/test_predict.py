@@ -388,7 +388,7 @@ def test_a_missing_file_or_folder_is_named(grey, tmp_path):
     assert refusal(grey, tmp_path, path) == f"{path} is missing; give an existing file or folder"
 
 
-@pytest.mark.parametrize("name", ["in.txt", "in", "in.PARQUET.zip"])
+@pytest.mark.parametrize("name", ["in.doc", "in", "in.PARQUET.zip"])
 def test_a_form_that_is_not_known_is_refused_with_those_that_are(name, grey, tmp_path):
     (tmp_path / name).write_text("1,2")
     assert refusal(grey, tmp_path, tmp_path / name) == (
@@ -399,7 +399,7 @@ def test_a_form_that_is_not_known_is_refused_with_those_that_are(name, grey, tmp
 
 def test_a_folder_without_readable_files_is_refused(grey, tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/x.txt").write_text("1,2")
+    (tmp_path / "in/x.doc").write_text("1,2")
     said = refusal(grey, tmp_path, tmp_path / "in")
     assert said.startswith(f"{tmp_path / 'in'} holds no file ending in .csv, ")
 

@@ -58,12 +58,15 @@ class TabularSource(_Table):
 
 
 class ImageSource(_Files):
-    """Images of one size: a `.npz` file, IDX files, or a folder with one sub-folder per class.
+    """Images: a `.npz` file, IDX files, a folder with one sub-folder per class, or tables.
 
     `.npz`: `images`, uint8 or floating point of shape (N, H, W) or (N, H, W, C), and `labels`
     (N,). IDX (`.gz` too, the MNIST family): a folder of `*-images-idx3-ubyte` and
     `*-labels-idx1-ubyte`; `t10k-` or `test-` in a name marks the test split. Folders: PNG or JPEG
-    files; a folder `train` beside a folder `test` marks the splits. Nothing is unpickled.
+    files; a folder `train` beside a folder `test` marks the splits. Tables: a column of paths, or
+    of bytes of PNG or JPEG files (in Parquet and Arrow, also structs of both). Paths start at the
+    table's folder, and `path` is that folder, so that DVC tracks the images too. Nothing is
+    unpickled. What is transparent is laid on white, in training and in prediction.
     """
 
     kind: Literal["image"]
@@ -73,6 +76,11 @@ class ImageSource(_Files):
     colour: Literal["grey", "rgb"] | None = None
     """Convert image files to this; without it, they are what the first of them is, and a colour
     image among grey ones is refused."""
+    column: str | None = None
+    """In tables, the column of paths or bytes; `image` without it. It makes a folder one of tables.
+    """
+    target: str | None = None
+    """In tables, the column to predict; `label` without it."""
 
 
 class Tokenizer(Section):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from tasks.config import Prepare, SequenceSource, TextSource
+from tasks.config import ImageSource, Prepare, SequenceSource, TextSource
 from tasks.encoding import MICROSECONDS_OF_A_DAY
 from tasks.errors import InputError
 from tasks.preparing.rows import Rows
@@ -69,6 +69,8 @@ def _column(
                 name=name,
                 dtype="uint8" if values.type.value_type == pa.uint8() else "float32",
                 shape=tuple(values.type.shape),
+                resize="bilinear" if isinstance(source, ImageSource) and source.size else None,
+                colour=source.colour if isinstance(source, ImageSource) else None,
             )
         case "text":
             assert isinstance(source, TextSource)

@@ -1,20 +1,20 @@
 """PNG and JPEG files in one folder for each class."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from tasks.config import ImageSource
 from tasks.errors import InputError
-from tasks.files import tables
+from tasks.files import images, tables
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+COLUMN, LABEL = "image", "label"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Images:
     labels: pa.Array
     origins: tuple[Origin, ...]
     split: list[str]
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """Of how many images something was changed, and what."""
 
 
 def read(source: ImageSource, path: Path) -> Images:
@@ -43,37 +45,37 @@ def read(source: ImageSource, path: Path) -> Images:
     ]
     if not found:
         raise InputError(f"{path} holds no image that prepare.source.pattern fits")
-    mode = {"grey": "L", "rgb": "RGB"}.get(source.colour or "")
-    pixels: NDArray[np.uint8] | None = None
-    for row, (_, _, file) in enumerate(found):
-        image = _open(file)
-        mode = mode or image.mode
-        if image.mode != mode and mode == "L" and source.colour is None:
-            raise InputError(
-                f"{file} has colours and {found[0][2]} has none; set prepare.source.colour to "
-                "grey or rgb"
-            )
-        image = image.convert(mode)
-        if source.size:
-            height, width = source.size
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        array = np.asarray(image).reshape(image.height, image.width, -1)
-        if pixels is None:
-            pixels = np.empty((len(found), *array.shape), np.uint8)
-        if array.shape != pixels.shape[1:]:
-            raise InputError(
-                f"{file} is {image.height}x{image.width} pixels (height x width); {found[0][2]} "
-                f"is {pixels.shape[1]}x{pixels.shape[2]}. Set prepare.source.size to [height, "
-                "width] to resize all images"
-            )
-        pixels[row] = array
-    assert pixels is not None
+    pixels, notes = pixels_of(
+        source, COLUMN, ((str(file), images.read_file(file)) for _, _, file in found), len(found)
+    )
+    notes.refuse_dark(str(path))
     return Images(
         pixels,
         pa.array([label for _, label, _ in found]),
         tuple(Origin(str(file), 1, 0) for _, _, file in found),
         [split for split, _, _ in found],
+        notes.counts,
     )
+
+
+def pixels_of(
+    source: ImageSource, name: str, contents: Iterable[tuple[str, bytes]], rows: int
+) -> tuple[NDArray[np.uint8], images.Notes]:
+    """(N, H, W, C) of `rows` image files, each given with where it lies, for messages.
+
+    Raises:
+        InputError: one is no image, or is of another size or colour than the first and `source`
+            does not say what to make of it.
+    """
+    form, notes = None, images.Notes()
+    pixels = np.empty((0, 0, 0, 0), np.uint8)
+    for row, (where, content) in enumerate(contents):
+        image = images.decode(content, where, notes)
+        if form is None:
+            form = images.Form.of_first(image, where, name, source.size, source.colour)
+            pixels = np.empty((rows, *form.column.shape), np.uint8)
+        pixels[row] = images.pixels_of(image, form, where)
+    return pixels, notes
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -93,11 +95,12 @@ def _splits(path: Path) -> dict[str, Path]:
             )
     for folder in splits.values():
         for file in folder.glob("[!.]*"):
-            if file.suffix.lower() in SUFFIXES:
+            if file.suffix.lower() in images.SUFFIXES:
                 raise InputError(f"{file} lies in no folder of a class; move it into one")
         if not _subfolders(folder):
             raise InputError(
-                f"{folder} holds no images; one sub-folder for each class is wanted, or IDX files"
+                f"{folder} holds no images; one sub-folder for each class is wanted, or IDX files, "
+                "or tables, and then their column of images in prepare.source.column"
             )
     return splits
 
@@ -107,24 +110,6 @@ def _files(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder} holds no images; remove it, or put PNG or JPEG files there")
     for file in found:
-        if file.suffix.lower() not in SUFFIXES or not file.is_file():
+        if file.suffix.lower() not in images.SUFFIXES or not file.is_file():
             raise InputError(f"{file} is no PNG or JPEG file; convert, move or remove it")
     return found
-
-
-def _open(path: Path) -> Image.Image:
-    """An image as it is to be looked at: upright, of mode `L` or `RGB`, 8 bits a channel."""
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} is not a readable PNG or JPEG file: {error}. Mend or remove it"
-        ) from error
-    if image.mode.startswith("I"):
-        # 16 bits of grey: Pillow would cut them off at 255.
-        return Image.fromarray((np.asarray(image).astype(np.int64) // 257).astype(np.uint8))
-    if image.mode in ("L", "LA", "1"):
-        return image.convert("L")
-    return image.convert("RGB")

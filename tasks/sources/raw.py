@@ -1,6 +1,7 @@
 """Raw: what every reader returns."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,8 @@ class Raw:
     where: str
     origins: tuple[Origin, ...]
     split: NDArray[np.object_] | None = None
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """Of how many image files something was changed on reading, and what."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

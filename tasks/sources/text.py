@@ -9,6 +9,8 @@ from tasks.config import TextSource
 from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.convert import without_blank
+from tasks.files.lines import SUFFIX
+from tasks.files.lines import texts as texts_of
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
 from tasks.sources.tabular import rows_of
@@ -45,7 +47,7 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
 def _is_lines(path: Path) -> bool:
     """Whether texts lie there as lines; a `.txt` file beside tables is about them."""
     if not path.is_dir():
-        return path.suffix == ".txt"
+        return path.suffix == SUFFIX
     return any(path.glob("*.txt")) and not any(map(tables.form, path.iterdir()))
 
 
@@ -59,19 +61,9 @@ def _lines(source: TextSource, path: Path) -> tuple[pa.Table, tuple[Origin, ...]
     texts: list[str] = []
     labels: list[str] = []
     origins = []
-    for file in tables.files(path, (".txt",), patterns(source)):
-        with tables.reading(file):
-            lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        if not lines[-1]:
-            del lines[-1]
-        for number, line in enumerate(lines, 1):
-            try:
-                texts.append(line.decode("utf-8").removesuffix("\r"))
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{file}, row {number}: not UTF-8: {error}. Convert the file, for instance "
-                    "with iconv"
-                ) from error
+    for file in tables.files(path, (SUFFIX,), patterns(source)):
+        lines = list(texts_of(file))
+        texts += lines
         labels += [file.stem] * len(lines)
         origins.append(Origin(str(file), len(lines)))
     if not texts:

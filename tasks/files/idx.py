@@ -1,0 +1,78 @@
+"""IDX files, the format of the MNIST family (http://yann.lecun.com/exdb/mnist/), `.gz` or not."""
+
+import gzip
+import math
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.errors import InputError
+from tasks.files.tables import chosen, reading
+
+IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+SUFFIXES = (IMAGES, f"{IMAGES}.gz")
+
+
+def is_images(path: Path) -> bool:
+    return path.name.endswith(SUFFIXES)
+
+
+def is_labels(path: Path) -> bool:
+    return path.name.endswith((LABELS, f"{LABELS}.gz"))
+
+
+def is_test(path: Path) -> bool:
+    """Whether a file is of the test split, by its name."""
+    return "t10k-" in path.name or "test-" in path.name
+
+
+def images_in(folder: Path, patterns: Collection[str] = ()) -> list[Path]:
+    """Its files of images that one of the globs fits, those of the test split last.
+
+    Raises:
+        InputError: one lies there twice, compressed and not.
+    """
+    found = [p for p in folder.glob("[!.]*") if is_images(p) and chosen(p, folder, patterns)]
+    for path in found:
+        if path.with_name(f"{path.name}.gz") in found:
+            raise InputError(
+                f"{path} and {path.name}.gz are the same images twice; remove one of them"
+            )
+    return sorted(found, key=lambda path: (is_test(path), path.name))
+
+
+def stream(path: Path, dimensions: int, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The entries of a file, (N, ...) in `dimensions` axes, at most `size` at a time.
+
+    Raises:
+        InputError: the file is missing, broken, or of another number of axes.
+    """
+    with reading(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        header = np.frombuffer(file.read(4 + 4 * dimensions), ">i4")
+        # Two zero bytes, 8 for unsigned bytes, and the number of dimensions.
+        if len(header) <= dimensions or header[0] != 0x800 + dimensions:
+            raise ValueError(f"it does not begin as one of unsigned bytes in {dimensions} axes")
+        shape = [int(length) for length in header[1:]]
+        if min(shape) < 0:
+            raise ValueError(f"it has a negative length: {shape}")
+        entry = math.prod(shape[1:])
+        for start in range(0, max(1, shape[0]), size):
+            rows = min(size, shape[0] - start)
+            content = file.read(rows * entry)
+            if len(content) < rows * entry:
+                raise ValueError(f"it ends before its {shape[0]} entries do")
+            yield np.frombuffer(content, np.uint8).reshape(rows, *shape[1:])
+        if file.read(1):
+            raise ValueError(f"it goes on after its {shape[0]} entries")
+
+
+def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """All entries of a file at once. Raises `InputError` as `stream` does."""
+    return np.concatenate(list(stream(path, dimensions, 2**16)))
+
+
+def count(path: Path) -> int:
+    """The images of a file, all of which are read to see that they are there."""
+    return sum(len(part) for part in stream(path, 3, 2**12))

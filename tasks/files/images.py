@@ -1,0 +1,321 @@
+"""PNG and JPEG files as arrays of pixels: the one reader of training and prediction.
+
+An image is read as it is looked at: upright (EXIF), what is transparent on white, the first picture
+of a JPEG that holds several, 8 bits a channel. Of 16 bits of grey v, v // 257 is kept; of 16 bits
+a colour or with an alpha channel, the upper 8. Palettes, CMYK and the like become RGB; colour
+profiles are not applied.
+"""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.errors import InputError
+from tasks.files.tables import reading
+from tasks.signature import ImageColumn
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+# Picture files that are not read: beside images that are, to leave one out is a mistake.
+OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".jp2", ".svg")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GREY_WITH_ALPHA = 4  # the colour type of a PNG file
+CHANNELS = {"L": 1, "RGB": 3}
+# 16-bit images none of which is brighter than this hold 12 bits or fewer, of which 4 would remain.
+DARK = 4096
+
+
+class Notes:
+    """What was changed in the images of a dataset on the way to 8 bits a channel."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.brightest: int | None = None
+        """The highest value of the images of 16 bits of grey that lose something in 8."""
+
+    def add(self, what: str) -> None:
+        self.counts[what] += 1
+
+    def refuse_dark(self, where: str) -> None:
+        """Raises `InputError` if the images of 16 bits of grey use so few that 8 lose the rest."""
+        if self.brightest is not None and self.brightest < DARK:
+            raise InputError(
+                f"{where}: the images of 16 bits of grey have no value above {self.brightest} of "
+                f"65535, so {self.brightest // 257 + 1} of their grey tones would be left in 8 "
+                "bits. Scale them to the whole range, or put them as float32 into a .npz file"
+            )
+
+
+@dataclass(frozen=True)
+class Form:
+    """The array that every image is made into, and what is said of one that does not fit."""
+
+    column: ImageColumn
+    other_size: str
+    other_colour: str
+
+    @classmethod
+    def of_model(cls, column: ImageColumn) -> "Form":
+        """Of a column of a signature."""
+        height, width, _ = column.shape
+        return cls(
+            column,
+            f"the model takes {height}x{width}. Resize it; or train with prepare.source.size, "
+            "and the model resizes images itself",
+            "the model takes grey images. Give such; or train with prepare.source.colour",
+        )
+
+    @classmethod
+    def of_first(
+        cls,
+        image: "Image.Image",
+        where: str,
+        name: str,
+        size: list[int] | None,
+        colour: Literal["grey", "rgb"] | None,
+    ) -> "Form":
+        """In training: `size` and `colour` where they are given, else what the first image is."""
+        channels = {"grey": 1, "rgb": 3}.get(colour or "", CHANNELS[image.mode])
+        height, width = size or (image.height, image.width)
+        column = ImageColumn(
+            name=name,
+            dtype="uint8",
+            shape=(height, width, channels),
+            resize="bilinear" if size else None,
+            colour=colour,
+        )
+        return cls(
+            column,
+            f"{where} is {height}x{width}. Set prepare.source.size to [height, width] to resize "
+            "all images",
+            f"{where} has none; set prepare.source.colour to grey or rgb",
+        )
+
+
+def read_file(path: Path, sha256: str | None = None) -> bytes:
+    """A file's content.
+
+    Raises:
+        InputError: it is missing or unreadable, or no longer what had the hash `sha256`.
+    """
+    with reading(path):
+        content = path.read_bytes()
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(
+            f"{path} was changed while the job ran: it is not the file that was counted. Start "
+            "the job again when nobody writes there"
+        )
+    return content
+
+
+def decode(content: bytes, where: str, notes: Notes | None = None) -> "Image.Image":
+    """An image as it is to be looked at, of mode `L` or `RGB`, 8 bits a channel.
+
+    Raises:
+        InputError: it is neither PNG nor JPEG, is broken or animated; begins with `where`.
+    """
+    from PIL import Image, ImageOps
+
+    notes = notes or Notes()
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as file:
+            frames = getattr(file, "n_frames", 1)
+            if file.format == "PNG" and frames > 1:
+                raise ValueError(f"it is animated, {frames} pictures in one")
+            file.load()
+            depth, kind = content[24:26] if content.startswith(_PNG) else (8, 0)
+            if depth == 16:
+                notes.add("16 bits a channel, of which 8 were kept")
+            flat = _flat(file, depth, notes)
+            if kind == _GREY_WITH_ALPHA:
+                flat = flat.convert("L")  # of 16 bits, Pillow makes three equal channels
+            flat.info = file.info  # which may say how it lies
+            return ImageOps.exif_transpose(flat)
+    except Exception as error:  # a broken file makes the library raise nearly anything
+        raise InputError(
+            f"{where} is not a readable PNG or JPEG file: {error}. Mend or remove it"
+        ) from error
+
+
+def _flat(image: "Image.Image", depth: int, notes: Notes) -> "Image.Image":
+    """Of mode `L` or `RGB`, what is transparent on white; `depth` in bits a channel."""
+    from PIL import Image
+
+    key = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64)
+        if (deep % 257).any():
+            notes.brightest = max(notes.brightest or 0, int(deep.max()))
+        grey = (deep // 257).astype(np.uint8)
+        return Image.fromarray(_keyed(grey, None if key is None else deep == key, notes))
+    if image.mode in ("1", "L"):
+        grey = np.asarray(image.convert("L"))
+        if key is not None and image.mode == "L" and depth < 8:
+            key = key * 255 // (2**depth - 1)  # pixels were scaled to 8 bits
+        return Image.fromarray(_keyed(grey, None if key is None else grey == key, notes))
+    if image.mode == "RGB" and key is not None:
+        if depth == 16:
+            raise ValueError("it has 16 bits a channel and a colour that stands for transparent")
+        colours = np.asarray(image)
+        return Image.fromarray(_keyed(colours, (colours == key).all(axis=-1), notes))
+    if image.mode in ("LA", "RGBA") or key is not None:
+        if image.mode not in ("LA", "RGBA"):
+            image = image.convert("RGBA")
+        pixels = np.asarray(image).astype(np.int64)
+        alpha = pixels[..., -1:]
+        if (alpha < 255).any():
+            notes.add("transparent, laid on white")
+        blended = (pixels[..., :-1] * alpha + 255 * (255 - alpha) + 127) // 255
+        array = blended.astype(np.uint8)
+        return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    if image.mode == "CMYK":
+        notes.add("CMYK, made RGB without a colour profile")
+    return image.convert("RGB")
+
+
+def _keyed(
+    pixels: NDArray[np.uint8], transparent: NDArray[np.bool_] | None, notes: Notes
+) -> NDArray[np.uint8]:
+    """White where `transparent` (H, W) says so."""
+    if transparent is None or not transparent.any():
+        return pixels
+    notes.add("transparent, laid on white")
+    return np.where(transparent[..., np.newaxis] if pixels.ndim == 3 else transparent, 255, pixels)
+
+
+def pixels_of(image: "Image.Image", form: Form, where: str) -> NDArray[np.uint8]:
+    """(H, W, C) as `form` has it.
+
+    Raises:
+        InputError: the image has colours or a size that `form` has not, and may not be changed.
+    """
+    from PIL import Image
+
+    column = form.column
+    height, width, channels = column.shape
+    mode = next((mode for mode, count in CHANNELS.items() if count == channels), None)
+    if column.dtype != "uint8" or mode is None:
+        raise InputError(
+            f"{where}: an image file is 8 bits of grey or RGB, and the model takes {column}. Give "
+            "arrays: a .npz file with `images`, or a table with a tensor column"
+        )
+    if mode == "L" and image.mode == "RGB" and column.colour is None:
+        raise InputError(f"{where} has colours and {form.other_colour}")
+    image = image.convert(mode)
+    if column.resize:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    if (image.height, image.width) != (height, width):
+        raise InputError(
+            f"{where} is {image.height}x{image.width} pixels (height x width); {form.other_size}"
+        )
+    return np.asarray(image).reshape(height, width, channels)
+
+
+def load(path: Path, form: Form, where: str, sha256: str | None) -> NDArray[np.uint8]:
+    """The pixels (H, W, C) of a file. Raises `InputError` as the steps that it takes do."""
+    return pixels_of(decode(read_file(path, sha256), where), form, where)
+
+
+def every(folder: Path) -> list[Path]:
+    """All image files in a folder and its sub-folders, whatever else lies there."""
+    return _walk(folder, frozenset())[0]
+
+
+def below(folder: Path) -> list[Path]:
+    """All image files in a folder and its sub-folders, by class and name; hidden ones are not.
+
+    Raises:
+        InputError: beside them, in a sub-folder, lies what is not an image file; or anywhere, a
+            picture of another kind.
+    """
+    with reading(folder):
+        found, others = _walk(folder, frozenset())
+    for file in others if found else ():
+        if file.parent != folder or file.suffix.lower() in OTHER_PICTURES:
+            raise InputError(f"{file} is no PNG or JPEG file; convert, move or remove it")
+    return found
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> tuple[list[Path], list[Path]]:
+    """Image files and others; links to folders are followed, but not in circles."""
+    images: list[Path] = []
+    others: list[Path] = []
+    above |= {folder.resolve()}
+    for path in sorted(folder.glob("[!.]*")):
+        if path.is_dir():
+            if path.resolve() not in above:
+                inner = _walk(path, above)
+                images += inner[0]
+                others += inner[1]
+        elif path.suffix.lower() in SUFFIXES:
+            images.append(path)
+        else:
+            others.append(path)
+    return images, others
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An image in a row of a table: encoded bytes, or the path of a file."""
+
+    content: bytes | None
+    path: str | None
+
+    @property
+    def missing(self) -> bool:
+        return self.content is None and self.path is None
+
+
+def holds_files(kind: pa.DataType) -> bool:
+    """Whether a column is one of image files: paths, encoded bytes, or Hugging Face's structs."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return holds_files(kind.value_type)
+    if types.is_struct(kind):
+        return {field.name for field in kind} <= {"bytes", "path"}
+    found = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in found)
+
+
+def names_files(kind: pa.DataType) -> bool:
+    """Whether such a column may hold paths."""
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return holds_files(kind) and not binary
+
+
+def cells(column: pa.Array | pa.ChunkedArray) -> Iterator[Cell]:
+    """The images of a column for which `holds_files`; one without bytes or name is missing."""
+    for scalar in column:
+        value: Any = scalar.as_py()
+        content = path = None
+        if isinstance(value, dict):
+            content, path = value.get("bytes"), value.get("path")
+        elif isinstance(value, bytes):
+            content = value
+        else:
+            path = value
+        if content or not (path and path.strip()):
+            path = None
+        yield Cell(content or None, path)
+
+
+def as_column(pixels: NDArray[np.uint8], present: NDArray[np.bool_]) -> pa.Array:
+    """Images (P, H, W, C) as the rows of a column that are `present` (N,); the others are null."""
+    if present.all():
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(pixels))
+    every = np.zeros((len(present), *pixels.shape[1:]), np.uint8)
+    every[present] = pixels
+    kind = pa.FixedShapeTensorArray.from_numpy_ndarray(every).type
+    mask = pa.array(~present)
+    storage = pa.FixedSizeListArray.from_arrays(every.ravel(), every[0].size, mask=mask)
+    return pa.ExtensionArray.from_storage(kind, storage)

@@ -1,0 +1,69 @@
+"""Files by content: hashed once, and looked at again after they were read."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import InputError
+from tasks.files.tables import reading
+from tasks.snapshot import Stamp
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """A file, the SHA-256 of its content, and its stamp from before it was hashed."""
+
+    path: Path
+    sha256: str
+    stamp: Stamp
+
+    @classmethod
+    def of(cls, path: Path) -> "HashedFile":
+        """Raises `InputError` if the file is missing or cannot be read."""
+        with reading(path), path.open("rb") as stream:
+            stamp = Stamp.of(stream.fileno())
+            return cls(path, hashlib.file_digest(stream, "sha256").hexdigest(), stamp)
+
+    @property
+    def unchanged(self) -> bool:
+        """By its stamp, and by its content where that cannot tell."""
+        try:
+            now = Stamp.of(self.path)
+            if not now.only_touched(self.stamp):
+                return False
+            if now == self.stamp and not self.stamp.young:
+                return True
+            with self.path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256
+        except OSError:
+            return False
+
+
+@contextmanager
+def held_still(files: Iterable[HashedFile]) -> Iterator[None]:
+    """The block reads `files`; what it read is what was hashed, or it ends with an error.
+
+    Raises:
+        InputError: a file was written, replaced or removed since it was hashed; instead of what the
+            block raised, for half a file can look broken in any way.
+    """
+    files = list(files)
+    try:
+        yield
+    except Exception as error:
+        refuse_changed(files, error)
+        raise
+    refuse_changed(files)
+
+
+def refuse_changed(files: Iterable[HashedFile], cause: Exception | None = None) -> None:
+    """Raises `InputError` if a file is not what it was when it was hashed."""
+    for file in files:
+        if not file.unchanged:
+            raise InputError(
+                f"{file.path} changed while it was read, so nothing was predicted. Write files "
+                "under another name and move them into place; the same command predicts what is "
+                "there now."
+            ) from cause

@@ -1,0 +1,76 @@
+"""Batches of images for prediction, from files, IDX files, and tables that name or hold files."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.dataset import KEY
+from tasks.files import idx, images, tables
+from tasks.signature import ImageColumn
+
+
+def batch(name: str, pixels: NDArray[np.generic]) -> pa.RecordBatch:
+    """Images (N, H, W, C) as the column `name`."""
+    part = np.ascontiguousarray(pixels)
+    return pa.record_batch({name: pa.FixedShapeTensorArray.from_numpy_ndarray(part)})
+
+
+def of_files(
+    folder: Path, members: Mapping[str, str], column: ImageColumn, size: int
+) -> Iterator[pa.RecordBatch]:
+    """Image files of a folder, given with the SHA-256 of each; their names are the keys.
+
+    Raises:
+        InputError: a file is broken, does not fit `column`, or is not what was hashed; names it.
+    """
+    form, files = images.Form.of_model(column), iter(members.items())
+    while part := list(itertools.islice(files, size)):
+        pixels = [images.load(folder / n, form, str(folder / n), sha256) for n, sha256 in part]
+        names = pa.array([name for name, _ in part], pa.string())
+        yield batch(column.name, np.stack(pixels)).append_column(KEY, names)
+
+
+def of_idx(path: Path, column: ImageColumn, size: int) -> Iterator[pa.RecordBatch]:
+    """The images of an IDX file, (H, W, 1)."""
+    for part in idx.stream(path, 3, size):
+        yield batch(column.name, part[..., np.newaxis])
+
+
+def of_table(
+    rows: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str], column: ImageColumn
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a table; where `column` is one of paths or bytes, with the pixels instead.
+
+    Raises:
+        InputError: an image is broken, does not fit, or is not the one of which `members` has the
+            hash; names table, row and file.
+    """
+    form, name, first = images.Form.of_model(column), column.name, tables.first_row(table)
+    for part in rows:
+        if name in part.schema.names and images.holds_files(part[name].type):
+            found = list(images.cells(part[name]))
+            wheres = [f"{table}, row {first + i}, column {name!r}" for i in range(len(found))]
+            pixels = [
+                _pixels(cell, table.parent, members, form, where)
+                for cell, where in zip(found, wheres, strict=True)
+                if not cell.missing
+            ]
+            present = np.array([not cell.missing for cell in found])
+            whole = np.array(pixels, np.uint8).reshape(-1, *column.shape)
+            tensor = images.as_column(whole, present)
+            part = part.set_column(part.schema.names.index(name), name, tensor)
+        first += part.num_rows
+        yield part
+
+
+def _pixels(
+    cell: images.Cell, folder: Path, members: Mapping[str, str], form: images.Form, where: str
+) -> NDArray[np.uint8]:
+    if cell.content is not None:
+        return images.pixels_of(images.decode(cell.content, where), form, where)
+    named = str(cell.path)
+    return images.load(folder / named, form, f"{where} ({named})", members.get(named))

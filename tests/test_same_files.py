@@ -1,0 +1,217 @@
+"""A model predicts the files that it was trained on, and answers as it was judged."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from test_whole_path import register
+
+from flows.job import run_job, signature_of
+from tasks import params
+from tasks.encoding import Encoder
+from tasks.errors import InputError
+from tasks.inputs import InputFile, find
+from tasks.pipeline import STEPS
+from tasks.predict import predict
+from tasks.signature import NumberColumn, Signature, TextColumn
+from tasks.workspace import Workspace
+
+SIZES = {"train": 40, "test": 30}
+
+
+def glyph(chance, label):
+    """Drawn in the alpha channel alone: the colours of all classes are one and the same."""
+    height, width = chance.integers(10, 16, 2)
+    alpha = np.zeros((height, width), np.uint8)
+    if label == "bar":
+        alpha[:, width // 2 - 2 : width // 2 + 1] = 255
+    elif label == "line":
+        alpha[height // 2 - 2 : height // 2 + 1] = 255
+    else:
+        alpha[2:-2, 2:-2] = 255
+    alpha[chance.random(alpha.shape) < 0.1] = 128
+    return Image.fromarray(np.dstack([np.zeros((height, width, 3), np.uint8), alpha]))
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory):
+    """A workspace with a model of glyphs, its registry and its version."""
+    root, chance = tmp_path_factory.mktemp("glyphs"), np.random.default_rng(4)
+    for split, rows in SIZES.items():
+        for row in range(rows):
+            label = ("bar", "line", "block")[row % 3]
+            folder = root / "raw" / split / label
+            folder.mkdir(parents=True, exist_ok=True)
+            glyph(chance, label).save(folder / f"{row}.png")
+    source = {"kind": "image", "path": "raw", "size": [9, 8], "colour": "grey"}
+    data = {
+        "prepare": {"source": source, "validation": 0.2},
+        "train": {
+            "architecture": "logistic",
+            "epochs": 12,
+            "batch_size": 16,
+            "optimizer": {"learning_rate": 0.02},
+            "device": "cpu",
+        },
+        "evaluate": {"gates": {"accuracy": 0.8}},
+        "registration": {"name": "sample"},
+    }
+    workspace, given = Workspace(root), params.validate(data, "test")
+    for step in STEPS.values():
+        step.run(given, workspace)
+    with register(workspace) as registry:
+        yield workspace, registry, registry.resolve("sample")
+
+
+def answer(glyphs, folder, *paths, **options):
+    """The report of a job on `paths` and its table."""
+    _, registry, version = glyphs
+    files = find(paths, signature_of(version.version))
+    report = run_job(registry, version, files, folder, **options)
+    return report, pq.read_table(folder / "predictions.parquet")
+
+
+def test_the_test_folder_gets_the_answers_that_were_judged(glyphs, tmp_path):
+    workspace, _, _ = glyphs
+    report, table = answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
+    assert (report.rows, table.column_names) == (30, ["key", "prediction", "score"])
+    keys = table["key"].to_pylist()
+    assert keys == sorted(keys, key=lambda key: tuple(key.split("/")))
+    assert Counter(key.split("/")[0] for key in keys) == {"bar": 10, "line": 10, "block": 10}
+    labels = np.array([key.split("/")[0] for key in keys], object)
+    evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
+    accuracy = evaluation["metrics"]["summary"]["accuracy"]
+    assert (table["prediction"].to_numpy() == labels).mean() == pytest.approx(accuracy)
+    # Row by row as well, to the last bit of the score.
+    _, stored = answer(glyphs, tmp_path / "stored", workspace.prepared / "test.arrow")
+    with pa.memory_map(str(workspace.prepared / "test.arrow")) as source:
+        assert pa.ipc.open_file(source).read_all()["key"].equals(stored["key"])
+    raw = [row - SIZES["train"] for row in stored["key"].to_pylist()]
+    assert table.take(pa.array(raw)).drop(["key"]).equals(stored.drop(["key"]))
+
+
+def test_the_manifest_names_every_image_with_its_hash(glyphs, tmp_path):
+    workspace, _, _ = glyphs
+    answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    (found,) = manifest["inputs"]
+    assert (found["path"], found["rows"]) == (str(workspace.root / "raw/test"), 30)
+    assert len(found["members"]) == 30
+    _, _, version = glyphs
+    alone = workspace.root / "raw/test/bar/0.png"
+    (file,) = find([alone], signature_of(version.version))
+    assert found["members"]["bar/0.png"] == file.members["0.png"]
+    assert "probabilities" not in manifest
+
+
+def test_labels_of_what_is_predicted_are_not_looked_at(glyphs, tmp_path):
+    workspace, _, _ = glyphs
+    _, expected = answer(glyphs, tmp_path / "a", workspace.root / "raw/test")
+    for number, key in enumerate(expected["key"].to_pylist()):
+        folder = tmp_path / "in" / ("whatever" if number % 2 else "bar")
+        folder.mkdir(parents=True, exist_ok=True)
+        content = (workspace.root / "raw/test" / key).read_bytes()
+        (folder / key.replace("/", "-")).write_bytes(content)
+    _, found = answer(glyphs, tmp_path / "b", tmp_path / "in")
+    by_name = {key.split("/")[1]: row for row, key in enumerate(found["key"].to_pylist())}
+    order = [by_name[key.replace("/", "-")] for key in expected["key"].to_pylist()]
+    assert found.take(pa.array(order)).drop(["key"]).equals(expected.drop(["key"]))
+
+
+def test_probabilities_are_a_column_for_each_class(glyphs, tmp_path):
+    workspace, _, _ = glyphs
+    test = workspace.root / "raw/test"
+    _, table = answer(glyphs, tmp_path / "out", test, probabilities=True)
+    classes = ["bar", "block", "line"]
+    names = [f"probability_{name}" for name in classes]
+    assert table.column_names == ["key", "prediction", "score", *names]
+    found = np.stack([table[name].to_numpy() for name in names], axis=1)
+    assert found.dtype == np.float32
+    assert found.sum(axis=1) == pytest.approx(np.ones(30), abs=1e-5)
+    assert np.array_equal(found.max(axis=1), table["score"].to_numpy())
+    assert [classes[best] for best in found.argmax(axis=1)] == table["prediction"].to_pylist()
+    _, plain = answer(glyphs, tmp_path / "plain", test)
+    assert plain.equals(table.select(plain.column_names))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_predictions_with_probabilities_and_without_do_not_stand_for_each_other(
+    first, glyphs, tmp_path
+):
+    workspace, _, _ = glyphs
+    image = workspace.root / "raw/test/bar/0.png"
+    answer(glyphs, tmp_path, image, probabilities=first)
+    report, _ = answer(glyphs, tmp_path, image, probabilities=first)
+    assert report.fresh
+    said = (
+        f"this input {'with' if first else 'without'} the probability of each class. Name another"
+    )
+    with pytest.raises(InputError, match=said):
+        answer(glyphs, tmp_path, image, probabilities=not first)
+
+
+@pytest.mark.parametrize("task", ["regression", "language_model"])
+def test_a_model_without_classes_has_no_probabilities(task, tmp_path):
+    column = NumberColumn(name="x")
+    if task == "language_model":
+        column = TextColumn(name="x", vocabulary=9, max_length=4)
+    encoder = Encoder(Signature.of(task, (column,), ()))
+    files = [InputFile(tmp_path / "in.csv", "0" * 64, 1)]
+    with pytest.raises(InputError, match=f"{task.replace('_', ' ')}, so there are no classes"):
+        predict(
+            tmp_path / "model.onnx",
+            encoder,
+            files,
+            output=tmp_path / "out",
+            provenance={},
+            probabilities=True,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_lines_are_predicted_as_they_were_trained(tmp_path):
+    chance = np.random.default_rng(2)
+    words = {"good": ["sun", "warm", "bright"], "bad": ["rain", "cold", "grey"]}
+    (tmp_path / "raw").mkdir()
+    for label, own in words.items():
+        texts = [" ".join(chance.choice([*own, "the", "day"], 6)) for _ in range(60)]
+        text = "\r\n".join(texts) + "\r\n" * (label == "good")
+        (tmp_path / f"raw/{label}.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    tokenizer = {"vocabulary": 40, "min_frequency": 1}
+    data = {
+        "prepare": {
+            "source": {"kind": "text", "path": "raw", "max_length": 10, "tokenizer": tokenizer},
+            "duplicates": "drop",
+            "validation": 0.2,
+        },
+        "train": {
+            "architecture": {"name": "attention"},
+            "epochs": 8,
+            "batch_size": 16,
+            "optimizer": {"learning_rate": 0.02},
+            "device": "cpu",
+        },
+        "evaluate": {"gates": {"accuracy": 0.6}},
+        "registration": {"name": "sample"},
+    }
+    workspace, given = Workspace(tmp_path), params.validate(data, "test")
+    for step in STEPS.values():
+        step.run(given, workspace)
+    with register(workspace) as registry:
+        glyphs = workspace, registry, registry.resolve("sample")
+        _, table = answer(glyphs, tmp_path / "out", tmp_path / "raw")
+        _, test = answer(glyphs, tmp_path / "test", workspace.prepared / "test.arrow")
+        _, good = answer(glyphs, tmp_path / "good", tmp_path / "raw/good.txt")
+    assert table["key"].to_pylist() == list(range(120))  # counted through all files, from 0
+    assert table["prediction"].slice(60).equals(good["prediction"])
+    same = table.take(test["key"])
+    assert same["prediction"].equals(test["prediction"])
+    assert same["score"].to_numpy() == pytest.approx(test["score"].to_numpy(), abs=1e-6)
+    evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
+    labels = np.where(test["key"].to_numpy() < 60, "bad", "good").astype(object)
+    right = (same["prediction"].to_numpy() == labels).mean()
+    assert right == pytest.approx(evaluation["metrics"]["summary"]["accuracy"])
