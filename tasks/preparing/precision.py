@@ -7,6 +7,7 @@ Less an offset that lies among them, they stay apart.
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -53,9 +54,12 @@ def offset_of(
 
 
 def refuse_inexact(values: Any, name: str) -> None:
-    """Raises `InputError` where whole numbers are too large for float64 to have them all."""
+    """Raises `InputError` where whole numbers, (N,) integers, are not all distinct as float64."""
     low, high = (abs(bound or 0) for bound in pc.min_max(values).as_py().values())
-    if max(low, high) > 2**53:
+    if max(low, high) <= 2**53:
+        return
+    distinct = pc.unique(values)
+    if len(pc.unique(distinct.cast(pa.float64(), safe=False))) < len(distinct):
         raise InputError(
             f"column {name!r} has whole numbers beyond 2^53, up to {max(low, high)}, which no "
             "network can tell from their neighbours. Name an identifier in "
