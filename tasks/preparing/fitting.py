@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from tasks.config import Prepare, SequenceSource, TextSource
+from tasks.config import Prepare, SequenceSource, TabularSource, TextSource
 from tasks.encoding import MICROSECONDS_OF_A_DAY
 from tasks.errors import InputError
 from tasks.preparing.rows import Rows
@@ -53,10 +53,12 @@ def fit(raw: Raw, splits: dict[str, Rows], classes: tuple[str, ...], params: Pre
         _column(raw, name, train[name].combine_chunks(), params, tokenizer)
         for name in train.column_names
     )
-    if params.task != "classification":
-        return Dataset(splits, Signature.of(params.task, columns, ()), tokenizer)
+    # Only tables have text that must be read: nothing else is said of images and sequences.
+    reading = raw.reading if isinstance(source, TabularSource | TextSource) else None
     task: Task = "binary" if len(classes) == 2 else "multiclass"
-    return Dataset(splits, Signature.of(task, columns, classes), tokenizer)
+    if params.task != "classification":
+        task = params.task
+    return Dataset(splits, Signature.of(task, columns, classes, reading), tokenizer)
 
 
 def _column(

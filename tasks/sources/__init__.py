@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def read(source: Source, root: Path, reserved: Collection[str] = ()) -> Raw:
             f"{raw.where}: column {raw.target!r} is the target and has another part in prepare "
             "too; name another column there"
         )
-    return Raw(raw.table, _features(raw, reserved), raw.target, raw.where, raw.origins, split)
+    return replace(raw, features=_features(raw, reserved), split=split)
 
 
 def _features(raw: Raw, reserved: Collection[str]) -> dict[str, FeatureKind]:

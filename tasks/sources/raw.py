@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.files.reading import PLAIN, Reading
+
 FeatureKind = Literal["image", "number", "boolean", "date", "category", "text", "sequence"]
 
 
@@ -27,7 +29,7 @@ class Raw:
     tensors (H, W, C) of uint8 or float32, sequences as lists of fixed-size lists of float32, the
     rest by Arrow's own types. `features` says which of them a model may look at, and what they
     are; `target` which is to be predicted. `split` is an object array (N,) of `train` or `test`
-    where the files say so.
+    where the files say so. `reading` says how text in the table is to be read.
     """
 
     table: pa.Table
@@ -36,6 +38,7 @@ class Raw:
     where: str
     origins: tuple[Origin, ...]
     split: NDArray[np.object_] | None = None
+    reading: Reading = PLAIN
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
