@@ -31,14 +31,6 @@ class Reading(BaseModel):
     spelling: Literal[1, 2] = 2
     """1 as models had it before: blanks and Unicode forms told categories apart."""
 
-    def __str__(self) -> str:
-        given = self.model_dump(exclude={"spelling"}).items()
-        return ", ".join(
-            f"{name} {', '.join(map(repr, value)) if isinstance(value, tuple) else repr(value)}"
-            for name, value in given
-            if value
-        )
-
 
 PLAIN = Reading()
 # That of a signature which does not say.

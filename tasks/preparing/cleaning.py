@@ -81,7 +81,9 @@ def _numbers(values: pa.Array) -> Column:
     if (
         pa.types.is_floating(numbers.type)
         and pc.all(
-            pc.and_(pc.equal(numbers, pc.round(numbers)), pc.less_equal(pc.abs(numbers), EXACT))
+            pc.and_(
+                pc.equal(numbers, pc.round(numbers)), pc.less_equal(pc.abs(numbers), float(EXACT))
+            )
         ).as_py()
     ):
         return Column(numbers.cast(pa.int64()), found.missing)

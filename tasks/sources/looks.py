@@ -2,6 +2,8 @@
 
 import datetime
 import itertools
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.errors import InputError
-from tasks.files.convert import fits
+from tasks.files.convert import Kind, fits
 from tasks.files.infer import leading_zeros
 from tasks.files.reading import Reading
 from tasks.files.spelling import without_blank, without_na
@@ -17,6 +19,7 @@ from tasks.sources.raw import Raw
 
 # A column of more distinct values than FEW, most of them seen once, is not one of categories.
 FEW = 20
+FEW_ODD = 3  # distinct words that may stand for a missing value
 LOOKED_AT = 1000  # distinct values that an option must read to be advised
 
 _APART = " '_\u2019\u00a0\u202f"  # what else parts groups of three digits
@@ -52,7 +55,7 @@ _DAYS = (
 _TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 
 
-def refuse_lookalikes(raw: Raw, name: str) -> None:
+def refuse_lookalikes(raw: Raw, name: str, most_categories: int) -> None:
     """Refuse a column of text that is not plainly one of categories.
 
     Raises:
@@ -72,17 +75,18 @@ def refuse_lookalikes(raw: Raw, name: str) -> None:
     whole = pc.or_(alike, dated)
     rows = pc.sum(pc.if_else(whole, counts.field("counts"), 0)).as_py()
     total = pc.sum(counts.field("counts")).as_py()
-    most = max(rows / total, pc.sum(whole).as_py() / len(values))
-    if most > 0.5:
+    if max(rows / total, pc.sum(whole).as_py() / len(values)) > 0.5:
         _refuse(raw, name, original, values, whole, dated, zeros)
     if len(values) > FEW and len(values) > 0.5 * total:
         first = original[0].as_py()
         row = pc.index(raw.table[name].combine_chunks(), first).as_py()
+        more = " with a larger prepare.source.max_categories"
         raise InputError(
             f"{raw.where}: column {name!r} has {len(values)} distinct values in {total} rows, such "
             f"as {_short(first)} ({raw.describe(row)}): they hardly repeat, and nothing can be "
-            f"learnt from them as categories. Name an identifier in prepare.source.ignore; "
-            f"{_accept(name)}; whole texts are for source.kind text"
+            "learnt from them as categories. Name an identifier in prepare.source.ignore; "
+            f"{_accept(name)}{more if len(values) > most_categories else ''}; or read whole texts "
+            "with prepare.source.kind: text"
         )
 
 
@@ -108,74 +112,72 @@ def _with_unit(values: Any) -> Any:
 def _refuse(
     raw: Raw, name: str, original: Any, values: Any, whole: Any, dated: Any, zeros: Any
 ) -> None:
-    """Say what most values are, which one is an example, and what to write."""
-    others = values.filter(pc.invert(whole))
-    looks = (
-        "dates or times" if (pc.sum(dated).as_py() or 0) * 2 > pc.sum(whole).as_py() else "numbers"
-    )
+    """Say what most values look like, which one is an example, and what to write.
+
+    `values` are those of `original` without blanks around; `whole` says which look like something,
+    `dated` which like a date, `zeros` which are numbers with leading zeros.
+    """
+    is_dated = 2 * (pc.sum(dated).as_py() or 0) > pc.sum(whole).as_py()
+    what, looks = ("date", "dates or times") if is_dated else ("number", "numbers")
+    chosen = dated if is_dated else whole
+    odd = sorted(values.filter(pc.invert(chosen)).unique().to_pylist())
+    plainly = _fitting(values, what, raw.reading)  # type: ignore[arg-type]
+    strange = pc.and_(chosen, pc.invert(plainly))
+    verb = "look like"
     if pc.any(zeros).as_py():
-        example = original.filter(zeros)[0].as_py()
-        ways = [
-            f"prepare.source.columns: {{{name}: number}} if the zeros mean nothing, or "
+        example = zeros
+        way = (
+            f"Set prepare.source.columns: {{{name}: number}} if the zeros mean nothing, or "
             f"{{{name}: category}} for a code"
-        ]
+        )
+    elif pc.any(strange).as_py():
+        example, way = strange, _option(values.filter(chosen), what, odd, raw.reading)
+    elif odd:
+        example, verb = pc.invert(chosen), "are"
+        way = "Leave a missing value empty"
+        if len(odd) <= FEW_ODD:
+            way += f", or set prepare.source.csv: {{{_na(odd)}}}"
     else:
-        chosen = dated if looks != "numbers" else whole
-        mask, ways = _options(values, chosen, others, raw.reading, looks)
-        example = original.filter(mask)[0].as_py()
-        if not ways:
-            ways = ["Write them in the file as plain numbers or as ISO dates"]
-        if fits(values, "number", raw.reading):
-            ways = [f"prepare.source.columns: {{{name}: number}} reads them as they stand"]
-        ways.append(_accept(name))
-    ways.append("or name it in prepare.source.ignore")
-    row = pc.index(raw.table[name].combine_chunks(), example).as_py()
-    are = "look like" if pc.any(pc.and_(whole, pc.equal(original, example))).as_py() else "are"
+        example = chosen
+        way = f"Set prepare.source.columns: {{{name}: {what}}} to read them so"
+    first = original.filter(example)[0].as_py()
+    row = pc.index(raw.table[name].combine_chunks(), first).as_py()
+    accept = "" if pc.any(zeros).as_py() else f"; {_accept(name)}"
     raise InputError(
-        f"{raw.describe(row)}: column {name!r} is {_short(example)}, where most values {are} "
-        f"{looks}. " + "; ".join(ways)
+        f"{raw.describe(row)}: column {name!r} is {_short(first)}, where most values {verb} "
+        f"{looks}. {way}{accept}; or name it in prepare.source.ignore"
     )
 
 
-def _options(
-    values: Any, chosen: Any, others: Any, reading: Reading, looks: str
-) -> tuple[Any, list[str]]:
-    """Where the example is, and the options of `source.csv` that read what looks so."""
-    sample = values.filter(chosen)[:LOOKED_AT]
-    odd = sorted(others.unique().to_pylist())
-    missing = f"na_values: [{', '.join(odd)}]" if 0 < len(odd) <= 3 else ""
-    plainly = pa.array([fits(sample[n : n + 1], "number", reading) for n in range(len(sample))])
-    if looks == "numbers" and pc.all(plainly).as_py() and odd:
-        # Numbers as they should be, and words among them.
-        say = f"prepare.source.csv: {{{missing}}}" if missing else "Leave a missing value empty"
-        word = "Leave a missing value empty, or set " if missing else ""
-        return pc.invert(_in(values, values.filter(chosen))), [word + say]
-    if looks == "numbers":
-        found = _readings(sample, reading)
-    else:
-        found = [{"date_format": form} for form in _forms(sample.to_pylist())]
+def _fitting(values: Any, kind: Kind, reading: Reading) -> Any:
+    """Where values (N,) are of a kind as they stand; only the first ones are looked at."""
+    if fits(values, kind, reading):
+        return pa.array([True] * len(values))
+    seen = [fits(values[n : n + 1], kind, reading) for n in range(min(len(values), LOOKED_AT))]
+    return pa.array(seen + [True] * (len(values) - len(seen)))
+
+
+def _option(some: Any, what: str, odd: list[str], reading: Reading) -> str:
+    """The options of `source.csv` that read what looks so."""
+    sample = some[:LOOKED_AT]
+    found = (
+        [{"date_format": form} for form in _forms(sample.to_pylist())]
+        if what == "date"
+        else _readings(sample, reading)
+    )
+    missing = [_na(odd)] if 0 < len(odd) <= FEW_ODD else []
     texts = [
-        "{"
-        + ", ".join(
-            [*(f'{key}: "{value}"' for key, value in option.items()), *[missing][: bool(missing)]]
-        )
-        + "}"
+        "{" + ", ".join([*(f'{key}: "{sign}"' for key, sign in option.items()), *missing]) + "}"
         for option in found[:2]
     ]
-    ways = ["Set prepare.source.csv: " + " or ".join(texts)] if texts else []
-    return chosen if not found else pc.and_(chosen, pc.invert(_plain_now(values, reading))), ways
+    if texts:
+        return "Set prepare.source.csv: " + " or ".join(texts)
+    return "Write plain numbers" if what == "number" else "Write ISO dates, such as 2020-01-31"
 
 
-def _plain_now(values: Any, reading: Reading) -> Any:
-    """Where values are numbers already."""
-    return pa.array(
-        [fits(values[n : n + 1], "number", reading) for n in range(min(len(values), LOOKED_AT))]
-        + [True] * max(0, len(values) - LOOKED_AT)
-    )
-
-
-def _in(values: Any, some: Any) -> Any:
-    return pc.is_in(values, some)
+def _na(odd: list[str]) -> str:
+    words = [word if re.fullmatch(r"[A-Za-z]\w*", word) else json.dumps(word) for word in odd]
+    return f"na_values: [{', '.join(words)}]"
 
 
 def _readings(sample: Any, reading: Reading) -> list[dict[str, str]]:
@@ -199,8 +201,9 @@ def _all(texts: Sequence[str], form: str) -> bool:
 
 
 def _accept(name: str) -> str:
-    return f"prepare.source.columns: {{{name}: category}} takes the values as they are"
+    return f"or set prepare.source.columns: {{{name}: category}} to take the values as they are"
 
 
 def _short(value: str) -> str:
+    """For a message."""
     return repr(value if len(value) <= 60 else value[:60] + "...")

@@ -1,5 +1,6 @@
 """Raw: what every reader returns."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.errors import InputError
 from tasks.files.reading import PLAIN, Reading
+from tasks.files.tables import named
 
 FeatureKind = Literal["image", "number", "boolean", "date", "category", "text", "sequence"]
 
@@ -50,3 +53,14 @@ class Raw:
                 return f"{origin.path}, row {row + origin.first_row}"
             row -= origin.rows
         raise IndexError(row)
+
+
+def refuse_unfit(raw: Raw, reserved: Collection[str]) -> None:
+    """Raises `InputError` if a column that has a part in `prepare` is not there, or the target."""
+    for name in reserved:
+        named(name, raw.table.column_names, raw.where, "prepare")
+    if raw.target in reserved:
+        raise InputError(
+            f"{raw.where}: column {raw.target!r} is the target and has another part in prepare "
+            "too; name another column there"
+        )

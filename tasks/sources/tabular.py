@@ -15,7 +15,7 @@ from tasks.files.infer import kind_of, typed
 from tasks.files.reading import Reading
 from tasks.sources.globs import patterns
 from tasks.sources.looks import refuse_lookalikes
-from tasks.sources.raw import FeatureKind, Origin, Raw
+from tasks.sources.raw import FeatureKind, Origin, Raw, refuse_unfit
 
 # Numbers that say the same however they are spelled: not `007`, `1e3` or `+1`.
 _CANONICAL = r"^\s*-?(0|[1-9]\d*)([.,]\d+)?\s*$"
@@ -65,13 +65,10 @@ def read(source: TabularSource, path: Path, reserved: Collection[str]) -> Raw:
             text is not plainly a category, or a category has too many values.
     """
     raw = rows_of(source, path, {*source.columns, *source.ignore, *reserved})
-    for what, names in (
-        ("prepare.source.ignore", source.ignore),
-        ("prepare.source.columns", source.columns),
-        ("prepare", reserved),
-    ):
+    for key, names in (("ignore", source.ignore), ("columns", source.columns)):
         for name in names:
-            tables.named(name, raw.table.column_names, raw.where, what)
+            tables.named(name, raw.table.column_names, raw.where, f"prepare.source.{key}")
+    refuse_unfit(raw, reserved)
     aside = {source.target, *source.ignore, *reserved}
     features: dict[str, FeatureKind] = {}
     for number, name in enumerate(raw.table.column_names):
@@ -124,7 +121,7 @@ def _kind_by_type(raw: Raw, name: str) -> Kind:
 
 def _judge_category(raw: Raw, name: str, source: TabularSource) -> None:
     if name not in source.columns:
-        refuse_lookalikes(raw, name)
+        refuse_lookalikes(raw, name, source.max_categories)
     column = raw.table[name]
     distinct = pc.count_distinct(column).as_py()
     if distinct > source.max_categories:
