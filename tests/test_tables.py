@@ -14,7 +14,8 @@ import pytest
 from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.convert import convert
-from tasks.files.formats import BLOCK
+from tasks.files.delimited import BLOCK
+from tasks.files.reading import Reading
 
 ROWS = [
     {"a": 1, "b": "x, y", "c": 0.5, "d": True},
@@ -204,9 +205,10 @@ def test_a_string_of_arrow_that_is_not_utf_8_is_refused(tmp_path):
 
 def test_other_separators_tabs_and_a_byte_order_mark_are_read(tmp_path):
     path = put(tmp_path / "in.csv", b'\xef\xbb\xbfa;b\n1;"x;y"\n')
-    assert tables.read(path, ";")[0].to_pylist() == [{"a": 1, "b": "x;y"}]
+    for given in (Reading(delimiter=";"), Reading()):
+        assert tables.read(path, given)[0].to_pylist() == [{"a": 1, "b": "x;y"}]
     path = put(tmp_path / "in.tsv", b"a\tb\n1\tx,y\n")
-    assert tables.read(path, ";")[0].to_pylist() == [{"a": 1, "b": "x,y"}]
+    assert tables.read(path, Reading(delimiter=";"))[0].to_pylist() == [{"a": 1, "b": "x,y"}]
     path = put(tmp_path / "in.jsonl", b'\xef\xbb\xbf{"a": 1}\n')
     assert tables.read(path)[0].to_pylist() == [{"a": 1}]
 
@@ -242,7 +244,8 @@ def test_a_header_alone_streams_no_rows(tmp_path):
 
 def test_columns_that_are_wanted_as_text_keep_their_zeros(tmp_path):
     path = put(tmp_path / "in.csv", b"code,n\n007,1\n,2\n")
-    assert tables.read(path)[0]["code"].to_pylist() == [7, None]
+    assert tables.read(path)[0]["code"].to_pylist() == ["007", None]  # the zeros mean something
+    assert tables.read(path)[0]["n"].to_pylist() == [1, 2]
     assert tables.read(path, text=["code"])[0]["code"].to_pylist() == ["007", None]
     row = streamed(path, code="text", n="number")[0]
     assert row == {"code": "007", "n": 1.0}

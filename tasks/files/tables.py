@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from tasks.errors import InputError
 from tasks.files.convert import plain
+from tasks.files.delimited import Kinds, unique_names
 from tasks.files.dialect import Dialect, decimal_sign
-from tasks.files.formats import FORMATS, Kinds, unique_names
+from tasks.files.formats import FORMATS
 from tasks.files.infer import typed
 from tasks.files.reading import PLAIN, Reading
 
@@ -115,11 +116,6 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path} is not a readable {form(path) or path.suffix} file: {error}"
         ) from error
-
-
-def untyped(path: Path) -> bool:
-    """Whether the files at `path` are of a form in which every value is text."""
-    return FORMATS[_plain(files(path)[0])].untyped
 
 
 def read(

@@ -12,7 +12,7 @@ from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.convert import EXACT, Kind, convert
 from tasks.files.infer import kind_of, typed
-from tasks.files.reading import Reading
+from tasks.files.reading import PLAIN, Reading
 from tasks.sources.globs import patterns
 from tasks.sources.looks import refuse_lookalikes
 from tasks.sources.raw import FeatureKind, Origin, Raw, refuse_unfit
@@ -106,8 +106,12 @@ def _kind_by_type(raw: Raw, name: str) -> Kind:
         return "date"
     if types.is_string(kind):
         found = kind_of(raw.table[name], raw.reading)
+        # Plain numbers that a file with types has as text may be codes: somebody must say. They are
+        # numbers where options of `csv` were given to read them.
+        if found == "number" and kind_of(raw.table[name], PLAIN) == "number":
+            return "category"
         if found is not None:
-            return found if found in ("boolean", "date") else "category"
+            return "category" if found == "text" else found
     if types.is_null(kind) or types.is_string(kind):
         raise InputError(
             f"{raw.where}: column {name!r} has no value in any row; name it in "
