@@ -269,7 +269,7 @@ NA = "na_values: [NA]"
             datetime(2020, 1, 31),
         ),
         (
-            ["12/31/20 1:05 PM", "NA"],
+            ["12/31/20 1:05 PM", "1/2/20 11:00 AM", "NA"],
             "12/31/20 1:05 PM",
             f'{{date_format: "%m/%d/%y %I:%M %p", {NA}}}',
             {"date_format": "%m/%d/%y %I:%M %p", "na_values": ["NA"]},
