@@ -107,18 +107,21 @@ def whole_path(folder, name, **section):
     return splits, evaluation["metrics"]["summary"], answers
 
 
-def compare(table, target, folder, **section):
-    """What differs between the forms (nothing, it should be), and the metrics of the first."""
+def compare(table, target, folder, trained=FORMS, **section):
+    """What differs between the forms `trained` and those predicted, all of them; and the metrics.
+
+    Nothing should.
+    """
     write(table, folder)
     section["source"] = {"target": target, **section.get("source", {})}
     found = {
         name: whole_path(folder, name, **{**section, "source": dict(section["source"])})
-        for name in FORMS
+        for name in trained
     }
-    splits, metrics, answers = found[FORMS[0]]
-    wrong = [f"{name}: other splits" for name in FORMS if found[name][0] != splits]
-    wrong += [f"{name}: other metrics" for name in FORMS if found[name][1] != metrics]
-    for name in FORMS:
+    splits, metrics, answers = found[trained[0]]
+    wrong = [f"{name}: other splits" for name in trained if found[name][0] != splits]
+    wrong += [f"{name}: other metrics" for name in trained if found[name][1] != metrics]
+    for name in trained:
         for form, answer in zip(FORMS, found[name][2], strict=True):
             if answer != answers[0]:
                 wrong.append(f"trained on {name}, predicted on {form}: other predictions")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.config import Prepare
+from tasks.config import Prepare, TabularSource
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
 from tasks.files.convert import EXACT, convert, fits
@@ -37,7 +37,12 @@ def read_target(raw: Raw, params: Prepare) -> Column | None:
     values = raw.table[raw.target].combine_chunks()
     if pa.types.is_null(values.type):
         return Column.of(values.cast(pa.string()))
-    return _classes(raw, values) if params.task == "classification" else _numbers(raw, values)
+    if params.task != "classification":
+        return _numbers(raw, values)
+    said = params.source.columns if isinstance(params.source, TabularSource) else {}
+    if said.get(raw.target) == "category":
+        return Column.of(values.cast(pa.string()))  # as `columns` says
+    return _classes(raw, values)
 
 
 def _classes(raw: Raw, values: pa.Array) -> Column:
