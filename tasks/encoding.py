@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tasks.errors import InputError
-from tasks.files.convert import convert, without_blank
+from tasks.files.convert import convert
+from tasks.files.reading import Reading
+from tasks.files.spelling import without_blank, without_na
 from tasks.signature import (
     CategoryColumn,
     Column,
@@ -94,9 +96,15 @@ class Encoder:
         if isinstance(first, SequenceColumn):
             return _sequences(found[first.name], first, place)
         numbers = [
-            _numbers(found[c.name], c, place) for c in columns if isinstance(c, NumberColumn)
+            _numbers(found[c.name], c, place, self.signature.read_as)
+            for c in columns
+            if isinstance(c, NumberColumn)
         ]
-        codes = [_codes(found[c.name], c, place) for c in columns if isinstance(c, CategoryColumn)]
+        codes = [
+            _codes(found[c.name], c, place, self.signature.read_as)
+            for c in columns
+            if isinstance(c, CategoryColumn)
+        ]
         arrays: Arrays = {}
         if numbers:
             arrays["numbers"] = np.stack(numbers, axis=1)
@@ -121,7 +129,7 @@ class Encoder:
     def _tokens(self, column: pa.Array, spec: TextColumn, place: Place) -> Arrays:
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             raise _wrong_type(column, spec, place, "text")
-        column = without_blank(column)
+        column = without_blank(without_na(column, self.signature.read_as))
         if column.null_count:
             raise place.missing(spec, column.is_null().to_numpy(zero_copy_only=False))
         assert self.tokenizer is not None
@@ -150,13 +158,14 @@ def exact_numbers(
     kind: NumberKind,
     name: str,
     describe: Callable[[int], str],
+    reading: Reading,
 ) -> NDArray[np.float64]:
     """(N,) float64, not yet narrowed: booleans as 0 and 1, dates as days, a null as NaN.
 
     Raises:
         InputError: a value is not of that kind; `describe` says where its row is.
     """
-    values = convert(column, kind, name, describe)
+    values = convert(column, kind, name, describe, reading)
     if kind == "boolean":
         values = values.cast(pa.uint8())
     elif kind == "date":
@@ -168,9 +177,11 @@ def exact_numbers(
     return found.astype(np.float64, copy=False)
 
 
-def _numbers(column: pa.Array, spec: NumberColumn, place: Place) -> NDArray[np.float32]:
+def _numbers(
+    column: pa.Array, spec: NumberColumn, place: Place, reading: Reading
+) -> NDArray[np.float32]:
     """(N,) float32, less the column's offset; dates as days."""
-    found = exact_numbers(column, spec.kind, spec.name, place.describe)
+    found = exact_numbers(column, spec.kind, spec.name, place.describe, reading)
     with np.errstate(over="ignore"):  # to infinity, which is refused
         array = (found - spec.offset).astype(np.float32)
     bad = np.isnan(array)
@@ -183,9 +194,11 @@ def _numbers(column: pa.Array, spec: NumberColumn, place: Place) -> NDArray[np.f
     return array
 
 
-def _codes(column: pa.Array, spec: CategoryColumn, place: Place) -> NDArray[np.int64]:
+def _codes(
+    column: pa.Array, spec: CategoryColumn, place: Place, reading: Reading
+) -> NDArray[np.int64]:
     """(N,) int64: 1 and up for known values, 0 for others."""
-    text = convert(column, "category", spec.name, place.describe)
+    text = convert(column, "category", spec.name, place.describe, reading)
     if text.null_count:
         if spec.fill is None:
             raise place.missing(spec, text.is_null().to_numpy(zero_copy_only=False))

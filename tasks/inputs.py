@@ -124,10 +124,27 @@ def hashed(files: Iterable[InputFile]) -> list[HashedFile]:
     return [file for each in files for file in each.hashed]
 
 
-def batches(file: InputFile, encoder: Encoder, size: int) -> Iterator[Batch]:
+def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | None:
+    """The type of the column `key` over all files; None where they have none.
+
+    Parquet and Arrow have types. Keys of CSV and JSON Lines are int64 where all of them are whole
+    numbers as Python writes them, and text otherwise: `007` is not 7.
+    """
+    kinds, reading = _kinds(signature), signature.read_as
+    paths = [file.path for file in files if tables.form(file.path)]
+    types = {tables.type_of_key(path, kinds, reading) for path in paths} - {None}
+    if len(types) > 1 and all(map(pa.types.is_integer, types)):
+        return pa.int64()
+    return types.pop() if len(types) == 1 else pa.string() if types else None
+
+
+def batches(
+    file: InputFile, encoder: Encoder, size: int, keys: pa.DataType | None = None
+) -> Iterator[Batch]:
     """The file's `key` column (None where it has none) and inputs, at most `size` rows a time.
 
-    Keys of CSV and JSON Lines are text; the key of an image file is its path in the folder.
+    Keys of CSV and JSON Lines are text, or `keys` where it is given; the key of an image file is
+    its path in the folder.
 
     Raises:
         InputError: a column is missing, has the wrong type or shape, or a value is missing or no
@@ -137,7 +154,10 @@ def batches(file: InputFile, encoder: Encoder, size: int) -> Iterator[Batch]:
     for batch in rows:
         arrays = encoder.encode(batch, Place(str(file.path), done))
         done += batch.num_rows
-        yield batch[KEY] if KEY in batch.schema.names else None, arrays
+        found = batch[KEY] if KEY in batch.schema.names else None
+        if found is not None and keys is not None and tables.first_row(file.path):
+            found = found.cast(keys)
+        yield found, arrays
 
 
 def _rows(file: InputFile, signature: Signature, size: int) -> tuple[Iterator[pa.RecordBatch], int]:
@@ -267,7 +287,7 @@ def _named_by(file: InputFile, column: ImageColumn, signature: Signature) -> dic
 
 
 def _table(path: Path, size: int, signature: Signature) -> Iterator[pa.RecordBatch]:
-    return tables.stream(path, size, _kinds(signature))
+    return tables.stream(path, size, _kinds(signature), signature.read_as)
 
 
 def _kinds(signature: Signature) -> dict[str, Kind]:

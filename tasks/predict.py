@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tasks.encoding import Arrays, Encoder
 from tasks.errors import InputError
 from tasks.hashed import held_still
-from tasks.inputs import InputFile, batches, fingerprint, hashed
+from tasks.inputs import InputFile, batches, fingerprint, hashed, key_type
 from tasks.session import Session, open_session
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
@@ -203,9 +203,9 @@ def _predictions(
     progress: Callable[[int], None],
 ) -> Iterator[pa.RecordBatch]:
     names = WANTED[encoder.signature.task]
-    done = 0
+    done, kept = 0, key_type(files, encoder.signature)
     for file in files:
-        for keys, arrays in batches(file, encoder, BATCH_SIZE):
+        for keys, arrays in batches(file, encoder, BATCH_SIZE, kept):
             outputs = session.run(arrays, names)
             rows = len(outputs[names[0]])
             if keys is None:

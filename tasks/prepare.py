@@ -18,6 +18,7 @@ from tasks.preparing.lengths import measure
 from tasks.preparing.personal import hashed
 from tasks.preparing.profile import distribution, profile
 from tasks.preparing.rows import Column, Numbers, Rows
+from tasks.preparing.types import lines, taken_for
 from tasks.preparing.writing import write
 from tasks.sources.raw import Raw
 
@@ -54,7 +55,8 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         raise InputError(f"{raw.where} holds no rows")
     for what, count in raw.changed.items():
         print(f"{count} images: {what}", flush=True)
-    print(f"checking and splitting {len(raw)} rows", flush=True)
+    types = taken_for(raw, params)
+    print(*lines(types), f"checking and splitting {len(raw)} rows", sep="\n", flush=True)
     hashes = hashed(raw, params, root)
     columns, full, order = _judged(raw, params)
     rows, identities = copies.without_copies(raw, full, order.take(full.keys).given, params)
@@ -74,6 +76,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     )
     content: dict[str, Any] = {
         "parameters": params.model_dump(),
+        **types,
         "rows_in": report.rows_in,
         "dropped": {"missing": report.dropped_missing, "duplicates": report.dropped_duplicates},
         "rows": report.rows,

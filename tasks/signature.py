@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import InputError
+from tasks.files.reading import EARLIER, Reading
 
 # The files of a bundle that decide a prediction, and so make its digest; the rest is evidence.
 # Only models of text have a tokenizer.
@@ -122,9 +123,17 @@ class Signature(BaseModel):
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] = ()
     """Labels in the order of the model's outputs; of a binary task, the second is the positive."""
+    reading: Reading | None = None
+    """How text in tables is read; None in signatures of images, sequences and earlier releases."""
 
     @classmethod
-    def of(cls, task: Task, columns: tuple[Column, ...], classes: tuple[str, ...]) -> "Signature":
+    def of(
+        cls,
+        task: Task,
+        columns: tuple[Column, ...],
+        classes: tuple[str, ...],
+        reading: Reading | None = None,
+    ) -> "Signature":
         """The signature of a model for `task` on `columns`."""
         return cls(
             task=task,
@@ -132,6 +141,7 @@ class Signature(BaseModel):
             inputs=_inputs(columns),
             outputs=_outputs(task, columns, classes),
             classes=classes,
+            reading=reading,
         )
 
     @classmethod
@@ -151,13 +161,20 @@ class Signature(BaseModel):
             raise InputError(f"{where} has no signature that can be read: {error}") from error
 
     def write(self, path: Path) -> None:
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unsaid = {"reading"} if self.reading is None else None
+        text = self.model_dump_json(indent=2, exclude=unsaid)
+        path.write_text(text + "\n", encoding="utf-8")
 
     @property
     def kind(self) -> Literal["image", "tabular", "text", "sequence"]:
         """What kind of data this is, all columns together."""
         first = self.columns[0].kind
         return first if first in ("image", "text", "sequence") else "tabular"
+
+    @property
+    def read_as(self) -> Reading:
+        """How text is read, also where the signature does not say."""
+        return self.reading or EARLIER
 
     @property
     def classifies(self) -> bool:

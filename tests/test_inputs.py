@@ -19,6 +19,8 @@ from tasks.config import Prepare, TabularSource
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files.convert import convert
+from tasks.files.reading import PLAIN, Reading
+from tasks.hashed import held_still, refuse_changed
 from tasks.signature import (
     CategoryColumn,
     ImageColumn,
@@ -286,6 +288,72 @@ def test_finding_takes_every_readable_file_of_a_folder_by_name(tmp_path):
         inputs.find([tmp_path / "README.md"])
 
 
+def keys_of(folder, *names):
+    """The keys that a job over these files writes."""
+    files = inputs.find([folder / name for name in names])
+    kept = inputs.key_type(files, TABLE.signature)
+    return [keys for file in files for keys, _ in inputs.batches(file, TABLE, 2, kept)]
+
+
+def test_keys_come_back_with_the_type_they_had_over_all_files(tmp_path):
+    whole = CSV.encode("latin-1")
+    for letter, number in (("a", "1"), ("b", "20"), ("c", "-3"), ("d", "4")):
+        whole = whole.replace(f"\n{letter},".encode(), f"\n{number},".encode())
+    put(tmp_path / "whole.csv", whole)
+    put(tmp_path / "coded.csv", whole.replace(b"\n4,", b"\n004,"))
+    found = pa.chunked_array(keys_of(tmp_path, "whole.csv"))
+    assert (found.type, found.to_pylist()) == (pa.int64(), [1, 20, -3, 4])
+    found = pa.chunked_array(keys_of(tmp_path, "whole.csv", "coded.csv"))
+    assert found.to_pylist() == ["1", "20", "-3", "4", "1", "20", "-3", "004"]
+
+
+EARLIER = CategoryColumn(name="code", values=(" a", "a", "1"))
+
+
+@pytest.mark.parametrize("reading", [None, PLAIN])
+def test_a_signature_of_an_earlier_release_tells_categories_apart_as_it_did(reading, tmp_path):
+    encoder = Encoder(Signature.of("binary", (EARLIER,), ("no", "yes"), reading))
+    path = put(tmp_path / "in.csv", "code,n\n a,1\na,1\na ,1\n1.0,1\n")
+    ((_, arrays),) = batches(encoder, path)
+    codes = [[1], [2], [0], [3]] if reading is None else [[2], [2], [2], [3]]
+    assert arrays["categories"].tolist() == codes
+    encoder.signature.write(tmp_path / "signature.json")
+    assert Signature.read(tmp_path / "signature.json") == encoder.signature
+    assert ("reading" in (tmp_path / "signature.json").read_text()) == (reading is not None)
+
+
+def test_text_is_read_by_the_options_of_training_in_every_form(tmp_path):
+    reading = Reading(
+        thousands=",",
+        na_values=("NA",),
+        true_values=("yes",),
+        false_values=("no",),
+        date_format="%d/%m/%Y",
+    )
+    columns = (
+        NumberColumn(name="age", fill=7.0),
+        NumberColumn(name="member", kind="boolean"),
+        NumberColumn(name="since", kind="date"),
+        CategoryColumn(name="code", values=("a", "b"), fill="b"),
+    )
+    encoder = Encoder(Signature.of("binary", columns, ("no", "yes"), reading))
+    rows = [
+        {"age": "1,250", "member": "yes", "since": "03/01/1970", "code": " a"},
+        {"age": "NA", "member": "no", "since": "01/02/1970", "code": "NA"},
+    ]
+    put(tmp_path / "in.jsonl", "\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    write_arrow(pa.Table.from_pylist(rows), tmp_path / "in.arrow")
+    lines = ['"' + '";"'.join(row.values()) + '"' for row in rows]
+    put(tmp_path / "in.csv", "\n".join(["age;member;since;code", *lines]))
+    for name in ("in.jsonl", "in.parquet", "in.arrow", "in.csv"):
+        ((_, arrays),) = batches(encoder, tmp_path / name)
+        assert arrays["numbers"].tolist() == [[1250, 1, 2], [7, 0, 31]], name
+        assert arrays["categories"].tolist() == [[1], [2]], name
+    put(tmp_path / "in.csv", "age,member,since,code\n1,yes,1970-31-01,a\n")
+    assert "a date of the form '%d/%m/%Y' is wanted" in refusal(encoder, tmp_path / "in.csv")
+
+
 def test_reading_inputs_imports_no_torch_or_scikit_learn():
     code = """
 import sys
@@ -312,22 +380,23 @@ FORMS = {
 def test_a_file_of_any_form_is_held_still_while_it_is_read(suffix, put, tmp_path):
     path = tmp_path / f"in{suffix}"
     put(path)
-    files = inputs.find([path])
-    with inputs.held_still(files):
+    files = inputs.hashed(inputs.find([path]))
+    with held_still(files):
         path.read_bytes()
     content = path.read_bytes()
     times = path.stat()
-    with pytest.raises(InputError, match="changed while it was read"), inputs.held_still(files):
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        # Even one whose time was set back.
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    # Even one whose time was set back.
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(InputError, match="changed while it was read"):
+        refuse_changed(files)
     path.unlink()
-    with pytest.raises(InputError, match="changed while it was read"), inputs.held_still(files):
+    with pytest.raises(InputError, match="changed while it was read"), held_still(files):
         raise RuntimeError("whatever a reader says of half a file")
 
 
 def test_an_error_of_a_file_that_did_not_change_is_not_covered_up(tmp_path):
     FORMS[".csv"](tmp_path / "in.csv")
-    files = inputs.find([tmp_path])
-    with pytest.raises(RuntimeError, match="of another kind"), inputs.held_still(files):
+    files = inputs.hashed(inputs.find([tmp_path]))
+    with pytest.raises(RuntimeError, match="of another kind"), held_still(files):
         raise RuntimeError("of another kind")

@@ -14,7 +14,8 @@ import pytest
 from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.convert import convert
-from tasks.files.formats import BLOCK
+from tasks.files.delimited import BLOCK
+from tasks.files.reading import Reading
 
 ROWS = [
     {"a": 1, "b": "x, y", "c": 0.5, "d": True},
@@ -60,7 +61,7 @@ def streamed(path, size=256, **kinds):
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
 def test_every_form_gives_the_same_rows(suffix, tmp_path):
     path = write(tmp_path / f"in{suffix}", ROWS)
-    table, files = tables.read(path)
+    table, files, _ = tables.read(path)
     assert table.to_pylist() == ROWS
     assert table.schema.types == [pa.int64(), pa.string(), pa.float64(), pa.bool_()]
     assert files == [(path, 3)]
@@ -89,7 +90,7 @@ def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path):
     write(folder / "1.csv", ROWS[:1])
     put(folder / "README.txt", b"not data")
     put(folder / ".3.csv", b"x\n1\n")
-    table, files = tables.read(folder)
+    table, files, _ = tables.read(folder)
     assert table.to_pylist() == ROWS[:2]
     assert files == [(folder / "1.csv", 1), (folder / "2.csv", 1)]
 
@@ -102,7 +103,7 @@ def test_globs_choose_among_the_files_of_a_folder(tmp_path):
         (["a1*", "b*"], ["a1.csv", "b1.csv"]),
         (["?1.parquet"], ["c1.parquet"]),
     ):
-        _, files = tables.read(tmp_path, patterns=patterns)
+        _, files, _ = tables.read(tmp_path, patterns=patterns)
         assert [file.name for file, _ in files] == names
     with pytest.raises(InputError, match=r"holds no file ending in .* that 'd.' fits"):
         tables.read(tmp_path, patterns=["d*"])
@@ -111,7 +112,7 @@ def test_globs_choose_among_the_files_of_a_folder(tmp_path):
 def test_columns_may_stand_in_another_order_and_widen_from_file_to_file(tmp_path):
     put(tmp_path / "1.csv", b"a,b,c\n1,x,\n")
     put(tmp_path / "2.csv", b"c,b,a\nz,y,0.5\n")
-    table, _ = tables.read(tmp_path)
+    table, *_ = tables.read(tmp_path)
     assert table.to_pylist() == [{"a": 1.0, "b": "x", "c": None}, {"a": 0.5, "b": "y", "c": "z"}]
 
 
@@ -204,9 +205,10 @@ def test_a_string_of_arrow_that_is_not_utf_8_is_refused(tmp_path):
 
 def test_other_separators_tabs_and_a_byte_order_mark_are_read(tmp_path):
     path = put(tmp_path / "in.csv", b'\xef\xbb\xbfa;b\n1;"x;y"\n')
-    assert tables.read(path, ";")[0].to_pylist() == [{"a": 1, "b": "x;y"}]
+    for given in (Reading(delimiter=";"), Reading()):
+        assert tables.read(path, given)[0].to_pylist() == [{"a": 1, "b": "x;y"}]
     path = put(tmp_path / "in.tsv", b"a\tb\n1\tx,y\n")
-    assert tables.read(path, ";")[0].to_pylist() == [{"a": 1, "b": "x,y"}]
+    assert tables.read(path, Reading(delimiter=";"))[0].to_pylist() == [{"a": 1, "b": "x,y"}]
     path = put(tmp_path / "in.jsonl", b'\xef\xbb\xbf{"a": 1}\n')
     assert tables.read(path)[0].to_pylist() == [{"a": 1}]
 
@@ -242,7 +244,8 @@ def test_a_header_alone_streams_no_rows(tmp_path):
 
 def test_columns_that_are_wanted_as_text_keep_their_zeros(tmp_path):
     path = put(tmp_path / "in.csv", b"code,n\n007,1\n,2\n")
-    assert tables.read(path)[0]["code"].to_pylist() == [7, None]
+    assert tables.read(path)[0]["code"].to_pylist() == ["007", None]  # the zeros mean something
+    assert tables.read(path)[0]["n"].to_pylist() == [1, 2]
     assert tables.read(path, text=["code"])[0]["code"].to_pylist() == ["007", None]
     row = streamed(path, code="text", n="number")[0]
     assert row == {"code": "007", "n": 1.0}

@@ -26,6 +26,7 @@ from tasks.config.architectures import (
 )
 from tasks.config.section import Fraction, Section, Seed
 from tasks.config.sources import (
+    Csv,
     DigitsSource,
     ImageSource,
     SequenceSource,
@@ -42,6 +43,7 @@ __all__ = [
     "Attention",
     "Augmentation",
     "Cnn",
+    "Csv",
     "DigitsSource",
     "Evaluate",
     "Every",

@@ -1,8 +1,10 @@
 """Where raw data lies and how it is read: one class for each kind of data."""
 
-from typing import Annotated, Literal
+import codecs
+import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.config.section import Section, Width
 
@@ -32,16 +34,91 @@ class _Files(Section):
     """A public dataset to put at `path` when nothing lies there: see `examples/README.md`."""
 
 
+Sign = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class Csv(Section):
+    """How the text in files is written, where it is not detected as it should be.
+
+    The first three are of CSV files. The others also hold for text in the other forms of table. All
+    of them, given or detected, become part of the signature: prediction reads by the same rules.
+    """
+
+    encoding: str | None = None
+    """Such as `latin-1`. Detected are UTF-8 and UTF-16; a file of anything else is refused."""
+    delimiter: Sign | None = None
+    """What stands between two fields. Detected: comma, semicolon, tab, vertical bar; a `.tsv` file
+    has tabs."""
+    quote: Sign | None = None
+    """What stands around a field that holds the delimiter. Detected: `"` and `'`."""
+    decimal: Literal[".", ","] | None = None
+    """The decimal sign of numbers. A comma is detected where the delimiter is another sign."""
+    thousands: Sign | None = None
+    """What parts groups of three digits in numbers; without it, such text is not a number."""
+    na_values: list[str] = Field(default=[])
+    """Values that stand for a missing one, in every column, beside the empty field."""
+    true_values: list[str] = Field(default=[])
+    """Values that are true, such as `yes`, beside `true`."""
+    false_values: list[str] = Field(default=[])
+    """Values that are false, such as `no`, beside `false`."""
+    date_format: str | None = None
+    """How dates are written, such as `%d/%m/%Y` (strptime); without it, as in ISO 8601."""
+
+    @model_validator(mode="after")
+    def _options_that_can_be(self) -> "Csv":
+        if self.encoding is not None:
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError as error:
+                raise ValueError(
+                    f"encoding {self.encoding!r} is unknown; known are utf-8, utf-16, latin-1, "
+                    "cp1252 and the others that Python has"
+                ) from error
+        signs = [sign for sign in (self.delimiter, self.quote) if sign]
+        if len(set(signs)) < len(signs):
+            raise ValueError(f"delimiter and quote are both {self.delimiter!r}")
+        if self.thousands is not None and self.thousands == (self.decimal or "."):
+            raise ValueError(
+                f"decimal and thousands are both {self.thousands!r}; name the other one too"
+            )
+        if both := set(self.true_values) & set(self.false_values):
+            raise ValueError(f"{sorted(both)[0]!r} is in true_values and in false_values")
+        if self.date_format is not None:
+            day = datetime.datetime(2020, 1, 31)
+            try:
+                known = datetime.datetime.strptime(day.strftime(self.date_format), self.date_format)
+            except ValueError:
+                known = None
+            if known != day:
+                raise ValueError(
+                    f"date_format {self.date_format!r} does not give a day, a month and a year; "
+                    "one that does is %d/%m/%Y"
+                )
+        return self
+
+
 class _Table(_Files):
     """Files of rows and named columns: `.csv`, `.csv.gz`, `.tsv`, `.parquet`, `.arrow`, `.jsonl`.
 
-    CSV has a header line and is UTF-8; an empty field is a missing value.
+    CSV has a header line; an empty field is a missing value. `separator`, as `csv.delimiter` was
+    called before, is understood.
     """
 
     target: str | None = None
     """The column to predict. Without one, only a language model can be trained."""
-    separator: str = Field(default=",", min_length=1, max_length=1)
-    """What stands between the fields of a CSV file; a `.tsv` file is separated by tabs."""
+    csv: Csv = Csv()
+    """How text is written: see `Csv`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _separator(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "separator" not in data:
+            return data
+        rest = {name: value for name, value in data.items() if name != "separator"}
+        csv = rest.get("csv", {})
+        if not isinstance(csv, dict) or csv.get("delimiter"):
+            raise ValueError("separator is now csv.delimiter; remove separator")
+        return {**rest, "csv": {**csv, "delimiter": data["separator"]}}
 
 
 class TabularSource(_Table):

@@ -10,12 +10,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.errors import InputError
+from tasks.files.reading import PLAIN, Reading
+from tasks.files.spelling import (
+    MOMENT,
+    booleans,
+    dates,
+    is_number,
+    one_spelling,
+    plain_numbers,
+    truths,
+    without,
+    without_na,
+)
 
 Kind = Literal["number", "boolean", "date", "category", "text"]
 _TYPES = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
-    "date": pa.timestamp("us"),
+    "date": MOMENT,
     "category": pa.string(),
     "text": pa.string(),
 }
@@ -31,84 +43,104 @@ _MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
 
 
 def convert(
-    column: Any, kind: Kind, name: str, describe: Callable[[int], str]
+    column: Any,
+    kind: Kind,
+    name: str,
+    describe: Callable[[int], str],
+    reading: Reading = PLAIN,
 ) -> pa.Array | pa.ChunkedArray:
     """A column as what it holds; one that is so already comes back as it is, not copied.
 
-    A `number` is float64, or float32 if it was, and keeps its NaN, which is null in all others. A
-    `boolean` is bool, a `date` a timestamp in UTC of whole microseconds, `text` a string. So is a
-    `category`, where blank is null, and which each form of file spells alike: `1.0` is `1`, `True`
-    and `TRUE` are `true`, but `007` and `1.50` stay as they are.
+    Text is read as `reading` says. A `number` is float64, or float32 if it was, and keeps its NaN,
+    which is null in all others. A `boolean` is bool, a `date` a timestamp in UTC of whole
+    microseconds, `text` a string. So is a `category`, where blank is null, and which each form of
+    file spells alike: `1.0` is `1`, `True` and `TRUE` are `true`, midnight is a date without a
+    time, blanks around it and the Unicode form do not count; `007` and `1.50` stay as they are.
 
     Raises:
         InputError: a value is none of that kind; `describe` says where its row is.
     """
     try:
-        return _cast(column, kind)
+        return _cast(column, kind, reading)
     except _MISFIT as error:
-        row = _first_misfit(column, lambda part: _cast(part, kind))
+        row = _first_misfit(column, lambda part: _cast(part, kind, reading))
         value = _python(column[row])
-        said = f"is {value!r}; {_WORDS[kind]} is wanted"
+        word = _WORDS[kind]
+        if kind == "date" and reading.date_format:
+            word = f"a date of the form {reading.date_format!r}"
+        said = f"is {value!r}; {word} is wanted"
         if isinstance(value, bytes):
             try:
-                said = f"is {value.decode()!r}; {_WORDS[kind]} is wanted"
+                said = f"is {value.decode()!r}; {word} is wanted"
             except UnicodeDecodeError:
-                said = f"is not UTF-8: {value[:60]!r}. Convert the file, for instance with iconv"
+                said = f"is not UTF-8: {value[:60]!r}. {_latin(value)}"
         raise InputError(f"{describe(row)}: column {name!r} {said}") from error
 
 
-def _cast(column: Any, kind: Kind) -> Any:
+def _latin(value: bytes) -> str:
+    """What to do about bytes that are not UTF-8."""
+    return (
+        "Convert the file, for instance with iconv, or name its encoding where the model is "
+        f"trained: if this is {value[:60].decode('latin-1')!r}, it is Latin-1, "
+        "prepare.source.csv.encoding: latin-1"
+    )
+
+
+def fits(column: Any, kind: Kind, reading: Reading) -> bool:
+    """Whether `convert` would succeed; true and false are not numbers by themselves."""
+    if kind == "number" and pa.types.is_string(column.type) and pc.any(truths(column)).as_py():
+        return False
+    try:
+        _cast(column, kind, reading)
+    except _MISFIT:
+        return False
+    return True
+
+
+def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
     wanted = _TYPES[kind]
     if pa.types.is_binary(column.type):
         column = column.cast(pa.string())  # checks that it is UTF-8
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())  # which Arrow can count with
+    column = without_na(column, reading)
     if kind == "category":
-        return _one_spelling(_as_text(column))
+        spelled = one_spelling(_as_text(column, reading), reading)
+        named = one_spelling(pa.array(reading.na_values, pa.string()), reading)
+        return without(spelled, pc.is_in(spelled, named)) if len(named) else spelled
     if column.type == wanted or (kind == "number" and pa.types.is_floating(column.type)):
         return column
     if kind == "text":
-        return _as_text(column)
-    if kind in ("boolean", "date") and _is_number(column.type):
+        return _as_text(column, reading)
+    if kind in ("boolean", "date") and is_number(column.type):
         # A cast would make any number true, or a moment just after 1970.
         column = _without_nan(column).cast(pa.string())
     if pa.types.is_string(column.type):
         column = pc.utf8_trim_whitespace(column)
-        return _moments(column) if kind == "date" else column.cast(wanted)
+        column = without(column, pc.equal(column, ""))
+        if kind == "date":
+            return dates(column, reading)
+        if kind == "boolean":
+            return booleans(column, reading).cast(wanted)
+        # As those of a typed file are, where the user says that they are numbers.
+        digits = pc.if_else(pc.equal(pc.utf8_lower(column), "true"), "1", "0")
+        return plain_numbers(pc.if_else(truths(column), digits, column), reading).cast(wanted)
     if kind == "date":
         # What is finer than a microsecond is cut; what is out of range must not wrap around.
         return column.cast(options=pc.CastOptions(wanted, allow_time_truncate=True))
     return column.cast(wanted, safe=False)
 
 
-def _moments(column: Any) -> Any:
-    """Dates and times of ISO 8601, in UTC where they say no offset."""
-    wanted = _TYPES["date"]
-    column = pc.replace_substring_regex(column, r"(\.\d{6})\d{1,3}", r"\1")
-    # Arrow reads times with an offset and those without as two types.
-    zoned = pc.match_substring_regex(column, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
-    aware = _without(column, pc.invert(zoned)).cast(pa.timestamp("us", "UTC")).cast(wanted)
-    return pc.coalesce(aware, _without(column, zoned).cast(wanted))
-
-
-def _as_text(column: Any) -> Any:
+def _as_text(column: Any, reading: Reading) -> Any:
     """Text; a whole number has no fraction and no exponent, as in an integer column."""
+    if pa.types.is_timestamp(column.type) and reading.spelling > 1:
+        column = column.cast(options=pc.CastOptions(MOMENT, allow_time_truncate=True))
     if not pa.types.is_floating(column.type):
         return column.cast(pa.string())
     column = _without_nan(column)
     whole = pc.and_(pc.equal(column, pc.round(column)), pc.less_equal(pc.abs(column), float(EXACT)))
-    digits = _without(column, pc.invert(whole)).cast(pa.int64())
+    digits = without(column, pc.invert(whole)).cast(pa.int64())
     return pc.coalesce(digits.cast(pa.string()), column.cast(pa.string()))
-
-
-def _one_spelling(text: Any) -> Any:
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    encoded = text.dictionary_encode()  # a regular expression is slow, and distinct values are few
-    values = without_blank(encoded.dictionary)
-    values = pc.replace_substring_regex(values, r"^([+-]?\d+)\.0+$", r"\1")
-    word = pc.is_in(values, pa.array(["True", "TRUE", "False", "FALSE"]))
-    return pc.if_else(word, pc.utf8_lower(values), values).take(encoded.indices)
 
 
 def _python(value: Any) -> Any:
@@ -117,10 +149,6 @@ def _python(value: Any) -> Any:
         return value.as_py()
     except (ValueError, OverflowError):
         return value.cast(pa.string()).as_py()
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def from_values(values: list[Any], name: str, describe: Callable[[int], str]) -> pa.Array:
@@ -159,21 +187,12 @@ def plain(column: Any) -> Any:
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
     if pa.types.is_string(column.type):
-        column = _without(column, pc.equal(column, ""))
+        column = without(column, pc.equal(column, ""))
     return column
-
-
-def without_blank(column: Any) -> Any:
-    """Strings, those missing that are nothing but white space."""
-    return _without(column, pc.equal(pc.utf8_trim_whitespace(column), ""))
 
 
 def _without_nan(column: Any) -> Any:
     """Numbers, those missing that are NaN."""
     if not pa.types.is_floating(column.type):
         return column
-    return _without(column, pc.is_nan(column))
-
-
-def _without(column: Any, mask: Any) -> Any:
-    return pc.if_else(mask, pa.scalar(None, column.type), column)
+    return without(column, pc.is_nan(column))

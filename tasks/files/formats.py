@@ -1,145 +1,31 @@
 """CSV, JSON Lines, Parquet and Arrow files, one at a time; `tables` beside this reads them all.
 
-`read` gives a whole file with Arrow's own types, columns named in `text` as text; `stream` gives
-batches of rows, as the given kinds where the form has no types of its own.
+`read` gives a whole file with its own types, columns named in `text` as text, and all columns of
+CSV; `stream` gives batches of rows, as the given kinds where the form has no types of its own.
 """
 
-import gzip
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from tasks.errors import InputError
-from tasks.files.convert import Kind, convert, from_values
-
-# A row of CSV must fit into a block.
-BLOCK = 16 << 20
-Kinds = Mapping[str, Kind]
-
-
-def unique_names(names: list[str], path: Path) -> None:
-    """Raises `InputError` if two columns have the same name."""
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: two columns have the same name: {', '.join(names)}")
-
-
-def _row(path: Path, first: int, row: int) -> str:
-    return f"{path}, row {row + first}"
-
-
-@contextmanager
-def _options(
-    path: Path, separator: str, types: Mapping[str, pa.DataType]
-) -> Iterator[dict[str, Any]]:
-    ragged: list[csv.InvalidRow] = []
-
-    def remember(row: csv.InvalidRow) -> str:
-        ragged.append(row)
-        return "error"
-
-    tabs = path.name.endswith((".tsv", ".tsv.gz"))
-    try:
-        yield {
-            # Threads would lose the numbers of the rows.
-            "read_options": csv.ReadOptions(use_threads=False, block_size=BLOCK),
-            "parse_options": csv.ParseOptions(
-                delimiter="\t" if tabs else separator,
-                newlines_in_values=True,
-                invalid_row_handler=remember,
-            ),
-            "convert_options": csv.ConvertOptions(
-                column_types=types, null_values=[""], strings_can_be_null=True
-            ),
-        }
-    except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):
-            raise InputError(
-                f"{path} holds no rows; a header line and a line for each row are wanted"
-            ) from error
-        if not ragged:
-            raise
-        row = ragged[0]
-        raise InputError(
-            f"{path}, row {row.number - 1}: {row.actual_columns} fields, but the header has "
-            f"{row.expected_columns}: {row.text[:80]!r}. Quote a field that holds the separator"
-        ) from error
-
-
-def _read_csv(path: Path, separator: str, text: Collection[str]) -> pa.Table:
-    with _options(path, separator, {name: pa.binary() for name in text}) as options:
-        table = csv.read_csv(path, **options)
-    for number, name in enumerate(table.column_names):
-        # Arrow makes bytes, without a word, of text that is not UTF-8.
-        if pa.types.is_binary(table.column(number).type):
-            column = convert(table.column(number), "text", name, partial(_row, path, 1))
-            table = table.set_column(number, name, column)
-    _refuse_open_quote(path, table[-1:], table.num_rows)
-    return table
-
-
-def _refuse_open_quote(path: Path, last: Any, number: int) -> None:
-    """Refuse a quote that is never closed: Arrow takes all that follows for one field."""
-    written = [c for c in last.columns if pa.types.is_string(c.type) or pa.types.is_binary(c.type)]
-    values = [str(column[0].as_py()) for column in written if len(column)]
-    if not any("\n" in value or r"\n" in value for value in values):
-        return
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-        quotes = sum(line.count(b'"') for line in lines)
-    if quotes % 2:
-        raise InputError(
-            f"{path}, row {number}: a quote opens a field and is never closed; close it, or write "
-            "a quote within a quoted field twice"
-        )
-
-
-def _separator(path: Path) -> str:
-    """What most often separates the names in the header; a batch job is not told."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-        header = lines.readline(BLOCK).decode(errors="replace")
-    return max(",;\t|", key=header.count)
-
-
-def _csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Blocks of rows, every column as bytes."""
-    separator = _separator(path)
-    with _options(path, separator, {}) as options, csv.open_csv(path, **options) as reader:
-        names = reader.schema.names
-    unique_names(names, path)
-    types = {name: pa.binary() for name in names}
-    last, rows = None, 0
-    with _options(path, separator, types) as options, csv.open_csv(path, **options) as reader:
-        for last in reader:
-            rows += last.num_rows
-            yield last
-    if last:
-        _refuse_open_quote(path, last[-1:], rows)
-
-
-def _stream_csv(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
-    done = 1
-    for block in _csv_batches(path):
-        columns = {
-            name: convert(column, kinds[name], name, partial(_row, path, done))
-            if name in kinds
-            else column
-            for name, column in zip(block.schema.names, block.columns, strict=True)
-        }
-        done += block.num_rows
-        yield pa.record_batch(columns)
+from tasks.files import delimited
+from tasks.files.convert import Kind, convert, from_values, plain
+from tasks.files.delimited import KEY, Kinds, row_of
+from tasks.files.dialect import Dialect, opened
+from tasks.files.reading import PLAIN, Reading
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     number = 0
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+    with opened(path) as lines:
         for line in lines:
             if not line.strip():
                 continue
@@ -161,9 +47,14 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json_columns(
-    rows: list[dict[str, Any]], names: Iterable[str], path: Path, done: int, kinds: Kinds
+    rows: list[dict[str, Any]],
+    names: Iterable[str],
+    path: Path,
+    done: int,
+    kinds: Kinds,
+    reading: Reading,
 ) -> dict[str, pa.Array]:
-    describe = partial(_row, path, done + 1)
+    describe = partial(row_of, path, done + 1)
     columns = {}
     for name in names:
         values = [row.get(name) for row in rows]
@@ -175,22 +66,26 @@ def _json_columns(
             ]
         column = from_values(values, name, describe)
         if name in kinds:
-            column = convert(column, kinds[name], name, describe)
+            how = PLAIN if name == KEY else reading
+            column = convert(column, kinds[name], name, describe, how)
         columns[name] = column
     return columns
 
 
-def _read_json(path: Path, separator: str, text: Collection[str]) -> pa.Table:
+def _read_json(
+    path: Path, reading: Reading, text: Collection[str]
+) -> tuple[pa.Table, Dialect | None]:
     rows = list(_json_rows(path))
     names = {name: None for row in rows for name in row}
-    return pa.table(_json_columns(rows, names, path, 0, dict.fromkeys(text, "text")))
+    kinds: dict[str, Kind] = dict.fromkeys(text, "text")
+    return pa.table(_json_columns(rows, names, path, 0, kinds, PLAIN)), None
 
 
-def _stream_json(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
+def _stream_json(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa.RecordBatch]:
     rows, done, names = _json_rows(path), 0, dict[str, None]()
     while part := list(itertools.islice(rows, size)):
         names |= {name: None for row in part for name in row}
-        yield pa.record_batch(_json_columns(part, names, path, done, kinds))
+        yield pa.record_batch(_json_columns(part, names, path, done, kinds, reading))
         done += len(part)
 
 
@@ -202,12 +97,21 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield reader.get_batch(number)
 
 
-def _read_arrow(path: Path, separator: str, text: Collection[str]) -> pa.Table:
+def _arrow_schema(path: Path) -> pa.Schema:
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+        return pa.ipc.open_file(source).schema
 
 
-def _stream_arrow(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
+def _read_arrow(
+    path: Path, reading: Reading, text: Collection[str]
+) -> tuple[pa.Table, Dialect | None]:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all(), None
+
+
+def _stream_arrow(
+    path: Path, size: int, kinds: Kinds, reading: Reading
+) -> Iterator[pa.RecordBatch]:
     return _arrow_batches(path)
 
 
@@ -217,12 +121,16 @@ def _count_arrow(path: Path) -> int:
         return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
 
 
-def _read_parquet(path: Path, separator: str, text: Collection[str]) -> pa.Table:
+def _read_parquet(
+    path: Path, reading: Reading, text: Collection[str]
+) -> tuple[pa.Table, Dialect | None]:
     with pq.ParquetFile(path) as file:
-        return file.read()
+        return file.read(), None
 
 
-def _stream_parquet(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
+def _stream_parquet(
+    path: Path, size: int, kinds: Kinds, reading: Reading
+) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=size)
 
@@ -231,20 +139,55 @@ def _count_parquet(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
+def _json_key(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
+    with opened(path) as lines:
+        if not any(b'"key"' in line for line in lines):  # much faster than to parse them
+            return None
+    found = [row[KEY] for row in _json_rows(path) if row.get(KEY) is not None]
+    if not found:
+        return None
+    whole = all(type(key) is int and -(2**63) <= key < 2**63 for key in found)
+    return pa.int64() if whole else pa.string()
+
+
+def _typed_key(schema: pa.Schema) -> pa.DataType | None:
+    if KEY not in schema.names:
+        return None
+    found: pa.DataType = plain(pa.array([], schema.field(KEY).type)).type
+    return found
+
+
 @dataclass(frozen=True)
 class Format:
-    """How one form of file is read whole, read in batches, and counted."""
+    """How one form of file is read whole, read in batches, and counted.
 
-    read: Callable[[Path, str, Collection[str]], Any]
-    stream: Callable[[Path, int, Kinds], Iterator[Any]]
+    What is read of a form without types is text, with the dialect that was found. `key` gives the
+    type of the column of that name.
+    """
+
+    read: Callable[[Path, Reading, Collection[str]], tuple[Any, Dialect | None]]
+    stream: Callable[[Path, int, Kinds, Reading], Iterator[Any]]
     count: Callable[[Path], int]
+    key: Callable[[Path, Kinds, Reading], pa.DataType | None]
 
 
-_CSV = Format(_read_csv, _stream_csv, lambda path: sum(b.num_rows for b in _csv_batches(path)))
+_CSV = Format(delimited.read, delimited.stream, delimited.count, delimited.key_type)
 FORMATS = {
     ".csv": _CSV,
     ".tsv": _CSV,
-    ".parquet": Format(_read_parquet, _stream_parquet, _count_parquet),
-    ".arrow": Format(_read_arrow, _stream_arrow, _count_arrow),
-    ".jsonl": Format(_read_json, _stream_json, lambda path: sum(1 for _ in _json_rows(path))),
+    ".parquet": Format(
+        _read_parquet,
+        _stream_parquet,
+        _count_parquet,
+        lambda path, kinds, reading: _typed_key(pq.read_schema(path)),
+    ),
+    ".arrow": Format(
+        _read_arrow,
+        _stream_arrow,
+        _count_arrow,
+        lambda path, kinds, reading: _typed_key(_arrow_schema(path)),
+    ),
+    ".jsonl": Format(
+        _read_json, _stream_json, lambda path: sum(1 for _ in _json_rows(path)), _json_key
+    ),
 }

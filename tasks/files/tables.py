@@ -17,7 +17,11 @@ import pyarrow as pa
 
 from tasks.errors import InputError
 from tasks.files.convert import plain
-from tasks.files.formats import FORMATS, Kinds, unique_names
+from tasks.files.delimited import Kinds, unique_names
+from tasks.files.dialect import Dialect, decimal_sign
+from tasks.files.formats import FORMATS
+from tasks.files.infer import typed
+from tasks.files.reading import PLAIN, Reading
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
 _BROKEN = (
@@ -104,7 +108,9 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path} is missing; give an existing file or folder") from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: the header is not UTF-8: {error}. Convert the file, for instance with iconv"
+            f"{path}: the header is not UTF-8: {error}. Convert the file, for instance with "
+            "iconv, or name its encoding where the model is trained, such as "
+            "prepare.source.csv.encoding: latin-1"
         ) from error
     except _BROKEN as error:
         raise InputError(
@@ -114,31 +120,55 @@ def reading(path: Path) -> Iterator[None]:
 
 def read(
     path: Path,
-    separator: str = ",",
+    given: Reading = PLAIN,
     text: Collection[str] = (),
     patterns: Collection[str] = (),
-) -> tuple[pa.Table, list[tuple[Path, int]]]:
+) -> tuple[pa.Table, list[tuple[Path, int]], Reading]:
     """All rows of a file or folder, as `files` finds them, and how many come from each.
 
-    Types are Arrow's own, in CSV as the values suggest; columns named in `text` stay text, so
-    that `007` keeps its zeros.
+    Types are the file's own, in CSV as all values of a file suggest; columns named in `text` stay
+    text, so that `007` keeps its zeros. Also `given`, with what was detected.
 
     Raises:
         InputError: a file is missing or broken, or differs from the first; names file, row, column.
     """
-    parts = []
+    parts, rows, dialects = [], [], []
     for file in files(path, patterns=patterns):
         with reading(file):
-            table = FORMATS[_plain(file)].read(file, separator, text)
+            table, dialect = FORMATS[_plain(file)].read(file, given, text)
             unique_names(table.column_names, file)
             table.validate(full=True)
         tidy = dict(zip(table.column_names, map(plain, table.columns), strict=True))
         parts.append((str(file), pa.table(tidy)))
-    rows = [(Path(name), table.num_rows) for name, table in parts]
+        rows.append((file, table.num_rows))
+        dialects.append(dialect)
+    if dialects[0] is not None:
+        given, parts = _typed(parts, dialects[0], given, text)
     table = concat(parts)
     if not table.num_rows:
         raise InputError(f"{path} has columns ({', '.join(table.column_names)}) but no rows")
-    return table, rows
+    return table, rows, given
+
+
+def _typed(
+    parts: list[tuple[str, pa.Table]], dialect: Dialect, reading: Reading, text: Collection[str]
+) -> tuple[Reading, list[tuple[str, pa.Table]]]:
+    """The parts with types, which their decimal sign decides, and what was detected."""
+    columns = [table[name] for _, table in parts for name in table.column_names if name not in text]
+    found = {
+        "encoding": dialect.encoding,
+        "delimiter": dialect.delimiter,
+        "quote": dialect.quote,
+        "decimal": reading.decimal or decimal_sign(columns, dialect.delimiter, reading),
+    }
+    reading = reading.model_copy(update=found)
+    result = []
+    for file, table in parts:
+        for number, name in enumerate(table.column_names):
+            if name not in text:
+                table = table.set_column(number, name, typed(table.column(number), reading))
+        result.append((file, table))
+    return reading, result
 
 
 def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
@@ -168,25 +198,27 @@ def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise InputError(
                     f"{where}: column {name!r} is {two[1].types[0]}; before it, from {first} on, "
-                    f"it is {two[0].types[0]}"
+                    f"it is {two[0].types[0]}. Say in prepare.source.columns what it is, where "
+                    "both are right"
                 ) from error
             schema = schema.set(schema.get_field_index(name), unified.field(0))
     tables = [table.select(names) for _, table in parts]
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def stream(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
+def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Iterator[pa.RecordBatch]:
     """The rows of one file, at most `size` a time.
 
-    Columns of CSV and JSON Lines that are named in `kinds` become those kinds; others of CSV are
-    bytes as they stand there. Those of Parquet and Arrow keep their types.
+    Columns of CSV and JSON Lines that are named in `kinds` become those kinds, as `given` says,
+    or as the CSV file evidently is written; others of CSV are bytes as they stand there. Those of
+    Parquet and Arrow keep their types.
 
     Raises:
         InputError: the file is missing or broken, or a value is not of the kind; names file, row
             and column.
     """
     with reading(path):
-        for batch in FORMATS[_plain(path)].stream(path, size, kinds):
+        for batch in FORMATS[_plain(path)].stream(path, size, kinds, given):
             unique_names(batch.schema.names, path)
             for number, name in enumerate(batch.schema.names):
                 if name in kinds:
@@ -199,3 +231,12 @@ def count(path: Path) -> int:
     """Rows of one file; those of CSV and JSON Lines are counted by a pass over it."""
     with reading(path):
         return FORMATS[_plain(path)].count(path)
+
+
+def type_of_key(path: Path, kinds: Kinds, given: Reading = PLAIN) -> pa.DataType | None:
+    """The type of the column `key` of one file, None where it has none.
+
+    Where the form has no types, that is int64 if all are whole numbers, and else text.
+    """
+    with reading(path):
+        return FORMATS[_plain(path)].key(path, kinds, given)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.errors import InputError
-from tasks.files.convert import convert
+from tasks.files.convert import EXACT, convert
 from tasks.preparing.rows import Column, Numbers, cell
 from tasks.sources.raw import Raw
 
@@ -68,10 +68,26 @@ def _clean(raw: Raw, name: str, kind: str) -> Column:
         case "sequence":
             return _sequences(values)
         case "number":
-            return Column.of_numbers(values)
+            return _numbers(values)
         case "date" | "category":
-            return Column.of(convert(values, kind, name, raw.describe))
+            return Column.of(convert(values, kind, name, raw.describe, raw.reading))
     return Column.of(values)
+
+
+def _numbers(values: pa.Array) -> Column:
+    """Whole numbers as int64, whether their file has them as integers or as 1.0."""
+    found = Column.of_numbers(values)
+    numbers = found.values
+    if (
+        pa.types.is_floating(numbers.type)
+        and pc.all(
+            pc.and_(
+                pc.equal(numbers, pc.round(numbers)), pc.less_equal(pc.abs(numbers), float(EXACT))
+            )
+        ).as_py()
+    ):
+        return Column(numbers.cast(pa.int64()), found.missing)
+    return found
 
 
 def _images(values: pa.FixedShapeTensorArray) -> Column:

@@ -51,10 +51,12 @@ def fit(raw: Raw, splits: dict[str, Rows], classes: tuple[str, ...], params: Pre
         print(f"training a {source.tokenizer.name} tokenizer on {len(train)} texts", flush=True)
         tokenizer = train_tokenizer(train[source.column].to_pylist(), source.tokenizer)
     columns = tuple(_column(raw, name, splits, params, tokenizer) for name in train.column_names)
-    if params.task != "classification":
-        return Dataset(splits, Signature.of(params.task, columns, ()), tokenizer)
+    # Only tables have text that must be read: nothing else is said of images and sequences.
+    reading = raw.reading if isinstance(source, TabularSource | TextSource) else None
     task: Task = "binary" if len(classes) == 2 else "multiclass"
-    return Dataset(splits, Signature.of(task, columns, classes), tokenizer)
+    if params.task != "classification":
+        task = params.task
+    return Dataset(splits, Signature.of(task, columns, classes, reading), tokenizer)
 
 
 def _column(
@@ -117,7 +119,9 @@ def _number_column(
         if pa.types.is_integer(present["train"].type):
             for values in present.values():
                 refuse_inexact(values, name)
-        found = {s: exact_numbers(v, kind, name, raw.describe) for s, v in present.items()}
+        found = {
+            s: exact_numbers(v, kind, name, raw.describe, raw.reading) for s, v in present.items()
+        }
         every = np.concatenate(list(found.values()))
         offset = offset_of(found["train"], every, accepted=named, name=name) if len(every) else 0.0
     except InputError as error:

@@ -13,7 +13,7 @@ from tasks.sources.raw import Raw
 
 
 def hashed(raw: Raw, params: Prepare, root: Path) -> dict[str, pa.Array]:
-    """By name, the HMAC-SHA256 (N,) of each sensitive value as text, in hex.
+    """By name, the HMAC-SHA256 (N,) of each sensitive value as text, spelled as a category is.
 
     Nothing where they are dropped; null where a value is missing. The key is what stands in the
     salt file, without white space around it.
@@ -45,6 +45,8 @@ def _hash(raw: Raw, name: str, key: bytes) -> pa.Array:
             "or set prepare.sensitive_rule to drop."
         )
     values = raw.table[name].combine_chunks()
-    encoded = convert(values, "text", name, raw.describe).dictionary_encode()
+    # In one spelling, so that a value has the same hash from every form of file.
+    spelled = convert(values, "category", name, raw.describe, raw.reading)
+    encoded = spelled.dictionary_encode()
     digests = [hmac.digest(key, v.encode(), "sha256").hex() for v in encoded.dictionary.to_pylist()]
     return pa.array(digests, pa.string()).take(encoded.indices)

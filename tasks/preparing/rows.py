@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.files.convert import without_blank
+from tasks.files.spelling import without_blank
 from tasks.sources.raw import Raw
 
 Mask = NDArray[np.bool_]

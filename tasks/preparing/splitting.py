@@ -13,6 +13,7 @@ from tasks.config import Prepare
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
 from tasks.files.convert import convert
+from tasks.files.infer import typed
 from tasks.preparing.rows import Column, Mask, Numbers, cell, is_number
 from tasks.sources.raw import Raw
 
@@ -53,7 +54,7 @@ def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, Column]]:
         return Order(given=given), {params.split_column: names}
     if params.group:
         values = raw.table[params.group].combine_chunks()
-        groups = Column.of(convert(values, "category", params.group, raw.describe))
+        groups = Column.of(convert(values, "category", params.group, raw.describe, raw.reading))
         codes = groups.values.dictionary_encode(null_encoding="encode").indices
         return Order(raw.split, groups=codes.to_numpy().astype(np.int64)), {params.group: groups}
     if params.time:
@@ -70,7 +71,7 @@ def _split_names(raw: Raw, name: str) -> Column:
             "leave one of them out"
         )
     values = raw.table[name].combine_chunks()
-    names = Column.of(convert(values, "text", name, raw.describe))
+    names = Column.of(convert(values, "category", name, raw.describe, raw.reading))
     strange = ~np.isin(names.values.fill_null(SPLITS[0]).to_numpy(zero_copy_only=False), SPLITS)
     if strange.any():
         row = int(np.argmax(strange))
@@ -88,7 +89,11 @@ def _times(raw: Raw, name: str) -> Column:
         return Column.of_numbers(values)
     if pa.types.is_string(values.type):
         values = Column.of(values).values
-    return Column.of(convert(values, "date", name, raw.describe).cast(pa.int64()))
+        numbers = typed(values, raw.reading)
+        if is_number(numbers.type):
+            return Column.of_numbers(numbers)
+    found = convert(values, "date", name, raw.describe, raw.reading)
+    return Column.of(found.cast(pa.int64()))
 
 
 def split(

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.config import Prepare
+from tasks.config import Prepare, TabularSource
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
-from tasks.files.convert import EXACT
+from tasks.files.convert import EXACT, convert, fits
+from tasks.files.infer import kind_of, typed
+from tasks.files.spelling import without_na
 from tasks.preparing.rows import Column, Rows, cell, is_number
 from tasks.sources.raw import Raw
 
@@ -35,35 +37,55 @@ def read_target(raw: Raw, params: Prepare) -> Column | None:
     values = raw.table[raw.target].combine_chunks()
     if pa.types.is_null(values.type):
         return Column.of(values.cast(pa.string()))
-    return _classes(raw, values) if params.task == "classification" else _numbers(raw, values)
+    if params.task != "classification":
+        return _numbers(raw, values)
+    said = params.source.columns if isinstance(params.source, TabularSource) else {}
+    if said.get(raw.target) == "category":
+        return Column.of(values.cast(pa.string()))  # as `columns` says
+    return _classes(raw, values)
 
 
 def _classes(raw: Raw, values: pa.Array) -> Column:
+    """Labels as they are spelled in every form of file."""
     kind, name = values.type, str(raw.target)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        values = Column.of_numbers(values).values
-        numbers = values.cast(pa.float64()).fill_null(0.0).to_numpy()
-        broken = (numbers != np.rint(numbers)) | (np.abs(numbers) > EXACT)
-        if broken.any():
-            row = int(np.argmax(broken))
-            raise InputError(
-                f"{cell(raw, row, name)}: {numbers[row]} is no class; {CLASSES_ARE}. To predict "
-                "a number, set prepare.task: regression."
-            )
-        values = values.cast(pa.int64())
-    elif not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        numbers = Column.of_numbers(values).values.cast(pa.float64()).fill_null(0.0).to_numpy()
+        _refuse_fractions(raw, numbers)
+        values = values.cast(pa.float64())
+    elif pa.types.is_string(kind):
+        _refuse_numbers_and_dates(raw, values)
+    elif not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise InputError(f"{raw.where}: column {name!r} is {kind}; {CLASSES_ARE}")
-    return Column.of(values.cast(pa.string()))
+    return Column.of(convert(values, "category", name, raw.describe, raw.reading))
+
+
+def _refuse_fractions(raw: Raw, numbers: NDArray[np.float64]) -> None:
+    broken = (numbers != np.rint(numbers)) | (np.abs(numbers) > EXACT)
+    if broken.any():
+        row = int(np.argmax(broken))
+        raise InputError(
+            f"{cell(raw, row, str(raw.target))}: {numbers[row]} is no class; {CLASSES_ARE}. To "
+            "predict a number, set prepare.task: regression."
+        )
+
+
+def _refuse_numbers_and_dates(raw: Raw, values: pa.Array) -> None:
+    """Labels of text may be whole numbers; what all else are numbers, or dates, are no labels."""
+    kind = kind_of(values, raw.reading)
+    if kind == "date":
+        raise InputError(f"{raw.where}: column {str(raw.target)!r} holds dates; {CLASSES_ARE}")
+    if kind == "number":
+        numbers = convert(values, "number", str(raw.target), raw.describe, raw.reading)
+        finite = Column.of_numbers(numbers).values.fill_null(0.0)
+        _refuse_fractions(raw, finite.to_numpy())
 
 
 def _numbers(raw: Raw, values: pa.Array) -> Column:
+    if pa.types.is_string(values.type):
+        values = _from_text(raw, values)
     if not is_number(values.type):
         row = int(np.argmin(values.is_null().to_numpy(zero_copy_only=False)))
-        raise InputError(
-            f"{cell(raw, row, str(raw.target))}: {values[row].as_py()!r} is no number; a "
-            "regression needs a column of numbers. To predict a class, set prepare.task: "
-            "classification."
-        )
+        raise _no_number(raw, row, values[row].as_py())
     numbers = values.cast(pa.float64(), safe=False)
     if pa.types.is_integer(values.type):
         large = np.abs(numbers.fill_null(0.0).to_numpy()) >= EXACT
@@ -74,7 +96,29 @@ def _numbers(raw: Raw, values: pa.Array) -> Column:
                 f"its neighbours; whole numbers between -{EXACT} and {EXACT} can be predicted. "
                 "Divide the column by some power of ten, or name another one"
             )
-    return Column.of_numbers(numbers)
+    return Column.of_numbers(without_na(numbers, raw.reading))
+
+
+def _from_text(raw: Raw, values: pa.Array) -> pa.Array:
+    """Numbers; leading zeros and exponents are nothing special in a number that is predicted."""
+    found = typed(values, raw.reading)
+    if pa.types.is_integer(found.type) or pa.types.is_null(found.type):
+        return found.cast(pa.int64())
+    try:
+        return convert(values, "number", str(raw.target), raw.describe, raw.reading)
+    except InputError:
+        present = without_na(values, raw.reading)
+        for row, value in enumerate(present.to_pylist()):
+            if value is not None and not fits(present[row : row + 1], "number", raw.reading):
+                raise _no_number(raw, row, value) from None
+        raise
+
+
+def _no_number(raw: Raw, row: int, value: object) -> InputError:
+    return InputError(
+        f"{cell(raw, row, str(raw.target))}: {value!r} is no number; a regression needs a column "
+        "of numbers. To predict a class, set prepare.task: classification."
+    )
 
 
 def class_names(raw: Raw, rows: Rows) -> tuple[str, ...]:

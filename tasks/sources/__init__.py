@@ -10,9 +10,8 @@ from typing import Any
 from tasks.config import DigitsSource, Source
 from tasks.dataset import KEY, TARGET
 from tasks.errors import InputError
-from tasks.files import tables
 from tasks.sources import digits, examples, globs, image, sequence, tabular, text
-from tasks.sources.raw import FeatureKind, Raw
+from tasks.sources.raw import FeatureKind, Raw, refuse_unfit
 
 # Each reads what lies at one path; the columns of the last argument may be there, of any type,
 # and are no features.
@@ -42,13 +41,7 @@ def read(source: Source, root: Path, reserved: Collection[str] = ()) -> Raw:
     split = raw.split
     if not isinstance(source, DigitsSource) and source.test:
         split = globs.split(raw, path, source.test)
-    for name in reserved:
-        tables.named(name, raw.table.column_names, raw.where, "prepare")
-    if raw.target in reserved:
-        raise InputError(
-            f"{raw.where}: column {raw.target!r} is the target and has another part in prepare "
-            "too; name another column there"
-        )
+    refuse_unfit(raw, reserved)
     return replace(raw, features=_features(raw, reserved), split=split)
 
 

@@ -18,7 +18,7 @@ from tasks.sources import folders, idx
 from tasks.sources.folders import COLUMN, LABEL, Images, pixels_of
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
-from tasks.sources.tabular import origins
+from tasks.sources.tabular import origins, with_typed_target
 
 
 def read(source: ImageSource, path: Path, reserved: Collection[str]) -> Raw:
@@ -50,10 +50,11 @@ def read(source: ImageSource, path: Path, reserved: Collection[str]) -> Raw:
 def _table(source: ImageSource, path: Path) -> Raw:
     """The rows of tables, one column of which holds image files: their paths or their bytes."""
     name, target = source.column or COLUMN, source.target or LABEL
-    table, rows = tables.read(path, text=(name,), patterns=patterns(source))
+    table, rows, reading = tables.read(path, text=(name, target), patterns=patterns(source))
     for column, key in ((name, "column"), (target, "target")):
         tables.named(column, table.column_names, str(path), f"prepare.source.{key}")
-    raw = Raw(table, {name: "image"}, target, str(path), origins(rows))
+    table = with_typed_target(table, target, reading)
+    raw = Raw(table, {name: "image"}, target, str(path), origins(rows), reading=reading)
     index = table.column_names.index(name)
     images_column, changed = _column(source, path, raw, name)
     return replace(raw, table=table.set_column(index, name, images_column), changed=changed)

@@ -1,12 +1,16 @@
 """Raw: what every reader returns."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from tasks.errors import InputError
+from tasks.files.reading import PLAIN, Reading
+from tasks.files.tables import named
 
 FeatureKind = Literal["image", "number", "boolean", "date", "category", "text", "sequence"]
 
@@ -28,7 +32,7 @@ class Raw:
     tensors (H, W, C) of uint8 or float32, sequences as lists of fixed-size lists of float32, the
     rest by Arrow's own types. `features` says which of them a model may look at, and what they
     are; `target` which is to be predicted. `split` is an object array (N,) of `train` or `test`
-    where the files say so.
+    where the files say so. `reading` says how text in the table is to be read.
     """
 
     table: pa.Table
@@ -39,6 +43,7 @@ class Raw:
     split: NDArray[np.object_] | None = None
     changed: Mapping[str, int] = field(default_factory=dict)
     """Of how many image files something was changed on reading, and what."""
+    reading: Reading = PLAIN
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -50,3 +55,14 @@ class Raw:
                 return f"{origin.path}, row {row + origin.first_row}"
             row -= origin.rows
         raise IndexError(row)
+
+
+def refuse_unfit(raw: Raw, reserved: Collection[str]) -> None:
+    """Raises `InputError` if a column that has a part in `prepare` is not there, or the target."""
+    for name in reserved:
+        named(name, raw.table.column_names, raw.where, "prepare")
+    if raw.target in reserved:
+        raise InputError(
+            f"{raw.where}: column {raw.target!r} is the target and has another part in prepare "
+            "too; name another column there"
+        )

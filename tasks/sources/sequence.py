@@ -13,7 +13,7 @@ from tasks.errors import InputError
 from tasks.files import npz, tables
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
-from tasks.sources.tabular import origins
+from tasks.sources.tabular import origins, with_typed_target
 
 
 def read(source: SequenceSource, path: Path, reserved: Collection[str]) -> Raw:
@@ -31,9 +31,12 @@ def read(source: SequenceSource, path: Path, reserved: Collection[str]) -> Raw:
         if not len(raw):
             raise InputError(f"{path} holds no rows")
     else:
-        table, rows = tables.read(path, patterns=patterns(source))
+        table, rows, reading = tables.read(
+            path, text=[source.target, *reserved], patterns=patterns(source)
+        )
         for name, key in ((source.column, "column"), (source.target, "target")):
             tables.named(name, table.column_names, str(path), f"prepare.source.{key}")
+        table = with_typed_target(table, source.target, reading)
         raw = Raw(table, {}, source.target, str(path), origins(rows))
         index = table.column_names.index(source.column)
         table = table.set_column(index, source.column, _normal(raw, source.column))

@@ -1,32 +1,43 @@
 """Tables of numbers, booleans, dates and categories."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.config import TabularSource, TextSource
+from tasks.config import Csv, TabularSource, TextSource
 from tasks.errors import InputError
 from tasks.files import tables
-from tasks.files.convert import convert
+from tasks.files.convert import EXACT, Kind, convert
+from tasks.files.infer import kind_of, typed
+from tasks.files.reading import PLAIN, Reading
 from tasks.sources.globs import patterns
-from tasks.sources.raw import FeatureKind, Origin, Raw
+from tasks.sources.looks import refuse_lookalikes
+from tasks.sources.raw import FeatureKind, Origin, Raw, refuse_unfit
 
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-# A column of text with more numbers than this is one of numbers, with mistakes or a word for
-# what is missing.
-_MOSTLY = 0.9
+# Numbers that say the same however they are spelled: not `007`, `1e3` or `+1`.
+_CANONICAL = r"^\s*-?(0|[1-9]\d*)([.,]\d+)?\s*$"
 
 
-def rows_of(
-    source: TabularSource | TextSource, path: Path, text: Collection[str]
-) -> tuple[pa.Table, tuple[Origin, ...]]:
-    """The table that lies at `path`, with its target, and where its rows come from."""
-    table, rows = tables.read(path, source.separator, text, patterns(source))
+def reading_of(csv: Csv) -> Reading:
+    """What the parameters say about text."""
+    return Reading(**csv.model_dump())
+
+
+def rows_of(source: TabularSource | TextSource, path: Path, text: Collection[str]) -> Raw:
+    """The table that lies at `path`, with its target; no features yet.
+
+    The columns `text` and the target are text wherever the spelling of a value can matter.
+    """
+    as_text = {*text, *([source.target] if source.target else [])}
+    table, rows, reading = tables.read(path, reading_of(source.csv), as_text, patterns(source))
     if source.target is not None:
         tables.named(source.target, table.column_names, str(path), "prepare.source.target")
-    return table, origins(rows)
+        if source.target not in text:
+            table = with_typed_target(table, source.target, reading)
+    return Raw(table, {}, source.target, str(path), origins(rows), reading=reading)
 
 
 def origins(rows: list[tuple[Path, int]]) -> tuple[Origin, ...]:
@@ -34,36 +45,57 @@ def origins(rows: list[tuple[Path, int]]) -> tuple[Origin, ...]:
     return tuple(Origin(str(file), count, tables.first_row(file)) for file, count in rows)
 
 
+def with_typed_target(table: pa.Table, name: str, reading: Reading) -> pa.Table:
+    """The table, its target as numbers if it is text that loses nothing by it."""
+    column = table[name]
+    if (
+        pa.types.is_string(column.type)
+        and pc.all(pc.match_substring_regex(column, _CANONICAL)).as_py()
+        and kind_of(column, reading) == "number"
+    ):
+        column = typed(column, reading)
+    return table.set_column(table.column_names.index(name), name, column)
+
+
 def read(source: TabularSource, path: Path, reserved: Collection[str]) -> Raw:
     """Every column but the target and the ignored ones is a feature.
 
     Raises:
         InputError: a column is missing, is of no kind, or holds a value that is not of its kind;
-            a category has too many values.
+            text is not plainly a category, or a category has too many values.
     """
-    categories = [name for name, kind in source.columns.items() if kind == "category"]
-    table, from_files = rows_of(source, path, categories)
-    raw = Raw(table, {}, source.target, str(path), from_files)
-    for name in source.ignore:
-        tables.named(name, table.column_names, raw.where, "prepare.source.ignore")
-    for name, kind in source.columns.items():
-        tables.named(name, table.column_names, raw.where, "prepare.source.columns")
-        column = convert(table[name], kind, name, raw.describe)
-        table = table.set_column(table.column_names.index(name), name, column)
-    raw = Raw(table, {}, source.target, str(path), from_files)
+    raw = rows_of(source, path, {*source.columns, *source.ignore, *reserved})
+    for key, names in (("ignore", source.ignore), ("columns", source.columns)):
+        for name in names:
+            tables.named(name, raw.table.column_names, raw.where, f"prepare.source.{key}")
+    refuse_unfit(raw, reserved)
     aside = {source.target, *source.ignore, *reserved}
-    features: dict[str, FeatureKind] = {
-        name: source.columns.get(name) or _kind_by_type(raw, name)
-        for name in table.column_names
-        if name not in aside
-    }
-    for name, feature in features.items():
-        if feature == "category":
+    features: dict[str, FeatureKind] = {}
+    for number, name in enumerate(raw.table.column_names):
+        said = source.columns.get(name)
+        if name in aside and said is None:
+            continue
+        kind: Kind = said or _kind_by_type(raw, name)
+        if kind == "category" and name not in aside:
             _judge_category(raw, name, source)
-    return Raw(table, features, source.target, raw.where, from_files)
+        column = raw.table[name]
+        if not (kind == "number" and _beyond(column)):
+            column = convert(column, kind, name, raw.describe, raw.reading)
+        raw = replace(raw, table=raw.table.set_column(number, name, column))
+        if name not in aside:
+            features[name] = kind
+    return replace(raw, features=features)
 
 
-def _kind_by_type(raw: Raw, name: str) -> FeatureKind:
+def _beyond(column: pa.ChunkedArray) -> bool:
+    """Whether there are whole numbers that float64 does not tell apart."""
+    if not pa.types.is_integer(column.type):
+        return False
+    lowest, highest = pc.min_max(column).as_py().values()
+    return lowest is not None and max(-lowest, highest) > EXACT
+
+
+def _kind_by_type(raw: Raw, name: str) -> Kind:
     kind = raw.table[name].type
     types = pa.types
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
@@ -73,8 +105,14 @@ def _kind_by_type(raw: Raw, name: str) -> FeatureKind:
     if types.is_date(kind) or types.is_timestamp(kind):
         return "date"
     if types.is_string(kind):
-        return "category"
-    if types.is_null(kind):
+        found = kind_of(raw.table[name], raw.reading)
+        # Plain numbers that a file with types has as text may be codes: somebody must say. They are
+        # numbers where options of `csv` were given to read them.
+        if found == "number" and kind_of(raw.table[name], PLAIN) == "number":
+            return "category"
+        if found is not None:
+            return "category" if found == "text" else found
+    if types.is_null(kind) or types.is_string(kind):
         raise InputError(
             f"{raw.where}: column {name!r} has no value in any row; name it in "
             "prepare.source.ignore"
@@ -86,27 +124,14 @@ def _kind_by_type(raw: Raw, name: str) -> FeatureKind:
 
 
 def _judge_category(raw: Raw, name: str, source: TabularSource) -> None:
+    if name not in source.columns:
+        refuse_lookalikes(raw, name, source.max_categories)
     column = raw.table[name]
     distinct = pc.count_distinct(column).as_py()
-    if name not in source.columns:
-        _refuse_numbers(raw, name)
     if distinct > source.max_categories:
         raise InputError(
             f"{raw.where}: column {name!r} has {distinct} distinct values in {len(column)} rows, "
-            f"more than a category may have ({source.max_categories}). Name an identifier in "
-            "prepare.source.ignore; raise prepare.source.max_categories for a true category"
+            f"more than a category may have ({source.max_categories}). Raise "
+            "prepare.source.max_categories for a true category; name an identifier in "
+            "prepare.source.ignore"
         )
-
-
-def _refuse_numbers(raw: Raw, name: str) -> None:
-    """Text by its type that nearly always is a number: a mistake that nobody would see later."""
-    column = raw.table[name]
-    numeric = pc.match_substring_regex(column, _NUMBER)
-    if (pc.sum(numeric).as_py() or 0) > _MOSTLY * (len(column) - column.null_count):
-        row = numeric.index(False).as_py()
-        if row >= 0:
-            raise InputError(
-                f"{raw.describe(row)}: column {name!r} is {column[row].as_py()!r}, where most "
-                "values are numbers. Leave a missing value empty; or say in "
-                f"prepare.source.columns that {name} is a category"
-            )

@@ -8,12 +8,12 @@ import pyarrow as pa
 from tasks.config import TextSource
 from tasks.errors import InputError
 from tasks.files import tables
-from tasks.files.convert import without_blank
 from tasks.files.lines import SUFFIX
 from tasks.files.lines import texts as texts_of
+from tasks.files.spelling import without_blank, without_na
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
-from tasks.sources.tabular import rows_of
+from tasks.sources.tabular import reading_of, rows_of
 
 LABEL = "label"
 
@@ -24,11 +24,13 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
     Raises:
         InputError: there is no such column, it is no text, or a line is not UTF-8.
     """
+    reading = reading_of(source.csv)
     if _is_lines(path):
         table, origins = _lines(source, path)
         target = table.column_names[1] if path.is_dir() else source.target
     else:
-        table, origins = rows_of(source, path, ())
+        found = rows_of(source, path, reserved)
+        table, origins, reading = found.table, found.origins, found.reading
         target = source.target
     for name, key in ((source.column, "column"), (target, "target")):
         if name is not None:
@@ -40,8 +42,9 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
             "column in prepare.source.column; one of numbers, dates or booleans is `tabular`"
         )
     index = table.column_names.index(source.column)
-    table = table.set_column(index, source.column, without_blank(column))
-    return Raw(table, {source.column: "text"}, target, str(path), origins)
+    column = without_blank(without_na(column, reading))
+    table = table.set_column(index, source.column, column)
+    return Raw(table, {source.column: "text"}, target, str(path), origins, reading=reading)
 
 
 def _is_lines(path: Path) -> bool:

@@ -1,0 +1,196 @@
+"""CSV files: read whole as text, or in batches as what the columns are to be."""
+
+import io
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from tasks.errors import InputError
+from tasks.files.convert import Kind, convert
+from tasks.files.dialect import Dialect, decimal_sign, detect, opened
+from tasks.files.reading import PLAIN, Reading
+
+# A row of CSV must fit into a block.
+BLOCK = 16 << 20
+Kinds = Mapping[str, Kind]
+KEY = "key"  # of a row that is predicted: it need not be there, and stays as it stands
+
+
+def unique_names(names: list[str], path: Path) -> None:
+    """Raises `InputError` if two columns have the same name."""
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two columns have the same name: {', '.join(names)}")
+
+
+def row_of(path: Path, first: int, row: int) -> str:
+    """A row for messages, of a part of the file that begins at `first`."""
+    return f"{path}, row {row + first}"
+
+
+@contextmanager
+def _options(
+    path: Path,
+    dialect: Dialect,
+    types: Mapping[str, pa.DataType],
+    skipped: list[int] | None = None,
+    only: Collection[str] = (),
+) -> Iterator[dict[str, Any]]:
+    """Options for `pyarrow.csv`; ragged rows are refused, or counted where there is `skipped`."""
+    ragged: list[csv.InvalidRow] = []
+
+    def remember(row: csv.InvalidRow) -> str:
+        if skipped is not None:
+            skipped.append(row.number)
+            return "skip"
+        ragged.append(row)
+        return "error"
+
+    try:
+        yield {
+            # Threads would lose the numbers of the rows.
+            "read_options": csv.ReadOptions(
+                use_threads=False, block_size=BLOCK, encoding=dialect.encoding
+            ),
+            "parse_options": csv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote,
+                newlines_in_values=True,
+                invalid_row_handler=remember,
+            ),
+            "convert_options": csv.ConvertOptions(
+                column_types=types,
+                null_values=[""],
+                strings_can_be_null=True,
+                include_columns=list(only),
+            ),
+        }
+    except pa.ArrowInvalid as error:
+        if "Empty CSV file" in str(error):
+            raise InputError(
+                f"{path} holds no rows; a header line and a line for each row are wanted"
+            ) from error
+        if not ragged:
+            raise
+        row = ragged[0]
+        raise InputError(
+            f"{path}, row {row.number - 1}: {row.actual_columns} fields, but the header has "
+            f"{row.expected_columns}: {row.text[:80]!r}. Fields are parted by "
+            f"{dialect.delimiter!r}: quote a field that holds it, or set "
+            "prepare.source.csv.delimiter"
+        ) from error
+
+
+def read(path: Path, reading: Reading, text: Collection[str]) -> tuple[pa.Table, Dialect | None]:
+    """All rows, every column as text, and the dialect that was detected."""
+    dialect = detect(path, reading)
+    batches = list(_batches(path, dialect))
+    if not batches:
+        names = _names(path, dialect)
+        return pa.table({name: pa.array([], pa.string()) for name in names}), dialect
+    table = pa.Table.from_batches(batches)
+    for number, name in enumerate(table.column_names):
+        column = convert(table.column(number), "text", name, partial(row_of, path, 1))
+        table = table.set_column(number, name, column)
+    return table, dialect
+
+
+def _refuse_open_quote(path: Path, last: Any, number: int, dialect: Dialect) -> None:
+    """Refuse a quote that is never closed: Arrow takes all that follows for one field."""
+    values = [str(column[0].as_py()) for column in last.columns if len(column)]
+    if not any("\n" in value or r"\n" in value for value in values):
+        return
+    with opened(path) as stream:
+        lines = io.TextIOWrapper(stream, dialect.encoding, errors="replace")
+        quotes = sum(line.count(dialect.quote) for line in lines)
+    if quotes % 2:
+        raise InputError(
+            f"{path}, row {number}: a quote opens a field and is never closed; close it, or write "
+            "a quote within a quoted field twice"
+        )
+
+
+def _names(path: Path, dialect: Dialect, skipped: list[int] | None = None) -> list[str]:
+    with _options(path, dialect, {}, skipped) as options, csv.open_csv(path, **options) as reader:
+        names: list[str] = reader.schema.names
+    unique_names(names, path)
+    return names
+
+
+def _batches(
+    path: Path, dialect: Dialect, skipped: list[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Blocks of rows, every column as bytes."""
+    types = dict.fromkeys(_names(path, dialect, skipped), pa.binary())
+    last, rows = None, 0
+    if skipped:
+        skipped.clear()
+    with (
+        _options(path, dialect, types, skipped) as options,
+        csv.open_csv(path, **options) as reader,
+    ):
+        for last in reader:
+            rows += last.num_rows
+            yield last
+    if last:
+        _refuse_open_quote(path, last[-1:], rows, dialect)
+
+
+def stream(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Blocks of rows, the columns of `kinds` converted, others as bytes."""
+    done = 1
+    dialect = detect(path, reading, kinds.keys() - {KEY})
+    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    for block in _batches(path, dialect):
+        if done == 1:
+            found = [block[name] for name in numbers if name in block.schema.names]
+            sign = decimal_sign(found, dialect.delimiter, reading)
+            reading = reading.model_copy(update={"decimal": sign})
+        columns = {
+            name: convert(
+                column,
+                kinds[name],
+                name,
+                partial(row_of, path, done),
+                PLAIN if name == KEY else reading,
+            )
+            if name in kinds
+            else column
+            for name, column in zip(block.schema.names, block.columns, strict=True)
+        }
+        done += block.num_rows
+        yield pa.record_batch(columns)
+
+
+def key_type(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
+    """int64 where all keys are whole numbers, else text; None where there are none."""
+    dialect = detect(path, reading, kinds.keys() - {KEY})
+    if KEY not in _names(path, dialect):
+        return None
+    types = {KEY: pa.binary()}
+    with (
+        _options(path, dialect, types, only=types) as options,
+        csv.open_csv(path, **options) as reader,
+    ):
+        return pa.int64() if all(_whole(block[KEY]) for block in reader) else pa.string()
+
+
+def _whole(keys: Any) -> bool:
+    """Whether all are whole numbers, spelled as Python spells them."""
+    try:
+        numbers = keys.cast(pa.string()).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return False
+    return bool(numbers.cast(pa.string()).cast(pa.binary()).equals(keys))
+
+
+def count(path: Path) -> int:
+    """Rows, whatever parts their fields: only where that is certain, a ragged row is refused."""
+    dialect = detect(path, PLAIN)
+    skipped: list[int] | None = None if dialect.certain else []
+    rows: int = sum(batch.num_rows for batch in _batches(path, dialect, skipped))
+    return rows + len(skipped or ())

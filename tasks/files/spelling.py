@@ -1,0 +1,154 @@
+"""What text says: missing values, numbers, dates, words and their one spelling.
+
+All of these take and return Arrow strings, or what is not text as it is.
+"""
+
+import datetime
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.files.reading import Reading
+
+MOMENT = pa.timestamp("us")
+
+
+def without_na(column: Any, reading: Reading) -> Any:
+    """Text and numbers, those missing that `na_values` names."""
+    if not reading.na_values:
+        return column
+    if pa.types.is_string(column.type):
+        named = pa.array([value.strip() for value in reading.na_values], pa.string())
+        return without(column, pc.is_in(pc.utf8_trim_whitespace(column), named))
+    if is_number(column.type):
+        found = {number for value in reading.na_values if (number := _float(value)) is not None}
+        numbers = column.cast(pa.float64(), safe=False)
+        return without(column, pc.is_in(numbers, pa.array(sorted(found), pa.float64())))
+    return column
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def plain_numbers(text: Any, reading: Reading) -> Any:
+    """Trimmed text in which numbers have a decimal point and no thousands separator.
+
+    A separator that does not part groups of three, or a point where the comma is the decimal sign,
+    stays and makes the text no number.
+    """
+    sign = re.escape(reading.decimal or ".")
+    if reading.thousands:
+        mark = re.escape(reading.thousands)
+        grouped = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}({mark}\d{{3}})+({sign}\d*)?$")
+        text = pc.if_else(grouped, pc.replace_substring(text, reading.thousands, ""), text)
+    if reading.decimal == ",":
+        text = pc.replace_substring(text, ".", "?")
+        text = pc.replace_substring(text, ",", ".")
+    return text
+
+
+def truths(text: Any) -> Any:
+    """Where text (N,) is true or false."""
+    return pc.is_in(pc.utf8_lower(text), pa.array(["true", "false"]))
+
+
+def booleans(text: Any, reading: Reading) -> Any:
+    for word, values in (("true", reading.true_values), ("false", reading.false_values)):
+        if values:
+            named = pc.is_in(text, pa.array([v.strip() for v in values], pa.string()))
+            text = pc.if_else(named, pa.scalar(word), text)
+    return text
+
+
+def dates(text: Any, reading: Reading) -> Any:
+    """Of `date_format` where there is one, else of ISO 8601."""
+    form = reading.date_format
+    if form is None:
+        return _moments(text)
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    encoded = text.dictionary_encode()
+    found = [_moment(value, form) for value in encoded.dictionary.to_pylist()]
+    return pa.array(found, MOMENT).take(encoded.indices)
+
+
+def _moment(text: str, form: str) -> datetime.datetime:
+    try:
+        return _in_utc(datetime.datetime.strptime(text, form))
+    except ValueError as error:
+        # A form that begins with the year could read an ISO date as another day.
+        if form.startswith("%Y"):
+            raise pa.ArrowInvalid(str(error)) from error
+    moment = _moments(pa.array([text]))[0].as_py()
+    assert isinstance(moment, datetime.datetime)
+    return moment
+
+
+def _in_utc(moment: datetime.datetime) -> datetime.datetime:
+    return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _moments(column: Any) -> Any:
+    """Dates and times of ISO 8601, in UTC where they say no offset."""
+    column = pc.replace_substring_regex(column, r"(\.\d{6})\d{1,3}", r"\1")
+    # Arrow reads times with an offset and those without as two types.
+    zoned = pc.match_substring_regex(column, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
+    aware = without(column, pc.invert(zoned)).cast(pa.timestamp("us", "UTC")).cast(MOMENT)
+    return pc.coalesce(aware, without(column, zoned).cast(MOMENT))
+
+
+_WITH_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?$"
+
+
+def one_spelling(text: Any, reading: Reading) -> Any:
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    encoded = text.dictionary_encode()  # a regular expression is slow, and distinct values are few
+    values = encoded.dictionary
+    if reading.spelling > 1:
+        values = pc.utf8_normalize(pc.utf8_trim_whitespace(values), "NFC")
+        if reading.decimal == ",":
+            values = pc.replace_substring_regex(values, r"^([+-]?\d+),(\d+)$", r"\1.\2")
+        timed = pc.match_substring_regex(values, _WITH_TIME)
+        if pc.any(timed).as_py():
+            values = pa.array(
+                [
+                    _spelled_moment(v) if t else v
+                    for v, t in zip(values.to_pylist(), timed.to_pylist(), strict=True)
+                ],
+                pa.string(),
+            )
+    values = without_blank(values)
+    values = pc.replace_substring_regex(values, r"^([+-]?\d+)\.0+$", r"\1")
+    word = pc.is_in(values, pa.array(["True", "TRUE", "False", "FALSE"]))
+    return pc.if_else(word, pc.utf8_lower(values), values).take(encoded.indices)
+
+
+def _spelled_moment(text: str) -> str:
+    """As ISO 8601 in UTC; without a time at midnight, without a fraction of zeros."""
+    try:
+        moment = _in_utc(datetime.datetime.fromisoformat(text))
+    except ValueError:  # such as the 30th of February
+        return text
+    if moment.time() == datetime.time():
+        return moment.date().isoformat()
+    return moment.isoformat()
+
+
+def without_blank(column: Any) -> Any:
+    """Strings, those missing that are nothing but white space."""
+    return without(column, pc.equal(pc.utf8_trim_whitespace(column), ""))
+
+
+def without(column: Any, mask: Any) -> Any:
+    return pc.if_else(mask, pa.scalar(None, column.type), column)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

@@ -1,0 +1,184 @@
+"""How CSV files are written: detected alike for training and for prediction."""
+
+import gzip
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.errors import InputError
+from tasks.files import tables
+from tasks.files.dialect import decimal_sign, detect
+from tasks.files.reading import PLAIN, Reading
+
+ROWS = [{"a": 1.5, "b": "x"}, {"a": 2.25, "b": "é"}]
+
+
+def put(path, content, encoding="utf-8"):
+    content = content if isinstance(content, bytes) else content.encode(encoding)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def both(path, reading=PLAIN):
+    """What training reads, after seeing that prediction reads the same."""
+    table, _, found = tables.read(path, reading)
+    kinds = dict.fromkeys(table.column_names, "category")
+    kinds |= {n: "number" for n in table.column_names if not pa.types.is_string(table[n].type)}
+    for options in (reading, found):
+        parts = list(tables.stream(path, 2, kinds, options))
+        assert pa.Table.from_batches(parts).to_pylist() == table.to_pylist()
+    assert tables.count(path) == table.num_rows
+    return table.to_pylist()
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1.5,x\n2.25,é\n",
+        "a;b\n1.5;x\n2.25;é\n",
+        "a;b\n1,5;x\n2,25;é\n",
+        "a|b\r\n1.5|x\r\n2.25|é\r\n",
+        "a\tb\n1,5\tx\n2,25\té\n",
+        '"a";"b"\n"1,5";"x"\n"2,25";"é"\n',
+        "'a','b'\n'1.5','x'\n'2.25','é'\n",
+        "\ufeffa,b\n1.5,x\n2.25,é\n",
+    ],
+)
+def test_delimiter_quote_and_decimal_sign_are_detected(name, content, tmp_path):
+    assert both(put(tmp_path / name, content)) == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz"])
+def test_encodings_that_say_what_they_are_are_detected(name, encoding, tmp_path):
+    assert both(put(tmp_path / name, "a;b\n1,5;x\n2,25;é\n", encoding)) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("a|b,c|d,e\n1,2,3\n4,5,6\n", ["a|b", "c|d", "e"]),
+        ("a;b,c;d\n1,2\n3,4\n", ["a;b", "c;d"]),
+        ("a,b;c,d;e,f\n1;2;3\n4;5;6\n", ["a,b", "c,d", "e,f"]),
+        ('"a;b";"c,d,e,f"\n1;2\n3;4\n', ["a;b", "c,d,e,f"]),
+        ('a,"b\nc;d;e"\n1,"x;y;z"\n2,"u;\nv;w"\n', ["a", "b\nc;d;e"]),
+        ("text\nhello\nworld\n", ["text"]),
+    ],
+)
+def test_names_and_values_may_hold_what_could_part_them(content, names, tmp_path):
+    assert list(both(put(tmp_path / "in.csv", content))[0]) == names
+
+
+def test_latin_1_is_named_and_read_where_it_is_given(tmp_path):
+    path = put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n", "latin-1")
+    with pytest.raises(InputError) as caught:
+        tables.read(path)
+    assert "in.csv, row 2: column 'b' is not UTF-8: b'\\xe9'" in str(caught.value)
+    assert "if this is 'é', it is Latin-1, prepare.source.csv.encoding: latin-1" in str(
+        caught.value
+    )
+    given = Reading(encoding="latin-1")
+    assert both(path, given) == ROWS
+    # A file of the same model that is UTF-8 is not taken for Latin-1.
+    assert both(put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n"), given) == ROWS
+    assert both(put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n", "utf-16"), given) == ROWS
+
+
+def test_a_delimiter_that_nobody_would_guess_can_be_given(tmp_path):
+    path = put(tmp_path / "in.csv", "a:b\n1.5:x\n2.25:é\n")
+    assert both(path, Reading(delimiter=":")) == ROWS
+    put(path, "a:b\n1.5:x,y,z\n2.25:é\n")  # counted before anybody knows the delimiter
+    assert both(path, Reading(delimiter=":"))[0] == {"a": 1.5, "b": "x,y,z"}
+
+
+def test_a_file_with_another_delimiter_than_in_training_is_read_by_its_columns(tmp_path):
+    semicolon = Reading(delimiter=";", decimal=",", encoding="utf-8", quote='"')
+    path = put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n")
+    (batch,) = tables.stream(path, 9, {"a": "number", "b": "category"}, semicolon)
+    assert batch.to_pylist() == ROWS
+    comma = Reading(delimiter=",", decimal=".")
+    put(path, "a;b\n1,5;x\n2,25;é\n")
+    (batch,) = tables.stream(path, 9, {"a": "number", "b": "category"}, comma)
+    assert batch.to_pylist() == ROWS
+
+
+@pytest.mark.parametrize(
+    ("values", "delimiter", "reading", "sign"),
+    [
+        (["1,5", "2"], ";", PLAIN, ","),
+        (["1,5", "2"], ",", PLAIN, "."),  # quoted between commas: somebody must say
+        (["1,250", "2,500"], ";", PLAIN, "."),  # may be thousands
+        (["1,250", "2,5"], ";", PLAIN, ","),
+        (["1.5", "2"], ";", PLAIN, "."),
+        (["1.5", "2"], ";", Reading(decimal=","), "."),
+        (["1.250", "2"], ";", Reading(decimal=","), ","),
+        (["1,5", "2"], ";", Reading(thousands=","), "."),
+        (["1,5", "x", "y"], ";", PLAIN, "."),
+        ([None, "1,5"], "\t", PLAIN, ","),
+    ],
+)
+def test_the_decimal_sign_is_what_the_values_plainly_have(values, delimiter, reading, sign):
+    assert decimal_sign([pa.array(values)], delimiter, reading) == sign
+
+
+def test_columns_with_points_and_with_commas_leave_the_point(tmp_path):
+    path = put(tmp_path / "in.csv", "a;b\n1,5;1.5\n")
+    table, _, found = tables.read(path)
+    assert table.to_pylist() == [{"a": "1,5", "b": 1.5}]
+    assert found == Reading(encoding="utf-8", delimiter=";", quote='"', decimal=".")
+
+
+def test_a_number_is_read_by_its_separators_or_not_at_all(tmp_path):
+    path = put(tmp_path / "in.csv", 'a\n"1,25"\n')
+    for reading in (PLAIN, Reading(thousands=","), Reading(decimal=",", thousands=".")):
+        kinds = {"a": "number"}
+        if reading.decimal:
+            (batch,) = tables.stream(path, 9, kinds, reading)
+            assert batch.to_pylist() == [{"a": 1.25}]
+            continue
+        with pytest.raises(InputError, match="column 'a' is '1,25'; a number is wanted"):
+            list(tables.stream(path, 9, kinds, reading))
+
+
+def test_a_tsv_file_has_tabs_whatever_is_given(tmp_path):
+    path = put(tmp_path / "in.tsv", "a\tb\n1.5\tx;y\n")
+    assert detect(path, Reading(delimiter=";")).delimiter == "\t"
+
+
+def test_files_of_a_folder_may_be_written_differently(tmp_path):
+    put(tmp_path / "1.csv", "a,b\n1.5,x\n")
+    put(tmp_path / "2.csv", "a;b\n2.25;é\n", "utf-16")
+    assert tables.read(tmp_path)[0].to_pylist() == ROWS
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [
+        (["key,a\n1,5\n-20,6\n"], pa.int64()),
+        (["key,a\n007,5\n1,6\n"], pa.string()),
+        (["key,a\n1.0,5\n"], pa.string()),
+        (["key,a\n+1,5\n"], pa.string()),
+        (["key,a\n9223372036854775808,5\n"], pa.string()),
+        (["key,a\n1,5\n,6\n"], pa.int64()),
+        (["a\n5\n"], None),
+    ],
+)
+def test_the_keys_of_csv_have_the_type_that_all_of_them_have(contents, expected, tmp_path):
+    path = put(tmp_path / "in.csv", contents[0])
+    assert tables.type_of_key(path, {"a": "number", "key": "text"}) == expected
+
+
+def test_the_keys_of_other_forms_keep_their_type(tmp_path):
+    kinds = {"a": "number", "key": "text"}
+    for content, expected in (
+        ('{"key": 1, "a": 5}\n{"a": 6}\n', pa.int64()),
+        ('{"key": "1", "a": 5}\n', pa.string()),
+        ('{"key": 1, "a": 5}\n{"key": "x", "a": 5}\n', pa.string()),
+        ('{"a": 5}\n', None),
+    ):
+        assert tables.type_of_key(put(tmp_path / "in.jsonl", content), kinds) == expected
+    for column in (pa.array([1], pa.int16()), pa.array(["007"]), pa.array([b"x"])):
+        pq.write_table(pa.table({"key": column, "a": [1]}), tmp_path / "in.parquet")
+        assert tables.type_of_key(tmp_path / "in.parquet", kinds) == column.type
