@@ -71,6 +71,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         ]
         facts += [("gate", _gate(gate)) for gate in outcome.gates]
         facts.append(("parity", _parity(outcome.parity)))
+        facts += [("notice", text) for text in outcome.notices]
     if outcome.version:
         new = "registered now" if outcome.created else "the same bundle was registered before"
         facts += [

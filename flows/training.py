@@ -61,6 +61,8 @@ class Outcome:
     """Which of the metrics to show first; versions are compared by the first of them."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    """What `prepare` did to the data that nobody should overlook."""
     digest: str = ""
     version: str = ""
     created: bool = False
@@ -225,6 +227,7 @@ def _report(outcome: Outcome, judged: Judged) -> None:
     outcome.headline = candidate.evaluation["metrics"]["headline"]
     outcome.gates = candidate.evaluation["gates"]
     outcome.parity = candidate.evaluation["parity"]
+    outcome.notices = candidate.evaluation["data"].get("notices", [])
     artifacts.verdicts(outcome.model, judged)
 
 

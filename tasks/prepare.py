@@ -1,7 +1,7 @@
 """prepare: raw data, validated, cleaned and split, becomes the prepared dataset."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from tasks import sources
 from tasks.config import Prepare
 from tasks.errors import InputError
-from tasks.preparing import copies, splitting, targets
+from tasks.preparing import copies, notices, splitting, targets
 from tasks.preparing.cleaning import clean, complete
 from tasks.preparing.fitting import Dataset, fit
 from tasks.preparing.lengths import measure
@@ -24,19 +24,21 @@ from tasks.sources.raw import Raw
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """Rows found, dropped and written."""
+    """Rows found, dropped and written, and what a person must be told of them."""
 
     rows_in: int
     dropped_missing: int
     dropped_duplicates: int
     rows: dict[str, int]
+    notices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         splits = ", ".join(f"{name} {rows}" for name, rows in self.rows.items())
-        return (
+        first = (
             f"prepared {sum(self.rows.values())} of {self.rows_in} rows ({splits}); dropped "
             f"{self.dropped_missing} incomplete and {self.dropped_duplicates} duplicate"
         )
+        return "\n".join([first, *(f"notice: {text}" for text in self.notices)])
 
 
 def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
@@ -55,30 +57,62 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     print(f"checking and splitting {len(raw)} rows", flush=True)
     hashes = hashed(raw, params, root)
     columns, full, order = _judged(raw, params)
-    rows, identities = copies.without_copies(raw, full, order.take(full.keys).given, params)
-    labels, classes = _classes(raw, rows, params)
-    places = splitting.split(raw, rows.keys, labels, classes, order.take(rows.keys), params)
+    rows, repeats = copies.without_copies(raw, full, order.take(full.keys).given, params)
+    labels, classes, places = _split(raw, rows, repeats, order, params)
     dataset = fit(raw, {name: rows.take(found) for name, found in places.items()}, classes, params)
 
     def describe(row: int) -> str:
         # Without this machine's path: the report is a part of the dataset.
         return raw.describe(row).removeprefix(f"{root}/")
 
+    rule = copies.rule(raw, params)
+    in_train = {
+        "test_rows": len(places["test"]),
+        "equal_features": copies.leaked(repeats.features, places, "test"),
+        "equal_features_and_target": copies.leaked(repeats.whole, places, "test"),
+    }
     report = PrepareReport(
         rows_in=len(raw),
         dropped_missing=len(raw) - len(full),
         dropped_duplicates=len(full) - len(rows),
         rows={name: len(split) for name, split in dataset.splits.items()},
+        notices=(
+            *notices.removed(
+                f"prepare.missing: {params.missing}",
+                np.arange(len(raw)),
+                full.keys,
+                len(raw),
+                order.given,
+            ),
+            *notices.removed(
+                f"prepare.duplicates: {rule}", full.keys, rows.keys, len(raw), order.given
+            ),
+            *notices.seen(in_train["test_rows"], in_train["equal_features"]),
+        ),
+    )
+    print(
+        f"{in_train['equal_features']} of {in_train['test_rows']} test rows have an equal row in "
+        f"training, {in_train['equal_features_and_target']} of them with the same target",
+        flush=True,
     )
     content: dict[str, Any] = {
         "parameters": params.model_dump(),
+        "notices": list(report.notices),
         "rows_in": report.rows_in,
         "dropped": {"missing": report.dropped_missing, "duplicates": report.dropped_duplicates},
         "rows": report.rows,
         "missing_values": {n: int(c.missing.sum()) for n, c in columns.items() if c.missing.any()},
         "sensitive_columns": dict.fromkeys(params.sensitive, params.sensitive_rule),
-        **copies.conflicts(rows, identities, describe),
-        "rows_of_validation_and_test_also_in_train": copies.leaked(identities, places),
+        "duplicates": {
+            "rule": rule,
+            "dropped": report.dropped_duplicates,
+            **copies.find(raw, full, params).counts(),
+        },
+        "test_rows_also_in_train": in_train,
+        **copies.conflicts(rows, repeats, describe),
+        "rows_of_validation_and_test_also_in_train": copies.leaked(
+            repeats.features, places, "validation", "test"
+        ),
     }
     lengths, described = measure(dataset)
     content |= _described(dataset) | described
@@ -107,12 +141,27 @@ def _judged(raw: Raw, params: Prepare) -> tuple[dict[str, Column], Rows, splitti
     return features | others, every.take(keys), order
 
 
-def _classes(raw: Raw, rows: Rows, params: Prepare) -> tuple[Numbers | None, tuple[str, ...]]:
-    """The class of each row (N,) and the names of all; None and no names without classes."""
-    if params.task != "classification":
-        return None, ()
-    classes = targets.class_names(raw, rows)
-    return targets.numbered(rows.target, classes), classes
+def _split(
+    raw: Raw, rows: Rows, repeats: copies.Copies, order: splitting.Order, params: Prepare
+) -> tuple[Numbers | None, tuple[str, ...], dict[str, Numbers]]:
+    """The class of each row (N,), the names of all classes, and the rows of each split.
+
+    No classes and no names where there are none. Rows that are to stay together are counted once
+    when every class must have some.
+    """
+    labels: Numbers | None = None
+    classes: tuple[str, ...] = ()
+    together = copies.rule(raw, params) == "group"
+    distinct = not copies.repeated(repeats.whole)
+    if params.task == "classification":
+        counted = copies.distinct(rows, repeats) if together else rows
+        classes = targets.class_names(raw, counted, distinct=together or distinct)
+        labels = targets.numbered(rows.target, classes)
+    order = order.take(rows.keys)
+    if together and copies.repeated(repeats.features):
+        order = replace(order, copies=repeats.features)
+    places = splitting.split(raw, rows.keys, labels, classes, order, params, distinct=distinct)
+    return labels, classes, places
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:

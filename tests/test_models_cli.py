@@ -1,6 +1,7 @@
 """`modelmint models` as a person uses it, on a trained project."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,16 @@ def test_versions_are_found_by_metric_parameter_and_tag(figures):
     assert "figures:1" in models(figures, *tagged)
     models(figures, "tag", "figures:1", "team=")
     assert document(figures, *tagged)["versions"] == []
+
+
+def test_what_prepare_removed_is_shown_with_a_version(trained, tmp_path):
+    said = "prepare.duplicates: drop removed 958 of 1,313 rows (73.0%)"
+    found = {"passed": True, "gates": [], "data": {"notices": [said]}}
+    place = (f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts")
+    with Registry(*place) as registry:
+        candidate = make_candidate(tmp_path / "b", "few rows", evaluation=found)
+        registry.register("fewer", candidate, actor="ada")
+    assert re.search(f"^notice +{re.escape(said)}$", models(trained, "show", "fewer:1"), re.M)
 
 
 def test_pages_of_a_search_follow_each_other(figures):

@@ -161,6 +161,9 @@ def _evidence(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
     if parity := evaluation.get("parity"):
         flipped = f"{parity['flipped']} labels flipped"
         facts.append(("parity", f"max error {parity['max_error']:.1e}, {flipped}"))
+    data = evaluation.get("data")  # nothing in versions of older releases, anything in imports
+    found = data.get("notices", []) if isinstance(data, dict) else []
+    facts += [("notice", str(text)) for text in found]
     return facts or [("evaluation", "none yet")]
 
 
