@@ -11,11 +11,11 @@ import pyarrow as pa
 from tasks.dataset import KEY
 from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
-from tasks.files import npz, tables
+from tasks.files import npz, suffixes, tables
 from tasks.files.convert import Kind
 from tasks.signature import CategoryColumn, NumberColumn, Signature, TextColumn
 
-SUFFIXES = (*tables.SUFFIXES, ".npz")
+SUFFIXES = suffixes.PREDICTED
 Batch = tuple[pa.Array | None, Arrays]
 
 

@@ -61,8 +61,8 @@ def test_rows_of_a_table_that_are_equal_stay_and_the_report_counts_them_across_s
         "equal_features_and_target": equal,
     }
     assert done.notices == (
-        "60 of 60 test rows (100.0%) have an equal row in training: figures on the test split may "
-        "be too good",
+        "60 of 60 test rows (100.0%) have an equal row in training: their score says little of "
+        "rows that were never seen",
     )
     assert found["notices"] == list(done.notices)
 

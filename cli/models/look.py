@@ -1,5 +1,7 @@
 """Commands that look: list, show, search, history, trace, jobs."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -8,6 +10,11 @@ import typer
 from cli import output
 from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
 from registry import SEARCH_HELP, Event, Job, Summary, Version
+
+# A metric in a condition or an order of a search.
+METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
+# What versions are compared by where `registration.metric` is not given: one of each task.
+HEADLINES = ("macro_f1", "r2", "perplexity")
 
 
 @app.command("list")
@@ -75,7 +82,8 @@ def search(
         page = registry.search(name, where or [], order=order, limit=limit, after=after)
     if said(as_json, asdict(page)):
         return
-    _versions(page.versions)
+    matches = map(METRIC.fullmatch, [*(where or []), order])
+    _versions(page.versions, list(dict.fromkeys(found[1] for found in matches if found)))
     if page.after:
         output.say(f"More: the same command with --after {page.after}")
 
@@ -197,15 +205,21 @@ def _details(event: Event) -> str:
     return ""
 
 
-def _versions(found: tuple[Summary, ...]) -> None:
+def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
+    """A table of versions: what decides over each, and a column for each metric that was named."""
+
+    def value(of: Summary, metric: str) -> str:
+        return f"{of.metrics[metric]:.4f}" if metric in of.metrics else ""
+
     output.table(
-        ["version", "status", "aliases", "metrics", "registered", "by", "dataset"],
+        ["version", "status", "aliases", "decides", *named, "registered", "by", "dataset"],
         [
             [
                 v.ref,
                 v.status,
                 ", ".join(v.aliases),
-                ", ".join(f"{name} {value:.4f}" for name, value in list(v.metrics.items())[:3]),
+                f"{metric} {value(v, metric)}" if (metric := _deciding(v)) else "",
+                *(value(v, name) for name in named),
                 output.moment(v.created_at),
                 v.created_by,
                 v.dataset,
@@ -213,6 +227,12 @@ def _versions(found: tuple[Summary, ...]) -> None:
             for v in found
         ],
     )
+
+
+def _deciding(version: Summary) -> str | None:
+    """The metric that it is compared by; of one from elsewhere, the first that it has."""
+    usual = (version.metric, *HEADLINES, *version.metrics)
+    return next((name for name in usual if name in version.metrics), None)
 
 
 def _jobs(found: list[Job]) -> None:

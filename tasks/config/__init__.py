@@ -164,6 +164,7 @@ class Evaluate(Section):
     (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Without a gate nothing
     is registered, nor with one that the task has no figure for."""
     batch_size: int = Field(default=1024, ge=1)
+    """Rows that are scored together; changes no figure."""
     calibration_bins: int = Field(default=15, ge=1)
     """Bins of equal width for the expected calibration error."""
 
@@ -192,10 +193,15 @@ class Params(Section):
     """The whole of `params.yaml`."""
 
     prepare: Prepare
+    """From raw data to the prepared dataset."""
     train: Train
+    """The network, and how it learns."""
     evaluate: Evaluate
+    """What a candidate must reach."""
     export: Export = Export()
+    """The ONNX bundle."""
     registration: Registration
+    """The model's name, and what versions are compared by."""
 
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":

@@ -16,10 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.errors import InputError
+from tasks.files import suffixes
 from tasks.files.convert import plain
 from tasks.files.formats import FORMATS, Kinds, unique_names
 
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
+SUFFIXES = suffixes.TABLES
 _BROKEN = (
     pa.ArrowException,
     OSError,

@@ -34,5 +34,5 @@ def seen(test_rows: int, equal: int) -> list[str]:
         return []
     return [
         f"{equal:,} of {test_rows:,} test rows ({equal / test_rows:.1%}) have an equal row in "
-        "training: figures on the test split may be too good"
+        "training: their score says little of rows that were never seen"
     ]
