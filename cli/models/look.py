@@ -22,18 +22,21 @@ def list_models(as_json: Json = False) -> None:
     """List the models with their aliases."""
     with open_registry() as registry:
         found = registry.models()
+        serving = registry.search(None, ["alias=champion"], limit=max(1, len(found))).versions
     if said(as_json, [asdict(model) for model in found]):
         return
     if not found:
         output.say("No model is registered yet. `modelmint train` registers the first.")
         return
+    scores = {v.model: _decides(v) for v in serving}
     output.table(
-        ["model", "versions", "aliases"],
+        ["model", "versions", "aliases", "champion"],
         [
             [
                 m.name,
                 str(m.last_version),
                 ", ".join(f"{a.name} -> {m.name}:{a.version}" for a in m.aliases),
+                scores.get(m.name, ""),
             ]
             for m in found
         ],
@@ -208,9 +211,6 @@ def _details(event: Event) -> str:
 def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
     """A table of versions: what decides over each, and a column for each metric that was named."""
 
-    def value(of: Summary, metric: str) -> str:
-        return f"{of.metrics[metric]:.4f}" if metric in of.metrics else ""
-
     output.table(
         ["version", "status", "aliases", "decides", *named, "registered", "by", "dataset"],
         [
@@ -218,8 +218,8 @@ def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
                 v.ref,
                 v.status,
                 ", ".join(v.aliases),
-                f"{metric} {value(v, metric)}" if (metric := _deciding(v)) else "",
-                *(value(v, name) for name in named),
+                _decides(v),
+                *(f"{v.metrics[name]:.4f}" if name in v.metrics else "" for name in named),
                 output.moment(v.created_at),
                 v.created_by,
                 v.dataset,
@@ -229,10 +229,11 @@ def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
     )
 
 
-def _deciding(version: Summary) -> str | None:
-    """The metric that it is compared by; of one from elsewhere, the first that it has."""
+def _decides(version: Summary) -> str:
+    """The metric that it is compared by, with its value; of one from elsewhere, its first."""
     usual = (version.metric, *HEADLINES, *version.metrics)
-    return next((name for name in usual if name in version.metrics), None)
+    name = next((name for name in usual if name in version.metrics), None)
+    return f"{name} {version.metrics[name]:.4f}" if name else ""
 
 
 def _jobs(found: list[Job]) -> None:
