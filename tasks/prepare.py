@@ -57,43 +57,23 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     print(f"checking and splitting {len(raw)} rows", flush=True)
     hashes = hashed(raw, params, root)
     columns, full, order = _judged(raw, params)
-    rows, repeats = copies.without_copies(raw, full, order.take(full.keys).given, params)
+    found = copies.find(raw, full, params)
+    given = order.take(full.keys).given
+    rows, repeats = copies.without_copies(raw, full, found, given, params)
     labels, classes, places = _split(raw, rows, repeats, order, params)
-    dataset = fit(raw, {name: rows.take(found) for name, found in places.items()}, classes, params)
+    dataset = fit(raw, {name: rows.take(place) for name, place in places.items()}, classes, params)
 
     def describe(row: int) -> str:
         # Without this machine's path: the report is a part of the dataset.
         return raw.describe(row).removeprefix(f"{root}/")
 
-    rule = copies.rule(raw, params)
-    in_train = {
-        "test_rows": len(places["test"]),
-        "equal_features": copies.leaked(repeats.features, places, "test"),
-        "equal_features_and_target": copies.leaked(repeats.whole, places, "test"),
-    }
+    in_train = _in_train(repeats, places)
     report = PrepareReport(
         rows_in=len(raw),
         dropped_missing=len(raw) - len(full),
         dropped_duplicates=len(full) - len(rows),
         rows={name: len(split) for name, split in dataset.splits.items()},
-        notices=(
-            *notices.removed(
-                f"prepare.missing: {params.missing}",
-                np.arange(len(raw)),
-                full.keys,
-                len(raw),
-                order.given,
-            ),
-            *notices.removed(
-                f"prepare.duplicates: {rule}", full.keys, rows.keys, len(raw), order.given
-            ),
-            *notices.seen(in_train["test_rows"], in_train["equal_features"]),
-        ),
-    )
-    print(
-        f"{in_train['equal_features']} of {in_train['test_rows']} test rows have an equal row in "
-        f"training, {in_train['equal_features_and_target']} of them with the same target",
-        flush=True,
+        notices=_notices(raw, full, rows, order, params, in_train),
     )
     content: dict[str, Any] = {
         "parameters": params.model_dump(),
@@ -104,9 +84,9 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         "missing_values": {n: int(c.missing.sum()) for n, c in columns.items() if c.missing.any()},
         "sensitive_columns": dict.fromkeys(params.sensitive, params.sensitive_rule),
         "duplicates": {
-            "rule": rule,
+            "rule": copies.rule(raw, params),
             "dropped": report.dropped_duplicates,
-            **copies.find(raw, full, params).counts(),
+            **found.counts(),
         },
         "test_rows_also_in_train": in_train,
         **copies.conflicts(rows, repeats, describe),
@@ -121,6 +101,42 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     documents = {"profile.json": profile(dataset, lengths), "report.json": content}
     write(dataset, hashes, documents, prepared)
     return report
+
+
+def _in_train(repeats: copies.Copies, places: dict[str, Numbers]) -> dict[str, int]:
+    """How many test rows have an equal row in training; said, too."""
+    rows, equal, whole = (
+        len(places["test"]),
+        copies.leaked(repeats.features, places, "test"),
+        copies.leaked(repeats.whole, places, "test"),
+    )
+    print(
+        f"{equal} of {rows} test rows have an equal row in training, {whole} of them with the same "
+        "target",
+        flush=True,
+    )
+    return {"test_rows": rows, "equal_features": equal, "equal_features_and_target": whole}
+
+
+def _notices(
+    raw: Raw,
+    full: Rows,
+    rows: Rows,
+    order: splitting.Order,
+    params: Prepare,
+    in_train: dict[str, int],
+) -> tuple[str, ...]:
+    """What a person must be told: `full` are the complete rows, `rows` those that are left."""
+    steps = [
+        (f"prepare.missing: {params.missing}", np.arange(len(raw)), full.keys),
+        (f"prepare.duplicates: {copies.rule(raw, params)}", full.keys, rows.keys),
+    ]
+    found = [
+        text
+        for rule, before, after in steps
+        for text in notices.removed(rule, before, after, len(raw), order.given)
+    ]
+    return *found, *notices.seen(in_train["test_rows"], in_train["equal_features"])
 
 
 def _reserved(params: Prepare) -> list[str]:

@@ -46,7 +46,13 @@ def test_a_look_shows_every_number_and_leaves_no_trace_in_the_registry(trained: 
     outcome = json.loads(done.stdout)
     assert (outcome["status"], outcome["looked"], outcome["version"]) == (0, True, "")
     assert "nothing was registered" in done.stderr
-    for shown in ("macro F1", "log loss", "balanced accuracy", "class 7", "train 1258, validation"):
+    for shown in (
+        "macro F1",
+        "log loss",
+        "balanced accuracy",
+        "class 7",
+        "train 1257, validation 180, test 360",
+    ):
         assert shown in done.stderr
     # A gate that is not met is a number like others, too.
     strict = [*given, "-S", "evaluate.gates={accuracy: 0.9999}", "--look"]

@@ -74,17 +74,18 @@ def rule(raw: Raw, params: Prepare) -> str:
 
 
 def without_copies(
-    raw: Raw, rows: Rows, given: NDArray[np.object_] | None, params: Prepare
+    raw: Raw, rows: Rows, found: Copies, given: NDArray[np.object_] | None, params: Prepare
 ) -> tuple[Rows, Copies]:
     """The rows that the rule for duplicates leaves, and what repeats among them.
 
-    `given` (N,) names the split of each row, where one is given: every row of a given test split
-    stays, and goes before its copies in training. Otherwise the first of several copies stays.
+    `found` is what repeats among `rows`. `given` (N,) names the split of each row, where one is
+    given: every row of a given test split stays, and goes before its copies in training. Otherwise
+    the first of several copies stays.
 
     Raises:
         InputError: there are copies, and the rule refuses them; names both rows.
     """
-    found, chosen = find(raw, rows, params), rule(raw, params)
+    chosen = rule(raw, params)
     if chosen in ("keep", "group"):
         return rows, found
     every = np.arange(len(rows))
@@ -164,6 +165,8 @@ def identical_columns(table: pa.Table) -> list[list[str]]:
 
 def _codes(values: pa.Array) -> Numbers:
     """(N,): the same number exactly for the same value; a missing one is a value too."""
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
     if isinstance(values, pa.FixedShapeTensorArray) and not values.null_count:
         return _distinct(values.to_numpy_ndarray().reshape(len(values), -1))
     if pa.types.is_list(values.type) and pa.types.is_fixed_size_list(values.type.value_type):
