@@ -23,6 +23,7 @@ from registry import (
     hide_password,
 )
 from tasks.errors import InputError
+from tasks.files.suffixes import PREDICTED
 
 STATUS_ERROR, STATUS_INPUT, STATUS_REFUSED = 1, 2, 3
 
@@ -54,6 +55,10 @@ JsonOption = Annotated[
 def train(
     params: ParamsOption = Path("params.yaml"),
     overrides: SetOption = None,
+    look: Annotated[
+        bool,
+        typer.Option("--look", help="Train, show every number, register nothing; needs no gates."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make every stage current, then judge, register and promote what came out.
@@ -62,17 +67,17 @@ def train(
     """
     from flows import launch
 
-    given = _check(params, overrides)
+    given = _check(params, overrides, look=look)
     launch.prepare_prefect(output.say)
     try:
-        outcome = launch.train(given, overrides or [])
+        outcome = launch.train(given, overrides or [], look=look)
     except KeyboardInterrupt:
         output.say("Stopped. The same command resumes at the stage that was running.")
         raise
     output.training(outcome)
     if as_json:
         output.machine(outcome.as_dict())
-    if not outcome.status:
+    if not outcome.status and not look:
         output.next_steps(
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
             (f"modelmint models history {outcome.model}", "who was promoted, and why"),
@@ -85,7 +90,7 @@ def train(
 def predict(
     model: Annotated[str, typer.Argument(metavar="NAME[@ALIAS|:VERSION]")],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help=".parquet, .arrow or .npz; folders too")
+        list[Path], typer.Argument(metavar="INPUT...", help=f"{', '.join(PREDICTED)}; folders too.")
     ],
     folder: Annotated[
         Path, typer.Option("--output", help="Folder for predictions.parquet and manifest.json.")
@@ -177,6 +182,24 @@ def serve() -> None:
 
 
 @app.command()
+def params(
+    section: Annotated[
+        str | None, typer.Argument(metavar="SECTION", help="Such as prepare or train.optimizer.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print every parameter with its meaning, bounds and default."""
+    from cli import parameters
+
+    found = parameters.chosen(section)
+    if as_json:
+        output.machine(parameters.documents(found))
+        return
+    for line in parameters.lines(found):
+        output.say(line)
+
+
+@app.command()
 def config(as_json: JsonOption = False) -> None:
     """List the settings: where things are kept, and the variables that say so."""
     settings = Settings.from_environment()
@@ -191,7 +214,7 @@ def config(as_json: JsonOption = False) -> None:
         output.machine(rows)
 
 
-def _check(params: Path, overrides: list[str] | None) -> str:
+def _check(params: Path, overrides: list[str] | None, *, look: bool = False) -> str:
     """Try parameters and registry before Prefect is even imported; the path for the flow."""
     from tasks import params as parameters
 
@@ -199,7 +222,7 @@ def _check(params: Path, overrides: list[str] | None) -> str:
     with settings.open_registry() as registry:
         registry.reach()
     path = params.absolute() if params.exists() else settings.root / params
-    parameters.load(path, overrides or [])
+    parameters.load(path, overrides or [], look=look)
     return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Into a file or a pipe, wide enough for a digest.
 WIDTH = None if sys.stderr.isatty() else 120
+# What stands in place of a gate where there is none; see `tasks.metrics.judge`.
+NO_GATES = "gates"
 people = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
 
 
@@ -69,8 +71,13 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
                 for n in outcome.headline
             ),
         ]
-        facts += [("gate", _gate(gate)) for gate in outcome.gates]
+        if outcome.looked:
+            facts += _every_number(outcome)
+        facts += [("gate", _gate(gate)) for gate in outcome.gates if gate["gate"] != NO_GATES]
         facts.append(("parity", _parity(outcome.parity)))
+        facts += [("notice", text) for text in outcome.notices]
+    if outcome.looked and not outcome.status:
+        facts.append(("registered", "nothing was registered: this was a look"))
     if outcome.version:
         new = "registered now" if outcome.created else "the same bundle was registered before"
         facts += [
@@ -94,6 +101,19 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     people.print()
     if outcome.status:
         error(outcome.message)
+
+
+def _every_number(outcome: "Outcome") -> list[tuple[str, str]]:
+    """What a look shows beside the summary: all metrics, rows, and each class."""
+    others = [name for name in outcome.metrics if name not in outcome.headline]
+    facts = [(_spelled(name), f"{outcome.metrics[name]:.4f}") for name in others]
+    if outcome.rows:
+        facts.append(("rows", ", ".join(f"{name} {n:,}" for name, n in outcome.rows.items())))
+    for label, found in outcome.per_class.items():
+        figures = [f"{_spelled(n)} {v:.4f}" for n, v in found.items() if n != "support"]
+        rows = f"{found['support']:.0f} test rows"
+        facts.append((f"class {label}", ", ".join([*figures, rows])))
+    return facts
 
 
 def next_steps(*commands: tuple[str, str]) -> None:

@@ -22,11 +22,11 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
     ready()
 
 
-def train(params_file: str, overrides: list[str]) -> "Outcome":
+def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Outcome":
     """One run of the training flow; call it after `prepare_prefect`. Raises what crashed it."""
     from flows.training import training
 
-    state = training(params_file, overrides, return_state=True)
+    state = training(params_file, overrides, look, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, Exception):
         raise outcome

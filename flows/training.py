@@ -61,9 +61,16 @@ class Outcome:
     """Which of the metrics to show first; versions are compared by the first of them."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    """What `prepare` did to the data that nobody should overlook."""
     digest: str = ""
     version: str = ""
     created: bool = False
+    looked: bool = False
+    """Whether this was a look: every number, and nothing registered."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows of each split."""
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     champion: str = ""
     promoted: bool = False
     decision: str = ""
@@ -84,7 +91,12 @@ def run_name() -> str:
     given = flow_run.parameters
     try:
         root = Settings.from_environment().root
-        params = parameters.load(root / given["params_file"], given["overrides"] or [])
+        file, overrides, look = (
+            given["params_file"],
+            given["overrides"] or [],
+            given.get("look", False),
+        )
+        params = parameters.load(root / file, overrides, look=look)
     except InputError:
         return "train"  # the flow itself will say what is wrong
     source = params.prepare.source
@@ -100,7 +112,7 @@ def run_name() -> str:
     validate_parameters=True,
 )
 def training(
-    params_file: str = "params.yaml", overrides: list[str] | None = None
+    params_file: str = "params.yaml", overrides: list[str] | None = None, look: bool = False
 ) -> Outcome | State[Outcome]:
     """Make every stage current, then register what passed its gates and let it challenge.
 
@@ -108,13 +120,14 @@ def training(
         params_file: The parameters, relative to the project's folder.
         overrides: Other values for this run alone, each as section.key=value, such as
             train.epochs=3. The run then has a worktree of its own.
+        look: Train and show every number, and register nothing; gates are optional then.
     """
     started = time.monotonic()
     artifacts.tag_run("training")
-    outcome = Outcome(flow_run_id=str(flow_run.id or ""))
+    outcome = Outcome(flow_run_id=str(flow_run.id or ""), looked=look)
     try:
         with stages_stop_with_this():
-            _train(outcome, params_file, overrides or [])
+            _train(outcome, params_file, overrides or [], look)
     except (InputError, InvalidReference, NotFound) as error:
         outcome.status, outcome.message = STATUS_INPUT, str(error)
     except RegistryError as error:
@@ -126,9 +139,9 @@ def training(
     return outcome
 
 
-def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
+def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool) -> None:
     settings = Settings.from_environment()
-    params = parameters.load(settings.root / params_file, overrides)
+    params = parameters.load(settings.root / params_file, overrides, look=look)
     outcome.model = params.registration.name
     outcome.architecture = params.train.architecture.name
     # Opened first: a registry that cannot be reached must not cost a training.
@@ -148,6 +161,9 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str]) -> None:
                     "The same command judges what is there now."
                 )
             _report(outcome, judged)
+            if look:
+                outcome.decision = "a look: nothing was registered"
+                return
             metric = _comparable(params, outcome)
             if not judged.passed:
                 reason = "; ".join(judged.refusals)
@@ -225,6 +241,9 @@ def _report(outcome: Outcome, judged: Judged) -> None:
     outcome.headline = candidate.evaluation["metrics"]["headline"]
     outcome.gates = candidate.evaluation["gates"]
     outcome.parity = candidate.evaluation["parity"]
+    outcome.per_class = candidate.evaluation["metrics"]["per_class"]
+    outcome.rows = candidate.evaluation["data"].get("rows", {})
+    outcome.notices = candidate.evaluation["data"].get("notices", [])
     artifacts.verdicts(outcome.model, judged)
 
 

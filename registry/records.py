@@ -106,6 +106,8 @@ class Summary:
     aliases: tuple[str, ...]
     created_at: datetime
     created_by: str
+    metric: str | None = None
+    """What its parameters name to compare versions by (`registration.metric`), if they do."""
 
     @property
     def ref(self) -> str:

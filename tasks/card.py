@@ -15,10 +15,11 @@ def write_card(
     metrics: Metrics,
     verdicts: list[Verdict],
     parity: Parity,
+    data: dict[str, Any],
 ) -> None:
     """Write the card. After Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
 
-    Figures are those of ONNX Runtime on the test split.
+    Figures are those of ONNX Runtime on the test split; `data` is of the report of `prepare`.
     """
     architecture = dict(config["architecture"])
     name = architecture.pop("name")
@@ -47,6 +48,7 @@ def write_card(
         f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
         _table(["metric", "value"], [[n, f"{v:.4f}"] for n, v in metrics.summary.items()]),
         *_classes(signature, metrics),
+        *_data(data),
         "## Signature",
         "\n".join(
             [f"- column: `{c.name}`, {c.kind}" for c in signature.columns]
@@ -55,6 +57,23 @@ def write_card(
         ),
     ]
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _data(data: dict[str, Any]) -> list[str]:
+    """Rows and what became of them, a line each; what must not be overlooked stands first."""
+    if not data:
+        return []
+    dropped, in_train = data["dropped"], data["test_rows_also_in_train"]
+    splits = ", ".join(f"{name} {rows:,}" for name, rows in data["rows"].items())
+    lines = [f"**{text}**" for text in data["notices"]]
+    lines += [
+        f"{sum(data['rows'].values()):,} of {data['rows_in']:,} rows: {splits}",
+        f"dropped: {dropped['missing']:,} incomplete, {dropped['duplicates']:,} duplicate "
+        f"(`prepare.duplicates: {data['duplicates']['rule']}`)",
+        f"{in_train['equal_features']:,} of {in_train['test_rows']:,} test rows have an equal row "
+        f"in training, {in_train['equal_features_and_target']:,} of them with the same target",
+    ]
+    return ["## Data", "\n".join(f"- {line}" for line in lines)]
 
 
 def _classes(signature: Signature, metrics: Metrics) -> list[str]:

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -25,6 +26,8 @@ from tasks.session import open_session
 from tasks.signature import Signature
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime-gpu", "scikit-learn", "pyarrow")
+# What whoever decides over a bundle must know of the preparation of its data.
+REPORTED = ("rows_in", "dropped", "rows", "duplicates", "test_rows_also_in_train", "notices")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def export(
     outputs = session.run_all(signature, test.inputs, JUDGED[signature.task], size)
     metrics = measure(signature, test.targets, outputs, evaluation.calibration_bins)
     verdicts = judge(evaluation.gates, metrics.summary)
+    data = _reported(prepared / "report.json")
 
     document = {
         "passed": parity.passed and all(v.passed for v in verdicts),
@@ -75,6 +79,7 @@ def export(
             "sha256": hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest(),
         },
         "metrics": metrics.as_dict(),
+        "data": data,
         "libraries": {name: version(name) for name in LIBRARIES} | config["libraries"],
         "parameters": {"export": params.model_dump(), "evaluate": evaluation.model_dump()},
     }
@@ -85,8 +90,16 @@ def export(
     if encoder.tokenizer is not None:
         shutil.copyfile(checkpoint / TOKENIZER, bundle / TOKENIZER)
     shutil.copyfile(prepared / "profile.json", bundle / "profile.json")
-    write_card(bundle / "card.md", config, signature, metrics, verdicts, parity)
+    write_card(bundle / "card.md", config, signature, metrics, verdicts, parity, data)
     return ExportReport(metrics.summary, verdicts, parity)
+
+
+def _reported(path: Path) -> dict[str, Any]:
+    """What the report of `prepare` says of the data; nothing of a dataset that has none."""
+    if not path.exists():
+        return {}
+    report = json.loads(path.read_bytes())
+    return {name: report[name] for name in REPORTED}
 
 
 def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) -> None:

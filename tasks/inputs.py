@@ -14,14 +14,13 @@ from tasks import image_rows
 from tasks.dataset import KEY
 from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
-from tasks.files import idx, images, lines, npz, tables
+from tasks.files import idx, images, lines, npz, suffixes, tables
 from tasks.files.convert import Kind
 from tasks.hashed import HashedFile
 from tasks.signature import CategoryColumn, ImageColumn, NumberColumn, Signature, TextColumn
 
-# Of rows; and then of all that can be predicted.
-_ROWS = (*tables.SUFFIXES, ".npz")
-SUFFIXES = (*_ROWS, lines.SUFFIX, *images.SUFFIXES, *idx.SUFFIXES)
+_ROWS = (*suffixes.TABLES, suffixes.ARRAYS)
+SUFFIXES = suffixes.PREDICTED
 Batch = tuple[pa.Array | None, Arrays]
 
 

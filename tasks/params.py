@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.config import PRESETS, Params
+from tasks.config.examples import example
 from tasks.errors import InputError
 
 # Where one of several classes is chosen, and by which of its keys.
@@ -19,6 +20,10 @@ UNIONS: dict[tuple[str, ...], str] = {
     ("prepare", "source"): "kind",
 }
 TAGS = tuple(UNIONS.values())
+NEXT = (
+    "`modelmint params` says what each parameter means; `modelmint train --look` trains without "
+    "gates, shows every number and registers nothing."
+)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -101,12 +106,28 @@ def validate(data: Mapping[str, Any], where: str) -> Params:
         return Params.model_validate(dict(data))
     except ValidationError as error:
         lines = [_explain(e) for e in error.errors()]
-        raise InputError(f"{where}: " + f"\n{where}: ".join(lines)) from error
+        message = f"{where}: " + f"\n{where}: ".join(lines)
+        lacking = [e["loc"] for e in error.errors() if e["type"] == "missing"]
+        if shown := example(data, lacking):
+            indented = "\n".join(f"    {line}" for line in shown.splitlines())
+            message += f"\nFor example:\n\n{indented}\n\n{NEXT}"
+        raise InputError(message) from error
 
 
-def load(path: Path, assignments: Iterable[str] = ()) -> Params:
-    """The parameters of a file, with overrides. Raises `InputError`."""
-    return validate(override(read(path), assignments), path.name)
+def load(path: Path, assignments: Iterable[str] = (), *, look: bool = False) -> Params:
+    """The parameters of a file, with overrides; for a look, with what only registration needs.
+
+    Raises:
+        InputError: as `read`, `override` and `validate` do.
+    """
+    data = override(read(path), assignments)
+    if look:
+        # Whatever else is in these sections is checked as always.
+        for section, key, value in (("evaluate", "gates", {}), ("registration", "name", "look")):
+            inner = data.get(section)
+            if inner is None or isinstance(inner, dict):
+                data[section] = {key: value} | (inner or {})
+    return validate(data, path.name)
 
 
 def write(data: Mapping[str, Any], path: Path) -> None:

@@ -1,7 +1,7 @@
 """prepare: raw data, validated, cleaned and split, becomes the prepared dataset."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from tasks import sources
 from tasks.config import Prepare
 from tasks.errors import InputError
-from tasks.preparing import copies, splitting, targets
+from tasks.preparing import copies, notices, splitting, targets
 from tasks.preparing.cleaning import clean, complete
 from tasks.preparing.fitting import Dataset, fit
 from tasks.preparing.lengths import measure
@@ -25,19 +25,21 @@ from tasks.sources.raw import Raw
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """Rows found, dropped and written."""
+    """Rows found, dropped and written, and what a person must be told of them."""
 
     rows_in: int
     dropped_missing: int
     dropped_duplicates: int
     rows: dict[str, int]
+    notices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         splits = ", ".join(f"{name} {rows}" for name, rows in self.rows.items())
-        return (
+        first = (
             f"prepared {sum(self.rows.values())} of {self.rows_in} rows ({splits}); dropped "
             f"{self.dropped_missing} incomplete and {self.dropped_duplicates} duplicate"
         )
+        return "\n".join([first, *(f"notice: {text}" for text in self.notices)])
 
 
 def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
@@ -59,32 +61,44 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     print(*lines(types), f"checking and splitting {len(raw)} rows", sep="\n", flush=True)
     hashes = hashed(raw, params, root)
     columns, full, order = _judged(raw, params)
-    rows, identities = copies.without_copies(raw, full, order.take(full.keys).given, params)
-    labels, classes = _classes(raw, rows, params)
-    places = splitting.split(raw, rows.keys, labels, classes, order.take(rows.keys), params)
-    dataset = fit(raw, {name: rows.take(found) for name, found in places.items()}, classes, params)
+    found = copies.find(raw, full, params)
+    given = order.take(full.keys).given
+    rows, repeats = copies.without_copies(raw, full, found, given, params)
+    labels, classes, places = _split(raw, rows, repeats, order, params)
+    dataset = fit(raw, {name: rows.take(place) for name, place in places.items()}, classes, params)
 
     def describe(row: int) -> str:
         # Without this machine's path: the report is a part of the dataset.
         return raw.describe(row).removeprefix(f"{root}/")
 
+    in_train = _in_train(repeats, places)
     report = PrepareReport(
         rows_in=len(raw),
         dropped_missing=len(raw) - len(full),
         dropped_duplicates=len(full) - len(rows),
         rows={name: len(split) for name, split in dataset.splits.items()},
+        notices=_notices(raw, full, rows, order, params, in_train),
     )
     content: dict[str, Any] = {
         "parameters": params.model_dump(),
         **types,
+        "notices": list(report.notices),
         "rows_in": report.rows_in,
         "dropped": {"missing": report.dropped_missing, "duplicates": report.dropped_duplicates},
         "rows": report.rows,
         "missing_values": {n: int(c.missing.sum()) for n, c in columns.items() if c.missing.any()},
         "sensitive_columns": dict.fromkeys(params.sensitive, params.sensitive_rule),
         **({"images_changed": dict(raw.changed)} if raw.changed else {}),
-        **copies.conflicts(rows, identities, describe),
-        "rows_of_validation_and_test_also_in_train": copies.leaked(identities, places),
+        "duplicates": {
+            "rule": copies.rule(raw, params),
+            "dropped": report.dropped_duplicates,
+            **found.counts(),
+        },
+        "test_rows_also_in_train": in_train,
+        **copies.conflicts(rows, repeats, describe),
+        "rows_of_validation_and_test_also_in_train": copies.leaked(
+            repeats.features, places, "validation", "test"
+        ),
     }
     lengths, described = measure(dataset)
     content |= _described(dataset) | described
@@ -93,6 +107,42 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     documents = {"profile.json": profile(dataset, lengths), "report.json": content}
     write(dataset, hashes, documents, prepared)
     return report
+
+
+def _in_train(repeats: copies.Copies, places: dict[str, Numbers]) -> dict[str, int]:
+    """How many test rows have an equal row in training; said, too."""
+    rows, equal, whole = (
+        len(places["test"]),
+        copies.leaked(repeats.features, places, "test"),
+        copies.leaked(repeats.whole, places, "test"),
+    )
+    print(
+        f"{equal} of {rows} test rows have an equal row in training, {whole} of them with the same "
+        "target",
+        flush=True,
+    )
+    return {"test_rows": rows, "equal_features": equal, "equal_features_and_target": whole}
+
+
+def _notices(
+    raw: Raw,
+    full: Rows,
+    rows: Rows,
+    order: splitting.Order,
+    params: Prepare,
+    in_train: dict[str, int],
+) -> tuple[str, ...]:
+    """What a person must be told: `full` are the complete rows, `rows` those that are left."""
+    steps = [
+        (f"prepare.missing: {params.missing}", np.arange(len(raw)), full.keys),
+        (f"prepare.duplicates: {copies.rule(raw, params)}", full.keys, rows.keys),
+    ]
+    found = [
+        text
+        for rule, before, after in steps
+        for text in notices.removed(rule, before, after, len(raw), order.given)
+    ]
+    return *found, *notices.seen(in_train["test_rows"], in_train["equal_features"])
 
 
 def _reserved(params: Prepare) -> list[str]:
@@ -113,12 +163,27 @@ def _judged(raw: Raw, params: Prepare) -> tuple[dict[str, Column], Rows, splitti
     return features | others, every.take(keys), order
 
 
-def _classes(raw: Raw, rows: Rows, params: Prepare) -> tuple[Numbers | None, tuple[str, ...]]:
-    """The class of each row (N,) and the names of all; None and no names without classes."""
-    if params.task != "classification":
-        return None, ()
-    classes = targets.class_names(raw, rows)
-    return targets.numbered(rows.target, classes), classes
+def _split(
+    raw: Raw, rows: Rows, repeats: copies.Copies, order: splitting.Order, params: Prepare
+) -> tuple[Numbers | None, tuple[str, ...], dict[str, Numbers]]:
+    """The class of each row (N,), the names of all classes, and the rows of each split.
+
+    No classes and no names where there are none. Rows that are to stay together are counted once
+    when every class must have some.
+    """
+    labels: Numbers | None = None
+    classes: tuple[str, ...] = ()
+    together = copies.rule(raw, params) == "group"
+    distinct = not copies.repeated(repeats.whole)
+    if params.task == "classification":
+        counted = copies.distinct(rows, repeats) if together else rows
+        classes = targets.class_names(raw, counted, distinct=together or distinct)
+        labels = targets.numbered(rows.target, classes)
+    order = order.take(rows.keys)
+    if together and copies.repeated(repeats.features):
+        order = replace(order, copies=repeats.features)
+    places = splitting.split(raw, rows.keys, labels, classes, order, params, distinct=distinct)
+    return labels, classes, places
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """The command line: what bad input gets, and that nothing heavy is imported for little."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import Project
+from typer.testing import CliRunner
+
+from cli.main import app
+from tasks import inputs
 
 HEAVY = ("torch", "prefect", "onnxruntime", "sklearn", "lightning_fabric", "dvc")
 
@@ -34,7 +39,29 @@ def test_predict_imports_neither_torch_nor_prefect(trained: Project, tmp_path):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_the_help_of_predict_names_every_form_of_file_and_costs_no_library_to_read_them():
+    code = (
+        "import sys; from cli.main import app; sys.argv = ['modelmint', 'predict', '--help']\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        "print([m for m in ('pyarrow', 'numpy') if m in sys.modules], file=sys.stderr)"
+    )
+    wide = {**os.environ, "COLUMNS": "300"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=wide)
+    assert f"{', '.join(inputs.SUFFIXES)}; folders too." in done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("section", [[], ["train.optimizer"], ["evaluate"]])
+def test_the_parameters_are_printed_for_people_or_as_json(section):
+    for_people = CliRunner().invoke(app, ["params", *section, "--json"])
+    assert for_people.exit_code == 0
+    found = json.loads(for_people.stdout)
+    assert found[0]["path"] == (section or ["prepare"])[0]
+    assert {"path", "only", "type", "required", "default", "meaning"} == found[0].keys()
+
+
 BAD = {
+    "unknown parameter": (["params", "train.epoch"], "did you mean train.epochs"),
     "unknown key": (["train", "-S", "train.epoch=3"], "did you mean 'epochs'"),
     "unknown architecture": (["train", "-S", "train.architecture=cnm"], "did you mean 'cnn'"),
     "wrong type": (["train", "-S", "train.epochs=many"], "valid integer"),

@@ -13,10 +13,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from prepare_helpers import IMAGES, put_images, some_images
+from prepare_helpers import run as run_prepare
 from sklearn.metrics import f1_score
 
 from tasks.checkpoint import load
-from tasks.config import Evaluate, Export
+from tasks.config import Evaluate, Export, Logistic, Train
 from tasks.dataset import read_split
 from tasks.encoding import Encoder
 from tasks.evaluate import evaluate, inference
@@ -151,7 +153,7 @@ def test_another_opset_is_what_the_file_then_says(opset, exported, prepared_imag
 AGAIN = """
 import sys
 from pathlib import Path
-from tasks.config import Evaluate, Export
+from tasks.config import Evaluate, Export, Logistic, Train
 from tasks.export import export
 prepared, checkpoint, bundle = map(Path, sys.argv[1:])
 gates = {"accuracy": 0.34, "log_loss": 5.0}
@@ -404,3 +406,34 @@ def test_pytorchs_own_evaluation_agrees_and_is_ready_to_plot(exported, prepared_
     calibration = (tmp_path / "plots/calibration.csv").read_text().splitlines()
     assert calibration[0] == "confidence,accuracy,rows"
     assert sum(int(line.split(",")[2]) for line in calibration[1:]) == report.metrics.rows
+
+
+def test_what_prepare_removed_is_in_the_evaluation_and_on_the_card(tmp_path):
+    images, labels = some_images(60), np.arange(60) % 2
+    put_images(tmp_path, np.concatenate([images, images[:6]]), np.r_[labels, labels[:6]])
+    run_prepare(tmp_path, IMAGES, duplicates="drop")
+    prepared, checkpoint = tmp_path / "prepared", tmp_path / "checkpoint"
+    params = Train(architecture=Logistic(name="logistic"), epochs=1)
+    train(
+        params,
+        prepared=prepared,
+        base=tmp_path / "base",
+        checkpoint=checkpoint,
+        history=tmp_path / "history.csv",
+        resume=tmp_path / "resume",
+    )
+    export(
+        Export(),
+        Evaluate(gates={}),
+        prepared=prepared,
+        checkpoint=checkpoint,
+        bundle=tmp_path / "bundle",
+    )
+    said = "prepare.duplicates: drop removed 6 of 66 rows (9.1%)"
+    data = evaluation(tmp_path)["data"]
+    assert data["notices"] == [said]
+    assert (data["rows_in"], data["dropped"]) == (66, {"missing": 0, "duplicates": 6})
+    assert data["rows"] == {"train": 42, "validation": 6, "test": 12}
+    card = (tmp_path / "bundle/card.md").read_text()
+    assert f"\n- **{said}**\n- 60 of 66 rows: train 42, validation 6, test 12\n" in card
+    assert "\n- 0 of 12 test rows have an equal row in training, 0 of them with" in card

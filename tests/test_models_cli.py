@@ -1,6 +1,7 @@
 """`modelmint models` as a person uses it, on a trained project."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,52 @@ def test_versions_are_found_by_metric_parameter_and_tag(figures):
     assert "figures:1" in models(figures, *tagged)
     models(figures, "tag", "figures:1", "team=")
     assert document(figures, *tagged)["versions"] == []
+
+
+def table_of(said: str) -> list[list[str]]:
+    """The cells of a printed table, header first."""
+    return [re.split(" {2,}", line.strip()) for line in said.splitlines() if line.strip()]
+
+
+def test_a_search_shows_the_metric_that_decides_and_every_metric_that_was_asked_for(
+    trained, tmp_path
+):
+    place = (f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts")
+    figures = {"accuracy": 0.9, "balanced_accuracy": 0.8, "macro_f1": 0.7, "roc_auc": 0.6}
+    cases = [
+        ({"registration": {"metric": "roc_auc"}}, figures, "roc_auc 0.6000"),
+        ({"registration": {"metric": None}}, figures, "macro_f1 0.7000"),
+        ({}, {"r2": 0.5, "mae": 2.0}, "r2 0.5000"),
+        ({}, {"perplexity": 45.5}, "perplexity 45.5000"),
+        ({}, {"their_own": 1.0}, "their_own 1.0000"),
+    ]
+    with Registry(*place) as registry:
+        for number, (params, metrics, _) in enumerate(cases):
+            offered = make_candidate(tmp_path, f"of {number}", params=params, metrics=metrics)
+            registry.register("searched", offered, actor="ada")
+    header, *rows = table_of(models(trained, "search", "searched"))
+    assert header == ["version", "status", "aliases", "decides", "registered", "by", "dataset"]
+    # An empty cell leaves no trace in such a line: these have no alias.
+    assert [row[2] for row in rows[::-1]] == [decides for _, _, decides in cases]
+    asked = ["--where", "metric.accuracy>=0.5", "--order", "metric.balanced_accuracy:asc"]
+    header, *rows = table_of(models(trained, "search", "searched", *asked))
+    assert header[3:6] == ["decides", "accuracy", "balanced_accuracy"]
+    assert {tuple(row[2:5]) for row in rows} == {
+        ("roc_auc 0.6000", "0.9000", "0.8000"),
+        ("macro_f1 0.7000", "0.9000", "0.8000"),
+    }
+    found = document(trained, "search", "searched")["versions"]
+    assert [v["metric"] for v in found[::-1]] == ["roc_auc", None, None, None, None]
+
+
+def test_what_prepare_removed_is_shown_with_a_version(trained, tmp_path):
+    said = "prepare.duplicates: drop removed 958 of 1,313 rows (73.0%)"
+    found = {"passed": True, "gates": [], "data": {"notices": [said]}}
+    place = (f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts")
+    with Registry(*place) as registry:
+        candidate = make_candidate(tmp_path / "b", "few rows", evaluation=found)
+        registry.register("fewer", candidate, actor="ada")
+    assert re.search(f"^notice +{re.escape(said)}$", models(trained, "show", "fewer:1"), re.M)
 
 
 def test_pages_of_a_search_follow_each_other(figures):

@@ -3,12 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
 
+from cli import parameters as listing
 from tasks import params
-from tasks.config import Logistic, Mlp
+from tasks.config import Logistic, Mlp, Params
+from tasks.config.describing import parameters
 from tasks.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -240,13 +244,154 @@ def test_every_mistake_has_a_line_of_its_own(small):
     assert [line.split(":")[1] for line in said] == [" train.epoch", " export.opset"]
 
 
+TABULAR = {"kind": "tabular", "path": "data/raw/Sold Houses.csv", "target": "y"}
+TEXT = {"kind": "text", "path": "tweets.jsonl", "target": "y"}
+CASES = [
+    ("classification", {"kind": "digits"}, ["accuracy", "macro_f1"], "cnn", "mine"),
+    ("classification", TABULAR, ["accuracy", "macro_f1"], "mlp", "sold-houses"),
+    ("regression", TABULAR, ["r2"], "mlp", "sold-houses"),
+    ("classification", TEXT, ["accuracy", "macro_f1"], "gru", "tweets"),
+    ("language_model", TEXT, ["perplexity"], "transformer_lm", "tweets"),
+    ("regression", {"kind": "image", "path": "x/cats"}, ["r2"], "cnn", "cats"),
+    ("classification", {"kind": "sequence", "path": "s.npz"}, ["accuracy", "macro_f1"], "gru", "s"),
+]
+
+
+def snippet(said):
+    """The example that a message shows, read as YAML."""
+    return YAML(typ="safe").load(said.split("For example:")[1].partition("`modelmint")[0])
+
+
+@pytest.mark.parametrize(("task", "source", "gates", "network", "name"), CASES)
+def test_missing_sections_come_with_an_example_that_is_fit_for_the_task(
+    task, source, gates, network, name
+):
+    data = {"prepare": {"source": source, "task": task}}
+    with pytest.raises(InputError) as caught:
+        params.validate(data, "params.yaml")
+    said = str(caught.value)
+    assert said.startswith(
+        "params.yaml: train: required, and not given\n"
+        "params.yaml: evaluate: required, and not given\n"
+        "params.yaml: registration: required, and not given\n"
+        "For example:\n"
+    )
+    assert "modelmint train --look" in said
+    shown = snippet(said)
+    assert list(shown["evaluate"]["gates"]) == gates
+    assert shown["train"] == {"architecture": network}
+    assert shown["registration"] == {"name": name}
+    # What is shown can be put there as it stands.
+    params.validate(data | shown, "params.yaml")
+
+
 @pytest.mark.parametrize("section", ["prepare", "train", "evaluate", "registration"])
-def test_a_missing_section_is_named(small, section):
+def test_a_missing_section_is_named_with_an_example_of_it_alone(small, section):
     data = params.read(small)
     del data[section]
     with pytest.raises(InputError) as caught:
         params.validate(data, "params.yaml")
-    assert str(caught.value) == f"params.yaml: {section}: required, and not given"
+    said = str(caught.value)
+    assert said.startswith(f"params.yaml: {section}: required, and not given\nFor example:\n")
+    assert list(snippet(said)) == [section]
+    if section != "prepare":
+        params.validate(data | snippet(said), "params.yaml")
+
+
+@pytest.mark.parametrize("key", ["train.architecture", "evaluate.gates", "registration.name"])
+def test_a_section_that_lacks_what_it_must_have_comes_with_an_example_too(small, key):
+    section, _, name = key.partition(".")
+    data = params.read(small)
+    data[section] = {}
+    with pytest.raises(InputError) as caught:
+        params.validate(data, "params.yaml")
+    assert str(caught.value).startswith(f"params.yaml: {key}: required, and not given\nFor exampl")
+    assert list(snippet(str(caught.value))[section]) == [name]
+
+
+def test_other_mistakes_come_without_an_example(small):
+    assert "For example" not in refusal(small, "train.epoch=3")
+
+
+@pytest.mark.parametrize("lacking", [(), ("evaluate",), ("registration",), ("evaluate", "registr")])
+def test_a_look_needs_neither_gates_nor_a_name_and_checks_the_rest(small, lacking):
+    text = "".join(
+        line + "\n" for line in SMALL.splitlines() if not line.startswith(lacking or ("#",))
+    )
+    small.write_text(text)
+    read = params.load(small, look=True)
+    assert read.evaluate.gates == ({} if "evaluate" in lacking else {"accuracy": 0.9})
+    assert read.evaluate.batch_size == 1024
+    with pytest.raises(InputError, match="unknown key; did you mean 'batch_size'"):
+        params.load(small, ["evaluate.batch_sise=3"], look=True)
+    if lacking:
+        with pytest.raises(InputError, match="required, and not given"):
+            params.load(small)
+
+
+def every_field(model, prefix=""):
+    """The paths of all fields of a class of parameters, those of every choice included."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for kind in [field.annotation, *get_args(field.annotation)]:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from every_field(kind, f"{prefix}{name}.")
+
+
+def test_every_parameter_is_described_with_its_meaning():
+    found = parameters()
+    assert {p.path for p in found} == set(every_field(Params))
+    assert [p.path for p in found if not p.meaning] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "only", "kind", "default"),
+    [
+        ("train.epochs", "", "a whole number >= 1", 40),
+        ("prepare.test", "", "a number > 0 and < 1", 0.2),
+        ("prepare.seed", "", "a whole number >= 0 and < 4294967296", 0),
+        ("train.clip", "", "a number > 0 or null", None),
+        ("export.opset", "", "a whole number >= 18 and <= 22", 20),
+        ("train.architecture.kernel", "name: cnn", "one of 3, 5, 7", 3),
+        ("train.architecture.dropout", "name: cnn", "a number >= 0 and < 1", 0.3),
+        ("train.architecture.dropout", "name: mlp", "a number >= 0 and < 1", 0.2),
+        ("prepare.source.max_length", "kind: text", "a whole number >= 2", 128),
+        ("prepare.source.max_length", "kind: sequence", "a whole number >= 1", 512),
+        ("prepare.source.tokenizer.lowercase", "kind: text", "true or false", True),
+    ],
+)
+def test_a_parameter_is_described_with_its_bounds_and_default(path, only, kind, default):
+    (found,) = [p for p in parameters() if (p.path, p.only) == (path, only)]
+    assert (found.type, found.default, found.required) == (kind, default, False)
+
+
+def test_a_required_parameter_says_so():
+    required = {p.path for p in parameters() if p.required and not p.only}
+    assert required == {
+        "prepare",
+        "prepare.source",
+        "train",
+        "train.architecture",
+        "evaluate",
+        "evaluate.gates",
+        "registration",
+        "registration.name",
+    }
+
+
+def test_a_section_of_the_parameters_is_printed_in_lines_that_fit():
+    every = list(listing.lines(listing.chosen(None)))
+    assert max(map(len, every)) <= 100
+    said = list(listing.lines(listing.chosen("train.optimizer")))
+    assert said[:2] == ["train.optimizer", "    How weights follow gradients."]
+    assert "train.optimizer.learning_rate: a number > 0; default 0.002" in said
+    assert not any(line.startswith("train.schedule") for line in said)
+    separator = [line for line in every if line.startswith("prepare.source.separator")]
+    assert separator[0].endswith('default ","')
+    with pytest.raises(InputError, match=r"did you mean train\.optimizer\.learning_rate\?"):
+        listing.chosen("learning_rate")
+    with pytest.raises(InputError, match=r"did you mean train\.epochs\?"):
+        listing.chosen("train.epoch")
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):

@@ -1,5 +1,7 @@
 """Commands that look: list, show, search, history, trace, jobs."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,24 +11,32 @@ from cli import output
 from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
 from registry import SEARCH_HELP, Event, Job, Summary, Version
 
+# A metric in a condition or an order of a search.
+METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
+# What versions are compared by where `registration.metric` is not given: one of each task.
+HEADLINES = ("macro_f1", "r2", "perplexity")
+
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
     """List the models with their aliases."""
     with open_registry() as registry:
         found = registry.models()
+        serving = registry.search(None, ["alias=champion"], limit=max(1, len(found))).versions
     if said(as_json, [asdict(model) for model in found]):
         return
     if not found:
         output.say("No model is registered yet. `modelmint train` registers the first.")
         return
+    scores = {v.model: _decides(v) for v in serving}
     output.table(
-        ["model", "versions", "aliases"],
+        ["model", "versions", "aliases", "champion"],
         [
             [
                 m.name,
                 str(m.last_version),
                 ", ".join(f"{a.name} -> {m.name}:{a.version}" for a in m.aliases),
+                scores.get(m.name, ""),
             ]
             for m in found
         ],
@@ -75,7 +85,8 @@ def search(
         page = registry.search(name, where or [], order=order, limit=limit, after=after)
     if said(as_json, asdict(page)):
         return
-    _versions(page.versions)
+    matches = map(METRIC.fullmatch, [*(where or []), order])
+    _versions(page.versions, list(dict.fromkeys(found[1] for found in matches if found)))
     if page.after:
         output.say(f"More: the same command with --after {page.after}")
 
@@ -161,6 +172,9 @@ def _evidence(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
     if parity := evaluation.get("parity"):
         flipped = f"{parity['flipped']} labels flipped"
         facts.append(("parity", f"max error {parity['max_error']:.1e}, {flipped}"))
+    data = evaluation.get("data")  # nothing in versions of older releases, anything in imports
+    found = data.get("notices", []) if isinstance(data, dict) else []
+    facts += [("notice", str(text)) for text in found]
     return facts or [("evaluation", "none yet")]
 
 
@@ -194,15 +208,18 @@ def _details(event: Event) -> str:
     return ""
 
 
-def _versions(found: tuple[Summary, ...]) -> None:
+def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
+    """A table of versions: what decides over each, and a column for each metric that was named."""
+
     output.table(
-        ["version", "status", "aliases", "metrics", "registered", "by", "dataset"],
+        ["version", "status", "aliases", "decides", *named, "registered", "by", "dataset"],
         [
             [
                 v.ref,
                 v.status,
                 ", ".join(v.aliases),
-                ", ".join(f"{name} {value:.4f}" for name, value in list(v.metrics.items())[:3]),
+                _decides(v),
+                *(f"{v.metrics[name]:.4f}" if name in v.metrics else "" for name in named),
                 output.moment(v.created_at),
                 v.created_by,
                 v.dataset,
@@ -210,6 +227,13 @@ def _versions(found: tuple[Summary, ...]) -> None:
             for v in found
         ],
     )
+
+
+def _decides(version: Summary) -> str:
+    """The metric that it is compared by, with its value; of one from elsewhere, its first."""
+    usual = (version.metric, *HEADLINES, *version.metrics)
+    name = next((name for name in usual if name in version.metrics), None)
+    return f"{name} {version.metrics[name]:.4f}" if name else ""
 
 
 def _jobs(found: list[Job]) -> None:

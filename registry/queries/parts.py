@@ -49,6 +49,7 @@ class Parts:
     aliases: list[str] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
     artifacts: list[Artifact] = field(default_factory=list)
+    metric: str | None = None
 
     def take(
         self, kind: str, key: str, text: str, number: float, size: int = 0, flag: bool = False
@@ -60,6 +61,8 @@ class Parts:
             self.tags[key] = text
         elif kind == "alias":
             self.aliases.append(key)
+        elif kind == "compared by":
+            self.metric = None if text == "null" else text
         elif kind == "data":
             self.data[key] = text
         else:
@@ -67,7 +70,9 @@ class Parts:
 
 
 def load(c: Connection, ids: list[int], *, documents: bool = True) -> dict[int, Parts]:
-    """What hangs on versions, by their ids; without `documents`, no data and no files."""
+    """What hangs on versions, by their ids; without `documents`, no data and no files, and of the
+    parameters the metric to compare versions by.
+    """
     found: dict[int, Parts] = defaultdict(Parts)
     on_postgresql = c.dialect.name == "postgresql"
     query = _query(on_postgresql, documents)
@@ -86,6 +91,8 @@ def _query(on_postgresql: bool, documents: bool) -> CompoundSelect[Any]:
     if documents:
         types |= {"size": BigInteger, "flag": Boolean}
         kinds += [_data, _artifacts]
+    else:
+        kinds.append(_compared_by)
     found = (kind(types) for kind in kinds)
     return union_all(*(one.where(_among(one.selected_columns[0], on_postgresql)) for one in found))
 
@@ -114,6 +121,13 @@ def _metrics(types: _Types) -> Select[Any]:
 def _tags(types: _Types) -> Select[Any]:
     t = schema.version_tags.c
     return _columns(types, "tag", t.version_id, t.key, text=t.value)
+
+
+def _compared_by(types: _Types) -> Select[Any]:
+    t = schema.param_values.c
+    columns = _columns(types, "compared by", versions.c.id, t.key, text=t.value)
+    of_it = versions.join(schema.param_values, t.params_id == versions.c.params_id)
+    return columns.select_from(of_it).where(t.key == "registration.metric")
 
 
 def _data(types: _Types) -> Select[Any]:

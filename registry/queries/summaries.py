@@ -41,6 +41,7 @@ def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
             aliases=tuple(found[id_].aliases),
             created_at=moment(created_at),
             created_by=created_by,
+            metric=found[id_].metric,
         )
         for id_, model, number, digest, dataset, created_at, created_by, status, *_ in rows
     )

@@ -117,6 +117,11 @@ def parity(evaluation: Json) -> Parity | None:
     )
 
 
+def notices(evaluation: Json) -> tuple[str, ...]:
+    """What the preparation did to the data that nobody should overlook."""
+    return texts(mapping(evaluation.get("data")).get("notices"))
+
+
 def test_rows(evaluation: Json) -> int | None:
     """How many rows of the test split the metrics were computed on."""
     rows = number(mapping(evaluation.get("test_split")).get("rows"))

@@ -68,6 +68,7 @@ def version_facts(version: Version) -> dict[str, Any]:
     return {
         "gates": documents.gates(evaluation),
         "parity": documents.parity(evaluation),
+        "notices": documents.notices(evaluation),
         "test_rows": documents.test_rows(evaluation),
         "classes": documents.per_class(evaluation),
         "matrix": confusion.confusion(version),

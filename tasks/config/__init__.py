@@ -100,8 +100,13 @@ class Prepare(Section):
     """What happens to rows with a missing or non-finite value; `fill` puts the median of the
     training split for a number, its most frequent value for a category. A row without a target is
     refused or dropped."""
-    duplicates: Literal["drop", "refuse"] = "drop"
-    """What happens to exact copies of a row; kept, they could stand on both sides of a split."""
+    duplicates: Literal["auto", "keep", "group", "drop", "refuse"] = "auto"
+    """What happens to rows that are equal. `keep`: nothing; the report says how many test rows have
+    an equal row in training. `group`: rows with the same features never stand in two splits (of
+    rows ordered by time, copies go where the latest of them goes). `drop`, `refuse`: of rows that
+    agree in every column of the raw data, ignored ones included, one stays, or none is accepted.
+    `auto` is `keep` for tables and `group` for images, texts and sequences. A test split that is
+    given (by `split_column` or by the files) is never changed."""
     sensitive: list[str] = Field(default=[])
     """Columns of personal data. They are never features."""
     sensitive_rule: Literal["drop", "hash"] = "drop"
@@ -161,6 +166,7 @@ class Evaluate(Section):
     (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Without a gate nothing
     is registered, nor with one that the task has no figure for."""
     batch_size: int = Field(default=1024, ge=1)
+    """Rows that are scored together; changes no figure."""
     calibration_bins: int = Field(default=15, ge=1)
     """Bins of equal width for the expected calibration error."""
 
@@ -189,10 +195,15 @@ class Params(Section):
     """The whole of `params.yaml`."""
 
     prepare: Prepare
+    """From raw data to the prepared dataset."""
     train: Train
+    """The network, and how it learns."""
     evaluate: Evaluate
+    """What a candidate must reach."""
     export: Export = Export()
+    """The ONNX bundle."""
     registration: Registration
+    """The model's name, and what versions are compared by."""
 
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":

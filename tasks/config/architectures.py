@@ -28,9 +28,11 @@ class Mlp(Section):
     widths: list[Width] = Field(default=[256, 128], min_length=1)
     """Units of each hidden layer."""
     activation: Activation = "relu"
+    """The function after each hidden layer."""
     normalization: Literal["none", "batch", "layer"] = "none"
     """What stands between a layer and its activation. Deep or narrow stacks need one."""
     dropout: Dropout = 0.2
+    """Share of the units of each hidden layer that are silent at each step of the training."""
     embedding: Width | None = None
     """Width of the learned vector for each category of a table; without it they are one-hot."""
 
@@ -44,12 +46,15 @@ class Cnn(Section):
     convolutions: Width = 2
     """Convolutions in each block."""
     kernel: Literal[3, 5, 7] = 3
+    """Height and width of a convolution in pixels."""
     padding: bool = True
     """Zeros around the image, so that a convolution keeps its size."""
     batch_norm: bool = True
+    """Batch normalisation after each convolution."""
     dense: list[Width] = Field(default=[128])
     """Units of the hidden layers between the last block and the outputs."""
     dropout: Dropout = 0.3
+    """Share of the units before the outputs that are silent at each step of the training."""
 
 
 class ResNet(Section):
@@ -61,6 +66,7 @@ class ResNet(Section):
     blocks: list[Width] = Field(default=[1, 1, 1], min_length=1)
     """Residual blocks of two convolutions in each stage."""
     dropout: Dropout = 0.0
+    """Share of the units before the outputs that are silent at each step of the training."""
 
     @model_validator(mode="after")
     def _as_many_widths_as_blocks(self) -> "ResNet":
@@ -78,11 +84,15 @@ class _Recurrent(Section):
     hidden: Width = 64
     """Units of the state, in each direction."""
     layers: Width = 1
+    """Recurrent layers, one upon the other."""
     bidirectional: bool = True
+    """Read the sequence from its end, too."""
     pooling: Pooling = "last"
     """How a sequence becomes one vector: the last valid state of each direction, or the mean or
     maximum over the valid steps."""
     dropout: Dropout = 0.3
+    """Share of the units that are silent at each step of the training: of what enters, between
+    layers, and before the outputs."""
 
 
 class Rnn(_Recurrent):
@@ -107,8 +117,11 @@ class _Heads(Section):
     width: Width = 64
     """Units of each token, and of all heads together."""
     heads: Width = 4
+    """Attention heads of a block; `width` must be a multiple of them."""
     dropout: Dropout = 0.1
+    """Share of the units that are silent at each step of the training."""
     positions: Literal["learned", "sinusoidal"] = "learned"
+    """How a token's place is told: a vector that is learned, or sines of fixed lengths."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "_Heads":
@@ -122,10 +135,12 @@ class Attention(_Heads):
 
     name: Literal["attention"]
     pooling: Literal["mean", "max"] = "mean"
+    """How a sequence becomes one vector: mean or maximum over the valid steps."""
 
 
 class _Transformer(_Heads):
     layers: Width = 2
+    """Blocks, one upon the other."""
     feedforward: Width = 128
     """Units of the hidden layer inside each block."""
 
@@ -135,6 +150,7 @@ class Transformer(_Transformer):
 
     name: Literal["transformer"]
     pooling: Literal["mean", "max"] = "mean"
+    """How a sequence becomes one vector: mean or maximum over the valid steps."""
     patch: Width = 4
     """Height and width in pixels of an image's patches."""
 

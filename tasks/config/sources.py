@@ -169,14 +169,17 @@ class Tokenizer(Section):
     """
 
     name: Literal["word", "bpe", "character"] = "word"
+    """What a token is: a word, a frequent piece of words, or a character."""
     vocabulary: int = Field(default=8000, ge=8)
     """The most tokens, the three reserved ones included."""
     min_frequency: int = Field(default=2, ge=1)
     """A word or character that is rarer is unknown; a rarer pair is not merged."""
     lowercase: bool = True
+    """Whether `Word` and `word` are one token."""
     normalization: Literal["nfc", "nfkc", "none"] = "nfkc"
     """Unicode normalization form."""
     strip_accents: bool = False
+    """Whether `é` and `e` are one character."""
 
 
 class TextSource(_Table):
@@ -187,7 +190,9 @@ class TextSource(_Table):
 
     kind: Literal["text"]
     column: str = "text"
+    """The column of texts."""
     tokenizer: Tokenizer = Tokenizer()
+    """How text becomes tokens."""
     max_length: int = Field(default=128, ge=2)
     """The most tokens of a text, the one for its beginning included; what is longer is cut."""
 
@@ -201,6 +206,7 @@ class SequenceSource(_Files):
 
     kind: Literal["sequence"]
     column: str = "sequence"
+    """The column of sequences."""
     target: str = "label"
     """The column to predict."""
     max_length: Width = 512

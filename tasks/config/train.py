@@ -15,7 +15,9 @@ class Optimizer(Section):
     """`adamw` (Loshchilov and Hutter 2019), `adam` (Kingma and Ba 2015), or `sgd` with Nesterov
     momentum."""
     learning_rate: float = Field(default=0.002, gt=0)
+    """How far weights move at a step, where the schedule is at its highest."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """How strongly weights are drawn to zero."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """For `sgd` alone."""
 
@@ -57,6 +59,7 @@ class Every(Section):
     """
 
     epochs: int = Field(default=1, ge=1)
+    """After so many epochs."""
     minutes: float | None = Field(default=None, gt=0)
     """Also after so many minutes, in the midst of an epoch."""
 
@@ -74,6 +77,7 @@ class Train(Section):
     patience: int = Field(default=15, ge=1)
     """Stop after this many epochs without a lower validation loss."""
     batch_size: int = Field(default=64, ge=2)
+    """Rows of the training split that a step looks at together."""
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are added up before the weights move."""
     clip: float | None = Field(default=None, gt=0)
@@ -84,10 +88,13 @@ class Train(Section):
     """What rare classes get: `weights` counts a row by the inverse of its class's frequency,
     `sampler` draws each class equally often, with replacement."""
     augmentation: Augmentation = Augmentation()
+    """Random changes to images while training."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a text's tokens that are unknown to the network while it trains."""
     optimizer: Optimizer = Optimizer()
+    """How weights follow gradients."""
     schedule: Schedule = Schedule()
+    """How the learning rate moves."""
     init_from: str | None = None
     """A registered version whose weights to start from, as NAME, NAME@ALIAS or NAME:VERSION.
     Layers that match are loaded, the rest is reported."""
@@ -97,7 +104,9 @@ class Train(Section):
     keep: Every = Every()
     """How often the state is kept; the same command goes on from there after a kill."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; `auto` takes a GPU where there is one."""
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
+    """Numbers that the network computes with while it trains; `auto` goes by the device."""
 
     @model_validator(mode="before")
     @classmethod

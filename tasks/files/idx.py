@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
+from tasks.files import suffixes
 from tasks.files.tables import chosen, reading
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
-SUFFIXES = (IMAGES, f"{IMAGES}.gz")
+SUFFIXES = suffixes.IDX
 
 
 def is_images(path: Path) -> bool:

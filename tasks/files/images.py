@@ -19,13 +19,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
+from tasks.files import suffixes
 from tasks.files.tables import reading
 from tasks.signature import ImageColumn
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = suffixes.IMAGES
 # Picture files that are not read: beside images that are, to leave one out is a mistake.
 OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".jp2", ".svg")
 _PNG = b"\x89PNG\r\n\x1a\n"

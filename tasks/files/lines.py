@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.errors import InputError
+from tasks.files import suffixes
 from tasks.files.tables import reading
 
-SUFFIX = ".txt"
+SUFFIX = suffixes.LINES
 
 
 def texts(path: Path) -> Iterator[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.errors import InputError
+from tasks.files import suffixes
 from tasks.files.convert import plain
 from tasks.files.delimited import Kinds, unique_names
 from tasks.files.dialect import Dialect, decimal_sign
@@ -23,7 +24,7 @@ from tasks.files.formats import FORMATS
 from tasks.files.infer import typed
 from tasks.files.reading import PLAIN, Reading
 
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
+SUFFIXES = suffixes.TABLES
 _BROKEN = (
     pa.ArrowException,
     OSError,

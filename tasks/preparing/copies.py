@@ -1,6 +1,7 @@
 """Rows that repeat others: exact copies, conflicting labels, rows on both sides of a split."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from tasks.errors import InputError
 from tasks.preparing.rows import Describe, Numbers, Rows, is_number
 from tasks.sources.raw import Raw
 
-# Which of several copies stays. The one in the test split: scores on a published test split are
+# Which of several copies stays. Those in a given test split: scores on a published test split are
 # comparable only if it is whole, and a copy in training would be learnt by heart.
 PREFERENCE = ("test", "validation", "train")
 CONFLICTS_LISTED = 10
+# Of features of these kinds alone, two rows may well be equal and both valid.
+TABULAR = frozenset({"number", "boolean", "date", "category"})
 
 
 def identities(table: pa.Table) -> Numbers:
@@ -25,50 +28,107 @@ def identities(table: pa.Table) -> Numbers:
     return codes[0] if len(codes) == 1 else _distinct(np.stack(codes, axis=1))
 
 
-def without_copies(
-    raw: Raw, rows: Rows, given: NDArray[np.object_] | None, params: Prepare
-) -> tuple[Rows, Numbers]:
-    """Of rows that agree in features and target, one; and the `identities` of those that stay.
+@dataclass(frozen=True)
+class Copies:
+    """What repeats among rows (N,): each array has the same number, below N, for equal rows.
 
-    `given` (N,) names the split of each row, where one is given. Without, the first copy stays.
-
-    Raises:
-        InputError: there are copies, and the rule refuses them; names both rows.
+    `raw` compares complete rows of the raw data, ignored and sensitive columns included, but not
+    the column that names the split; `features` what the model sees; `whole` also the target.
     """
+
+    raw: Numbers
+    features: Numbers
+    whole: Numbers
+
+    def take(self, positions: Numbers) -> "Copies":
+        """Those of some of the rows."""
+        return Copies(self.raw[positions], self.features[positions], self.whole[positions])
+
+    def counts(self) -> dict[str, int]:
+        """Rows that equal an earlier one, by what is compared."""
+        return {
+            "equal_raw_rows": repeated(self.raw),
+            "equal_features_and_target": repeated(self.whole),
+            "equal_features": repeated(self.features),
+        }
+
+
+def find(raw: Raw, rows: Rows, params: Prepare) -> Copies:
+    """What repeats among `rows`."""
     features = identities(rows.features)
     whole = features
     if rows.target is not None:
         whole = _distinct(np.stack([features, _codes(rows.target)], axis=1))
-    order = np.arange(len(rows))
+    # Features of these kinds are what was read; `features` has compared them already.
+    compared = {n for n, kind in raw.features.items() if kind in ("image", "sequence", "text")}
+    others = [n for n in raw.table.column_names if n not in compared | {params.split_column}]
+    codes = [_codes(_taken(raw.table[name], rows.keys)) for name in others]
+    return Copies(_distinct(np.stack([features, *codes], axis=1)), features, whole)
+
+
+def rule(raw: Raw, params: Prepare) -> str:
+    """keep, group, drop or refuse: what `auto` stands for depends on the features."""
+    if params.duplicates != "auto":
+        return params.duplicates
+    return "keep" if set(raw.features.values()) <= TABULAR else "group"
+
+
+def without_copies(
+    raw: Raw, rows: Rows, found: Copies, given: NDArray[np.object_] | None, params: Prepare
+) -> tuple[Rows, Copies]:
+    """The rows that the rule for duplicates leaves, and what repeats among them.
+
+    `found` is what repeats among `rows`. `given` (N,) names the split of each row, where one is
+    given: every row of a given test split stays, and goes before its copies in training. Otherwise
+    the first of several copies stays.
+
+    Raises:
+        InputError: there are copies, and the rule refuses them; names both rows.
+    """
+    chosen = rule(raw, params)
+    if chosen in ("keep", "group"):
+        return rows, found
+    every = np.arange(len(rows))
+    order, stays = every, np.zeros(len(rows), bool)
     if given is not None:
         rank = sum(place * (given == name) for place, name in enumerate(PREFERENCE))
-        order = np.argsort(rank.astype(np.int64), kind="stable")
-    chosen = np.empty(len(rows), np.int64)
-    chosen[whole[order[::-1]]] = order[::-1]  # of equal rows, the first in order is written last
-    original = chosen[whole]
-    copies = np.flatnonzero(original != np.arange(len(rows)))
-    if len(copies) and params.duplicates == "refuse":
+        order, stays = np.argsort(rank.astype(np.int64), kind="stable"), given == "test"
+    first = np.empty(len(rows), np.int64)
+    first[found.raw[order[::-1]]] = order[::-1]  # of equal rows, the first in order is written last
+    original = first[found.raw]
+    copies = np.flatnonzero(original != every)
+    if len(copies) and chosen == "refuse":
         copy, other = int(rows.keys[copies[0]]), int(rows.keys[original[copies[0]]])
         raise InputError(
             f"{raw.describe(copy)} is an exact copy of {raw.describe(other)} ({len(copies)} such "
             "rows in all). Remove one of them, or set prepare.duplicates to drop."
         )
-    kept = np.flatnonzero(original == np.arange(len(rows)))
-    return rows.take(kept), features[kept]
+    kept = np.flatnonzero((original == every) | stays)
+    return rows.take(kept), found.take(kept)
 
 
-def conflicts(rows: Rows, features: Numbers, describe: Describe) -> dict[str, Any]:
-    """How many rows agree in their features with one of another target, and the first of them.
+def distinct(rows: Rows, found: Copies) -> Rows:
+    """The first of the rows that agree in features and target; `found` is of `rows`."""
+    _, first = np.unique(found.whole, return_index=True)
+    return rows.take(np.sort(first))
 
-    `features` are the `identities` of `rows`, among which there are no copies.
-    """
-    if rows.target is None:  # they would be copies
+
+def repeated(numbers: Numbers) -> int:
+    """How many rows (N,) have the number of an earlier one."""
+    return len(numbers) - len(np.unique(numbers))
+
+
+def conflicts(rows: Rows, found: Copies, describe: Describe) -> dict[str, Any]:
+    """How many rows agree in their features with one of another target, and the first of them."""
+    if rows.target is None:
         return {"rows_with_conflicting_targets": 0, "conflicting_targets": []}
-    conflicting = np.flatnonzero(np.bincount(features)[features] > 1)
-    _, first = np.unique(features[conflicting], return_index=True)
+    _, one = np.unique(found.whole, return_index=True)  # a row for each target of the same features
+    targets = np.bincount(found.features[one], minlength=len(rows) + 1)
+    conflicting = np.flatnonzero(targets[found.features] > 1)
+    _, first = np.unique(found.features[conflicting], return_index=True)
     listed = []
-    for identity in features[conflicting[np.sort(first)[:CONFLICTS_LISTED]]]:
-        members = np.flatnonzero(features == identity)[:CONFLICTS_LISTED]
+    for identity in found.features[conflicting[np.sort(first)[:CONFLICTS_LISTED]]]:
+        members = np.flatnonzero(found.features == identity)[:CONFLICTS_LISTED]
         listed.append(
             {
                 "rows": [describe(row) for row in rows.keys[members].tolist()],
@@ -78,10 +138,10 @@ def conflicts(rows: Rows, features: Numbers, describe: Describe) -> dict[str, An
     return {"rows_with_conflicting_targets": len(conflicting), "conflicting_targets": listed}
 
 
-def leaked(features: Numbers, splits: dict[str, Numbers]) -> int:
-    """Rows of the other splits whose features also stand in `train`, under another target."""
-    train = features[splits["train"]]
-    return sum(int(np.isin(features[splits[name]], train).sum()) for name in ("validation", "test"))
+def leaked(numbers: Numbers, splits: dict[str, Numbers], *names: str) -> int:
+    """Rows of the splits `names` whose number (of `Copies`) a row of `train` has, too."""
+    train = numbers[splits["train"]]
+    return sum(int(np.isin(numbers[splits[name]], train).sum()) for name in names)
 
 
 def constant_columns(table: pa.Table) -> list[str]:
@@ -105,12 +165,23 @@ def identical_columns(table: pa.Table) -> list[list[str]]:
 
 def _codes(values: pa.Array) -> Numbers:
     """(N,): the same number exactly for the same value; a missing one is a value too."""
-    if isinstance(values, pa.FixedShapeTensorArray):
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    if isinstance(values, pa.FixedShapeTensorArray) and not values.null_count:
         return _distinct(values.to_numpy_ndarray().reshape(len(values), -1))
-    if pa.types.is_list(values.type):
+    if pa.types.is_list(values.type) and pa.types.is_fixed_size_list(values.type.value_type):
         values = pa.array(_digests(values))
+    elif pa.types.is_nested(values.type) or isinstance(values, pa.ExtensionArray):
+        # Of a column that is no feature; Arrow encodes no such values.
+        values = pa.array([repr(value) for value in values.to_pylist()], pa.string())
     indices = values.dictionary_encode(null_encoding="encode").indices
     return np.asarray(indices.to_numpy(), np.int64)
+
+
+def _taken(column: pa.ChunkedArray, keys: Numbers) -> pa.Array:
+    """The values at `keys`, without a copy where these are all of them."""
+    values = column.combine_chunks()
+    return values if len(keys) == len(values) else values.take(pa.array(keys))
 
 
 def _distinct(matrix: NDArray[Any]) -> Numbers:

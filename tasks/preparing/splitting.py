@@ -1,7 +1,8 @@
 """Which rows are for training, which for validation, which for the test."""
 
+import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -26,12 +27,14 @@ MOST_FOLDS = 20
 class Order:
     """What decides a split beside chance, for each row (N,), where it applies.
 
-    `given` names the split, `groups` numbers what must stay together, `times` orders the rows.
+    `given` names the split, `groups` numbers what must stay together, `times` orders the rows, and
+    `copies` numbers rows that are equal, where copies must stay together.
     """
 
     given: NDArray[np.object_] | None = None
     groups: Numbers | None = None
     times: NDArray[np.generic] | None = None
+    copies: Numbers | None = None
 
     def take(self, keys: Numbers) -> "Order":
         """That of some of the rows."""
@@ -39,6 +42,7 @@ class Order:
             None if self.given is None else self.given[keys],
             None if self.groups is None else self.groups[keys],
             None if self.times is None else self.times[keys],
+            None if self.copies is None else self.copies[keys],
         )
 
 
@@ -103,11 +107,13 @@ def split(
     classes: tuple[str, ...],
     order: Order,
     params: Prepare,
+    *,
+    distinct: bool,
 ) -> dict[str, Numbers]:
     """Positions in `keys` of each split, ascending; every class stands in every split.
 
     `keys` (N,) are rows of the raw data, `labels` (N,) their places in `classes`, for a
-    classification; `order` is theirs.
+    classification; `order` is theirs. `distinct` says that there are no copies, for messages.
 
     Raises:
         InputError: a split would be empty or without a class, or a group stands in two; says what
@@ -116,10 +122,13 @@ def split(
     every = np.arange(len(keys))
     given = order.given
     share = params.validation
+    found = order
+    if order.groups is not None and order.copies is not None:
+        found = replace(order, groups=_joined(order.groups, order.copies))
     try:
         if given is None:
             share = params.validation / (1 - params.test)
-            rest, test = _carve(every, params.test, labels, order, params.seed)
+            rest, test = _carve(every, params.test, labels, found, params.seed)
         else:
             rest, test = every[given != "test"], every[given == "test"]
             _refuse_empty(raw, {"train": every[given == "train"], "test": test}, params)
@@ -127,12 +136,13 @@ def split(
         if given is not None and (given == "validation").any():
             train, validation = every[given == "train"], every[given == "validation"]
         else:
-            train, validation = _carve(rest, share, labels, order, params.seed)
+            train, validation = _carve(rest, share, labels, found, params.seed)
     except ValueError as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{raw.where}: {len(keys)} complete, distinct rows cannot be split: {error}"
+            f"{raw.where}: {len(keys)} complete{', distinct' * distinct} rows "
+            f"cannot be split: {error}"
         ) from error
     rows = {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
     _refuse_empty(raw, rows, params)
@@ -145,11 +155,16 @@ def _carve(
 ) -> tuple[Numbers, Numbers]:
     """The rest, and about `share` of `rows`: the latest, whole groups, or by chance."""
     classes = None if labels is None else labels[rows]
+    copies = None if order.copies is None else order.copies[rows]
+    if copies is not None and len(np.unique(copies)) == len(rows):
+        copies = None
     if order.times is not None:
-        count = max(1, round(share * len(rows)))
-        # Rows of one moment stay in the order of the raw data.
-        sorted_rows = rows[np.argsort(order.times[rows], kind="stable")]
-        return sorted_rows[:-count], sorted_rows[-count:]
+        return _latest(rows, share, order.times[rows], copies)
+    if order.groups is None and copies is not None:
+        part = _whole_copies(
+            np.zeros_like(rows) if classes is None else classes, copies, share, seed
+        )
+        return rows[~part], rows[part]
     if order.groups is None:
         rest, part = train_test_split(rows, test_size=share, stratify=classes, random_state=seed)
         return rest, part
@@ -160,6 +175,72 @@ def _carve(
         return rows[rest], rows[part]
     part = _stratified_groups(classes, groups, share, seed)
     return rows[~part], rows[part]
+
+
+def _latest(
+    rows: Numbers, share: float, times: NDArray[np.generic], copies: Numbers | None
+) -> tuple[Numbers, Numbers]:
+    """The rest, and the latest `share` of `rows`; `times` (N,) and `copies` (N,) are theirs.
+
+    Copies go where the latest of them goes: none is in the rest, and the rest holds nothing that
+    is later than its end.
+    """
+    # Rows of one moment stay in the order of the raw data.
+    order = np.argsort(times, kind="stable")
+    cut = len(rows) - max(1, round(share * len(rows)))
+    if copies is not None:
+        place = np.empty(len(rows), np.int64)
+        place[order] = np.arange(len(rows))
+        last = np.zeros(copies.max() + 1, np.int64)
+        np.maximum.at(last, copies, place)
+        order = np.lexsort([place, last[copies]])
+        starts = 1 + np.flatnonzero(np.diff(copies[order]))
+        if not len(starts):
+            raise ValueError("all rows are copies of one")
+        cut = int(starts[np.argmin(np.abs(starts - cut))])
+    return rows[order[:cut]], rows[order[cut:]]
+
+
+def _whole_copies(classes: Numbers, copies: Numbers, share: float, seed: int) -> Mask:
+    """(N,): about `share` of the rows of each class by chance, all copies of a row or none.
+
+    Copies count for the class of the first of them.
+    """
+    _, first, counts = np.unique(copies, return_index=True, return_counts=True)
+    if len(first) < 2:
+        raise ValueError("all rows are copies of one")
+    of, sizes = classes[first].tolist(), counts.tolist()
+    exact = share * np.bincount(classes[first], weights=counts)
+    room = np.floor(exact)
+    missing = math.ceil(share * len(copies)) - int(room.sum())
+    room[np.argsort(room - exact, kind="stable")[:missing]] += 1
+    left, there = room.tolist(), np.bincount(classes[first], minlength=len(room)).tolist()
+    taken = np.zeros(len(first), bool)
+    chance = np.random.default_rng(seed).permutation(len(first)).tolist()
+    for unit in chance:
+        if sizes[unit] <= left[of[unit]]:
+            taken[unit] = True
+            left[of[unit]] -= sizes[unit]
+    # A class whose every row has more copies than there is room for gives its smallest set.
+    for unit in sorted(chance, key=sizes.__getitem__):
+        if left[of[unit]] == room[of[unit]] and there[of[unit]] > 1:
+            taken[unit] = True
+            left[of[unit]] -= sizes[unit]
+    return np.isin(copies, copies[first[taken]])
+
+
+def _joined(groups: Numbers, copies: Numbers) -> Numbers:
+    """(N,): the same number for rows of one group and for copies, and for what these join."""
+    found = groups
+    while True:
+        joined = found
+        for numbers in (copies, groups):
+            least = np.full(numbers.max() + 1, groups.max())
+            np.minimum.at(least, numbers, joined)
+            joined = least[numbers]
+        if np.array_equal(joined, found):
+            return found
+        found = joined
 
 
 def _stratified_groups(classes: Numbers, groups: Numbers, share: float, seed: int) -> Mask:

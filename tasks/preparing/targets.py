@@ -121,8 +121,10 @@ def _no_number(raw: Raw, row: int, value: object) -> InputError:
     )
 
 
-def class_names(raw: Raw, rows: Rows) -> tuple[str, ...]:
+def class_names(raw: Raw, rows: Rows, *, distinct: bool) -> tuple[str, ...]:
     """Classes in the order a reader expects: 2 before 10, words by alphabet.
+
+    `distinct` says that there are no copies among `rows`, for the message.
 
     Raises:
         InputError: there is one class alone, or one with fewer rows than there are splits.
@@ -137,7 +139,8 @@ def class_names(raw: Raw, rows: Rows) -> tuple[str, ...]:
     if rare:
         row = int(rows.keys[pc.index(rows.target, rare[0]).as_py()])
         raise InputError(
-            f"{raw.describe(row)}: the label {rare[0]!r} has {counts[rare[0]]} distinct rows; "
+            f"{raw.describe(row)}: the label {rare[0]!r} has {counts[rare[0]]} "
+            f"{'distinct ' * distinct}rows; "
             f"every class needs at least {len(SPLITS)}, one for each of {', '.join(SPLITS)}. "
             f"Add rows or remove the class (such classes: {_some(rare)})."
         )

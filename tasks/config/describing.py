@@ -1,0 +1,120 @@
+"""Every parameter with meaning, bounds and default, read from the classes that validate them."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.config import Params
+
+Schema = dict[str, Any]
+_TYPES = {"integer": "a whole number", "number": "a number", "string": "text"}
+_BOUNDS = {
+    "minimum": ">= {}",
+    "exclusiveMinimum": "> {}",
+    "maximum": "<= {}",
+    "exclusiveMaximum": "< {}",
+    "minItems": "at least {} of them",
+    "maxItems": "at most {} of them",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "pattern": "must match {}",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A key of `params.yaml`, or a section of keys."""
+
+    path: str
+    """`train.optimizer.learning_rate`."""
+    only: str
+    """The choice that it belongs to, such as `kind: image`; empty where it always counts."""
+    type: str
+    """In words, with the bounds: `a whole number >= 1`, `one of relu, gelu, tanh`; `section`."""
+    required: bool
+    default: Any
+    """As YAML would give it; None also where there is none."""
+    meaning: str
+
+    @property
+    def section(self) -> bool:
+        """Whether it holds other parameters."""
+        return self.type == "section"
+
+
+def parameters() -> list[Parameter]:
+    """Every section and parameter, in the order in which they are declared."""
+    schema = Params.model_json_schema()
+    return list(_of(schema, schema["$defs"], "", ""))
+
+
+def _of(owner: Schema, defs: Schema, prefix: str, only: str) -> Iterator[Parameter]:
+    required = set(owner.get("required", ()))
+    for name, field in owner["properties"].items():
+        path = f"{prefix}{name}"
+        members = [defs[ref["$ref"].rpartition("/")[2]] for ref in field.get("oneOf", ())]
+        nested = defs[field["$ref"].rpartition("/")[2]] if "$ref" in field else None
+        meaning, default = _line(field, nested), field.get("default")
+        if not members and nested is None:
+            kind = _type(field, defs)
+            if "const" in field:  # the key that chooses among several: what is chosen
+                meaning = _text(owner.get("description", ""))
+            yield Parameter(path, only, kind, name in required, default, meaning)
+            continue
+        yield Parameter(path, only, "section", name in required, None, meaning)
+        if nested is not None:
+            yield from _of(nested, defs, f"{path}.", only)
+        for member in members:
+            key = field["discriminator"]["propertyName"]
+            choice = f"{key}: {member['properties'][key]['const']}"
+            yield from _of(_first(member, key), defs, f"{path}.", choice)
+
+
+def _first(member: Schema, key: str) -> Schema:
+    """The same with the key that chooses it before all others."""
+    properties = member["properties"]
+    return member | {"properties": {key: properties[key]} | properties}
+
+
+def _line(field: Schema, nested: Schema | None) -> str:
+    return _text(field.get("description") or (nested or {}).get("description", ""))
+
+
+def _text(description: str) -> str:
+    """A docstring as one paragraph."""
+    return " ".join(description.split())
+
+
+def _type(field: Schema, defs: Schema) -> str:
+    """A JSON schema in words."""
+    if "$ref" in field:
+        return _type(defs[field["$ref"].rpartition("/")[2]], defs)
+    if "anyOf" in field:
+        return " or ".join(_type(option, defs) for option in field["anyOf"])
+    if "const" in field:
+        return str(field["const"])
+    if "enum" in field:
+        return f"one of {', '.join(map(str, field['enum']))}"
+    kind = field.get("type")
+    if kind == "null":
+        return "null"
+    if kind == "boolean":
+        return "true or false"
+    bounds = [form.format(field[key]) for key, form in _BOUNDS.items() if key in field]
+    if kind == "array":
+        words = f"a list, each {_type(field['items'], defs)}"
+        return "; ".join([words, *bounds])
+    if kind == "object":
+        keys = field.get("propertyNames", {}).get("enum")
+        each = _type(field["additionalProperties"], defs)
+        named = f", of {', '.join(keys)}," if keys else ""
+        return f"a mapping from names{named} to {each}"
+    return " ".join([_TYPES[str(kind)], " and ".join(bounds)]).strip()
+
+
+def shown(value: Any) -> str:
+    """A default as it could stand in `params.yaml`."""
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)

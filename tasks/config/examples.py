@@ -1,0 +1,76 @@
+"""Examples for what is missing in `params.yaml`, fit for the data and the task that it names."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+GATES: dict[str, dict[str, float]] = {
+    "classification": {"accuracy": 0.9, "macro_f1": 0.85},
+    "regression": {"r2": 0.5},
+    "language_model": {"perplexity": 100},
+}
+SOURCES: dict[str, dict[str, str]] = {
+    "tabular": {"kind": "tabular", "path": "data/raw/mine.csv", "target": "price"},
+    "text": {"kind": "text", "path": "data/raw/mine.csv", "column": "text", "target": "label"},
+    "image": {"kind": "image", "path": "data/raw/mine"},
+    "sequence": {"kind": "sequence", "path": "data/raw/mine.parquet"},
+    "digits": {"kind": "digits"},
+}
+NETWORKS = {"tabular": "mlp", "text": "gru", "image": "cnn", "sequence": "gru", "digits": "cnn"}
+# What there is an example for: of each, the rest of its section may be there.
+KNOWN = (
+    ("prepare",),
+    ("prepare", "source"),
+    ("train",),
+    ("train", "architecture"),
+    ("evaluate",),
+    ("evaluate", "gates"),
+    ("registration",),
+    ("registration", "name"),
+)
+
+
+def example(data: Mapping[str, Any], missing: Iterable[tuple[int | str, ...]]) -> str:
+    """Lines of YAML for the keys `missing` in `data`; empty where there is none for them.
+
+    `data` is what `params.yaml` holds, valid or not.
+    """
+    asked = [path for path in KNOWN if path in set(missing)]
+    parts = {path[0]: _section(path[0], data) for path in asked}
+    return "\n".join(line for lines in parts.values() for line in lines)
+
+
+def _section(name: str, data: Mapping[str, Any]) -> list[str]:
+    source = _mapping(_mapping(data.get("prepare")).get("source"))
+    kind = source.get("kind") if source.get("kind") in NETWORKS else "tabular"
+    task = _task(data)
+    if name == "prepare":
+        shown = "language_model" if task == "language_model" else "classification"
+        found = SOURCES["text" if shown == "language_model" else str(kind)]
+        lines = [f"    {key}: {value}" for key, value in found.items()]
+        tasks = "classification, regression or language_model"
+        return ["prepare:", "  source:", *lines, f"  task: {shown}    # {tasks}"]
+    if name == "train":
+        network = "transformer_lm" if task == "language_model" else NETWORKS[str(kind)]
+        return ["train:", f"  architecture: {network}"]
+    if name == "evaluate":
+        bound = "most" if task == "language_model" else "least"
+        gates = [f"    {metric}: {value:g}" for metric, value in GATES[task].items()]
+        gates[0] += f"    # the {bound} that it may be on the test split"
+        return ["evaluate:", "  gates:", *gates]
+    stem = PurePosixPath(str(source.get("path", ""))).name.partition(".")[0].lower()
+    model = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:63] or "mine"
+    return ["registration:", f"  name: {model}"]
+
+
+def _task(data: Mapping[str, Any]) -> str:
+    network = _mapping(data.get("train")).get("architecture")
+    if "transformer_lm" in (network, _mapping(network).get("name")):
+        return "language_model"
+    task = _mapping(data.get("prepare")).get("task")
+    return task if isinstance(task, str) and task in GATES else "classification"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
