@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 from conftest import DEBUG, Project, make_project
+from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 
+from flows.base import parent, place_base
+from flows.runs import differs
+from tasks.errors import InputError
 from tasks.recorded import locked
+from tasks.workspace import Workspace
 
 # A stage whose step takes no time: what is edited meanwhile is the third argument.
 STAGE = """
@@ -377,3 +382,66 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
     whole.run("sh", "-c", remedy)
     whole.run("dvc", "repro")
     assert "up to date" in whole.run("dvc", "status").stdout
+
+
+def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, prefect_server):
+    project = reproduced
+    project.environment["PREFECT_API_URL"] = prefect_server
+    project.commit()
+    misrecord(project, 0.05)
+    outcome = project.train()
+    how = {step["name"]: step["how"] for step in outcome["steps"]}
+    assert (how["prepare"], how["train"]) == ("Fresh", "Completed")
+    assert rate(project) == (0.05, 0.05)
+    # What is fresh for DVC is read again, be it restored from the cache or just lie there.
+    path = damage(project, "outputs/bundle/model.onnx")
+    shutil.rmtree(project.root / "outputs/bundle")
+    for _ in "ab":
+        outcome = project.train(status=2)
+        assert "export: outputs/bundle/model.onnx: not the content that" in outcome["message"]
+        assert not outcome["version"]
+    remedy = f"rm -f {path} && dvc repro -sf export"
+    assert outcome["message"].endswith(remedy)
+    project.run("sh", "-c", remedy)
+    assert project.train()["version"] == "digits:1"
+
+
+def test_code_that_differs_from_the_commit_that_was_looked_up_is_said_to(project):
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    paths = ["tasks/train.py", "tasks/training"]
+    (project.root / "README.md").write_text("of no matter")
+    (project.root / "tasks/evaluate.py").write_text("of another stage")
+    assert not differs(project.root, commit, paths)
+    new = project.root / "tasks/training/new.py"
+    new.write_text("")
+    assert differs(project.root, commit, paths)
+    project.commit()
+    assert differs(project.root, commit, paths)
+    assert not differs(project.root, "HEAD", paths)
+
+
+def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path):
+    candidate = make_candidate(tmp_path / "bundle")
+    weights = tmp_path / "bundle/weights.safetensors"
+    weights.write_text("the weights")
+    candidate.files[weights.name] = weights
+    workspace = Workspace(tmp_path / "project")
+    with open_registry(tmp_path) as registry:
+        registry.register("digits", candidate, actor="ada")
+        place_base(registry, "digits:1", workspace)
+        ref = parent(workspace)
+        assert ref.keys() == {"ref", "digest"}
+        placed = workspace.base / weights.name
+        for spoil in (lambda: placed.write_text("other weights"), placed.unlink):
+            spoil()
+            with pytest.raises(
+                InputError, match=r"weights\.safetensors is not the file of digits:1"
+            ):
+                parent(workspace)
+            place_base(registry, "digits:1", workspace)
+            assert placed.read_text() == "the weights"
+            assert parent(workspace) == ref
+    # Of an older release, without hashes: taken as it is, and fetched anew by the next flow.
+    document = {"ref": "digits:1", "digest": ref["digest"]}
+    (workspace.base / "version.json").write_text(json.dumps(document))
+    assert parent(workspace) == ref
