@@ -278,19 +278,19 @@ def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(pr
 
     project.change_params({"train": {"epochs": 30, "patience": 30}})
     before = locked(project.root)["train"]
-    status, said = edited(project, ["dvc", "repro"], "epoch 20/30", lambda: edit(0.001))
+    status, said = edited(project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001))
     assert status != 0
     assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in said
     assert locked(project.root)["train"] == before
     # Put back, the training goes on from where it was: nobody pays for it twice.
     edit(0.02)
-    said = project.run("dvc", "repro").stdout
+    said = project.run("dvc", "repro", "train").stdout
     assert "resuming after epoch" in said
     assert rate(project) == (0.02, 0.02)
     edit(0.001)
-    assert "Running stage 'train'" in project.run("dvc", "repro").stdout
+    assert "Running stage 'train'" in project.run("dvc", "repro", "train").stdout
     assert rate(project) == (0.001, 0.001)
-    assert "up to date" in project.run("dvc", "status").stdout
+    assert "up to date" in project.run("dvc", "status", "train").stdout
 
 
 def test_code_edited_in_mid_training_is_refused_by_repro(project):
@@ -343,9 +343,9 @@ def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_
         "train.optimizer.learning_rate (0.02 was read, 0.5 is recorded). The same command runs the "
         "stage again"
     ) in done.stdout + done.stderr
-    assert "Running stage 'train'" in whole.run("dvc", "repro").stdout
+    assert "Running stage 'train'" in whole.run("dvc", "repro", "train").stdout
     assert rate(whole) == (0.5, 0.5)
-    assert "up to date" in whole.run("dvc", "status").stdout
+    assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
 def damage(project: Project, name: str) -> Path:
@@ -371,7 +371,7 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
     path = damage(whole, "data/prepared/train.arrow")
     shutil.rmtree(whole.root / "data/prepared")
     whole.change_params({"train": {"seed": 9}})
-    done = whole.run("dvc", "repro", status=None)
+    done = whole.run("dvc", "repro", "train", status=None)
     assert done.returncode != 0
     (line,) = (found for found in done.stderr.splitlines() if found.startswith("error: "))
     remedy = f"rm -f {path} && dvc repro -sf prepare"
@@ -380,8 +380,8 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
         f"prepare. The DVC cache is damaged; mend it: {remedy}"
     )
     whole.run("sh", "-c", remedy)
-    whole.run("dvc", "repro")
-    assert "up to date" in whole.run("dvc", "status").stdout
+    whole.run("dvc", "repro", "train")
+    assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
 def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, prefect_server):
