@@ -1,5 +1,6 @@
 """Challenger against champion, on the same test split."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ from tasks.encoding import TOKENIZER, Encoder
 from tasks.errors import InputError
 from tasks.session import open_session
 from tasks.signature import Signature
+from tasks.snapshot import Stamp
 
 ATTEMPTS = 5
 
@@ -143,12 +145,38 @@ def _value(
         return champion.metrics[metric]
     from tasks.metrics import JUDGED, measure  # scikit-learn, 1 s that only this rare case needs
 
+    stamp = _stamp_of_split(prepared, challenger)
     test = read_split(prepared, "test", encoder)
     session = open_session(files["model.onnx"], "cpu")
     names = JUDGED[signature.task]
     outputs = session.run_all(signature, test.inputs, names, evaluation.batch_size)
+    if stamp != _stamp_of_split(prepared, challenger):
+        raise _other_split(prepared, challenger)
     result = measure(signature, test.targets, outputs, evaluation.calibration_bins)
     return result.summary[metric]
+
+
+def _stamp_of_split(prepared: Path, challenger: Version) -> Stamp:
+    """Of the test split, if it is the one that the challenger was judged on.
+
+    Raises:
+        InputError: it is another one: somebody prepared the data anew in the meantime.
+    """
+    path = prepared / "test.arrow"
+    try:
+        stamp = Stamp.of(path)
+        if hashlib.sha256(path.read_bytes()).hexdigest() == challenger.lineage.test_split:
+            return stamp
+    except OSError:
+        pass
+    raise _other_split(prepared, challenger)
+
+
+def _other_split(prepared: Path, challenger: Version) -> InputError:
+    return InputError(
+        f"{prepared} does not hold the test split that {challenger.ref} was judged on, so nothing "
+        f"can be compared. Decide yourself: modelmint models promote {challenger.ref}"
+    )
 
 
 def _check_comparable(champion: Signature, challenger: Signature, version: Version) -> None:

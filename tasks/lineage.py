@@ -66,7 +66,6 @@ class Reading:
                 an earlier stage left is not what `dvc.lock` says.
         """
         self._workspace, self._step, self._code = workspace, step, code
-        recorded.record_path(workspace, step.name).unlink(missing_ok=True)
         document = parameters.parse(parameters.content(workspace.params), workspace.params)
         self.params = parameters.validate(document, workspace.params.name)
         """What the step is to be given: the file is read once."""
@@ -82,12 +81,13 @@ class Reading:
         if "DVC_STAGE" in os.environ:  # of what is run by hand, DVC records nothing
             hashes = {dep: found.md5 for dep, found in self._deps.items() if found}
             recorded.refuse_upstream(workspace, step.name, hashes)
+        recorded.record_path(workspace, step.name).unlink(missing_ok=True)
 
     def code_is_loaded(self) -> None:
         """The step's function is there. Raises `InputError` if its code changed meanwhile."""
         self._loaded = set(sys.modules)
         files = [(dep, found.path / name) for dep, found in self._found() for name in found.files]
-        self._refuse(dict.fromkeys(dep for dep, path in files if self._rewritten(path)))
+        self._refuse(list(dict.fromkeys(dep for dep, path in files if self._rewritten(path))))
 
     def refuse_changed(self) -> None:
         """The step is done.
@@ -105,7 +105,10 @@ class Reading:
         if self._salt and self._salt.changed(self._ignored, written=True):
             changed.append(str(self.params.prepare.salt_file))
         changed += [f"{PACKAGE.name}/{path.relative_to(PACKAGE)}" for path in self._loaded_late()]
-        self._refuse(dict.fromkeys(changed))
+        if changed:
+            for name in self._step.writes:
+                _remove(getattr(self._workspace, name))
+        self._refuse(list(dict.fromkeys(changed)))
 
     def end(self) -> None:
         """Leave the record of what the step read. Raises `InputError` as `refuse_changed` does."""
@@ -146,17 +149,14 @@ class Reading:
         except OSError:
             return True
 
-    def _refuse(self, changed: Iterable[str]) -> None:
+    def _refuse(self, changed: list[str]) -> None:
         """Raises `InputError` if anything changed."""
-        if not (names := list(changed)):
-            return
-        for name in self._step.writes:
-            _remove(getattr(self._workspace, name))
-        raise InputError(
-            f"changed while the stage {self._step.name} ran: {recorded.some(names)}. So nobody "
-            "knows what the stage has read: nothing was recorded, and what it wrote was removed. "
-            "The same command runs the stage again, with what is there now."
-        )
+        if changed:
+            raise InputError(
+                f"changed while the stage {self._step.name} ran: {recorded.some(changed)}. So "
+                "nobody knows what the stage has read: nothing was recorded, and what it wrote was "
+                "removed. The same command runs the stage again, with what is there now."
+            )
 
 
 def _pick(values: Mapping[str, Any], key: str) -> Any:

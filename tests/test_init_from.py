@@ -1,5 +1,6 @@
 """Starting from the weights of a registered version."""
 
+import hashlib
 import json
 import shutil
 
@@ -177,3 +178,18 @@ def test_a_base_of_another_table_is_refused(tmp_path):
     signature.model_copy(update={"columns": signature.columns[::-1]}).write(changed)
     with pytest.raises(InputError, match="other columns or categories"):
         start_from(fresh("mlp", prepared), "table", tmp_path / "base", prepared)
+
+
+def test_weights_that_are_not_those_of_the_version_are_refused(folders, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(folders / "base", base)
+    weights = base / "weights.safetensors"
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    document = json.loads((base / "version.json").read_text())
+    document["sha256"] = {weights.name: sha256}
+    (base / "version.json").write_text(json.dumps(document))
+    network = fresh("transformer", folders / "texts")
+    assert start_from(network, "texts-lm:3", base, folders / "texts")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(InputError, match=r"weights\.safetensors is not the file of texts-lm:3"):
+        start_from(network, "texts-lm:3", base, folders / "texts")

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 from conftest import DEBUG, Project, make_project
+from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 
+from flows.base import parent, place_base
+from flows.runs import differs
+from tasks.errors import InputError
 from tasks.recorded import locked
+from tasks.workspace import Workspace
 
 # A stage whose step takes no time: what is edited meanwhile is the third argument.
 STAGE = """
@@ -273,19 +278,19 @@ def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(pr
 
     project.change_params({"train": {"epochs": 30, "patience": 30}})
     before = locked(project.root)["train"]
-    status, said = edited(project, ["dvc", "repro"], "epoch 20/30", lambda: edit(0.001))
+    status, said = edited(project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001))
     assert status != 0
     assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in said
     assert locked(project.root)["train"] == before
     # Put back, the training goes on from where it was: nobody pays for it twice.
     edit(0.02)
-    said = project.run("dvc", "repro").stdout
+    said = project.run("dvc", "repro", "train").stdout
     assert "resuming after epoch" in said
     assert rate(project) == (0.02, 0.02)
     edit(0.001)
-    assert "Running stage 'train'" in project.run("dvc", "repro").stdout
+    assert "Running stage 'train'" in project.run("dvc", "repro", "train").stdout
     assert rate(project) == (0.001, 0.001)
-    assert "up to date" in project.run("dvc", "status").stdout
+    assert "up to date" in project.run("dvc", "status", "train").stdout
 
 
 def test_code_edited_in_mid_training_is_refused_by_repro(project):
@@ -338,9 +343,9 @@ def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_
         "train.optimizer.learning_rate (0.02 was read, 0.5 is recorded). The same command runs the "
         "stage again"
     ) in done.stdout + done.stderr
-    assert "Running stage 'train'" in whole.run("dvc", "repro").stdout
+    assert "Running stage 'train'" in whole.run("dvc", "repro", "train").stdout
     assert rate(whole) == (0.5, 0.5)
-    assert "up to date" in whole.run("dvc", "status").stdout
+    assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
 def damage(project: Project, name: str) -> Path:
@@ -366,7 +371,7 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
     path = damage(whole, "data/prepared/train.arrow")
     shutil.rmtree(whole.root / "data/prepared")
     whole.change_params({"train": {"seed": 9}})
-    done = whole.run("dvc", "repro", status=None)
+    done = whole.run("dvc", "repro", "train", status=None)
     assert done.returncode != 0
     (line,) = (found for found in done.stderr.splitlines() if found.startswith("error: "))
     remedy = f"rm -f {path} && dvc repro -sf prepare"
@@ -375,5 +380,68 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
         f"prepare. The DVC cache is damaged; mend it: {remedy}"
     )
     whole.run("sh", "-c", remedy)
-    whole.run("dvc", "repro")
-    assert "up to date" in whole.run("dvc", "status").stdout
+    whole.run("dvc", "repro", "train")
+    assert "up to date" in whole.run("dvc", "status", "train").stdout
+
+
+def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, prefect_server):
+    project = reproduced
+    project.environment["PREFECT_API_URL"] = prefect_server
+    project.commit()
+    misrecord(project, 0.05)
+    outcome = project.train()
+    how = {step["name"]: step["how"] for step in outcome["steps"]}
+    assert (how["prepare"], how["train"]) == ("Fresh", "Completed")
+    assert rate(project) == (0.05, 0.05)
+    # What is fresh for DVC is read again, be it restored from the cache or just lie there.
+    path = damage(project, "outputs/bundle/model.onnx")
+    shutil.rmtree(project.root / "outputs/bundle")
+    for _ in "ab":
+        outcome = project.train(status=2)
+        assert "export: outputs/bundle/model.onnx: not the content that" in outcome["message"]
+        assert not outcome["version"]
+    remedy = f"rm -f {path} && dvc repro -sf export"
+    assert outcome["message"].endswith(remedy)
+    project.run("sh", "-c", remedy)
+    assert project.train()["version"] == "digits:1"
+
+
+def test_code_that_differs_from_the_commit_that_was_looked_up_is_said_to(project):
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    paths = ["tasks/train.py", "tasks/training"]
+    (project.root / "README.md").write_text("of no matter")
+    (project.root / "tasks/evaluate.py").write_text("of another stage")
+    assert not differs(project.root, commit, paths)
+    new = project.root / "tasks/training/new.py"
+    new.write_text("")
+    assert differs(project.root, commit, paths)
+    project.commit()
+    assert differs(project.root, commit, paths)
+    assert not differs(project.root, "HEAD", paths)
+
+
+def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path):
+    candidate = make_candidate(tmp_path / "bundle")
+    weights = tmp_path / "bundle/weights.safetensors"
+    weights.write_text("the weights")
+    candidate.files[weights.name] = weights
+    workspace = Workspace(tmp_path / "project")
+    with open_registry(tmp_path) as registry:
+        registry.register("digits", candidate, actor="ada")
+        place_base(registry, "digits:1", workspace)
+        ref = parent(workspace)
+        assert ref.keys() == {"ref", "digest"}
+        placed = workspace.base / weights.name
+        for spoil in (lambda: placed.write_text("other weights"), placed.unlink):
+            spoil()
+            with pytest.raises(
+                InputError, match=r"weights\.safetensors is not the file of digits:1"
+            ):
+                parent(workspace)
+            place_base(registry, "digits:1", workspace)
+            assert placed.read_text() == "the weights"
+            assert parent(workspace) == ref
+    # Of an older release, without hashes: taken as it is, and fetched anew by the next flow.
+    document = {"ref": "digits:1", "digest": ref["digest"]}
+    (workspace.base / "version.json").write_text(json.dumps(document))
+    assert parent(workspace) == ref

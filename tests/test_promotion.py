@@ -141,3 +141,11 @@ def test_challenging_again_changes_nothing(registry, workspaces):
     again = decide(registry, version, workspaces[1])
     assert (again.promoted, again.champion) == (False, "digits:1")
     assert registry.history("digits") == events
+
+
+def test_a_test_split_that_was_prepared_anew_meanwhile_judges_nobody(registry, workspaces):
+    first, second = (register(registry, bundle_candidate(workspaces[n])) for n in (1, 2))
+    assert decide(registry, first, workspaces[1]).promoted
+    decision = decide(registry, second, workspaces[1])
+    assert (decision.champion, decision.promoted) == ("digits:1", False)
+    assert "does not hold the test split that digits:2 was judged on" in decision.reason

@@ -112,8 +112,8 @@ class Prepare(Section):
     sensitive_rule: Literal["drop", "hash"] = "drop"
     """`hash` keeps a keyed hash of each value beside the row, to join by."""
     salt_file: str | None = None
-    """The file that holds the key of those hashes; keep it out of git and DVC. DVC does not see it:
-    another key counts from the next time the stage runs."""
+    """The file that holds the key of those hashes; keep it out of git and DVC. The stage
+    leaves a mark of the key that it used: with another one, a flow runs it again."""
     label_noise: bool = False
     """List rows whose label looks wrong to a cross-validated linear model (Northcutt et al. 2021,
     https://arxiv.org/abs/1911.00068)."""
