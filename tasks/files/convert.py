@@ -18,8 +18,8 @@ from tasks.files.spelling import (
     is_number,
     one_spelling,
     plain_numbers,
-    truths,
     without,
+    without_blank,
     without_na,
 )
 
@@ -88,10 +88,12 @@ def _latin(value: bytes) -> str:
 
 def fits(column: Any, kind: Kind, reading: Reading) -> bool:
     """Whether `convert` would succeed; true and false are not numbers by themselves."""
-    if kind == "number" and pa.types.is_string(column.type) and pc.any(truths(column)).as_py():
-        return False
     try:
-        _cast(column, kind, reading)
+        if kind == "number" and pa.types.is_string(column.type):
+            values = without_blank(without_na(column, reading))
+            plain_numbers(pc.utf8_trim_whitespace(values), reading).cast(pa.float64())
+        else:
+            _cast(column, kind, reading)
     except _MISFIT:
         return False
     return True
@@ -122,13 +124,25 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
             return dates(column, reading)
         if kind == "boolean":
             return booleans(column, reading).cast(wanted)
-        # As those of a typed file are, where the user says that they are numbers.
-        digits = pc.if_else(pc.equal(pc.utf8_lower(column), "true"), "1", "0")
-        return plain_numbers(pc.if_else(truths(column), digits, column), reading).cast(wanted)
+        return _from_text(column, reading)
     if kind == "date":
         # What is finer than a microsecond is cut; what is out of range must not wrap around.
         return column.cast(options=pc.CastOptions(wanted, allow_time_truncate=True))
     return column.cast(wanted, safe=False)
+
+
+def _from_text(column: Any, reading: Reading) -> Any:
+    """Numbers; true and false are 1 and 0, as in a file with types that has booleans there."""
+    plainly = plain_numbers(column, reading)
+    try:
+        return plainly.cast(pa.float64())
+    except pa.ArrowInvalid:
+        lower = pc.utf8_lower(plainly)
+        words = pc.is_in(lower, pa.array(["true", "false"]))
+        if not pc.any(words).as_py():
+            raise
+    digits = pc.if_else(pc.equal(lower, "true"), "1", "0")
+    return pc.if_else(words, digits, plainly).cast(pa.float64())
 
 
 def _as_text(column: Any, reading: Reading) -> Any:

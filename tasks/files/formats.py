@@ -4,6 +4,7 @@
 CSV; `stream` gives batches of rows, as the given kinds where the form has no types of its own.
 """
 
+import codecs
 import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -33,7 +34,12 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                raise InputError(f"{path}, row {number}: not UTF-8: {error}") from error
+                utf_16 = line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in line
+                raise InputError(
+                    f"{path}, row {number}: not UTF-8: {error}. It is "
+                    + ("UTF-16" if utf_16 else f"perhaps Latin-1 ({line.decode('latin-1')[:60]!r})")
+                    + "; convert the file to UTF-8, for instance with iconv"
+                ) from error
             except json.JSONDecodeError as error:
                 raise InputError(f"{path}, row {number}: not JSON: {error}") from error
             except RecursionError as error:

@@ -53,12 +53,8 @@ def plain_numbers(text: Any, reading: Reading) -> Any:
     return text
 
 
-def truths(text: Any) -> Any:
-    """Where text (N,) is true or false."""
-    return pc.is_in(pc.utf8_lower(text), pa.array(["true", "false"]))
-
-
 def booleans(text: Any, reading: Reading) -> Any:
+    """Trimmed text in which `true_values` and `false_values` are true and false."""
     for word, values in (("true", reading.true_values), ("false", reading.false_values)):
         if values:
             named = pc.is_in(text, pa.array([v.strip() for v in values], pa.string()))
@@ -107,6 +103,7 @@ _WITH_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\
 
 
 def one_spelling(text: Any, reading: Reading) -> Any:
+    """Text as every form of file has it; what is blank is missing."""
     if isinstance(text, pa.ChunkedArray):
         text = text.combine_chunks()
     encoded = text.dictionary_encode()  # a regular expression is slow, and distinct values are few

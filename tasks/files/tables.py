@@ -108,9 +108,13 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; give an existing file or folder") from error
     except UnicodeDecodeError as error:
+        if not error.encoding.startswith("utf-8"):
+            raise InputError(
+                f"{path} is not {error.encoding}, as prepare.source.csv.encoding says: {error}"
+            ) from error
         raise InputError(
             f"{path}: the header is not UTF-8: {error}. Convert the file, for instance with "
-            "iconv, or name its encoding where the model is trained, such as "
+            "iconv, or name its encoding where the model is trained: if it is Latin-1, "
             "prepare.source.csv.encoding: latin-1"
         ) from error
     except _BROKEN as error:
