@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from flows.base import parent
-from flows.runs import Code
+from flows.git import Code
 from registry import Candidate, Lineage
 from tasks.config import Params
 from tasks.signature import IDENTITY

@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> int:
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
         given = params.load(workspace.params)
+        if added := params.complete(workspace.params):  # before DVC looks for what this stage read
+            print(added, flush=True)
         with uncollected():
             step.function()
         report = step.run(given, workspace)
