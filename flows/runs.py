@@ -116,12 +116,6 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
         # Twice --force: a worktree whose making was killed is registered, and locked.
         force = ["--force", "--force", "--detach"]
         git(root, "worktree", "add", "-q", *force, str(folder), snapshot)
-        if not (project / "dvc.yaml").is_file():
-            remove(settings, folder.name)
-            raise InputError(
-                f"git ignores {root}, so no worktree can be made of it for other parameters; "
-                f"take it out of the .gitignore above it (`git check-ignore -v {root}`)"
-            )
         params.write(resolved, project / "params.yaml")
         marker.parent.mkdir(exist_ok=True)
         part = marker.with_suffix(".part")
