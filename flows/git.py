@@ -78,8 +78,11 @@ def _of_a_repository() -> frozenset[str]:
 
 @cache
 def _local_variables() -> frozenset[str]:
+    # Asked without any of them: git fails where one is wrong.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "rev-parse", "--local-env-vars"]
     try:
-        done = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True)
-    except FileNotFoundError:
+        done = subprocess.run(command, env=plain, capture_output=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return frozenset()
     return frozenset(done.stdout.decode().split())
