@@ -7,7 +7,6 @@ batches of rows, as the given kinds where the form has no types of its own.
 import gzip
 import itertools
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from tasks.files.convert import Kind, convert, from_values
 
 # A row of CSV must fit into a block.
 BLOCK = 16 << 20
-# What pandas calls the columns of an index without a name, one for each of its levels.
-INDEX = re.compile(r"__index_level_\d+__")
 Kinds = Mapping[str, Kind]
 
 
@@ -197,16 +194,6 @@ def _stream_json(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch
         done += len(part)
 
 
-def without_index(rows: Any, kinds: Kinds | None = None) -> Any:
-    """A table or batch without the columns into which pandas writes an index that has no name.
-
-    They number the rows and say nothing of them. An index with a name is a column like any other,
-    as it would be in CSV. `kinds` keeps one that a model was once trained on.
-    """
-    index = [n for n in rows.schema.names if INDEX.fullmatch(n) and n not in (kinds or {})]
-    return rows.drop_columns(index) if index else rows
-
-
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
@@ -216,21 +203,21 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _read_arrow(path: Path, separator: str, text: Collection[str]) -> pa.Table:
     with pa.memory_map(str(path)) as source:
-        return without_index(pa.ipc.open_file(source).read_all())
+        return pa.ipc.open_file(source).read_all()
 
 
 def _stream_arrow(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
-    return (without_index(batch, kinds) for batch in _arrow_batches(path))
+    return _arrow_batches(path)
 
 
 def _read_parquet(path: Path, separator: str, text: Collection[str]) -> pa.Table:
     with pq.ParquetFile(path) as file:
-        return without_index(file.read())
+        return file.read()
 
 
 def _stream_parquet(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        yield from (without_index(batch, kinds) for batch in file.iter_batches(batch_size=size))
+        yield from file.iter_batches(batch_size=size)
 
 
 def _count_parquet(path: Path) -> int:

@@ -7,11 +7,13 @@ person does below the header; those of Parquet and Arrow from 0. Blank lines do 
 
 import difflib
 import fnmatch
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +22,8 @@ from tasks.files.convert import plain
 from tasks.files.formats import FORMATS, Kinds, unique_names
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
+# What pandas calls the columns of an index without a name, one for each of its levels.
+_INDEX = re.compile(r"__index_level_\d+__")
 _BROKEN = (
     pa.ArrowException,
     OSError,
@@ -131,6 +135,7 @@ def read(
         with reading(file):
             table = FORMATS[_plain(file)].read(file, separator, text)
             unique_names(table.column_names, file)
+            table = without_index(table)
             table.validate(full=True)
         tidy = dict(zip(table.column_names, map(plain, table.columns), strict=True))
         parts.append((str(file), pa.table(tidy)))
@@ -139,6 +144,16 @@ def read(
     if not table.num_rows:
         raise InputError(f"{path} has columns ({', '.join(table.column_names)}) but no rows")
     return table, rows
+
+
+def without_index(rows: Any, kinds: Kinds | None = None) -> Any:
+    """A table or batch without the columns into which pandas writes an index that has no name.
+
+    They number the rows and say nothing of them. An index with a name is a column like any other,
+    as it is in CSV. One that a model was once trained on, and `kinds` names, stays.
+    """
+    index = [n for n in rows.schema.names if _INDEX.fullmatch(n) and n not in (kinds or {})]
+    return rows.drop_columns(index) if index else rows
 
 
 def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
@@ -188,6 +203,7 @@ def stream(path: Path, size: int, kinds: Kinds) -> Iterator[pa.RecordBatch]:
     with reading(path):
         for batch in FORMATS[_plain(path)].stream(path, size, kinds):
             unique_names(batch.schema.names, path)
+            batch = without_index(batch, kinds)
             for number, name in enumerate(batch.schema.names):
                 if name in kinds:
                     batch = batch.set_column(number, name, plain(batch.column(number)))
