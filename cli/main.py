@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli import models, output
+from cli import models, output, runs
 from flows.settings import Settings
 from registry import (
     InvalidQuery,
@@ -35,6 +35,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done, 2 the input was wrong, 3 a gate or a rule refused, 1 else.",
 )
 app.add_typer(models.app, name="models")
+app.add_typer(runs.app, name="runs")
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="The parameters of the run.")]
 SetOption = Annotated[

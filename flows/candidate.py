@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.base import parent
-from flows.runs import Code, differs
+from flows.git import Code, differs
 from registry import Candidate, Lineage
 from tasks import recorded, snapshot
 from tasks.config import Params

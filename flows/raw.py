@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
+from dvc.exceptions import DvcException, OutputNotFoundError
 from dvc.repo import Repo
 
 from tasks import recorded, snapshot, sources
@@ -14,10 +14,11 @@ from tasks.config import Source
 from tasks.errors import InputError
 
 
-def version_raw_data(source: Source, root: Path) -> str:
+def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -> str:
     """Make the raw data of `source` present and current in DVC; says in a line what was done.
 
-    Missing data comes from the DVC cache or remote, or from its package if it is embedded. Data
+    Missing data comes from the DVC cache or remote, or from its package if it is embedded. What
+    DVC keeps no copy of comes into a worktree from its `checkout`. Data
     outside of the checkout cannot be DVC's; its hash is recorded by the stage that reads it.
 
     Raises:
@@ -25,6 +26,8 @@ def version_raw_data(source: Source, root: Path) -> str:
     """
     path = root / source.path
     tracker = path.with_name(path.name + ".dvc")
+    if checkout and not path.exists() and not tracker.exists():
+        _copy(checkout / source.path, path)
     if not path.exists():
         # The user's own data goes before an example's of the same name.
         problem = _fetch(root, tracker)
@@ -33,19 +36,35 @@ def version_raw_data(source: Source, root: Path) -> str:
                 f"{source.path} is missing, and {problem}. Put the raw data there, or name "
                 "another file or folder in prepare.source.path."
             )
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not tracker.exists() and not path.resolve().is_relative_to(root.resolve()):
         return f"{path} lies outside of the project; DVC records its hash"
     try:
         with _repo(root) as repo:
-            if not tracker.exists():
+            owner = _owner(repo, path)
+            if owner is None:
                 repo.add(str(path))
                 return f"put {source.path} under DVC; commit {tracker.relative_to(root)}"
-            if repo.status(targets=[str(tracker)]):
-                repo.commit(str(tracker), force=True)
+            if repo.status(targets=[owner]):
+                repo.commit(owner, force=True)
                 return f"recorded the present {source.path} in DVC"
     except DvcException as error:
         raise InputError(f"{source.path}: DVC: {error}") from error
     return f"{source.path} is current"
+
+
+def _owner(repo: Any, path: Path) -> str | None:
+    """What DVC calls whatever gives this path: a .dvc file or, of an example, a stage."""
+    try:
+        (out,) = repo.find_outs_by_path(str(path))
+    except OutputNotFoundError:
+        return None
+    return str(out.stage.addressing)
+
+
+def _copy(path: Path, place: Path) -> None:
+    if path.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, place)
 
 
 def _fetch(root: Path, tracker: Path) -> str:

@@ -2,20 +2,21 @@
 
 A worktree holds the checkout as it stands, uncommitted changes included, beside the shared DVC
 cache. It is named after its content, so the same command finds the same folder again, and resumes.
+Once its run is registered or refused it is removed; `flows/records.py` keeps what is small.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from flows.git import code_of, git
+from flows.records import RECORDS, Run, held, lock, write_record
 from flows.settings import Settings
 from tasks import params
 from tasks.config import Params
@@ -24,104 +25,122 @@ from tasks.workspace import Workspace
 
 # Git wants an author; a snapshot is nobody's work, and stays on no branch.
 _AUTHOR = ["-c", "user.name=modelmint", "-c", "user.email=modelmint@localhost"]
+# Data is shared with the cache, not copied, wherever the file system can.
+_CONFIG = '[cache]\n    dir = {cache}\n    type = "reflink,hardlink,symlink,copy"\n'
 
 
-@dataclass(frozen=True)
-class Code:
-    """What git knows of the code that runs: commit None where nothing was committed yet."""
+@contextmanager
+def occupied(settings: Settings, expected: Params, flow_run_id: str = "") -> Iterator[Run]:
+    """The run with the parameters `expected`; nobody removes its workspace while the block lasts.
 
-    commit: str | None
-    dirty: bool
-
-
-def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-    """The output of a git command.
+    A run in a worktree leaves a record. The block says in `state` and `detail` how it ended; after
+    it the worktree of a run that was registered or refused is removed, unless another flow is in
+    it: then that one removes it.
 
     Raises:
-        InputError: `root` is no git repository, git is not installed, or it failed; says why.
+        InputError: there is no git repository to make a worktree of.
     """
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=root,
-            env={**os.environ, **(env or {})},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    except FileNotFoundError as error:
-        raise InputError("git is not installed, and DVC needs it; install git") from error
-    except subprocess.CalledProcessError as error:
-        if "not a git repository" in error.stderr:
-            raise InputError(f"{root} is no git repository; clone the project with git") from error
-        raise InputError(f"git {arguments[0]} failed: {error.stderr.strip()}") from error
-    return done.stdout.strip()
+    if holds(own := Workspace(settings.root), expected):
+        yield Run("", own)
+        return
+    with one_at_a_time(settings.runs):
+        workspace = _worktree(settings, expected)
+        name = workspace.root.relative_to(settings.runs).parts[0]
+        run = Run(name, workspace, folder=settings.runs / RECORDS / name)
+        holding = lock(settings.runs, run.id)
+        facts = {"flow_run_id": flow_run_id, "changed": changed(settings, workspace)}
+        write_record(run, "running", **facts)
+    with holding:
+        try:
+            yield run
+        except Exception as error:
+            run.state, run.detail = "failed", str(error)
+            raise
+        finally:
+            write_record(run, run.state)
+    if run.over:
+        with one_at_a_time(settings.runs):
+            if not held(settings.runs, run.id):
+                remove(settings, run.id)
 
 
-def code_of(root: Path) -> Code:
-    """The commit that the checkout is at, and whether its code or parameters differ from it.
-
-    `dvc.lock` does not count: a run writes it.
-    """
-    changed = git(root, "status", "--porcelain", "--", ".", ":!dvc.lock")
-    try:
-        return Code(git(root, "rev-parse", "--verify", "-q", "HEAD"), bool(changed))
-    except InputError:  # nothing was committed yet
-        return Code(None, True)
-
-
-def differs(root: Path, commit: str, paths: list[str]) -> bool:
-    """Whether one of these files of the checkout is not what it is in a commit, or is new."""
-    changed = git(root, "diff", "--name-only", commit, "--", *paths)
-    return bool(changed or git(root, "ls-files", "-o", "--exclude-standard", "--", *paths))
-
-
-def plan(settings: Settings, wanted: Params) -> Workspace:
-    """The workspace for a run with the parameters `wanted`: the checkout if it holds them.
+def plan(settings: Settings, expected: Params) -> Workspace:
+    """The workspace for a run with the parameters `expected`: the checkout if it holds them.
 
     A worktree's params.yaml holds them all, those that the user left to their defaults included.
 
     Raises:
         InputError: there is no git repository to make a worktree of.
     """
-    own = Workspace(settings.root)
-    if holds(own, wanted):
+    if holds(own := Workspace(settings.root), expected):
         return own
-    resolved = wanted.model_dump(mode="json")
-    settings.runs.mkdir(parents=True, exist_ok=True)
-    with _lock(settings.runs / ".lock"):
-        snapshot = _snapshot(settings.root, wanted.prepare.salt_file)
-        listing = git(settings.root, "ls-tree", "-r", snapshot)
-        content = "\n".join(line for line in listing.splitlines() if "\tdvc.lock" not in line)
-        identity = hashlib.sha256((content + json.dumps(resolved, sort_keys=True)).encode())
-        name = wanted.train.architecture.name
-        folder = settings.runs / f"{name}-{identity.hexdigest()[:10]}"
-        # Written last: where it lies, the worktree is whole.
-        marker = folder / ".dvc/config.local"
-        if not marker.exists():
-            if folder.exists():
-                shutil.rmtree(folder)
-            git(settings.root, "worktree", "prune")
-            # Twice --force: a worktree whose making was killed is registered, and locked.
-            force = ["--force", "--force", "--detach"]
-            git(settings.root, "worktree", "add", "-q", *force, str(folder), snapshot)
-            params.write(resolved, folder / "params.yaml")
-            part = marker.with_suffix(".part")
-            part.write_text(f"[cache]\n    dir = {_cache(settings.root)}\n", encoding="utf-8")
-            part.replace(marker)
-    return Workspace(folder)
+    with one_at_a_time(settings.runs):
+        return _worktree(settings, expected)
 
 
-def holds(workspace: Workspace, wanted: Params) -> bool:
-    """Whether the workspace's params.yaml says what `wanted` says.
+def remove(settings: Settings, run: str) -> None:
+    """Remove a run's worktree; nobody may be in it. Killed halfway, it counts as not made."""
+    folder = settings.runs / run
+    _marker(settings.root, folder).unlink(missing_ok=True)
+    # Twice --force: a worktree whose making was killed is registered, and locked.
+    with suppress(InputError):  # git does not know it (any more)
+        git(settings.root, "worktree", "remove", "--force", "--force", str(folder))
+    if folder.exists():
+        shutil.rmtree(folder)
+    git(settings.root, "worktree", "prune")
 
-    A section left to its defaults does not: DVC tracks only what stands there.
-    """
+
+def holds(workspace: Workspace, expected: Params) -> bool:
+    """Whether the workspace's params.yaml says what `expected` says, defaults included."""
     try:
-        whole = params.read(workspace.params).keys() >= Params.model_fields.keys()
-        return whole and params.load(workspace.params) == wanted
+        return params.load(workspace.params) == expected
     except InputError:
         return False
+
+
+def _worktree(settings: Settings, expected: Params) -> Workspace:
+    """The worktree for the parameters `expected`, made if need be."""
+    root = settings.root
+    resolved = expected.model_dump(mode="json")
+    snapshot = _snapshot(root, expected.prepare.salt_file)
+    listing = git(root, "ls-tree", "-r", snapshot)
+    content = "\n".join(line for line in listing.splitlines() if "\tdvc.lock" not in line)
+    identity = hashlib.sha256((content + json.dumps(resolved, sort_keys=True)).encode())
+    name = expected.train.architecture.name
+    folder = settings.runs / f"{name}-{identity.hexdigest()[:10]}"
+    project, marker = project_in(root, folder), _marker(root, folder)
+    if not marker.exists():
+        if folder.exists():
+            shutil.rmtree(folder)
+        git(root, "worktree", "prune")
+        # Twice --force: a worktree whose making was killed is registered, and locked.
+        force = ["--force", "--force", "--detach"]
+        git(root, "worktree", "add", "-q", *force, str(folder), snapshot)
+        params.write(resolved, project / "params.yaml")
+        marker.parent.mkdir(exist_ok=True)
+        part = marker.with_suffix(".part")
+        part.write_text(_CONFIG.format(cache=_cache(root)), encoding="utf-8")
+        part.replace(marker)
+    return Workspace(project)
+
+
+def project_in(root: Path, folder: Path) -> Path:
+    """The project in a worktree: a part of it, where the repository holds more than the project."""
+    return folder / git(root, "rev-parse", "--show-prefix")
+
+
+def changed(settings: Settings, workspace: Workspace) -> dict[str, Any]:
+    """The parameters of a run that differ from the checkout's, by name; none if that has errors."""
+    with suppress(InputError):
+        own = params.load(settings.root / "params.yaml")
+        return params.differences(params.load(workspace.params), own)
+    return {}
+
+
+def _marker(root: Path, folder: Path) -> Path:
+    """What is written last into a worktree: where it lies, the worktree is whole."""
+    below = os.path.relpath(_dvc_folder(root), root)
+    return Path(os.path.normpath(project_in(root, folder) / below / "config.local"))
 
 
 def _snapshot(root: Path, secret: str | None) -> str:
@@ -144,6 +163,12 @@ def _snapshot(root: Path, secret: str | None) -> str:
         return git(root, *_AUTHOR, "commit-tree", tree, *parents, "-m", "modelmint: a run")
 
 
+def _dvc_folder(root: Path) -> Path:
+    """The .dvc of the project, which one above may lend it."""
+    found = next((p for p in (root, *root.parents) if (p / ".dvc").is_dir()), root)
+    return found / ".dvc"
+
+
 def _cache(root: Path) -> str:
     from dvc.repo import Repo  # 0.4 s, and only a new worktree needs it
 
@@ -152,7 +177,8 @@ def _cache(root: Path) -> str:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def one_at_a_time(runs: Path) -> Iterator[None]:
+    """One process at a time makes, takes or removes a worktree."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with lock(runs, "", exclusive=True):
         yield

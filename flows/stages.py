@@ -80,9 +80,9 @@ def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
     with _repo(root) as repo:
         graph = repo.index.graph
         needs = {
-            stage.name: tuple(up.name for up in graph.successors(stage) if _runs(up))
+            stage.name: tuple(up.name for up in graph.successors(stage) if _runs(up, root))
             for stage in repo.index.stages
-            if _runs(stage)
+            if _runs(stage, root)
         }
     return {name: needs[name] for name in TopologicalSorter(needs).static_order()}
 
@@ -267,9 +267,14 @@ def _some(paths: list[str], shown: int = 3) -> str:
     return ", ".join(paths[:shown]) + more
 
 
-def _runs(stage: Any) -> bool:
-    """Whether a DVC stage has a command: a `.dvc` file, which only names data, has none."""
-    return isinstance(stage, PipelineStage)
+def _runs(stage: Any, root: Path) -> bool:
+    """Whether a DVC stage is one of this project's pipeline.
+
+    A `.dvc` file, which only names data, has no command; another dvc.yaml is an example's or, in
+    a bigger repository, another project's.
+    """
+    pipeline = isinstance(stage, PipelineStage)
+    return pipeline and Path(stage.path).resolve() == (root / "dvc.yaml").resolve()
 
 
 @contextlib.contextmanager

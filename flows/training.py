@@ -19,10 +19,12 @@ from flows import artifacts, quiet
 from flows.approval import request
 from flows.base import place_base
 from flows.candidate import Judged, collect
+from flows.git import Code, code_of
 from flows.promotion import Decision, challenge
 from flows.raw import copy_salt, version_raw_data
+from flows.records import Run
 from flows.retries import RETRY
-from flows.runs import code_of, holds, plan
+from flows.runs import holds, occupied
 from flows.settings import Settings, actor
 from flows.stages import (
     StageResult,
@@ -147,39 +149,59 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool)
     # Opened first: a registry that cannot be reached must not cost a training.
     with settings.open_registry() as registry:
         registry.reach()
-        with _timed(outcome, "raw data"):
-            workspace = open_run(settings, params, registry)
-        code = code_of(settings.root)  # now: it may be edited while this trains
-        outcome.folder = str(workspace.root)
-        if not _make_current(outcome, workspace):
+        started = time.monotonic()
+        bring_raw_data(settings, params)
+        with occupied(settings, params, outcome.flow_run_id) as run:
+            outcome.folder = str(run.workspace.root)
+            open_run(settings, params, registry, run.workspace)
+            outcome.add_step("raw data", time.monotonic() - started)
+            code = code_of(settings.root)  # now: it may be edited while this trains
+            _in_workspace(outcome, params, registry, run.workspace, code)
+            _note_end(run, outcome)
+    if run.over and not run.workspace.root.exists():
+        outcome.folder = str(run.folder)
+
+
+def _in_workspace(
+    outcome: Outcome, params: Params, registry: Registry, workspace: Workspace, code: Code
+) -> None:
+    """Train in a workspace, then judge, register and challenge."""
+    if not _make_current(outcome, workspace):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        judged = collect(params, workspace, code, outcome.flow_run_id or None, Path(scratch))
+        if not _unchanged(workspace, params):
+            raise InputError(
+                f"{workspace.root} changed while this ran, so nothing was registered. "
+                "The same command judges what is there now."
+            )
+        _report(outcome, judged)
+        if outcome.looked:
+            outcome.decision = "a look: nothing was registered"
             return
-        with tempfile.TemporaryDirectory() as scratch:
-            judged = collect(params, workspace, code, str(flow_run.id or "") or None, Path(scratch))
-            if not _unchanged(workspace, params):
-                raise InputError(
-                    f"{workspace.root} changed while this ran, so nothing was registered. "
-                    "The same command judges what is there now."
-                )
-            _report(outcome, judged)
-            if look:
-                outcome.decision = "a look: nothing was registered"
-                return
-            metric = _comparable(params, outcome)
-            if not judged.passed:
-                reason = "; ".join(judged.refusals)
-                refuse(registry, outcome.model, judged, reason)
-                outcome.status, outcome.message = STATUS_REFUSED, f"refused: {reason}"
-                return
-            with _timed(outcome, "register"):
-                version, outcome.created = register(registry, outcome.model, judged)
-            outcome.version, outcome.digest = version.ref, version.digest
-        with _timed(outcome, "challenge"):
-            decision = decide(registry, version, metric, params, workspace)
+        metric = _comparable(params, outcome)
+        if not judged.passed:
+            reason = "; ".join(judged.refusals)
+            refuse(registry, outcome.model, judged, reason)
+            outcome.status, outcome.message = STATUS_REFUSED, f"refused: {reason}"
+            return
+        with _timed(outcome, "register"):
+            version, outcome.created = register(registry, outcome.model, judged)
+        outcome.version, outcome.digest = version.ref, version.digest
+    with _timed(outcome, "challenge"):
+        decision = decide(registry, version, metric, params, workspace)
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
     if decision.waits:
         outcome.waits = ask(version, decision)
     artifacts.registered(version, decision)
+
+
+def _note_end(run: Run, outcome: Outcome) -> None:
+    """How the run ended, for its record; one that was registered or refused needs no worktree."""
+    done = ("looked", outcome.decision) if outcome.looked else ("registered", outcome.version)
+    ends = {0: done, STATUS_REFUSED: ("refused", outcome.message)}
+    run.state, run.detail = ends.get(outcome.status, ("failed", outcome.message))
 
 
 def _comparable(params: Params, outcome: Outcome) -> str:
@@ -248,17 +270,27 @@ def _report(outcome: Outcome, judged: Judged) -> None:
 
 
 @task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
-def open_run(settings: Settings, params: Params, registry: Registry) -> Workspace:
-    """The run's workspace, with its raw data in place, and the weights it starts from."""
+def bring_raw_data(settings: Settings, params: Params) -> None:
+    """Make the raw data present and versioned in the checkout, whose state every run starts from.
+
+    Also the checkout's params.yaml complete, if the run has its parameters.
+    """
     log = get_run_logger()
     log.info(version_raw_data(params.prepare.source, settings.root))
-    workspace = plan(settings, params)
+    own = Workspace(settings.root)
+    if holds(own, params) and (added := parameters.complete(own.params)):
+        log.warning(added)
+
+
+@task(task_run_name="open the workspace", cache_policy=NO_CACHE, persist_result=False)
+def open_run(settings: Settings, params: Params, registry: Registry, workspace: Workspace) -> None:
+    """Give a workspace its raw data, and the weights that the run starts from."""
+    log = get_run_logger()
     if workspace.root != settings.root:
         log.info("the run has a worktree of its own: %s", workspace.root)
-        version_raw_data(params.prepare.source, workspace.root)
+        version_raw_data(params.prepare.source, workspace.root, settings.root)
         copy_salt(settings.root, workspace.root, params.prepare.salt_file)
     log.info(place_base(registry, params.train.init_from, workspace))
-    return workspace
 
 
 @task(task_run_name="register {model}", **RETRY)

@@ -13,6 +13,7 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 2 the input was wrong; anything else is a traceback and 1."""
     die_with_flow()  # before anything takes its time
     code = snapshot.stamps(Path(__file__).parent)  # before any more of it is loaded
+    from tasks import params
     from tasks.errors import InputError
     from tasks.lineage import Reading
     from tasks.pipeline import STEPS
@@ -25,6 +26,9 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
+        params.load(workspace.params)  # what is wrong in there is left as it is
+        if added := params.complete(workspace.params):  # before DVC looks for what this stage read
+            print(added, flush=True)
         reading = Reading(workspace, step, code)
         with uncollected():
             step.function()

@@ -22,6 +22,13 @@ from tasks.signature import Signature
 
 # Of a regression, enough to see; a plot of a million points shows no more.
 POINTS = 1000
+# The files of plots with their columns. dvc.yaml names each, and DVC warns of one that is missing.
+PLOTS = {
+    "confusion.csv": ("actual", "predicted"),
+    "calibration.csv": ("confidence", "accuracy", "rows"),
+    "per_class.csv": ("class", "precision", "recall", "f1", "support"),
+    "predictions.csv": ("actual", "predicted"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,11 @@ class EvaluateReport:
 def evaluate(
     params: Evaluate, *, prepared: Path, checkpoint: Path, metrics: Path, plots: Path
 ) -> EvaluateReport:
-    """Write `metrics` (JSON, for `dvc metrics`) and the folder `plots` (CSV, for `dvc plots`)."""
+    """Write `metrics` (JSON, for `dvc metrics`) and the folder `plots` (CSV, for `dvc plots`).
+
+    Those that decide come first in `metrics`; those of each class are in `plots`. Every file of
+    `plots` is always there: one that does not apply to the task holds its header alone.
+    """
     encoder = Encoder.read(checkpoint)
     signature = encoder.signature
     test = read_split(prepared, "test", encoder)
@@ -47,14 +58,13 @@ def evaluate(
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     result = measure(signature, test.targets, outputs, params.calibration_bins)
     metrics.parent.mkdir(parents=True, exist_ok=True)
-    document = {"rows": result.rows, **result.summary, "per_class": result.per_class}
-    metrics.write_text(
-        json.dumps({k: v for k, v in document.items() if v != {}}, indent=2) + "\n",
-        encoding="utf-8",
-    )
+    first = {name: result.summary[name] for name in result.headline}
+    document = {**first, **result.summary, "rows": result.rows}
+    metrics.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     plots.mkdir(parents=True, exist_ok=True)
-    for name, rows in _plots(signature, result, test.targets, outputs).items():
-        _write_csv(plots / name, rows)
+    drawn = _plots(signature, result, test.targets, outputs)
+    for name, columns in PLOTS.items():
+        _write_csv(plots / name, columns, drawn.get(name, []))
     return EvaluateReport(result)
 
 
@@ -86,11 +96,12 @@ def _plots(
     return {
         "confusion.csv": [{"actual": a, "predicted": p} for a, p in pairs],
         "calibration.csv": result.calibration,
+        "per_class.csv": [{"class": c, **row} for c, row in result.per_class.items()],
     }
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -1,6 +1,8 @@
 """Reads `params.yaml`, applies overrides, and says in plain words what is wrong with them."""
 
 import difflib
+import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -128,6 +130,60 @@ def load(path: Path, assignments: Iterable[str] = (), *, look: bool = False) -> 
             if inner is None or isinstance(inner, dict):
                 data[section] = {key: value} | (inner or {})
     return validate(data, path.name)
+
+
+def complete(path: Path) -> str:
+    """Add to a file the sections that it leaves to their defaults, as empty ones.
+
+    DVC reads and records only sections that stand in the file: without one, `dvc repro` fails when
+    a stage has run. Says in a line what was added; empty where nothing was missing.
+
+    Raises:
+        InputError: the file cannot be written, or nothing can be added at its end.
+    """
+    data = read(path)
+    optional = [n for n, field in Params.model_fields.items() if not field.is_required()]
+    missing = [name for name in optional if name not in data]
+    if not missing:
+        return ""
+    added = "".join(f"{name}: {{}}\n" for name in missing)
+    text = path.read_text(encoding="utf-8")
+    text += ("" if text.endswith("\n") else "\n") + added
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        shutil.copymode(path, part)
+        if read(part) != {**data, **{name: {} for name in missing}}:
+            raise InputError("nothing can be added at the end of the file")
+        part.replace(path.resolve())
+    except (InputError, OSError) as error:
+        raise InputError(
+            f"{path.name}: the section {', '.join(missing)} is missing, and DVC needs it to record "
+            f"it. Add this line: {added.strip()}"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return (
+        f"{path.name} had no section {', '.join(missing)}; added {added.strip()!r} (all defaults), "
+        "for DVC records only sections that stand there"
+    )
+
+
+def differences(params: Params, other: Params) -> dict[str, Any]:
+    """The values of `params` that are not those of `other`, by names such as `train.epochs`."""
+    before = _flat(other.model_dump(mode="json"))
+    given = _flat(params.model_dump(mode="json"))
+    return {name: v for name, v in given.items() if name not in before or before[name] != v}
+
+
+def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{above}{key}.")
+        else:
+            flat[f"{above}{key}"] = value
+    return flat
 
 
 def write(data: Mapping[str, Any], path: Path) -> None:

@@ -398,6 +398,13 @@ def test_pytorchs_own_evaluation_agrees_and_is_ready_to_plot(exported, prepared_
     onnx_summary = evaluation(folder)["metrics"]["summary"]
     assert report.metrics.summary == pytest.approx(onnx_summary, abs=1e-5)
     assert {name: written[name] for name in report.metrics.summary} == report.metrics.summary
+    assert list(written)[:2] == report.metrics.headline == ["macro_f1", "accuracy"]
+    assert written.keys() == {*report.metrics.summary, "rows"}  # those of the classes are apart
+    each = (tmp_path / "plots/per_class.csv").read_text().splitlines()
+    assert each[0] == "class,precision,recall,f1,support"
+    assert [line.split(",")[0] for line in each[1:]] == list(report.metrics.per_class)
+    # Nothing of a regression, but its header, so that `dvc plots` misses nothing.
+    assert (tmp_path / "plots/predictions.csv").read_text() == "actual,predicted\n"
     confusion = (tmp_path / "plots/confusion.csv").read_text().splitlines()
     assert confusion[0] == "actual,predicted"
     assert len(confusion) == 1 + report.metrics.rows == 31

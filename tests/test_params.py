@@ -441,3 +441,50 @@ def test_another_optimizer_keeps_the_learning_rate_beside_it():
     chosen = params.load(ROOT / "params.yaml", ["train.optimizer.name=sgd"])
     assert chosen.train.optimizer.name == "sgd"
     assert chosen.train.optimizer.learning_rate == 0.002
+
+
+WHOLE = """\
+# mine
+prepare: {source: {kind: digits}}
+train: {architecture: logistic}
+evaluate: {gates: {accuracy: 0.5}}
+registration: {name: digits}"""
+
+
+@pytest.mark.parametrize("end", ["", "\n", "  # the end\n", "\n\n"])
+def test_a_section_that_is_missing_is_added_and_nothing_else_changed(tmp_path, end):
+    path = tmp_path / "params.yaml"
+    path.write_text(WHOLE + end)
+    before = params.load(path)
+    assert "had no section export; added 'export: {}'" in params.complete(path)
+    text = path.read_text()
+    assert text.startswith(WHOLE + end.rstrip("\n"))
+    assert text.endswith("\nexport: {}\n")
+    assert params.load(path) == before
+    assert params.complete(path) == ""
+    assert path.read_text() == text
+    assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize("form", ["{%s}\n", "%s\n...\n"], ids=["flow style", "end of document"])
+def test_a_file_to_which_nothing_can_be_added_is_left_with_advice(tmp_path, form):
+    path = tmp_path / "params.yaml"
+    lines = WHOLE.splitlines()[1:]
+    text = form % (", ".join(lines) if form.startswith("{") else "\n".join(lines))
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"the section export is missing.*Add this line: export: "):
+        params.complete(path)
+    assert path.read_text() == text
+    assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_differences_are_named_by_their_path():
+    own = params.load(ROOT / "params.yaml")
+    assert params.differences(own, own) == {}
+    changes = ["train.epochs=3", "evaluate.gates.log_loss=1", "train.architecture=logistic"]
+    other = params.load(ROOT / "params.yaml", changes)
+    assert params.differences(other, own) == {
+        "train.epochs": 3,
+        "evaluate.gates.log_loss": 1.0,
+        "train.architecture.name": "logistic",
+    }

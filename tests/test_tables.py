@@ -76,6 +76,20 @@ def test_a_stream_has_batches_of_at_most_the_size(suffix, tmp_path):
     assert [b.num_rows for b in tables.stream(path, 2, {})] == [2, 1]
 
 
+@pytest.mark.parametrize("suffix", tables.SUFFIXES)
+@pytest.mark.parametrize("levels", [1, 2])
+def test_the_index_of_pandas_is_no_column(suffix, levels, tmp_path):
+    index = [f"__index_level_{level}__" for level in range(levels)]
+    numbered = [{**row, **dict.fromkeys(index, n)} for n, row in enumerate(ROWS)]
+    path = write(tmp_path / f"in{suffix}", numbered)
+    assert tables.read(path)[0].to_pylist() == ROWS
+    kinds = {"a": "number", "b": "text", "c": "number", "d": "boolean"}
+    assert streamed(path, 2, **kinds) == ROWS
+    # But to a model that was once trained on it.
+    kinds |= {index[0]: "number"}
+    assert [row[index[0]] for row in streamed(path, 2, **kinds)] == [0, 1, 2]
+
+
 def test_an_empty_string_is_missing_in_every_form(tmp_path):
     for suffix in tables.SUFFIXES:
         path = write(tmp_path / f"in{suffix}", [{"a": "x", "b": 1}, {"a": "", "b": 2}])

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Family, Project
@@ -89,9 +90,19 @@ def test_two_runs_with_other_parameters_work_beside_each_other(project: Project)
     assert model["last_version"] == 2
     # The workspace itself was not touched: nothing has ever run there.
     assert not (project.root / "outputs").exists()
-    for folder in (project.root / "runs").glob("*-*"):
-        clean = Project(folder, project.environment).run("dvc", "status").stdout
-        assert "up to date" in clean
+    # Neither worktree is needed any more; what the runs were is still known.
+    assert len(project.run("git", "worktree", "list").stdout.splitlines()) == 1
+    listed = json.loads(project.modelmint("runs", "list", "--json").stdout)
+    assert {run["changed"]["train.seed"]: run["state"] for run in listed} == {
+        11: "registered",
+        12: "registered",
+    }
+    assert {run["detail"] for run in listed} == {"digits:1", "digits:2"}
+    # The same again comes out of DVC's cache.
+    again = project.train("-S", "train.seed=11")
+    assert {step["how"] for step in again["steps"][1:5]} == {"Restored"}
+    assert not again["created"]
+    assert (Path(again["folder"]) / "history.csv").exists()
 
 
 def test_two_runs_in_one_workspace_wait_for_each_other_and_train_once(project: Project):
@@ -195,9 +206,33 @@ def test_a_bare_file_in_data_raw_is_put_under_dvc_and_reaches_a_worktree(project
     assert outcome["version"] == "pets:1"
     assert (project.root / "data/raw/pets.npz.dvc").exists()
     # Raw data never goes into git, not even into the worktree's snapshot.
-    tracked = Project(project.root).run("git", "-C", outcome["folder"], "ls-files").stdout
-    assert "pets.npz.dvc" in tracked
-    assert "pets.npz\n" not in tracked
+    objects = project.run("git", "cat-file", "--batch-all-objects", "--batch-check").stdout
+    of_file = project.run("git", "hash-object", "--no-filters", "data/raw/pets.npz").stdout
+    assert of_file.strip() not in objects
+    of_tracker = project.run("git", "hash-object", "data/raw/pets.npz.dvc").stdout
+    assert of_tracker.strip() in objects
+
+
+def test_a_section_left_to_its_defaults_is_the_same_to_both_drivers(project: Project):
+    """The README's own example has no section `export`."""
+    path = project.root / "params.yaml"
+    given = YAML(typ="safe").load(path.read_text())
+    del given["export"]
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(given, file)
+    text = path.read_text()
+    outcome = project.train()
+    assert outcome["folder"] == str(project.root)
+    assert path.read_text() == text + "export: {}\n"
+    assert "up to date" in project.run("dvc", "status").stdout
+    path.write_text(text)
+    (project.root / "dvc.lock").unlink()
+    said = project.run("dvc", "repro").stdout
+    assert "params.yaml had no section export; added 'export: {}'" in said
+    assert path.read_text() == text + "export: {}\n"
+    assert "up to date" in project.run("dvc", "status").stdout
+    assert not project.train()["created"]
+    assert not (project.root / "runs").exists()
 
 
 def test_ctrl_c_ends_a_run_that_waits_for_another_one(project: Project):

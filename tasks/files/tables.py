@@ -7,11 +7,13 @@ person does below the header; those of Parquet and Arrow from 0. Blank lines do 
 
 import difflib
 import fnmatch
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,6 +27,8 @@ from tasks.files.infer import typed
 from tasks.files.reading import PLAIN, Reading
 
 SUFFIXES = suffixes.TABLES
+# What pandas calls the columns of an index without a name, one for each of its levels.
+_INDEX = re.compile(r"__index_level_\d+__")
 _BROKEN = (
     pa.ArrowException,
     OSError,
@@ -142,6 +146,7 @@ def read(
         with reading(file):
             table, dialect = FORMATS[_plain(file)].read(file, given, text)
             unique_names(table.column_names, file)
+            table = without_index(table)
             table.validate(full=True)
         tidy = dict(zip(table.column_names, map(plain, table.columns), strict=True))
         parts.append((str(file), pa.table(tidy)))
@@ -174,6 +179,16 @@ def _typed(
                 table = table.set_column(number, name, typed(table.column(number), reading))
         result.append((file, table))
     return reading, result
+
+
+def without_index(rows: Any, kinds: Kinds | None = None) -> Any:
+    """A table or batch without the columns into which pandas writes an index that has no name.
+
+    They number the rows and say nothing of them. An index with a name is a column like any other,
+    as it is in CSV. One that a model was once trained on, and `kinds` names, stays.
+    """
+    index = [n for n in rows.schema.names if _INDEX.fullmatch(n) and n not in (kinds or {})]
+    return rows.drop_columns(index) if index else rows
 
 
 def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
@@ -225,6 +240,7 @@ def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Itera
     with reading(path):
         for batch in FORMATS[_plain(path)].stream(path, size, kinds, given):
             unique_names(batch.schema.names, path)
+            batch = without_index(batch, kinds)
             for number, name in enumerate(batch.schema.names):
                 if name in kinds:
                     batch = batch.set_column(number, name, plain(batch.column(number)))
