@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import quiet
+from flows.alive import end_with_runner
 from flows.artifacts import tag_run
 from flows.job import JobReport, run_job
 from flows.retries import RETRY
@@ -36,6 +37,7 @@ def inference(
         inputs: Files or folders, relative to the project's folder. Default: data/inbox.
         output: Folder in which each version and input gets a folder of its own.
     """
+    end_with_runner(str(flow_run.id))
     tag_run("inference")
     settings = Settings.from_environment()
     paths = [settings.root / path for path in inputs or ["data/inbox"]]
