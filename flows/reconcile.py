@@ -16,6 +16,8 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -68,22 +70,25 @@ class Reconciler:
 
         `nothing_starts`: no runner is at work yet, so a run without a process has no future.
         """
-        for number in self._deployments:
-            holding = self._runs(number, HOLDING)
-            dead = self._dead(holding, nothing_starts)
-            waiting = self._runs(number, (StateType.SCHEDULED,))
-            for run in dead:
-                self._bury(run, waiting, [r for r in holding if r not in dead])
-            self._skip_repeated(waiting)
-            self._count_slots(number, nothing_starts)
+        holding = self._runs(HOLDING)
+        dead = self._dead(holding, nothing_starts)
+        waiting = self._runs((StateType.SCHEDULED,), due_until=datetime.now(UTC) + SOON)
+        for run in dead:
+            self._bury(run, waiting, [r for r in holding if r not in dead])
+        self._skip_repeated(waiting)
+        self._count_slots(nothing_starts)
 
-    def _runs(self, deployment: UUID, types: tuple[StateType, ...]) -> list[FlowRun]:
-        """Runs in these states, the one due first first."""
+    def _runs(
+        self, types: tuple[StateType, ...], due_until: datetime | None = None
+    ) -> list[FlowRun]:
+        """Runs in these states, the one due first first; Prefect gives 200 at most."""
+        due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None
         return self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
+                deployment_id=FlowRunFilterDeploymentId(any_=self._deployments),
+                expected_start_time=due,
             ),
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
             limit=200,
         )
@@ -119,10 +124,8 @@ class Reconciler:
 
     def _succeed(self, run: FlowRun, waiting: list[FlowRun], others: list[FlowRun]) -> str:
         """Have the work of a dead run go on; says how."""
-        soon = datetime.now(UTC) + SOON
-        due = [r for r in waiting if r.expected_start_time and r.expected_start_time <= soon]
-        for other in (*others, *due):
-            if other.parameters == run.parameters:
+        for other in (*others, *waiting):
+            if _same(other, run):
                 return f"The run '{other.name}' does the same work."
         attempt = int(str(run.labels.get(ATTEMPT, 1)))
         if attempt >= ATTEMPTS:
@@ -150,7 +153,7 @@ class Reconciler:
                 continue
             if not run.expected_start_time or run.expected_start_time > now:
                 continue
-            same = next((r for r in first if r.parameters == run.parameters), None)
+            same = next((r for r in first if _same(r, run)), None)
             if same is None:
                 first.append(run)
                 continue
@@ -158,24 +161,34 @@ class Reconciler:
             message = f"The run '{same.name}', due at {due}, has not begun yet and does the same."
             self._client.set_flow_run_state(run.id, Cancelled(name="Skipped", message=message))
 
-    def _count_slots(self, deployment: UUID, nothing_starts: bool) -> None:
-        """Correct the server's count of slots where it differs from the runs that hold one.
+    def _count_slots(self, nothing_starts: bool) -> None:
+        """Correct the server's counts of slots where they differ from the runs that hold one.
 
         It counts by adding and subtracting, so whatever is killed in between leaves an error.
         """
-        limit = self._client.read_deployment(deployment).global_concurrency_limit
-        if limit is None:
-            return
-        holding = frozenset(run.id for run in self._runs(deployment, HOLDING))
-        before = self._held.pop(deployment, None)
-        if limit.active_slots == len(holding):
-            return
-        # Between the two questions a run may have come or gone; not at two looks in the same way.
-        if not nothing_starts and before != holding:
-            self._held[deployment] = holding
-            return
-        log.warning(
-            "%d of %d slots held, by %d runs", limit.active_slots, limit.limit, len(holding)
-        )
-        update = GlobalConcurrencyLimitUpdate(active_slots=len(holding))
-        self._client.update_global_concurrency_limit(limit.name, update)
+        number = DeploymentFilterId(any_=self._deployments)
+        found = self._client.read_deployments(deployment_filter=DeploymentFilter(id=number))
+        holding = self._runs(HOLDING)
+        for deployment in found:
+            held = frozenset(run.id for run in holding if run.deployment_id == deployment.id)
+            limit = deployment.global_concurrency_limit
+            before = self._held.pop(deployment.id, None)
+            if limit is None or limit.active_slots == len(held):
+                continue
+            # Between the two questions a run may come or go; not at two looks in the same way.
+            if not nothing_starts and before != held:
+                self._held[deployment.id] = held
+                continue
+            log.warning(
+                "%d slots of '%s' are held, by %d runs: corrected",
+                limit.active_slots,
+                deployment.name,
+                len(held),
+            )
+            update = GlobalConcurrencyLimitUpdate(active_slots=len(held))
+            self._client.update_global_concurrency_limit(limit.name, update)
+
+
+def _same(one: FlowRun, other: FlowRun) -> bool:
+    """Whether two runs would do the same."""
+    return (one.deployment_id, one.parameters) == (other.deployment_id, other.parameters)
