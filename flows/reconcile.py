@@ -82,7 +82,8 @@ class Reconciler:
         self, types: tuple[StateType, ...], due_until: datetime | None = None
     ) -> list[FlowRun]:
         """Runs in these states, the one due first first; Prefect gives 200 at most."""
-        due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None
+        # Prefect's own type of a time is a datetime at run time.
+        due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None  # type: ignore[arg-type]
         return self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from flows.alive import RUNNER_PID
 from flows.deploy import OWNER, deployments, owner
+from flows.server import answers
 from tasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def run(root: Path) -> None:
 
     os.environ[RUNNER_PID] = str(os.getpid())
     made = deployments(root / "prefect.yaml")
+    while not answers(os.environ["PREFECT_API_URL"]):  # `serve` says when it is in vain
+        time.sleep(0.1)
     with get_client(sync_client=True) as client:
         refuse_foreign(client, made, root)
         runner = Runner(pause_on_shutdown=True)

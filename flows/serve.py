@@ -95,8 +95,9 @@ class _Supervisor:
                 self._start_server()
             elif problem := _unfit(self._api):
                 self._say(problem)
+            self._start_runner()  # it imports Prefect meanwhile, and waits for the server
+            self._wait_for_server()
             self._say(f"Prefect UI: {self._ui} (Ctrl-C ends it, and pauses the schedules)")
-            self._start_runner()
             while True:
                 time.sleep(WATCH_S)
                 self._watch_server()
@@ -128,9 +129,13 @@ class _Supervisor:
         log = prefect_home() / "modelmint-server.log"
         prefect_home().mkdir(parents=True, exist_ok=True)
         self._server = Server(self._host, self._port, LASTING, log)
-        self._api = self._server.wait_until_ready()
+        self._api = self._server.api
+
+    def _wait_for_server(self) -> None:
+        """Wait until a server of ours answers, and tell others where it is."""
+        if self._server:
+            write_note(self._server.wait_until_ready())
         self._answered = time.monotonic()
-        write_note(self._api)
 
     def _watch_server(self) -> None:
         now = time.monotonic()
@@ -151,6 +156,7 @@ class _Supervisor:
                 self._host, self._port = place.hostname or LOCAL_HOST, place.port or LOCAL_PORT
                 self._say(f"The Prefect server at {self._ui} has gone.")
                 self._start_server()
+                self._wait_for_server()
             elif not self._server and not self._silent and now - self._answered > SILENT_S:
                 self._silent = True
                 self._say(f"{self._ui} does not answer. Nothing runs until it does; waiting ...")
@@ -161,7 +167,8 @@ class _Supervisor:
             self._server.stop()
             self._wait_before_restart("Prefect server", how)
             try:
-                return self._start_server()
+                self._start_server()
+                return self._wait_for_server()
             except ServerDown as error:
                 how = f"did not start ({error})"
 

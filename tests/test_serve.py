@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +33,7 @@ def api(prefect_server: str):
 def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_one_run():
     from flows.deploy import deployments
 
-    found = {d.name: d for d in deployments(ROOT / "prefect.yaml")}
+    found = _by_entry(deployments(ROOT / "prefect.yaml"))
     assert {name: d.flow_name for name, d in found.items()} == {
         "weekly": "training",
         "hourly": "inference",
@@ -88,25 +89,41 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     inbox = trained.root / "data/inbox"
     inbox.mkdir(exist_ok=True)
     (inbox / "rows.arrow").write_bytes((trained.root / "data/prepared/test.arrow").read_bytes())
+    from flows.deploy import deployed_name
+
     served = trained.start("modelmint", "serve")
+    output: list[str] = []
+    reader = threading.Thread(target=lambda: output.extend(served.stdout))
+    reader.start()
     try:
         deadline = time.monotonic() + 60
         while True:
-            found = {d.name: d for d in api.read_deployments()}
+            ours = deployed_name("", trained.root)
+            found = _by_entry(d for d in api.read_deployments() if d.name.endswith(ours))
             if {"weekly", "hourly"} <= found.keys():
                 break
             assert time.monotonic() < deadline
-            assert served.poll() is None, served.stdout.read()
+            assert served.poll() is None, output
             time.sleep(0.5)
         run = api.create_flow_run_from_deployment(found["hourly"].id)
         assert _end_of(api, run.id, 90) == ("Completed", "predict with digits@champion")
         weekly = api.create_flow_run_from_deployment(found["weekly"].id)
         assert _end_of(api, weekly.id, 120) == ("Completed", "train logistic on digits")
         assert {"training"} <= set(api.read_flow_run(weekly.id).tags)
+        gate = {"overrides": ["evaluate.gates.accuracy=0.9999"]}
+        refused = api.create_flow_run_from_deployment(found["weekly"].id, parameters=gate)
+        assert _end_of(api, refused.id, 120) == ("Refused", "train logistic on digits")
+        second = trained.modelmint("serve", status=2).stderr
+        assert f"{trained.root} is served already, by process {served.pid}" in second
     finally:
         served.send_signal(signal.SIGINT)
-        served.wait(30)
+        assert served.wait(60) == 0
+        reader.join()
         served.stdout.close()
+    said = "".join(output)
+    assert "Traceback" not in said
+    assert "refused: accuracy" in said
+    assert all(api.read_deployment(d.id).paused for d in found.values())
     (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions.parquet")
     assert pa.parquet.read_table(predictions).num_rows == 360
     jobs = json.loads(trained.modelmint("models", "jobs", "--json").stdout)
@@ -122,6 +139,11 @@ def test_an_empty_inbox_is_no_error(trained: Project):
         "print(inference('digits@champion', return_state=True).name)"
     )
     assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
+
+
+def _by_entry(found) -> dict:
+    """Deployments by their names in prefect.yaml."""
+    return {d.name.removesuffix("-" + "-".join(d.name.split("-")[-2:])): d for d in found}
 
 
 def _end_of(api, number, seconds: float) -> tuple[str, str]:
