@@ -168,7 +168,7 @@ class Site:
 
     def state(self, run: dict[str, Any]) -> str:
         found = self.ask(f"flow_runs/{run['id']}")
-        return found["state"]["name"] if found else "?"
+        return found["state"]["name"] if found and found["state"] else "?"
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         """By the first word of their names."""
@@ -225,23 +225,24 @@ def timed_server(site: Site) -> None:
 
 def timed_approvals(site: Site) -> None:
     """Kill five approvals while they run, which is their limit; the sixth must be asked."""
-    version = "digits:2"
     for _ in range(5):
-        number = site.until("the deployment", lambda: site.deployments().get("on"))["id"]
-        body = {"parameters": {"version": version}, "state": {"type": "SCHEDULED"}}
-        run = site.ask(f"deployments/{number}/create_flow_run", body)
+        run = ask_approval(site)
         site.until("the approval runs", lambda r=run: site.state(r) in ("Running", "Suspended"))
         site.kill()
         started = time.monotonic()
         site.serve()
-    run = site.ask(
-        f"deployments/{site.until('serve', lambda: site.deployments().get('on'))['id']}"
-        "/create_flow_run",
-        body,
-    )
+    run = ask_approval(site)
     site.until("the sixth is asked", lambda: site.state(run) == "Suspended")
     print(f"{'five approvals killed':<28} the next is asked after", end=" ")
     print(f"{time.monotonic() - started:5.1f} s", flush=True)
+
+
+def ask_approval(site: Site) -> dict[str, Any]:
+    """A new run of the deployment that asks a person."""
+    number = site.until("the deployment", lambda: site.deployments().get("on"))["id"]
+    body = {"parameters": {"version": "digits:2"}, "state": {"type": "SCHEDULED"}}
+    create = f"deployments/{number}/create_flow_run"
+    return site.until("a run of the approval", lambda: site.ask(create, body))
 
 
 def power_cuts(site: Site, cuts: int) -> None:

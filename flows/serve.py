@@ -48,7 +48,7 @@ SILENT_S = 20.0
 HUNG_S = 60.0
 """After so long one of ours is restarted whose process is alive; a loaded machine is slow."""
 RESTARTS, WITHIN_S = 5, 600.0
-STOP_S = 30.0
+STOP_S = 20.0
 LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
 
 
