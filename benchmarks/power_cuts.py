@@ -310,8 +310,9 @@ def after(site: Site, cuts: int) -> list[str]:
         stuck = [run["name"] for run in site.runs(flow, *HOLDING)]
         problems += [f"stuck: {name} of {flow}" for name in stuck]
     site.stop()
-    jobs = json.loads(site.run(MODELMINT, "models", "jobs", "--json"))
+    jobs = json.loads(site.run(MODELMINT, "models", "jobs", "--limit", "1000", "--json"))
     done = Counter((j["model"], j["version"], j["input_sha256"]) for j in jobs if j["rows"])
+    problems += [f"job {j['id']} runs for ever" for j in jobs if j["state"] == "running"]
     problems += [f"predicted {n} times: {key}" for key, n in done.items() if n > 1]
     whole = {f"rows-{number}.arrow" for number in range(cuts)}
     manifests = [json.loads(p.read_text()) for p in site.root.glob("predictions/*/manifest.json")]

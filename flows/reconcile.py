@@ -64,6 +64,8 @@ class Reconciler:
         """Run: the state it was in when its process was first missed, and when that was."""
         self._held: dict[UUID, frozenset[UUID]] = {}
         """Deployment: which runs held its slots when their count was first found wrong."""
+        self._orphans: set[UUID] = set()
+        """Runs that an earlier runner started and that still die; once gone, nobody ends them."""
 
     def look(self, *, nothing_starts: bool = False) -> None:
         """One look at every deployment. Raises what Prefect's client raises.
@@ -102,12 +104,15 @@ class Reconciler:
         for run in holding:
             if str(run.id) in living or run.state is None:
                 self._missing.pop(run.id, None)
+                if nothing_starts:
+                    self._orphans.add(run.id)
                 continue
             state, since = self._missing.get(run.id, (None, 0.0))
             if state != run.state.id:
                 self._missing[run.id] = (run.state.id, since := time.monotonic())
             patience = STARTS_WITHIN_S if run.state.is_pending() else ENDED_FOR_S
-            if nothing_starts or time.monotonic() - since >= patience:
+            certain = nothing_starts or run.id in self._orphans
+            if certain or time.monotonic() - since >= patience:
                 dead.append(run)
         return dead
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from flows.reconcile import Reconciler
 
+FAILURES = 12
+"""So many looks in a row fail before that is reported: a minute's worth, or more."""
 STATUS_REFUSED = 2
 """What another start would not change: `serve` ends, too."""
 SERVED_WITHIN = timedelta(seconds=60)
@@ -48,7 +50,8 @@ def run(root: Path) -> None:
         time.sleep(0.1)
     with get_client(sync_client=True) as client:
         refuse_foreign(client, made, root)
-        runner = Runner(pause_on_shutdown=True)
+        # How many run at a time is up to each deployment.
+        runner = Runner(pause_on_shutdown=True, limit=None)
         numbers = [cast(UUID, runner.add_deployment(deployment)) for deployment in made]
         reconciler = Reconciler(client, numbers)
         reconciler.look(nothing_starts=True)
@@ -86,11 +89,15 @@ def refuse_foreign(client: "SyncPrefectClient", made: list["RunnerDeployment"], 
 def _watch(reconciler: "Reconciler", stopping: threading.Event) -> None:
     from flows.reconcile import EVERY_S, log
 
+    failed = 0
     while not stopping.wait(EVERY_S):
         try:
             reconciler.look()
+            failed = 0
         except Exception as error:  # the server restarts, or is busy: look again
-            log.debug("could not compare runs with processes: %r", error)
+            failed += 1
+            if failed % FAILURES == 0:
+                log.warning("still cannot compare runs with processes: %r", error)
 
 
 def main() -> None:

@@ -126,6 +126,19 @@ def test_while_a_runner_works_a_run_is_given_time_to_start_and_to_end(api, deplo
     assert api.read_flow_run(pending.id).state.is_pending()
 
 
+def test_a_run_that_an_earlier_runner_left_is_dead_as_soon_as_it_has_no_process(api, deployment):
+    from flows.reconcile import Reconciler
+
+    run = start(api, deployment, Pending)
+    living = {str(run.id)}
+    watch = Reconciler(api, [deployment], lambda: living)
+    watch.look(nothing_starts=True)
+    assert api.read_flow_run(run.id).state.is_pending()
+    living.clear()
+    watch.look()
+    assert api.read_flow_run(run.id).state.is_crashed()
+
+
 def test_what_dies_three_times_is_not_started_again(api, deployment):
     runs = [start(api, deployment)]
     for _ in range(2):

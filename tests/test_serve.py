@@ -215,7 +215,6 @@ def test_a_server_asked_for_elsewhere_than_the_one_that_runs_is_refused(trained:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, ["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="]),
         (
             {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"},
             ["LEASE_STORAGE=", "SCHEDULER_ENABLED=true"],
