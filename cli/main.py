@@ -175,11 +175,36 @@ def run(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def serve() -> None:
-    """Serve the deployments of prefect.yaml on their schedules, with the Prefect UI."""
-    from flows.deploy import serve_deployments
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Where its Prefect server listens; 127.0.0.1 if not given.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port of its Prefect server; 4200 if not given.")
+    ] = None,
+) -> None:
+    """Serve the deployments of prefect.yaml on their schedules, with the Prefect UI.
 
-    serve_deployments(Settings.from_environment().root, output.say)
+    A Prefect server is started where none answers. Whatever is killed is started again.
+    """
+    from flows import serve as serving
+
+    raise typer.Exit(serving.serve(Settings.from_environment().root, output.say, host, port))
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    },
+    add_help_option=False,
+)
+def prefect(context: typer.Context) -> None:
+    """Prefect's own commands, told which server runs, as in `modelmint prefect flow-run ls`."""
+    from flows.launch import prefect_command
+
+    prefect_command(context.args)
 
 
 @app.command()

@@ -6,12 +6,13 @@ again from the top, so what it asked is kept with the run, and nothing is asked 
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import State
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -19,6 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterName,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -33,17 +35,19 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import quiet
+from flows.alive import end_with_runner
 from flows.artifacts import tag_run
+from flows.deploy import deployed_name
+from flows.runner import SERVED_WITHIN
 from flows.settings import Settings
 from registry import CHAMPION, Conflict, Registry, RegistryError, Version
 from tasks.errors import InputError
 
 quiet.install()
 
-DEPLOYMENT = "approval/on-request"
+DEPLOYMENT = "on-request"
+"""Its name in prefect.yaml."""
 ANSWER_WITHIN = timedelta(days=7)
-SERVED_WITHIN = timedelta(seconds=60)
-"""Who serves a deployment asks for its runs every 10 s."""
 QUESTION = "question"
 AGAIN = "Retry this run to ask again."
 UNANSWERED = "modelmint: end unanswered approvals"
@@ -84,6 +88,7 @@ def approval(version: str, reason: str = "") -> State[Any]:
         version: NAME[@ALIAS|:VERSION], as in digits:3.
         reason: Why it should, shown with the question.
     """
+    end_with_runner(str(flow_run.id))
     tag_run("approval")
     settings = Settings.from_environment()
     try:
@@ -226,17 +231,12 @@ def request(version: str, reason: str) -> str | None:
 
     Nothing is asked twice: a question that waits already is the one returned.
 
-    Returns the flow run's page in the Prefect UI; None where no process serves the deployment
-    `approval/on-request` to this Prefect server, so that nobody would be asked.
+    Returns the flow run's page in the Prefect UI; None where no process serves this project's
+    deployment `on-request` to this Prefect server, so that nobody would be asked.
     """
     name = f"approve {version}"
     with get_client(sync_client=True) as client:
-        try:
-            deployment = client.read_deployment_by_name(DEPLOYMENT)
-        except ObjectNotFound:
-            return None
-        polled = deployment.last_polled
-        if deployment.paused or not polled or datetime.now(UTC) - polled > SERVED_WITHIN:
+        if (deployment := _served(client, Settings.from_environment().root)) is None:
             return None
         asked = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
@@ -255,6 +255,21 @@ def request(version: str, reason: str) -> str | None:
                 idempotency_key=f"{name} after {asked[0].id if asked else 'none'}",
             )
     return f"{PREFECT_UI_URL.value()}/runs/flow-run/{run.id}"
+
+
+def _served(client: SyncPrefectClient, root: Path) -> DeploymentResponse | None:
+    """The deployment that asks for this project: of `modelmint serve`, or else of a work pool."""
+    for name in (deployed_name(DEPLOYMENT, root), DEPLOYMENT):
+        try:
+            found = client.read_deployment_by_name(f"approval/{name}")
+        except ObjectNotFound:
+            continue
+        if name == DEPLOYMENT and not found.work_pool_name:
+            continue  # what an older release served, of whichever project
+        polled = found.last_polled
+        if not found.paused and polled and datetime.now(UTC) - polled <= SERVED_WITHIN:
+            return found
+    return None
 
 
 def _limit_waiting() -> None:

@@ -1,16 +1,17 @@
-"""The deployments of `prefect.yaml`, served on their schedules from this machine."""
+"""The deployments that `prefect.yaml` describes, under names of this project's own."""
 
+import hashlib
 import importlib
-import os
-from collections.abc import Callable
-from datetime import timedelta
+import re
+import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.server import LOCAL_PORT, find_api, start_server
 from tasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,30 +22,37 @@ LASTING = {
     "PREFECT_UI_ENABLED": "true",
     # A path, so that the UI finds its API on any port and behind any proxy.
     "PREFECT_SERVER_UI_API_URL": "/api",
-    # The second UI fetches its settings from a third party, even with analytics off.
+    # For browsers; that the second UI is not served at all is the work of flows/server_app.py.
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    # Kept in memory, they would be lost with the server, and the slots they stand for leak.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    ),
+    # How long a run that found no free slot waits before it asks again.
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
 }
+"""The settings of a server that stays."""
+# From where intervals are counted, so that they do not shift with each start of `serve`.
+ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)
+OWNER = "Served by `modelmint serve` from "
 
 
-def serve_deployments(root: Path, say: Callable[[str], None]) -> None:
-    """Serve until interrupted; starts a Prefect server with its UI where none answers.
+def deployed_name(name: str, root: Path) -> str:
+    """What Prefect calls the deployment `name` of the project in `root`: `weekly-digits-3f2a`.
 
-    Raises:
-        ServerDown: the server named by PREFECT_API_URL does not answer, or none could be started.
+    The last part tells folders of one name apart: clones may share a Prefect server.
     """
-    os.chdir(root)  # runs are processes of their own, and start where their flows' files lie
-    api = find_api()
-    if not api:
-        say("Starting a Prefect server with its UI ...")
-        api = start_server(LOCAL_PORT, LASTING)()
-    from prefect import serve
+    folder = re.sub(r"[^\w.-]+", "-", root.name)
+    return f"{name}-{folder}-{hashlib.sha256(str(root).encode()).hexdigest()[:4]}"
 
-    say(f"Prefect UI: {api.removesuffix('/api')} (Ctrl-C ends it, and pauses the schedules)")
-    serve(*deployments(root / "prefect.yaml"))
+
+def owner(root: Path) -> str:
+    """The line of a deployment's description that says who serves it."""
+    return f"{OWNER}{root} on {socket.gethostname()}."
 
 
 def deployments(path: Path) -> list["RunnerDeployment"]:
-    """The deployments that a `prefect.yaml` describes.
+    """The deployments that a `prefect.yaml` describes, for the project in its folder.
 
     Raises:
         InputError: the file cannot be read, or an entry lacks something; names it.
@@ -53,10 +61,12 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
         entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]
     except (OSError, YAMLError, KeyError, TypeError) as error:
         raise InputError(f"{path} must be YAML with a list `deployments`: {error}") from error
+    if not isinstance(entries, list):
+        raise InputError(f"{path} must be YAML with a list `deployments`, not {entries!r}")
     found = []
     for number, entry in enumerate(entries, start=1):
         try:
-            found.append(_deployment(entry))
+            found.append(_deployment(entry, path.parent))
         except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
             name = entry.get("name", number) if isinstance(entry, dict) else number
             raise InputError(
@@ -66,24 +76,31 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
     return found
 
 
-def _deployment(entry: dict[str, Any]) -> "RunnerDeployment":
+def _deployment(entry: dict[str, Any], root: Path) -> "RunnerDeployment":
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
-    from prefect.schedules import Schedule
 
     module, function = entry["entrypoint"].split(":")
     flow: Any = getattr(
         importlib.import_module(module.removesuffix(".py").replace("/", ".")), function
     )
-    schedules = [
-        Schedule(**{**s, "interval": timedelta(seconds=s["interval"])} if "interval" in s else s)
-        for s in entry["schedules"]
-    ]
     made: RunnerDeployment = flow.to_deployment(
-        name=entry["name"],
-        description=entry["description"],
+        name=deployed_name(entry["name"], root),
+        description=f"{entry['description']}\n\n{owner(root)}",
         parameters=entry["parameters"],
         tags=entry["tags"],
         concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
-        schedules=schedules,
+        schedules=[_schedule(schedule) for schedule in entry["schedules"]],
     )
     return made
+
+
+def _schedule(given: dict[str, Any]) -> Any:
+    """A schedule of `prefect.yaml`; an interval is in seconds, from a fixed moment."""
+    from prefect.schedules import Schedule
+
+    if "interval" not in given:
+        return Schedule(**given)
+    # Midnight where the schedule is at home: "every 86400 s" means there, too, at midnight.
+    anchor = ANCHOR.replace(tzinfo=ZoneInfo(given.get("timezone") or "UTC"))
+    interval = timedelta(seconds=given["interval"])
+    return Schedule(**{"anchor_date": anchor, **given, "interval": interval})

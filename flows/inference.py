@@ -1,16 +1,20 @@
 """The inference flow: a batch job under Prefect, for schedules and the UI."""
 
 from pathlib import Path
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import quiet
+from flows.alive import end_with_runner
 from flows.artifacts import tag_run
-from flows.job import JobReport, run_job, signature_of
+from flows.job import JobReport, close_dead_jobs, run_job, signature_of
 from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
@@ -40,6 +44,7 @@ def inference(
         probabilities: Whether to write the probability of each class too; such predictions have
             folders of their own.
     """
+    end_with_runner(str(flow_run.id))
     tag_run("inference")
     settings = Settings.from_environment()
     paths = [settings.root / path for path in inputs or ["data/inbox"]]
@@ -58,6 +63,7 @@ def inference(
                 name += "-probabilities"
             folder = settings.root / output / name
             report = predict_files(registry, resolved, files, folder, probabilities)
+            close_dead_jobs(registry, version.model, _end_of_run)
     except (InputError, RegistryError) as error:
         return Failed(message=str(error), data=error)
     create_markdown_artifact(_markdown(report), key="inference", description=f"By {report.model}")
@@ -97,6 +103,16 @@ def predict_files(
         report.output,
     )
     return report
+
+
+def _end_of_run(number: str) -> str | None:
+    """How a flow run ended; None while it goes on, and for one of another Prefect server."""
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(number)).state
+        except (ObjectNotFound, ValueError):
+            return None
+    return state.name if state and state.is_final() else None
 
 
 def _markdown(report: JobReport) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry import Job, Registry, RegistryError, Resolved, Version
+from registry import Conflict, Job, Registry, RegistryError, Resolved, Version
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.hashed import refuse_changed
@@ -127,6 +127,26 @@ def _close_killed_job(registry: Registry, model: str, report: PredictReport) -> 
     for job in registry.jobs(model):
         if job.id == report.provenance["job"] and job.state == "running":
             _finish(registry, job, report)
+
+
+def close_dead_jobs(
+    registry: Registry, model: str, end_of_run: Callable[[str], str | None]
+) -> None:
+    """End the jobs that run on in the registry alone, since their flow runs were killed.
+
+    `end_of_run` says how the flow run of an id ended; None while it goes on, or is not known.
+    """
+    for job in registry.jobs(model, limit=200):
+        if job.state != "running" or not job.flow_run_id:
+            continue
+        if not (how := end_of_run(job.flow_run_id)):
+            continue
+        report = completed(Path(job.output))
+        with suppress(Conflict):  # somebody else ended it just now
+            if report and report.provenance["job"] == job.id:
+                _finish(registry, job, report)
+            else:
+                registry.fail_job(job, f"its flow run ended as {how}")
 
 
 def _finish(registry: Registry, job: Job, report: PredictReport) -> None:

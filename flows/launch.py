@@ -1,9 +1,11 @@
 """Runs the flows from this process, for the command line."""
 
+import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from flows.server import prefect_api
+from flows.server import ServerDown, find_api, prefect_api
 from tasks.process import uncollected
 
 if TYPE_CHECKING:
@@ -24,10 +26,12 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
 
 def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Outcome":
     """One run of the training flow; call it after `prepare_prefect`. Raises what crashed it."""
-    from flows.training import training
+    from flows.training import NotTrained, training
 
     state = training(params_file, overrides, look, return_state=True)
     outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, NotTrained):
+        return outcome.outcome
     if isinstance(outcome, Exception):
         raise outcome
     return cast("Outcome", outcome)
@@ -42,3 +46,10 @@ def predict(model: str, inputs: list[str], output: str) -> "JobReport":
     if isinstance(report, Exception):
         raise report
     return cast("JobReport", report)
+
+
+def prefect_command(arguments: list[str]) -> None:
+    """Become Prefect's own command, talking to the server that runs. Raises `ServerDown`."""
+    if not find_api():
+        raise ServerDown("no Prefect server answers; `modelmint serve` starts one that stays")
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", *arguments])

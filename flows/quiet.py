@@ -2,10 +2,16 @@
 
 import logging
 
+from prefect.exceptions import FailedRun
+
 from registry import RegistryError
 from tasks.errors import InputError
 
-LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+
+
+class Explained(Exception):
+    """What a flow that ended badly leaves in its state, where its message says all there is."""
 
 
 class OneLine(logging.Filter):
@@ -16,7 +22,7 @@ class OneLine(logging.Filter):
             error = record.exc_info[1]
             if error is None:  # a state that was returned, not raised; its end is logged as well
                 return False
-            if isinstance(error, (InputError, RegistryError)):
+            if isinstance(error, (Explained, FailedRun, InputError, RegistryError)):
                 record.msg, record.args, record.exc_info = str(error), None, None
         return True
 

@@ -35,7 +35,7 @@ from tasks.recorded import forget, misrecorded, refuse_damaged, refuse_misrecord
 from tasks.workspace import Workspace
 
 BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
-FAILED_COMMAND = re.compile(r"failed to run: .*, exited with (\d+)")
+FAILED_COMMAND = re.compile(r"failed to run: .*, exited with (-?\d+)")
 RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outputs")
 # What DVC advises after each stage; a person reads it once, not in every log.
 ADVICE = re.compile(r"To track|\s+git add|To enable auto|\s+dvc config core|Use `dvc push|$")
@@ -164,8 +164,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
                 raise Stopped(name) from busy
     progress.finish()
     if status:
-        stopped = status < 0 and f"stopped by {signal.Signals(-status).name}"
-        return failed(status, stopped or _reason(tail))
+        return failed(status, _killed(status) or _reason(tail))
     if fault := _damage(workspace, name):
         if misrecorded(workspace, name):
             forget(workspace, name)
@@ -240,6 +239,19 @@ def _kill(process: "subprocess.Popen[str]") -> None:
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
             process.wait(GRACE_S)
+
+
+def _killed(status: int) -> str | None:
+    """In words, the signal that ended a command; None where it ended by itself."""
+    # A shell between us and the command says 128 + the signal.
+    number = -status if status < 0 else status - 128
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return None
+    if number == signal.SIGKILL:
+        return f"killed ({name}), probably out of memory"
+    return f"stopped by {name}"
 
 
 def _reason(tail: list[str]) -> str:

@@ -16,6 +16,7 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, quiet
+from flows.alive import end_with_runner
 from flows.approval import request
 from flows.base import place_base
 from flows.candidate import Judged, collect
@@ -88,6 +89,14 @@ class Outcome:
         return asdict(self)
 
 
+class NotTrained(quiet.Explained):
+    """A training flow ended badly: its outcome, as the exception that Prefect wants."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
 def run_name() -> str:
     """`train cnn on digits`, from the parameters of the flow run at hand."""
     given = flow_run.parameters
@@ -125,6 +134,7 @@ def training(
         look: Train and show every number, and register nothing; gates are optional then.
     """
     started = time.monotonic()
+    end_with_runner(str(flow_run.id))
     artifacts.tag_run("training")
     outcome = Outcome(flow_run_id=str(flow_run.id or ""), looked=look)
     try:
@@ -137,7 +147,7 @@ def training(
     outcome.seconds = time.monotonic() - started
     if outcome.status:
         name = "Refused" if outcome.status == STATUS_REFUSED else None
-        return Failed(name=name or "Failed", message=outcome.message, data=outcome)
+        return Failed(name=name or "Failed", message=outcome.message, data=NotTrained(outcome))
     return outcome
 
 

@@ -1,5 +1,6 @@
 """Fixtures: projects to run in, and Prefect servers, all real and all private to the tests."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -197,15 +198,26 @@ class Family:
 
     def members(self) -> list[str]:
         """The command lines of those alive."""
+        return [command for _, command in self._members()]
+
+    def kill(self, words: str = "") -> None:
+        """End those whose command line holds `words` by SIGKILL, as the loss of power would."""
+        for number, command in self._members():
+            if words in command:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+
+    def _members(self) -> list[tuple[int, str]]:
         found = []
         for entry in Path("/proc").iterdir():
             try:
                 alive = self.mark.encode() in (entry / "environ").read_bytes()
                 if alive and entry.name.isdigit():
-                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+                    command = (entry / "cmdline").read_text().replace("\0", " ")
+                    found.append((int(entry.name), command))
             except OSError:  # it ended meanwhile, or is not ours
                 continue
-        return [command for command in found if command.strip()]
+        return [(number, command) for number, command in found if command.strip()]
 
     def wait_until_gone(self, seconds: float) -> list[str]:
         """Those still alive after so long."""

@@ -1,6 +1,7 @@
 """Approvals asked for, and given, in the Prefect UI: a real server, process and browser."""
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ def office(tmp_path_factory, prefect_server: str) -> Iterator[Office]:
     project.environment["PREFECT_API_URL"] = prefect_server
     project.environment["PREFECT_RUNNER_POLL_FREQUENCY"] = "1"
     database = f"sqlite:///{project.root / 'modelmint.db'}"
+    here = Path.cwd()
     served = project.start("modelmint", "serve")
     try:
         with (
@@ -72,8 +74,10 @@ def office(tmp_path_factory, prefect_server: str) -> Iterator[Office]:
             get_client(sync_client=True) as api,
         ):
             _fill(registry, project.root.parent)
+            os.chdir(project.root)  # the question is asked for the project one is in
             yield Office(project, registry, api, _ask_all(served))
     finally:
+        os.chdir(here)
         served.send_signal(signal.SIGINT)
         served.wait(30)
         served.stdout.close()
@@ -218,8 +222,10 @@ def test_a_question_that_is_asked_again_and_not_answered_ends_unanswered(office:
 
 def test_nothing_is_asked_where_nobody_serves_the_question(office: Office, prefect_server):
     from flows.approval import DEPLOYMENT, request
+    from flows.deploy import deployed_name
 
-    deployment = office.api.read_deployment_by_name(DEPLOYMENT)
+    name = deployed_name(DEPLOYMENT, office.project.root)
+    deployment = office.api.read_deployment_by_name(f"approval/{name}")
     office.api.pause_deployment(deployment.id)  # as `modelmint serve` does when it is stopped
     assert request("good:3", "it is better") is None
     office.api.delete_deployment(deployment.id)

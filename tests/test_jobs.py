@@ -6,12 +6,15 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Project
+
+from registry import Registry
 
 
 @pytest.fixture
@@ -172,3 +175,32 @@ def test_a_job_killed_after_its_manifest_is_closed_by_the_same_command(
     assert report["fresh"]
     newest = jobs(trained)[0]
     assert (newest["id"], newest["state"]) == (report["job"], "completed")
+
+
+def test_a_job_whose_flow_run_was_killed_is_ended_as_what_it_left_says(
+    trained, test_split, tmp_path
+):
+    from flows.job import close_dead_jobs, run_job
+    from tasks.inputs import find
+
+    with Registry(
+        f"sqlite:///{trained.root}/modelmint.db", f"{trained.root}/artifacts"
+    ) as registry:
+        resolved = registry.resolve("digits")
+
+        def begun(number: str, output: str):
+            return registry.start_job(
+                resolved, input_sha256="0" * 64, output=output, flow_run_id=number
+            )
+
+        done = run_job(registry, resolved, find([Path(test_split)]), tmp_path / "whole")
+        whole = begun("ended", str(tmp_path / "whole"))
+        manifest = tmp_path / "whole/manifest.json"
+        manifest.write_text(manifest.read_text().replace(done.job, whole.id))
+        part, alive, hand = (begun(n, str(tmp_path / n)) for n in ("ended", "alive", ""))
+        close_dead_jobs(registry, "digits", lambda n: "Crashed" if n == "ended" else None)
+        found = {job.id: job for job in registry.jobs("digits")}
+    assert found[part.id].state == "failed"
+    assert found[part.id].error == "its flow run ended as Crashed"
+    assert (found[whole.id].state, found[whole.id].rows) == ("completed", 360)
+    assert {found[job.id].state for job in (alive, hand)} == {"running"}

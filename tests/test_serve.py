@@ -1,17 +1,24 @@
 """Deployments: scheduled by a real server, served by a real process."""
 
+import functools
 import json
+import shutil
 import signal
+import socket
+import subprocess
 import sys
+import threading
 import time
-from datetime import timedelta
+import urllib.request
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from conftest import Project
+from conftest import Family, Project
 from ruamel.yaml import YAML
 
+from flows.deploy import LASTING
 from tasks.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +39,7 @@ def api(prefect_server: str):
 def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_one_run():
     from flows.deploy import deployments
 
-    found = {d.name: d for d in deployments(ROOT / "prefect.yaml")}
+    found = _by_entry(deployments(ROOT / "prefect.yaml"))
     assert {name: d.flow_name for name, d in found.items()} == {
         "weekly": "training",
         "hourly": "inference",
@@ -88,25 +95,41 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     inbox = trained.root / "data/inbox"
     inbox.mkdir(exist_ok=True)
     (inbox / "rows.arrow").write_bytes((trained.root / "data/prepared/test.arrow").read_bytes())
+    from flows.deploy import deployed_name
+
     served = trained.start("modelmint", "serve")
+    output: list[str] = []
+    reader = threading.Thread(target=lambda: output.extend(served.stdout))
+    reader.start()
     try:
         deadline = time.monotonic() + 60
         while True:
-            found = {d.name: d for d in api.read_deployments()}
+            ours = deployed_name("", trained.root)
+            found = _by_entry(d for d in api.read_deployments() if d.name.endswith(ours))
             if {"weekly", "hourly"} <= found.keys():
                 break
             assert time.monotonic() < deadline
-            assert served.poll() is None, served.stdout.read()
+            assert served.poll() is None, output
             time.sleep(0.5)
         run = api.create_flow_run_from_deployment(found["hourly"].id)
         assert _end_of(api, run.id, 90) == ("Completed", "predict with digits@champion")
         weekly = api.create_flow_run_from_deployment(found["weekly"].id)
         assert _end_of(api, weekly.id, 120) == ("Completed", "train logistic on digits")
         assert {"training"} <= set(api.read_flow_run(weekly.id).tags)
+        gate = {"overrides": ["evaluate.gates.accuracy=0.9999"]}
+        refused = api.create_flow_run_from_deployment(found["weekly"].id, parameters=gate)
+        assert _end_of(api, refused.id, 120) == ("Refused", "train logistic on digits")
+        second = trained.modelmint("serve", status=2).stderr
+        assert f"{trained.root} is served already, by process {served.pid}" in second
     finally:
         served.send_signal(signal.SIGINT)
-        served.wait(30)
+        assert served.wait(60) == 0
+        reader.join()
         served.stdout.close()
+    said = "".join(output)
+    assert "Traceback" not in said
+    assert "refused: accuracy" in said
+    assert all(api.read_deployment(d.id).paused for d in found.values())
     (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions.parquet")
     assert pa.parquet.read_table(predictions).num_rows == 360
     jobs = json.loads(trained.modelmint("models", "jobs", "--json").stdout)
@@ -122,6 +145,190 @@ def test_an_empty_inbox_is_no_error(trained: Project):
         "print(inference('digits@champion', return_state=True).name)"
     )
     assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
+
+
+def test_clones_that_share_a_server_have_deployments_of_their_own(tmp_path):
+    from flows.deploy import deployments
+
+    names = []
+    for parent in ("ada", "bob"):
+        folder = tmp_path / parent / "digits"
+        folder.mkdir(parents=True)
+        shutil.copy(ROOT / "prefect.yaml", folder)
+        names += [deployment.name for deployment in deployments(folder / "prefect.yaml")]
+    assert len(set(names)) == 6
+    assert all("-digits-" in name for name in names)
+
+
+def test_an_interval_keeps_its_phase_whenever_it_is_read(tmp_path):
+    from flows.deploy import deployments
+
+    text = (ROOT / "prefect.yaml").read_text()
+    for given, hour in (("3600", 0), ("86400\n        timezone: Asia/Tokyo", 15)):
+        (tmp_path / "prefect.yaml").write_text(text.replace("interval: 3600", f"interval: {given}"))
+        (schedule,) = deployments(tmp_path / "prefect.yaml")[1].schedules
+        anchor = schedule.schedule.anchor_date
+        assert (anchor.astimezone(UTC).hour, anchor.minute, anchor.second) == (hour, 0, 0)
+        assert anchor.year == 2024 or anchor.astimezone(UTC).year == 2023
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (-9, "killed (SIGKILL), probably out of memory"),
+        (137, "killed (SIGKILL), probably out of memory"),
+        (-15, "stopped by SIGTERM"),
+        (143, "stopped by SIGTERM"),
+        (-11, "stopped by SIGSEGV"),
+        (2, None),
+        (1, None),
+        (128, None),
+        (255, None),
+    ],
+)
+def test_a_stage_that_a_signal_ended_says_so_in_words(status, expected):
+    from flows.stages import FAILED_COMMAND, _killed
+
+    said = f"ERROR: failed to reproduce 'train': failed to run: python, exited with {status}"
+    assert _killed(int(FAILED_COMMAND.search(said)[1])) == expected
+
+
+def test_the_note_of_a_server_that_is_gone_is_not_believed(prefect_server, tmp_path, monkeypatch):
+    from flows.server import noted_api, remove_note, write_note
+
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    assert noted_api() is None
+    write_note(prefect_server)
+    assert noted_api() == prefect_server
+    remove_note("http://127.0.0.1:9/api")  # another's
+    assert noted_api() == prefect_server
+    write_note("http://127.0.0.1:9/api")
+    assert noted_api() is None
+
+
+def test_a_server_asked_for_elsewhere_than_the_one_that_runs_is_refused(trained: Project):
+    done = trained.modelmint("serve", "--port", "9", status=2)
+    running = trained.environment["PREFECT_API_URL"].removesuffix("/api")
+    assert f"a Prefect server is at {running}, so none is started at 127.0.0.1:9" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"},
+            ["LEASE_STORAGE=", "SCHEDULER_ENABLED=true"],
+        ),
+        (LASTING, []),
+    ],
+)
+def test_serve_warns_of_a_server_that_lacks_a_setting(settings, expected, tmp_path, monkeypatch):
+    from flows import serve
+    from flows.server import Server
+
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    server = Server("127.0.0.1", free_port(), settings)
+    try:
+        said = serve._unfit(server.wait_until_ready()) or ""
+    finally:
+        server.stop()
+    assert all(name in said for name in expected)
+    assert bool(said) == bool(expected)
+
+
+def test_the_second_ui_is_not_served(prefect_server):
+    ui = prefect_server.removesuffix("/api")
+    with urllib.request.urlopen(f"{ui}/ui-settings") as reply:
+        assert json.load(reply)["available_uis"] == ["v1"]
+
+
+def test_after_a_power_cut_the_dead_run_is_crashed_and_another_resumes_it(
+    trained: Project, family: Family, tmp_path
+):
+    port = free_port()
+    home = {"PREFECT_HOME": str(tmp_path), "MARK": family.mark}
+    site = Project(trained.root, home)
+    call = functools.partial(_ask, f"http://127.0.0.1:{port}/api")
+    log = (tmp_path / "log").open("w")
+
+    def serve():
+        return subprocess.Popen(
+            ["modelmint", "serve", "--port", str(port)],
+            cwd=site.root,
+            env=site.variables,
+            stdout=log,
+            stderr=log,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def named(state: str, but: str = "") -> list[str]:
+        """The ids of the trainings in a state."""
+        filters = {"flows": {"name": {"any_": ["training"]}}}
+        filters["flow_runs"] = {"state": {"name": {"any_": [state]}}}
+        return [run["id"] for run in call("flow_runs/filter", filters) or [] if run["id"] != but]
+
+    served = serve()
+    try:
+        mine = _until(
+            lambda: [d for d in call("deployments/filter", {}) or [] if "weekly" in d["name"]]
+        )
+        # Prefect's own commands find the server at its port.
+        name = f"training/{mine[0]['name']}"
+        long = 'overrides=["train.epochs=100000"]'
+        site.modelmint("prefect", "deployment", "run", name, "-p", long)
+        (dead,) = _until(lambda: named("Running"))
+        _until(lambda: any("tasks train" in command for command in family.members()))
+        family.kill()
+        served.wait()
+        served = serve()
+        assert _until(lambda: named("Crashed")) == [dead]
+        (new,) = _until(lambda: named("Running", but=dead))
+        family.kill("uvicorn")
+        _until(lambda: call("health") is None)
+        _until(lambda: call("health"))
+        assert served.poll() is None
+        assert _until(lambda: named("Running")) == [new]  # it did not notice
+    finally:
+        served.send_signal(signal.SIGINT)
+        try:
+            assert served.wait(60) == 0
+            assert family.wait_until_gone(20) == []
+        finally:
+            family.kill()
+            log.close()
+
+
+def _ask(api: str, path: str, body=None):
+    """The answer of Prefect's API; None where nobody answers."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    try:
+        request = urllib.request.Request(f"{api}/{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return json.load(reply)
+    except (OSError, ValueError):
+        return None
+
+
+def _until(true, seconds: float = 120.0):
+    """Wait for something that must happen: what it was."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline
+        time.sleep(0.25)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _by_entry(found) -> dict:
+    """Deployments by their names in prefect.yaml."""
+    return {d.name.removesuffix("-" + "-".join(d.name.split("-")[-2:])): d for d in found}
 
 
 def _end_of(api, number, seconds: float) -> tuple[str, str]:

@@ -1,0 +1,239 @@
+"""What a real Prefect server believes of runs, against processes that live, or died."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from prefect.states import Cancelling, Paused, Pending, Running
+
+from tasks.errors import InputError
+
+
+@pytest.fixture
+def api(prefect_server: str):
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_server}),
+        get_client(sync_client=True) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def deployment(api):
+    """The id of a deployment that allows one run at a time; nobody serves it."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+
+    from flows.inference import inference
+
+    made = inference.to_deployment(
+        f"test-{uuid4().hex[:8]}",
+        parameters={"model": "digits@champion"},
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy="ENQUEUE"),
+    )
+    number = made.apply()
+    yield number
+    api.delete_deployment(number)
+
+
+def start(api, deployment, state: Callable = Running, **given):
+    """A run in a state that only a process can be in, which is not there."""
+    run = api.create_flow_run_from_deployment(deployment, **given)
+    api.set_flow_run_state(run.id, Pending())
+    for step in (Running, Cancelling) if state is Cancelling else (state,):
+        api.set_flow_run_state(run.id, step())
+    return api.read_flow_run(run.id)
+
+
+def others(api, deployment, *known):
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+
+    found = api.read_flow_runs(
+        flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+    )
+    return [run for run in found if run.id not in {k.id for k in known}]
+
+
+def slots(api, deployment) -> int:
+    return api.read_deployment(deployment).global_concurrency_limit.active_slots
+
+
+def reconciler(api, deployment, *living):
+    from flows.reconcile import Reconciler
+
+    return Reconciler(api, [deployment], lambda: {str(run.id) for run in living})
+
+
+@pytest.mark.parametrize("state", [Pending, Running])
+def test_a_run_whose_process_is_gone_is_crashed_frees_its_slot_and_is_taken_over(
+    api, deployment, state
+):
+    dead = start(api, deployment, state, parameters={"output": "elsewhere"})
+    assert slots(api, deployment) == 1
+    reconciler(api, deployment).look(nothing_starts=True)
+    dead = api.read_flow_run(dead.id)
+    assert dead.state.is_crashed()
+    assert "Its process is gone" in dead.state.message
+    assert slots(api, deployment) == 0
+    (new,) = others(api, deployment, dead)
+    assert new.state_name == "Scheduled"
+    assert new.parameters == {"model": "digits@champion", "output": "elsewhere"}
+    assert f"The new run '{new.name}' resumes its work" in dead.state.message
+
+
+def test_a_run_whose_process_lives_is_left_alone(api, deployment):
+    run = start(api, deployment)
+    reconciler(api, deployment, run).look(nothing_starts=True)
+    assert api.read_flow_run(run.id).state.is_running()
+    assert (slots(api, deployment), others(api, deployment, run)) == (1, [])
+
+
+def test_a_cancellation_that_nobody_carried_out_ends_as_cancelled(api, deployment):
+    run = start(api, deployment, Cancelling)
+    reconciler(api, deployment).look(nothing_starts=True)
+    assert api.read_flow_run(run.id).state.is_cancelled()
+    assert (slots(api, deployment), others(api, deployment, run)) == (0, [])
+
+
+def test_a_suspended_run_has_no_process_and_is_not_dead(api, deployment):
+    run = start(api, deployment)
+    api.set_flow_run_state(run.id, Paused(name="Suspended", reschedule=True), force=True)
+    reconciler(api, deployment).look(nothing_starts=True)
+    assert api.read_flow_run(run.id).state_name == "Suspended"
+    assert others(api, deployment, run) == []
+
+
+def test_while_a_runner_works_a_run_is_given_time_to_start_and_to_end(api, deployment, monkeypatch):
+    from flows import reconcile
+
+    run = start(api, deployment)
+    watch = reconciler(api, deployment)
+    watch.look()
+    assert api.read_flow_run(run.id).state.is_running()
+    monkeypatch.setattr(reconcile, "ENDED_FOR_S", 0.0)
+    watch.look()
+    assert api.read_flow_run(run.id).state.is_crashed()
+    pending = start(api, deployment, Pending, parameters={"output": "other"})
+    watch.look()
+    watch.look()
+    assert api.read_flow_run(pending.id).state.is_pending()
+
+
+def test_a_run_that_an_earlier_runner_left_is_dead_as_soon_as_it_has_no_process(api, deployment):
+    from flows.reconcile import Reconciler
+
+    run = start(api, deployment, Pending)
+    living = {str(run.id)}
+    watch = Reconciler(api, [deployment], lambda: living)
+    watch.look(nothing_starts=True)
+    assert api.read_flow_run(run.id).state.is_pending()
+    living.clear()
+    watch.look()
+    assert api.read_flow_run(run.id).state.is_crashed()
+
+
+def test_what_dies_three_times_is_not_started_again(api, deployment):
+    runs = [start(api, deployment)]
+    for _ in range(2):
+        reconciler(api, deployment).look(nothing_starts=True)
+        (new,) = others(api, deployment, *runs)
+        api.set_flow_run_state(new.id, Pending())
+        runs.append(new)
+    reconciler(api, deployment).look(nothing_starts=True)
+    assert others(api, deployment, *runs) == []
+    assert "happened 3 times" in api.read_flow_run(runs[-1].id).state.message
+    assert slots(api, deployment) == 0
+
+
+def test_no_new_run_is_started_where_one_that_does_the_same_is_due(api, deployment):
+    dead = start(api, deployment)
+    due = api.create_flow_run_from_deployment(deployment)
+    reconciler(api, deployment).look(nothing_starts=True)
+    assert f"The run '{due.name}' does the same work" in api.read_flow_run(dead.id).state.message
+    assert others(api, deployment, dead, due) == []
+
+
+@pytest.mark.parametrize(("believed", "runs"), [(1, 0), (0, 1)])
+def test_a_wrong_count_of_slots_is_corrected_at_the_second_look(api, deployment, believed, runs):
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+
+    living = [start(api, deployment) for _ in range(runs)]
+    name = api.read_deployment(deployment).global_concurrency_limit.name
+    api.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=believed))
+    watch = reconciler(api, deployment, *living)
+    watch.look()
+    assert slots(api, deployment) == believed  # a run may be about to start, or to end
+    watch.look()
+    assert slots(api, deployment) == runs
+
+
+def test_of_runs_that_fell_due_meanwhile_and_do_the_same_one_is_left(api, deployment):
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    schedule = IntervalSchedule(interval=timedelta(seconds=1), anchor_date=datetime.now(UTC))
+    api.create_deployment_schedules(deployment, [(schedule, True)])
+    by_hand = api.create_flow_run_from_deployment(deployment)
+
+    def scheduled() -> list:
+        runs = [run for run in others(api, deployment) if run.auto_scheduled]
+        return sorted(runs, key=lambda run: run.expected_start_time)
+
+    deadline = time.monotonic() + 90
+    while len(runs := scheduled()) < 4 or runs[3].expected_start_time > datetime.now(UTC):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    reconciler(api, deployment).look()
+    first, *later = [api.read_flow_run(run.id) for run in runs[:4]]
+    assert first.state_name in ("Scheduled", "Late")
+    assert [run.state_name for run in later] == ["Skipped"] * 3
+    assert f"The run '{first.name}', due at" in later[0].state.message
+    assert api.read_flow_run(by_hand.id).state_name == "Scheduled"
+
+
+def test_a_run_lives_as_long_as_any_process_below_it():
+    from flows.alive import FLOW_RUN_ID, living_runs
+
+    number = str(uuid4())
+    code = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('started', flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, FLOW_RUN_ID: number},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        process.stdout.readline()
+        process.wait()
+        assert number in living_runs()
+        os.killpg(process.pid, 9)
+    deadline = time.monotonic() + 10
+    while number in living_runs():
+        assert time.monotonic() < deadline
+
+
+def test_a_deployment_that_is_served_from_elsewhere_is_refused(api, deployment, tmp_path):
+    from flows.deploy import owner
+    from flows.inference import inference
+    from flows.runner import refuse_foreign
+
+    found = api.read_deployment(deployment)
+    again = inference.to_deployment(found.name)
+    other = tmp_path / "other"
+    api.update_deployment(deployment, _described(f"Predicts.\n\n{owner(other)}"))
+    refuse_foreign(api, [again], tmp_path)  # nobody asks for its runs
+    api.get_scheduled_flow_runs_for_deployments([deployment])  # as who serves it does
+    with pytest.raises(InputError, match=f"is served from elsewhere: {other} on "):
+        refuse_foreign(api, [again], tmp_path)
+    refuse_foreign(api, [again], other)
+
+
+def _described(text: str):
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    return DeploymentUpdate(description=text)
