@@ -196,6 +196,9 @@ def _listing(members: Mapping[str, str]) -> str:
 
 def _pictures(folder: Path, files: list[Path]) -> InputFile:
     """Image files, a row each, under the names that they have in `folder`."""
+    for file in files:
+        if not str(file).isprintable():  # a name that is no UTF-8 is not, and cannot be a key
+            raise InputError(f"{str(file)!r}: the name is not text that can be printed; rename it")
     members = {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
     sha256 = hashlib.sha256(_listing(members).encode()).hexdigest()
     return InputFile(folder, sha256, len(members), members)

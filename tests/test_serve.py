@@ -1,15 +1,19 @@
 """Deployments: scheduled by a real server, served by a real process."""
 
 import json
+import shutil
 import signal
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from conftest import Project
+from PIL import Image
 from ruamel.yaml import YAML
 
 from tasks.errors import InputError
@@ -122,6 +126,37 @@ def test_an_empty_inbox_is_no_error(trained: Project):
         "print(inference('digits@champion', return_state=True).name)"
     )
     assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
+
+
+def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not(trained: Project):
+    inbox = trained.root / "data/inbox"
+    inbox.mkdir(exist_ok=True)
+    for path in inbox.glob("*"):
+        path.unlink()
+    (inbox / "README.txt").write_text("what this is for")
+    code = (
+        "import sys\n"
+        "from flows.inference import inference\n"
+        "more = {'probabilities': True} if sys.argv[1:] else {}\n"
+        "print(inference('digits@champion', **more, return_state=True).name)"
+    )
+    assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
+    folder = inbox / "monday"
+    folder.mkdir()
+    try:
+        for number in range(3):
+            Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
+        assert trained.run(sys.executable, "-c", code).stdout.strip() == "Completed"
+        assert trained.run(sys.executable, "-c", code, "with").stdout.strip() == "Completed"
+    finally:
+        shutil.rmtree(folder)
+        (inbox / "README.txt").unlink()
+    tables = {
+        path.parent.name.endswith("-probabilities"): pa.parquet.read_table(path)
+        for path in trained.root.glob("predictions/*/predictions.parquet")
+    }
+    assert tables[True].column_names[3:] == [f"probability_{digit}" for digit in range(10)]
+    assert tables[True]["key"].to_pylist() == [f"monday/{number}.png" for number in range(3)]
 
 
 def _end_of(api, number, seconds: float) -> tuple[str, str]:
