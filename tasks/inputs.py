@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -46,7 +47,12 @@ class InputFile:
     @property
     def is_images(self) -> bool:
         """Whether the members are the rows."""
-        return bool(self.members) and not tables.form(self.path)
+        return bool(self.members) and self.path.is_dir()
+
+    def described(self) -> dict[str, Any]:
+        """As a manifest names it."""
+        members = {"members": dict(self.members)} if self.members else {}
+        return {"path": str(self.path), "sha256": self.sha256, "rows": self.rows, **members}
 
 
 def find(paths: Iterable[Path], signature: Signature | None = None) -> list[InputFile]:

@@ -153,7 +153,7 @@ def _publish(
         nodes=session.nodes,
         onnxruntime=onnxruntime.__version__,
         input_sha256=fingerprint(files),
-        inputs=[_described(file) for file in files],
+        inputs=[file.described() for file in files],
         output={
             "path": PREDICTIONS,
             "sha256": sha256,
@@ -167,13 +167,6 @@ def _publish(
         del document["probabilities"]
     _write_whole(output / MANIFEST, json.dumps(document, indent=2) + "\n")
     return report
-
-
-def _described(file: InputFile) -> dict[str, Any]:
-    document = {**asdict(file), "path": str(file.path)}
-    if not file.members:
-        del document["members"]
-    return document
 
 
 def completed(output: Path) -> PredictReport | None:

@@ -526,7 +526,7 @@ def test_the_fingerprint_is_over_every_image(tmp_path):
     assert (third[0] == second[0], third[1] == second[1]) == (False, False)
     for was in (table, inputs.find([folder])[0]):
         Image.fromarray(GREY + np.uint8(len(str(was.path)))).save(folder / "a/1.png")
-        with pytest.raises(InputError, match=r"a/1\.png was changed while the job ran"):
+        with pytest.raises(InputError, match=r"a/1\.png changed while it was read"):
             list(inputs.batches(was, encoder, 1))
 
 
