@@ -130,33 +130,32 @@ def test_an_empty_inbox_is_no_error(trained: Project):
 
 def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not(trained: Project):
     inbox = trained.root / "data/inbox"
-    inbox.mkdir(exist_ok=True)
-    for path in inbox.glob("*"):
-        path.unlink()
+    shutil.rmtree(inbox, ignore_errors=True)
+    inbox.mkdir()
     (inbox / "README.txt").write_text("what this is for")
+    ready = trained.root / "monday"
+    ready.mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(ready / f"{number}.png")
     code = (
-        "import sys\n"
+        "import os\n"
         "from flows.inference import inference\n"
-        "more = {'probabilities': True} if sys.argv[1:] else {}\n"
-        "print(inference('digits@champion', **more, return_state=True).name)"
+        "predict = lambda **more: inference('digits@champion', return_state=True, **more).name\n"
+        "print(predict())\n"
+        "os.rename('monday', 'data/inbox/monday')\n"
+        "print(predict(), predict(probabilities=True))"
     )
-    assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
-    folder = inbox / "monday"
-    folder.mkdir()
-    try:
-        for number in range(3):
-            Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
-        assert trained.run(sys.executable, "-c", code).stdout.strip() == "Completed"
-        assert trained.run(sys.executable, "-c", code, "with").stdout.strip() == "Completed"
-    finally:
-        shutil.rmtree(folder)
-        (inbox / "README.txt").unlink()
-    tables = {
-        path.parent.name.endswith("-probabilities"): pa.parquet.read_table(path)
+    said = trained.run(sys.executable, "-c", code).stdout.split()
+    shutil.rmtree(inbox)
+    assert said == ["Idle", "Completed", "Completed"]
+    tables = [
+        (path.parent.name.endswith("-probabilities"), pa.parquet.read_table(path))
         for path in trained.root.glob("predictions/*/predictions.parquet")
-    }
-    assert tables[True].column_names[3:] == [f"probability_{digit}" for digit in range(10)]
-    assert tables[True]["key"].to_pylist() == [f"monday/{number}.png" for number in range(3)]
+    ]
+    keys = [f"monday/{number}.png" for number in range(3)]
+    found = {more: table for more, table in tables if table["key"].to_pylist() == keys}
+    assert found[False].column_names == ["key", "prediction", "score"]
+    assert found[True].column_names[3:] == [f"probability_{digit}" for digit in range(10)]
 
 
 def _end_of(api, number, seconds: float) -> tuple[str, str]:
