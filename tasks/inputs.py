@@ -49,12 +49,12 @@ class InputFile:
     @property
     def is_images(self) -> bool:
         """Whether the members are the rows."""
-        return bool(self.members) and not tables.form(self.path)
+        return bool(self.members) and self.path.is_dir()
 
     def described(self) -> dict[str, Any]:
         """As a manifest names it."""
-        document = {"path": str(self.path), "sha256": self.sha256, "rows": self.rows}
-        return document | ({"members": dict(self.members)} if self.members else {})
+        members = {"members": dict(self.members)} if self.members else {}
+        return {"path": str(self.path), "sha256": self.sha256, "rows": self.rows, **members}
 
 
 def find(paths: Iterable[Path], signature: Signature | None = None) -> list[InputFile]:
@@ -229,6 +229,9 @@ def _listing(members: Mapping[str, str]) -> str:
 
 def _pictures(folder: Path, files: list[Path]) -> InputFile:
     """Image files, a row each, under the names that they have in `folder`."""
+    for file in files:
+        if not str(file).isprintable():  # a name that is no UTF-8 is not, and cannot be a key
+            raise InputError(f"{str(file)!r}: the name is not text that can be printed; rename it")
     found = {file.relative_to(folder).as_posix(): HashedFile.of(file) for file in files}
     members = _sha256s(found)
     sha256 = hashlib.sha256(_listing(members).encode()).hexdigest()

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import struct
 import zlib
 
@@ -487,6 +488,10 @@ def test_no_picture_of_a_folder_is_passed_over(tmp_path):
     (tmp_path / "other").mkdir()
     Image.fromarray(GREY).save(tmp_path / "other/1.png")
     assert "would have the same key, 1.png" in refusal(model(), folder / "a", tmp_path / "other")
+    odd = folder / "a" / os.fsdecode(b"\xff.png")
+    odd.write_bytes((folder / "a/1.png").read_bytes())
+    assert r"a/\udcff.png': the name is not text that can be printed" in refusal(model(), odd)
+    odd.unlink()
     assert "is named twice" in refusal(model(), *[folder / "a/1.png"] * 2)
     keys = [
         k.to_pylist()
@@ -521,7 +526,7 @@ def test_the_fingerprint_is_over_every_image(tmp_path):
     assert (third[0] == second[0], third[1] == second[1]) == (False, False)
     for was in (table, inputs.find([folder])[0]):
         Image.fromarray(GREY + np.uint8(len(str(was.path)))).save(folder / "a/1.png")
-        with pytest.raises(InputError, match=r"a/1\.png was changed while the job ran"):
+        with pytest.raises(InputError, match=r"a/1\.png changed while it was read"):
             list(inputs.batches(was, encoder, 1))
 
 

@@ -13,9 +13,12 @@ import urllib.request
 from datetime import UTC, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from conftest import Family, Project
+from PIL import Image
 from ruamel.yaml import YAML
 
 from flows.deploy import LASTING
@@ -145,6 +148,36 @@ def test_an_empty_inbox_is_no_error(trained: Project):
         "print(inference('digits@champion', return_state=True).name)"
     )
     assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
+
+
+def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not(trained: Project):
+    inbox = trained.root / "data/inbox"
+    shutil.rmtree(inbox, ignore_errors=True)
+    inbox.mkdir()
+    (inbox / "README.txt").write_text("what this is for")
+    ready = trained.root / "monday"
+    ready.mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(ready / f"{number}.png")
+    code = (
+        "import os\n"
+        "from flows.inference import inference\n"
+        "predict = lambda **more: inference('digits@champion', return_state=True, **more).name\n"
+        "print(predict())\n"
+        "os.rename('monday', 'data/inbox/monday')\n"
+        "print(predict(), predict(probabilities=True))"
+    )
+    said = trained.run(sys.executable, "-c", code).stdout.split()
+    shutil.rmtree(inbox)
+    assert said == ["Idle", "Completed", "Completed"]
+    tables = [
+        (path.parent.name.endswith("-probabilities"), pa.parquet.read_table(path))
+        for path in trained.root.glob("predictions/*/predictions.parquet")
+    ]
+    keys = [f"monday/{number}.png" for number in range(3)]
+    found = {more: table for more, table in tables if table["key"].to_pylist() == keys}
+    assert found[False].column_names == ["key", "prediction", "score"]
+    assert found[True].column_names[3:] == [f"probability_{digit}" for digit in range(10)]
 
 
 def test_clones_that_share_a_server_have_deployments_of_their_own(tmp_path):

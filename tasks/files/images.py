@@ -113,8 +113,8 @@ def read_file(path: Path, sha256: str | None = None) -> bytes:
         content = path.read_bytes()
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(
-            f"{path} was changed while the job ran: it is not the file that was counted. Start "
-            "the job again when nobody writes there"
+            f"{path} changed while it was read, so nothing was predicted. Write files under "
+            "another name and move them into place; the same command predicts what is there now."
         )
     return content
 

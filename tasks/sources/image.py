@@ -43,7 +43,7 @@ def read(source: ImageSource, path: Path, reserved: Collection[str]) -> Raw:
         str(path),
         found.origins,
         split,
-        found.changed,
+        changed=found.changed,
     )
 
 
