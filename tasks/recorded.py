@@ -122,13 +122,9 @@ def forget(workspace: Workspace, stage: str) -> None:
 
 def refuse_damaged(workspace: Workspace, stage: str) -> None:
     """Raises `InputError` if an output of a stage does not have the content of `dvc.lock`."""
+    ignored = snapshot.ignore_rules(workspace.root)
     for out in locked(workspace.root).get(stage, {}).get("outs") or ():
-        try:
-            found = snapshot.take(
-                workspace.root / out["path"], snapshot.ignore_rules(workspace.root)
-            )
-        except OSError as error:
-            raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        found = snapshot.take(workspace.root / out["path"], ignored)
         if "md5" in out and (found is None or found.md5 != out["md5"]):
             raise InputError(_damage(workspace.root, stage, out, found))
 

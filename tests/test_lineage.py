@@ -384,6 +384,7 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
     assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
+@pytest.mark.timeout(600)  # several flows, and the project before them
 def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, prefect_server):
     project = reproduced
     project.environment["PREFECT_API_URL"] = prefect_server
