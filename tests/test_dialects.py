@@ -130,6 +130,12 @@ def test_columns_with_points_and_with_commas_leave_the_point(tmp_path):
     assert found == Reading(encoding="utf-8", delimiter=";", quote='"', decimal=".")
 
 
+def test_a_target_and_columns_that_are_said_to_be_numbers_decide_the_decimal_sign_too(tmp_path):
+    path = put(tmp_path / "in.csv", "a;y\n1;1,5\n2;2,5\n")
+    for numbers, sign in (([], "."), (["y"], ",")):
+        assert tables.read(path, PLAIN, ["y"], (), numbers)[2].decimal == sign
+
+
 def test_a_number_is_read_by_its_separators_or_not_at_all(tmp_path):
     path = put(tmp_path / "in.csv", 'a\n"1,25"\n')
     for reading in (PLAIN, Reading(thousands=","), Reading(decimal=",", thousands=".")):
@@ -144,7 +150,7 @@ def test_a_number_is_read_by_its_separators_or_not_at_all(tmp_path):
 
 def test_a_tsv_file_has_tabs_whatever_is_given(tmp_path):
     path = put(tmp_path / "in.tsv", "a\tb\n1.5\tx;y\n")
-    assert detect(path, Reading(delimiter=";")).delimiter == "\t"
+    assert detect(path, Reading(delimiter=";"))[0].delimiter == "\t"
 
 
 def test_files_of_a_folder_may_be_written_differently(tmp_path):

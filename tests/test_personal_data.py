@@ -4,6 +4,7 @@ import hashlib
 import hmac
 
 import numpy as np
+import pytest
 from prepare_helpers import (
     keys,
     put,
@@ -14,7 +15,7 @@ from prepare_helpers import (
     written,
 )
 
-from tasks.config import DigitsSource, Prepare
+from tasks.config import DigitsSource, Prepare, TabularSource
 
 DIGITS = Prepare(source=DigitsSource(kind="digits", path="digits.csv.gz"), seed=1)
 
@@ -90,3 +91,26 @@ def test_a_hashed_column_cannot_have_a_name_that_the_dataset_uses(tmp_path):
     (tmp_path / "salt").write_text("key")
     said = refusal(tmp_path, sensitive=["key"], sensitive_rule="hash", salt_file="salt")
     assert "the prepared dataset uses the name 'key' itself. Rename the column" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "hashed"),
+    [
+        (["0101", "101"], ["0101", "101"]),
+        (["1e3", "1000"], ["1e3", "1000"]),
+        (["9223372036854775808", "9223372036854775809"], None),
+        ([" ann", "bob "], ["ann", "bob"]),
+        (["1.50", "1.5"], None),
+        (["true", "True"], ["true", "true"]),
+    ],
+)
+def test_personal_data_of_csv_are_hashed_as_they_are_spelled(given, hashed, tmp_path):
+    rows = [f"{row},{'ab'[row % 2]},{given[row % 2]}" for row in range(60)]
+    (tmp_path / "in.csv").write_text("\n".join(["x,y,who", *rows]))
+    (tmp_path / "salt").write_text("0123abcd")
+    source = TabularSource(kind="tabular", path="in.csv", target="y")
+    changes = {"sensitive": ["who"], "sensitive_rule": "hash", "salt_file": "salt"}
+    run(tmp_path, Prepare(source=source, **changes))
+    found = written(tmp_path)
+    expected = [digest((hashed or given)[key % 2]) for key in found["key"].to_pylist()]
+    assert found["who"].to_pylist() == expected

@@ -128,8 +128,9 @@ class TabularSource(_Table):
     ignore: list[str] = Field(default=[])
     """Columns that are no features."""
     columns: dict[str, Kind] = Field(default={})
-    """What a column is, where its type does not say: an integer that is a `category`, text that
-    is a `date` (ISO 8601). By type, text is a category."""
+    """What a column is, where its values do not say: an integer that is a `category`, a `number`
+    with leading zeros. Text is a category unless it looks like numbers, dates or names: then it is
+    refused, and taken as it is where it is a `category` here."""
     max_categories: Width = 1000
     """More distinct values than this in a category are refused: such a column is an identifier."""
 

@@ -63,7 +63,7 @@ def convert(
     try:
         return _cast(column, kind, reading)
     except _MISFIT as error:
-        row = _first_misfit(column, lambda part: _cast(part, kind, reading))
+        row = misfit(column, kind, reading)
         value = _python(column[row])
         word = _WORDS[kind]
         if kind == "date" and reading.date_format:
@@ -75,6 +75,11 @@ def convert(
             except UnicodeDecodeError:
                 said = f"is not UTF-8: {value[:60]!r}. {_latin(value)}"
         raise InputError(f"{describe(row)}: column {name!r} {said}") from error
+
+
+def misfit(column: Any, kind: Kind, reading: Reading) -> int:
+    """The number of the first value that `convert` fails at; it fails at the whole."""
+    return _first_misfit(column, lambda part: _cast(part, kind, reading))
 
 
 def _latin(value: bytes) -> str:

@@ -87,7 +87,7 @@ def _options(
 
 def read(path: Path, reading: Reading, text: Collection[str]) -> tuple[pa.Table, Dialect | None]:
     """All rows, every column as text, and the dialect that was detected."""
-    dialect = detect(path, reading)
+    dialect, _ = detect(path, reading)
     batches = list(_batches(path, dialect))
     if not batches:
         names = _names(path, dialect)
@@ -143,7 +143,7 @@ def _batches(
 def stream(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa.RecordBatch]:
     """Blocks of rows, the columns of `kinds` converted, others as bytes."""
     done = 1
-    dialect = detect(path, reading, kinds.keys() - {KEY})
+    dialect, _ = detect(path, reading, kinds.keys() - {KEY})
     numbers = [name for name, kind in kinds.items() if kind == "number"]
     for block in _batches(path, dialect):
         if done == 1:
@@ -168,7 +168,7 @@ def stream(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa
 
 def key_type(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
     """int64 where all keys are whole numbers, else text; None where there are none."""
-    dialect = detect(path, reading, kinds.keys() - {KEY})
+    dialect, _ = detect(path, reading, kinds.keys() - {KEY})
     if KEY not in _names(path, dialect):
         return None
     types = {KEY: pa.binary()}
@@ -190,7 +190,7 @@ def _whole(keys: Any) -> bool:
 
 def count(path: Path) -> int:
     """Rows, whatever parts their fields: only where that is certain, a ragged row is refused."""
-    dialect = detect(path, PLAIN)
-    skipped: list[int] | None = None if dialect.certain else []
+    dialect, certain = detect(path, PLAIN)
+    skipped: list[int] | None = None if certain else []
     rows: int = sum(batch.num_rows for batch in _batches(path, dialect, skipped))
     return rows + len(skipped or ())

@@ -32,12 +32,11 @@ _ONE_BYTE = re.compile(r"(iso8859|cp125|cp850|cp437|mac|koi8|latin)")
 
 @dataclass(frozen=True)
 class Dialect:
-    """`certain`: most rows have as many fields as the header, and more than one."""
+    """Of one file."""
 
     encoding: str
     delimiter: str
     quote: str
-    certain: bool
 
 
 @contextmanager
@@ -47,8 +46,10 @@ def opened(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
         yield stream
 
 
-def detect(path: Path, reading: Reading, expected: Collection[str] = ()) -> Dialect:
+def detect(path: Path, reading: Reading, expected: Collection[str] = ()) -> tuple[Dialect, bool]:
     """The dialect of a file: as `reading` has it, where the file is not evidently another.
+
+    Also whether that is certain: most rows have as many fields as the header, and more than one.
 
     `expected` are columns that must be there: a delimiter that does not give them is not the one.
     """
@@ -66,9 +67,9 @@ def detect(path: Path, reading: Reading, expected: Collection[str] = ()) -> Dial
             found.append((_score(rows, expected, quote), delimiter, quote))
             given = delimiter == reading.delimiter and (not expected or found[-1][0][0])
             if given or tabs:
-                return Dialect(encoding, delimiter, _quote(reading, text, delimiter), True)
+                return Dialect(encoding, delimiter, _quote(reading, text, delimiter)), True
     score, delimiter, quote = max(found, key=lambda entry: entry[0])
-    return Dialect(encoding, delimiter, quote, score[0] or score[2] >= 0.5)
+    return Dialect(encoding, delimiter, quote), score[0] or score[2] >= 0.5
 
 
 def _quote(reading: Reading, text: str, delimiter: str) -> str:

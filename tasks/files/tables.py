@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tasks.errors import InputError
 from tasks.files import suffixes
 from tasks.files.convert import plain
 from tasks.files.delimited import Kinds, unique_names
-from tasks.files.dialect import Dialect, decimal_sign
+from tasks.files.dialect import decimal_sign
 from tasks.files.formats import FORMATS
 from tasks.files.infer import typed
 from tasks.files.reading import PLAIN, Reading
@@ -132,11 +133,13 @@ def read(
     given: Reading = PLAIN,
     text: Collection[str] = (),
     patterns: Collection[str] = (),
+    numbers: Collection[str] = (),
 ) -> tuple[pa.Table, list[tuple[Path, int]], Reading]:
     """All rows of a file or folder, as `files` finds them, and how many come from each.
 
     Types are the file's own, in CSV as all values of a file suggest; columns named in `text` stay
-    text, so that `007` keeps its zeros. Also `given`, with what was detected.
+    text, so that `007` keeps its zeros. Those of them that `numbers` names say, as the others do,
+    which decimal sign a CSV file has. Also `given`, with what was detected.
 
     Raises:
         InputError: a file is missing or broken, or differs from the first; names file, row, column.
@@ -153,32 +156,27 @@ def read(
         rows.append((file, table.num_rows))
         dialects.append(dialect)
     if dialects[0] is not None:
-        given, parts = _typed(parts, dialects[0], given, text)
+        columns = [
+            table[name]
+            for _, table in parts
+            for name in table.column_names
+            if name not in text or name in numbers
+        ]
+        sign = given.decimal or decimal_sign(columns, dialects[0].delimiter, given)
+        given = given.model_copy(update={**asdict(dialects[0]), "decimal": sign})
+        parts = [(file, _typed(table, given, text)) for file, table in parts]
     table = concat(parts)
     if not table.num_rows:
         raise InputError(f"{path} has columns ({', '.join(table.column_names)}) but no rows")
     return table, rows, given
 
 
-def _typed(
-    parts: list[tuple[str, pa.Table]], dialect: Dialect, reading: Reading, text: Collection[str]
-) -> tuple[Reading, list[tuple[str, pa.Table]]]:
-    """The parts with types, which their decimal sign decides, and what was detected."""
-    columns = [table[name] for _, table in parts for name in table.column_names if name not in text]
-    found = {
-        "encoding": dialect.encoding,
-        "delimiter": dialect.delimiter,
-        "quote": dialect.quote,
-        "decimal": reading.decimal or decimal_sign(columns, dialect.delimiter, reading),
-    }
-    reading = reading.model_copy(update=found)
-    result = []
-    for file, table in parts:
-        for number, name in enumerate(table.column_names):
-            if name not in text:
-                table = table.set_column(number, name, typed(table.column(number), reading))
-        result.append((file, table))
-    return reading, result
+def _typed(table: pa.Table, given: Reading, text: Collection[str]) -> pa.Table:
+    """A table of text with the types that its values have."""
+    for number, name in enumerate(table.column_names):
+        if name not in text:
+            table = table.set_column(number, name, typed(table.column(number), given))
+    return table
 
 
 def without_index(rows: Any, kinds: Kinds | None = None) -> Any:
@@ -218,8 +216,8 @@ def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise InputError(
                     f"{where}: column {name!r} is {two[1].types[0]}; before it, from {first} on, "
-                    f"it is {two[0].types[0]}. Say in prepare.source.columns what it is, where "
-                    "both are right"
+                    f"it is {two[0].types[0]}. Say in prepare.source.columns what it is, or in "
+                    "prepare.source.csv how it is written"
                 ) from error
             schema = schema.set(schema.get_field_index(name), unified.field(0))
     tables = [table.select(names) for _, table in parts]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tasks.config import Prepare, TabularSource
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
-from tasks.files.convert import EXACT, convert, fits
+from tasks.files.convert import EXACT, convert, fits, misfit
 from tasks.files.infer import kind_of, typed
 from tasks.files.spelling import without_na
 from tasks.preparing.rows import Column, Rows, cell, is_number
@@ -104,14 +104,10 @@ def _from_text(raw: Raw, values: pa.Array) -> pa.Array:
     found = typed(values, raw.reading)
     if pa.types.is_integer(found.type) or pa.types.is_null(found.type):
         return found.cast(pa.int64())
-    try:
-        return convert(values, "number", str(raw.target), raw.describe, raw.reading)
-    except InputError:
-        present = without_na(values, raw.reading)
-        for row, value in enumerate(present.to_pylist()):
-            if value is not None and not fits(present[row : row + 1], "number", raw.reading):
-                raise _no_number(raw, row, value) from None
-        raise
+    if not fits(values, "number", raw.reading):
+        row = misfit(values, "number", raw.reading)
+        raise _no_number(raw, row, values[row].as_py())
+    return convert(values, "number", str(raw.target), raw.describe, raw.reading)
 
 
 def _no_number(raw: Raw, row: int, value: object) -> InputError:

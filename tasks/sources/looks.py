@@ -118,10 +118,11 @@ def _refuse(
     `dated` which like a date, `zeros` which are numbers with leading zeros.
     """
     is_dated = 2 * (pc.sum(dated).as_py() or 0) > pc.sum(whole).as_py()
-    what, looks = ("date", "dates or times") if is_dated else ("number", "numbers")
+    what: Kind = "date" if is_dated else "number"
+    looks = "dates or times" if is_dated else "numbers"
     chosen = dated if is_dated else whole
     odd = sorted(values.filter(pc.invert(chosen)).unique().to_pylist())
-    plainly = _fitting(values, what, raw.reading)  # type: ignore[arg-type]
+    plainly = _fitting(values, what, raw.reading)
     strange = pc.and_(chosen, pc.invert(plainly))
     verb = "look like"
     if pc.any(zeros).as_py():

@@ -32,12 +32,21 @@ def rows_of(source: TabularSource | TextSource, path: Path, text: Collection[str
     The columns `text` and the target are text wherever the spelling of a value can matter.
     """
     as_text = {*text, *([source.target] if source.target else [])}
-    table, rows, reading = tables.read(path, reading_of(source.csv), as_text, patterns(source))
+    numbers = [name for name in (source.target, *_numbers(source)) if name]
+    table, rows, reading = tables.read(
+        path, reading_of(source.csv), as_text, patterns(source), numbers
+    )
     if source.target is not None:
         tables.named(source.target, table.column_names, str(path), "prepare.source.target")
         if source.target not in text:
             table = with_typed_target(table, source.target, reading)
     return Raw(table, {}, source.target, str(path), origins(rows), reading=reading)
+
+
+def _numbers(source: TabularSource | TextSource) -> list[str]:
+    """Columns that the parameters say are numbers."""
+    columns = source.columns if isinstance(source, TabularSource) else {}
+    return [name for name, kind in columns.items() if kind == "number"]
 
 
 def origins(rows: list[tuple[Path, int]]) -> tuple[Origin, ...]:
