@@ -51,7 +51,7 @@ def test_a_look_shows_every_number_and_leaves_no_trace_in_the_registry(trained: 
         "log loss",
         "balanced accuracy",
         "class 7",
-        "train 1257, validation 180, test 360",
+        "train 1,257, validation 180, test 360",
     ):
         assert shown in done.stderr
     # A gate that is not met is a number like others, too.
