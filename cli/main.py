@@ -78,7 +78,12 @@ def train(
     output.training(outcome)
     if as_json:
         output.machine(outcome.as_dict())
-    if not outcome.status and not look:
+    if not outcome.status and look:
+        output.next_steps(
+            ("modelmint params evaluate", "which gates there are, for params.yaml"),
+            ("modelmint train", "with gates: register, and let the version challenge"),
+        )
+    elif not outcome.status:
         output.next_steps(
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
             (f"modelmint models history {outcome.model}", "who was promoted, and why"),

@@ -193,6 +193,17 @@ def test_groups_and_copies_stay_together_with_whatever_joins_them(tmp_path):
     assert kept(tmp_path) == list(range(120))
 
 
+def test_copies_that_join_all_groups_are_refused_with_a_way_out(tmp_path):
+    words = [f"words of {n}" if n % 2 else "ok" for n in range(60)]
+    who = [f"p{n // 2}" for n in range(60)]
+    put(tmp_path, {"text": words, "who": who, "y": ["a", "a", "b", "b"] * 15})
+    said = refusal(tmp_path, texts(), group="who")
+    assert "stand in so many groups of 'who' that all of them" in said
+    assert "Set prepare.duplicates to keep" in said
+    run(tmp_path, texts(), group="who", duplicates="keep")
+    assert report(tmp_path)["test_rows_also_in_train"]["equal_features"] > 0
+
+
 def test_of_rows_in_time_copies_go_where_the_latest_of_them_goes(tmp_path):
     number = np.arange(100)
     number[95] = 3  # the text of row 3 comes again

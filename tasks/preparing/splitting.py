@@ -124,7 +124,15 @@ def split(
     share = params.validation
     found = order
     if order.groups is not None and order.copies is not None:
-        found = replace(order, groups=_joined(order.groups, order.copies))
+        joined = _joined(order.groups, order.copies)
+        found = replace(order, groups=joined)
+        if len(np.unique(order.groups)) > len(np.unique(joined)) == 1:
+            raise InputError(
+                f"{raw.where}: rows with the same features stand in so many groups of "
+                f"{params.group!r} that all of them would have to stay together. Set "
+                "prepare.duplicates to keep, which lets such rows cross the splits and reports "
+                "how many do, or leave out prepare.group."
+            )
     try:
         if given is None:
             share = params.validation / (1 - params.test)
