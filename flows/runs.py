@@ -59,7 +59,8 @@ def occupied(settings: Settings, expected: Params, flow_run_id: str = "") -> Ite
         finally:
             write_record(run, run.state)
     if run.over:
-        with one_at_a_time(settings.runs):
+        # What cannot be removed now stays listed; the run itself ended well.
+        with suppress(InputError, OSError), one_at_a_time(settings.runs):
             if not held(settings.runs, run.id):
                 remove(settings, run.id)
 

@@ -56,6 +56,7 @@ class Outcome:
     architecture: str = ""
     dataset: str = ""
     folder: str = ""
+    """Where it worked; of a run whose worktree was removed, its record under runs/records/."""
     flow_run_id: str = ""
     steps: list[StageResult] = field(default_factory=list)
     """The stages and what came around them, in order."""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,5 +114,9 @@ def _modified(path: Path) -> datetime:
 
 def _size(folder: Path) -> int:
     """Bytes on disk of the files that have no other name, such as one in the DVC cache."""
-    stats = [path.lstat() for path in folder.rglob("*")]
-    return sum(stat.st_blocks * 512 for stat in stats if stat.st_nlink == 1)
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # the run goes on meanwhile
+            stat = path.lstat()
+            size += stat.st_blocks * 512 if stat.st_nlink == 1 else 0
+    return size
