@@ -50,6 +50,6 @@ def predict(model: str, inputs: list[str], output: str) -> "JobReport":
 
 def prefect_command(arguments: list[str]) -> None:
     """Become Prefect's own command, talking to the server that runs. Raises `ServerDown`."""
-    if not find_api():
+    if not find_api() and "--help" not in arguments:
         raise ServerDown("no Prefect server answers; `modelmint serve` starts one that stays")
     os.execv(sys.executable, [sys.executable, "-m", "prefect", *arguments])

@@ -72,8 +72,10 @@ class Reconciler:
 
         `nothing_starts`: no runner is at work yet, so a run without a process has no future.
         """
+        # First the processes: a run that ends now is then one that lived, not one that died.
+        living = self._living()
         holding = self._runs(HOLDING)
-        dead = self._dead(holding, nothing_starts)
+        dead = [] if living is None else self._dead(holding, living, nothing_starts)
         waiting = self._runs((StateType.SCHEDULED,), due_until=datetime.now(UTC) + SOON)
         for run in dead:
             self._bury(run, waiting, [r for r in holding if r not in dead])
@@ -96,30 +98,29 @@ class Reconciler:
             limit=200,
         )
 
-    def _dead(self, holding: list[FlowRun], nothing_starts: bool) -> list[FlowRun]:
-        living = self._living() if holding else set()
-        if living is None:
-            return []
-        dead = []
+    def _dead(
+        self, holding: list[FlowRun], living: set[str], nothing_starts: bool
+    ) -> list[FlowRun]:
+        dead, missing = [], {}
         for run in holding:
             if str(run.id) in living or run.state is None:
-                self._missing.pop(run.id, None)
                 if nothing_starts:
                     self._orphans.add(run.id)
                 continue
             state, since = self._missing.get(run.id, (None, 0.0))
             if state != run.state.id:
-                self._missing[run.id] = (run.state.id, since := time.monotonic())
+                since = time.monotonic()
+            missing[run.id] = (run.state.id, since)
             patience = STARTS_WITHIN_S if run.state.is_pending() else ENDED_FOR_S
             certain = nothing_starts or run.id in self._orphans
             if certain or time.monotonic() - since >= patience:
                 dead.append(run)
+        self._missing = missing
         return dead
 
     def _bury(self, run: FlowRun, waiting: list[FlowRun], others: list[FlowRun]) -> None:
         """Mark a run whose process is gone, and see to it that its work goes on."""
         assert run.state is not None
-        self._missing.pop(run.id, None)
         if run.state.is_cancelling():
             state: Any = Cancelled(message=f"Cancelled. {GONE}")
         else:

@@ -32,6 +32,7 @@ from flows.server import (
     be_quiet,
     configured_api,
     find_api,
+    local_api,
     noted_api,
     prefect_home,
     remove_note,
@@ -120,6 +121,10 @@ class _Supervisor:
     # The server
 
     def _start_server(self) -> None:
+        if _listens(local_api(self._host, self._port)):
+            raise ServerDown(
+                f"another program listens at {self._host}:{self._port}; choose another --port"
+            )
         self._say("Starting a Prefect server with its UI ...")
         if self._host not in (LOCAL_HOST, "localhost", "::1"):
             self._say(

@@ -228,6 +228,10 @@ def test_a_deployment_that_is_served_from_elsewhere_is_refused(api, deployment, 
     api.update_deployment(deployment, _described(f"Predicts.\n\n{owner(other)}"))
     refuse_foreign(api, [again], tmp_path)  # nobody asks for its runs
     api.get_scheduled_flow_runs_for_deployments([deployment])  # as who serves it does
+    deadline = time.monotonic() + 60
+    while not api.read_deployment(deployment).last_polled:  # the server notes it in its own time
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     with pytest.raises(InputError, match=f"is served from elsewhere: {other} on "):
         refuse_foreign(api, [again], tmp_path)
     refuse_foreign(api, [again], other)

@@ -245,6 +245,17 @@ def test_a_server_asked_for_elsewhere_than_the_one_that_runs_is_refused(trained:
     assert f"a Prefect server is at {running}, so none is started at 127.0.0.1:9" in done.stderr
 
 
+def test_a_port_that_another_program_has_is_one_message(trained: Project, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        site = Project(trained.root, {"PREFECT_HOME": str(tmp_path)})
+        done = site.modelmint("serve", "--port", str(port), status=1)
+    assert f"another program listens at 127.0.0.1:{port}; choose another --port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
