@@ -61,6 +61,8 @@ class Project:
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    outcome: dict = field(default_factory=dict)
+    """Of `trained`: what its training printed."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -143,7 +145,7 @@ def make_project(folder: Path, changes: dict | None = None) -> Project:
     return project
 
 
-# Their tests wait for whole flows. Begun first, so that in the end none runs alone for minutes.
+# Whole flows, and many processes. Begun first, so that in the end none runs alone for minutes.
 LONG = (
     "test_training_flow.py",
     "test_kinds.py",
@@ -153,6 +155,9 @@ LONG = (
     "test_registry_web.py",
     "test_serve.py",
     "test_whole_path.py",
+    "test_registry_upgrade.py",
+    "test_registry_kills.py",
+    "test_registry_processes.py",
 )
 
 
@@ -215,16 +220,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Pr
 
     The first worker trains, in the project that the others copy.
     """
-    folder = tmp_path_factory.mktemp("trained")
+    root = tmp_path_factory.mktemp("trained") / "project"
     with made_once(tmp_path_factory, "first-trained") as first:
-        if not first.exists():
-            made = make_project(folder / "project", DEBUG)
-            made.environment["PREFECT_API_URL"] = prefect_server
-            made.train()
-            shutil.copytree(made.root, first, symlinks=True)
-            return made
-        shutil.copytree(first, folder / "project", symlinks=True)
-    return Project(folder / "project", {"PREFECT_API_URL": prefect_server})
+        said = first / "outcome.json"  # written last
+        if said.exists():
+            shutil.copytree(first / "project", root, symlinks=True)
+            outcome = json.loads(said.read_bytes())
+            return Project(root, {"PREFECT_API_URL": prefect_server}, outcome)
+        made = make_project(root, DEBUG)
+        made.environment["PREFECT_API_URL"] = prefect_server
+        made.outcome = made.train()
+        shutil.copytree(root, first / "project", symlinks=True)
+        said.write_text(json.dumps(made.outcome))
+        return made
 
 
 class Family:
