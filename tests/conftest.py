@@ -1,24 +1,27 @@
 """Fixtures: projects to run in, and Prefect servers, all real and all private to the tests."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from registry_helpers import Place
+from registry_helpers import Place, quick_folder
 from ruamel.yaml import YAML
 from servers import create_database, drop_database
 
@@ -59,6 +62,8 @@ class Project:
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    outcome: dict = field(default_factory=dict)
+    """Of `trained`: what its training printed."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -141,7 +146,7 @@ def make_project(folder: Path, changes: dict | None = None) -> Project:
     return project
 
 
-# Their tests wait for whole flows. Begun first, so that in the end none runs alone for minutes.
+# Whole flows, and many processes. Begun first, so that in the end none runs alone for minutes.
 LONG = (
     "test_training_flow.py",
     "test_kinds.py",
@@ -151,6 +156,9 @@ LONG = (
     "test_registry_web.py",
     "test_serve.py",
     "test_whole_path.py",
+    "test_registry_upgrade.py",
+    "test_registry_kills.py",
+    "test_registry_processes.py",
 )
 
 
@@ -160,17 +168,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
+@contextmanager
+def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder that all workers share; one is in the block at a time, and the first fills it."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield shared / name
+
+
 @pytest.fixture(scope="session")
-def prefect_server() -> str:
-    """The API of a Prefect server with its UI, for the whole session."""
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The API of a Prefect server with its UI, for the whole session.
+
+    Its database is the worker's own, but only the first worker makes the tables: a hundred
+    migrations take longer than all else that a server does as it starts.
+    """
     from flows.deploy import LASTING
     from flows.server import QUIET, start_server
 
     os.environ.update(QUIET)
+    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return start_server(port, LASTING)()
+    with made_once(tmp_path_factory, "prefect.db") as tables:
+        if tables.exists() and not database.exists():
+            shutil.copy(tables, database)
+        api = start_server(port, LASTING)()
+        if not tables.exists():
+            with (
+                closing(sqlite3.connect(database)) as new,
+                closing(sqlite3.connect(tables)) as kept,
+            ):
+                new.backup(kept)
+    return api
 
 
 @pytest.fixture
@@ -183,11 +217,23 @@ def project(tmp_path: Path, prefect_server: str) -> Project:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Project:
-    """A project in which one debug training ended well; for tests that only add to it."""
-    made = make_project(tmp_path_factory.mktemp("trained") / "project", DEBUG)
-    made.environment["PREFECT_API_URL"] = prefect_server
-    made.train()
-    return made
+    """A project in which one debug training ended well; for tests that only add to it.
+
+    The first worker trains, in the project that the others copy.
+    """
+    root = tmp_path_factory.mktemp("trained") / "project"
+    with made_once(tmp_path_factory, "first-trained") as first:
+        said = first / "outcome.json"  # written last
+        if said.exists():
+            shutil.copytree(first / "project", root, symlinks=True)
+            outcome = json.loads(said.read_bytes())
+            return Project(root, {"PREFECT_API_URL": prefect_server}, outcome)
+        made = make_project(root, DEBUG)
+        made.environment["PREFECT_API_URL"] = prefect_server
+        made.outcome = made.train()
+        shutil.copytree(root, first / "project", symlinks=True)
+        said.write_text(json.dumps(made.outcome))
+        return made
 
 
 class Family:
@@ -252,16 +298,17 @@ def postgres_template(postgres: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """An empty registry of the test's own; the test runs once for each kind of database."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path)
-        yield Place(tmp_path)
-        return
-    server, template = map(request.getfixturevalue, ("postgres", "postgres_template"))
-    url = create_database(server, template)
-    yield Place(tmp_path, url)
-    drop_database(url)
+    with quick_folder() as folder:
+        if request.param == "sqlite":
+            shutil.copy(request.getfixturevalue("sqlite_template"), folder)
+            yield Place(folder)
+            return
+        server, template = map(request.getfixturevalue, ("postgres", "postgres_template"))
+        url = create_database(server, template)
+        yield Place(folder, url)
+        drop_database(url)
 
 
 # For the tests of `tasks`: tiny data, and tiny networks trained and exported.

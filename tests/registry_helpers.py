@@ -4,9 +4,13 @@ and functions run by real processes.
 
 import json
 import multiprocessing
+import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,18 @@ class Place:
 
     def open(self) -> Registry:
         return Registry(self.url, self.folder / "artifacts")
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A new folder, in memory where there is room: for databases and files that are synced often.
+
+    A kill loses nothing that lies there, as on a disk.
+    """
+    memory = Path("/dev/shm")
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
+    with tempfile.TemporaryDirectory(prefix="modelmint-", dir=memory if roomy else None) as made:
+        yield Path(made)
 
 
 def open_registry(folder: Path) -> Registry:

@@ -4,10 +4,9 @@ import logging
 import math
 import warnings
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
+from network_helpers import check_at_other_sizes, open_quietly, rows
 from pydantic import TypeAdapter
 from torch import nn
 
@@ -67,30 +66,6 @@ def _deterministic():
 
 def signature_of(kind, task):
     return Signature.of(task, COLUMNS[kind], CLASSES.get(task, ()))
-
-
-def rows(signature, lengths, time=None):
-    """Random inputs of as many rows as `lengths` has, padded to `time` steps."""
-    count, time = len(lengths), time or max(lengths)
-    inputs = {}
-    for tensor in signature.inputs:
-        shape = (count, *(time if n is None else n for n in tensor.shape))
-        match tensor.name, tensor.dtype:
-            case "length", "int64":
-                inputs["length"] = torch.tensor(lengths)
-            case "tokens", _:
-                inputs["tokens"] = torch.randint(1, 19, shape)
-            case "categories", _:
-                inputs["categories"] = torch.randint(0, 3, shape)
-            case name, "uint8":
-                inputs[name] = torch.randint(0, 256, shape, dtype=torch.uint8)
-            case name, _:
-                inputs[name] = 5 + 3 * torch.randn(shape)
-    for name in ("tokens", "sequence"):
-        if name in inputs:
-            for row, length in enumerate(lengths):
-                inputs[name][row, length:] = 0
-    return inputs
 
 
 def profile_of(signature):
@@ -158,19 +133,11 @@ def test_padding_changes_nothing(name, kind, task):
         assert torch.allclose(values[:1], of_one[output], atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
+# Those of steps are compared in test_whole_path.py, which exports them all anyway.
+@pytest.mark.parametrize(("name", "kind"), [p for p in PAIRS if p[1] in ("image", "tabular")])
 def test_onnx_runtime_agrees_at_other_sizes_than_those_exported(name, kind):
     network = network_for(name, kind, PAIRS[name, kind]).eval()
-    session = onnx_session(network)
-
-    for lengths, time in [([1], 1), ([2], 2), ([7, 1, 16, 3, 0, 16, 5], 16), ([3] * 4 + [0], 5)]:
-        inputs = rows(network.signature, lengths, time)
-        with torch.no_grad():
-            expected = network.outputs(inputs, network(inputs))
-        found = session.run(None, {n: t.numpy() for n, t in inputs.items()})
-        for values, wanted in zip(found, expected.values(), strict=True):
-            assert np.isfinite(values).all()
-            np.testing.assert_allclose(values, wanted.numpy(), rtol=1e-5, atol=1e-5)
+    check_at_other_sizes(network, onnx_session(network))
 
 
 def onnx_session(network):
@@ -188,9 +155,7 @@ def onnx_session(network):
             external_data=False,
             verbose=False,
         )
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options)
+    return open_quietly(program.model_proto.SerializeToString())
 
 
 def test_a_language_model_does_not_see_later_tokens():

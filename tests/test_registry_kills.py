@@ -5,6 +5,7 @@ import random
 import time
 from pathlib import Path
 
+import pytest
 from databases import fetch
 from registry_helpers import Place, clean_forks, make_candidate, promote
 
@@ -20,6 +21,12 @@ GRACE_S = 0.3
 
 BEFORE_S = 0.15
 """A process is killed within so long from when it began to work."""
+
+
+@pytest.fixture
+def place(place: Place, tmp_path: Path) -> Place:
+    """With its files on the disk: there, writing them takes the time that a kill is to hit."""
+    return Place(tmp_path, place.url)
 
 
 def write_for_ever(place: Place, index: int, turn: int, begun) -> None:

@@ -19,7 +19,7 @@ import pytest
 from browser import keep, open_browser
 from conftest import Project
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from registry_helpers import database_url, make_candidate, open_registry
+from registry_helpers import bundle_candidate, database_url, make_candidate, open_registry
 from starlette.requests import Request
 
 from registry import Policy, Registry, Version
@@ -31,6 +31,7 @@ from registry.web.security import HEADERS, LOOPBACK, landing
 from registry.web.serving import listen, server
 from registry.web.views import VERSIONS, conditions
 from tasks.config import LowerIsBetter
+from tasks.workspace import Workspace
 
 WEB = Path(__file__).parents[1] / "registry" / "web"
 PREFECT = "http://127.0.0.1:4200"
@@ -360,7 +361,7 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(visit, site):
 
 
 def test_a_real_training_and_a_real_job_are_shown_as_they_were(trained: Project, visit, tmp_path):
-    outcome = trained.train("-S", "train.seed=78")
+    outcome = trained.outcome
     _, number = outcome["version"].split(":")
     predicted = ("data/prepared/test.arrow", "--output", str(tmp_path / "predicted"))
     trained.modelmint("predict", outcome["version"], *predicted)
@@ -384,7 +385,11 @@ def test_a_real_training_and_a_real_job_are_shown_as_they_were(trained: Project,
             expect(page.locator(".flow")).to_contain_text("360 rows")
             assert page.evaluate(FAINT) == []
             keep(page, "registry-real-version")
-            page.goto(f"{site}/compare?left=digits:1&right=digits:{number}")
+            # Another version to compare with needs no training: the same files, other parameters.
+            params = {**version.params, "train": {**version.params["train"], "seed": 78}}
+            candidate = replace(bundle_candidate(Workspace(trained.root)), params=params)
+            other = registry.register("digits", candidate, actor="ada").version
+            page.goto(f"{site}/compare?left=digits:{number}&right={other.ref}")
             expect(page.get_by_text("train.seed")).to_be_visible()
             keep(page, "registry-real-compare")
             page.goto(f"{site}/models/digits")

@@ -1,0 +1,52 @@
+"""Random inputs for a network, and its ONNX file compared with it on many sizes of them."""
+
+import numpy as np
+import onnxruntime
+import torch
+
+from tasks.signature import TextColumn
+
+
+def rows(signature, lengths, time=None):
+    """Random inputs of as many rows as `lengths` has, padded to `time` steps."""
+    count, time = len(lengths), time or max(lengths)
+    words = next((c.vocabulary for c in signature.columns if isinstance(c, TextColumn)), 0)
+    inputs = {}
+    for tensor in signature.inputs:
+        shape = (count, *(time if n is None else n for n in tensor.shape))
+        match tensor.name, tensor.dtype:
+            case "length", "int64":
+                inputs["length"] = torch.tensor(lengths)
+            case "tokens", _:
+                inputs["tokens"] = torch.randint(1, words, shape)
+            case "categories", _:
+                inputs["categories"] = torch.randint(0, 3, shape)
+            case name, "uint8":
+                inputs[name] = torch.randint(0, 256, shape, dtype=torch.uint8)
+            case name, _:
+                inputs[name] = 5 + 3 * torch.randn(shape)
+    for name in ("tokens", "sequence"):
+        if name in inputs:
+            for row, length in enumerate(lengths):
+                inputs[name][row, length:] = 0
+    return inputs
+
+
+def open_quietly(model: bytes) -> onnxruntime.InferenceSession:
+    """A session whose threads sleep between runs."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options)
+
+
+def check_at_other_sizes(network, session, longest=16):
+    """ONNX Runtime's outputs are the network's, whatever the rows and steps of a batch."""
+    various = [7, 1, longest, 3, 0, longest, 5]
+    for lengths, time in [([1], 1), ([2], 2), (various, longest), ([3] * 4 + [0], 5)]:
+        inputs = rows(network.signature, lengths, time)
+        with torch.no_grad():
+            expected = network.outputs(inputs, network(inputs))
+        found = session.run(None, {n: t.numpy() for n, t in inputs.items()})
+        for values, wanted in zip(found, expected.values(), strict=True):
+            assert np.isfinite(values).all()
+            np.testing.assert_allclose(values, wanted.numpy(), rtol=1e-5, atol=1e-5)
