@@ -5,10 +5,10 @@ Numbers stay raw: scaling is inside the graph. Needs no torch.
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,6 @@ from tasks.signature import (
 TOKENIZER = "tokenizer.json"
 MICROSECONDS_OF_A_DAY = 86_400e6
 Arrays = dict[str, NDArray[Any]]
-NumberKind = Literal["number", "boolean", "date"]
 
 
 @dataclass(frozen=True)
@@ -153,42 +152,23 @@ def _wrong_type(column: pa.Array, spec: Column, place: Place, wanted: str) -> In
     return InputError(f"{place.file}: column {spec.name!r} is {column.type}; {wanted} is wanted")
 
 
-def exact_numbers(
-    column: pa.Array | pa.ChunkedArray,
-    kind: NumberKind,
-    name: str,
-    describe: Callable[[int], str],
-    reading: Reading,
-) -> NDArray[np.float64]:
-    """(N,) float64, not yet narrowed: booleans as 0 and 1, dates as days, a null as NaN.
-
-    Raises:
-        InputError: a value is not of that kind; `describe` says where its row is.
-    """
-    values = convert(column, kind, name, describe, reading)
-    if kind == "boolean":
+def _numbers(column: pa.Array, spec: NumberColumn, place: Place, reading: Reading) -> NDArray[np.float32]:
+    """(N,) float32; dates as days."""
+    values = convert(column, spec.kind, spec.name, place.describe, reading)
+    if spec.kind == "boolean":
         values = values.cast(pa.uint8())
-    elif kind == "date":
-        moments = values.cast(pa.int64()).cast(pa.float64(), safe=False)
-        values = pc.divide(moments, MICROSECONDS_OF_A_DAY)
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    found: NDArray[np.float64] = values.to_numpy(zero_copy_only=False)
-    return found.astype(np.float64, copy=False)
-
-
-def _numbers(
-    column: pa.Array, spec: NumberColumn, place: Place, reading: Reading
-) -> NDArray[np.float32]:
-    """(N,) float32, less the column's offset; dates as days."""
-    found = exact_numbers(column, spec.kind, spec.name, place.describe, reading)
+    elif spec.kind == "date":
+        days = values.cast(pa.int64()).cast(pa.float64(), safe=False)
+        values = pc.divide(days, MICROSECONDS_OF_A_DAY)
+    # A null becomes NaN.
+    found = values.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):  # to infinity, which is refused
-        array = (found - spec.offset).astype(np.float32)
+        array: NDArray[np.float32] = found.astype(np.float32, copy=False)
     bad = np.isnan(array)
     if bad.any():
         if spec.fill is None:
             raise place.missing(spec, bad)
-        array = np.where(bad, np.float32(spec.fill - spec.offset), array)
+        array = np.where(bad, np.float32(spec.fill), array)
     if np.isinf(array).any():
         raise place.missing(spec, np.isinf(array), "infinite")
     return array

@@ -61,10 +61,8 @@ def export(
     session = open_session(model, "cpu")
     expected = inference(network, [output.name for output in signature.outputs])
     size = evaluation.batch_size
-    centre, unit = network.target_scale
-    parity = compare(
-        session, signature, test.inputs, expected, size, params.tolerance, unit, centre
-    )
+    unit = network.target_std.item() if signature.task == "regression" else 1.0
+    parity = compare(session, signature, test.inputs, expected, size, params.tolerance, unit)
     outputs = session.run_all(signature, test.inputs, JUDGED[signature.task], size)
     metrics = measure(signature, test.targets, outputs, evaluation.calibration_bins)
     verdicts = judge(evaluation.gates, metrics.summary)

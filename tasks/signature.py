@@ -50,12 +50,6 @@ class NumberColumn(_Part):
     kind: Literal["number", "boolean", "date"] = "number"
     fill: float | None = None
     """What stands for a missing value; without it, a missing value is refused."""
-    offset: float = 0.0
-    """Subtracted in float64 before the value becomes a float32, which could not tell large
-    neighbours apart, such as two Unix times of one minute."""
-    low: float | None = None
-    high: float | None = None
-    """The range of the training split; None in signatures of before there was one."""
 
 
 class CategoryColumn(_Part):
@@ -101,7 +95,7 @@ class Tensor(_Part):
     from batch to batch.
     """
 
-    dtype: Literal["uint8", "float32", "float64", "int64"]
+    dtype: Literal["uint8", "float32", "int64"]
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
@@ -219,8 +213,7 @@ def _outputs(
     task: Task, columns: tuple[Column, ...], classes: tuple[str, ...]
 ) -> tuple[Tensor, ...]:
     if task == "regression":
-        # float64: around 1.7e9, float32 has one number in 128.
-        return (Tensor(name="prediction", dtype="float64", shape=()),)
+        return (Tensor(name="prediction", dtype="float32", shape=()),)
     if task == "language_model":
         assert isinstance(columns[0], TextColumn)
         return (

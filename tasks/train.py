@@ -86,11 +86,8 @@ def train(
     signature = architectures.signature_for(params.architecture, dataset.signature)
     check_augmentation(params, signature)
     encoder = Encoder(signature, dataset.tokenizer)
-    network = architectures.build(params.architecture, signature)
-    network.normalise_by(json.loads((prepared / "profile.json").read_bytes()))
-    scale = network.target_scale
-    training = Rows.read(prepared, "train", encoder, fabric.device, scale)
-    held = Rows.read(prepared, "validation", encoder, fabric.device, scale)
+    training = Rows.read(prepared, "train", encoder, fabric.device)
+    held = Rows.read(prepared, "validation", encoder, fabric.device)
     batches = len(in_batches(torch.arange(len(training)), params.batch_size))
     if not batches or not len(held):
         raise InputError(
@@ -98,6 +95,8 @@ def train(
             "at least 2 and 1 are needed"
         )
 
+    network = architectures.build(params.architecture, signature)
+    network.normalise_by(json.loads((prepared / "profile.json").read_bytes()))
     if params.init_from is not None:
         print(start_from(network, params.init_from, base, prepared), flush=True)
     freeze(network, params.freeze)
@@ -106,6 +105,9 @@ def train(
     schedule = Schedule(optimizer, params, steps=math.ceil(batches / params.accumulate))
     _, stepper = fabric.setup(network, optimizer)  # moves the network to the device
     state = State(fabric, network, stepper, schedule)
+    if signature.task == "regression":
+        scale = (network.target_mean, network.target_std)
+        training, held = training.standardised(*scale), held.standardised(*scale)
 
     keeper = Keeper(resume, identity, params.keep)
     keeper.resume(state)

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from tasks.architectures.fronts import Inputs, Standardize
 from tasks.signature import Signature
 
-SCALE = ("target_mean", "target_std")
-
 
 class Parts(NamedTuple):
     """What an architecture is made of before its last layer."""
@@ -28,8 +26,7 @@ class Parts(NamedTuple):
 class Network(nn.Module):
     """Weights are named `front.*`, `body.*` and `head.*`.
 
-    For regression the buffers `target_mean` and `target_std`, (1,) float64, turn scores into
-    predictions.
+    For regression the buffers `target_mean` and `target_std` (1,) turn scores into predictions.
     """
 
     target_mean: Tensor
@@ -45,25 +42,8 @@ class Network(nn.Module):
         if parts.tied is not None:
             self.head.weight = parts.tied
         if signature.task == "regression":
-            self.register_buffer("target_mean", torch.zeros(1, dtype=torch.float64))
-            self.register_buffer("target_std", torch.ones(1, dtype=torch.float64))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "Network":
-        """Leave the scale of the target on the CPU and in float64, which not every device has.
-
-        Training takes it as numbers; predictions are made from scores where a model is evaluated.
-        """
-        kept = {name: self._buffers.pop(name) for name in SCALE if name in self._buffers}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._buffers.update(kept)
-        return self
-
-    @property
-    def target_scale(self) -> tuple[float, float]:
-        """Mean and standard deviation of a regression's target; 0 and 1 for other tasks."""
-        if self.signature.task != "regression":
-            return 0.0, 1.0
-        return self.target_mean.item(), self.target_std.item()
+            self.register_buffer("target_mean", torch.zeros(1))
+            self.register_buffer("target_std", torch.ones(1))
 
     def normalise_by(self, profile: Mapping[str, Any]) -> None:
         """Take means and standard deviations of inputs and target from a `profile.json`."""
@@ -94,7 +74,7 @@ class Network(nn.Module):
     def outputs(self, inputs: Inputs, scores: Tensor) -> dict[str, Tensor]:
         """What the signature's outputs name, in its order, of the scores of `inputs`."""
         if self.signature.task == "regression":
-            return {"prediction": scores.to(torch.float64) * self.target_std + self.target_mean}
+            return {"prediction": scores * self.target_std + self.target_mean}
         if self.signature.task == "language_model":
             return _likelihood(inputs["tokens"], _length(inputs), scores)
         return {"logits": scores, "probabilities": torch.softmax(scores, dim=1)}

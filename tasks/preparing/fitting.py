@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from tasks.config import ImageSource, Prepare, SequenceSource, TabularSource, TextSource
-from tasks.encoding import MICROSECONDS_OF_A_DAY, exact_numbers
+from tasks.config import ImageSource, Prepare, SequenceSource, TextSource
+from tasks.encoding import MICROSECONDS_OF_A_DAY
 from tasks.errors import InputError
-from tasks.preparing.precision import offset_of, refuse_inexact
 from tasks.preparing.rows import Rows
 from tasks.preparing.targets import refuse_constant
 from tasks.preparing.tokenizing import train_tokenizer
@@ -50,7 +49,10 @@ def fit(raw: Raw, splits: dict[str, Rows], classes: tuple[str, ...], params: Pre
     if isinstance(source, TextSource):
         print(f"training a {source.tokenizer.name} tokenizer on {len(train)} texts", flush=True)
         tokenizer = train_tokenizer(train[source.column].to_pylist(), source.tokenizer)
-    columns = tuple(_column(raw, name, splits, params, tokenizer) for name in train.column_names)
+    columns = tuple(
+        _column(raw, name, train[name].combine_chunks(), params, tokenizer)
+        for name in train.column_names
+    )
     # Only tables have text that must be read: nothing else is said of images and sequences.
     reading = raw.reading if isinstance(source, TabularSource | TextSource) else None
     task: Task = "binary" if len(classes) == 2 else "multiclass"
@@ -60,14 +62,9 @@ def fit(raw: Raw, splits: dict[str, Rows], classes: tuple[str, ...], params: Pre
 
 
 def _column(
-    raw: Raw,
-    name: str,
-    splits: dict[str, Rows],
-    params: Prepare,
-    tokenizer: Tokenizer | None,
+    raw: Raw, name: str, values: pa.Array, params: Prepare, tokenizer: Tokenizer | None
 ) -> Column:
     source, kind = params.source, raw.features[name]
-    values = splits["train"].features[name].combine_chunks()
     match kind:
         case "image":
             return ImageColumn(
@@ -96,41 +93,7 @@ def _column(
         categories = tuple(sorted(present.unique().to_pylist()))
         most = _most_frequent(present) if fill else None
         return CategoryColumn(name=name, values=categories, fill=most)
-    return _number_column(
-        raw, name, kind, splits, params, _typical(present, kind) if fill else None
-    )
-
-
-def _number_column(
-    raw: Raw,
-    name: str,
-    kind: FeatureKind,
-    splits: dict[str, Rows],
-    params: Prepare,
-    fill: float | None,
-) -> NumberColumn:
-    """A number, boolean or date, with its range in the training split."""
-    if kind == "boolean":
-        return NumberColumn(name=name, kind=kind, fill=fill)
-    assert kind == "number" or kind == "date"
-    named = isinstance(params.source, TabularSource) and name in params.source.columns
-    present = {split: rows.features[name].drop_null() for split, rows in splits.items()}
-    try:
-        if pa.types.is_integer(present["train"].type):
-            for values in present.values():
-                refuse_inexact(values, name)
-        found = {
-            s: exact_numbers(v, kind, name, raw.describe, raw.reading) for s, v in present.items()
-        }
-        every = np.concatenate(list(found.values()))
-        offset = offset_of(found["train"], every, accepted=named, name=name) if len(every) else 0.0
-    except InputError as error:
-        raise InputError(f"{raw.where}: {error}") from error
-    train = found["train"]
-    if not len(train):
-        return NumberColumn(name=name, kind=kind, fill=fill, offset=offset)
-    low, high = float(train.min()), float(train.max())
-    return NumberColumn(name=name, kind=kind, fill=fill, offset=offset, low=low, high=high)
+    return NumberColumn(name=name, kind=kind, fill=_typical(present, kind) if fill else None)
 
 
 def _most_frequent(values: pa.Array) -> str:

@@ -1,6 +1,6 @@
 """Rows of a split, whole on the device, and the order in which a training sees them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,31 +17,18 @@ class Rows:
     inputs: dict[str, Tensor]
     """By name, as the signature has them."""
     targets: Tensor
-    """Numbers of classes (N,) int64, standardised values (N,) float32, or for a language model its
-    tokens."""
+    """Numbers of classes (N,) int64, values (N,) float32, or for a language model its tokens."""
     varying: frozenset[str]
     """Inputs whose second axis is padded to the longest row."""
     lengths: Tensor | None
     """Steps of each row where there are such inputs, (N,) int64, on the CPU."""
 
     @classmethod
-    def read(
-        cls,
-        prepared: Path,
-        name: str,
-        encoder: Encoder,
-        device: torch.device,
-        scale: tuple[float, float] = (0.0, 1.0),
-    ) -> "Rows":
-        """Read one of the splits; `scale` is the mean and standard deviation of a regression's
-        targets, which they are standardised by in float64 and only then narrowed to float32."""
+    def read(cls, prepared: Path, name: str, encoder: Encoder, device: torch.device) -> "Rows":
         split = read_split(prepared, name, encoder)
         # A copy: torch wants memory that it may write to, and a mapped file is not.
         inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
         targets = torch.tensor(split.targets)
-        if encoder.signature.task == "regression":
-            mean, std = scale
-            targets = ((targets - mean) / std).to(torch.float32)
         if encoder.signature.task == "language_model":
             targets = inputs["tokens"]
         varying = frozenset(t.name for t in encoder.signature.inputs if None in t.shape)
@@ -50,6 +37,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def standardised(self, mean: Tensor, std: Tensor) -> "Rows":
+        """The same rows, their targets less `mean` and divided by `std`, (1,) float32 each."""
+        return replace(self, targets=(self.targets - mean) / std)
 
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Inputs and targets of a batch of row numbers, (B,) int64 on the CPU.
