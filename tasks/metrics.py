@@ -115,8 +115,10 @@ def score(
     )
 
 
-def score_numbers(targets: NDArray[np.float32], predictions: NDArray[np.float32]) -> Metrics:
+def score_numbers(targets: NDArray[np.float64], predictions: NDArray[np.float64]) -> Metrics:
     """Judge `predictions` (N,) of a regression; the definitions are scikit-learn's."""
+    # The predictions of an older release are float32, and their errors count as they are.
+    predictions = predictions.astype(np.float64)
     mse = float(mean_squared_error(targets, predictions))
     summary = {
         "r2": float(r2_score(targets, predictions)),

@@ -90,7 +90,7 @@ class Tensor(_Part):
     from batch to batch.
     """
 
-    dtype: Literal["uint8", "float32", "int64"]
+    dtype: Literal["uint8", "float32", "float64", "int64"]
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
@@ -184,7 +184,7 @@ def _outputs(
     task: Task, columns: tuple[Column, ...], classes: tuple[str, ...]
 ) -> tuple[Tensor, ...]:
     if task == "regression":
-        return (Tensor(name="prediction", dtype="float32", shape=()),)
+        return (Tensor(name="prediction", dtype="float64", shape=()),)
     if task == "language_model":
         assert isinstance(columns[0], TextColumn)
         return (
