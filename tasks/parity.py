@@ -19,7 +19,8 @@ SAMPLE = 256
 class Parity:
     """How far the two are apart on the whole test split.
 
-    `max_error` is the largest |onnx - torch| / max(unit, |torch - centre|) over all outputs and batch sizes.
+    `max_error` is the largest |onnx - torch| / max(unit, |torch - centre|) over all outputs and
+    batch sizes.
     `flipped` counts rows whose best class, or next token, differs although PyTorch's two best
     logits are further apart than the tolerance allows: a flip within it is a tie.
     """
@@ -66,9 +67,7 @@ def compare(
     """
     rows = len(next(iter(inputs.values())))
     largest = min(rows, batch_size)
-    names = [
-        t.name for t in signature.outputs if t.dtype != "int64" and t.name != "probabilities"
-    ]
+    names = [t.name for t in signature.outputs if t.dtype != "int64" and t.name != "probabilities"]
     passes = [(largest, rows, False), *((size, SAMPLE, False) for size in BATCH_SIZES)]
     if signature.varies:
         passes.append((BATCH_SIZES[-1], SAMPLE, True))

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +18,15 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.encoding import Arrays, Encoder
+from tasks.counts import Counts, Substituted
+from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
+from tasks.files import tables
 from tasks.inputs import InputFile, batches, fingerprint
-from tasks.session import Session, open_session
+from tasks.session import Session, open_session, refuse_not_finite
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
+FORMAT = 2  # of the manifest; the first had no number, and no `substituted`
 BATCH_SIZE = 256
 # The outputs of the graph that make up an answer.
 WANTED = {
@@ -50,6 +53,9 @@ class PredictReport:
     inputs: list[dict[str, Any]]
     output: dict[str, Any]
     provenance: dict[str, Any]
+    substituted: Substituted | None = None
+    """See `tasks.counts`; None in a manifest of an older release."""
+    format: int = 1
 
 
 def predict(
@@ -71,26 +77,30 @@ def predict(
     both. `progress` is told the number of rows of each batch done.
 
     Raises:
-        InputError: an input does not match the signature, there are no rows, or another job
-            writes to `output`.
+        InputError: an input does not match the signature, there are no rows, the model knows no
+            value of a column, a prediction is NaN or infinite, or another job writes to `output`.
     """
     expected = sum(file.rows for file in files)
     if not expected:
         raise InputError(f"{', '.join(str(f.path) for f in files)}: no rows to predict")
     session = open_session(model, device)
+    encoder = replace(encoder, counts=Counts())  # of this job alone
     part = output / (PREDICTIONS + ".part")
     with _own(output):
         try:
             rows = _write(part, _predictions(session, encoder, files, progress), provenance)
             if rows != expected:
                 raise RuntimeError(f"{rows} rows were predicted of {expected}; the input changed")
+            where = ", ".join(str(file.path) for file in files)
+            encoder.counts.refuse_unknown(encoder.signature.columns, where)
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return _publish(session, files, output, rows, sha256, provenance)
+        substituted = encoder.counts.columns
+        return _publish(session, files, output, rows, sha256, provenance, substituted)
 
 
 @contextmanager
@@ -131,6 +141,7 @@ def _publish(
     rows: int,
     sha256: str,
     provenance: dict[str, Any],
+    substituted: Substituted,
 ) -> PredictReport:
     """Give the finished file its name, then write the manifest."""
     (output / (PREDICTIONS + ".part")).replace(output / PREDICTIONS)
@@ -147,6 +158,8 @@ def _publish(
             "size": (output / PREDICTIONS).stat().st_size,
         },
         provenance=provenance,
+        substituted=substituted,
+        format=FORMAT,
     )
     _write_whole(output / MANIFEST, json.dumps(asdict(report), indent=2) + "\n")
     return report
@@ -155,6 +168,8 @@ def _publish(
 def completed(output: Path) -> PredictReport | None:
     """The report of a job that is complete in `output`, or None.
 
+    An older release wrote fewer fields, a newer one may have written more.
+
     Raises:
         InputError: there is a manifest, but the predictions are not those it describes.
     """
@@ -162,7 +177,9 @@ def completed(output: Path) -> PredictReport | None:
     if not manifest.exists():
         return None
     try:
-        report = PredictReport(**json.loads(manifest.read_bytes()))
+        document = dict(json.loads(manifest.read_bytes()))
+        known = {field.name for field in fields(PredictReport)}
+        report = PredictReport(**{n: v for n, v in document.items() if n in known})
         with (output / report.output["path"]).open("rb") as stream:
             intact = hashlib.file_digest(stream, "sha256").hexdigest() == report.output["sha256"]
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -184,12 +201,18 @@ def _predictions(
     names = WANTED[encoder.signature.task]
     done = 0
     for file in files:
+        before = done
         for keys, arrays in batches(file, encoder, BATCH_SIZE):
             outputs = session.run(arrays, names)
             rows = len(outputs[names[0]])
+            place = Place(str(file.path), tables.first_row(file.path) + done - before)
+            refuse_not_finite(outputs, place.describe)
             if keys is None:
                 keys = pa.array(np.arange(done, done + rows))
-            yield pa.record_batch({"key": keys, **_answers(encoder, outputs)})
+            answers = _answers(encoder, outputs)
+            if "score" in answers:  # the perplexity of a text may not fit
+                refuse_not_finite({"score": answers["score"].to_numpy()}, place.describe)
+            yield pa.record_batch({"key": keys, **answers})
             done += rows
             progress(rows)
 
@@ -202,9 +225,11 @@ def _answers(encoder: Encoder, outputs: Arrays) -> dict[str, pa.Array]:
         assert encoder.tokenizer is not None
         best = outputs["logits"].argmax(axis=1).tolist()
         mean = outputs["log_likelihood"] / np.maximum(1, outputs["scored"])
+        with np.errstate(over="ignore"):  # to infinity, which is refused
+            perplexity = np.exp(-mean).astype(np.float32)
         return {
             "prediction": pa.array([encoder.tokenizer.id_to_token(i) for i in best], pa.string()),
-            "score": pa.array(np.exp(-mean).astype(np.float32)),
+            "score": pa.array(perplexity),
         }
     probabilities = outputs["probabilities"]
     best = probabilities.argmax(axis=1)

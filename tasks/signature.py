@@ -45,6 +45,12 @@ class NumberColumn(_Part):
     kind: Literal["number", "boolean", "date"] = "number"
     fill: float | None = None
     """What stands for a missing value; without it, a missing value is refused."""
+    offset: float = 0.0
+    """What is subtracted, as float64, before a value becomes float32; in the column's own unit,
+    as are all numbers here. Other than 0 only where float32 would lose values."""
+    low: float | None = None
+    high: float | None = None
+    """The smallest and largest value of the training split; older releases did not note them."""
 
 
 class CategoryColumn(_Part):

@@ -48,8 +48,10 @@ class Network(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Network":
         # What `to` and `cpu` do to every tensor, they do not do to the scale of the target.
-        names = [name for name in ("target_mean", "target_std") if name in self._buffers]
-        kept = {name: self._buffers.pop(name) for name in names}
+        kept: dict[str, Tensor | None] = {}
+        for name in ("target_mean", "target_std"):
+            if name in self._buffers:
+                kept[name] = self._buffers.pop(name)
         try:
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         finally:
