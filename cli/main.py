@@ -140,6 +140,8 @@ def predict(
     again = " (they were there already: same input, same model)" if report.fresh else ""
     output.say(f"{report.rows:,} rows predicted with {report.model} on {report.provider}{again}")
     output.say(report.output)
+    for remark in report.remarks:
+        output.say(remark)
     if as_json:
         output.machine(asdict(report))
 

@@ -92,6 +92,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         facts += [
             ("predicted", f"{job.rows:,} rows with {job.model} on {job.provider}{again}"),
             ("predictions", job.output),
+            *(("substituted", remark) for remark in job.remarks),
         ]
     facts += [(f"took: {s.name}", f"{s.seconds:.1f} s  ({s.how})") for s in outcome.steps]
     # Less than their sum, for evaluate and export run side by side.

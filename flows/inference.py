@@ -18,6 +18,7 @@ from flows.job import JobReport, close_dead_jobs, run_job, signature_of
 from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
+from tasks.counts import WORDS, Substituted
 from tasks.errors import InputError
 from tasks.inputs import InputFile, anything_in, find, fingerprint
 
@@ -102,6 +103,8 @@ def predict_files(
         report.provider,
         report.output,
     )
+    for remark in report.remarks:
+        get_run_logger().warning("%s", remark)
     return report
 
 
@@ -124,4 +127,17 @@ def _markdown(report: JobReport) -> str:
         "predictions": f"`{report.output}`",
         "job": f"`{report.job}`" + (", run before: the input is unchanged" * report.fresh),
     }
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows.items())])
+    lines = ["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows.items())]
+    remarks = [line for remark in report.remarks for line in ("", remark)]
+    return "\n".join(lines + remarks + ["", *_table(report.substituted or {})])
+
+
+def _table(substituted: Substituted) -> list[str]:
+    """What stood in for values of each column that had such."""
+    rows = [
+        f"| {column} | {words} | {found[name]:,} |"
+        for column, found in substituted.items()
+        for name, words in WORDS.items()
+        if found.get(name)
+    ]
+    return ["| column | substituted | values |", "| --- | --- | ---: |", *rows] if rows else []

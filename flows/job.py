@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import Conflict, Job, Registry, RegistryError, Resolved, Version
+from tasks.counts import Substituted, not_counted, summary
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.hashed import refuse_changed
@@ -30,6 +31,15 @@ class JobReport:
     provider: str
     job: str
     fresh: bool
+    substituted: Substituted | None
+    """By column, what stood in for values that the model does not know; see `tasks.counts`."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of it, in lines."""
+        told = summary(self.substituted)
+        lines = [f"substituted in more than 1 % of the rows: {told}"] if told else []
+        return lines + ([left] if (left := not_counted(self.substituted)) else [])
 
 
 def run_job(
@@ -151,7 +161,11 @@ def close_dead_jobs(
 
 def _finish(registry: Registry, job: Job, report: PredictReport) -> None:
     registry.finish_job(
-        job, rows=report.rows, provider=report.provider, onnxruntime=report.onnxruntime
+        job,
+        rows=report.rows,
+        provider=report.provider,
+        onnxruntime=report.onnxruntime,
+        substituted=report.substituted,
     )
 
 
@@ -165,4 +179,5 @@ def _report(resolved: Resolved, output: Path, report: PredictReport, *, fresh: b
         provider=report.provider,
         job=report.provenance["job"],
         fresh=fresh,
+        substituted=report.substituted,
     )

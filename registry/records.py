@@ -223,6 +223,9 @@ class Job:
     error: str | None
     started_at: datetime
     finished_at: datetime | None
+    substituted: Json | None
+    """By column, how many values the model did not know: unknown, filled, outside the training
+    range, truncated. None of a job that has not ended well, or of an older release."""
 
 
 @dataclass(frozen=True, slots=True)

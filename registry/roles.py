@@ -50,7 +50,7 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "version_state": ("INSERT",),
         "jobs": (
             "INSERT",
-            "UPDATE (state, rows, provider, onnxruntime, error, finished_at)",
+            "UPDATE (state, rows, provider, onnxruntime, error, finished_at, substituted)",
         ),
     },
     PROMOTER: {

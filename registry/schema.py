@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The Alembic revision that this code needs. Revisions are numbered, so text order is age."""
 
 VERSION_TABLE = "registry_alembic_version"
@@ -290,6 +290,7 @@ jobs = Table(
     Column("error", Text),
     Column("started_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
+    Column("substituted", JSON(none_as_null=True)),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'lost')", name="state"),
     CheckConstraint("length(input_sha256) = 64", name="input_sha256"),
     # One at a time writes to a place.

@@ -8,7 +8,7 @@ from registry import schema
 from registry.promoting import Promoting
 from registry.queries import jobs, models
 from registry.reading import Reading
-from registry.records import Job, Resolved
+from registry.records import Job, Json, Resolved
 from registry.registering import Registering
 
 
@@ -39,15 +39,23 @@ class Registry(Registering, Promoting, Reading):
             )
             return jobs.load_one(c, job)
 
-    def finish_job(self, job: Job, *, rows: int, provider: str, onnxruntime: str) -> Job:
-        """Record that a job has written all its rows.
+    def finish_job(
+        self,
+        job: Job,
+        *,
+        rows: int,
+        provider: str,
+        onnxruntime: str,
+        substituted: Json | None = None,
+    ) -> Job:
+        """Record that a job has written all its rows, and what it put in place of values.
 
         Raises:
             Conflict: it is not running any more: a later job took over its output.
         """
         with self.database.write() as c:
             found = {"rows": rows, "provider": provider, "onnxruntime": onnxruntime}
-            return jobs.end(c, job.id, "completed", **found)
+            return jobs.end(c, job.id, "completed", **found, substituted=substituted)
 
     def fail_job(self, job: Job, error: str) -> Job:
         """Record why a job ended without its result. Raises Conflict where it is not running."""

@@ -22,7 +22,7 @@ KEY, TARGET = "key", "target"
 class Split:
     """Rows of one split: `keys` (N,) int64, `inputs` as the signature has them, `targets` (N,).
 
-    `targets` are int64 numbers of classes, float32 values, or zeros where nothing is given.
+    `targets` are int64 numbers of classes, float64 values, or zeros where nothing is given.
     """
 
     keys: NDArray[np.int64]
@@ -56,6 +56,6 @@ def read_split(folder: Path, name: str, encoder: Encoder) -> Split:
         return Split(keys, inputs, np.zeros(len(keys), np.int64))
     column = table[TARGET].combine_chunks()
     if signature.task == "regression":
-        return Split(keys, inputs, column.to_numpy().astype(np.float32))
+        return Split(keys, inputs, column.to_numpy().astype(np.float64))
     order = np.array([signature.classes.index(c) for c in column.dictionary.to_pylist()], np.int64)
     return Split(keys, inputs, order[column.indices.to_numpy()])

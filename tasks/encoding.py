@@ -6,7 +6,7 @@ Numbers stay raw: scaling is inside the graph. Needs no torch.
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from tasks.counts import Counts
 from tasks.errors import InputError
 from tasks.files.convert import convert
 from tasks.files.reading import Reading
 from tasks.files.spelling import without_blank, without_na
 from tasks.signature import (
+    UNKNOWN,
     CategoryColumn,
     Column,
     ImageColumn,
@@ -60,6 +62,8 @@ class Encoder:
 
     signature: Signature
     tokenizer: Tokenizer | None = None
+    counts: Counts = field(default_factory=Counts, compare=False, repr=False)
+    """Of all that was encoded: values that were unknown, missing, cut or outside the range."""
 
     @classmethod
     def read(cls, folder: Path) -> "Encoder":
@@ -89,18 +93,19 @@ class Encoder:
         found = {c.name: _flat(batch[c.name]) for c in columns}
         first = columns[0]
         if isinstance(first, ImageColumn):
+            self.counts.add(first.name, batch.num_rows)
             return {first.name: _images(found[first.name], first, place)}
         if isinstance(first, TextColumn):
             return self._tokens(found[first.name], first, place)
         if isinstance(first, SequenceColumn):
-            return _sequences(found[first.name], first, place)
+            return _sequences(found[first.name], first, place, self.counts)
         numbers = [
-            _numbers(found[c.name], c, place, self.signature.read_as)
+            _numbers(found[c.name], c, place, self.signature.read_as, self.counts)
             for c in columns
             if isinstance(c, NumberColumn)
         ]
         codes = [
-            _codes(found[c.name], c, place, self.signature.read_as)
+            _codes(found[c.name], c, place, self.signature.read_as, self.counts)
             for c in columns
             if isinstance(c, CategoryColumn)
         ]
@@ -138,6 +143,17 @@ class Encoder:
         tokens = np.zeros((len(encoded), max(1, length.max(initial=1))), np.int64)
         for row, e in enumerate(encoded):
             tokens[row, : len(e.ids)] = e.ids
+        unknown = (tokens == UNKNOWN).any(axis=1)
+        self.counts.add(
+            spec.name,
+            len(encoded),
+            tokens=int(length.sum()) - len(encoded),  # without each text's beginning
+            unknown_tokens=int((tokens == UNKNOWN).sum()),
+            truncated=sum(bool(e.overflowing) for e in encoded),
+        )
+        if unknown.any() and self.counts.wants(spec.name):
+            texts = column.take(pa.array(np.flatnonzero(unknown)[:3])).to_pylist()
+            self.counts.show(spec.name, [text[:40] for text in texts])
         return {"tokens": tokens, "length": length}
 
 
@@ -152,39 +168,81 @@ def _wrong_type(column: pa.Array, spec: Column, place: Place, wanted: str) -> In
     return InputError(f"{place.file}: column {spec.name!r} is {column.type}; {wanted} is wanted")
 
 
-def _numbers(column: pa.Array, spec: NumberColumn, place: Place, reading: Reading) -> NDArray[np.float32]:
+def _numbers(
+    column: pa.Array, spec: NumberColumn, place: Place, reading: Reading, counts: Counts
+) -> NDArray[np.float32]:
     """(N,) float32; dates as days."""
     values = convert(column, spec.kind, spec.name, place.describe, reading)
-    if spec.kind == "boolean":
-        values = values.cast(pa.uint8())
-    elif spec.kind == "date":
-        days = values.cast(pa.int64()).cast(pa.float64(), safe=False)
-        values = pc.divide(days, MICROSECONDS_OF_A_DAY)
-    # A null becomes NaN.
-    found = values.to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):  # to infinity, which is refused
-        array: NDArray[np.float32] = found.astype(np.float32, copy=False)
+    array = narrowed(values, spec)
     bad = np.isnan(array)
     if bad.any():
         if spec.fill is None:
             raise place.missing(spec, bad)
-        array = np.where(bad, np.float32(spec.fill), array)
+        array = np.where(bad, _narrow(spec.fill, spec), array)
     if np.isinf(array).any():
         raise place.missing(spec, np.isinf(array), "infinite")
+    counts.add(spec.name, len(array), filled=int(bad.sum()), outside=_outside(array, bad, spec))
     return array
 
 
+def _outside(
+    array: NDArray[np.float32], filled: NDArray[np.bool_], spec: NumberColumn
+) -> int | None:
+    """How many given values are not within the training range; None where none is recorded."""
+    if spec.kind == "boolean":
+        return 0
+    if spec.low is None or spec.high is None:
+        return None
+    beyond = (array < _narrow(spec.low, spec)) | (array > _narrow(spec.high, spec))
+    return int((beyond & ~filled).sum())
+
+
+def narrowed(values: pa.Array, spec: NumberColumn) -> NDArray[np.float32]:
+    """(N,) float32 of what `convert` gave: less the offset, a null as NaN."""
+    if spec.kind == "boolean":
+        values = values.cast(pa.uint8())
+    elif spec.kind == "date":
+        moments = values.cast(pa.int64())
+        if spec.offset:  # whole microseconds, of which float64 has few enough then
+            moments = pc.subtract(moments, _microseconds(spec.offset))
+        days = moments.cast(pa.float64(), safe=False)
+        values = pc.divide(days, MICROSECONDS_OF_A_DAY)
+    found = values.to_numpy(zero_copy_only=False)
+    if spec.kind == "number" and spec.offset:
+        found = found.astype(np.float64) - spec.offset
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        array: NDArray[np.float32] = found.astype(np.float32, copy=False)
+    return array
+
+
+def _narrow(value: float, spec: NumberColumn) -> np.float32:
+    """A number of the signature as `narrowed` has it."""
+    if spec.offset and spec.kind == "date":
+        distance = _microseconds(value) - _microseconds(spec.offset)
+        return np.float32(distance / MICROSECONDS_OF_A_DAY)
+    return np.float32(value - spec.offset)
+
+
+def _microseconds(days: float) -> int:
+    return round(days * MICROSECONDS_OF_A_DAY)
+
+
 def _codes(
-    column: pa.Array, spec: CategoryColumn, place: Place, reading: Reading
+    column: pa.Array, spec: CategoryColumn, place: Place, reading: Reading, counts: Counts
 ) -> NDArray[np.int64]:
     """(N,) int64: 1 and up for known values, 0 for others."""
     text = convert(column, "category", spec.name, place.describe, reading)
-    if text.null_count:
+    filled = text.null_count
+    if filled:
         if spec.fill is None:
             raise place.missing(spec, text.is_null().to_numpy(zero_copy_only=False))
         text = text.fill_null(spec.fill)
     codes = pc.index_in(text, value_set=pa.array(spec.values, pa.string())).fill_null(-1)
     result: NDArray[np.int64] = codes.to_numpy().astype(np.int64) + 1
+    unknown = np.flatnonzero(result == 0)
+    counts.add(spec.name, len(result), unknown=len(unknown), filled=filled)
+    if len(unknown) and counts.wants(spec.name):
+        counts.show(spec.name, text.take(pa.array(unknown)).unique()[:3].to_pylist())
     return result
 
 
@@ -230,7 +288,7 @@ def _unpack(column: pa.Array, values: pa.Array, spec: ImageColumn) -> NDArray[An
     return flat.reshape(len(column), *spec.shape)
 
 
-def _sequences(column: pa.Array, spec: SequenceColumn, place: Place) -> Arrays:
+def _sequences(column: pa.Array, spec: SequenceColumn, place: Place, counts: Counts) -> Arrays:
     """`sequence` (N, longest, features) float32 and `length` (N,) int64."""
     wanted = f"a list of numbers, or of lists of {spec.features} numbers,"
     if not _is_list(column.type):
@@ -262,6 +320,7 @@ def _sequences(column: pa.Array, spec: SequenceColumn, place: Place) -> Arrays:
         bad[np.repeat(np.arange(len(length)), length)[~np.isfinite(flat).all(axis=1)]] = True
         raise place.missing(spec, bad, "missing, NaN or infinite in a step")
     kept = np.minimum(length, spec.max_length)
+    counts.add(spec.name, len(length), truncated=int((kept < length).sum()))
     sequence = np.zeros((len(length), kept.max(initial=1), spec.features), np.float32)
     starts = np.concatenate([[0], np.cumsum(length)[:-1]])
     for row, (start, count) in enumerate(zip(starts, kept, strict=True)):

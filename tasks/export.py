@@ -61,8 +61,12 @@ def export(
     session = open_session(model, "cpu")
     expected = inference(network, [output.name for output in signature.outputs])
     size = evaluation.batch_size
-    unit = network.target_std.item() if signature.task == "regression" else 1.0
-    parity = compare(session, signature, test.inputs, expected, size, params.tolerance, unit)
+    unit, centre = 1.0, 0.0
+    if signature.task == "regression":
+        unit, centre = network.target_std.item(), network.target_mean.item()
+    parity = compare(
+        session, signature, test.inputs, expected, size, params.tolerance, unit, centre
+    )
     outputs = session.run_all(signature, test.inputs, JUDGED[signature.task], size)
     metrics = measure(signature, test.targets, outputs, evaluation.calibration_bins)
     verdicts = judge(evaluation.gates, metrics.summary)

@@ -149,8 +149,8 @@ def batches(
         InputError: a column is missing, has the wrong type or shape, or a value is missing or no
             such value; names file, row and column.
     """
-    rows, done = _rows(file, encoder.signature, size)
-    for batch in rows:
+    done = first_row(file)
+    for batch in _rows(file, encoder.signature, size):
         arrays = encoder.encode(batch, Place(str(file.path), done))
         done += batch.num_rows
         found = batch[KEY] if KEY in batch.schema.names else None
@@ -159,22 +159,26 @@ def batches(
         yield found, arrays
 
 
-def _rows(file: InputFile, signature: Signature, size: int) -> tuple[Iterator[pa.RecordBatch], int]:
-    """Batches with the columns of the signature, and the number of the first row."""
+def first_row(file: InputFile) -> int:
+    """The number that a file gives to its first row, in messages."""
+    return 1 if file.path.suffix == lines.SUFFIX else tables.first_row(file.path)
+
+
+def _rows(file: InputFile, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:
+    """Batches with the columns of the signature."""
     path, column = file.path, signature.columns[0]
     if file.is_images:
-        return image_rows.of_files(path, file.members, _images_wanted(path, signature), size), 0
+        return image_rows.of_files(path, file.members, _images_wanted(path, signature), size)
     if path.suffix == ".npz":
-        return _npz_batches(path, signature, size), 0
+        return _npz_batches(path, signature, size)
     if idx.is_images(path):
-        return image_rows.of_idx(path, _images_wanted(path, signature), size), 0
+        return image_rows.of_idx(path, _images_wanted(path, signature), size)
     if path.suffix == lines.SUFFIX:
-        return _line_batches(path, signature, size), 1
-    first = tables.first_row(path)
+        return _line_batches(path, signature, size)
     rows = _table(path, size, signature)
     if isinstance(column, ImageColumn):
-        return image_rows.of_table(rows, path, file.members, column), first
-    return rows, first
+        return image_rows.of_table(rows, path, file.members, column)
+    return rows
 
 
 def _is_picture(path: Path) -> bool:

@@ -21,6 +21,7 @@ from sklearn.metrics import (
 )
 
 from tasks.config import LowerIsBetter, Metric
+from tasks.session import refuse_not_finite
 from tasks.signature import Signature
 
 AVERAGES = ("precision", "recall", "f1")
@@ -61,7 +62,12 @@ def measure(
     outputs: Mapping[str, NDArray[Any]],
     bins: int,
 ) -> Metrics:
-    """Judge the graph's `outputs` (those that `JUDGED` names) against `targets` (N,)."""
+    """Judge the graph's `outputs` (those that `JUDGED` names) against `targets` (N,).
+
+    Raises:
+        InputError: an output is NaN or infinite: such a model is no answer, and has no metrics.
+    """
+    refuse_not_finite(outputs, "row {} of the test split".format)
     if signature.task == "regression":
         return score_numbers(targets, outputs["prediction"])
     if signature.task == "language_model":
@@ -115,8 +121,10 @@ def score(
     )
 
 
-def score_numbers(targets: NDArray[np.float32], predictions: NDArray[np.float32]) -> Metrics:
+def score_numbers(targets: NDArray[np.float64], predictions: NDArray[np.float64]) -> Metrics:
     """Judge `predictions` (N,) of a regression; the definitions are scikit-learn's."""
+    # The predictions of an older release are float32, and their errors count as they are.
+    predictions = predictions.astype(np.float64)
     mse = float(mean_squared_error(targets, predictions))
     summary = {
         "r2": float(r2_score(targets, predictions)),

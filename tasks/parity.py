@@ -19,7 +19,8 @@ SAMPLE = 256
 class Parity:
     """How far the two are apart on the whole test split.
 
-    `max_error` is the largest |onnx - torch| / max(unit, |torch|) over all outputs and batch sizes.
+    `max_error` is the largest |onnx - torch| / max(unit, |torch - centre|) over all outputs and
+    batch sizes.
     `flipped` counts rows whose best class, or next token, differs although PyTorch's two best
     logits are further apart than the tolerance allows: a flip within it is a tie.
     """
@@ -53,20 +54,20 @@ def compare(
     batch_size: int,
     tolerance: float,
     unit: float = 1.0,
+    centre: float = 0.0,
 ) -> Parity:
     """Compare the session's outputs with what `expected` (PyTorch) says for the same rows.
 
-    `unit` is the size below which an error does not count for more: 1 for logits, the standard
-    deviation of the target for a regression, whose numbers may all be tiny or huge.
+    `unit` is the size below which an error does not count for more, and `centre` where that size
+    is measured from: 1 and 0 for logits, the target's standard deviation and mean for a
+    regression, whose numbers may all be tiny, or huge and close to each other.
 
     All rows at the largest batch size, the first of them at the small ones. Sequences come once
     more with all their padding, to which PyTorch's have none.
     """
     rows = len(next(iter(inputs.values())))
     largest = min(rows, batch_size)
-    names = [
-        t.name for t in signature.outputs if t.dtype == "float32" and t.name != "probabilities"
-    ]
+    names = [t.name for t in signature.outputs if t.dtype != "int64" and t.name != "probabilities"]
     passes = [(largest, rows, False), *((size, SAMPLE, False) for size in BATCH_SIZES)]
     if signature.varies:
         passes.append((BATCH_SIZES[-1], SAMPLE, True))
@@ -76,19 +77,19 @@ def compare(
             batch = {name: array[start : start + size] for name, array in inputs.items()}
             cut = signature.cut(batch)
             told = session.run(batch if padded else cut, names)
-            found, flips = _differ(told, expected(cut), tolerance, unit)
+            found, flips = _differ(told, expected(cut), tolerance, unit, centre)
             error = float(np.maximum(error, found))  # which keeps a NaN, so that it fails
             flipped[start : start + size] |= flips
     return Parity(rows, (*BATCH_SIZES, largest), tolerance, error, int(flipped.sum()))
 
 
 def _differ(
-    told: Arrays, wanted: Arrays, tolerance: float, unit: float
+    told: Arrays, wanted: Arrays, tolerance: float, unit: float, centre: float
 ) -> tuple[float, NDArray[np.bool_]]:
     """The largest error, and which rows have another best logit, ties aside."""
     errors, flips = [0.0], np.zeros(len(next(iter(told.values()))), bool)
     for name, array in told.items():
-        scale = np.maximum(unit, np.abs(wanted[name]))
+        scale = np.maximum(unit, np.abs(wanted[name] - centre))
         errors.append(float((np.abs(array - wanted[name]) / scale).max()))
         if name == "logits":
             best = np.sort(wanted[name], axis=1)

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.encoding import Arrays, Encoder
+from tasks.counts import Counts, Substituted
+from tasks.encoding import Arrays, Encoder, Place
 from tasks.errors import InputError
 from tasks.hashed import held_still
-from tasks.inputs import InputFile, batches, fingerprint, hashed, key_type
-from tasks.session import Session, open_session
+from tasks.inputs import InputFile, batches, fingerprint, first_row, hashed, key_type
+from tasks.session import Session, open_session, refuse_not_finite
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
+FORMAT = 2  # of the manifest; the first had no number, and no `substituted`
 BATCH_SIZE = 256
 # The outputs of the graph that make up an answer.
 WANTED = {
@@ -54,6 +56,9 @@ class PredictReport:
     provenance: dict[str, Any]
     probabilities: bool = False
     """Whether there is a column for the probability of each class."""
+    substituted: Substituted | None = None
+    """See `tasks.counts`; None in a manifest of an older release."""
+    format: int = 1
 
 
 def predict(
@@ -78,8 +83,8 @@ def predict(
 
     Raises:
         InputError: an input does not match the signature, or changed since it was found; there are
-            no rows; another job writes to `output`; or the model has no classes to give
-            probabilities of.
+            no rows; the model knows no value of a column; a prediction is NaN or infinite; another
+            job writes to `output`; or the model has no classes to give probabilities of.
     """
     signature = encoder.signature
     if probabilities and not signature.classifies:
@@ -91,6 +96,7 @@ def predict(
     if not expected:
         raise InputError(f"{', '.join(str(f.path) for f in files)}: no rows to predict")
     session = open_session(model, device)
+    encoder = replace(encoder, counts=Counts())  # of this job alone
     part = output / (PREDICTIONS + ".part")
     with _own(output):
         try:
@@ -99,13 +105,16 @@ def predict(
                 rows = _write(part, answers, provenance)
             if rows != expected:
                 raise RuntimeError(f"{rows} rows were predicted of {expected}")
+            where = ", ".join(str(file.path) for file in files)
+            encoder.counts.refuse_unknown(encoder.signature.columns, where)
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return _publish(session, files, output, rows, sha256, provenance, probabilities)
+        counted = encoder.counts.columns
+        return _publish(session, files, output, rows, sha256, provenance, probabilities, counted)
 
 
 @contextmanager
@@ -147,6 +156,7 @@ def _publish(
     sha256: str,
     provenance: dict[str, Any],
     probabilities: bool,
+    substituted: Substituted,
 ) -> PredictReport:
     """Give the finished file its name, then write the manifest."""
     (output / (PREDICTIONS + ".part")).replace(output / PREDICTIONS)
@@ -164,6 +174,8 @@ def _publish(
         },
         provenance=provenance,
         probabilities=probabilities,
+        substituted=substituted,
+        format=FORMAT,
     )
     document = asdict(report)
     if not probabilities:
@@ -175,6 +187,8 @@ def _publish(
 def completed(output: Path) -> PredictReport | None:
     """The report of a job that is complete in `output`, or None.
 
+    An older release wrote fewer fields, a newer one may have written more.
+
     Raises:
         InputError: there is a manifest, but the predictions are not those it describes.
     """
@@ -182,7 +196,9 @@ def completed(output: Path) -> PredictReport | None:
     if not manifest.exists():
         return None
     try:
-        report = PredictReport(**json.loads(manifest.read_bytes()))
+        document = dict(json.loads(manifest.read_bytes()))
+        known = {field.name for field in fields(PredictReport)}
+        report = PredictReport(**{n: v for n, v in document.items() if n in known})
         with (output / report.output["path"]).open("rb") as stream:
             intact = hashlib.file_digest(stream, "sha256").hexdigest() == report.output["sha256"]
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -205,14 +221,19 @@ def _predictions(
     names = WANTED[encoder.signature.task]
     done, kept = 0, key_type(files, encoder.signature)
     for file in files:
+        before = done
         for keys, arrays in batches(file, encoder, BATCH_SIZE, kept):
             outputs = session.run(arrays, names)
             rows = len(outputs[names[0]])
+            place = Place(str(file.path), first_row(file) + done - before)
+            refuse_not_finite(outputs, place.describe)
             if keys is None:
                 keys = pa.array(np.arange(done, done + rows))
             answers = _answers(encoder, outputs)
             if probabilities:
                 answers |= _by_class(encoder, outputs["probabilities"])
+            if "score" in answers:  # the perplexity of a text may not fit
+                refuse_not_finite({"score": answers["score"].to_numpy()}, place.describe)
             yield pa.record_batch({"key": keys, **answers})
             done += rows
             progress(rows)
@@ -226,9 +247,11 @@ def _answers(encoder: Encoder, outputs: Arrays) -> dict[str, pa.Array]:
         assert encoder.tokenizer is not None
         best = outputs["logits"].argmax(axis=1).tolist()
         mean = outputs["log_likelihood"] / np.maximum(1, outputs["scored"])
+        with np.errstate(over="ignore"):  # to infinity, which is refused
+            perplexity = np.exp(-mean).astype(np.float32)
         return {
             "prediction": pa.array([encoder.tokenizer.id_to_token(i) for i in best], pa.string()),
-            "score": pa.array(np.exp(-mean).astype(np.float32)),
+            "score": pa.array(perplexity),
         }
     probabilities = outputs["probabilities"]
     best = probabilities.argmax(axis=1)

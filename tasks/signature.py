@@ -50,6 +50,12 @@ class NumberColumn(_Part):
     kind: Literal["number", "boolean", "date"] = "number"
     fill: float | None = None
     """What stands for a missing value; without it, a missing value is refused."""
+    offset: float = 0.0
+    """What is subtracted, as float64, before a value becomes float32; in the column's own unit,
+    as are all numbers here. Other than 0 only where float32 would lose values."""
+    low: float | None = None
+    high: float | None = None
+    """The smallest and largest value of the training split; older releases did not note them."""
 
 
 class CategoryColumn(_Part):
@@ -95,7 +101,7 @@ class Tensor(_Part):
     from batch to batch.
     """
 
-    dtype: Literal["uint8", "float32", "int64"]
+    dtype: Literal["uint8", "float32", "float64", "int64"]
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
@@ -213,7 +219,7 @@ def _outputs(
     task: Task, columns: tuple[Column, ...], classes: tuple[str, ...]
 ) -> tuple[Tensor, ...]:
     if task == "regression":
-        return (Tensor(name="prediction", dtype="float32", shape=()),)
+        return (Tensor(name="prediction", dtype="float64", shape=()),)
     if task == "language_model":
         assert isinstance(columns[0], TextColumn)
         return (

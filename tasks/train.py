@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tasks import architectures
+from tasks.architectures.network import target_scale
 from tasks.checkpoint import save
 from tasks.config import Train
 from tasks.device import choose_device
@@ -86,8 +87,10 @@ def train(
     signature = architectures.signature_for(params.architecture, dataset.signature)
     check_augmentation(params, signature)
     encoder = Encoder(signature, dataset.tokenizer)
-    training = Rows.read(prepared, "train", encoder, fabric.device)
-    held = Rows.read(prepared, "validation", encoder, fabric.device)
+    profile = json.loads((prepared / "profile.json").read_bytes())
+    scale = target_scale(profile) if signature.task == "regression" else None
+    training = Rows.read(prepared, "train", encoder, fabric.device, scale)
+    held = Rows.read(prepared, "validation", encoder, fabric.device, scale)
     batches = len(in_batches(torch.arange(len(training)), params.batch_size))
     if not batches or not len(held):
         raise InputError(
@@ -96,7 +99,7 @@ def train(
         )
 
     network = architectures.build(params.architecture, signature)
-    network.normalise_by(json.loads((prepared / "profile.json").read_bytes()))
+    network.normalise_by(profile)
     if params.init_from is not None:
         print(start_from(network, params.init_from, base, prepared), flush=True)
     freeze(network, params.freeze)
@@ -105,9 +108,6 @@ def train(
     schedule = Schedule(optimizer, params, steps=math.ceil(batches / params.accumulate))
     _, stepper = fabric.setup(network, optimizer)  # moves the network to the device
     state = State(fabric, network, stepper, schedule)
-    if signature.task == "regression":
-        scale = (network.target_mean, network.target_std)
-        training, held = training.standardised(*scale), held.standardised(*scale)
 
     keeper = Keeper(resume, identity, params.keep)
     keeper.resume(state)

@@ -38,6 +38,7 @@ def test_a_job_is_recorded_with_what_traces_its_rows_back(trained, test_split, t
     assert (job["state"], job["rows"], job["alias"]) == ("completed", 360, "champion")
     assert job["provider"] == manifest["provider"] == "CPUExecutionProvider"
     assert job["input_sha256"] == manifest["input_sha256"]
+    assert job["substituted"] == manifest["substituted"] == {"image": {"rows": 360}}
     version = json.loads(trained.modelmint("models", "show", "digits", "--json").stdout)
     assert manifest["provenance"]["digest"] == version["digest"]
     assert manifest["provenance"]["dataset"] == version["lineage"]["dataset"]

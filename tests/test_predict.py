@@ -219,6 +219,8 @@ def test_the_manifest_is_truthful_and_names_the_model(grey, tmp_path):
             "size": len(written),
         },
         "provenance": PROVENANCE,
+        "substituted": {"image": {"rows": ROWS}},
+        "format": 2,
     }
     assert report.nodes.keys() == {"CPUExecutionProvider"}
     assert report.nodes["CPUExecutionProvider"] > 0

@@ -249,8 +249,8 @@ def test_numbers_to_predict_are_written_and_described(tmp_path):
     put(tmp_path, y=values)
     run(tmp_path, NUMBERS)
     train = splits(tmp_path)["train"]
-    assert train.targets.dtype == np.float32
-    assert np.array_equal(train.targets, values[train.keys].astype(np.float32))
+    assert train.targets.dtype == np.float64
+    assert np.array_equal(train.targets, values[train.keys])
     assert signature(tmp_path).task == "regression"
     assert signature(tmp_path).classes == ()
     found = profile(tmp_path)["target"]

@@ -21,7 +21,7 @@ from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatc
 from registry.artifacts import open_store
 from registry.database import filling, upgrade
 from registry.integrity import verify
-from registry.schema import VERSION_TABLE
+from registry.schema import HEAD, VERSION_TABLE
 from registry.signing import keep
 from registry.transfer.backup import backup, restore, verify_backup
 from registry.upkeep import gc, purge
@@ -193,7 +193,7 @@ def test_a_backup_says_what_it_holds(origin, tmp_path):
     rows = rows_of(raw_engine(str(origin.database._engine.url)))
     del rows["registry_alembic_version"]
     assert manifest["tables"] == {name: len(rows[name]) for name in rows}
-    assert manifest["schema"] == "0002"
+    assert manifest["schema"] == HEAD
     assert manifest["heads"] == {row["name"]: row["last_event"] for row in rows["models"]}
     stored = [row["sha256"] for row in rows["blobs"] if row["purged_at"] is None]
     assert len(stored) == len(rows["blobs"]) - 1
@@ -382,7 +382,8 @@ def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     path = tmp_path / "backup" / "manifest.json"
     text = path.read_text()
-    for old, new in (('"schema": "0002"', '"schema": "9999"'), ('"format": 1', '"format": 2')):
+    newer = (f'"schema": "{HEAD}"', '"schema": "9999"')
+    for old, new in (newer, ('"format": 1', '"format": 2')):
         path.write_text(text.replace(old, new))
         with pytest.raises(SchemaMismatch, match="upgrade modelmint"):
             restore(tmp_path / "backup", f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts")

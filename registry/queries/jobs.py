@@ -92,6 +92,7 @@ def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -
             error=row.error,
             started_at=moment(row.started_at),
             finished_at=None if row.finished_at is None else moment(row.finished_at),
+            substituted=row.substituted,
         )
         for row in c.execute(query)
     ]

@@ -1,6 +1,6 @@
 """Network: raw inputs in, scores out; a front, a body and one last linear layer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ class Network(nn.Module):
     """Weights are named `front.*`, `body.*` and `head.*`.
 
     For regression the buffers `target_mean` and `target_std` (1,) turn scores into predictions.
+    They are float64, as predictions are, and stay on the CPU: not every device has float64.
     """
 
     target_mean: Tensor
@@ -42,8 +43,20 @@ class Network(nn.Module):
         if parts.tied is not None:
             self.head.weight = parts.tied
         if signature.task == "regression":
-            self.register_buffer("target_mean", torch.zeros(1))
-            self.register_buffer("target_std", torch.ones(1))
+            self.register_buffer("target_mean", torch.zeros(1, dtype=torch.float64))
+            self.register_buffer("target_std", torch.ones(1, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Network":
+        # What `to` and `cpu` do to every tensor, they do not do to the scale of the target.
+        kept: dict[str, Tensor | None] = {}
+        for name in ("target_mean", "target_std"):
+            if name in self._buffers:
+                kept[name] = self._buffers.pop(name)
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        finally:
+            self._buffers.update(kept)
+        return self
 
     def normalise_by(self, profile: Mapping[str, Any]) -> None:
         """Take means and standard deviations of inputs and target from a `profile.json`."""
@@ -53,8 +66,9 @@ class Network(nn.Module):
             given = profile["inputs"][tensor.name]
             scale.set(given["mean"], given["std"])
         if self.signature.task == "regression":
-            self.target_mean.fill_(profile["target"]["mean"])
-            self.target_std.fill_(profile["target"]["std"] or 1.0)
+            mean, std = target_scale(profile)
+            self.target_mean.fill_(mean)
+            self.target_std.fill_(std)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Scores, float32: what the loss is computed from.
@@ -74,10 +88,18 @@ class Network(nn.Module):
     def outputs(self, inputs: Inputs, scores: Tensor) -> dict[str, Tensor]:
         """What the signature's outputs name, in its order, of the scores of `inputs`."""
         if self.signature.task == "regression":
-            return {"prediction": scores * self.target_std + self.target_mean}
+            # float32 has 7 digits: a price of a billion would be told to the nearest 64.
+            prediction = scores.to(torch.float64) * self.target_std + self.target_mean
+            # A checkpoint of an older release promises float32.
+            return {"prediction": prediction.to(getattr(torch, self.signature.outputs[0].dtype))}
         if self.signature.task == "language_model":
             return _likelihood(inputs["tokens"], _length(inputs), scores)
         return {"logits": scores, "probabilities": torch.softmax(scores, dim=1)}
+
+
+def target_scale(profile: Mapping[str, Any]) -> tuple[float, float]:
+    """Mean and standard deviation by which a regression's target is standardised, float64."""
+    return profile["target"]["mean"], profile["target"]["std"] or 1.0
 
 
 def _length(inputs: Inputs) -> Tensor:

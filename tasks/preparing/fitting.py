@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from tasks.config import ImageSource, Prepare, SequenceSource, TextSource
-from tasks.encoding import MICROSECONDS_OF_A_DAY
+from tasks.config import ImageSource, Prepare, SequenceSource, TabularSource, TextSource
+from tasks.encoding import MICROSECONDS_OF_A_DAY, narrowed
 from tasks.errors import InputError
+from tasks.files.convert import convert
+from tasks.narrowing import by_chance, example, merged
 from tasks.preparing.rows import Rows
 from tasks.preparing.targets import refuse_constant
 from tasks.preparing.tokenizing import train_tokenizer
@@ -53,6 +55,13 @@ def fit(raw: Raw, splits: dict[str, Rows], classes: tuple[str, ...], params: Pre
         _column(raw, name, train[name].combine_chunks(), params, tokenizer)
         for name in train.column_names
     )
+    every = pa.concat_tables([rows.features for rows in splits.values()])
+    columns = tuple(
+        _distinguished(raw, column, train[column.name], every[column.name])
+        if isinstance(column, NumberColumn)
+        else column
+        for column in columns
+    )
     # Only tables have text that must be read: nothing else is said of images and sequences.
     reading = raw.reading if isinstance(source, TabularSource | TextSource) else None
     task: Task = "binary" if len(classes) == 2 else "multiclass"
@@ -93,7 +102,58 @@ def _column(
         categories = tuple(sorted(present.unique().to_pylist()))
         most = _most_frequent(present) if fill else None
         return CategoryColumn(name=name, values=categories, fill=most)
-    return NumberColumn(name=name, kind=kind, fill=_typical(present, kind) if fill else None)
+    low, high = _range(present, kind)
+    typical = _typical(present, kind) if fill else None
+    return NumberColumn(name=name, kind=kind, fill=typical, low=low, high=high)
+
+
+def _range(values: pa.Array, kind: FeatureKind) -> tuple[float, float] | tuple[None, None]:
+    """The smallest and largest, in the column's unit; none of booleans."""
+    if kind == "boolean" or not len(values):
+        return None, None
+    found = pc.min_max(values.cast(pa.int64()) if kind == "date" else values).as_py()
+    unit = MICROSECONDS_OF_A_DAY if kind == "date" else 1.0
+    return float(found["min"]) / unit, float(found["max"]) / unit
+
+
+def _distinguished(
+    raw: Raw, spec: NumberColumn, train: pa.ChunkedArray, column: pa.ChunkedArray
+) -> NumberColumn:
+    """With the offset by which float32 tells the values of `column`, of all splits, apart.
+
+    Most columns need none, and get none. It comes from the training split alone.
+
+    Raises:
+        InputError: no offset helps; says what does.
+    """
+    if spec.kind == "boolean" or spec.low is None or spec.high is None:
+        return spec
+    present = column.drop_null().combine_chunks()
+    moments = present.cast(pa.int64()) if spec.kind == "date" else present
+    values, places = np.unique(moments.to_numpy(zero_copy_only=False), return_index=True)
+    unique = convert(
+        present.take(pa.array(places)), spec.kind, spec.name, raw.describe, raw.reading
+    )
+    lost = merged(values, narrowed(unique, spec))
+    if not lost.any():
+        return spec
+    # The middle of most values, or of all of them.
+    offsets = [_typical(train.drop_null(), spec.kind), (spec.low + spec.high) / 2]
+    if spec.kind == "number":
+        offsets = [float(np.floor(offset)) for offset in offsets]
+    fitted = [spec.model_copy(update={"offset": offset}) for offset in (0.0, *offsets)]
+    each = [merged(values, narrowed(unique, candidate)) for candidate in fitted]
+    best = min(range(len(each)), key=lambda n: each[n].sum())
+    if each[best].sum() > by_chance(len(values)):
+        shown = unique.to_numpy(zero_copy_only=False) if spec.kind == "date" else values
+        raise InputError(
+            f"{raw.where}: column {spec.name!r}: {example(shown, each[best])}. Split it into "
+            "several columns, such as the day and the second of the day; say in "
+            f"prepare.source.columns that {spec.name} is a category; or name it in "
+            "prepare.source.ignore, as you would an identifier"
+        )
+    # Where an offset does not help much, the column stays as it is.
+    return fitted[best] if 4 * each[best].sum() < lost.sum() else spec
 
 
 def _most_frequent(values: pa.Array) -> str:
@@ -102,7 +162,7 @@ def _most_frequent(values: pa.Array) -> str:
     return str(min(counts, key=lambda c: (-c["counts"], c["values"]))["values"])
 
 
-def _typical(values: pa.Array, kind: FeatureKind) -> float:
+def _typical(values: pa.Array | pa.ChunkedArray, kind: FeatureKind) -> float:
     """The median of numbers; of dates, in days since 1970; the more frequent of two booleans."""
     if kind == "boolean":
         return float(pc.mean(values).as_py() > 0.5)

@@ -36,6 +36,9 @@ def profile(dataset: Dataset, lengths: dict[str, NDArray[np.int64]]) -> dict[str
     if "numbers" in inputs:
         numbers = [c.name for c in signature.columns if isinstance(c, NumberColumn)]
         inputs["numbers"]["columns"] = numbers
+        offsets = [c.offset for c in signature.columns if isinstance(c, NumberColumn)]
+        if any(offsets):  # the statistics are of what is left of the values
+            inputs["numbers"]["offset"] = offsets
     categories = [c.name for c in signature.columns if isinstance(c, CategoryColumn)]
     if categories:
         content["categories"] = {name: _counts(train.features[name]) for name in categories}

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tasks.config import SequenceSource
 from tasks.errors import InputError
 from tasks.files import npz, tables
+from tasks.narrowing import by_chance, example, merged
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
 from tasks.sources.tabular import origins, with_typed_target
@@ -25,6 +27,8 @@ def read(source: SequenceSource, path: Path, reserved: Collection[str]) -> Raw:
     if path.suffix == ".npz":
         arrays = npz.load(path, "sequences")
         column = npz.sequences(arrays, path)
+        steps = arrays["sequences"]
+        _distinguished(steps if steps.ndim > 2 else steps[..., np.newaxis], str(path), "sequences")
         labels = npz.labels(arrays, len(column), path)
         table = pa.table({source.column: column, source.target: labels})
         raw = Raw(table, {}, source.target, str(path), (Origin(str(path), len(column), 0),))
@@ -41,6 +45,23 @@ def read(source: SequenceSource, path: Path, reserved: Collection[str]) -> Raw:
         index = table.column_names.index(source.column)
         table = table.set_column(index, source.column, _normal(raw, source.column))
     return Raw(table, {source.column: "sequence"}, raw.target, raw.where, raw.origins)
+
+
+def _distinguished(steps: NDArray[Any], where: str, name: str) -> None:
+    """Raises `InputError` where float32 cannot tell the numbers of `steps` (..., F) apart."""
+    single = steps.astype(np.float32)
+    if steps.dtype.itemsize <= 2 or (single == steps).all():
+        return
+    for feature, numbers in enumerate(steps.reshape(-1, steps.shape[-1]).T):
+        values = np.unique(numbers[np.isfinite(numbers)])
+        least = 2.0**-14 * float(values.std()) if len(values) else 0.0
+        lost = merged(values, values.astype(np.float32), least)
+        if lost.sum() > by_chance(len(values)):
+            raise InputError(
+                f"{where}: number {feature} of the steps of {name!r}: {example(values, lost)}. "
+                "Subtract what they have in common, such as each sequence's first time, or leave "
+                "the number out"
+            )
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -74,6 +95,7 @@ def _normal(raw: Raw, name: str) -> pa.ListArray:
         steps = steps.flatten()
     if not (pa.types.is_integer(steps.type) or pa.types.is_floating(steps.type)):
         raise refusal
+    _distinguished(steps.to_numpy(zero_copy_only=False).reshape(-1, width), raw.where, name)
     values = steps.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(

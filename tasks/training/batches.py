@@ -1,8 +1,9 @@
 """Rows of a split, whole on the device, and the order in which a training sees them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,18 +18,32 @@ class Rows:
     inputs: dict[str, Tensor]
     """By name, as the signature has them."""
     targets: Tensor
-    """Numbers of classes (N,) int64, values (N,) float32, or for a language model its tokens."""
+    """Numbers of classes (N,) int64, standardised values (N,) float32, or for a language model its
+    tokens."""
     varying: frozenset[str]
     """Inputs whose second axis is padded to the longest row."""
     lengths: Tensor | None
     """Steps of each row where there are such inputs, (N,) int64, on the CPU."""
 
     @classmethod
-    def read(cls, prepared: Path, name: str, encoder: Encoder, device: torch.device) -> "Rows":
+    def read(
+        cls,
+        prepared: Path,
+        name: str,
+        encoder: Encoder,
+        device: torch.device,
+        scale: tuple[float, float] | None = None,
+    ) -> "Rows":
+        """Read a split; of a regression, `scale` is the mean and the deviation of its target."""
         split = read_split(prepared, name, encoder)
         # A copy: torch wants memory that it may write to, and a mapped file is not.
         inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
         targets = torch.tensor(split.targets)
+        if encoder.signature.task == "regression":
+            assert scale is not None
+            # Narrowed only now, for float32 cannot tell large values from each other.
+            standardised = (split.targets.astype(np.float64) - scale[0]) / scale[1]
+            targets = torch.tensor(standardised.astype(np.float32))
         if encoder.signature.task == "language_model":
             targets = inputs["tokens"]
         varying = frozenset(t.name for t in encoder.signature.inputs if None in t.shape)
@@ -37,10 +52,6 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.targets)
-
-    def standardised(self, mean: Tensor, std: Tensor) -> "Rows":
-        """The same rows, their targets less `mean` and divided by `std`, (1,) float32 each."""
-        return replace(self, targets=(self.targets - mean) / std)
 
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Inputs and targets of a batch of row numbers, (B,) int64 on the CPU.

@@ -78,7 +78,7 @@ class State:
         self.epoch, self.batch = tree["epoch"], tree["batch"]
         self.rows, self.best = tree["rows"], tree["best"]
         self.loss = tree["loss"].to(device)
-        self.best_weights = {k: v.to(device) for k, v in tree["best_weights"].items()}
+        self.best_weights = dict(tree["best_weights"])
         self.network.load_state_dict(tree["network"])
         optimizer = tree["optimizer"]
         # JSON made strings of the weights' numbers.
