@@ -301,7 +301,7 @@ def after(site: Site, cuts: int) -> list[str]:
     site.serve()
     site.until("serve", lambda: site.deployments().get("on"))
     for name, deployment in site.deployments().items():
-        site.run(MODELMINT, "prefect", "deployment", "pause", _full_name(deployment))
+        site.ask(f"deployments/{deployment['id']}/pause_deployment", {})
         site.until(
             f"no slot of {name} is held",
             lambda n=name: site.deployments()[n]["global_concurrency_limit"]["active_slots"] == 0,
@@ -321,11 +321,6 @@ def after(site: Site, cuts: int) -> list[str]:
         problems.append(f"missed: no predictions of all of {sorted(whole)}")
     site.run(MODELMINT, "models", "verify")
     return problems
-
-
-def _full_name(deployment: dict[str, Any]) -> str:
-    flow = {"weekly": "training", "hourly": "inference", "on": "approval"}
-    return f"{flow[deployment['name'].split('-')[0]]}/{deployment['name']}"
 
 
 def main() -> None:
