@@ -13,7 +13,7 @@ import urllib.request
 from datetime import UTC, timedelta
 from pathlib import Path
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Family, Project
 from ruamel.yaml import YAML
@@ -131,7 +131,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     assert "refused: accuracy" in said
     assert all(api.read_deployment(d.id).paused for d in found.values())
     (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions.parquet")
-    assert pa.parquet.read_table(predictions).num_rows == 360
+    assert pq.read_table(predictions).num_rows == 360
     jobs = json.loads(trained.modelmint("models", "jobs", "--json").stdout)
     assert str(run.id) in {job["flow_run_id"] for job in jobs}
 
