@@ -83,16 +83,17 @@ def test_a_column_of_which_no_value_is_known_refuses_the_job():
         "in.csv: column 'code': the model knows none of the 6 values. Given: '1', '2', '3'; known: "
         "'01', '02', '03' and 2 more. Spell them as in training, or train on data like these"
     )
-    assert "knows none of the 2 values" in refused(code, {"code": ["1", None]})
+    assert "knows none of the 1 values" in refused(code, {"code": ["1", None]})
     text = (TextColumn(name="text", vocabulary=3 + len(WORDS), max_length=4),)
     said = refused(text, {"text": ["zebra lion", "lion"]}, tokenizer=_tokenizer(WORDS))
     assert "the model knows none of the 3 tokens. Given: 'zebra lion', 'lion'" in said
 
 
-def test_a_column_that_is_filled_everywhere_refuses_the_job():
+def test_a_column_that_is_filled_everywhere_is_reported():
     empty = pa.array([None, None, None], pa.float64())
-    said = refused(COLUMNS, table(age=empty))
-    assert said.startswith("in.csv: column 'age' has no value in any of 3 rows")
+    counts = counted(COLUMNS, table(age=empty)).counts
+    counts.refuse_unknown(COLUMNS, "in.csv")
+    assert "age: filled values, 3 of 3" in summary(counts.columns)
 
 
 def test_one_known_value_in_any_batch_lets_the_job_pass():
