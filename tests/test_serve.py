@@ -14,7 +14,6 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Family, Project
