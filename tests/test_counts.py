@@ -66,7 +66,19 @@ def test_tokens_and_steps_are_counted():
     assert found.columns == {"text": {"rows": 3, "tokens": 8, "unknown_tokens": 2, "truncated": 1}}
     steps = SequenceColumn(name="steps", features=1, max_length=2)
     found = counted((steps,), {"steps": [[1.0], [1.0, 2.0], [1.0, 2.0, 3.0]]}).counts
-    assert found.columns == {"steps": {"rows": 3, "truncated": 1}}
+    assert found.columns == {"steps": {"rows": 3, "truncated": 1, "outside": None}}
+
+
+def test_sequences_with_a_step_outside_the_training_range_are_counted():
+    steps = SequenceColumn(
+        name="steps", features=2, max_length=2, low=(1.0, -3.0), high=(2.0, -0.1)
+    )
+    inside = {"steps": [[[1.0, -0.1]], [[2.0, -3.0], [1.5, -1.0], [1e12, 1e12]]]}
+    strange = {"steps": [[[1.0, -1.0], [1e12, -1.0]], [[1.0, 0.5]], [[1.0, -1.0]]]}
+    found = counted((steps,), inside, strange).counts
+    # What is cut is not seen, and what fills a shorter one up is none of it.
+    assert found.columns == {"steps": {"rows": 5, "truncated": 1, "outside": 2}}
+    assert summary(found.columns).startswith("steps: outside the training range, 2 of 5")
 
 
 def refused(columns, *batches, tokenizer=None):

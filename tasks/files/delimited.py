@@ -188,9 +188,9 @@ def _whole(keys: Any) -> bool:
     return bool(numbers.cast(pa.string()).cast(pa.binary()).equals(keys))
 
 
-def count(path: Path) -> int:
+def count(path: Path, kinds: Kinds, reading: Reading) -> int:
     """Rows, whatever parts their fields: only where that is certain, a ragged row is refused."""
-    dialect, certain = detect(path, PLAIN)
+    dialect, certain = detect(path, reading, kinds.keys() - {KEY})
     skipped: list[int] | None = None if certain else []
     rows: int = sum(batch.num_rows for batch in _batches(path, dialect, skipped))
     return rows + len(skipped or ())
