@@ -387,8 +387,7 @@ def test_a_section_of_the_parameters_is_printed_in_lines_that_fit():
     assert said[:2] == ["train.optimizer", "    How weights follow gradients."]
     assert "train.optimizer.learning_rate: a number > 0; default 0.002" in said
     assert not any(line.startswith("train.schedule") for line in said)
-    separator = [line for line in every if line.startswith("prepare.source.separator")]
-    assert separator[0].endswith('default ","')
+    assert 'prepare.source.csv.decimal: one of ".", "," or null; default null' in every
     with pytest.raises(InputError, match=r"did you mean train\.optimizer\.learning_rate\?"):
         listing.chosen("learning_rate")
     with pytest.raises(InputError, match=r"did you mean train\.epochs\?"):
