@@ -114,7 +114,8 @@ def _from_text(raw: Raw, values: pa.Array) -> pa.Array:
 def _no_number(raw: Raw, row: int, value: object, way: str = "") -> InputError:
     return InputError(
         f"{cell(raw, row, str(raw.target))}: {value!r} is no number; a regression needs a column "
-        f"of numbers. {way}{'. ' if way else ''}To predict a class, set prepare.task: classification."
+        f"of numbers. {way}{'. ' if way else ''}To predict a class, set prepare.task: "
+        "classification."
     )
 
 
