@@ -30,7 +30,7 @@ def both(path, reading=PLAIN):
     for options in (reading, found):
         parts = list(tables.stream(path, 2, kinds, options))
         assert pa.Table.from_batches(parts).to_pylist() == table.to_pylist()
-    assert tables.count(path, kinds, reading) == table.num_rows
+        assert tables.count(path, kinds, options) == table.num_rows
     return table.to_pylist()
 
 
@@ -86,6 +86,13 @@ def test_latin_1_is_named_and_read_where_it_is_given(tmp_path):
     # A file of the same model that is UTF-8 is not taken for Latin-1.
     assert both(put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n"), given) == ROWS
     assert both(put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n", "utf-16"), given) == ROWS
+
+
+def test_a_header_in_latin_1_is_counted_and_read_by_the_encoding_of_training(tmp_path):
+    path = put(tmp_path / "in.csv", "größe,é\n1.5,x\n2.25,é\n", "latin-1")
+    assert both(path, Reading(encoding="latin-1"))[0] == {"größe": 1.5, "é": "x"}
+    with pytest.raises(InputError, match="the header is not UTF-8"):
+        tables.count(path)
 
 
 def test_a_delimiter_that_nobody_would_guess_can_be_given(tmp_path):

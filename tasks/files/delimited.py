@@ -189,7 +189,7 @@ def _whole(keys: Any) -> bool:
 
 
 def count(path: Path, kinds: Kinds, reading: Reading) -> int:
-    """Rows, whatever parts their fields: only where that is certain, a ragged row is refused."""
+    """Rows, as `stream` finds them; a ragged row is refused where it is certain what parts it."""
     dialect, certain = detect(path, reading, kinds.keys() - {KEY})
     skipped: list[int] | None = None if certain else []
     rows: int = sum(batch.num_rows for batch in _batches(path, dialect, skipped))

@@ -91,6 +91,10 @@ def _stream_json(path: Path, size: int, kinds: Kinds, reading: Reading) -> Itera
     rows, done, names = _json_rows(path), 0, dict[str, None]()
     while part := list(itertools.islice(rows, size)):
         names |= {name: None for row in part for name in row}
+        if (
+            not done and kinds.keys() - {KEY} - names.keys()
+        ):  # a later row may have what these leave out
+            names |= {name: None for row in _json_rows(path) for name in row}
         yield pa.record_batch(_json_columns(part, names, path, done, kinds, reading))
         done += len(part)
 

@@ -247,7 +247,7 @@ def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Itera
 
 
 def count(path: Path, kinds: Kinds | None = None, given: Reading = PLAIN) -> int:
-    """Rows that `stream` gives of one file; those of CSV and JSON Lines by a pass over it."""
+    """Rows of one file, as `stream` finds them; of CSV and JSON Lines, by a pass over it."""
     with reading(path):
         return FORMATS[_plain(path)].count(path, kinds or {}, given)
 
