@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tasks.errors import InputError
 from tasks.signature import CategoryColumn, Column, TextColumn
 
-SHARE = 0.01  # above it, a person is told
+SHARE = 0.01  # above it, the summary has a line
 SHOWN = 3
 # What is counted of each column, and how a sentence says it.
 WORDS = {

@@ -100,11 +100,9 @@ def export(
 
 
 def _reported(path: Path) -> dict[str, Any]:
-    """What the report of `prepare` says of the data; nothing of a dataset that has none."""
-    if not path.exists():
-        return {}
-    report = json.loads(path.read_bytes())
-    return {name: report[name] for name in REPORTED}
+    """What the report of `prepare` says of the data; nothing where it is missing or older."""
+    report = json.loads(path.read_bytes()) if path.exists() else {}
+    return {name: report[name] for name in REPORTED} if report.keys() >= set(REPORTED) else {}
 
 
 def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) -> None:

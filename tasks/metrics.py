@@ -65,7 +65,7 @@ def measure(
     """Judge the graph's `outputs` (those that `JUDGED` names) against `targets` (N,).
 
     Raises:
-        InputError: an output is NaN or infinite: such a model is no answer, and has no metrics.
+        InputError: an output is NaN or infinite: such a model has no metrics.
     """
     refuse_not_finite(outputs, "row {} of the test split".format)
     if signature.task == "regression":

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,6 +206,19 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> str:
             ):
                 new.backup(kept)
     return api
+
+
+@pytest.fixture
+def api(prefect_server: str) -> Iterator[Any]:
+    """A client of the session's Prefect server."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_server}),
+        get_client(sync_client=True) as client,
+    ):
+        yield client
 
 
 @pytest.fixture

@@ -429,13 +429,8 @@ def test_what_prepare_removed_is_in_the_evaluation_and_on_the_card(tmp_path):
         history=tmp_path / "history.csv",
         resume=tmp_path / "resume",
     )
-    export(
-        Export(),
-        Evaluate(gates={}),
-        prepared=prepared,
-        checkpoint=checkpoint,
-        bundle=tmp_path / "bundle",
-    )
+    given = {"prepared": prepared, "checkpoint": checkpoint, "bundle": tmp_path / "bundle"}
+    export(Export(), Evaluate(gates={}), **given)
     said = "prepare.duplicates: drop removed 6 of 66 rows (9.1%)"
     data = evaluation(tmp_path)["data"]
     assert data["notices"] == [said]
@@ -444,3 +439,10 @@ def test_what_prepare_removed_is_in_the_evaluation_and_on_the_card(tmp_path):
     card = (tmp_path / "bundle/card.md").read_text()
     assert f"\n- **{said}**\n- 60 of 66 rows: train 42, validation 6, test 12\n" in card
     assert "\n- 0 of 12 test rows have an equal row in training, 0 of them with" in card
+    # An older release prepared other reports, of which nothing is said.
+    report = json.loads((prepared / "report.json").read_bytes())
+    del report["notices"]
+    (prepared / "report.json").write_text(json.dumps(report))
+    export(Export(), Evaluate(gates={}), **given)
+    assert evaluation(tmp_path)["data"] == {}
+    assert "## Data" not in (tmp_path / "bundle/card.md").read_text()

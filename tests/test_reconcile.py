@@ -15,18 +15,6 @@ from tasks.errors import InputError
 
 
 @pytest.fixture
-def api(prefect_server: str):
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with (
-        temporary_settings({PREFECT_API_URL: prefect_server}),
-        get_client(sync_client=True) as client,
-    ):
-        yield client
-
-
-@pytest.fixture
 def deployment(api):
     """The id of a deployment that allows one run at a time; nobody serves it."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig

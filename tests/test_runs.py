@@ -46,7 +46,7 @@ def worktrees(root: Path) -> list[str]:
     return [line.removeprefix("worktree ") for line in listed if line.startswith("worktree ")][1:]
 
 
-@pytest.mark.parametrize("state", ["registered", "refused"])
+@pytest.mark.parametrize("state", ["registered", "refused", "looked"])
 def test_a_run_that_is_over_leaves_a_record_and_no_worktree(project, state):
     settings, expected = settings_of(project.root), changed(project.root, "train.epochs=7")
     with occupied(settings, expected, "flow-1") as run:

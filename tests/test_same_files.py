@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -48,16 +49,18 @@ def glyphs(tmp_path_factory):
             folder.mkdir(parents=True, exist_ok=True)
             glyph(chance, label).save(folder / f"{row}.png")
     source = {"kind": "image", "path": "raw", "size": [9, 8], "colour": "grey"}
+    with trained_on(root, source, "logistic", epochs=12, accuracy=0.8) as model:
+        yield model
+
+
+@contextmanager
+def trained_on(root, source, architecture, epochs, accuracy, **prepare):
+    """A workspace with a model of the raw data in `root`, its registry and its version."""
+    learning = {"batch_size": 16, "optimizer": {"learning_rate": 0.02}, "device": "cpu"}
     data = {
-        "prepare": {"source": source, "validation": 0.2},
-        "train": {
-            "architecture": "logistic",
-            "epochs": 12,
-            "batch_size": 16,
-            "optimizer": {"learning_rate": 0.02},
-            "device": "cpu",
-        },
-        "evaluate": {"gates": {"accuracy": 0.8}},
+        "prepare": {"source": source, "validation": 0.2, **prepare},
+        "train": {"architecture": architecture, "epochs": epochs, **learning},
+        "evaluate": {"gates": {"accuracy": accuracy}},
         "registration": {"name": "sample"},
     }
     workspace, given = Workspace(root), params.validate(data, "test")
@@ -182,30 +185,12 @@ def test_lines_are_predicted_as_they_were_trained(tmp_path):
         text = "\r\n".join(texts) + "\r\n" * (label == "good")
         (tmp_path / f"raw/{label}.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
     tokenizer = {"vocabulary": 40, "min_frequency": 1}
-    data = {
-        "prepare": {
-            "source": {"kind": "text", "path": "raw", "max_length": 10, "tokenizer": tokenizer},
-            "duplicates": "drop",
-            "validation": 0.2,
-        },
-        "train": {
-            "architecture": {"name": "attention"},
-            "epochs": 8,
-            "batch_size": 16,
-            "optimizer": {"learning_rate": 0.02},
-            "device": "cpu",
-        },
-        "evaluate": {"gates": {"accuracy": 0.6}},
-        "registration": {"name": "sample"},
-    }
-    workspace, given = Workspace(tmp_path), params.validate(data, "test")
-    for step in STEPS.values():
-        step.run(given, workspace)
-    with register(workspace) as registry:
-        glyphs = workspace, registry, registry.resolve("sample")
-        _, table = answer(glyphs, tmp_path / "out", tmp_path / "raw")
-        _, test = answer(glyphs, tmp_path / "test", workspace.prepared / "test.arrow")
-        _, good = answer(glyphs, tmp_path / "good", tmp_path / "raw/good.txt")
+    source = {"kind": "text", "path": "raw", "max_length": 10, "tokenizer": tokenizer}
+    with trained_on(tmp_path, source, "attention", 8, 0.6, duplicates="drop") as model:
+        workspace = model[0]
+        _, table = answer(model, tmp_path / "out", tmp_path / "raw")
+        _, test = answer(model, tmp_path / "test", workspace.prepared / "test.arrow")
+        _, good = answer(model, tmp_path / "good", tmp_path / "raw/good.txt")
     assert table["key"].to_pylist() == list(range(120))  # counted through all files, from 0
     assert table["prediction"].slice(60).equals(good["prediction"])
     same = table.take(test["key"])

@@ -26,18 +26,6 @@ from tasks.errors import InputError
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def api(prefect_server: str):
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with (
-        temporary_settings({PREFECT_API_URL: prefect_server}),
-        get_client(sync_client=True) as client,
-    ):
-        yield client
-
-
 def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_one_run():
     from flows.deploy import deployments
 

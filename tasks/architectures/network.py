@@ -88,7 +88,7 @@ class Network(nn.Module):
     def outputs(self, inputs: Inputs, scores: Tensor) -> dict[str, Tensor]:
         """What the signature's outputs name, in its order, of the scores of `inputs`."""
         if self.signature.task == "regression":
-            # float32 has 7 digits: a price of a billion would be told to the nearest 64.
+            # float32 has 7 digits: a price of a billion would be rounded to the nearest 64.
             prediction = scores.to(torch.float64) * self.target_std + self.target_mean
             # A checkpoint of an older release promises float32.
             return {"prediction": prediction.to(getattr(torch, self.signature.outputs[0].dtype))}

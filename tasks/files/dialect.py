@@ -157,7 +157,7 @@ _GROUPS = {",": r"^[+-]?[1-9]\d{0,2}(,\d{3})+$", ".": r"^[+-]?[1-9]\d{0,2}(\.\d{
 def decimal_sign(columns: Iterable[Any], delimiter: str, reading: Reading) -> Literal[".", ","]:
     """The decimal sign of columns of text: as `reading` has it, unless they plainly have the other.
 
-    `1,250` is no evidence: it may be one thousand and more. Nor is a comma between commas.
+    `1,250` does not count: it may be one thousand and more. Nor does a comma between commas.
     """
     usual: Literal[".", ","] = reading.decimal or "."
     if reading.thousands or (delimiter == "," and usual == "."):
