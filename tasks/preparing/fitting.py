@@ -91,7 +91,11 @@ def _column(
         case "sequence":
             assert isinstance(source, SequenceSource)
             features = values.type.value_type.list_size
-            return SequenceColumn(name=name, features=features, max_length=source.max_length)
+            kept = pc.list_slice(values, 0, source.max_length)
+            low, high = _range(kept.flatten().flatten(), "number")
+            return SequenceColumn(
+                name=name, features=features, max_length=source.max_length, low=low, high=high
+            )
     present, fill = values.drop_null(), params.missing == "fill"
     if fill and not len(present):
         raise InputError(
