@@ -320,28 +320,12 @@ def _sequences(column: pa.Array, spec: SequenceColumn, place: Place, counts: Cou
         bad[np.repeat(np.arange(len(length)), length)[~np.isfinite(flat).all(axis=1)]] = True
         raise place.missing(spec, bad, "missing, NaN or infinite in a step")
     kept = np.minimum(length, spec.max_length)
-    cut = int((kept < length).sum())
-    counts.add(spec.name, len(length), truncated=cut, outside=_steps_outside(flat, length, spec))
+    counts.add(spec.name, len(length), truncated=int((kept < length).sum()))
     sequence = np.zeros((len(length), kept.max(initial=1), spec.features), np.float32)
     starts = np.concatenate([[0], np.cumsum(length)[:-1]])
     for row, (start, count) in enumerate(zip(starts, kept, strict=True)):
         sequence[row, :count] = flat[start : start + count]
     return {"sequence": sequence, "length": kept}
-
-
-def _steps_outside(
-    flat: NDArray[np.float32], length: NDArray[np.int64], spec: SequenceColumn
-) -> int | None:
-    """How many rows have a number, of those that are not cut off, outside the training range.
-
-    `flat` (steps of all rows, features), `length` (N,); None where no range is recorded.
-    """
-    if spec.low is None or spec.high is None:
-        return None
-    beyond = ((flat < np.float32(spec.low)) | (flat > np.float32(spec.high))).any(axis=1)
-    row = np.repeat(np.arange(len(length)), length)
-    step = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-    return len(np.unique(row[beyond & (step < spec.max_length)]))
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -86,9 +86,6 @@ class SequenceColumn(_Part):
     kind: Literal["sequence"] = "sequence"
     features: int
     max_length: int
-    low: float | None = None
-    high: float | None = None
-    """The smallest and largest number of the training split; older releases did not note them."""
 
 
 Column = Annotated[

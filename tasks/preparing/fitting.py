@@ -91,11 +91,7 @@ def _column(
         case "sequence":
             assert isinstance(source, SequenceSource)
             features = values.type.value_type.list_size
-            kept = pc.list_slice(values, 0, source.max_length)
-            low, high = _range(kept.flatten().flatten(), "number")
-            return SequenceColumn(
-                name=name, features=features, max_length=source.max_length, low=low, high=high
-            )
+            return SequenceColumn(name=name, features=features, max_length=source.max_length)
     present, fill = values.drop_null(), params.missing == "fill"
     if fill and not len(present):
         raise InputError(
