@@ -36,7 +36,8 @@ def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -
                 f"{source.path} is missing, and {problem}. Put the raw data there, or name "
                 "another file or folder in prepare.source.path."
             )
-    if not tracker.exists() and not path.resolve().is_relative_to(root.resolve()):
+    outside = not path.resolve().is_relative_to(root.resolve())
+    if outside and (checkout or not tracker.exists()):
         return f"{path} lies outside of the project; DVC records its hash"
     try:
         with _repo(root) as repo:

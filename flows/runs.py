@@ -79,6 +79,28 @@ def plan(settings: Settings, expected: Params) -> Workspace:
         return _worktree(settings, expected)
 
 
+def usable(settings: Settings, expected: Params) -> Params:
+    """The parameters as their run needs them: in a worktree, paths out of the project are absolute.
+
+    Relative ones would lead somewhere else from there, to an older copy perhaps.
+    """
+    if holds(Workspace(settings.root), expected):
+        return expected
+    return _absolute(settings.root, expected)
+
+
+def _absolute(root: Path, given: Params) -> Params:
+    def place(path: str) -> str:
+        inside = (root / path).resolve().is_relative_to(root.resolve())
+        return path if inside else os.path.abspath(root / path)
+
+    prepare = given.prepare
+    source = prepare.source.model_copy(update={"path": place(prepare.source.path)})
+    salt = prepare.salt_file and place(prepare.salt_file)
+    prepare = prepare.model_copy(update={"source": source, "salt_file": salt})
+    return given.model_copy(update={"prepare": prepare})
+
+
 def remove(settings: Settings, run: str) -> None:
     """Remove a run's worktree; nobody may be in it. Killed halfway, it counts as not made."""
     folder = settings.runs / run
@@ -102,6 +124,7 @@ def holds(workspace: Workspace, expected: Params) -> bool:
 def _worktree(settings: Settings, expected: Params) -> Workspace:
     """The worktree for the parameters `expected`, made if need be."""
     root = settings.root
+    expected = _absolute(root, expected)
     resolved = expected.model_dump(mode="json")
     snapshot = _snapshot(root, expected.prepare.salt_file)
     listing = git(root, "ls-tree", "-r", snapshot)
@@ -133,7 +156,7 @@ def project_in(root: Path, folder: Path) -> Path:
 def changed(settings: Settings, workspace: Workspace) -> dict[str, Any]:
     """The parameters of a run that differ from the checkout's, by name; none if that has errors."""
     with suppress(InputError):
-        own = params.load(settings.root / "params.yaml")
+        own = _absolute(settings.root, params.load(settings.root / "params.yaml"))
         return params.differences(params.load(workspace.params), own)
     return {}
 

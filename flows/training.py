@@ -25,7 +25,7 @@ from flows.promotion import Decision, challenge
 from flows.raw import copy_salt, version_raw_data
 from flows.records import Run
 from flows.retries import RETRY
-from flows.runs import holds, occupied
+from flows.runs import holds, occupied, usable
 from flows.settings import Settings, actor
 from flows.stages import (
     StageResult,
@@ -155,6 +155,7 @@ def training(
 def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool) -> None:
     settings = Settings.from_environment()
     params = parameters.load(settings.root / params_file, overrides, look=look)
+    params = usable(settings, params)
     outcome.model = params.registration.name
     outcome.architecture = params.train.architecture.name
     # Opened first: a registry that cannot be reached must not cost a training.

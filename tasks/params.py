@@ -141,20 +141,24 @@ def complete(path: Path) -> str:
     Raises:
         InputError: the file cannot be written, or nothing can be added at its end.
     """
-    data = read(path)
+    before = content(path)
+    data = parse(before, path)
     optional = [n for n, field in Params.model_fields.items() if not field.is_required()]
     missing = [name for name in optional if name not in data]
     if not missing:
         return ""
     added = "".join(f"{name}: {{}}\n" for name in missing)
-    text = path.read_text(encoding="utf-8")
-    text += ("" if text.endswith("\n") else "\n") + added
+    ending = "\r\n" if b"\r\n" in before else "\n"
+    start = "" if before.endswith(b"\n") else ending
+    text = before + (start + added.replace("\n", ending)).encode()
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(text)
         shutil.copymode(path, part)
         if read(part) != {**data, **{name: {} for name in missing}}:
             raise InputError("nothing can be added at the end of the file")
+        if content(path) != before:
+            raise InputError("somebody edits it just now, and nothing of that may be lost")
         part.replace(path.resolve())
     except (InputError, OSError) as error:
         raise InputError(

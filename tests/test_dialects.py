@@ -10,6 +10,8 @@ from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.dialect import decimal_sign, detect
 from tasks.files.reading import PLAIN, Reading
+from tasks.inputs import find
+from tasks.signature import CategoryColumn, NumberColumn, Signature
 
 ROWS = [{"a": 1.5, "b": "x"}, {"a": 2.25, "b": "é"}]
 
@@ -195,3 +197,26 @@ def test_the_keys_of_other_forms_keep_their_type(tmp_path):
     for column in (pa.array([1], pa.int16()), pa.array(["007"]), pa.array([b"x"])):
         pq.write_table(pa.table({"key": column, "a": [1]}), tmp_path / "in.parquet")
         assert tables.type_of_key(tmp_path / "in.parquet", kinds) == column.type
+
+
+def test_rows_are_counted_by_the_dialect_that_they_are_read_with(tmp_path):
+    for number, (content, reading) in enumerate(
+        (
+            ('a~b\n1~"x\ny"\n2~"u\nv"\n', Reading(delimiter="~")),
+            ("a,b\n1,%x\ny%\n2,%u, \nv%\n", Reading(quote="%")),
+        )
+    ):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(content)
+        columns = (NumberColumn(name="a"), CategoryColumn(name="b", values=("x", "y")))
+        (file,) = find([path], Signature.of("regression", columns, (), reading))
+        assert file.rows == 2
+
+
+def test_utf_16_without_its_mark_is_read_where_it_is_given(tmp_path):
+    path, rows = tmp_path / "in.csv", [{"a": 1.5, "b": "漢字" * 60}, {"a": 2.0, "b": "かな"}]
+    text = "a,b\n" + "".join(f"{row['a']},{row['b']}\n" for row in rows)
+    for encoding in ("utf-16-le", "utf-16-be", "utf-8"):
+        path.write_bytes(text.encode(encoding))
+        given = Reading(encoding="utf-16-le" if encoding == "utf-8" else encoding)
+        assert both(path, given) == rows

@@ -1,5 +1,6 @@
 """Reading, overriding and validating params.yaml."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -386,8 +387,7 @@ def test_a_section_of_the_parameters_is_printed_in_lines_that_fit():
     assert said[:2] == ["train.optimizer", "    How weights follow gradients."]
     assert "train.optimizer.learning_rate: a number > 0; default 0.002" in said
     assert not any(line.startswith("train.schedule") for line in said)
-    separator = [line for line in every if line.startswith("prepare.source.separator")]
-    assert separator[0].endswith('default ","')
+    assert 'prepare.source.csv.decimal: one of ".", "," or null; default null' in every
     with pytest.raises(InputError, match=r"did you mean train\.optimizer\.learning_rate\?"):
         listing.chosen("learning_rate")
     with pytest.raises(InputError, match=r"did you mean train\.epochs\?"):
@@ -463,6 +463,31 @@ def test_a_section_that_is_missing_is_added_and_nothing_else_changed(tmp_path, e
     assert params.load(path) == before
     assert params.complete(path) == ""
     assert path.read_text() == text
+    assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_file_keeps_its_line_endings_when_a_section_is_added(tmp_path):
+    path = tmp_path / "params.yaml"
+    before = WHOLE.replace("\n", "\r\n").encode()
+    path.write_bytes(before)
+    params.complete(path)
+    assert path.read_bytes() == before + b"\r\nexport: {}\r\n"
+
+
+def test_an_edit_made_while_a_section_is_added_is_not_lost(tmp_path, monkeypatch):
+    path = tmp_path / "params.yaml"
+    path.write_text(WHOLE)
+    edited = WHOLE.replace("0.5", "0.7")
+    copy_mode = shutil.copymode
+
+    def edit_meanwhile(*given):
+        copy_mode(*given)
+        path.write_text(edited)
+
+    monkeypatch.setattr(shutil, "copymode", edit_meanwhile)
+    with pytest.raises(InputError, match=r"the section export is missing.*Add this line: export: "):
+        params.complete(path)
+    assert path.read_text() == edited
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
 
 

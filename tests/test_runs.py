@@ -12,8 +12,8 @@ from conftest import Project, make_project
 
 from flows import upkeep
 from flows.git import git
-from flows.raw import version_raw_data
-from flows.runs import occupied, plan
+from flows.raw import copy_salt, version_raw_data
+from flows.runs import occupied, plan, usable
 from flows.settings import Settings
 from flows.stages import pipeline, why_stale
 from tasks import params
@@ -192,6 +192,39 @@ def test_a_file_that_replaces_the_embedded_digits_reaches_a_worktree(project):
     workspace = plan(settings_of(project.root), changed(project.root, "train.epochs=7"))
     version_raw_data(source, workspace.root, project.root)
     assert (workspace.root / "data/raw/digits.csv.gz").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("path", ["../own.csv", "../../own.csv", "data/raw/link.csv"])
+def test_a_worktree_reads_what_lies_outside_of_the_project_now_and_keeps_no_copy(
+    template, tmp_path, path
+):
+    root = tmp_path / "a/b/project"
+    shutil.copytree(template, root, symlinks=True)
+    outside = tmp_path / "a/b/outside.csv" if path.startswith("data") else root / path
+    if path.startswith("data"):
+        (root / path).symlink_to(outside)
+    salt = root / "../salt"
+    settings = settings_of(root)
+    source = f"prepare.source={{kind: tabular, path: {path}, target: b}}"
+    for seed, text in (("1", "older"), ("1", "newer"), ("2", "newest")):
+        outside.write_text(text)
+        salt.write_text(text)
+        given = changed(root, source, f"train.seed={seed}", "prepare.salt_file=../salt")
+        expected = usable(settings, given)
+        with occupied(settings, expected) as run:
+            worktree = run.workspace.root
+            said = version_raw_data(expected.prepare.source, worktree, root)
+            assert "lies outside of the project" in said
+            copy_salt(root, worktree, expected.prepare.salt_file)
+            there = params.load(run.workspace.params)
+            assert there == expected
+            assert (worktree / there.prepare.source.path).read_text() == text
+            assert (worktree / there.prepare.salt_file).read_text() == text
+        row = next(row for row in upkeep.list_runs(settings) if row.id == run.id)
+        assert row.changed["prepare.source.path"] == os.path.abspath(root / path)
+    names = {"runs/.lock", "runs/records", *(f"runs/{r.id}" for r in upkeep.list_runs(settings))}
+    assert {f"runs/{found.name}" for found in settings.runs.iterdir()} == names
+    assert git(root, "status", "--porcelain") == ""
 
 
 # A repository that is more than the project.

@@ -96,7 +96,7 @@ def _type(field: Schema, defs: Schema) -> str:
     if "const" in field:
         return str(field["const"])
     if "enum" in field:
-        return f"one of {', '.join(map(str, field['enum']))}"
+        return f"one of {', '.join(map(shown, field['enum']))}"
     kind = field.get("type")
     if kind == "null":
         return "null"
@@ -116,5 +116,5 @@ def _type(field: Schema, defs: Schema) -> str:
 
 def shown(value: Any) -> str:
     """A default as it could stand in `params.yaml`."""
-    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
+    plain = isinstance(value, str) and re.fullmatch(r"\w[\w./-]*", value)
     return str(value) if plain else json.dumps(value, ensure_ascii=False)
