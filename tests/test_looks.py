@@ -6,6 +6,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ruamel.yaml import YAML
 from test_sources import put, read, refusal, source
 
 
@@ -106,6 +107,7 @@ def test_text_that_looks_like_numbers_or_dates_names_the_option_that_reads_it(
         ["2020-02-30", "2020-02-01"],
         ["1,5", "2.5"],
         ["12345678901234567890", "12345678901234567891"],
+        ["\u22121.5", "2.5"],
     ],
 )
 def test_what_no_option_reads_is_refused_too(values, tmp_path):
@@ -133,6 +135,13 @@ def test_what_no_option_reads_is_refused_too(values, tmp_path):
 def test_categories_with_digits_in_them_are_categories(values, tmp_path):
     put(tmp_path, "in.csv", csv(values))
     assert read("tabular", tmp_path, "in.csv", target="y").features == {"x": "category"}
+
+
+def test_a_space_that_is_not_the_usual_one_is_advised_so_that_it_can_be_typed(tmp_path):
+    put(tmp_path, "in.csv", csv(["1\u202f250", "2\u202f500"]))
+    said = refusal("tabular", tmp_path, "in.csv", target="y")
+    assert r'prepare.source.csv: {thousands: "\u202f"}' in said
+    assert YAML(typ="safe").load(r'{thousands: "\u202f"}') == {"thousands": "\u202f"}
 
 
 def test_a_number_with_leading_zeros_is_refused_with_both_ways_out(tmp_path):

@@ -32,8 +32,9 @@ _DATES = (
     rf"\d{{1,2}}[/.-]\d{{1,2}}[/.-]{_YEAR}|\d{{4}}[/.-]\d{{1,2}}[/.-]\d{{1,2}}"
     rf"|\d{{1,2}}[ .-]*{_MONTH}[ .,-]*{_YEAR}|{_MONTH}[ .-]*\d{{1,2}}(st|nd|rd|th)?[ .,-]+{_YEAR}"
 )
-_NUMBER = rf"^[+-]?{_DIGITS}$"
-_MARKED = rf"^[+-]?\(?[+-]?{_SIGN}? ?[+-]?{_DIGITS} ?{_SIGN}?\)?-?$"
+_PLUS = "[+\u2212-]?"  # U+2212 is a minus sign that is no hyphen
+_NUMBER = rf"^{_PLUS}{_DIGITS}$"
+_MARKED = rf"^{_PLUS}\(?{_PLUS}{_SIGN}? ?{_PLUS}{_DIGITS} ?{_SIGN}?\)?-?$"
 _DATE = rf"^(?i:({_DATES}){_TIME}|\d{{1,2}}(:\d\d){{1,2}}( ?[ap]m)?)$"
 _HEX = r"^0[xX][0-9a-fA-F]+$"
 _UNIT = r"^[+-]?\d+([.,]\d+)?\s*([[:alpha:]µ²³/%]{1,12})\.?$"
@@ -181,7 +182,9 @@ def _option(some: Any, what: str, odd: list[str], reading: Reading) -> str:
     )
     missing = [_na(odd)] if 0 < len(odd) <= FEW_ODD else []
     texts = [
-        "{" + ", ".join([*(f'{key}: "{sign}"' for key, sign in option.items()), *missing]) + "}"
+        "{"
+        + ", ".join([*(f"{key}: {json.dumps(sign)}" for key, sign in option.items()), *missing])
+        + "}"
         for option in found[:2]
     ]
     if texts:
