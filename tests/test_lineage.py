@@ -15,7 +15,7 @@ from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 
 from flows.base import parent, place_base
-from flows.runs import differs
+from flows.git import differs
 from tasks.errors import InputError
 from tasks.recorded import locked
 from tasks.workspace import Workspace
