@@ -19,10 +19,10 @@ from tasks.workspace import Workspace
 class RunSummary:
     """A run as `modelmint runs list` shows it.
 
-    `state` is running, registered, refused, failed or stopped; `detail` the version or the reason.
-    `changed` are the parameters that differed from the checkout's when it began. `size` counts the
-    bytes that its removal frees: what is linked to the DVC cache is not among them. `folder` is
-    its worktree, or empty where that was removed.
+    `state` is running, registered, refused, looked, failed or stopped; `detail` the version or the
+    reason. `changed` are the parameters that differed from the checkout's when it began. `size`
+    counts the bytes that its removal frees: what is linked to the DVC cache is not among them.
+    `folder` is its worktree, or empty where that was removed.
     """
 
     id: str

@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     code = snapshot.stamps(Path(__file__).parent)  # before any more of it is loaded
     from tasks import params
     from tasks.errors import InputError
-    from tasks.lineage import Reading
+    from tasks.lineage import StageInputs
     from tasks.pipeline import STEPS
     from tasks.workspace import Workspace
 
@@ -29,12 +29,12 @@ def main(arguments: list[str]) -> int:
         params.load(workspace.params)  # what is wrong in there is left as it is
         if added := params.complete(workspace.params):  # before DVC looks for what this stage read
             print(added, flush=True)
-        reading = Reading(workspace, step, code)
+        read = StageInputs(workspace, step, code)
         with uncollected():
             step.function()
-        reading.code_is_loaded()
-        report = step.run(reading.params, workspace, reading.refuse_changed)
-        reading.end()
+        read.code_is_loaded()
+        report = step.run(read.params, workspace, read.refuse_changed)
+        read.end()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -55,17 +55,12 @@ class Counts:
             text = isinstance(column, TextColumn)
             rows = found.get("tokens" if text else "rows") or 0
             unknown = found.get("unknown_tokens" if text else "unknown") or 0
-            if not rows or unknown + (found.get("filled") or 0) < rows:
+            # What is missing was filled by rule, and is reported; it may be one row of one.
+            if not unknown or unknown + (found.get("filled") or 0) < rows:
                 continue
-            if not unknown:
-                raise InputError(
-                    f"{where}: column {column.name!r} has no value in any of {rows} rows, and the "
-                    "model would answer from what stands for missing ones alone. Give the values, "
-                    "or train without the column"
-                )
             given = ", ".join(self.given.get(column.name, ()))
             raise InputError(
-                f"{where}: column {column.name!r}: the model knows none of the {rows} "
+                f"{where}: column {column.name!r}: the model knows none of the {unknown} "
                 f"{'tokens' if text else 'values'}. Given: {given}; known: {_known(column)}. "
                 "Spell them as in training, or train on data like these"
             )

@@ -320,12 +320,27 @@ def _sequences(column: pa.Array, spec: SequenceColumn, place: Place, counts: Cou
         bad[np.repeat(np.arange(len(length)), length)[~np.isfinite(flat).all(axis=1)]] = True
         raise place.missing(spec, bad, "missing, NaN or infinite in a step")
     kept = np.minimum(length, spec.max_length)
-    counts.add(spec.name, len(length), truncated=int((kept < length).sum()))
     sequence = np.zeros((len(length), kept.max(initial=1), spec.features), np.float32)
     starts = np.concatenate([[0], np.cumsum(length)[:-1]])
     for row, (start, count) in enumerate(zip(starts, kept, strict=True)):
         sequence[row, :count] = flat[start : start + count]
+    outside = _rows_outside(sequence, kept, spec)
+    counts.add(spec.name, len(length), truncated=int((kept < length).sum()), outside=outside)
     return {"sequence": sequence, "length": kept}
+
+
+def _rows_outside(
+    sequence: NDArray[np.float32], length: NDArray[np.int64], spec: SequenceColumn
+) -> int | None:
+    """How many of `sequence` (N, steps, features) have a step that is not within the training
+    range; None where none is recorded.
+    """
+    if spec.low is None or spec.high is None:
+        return None
+    low, high = np.array(spec.low, np.float32), np.array(spec.high, np.float32)
+    beyond = (sequence < low) | (sequence > high)
+    there = np.arange(sequence.shape[1]) < length[:, np.newaxis]
+    return int((beyond.any(axis=2) & there).any(axis=1).sum())
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -49,6 +49,9 @@ def export(
 
     A failed gate or parity check is a verdict in `evaluation.json`, not an error: the evidence
     is kept, and whoever registers reads it. Metrics are those of ONNX Runtime.
+
+    Raises:
+        InputError: an output of the model is NaN or infinite.
     """
     bundle.mkdir(parents=True, exist_ok=True)
     network, config = load(checkpoint)

@@ -73,7 +73,9 @@ def find(paths: Iterable[Path], signature: Signature | None = None) -> list[Inpu
             found.append(_loose(list(group)))
         else:
             for path in group:
-                found += _in_folder(path, signature) if path.is_dir() else [_inspect(path)]
+                found += (
+                    _in_folder(path, signature) if path.is_dir() else [_inspect(path, signature)]
+                )
     _refuse_same_keys(found)
     return linked(found, signature) if signature else found
 
@@ -189,7 +191,7 @@ def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
     rows = sorted(p for p in folder.glob("[!.]*") if tables.form(p, _ROWS))
     rows += idx.images_in(folder)
     if rows:
-        found = [_inspect(path) for path in rows]
+        found = [_inspect(path, signature) for path in rows]
         if signature and signature.kind == "image":
             found = linked(found, signature)
             _refuse_unnamed(folder, found)
@@ -200,11 +202,11 @@ def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
         if pictures:
             return [_pictures(folder, pictures)]
     if texts:
-        return [_inspect(path) for path in texts]
+        return [_inspect(path, signature) for path in texts]
     raise InputError(f"{folder} holds no file ending in {', '.join(SUFFIXES)}")
 
 
-def _inspect(path: Path) -> InputFile:
+def _inspect(path: Path, signature: Signature | None) -> InputFile:
     if idx.is_labels(path):
         raise InputError(f"{path} holds labels; name the file of images, ending in {idx.IMAGES}")
     if not tables.form(path, SUFFIXES):
@@ -212,10 +214,10 @@ def _inspect(path: Path) -> InputFile:
             f"{path}: a file must end in {', '.join(SUFFIXES)}, to be read by that form"
         )
     content = HashedFile.of(path)
-    return InputFile(path, content.sha256, _count(path), hashed=(content,))
+    return InputFile(path, content.sha256, _count(path, signature), hashed=(content,))
 
 
-def _count(path: Path) -> int:
+def _count(path: Path, signature: Signature | None) -> int:
     if path.suffix == ".npz":
         arrays = npz.load(path, "images", "sequences")
         return len(npz.images(arrays, path) if "images" in arrays else npz.sequences(arrays, path))
@@ -223,7 +225,9 @@ def _count(path: Path) -> int:
         return idx.count(path)
     if path.suffix == lines.SUFFIX:
         return sum(1 for _ in lines.texts(path))
-    return tables.count(path)
+    if signature is None:
+        return tables.count(path)
+    return tables.count(path, _kinds(signature), signature.read_as)
 
 
 def _listing(members: Mapping[str, str]) -> str:

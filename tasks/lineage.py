@@ -55,8 +55,8 @@ class Stage:
         return cls(tuple(deps), tuple(key for key in entry["params"] if isinstance(key, str)))
 
 
-class Reading:
-    """What one passage through a stage reads."""
+class StageInputs:
+    """What a stage reads in one run of its command, from before its code is loaded to its end."""
 
     def __init__(self, workspace: Workspace, step: Step, code: Mapping[Path, Stamp]) -> None:
         """`code` are the stamps of the package, taken before any of it was loaded.

@@ -86,6 +86,10 @@ class SequenceColumn(_Part):
     kind: Literal["sequence"] = "sequence"
     features: int
     max_length: int
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    """The smallest and largest value of each feature in the training split, in steps that are kept;
+    older releases did not note them."""
 
 
 Column = Annotated[

@@ -66,7 +66,19 @@ def test_tokens_and_steps_are_counted():
     assert found.columns == {"text": {"rows": 3, "tokens": 8, "unknown_tokens": 2, "truncated": 1}}
     steps = SequenceColumn(name="steps", features=1, max_length=2)
     found = counted((steps,), {"steps": [[1.0], [1.0, 2.0], [1.0, 2.0, 3.0]]}).counts
-    assert found.columns == {"steps": {"rows": 3, "truncated": 1}}
+    assert found.columns == {"steps": {"rows": 3, "truncated": 1, "outside": None}}
+
+
+def test_sequences_with_a_step_outside_the_training_range_are_counted():
+    steps = SequenceColumn(
+        name="steps", features=2, max_length=2, low=(1.0, -3.0), high=(2.0, -0.1)
+    )
+    inside = {"steps": [[[1.0, -0.1]], [[2.0, -3.0], [1.5, -1.0], [1e12, 1e12]]]}
+    strange = {"steps": [[[1.0, -1.0], [1e12, -1.0]], [[1.0, 0.5]], [[1.0, -1.0]]]}
+    found = counted((steps,), inside, strange).counts
+    # What is cut is not seen, and what fills a shorter one up is none of it.
+    assert found.columns == {"steps": {"rows": 5, "truncated": 1, "outside": 2}}
+    assert summary(found.columns).startswith("steps: outside the training range, 2 of 5")
 
 
 def refused(columns, *batches, tokenizer=None):
@@ -83,16 +95,17 @@ def test_a_column_of_which_no_value_is_known_refuses_the_job():
         "in.csv: column 'code': the model knows none of the 6 values. Given: '1', '2', '3'; known: "
         "'01', '02', '03' and 2 more. Spell them as in training, or train on data like these"
     )
-    assert "knows none of the 2 values" in refused(code, {"code": ["1", None]})
+    assert "knows none of the 1 values" in refused(code, {"code": ["1", None]})
     text = (TextColumn(name="text", vocabulary=3 + len(WORDS), max_length=4),)
     said = refused(text, {"text": ["zebra lion", "lion"]}, tokenizer=_tokenizer(WORDS))
     assert "the model knows none of the 3 tokens. Given: 'zebra lion', 'lion'" in said
 
 
-def test_a_column_that_is_filled_everywhere_refuses_the_job():
+def test_a_column_that_is_filled_everywhere_is_reported():
     empty = pa.array([None, None, None], pa.float64())
-    said = refused(COLUMNS, table(age=empty))
-    assert said.startswith("in.csv: column 'age' has no value in any of 3 rows")
+    counts = counted(COLUMNS, table(age=empty)).counts
+    counts.refuse_unknown(COLUMNS, "in.csv")
+    assert "age: filled values, 3 of 3" in summary(counts.columns)
 
 
 def test_one_known_value_in_any_batch_lets_the_job_pass():

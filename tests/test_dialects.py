@@ -10,6 +10,8 @@ from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.dialect import decimal_sign, detect
 from tasks.files.reading import PLAIN, Reading
+from tasks.inputs import find
+from tasks.signature import CategoryColumn, NumberColumn, Signature
 
 ROWS = [{"a": 1.5, "b": "x"}, {"a": 2.25, "b": "é"}]
 
@@ -28,7 +30,7 @@ def both(path, reading=PLAIN):
     for options in (reading, found):
         parts = list(tables.stream(path, 2, kinds, options))
         assert pa.Table.from_batches(parts).to_pylist() == table.to_pylist()
-    assert tables.count(path) == table.num_rows
+        assert tables.count(path, kinds, options) == table.num_rows
     return table.to_pylist()
 
 
@@ -84,6 +86,13 @@ def test_latin_1_is_named_and_read_where_it_is_given(tmp_path):
     # A file of the same model that is UTF-8 is not taken for Latin-1.
     assert both(put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n"), given) == ROWS
     assert both(put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n", "utf-16"), given) == ROWS
+
+
+def test_a_header_in_latin_1_is_counted_and_read_by_the_encoding_of_training(tmp_path):
+    path = put(tmp_path / "in.csv", "größe,é\n1.5,x\n2.25,é\n", "latin-1")
+    assert both(path, Reading(encoding="latin-1"))[0] == {"größe": 1.5, "é": "x"}
+    with pytest.raises(InputError, match="the header is not UTF-8"):
+        tables.count(path)
 
 
 def test_a_delimiter_that_nobody_would_guess_can_be_given(tmp_path):
@@ -188,3 +197,26 @@ def test_the_keys_of_other_forms_keep_their_type(tmp_path):
     for column in (pa.array([1], pa.int16()), pa.array(["007"]), pa.array([b"x"])):
         pq.write_table(pa.table({"key": column, "a": [1]}), tmp_path / "in.parquet")
         assert tables.type_of_key(tmp_path / "in.parquet", kinds) == column.type
+
+
+def test_rows_are_counted_by_the_dialect_that_they_are_read_with(tmp_path):
+    for number, (content, reading) in enumerate(
+        (
+            ('a~b\n1~"x\ny"\n2~"u\nv"\n', Reading(delimiter="~")),
+            ("a,b\n1,%x\ny%\n2,%u, \nv%\n", Reading(quote="%")),
+        )
+    ):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(content)
+        columns = (NumberColumn(name="a"), CategoryColumn(name="b", values=("x", "y")))
+        (file,) = find([path], Signature.of("regression", columns, (), reading))
+        assert file.rows == 2
+
+
+def test_utf_16_without_its_mark_is_read_where_it_is_given(tmp_path):
+    path, rows = tmp_path / "in.csv", [{"a": 1.5, "b": "漢字" * 60}, {"a": 2.0, "b": "かな"}]
+    text = "a,b\n" + "".join(f"{row['a']},{row['b']}\n" for row in rows)
+    for encoding in ("utf-16-le", "utf-16-be", "utf-8"):
+        path.write_bytes(text.encode(encoding))
+        given = Reading(encoding="utf-16-le" if encoding == "utf-8" else encoding)
+        assert both(path, given) == rows

@@ -57,7 +57,7 @@ def put(path, content):
 
 
 def batches(encoder, path, size=256):
-    (file,) = inputs.find([path])
+    (file,) = inputs.find([path], encoder.signature)
     return list(inputs.batches(file, encoder, size))
 
 
@@ -184,6 +184,16 @@ def test_a_raw_file_of_any_form_is_predicted_as_its_rows_were_trained(trained, t
             for tensor, values in split.inputs.items():
                 joined = np.concatenate([arrays[tensor] for arrays in found])
                 assert np.array_equal(joined[split.keys], values), (name, tensor)
+
+
+def test_a_value_that_the_first_rows_of_json_leave_out_is_missing_there(tmp_path):
+    rows = [{"age": 1, "member": True, "code": "8"}] * 3
+    rows += [{"age": 1, "member": True, "code": "007", "since": "1970-01-03"}]
+    path = put(tmp_path / "in.jsonl", "\n".join(map(json.dumps, rows)))
+    found = [arrays["numbers"][:, 2].tolist() for _, arrays in batches(TABLE, path, 2)]
+    assert found == [[0.0, 0.0], [0.0, 2.0]]
+    put(path, "\n".join(map(json.dumps, rows[:3])))
+    assert "no column 'since'; it has age, member, code" in refusal(TABLE, path)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ root = Path.cwd()
 from tasks import snapshot
 code = snapshot.stamps(root / "tasks")
 from tasks.errors import InputError
-from tasks.lineage import Reading
+from tasks.lineage import StageInputs
 from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 workspace, step = Workspace(root), STEPS[sys.argv[1]]
@@ -45,15 +45,15 @@ def append(name):
 def rewrite(name):
     (root / name).write_bytes((root / name).read_bytes())
 try:
-    reading = Reading(workspace, step, code)
+    read = StageInputs(workspace, step, code)
     exec(sys.argv[2])
-    reading.code_is_loaded()
+    read.code_is_loaded()
     exec(sys.argv[3])
     for name in step.writes:
         path = getattr(workspace, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix else path.mkdir(exist_ok=True)
-    reading.end()
+    read.end()
 except InputError as error:
     sys.exit(str(error))
 """

@@ -207,15 +207,35 @@ def test_a_prediction_that_is_no_number_is_refused_with_file_and_row(bad, operat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_job_that_is_refused_for_its_whole_input_leaves_nothing(tmp_path):
+def test_a_column_that_is_missing_everywhere_is_filled_and_reported(tmp_path):
     bundle = by_hand(tmp_path / "bundle", "Abs", "prediction")
     document = json.loads((bundle / "signature.json").read_bytes())
     document["columns"][0]["fill"] = 1.0
     (bundle / "signature.json").write_text(json.dumps(document))
     put(tmp_path, {"x": pa.nulls(600, pa.float64())})
-    with pytest.raises(InputError, match="column 'x' has no value in any of 600 rows"):
+    table = predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
+    assert set(table["prediction"].to_pylist()) == {1.0}
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    assert manifest["substituted"]["x"]["filled"] == manifest["substituted"]["x"]["rows"] == 600
+
+
+def test_a_job_that_is_refused_for_its_whole_input_leaves_nothing(tmp_path):
+    bundle = by_hand(tmp_path / "bundle", "Abs", "prediction")
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.input[0].name = model.graph.node[0].input[0] = "categories"
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, bundle / "model.onnx")
+    document = json.loads((bundle / "signature.json").read_bytes())
+    document["columns"] = [{"name": "x", "kind": "category", "values": ["01", "02"]}]
+    document["inputs"] = [{"name": "categories", "dtype": "int64", "shape": [1]}]
+    (bundle / "signature.json").write_text(json.dumps(document))
+    put(tmp_path, {"x": ["1", "2"] * 300})
+    with pytest.raises(InputError, match="column 'x': the model knows none of the 600 values"):
         predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    put(tmp_path, {"x": ["1", "2"] * 299 + ["1", "02"]})
+    predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
 
 
 BAD = [np.nan, np.inf, -np.inf]

@@ -271,6 +271,7 @@ def test_sequences_are_described_by_their_steps_alone_and_cut(tmp_path):
     every = splits(tmp_path)
     assert max(split.inputs["length"].max() for split in every.values()) == 6
     train = every["train"]
+    assert (column.low, column.high) == ((min(train.keys), -1.0), (max(train.keys), -1.0))
     kept = np.concatenate([[key] * min(6, 2 + key % 8) for key in train.keys])
     found = profile(tmp_path)
     assert found["inputs"]["sequence"]["mean"] == pytest.approx([kept.mean(), -1.0])

@@ -15,7 +15,7 @@ import pytest
 from databases import execute, fill_with_kept, kept, raw_engine, rows_of, schema_of
 from registry_helpers import LINEAGE, make_candidate
 from servers import create_database, drop_database
-from sqlalchemy import Engine, MetaData, event, insert
+from sqlalchemy import Engine, MetaData, event, insert, text
 
 from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
 from registry.artifacts import open_store
@@ -76,7 +76,10 @@ def fill(url: str, folder: Path) -> None:
                 registry.resolve("digits"), input_sha256="1" * 64, output=f"out {version}"
             )
             if version == 3:
-                registry.finish_job(job, rows=7, provider="CPU", onnxruntime="1.31")
+                found = {"größe": {"rows": 7, "unknown": 1, "outside": None}}
+                registry.finish_job(
+                    job, rows=7, provider="CPU", onnxruntime="1.31", substituted=found
+                )
         registry.set_policy("digits", Policy(four_eyes=True, keep_last=9), actor="cy")
         registry.approve("digits", 5, actor="bo", reason="looked at it")
         registry.reject("digits", 6, actor="bo", reason="slow")
@@ -141,6 +144,13 @@ def rows_file(folder: Path) -> Path:
 # Both ways
 
 
+def empty_cells(url: str) -> int:
+    """Jobs that do not say what they substituted, by SQL: JSON's null is not the same there."""
+    with raw_engine(url).connect() as connection:
+        query = "SELECT count(*) FROM jobs WHERE substituted IS NULL"
+        return connection.execute(text(query)).scalar_one()
+
+
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
 def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
@@ -156,6 +166,7 @@ def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
     assert (verified.versions, verified.purged, verified.files) == (7, 1, made.files)
     assert rows_of(raw_engine(restored_url)) == rows_of(raw_engine(url))
     assert all(rows_of(raw_engine(url)).values()), "a table without a row proves nothing"
+    assert empty_cells(restored_url) == empty_cells(url) == 1, "of two jobs one says nothing"
     assert files_in(tmp_path / "artifacts" / "sha256") == files_in(folder / "artifacts" / "sha256")
     with opened(restored_url, tmp_path) as registry:
         found = registry.history("digits"), registry.search("digits"), registry.jobs()

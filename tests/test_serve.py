@@ -14,8 +14,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 import pytest
 from conftest import Family, Project
 from PIL import Image
@@ -134,7 +133,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     assert "refused: accuracy" in said
     assert all(api.read_deployment(d.id).paused for d in found.values())
     (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions.parquet")
-    assert pa.parquet.read_table(predictions).num_rows == 360
+    assert pq.read_table(predictions).num_rows == 360
     jobs = json.loads(trained.modelmint("models", "jobs", "--json").stdout)
     assert str(run.id) in {job["flow_run_id"] for job in jobs}
 
@@ -171,7 +170,7 @@ def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not
     shutil.rmtree(inbox)
     assert said == ["Idle", "Completed", "Completed"]
     tables = [
-        (path.parent.name.endswith("-probabilities"), pa.parquet.read_table(path))
+        (path.parent.name.endswith("-probabilities"), pq.read_table(path))
         for path in trained.root.glob("predictions/*/predictions.parquet")
     ]
     keys = [f"monday/{number}.png" for number in range(3)]

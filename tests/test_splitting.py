@@ -281,6 +281,7 @@ def test_fewer_rows_than_a_split_needs_are_refused(tmp_path):
     put(tmp_path, columns(8))
     said = refusal(tmp_path, test=0.1, validation=0.1)
     assert said.startswith(f"{tmp_path}/table.parquet: 8 complete, distinct rows cannot be split: ")
+    assert said.endswith(". Add rows, or enlarge prepare.test or prepare.validation.")
 
 
 def test_a_column_that_is_not_there_is_refused_with_one_that_is_close(tmp_path):

@@ -75,6 +75,23 @@ def test_a_whole_number_that_float64_lacks_is_refused_by_row(tmp_path, value):
     assert "Divide the column" in said
 
 
+@pytest.mark.parametrize(
+    ("form", "way"),
+    [
+        ("{:,.2f}", 'Set prepare.source.csv: {thousands: ","}. To predict a class'),
+        ("NA", "Set prepare.source.csv: {na_values: [NA]}. To predict a class"),
+        ("${:.2f}", "Write plain numbers. To predict a class"),
+        ("word {}", "needs a column of numbers. To predict a class"),
+    ],
+)
+def test_numbers_to_predict_that_are_formatted_come_with_the_option_that_reads_them(
+    form, way, tmp_path
+):
+    every = 9 if form == "NA" else 1
+    put(tmp_path, y=[form.format(1000.5 + n) if n % every == 0 else f"{n}.5" for n in range(60)])
+    assert way in refusal(tmp_path, NUMBERS)
+
+
 def test_a_constant_number_or_class_cannot_be_predicted(tmp_path):
     put(tmp_path, y=np.full(60, 3.0))
     assert refusal(tmp_path, NUMBERS) == (

@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, insert
+from sqlalchemy import JSON, Connection, MetaData, insert
 
 from registry.artifacts import Store, open_store
 from registry.database import check_empty, filling
@@ -192,6 +192,9 @@ def _insert(connection: Connection, rows: Path) -> None:
     """Insert rows into tables as they are in the database, which may be of an older schema."""
     found = MetaData()
     found.reflect(connection)
+    for column in (column for table in found.tables.values() for column in table.columns):
+        if isinstance(column.type, JSON):
+            column.type.none_as_null = True  # what was empty stays so, and is not JSON's null
     for name, group in groupby(lines(rows), key=itemgetter(0)):
         values: Iterator[dict[str, Any]] = (row for _, row in group)
         while batch := list(islice(values, AT_ONCE)):

@@ -188,9 +188,9 @@ def _whole(keys: Any) -> bool:
     return bool(numbers.cast(pa.string()).cast(pa.binary()).equals(keys))
 
 
-def count(path: Path) -> int:
-    """Rows, whatever parts their fields: only where that is certain, a ragged row is refused."""
-    dialect, certain = detect(path, PLAIN)
+def count(path: Path, kinds: Kinds, reading: Reading) -> int:
+    """Rows, as `stream` finds them; a ragged row is refused where it is certain what parts it."""
+    dialect, certain = detect(path, reading, kinds.keys() - {KEY})
     skipped: list[int] | None = None if certain else []
     rows: int = sum(batch.num_rows for batch in _batches(path, dialect, skipped))
     return rows + len(skipped or ())

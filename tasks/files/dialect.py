@@ -127,7 +127,9 @@ def _encoding(path: Path, head: bytes, given: str | None) -> str:
     if given is None:
         return "utf-8"
     name = codecs.lookup(given).name
-    if name.startswith(("utf-16", "utf-32")) or (_ONE_BYTE.match(name) and _is_utf_8(path)):
+    # UTF-16 and UTF-32 have zeros, in the line ends at least: a file without is of neither.
+    narrow = name.startswith(("utf-16", "utf-32")) and b"\0" not in head
+    if narrow or (_ONE_BYTE.match(name) and _is_utf_8(path)):
         return "utf-8"
     return name
 

@@ -91,6 +91,10 @@ def _stream_json(path: Path, size: int, kinds: Kinds, reading: Reading) -> Itera
     rows, done, names = _json_rows(path), 0, dict[str, None]()
     while part := list(itertools.islice(rows, size)):
         names |= {name: None for row in part for name in row}
+        if (
+            not done and kinds.keys() - {KEY} - names.keys()
+        ):  # a later row may have what these leave out
+            names |= {name: None for row in _json_rows(path) for name in row}
         yield pa.record_batch(_json_columns(part, names, path, done, kinds, reading))
         done += len(part)
 
@@ -121,7 +125,7 @@ def _stream_arrow(
     return _arrow_batches(path)
 
 
-def _count_arrow(path: Path) -> int:
+def _count_arrow(path: Path, kinds: Kinds, reading: Reading) -> int:
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
@@ -141,7 +145,7 @@ def _stream_parquet(
         yield from file.iter_batches(batch_size=size)
 
 
-def _count_parquet(path: Path) -> int:
+def _count_parquet(path: Path, kinds: Kinds, reading: Reading) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
@@ -173,7 +177,7 @@ class Format:
 
     read: Callable[[Path, Reading, Collection[str]], tuple[Any, Dialect | None]]
     stream: Callable[[Path, int, Kinds, Reading], Iterator[Any]]
-    count: Callable[[Path], int]
+    count: Callable[[Path, Kinds, Reading], int]
     key: Callable[[Path, Kinds, Reading], pa.DataType | None]
 
 
@@ -194,6 +198,9 @@ FORMATS = {
         lambda path, kinds, reading: _typed_key(_arrow_schema(path)),
     ),
     ".jsonl": Format(
-        _read_json, _stream_json, lambda path: sum(1 for _ in _json_rows(path)), _json_key
+        _read_json,
+        _stream_json,
+        lambda path, kinds, reading: sum(1 for _ in _json_rows(path)),
+        _json_key,
     ),
 }

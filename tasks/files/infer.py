@@ -30,7 +30,7 @@ def typed(text: Any, reading: Reading) -> Any:
 def leading_zeros(text: Any, reading: Reading) -> Any:
     """Where text (N,) is a number that begins with a zero too many."""
     plain = plain_numbers(pc.utf8_trim_whitespace(text), reading)
-    return pc.match_substring_regex(plain, r"^[+-]?0\d[\d.]*$")
+    return pc.match_substring_regex(plain, r"^[+-]?0\d+(\.\d*)?$")
 
 
 def _found(text: Any, reading: Reading) -> tuple[Kind | None, Any]:

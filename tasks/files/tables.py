@@ -246,10 +246,10 @@ def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Itera
                 yield batch.slice(start, size)
 
 
-def count(path: Path) -> int:
-    """Rows of one file; those of CSV and JSON Lines are counted by a pass over it."""
+def count(path: Path, kinds: Kinds | None = None, given: Reading = PLAIN) -> int:
+    """Rows of one file, as `stream` finds them; of CSV and JSON Lines, by a pass over it."""
     with reading(path):
-        return FORMATS[_plain(path)].count(path)
+        return FORMATS[_plain(path)].count(path, kinds or {}, given)
 
 
 def type_of_key(path: Path, kinds: Kinds, given: Reading = PLAIN) -> pa.DataType | None:

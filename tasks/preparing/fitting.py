@@ -90,8 +90,14 @@ def _column(
             return TextColumn(name=name, vocabulary=size, max_length=source.max_length)
         case "sequence":
             assert isinstance(source, SequenceSource)
-            features = values.type.value_type.list_size
-            return SequenceColumn(name=name, features=features, max_length=source.max_length)
+            lows, highs = _ranges_of_steps(values, source.max_length)
+            return SequenceColumn(
+                name=name,
+                features=values.type.value_type.list_size,
+                max_length=source.max_length,
+                low=lows,
+                high=highs,
+            )
     present, fill = values.drop_null(), params.missing == "fill"
     if fill and not len(present):
         raise InputError(
@@ -114,6 +120,20 @@ def _range(values: pa.Array, kind: FeatureKind) -> tuple[float, float] | tuple[N
     found = pc.min_max(values.cast(pa.int64()) if kind == "date" else values).as_py()
     unit = MICROSECONDS_OF_A_DAY if kind == "date" else 1.0
     return float(found["min"]) / unit, float(found["max"]) / unit
+
+
+def _ranges_of_steps(
+    values: pa.Array, most: int
+) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
+    """The smallest and largest value of each feature in the first `most` steps of sequences."""
+    length = pc.list_value_length(values).to_numpy()
+    steps = values.flatten()
+    place = np.arange(len(steps)) - np.repeat(np.cumsum(length) - length, length)
+    numbers = steps.flatten().to_numpy().reshape(-1, steps.type.list_size)
+    kept = numbers[place < most]
+    if not len(kept):
+        return None, None
+    return tuple(kept.min(axis=0).tolist()), tuple(kept.max(axis=0).tolist())
 
 
 def _distinguished(

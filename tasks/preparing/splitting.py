@@ -150,7 +150,7 @@ def split(
             raise
         raise InputError(
             f"{raw.where}: {len(keys)} complete{', distinct' * distinct} rows "
-            f"cannot be split: {error}"
+            f"cannot be split: {error}. {_remedy(raw, params, 'rows')}."
         ) from error
     rows = {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
     _refuse_empty(raw, rows, params)

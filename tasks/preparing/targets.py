@@ -14,6 +14,7 @@ from tasks.files.convert import EXACT, convert, fits, misfit
 from tasks.files.infer import kind_of, typed
 from tasks.files.spelling import without_na
 from tasks.preparing.rows import Column, Rows, cell, is_number
+from tasks.sources.looks import advice
 from tasks.sources.raw import Raw
 
 CLASSES_ARE = "classes are text, whole numbers, or true and false"
@@ -106,14 +107,15 @@ def _from_text(raw: Raw, values: pa.Array) -> pa.Array:
         return found.cast(pa.int64())
     if not fits(values, "number", raw.reading):
         row = misfit(values, "number", raw.reading)
-        raise _no_number(raw, row, values[row].as_py())
+        raise _no_number(raw, row, values[row].as_py(), advice(values, raw.reading))
     return convert(values, "number", str(raw.target), raw.describe, raw.reading)
 
 
-def _no_number(raw: Raw, row: int, value: object) -> InputError:
+def _no_number(raw: Raw, row: int, value: object, way: str = "") -> InputError:
     return InputError(
         f"{cell(raw, row, str(raw.target))}: {value!r} is no number; a regression needs a column "
-        "of numbers. To predict a class, set prepare.task: classification."
+        f"of numbers. {way}{'. ' if way else ''}To predict a class, set prepare.task: "
+        "classification."
     )
 
 

@@ -90,6 +90,19 @@ def refuse_lookalikes(raw: Raw, name: str, most_categories: int) -> None:
         )
 
 
+def advice(column: Any, reading: Reading) -> str:
+    """How to read a column of text (N,), most of which looks like numbers; empty if it does not."""
+    values = pc.utf8_trim_whitespace(without_blank(without_na(column, reading))).unique()
+    values = values.drop_null()
+    alike = pc.or_(_matches(values, _NUMBER), _matches(values, _MARKED))
+    chosen, odd = values.filter(alike), sorted(values.filter(pc.invert(alike)).to_pylist())
+    if 2 * len(chosen) <= len(values):
+        return ""
+    if not fits(chosen[:LOOKED_AT], "number", reading):
+        return _option(chosen, "number", odd, reading)
+    return f"Set prepare.source.csv: {{{_na(odd)}}}" if 0 < len(odd) <= FEW_ODD else ""
+
+
 def _matches(values: Any, pattern: str) -> Any:
     return pc.match_substring_regex(values, pattern)
 

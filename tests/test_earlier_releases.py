@@ -1,0 +1,121 @@
+"""Bundles of releases before this one are read, and give the network what they gave it then.
+
+The signatures are as those releases wrote them, the tensors as they encoded these rows.
+"""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from training_helpers import WORDS, _tokenizer
+
+from tasks.encoding import Encoder
+from tasks.inputs import batches, find
+
+CLASSES = ["no", "yes"]
+LENGTH = {"name": "length", "dtype": "int64", "shape": []}
+TABLE = {
+    "columns": [
+        {"name": "a", "kind": "number", "fill": None},
+        {"name": "when", "kind": "date", "fill": 18439.483043981483},
+        {"name": "flag", "kind": "boolean", "fill": 1.0},
+        {"name": "c", "kind": "category", "values": [" green", "007", "1", "true"], "fill": "007"},
+    ],
+    "inputs": [
+        {"name": "numbers", "dtype": "float32", "shape": [3]},
+        {"name": "categories", "dtype": "int64", "shape": [1]},
+    ],
+}
+ROWS = {
+    "a": [16777217.0, -0.1, 1e300 / 1e290],
+    "when": ["2020-01-02T12:00:00", None, "1969-12-31"],
+    "flag": [True, None, False],
+    "c": [" green", "green", None],
+}
+TABLE_TENSORS = {
+    "numbers": [
+        [16777216.0, 18263.5, 1.0],
+        [np.float32(-0.1), np.float32(18439.483043981483), 1.0],
+        [1e10, -1.0, 0.0],
+    ],
+    "categories": [[1], [0], [2]],
+}
+TEXT = {
+    "columns": [{"name": "text", "kind": "text", "vocabulary": 3 + len(WORDS), "max_length": 4}],
+    "inputs": [{"name": "tokens", "dtype": "int64", "shape": [None]}, LENGTH],
+}
+SEQUENCE = {
+    "columns": [{"name": "steps", "kind": "sequence", "features": 2, "max_length": 2}],
+    "inputs": [{"name": "sequence", "dtype": "float32", "shape": [None, 2]}, LENGTH],
+}
+IMAGE = {
+    "columns": [{"name": "image", "kind": "image", "dtype": "uint8", "shape": [1, 2, 1]}],
+    "inputs": [{"name": "image", "dtype": "uint8", "shape": [1, 2, 1]}],
+}
+
+
+def encoded(document, path, folder):
+    """The inputs that a bundle with this signature has of a file, and what was counted."""
+    outputs = [
+        {"name": name, "dtype": "float32", "shape": [2]} for name in ("logits", "probabilities")
+    ]
+    whole = {"schema_version": 1, "task": "binary", **document, "outputs": outputs}
+    (folder / "signature.json").write_text(json.dumps(whole | {"classes": CLASSES}))
+    _tokenizer(WORDS).save(str(folder / "tokenizer.json"))
+    encoder = Encoder.read(folder)
+    (file,) = find([path], encoder.signature)
+    ((_, arrays),) = batches(file, encoder, 9)
+    return {name: array.tolist() for name, array in arrays.items()}, encoder.counts.columns
+
+
+def write(rows, path):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(rows), path)
+    elif path.suffix == ".jsonl":
+        lines = [
+            dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, delimiter=";" if path.stem == "semicolon" else ",")
+            writer.writerows([list(rows), *zip(*rows.values(), strict=True)])
+    return path
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.jsonl", "in.csv", "semicolon.csv"])
+def test_a_table_is_encoded_as_it_was(name, tmp_path):
+    found, counted = encoded(TABLE, write(ROWS, tmp_path / name), tmp_path)
+    assert found == TABLE_TENSORS
+    assert counted == {
+        "a": {"rows": 3, "filled": 0, "outside": None},
+        "when": {"rows": 3, "filled": 1, "outside": None},
+        "flag": {"rows": 3, "filled": 1, "outside": 0},
+        "c": {"rows": 3, "unknown": 1, "filled": 1},
+    }
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.jsonl", "in.csv"])
+def test_texts_are_encoded_as_they_were(name, tmp_path):
+    rows = {"text": ["the purr", "zebra  the a and"]}
+    found, _ = encoded(TEXT, write(rows, tmp_path / name), tmp_path)
+    assert found == {"tokens": [[2, 3, 6, 0], [2, 1, 3, 4]], "length": [3, 4]}
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.jsonl"])
+def test_sequences_are_encoded_as_they_were(name, tmp_path):
+    rows = {"steps": [[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0], [5.0, 1e30]]]}
+    found, _ = encoded(SEQUENCE, write(rows, tmp_path / name), tmp_path)
+    assert found == {
+        "sequence": [[[1.0, 2.0], [0.0, 0.0]], [[1.0, 2.0], [3.0, 4.0]]],
+        "length": [1, 2],
+    }
+
+
+def test_images_are_encoded_as_they_were(tmp_path):
+    np.savez(tmp_path / "in.npz", images=np.array([[[0, 255]], [[7, 8]]], np.uint8))
+    found, _ = encoded(IMAGE, tmp_path / "in.npz", tmp_path)
+    assert found == {"image": [[[[0], [255]]], [[[7], [8]]]]}
