@@ -1,6 +1,7 @@
 """Files by content: hashed once, and looked at again after they were read."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,18 +14,23 @@ from tasks.snapshot import Stamp
 
 @dataclass(frozen=True)
 class HashedFile:
-    """A file, the SHA-256 of its content, and its stamp from before it was hashed."""
+    """A file, the SHA-256 of its content, and its stamp from before it was hashed.
+
+    `folder` is when its folder last got or lost a name, in ns since 1970.
+    """
 
     path: Path
     sha256: str
     stamp: Stamp
+    folder: int
 
     @classmethod
     def of(cls, path: Path) -> "HashedFile":
         """Raises `InputError` if the file is missing or cannot be read."""
         with reading(path), path.open("rb") as stream:
+            folder = os.stat(path.parent).st_mtime_ns
             stamp = Stamp.of(stream.fileno())
-            return cls(path, hashlib.file_digest(stream, "sha256").hexdigest(), stamp)
+            return cls(path, hashlib.file_digest(stream, "sha256").hexdigest(), stamp, folder)
 
     @property
     def unchanged(self) -> bool:
@@ -35,6 +41,10 @@ class HashedFile:
                 return False
             if now == self.stamp and not self.stamp.young:
                 return True
+            # One that was moved away and back: what lay there meanwhile may have been read.
+            renamed = now != self.stamp and not now.linked_or_locked(self.stamp)
+            if renamed and os.stat(self.path.parent).st_mtime_ns != self.folder:
+                return False
             with self.path.open("rb") as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256
         except OSError:

@@ -33,6 +33,8 @@ class Stamp:
     changed: int
     young: bool = field(default=False, compare=False)
     """Whether it changed so lately that the next change may leave the same times."""
+    links: int = field(default=1, compare=False)
+    mode: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, file: Path | int) -> "Stamp":
@@ -42,7 +44,8 @@ class Stamp:
         latest = max(found.st_mtime_ns, found.st_ctime_ns)
         young = time.time_ns() - latest < (COARSE_TICK_NS if whole else TICK_NS)
         place = (found.st_dev, found.st_ino, found.st_size)
-        return cls(*place, found.st_mtime_ns, found.st_ctime_ns, young)
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        return cls(*place, *times, young, found.st_nlink, found.st_mode)
 
     def only_touched(self, earlier: "Stamp") -> bool:
         """Whether the file was not written, only its link count, mode or name may have changed."""
@@ -52,6 +55,10 @@ class Stamp:
             earlier.size,
             earlier.modified,
         )
+
+    def linked_or_locked(self, earlier: "Stamp") -> bool:
+        """Whether the file got another link count or mode, which its name has no part in."""
+        return (self.links, self.mode) != (earlier.links, earlier.mode)
 
 
 @dataclass(frozen=True)

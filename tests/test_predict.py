@@ -533,6 +533,28 @@ def test_an_input_that_changed_before_the_job_is_not_predicted_under_its_old_has
     ]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_an_input_that_was_moved_away_and_back_is_not_taken_for_what_was_read(
+    suffix, grey, tmp_path
+):
+    path, away = tmp_path / f"in{suffix}", tmp_path / f"away{suffix}"
+    other = image_file(tmp_path / f"other{suffix}", grey.images[::-1])
+    files = inputs.find([image_file(path, grey.images)])
+    path.rename(away)
+    other.rename(path)
+
+    def progress(rows):
+        if away.exists():
+            path.rename(other)
+            away.rename(path)
+
+    given = {"output": tmp_path / "out", "provenance": PROVENANCE}
+    with pytest.raises(InputError, match="changed while it was read, so nothing was predicted"):
+        predict(grey.path, grey.encoder, files, progress=progress, **given)
+    assert not (tmp_path / "out").exists()
+    assert grey.predict(tmp_path, path)[0].rows == ROWS
+
+
 def test_an_input_that_gets_another_link_or_mode_is_predicted(grey, tmp_path):
     path = image_file(tmp_path / "in.parquet", grey.images)
 
