@@ -33,7 +33,11 @@ def main(arguments: list[str]) -> int:
         with uncollected():
             step.function()
         read.code_is_loaded()
-        report = step.run(read.params, workspace, read.refuse_changed)
+        try:
+            report = step.run(read.params, workspace, read.refuse_changed)
+        except Exception:
+            read.refuse_changed()  # half a file can look broken in any way
+            raise
         read.end()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
