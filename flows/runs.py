@@ -65,20 +65,6 @@ def occupied(settings: Settings, expected: Params, flow_run_id: str = "") -> Ite
                 remove(settings, run.id)
 
 
-def plan(settings: Settings, expected: Params) -> Workspace:
-    """The workspace for a run with the parameters `expected`: the checkout if it holds them.
-
-    A worktree's params.yaml holds them all, those that the user left to their defaults included.
-
-    Raises:
-        InputError: there is no git repository to make a worktree of.
-    """
-    if holds(own := Workspace(settings.root), expected):
-        return own
-    with one_at_a_time(settings.runs):
-        return _worktree(settings, expected)
-
-
 def usable(settings: Settings, expected: Params) -> Params:
     """The parameters as their run needs them: in a worktree, paths out of the project are absolute.
 

@@ -26,6 +26,8 @@ from registry_helpers import Place, quick_folder
 from ruamel.yaml import YAML
 from servers import create_database, drop_database
 
+from flows.runs import occupied
+from flows.settings import Settings
 from tasks.config import (
     Cnn,
     Evaluate,
@@ -34,9 +36,11 @@ from tasks.config import (
     Logistic,
     Mlp,
     Optimizer,
+    Params,
     Prepare,
     Train,
 )
+from tasks.workspace import Workspace
 
 pytest_plugins = ["databases", "stores"]
 
@@ -178,6 +182,12 @@ def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
     with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield shared / name
+
+
+def worktree(settings: Settings, params: Params) -> Workspace:
+    """The worktree of a run that was stopped."""
+    with occupied(settings, params) as run:
+        return run.workspace
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Project, make_project
+from conftest import Project, make_project, worktree
 
 from flows.git import git
 from flows.raw import version_raw_data
-from flows.runs import plan
 from flows.settings import Settings
 from tasks import params
 from tasks.config import ImageSource, TabularSource
@@ -26,13 +25,14 @@ def project(tmp_path_factory) -> Project:
 WORK = """
 from pathlib import Path
 from flows.raw import version_raw_data
-from flows.runs import plan
+from flows.runs import occupied
 from flows.settings import Settings
 from tasks import params
 settings = Settings.from_environment()
 given = params.load(settings.root / "params.yaml", ["train.epochs=7"])
 version_raw_data(given.prepare.source, settings.root)
-print(plan(settings, given).root)
+with occupied(settings, given) as run:
+    print(run.workspace.root)
 """
 
 
@@ -78,7 +78,7 @@ def test_git_works_in_the_projects_own_repository_whoever_calls(
     assert git(project.root, "rev-parse", "HEAD") == head
     settings = Settings(project.root, "", "", tmp_path, project.root / "runs")
     (project.root / f"new-{len(variables)}").write_text(str(variables))
-    workspace = plan(settings, params.load(project.root / "params.yaml", ["train.epochs=9"]))
+    workspace = worktree(settings, params.load(project.root / "params.yaml", ["train.epochs=9"]))
     assert (workspace.root / f"new-{len(variables)}").read_text() == str(variables)
     assert index.read_bytes() == before
 

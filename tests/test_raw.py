@@ -5,10 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Project, make_project
+from conftest import Project, make_project, worktree
 
 from flows.raw import copy_salt, version_raw_data
-from flows.runs import plan
 from flows.settings import Settings
 from tasks import params
 from tasks.config import TabularSource
@@ -83,7 +82,7 @@ def test_a_secret_is_given_to_a_worktree_and_to_no_commit(repository):
     (root / secret).write_text("0123456789abcdef")
     settings = Settings(root, "", "", root / "cache", root / "runs")
     changes = [f"prepare.salt_file={secret}", "prepare.sensitive_rule=hash"]
-    workspace = plan(settings, params.load(root / "params.yaml", changes))
+    workspace = worktree(settings, params.load(root / "params.yaml", changes))
     assert not (workspace.root / secret).exists()
     blob = repository.run("git", "hash-object", secret).stdout.strip()
     repository.run("git", "cat-file", "-e", blob, status=1)

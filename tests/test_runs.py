@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Project, make_project
+from conftest import Project, make_project, worktree
 
 from flows import upkeep
 from flows.git import git
 from flows.raw import copy_salt, version_raw_data
-from flows.runs import occupied, plan, usable
+from flows.runs import occupied, usable
 from flows.settings import Settings
 from flows.stages import pipeline, why_stale
 from tasks import params
@@ -163,7 +163,8 @@ def test_clean_refuses_a_run_in_use_and_removes_what_was_killed_or_failed(projec
 def test_a_worktree_without_a_record_is_listed_and_cleaned(project):
     """One that was made before there were records."""
     settings = settings_of(project.root)
-    workspace = plan(settings, changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings, changed(project.root, "train.epochs=7"))
+    shutil.rmtree(settings.runs / "records")
     (row,) = upkeep.list_runs(settings)
     assert (row.state, row.changed) == ("stopped", {"train.epochs": 7})
     assert row.folder == str(workspace.root)
@@ -177,7 +178,7 @@ def test_a_worktree_links_its_data_to_the_cache(project):
     source = TabularSource(kind="tabular", path="data/raw/own.csv", target="b")
     version_raw_data(source, project.root)
     settings = settings_of(project.root)
-    workspace = plan(settings, changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings, changed(project.root, "train.epochs=7"))
     version_raw_data(source, workspace.root, project.root)
     linked = workspace.root / "data/raw/own.csv"
     assert linked.read_text() == own.read_text()
@@ -189,7 +190,7 @@ def test_a_file_that_replaces_the_embedded_digits_reaches_a_worktree(project):
     raw.write_bytes(b"mine")
     source = changed(project.root).prepare.source
     assert "recorded the present" in version_raw_data(source, project.root)
-    workspace = plan(settings_of(project.root), changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings_of(project.root), changed(project.root, "train.epochs=7"))
     version_raw_data(source, workspace.root, project.root)
     assert (workspace.root / "data/raw/digits.csv.gz").read_bytes() == b"mine"
 
@@ -266,5 +267,5 @@ def test_a_project_that_its_repository_ignores_is_refused(template, tmp_path):
     repository.run("git", "rm", "-rq", "--cached", ".")
     repository.commit()
     with pytest.raises(InputError, match="ignored by one of your"):
-        plan(settings_of(root), changed(root, "train.epochs=7"))
+        worktree(settings_of(root), changed(root, "train.epochs=7"))
     assert worktrees(root) == []
