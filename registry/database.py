@@ -13,6 +13,7 @@ from sqlalchemy import (
     MetaData,
     column,
     create_engine,
+    delete,
     inspect,
     make_url,
     select,
@@ -147,6 +148,8 @@ def filling(url: str, revision: str) -> Iterator[Connection]:
             # another revision.
             _find_empty(connection, shown).drop_all(connection)
             _run_alembic(connection, MIGRATIONS, shown, revision)
+            if inspect(connection).has_table("registry"):  # the id that comes is another
+                connection.execute(delete(table("registry")))
             yield connection
             dialect.count_on(connection)
             _run_alembic(connection, MIGRATIONS, shown)
@@ -160,8 +163,9 @@ def _find_empty(connection: Connection, shown: str) -> MetaData:
     found = MetaData()
     if _revision(connection, shown) is not None:
         found.reflect(connection)
+    made_with_the_tables = {VERSION_TABLE, "registry"}
     for one in found.sorted_tables:
-        if one.name != VERSION_TABLE and connection.execute(select(one).limit(1)).first():
+        if one.name not in made_with_the_tables and connection.execute(select(one).limit(1)).first():
             raise Conflict(
                 f"{shown} holds a registry already: there are rows in its table {one.name!r}. Give "
                 "an empty or a new database: set MODELMINT_DATABASE_URL."

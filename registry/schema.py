@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The Alembic revision that this code needs. Revisions are numbered, so text order is age."""
 
 VERSION_TABLE = "registry_alembic_version"
@@ -42,6 +42,17 @@ metadata = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     }
+)
+
+# One row. Its store and its backups carry the id, too, so that none is taken for another's.
+registry = Table(
+    "registry",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # The id of the place of its files, from the first publication on.
+    Column("store", Text),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("length(id) = 32", name="id"),
 )
 
 models = Table(
