@@ -165,7 +165,9 @@ def _find_empty(connection: Connection, shown: str) -> MetaData:
         found.reflect(connection)
     made_with_the_tables = {VERSION_TABLE, "registry"}
     for one in found.sorted_tables:
-        if one.name not in made_with_the_tables and connection.execute(select(one).limit(1)).first():
+        if one.name in made_with_the_tables:
+            continue
+        if connection.execute(select(one).limit(1)).first():
             raise Conflict(
                 f"{shown} holds a registry already: there are rows in its table {one.name!r}. Give "
                 "an empty or a new database: set MODELMINT_DATABASE_URL."
