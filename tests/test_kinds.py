@@ -85,8 +85,6 @@ def test_a_classifier_starts_from_a_language_model_that_was_registered(project: 
         "ref": "texts-lm:1",
         "digest": first["digest"],
     }
-    plain = project.train("--params", "fine.yaml", "-S", "train.init_from=null")
-    assert plain["digest"] != outcome["digest"]
 
 
 def test_starting_from_a_version_that_is_not_there_is_the_users_mistake(project: Project):
