@@ -5,6 +5,7 @@ backup, export) is in modules of its own, which take an open one.
 """
 
 from registry import schema
+from registry.arguments import checked
 from registry.promoting import Promoting
 from registry.queries import jobs, models
 from registry.reading import Reading
@@ -25,6 +26,7 @@ class Registry(Registering, Promoting, Reading):
         SchemaMismatch: the database needs `modelmint models upgrade`, or a newer modelmint.
     """
 
+    @checked
     def start_job(
         self, resolved: Resolved, *, input_sha256: str, output: str, flow_run_id: str | None = None
     ) -> Job:
@@ -39,6 +41,7 @@ class Registry(Registering, Promoting, Reading):
             )
             return jobs.load_one(c, job)
 
+    @checked
     def finish_job(
         self,
         job: Job,
@@ -57,11 +60,13 @@ class Registry(Registering, Promoting, Reading):
             found = {"rows": rows, "provider": provider, "onnxruntime": onnxruntime}
             return jobs.end(c, job.id, "completed", **found, substituted=substituted)
 
+    @checked
     def fail_job(self, job: Job, error: str) -> Job:
         """Record why a job ended without its result. Raises Conflict where it is not running."""
         with self.database.write() as c:
             return jobs.end(c, job.id, "failed", error=error)
 
+    @checked
     def jobs(self, name: str | None = None, *, limit: int | None = None) -> list[Job]:
         """The jobs, of one model or of all, newest first. Raises NotFound."""
         with self.database.read() as c:

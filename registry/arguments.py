@@ -1,0 +1,157 @@
+"""The arguments of the registry's public methods: each is checked before anything is written.
+
+`checked` finds the check of an argument by its name, so a name means the same in every method.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial, wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar, get_args
+
+from registry import candidates
+from registry.checks import (
+    KEY,
+    TEXT,
+    document,
+    person,
+    reason,
+    sha256,
+    shown,
+    storable,
+    tag_value,
+    text,
+    whole,
+)
+from registry.errors import InvalidCandidate, InvalidQuery, InvalidReference
+from registry.records import Job, Policy, Resolved, Version
+from registry.references import check_alias
+
+_INTEGER = 2**31 - 1
+"""The largest integer of a column that is not BIGINT."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def checked(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A method whose arguments are checked by their names, as `BY_NAME` says, before it runs.
+
+    An argument may be None where its annotation says so.
+    """
+    declared = signature(method)
+    checks = {}
+    for name, parameter in declared.parameters.items():
+        own = BY_NAME.get(f"{method.__name__}.{name}", BY_NAME.get(name))
+        if own is not None:
+            checks[name] = own, type(None) in get_args(parameter.annotation)
+
+    @wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        given = declared.bind(*args, **kwargs)
+        for name, value in given.arguments.items():
+            if name in checks and not (value is None and checks[name][1]):
+                given.arguments[name] = checks[name][0](name, value)
+        return method(*given.args, **given.kwargs)
+
+    return call
+
+
+def _moment(field: str, value: object) -> datetime:
+    """A point in time."""
+    if not isinstance(value, datetime):
+        raise InvalidQuery(f"{field} is {shown(value)}. Give a datetime, in UTC or with a zone.")
+    return value
+
+
+def _record(kind: type[Any], field: str, value: object) -> Any:
+    if not isinstance(value, kind):
+        raise InvalidReference(
+            f"{field} is {shown(value)}. Give the {kind.__name__} that the registry returned."
+        )
+    return value
+
+
+def _policy(field: str, value: object) -> Policy:
+    """A policy, each field of the right type; the database keeps what they may be."""
+    if not isinstance(value, Policy):
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give a registry.Policy.")
+    if not isinstance(value.four_eyes, bool):
+        raise InvalidCandidate(f"four_eyes is {shown(value.four_eyes)}. Give True or False.")
+    return replace(
+        value,
+        keep_last=_maybe_whole("keep_last", value.keep_last),
+        keep_days=_maybe_whole("keep_days", value.keep_days),
+    )
+
+
+def _maybe_whole(field: str, value: object) -> int | None:
+    return None if value is None else whole(field, value, -_INTEGER, _INTEGER)
+
+
+def _document(field: str, value: object) -> Any:
+    found = document(field, value)
+    candidates.canonical_form(field, found)  # which refuses what is too long
+    return found
+
+
+def _conditions(field: str, value: object) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidQuery(f"{field} is {shown(value)}. Give a list of conditions.")
+    return [_asked("a condition", one) for one in value]
+
+
+# Which of them an argument gets
+
+_VERSION = 999_999_999
+_named = partial(text, most=1000, empty=True, error=InvalidReference)
+_asked = partial(text, most=TEXT, lines=True, empty=True, error=InvalidQuery)
+
+
+def _page(field: str, value: object) -> int:
+    if not isinstance(value, bool) and isinstance(value, int) and value < 1:
+        raise InvalidQuery(f"A page of {value:,} is none: {field} must be 1 or more.")
+    return whole(field, value, 1, _INTEGER, InvalidQuery)
+
+
+BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
+    # Names of something that is there, or is not: any text, so that NotFound says what there is.
+    "name": _named,
+    "alias": _named,
+    "promote.alias": lambda f, v: check_alias(_named(f, v)),
+    "reference": _named,
+    "open.version": partial(_record, Version),
+    "version": lambda f, v: whole(f, v, 1, _VERSION, InvalidReference),
+    "expect_revision": lambda f, v: whole(f, v, 0, error=InvalidReference),
+    "actor": person,
+    "trainer": person,
+    "reason": reason,
+    "request_id": text,
+    "uid": text,
+    "kind": text,
+    "key": partial(text, most=KEY),
+    "value": tag_value,
+    "candidate": lambda _f, v: candidates.check(v),
+    "refuse.candidate": lambda _f, v: candidates.check(v, non_finite=True),
+    "evaluation": _document,
+    "payload": _document,
+    "substituted": _document,
+    "policy": _policy,
+    "where": _conditions,
+    "order": _asked,
+    "after": _asked,
+    "md5": _asked,
+    "limit": _page,
+    "before": lambda f, v: whole(f, v, 0, error=InvalidQuery),
+    "when": _moment,
+    "resolved": partial(_record, Resolved),
+    "job": partial(_record, Job),
+    "input_sha256": sha256,
+    "output": partial(text, most=KEY),
+    "flow_run_id": text,
+    "rows": lambda f, v: whole(f, v, 0),
+    "provider": text,
+    "onnxruntime": text,
+    "error": storable,
+}
+"""The check of each argument, by its name; of one method, where that is before it."""
