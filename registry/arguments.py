@@ -108,9 +108,9 @@ _named = partial(text, most=1000, empty=True, error=InvalidReference)
 _asked = partial(text, most=TEXT, lines=True, empty=True, error=InvalidQuery)
 
 
-def _page(field: str, value: object) -> int:
+def _page(of: str, field: str, value: object) -> int:
     if not isinstance(value, bool) and isinstance(value, int) and value < 1:
-        raise InvalidQuery(f"A page of {value:,} is none: {field} must be 1 or more.")
+        raise InvalidQuery(f"A page of {value} {of} is none. Give 1 or more as {field}.")
     return whole(field, value, 1, _INTEGER, InvalidQuery)
 
 
@@ -141,7 +141,9 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "order": _asked,
     "after": _asked,
     "md5": _asked,
-    "limit": _page,
+    "limit": partial(_page, "events"),
+    "search.limit": partial(_page, "versions"),
+    "jobs.limit": partial(_page, "jobs"),
     "before": lambda f, v: whole(f, v, 0, error=InvalidQuery),
     "when": _moment,
     "resolved": partial(_record, Resolved),
