@@ -69,11 +69,7 @@ def condition(text: str) -> ColumnElement[bool]:
         InvalidQuery: it has another form.
     """
     match = _CONDITION.fullmatch(text.strip())
-    if wrong := re.match(r"[^=<>!]*([!=]=)", text):
-        raise InvalidQuery(
-            f"{text!r}: {wrong[1]} is not an operator of a search. Metrics compare with >= <= > < "
-            f"and =, all others but `created` with = alone. Give any of: {HELP}."
-        )
+    _refuse_operator(text)
     if match is None:
         raise InvalidQuery(f"{text!r} is no condition. Give any of: {HELP}.")
     groups = (part and part.strip() for part in match.groups())
@@ -89,13 +85,22 @@ def condition(text: str) -> ColumnElement[bool]:
         return _v.params_id.in_(found)
     if field == "created" and plain != "=":
         return _COMPARE[plain](_v.created_at, _time(text, other))
-    if field and plain == "=":
+    if field and field != "created" and plain == "=":
         return _equal(text, field, other)
     if field == "created":
         raise InvalidQuery(
             f"{text!r}: a time is compared with >=, <=, > or <. Give any of: {HELP}."
         )
     raise InvalidQuery(f"{text!r}: only = compares there. Give any of: {HELP}.")
+
+
+def _refuse_operator(text: str) -> None:
+    # The key would end with the first sign, or the value begin with the second.
+    if found := re.match(r"[^=<>!]*([!=]=)", text):
+        raise InvalidQuery(
+            f"{text!r}: {found[1]} is not an operator of a search. Metrics compare with >= <= > < "
+            f"and =, all others but `created` with = alone. Give any of: {HELP}."
+        )
 
 
 def built_on(md5: str) -> ColumnElement[bool]:
@@ -207,6 +212,7 @@ def _lead(where: Sequence[str]) -> _Lead | None:
     for text in where:
         match = _CONDITION.fullmatch(text.strip())
         if match and match[1] == "tag" and match[3] == "=":
+            _refuse_operator(text)
             return _Lead(text, match[2].strip(), match[4].strip())
     return None
 
