@@ -15,6 +15,7 @@ from registry.checks import (
     KEY,
     TEXT,
     document,
+    escaped,
     person,
     reason,
     sha256,
@@ -124,7 +125,8 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "version": lambda f, v: whole(f, v, 1, _VERSION, InvalidReference),
     "expect_revision": lambda f, v: whole(f, v, 0, error=InvalidReference),
     "actor": person,
-    "trainer": person,
+    # Of an import: whoever it was called elsewhere, and by whatever release.
+    "trainer": lambda f, v: person(f, escaped(v) if isinstance(v, str) else v),
     "reason": reason,
     "request_id": text,
     "uid": text,

@@ -21,6 +21,10 @@ class Registry(Registering, Promoting, Reading):
     that write Refused where a rule of the registry forbids the change. `actor` is who did it,
     for the history.
 
+    Every method checks its arguments before it writes anything, the same on every database:
+    InvalidReference for names, aliases, versions and revisions, InvalidQuery for what is searched
+    by, InvalidCandidate for what is to be stored. NumPy's scalars are taken as Python's.
+
     Raises:
         Unreachable: the database cannot be opened, or the artifacts' place is not supported.
         SchemaMismatch: the database needs `modelmint models upgrade`, or a newer modelmint.
