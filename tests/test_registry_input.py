@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from databases import raw
+from databases import raw, schema_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
+from registry_helpers import LINEAGE, Place, make_candidate, numbers, promote, register_versions
+from servers import create_database, drop_database
 from sqlalchemy import event
 
 from cli import output
@@ -30,8 +31,10 @@ from registry import (
 )
 from registry.arguments import BY_NAME
 from registry.checks import DEPTH, KEY, TEXT
+from registry.database import filling
 from registry.integrity import verify
 from registry.queries.search import page_query
+from registry.transfer.backup import backup, restore
 
 LONG = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
 """A text that does not compress: longer than PostgreSQL keeps in a row of an index."""
@@ -455,6 +458,32 @@ def test_a_long_value_is_stored_and_found_on_every_database(place):
             assert numbers(r.search("digits", ["param.prepare.short=" + "x" * length])) == found
         assert r.resolve("digits:1").version.params["prepare"]["ignore"] == columns
         assert problems(r) == []
+
+
+def test_long_values_move_from_sqlite_to_postgresql(tmp_path, postgres):
+    here = Place(tmp_path)
+    candidate = make_candidate(tmp_path / "b", params={"text": LONG}, tags={"note": LONG})
+    with here.open() as r:
+        r.register("digits", candidate, actor="ada")
+        backup(r, tmp_path / "backup")
+    there = create_database(postgres)
+    assert restore(tmp_path / "backup", there, tmp_path / "other").problems == []
+    with Registry(there, tmp_path / "other") as r:
+        assert numbers(r.search("digits", [f"param.text={LONG}", f"tag.note={LONG}"])) == [1]
+    drop_database(there)
+
+
+@pytest.mark.parametrize("revision", ["0002", "0003"])
+def test_the_index_of_whole_values_that_older_registries_have_goes(database_url, revision):
+    # As these revisions made it when they were released.
+    old = ["ix_param_values_key_value_params_id", "ix_version_tags_key_value_version_id"]
+    with filling(database_url, revision) as c:
+        for name in old:
+            table, _, of = name.removeprefix("ix_").partition("_key_value_")
+            c.exec_driver_sql(f"CREATE INDEX {name} ON {table} (key, value, {of})")
+    names = {row[1] for row in schema_of(database_url) if row[0] == "index"}
+    assert not names & set(old)
+    assert {"ix_param_values_start", "ix_version_tags_start"} <= names
 
 
 def test_a_search_for_a_long_value_reads_the_index(place):
