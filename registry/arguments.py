@@ -40,22 +40,29 @@ def checked(method: Callable[_P, _R]) -> Callable[_P, _R]:
 
     An argument may be None where its annotation says so.
     """
-    declared = signature(method)
-    checks = {}
-    for name, parameter in declared.parameters.items():
-        own = BY_NAME.get(f"{method.__name__}.{name}", BY_NAME.get(name))
-        if own is not None:
-            checks[name] = own, type(None) in get_args(parameter.annotation)
+    checks: dict[str, Callable[[str, Any], Any]] = {}
+    for name, parameter in signature(method).parameters.items():
+        own = BY_NAME.get(f"{method.__name__}.{name}", BY_NAME.get(name, _anything))
+        checks[name] = _or_none(own) if type(None) in get_args(parameter.annotation) else own
 
     @wraps(method)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        given = declared.bind(*args, **kwargs)
-        for name, value in given.arguments.items():
-            if name in checks and not (value is None and checks[name][1]):
-                given.arguments[name] = checks[name][0](name, value)
-        return method(*given.args, **given.kwargs)
+    def call(*args: Any, **kwargs: Any) -> _R:
+        # Not bound to the signature, which takes longer: the method says what is missing.
+        first = [
+            check(name, value) for (name, check), value in zip(checks.items(), args, strict=False)
+        ]
+        named = {name: checks.get(name, _anything)(name, value) for name, value in kwargs.items()}
+        return method(*first, *args[len(checks) :], **named)
 
     return call
+
+
+def _anything(_field: str, value: object) -> object:
+    return value
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda field, value: None if value is None else check(field, value)
 
 
 def _moment(field: str, value: object) -> datetime:
