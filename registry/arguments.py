@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, get_args
 from registry import candidates
 from registry.checks import (
     KEY,
-    TEXT,
+    NEVER,
     document,
     escaped,
     person,
@@ -103,6 +103,18 @@ def _document(field: str, value: object) -> Any:
     return found
 
 
+def _asked(field: str, value: object) -> str:
+    """A text to compare with what is stored: as long as that, and with whatever may be in it."""
+    if not isinstance(value, str):
+        raise InvalidQuery(f"{field} is {shown(value)}. Give text.")
+    if found := NEVER.search(value):
+        raise InvalidQuery(
+            f"{field} is {shown(value)}: the character U+{ord(found[0]):04X} is never stored. "
+            "Leave it out."
+        )
+    return value
+
+
 def _conditions(field: str, value: object) -> list[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidQuery(f"{field} is {shown(value)}. Give a list of conditions.")
@@ -113,7 +125,6 @@ def _conditions(field: str, value: object) -> list[str]:
 
 _VERSION = 999_999_999
 _named = partial(text, most=1000, empty=True, error=InvalidReference)
-_asked = partial(text, most=TEXT, lines=True, empty=True, error=InvalidQuery)
 
 
 def _page(of: str, field: str, value: object) -> int:

@@ -29,6 +29,8 @@ EXACT = 2**53 - 1
 
 # What moves a terminal's cursor, or turns the direction of a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+NEVER = re.compile("[\x00\ud800-\udfff]")
+"""What no database keeps in a text."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _Error = type[RegistryError]
@@ -194,7 +196,7 @@ def non_finite_text(value: float) -> str:
 
 
 def _json_text(at: str, value: str) -> str:
-    found = re.search("[\x00\ud800-\udfff]", value)
+    found = NEVER.search(value)
     if found:
         what = "a NUL character" if found[0] == "\x00" else "half of a surrogate pair"
         raise _not_plain(at, f"it holds {what}. Leave it out.")

@@ -15,7 +15,7 @@ _NOT_ALLOWED = "42501"
 _GAVE_UP = ("40001", "40P01")
 _TOO_LARGE = "54000"
 # What SQLite and the operating system say where a file may not be read or written.
-_DENIED = ("readonly", "unable to open", "permission denied")
+_DENIED = ("readonly", "read-only", "unable to open", "permission denied")
 
 
 @contextmanager

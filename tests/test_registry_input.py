@@ -460,6 +460,27 @@ def test_a_long_value_is_stored_and_found_on_every_database(place):
         assert problems(r) == []
 
 
+def test_the_longest_that_is_allowed_is_kept_on_every_database(place):
+    # Four bytes each, and of the kind that does not compress.
+    key = "".join(map(chr, random.Random(1).choices(range(0x20000, 0x2A6D0), k=KEY)))
+    candidate = make_candidate(
+        place.folder / "b",
+        params={key: key},
+        metrics={key: 0.5},
+        tags={key: key * (TEXT // KEY)},
+    )
+    source = candidate.files["card.md"]
+    lineage = changed(data={key: "a" * 200}, flow_run_id=key[:200], dataset=key[:200])
+    candidate = replace(candidate, files={**candidate.files, key: source}, lineage=lineage)
+    with place.open() as r:
+        made = r.register("digits", candidate, actor=key[:200], request_id=key[:200]).version
+        assert r.resolve("digits:1").version == made
+        for condition in (f"param.{key}={key}", f"tag.{key}={made.tags[key]}", f"metric.{key}>0"):
+            assert numbers(r.search("digits", [condition])) == [1]
+        assert r.start_job(r.resolve("digits:1"), input_sha256="1" * 64, output=key).output == key
+        assert problems(r) == []
+
+
 def test_long_values_move_from_sqlite_to_postgresql(tmp_path, postgres):
     here = Place(tmp_path)
     candidate = make_candidate(tmp_path / "b", params={"text": LONG}, tags={"note": LONG})
