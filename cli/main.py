@@ -15,6 +15,7 @@ import typer
 from cli import models, output, runs
 from flows.settings import Settings
 from registry import (
+    InvalidCandidate,
     InvalidQuery,
     InvalidReference,
     NotFound,
@@ -265,7 +266,7 @@ def main() -> None:
 
     try:
         app()
-    except (InputError, InvalidQuery, InvalidReference, NotFound) as error:
+    except (InputError, InvalidCandidate, InvalidQuery, InvalidReference, NotFound) as error:
         output.error(str(error))
         sys.exit(STATUS_INPUT)
     except Refused as error:

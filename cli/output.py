@@ -1,6 +1,7 @@
 """What commands print: tables and sentences on standard error, JSON on standard output."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from flows.job import JobReport
@@ -21,9 +23,28 @@ NO_GATES = "gates"
 people = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
 
 
+# What moves a terminal's cursor or changes its state, turns the direction of a line, or cannot be
+# encoded. It may come from anybody who wrote a tag, a reason or the name of a file.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def harmless(text: str, *, lines: bool = True) -> Text:
+    """A text as it is shown: never as markup, control characters written out, as in \\x1b.
+
+    New lines and tabs are kept where it may have several `lines`.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        if lines and found[0] in "\n\t":
+            return found[0]
+        return found[0].encode("unicode_escape").decode()
+
+    return Text(_HARMFUL.sub(written, text))
+
+
 def say(text: str) -> None:
     """One line for a person."""
-    people.print(text, markup=False)
+    people.print(harmless(text))
 
 
 def machine(document: Any) -> None:
@@ -39,9 +60,11 @@ def table(header: list[str], rows: list[list[str]]) -> None:
         return
     shown = Table(box=None, pad_edge=False, header_style="bold", show_header=any(header))
     for name in header:
-        shown.add_column(name, overflow="fold")  # a digest cut short is of no use
+        # A digest cut short is of no use.
+        shown.add_column(harmless(name, lines=False), overflow="fold")
     for row in rows:
-        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
+        # On one line: a cell of several would look like rows.
+        shown.add_row(*(harmless(cell, lines=False) for cell in row))
     people.print(shown)
 
 
@@ -51,8 +74,8 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
     if not people.is_terminal:
         yield lambda _text: None
         return
-    with people.status(what) as status:
-        yield lambda text: status.update(f"{what}: {text}")
+    with people.status(harmless(what)) as status:
+        yield lambda text: status.update(harmless(f"{what}: {text}"))
 
 
 def moment(time: datetime) -> str:
@@ -126,7 +149,7 @@ def next_steps(*commands: tuple[str, str]) -> None:
 
 def error(message: str) -> None:
     """What went wrong, in one readable message."""
-    people.print(f"error: {message}", style="red", markup=False)
+    people.print(harmless(f"error: {message}"), style="red")
 
 
 def _spelled(metric: str) -> str:

@@ -2,9 +2,9 @@
 allowed and what to do next.
 
 RegistryError
-  * InvalidReference   the text is no model name or `NAME[@ALIAS|:VERSION]`
-  * InvalidQuery       the text is no search condition, order or place to go on from
-  * InvalidCandidate   what was offered for registration is incomplete or not storable
+  * InvalidReference   not a model name, an alias, a version, a revision, `NAME[@ALIAS|:VERSION]`
+  * InvalidQuery       not a search condition, an order, a limit or a place to go on from
+  * InvalidCandidate   what was offered to be stored is incomplete, or would not be read back
   * NotFound           no such model, version, alias or job
   * Refused            a rule of the registry forbids it; the database keeps the rules
   * Conflict           somebody else was faster: an alias moved, files vanished, a job was replaced
@@ -22,15 +22,17 @@ class RegistryError(Exception):
 
 
 class InvalidReference(RegistryError):
-    """The text is not a model name, an alias or a reference."""
+    """Something is not a model name, an alias, a version, a revision or a reference."""
 
 
 class InvalidQuery(RegistryError):
-    """The text is not a search condition, an order, or a place to go on from."""
+    """Something is not a search condition, an order, a limit, or a place to go on from; or the
+    search is for a key that no version has."""
 
 
 class InvalidCandidate(RegistryError):
-    """The candidate for registration is incomplete or holds values that cannot be stored."""
+    """A candidate for registration, or a value that was offered to be stored (an actor, a reason,
+    a tag, a policy, what a job found), is incomplete or would not be read back as it was given."""
 
 
 class NotFound(RegistryError):

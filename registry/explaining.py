@@ -9,9 +9,13 @@ from registry import sqlite
 from registry.errors import Conflict, Refused, RegistryError, Unreachable
 from registry.rules import sentence_of
 
-# SQLSTATEs of PostgreSQL: insufficient privilege; serialization failure and deadlock.
+# SQLSTATEs of PostgreSQL: insufficient privilege; serialization failure and deadlock; a limit of
+# the program is exceeded.
 _NOT_ALLOWED = "42501"
 _GAVE_UP = ("40001", "40P01")
+_TOO_LARGE = "54000"
+# What SQLite and the operating system say where a file may not be read or written.
+_DENIED = ("readonly", "read-only", "unable to open", "permission denied")
 
 
 @contextmanager
@@ -31,11 +35,10 @@ def explained(shown: str) -> Iterator[None]:
             ) from error
         raise RegistryError(f"The registry database {shown} refused: {error.orig}.") from error
     except (DataError, OverflowError, UnicodeError) as error:
-        raise RegistryError(
-            f"The registry database {shown} cannot keep or compare a value that was given: "
-            f"{str(error).partition(chr(10))[0]}."
-        ) from error
+        raise _not_kept(shown, error) from error
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _TOO_LARGE or "too big" in str(error.orig):
+            raise _not_kept(shown, error) from error
         if getattr(error.orig, "sqlstate", None) in _GAVE_UP:
             raise Conflict(
                 f"The database ended this transaction in favour of another: {_first_line(error)}. "
@@ -45,6 +48,15 @@ def explained(shown: str) -> Iterator[None]:
         raise Unreachable(f"{symptom} See MODELMINT_DATABASE_URL.") from error
     except SQLAlchemyError as error:
         raise RegistryError(f"The registry database {shown} failed: {error}.") from error
+
+
+def _not_kept(shown: str, error: Exception) -> RegistryError:
+    """For values that the checks of the public methods let through."""
+    said = str(error).partition("\n")[0]
+    return RegistryError(
+        f"The registry database {shown} cannot keep or compare a value that was given: {said}. "
+        "Nothing was written; give a shorter or a plainer one."
+    )
 
 
 def _first_line(error: DBAPIError) -> str:
@@ -59,4 +71,5 @@ def _symptom(text: str, shown: str) -> str:
         )
     if "not a database" in text:
         return f"The file behind {shown} is not a SQLite database."
-    return f"The registry database {shown} cannot be used: {text}. May you read and write it?"
+    ask = " May you read and write it?" if any(why in text.lower() for why in _DENIED) else ""
+    return f"The registry database {shown} cannot be used: {text}.{ask}"

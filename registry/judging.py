@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from registry import candidates
+from registry.arguments import checked
 from registry.errors import Refused
 from registry.opened import Opened
 from registry.queries import blobs, events, models, states, versions
@@ -23,6 +24,7 @@ from registry.references import check_name
 class Judging(Opened):
     """Evaluations, tags, approvals, states, policies."""
 
+    @checked
     def evaluate(self, name: str, version: int, evaluation: Json, *, actor: str) -> None:
         """Add an evaluation to a version; it is its newest from now on.
 
@@ -32,12 +34,12 @@ class Judging(Opened):
             NotFound: there is no such model or version.
             InvalidCandidate: the evaluation is not plain JSON.
         """
-        candidates.check_json("evaluation", evaluation)
         with self._changing(name, version) as (c, model, state):
             states.evaluate(c, state.version_id, evaluation, actor)
             seal = {"evaluation": candidates.seal_json(evaluation)}
             events.add(c, model, "evaluated", actor, version=version, payload=seal)
 
+    @checked
     def tag(self, name: str, version: int, key: str, value: str | None, *, actor: str) -> None:
         """Set a tag of a version, or remove it. Raises NotFound."""
         with self._changing(name, version) as (c, model, state):
@@ -46,6 +48,7 @@ class Judging(Opened):
                 c, model, "tagged", actor, version=version, payload={"key": key, "value": value}
             )
 
+    @checked
     def approve(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Approve a version on the ground of its newest evaluation, which must have passed.
 
@@ -63,6 +66,7 @@ class Judging(Opened):
                 )
             self._approve(c, model, state, version, actor=actor, reason=reason)
 
+    @checked
     def archive(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Retire a version: it predicts no more, and `gc --purge` may remove its files.
 
@@ -75,6 +79,7 @@ class Judging(Opened):
                 states.change(c, state.version_id, "archived")
                 events.add(c, model, "archived", actor, version=version, reason=reason)
 
+    @checked
     def unarchive(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Make an archived version a candidate again; an approval must be given anew.
 
@@ -96,6 +101,7 @@ class Judging(Opened):
             states.change(c, state.version_id, "candidate")
             events.add(c, model, "unarchived", actor, version=version, reason=reason)
 
+    @checked
     def set_policy(self, name: str, policy: Policy, *, actor: str) -> None:
         """Replace the rules of a model, new or not. Raises InvalidReference."""
         check_name(name)

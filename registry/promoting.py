@@ -4,17 +4,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from registry.arguments import checked
 from registry.errors import Conflict, Refused
 from registry.judging import Judging, check_not_archived
 from registry.queries import aliases, events, models, states
 from registry.queries.models import Locked
 from registry.records import Alias
-from registry.references import CHALLENGER, CHAMPION, check_name
+from registry.references import CHALLENGER, CHAMPION
 
 
 class Promoting(Judging):
     """`promote`, `reject`, `rollback`, `unset`."""
 
+    @checked
     def promote(
         self,
         name: str,
@@ -39,7 +41,6 @@ class Promoting(Judging):
             InvalidReference: the alias is not an allowed name.
             Refused: the version is archived, or cannot be champion without an approval.
         """
-        check_name(alias, "an alias")
         with self._changing(name, version) as (c, model, state):
             pointing = {a.name: a for a in aliases.of_model(c, name)}
             held = pointing.get(alias)
@@ -62,6 +63,7 @@ class Promoting(Judging):
                 self._unset(c, model, asking, actor=actor, reason="became champion")
             return moved
 
+    @checked
     def reject(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Turn a version down: it cannot become champion unless it is approved after all.
 
@@ -81,6 +83,7 @@ class Promoting(Judging):
             if asking and asking.version == version:
                 self._unset(c, model, asking, actor=actor, reason="was rejected")
 
+    @checked
     def rollback(
         self,
         name: str,
@@ -126,6 +129,7 @@ class Promoting(Judging):
                 reason=reason,
             )
 
+    @checked
     def unset(self, name: str, alias: str, *, actor: str, reason: str) -> None:
         """Remove an alias. Raises NotFound."""
         with self.database.write() as c:

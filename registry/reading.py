@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from registry import schema
+from registry.arguments import checked
 from registry.candidates import digest
 from registry.errors import Corrupt
 from registry.opened import Opened
@@ -16,16 +17,19 @@ from registry.references import CHAMPION, parse_reference
 class Reading(Opened):
     """Models, versions, aliases, history, lineage, and the files of a version."""
 
+    @checked
     def alias(self, name: str, alias: str = CHAMPION) -> Alias | None:
         """Where an alias points; None while the alias, or even the model, does not exist."""
         with self.database.read() as c:
             return aliases.find(c, name, alias)
 
+    @checked
     def alias_at(self, name: str, alias: str, when: datetime) -> int | None:
         """The version that an alias pointed to at a moment, from the history. Raises NotFound."""
         with self.database.read() as c:
             return events.holder_at(c, models.load_id(c, name), alias, when)
 
+    @checked
     def resolve(self, reference: str) -> Resolved:
         """The version that `NAME[@ALIAS|:VERSION]` means now, pinned with the alias's revision.
 
@@ -51,11 +55,13 @@ class Reading(Opened):
         with self.database.read() as c:
             return models.load_all(c)
 
+    @checked
     def model(self, name: str) -> Model:
         """One model with its aliases and its policy. Raises NotFound."""
         with self.database.read() as c:
             return models.load(c, name)
 
+    @checked
     def search(
         self,
         name: str | None = None,
@@ -77,6 +83,7 @@ class Reading(Opened):
         with self.database.read() as c:
             return search.page(c, name, where, order=order, limit=limit, after=after)
 
+    @checked
     def history(
         self,
         name: str,
@@ -99,6 +106,7 @@ class Reading(Opened):
                 where.append(e.id < before)
             return events.load(c, e.model_id == models.load_id(c, name), *where, limit=limit)
 
+    @checked
     def trace(self, reference: str) -> Trace:
         """Where a version came from, and what was made with it.
 
@@ -114,6 +122,7 @@ class Reading(Opened):
             children = tuple(f"{row.model}:{row.number}" for row in rows)
             return Trace(version, children, tuple(jobs.load(c, schema.versions.c.id == own)))
 
+    @checked
     def trace_data(self, md5: str) -> DataTrace:
         """What was built on a dataset or a raw file, by the hash that DVC gives it."""
         with self.database.read() as c:
@@ -123,6 +132,7 @@ class Reading(Opened):
             found = summaries.load(c, rows)
             return DataTrace(md5, found, tuple(jobs.load(c, built_on)))
 
+    @checked
     def open(self, version: Version) -> dict[str, Path]:
         """Where the files of a version lie, by logical path, after checking every byte.
 

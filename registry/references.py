@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from registry.checks import shown
 from registry.errors import InvalidReference
 
 CHAMPION = "champion"
@@ -12,6 +13,8 @@ CHALLENGER = "challenger"
 """The alias of the version that asks to replace the champion and waits for an approval."""
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+NUMBER = re.compile(r"v?([0-9]+)")
+"""An alias that reads like a version; older releases allowed it."""
 _REFERENCE = re.compile(rf"({_NAME})(?:@({_NAME})|:([1-9][0-9]{{0,8}}))?")
 
 
@@ -33,18 +36,33 @@ def parse_reference(text: str) -> Reference:
     Raises:
         InvalidReference: the text has another form; the message suggests the likely one.
     """
-    match = _REFERENCE.fullmatch(text)
+    match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        likely = text.strip().lower().replace(" ", "-").replace("_", "-").replace(":v", ":")
-        hint = f" Did you mean {likely!r}?" if _REFERENCE.fullmatch(likely) else ""
         raise InvalidReference(
-            f"{text!r} is not a model reference.{hint} Give NAME, NAME@ALIAS or NAME:VERSION, as "
-            f"in digits, digits@champion or digits:3; names match {_NAME}, versions count from 1."
+            f"{shown(text)} is not a model reference.{_likely(text)} Give NAME, NAME@ALIAS or "
+            f"NAME:VERSION, as in digits, digits@champion or digits:3; names match {_NAME}, "
+            "versions count from 1."
         )
     name, alias, version = match.groups()
     if version:
         return Reference(name, None, int(version))
     return Reference(name, alias or CHAMPION, None)
+
+
+def _likely(text: object) -> str:
+    if not isinstance(text, str):
+        return ""
+    likely = text.strip().lower().replace(" ", "-").replace("_", "-").replace(":v", ":")
+    if match := re.fullmatch(rf"({_NAME})[@:](latest|newest)", likely):
+        return f" {match[2].capitalize()} is not an alias. {how_to_get_newest(match[1])}"
+    return f" Did you mean {likely!r}?" if _REFERENCE.fullmatch(likely) else ""
+
+
+def how_to_get_newest(name: str, last: int | None = None) -> str:
+    """What to say to somebody who asks for the latest version."""
+    newest = f"The newest version is {name}:{last}" if last else "The newest version comes first in"
+    lists = f"`modelmint models search {name}`"
+    return f"{newest}; {lists} lists them." if last else f"{newest} {lists}."
 
 
 def check_name(text: str, what: str = "a model name") -> str:
@@ -53,9 +71,23 @@ def check_name(text: str, what: str = "a model name") -> str:
     Raises:
         InvalidReference: it may not; the message says what is allowed.
     """
-    if re.fullmatch(_NAME, text) is None:
+    if not isinstance(text, str) or re.fullmatch(_NAME, text) is None:
         raise InvalidReference(
-            f"{text!r} cannot be {what}. Use 1 to 63 lower-case letters, digits, '.', '_' or "
+            f"{shown(text)} cannot be {what}. Use 1 to 63 lower-case letters, digits, '.', '_' or "
             f"'-', beginning with a letter or digit ({_NAME})."
+        )
+    return text
+
+
+def check_alias(text: str) -> str:
+    """Return the text if an alias may be made of that name; older registries have others.
+
+    Raises:
+        InvalidReference: it may not, or it reads like a version.
+    """
+    if check_name(text, "an alias") == "latest" or NUMBER.fullmatch(text):
+        raise InvalidReference(
+            f"{text!r} cannot be an alias: it reads like a version, and would not move when one is "
+            "added. Use a name that says what the version is for, as in production or canary."
         )
     return text

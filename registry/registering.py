@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from registry import candidates, schema
+from registry.arguments import checked
 from registry.artifacts import Staged, refuse_others
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused
 from registry.opened import Opened
@@ -52,6 +53,7 @@ class _Offer:
 class Registering(Opened):
     """`register`, `refuse`, and `admit` for imports."""
 
+    @checked
     def register(
         self, name: str, candidate: Candidate, *, actor: str, request_id: str | None = None
     ) -> Registration:
@@ -75,6 +77,7 @@ class Registering(Opened):
             )
         return self.admit(name, candidate, "registered", actor=actor, request_id=request_id)
 
+    @checked
     def admit(
         self,
         name: str,
@@ -93,7 +96,6 @@ class Registering(Opened):
         that was not the actor: a policy of other eyes asks for others than those.
         """
         check_name(name)
-        candidates.check(candidate)
         with self._staged(candidate.files) as staged:
             artifacts = tuple(
                 Artifact(path, s.sha256, s.size, identity=path in candidate.identity)
@@ -124,20 +126,24 @@ class Registering(Opened):
                         raise
             return Registration(self._restore(offer, number), created=False)
 
+    @checked
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
         """Record that a candidate was turned away, with its digest and the evidence.
+
+        Numbers in it that are not finite, as of a training that diverged, are kept as the texts
+        NaN, Infinity and -Infinity.
 
         Raises:
             InvalidReference: the name is not allowed.
             InvalidCandidate: the candidate is incomplete or cannot be stored.
         """
         check_name(name)
-        candidates.check(candidate)
         candidates.canonical(candidate)
         evidence = {
             "digest": candidates.digest(candidates.identify(candidate)),
             "dataset": candidate.lineage.dataset,
             "evaluation": candidate.evaluation,
+            "metrics": candidate.metrics,
         }
         with self.database.write() as c:
             model = models.ensure(c, name)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
@@ -21,6 +22,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    func,
+    literal_column,
     text,
 )
 
@@ -43,6 +46,16 @@ metadata = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     }
 )
+
+INDEXED = 100
+"""Characters of a value that an index holds: PostgreSQL keeps at most 2.7 kB in a row of one."""
+
+
+def start_of(table: Table) -> ColumnElement[str]:
+    """The indexed part of the values of a table. As literals: SQLite looks for the very text."""
+    first, most = literal_column("1", Integer), literal_column(str(INDEXED), Integer)
+    return func.substr(table.c.value, first, most, type_=Text)
+
 
 # One row. Its store and its backups carry the id, too, so that none is taken for another's.
 registry = Table(
@@ -103,9 +116,9 @@ param_values = Table(
     Column("params_id", ForeignKey("params.id"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
-    Index(None, "key", "value", "params_id"),
     sqlite_with_rowid=False,
 )
+Index("ix_param_values_start", param_values.c.key, start_of(param_values), param_values.c.params_id)
 
 versions = Table(
     "versions",
@@ -166,8 +179,10 @@ version_tags = Table(
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
-    Index(None, "key", "value", "version_id"),
     sqlite_with_rowid=False,
+)
+Index(
+    "ix_version_tags_start", version_tags.c.key, start_of(version_tags), version_tags.c.version_id
 )
 
 # The files that the pipeline read, raw data before all, by the hash that DVC gives them.

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from registry.arguments import checked
 from registry.candidates import seal_json
 from registry.errors import Corrupt, RegistryError
 from registry.queries import blobs, events, models, signatures, versions
@@ -44,6 +45,7 @@ class Signature:
     """False: that key had signed it before."""
 
 
+@checked
 def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -> Signature:
     """Sign the files of a version, after checking every byte of them.
 

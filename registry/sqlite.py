@@ -6,6 +6,7 @@ of `registry.postgresql`.
 import random
 import sqlite3
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +24,14 @@ from sqlalchemy import (
     event,
     literal_column,
 )
+from sqlalchemy.exc import SAWarning
 
 from registry.errors import RegistryError, Unreachable
 from registry.rules import APPEND_ONLY, LASTING, RULES
 from registry.schema import metadata
+
+# Which it does not reflect, and says so each time; nothing here needs that it does.
+warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression", SAWarning)
 
 BUSY_S = 30
 """Seconds to wait for another process's lock before giving up."""

@@ -5,6 +5,7 @@ backup, export) is in modules of its own, which take an open one.
 """
 
 from registry import schema
+from registry.arguments import checked
 from registry.promoting import Promoting
 from registry.queries import jobs, models
 from registry.reading import Reading
@@ -20,11 +21,16 @@ class Registry(Registering, Promoting, Reading):
     that write Refused where a rule of the registry forbids the change. `actor` is who did it,
     for the history.
 
+    Every method checks its arguments before it writes anything, the same on every database:
+    InvalidReference for names, aliases, versions and revisions, InvalidQuery for what is searched
+    by, InvalidCandidate for what is to be stored. NumPy's scalars are taken as Python's.
+
     Raises:
         Unreachable: the database cannot be opened, or the artifacts' place is not supported.
         SchemaMismatch: the database needs `modelmint models upgrade`, or a newer modelmint.
     """
 
+    @checked
     def start_job(
         self, resolved: Resolved, *, input_sha256: str, output: str, flow_run_id: str | None = None
     ) -> Job:
@@ -39,6 +45,7 @@ class Registry(Registering, Promoting, Reading):
             )
             return jobs.load_one(c, job)
 
+    @checked
     def finish_job(
         self,
         job: Job,
@@ -57,11 +64,13 @@ class Registry(Registering, Promoting, Reading):
             found = {"rows": rows, "provider": provider, "onnxruntime": onnxruntime}
             return jobs.end(c, job.id, "completed", **found, substituted=substituted)
 
+    @checked
     def fail_job(self, job: Job, error: str) -> Job:
         """Record why a job ended without its result. Raises Conflict where it is not running."""
         with self.database.write() as c:
             return jobs.end(c, job.id, "failed", error=error)
 
+    @checked
     def jobs(self, name: str | None = None, *, limit: int | None = None) -> list[Job]:
         """The jobs, of one model or of all, newest first. Raises NotFound."""
         with self.database.read() as c:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from registry.arguments import checked
 from registry.errors import Refused
 from registry.queries import blobs, events, models, retention, summaries
 from registry.records import Stray, Summary
@@ -30,6 +31,7 @@ def gc(registry: Registry, *, dry_run: bool, grace_s: float = DAY_S) -> list[Str
     return sorted(found, key=lambda stray: -stray.age_s)
 
 
+@checked
 def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
     """Remove the files that archived versions alone refer to; returns those.
 
@@ -60,6 +62,7 @@ def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
     return found
 
 
+@checked
 def retain(
     registry: Registry, name: str | None = None, *, actor: str, dry_run: bool
 ) -> list[Summary]:

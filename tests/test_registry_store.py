@@ -267,7 +267,7 @@ def test_every_method_that_takes_a_model_names_the_close_match(place):
             with pytest.raises(NotFound, match="Did you mean 'digits'"):
                 ask("digts")
         with pytest.raises(NotFound, match="Did you mean 'digits'"):
-            registry.promote("digts", 1, expect_revision=None, actor="ada", reason="")
+            registry.promote("digts", 1, expect_revision=None, actor="ada", reason="x")
         with pytest.raises(NotFound, match="no version 2"):
             promote(registry, 2)
         with pytest.raises(InvalidReference, match="cannot be an alias"):

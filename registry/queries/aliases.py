@@ -4,6 +4,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, inser
 
 from registry.errors import NotFound, choices
 from registry.records import Alias
+from registry.references import NUMBER, how_to_get_newest
 from registry.schema import aliases, models
 
 # Built once: that takes longer than SQLite needs to answer.
@@ -42,9 +43,14 @@ def load(c: Connection, name: str, alias: str) -> Alias:
 def unknown(c: Connection, name: str, alias: str) -> NotFound:
     """What to say where a model that exists has no such alias."""
     known = [held.name for held in of_model(c, name)]
+    what = f"Model {name!r} has no alias {alias!r}."
+    if (number := NUMBER.fullmatch(alias)) and int(number[1]) > 0:
+        return NotFound(f"{what} A version is named with a colon: {name}:{int(number[1])}.")
+    if alias == "latest":
+        last = c.execute(select(models.c.last_version).where(models.c.name == name)).scalar()
+        return NotFound(f"{what} {how_to_get_newest(name, last)}")
     return NotFound(
-        f"Model {name!r} has no alias {alias!r}. {choices(alias, known)} "
-        f"Promote a version first, or name one: {name}:1."
+        f"{what} {choices(alias, known)} Promote a version first, or name one: {name}:1."
     )
 
 

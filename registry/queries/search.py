@@ -1,17 +1,19 @@
 """Search: conditions as people write them, and pages that stay put while versions are added."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from unicodedata import normalize
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     Row,
     Select,
+    Table,
     and_,
     literal,
     select,
@@ -20,13 +22,22 @@ from sqlalchemy import (
 )
 
 from registry import schema
-from registry.errors import InvalidQuery
-from registry.queries import models, summaries
+from registry.errors import InvalidQuery, choices
+from registry.queries import models, summaries, unknown_keys
 from registry.records import Page
-from registry.schema import param_values, version_metrics, version_state, version_tags
+from registry.schema import (
+    INDEXED,
+    param_values,
+    start_of,
+    version_metrics,
+    version_state,
+    version_tags,
+)
 from registry.values import microseconds
 
 _CONDITION = re.compile(r"(metric|param|tag)\.(.+?)(>=|<=|=|>|<)(.*)|([a-z_]+) *(>=|<=|=|>|<)(.*)")
+
+_ORDER = re.compile(r"newest|metric\.(.+?)(:asc)?")
 
 _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": lambda column, value: column == value,
@@ -38,6 +49,9 @@ _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 
 _v, _tag = schema.versions.c, schema.version_tags.c
 _named = schema.models.alias("named").c
+_STATUSES = ("candidate", "approved", "rejected", "archived")
+_WHOLE = {"digest": 64, "commit": 40}
+"""How many digits of a hash are compared: a shorter one would find nothing."""
 _PLAIN = {"digest": _v.digest, "commit": _v.git_commit, "run": _v.flow_run_id, "by": _v.created_by}
 
 HELP = (
@@ -55,23 +69,38 @@ def condition(text: str) -> ColumnElement[bool]:
         InvalidQuery: it has another form.
     """
     match = _CONDITION.fullmatch(text.strip())
+    _refuse_operator(text)
     if match is None:
         raise InvalidQuery(f"{text!r} is no condition. Give any of: {HELP}.")
     groups = (part and part.strip() for part in match.groups())
     kind, key, operator, value, field, plain, other = groups
     if kind == "metric":
-        return _v.id.in_(
-            _carrying(version_metrics.c.version_id, key, operator, _number(text, value))
-        )
+        of_it = version_metrics.c.key == key
+        of_it = and_(of_it, _COMPARE[operator](version_metrics.c.value, _number(text, value)))
+        return _v.id.in_(select(version_metrics.c.version_id).where(of_it))
     if kind == "tag" and operator == "=":
-        return _v.id.in_(_carrying(_tag.version_id, key, operator, value))
+        return _v.id.in_(select(_tag.version_id).where(_has(version_tags, key, value)))
     if kind == "param" and operator == "=":
-        return _v.params_id.in_(_carrying(param_values.c.params_id, key, operator, value))
-    if field == "created":
+        found = select(param_values.c.params_id).where(_has(param_values, key, value))
+        return _v.params_id.in_(found)
+    if field == "created" and plain != "=":
         return _COMPARE[plain](_v.created_at, _time(text, other))
-    if field and plain == "=":
+    if field and field != "created" and plain == "=":
         return _equal(text, field, other)
+    if field == "created":
+        raise InvalidQuery(
+            f"{text!r}: a time is compared with >=, <=, > or <. Give any of: {HELP}."
+        )
     raise InvalidQuery(f"{text!r}: only = compares there. Give any of: {HELP}.")
+
+
+def _refuse_operator(text: str) -> None:
+    # The key would end with the first sign, or the value begin with the second.
+    if found := re.match(r"[^=<>!]*([!=]=)", text):
+        raise InvalidQuery(
+            f"{text!r}: {found[1]} is not an operator of a search. Metrics compare with >= <= > < "
+            f"and =, all others but `created` with = alone. Give any of: {HELP}."
+        )
 
 
 def built_on(md5: str) -> ColumnElement[bool]:
@@ -129,14 +158,27 @@ def page(
     after: str | None,
 ) -> Page:
     """The versions of a model, or of all, that meet every condition."""
-    if limit < 1:
-        raise InvalidQuery(f"A page of {limit} versions is none. Give 1 or more.")
     rows = c.execute(page_query(name, where, order, after).limit(limit + 1)).all()
-    if not rows and name is not None:
-        models.load_id(c, name)  # which says so where there is no such model
+    if not rows:
+        # Whatever was found has the keys that were asked for: only now it is worth a look.
+        model = None if name is None else models.load_id(c, name)
+        for kind, key in _asked_for(where, order):
+            unknown_keys.refuse(c, model, kind, key)
     shown = rows[:limit]
     more = _order(order, name, _lead(where)).cursor(shown[-1]) if len(rows) > limit else None
     return Page(summaries.load(c, shown), more)
+
+
+def _asked_for(where: Sequence[str], order: str) -> list[tuple[str, str]]:
+    """Kind and name of what conditions and an order ask for: ("metric", "accuracy")."""
+    found = []
+    for match in filter(None, (_CONDITION.fullmatch(text.strip()) for text in where)):
+        if match[1]:
+            found.append((match[1], match[2].strip()))
+        elif match[5] == "alias":
+            found.append(("alias", match[7].strip()))
+    ordered = _ORDER.fullmatch(order)
+    return found + ([("metric", ordered[1])] if ordered and ordered[1] else [])
 
 
 def page_query(
@@ -149,7 +191,7 @@ def page_query(
     )
     if lead is not None:
         query = query.join(version_tags, _tag.version_id == _v.id)
-        query = query.where(_tag.key == lead.key, _tag.value == lead.value)
+        query = query.where(_has(version_tags, lead.key, lead.value))
     if name is not None:
         # Asked for here, not before: that would be a round trip more.
         model = select(_named.id).where(_named.name == name).scalar_subquery()
@@ -170,12 +212,13 @@ def _lead(where: Sequence[str]) -> _Lead | None:
     for text in where:
         match = _CONDITION.fullmatch(text.strip())
         if match and match[1] == "tag" and match[3] == "=":
+            _refuse_operator(text)
             return _Lead(text, match[2].strip(), match[4].strip())
     return None
 
 
 def _order(text: str, name: str | None, lead: _Lead | None) -> _Order:
-    match = re.fullmatch(r"newest|metric\.(.+?)(:asc)?", text)
+    match = _ORDER.fullmatch(text)
     if match is None:
         raise InvalidQuery(
             f"{text!r} is no order. Give newest, metric.NAME (highest first) or metric.NAME:asc "
@@ -195,31 +238,42 @@ def _cursor(after: str, *, by_metric: bool) -> tuple[float, int]:
     return float(match[1] or 0), int(match[2])
 
 
-def _carrying(id_: Column[int], key: str, operator: str, value: Any) -> Select[Any]:
-    """The ids in a column of a table of keys and values, for one key."""
-    part = id_.table.c
-    return select(id_).where(part.key == key, _COMPARE[operator](part.value, value))
+def _has(table: Table, key: str, value: str) -> ColumnElement[bool]:
+    """Whether a row of keys and values is of that key and has that value."""
+    of_it = and_(table.c.key == key, start_of(table) == value[:INDEXED])
+    # What is shorter than its indexed part is whole in the index.
+    return of_it if len(value) < INDEXED else and_(of_it, table.c.value == value)
 
 
 def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:
+    if field not in (*_PLAIN, "dataset", "status", "alias"):
+        raise InvalidQuery(f"{text!r}: there is no {field!r} to search by. Give any of: {HELP}.")
+    if not value:
+        raise InvalidQuery(f"{text!r}: there is nothing to compare with. Give any of: {HELP}.")
     if field == "dataset":
         return built_on(value.removeprefix("dvc:"))
     if field == "status":
+        if value not in _STATUSES:
+            raise InvalidQuery(f"{text!r}: {value!r} is not a status. {choices(value, _STATUSES)}")
         return _v.id.in_(select(version_state.c.version_id).where(version_state.c.status == value))
     if field == "alias":
         a = schema.aliases.c
         held = select(a.model_id, a.version).where(a.alias == value)
         return tuple_(_v.model_id, _v.version).in_(held)
-    if field in _PLAIN:
-        return _PLAIN[field] == value
-    raise InvalidQuery(f"{text!r}: there is no {field!r} to search by. Give any of: {HELP}.")
+    digits = _WHOLE.get(field, 0)
+    if len(value) < digits and re.fullmatch("[0-9a-f]{4,}", value):
+        raise InvalidQuery(f"{text!r} has {len(value)} digits. Give all {digits} of them.")
+    return _PLAIN[field] == (normalize("NFC", value) if field == "by" else value)
 
 
 def _number(text: str, value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError as error:
         raise InvalidQuery(f"{text!r}: a metric is compared with a number.") from error
+    if not math.isfinite(number):
+        raise InvalidQuery(f"{text!r}: a metric is compared with a finite number, not {number}.")
+    return number
 
 
 def _time(text: str, value: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from registry.arguments import checked
 from registry.errors import Conflict, InvalidCandidate, InvalidReference, Refused
 from registry.queries import versions
 from registry.references import CHAMPION, check_name
@@ -53,6 +54,7 @@ def _silent(_done: MlflowVersion) -> None:
     pass
 
 
+@checked
 def import_from_mlflow(
     registry: Registry,
     tracking_uri: str,

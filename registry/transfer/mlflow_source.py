@@ -10,14 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
+from registry.candidates import UNKNOWN
 from registry.database import hide_password
 from registry.errors import NotFound, RegistryError, choices
 from registry.records import Candidate, Json, Lineage
 from registry.transfer.mlflow_database import explained, harmless, without_password
 from registry.values import moment
-
-UNKNOWN = "unknown"
-"""What stands for a dataset, and for a test split, of which MLflow has no digest."""
 
 _GIT_COMMIT = "mlflow.source.git.commit"
 _CONTEXT = "mlflow.data.context"

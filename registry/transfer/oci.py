@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from registry import candidates
+from registry.arguments import checked
 from registry.errors import Conflict, InvalidCandidate, Unreachable
 from registry.queries import versions
 from registry.records import Artifact, Candidate, Json, Registration, Version
@@ -98,6 +99,7 @@ def export_version(registry: Registry, reference: str, path: Path) -> Export:
     return Export(version, named.digest, size)
 
 
+@checked
 def import_version(
     registry: Registry, path: Path, *, actor: str, name: str | None = None
 ) -> Registration:

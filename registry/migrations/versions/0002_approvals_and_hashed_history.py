@@ -325,7 +325,8 @@ def _params_tables() -> list[sa.Table]:
         ),
         sqlite_with_rowid=False,
     )
-    _index("param_values", "key", "value", "params_id")
+    # No index on `value`, as 0002 had when it was released: PostgreSQL refuses a long one, and so a
+    # restore of what SQLite has kept. 0004 makes another.
     return [documents, values]
 
 
@@ -387,9 +388,11 @@ def _parts_of_versions() -> list[sa.Table]:
         sqlite_with_rowid=False,
     )
     _index("version_artifacts", "sha256")
+    metrics = _values_table("version_metrics", sa.Double())
+    _index("version_metrics", "key", "value", "version_id")
     return [
         artifacts,
-        _values_table("version_metrics", sa.Double()),
+        metrics,
     ]
 
 
@@ -427,7 +430,6 @@ def _values_table(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Table:
         _of_version(name),
         sqlite_with_rowid=False,
     )
-    _index(name, "key", "value", "version_id")
     return table
 
 

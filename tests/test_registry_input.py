@@ -1,0 +1,642 @@
+"""What is handed in: refused alike on both databases, or stored as it is read back."""
+
+import itertools
+import math
+import random
+import unicodedata
+from dataclasses import replace
+from datetime import UTC, datetime
+from inspect import signature
+from pathlib import Path
+
+import numpy as np
+import pytest
+from databases import raw, schema_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from registry_helpers import LINEAGE, Place, make_candidate, numbers, promote, register_versions
+from servers import create_database, drop_database
+from sqlalchemy import event
+
+from cli import output
+from registry import (
+    InvalidCandidate,
+    InvalidQuery,
+    InvalidReference,
+    NotFound,
+    Policy,
+    Registry,
+    RegistryError,
+    schema,
+)
+from registry.arguments import BY_NAME
+from registry.checks import DEPTH, KEY, TEXT
+from registry.database import filling
+from registry.integrity import verify
+from registry.queries.search import page_query
+from registry.transfer.backup import backup, restore
+
+LONG = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
+"""A text that does not compress: longer than PostgreSQL keeps in a row of an index."""
+
+
+def problems(registry):
+    return [(p.ref, p.what) for p in verify(registry).problems]
+
+
+def refusal(call):
+    """Class and message of a refusal; of what was accepted, what it returned."""
+    try:
+        return "accepted", call()
+    except RegistryError as error:
+        return type(error).__name__, str(error)
+
+
+def expect(cases, error):
+    """Each case is refused with that error; those that are not, or with another, are listed."""
+    found = {name: refusal(call) for name, call in cases.items()}
+    assert {name: said for name, said in found.items() if said[0] != error.__name__} == {}
+    return {name: message for name, (_, message) in found.items()}
+
+
+# Arguments of the methods
+
+
+def test_every_argument_of_every_public_method_has_its_check():
+    unchecked = set()
+    for name in dir(Registry):
+        method = getattr(Registry, name)
+        if name.startswith("_") or name in ("models", "reach", "close") or not callable(method):
+            continue
+        assert hasattr(method, "__wrapped__"), f"{name} is not checked"
+        for parameter in signature(method).parameters:
+            if f"{name}.{parameter}" not in BY_NAME and parameter not in BY_NAME:
+                unchecked.add((name, parameter))
+    assert unchecked <= {(name, "self") for name in dir(Registry)}
+
+
+def test_numbers_and_references_of_a_wrong_kind_are_refused_before_anything_is_written(place):
+    register_versions(place, 1)
+    with place.open() as r:
+        before = len(r.history("digits"))
+
+        def promoted(version, alias="champion", revision=None):
+            return lambda: promote(r, version, alias, expect_revision=revision)
+
+        messages = expect(
+            {
+                "text": promoted("2"),
+                "float": promoted(1.0),
+                "bool": promoted(True),
+                "None": promoted(None),
+                "zero": promoted(0),
+                "negative": promoted(-1),
+                "10**12": promoted(10**12),
+                "10**30": promoted(10**30),
+                "NumPy's bool": promoted(np.bool_(True)),
+                "a text as revision": promoted(1, revision="1"),
+                "-1 as revision": promoted(1, revision=-1),
+                "bool as revision": promoted(1, revision=False),
+                "an alias of bytes": promoted(1, b"champion"),
+                "no alias": promoted(1, None),
+                "reject": lambda: r.reject("digits", "1", actor="ada", reason="x"),
+                "approve": lambda: r.approve("digits", "1", actor="ada", reason="x"),
+                "archive": lambda: r.archive(5, 1, actor="ada", reason="x"),
+                "tag": lambda: r.tag("digits", 1.5, "k", "v", actor="ada"),
+                "evaluate": lambda: r.evaluate("digits", "1", {}, actor="ada"),
+                "rollback": lambda: r.rollback("digits", 5, actor="ada", reason="x"),
+                "unset": lambda: r.unset("digits", None, actor="ada", reason="x"),
+                "resolve": lambda: r.resolve(5),
+                "resolve NUL": lambda: r.resolve("digits\0"),
+                "history": lambda: r.history("digits", version="1"),
+                "a model with NUL": lambda: r.model("a\0"),
+                "half a surrogate pair": lambda: r.model("\ud800"),
+                "alias": lambda: r.alias("digits", ["champion"]),
+                "open": lambda: r.open("digits:1"),
+                "start_job": lambda: r.start_job("digits", input_sha256="1" * 64, output="o"),
+            },
+            InvalidReference,
+        )
+        assert messages["text"] == "version is '2'. Give a whole number of 1 or more."
+        assert "from 1 to 999,999,999" in messages["10**12"]
+        assert len(r.history("digits")) == before
+        assert r.models()[0].aliases == ()
+        assert problems(r) == []
+
+
+def test_texts_of_a_wrong_kind_are_refused_before_anything_is_written(place):
+    register_versions(place, 1)
+    with place.open() as r:
+        resolved = r.resolve("digits:1")
+
+        def tag(key="k", value="v", actor="ada"):
+            return lambda: r.tag("digits", 1, key, value, actor=actor)
+
+        def job(**changes):
+            given = {"input_sha256": "1" * 64, "output": "out", **changes}
+            return lambda: r.start_job(resolved, **given)
+
+        expect(
+            {
+                "a number as actor": tag(actor=5),
+                "no actor": tag(actor=None),
+                "a blank actor": tag(actor=" "),
+                "an actor that moves the cursor": tag(actor="a\x1b[2J"),
+                "an actor of two lines": tag(actor="ada\nbob"),
+                "an actor that turns the line": tag(actor="a\u202eb"),
+                "a long actor": tag(actor="a" * 201),
+                "a number as key": tag(key=5),
+                "a blank key": tag(key=""),
+                "a long key": tag(key="k" * (KEY + 1)),
+                "a key with C1": tag(key="k\x9b"),
+                "a number as value": tag(value=5),
+                "NUL": tag(value="\0"),
+                "half a surrogate pair": tag(value="\udfff"),
+                "a long value": tag(value="v" * (TEXT + 1)),
+                "no reason": lambda: promote(r, 1, reason=None),
+                "a blank reason": lambda: promote(r, 1, reason=" "),
+                "a policy of text": lambda: r.set_policy(
+                    "digits", Policy(keep_last="3"), actor="a"
+                ),
+                "a policy of bool": lambda: r.set_policy(
+                    "digits", Policy(keep_days=True), actor="a"
+                ),
+                "10**12 versions": lambda: r.set_policy(
+                    "digits", Policy(keep_last=10**12), actor="a"
+                ),
+                "four eyes of text": lambda: r.set_policy(
+                    "digits", Policy(four_eyes="no"), actor="a"
+                ),
+                "a dict as policy": lambda: r.set_policy("digits", {"four_eyes": True}, actor="a"),
+                "a list as evaluation": lambda: r.evaluate("digits", 1, [], actor="ada"),
+                "NaN in an evaluation": lambda: r.evaluate(
+                    "digits", 1, {"a": math.nan}, actor="ada"
+                ),
+                "a short hash": job(input_sha256="1" * 63),
+                "upper-case hash": job(input_sha256="A" * 64),
+                "no hash": job(input_sha256=None),
+                "a blank output": job(output=""),
+                "a path as output": job(output=Path("out")),
+                "a number as flow run": job(flow_run_id=5),
+            },
+            InvalidCandidate,
+        )
+        assert r.jobs() == []
+        assert [e.kind for e in r.history("digits")] == ["registered"]
+        running = r.start_job(resolved, input_sha256="1" * 64, output="out")
+
+        def finish(**changes):
+            given = {"rows": 1, "provider": "CPU", "onnxruntime": "1", **changes}
+            return lambda: r.finish_job(running, **given)
+
+        expect(
+            {
+                "-1 rows": finish(rows=-1),
+                "text": finish(rows="1"),
+                "2**63 rows": finish(rows=2**63),
+                "NaN": finish(rows=math.nan),
+                "a list": finish(substituted=[1]),
+                "no provider": finish(provider=None),
+                "error": lambda: r.fail_job(running, ValueError("x")),
+            },
+            InvalidCandidate,
+        )
+        assert r.jobs() == [running]
+        # Whatever the error of a job says, that it failed can be recorded.
+        assert r.fail_job(running, "\0 \x1b[2J\ud800\nend").error == "\\x00 \\x1b[2J\\ud800\nend"
+        assert problems(r) == []
+
+
+def test_questions_of_a_wrong_kind_are_refused_alike(place):
+    register_versions(place, 1)
+    with place.open() as r:
+        methods = {"search": r.search, "history": r.history, "jobs": r.jobs}
+        wrong = (-1, 0, True, "3", 1.5, 10**30)
+        cases = {
+            f"{name} {limit!r}": lambda ask=ask, limit=limit: ask("digits", limit=limit)
+            for name, ask in methods.items()
+            for limit in wrong
+        }
+        cases |= {
+            "before text": lambda: r.history("digits", before="x"),
+            "before bool": lambda: r.history("digits", before=True),
+            "after": lambda: r.search("digits", after=5),
+            "order": lambda: r.search("digits", order=None),
+            "a text as conditions": lambda: r.search("digits", "tag.a=b"),
+            "a number as condition": lambda: r.search("digits", [5]),
+            "when": lambda: r.alias_at("digits", "champion", "2026-01-01"),
+            "data": lambda: r.trace_data(5),
+            "NUL": lambda: r.trace_data("a\0"),
+        }
+        expect(cases, InvalidQuery)
+        assert numbers(r.search("digits", limit=np.int64(1))) == [1]
+        assert len(r.history("digits", limit=2**31 - 1)) == 1
+
+
+def test_numbers_of_numpy_are_stored_as_those_of_python(place):
+    with place.open() as r:
+        candidate = make_candidate(
+            place.folder / "b",
+            metrics={"accuracy": np.float32(0.5), "count": np.int64(7), "loss": -0.0},
+            params={"lr": np.float64(0.1), "n": [np.int32(3)], "on": np.bool_(True)},
+            evaluation={"passed": np.bool_(True), "gates": [{"value": np.float16(0.5)}]},
+            signature={"name": np.str_("x")},
+        )
+        made = r.register("digits", candidate, actor="ada").version
+        assert made == r.resolve("digits:1").version
+        assert made.metrics == {"accuracy": 0.5, "count": 7.0, "loss": 0.0}
+        assert {type(value) for value in made.metrics.values()} == {float}
+        assert made.params == {"lr": 0.1, "n": [3], "on": True}
+        assert promote(r, np.int64(1), expect_revision=np.int32(0)).version == 1
+        r.set_policy("digits", Policy(keep_last=np.int64(3)), actor="ada")
+        assert r.model("digits").policy == Policy(keep_last=3)
+        assert problems(r) == []
+
+
+def test_a_person_is_stored_in_one_form(place):
+    with place.open() as r:
+        decomposed = unicodedata.normalize("NFD", "Zoë")
+        candidate = make_candidate(place.folder / "b")
+        assert r.register("digits", candidate, actor=f" {decomposed} ").version.created_by == "Zoë"
+        r.set_policy("digits", Policy(four_eyes=True), actor="ada ")
+        assert [e.actor for e in r.history("digits")] == ["ada", "Zoë"]
+        with pytest.raises(RegistryError, match="by somebody else"):
+            r.approve("digits", 1, actor=f"{decomposed} ", reason="mine")
+        assert problems(r) == []
+
+
+# Candidates
+
+
+def changed(**changes):
+    return replace(LINEAGE, **changes)
+
+
+def nested(levels):
+    document = {}
+    for _ in range(levels):
+        document = {"a": document}
+    return document
+
+
+CANDIDATES = {
+    "a list as params": {"params": [1]},
+    "no params": {"params": None},
+    "a tuple": {"params": {"a": {"b": (1, 2)}}},
+    "a set": {"params": {"a": {1}}},
+    "a path": {"params": {"a": Path("x")}},
+    "a time": {"evaluation": {"passed": True, "at": datetime(2026, 1, 1, tzinfo=UTC)}},
+    "bytes": {"signature": {"a": b"x"}},
+    "an array": {"params": {"a": np.zeros(2)}},
+    "a number as key": {"params": {"a": {1: 2}}},
+    "None as key": {"signature": {None: 2}},
+    "2**53": {"params": {"a": 2**53}},
+    "-2**53": {"params": {"a": [-(2**53)]}},
+    "NaN": {"params": {"a": math.nan}},
+    "NaN of NumPy": {"params": {"a": np.float32("nan")}},
+    "infinity": {"signature": {"a": [-math.inf]}},
+    "NUL": {"params": {"a": "x\0"}},
+    "NUL in a key": {"params": {"x\0": 1}},
+    "half a surrogate pair": {"evaluation": {"passed": True, "a": "\ud83d"}},
+    "half of one in a key": {"params": {"\ud83d": 1}},
+    "deep": {"params": nested(DEPTH + 1)},
+    "very deep": {"signature": nested(5000)},
+    "a long dotted name": {"params": {"a" * 300: {"b" * 300: 1}}},
+    "a huge document": {"signature": {"a": "x" * 2**24}},
+    "a NaN metric": {"metrics": {"f1": math.nan}},
+    "an infinite metric": {"metrics": {"f1": np.float32("inf")}},
+    "a bool metric": {"metrics": {"f1": True}},
+    "a text metric": {"metrics": {"f1": "0.9"}},
+    "a huge metric": {"metrics": {"f1": 10**400}},
+    "an inexact metric": {"metrics": {"f1": 2**53 + 1}},
+    "a long metric": {"metrics": {"m" * (KEY + 1): 1.0}},
+    "a number as metric's name": {"metrics": {1: 1.0}},
+    "a list of metrics": {"metrics": [("f1", 1.0)]},
+    "a number as tag": {"tags": {"a": 1}},
+    "a tag's key of two lines": {"tags": {"a\nb": "1"}},
+    "a tag that moves the cursor": {"tags": {"a": "\x1b[2J"}},
+    "no lineage": {"lineage": None},
+    "a number as commit": {"lineage": changed(git_commit=5)},
+    "a text as dirty": {"lineage": changed(git_dirty="no")},
+    "no dataset": {"lineage": changed(dataset=None)},
+    "a blank dataset": {"lineage": changed(dataset="")},
+    "a dataset of two words": {"lineage": changed(dataset="a b")},
+    "a long dataset": {"lineage": changed(dataset="d" * 201)},
+    "a short test split": {"lineage": changed(test_split="e" * 63)},
+    "a test split of another form": {"lineage": changed(test_split="E" * 64)},
+    "a number as flow run": {"lineage": changed(flow_run_id=5)},
+    "a list of libraries": {"lineage": changed(libraries=["torch"])},
+    "a number as library": {"lineage": changed(libraries={"torch": 2})},
+    "a number as data": {"lineage": changed(data={"a.csv": 5})},
+    "blank data": {"lineage": changed(data={"a.csv": ""})},
+    "a list of files": {"files": ["model.onnx"]},
+    "a number as file": {"files": {"model.onnx": 5, "signature.json": 5}},
+    "a text as identity": {"identity": "model.onnx"},
+    "a number in the identity": {"identity": {5}},
+}
+
+
+def test_a_candidate_that_would_not_be_read_back_is_refused_alike_on_every_database(place):
+    with place.open() as r:
+        base = make_candidate(place.folder / "b")
+
+        def register(changes):
+            return lambda: r.register("digits", replace(base, **changes), actor="ada")
+
+        messages = expect(
+            {name: register(changes) for name, changes in CANDIDATES.items()}, InvalidCandidate
+        )
+        assert "params.a.b: it is (1, 2) (tuple)" in messages["a tuple"]
+        assert "its key 1 (int) is not text" in messages["a number as key"]
+        parents = ("digits", "digits:0", "digits:01", "digits@champion", ":1", 5)
+        expect(
+            {str(p): register({"lineage": changed(parent=p)}) for p in parents}, InvalidReference
+        )
+        for wrong in (None, {}, "model.onnx"):
+            with pytest.raises(InvalidCandidate, match=r"Give a registry\.Candidate"):
+                r.register("digits", wrong, actor="ada")
+        with pytest.raises(InvalidCandidate, match="request_id is empty"):
+            r.register("digits", base, actor="ada", request_id=" ")
+        assert r.models() == []
+    assert not [path for path in (place.folder / "artifacts").rglob("*") if path.is_file()]
+
+
+def test_a_training_that_diverged_leaves_an_event_with_what_it_measured(place):
+    with place.open() as r:
+        candidate = make_candidate(
+            place.folder / "b",
+            metrics={"loss": math.nan, "worst": np.float32("inf"), "accuracy": 0.1},
+            evaluation={"passed": False, "metrics": {"loss": -math.inf}},
+        )
+        made = r.refuse("digits", candidate, actor="ada", reason="training diverged")
+        assert made == r.history("digits")[0]
+        assert made.payload["metrics"] == {"loss": "NaN", "worst": "Infinity", "accuracy": 0.1}
+        assert made.payload["evaluation"] == {"passed": False, "metrics": {"loss": "-Infinity"}}
+        assert problems(r) == []
+
+
+TEXTS = st.one_of(
+    st.sampled_from(
+        ["é", "e\u0301", "ﬁ", "\U0001f600", "\uffff", "\ue000", "a.b", "", "\x7f\x1b\u202e"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8),
+)
+FLOATS = st.one_of(
+    st.sampled_from([1e308, -0.0, 5e-324, 2.0**53, 3.0, 1e21, 1e-7, 0.1]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float32),
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), FLOATS, TEXTS, st.integers(1 - 2**53, 2**53 - 1)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=8,
+)
+COUNT = itertools.count()  # chance is in the hands of hypothesis
+DOCUMENTS = st.dictionaries(TEXTS, VALUES, max_size=4)
+KEYS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Cf"]), min_size=1, max_size=8
+).filter(str.strip)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    params=DOCUMENTS,
+    document=DOCUMENTS,
+    metrics=st.dictionaries(KEYS, FLOATS, max_size=3),
+    tags=st.dictionaries(KEYS, KEYS, max_size=3),
+)
+def test_whatever_is_accepted_is_read_back_as_it_was_hashed(place, params, document, metrics, tags):
+    with place.open() as r:
+        candidate = make_candidate(
+            place.folder / "b",
+            f"model {next(COUNT)}",
+            params=params,
+            signature=document,
+            evaluation={"passed": True, "more": document},
+            metrics=metrics,
+            tags=tags,
+            lineage=changed(libraries=tags),
+        )
+        made = r.register("odd", candidate, actor="ada")
+        ref = made.version.ref
+        assert made.created
+        assert r.resolve(ref).version == made.version
+        r.evaluate("odd", made.version.version, {"passed": False, "more": document}, actor="ada")
+        assert [p for p in problems(r) if p[0] == ref or p[0].startswith("event")] == []
+
+
+# Long values
+
+
+def test_a_long_value_is_stored_and_found_on_every_database(place):
+    other = LONG[:-1] + "!"
+    columns = [f"column {number} {LONG[number : number + 20]}" for number in range(400)]
+    with place.open() as r:
+        for number, value in enumerate((LONG, other), 1):
+            candidate = make_candidate(
+                place.folder / "b",
+                f"model {number}",
+                params={"prepare": {"ignore": columns, "text": value, "short": "x" * 100}},
+                tags={"note": value},
+            )
+            r.register("digits", candidate, actor="ada")
+        r.tag("digits", 2, "later", LONG, actor="ada")
+        assert numbers(r.search("digits", [f"param.prepare.text={LONG}"])) == [1]
+        assert numbers(r.search("digits", [f"param.prepare.text={other}"])) == [2]
+        assert numbers(r.search("digits", [f"param.prepare.text={LONG[:100]}"])) == []
+        assert numbers(r.search("digits", [f"tag.note={LONG}"])) == [1]
+        assert numbers(r.search("digits", [f"tag.note={other}"])) == [2]
+        assert numbers(r.search("digits", [f"tag.later={LONG}", f"tag.note={other}"])) == [2]
+        # As long as what the index holds, and one more or less.
+        for length, found in ((99, []), (100, [2, 1]), (101, [])):
+            assert numbers(r.search("digits", ["param.prepare.short=" + "x" * length])) == found
+        assert r.resolve("digits:1").version.params["prepare"]["ignore"] == columns
+        assert problems(r) == []
+
+
+def test_the_longest_that_is_allowed_is_kept_on_every_database(place):
+    # Four bytes each, and of the kind that does not compress.
+    key = "".join(map(chr, random.Random(1).choices(range(0x20000, 0x2A6D0), k=KEY)))
+    candidate = make_candidate(
+        place.folder / "b",
+        params={key: key},
+        metrics={key: 0.5},
+        tags={key: key * (TEXT // KEY)},
+    )
+    source = candidate.files["card.md"]
+    lineage = changed(data={key: "a" * 200}, flow_run_id=key[:200], dataset=key[:200])
+    candidate = replace(candidate, files={**candidate.files, key: source}, lineage=lineage)
+    with place.open() as r:
+        made = r.register("digits", candidate, actor=key[:200], request_id=key[:200]).version
+        assert r.resolve("digits:1").version == made
+        for condition in (f"param.{key}={key}", f"tag.{key}={made.tags[key]}", f"metric.{key}>0"):
+            assert numbers(r.search("digits", [condition])) == [1]
+        assert r.start_job(r.resolve("digits:1"), input_sha256="1" * 64, output=key).output == key
+        assert problems(r) == []
+
+
+def test_long_values_move_from_sqlite_to_postgresql(tmp_path, postgres):
+    here = Place(tmp_path)
+    candidate = make_candidate(tmp_path / "b", params={"text": LONG}, tags={"note": LONG})
+    with here.open() as r:
+        r.register("digits", candidate, actor="ada")
+        backup(r, tmp_path / "backup")
+    there = create_database(postgres)
+    assert restore(tmp_path / "backup", there, tmp_path / "other").problems == []
+    with Registry(there, tmp_path / "other") as r:
+        assert numbers(r.search("digits", [f"param.text={LONG}", f"tag.note={LONG}"])) == [1]
+    drop_database(there)
+
+
+@pytest.mark.parametrize("revision", ["0002", "0003"])
+def test_the_index_of_whole_values_that_older_registries_have_goes(database_url, revision):
+    # As these revisions made it when they were released.
+    old = ["ix_param_values_key_value_params_id", "ix_version_tags_key_value_version_id"]
+    with filling(database_url, revision) as c:
+        for name in old:
+            table, _, of = name.removeprefix("ix_").partition("_key_value_")
+            c.exec_driver_sql(f"CREATE INDEX {name} ON {table} (key, value, {of})")
+    names = {row[1] for row in schema_of(database_url) if row[0] == "index"}
+    assert not names & set(old)
+    assert {"ix_param_values_start", "ix_version_tags_start"} <= names
+
+
+def test_a_search_for_a_long_value_reads_the_index(place):
+    register_versions(place, 1)
+    with raw(place.url) as c:
+        rows = [{"id": n, "sha256": f"{n:064}", "document": {}} for n in range(2, 1002)]
+        c.execute(schema.params.insert(), rows)
+        values = [{"params_id": n, "key": "text", "value": f"{n} {LONG}"} for n in range(2, 1002)]
+        c.execute(schema.param_values.insert(), values)
+        c.exec_driver_sql("ANALYZE")
+        for condition in (f"param.text=7 {LONG}", "param.text=7"):
+            query = page_query("digits", [condition], "newest", None).limit(51)
+            literal = str(query.compile(dialect=c.dialect, compile_kwargs={"literal_binds": True}))
+            explain = "EXPLAIN QUERY PLAN" if c.dialect.name == "sqlite" else "EXPLAIN"
+            plan = [str(row[-1]) for row in c.exec_driver_sql(f"{explain} {literal}")]
+            assert any("ix_param_values_start" in line for line in plan), plan
+
+
+# References and names
+
+
+def test_what_reads_like_a_version_is_not_an_alias(place):
+    register_versions(place, 2)
+    with place.open() as r:
+        for alias in ("3", "v1", "v12", "007", "latest"):
+            with pytest.raises(InvalidReference, match="cannot be an alias: it reads like"):
+                promote(r, 1, alias=alias)
+        assert promote(r, 1, alias="v1-stable").version == 1
+        for given, says in {
+            "digits@2": "named with a colon: digits:2",
+            "digits@v2": "named with a colon: digits:2",
+            "digits@latest": "The newest version is digits:2",
+        }.items():
+            with pytest.raises(NotFound, match=says):
+                r.resolve(given)
+        for given in ("digits:latest", "Digits:newest", "digits@latest "):
+            with pytest.raises(InvalidReference, match="modelmint models search digits"):
+                r.resolve(given)
+
+
+def test_an_alias_of_an_older_release_that_reads_like_a_version_still_resolves(place):
+    register_versions(place, 2)
+    with place.open() as r:
+        promote(r, 1, alias="canary")
+    with raw(place.url) as c:
+        c.execute(schema.aliases.update().values(alias="v2"))
+    with place.open() as r:
+        assert r.resolve("digits@v2").version.version == 1
+        assert r.alias("digits", "v2").version == 1
+        r.unset("digits", "v2", actor="ada", reason="misleading")
+        assert r.models()[0].aliases == ()
+
+
+# Search
+
+
+def test_a_search_for_what_does_not_exist_names_the_close_match(place):
+    candidate = make_candidate(place.folder / "b", tags={"team": "risk"})
+    with place.open() as r:
+        r.register("digits", candidate, actor="ada")
+        promote(r, 1)
+        asked = {
+            "tag.team!=x": "!= is not an operator",
+            "tag.team==x": "== is not an operator",
+            "status!=approved": "!= is not an operator",
+            "metric.accuracy!=1": "!= is not an operator",
+            "status=aproved": "'aproved' is not a status. Did you mean 'approved'?",
+            "status=Approved": "Did you mean 'approved'?",
+            "metric.acuracy>0.5": "No version has the metric 'acuracy'. Did you mean 'accuracy'?",
+            "param.train.epohcs=3": "Did you mean 'train.epochs'?",
+            "tag.taem=risk": "Did you mean 'team'?",
+            "alias=champoin": "Did you mean 'champion'?",
+            "metric.accuracy<nan": "a finite number",
+            "metric.accuracy>inf": "a finite number",
+            "metric.accuracy<1e400": "a finite number",
+            "created=2026-01-31": "compared with >=, <=, > or <",
+            "created>2026-13-01": "in ISO form",
+            "created>=-1": "in ISO form",
+            "commit=cccccc": "Give all 40",
+            "digest=abcdef": "Give all 64",
+            "by=": "nothing to compare with",
+            "tag.team=\0": "U+0000",
+            "metric.accuracy>0\ud800": "U+D800",
+        }
+        for condition, says in asked.items():
+            kind, message = refusal(lambda asked=condition: r.search("digits", [asked]))
+            assert (kind, says in message) == ("InvalidQuery", True), (condition, message)
+        for order in ("metric.acuracy", "metric.acuracy:asc"):
+            with pytest.raises(InvalidQuery, match="Did you mean 'accuracy'"):
+                r.search("digits", order=order)
+        with pytest.raises(InvalidQuery, match="No version has the metric 'acuracy'"):
+            r.search(where=["metric.acuracy>0"])
+        with pytest.raises(NotFound, match="no model 'digts'"):
+            r.search("digts", ["metric.acuracy>0"])
+
+
+def test_a_key_that_another_model_has_is_an_empty_page(place):
+    with place.open() as r:
+        for name, tags in (("digits", {}), ("churn", {"team": "risk"})):
+            candidate = make_candidate(place.folder / name, name, metrics={name: 1}, tags=tags)
+            r.register(name, candidate, actor="ada")
+        for condition in ("tag.team=risk", "metric.churn>0", "alias=champion", "by=bob"):
+            assert numbers(r.search("digits", [condition])) == [], condition
+        assert numbers(r.search("digits", order="metric.churn")) == []
+
+
+def test_a_search_that_finds_something_asks_nothing_more(place):
+    register_versions(place, 1)
+    with place.open() as r:
+        seen = []
+        engine = r.database._engine
+        event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
+        r.search("digits", ["metric.accuracy>0"], order="metric.accuracy")
+        assert len([statement for statement in seen if "SELECT" in statement]) == 2
+
+
+# What is printed
+
+
+def test_nothing_that_is_printed_controls_the_terminal_or_is_read_as_markup(capsys):
+    evil = "a\x1b[31m\x07\x9b\x7f\u202e\u2066[red]b[/red] \\[link=x] :100: \ud800\r"
+    output.say(evil)
+    output.error(evil)
+    output.table([evil, "b"], [[f"{evil}\nc", "é 日本"]])
+    with output.counting(evil) as step:
+        step(evil)
+    printed = capsys.readouterr().err
+    assert not [c for c in printed if c != "\n" and (c < " " or "\x7f" <= c <= "\x9f")]
+    assert not {"\u202e", "\u2066"} & set(printed)
+    shown = "a\\x1b[31m\\x07\\x9b\\x7f\\u202e\\u2066[red]b[/red] \\[link=x] :100: \\ud800\\r"
+    assert printed.splitlines()[:2] == [shown, f"error: {shown}"]
+    assert "\\nc" in printed
+    assert "é 日本" in printed
+    output.machine({"said": evil})
+    assert set(capsys.readouterr().out) <= {"\n", *map(chr, range(32, 127))}
