@@ -88,7 +88,7 @@ class Database:
         Raises:
             NoRegistry: nothing was made yet.
         """
-        self._check_exists()
+        self.check_exists()
         with self._reading(self.dialect.READ_SINGLE if single else self.dialect.READ) as connection:
             yield connection
 
@@ -102,7 +102,8 @@ class Database:
             finally:
                 self.dialect.settle(connection)
 
-    def _check_exists(self) -> None:
+    def check_exists(self) -> None:
+        """Raises NoRegistry where nothing was made yet."""
         if not self._found and not self.exists():
             raise NoRegistry(self.shown)
 
@@ -116,7 +117,7 @@ class Database:
         Raises:
             NoRegistry: nothing was made yet.
         """
-        self._check_exists()
+        self.check_exists()
         with (
             explained(self.shown),
             self._engine.connect() as connection,
