@@ -4,9 +4,10 @@ The registry has an id, and so has its store, the place of its files; a marker a
 store names both, and so does the database. A copy of a registry, restored from a backup, has the
 same id and another store: it must not remove the files of the original.
 
-The marker is written before the first file, and the database notes its store after that; whoever
-is killed in between leaves a marker of this registry, which the next command takes as it is. Two
-registries do not share a store: the second is refused.
+The database notes an id for its store, then the store is marked with it, then the first file goes
+there; whoever is killed in between leaves a note and an empty store, which the next command marks.
+So a marked store of a database that notes none is that of the original. Two registries do not
+share a store: the second is refused.
 
 A store of before there were markers is marked by the first command that writes, if the database
 knows one of its files, or if it has none.
@@ -67,35 +68,28 @@ def compare(database: Database, files: Store, *, lost: bool = False) -> bool:
     Raises:
         Refused: it is another's, or not the place that the database means.
     """
-    own, marker = load(database), read(files)
-    if marker is None:
-        _check_unmarked(database, files, own, lost=lost)
-    else:
-        _check_same(database, files, own, marker)
-    return own == marker
+    return _look(database, files, lost=lost)[1]
 
 
-def claim(database: Database, files: Store, *, lost: bool = False, unmarked: bool = False) -> None:
+def claim(database: Database, files: Store, *, lost: bool = False) -> None:
     """`compare`, and mark a store that is not marked yet.
-
-    `unmarked` says that it may be one that lost its marker: somebody asked for that.
 
     Raises:
         Refused: as for `compare`.
         Conflict: somebody removed the marker at once.
     """
-    own, marker = load(database), read(files)
-    if marker is None:
-        _check_unmarked(database, files, own, lost=lost, unmarked=unmarked)
-        write(files, Identity(own.registry, own.store or uuid4().hex))
-        marker = read(files)  # of two at once, one wrote it
+    own, marked = _look(database, files, lost=lost)
+    if marked:
+        return
+    if own.store is None:
+        with database.write() as c:
+            identity.keep_store(c, uuid4().hex)
+        own = load(database)  # of two at once, one noted its id
+    write(files, own)
+    marker = read(files)  # of two at once, one wrote it
     if marker is None:
         raise Conflict(f"The marker of {files.root} vanished. See who uses it, and try again.")
     _check_same(database, files, own, marker)
-    if own.store is None and marker.store:
-        with database.write() as c:
-            identity.keep_store(c, marker.store)
-        _check_same(database, files, load(database), marker)
 
 
 def load(database: Database) -> Identity:
@@ -140,6 +134,18 @@ def write(files: Store, own: Identity) -> None:
     files.mark(json.dumps({**said, "": what}, indent=2).encode() + b"\n")
 
 
+def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, bool]:
+    """Which registry this is, and whether the store is marked as its own."""
+    # The marker first: whoever marks the store now has noted it in the database before.
+    marker = read(files)
+    own = load(database)
+    if marker is None:
+        _check_unmarked(database, files, own, lost=lost)
+    else:
+        _check_same(database, files, own, marker)
+    return own, marker is not None
+
+
 def _check_same(database: Database, files: Store, own: Identity, marker: Identity) -> None:
     if marker.registry != own.registry:
         raise Refused(
@@ -148,33 +154,29 @@ def _check_same(database: Database, files: Store, own: Identity, marker: Identit
             "do not share a store. Set MODELMINT_ARTIFACTS to the place of this registry, a new "
             "one if it has none, or correct MODELMINT_DATABASE_URL."
         )
-    if own.store not in (None, marker.store):
+    if marker.store != own.store:
         raise Refused(
             f"The artifact store {files.root} belongs to another copy of this registry: its "
-            f"{MARKER} names store {marker.store}, and the files of {database.shown} are in store "
-            f"{own.store}; one was restored from a backup of the other. Set MODELMINT_ARTIFACTS to "
-            "the place of this copy, or correct MODELMINT_DATABASE_URL."
+            f"{MARKER} names store {marker.store}, and {database.shown} has its files in store "
+            f"{own.store or 'that is not marked yet'}; one was restored from a backup of the "
+            "other. Set MODELMINT_ARTIFACTS to the place of this copy, or correct "
+            "MODELMINT_DATABASE_URL."
         )
 
 
-def _check_unmarked(
-    database: Database, files: Store, own: Identity, *, lost: bool, unmarked: bool = False
-) -> None:
+def _check_unmarked(database: Database, files: Store, own: Identity, *, lost: bool) -> None:
     """Whether a store without a marker may be this registry's."""
-    if own.store is None or unmarked:
+    if own.store is None or lost or _any_file(files):
         _check_known(database, files)
         return
-    what = f"{database.shown} is registry {own.registry} with its files in store {own.store}, and"
-    how = (
-        "Set MODELMINT_ARTIFACTS to where they are. If this is the place, its marker or all of it "
-        "was lost: `modelmint models init` marks it again."
-    )
-    if _any_file(files):
-        raise Refused(f"{what} the files in {files.root} do not say whose they are. {how}")
     with database.read() as c:
-        wanted = blobs.any_kept(c)
-    if wanted and not lost:
-        raise Refused(f"{what} {files.root} is empty. {how}")
+        if not blobs.any_kept(c):
+            return
+    raise Refused(
+        f"{database.shown} is registry {own.registry} with its files in store {own.store}, and "
+        f"{files.root} is empty. Set MODELMINT_ARTIFACTS to where they are. If this is the place, "
+        "and they are lost: `modelmint models init` marks it again."
+    )
 
 
 def _check_known(database: Database, files: Store) -> None:

@@ -1,5 +1,6 @@
 """What every part of a registry works on: a database for the records, a place for the files."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -20,19 +21,21 @@ class Opened:
     def __init__(
         self, url: str, artifacts: str | Path | None, cache: str | Path | None = None
     ) -> None:
-        self._files = None if artifacts is None else open_store(artifacts, cache)
+        self._artifacts, self._cache = artifacts, cache
+        if artifacts is not None:
+            assert self.files  # opened now: a place of an unsupported kind is refused at once
         self.database = Database(url)
 
-    @property
+    @cached_property
     def files(self) -> Store:
         """The place of the files. Raises Unreachable where nobody said where that is."""
-        if self._files is None:
+        if self._artifacts is None:
             raise Unreachable(
                 "This needs the files of the registry, and nothing says where they are. Set "
                 "MODELMINT_ARTIFACTS to their folder or to s3://BUCKET/PREFIX, or change into your "
                 "project."
             )
-        return self._files
+        return open_store(self._artifacts, self._cache)
 
     @property
     def id(self) -> str:
@@ -47,8 +50,8 @@ class Opened:
         """
         if self.database.exists():
             return False
-        if self._files is not None:
-            belonging.check_new(self.database, self._files)
+        if self._artifacts is not None:
+            belonging.check_new(self.database, self.files)
         return self.database.create()
 
     def reach(self) -> None:
@@ -83,7 +86,7 @@ class Opened:
             Refused: it is another's, or the database knows none of the files in it.
         """
         if belonging.load(self.database).store is not None:
-            belonging.claim(self.database, self.files, lost=True, unmarked=True)
+            belonging.claim(self.database, self.files, lost=True)
 
     def close(self) -> None:
         """Close the database connections."""
