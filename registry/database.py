@@ -131,8 +131,10 @@ class Database:
         self._engine.dispose()
 
 
-def create(url: str) -> bool:
+def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
     """Make a registry in an empty or missing database; False if another process was faster.
+
+    `migrations` is the folder of Alembic's env.py.
 
     Raises:
         Unreachable: the database cannot be made or written.
@@ -140,7 +142,7 @@ def create(url: str) -> bool:
     """
     engine, shown = _make_engine(url, create=True), hide_password(url)
     try:
-        return _migrate(engine, shown, MIGRATIONS) is None
+        return _migrate(engine, shown, migrations) is None
     finally:
         engine.dispose()
 
