@@ -80,7 +80,7 @@ def test_a_mistyped_database_is_not_made_and_nothing_of_the_store_is_collected(k
             lambda registry: registry.tag("digits", 1, "a", "b", actor="ada"),
             lambda registry: registry.id,
         ):
-            with pytest.raises(NoRegistry, match="MODELMINT_DATABASE_URL right.*models init"):
+            with pytest.raises(NoRegistry, match=r"MODELMINT_DATABASE_URL right.*models init"):
                 call(registry)
         # What could make a registry does not either, beside the files of another.
         for call in (
@@ -89,7 +89,7 @@ def test_a_mistyped_database_is_not_made_and_nothing_of_the_store_is_collected(k
             registry.create,
             registry.reach,
         ):
-            with pytest.raises(Refused, match="There is no registry in .* holds the files"):
+            with pytest.raises(Refused, match=r"There is no registry in .* holds the files"):
                 call()
     assert kept.behind.names() == before
     assert is_missing(url)
@@ -151,7 +151,7 @@ def test_the_second_registry_of_a_store_is_refused_and_neither_loses_a_file(kept
             lambda: collect(registry),
             lambda: purge(registry, actor="ada", dry_run=False),
         ):
-            with pytest.raises(Refused, match="set MODELMINT_ARTIFACTS|Set MODELMINT_ARTI") as said:
+            with pytest.raises(Refused, match=r"[Ss]et MODELMINT_ARTIFACTS") as said:
                 call()
             assert first.id in str(said.value)
             assert registry.id in str(said.value)
@@ -240,7 +240,7 @@ def test_an_emptied_database_collects_nothing(kept, make_database):
             lambda: purge(registry, actor="ada", dry_run=False),
             registry.check_store,
         ):
-            with pytest.raises(Refused, match="knows none of the 4 files.*MODELMINT_DATABASE_URL"):
+            with pytest.raises(Refused, match=r"knows none of the 4 files.*MODELMINT_DATABASE_URL"):
                 call()
     assert kept.behind.names() == before
 
@@ -311,7 +311,7 @@ def test_an_old_store_is_marked_by_the_first_that_writes_and_knows_its_files(kep
         gc(registry, dry_run=True)
         registry.check_store()
         registry.reach()
-        with pytest.raises(Exception, match="registry.json|NoSuchKey"):
+        with pytest.raises(Exception, match=r"registry.json|NoSuchKey"):
             kept.behind.read(MARKER)  # looking marks nothing
         assert gc(registry, dry_run=False) == []
         assert json.loads(kept.behind.read(MARKER))["registry"] == registry.id
