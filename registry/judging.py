@@ -6,7 +6,7 @@ changes of one model never overlap, and its history has one order.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -14,10 +14,10 @@ from sqlalchemy import Connection, Row
 from registry import candidates
 from registry.errors import Refused
 from registry.opened import Opened
-from registry.queries import blobs, events, models, states, versions
+from registry.queries import aliases, blobs, events, models, states, versions
 from registry.queries.models import Locked
-from registry.records import Json, Policy
-from registry.references import check_name
+from registry.records import Alias, Json, Policy
+from registry.references import CHALLENGER, CHAMPION, check_name, person
 
 
 class Judging(Opened):
@@ -56,7 +56,7 @@ class Judging(Opened):
         """
         with self._changing(name, version) as (c, model, state):
             check_not_archived(model, version, state)
-            if model.four_eyes and actor == state.created_by:
+            if model.four_eyes and person(actor) == person(state.created_by):
                 raise Refused(
                     f"{name}:{version} was registered by {actor}, and the policy of {name!r} asks "
                     "for an approval by somebody else."
@@ -97,10 +97,26 @@ class Judging(Opened):
             events.add(c, model, "unarchived", actor, version=version, reason=reason)
 
     def set_policy(self, name: str, policy: Policy, *, actor: str) -> None:
-        """Replace the rules of a model, new or not. Raises InvalidReference."""
+        """Replace the rules of a model, new or not.
+
+        Raises:
+            InvalidReference: the model or a protected alias cannot have that name.
+            Refused: an alias that would be protected points to a version that is not approved, or
+                it is the challenger, which waits for its approval.
+        """
         check_name(name)
+        others = sorted({check_name(a, "an alias") for a in policy.protected} - {CHAMPION})
+        policy = replace(policy, protected=(CHAMPION, *others))
+        if CHALLENGER in others:
+            raise Refused(
+                f"{CHALLENGER!r} is the alias of a version that waits for its approval, so it "
+                "cannot be protected. Protect others, as in champion,production."
+            )
         with self.database.write() as c:
             model = models.ensure(c, name)
+            for held in aliases.of_model(c, name):
+                if held.name in others:
+                    self._check_approved(c, model, held)
             models.set_policy(c, model, policy)
             events.add(c, model, "policy", actor, payload=asdict(policy))
 
@@ -118,6 +134,16 @@ class Judging(Opened):
         if state is None:
             raise versions.missing(c, name, version)
         return model, state
+
+    def _check_approved(self, c: Connection, model: Locked, held: Alias) -> None:
+        state = states.find(c, model, held.version)
+        if state is None or state.status != "approved":
+            status = "missing" if state is None else state.status
+            raise Refused(
+                f"{model.name}@{held.name} cannot be protected now: it points to "
+                f"{model.name}:{held.version}, which is {status}, not approved. Approve that "
+                f"version, or move or unset the alias, and set the policy again."
+            )
 
     def _approve(
         self,

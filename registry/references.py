@@ -1,6 +1,7 @@
 """The text form of a reference, `NAME[@ALIAS|:VERSION]`, and what may be a name."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from registry.errors import InvalidReference
@@ -59,3 +60,8 @@ def check_name(text: str, what: str = "a model name") -> str:
             f"'-', beginning with a letter or digit ({_NAME})."
         )
     return text
+
+
+def person(name: str) -> str:
+    """Who somebody is, however the name was typed: `Ada ` and `ada` are the same person."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -60,8 +60,8 @@ def known(c: Connection) -> set[str]:
 
 
 def purged(c: Connection) -> set[str]:
-    """The SHA-256 of every file that was removed on purpose."""
-    return set(c.execute(select(blobs.c.sha256).where(_PURGED)).scalars())
+    """The SHA-256 of every file that was removed on purpose, and that no living version needs."""
+    return set(c.execute(select(blobs.c.sha256).where(_PURGED, ~_living())).scalars())
 
 
 def purged_of(c: Connection, name: str, version: int) -> set[str]:
@@ -71,9 +71,14 @@ def purged_of(c: Connection, name: str, version: int) -> set[str]:
 
 
 def is_purged(c: Connection, sha256: str) -> bool:
-    """Whether a file was removed on purpose; its row is held until the transaction ends."""
+    """Whether a file was removed on purpose, and no living version needs it.
+
+    Its row is held until the transaction ends.
+    """
     here = select(blobs.c.sha256).where(blobs.c.sha256 == sha256, _PURGED)
-    return c.execute(here.with_for_update()).first() is not None
+    # Held first: what a transaction that one waited for has changed is to be seen.
+    c.execute(here.with_for_update())
+    return c.execute(here.where(~_living())).first() is not None
 
 
 def adopt(c: Connection, sha256: str, size: int) -> None:

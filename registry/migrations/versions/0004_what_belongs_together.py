@@ -12,6 +12,7 @@ down_revision = "0003"
 
 def upgrade() -> None:
     _give_an_id()
+    _protect_aliases()
 
 
 def _give_an_id() -> None:
@@ -24,3 +25,19 @@ def _give_an_id() -> None:
         sa.CheckConstraint("length(id) = 32", name="ck_registry_id"),
     )
     op.bulk_insert(made, [{"id": uuid4().hex, "created_at": time.time_ns() // 1000}])
+
+
+def _protect_aliases() -> None:
+    op.create_table(
+        "protected_aliases",
+        sa.Column("model_id", sa.Integer, nullable=False),
+        sa.Column("alias", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("model_id", "alias", name="pk_protected_aliases"),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["models.id"], name="fk_protected_aliases_model_id_models"
+        ),
+        sqlite_with_rowid=False,
+    )
+    # The rules look for the events of a version.
+    columns = ["model_id", "version", "id"]
+    op.create_index("ix_events_model_id_version_id", "events", columns)
