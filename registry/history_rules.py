@@ -1,9 +1,12 @@
 """What an event may say: each kind is tied to the row that it describes, and to who may write it.
 
 The row comes first, then the event; so where an event is refused, the change that it was to record
-is undone with it. On PostgreSQL an event may be written by whoever may make the change that it
-describes, as the grants in `registry.roles` say: one who only registers cannot write a promotion
-into the history, and what reads the history (a rollback) can believe it.
+is undone with it. Of tags and evaluations, which have no other rule to keep them from changing
+unseen, the event comes first and lets the row change.
+
+On PostgreSQL an event may be written by whoever may make the change that it describes, as the
+grants in `registry.roles` say: one who only registers cannot write a promotion into the history,
+and what reads the history (a rollback) can believe it.
 """
 
 from registry.rules import Rule
@@ -28,9 +31,11 @@ _LAST_MOVE = (
 _HELD = "SELECT 1 FROM aliases a WHERE a.model_id = NEW.model_id AND a.alias = NEW.alias"
 
 
-def _rule(name: str, kinds: str, broken: str, sentence: str) -> Rule:
+def _rule(name: str, kinds: str, broken: str, sentence: str, *, at_commit: bool = False) -> Rule:
     when = f"NEW.kind IN ({kinds})"
-    return Rule(f"events_{name}", "events", "INSERT", broken, sentence, when=when)
+    return Rule(
+        f"events_{name}", "events", "INSERT", broken, sentence, when=when, at_commit=at_commit
+    )
 
 
 HISTORY_RULES = (
@@ -72,6 +77,7 @@ HISTORY_RULES = (
         "AND x.actor = NEW.actor AND NOT EXISTS (SELECT 1 FROM evaluations y "
         "WHERE y.version_id = v.id AND y.id > x.id))",
         "this event needs a new evaluation of its version, by the same actor",
+        at_commit=True,
     ),
     _rule(
         "record_an_approval",
@@ -123,6 +129,7 @@ HISTORY_RULES = (
         "WHERE v.model_id = NEW.model_id AND v.version = NEW.version "
         "AND t.key = JSON(NEW.payload, key))",
         "its version does not have the tag that this event says",
+        at_commit=True,
     ),
     _rule(
         "record_a_signature",

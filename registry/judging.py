@@ -34,17 +34,18 @@ class Judging(Opened):
         """
         candidates.check_json("evaluation", evaluation)
         with self._changing(name, version) as (c, model, state):
-            states.evaluate(c, state.version_id, evaluation, actor)
             seal = {"evaluation": candidates.seal_json(evaluation)}
+            # Before the row, which the database takes only after its event; of tags, too.
             events.add(c, model, "evaluated", actor, version=version, payload=seal)
+            states.evaluate(c, state.version_id, evaluation, actor)
 
     def tag(self, name: str, version: int, key: str, value: str | None, *, actor: str) -> None:
         """Set a tag of a version, or remove it. Raises NotFound."""
         with self._changing(name, version) as (c, model, state):
-            versions.tag(c, state.version_id, key, value)
             events.add(
                 c, model, "tagged", actor, version=version, payload={"key": key, "value": value}
             )
+            versions.tag(c, state.version_id, key, value)
 
     def approve(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Approve a version on the ground of its newest evaluation, which must have passed.

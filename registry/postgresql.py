@@ -135,10 +135,13 @@ def _rule(rule: Rule) -> list[str]:
     broken = re.sub(r"JSON\((\S+), (\w+)\)", r"(\1 ->> '\2')", rule.broken)
     check = f"IF {broken} THEN {_raise(rule.sentence)} END IF;"
     when = f"WHEN ({rule.when}) " if rule.when else ""
-    return [
-        _function(rule.name, f"{lock}{check} RETURN {row};"),
-        _trigger(rule.name, f"BEFORE {rule.event} ON {rule.table} FOR EACH ROW {when}"),
-    ]
+    function = _function(rule.name, f"{lock}{check} RETURN {row};")
+    on = f"{rule.event} ON {rule.table}"
+    if rule.at_commit:
+        on = f"AFTER {on} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW {when}"
+        trigger = _trigger(rule.name, on).replace("TRIGGER", "CONSTRAINT TRIGGER", 1)
+        return [function, trigger]
+    return [function, _trigger(rule.name, f"BEFORE {on} FOR EACH ROW {when}")]
 
 
 def _effect(effect: Effect) -> list[str]:

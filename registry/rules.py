@@ -26,6 +26,9 @@ class Rule:
     one writer at a time and needs none."""
     when: str = ""
     """Where to look at the condition at all: over NEW and OLD, without a query."""
+    at_commit: bool = False
+    """Look when the transaction ends: what follows an event is not there before. PostgreSQL only;
+    SQLite cannot, and leaves it to `verify`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,18 @@ _RECORDED = (
     "EXISTS (SELECT 1 FROM versions v JOIN events e ON e.model_id = v.model_id "
     "AND e.version = v.version WHERE v.id = NEW.version_id "
     "AND e.kind IN ('registered', 'imported'))"
+)
+_EVALUATIONS_IN_HISTORY = (
+    "SELECT count(*) FROM versions v JOIN events e ON e.model_id = v.model_id "
+    "AND e.version = v.version WHERE v.id = NEW.version_id "
+    "AND (e.kind IN ('registered', 'evaluated') "
+    "OR (e.kind = 'imported' AND JSON(e.payload, evaluation) IS NOT NULL))"
+)
+_NEWEST_EVENT = (
+    "SELECT 1 FROM versions v JOIN models m ON m.id = v.model_id "
+    "JOIN events e ON e.hash = m.last_event WHERE v.id = {row}.version_id "
+    "AND e.version = v.version AND e.kind = 'tagged' AND JSON(e.payload, key) = {row}.key "
+    "AND JSON(e.payload, value) IS {value}"
 )
 PROTECTED = (
     "({alias} = 'champion' OR EXISTS (SELECT 1 FROM protected_aliases p "
@@ -137,6 +152,30 @@ _ROWS = (
             "a version keeps what it was registered with: nothing is added to it later",
         )
         for table in ("version_artifacts", "version_metrics", "version_data")
+    ),
+    *(
+        Rule(
+            f"version_tags_follow_their_event_on_{event.lower()}",
+            "version_tags",
+            event,
+            ("" if event == "DELETE" else f"{_RECORDED} AND ")
+            + f"NOT EXISTS ({_NEWEST_EVENT.format(row=row, value=value)})",
+            "a tag changes right after the event that records it",
+            when="" if event == "DELETE" else "NEW.value IS NOT NULL",
+        )
+        for event, row, value in (
+            ("INSERT", "NEW", "NOT DISTINCT FROM NEW.value"),
+            ("UPDATE", "NEW", "NOT DISTINCT FROM NEW.value"),
+            ("DELETE", "OLD", "NULL"),
+        )
+    ),
+    Rule(
+        "evaluations_follow_their_event",
+        "evaluations",
+        "INSERT",
+        "(SELECT count(*) FROM evaluations x WHERE x.version_id = NEW.version_id) >= "
+        f"(CASE WHEN {_RECORDED} THEN ({_EVALUATIONS_IN_HISTORY}) ELSE 1 END)",
+        "an evaluation is added right after the event that records it",
     ),
     _keep(
         "version_tags",
@@ -271,18 +310,22 @@ _USE = (
 
 _DECISIONS = (
     Rule(
+        "approvals_need_a_passed_evaluation",
+        "approvals",
+        "INSERT",
+        "true",
+        "only a version with a passed evaluation can be approved (ck_approvals_passed)",
+        when="NOT NEW.passed",
+    ),
+    Rule(
         "approvals_need_the_newest_evaluation",
         "approvals",
         "INSERT",
         "EXISTS (SELECT 1 FROM evaluations e WHERE e.id = NEW.evaluation_id "
         "AND e.version_id = NEW.version_id AND e.passed) AND (EXISTS ("
         "SELECT 1 FROM evaluations e WHERE e.version_id = NEW.version_id "
-        "AND e.id > NEW.evaluation_id) OR (SELECT count(*) FROM evaluations e "
-        "WHERE e.version_id = NEW.version_id) > (SELECT count(*) FROM versions v "
-        "JOIN events e ON e.model_id = v.model_id AND e.version = v.version "
-        "WHERE v.id = NEW.version_id AND (e.kind IN ('registered', 'evaluated') "
-        "OR (e.kind = 'imported' AND JSON(e.payload, evaluation) IS NOT NULL))))",
-        "an approval needs the newest evaluation of its version, recorded in the history",
+        f"AND e.id > NEW.evaluation_id) OR NOT {_RECORDED})",
+        "an approval needs the newest evaluation of a version that the history knows",
     ),
     *(
         rule

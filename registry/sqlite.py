@@ -188,7 +188,8 @@ def drop_triggers(connection: Connection) -> None:
 
 def trigger_ddl() -> list[str]:
     """The statements behind `install_triggers`."""
-    rules = (*RULES, *HISTORY_RULES, *sqlite_rules.rules())
+    # The last one that is made is asked first: what a person may see is said before the rest.
+    rules = [r for r in (*sqlite_rules.rules(), *HISTORY_RULES, *RULES) if not r.at_commit]
     return [*map(_rule, rules), *map(_effect, (*EFFECTS, *sqlite_rules.EFFECTS))]
 
 
@@ -210,4 +211,4 @@ def _effect(effect: Effect) -> str:
 def _spelled(sql: str) -> str:
     """A rule's SQL as older releases of SQLite know it, too."""
     sql = re.sub(r"JSON\((\S+), (\w+)\)", r"json_extract(\1, '$.\2')", sql)
-    return sql.replace("IS DISTINCT FROM", "IS NOT")
+    return sql.replace("IS DISTINCT FROM", "IS NOT").replace("IS NOT DISTINCT FROM", "IS")
