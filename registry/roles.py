@@ -34,6 +34,8 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
     READER: {},
     WRITER: {
         **_HISTORY,
+        # Once, with the first publication.
+        "registry": ("UPDATE (store)",),
         # To announce a file, which takes back that it was purged; a rule refuses to say it was.
         "blobs": ("INSERT (sha256, size, touched)", "UPDATE (touched, purged_at)"),
         # Its id, too: a registration takes it from the sequence, a statement before.

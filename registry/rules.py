@@ -153,6 +153,13 @@ _ROWS = (
         )
         for table in ("version_artifacts", "version_metrics", "version_data")
     ),
+    Rule(
+        "param_values_stay_as_stored",
+        "param_values",
+        "INSERT",
+        "EXISTS (SELECT 1 FROM versions v WHERE v.params_id = NEW.params_id)",
+        "parameters that a version was made with stay as they are",
+    ),
     *(
         Rule(
             f"version_tags_follow_their_event_on_{event.lower()}",

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from databases import execute, fetch, raw, unguarded
+from databases import fetch, raw, unguarded
 from registry_helpers import (
     LINEAGE,
     make_candidate,
