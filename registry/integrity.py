@@ -11,7 +11,7 @@ from registry import candidates, schema
 from registry.errors import Corrupt
 from registry.queries import aliases, blobs, events, models, signatures, states, versions
 from registry.queries.events import MOVES
-from registry.records import Policy, Problem, Version
+from registry.records import Json, Policy, Problem, Version
 from registry.store import Registry
 
 _AT_ONCE = 200  # versions in memory at a time
@@ -106,7 +106,7 @@ class _History:
             self._signatures = signatures.seals(c, self._model.id)
             self._statuses = states.statuses(c, self._model.id)
         self._records: dict[int, str] = {}
-        self._rules = asdict(Policy())
+        self._rules = _DEFAULTS
         self._approved: dict[int, list[str]] = defaultdict(list)
         self._judged: dict[int, list[str]] = defaultdict(list)
         self._signed: dict[int, dict[str, str]] = defaultdict(dict)
@@ -162,7 +162,8 @@ class _History:
         if "evaluation" in payload and row.kind != "refused":
             self._judged[row.version].append(payload["evaluation"])
         if row.kind == "policy":
-            self._rules = payload
+            # Of before aliases could be protected, it names none but the champion.
+            self._rules = _DEFAULTS | payload
         if row.kind == "approved":
             self._approved[row.version].append(row.actor)
         if row.kind == "signed":
@@ -185,8 +186,9 @@ class _History:
                 what = f"it is {_named(is_)}, but by its history {_named(was)}"
                 yield Problem(f"{self._name}@{alias}", "", what)
 
-        if self._rules != asdict(self._policy):
-            what = f"its policy is {asdict(self._policy)}, but by its history {self._rules}"
+        policy = _as_json(self._policy)
+        if self._rules != policy:
+            what = f"its policy is {policy}, but by its history {self._rules}"
             yield Problem(self._name, "", what)
 
     def _numbers(self) -> Iterator[Problem]:
@@ -197,6 +199,13 @@ class _History:
 
     def _event(self, row: Row[Any], what: str) -> Problem:
         return Problem(f"{self._name}, event {row.id} ({row.kind})", "", what)
+
+
+def _as_json(policy: Policy) -> Json:
+    return {**asdict(policy), "protected": list(policy.protected)}
+
+
+_DEFAULTS = _as_json(Policy())
 
 
 def _named(version: int | None) -> str:

@@ -6,7 +6,7 @@ changes of one model never overlap, and its history has one order.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -15,10 +15,10 @@ from registry import candidates
 from registry.arguments import checked
 from registry.errors import Refused
 from registry.opened import Opened
-from registry.queries import blobs, events, models, states, versions
+from registry.queries import aliases, blobs, events, models, states, versions
 from registry.queries.models import Locked
-from registry.records import Json, Policy
-from registry.references import check_name
+from registry.records import Alias, Json, Policy
+from registry.references import CHALLENGER, CHAMPION, check_alias, check_name, person
 
 
 class Judging(Opened):
@@ -35,18 +35,19 @@ class Judging(Opened):
             InvalidCandidate: the evaluation is not plain JSON.
         """
         with self._changing(name, version) as (c, model, state):
-            states.evaluate(c, state.version_id, evaluation, actor)
             seal = {"evaluation": candidates.seal_json(evaluation)}
+            # Before the row, which the database takes only after its event; of tags, too.
             events.add(c, model, "evaluated", actor, version=version, payload=seal)
+            states.evaluate(c, state.version_id, evaluation, actor)
 
     @checked
     def tag(self, name: str, version: int, key: str, value: str | None, *, actor: str) -> None:
         """Set a tag of a version, or remove it. Raises NotFound."""
         with self._changing(name, version) as (c, model, state):
-            versions.tag(c, state.version_id, key, value)
             events.add(
                 c, model, "tagged", actor, version=version, payload={"key": key, "value": value}
             )
+            versions.tag(c, state.version_id, key, value)
 
     @checked
     def approve(self, name: str, version: int, *, actor: str, reason: str) -> None:
@@ -59,7 +60,7 @@ class Judging(Opened):
         """
         with self._changing(name, version) as (c, model, state):
             check_not_archived(model, version, state)
-            if model.four_eyes and actor == state.created_by:
+            if model.four_eyes and person(actor) == person(state.created_by):
                 raise Refused(
                     f"{name}:{version} was registered by {actor}, and the policy of {name!r} asks "
                     "for an approval by somebody else."
@@ -103,11 +104,27 @@ class Judging(Opened):
 
     @checked
     def set_policy(self, name: str, policy: Policy, *, actor: str) -> None:
-        """Replace the rules of a model, new or not. Raises InvalidReference."""
+        """Replace the rules of a model, new or not.
+
+        Raises:
+            InvalidReference: the model or a protected alias cannot have that name.
+            Refused: an alias that would be protected points to a version that is not approved, or
+                it is the challenger, which waits for its approval.
+        """
         check_name(name)
+        others = sorted({check_alias(alias) for alias in policy.protected} - {CHAMPION})
+        policy = replace(policy, protected=(CHAMPION, *others))
+        if CHALLENGER in others:
+            raise Refused(
+                f"{CHALLENGER!r} is the alias of a version that waits for its approval, so it "
+                "cannot be protected. Protect others, as in champion,production."
+            )
         self.create()
         with self.database.write() as c:
             model = models.ensure(c, name)
+            for held in aliases.of_model(c, name):
+                if held.name in others:
+                    self._check_approved(c, model, held)
             models.set_policy(c, model, policy)
             events.add(c, model, "policy", actor, payload=asdict(policy))
 
@@ -125,6 +142,16 @@ class Judging(Opened):
         if state is None:
             raise versions.missing(c, name, version)
         return model, state
+
+    def _check_approved(self, c: Connection, model: Locked, held: Alias) -> None:
+        state = states.find(c, model, held.version)
+        if state is None or state.status != "approved":
+            status = "missing" if state is None else state.status
+            raise Refused(
+                f"{model.name}@{held.name} cannot be protected now: it points to "
+                f"{model.name}:{held.version}, which is {status}, not approved. Approve that "
+                f"version, or move or unset the alias, and set the policy again."
+            )
 
     def _approve(
         self,

@@ -2,6 +2,7 @@
 triggers, and the lock under which migrations run. The counterpart of `registry.sqlite`.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,9 @@ from typing import Any
 from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, event, literal_column
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
-from registry.rules import APPEND_ONLY, LASTING, RULES, Rule
+from registry.history_rules import HISTORY_RULES, NEEDS, OWNS
+from registry.rules import EFFECTS, RULES, Effect, Rule
+from registry.schema import metadata
 
 # Any number, always the same: whoever migrates holds it.
 _MIGRATION_LOCK = 7_316_408_255_213_904_119
@@ -145,43 +148,92 @@ def drop_triggers(connection: Connection) -> None:
 
 def trigger_ddl() -> list[str]:
     """The statements behind `install_triggers`."""
-    rules = [statement for rule in RULES for statement in (_function(rule), _trigger(rule))]
-    return [*rules, *_refuse_truncate()]
+    rules = (*RULES, *HISTORY_RULES)
+    return [
+        *(statement for rule in rules for statement in _rule(rule)),
+        *(statement for effect in EFFECTS for statement in _effect(effect)),
+        *_rights(),
+        *_refuse_truncate(),
+    ]
 
 
-def _function(rule: Rule) -> str:
+def _rule(rule: Rule) -> list[str]:
     lock = f"PERFORM {rule.lock.removeprefix('SELECT ')}; " if rule.lock else ""
     row = "OLD" if rule.event == "DELETE" else "NEW"
-    check = f"IF {rule.broken} THEN {_raise(rule.sentence)} END IF;"
-    return _create(rule.name, f"{lock}{check} RETURN {row};")
+    broken = re.sub(r"JSON\((\S+), (\w+)\)", r"(\1 ->> '\2')", rule.broken)
+    check = f"IF {broken} THEN {_raise(rule.sentence)} END IF;"
+    when = f"WHEN ({rule.when}) " if rule.when else ""
+    function = _function(rule.name, f"{lock}{check} RETURN {row};")
+    on = f"{rule.event} ON {rule.table}"
+    if rule.at_commit:
+        on = f"AFTER {on} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW {when}"
+        trigger = _trigger(rule.name, on).replace("TRIGGER", "CONSTRAINT TRIGGER", 1)
+        return [function, trigger]
+    return [function, _trigger(rule.name, f"BEFORE {on} FOR EACH ROW {when}")]
 
 
-def _trigger(rule: Rule) -> str:
-    return (
-        f"CREATE TRIGGER {rule.name} BEFORE {rule.event} ON {rule.table} "
-        f"FOR EACH ROW EXECUTE FUNCTION rule_{rule.name}()"
-    )
-
-
-def _refuse_truncate() -> list[str]:
-    """TRUNCATE fires no trigger of a row."""
+def _effect(effect: Effect) -> list[str]:
     return [
-        _create("refuses_truncate", _raise("a table of the registry is never emptied")),
-        *(
-            f"CREATE TRIGGER {table}_refuses_truncate BEFORE TRUNCATE ON {table} "
-            "EXECUTE FUNCTION rule_refuses_truncate()"
-            for table in (*APPEND_ONLY, *LASTING)
+        _function(effect.name, f"{effect.statement}; RETURN NULL;"),
+        _trigger(effect.name, f"AFTER {effect.event} ON {effect.table} FOR EACH ROW "),
+    ]
+
+
+def _rights() -> list[str]:
+    """What a role may do by its grants, it may write into the history and no more.
+
+    These run as whoever asks: what they look at are that role's rights.
+    """
+    cases = " ".join(f"WHEN NEW.kind IN ({kinds}) THEN {may}" for kinds, may in NEEDS.items())
+    event = _deny("'permission denied for an event of kind ' || NEW.kind")
+    purge = _deny("'permission denied to mark a file as purged'")
+    return [
+        _function(
+            "events_need_a_right",
+            f"IF NOT (CASE {cases} ELSE {OWNS} END) THEN {event} END IF; RETURN NEW;",
+            security="INVOKER",
+        ),
+        _trigger("events_need_a_right", "BEFORE INSERT ON events FOR EACH ROW "),
+        _function(
+            "blobs_are_purged_by_the_owner",
+            f"IF NOT {OWNS} THEN {purge} END IF; RETURN NEW;",
+            security="INVOKER",
+        ),
+        _trigger(
+            "blobs_are_purged_by_the_owner",
+            "BEFORE UPDATE ON blobs FOR EACH ROW "
+            "WHEN (NEW.purged_at IS NOT NULL AND NEW.purged_at IS DISTINCT FROM OLD.purged_at) ",
         ),
     ]
 
 
-def _create(name: str, body: str) -> str:
+def _refuse_truncate() -> list[str]:
+    """TRUNCATE fires no trigger of a row."""
+    function = "refuses_truncate"
+    return [
+        _function(function, _raise("a table of the registry is never emptied")),
+        *(
+            _trigger(f"{table}_{function}", f"BEFORE TRUNCATE ON {table} ", function)
+            for table in metadata.tables
+        ),
+    ]
+
+
+def _function(name: str, body: str, *, security: str = "DEFINER") -> str:
     # SECURITY DEFINER: a role that may only insert must not be stopped by what a rule looks at.
     return (
-        f"CREATE FUNCTION rule_{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+        f"CREATE FUNCTION rule_{name}() RETURNS trigger LANGUAGE plpgsql SECURITY {security} "
         f"SET search_path FROM CURRENT AS $$ BEGIN {body} END $$"
     )
 
 
+def _trigger(name: str, on: str, function: str | None = None) -> str:
+    return f"CREATE TRIGGER {name} {on}EXECUTE FUNCTION rule_{function or name}()"
+
+
 def _raise(sentence: str) -> str:
     return f"RAISE EXCEPTION '{sentence}' USING ERRCODE = 'integrity_constraint_violation';"
+
+
+def _deny(message: str) -> str:
+    return f"RAISE EXCEPTION USING MESSAGE = {message}, ERRCODE = 'insufficient_privilege';"

@@ -32,14 +32,14 @@ class Promoting(Judging):
         `expect_revision` is the alias's revision that the decision was based on, 0 if it was not
         set, None to move it regardless. A revision, not a version: an alias that was moved away
         and back has changed. Promoting what holds the alias already changes nothing. Making a
-        candidate champion approves it, unless the model's policy asks for other eyes. The new
-        champion is no longer challenger.
+        candidate champion, or setting any alias that the model's policy protects, approves it,
+        unless the policy asks for other eyes. The new champion is no longer challenger.
 
         Raises:
             NotFound: there is no such model or version.
             Conflict: the alias is not at the expected revision.
             InvalidReference: the alias is not an allowed name.
-            Refused: the version is archived, or cannot be champion without an approval.
+            Refused: the version is archived, or cannot hold a protected alias without an approval.
         """
         with self._changing(name, version) as (c, model, state):
             pointing = {a.name: a for a in aliases.of_model(c, name)}
@@ -65,13 +65,13 @@ class Promoting(Judging):
 
     @checked
     def reject(self, name: str, version: int, *, actor: str, reason: str) -> None:
-        """Turn a version down: it cannot become champion unless it is approved after all.
+        """Turn a version down: it cannot hold a protected alias unless it is approved after all.
 
         It is no longer challenger.
 
         Raises:
             NotFound: there is no such model or version.
-            Refused: it is the champion, or archived.
+            Refused: it is the champion, holds another protected alias, or is archived.
         """
         with self._changing(name, version) as (c, model, state):
             if state.status == "rejected":
@@ -188,10 +188,10 @@ class Promoting(Judging):
         actor: str,
         reason: str,
     ) -> str:
-        """The status with which a version may hold an alias; as champion it must be approved."""
+        """The status with which a version may hold an alias; a protected one takes an approval."""
         ref = f"{model.name}:{version}"
         check_not_archived(model, version, state)
-        if alias != CHAMPION or state.status == "approved":
+        if state.status == "approved" or not models.is_protected(c, model, alias):
             status: str = state.status
             return status
         if state.status == "candidate" and not model.four_eyes:
@@ -199,7 +199,7 @@ class Promoting(Judging):
             return "approved"
         why = "was rejected" if state.status == "rejected" else "was not approved yet"
         raise Refused(
-            f"{ref} {why}, and only an approved version can be champion. Approve it first: "
+            f"{ref} {why}, and only an approved version can be {alias}. Approve it first: "
             f"modelmint models approve {ref}"
         )
 

@@ -160,11 +160,13 @@ class Policy:
     """The rules of one model; by default there are none."""
 
     four_eyes: bool = False
-    """Whether the champion needs an approval by somebody other than who registered it."""
+    """Whether a protected alias needs an approval by somebody other than who registered it."""
     keep_last: int | None = None
     """Retention: so many of the newest versions are not archived."""
     keep_days: int | None = None
     """Retention: versions younger than this are not archived."""
+    protected: tuple[str, ...] = ("champion",)
+    """The aliases that only approved versions may hold. The champion always is one of them."""
 
 
 @dataclass(frozen=True, slots=True)

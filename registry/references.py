@@ -1,6 +1,7 @@
 """The text form of a reference, `NAME[@ALIAS|:VERSION]`, and what may be a name."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from registry.checks import shown
@@ -91,3 +92,8 @@ def check_alias(text: str) -> str:
             "added. Use a name that says what the version is for, as in production or canary."
         )
     return text
+
+
+def person(name: str) -> str:
+    """Who somebody is, however the name was typed: `Ada ` and `ada` are the same person."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

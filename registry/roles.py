@@ -23,10 +23,10 @@ ROLES = {
 }
 """What each may do. One login can be a member of several: `GRANT modelmint_writer TO ada`."""
 
-# Every change adds an event, and moves its model's head and count along; these columns also let
-# a role lock the row meanwhile.
+# Every change adds an event. The database moves the head of its model along; that column is here
+# since only a role that may write to a row can lock it meanwhile.
 _HISTORY = {
-    "models": ("INSERT (name, last_version, created_at)", "UPDATE (last_version, last_event)"),
+    "models": ("INSERT (name, last_version, created_at)", "UPDATE (last_event)"),
     "events": ("INSERT",),
 }
 
@@ -34,9 +34,10 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
     READER: {},
     WRITER: {
         **_HISTORY,
-        # Its first registration notes where the files are.
+        # Once, with the first publication.
         "registry": ("UPDATE (store)",),
-        "blobs": ("INSERT", "UPDATE (touched, purged_at)"),
+        # To announce a file, which takes back that it was purged; a rule refuses to say it was.
+        "blobs": ("INSERT (sha256, size, touched)", "UPDATE (touched, purged_at)"),
         # Its id, too: a registration takes it from the sequence, a statement before.
         "versions": ("INSERT", "INSERT (id)"),
         "version_artifacts": ("INSERT",),
@@ -64,6 +65,7 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "version_state": ("UPDATE (status, approval_id)",),
         "approvals": ("INSERT",),
         "aliases": ("INSERT", "UPDATE (version, status, revision)", "DELETE"),
+        "protected_aliases": ("INSERT", "DELETE"),
     },
 }
 """By role and table, beyond reading."""

@@ -276,6 +276,15 @@ aliases = Table(
     Index(None, "model_id", "version", "status"),
 )
 
+# Beside the champion, which always is: those that only approved versions may hold.
+protected_aliases = Table(
+    "protected_aliases",
+    metadata,
+    Column("model_id", ForeignKey("models.id"), primary_key=True),
+    Column("alias", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 events = Table(
     "events",
     metadata,
@@ -295,6 +304,7 @@ events = Table(
     UniqueConstraint("model_id", "prev_hash"),  # one successor each: no second history
     Index(None, "model_id", "id"),
     Index(None, "model_id", "alias", "id"),
+    Index(None, "model_id", "version", "id"),
     CheckConstraint("length(hash) = 64", name="hash"),
 )
 

@@ -5,6 +5,7 @@ of `registry.postgresql`.
 
 import os
 import random
+import re
 import sqlite3
 import time
 import warnings
@@ -21,18 +22,15 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
-    PrimaryKeyConstraint,
-    Table,
-    UniqueConstraint,
     event,
     literal_column,
 )
 from sqlalchemy.exc import SAWarning
 
-from registry import unwritable
+from registry import sqlite_rules, unwritable
 from registry.errors import RegistryError, Unreachable
-from registry.rules import APPEND_ONLY, LASTING, RULES
-from registry.schema import metadata
+from registry.history_rules import HISTORY_RULES
+from registry.rules import EFFECTS, RULES, Effect, Rule
 
 # Which it does not reflect, and says so each time; nothing here needs that it does.
 warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression", SAWarning)
@@ -226,22 +224,27 @@ def drop_triggers(connection: Connection) -> None:
 
 def trigger_ddl() -> list[str]:
     """The statements behind `install_triggers`."""
-    rules = [
-        f"CREATE TRIGGER {rule.name} BEFORE {rule.event} ON {rule.table} WHEN {rule.broken} "
-        f"BEGIN SELECT RAISE(ABORT, '{rule.sentence}'); END"
-        for rule in RULES
-    ]
-    return [*rules, *(_refuse_replace(metadata.tables[name]) for name in (*APPEND_ONLY, *LASTING))]
+    # The last one that is made is asked first: what a person may see is said before the rest.
+    rules = [r for r in (*sqlite_rules.rules(), *HISTORY_RULES, *RULES) if not r.at_commit]
+    return [*map(_rule, rules), *map(_effect, (*EFFECTS, *sqlite_rules.EFFECTS))]
 
 
-def _refuse_replace(table: Table) -> str:
-    """INSERT OR REPLACE removes the row in its way without asking the triggers of DELETE."""
-    keys = [c for c in table.constraints if isinstance(c, PrimaryKeyConstraint | UniqueConstraint)]
-    same = [" AND ".join(f"o.{k.name} = NEW.{k.name}" for k in key.columns) for key in keys]
-    # ON CONFLICT DO NOTHING, by which some rows are made once, must still find them silently.
-    taken = sorted({*same} - {"o.name = NEW.name", "o.sha256 = NEW.sha256"})
+def _rule(rule: Rule) -> str:
+    broken = f"({rule.when}) AND ({rule.broken})" if rule.when else rule.broken
     return (
-        f"CREATE TRIGGER {table.name}_refuses_replace BEFORE INSERT ON {table.name} WHEN EXISTS "
-        f"(SELECT 1 FROM {table.name} o WHERE {' OR '.join(f'({one})' for one in taken)}) "
-        f"BEGIN SELECT RAISE(ABORT, '{table.name}: it already has a row of this key'); END"
+        f"CREATE TRIGGER {rule.name} BEFORE {rule.event} ON {rule.table} WHEN {_spelled(broken)} "
+        f"BEGIN SELECT RAISE(ABORT, '{rule.sentence}'); END"
     )
+
+
+def _effect(effect: Effect) -> str:
+    return (
+        f"CREATE TRIGGER {effect.name} AFTER {effect.event} ON {effect.table} "
+        f"BEGIN {effect.statement}; END"
+    )
+
+
+def _spelled(sql: str) -> str:
+    """A rule's SQL as older releases of SQLite know it, too."""
+    sql = re.sub(r"JSON\((\S+), (\w+)\)", r"json_extract(\1, '$.\2')", sql)
+    return sql.replace("IS DISTINCT FROM", "IS NOT").replace("IS NOT DISTINCT FROM", "IS")

@@ -11,7 +11,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from databases import execute, fetch, fill_with_kept, new_databases, raw, raw_engine, schema_of
+from databases import (
+    execute,
+    fetch,
+    fill_with_kept,
+    new_databases,
+    raw,
+    raw_engine,
+    schema_of,
+    unguarded,
+)
 from registry_helpers import in_processes
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
@@ -63,12 +72,13 @@ def full_url(database_url):
 def filled(url):
     fill_with_kept(url)
     upgrade(url)
-    execute(
-        url,
-        "INSERT INTO version_tags VALUES (1, 'colour', 'red')",
-        "INSERT INTO version_data VALUES (1, 'data/raw', 'abc')",
-        "INSERT INTO version_signatures VALUES (1, 'key', '{}')",
-    )
+    with unguarded(url) as connection:
+        for row in (
+            "version_tags VALUES (1, 'colour', 'red')",
+            "version_data VALUES (1, 'data/raw', 'abc')",
+            "version_signatures VALUES (1, 'key', '{}')",
+        ):
+            connection.exec_driver_sql(f"INSERT INTO {row}")
     return url
 
 
@@ -159,10 +169,13 @@ def new_approval(version, evaluation, passed="true", approver="ada"):
     )
 
 
-def new_event(prev_hash, number, model=3):
+NEWEST = "(SELECT last_event FROM models WHERE id = 3)"
+
+
+def new_event(number, prev_hash=NEWEST, version="NULL", kind="noted"):
     return (
-        "INSERT INTO events (model_id, at, actor, kind, payload, prev_hash, hash) "
-        f"VALUES ({model}, 0, 'ada', 'kind', '{{}}', '{prev_hash}', '{number:064}')"
+        "INSERT INTO events (model_id, at, actor, kind, version, payload, prev_hash, hash) "
+        f"VALUES (3, 0, 'ada', '{kind}', {version}, '{{}}', {prev_hash}, '{number:064}')"
     )
 
 
@@ -214,7 +227,10 @@ REFUSED = {
     ),
     "a model keeps no version": (["UPDATE models SET keep_last = 0"], "ck_models_keep_last"),
     "a file that no blob knows": (
-        [f"INSERT INTO version_artifacts VALUES (1, 'x', '{'9' * 64}', 1, false)"],
+        [
+            new_version(4, id=9),
+            f"INSERT INTO version_artifacts VALUES (9, 'x', '{'9' * 64}', 1, false)",
+        ],
         "foreign key",
     ),
     "a blob that a version needs goes": (["DELETE FROM blobs"], "foreign key"),
@@ -261,8 +277,9 @@ REFUSED = {
     "an approval by another version's evaluation": ([new_approval(3, 1)], "foreign key"),
     "an approval by an evaluation that did not pass": (
         [
-            "INSERT INTO evaluations VALUES (9, 3, false, '{}', 0, 'ada')",
-            new_approval(3, 9),
+            new_version(4, id=9),
+            "INSERT INTO evaluations VALUES (9, 9, false, '{}', 0, 'ada')",
+            new_approval(9, 9),
         ],
         "foreign key",
     ),
@@ -280,16 +297,17 @@ REFUSED = {
         "somebody other than its trainer",
     ),
     "a second history": (
-        [new_event("a" * 64, 1), new_event("a" * 64, 2)],
-        "unique.*prev_hash|already has a row",
+        [new_event(1), new_event(2, f"'{schema.NO_EVENT}'")],
+        "names the newest event of its model",
     ),
     "an event of a version that is not there": (
-        [
-            new_event("a" * 64, 1)
-            .replace("at, actor", "version, at, actor")
-            .replace("0, ", "9, 0, ", 1)
-        ],
+        [new_event(1, version=9)],
         "foreign key",
+    ),
+    "an event of a kind that nobody knows": ([new_event(1, kind="kind")], "of a known kind"),
+    "an event whose hash is none": (
+        [new_event(1).replace("0" * 63 + "1", "x" * 64)],
+        "has a SHA-256 hash",
     ),
     "a job in no known state": ([new_job(1).replace("running", "lazy")], "ck_jobs_state"),
 }

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from databases import execute, fetch, raw, unguarded
+from databases import fetch, raw, unguarded
 from registry_helpers import (
     LINEAGE,
     make_candidate,
@@ -288,7 +288,8 @@ def test_the_newest_event_edited_with_a_hash_of_its_own_is_not_the_head(told):
 def test_an_event_put_in_between_is_found(told):
     ((last,),) = fetch(told.url, "SELECT hash FROM events WHERE id = 7")
     event = f"9, 1, 0, 'eve', 'tagged', 3, NULL, NULL, NULL, '{{}}', '{last}', '{'5' * 64}'"
-    execute(told.url, f"INSERT INTO events VALUES ({event})")  # which anybody may who may write
+    with unguarded(told.url) as connection:
+        connection.exec_driver_sql(f"INSERT INTO events VALUES ({event})")
     with told.open() as registry:
         found = {problem.ref: problem.what for problem in verify(registry).problems}
         assert "does not make its hash" in found["digits, event 9 (tagged)"]

@@ -5,75 +5,27 @@ Every login here is one of its own on a real server; nobody but `dba` is a super
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from databases import execute, fetch, raw, raw_engine
-from registry_helpers import LINEAGE, make_candidate
+from registry_roles import Place, candidate, registry_with_roles
 from servers import create_database, drop_database
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from registry import Policy, Refused, Registry, schema
+from registry import Policy, Refused, schema
 from registry.integrity import verify
-from registry.roles import PROMOTER, READER, ROLES, WRITER, create_roles
+from registry.roles import READER, ROLES, WRITER, create_roles
 from registry.rules import APPEND_ONLY, LASTING
 from registry.transfer.backup import backup
 from registry.upkeep import gc, retain
 
-LOGINS = {
-    "rita": (READER,),
-    "walt": (WRITER,),
-    "petra": (PROMOTER,),
-    "flo": (WRITER, PROMOTER),
-    "nora": (),
-}
-"""Whom the registry knows, and what each is a member of."""
-
-
-class Place:
-    """A registry that `keeper` owns, and ways to reach it as somebody else."""
-
-    def __init__(self, dba: str, folder: Path) -> None:
-        self.dba, self.folder = dba, folder
-
-    def url(self, login: str) -> str:
-        return make_url(self.dba).set(username=login).render_as_string(hide_password=False)
-
-    def open(self, login: str) -> Registry:
-        return Registry(self.url(login), self.folder / "artifacts")
-
 
 @pytest.fixture(scope="module")
 def place(postgres, tmp_path_factory) -> Iterator[Place]:
-    """A registry with its roles; digits:1 is champion, 2 and 3 are candidates."""
-    made = Place(create_database(postgres), tmp_path_factory.mktemp("registry"))
-    name = make_url(made.dba).database
-    execute(
-        made.dba,
-        "CREATE ROLE keeper LOGIN CREATEROLE",
-        f"ALTER DATABASE {name} OWNER TO keeper",
-        *(f"CREATE ROLE {login} LOGIN" for login in LOGINS),
-    )
-    create_roles(made.url("keeper"))
-    for login, groups in LOGINS.items():
-        execute(made.dba, *(f"GRANT {group} TO {login}" for group in groups))
-    with made.open("keeper") as registry:
-        for number in (1, 2, 3):
-            registry.register("digits", candidate(made, f"model {number}"), actor="keeper")
-        move = {"actor": "keeper", "reason": "first"}
-        registry.promote("digits", 1, expect_revision=0, **move)
-        registry.tag("digits", 1, "colour", "red", actor="keeper")
-        job = registry.start_job(registry.resolve("digits"), input_sha256="1" * 64, output="o")
-        registry.fail_job(job, "killed")
-    yield made
-    drop_database(made.dba)
-    execute(postgres, *(f"DROP ROLE {role}" for role in (*LOGINS, *ROLES, "keeper")))
-
-
-def candidate(place: Place, model: str):
-    lineage = replace(LINEAGE, data={"data/raw": "abc"})
-    return make_candidate(place.folder / "bundle", model, lineage=lineage)
+    """digits:1 is champion, 2 and 3 are candidates."""
+    with registry_with_roles(postgres, tmp_path_factory.mktemp("registry")) as made:
+        yield made
 
 
 # What each may do
@@ -363,7 +315,7 @@ def test_history_can_only_be_added_to(place):
         assert {right for name, right in given if name == table} <= {"SELECT", "INSERT"}
     for table in schema.metadata.tables:
         assert not given & {(table, "TRUNCATE"), (table, "TRIGGER"), (table, "REFERENCES")}
-        if table not in ("aliases", "version_tags"):
+        if table not in ("aliases", "version_tags", "protected_aliases"):
             assert (table, "DELETE") not in given
 
 

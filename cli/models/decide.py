@@ -138,7 +138,15 @@ def policy(
         bool | None,
         typer.Option(
             "--four-eyes/--no-four-eyes",
-            help="Whether a champion needs an approval by somebody other than who trained it.",
+            help="Whether a champion, or any protected alias, needs an approval by somebody other "
+            "than who trained it.",
+        ),
+    ] = None,
+    protect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ALIAS,...",
+            help="The aliases that only approved versions may hold; the champion always is one.",
         ),
     ] = None,
     keep_last: Annotated[
@@ -152,7 +160,7 @@ def policy(
 ) -> None:
     """Show the rules of a model, or change those that are given."""
     with open_registry() as registry:
-        if four_eyes is keep_last is keep_days is None:
+        if all(given is None for given in (four_eyes, protect, keep_last, keep_days)):
             rules = registry.model(name).policy
         else:  # a model may have rules before it has a version
             there = registry.models() if registry.database.exists() else []
@@ -162,14 +170,17 @@ def policy(
                 four_eyes=before.four_eyes if four_eyes is None else four_eyes,
                 keep_last=before.keep_last if keep_last is None else keep_last or None,
                 keep_days=before.keep_days if keep_days is None else keep_days or None,
+                protected=before.protected if protect is None else _listed(protect),
             )
             registry.set_policy(name, rules, actor=actor())
+            rules = registry.model(name).policy
     if said(as_json, asdict(rules)):
         return
     output.table(
         ["rule", "of " + name],
         [
-            ["champion needs other eyes", "yes" if rules.four_eyes else "no"],
+            ["needs an approval", ", ".join(rules.protected)],
+            ["by other eyes", "yes" if rules.four_eyes else "no"],
             ["keep the last", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
             ["keep for", "ever" if rules.keep_days is None else f"{rules.keep_days} days"],
         ],
@@ -200,6 +211,10 @@ def _promote(registry: Registry, version: Version, alias: str, reason: str) -> A
         actor=actor(),
         reason=reason,
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(alias.strip() for alias in text.split(",") if alias.strip())
 
 
 def _moved(alias: Alias) -> None:

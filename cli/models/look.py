@@ -202,10 +202,14 @@ def _details(event: Event) -> str:
     if event.kind == "tagged":
         return f"{given['key']}={given['value'] or ''}"
     if event.kind == "policy":
-        return ", ".join(f"{name}: {value}" for name, value in given.items())
+        return ", ".join(f"{name}: {_plain(value)}" for name, value in given.items())
     if event.kind == "imported":
         return f"from {given.get('imported_from', 'elsewhere')}"
     return ""
+
+
+def _plain(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:

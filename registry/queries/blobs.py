@@ -85,14 +85,14 @@ def purged_of(c: Connection, name: str, version: int) -> set[str]:
 
 
 def is_purged(c: Connection, sha256: str) -> bool:
-    """Whether a file was removed on purpose; its row is held until the transaction ends.
+    """Whether a file was removed on purpose, and no living version needs it.
 
-    Whatever the row says, a file that a living version refers to was not.
+    Its row is held until the transaction ends.
     """
-    here = blobs.c.sha256 == sha256
-    # Held first: who waits here would look for references as of before it waited.
-    c.execute(select(blobs.c.sha256).where(here).with_for_update())
-    return c.execute(select(blobs.c.sha256).where(here, _PURGED, ~_living())).first() is not None
+    here = select(blobs.c.sha256).where(blobs.c.sha256 == sha256, _PURGED)
+    # Held first: what a transaction that one waited for has changed is to be seen.
+    c.execute(here.with_for_update())
+    return c.execute(here.where(~_living())).first() is not None
 
 
 def adopt(c: Connection, sha256: str, size: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from registry.candidates import seal_json
 from registry.queries import rows
@@ -17,13 +17,6 @@ _HASHED = ("at", "actor", "kind", "version", "alias", "previous", "reason", "pay
 
 MOVES = ("promoted", "rolled back", "unset")
 """The kinds of event that move an alias."""
-
-
-_MOVE_HEAD = (
-    update(models)
-    .where(models.c.id == bindparam("model"))
-    .values(last_event=bindparam("head"), last_version=bindparam("last"))
-)
 
 
 def hash_of(model: str, fields: Mapping[str, Any]) -> str:
@@ -47,7 +40,7 @@ def add(
     reason: str | None = None,
     payload: Json | None = None,
 ) -> None:
-    """Append to a model's history; the model's counter is written along with its head."""
+    """Append to a model's history; the database moves the model's head along."""
     fields = {
         "at": now(),
         "actor": actor,
@@ -62,8 +55,6 @@ def add(
     model.head = hash_of(model.name, fields)
     row = {"model_id": model.id, "hash": model.head, **fields}
     rows.add(c, events, [row])
-    head = {"head": model.head, "last": model.last_version, "model": model.id}
-    c.execute(_MOVE_HEAD, head)
 
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:

@@ -6,17 +6,37 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from registry.errors import NotFound, choices
 from registry.queries import aliases, on_conflict
 from registry.records import Model, Policy
-from registry.schema import models
+from registry.references import CHAMPION
+from registry.schema import models, protected_aliases
 from registry.values import now
 
 _ONE = select(models).where(models.c.name == bindparam("model"))
 # NO KEY UPDATE: rows that refer to the model may be written meanwhile. SQLite needs no lock.
 _HELD = _ONE.with_for_update(key_share=True)
+_PROTECTED = (
+    select(func.aggregate_strings(protected_aliases.c.alias, " "))
+    .where(protected_aliases.c.model_id == models.c.id)
+    .scalar_subquery()
+    .label("protected")
+)
+_WITH_POLICY = select(models, _PROTECTED)
+_ONE_WITH_POLICY = _WITH_POLICY.where(models.c.name == bindparam("model"))
 _ID = select(models.c.id).where(models.c.name == bindparam("model"))
 
 
@@ -87,7 +107,9 @@ def load_id(c: Connection, name: str) -> int:
 
 def load(c: Connection, name: str) -> Model:
     """A model with its aliases; NotFound names the close match."""
-    row = _row(c, name)
+    row = c.execute(_ONE_WITH_POLICY, {"model": name}).one_or_none()
+    if row is None:
+        raise _unknown(c, name)
     return _model(row, tuple(aliases.load_all(c, models.c.id == row.id)))
 
 
@@ -96,13 +118,28 @@ def load_all(c: Connection) -> list[Model]:
     held = defaultdict(list)
     for alias in aliases.load_all(c):
         held[alias.model].append(alias)
-    rows = c.execute(select(models).order_by(models.c.name))
+    rows = c.execute(_WITH_POLICY.order_by(models.c.name))
     return [_model(row, tuple(held[row.name])) for row in rows]
 
 
 def set_policy(c: Connection, model: Locked, policy: Policy) -> None:
     """Replace the rules of a model."""
-    c.execute(update(models).where(models.c.id == model.id).values(asdict(policy)))
+    rules = asdict(policy)
+    of_it = protected_aliases.c.model_id == model.id
+    before = set(c.execute(select(protected_aliases.c.alias).where(of_it)).scalars())
+    wanted = set(rules.pop("protected")) - {CHAMPION}
+    c.execute(update(models).where(models.c.id == model.id).values(rules))
+    if gone := before - wanted:
+        c.execute(delete(protected_aliases).where(of_it, protected_aliases.c.alias.in_(gone)))
+    if new := sorted(wanted - before):
+        rows = [{"model_id": model.id, "alias": alias} for alias in new]
+        c.execute(insert(protected_aliases), rows)
+
+
+def is_protected(c: Connection, model: Locked, alias: str) -> bool:
+    """Whether only approved versions may hold an alias of a model."""
+    here = protected_aliases.c.model_id == model.id, protected_aliases.c.alias == alias
+    return alias == CHAMPION or c.execute(select(1).where(*here)).first() is not None
 
 
 def _row(c: Connection, name: str, *, lock: bool = False) -> Row[Any]:
@@ -126,5 +163,6 @@ def _unknown(c: Connection, name: str) -> NotFound:
 
 
 def _model(row: Row[Any], held: tuple[Any, ...]) -> Model:
-    policy = Policy(row.four_eyes, row.keep_last, row.keep_days)
+    others = sorted((row.protected or "").split())
+    policy = Policy(row.four_eyes, row.keep_last, row.keep_days, (CHAMPION, *others))
     return Model(row.name, row.last_version, held, policy)

@@ -51,8 +51,7 @@ def add(
 ) -> Version:
     """Insert a version under the model's next number; returns what it will be read as.
 
-    The counter goes up in memory; the event that records the version writes it. `add_parts` adds
-    what has several rows a version.
+    The database moves the model's counter along. `add_parts` adds what has several rows a version.
     """
     model.last_version += 1
     lineage = candidate.lineage

@@ -13,6 +13,7 @@ down_revision = "0003"
 def upgrade() -> None:
     _give_an_id()
     _index_the_start_of_values()
+    _protect_aliases()
 
 
 def _give_an_id() -> None:
@@ -33,3 +34,19 @@ def _index_the_start_of_values() -> None:
         op.drop_index(f"ix_{table}_key_value_{owner}", table, if_exists=True)
         start = sa.text("substr(value, 1, 100)")
         op.create_index(f"ix_{table}_start", table, ["key", start, owner])
+
+
+def _protect_aliases() -> None:
+    op.create_table(
+        "protected_aliases",
+        sa.Column("model_id", sa.Integer, nullable=False),
+        sa.Column("alias", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("model_id", "alias", name="pk_protected_aliases"),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["models.id"], name="fk_protected_aliases_model_id_models"
+        ),
+        sqlite_with_rowid=False,
+    )
+    # The rules look for the events of a version.
+    columns = ["model_id", "version", "id"]
+    op.create_index("ix_events_model_id_version_id", "events", columns)
