@@ -165,6 +165,9 @@ class Policy:
     """Retention: so many of the newest versions are not archived."""
     keep_days: int | None = None
     """Retention: versions younger than this are not archived."""
+    keep_holders: int = 2
+    """Retention: so many of the versions that held a protected alias before its present one, and
+    that a rollback would reach, are not archived."""
 
 
 @dataclass(frozen=True, slots=True)

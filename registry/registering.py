@@ -42,6 +42,7 @@ class _Offer:
     trainer: str
     request_id: str | None
     uid: str | None
+    parent_uid: str | None
     payload: Json
 
     @cached_property
@@ -85,12 +86,15 @@ class Registering(Opened):
         request_id: str | None = None,
         trainer: str | None = None,
         uid: str | None = None,
+        parent_uid: str | None = None,
         payload: Json | None = None,
     ) -> Registration:
         """`register` without its demand for an evaluation: what imports use, too.
 
         Without one a version stays a candidate, which no champion can be. `trainer` made it, where
-        that was not the actor: a policy of other eyes asks for others than those.
+        that was not the actor: a policy of other eyes asks for others than those. `parent_uid` is
+        of the version that it started from where the candidate cannot name that one: it is not
+        here, and once it comes, it is found as the parent.
         """
         check_name(name)
         candidates.check(candidate)
@@ -111,6 +115,7 @@ class Registering(Opened):
                 trainer=trainer or actor,
                 request_id=request_id,
                 uid=uid,
+                parent_uid=parent_uid,
                 payload=payload or {},
             )
             number = self._look(offer) if self._may_be_known(offer) else None
@@ -201,7 +206,7 @@ class Registering(Opened):
                 c, offer.name, dialect.NEW_VERSION, params.FOUND, params=params_sha256
             )
             params_id = params_id or params.add(c, candidate.params)
-            parent_id = versions.load_id(c, parent) if parent else None
+            origin = versions.load_ids(c, parent) if parent else (None, offer.parent_uid)
             with dialect.unanswered(c):
                 version = versions.add(
                     c,
@@ -211,7 +216,7 @@ class Registering(Opened):
                     offer.artifacts,
                     offer.digest,
                     params_id=params_id,
-                    parent_id=parent_id,
+                    parent=origin,
                     created_by=offer.trainer,
                     request_id=offer.request_id,
                     uid=offer.uid,

@@ -148,11 +148,15 @@ def policy(
     keep_days: Annotated[
         int | None, typer.Option(min=0, help="Retention keeps younger versions; 0: no rule.")
     ] = None,
+    keep_holders: Annotated[
+        int | None,
+        typer.Option(min=0, help="Retention keeps so many champions of before, to roll back to."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the rules of a model, or change those that are given."""
     with open_registry() as registry:
-        if four_eyes is keep_last is keep_days is None:
+        if four_eyes is keep_last is keep_days is keep_holders is None:
             rules = registry.model(name).policy
         else:  # a model may have rules before it has a version
             known = {model.name: model.policy for model in registry.models()}
@@ -161,6 +165,7 @@ def policy(
                 four_eyes=before.four_eyes if four_eyes is None else four_eyes,
                 keep_last=before.keep_last if keep_last is None else keep_last or None,
                 keep_days=before.keep_days if keep_days is None else keep_days or None,
+                keep_holders=before.keep_holders if keep_holders is None else keep_holders,
             )
             registry.set_policy(name, rules, actor=actor())
     if said(as_json, asdict(rules)):
@@ -171,6 +176,7 @@ def policy(
             ["champion needs other eyes", "yes" if rules.four_eyes else "no"],
             ["keep the last", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
             ["keep for", "ever" if rules.keep_days is None else f"{rules.keep_days} days"],
+            ["keep to roll back to", f"{rules.keep_holders} champions before the present one"],
         ],
     )
 
