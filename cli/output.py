@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Into a file or a pipe, wide enough for a digest.
 WIDTH = None if sys.stderr.isatty() else 120
+IGNORED = 12  # lines in the summary of a training
 # What stands in place of a gate where there is none; see `tasks.metrics.judge`.
 NO_GATES = "gates"
 people = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
@@ -82,6 +83,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         new = "registered now" if outcome.created else "the same bundle was registered before"
         facts += [
             ("version", f"{outcome.version}  ({new})"),
+            *_of_the_same(outcome),
             ("digest", outcome.digest),
             ("champion", f"{outcome.champion or 'none yet'}  ({outcome.decision})"),
         ]
@@ -102,6 +104,15 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     people.print()
     if outcome.status:
         error(outcome.message)
+
+
+def _of_the_same(outcome: "Outcome") -> list[tuple[str, str]]:
+    """What a version that was registered before took of this run, and what it did not."""
+    facts = [("evaluation", f"a new one, added to {outcome.version}")] if outcome.evaluated else []
+    facts += [("not changed", line) for line in outcome.ignored[:IGNORED]]
+    if (more := len(outcome.ignored) - IGNORED) > 0:
+        facts.append(("not changed", f"and {more} more values; --json has all"))
+    return facts
 
 
 def _every_number(outcome: "Outcome") -> list[tuple[str, str]]:

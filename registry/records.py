@@ -131,6 +131,11 @@ class Registration:
     version: Version
     created: bool
     """False: the same bytes from the same dataset had been registered before."""
+    ignored: tuple[str, ...] = ()
+    """What was offered and is not the version's, since that has its own, in words:
+    `params.train.epochs: 3 is kept, 5 was offered`. Empty of a new version."""
+    evaluated: bool = False
+    """Whether the evaluation was added to a version that had been registered before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,13 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from registry import candidates, schema
+from sqlalchemy import Connection
+
+from registry import candidates, reoffered, schema
 from registry.artifacts import Staged, refuse_others
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused
 from registry.opened import Opened
-from registry.queries import blobs, events, models, params, states, versions
+from registry.queries import blobs, evaluations, events, models, params, states, versions
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
 from registry.references import check_name
 
@@ -60,7 +62,9 @@ class Registering(Opened):
 
         The same identity bytes from the same dataset are the version they were before: it is
         returned, and files of it that had been lost or damaged are restored. So is what
-        `request_id` registered, however often and by however many processes it is asked for.
+        `request_id` registered, however often and by however many processes it is asked for. An
+        evaluation that was not recorded of it yet is added, and is its newest; whatever else
+        differs is ignored, and named in the result.
 
         Raises:
             InvalidReference: the name is not allowed.
@@ -127,7 +131,7 @@ class Registering(Opened):
                     number = self._look(offer)
                     if number is None:  # no other process was faster with the same
                         raise
-            return Registration(self._restore(offer, number), created=False)
+            return self._again(offer, self._restore(offer, number))
 
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
         """Record that a candidate was turned away, with its digest and the evidence.
@@ -257,6 +261,43 @@ class Registering(Opened):
                 blobs.lease(c, _files(staged), self.database.dialect.CLOCK)
                 self.files.publish(*staged.values())
         return known
+
+    def _again(self, offer: _Offer, known: Version) -> Registration:
+        """The version that a candidate is already, and its evaluation added if it is a new one."""
+        ignored = reoffered.differences(known, offer.candidate, offer.artifacts)
+        evaluation = offer.candidate.evaluation
+        seal = sha256(offer.documents["evaluation"]).hexdigest()
+        if not evaluation or seal == candidates.seal_json(known.evaluation):
+            return Registration(known, created=False, ignored=ignored)
+        with self.database.write() as c:
+            model, id_ = models.lock(c, offer.name), versions.load_id(c, known.ref)
+            recorded = [candidates.seal_json(row.report) for row in evaluations.load(c, id_)]
+            # What was recorded before is not newer than what was recorded since; an import says
+            # what another registry knew.
+            added = offer.kind == "registered" and seal not in recorded
+            if added:
+                states.evaluate(c, id_, evaluation, offer.actor)
+                events.add(
+                    c,
+                    model,
+                    "evaluated",
+                    offer.actor,
+                    version=known.version,
+                    reason="registered again",
+                    payload={"evaluation": seal},
+                )
+            elif seal not in recorded:
+                ignored += ("evaluation: an import adds none to a version that is here already",)
+            elif recorded[-1] != seal and not self._is_retry(c, offer, known):
+                ignored += ("evaluation: it was recorded before, and a newer one counts",)
+            now = versions.load(c, offer.name, known.version)
+        return Registration(now, created=False, ignored=ignored, evaluated=added)
+
+    def _is_retry(self, c: Connection, offer: _Offer, known: Version) -> bool:
+        """Whether this very request registered the version."""
+        if offer.request_id is None:
+            return False
+        return versions.find_request(c, offer.name, offer.request_id) == known.version
 
     def _is_damaged(self, artifact: Artifact) -> bool:
         try:

@@ -107,8 +107,10 @@ def _take(registry: Registry, source: Source, entry: Any, target: str, actor: st
             )
     except (Skipped, Conflict, InvalidCandidate) as error:
         return MlflowVersion(number, None, created=False, note=str(error))
-    note = f"left out, being no finite number: {', '.join(left_out)}" if left_out else ""
-    return MlflowVersion(number, made.version.ref, made.created, note)
+    notes = [f"left out, being no finite number: {', '.join(left_out)}"] if left_out else []
+    if made.ignored:
+        notes.append(f"the same files were here; not changed: {'; '.join(made.ignored)}")
+    return MlflowVersion(number, made.version.ref, made.created, ". ".join(notes))
 
 
 def _known(registry: Registry, target: str, request: str) -> str | None:
