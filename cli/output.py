@@ -74,7 +74,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         ]
         if outcome.looked:
             facts += _every_number(outcome)
-        facts += [("gate", _gate(gate)) for gate in outcome.gates if gate["gate"] != NO_GATES]
+        facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]
         facts.append(("parity", _parity(outcome.parity)))
         facts += [("notice", text) for text in outcome.notices]
     if outcome.looked and not outcome.status:
@@ -145,10 +145,11 @@ def _spelled(metric: str) -> str:
     return metric.replace("_", " ").replace("f1", "F1").replace("r2", "R²").replace("mae", "MAE")
 
 
-def _gate(gate: dict[str, Any]) -> str:
-    value = "not measured" if gate["value"] is None else f"{gate['value']:.4f}"
-    verdict = "passed" if gate["passed"] else "REFUSED"
-    return f"{gate['gate']} {value} {gate['condition']}: {verdict}"
+def gate(found: dict[str, Any]) -> str:
+    """A gate with what was found, and its verdict."""
+    value = "not measured" if found["value"] is None else f"{found['value']:.4f}"
+    verdict = "passed" if found["passed"] else "REFUSED"
+    return f"{found['gate']} {value} {found['condition']}: {verdict}"
 
 
 def _parity(parity: dict[str, Any]) -> str:

@@ -79,9 +79,7 @@ class Encoder:
         try:
             return cls(signature, Tokenizer.from_file(str(files[TOKENIZER])))
         except KeyError as error:
-            raise InputError(
-                f"there is no {TOKENIZER} beside {files['signature.json']}; a model of text needs it"
-            ) from error
+            raise InputError(f"there is no {TOKENIZER}, which a model of text needs") from error
         except Exception as error:  # the library raises nothing narrower
             raise InputError(f"{files.get(TOKENIZER)} is no tokenizer: {error}") from error
 

@@ -118,10 +118,7 @@ def _targets(values: Any, signature: Signature, name: str, place: Place) -> NDAr
         found = numbers.cast(pa.float64()).to_numpy(zero_copy_only=False)
         _refuse(~np.isfinite(found), name, place)
         return np.asarray(found, np.float64)
-    if pa.types.is_dictionary(values.type):
-        text = plain(values)
-    else:
-        text = convert(plain(values), "category", name, place.describe, reading)
+    text = convert(plain(values), "category", name, place.describe, reading)
     _refuse(text.is_null().to_numpy(zero_copy_only=False), name, place)
     classes = pa.array(signature.classes, pa.string())
     codes = pc.index_in(text.cast(pa.string()), value_set=classes)
