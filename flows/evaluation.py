@@ -80,7 +80,16 @@ def evaluate_version(
         device=device,
         progress=progress,
     )
-    notices = list(found.document["data"]["notices"])
+    notices = found.document["data"]["notices"]
+    split = found.document["test_split"]
+    if split["sha256"] != version.lineage.test_split:
+        where = ", ".join(str(path) for path in data)
+        notices.insert(
+            0,
+            f"evaluated on {split['rows']:,} rows of {where}, which are not the test "
+            "split that its metrics were registered with",
+        )
+    notices = list(notices)
     if record:
         registry.evaluate(version.model, version.version, found.document, actor=actor)
         held = registry.alias(version.model)

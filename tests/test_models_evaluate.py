@@ -21,6 +21,7 @@ from cli.models.evaluate import gate_of
 from flows.evaluation import evaluate_version
 from registry import Corrupt, Refused, Registry
 from registry.integrity import verify
+from registry.transfer.mlflow_import import _set_alias
 from tasks import params
 from tasks.architectures import ARCHITECTURES
 from tasks.config import Evaluate
@@ -305,6 +306,27 @@ def test_what_cannot_be_evaluated_says_why(registered, registry, made, tmp_path)
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")
     with pytest.raises(Corrupt, match="must not be used"):
         evaluated(registry, "classes:1", split)
+
+
+def test_an_import_without_an_evaluation_becomes_champion_by_the_command_it_is_told(
+    registered, registry
+):
+    workspace = registered("classes")
+    files = {path.name: path for path in workspace.bundle.iterdir()}
+    offered = bundle_candidate(workspace)
+    offered = replace(offered, identity=frozenset(files), signature={}, evaluation={}, metrics={})
+    offered = replace(offered, lineage=replace(offered.lineage, test_split="unknown"))
+    registry.admit("theirs", offered, "imported", actor="ada")
+    told = _set_alias(registry, "champion", "theirs:1", "ada")
+    assert "`modelmint models evaluate theirs:1 DATA --gate 'METRIC>=NUMBER'`" in told
+    table = workspace.root / "table.csv"
+    with pytest.raises(InputError, match="nothing says which column .* Name it with --target"):
+        evaluated(registry, "theirs:1", table)
+    evaluated(registry, "theirs:1", table, target="outcome")
+    registry.promote("theirs", 1, expect_revision=0, actor="bo", reason="evaluated")
+    (notice,) = registry.resolve("theirs@champion").version.evaluation["data"]["notices"]
+    assert notice.startswith("evaluated on 180 rows of")
+    assert verify(registry).problems == []
 
 
 def empty(workspace: Workspace, folder: Path) -> Path:
