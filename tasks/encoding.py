@@ -78,8 +78,6 @@ class Encoder:
             return cls(signature)
         try:
             return cls(signature, Tokenizer.from_file(str(files[TOKENIZER])))
-        except KeyError as error:
-            raise InputError(f"there is no {TOKENIZER}, which a model of text needs") from error
         except Exception as error:  # the library raises nothing narrower
             raise InputError(f"{files.get(TOKENIZER)} is no tokenizer: {error}") from error
 

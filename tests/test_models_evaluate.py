@@ -320,12 +320,12 @@ def test_an_import_without_an_evaluation_becomes_champion_by_the_command_it_is_t
     told = _set_alias(registry, "champion", "theirs:1", "ada")
     assert "`modelmint models evaluate theirs:1 DATA --gate 'METRIC>=NUMBER'`" in told
     table = workspace.root / "table.csv"
-    with pytest.raises(InputError, match="nothing says which column .* Name it with --target"):
+    with pytest.raises(InputError, match=r"nothing says which column .* Name it with --target"):
         evaluated(registry, "theirs:1", table)
     evaluated(registry, "theirs:1", table, target="outcome")
     registry.promote("theirs", 1, expect_revision=0, actor="bo", reason="evaluated")
-    (notice,) = registry.resolve("theirs@champion").version.evaluation["data"]["notices"]
-    assert notice.startswith("evaluated on 180 rows of")
+    notices = registry.resolve("theirs@champion").version.evaluation["data"]["notices"]
+    assert notices[0].startswith("evaluated on 180 rows of")
     assert verify(registry).problems == []
 
 

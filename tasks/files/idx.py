@@ -74,15 +74,6 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
     return np.concatenate(list(stream(path, dimensions, 2**16)))
 
 
-def labels_of(images: Path) -> Path:
-    """The file of labels that belongs to a file of images. Raises `InputError` without one."""
-    name = images.name.removesuffix(".gz").replace(IMAGES, LABELS)
-    for path in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if path.exists():
-            return path
-    raise InputError(f"{images} has no labels: {name} or {name}.gz is wanted beside it")
-
-
 def count(path: Path) -> int:
     """The images of a file, all of which are read to see that they are there."""
     return sum(len(part) for part in stream(path, 3, 2**12))
