@@ -276,7 +276,6 @@ class Registering(Opened):
             # what another registry knew.
             added = offer.kind == "registered" and seal not in recorded
             if added:
-                states.evaluate(c, id_, evaluation, offer.actor)
                 events.add(
                     c,
                     model,
@@ -286,6 +285,7 @@ class Registering(Opened):
                     reason="registered again",
                     payload={"evaluation": seal},
                 )
+                states.evaluate(c, id_, evaluation, offer.actor)
             elif seal not in recorded:
                 ignored += ("evaluation: an import adds none to a version that is here already",)
             elif recorded[-1] != seal and not self._is_retry(c, offer, known):

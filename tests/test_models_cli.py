@@ -200,7 +200,7 @@ def test_a_training_names_what_the_same_bundle_does_not_take(trained):
     ]
     shown = document(trained, "show", "again:1")
     assert "0.4" in shown["evaluation"]["gates"][0]["condition"]
-    assert [e["kind"] for e in document(trained, "history", "again")][0] == "evaluated"
+    assert document(trained, "history", "again")[0]["kind"] == "evaluated"
 
 
 def test_rules_of_retention_archive_what_they_no_longer_keep_and_gc_removes_its_files(

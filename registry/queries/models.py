@@ -126,5 +126,5 @@ def _unknown(c: Connection, name: str) -> NotFound:
 
 
 def _model(row: Row[Any], held: tuple[Any, ...]) -> Model:
-    policy = Policy(row.four_eyes, row.keep_last, row.keep_days, row.keep_holders)
+    policy = Policy(row.four_eyes, row.keep_last, row.keep_days, keep_holders=row.keep_holders)
     return Model(row.name, row.last_version, held, policy)

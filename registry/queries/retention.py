@@ -18,9 +18,10 @@ USES = ("running", "completed")
 `version_state_keeps_what_is_used` names the same."""
 
 
-def protected(_policy: Policy) -> tuple[str, ...]:
-    """The aliases to which a rollback must stay possible."""
-    return (CHAMPION,)
+def protected(policy: Policy) -> tuple[str, ...]:
+    """The aliases of which a rollback must stay possible."""
+    found: tuple[str, ...] = getattr(policy, "protected", (CHAMPION,))
+    return found
 
 
 def outlived(c: Connection, model: Model, version: int | None = None) -> list[Row[Any]]:
