@@ -255,7 +255,7 @@ def _origin(dossier: Dossier, path: Path) -> Json:
             key_id: candidates.seal_json(text) for key_id, text in dossier.signatures.items()
         },
     }
-    if dossier.parent_uid:
+    if dossier.parent_uid or version.lineage.parent:
         origin["parent"] = {"version": version.lineage.parent, "uid": dossier.parent_uid}
     try:
         candidates.check_json("its config", origin)
