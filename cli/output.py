@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Into a file or a pipe, wide enough for a digest.
 WIDTH = None if sys.stderr.isatty() else 120
+IGNORED = 12  # lines in the summary of a training
 # What stands in place of a gate where there is none; see `tasks.metrics.judge`.
 NO_GATES = "gates"
 people = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
@@ -96,7 +97,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         ]
         if outcome.looked:
             facts += _every_number(outcome)
-        facts += [("gate", _gate(gate)) for gate in outcome.gates if gate["gate"] != NO_GATES]
+        facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]
         facts.append(("parity", _parity(outcome.parity)))
         facts += [("notice", text) for text in outcome.notices]
     if outcome.looked and not outcome.status:
@@ -105,6 +106,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         new = "registered now" if outcome.created else "the same bundle was registered before"
         facts += [
             ("version", f"{outcome.version}  ({new})"),
+            *_of_the_same(outcome),
             ("digest", outcome.digest),
             ("champion", f"{outcome.champion or 'none yet'}  ({outcome.decision})"),
         ]
@@ -125,6 +127,15 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     people.print()
     if outcome.status:
         error(outcome.message)
+
+
+def _of_the_same(outcome: "Outcome") -> list[tuple[str, str]]:
+    """What a version that was registered before took of this run, and what it did not."""
+    facts = [("evaluation", f"a new one, added to {outcome.version}")] if outcome.evaluated else []
+    facts += [("not changed", line) for line in outcome.ignored[:IGNORED]]
+    if (more := len(outcome.ignored) - IGNORED) > 0:
+        facts.append(("not changed", f"and {more} more values; --json has all"))
+    return facts
 
 
 def _every_number(outcome: "Outcome") -> list[tuple[str, str]]:
@@ -157,10 +168,11 @@ def _spelled(metric: str) -> str:
     return metric.replace("_", " ").replace("f1", "F1").replace("r2", "R²").replace("mae", "MAE")
 
 
-def _gate(gate: dict[str, Any]) -> str:
-    value = "not measured" if gate["value"] is None else f"{gate['value']:.4f}"
-    verdict = "passed" if gate["passed"] else "REFUSED"
-    return f"{gate['gate']} {value} {gate['condition']}: {verdict}"
+def gate(found: dict[str, Any]) -> str:
+    """A gate with what was found, and its verdict."""
+    value = "not measured" if found["value"] is None else f"{found['value']:.4f}"
+    verdict = "passed" if found["passed"] else "REFUSED"
+    return f"{found['gate']} {value} {found['condition']}: {verdict}"
 
 
 def _parity(parity: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ from flows.stages import (
     stages_stop_with_this,
     why_stale,
 )
-from registry import InvalidReference, NotFound, Registry, RegistryError, Version
+from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
 from tasks import params as parameters
 from tasks.config import Params
 from tasks.errors import InputError
@@ -43,6 +43,8 @@ from tasks.workspace import Workspace
 
 quiet.install()
 
+# Every run has its own of these, also one that changes nothing.
+OF_THE_RUN = ("lineage.flow_run_id:", "file lineage.json:")
 STATUS_INPUT, STATUS_REFUSED, STATUS_ERROR = 2, 3, 1
 
 
@@ -70,6 +72,10 @@ class Outcome:
     digest: str = ""
     version: str = ""
     created: bool = False
+    evaluated: bool = False
+    """Whether the evaluation was added to a version that had been registered before."""
+    ignored: list[str] = field(default_factory=list)
+    """What this run offered and the version, registered before, does not have: each in words."""
     looked: bool = False
     """Whether this was a look: every number, and nothing registered."""
     rows: dict[str, int] = field(default_factory=dict)
@@ -198,7 +204,10 @@ def _in_workspace(
             outcome.status, outcome.message = STATUS_REFUSED, f"refused: {reason}"
             return
         with _timed(outcome, "register"):
-            version, outcome.created = register(registry, outcome.model, judged)
+            found = register(registry, outcome.model, judged)
+        version, outcome.created = found.version, found.created
+        outcome.evaluated = found.evaluated
+        outcome.ignored = [line for line in found.ignored if not line.startswith(OF_THE_RUN)]
         outcome.version, outcome.digest = version.ref, version.digest
     with _timed(outcome, "challenge"):
         decision = decide(registry, version, metric, params, workspace)
@@ -306,7 +315,7 @@ def open_run(settings: Settings, params: Params, registry: Registry, workspace: 
 
 
 @task(task_run_name="register {model}", **RETRY)
-def register(registry: Registry, model: str, judged: Judged) -> tuple[Version, bool]:
+def register(registry: Registry, model: str, judged: Judged) -> Registration:
     """The version that the bundle is, and whether it is a new one."""
     found = registry.register(
         model,
@@ -315,10 +324,13 @@ def register(registry: Registry, model: str, judged: Judged) -> tuple[Version, b
         # A task that is tried again registers nothing twice.
         request_id=judged.candidate.lineage.flow_run_id,
     )
-    get_run_logger().info(
-        "%s %s", "registered" if found.created else "already registered as", found.version.ref
-    )
-    return found.version, found.created
+    log = get_run_logger()
+    log.info("%s %s", "registered" if found.created else "already registered as", found.version.ref)
+    if found.evaluated:
+        log.info("its evaluation is new, and was added to %s", found.version.ref)
+    for line in found.ignored:
+        log.info("%s keeps its own %s", found.version.ref, line)
+    return found
 
 
 @task(task_run_name="refuse {model}", **RETRY)

@@ -90,11 +90,21 @@ def _policy(field: str, value: object) -> Policy:
         value,
         keep_last=_maybe_whole("keep_last", value.keep_last),
         keep_days=_maybe_whole("keep_days", value.keep_days),
+        protected=_names("protected", value.protected),
+        keep_holders=whole("keep_holders", value.keep_holders, 0, _INTEGER),
     )
 
 
 def _maybe_whole(field: str, value: object) -> int | None:
     return None if value is None else whole(field, value, -_INTEGER, _INTEGER)
+
+
+def _names(field: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidCandidate(
+            f"{field} is {shown(value)}. Give a list of aliases, as in ('champion', 'production')."
+        )
+    return tuple(check_alias(text(field, one)) for one in value)
 
 
 def _document(field: str, value: object) -> Any:

@@ -105,6 +105,7 @@ class _History:
             self._approvers = states.approvers(c, self._model.id)
             self._signatures = signatures.seals(c, self._model.id)
             self._statuses = states.statuses(c, self._model.id)
+            self._parents = versions.parents(c, self._model.id)
         self._records: dict[int, str] = {}
         self._rules = _DEFAULTS
         self._approved: dict[int, list[str]] = defaultdict(list)
@@ -112,6 +113,7 @@ class _History:
         self._signed: dict[int, dict[str, str]] = defaultdict(dict)
         self._status: dict[int, str] = {}
         self._held: dict[str, int] = {}
+        self._imported_from: dict[int, Any] = {}
         for row in self.rows:
             self._replay(row)
 
@@ -135,7 +137,7 @@ class _History:
         number = schema.versions.c.version
         of_it = (schema.models.c.name == self._name, number > after, number <= to)
         with self._registry.database.read() as c:
-            return versions.load_all(c, *of_it)
+            return versions.load_recorded(c, *of_it)
 
     def edited(self, version: Version) -> Iterator[Problem]:
         """Whether a version is not what the history recorded; its present status included."""
@@ -143,6 +145,9 @@ class _History:
         seal = self._records.get(version.version)
         if seal is not None and seal != candidates.seal(version):
             yield Problem(version.ref, "", "its row was edited since it was registered")
+        here, noted = self._parents.get(version.version, (None, None))
+        if noted != (here or self._imported_from.get(version.version)):
+            yield Problem(version.ref, "", "the uid of its parent was edited")
         judged = self._judged[version.version]
         if judged and judged != self._evaluations[version.version][-len(judged) :]:
             yield Problem(version.ref, "", "an evaluation of it was edited, added or removed")
@@ -161,6 +166,8 @@ class _History:
             self._records[row.version] = payload["record"]
         if "evaluation" in payload and row.kind != "refused":
             self._judged[row.version].append(payload["evaluation"])
+        if row.kind == "imported" and isinstance(named := payload.get("parent"), dict):
+            self._imported_from[row.version] = named.get("uid")
         if row.kind == "policy":
             # Of before aliases could be protected, it names none but the champion.
             self._rules = _DEFAULTS | payload

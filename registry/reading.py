@@ -117,7 +117,7 @@ class Reading(Opened):
         version = self.resolve(reference).version
         with self.database.read() as c:
             own = versions.load_id(c, version.ref)
-            query = summaries.SUMMARY.where(schema.versions.c.parent_id == own)
+            query = summaries.SUMMARY.where(schema.versions.c.parent_uid == version.uid)
             rows = c.execute(query.order_by(schema.versions.c.id))
             children = tuple(f"{row.model}:{row.number}" for row in rows)
             return Trace(version, children, tuple(jobs.load(c, schema.versions.c.id == own)))

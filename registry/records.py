@@ -131,6 +131,11 @@ class Registration:
     version: Version
     created: bool
     """False: the same bytes from the same dataset had been registered before."""
+    ignored: tuple[str, ...] = ()
+    """What was offered and is not the version's, since that has its own, in words:
+    `params.train.epochs: 3 is kept, 5 was offered`. Empty of a new version."""
+    evaluated: bool = False
+    """Whether the evaluation was added to a version that had been registered before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,9 @@ class Policy:
     """Retention: versions younger than this are not archived."""
     protected: tuple[str, ...] = ("champion",)
     """The aliases that only approved versions may hold. The champion always is one of them."""
+    keep_holders: int = 2
+    """Retention: so many of the versions that held a protected alias before its present one, and
+    that a rollback would reach, are not archived."""
 
 
 @dataclass(frozen=True, slots=True)

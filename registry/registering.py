@@ -17,12 +17,14 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from registry import belonging, candidates, schema
+from sqlalchemy import Connection
+
+from registry import belonging, candidates, reoffered, schema
 from registry.arguments import checked
 from registry.artifacts import Staged, refuse_others
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused
 from registry.opened import Opened
-from registry.queries import blobs, events, models, params, states, versions
+from registry.queries import blobs, evaluations, events, models, params, states, versions
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
 from registry.references import check_name
 
@@ -43,6 +45,7 @@ class _Offer:
     trainer: str
     request_id: str | None
     uid: str | None
+    parent_uid: str | None
     payload: Json
 
     @cached_property
@@ -61,7 +64,9 @@ class Registering(Opened):
 
         The same identity bytes from the same dataset are the version they were before: it is
         returned, and files of it that had been lost or damaged are restored. So is what
-        `request_id` registered, however often and by however many processes it is asked for.
+        `request_id` registered, however often and by however many processes it is asked for. An
+        evaluation that was not recorded of it yet is added, and is its newest; whatever else
+        differs is ignored, and named in the result.
 
         The first registration makes the registry, in an empty or missing database.
 
@@ -91,12 +96,15 @@ class Registering(Opened):
         request_id: str | None = None,
         trainer: str | None = None,
         uid: str | None = None,
+        parent_uid: str | None = None,
         payload: Json | None = None,
     ) -> Registration:
         """`register` without its demand for an evaluation: what imports use, too.
 
         Without one a version stays a candidate, which no champion can be. `trainer` made it, where
-        that was not the actor: a policy of other eyes asks for others than those.
+        that was not the actor: a policy of other eyes asks for others than those. `parent_uid` is
+        of the version that it started from where the candidate cannot name that one: it is not
+        here, and once it comes, it is found as the parent.
         """
         check_name(name)
         self.create()
@@ -118,6 +126,7 @@ class Registering(Opened):
                 trainer=trainer or actor,
                 request_id=request_id,
                 uid=uid,
+                parent_uid=parent_uid,
                 payload=payload or {},
             )
             number = self._look(offer) if self._may_be_known(offer) else None
@@ -131,7 +140,7 @@ class Registering(Opened):
                     number = self._look(offer)
                     if number is None:  # no other process was faster with the same
                         raise
-            return Registration(self._restore(offer, number), created=False)
+            return self._again(offer, self._restore(offer, number))
 
     @checked
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
@@ -213,7 +222,7 @@ class Registering(Opened):
                 c, offer.name, dialect.NEW_VERSION, params.FOUND, params=params_sha256
             )
             params_id = params_id or params.add(c, candidate.params)
-            parent_id = versions.load_id(c, parent) if parent else None
+            origin = versions.load_ids(c, parent) if parent else (None, offer.parent_uid)
             with dialect.unanswered(c):
                 version = versions.add(
                     c,
@@ -223,7 +232,7 @@ class Registering(Opened):
                     offer.artifacts,
                     offer.digest,
                     params_id=params_id,
-                    parent_id=parent_id,
+                    parent=origin,
                     created_by=offer.trainer,
                     request_id=offer.request_id,
                     uid=offer.uid,
@@ -267,6 +276,43 @@ class Registering(Opened):
                 blobs.lease(c, _files(staged), self.database.dialect.CLOCK)
                 self.files.publish(*staged.values())
         return known
+
+    def _again(self, offer: _Offer, known: Version) -> Registration:
+        """The version that a candidate is already, and its evaluation added if it is a new one."""
+        ignored = reoffered.differences(known, offer.candidate, offer.artifacts)
+        evaluation = offer.candidate.evaluation
+        seal = sha256(offer.documents["evaluation"]).hexdigest()
+        if not evaluation or seal == candidates.seal_json(known.evaluation):
+            return Registration(known, created=False, ignored=ignored)
+        with self.database.write() as c:
+            model, id_ = models.lock(c, offer.name), versions.load_id(c, known.ref)
+            recorded = [candidates.seal_json(row.report) for row in evaluations.load(c, id_)]
+            # What was recorded before is not newer than what was recorded since; an import says
+            # what another registry knew.
+            added = offer.kind == "registered" and seal not in recorded
+            if added:
+                events.add(
+                    c,
+                    model,
+                    "evaluated",
+                    offer.actor,
+                    version=known.version,
+                    reason="registered again",
+                    payload={"evaluation": seal},
+                )
+                states.evaluate(c, id_, evaluation, offer.actor)
+            elif seal not in recorded:
+                ignored += ("evaluation: an import adds none to a version that is here already",)
+            elif recorded[-1] != seal and not self._is_retry(c, offer, known):
+                ignored += ("evaluation: it was recorded before, and a newer one counts",)
+            now = versions.load(c, offer.name, known.version)
+        return Registration(now, created=False, ignored=ignored, evaluated=added)
+
+    def _is_retry(self, c: Connection, offer: _Offer, known: Version) -> bool:
+        """Whether this very request registered the version."""
+        if offer.request_id is None:
+            return False
+        return versions.find_request(c, offer.name, offer.request_id) == known.version
 
     def _is_damaged(self, sha256: str, size: int) -> bool:
         """Whether a file is not there as it should be; all of it is read."""

@@ -58,7 +58,7 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     PROMOTER: {
         **_HISTORY,
-        "models": (*_HISTORY["models"], "UPDATE (four_eyes, keep_last, keep_days)"),
+        "models": (*_HISTORY["models"], "UPDATE (four_eyes, keep_last, keep_days, keep_holders)"),
         # To lock the rows of a version that is unarchived.
         "blobs": ("UPDATE (touched)",),
         "version_signatures": ("INSERT",),

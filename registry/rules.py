@@ -298,8 +298,10 @@ _USE = (
         "version_state",
         "UPDATE",
         "NEW.status = 'archived' AND OLD.status <> 'archived' AND ("
-        "EXISTS (SELECT 1 FROM jobs j WHERE j.version_id = NEW.version_id) OR "
-        "EXISTS (SELECT 1 FROM versions v WHERE v.parent_id = NEW.version_id))",
+        "EXISTS (SELECT 1 FROM jobs j WHERE j.version_id = NEW.version_id "
+        "AND j.state IN ('running', 'completed')) OR "
+        "EXISTS (SELECT 1 FROM versions v JOIN versions p ON p.uid = v.parent_uid "
+        "WHERE p.id = NEW.version_id))",
         "a version that a batch job or another version was made with cannot be archived",
     ),
     Rule(
@@ -439,6 +441,7 @@ SENTENCES = {
     "ck_version_state_status": "a version is candidate, approved, rejected or archived",
     "ck_models_keep_last": "retention keeps at least one version, or has no such rule",
     "ck_models_keep_days": "retention keeps versions for 0 days or more, or has no such rule",
+    "ck_models_keep_holders": "retention keeps 0 or more of those who held an alias before",
     "ck_approvals_passed": "only a version with a passed evaluation can be approved",
     "fk_approvals_evaluation_id_version_id_passed_evaluations": "an approval needs a passed "
     "evaluation of the same version",

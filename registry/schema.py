@@ -81,9 +81,12 @@ models = Table(
     Column("four_eyes", Boolean, nullable=False, server_default=false()),
     Column("keep_last", Integer),
     Column("keep_days", Integer),
+    # How many holders before the present one of a protected alias stay, to roll back to.
+    Column("keep_holders", Integer, nullable=False, server_default=text("2")),
     CheckConstraint("last_version >= 0", name="last_version"),
     CheckConstraint("keep_last >= 1", name="keep_last"),
     CheckConstraint("keep_days >= 0", name="keep_days"),
+    CheckConstraint("keep_holders >= 0", name="keep_holders"),
 )
 
 # A row precedes its file, and `touched` keeps `gc` away until a version refers to it.
@@ -141,6 +144,9 @@ versions = Table(
     Column("request_id", Text),
     Column("created_at", BigInteger, nullable=False, index=True),
     Column("created_by", Text, nullable=False),
+    # Of the version whose weights its training started from, also where that one is not here, or
+    # came later: a parent is found by its uid. `parent_id` is of one that was here already.
+    Column("parent_uid", Text, index=True),
     UniqueConstraint("model_id", "version"),
     UniqueConstraint("id", "model_id", "version"),
     UniqueConstraint("model_id", "digest", "dataset"),

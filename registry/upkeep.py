@@ -6,7 +6,7 @@ from dataclasses import replace
 from registry import belonging
 from registry.arguments import checked
 from registry.errors import Refused
-from registry.queries import blobs, events, models, retention, summaries
+from registry.queries import blobs, events, models, retention, states, summaries
 from registry.records import Stray, Summary
 from registry.store import Registry
 
@@ -77,8 +77,9 @@ def retain(
 ) -> list[Summary]:
     """Archive the versions that their model's policy no longer keeps; returns those.
 
-    Of a model with a policy stay: the newest `keep_last`, those younger than `keep_days`, and
-    every version that an alias, a batch job or another version uses.
+    Of a model with a policy stay: the newest `keep_last`, those younger than `keep_days`, the
+    `keep_holders` that held a protected alias before, and every version that an alias, predictions
+    or another version use.
 
     Raises:
         NotFound: there is no such model.
@@ -93,13 +94,23 @@ def retain(
         for summary in outlived:
             if not dry_run:
                 try:
-                    registry.archive(
-                        model.name, summary.version, actor=actor, reason="retention policy"
-                    )
+                    if not _retire(registry, model.name, summary.version, actor):
+                        continue
                 except Refused:
                     continue  # somebody began to use it since it was looked at
             retired.append(summary)
     return retired
+
+
+def _retire(registry: Registry, name: str, version: int, actor: str) -> bool:
+    """Archive a version unless its model's policy, or who held an alias, changed meanwhile."""
+    with registry.database.write() as c:
+        locked = models.lock(c, name)
+        still = retention.outlived(c, models.load(c, name), version)
+        if still:
+            states.change(c, still[0].id, "archived")
+            events.add(c, locked, "archived", actor, version=version, reason="retention policy")
+        return bool(still)
 
 
 def _unreferenced(registry: Registry) -> list[tuple[str, Stray]]:

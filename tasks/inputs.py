@@ -152,7 +152,7 @@ def batches(
             such value; names file, row and column.
     """
     done = first_row(file)
-    for batch in _rows(file, encoder.signature, size):
+    for batch in rows(file, encoder.signature, size):
         arrays = encoder.encode(batch, Place(str(file.path), done))
         done += batch.num_rows
         found = batch[KEY] if KEY in batch.schema.names else None
@@ -166,8 +166,10 @@ def first_row(file: InputFile) -> int:
     return 1 if file.path.suffix == lines.SUFFIX else tables.first_row(file.path)
 
 
-def _rows(file: InputFile, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:
-    """Batches with the columns of the signature."""
+def rows(
+    file: InputFile, signature: Signature, size: int, also: Mapping[str, Kind] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Batches with the columns of the signature; `also` says what other columns of a table are."""
     path, column = file.path, signature.columns[0]
     if file.is_images:
         return image_rows.of_files(path, file.members, _images_wanted(path, signature), size)
@@ -177,10 +179,10 @@ def _rows(file: InputFile, signature: Signature, size: int) -> Iterator[pa.Recor
         return image_rows.of_idx(path, _images_wanted(path, signature), size)
     if path.suffix == lines.SUFFIX:
         return _line_batches(path, signature, size)
-    rows = _table(path, size, signature)
+    found = _table(path, size, signature, also)
     if isinstance(column, ImageColumn):
-        return image_rows.of_table(rows, path, file.members, column)
-    return rows
+        return image_rows.of_table(found, path, file.members, column)
+    return found
 
 
 def _is_picture(path: Path) -> bool:
@@ -188,10 +190,10 @@ def _is_picture(path: Path) -> bool:
 
 
 def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
-    rows = sorted(p for p in folder.glob("[!.]*") if tables.form(p, _ROWS))
-    rows += idx.images_in(folder)
-    if rows:
-        found = [_inspect(path, signature) for path in rows]
+    tabled = sorted(p for p in folder.glob("[!.]*") if tables.form(p, _ROWS))
+    tabled += idx.images_in(folder)
+    if tabled:
+        found = [_inspect(path, signature) for path in tabled]
         if signature and signature.kind == "image":
             found = linked(found, signature)
             _refuse_unnamed(folder, found)
@@ -296,8 +298,11 @@ def _named_by(file: InputFile, column: ImageColumn, signature: Signature) -> dic
     return members
 
 
-def _table(path: Path, size: int, signature: Signature) -> Iterator[pa.RecordBatch]:
-    return tables.stream(path, size, _kinds(signature), signature.read_as)
+def _table(
+    path: Path, size: int, signature: Signature, also: Mapping[str, Kind] | None = None
+) -> Iterator[pa.RecordBatch]:
+    kinds = {**(also or {}), **_kinds(signature)}
+    return tables.stream(path, size, kinds, signature.read_as)
 
 
 def _kinds(signature: Signature) -> dict[str, Kind]:

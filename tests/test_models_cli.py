@@ -175,6 +175,34 @@ def test_a_rollback_brings_the_champion_before_back(figures):
     assert "blue" not in models(figures, "list")
 
 
+def test_champions_of_before_are_kept_to_roll_back_to(trained, tmp_path):
+    registered(trained, tmp_path, "served", 5)
+    for number in (1, 2, 3, 4):
+        models(trained, "promote", f"served:{number}")
+    assert "2 champions before" in models(trained, "policy", "served", "--keep-last", "1")
+    assert [v["version"] for v in document(trained, "retain", "served", "--dry-run")] == [1]
+    models(trained, "policy", "served", "--keep-holders", "1")
+    rules = document(trained, "policy", "served")
+    assert (rules["keep_holders"], rules["keep_last"]) == (1, 1)
+    assert [v["version"] for v in document(trained, "retain", "served")] == [1, 2]
+    assert "served:3" in models(trained, "rollback", "served")
+    models(trained, "verify", "served")
+
+
+def test_a_training_names_what_the_same_bundle_does_not_take(trained):
+    name = ("-S", "registration.name=again")
+    trained.train(*name)
+    again = trained.train(*name, "-S", "evaluate.gates.accuracy=0.4")
+    assert (again["version"], again["created"], again["evaluated"]) == ("again:1", False, True)
+    assert again["ignored"] == [
+        "params.evaluate.gates.accuracy: 0.5 is kept, 0.4 was offered",
+        *(line for line in again["ignored"][1:] if line.startswith("file card.md")),
+    ]
+    shown = document(trained, "show", "again:1")
+    assert "0.4" in shown["evaluation"]["gates"][0]["condition"]
+    assert document(trained, "history", "again")[0]["kind"] == "evaluated"
+
+
 def test_rules_of_retention_archive_what_they_no_longer_keep_and_gc_removes_its_files(
     trained, tmp_path
 ):

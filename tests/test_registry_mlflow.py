@@ -262,7 +262,9 @@ def test_aliases_come_along_but_champion_and_those_that_were_set_here(registry, 
         "shadow": False,
     }
     notes = {a.alias: a.note for a in first.aliases}
-    assert "evaluate aliased:2, then promote it" in notes["champion"]
+    assert "has no model.onnx and no signature.json" in notes["champion"]
+    assert "registry.evaluate('aliased', 2, report, actor=...)" in notes["champion"]
+    assert "then `modelmint models promote aliased:2`" in notes["champion"]
     assert "cannot be an alias" in notes["Prod"]
     assert registry.alias("aliased") is None
     assert registry.alias("aliased", "canary").version == 2

@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from databases import unguarded
 from registry_helpers import LINEAGE, make_candidate
 
-from registry import Conflict, InvalidCandidate, Refused, Registry, Unreachable
+from registry import Conflict, InvalidCandidate, Policy, Refused, Registry, Unreachable
 from registry.integrity import verify
 from registry.transfer.oci import CONFIG, VERSION, export_version, import_version
+from registry.upkeep import retain
 
 BLOBS = "blobs/sha256/"
 
@@ -209,6 +211,66 @@ def test_the_parent_is_kept_where_its_uid_is_here(places, tmp_path):
         import_version(theirs, tmp_path / f"{number}.tar", actor="eve")
     assert theirs.resolve("digits:3").version.lineage.parent == "digits:2"
     assert theirs.resolve("digits:2").version.uid == ours.resolve("digits:1").version.uid
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1), (2, 1, 3)])
+def test_parent_and_child_know_each_other_whichever_was_imported_first(any_places, tmp_path, order):
+    ours, between, theirs = any_places.new(), any_places.new(), any_places.new()
+    fill(ours, tmp_path)
+    grandchild = make_full(tmp_path, "third bytes")
+    grandchild = replace(grandchild, lineage=replace(grandchild.lineage, parent="digits:2"))
+    ours.register("other", grandchild, actor="ada")
+    refs = {1: "digits:1", 2: "digits:2", 3: "other:1"}
+    for number, ref in refs.items():
+        export_version(ours, ref, tmp_path / "direct.tar")
+        made = import_version(between, tmp_path / "direct.tar", actor="eve", name=f"m{number}")
+        if number > 1:  # by way of a registry that may not know the parent
+            assert made.version.lineage.parent == f"m{number - 1}:1"
+        export_version(between, made.version.ref, tmp_path / f"{number}.tar")
+    for number in order:
+        import_version(theirs, tmp_path / f"{number}.tar", actor="eve")
+        assert verify(theirs).problems == []
+    traces = {number: theirs.trace(f"m{number}:1") for number in refs}
+    assert [traces[n].version.lineage.parent for n in refs] == [None, "m1:1", "m2:1"]
+    assert [traces[n].children for n in refs] == [("m2:1",), ("m3:1",), ()]
+    with pytest.raises(Refused, match="another version"):
+        theirs.archive("m1", 1, actor="ann", reason="old")
+    theirs.set_policy("m1", Policy(keep_days=0), actor="ann")
+    assert retain(theirs, "m1", actor="ann", dry_run=True) == []
+
+
+def test_a_parent_that_never_came_is_kept_through_another_export(places, tmp_path):
+    ours, between, theirs = places.new(), places.new(), places.new()
+    fill(ours, tmp_path)
+    export_version(ours, "digits:2", tmp_path / "child.tar")
+    import_version(between, tmp_path / "child.tar", actor="eve")
+    export_version(between, "digits:1", tmp_path / "again.tar")
+    child = import_version(theirs, tmp_path / "again.tar", actor="eve").version
+    assert child.lineage.parent is None
+    export_version(ours, "digits:1", tmp_path / "parent.tar")
+    import_version(theirs, tmp_path / "parent.tar", actor="eve")
+    assert theirs.resolve(child.ref).version.lineage.parent == "digits:2"
+    assert import_version(theirs, tmp_path / "again.tar", actor="eve").ignored == ()
+    assert verify(theirs).problems == []
+
+
+@pytest.mark.parametrize("edit", ["NULL", f"'{'0' * 32}'"])
+@pytest.mark.parametrize("parent_first", [True, False])
+def test_an_edited_parent_is_found(places, tmp_path, edit, parent_first):
+    ours, theirs = places.new(), places.new()
+    fill(ours, tmp_path)
+    for number in (1, 2) if parent_first else (2, 1):
+        export_version(ours, f"digits:{number}", tmp_path / "out.tar")
+        import_version(theirs, tmp_path / "out.tar", actor="eve")
+    with unguarded(theirs.database.shown) as connection:
+        connection.exec_driver_sql(
+            f"UPDATE versions SET parent_uid = {edit} WHERE parent_uid IS NOT NULL"
+        )
+    (found,) = verify(theirs).problems
+    assert (found.ref, found.what) == (
+        f"digits:{1 + parent_first}",
+        "the uid of its parent was edited",
+    )
 
 
 def test_importing_twice_returns_the_same_version_and_restores_its_files(places, archive):
@@ -504,6 +566,8 @@ def of_version(**changes):
         (lambda c: c.update(head=7), "config is not as it should be"),
         (of_version(digest="a" * 64), "do not make digest"),
         (of_version(uid="../" + "a" * 29), "is no uid"),
+        (lambda c: c.update(parent_uid="../x"), "is not a uid"),
+        (lambda c: c.update(parent_uid=c["version"]["uid"]), "its version is its own parent"),
         (of_version(artifacts=[]), "layers are not the files"),
         (of_version(metrics={"f1": "high"}), "config is not as it should be"),
         (of_version(metrics={"f1": float("nan")}), "nan"),

@@ -9,7 +9,14 @@ from types import ModuleType
 
 import pytest
 from databases import fetch
-from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
+from registry_helpers import (
+    LINEAGE,
+    make_candidate,
+    numbers,
+    promote,
+    register_versions,
+    together,
+)
 
 import registry as package
 from registry import (
@@ -350,6 +357,106 @@ def test_a_job_whose_output_a_later_job_takes_over_is_lost(place):
         assert states == {first.id: "lost", beside.id: "running", second.id: "running"}
         with pytest.raises(Conflict, match="a later job took over its output"):
             registry.finish_job(first, rows=1, provider="CPU", onnxruntime="1")
+
+
+def offered_again(place, **changes):
+    with place.open() as registry:
+        candidate = make_candidate(place.folder / "again", **changes)
+        return registry.register("digits", candidate, actor="bo")
+
+
+def test_the_same_bytes_with_another_evaluation_get_it_with_an_event(place):
+    evaluation = {"passed": True, "gates": [], "metrics": {"summary": {"f1": 0.5}}}
+    with place.open() as registry:
+        first = make_candidate(place.folder / "bundle")
+        registry.register("digits", first, actor="ada")
+    made = offered_again(place, evaluation=evaluation)
+    assert (made.created, made.evaluated, made.ignored) == (False, True, ())
+    assert made.version.evaluation == evaluation
+    with place.open() as registry:
+        newest, registered = registry.history("digits")
+        assert (newest.kind, newest.actor, newest.version) == ("evaluated", "bo", 1)
+        assert registered.kind == "registered"
+        assert verify(registry).problems == []
+    for same in (evaluation, dict(reversed(evaluation.items()))):  # JSON knows no order
+        made = offered_again(place, evaluation=same)
+        assert (made.evaluated, made.ignored) == (False, ())
+    made = offered_again(place, evaluation=first.evaluation)
+    assert made.evaluated is False
+    assert made.ignored == ("evaluation: it was recorded before, and a newer one counts",)
+    with place.open() as registry:
+        assert registry.resolve("digits:1").version.evaluation == evaluation
+        assert len(registry.history("digits")) == 2
+        failed = make_candidate(place.folder / "failed", evaluation={"passed": False})
+        with pytest.raises(InvalidCandidate, match="does not say that it passed"):
+            registry.register("digits", failed, actor="bo")
+
+
+def test_what_the_same_bytes_bring_along_and_is_not_taken_is_named(place):
+    with place.open() as registry:
+        registry.register("digits", make_candidate(place.folder / "bundle"), actor="ada")
+        known = registry.resolve("digits:1").version
+    changed = {
+        "params": {"train": {"epochs": 5, "optimizer": {}}, "seed": None},
+        "metrics": {"accuracy": 0.5, "f1": 1 / 3},
+        "signature": {"inputs": []},
+        "tags": {"team": "risk"},
+        "lineage": replace(LINEAGE, git_commit="f" * 40, libraries={}, data={"a.csv": "b" * 32}),
+    }
+    made = offered_again(place, **changed)
+    assert made.ignored[1:8] == (
+        "params.seed: nothing is kept, null was offered",
+        "params.train.epochs: 3 is kept, 5 was offered",
+        'params.train.optimizer.name: "adam" is kept, nothing was offered',
+        "metrics.accuracy: 0.975 is kept, 0.5 was offered",
+        'lineage.data.a.csv: nothing is kept, "' + "b" * 32 + '" was offered',
+        f'lineage.git_commit: "{"c" * 40}" is kept, "{"f" * 40}" was offered',
+        'lineage.libraries.onnxruntime: "1.31.0" is kept, nothing was offered',
+    )
+    assert made.ignored[0].startswith("signature.inputs: [{")
+    assert made.ignored[8:] == ('tags.team: nothing is kept, "risk" was offered',)
+    with place.open() as registry:
+        other = make_candidate(place.folder / "other")
+        other.files["card.md"].write_text("# another")
+        files = {**other.files, "notes.txt": other.files["card.md"]}
+        made = registry.register("digits", replace(other, files=files), actor="bo")
+        assert [line.partition(":")[0] for line in made.ignored] == [
+            "file card.md",
+            "file notes.txt",
+        ]
+        assert registry.resolve("digits:1").version == known == made.version
+        assert len(registry.history("digits")) == 1
+
+
+def test_a_request_that_is_made_again_changes_nothing_and_reports_nothing(place):
+    candidate = make_candidate(place.folder / "bundle")
+    with place.open() as registry:
+        registry.register("digits", candidate, actor="ada", request_id="run-1")
+        failed = {"passed": False, "gates": []}
+        for evaluation in ({"passed": True, "gates": [1]}, failed):
+            registry.evaluate("digits", 1, evaluation, actor="bo")
+            made = registry.register("digits", candidate, actor="ada", request_id="run-1")
+            assert (made.created, made.evaluated, made.ignored) == (False, False, ())
+            assert made.version.evaluation == evaluation
+        assert len(registry.history("digits")) == 3
+
+
+def test_an_import_is_evaluated_by_registering_its_bytes(place):
+    candidate = make_candidate(place.folder / "bundle")
+    with place.open() as registry:
+        registry.admit("digits", replace(candidate, evaluation={}), "imported", actor="ada")
+        assert registry.register("digits", candidate, actor="bo").evaluated
+        registry.approve("digits", 1, actor="bo", reason="passed")
+        assert verify(registry).problems == []
+
+
+def test_of_many_that_bring_the_same_evaluation_one_adds_it(place):
+    register_versions(place, 1)
+    candidate = make_candidate(place.folder / "b", "model 1", evaluation={"passed": True, "n": 2})
+    with place.open() as registry:
+        made = together(*[lambda: registry.register("digits", candidate, actor="bo")] * 4)
+        assert sorted(one.evaluated for one in made) == [False, False, False, True]
+        assert [event.kind for event in registry.history("digits")] == ["evaluated", "registered"]
 
 
 def test_the_public_names_are_exactly_those_declared():

@@ -16,7 +16,7 @@ from databases import execute, fetch, fill_with_kept, kept, raw, raw_engine, row
 from registry_helpers import in_processes
 from sqlalchemy import Engine, event, inspect
 
-from registry.database import Database, create, upgrade
+from registry.database import MIGRATIONS, Database, _run_alembic, create, upgrade
 from registry.errors import SchemaMismatch
 from registry.queries.params import sha256_of
 from registry.schema import HEAD, NO_EVENT
@@ -291,3 +291,42 @@ def test_of_many_processes_that_upgrade_at_once_one_does_the_work(kept_url):
 
 def upgrade_in_process(_index: int, url: str) -> str | None:
     return upgrade(url)
+
+
+def test_a_registry_of_the_release_before_names_parents_by_their_uids_and_keeps_holders(
+    make_database,
+):
+    url = make_database()
+    engine = raw_engine(url)
+    with engine.connect() as connection:
+        _run_alembic(connection, MIGRATIONS, url, "0003")
+        connection.commit()
+    rows = [
+        "INSERT INTO models (id, name, last_version, created_at, keep_last) "
+        "VALUES (1, 'a', 3, 0, 5)",
+        f"INSERT INTO params (id, sha256, document) VALUES (1, '{'a' * 64}', '{{}}')",
+        *(
+            "INSERT INTO versions (id, uid, model_id, version, digest, dataset, test_split, "
+            "signature, params_id, libraries, git_dirty, parent_id, created_at, created_by) VALUES "
+            f"({n}, '{str(n) * 32}', 1, {n}, '{str(n) * 64}', 'd', 's', '{{}}', 1, '{{}}', false, "
+            f"{parent}, 0, 'ada')"
+            for n, parent in [(1, "NULL"), (2, "1"), (3, "NULL")]
+        ),
+        *(
+            "INSERT INTO events (model_id, at, actor, kind, version, payload, prev_hash, hash) "
+            f"VALUES (1, 0, 'ada', '{kind}', {n}, '{json.dumps(payload)}', '{str(n) * 64}', "
+            f"'{chr(96 + n) * 64}')"
+            for n, kind, payload in [
+                (1, "registered", {}),
+                (2, "imported", {"parent": {"version": "x:1", "uid": "f" * 32}}),
+                (3, "imported", {"parent": {"version": "y:1", "uid": "e" * 32}}),
+            ]
+        ),
+    ]
+    with raw(url) as connection:
+        for statement in rows:
+            connection.exec_driver_sql(statement)
+    assert upgrade(url) == "0003"
+    found = fetch(url, "SELECT version, parent_uid FROM versions ORDER BY version")
+    assert found == [(1, None), (2, "1" * 32), (3, "e" * 32)]
+    assert fetch(url, "SELECT keep_last, keep_holders FROM models") == [(5, 2)]

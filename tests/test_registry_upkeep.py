@@ -7,7 +7,7 @@ import pytest
 from databases import execute, fetch, unguarded
 from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
 
-from registry import Corrupt, NotFound, Policy, Refused
+from registry import Corrupt, NotFound, Policy, Refused, upkeep
 from registry.artifacts import MARKER
 from registry.integrity import verify
 from registry.queries import blobs
@@ -214,10 +214,105 @@ def test_retention_keeps_what_any_rule_of_the_policy_keeps(place):
         assert retired(registry) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("policy", [Policy(keep_last=0), Policy(keep_days=-1)])
+@pytest.mark.parametrize(
+    "policy", [Policy(keep_last=0), Policy(keep_days=-1), Policy(keep_holders=-1)]
+)
 def test_a_policy_that_keeps_less_than_nothing_is_refused(place, policy):
     register_versions(place, 1)
     with place.open() as registry:
         with pytest.raises(Refused, match="retention keeps"):
             registry.set_policy("digits", policy, actor="ada")
         assert registry.model("digits").policy == Policy()
+
+
+def champions(place, *versions: int) -> None:
+    with place.open() as registry:
+        for version in versions:
+            promote(registry, version)
+
+
+@pytest.mark.parametrize(
+    ("keep", "archived"), [(2, [1, 2, 6]), (1, [1, 2, 3, 6]), (0, [1, 2, 3, 4, 6]), (9, [1, 6])]
+)
+def test_retention_keeps_the_champions_that_a_rollback_would_reach(place, keep, archived):
+    register_versions(place, 8)
+    champions(place, 2, 3, 2, 4, 3, 4, 7)
+    with place.open() as registry:
+        registry.rollback("digits", actor="ada", reason="bad")  # 7 is not come back to
+        registry.unset("digits", "champion", actor="ada", reason="for a moment")
+    champions(place, 4, 5)
+    with place.open() as registry:
+        registry.set_policy("digits", Policy(keep_last=1, keep_holders=keep), actor="ada")
+        assert retired(registry) == [*archived, 7]
+        assert verify(registry).problems == []
+
+
+def test_a_rollback_works_after_retention_and_a_purge(place):
+    register_versions(place, 7)
+    champions(place, 1, 2, 3, 4, 5)
+    with place.open() as registry:
+        registry.reject("digits", 3, actor="ada", reason="biased")
+        registry.set_policy("digits", Policy(keep_last=1), actor="ada")
+        done = [summary.version for summary in retain(registry, actor="ada", dry_run=False)]
+        assert done == [1, 3, 6]  # one that was rejected is passed over, and two stay
+        purge(registry, actor="ada", dry_run=False)
+        for expected in (4, 2):
+            registry.rollback("digits", actor="ada", reason="bad")
+            version = registry.resolve("digits@champion").version
+            assert (version.version, registry.open(version).keys() >= {"model.onnx"}) == (
+                expected,
+                True,
+            )
+        assert verify(registry).problems == []
+
+
+def test_a_former_champion_can_be_archived_by_hand(place):
+    register_versions(place, 3)
+    champions(place, 1, 2, 3)
+    with place.open() as registry:
+        registry.set_policy("digits", Policy(keep_last=1), actor="ada")
+        registry.archive("digits", 2, actor="ada", reason="a decision")
+        assert retired(registry) == []
+        assert registry.rollback("digits", actor="ada", reason="bad").version == 1
+
+
+def test_what_became_champion_since_retention_looked_stays(place, monkeypatch):
+    register_versions(place, 4)
+    with place.open() as registry:
+        registry.set_policy("digits", Policy(keep_last=1), actor="ada")
+        load = upkeep.summaries.load
+
+        def promoted_meanwhile(c, rows):
+            found = load(c, rows)
+            champions(place, 1, 4)
+            return found
+
+        monkeypatch.setattr(upkeep.summaries, "load", promoted_meanwhile)
+        done = [summary.version for summary in retain(registry, actor="ada", dry_run=False)]
+        assert done == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("end", "stays"), [("running", True), ("completed", True), ("failed", False), ("lost", False)]
+)
+def test_a_version_is_kept_by_predictions_and_not_by_a_job_without_any(place, end, stays):
+    register_versions(place, 3)
+    with place.open() as registry:
+        job = registry.start_job(registry.resolve("digits:1"), input_sha256="b" * 64, output="/o")
+        if end == "completed":
+            registry.finish_job(job, rows=3, provider="CPU", onnxruntime="1")
+        elif end == "failed":
+            registry.fail_job(job, "no memory")
+        elif end == "lost":
+            other = registry.resolve("digits:3")
+            registry.start_job(other, input_sha256="b" * 64, output="/o")
+        registry.set_policy("digits", Policy(keep_last=1), actor="ada")
+        assert retired(registry) == ([2] if stays else [1, 2])
+        if stays:
+            with pytest.raises(Refused, match="a batch job"):
+                registry.archive("digits", 1, actor="ada", reason="old")
+            return
+        registry.archive("digits", 1, actor="ada", reason="old")
+        purge(registry, actor="ada", dry_run=False)
+        assert [job.state for job in registry.trace("digits:1").jobs] == [end]
+        assert verify(registry).problems == []

@@ -156,11 +156,16 @@ def policy(
     keep_days: Annotated[
         int | None, typer.Option(min=0, help="Retention keeps younger versions; 0: no rule.")
     ] = None,
+    keep_holders: Annotated[
+        int | None,
+        typer.Option(min=0, help="Retention keeps so many champions of before, to roll back to."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the rules of a model, or change those that are given."""
     with open_registry() as registry:
-        if all(given is None for given in (four_eyes, protect, keep_last, keep_days)):
+        asked = (four_eyes, protect, keep_last, keep_days, keep_holders)
+        if all(given is None for given in asked):
             rules = registry.model(name).policy
         else:  # a model may have rules before it has a version
             there = registry.models() if registry.database.exists() else []
@@ -171,6 +176,7 @@ def policy(
                 keep_last=before.keep_last if keep_last is None else keep_last or None,
                 keep_days=before.keep_days if keep_days is None else keep_days or None,
                 protected=before.protected if protect is None else _listed(protect),
+                keep_holders=before.keep_holders if keep_holders is None else keep_holders,
             )
             registry.set_policy(name, rules, actor=actor())
             rules = registry.model(name).policy
@@ -183,6 +189,7 @@ def policy(
             ["by other eyes", "yes" if rules.four_eyes else "no"],
             ["keep the last", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
             ["keep for", "ever" if rules.keep_days is None else f"{rules.keep_days} days"],
+            ["keep to roll back to", f"{rules.keep_holders} holders before the present one"],
         ],
     )
 

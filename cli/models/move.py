@@ -81,6 +81,8 @@ def import_version(
         found = bring_in(registry, path, actor=actor(), name=name)
     how = "imported" if found.created else "here already"
     output.say(f"{found.version.ref} is {how}, as {found.version.status}")
+    for line in found.ignored:
+        output.say(f"not changed: {line}")
 
 
 @app.command("import-mlflow")

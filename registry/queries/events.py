@@ -75,19 +75,36 @@ def holders(c: Connection, model: int, alias: str) -> list[int]:
 
     A rollback took those away that it went back over.
     """
+    return _lives(c, model, alias)[-1]
+
+
+def former_holders(c: Connection, model: int, alias: str) -> list[int]:
+    """The versions that held an alias, each once, in the order in which rollbacks reach them.
+
+    The present holder comes first. Those of before the alias was last unset follow: no rollback
+    reaches them now, but whoever sets the alias anew may want one of them.
+    """
+    lives = _lives(c, model, alias)
+    return list(dict.fromkeys(version for held in reversed(lives) for version in reversed(held)))
+
+
+def _lives(c: Connection, model: int, alias: str) -> list[list[int]]:
+    """What `holders` says, of each time between two at which the alias was not set."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))
     query = select(events.c.kind, events.c.version).where(*moves).order_by(events.c.id)
     held: list[int] = []
+    lives = [held]
     for kind, version in c.execute(query):
         if kind == "promoted":
             held.append(version)
         elif kind == "unset":
-            held.clear()
+            held = []
+            lives.append(held)
         else:
             held.pop()
             while held[-1] != version:
                 held.pop()
-    return held
+    return lives
 
 
 def holder_at(c: Connection, model: int, alias: str, when: datetime) -> int | None:

@@ -5,30 +5,41 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from registry.queries import summaries
+from registry.queries import events, summaries
+from registry.queries import models as named
 from registry.records import Model
 from registry.schema import aliases, blobs, jobs, models, version_artifacts, version_state
 from registry.schema import versions as table
 from registry.values import microseconds
 
+USES = ("running", "completed")
+"""The states of jobs that keep their version: predictions of it exist, or are being made. The rule
+`version_state_keeps_what_is_used` names the same."""
 
-def outlived(c: Connection, model: Model) -> list[Row[Any]]:
-    """The versions that nothing uses and the policy does not keep: rows for `summaries`."""
+
+def outlived(c: Connection, model: Model, version: int | None = None) -> list[Row[Any]]:
+    """The versions that nothing uses and the policy does not keep: rows for `summaries`.
+
+    With a number, that version alone, if it is one of them.
+    """
     child = table.alias("child")
     pointed_to = aliases.select().where(
         aliases.c.model_id == table.c.model_id, aliases.c.version == table.c.version
     )
     used = (
         pointed_to,
-        jobs.select().where(jobs.c.version_id == table.c.id),
-        child.select().where(child.c.parent_id == table.c.id),
+        jobs.select().where(jobs.c.version_id == table.c.id, jobs.c.state.in_(USES)),
+        child.select().where(child.c.parent_uid == table.c.uid),
     )
     joined = summaries.SUMMARY.join(version_state, version_state.c.version_id == table.c.id)
     query = joined.where(
         models.c.name == model.name,
         version_state.c.status != "archived",
+        table.c.version.not_in(_to_roll_back_to(c, model)),
         *(~by.exists() for by in used),
     )
+    if version is not None:
+        query = query.where(table.c.version == version)
     policy = model.policy
     if policy.keep_last is not None:
         query = query.where(table.c.version <= model.last_version - policy.keep_last)
@@ -36,6 +47,22 @@ def outlived(c: Connection, model: Model) -> list[Row[Any]]:
         since = datetime.now(UTC) - timedelta(days=policy.keep_days)
         query = query.where(table.c.created_at < microseconds(since))
     return list(c.execute(query.order_by(table.c.version)))
+
+
+def _to_roll_back_to(c: Connection, model: Model) -> set[int]:
+    """The versions that the next `keep_holders` rollbacks of each protected alias would reach."""
+    id_, keep = named.load_id(c, model.name), model.policy.keep_holders
+    present = {alias.name: alias.version for alias in model.aliases}
+    may_hold = select(version_state.c.version).where(
+        version_state.c.model_id == id_, version_state.c.status.in_(("approved", "candidate"))
+    )
+    kept: set[int] = set()
+    for alias in model.policy.protected:
+        before = [v for v in events.former_holders(c, id_, alias) if v != present.get(alias)]
+        # A rollback passes over those that were archived or rejected since.
+        still = set(c.execute(may_hold.where(version_state.c.version.in_(before))).scalars())
+        kept.update([v for v in before if v in still][:keep])
+    return kept
 
 
 def with_files(c: Connection) -> list[tuple[str, int]]:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     delete,
+    or_,
     select,
 )
 
@@ -44,7 +45,7 @@ def add(
     digest: str,
     *,
     params_id: int,
-    parent_id: int | None,
+    parent: tuple[int | None, str | None],
     created_by: str,
     request_id: str | None,
     uid: str | None = None,
@@ -52,6 +53,8 @@ def add(
     """Insert a version under the model's next number; returns what it will be read as.
 
     The database moves the model's counter along. `add_parts` adds what has several rows a version.
+    `parent` is the id and the uid of the version that it started from; without an id, that one is
+    not here.
     """
     model.last_version += 1
     lineage = candidate.lineage
@@ -69,7 +72,8 @@ def add(
         "git_commit": lineage.git_commit,
         "git_dirty": lineage.git_dirty,
         "flow_run_id": lineage.flow_run_id,
-        "parent_id": parent_id,
+        "parent_id": parent[0],
+        "parent_uid": parent[1],
         "request_id": request_id,
         "created_at": now(),
         "created_by": created_by,
@@ -186,12 +190,25 @@ def find_uid(c: Connection, uid: str) -> tuple[str, int] | None:
 
 def load_id(c: Connection, ref: str) -> int:
     """The id of `digits:3`, or NotFound."""
+    return load_ids(c, ref)[0]
+
+
+def load_ids(c: Connection, ref: str) -> tuple[int, str]:
+    """The id and the uid of `digits:3`, or NotFound."""
     name, _, number = ref.rpartition(":")
-    query = select(versions.c.id).join(schema.models)
+    query = select(versions.c.id, versions.c.uid).join(schema.models)
     query = query.where(schema.models.c.name == name, versions.c.version == int(number))
-    found: int | None = c.execute(query).scalar_one_or_none()
+    found = c.execute(query).one_or_none()
     if found is None:
         raise missing(c, name, int(number))
+    return found.id, found.uid
+
+
+def parent_uid(c: Connection, id_: int) -> str | None:
+    """The uid of the version that one started from, which need not be here."""
+    found: str | None = c.execute(
+        select(versions.c.parent_uid).where(versions.c.id == id_)
+    ).scalar_one()
     return found
 
 
@@ -224,12 +241,31 @@ def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Version]:
     return _complete(c, c.execute(_FULL.where(*where)).all())
 
 
+def load_recorded(c: Connection, *where: ColumnElement[bool]) -> list[Version]:
+    """`load_all`, with the parents that were here when their children were registered.
+
+    Those are what the seals of the children are over: one that was imported later changes none.
+    """
+    return _complete(c, c.execute(_RECORDED.where(*where)).all())
+
+
+def parents(c: Connection, model: int) -> dict[int, tuple[str | None, str | None]]:
+    """Of versions of a model that started from others, by number: the uid of the one that was
+    here already, and the uid that is noted. The first is None of a parent that was not.
+    """
+    query = select(versions.c.version, _parent.c.uid, versions.c.parent_uid)
+    query = query.outerjoin(_parent, _parent.c.id == versions.c.parent_id)
+    started = or_(versions.c.parent_id.is_not(None), versions.c.parent_uid.is_not(None))
+    rows = c.execute(query.where(versions.c.model_id == model, started))
+    return {number: (here, noted) for number, here, noted in rows}
+
+
 def _complete(c: Connection, rows: Sequence[Row[Any]]) -> list[Version]:
     found = parts.load(c, [row.id for row in rows])
     return [_version(row, found[row.id]) for row in rows]
 
 
-def _full() -> Select[Any]:
+def _full(is_parent: ColumnElement[bool]) -> Select[Any]:
     # Not joined, but for the model: PostgreSQL takes longer to plan joins than to look up a row.
     document = select(_params.document).where(_params.id == versions.c.params_id)
     report = select(_evaluations.report).where(_evaluations.version_id == versions.c.id)
@@ -237,7 +273,7 @@ def _full() -> Select[Any]:
     parent = (
         select(_parent_model.c.name + ":" + cast(_parent.c.version, Text))
         .join(_parent_model, _parent_model.c.id == _parent.c.model_id)
-        .where(_parent.c.id == versions.c.parent_id)
+        .where(is_parent)
     )
     return (
         select(
@@ -254,7 +290,8 @@ def _full() -> Select[Any]:
 
 
 # Built once: that takes longer than SQLite needs to answer.
-_FULL = _full()
+_FULL = _full(_parent.c.uid == versions.c.parent_uid)
+_RECORDED = _full(_parent.c.id == versions.c.parent_id)
 _OF_MODEL = _FULL.where(schema.models.c.name == bindparam("name"))
 _ONE = _OF_MODEL.where(versions.c.version == bindparam("number"))
 _HELD = (

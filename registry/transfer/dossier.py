@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection
 
 from registry import schema
 from registry.queries import evaluations, events, models, signatures, versions
@@ -73,7 +72,7 @@ def collect(registry: Registry, reference: str) -> Dossier:
         of_it = (schema.events.c.model_id == model.id, schema.events.c.version == version.version)
         return Dossier(
             version=version,
-            parent_uid=_uid(c, version.lineage.parent),
+            parent_uid=versions.parent_uid(c, own),
             evaluations=tuple(
                 Evaluation(row.report, moment(row.at), row.actor)
                 for row in evaluations.load(c, own)
@@ -82,10 +81,3 @@ def collect(registry: Registry, reference: str) -> Dossier:
             events=tuple(reversed(events.load(c, *of_it))),
             head=model.head,
         )
-
-
-def _uid(c: Connection, ref: str | None) -> str | None:
-    if ref is None:
-        return None
-    name, _, number = ref.rpartition(":")
-    return versions.load(c, name, int(number)).uid

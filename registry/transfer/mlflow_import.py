@@ -109,8 +109,10 @@ def _take(registry: Registry, source: Source, entry: Any, target: str, actor: st
             )
     except (Skipped, Conflict, InvalidCandidate) as error:
         return MlflowVersion(number, None, created=False, note=str(error))
-    note = f"left out, being no finite number: {', '.join(left_out)}" if left_out else ""
-    return MlflowVersion(number, made.version.ref, made.created, note)
+    notes = [f"left out, being no finite number: {', '.join(left_out)}"] if left_out else []
+    if made.ignored:
+        notes.append(f"the same files were here; not changed: {'; '.join(made.ignored)}")
+    return MlflowVersion(number, made.version.ref, made.created, ". ".join(notes))
 
 
 def _known(registry: Registry, target: str, request: str) -> str | None:
@@ -132,10 +134,26 @@ def _set_alias(registry: Registry, alias: str, ref: str | None, actor: str) -> s
         same = held.version == int(number)
         return "" if same else f"it was set here, to {name}:{held.version}, and stays there"
     if alias == CHAMPION:
-        return f"it takes an evaluation and an approval: evaluate {ref}, then promote it"
+        return _how_to_promote(registry, ref)
     try:
         why = "imported from MLflow"
         registry.promote(name, int(number), alias, expect_revision=0, actor=actor, reason=why)
     except (Conflict, InvalidReference, Refused) as error:
         return str(error)
     return ""
+
+
+def _how_to_promote(registry: Registry, ref: str) -> str:
+    """What makes an import champion; a command can evaluate only what says how it is used."""
+    there = {artifact.path for artifact in registry.resolve(ref).version.artifacts}
+    lost = [name for name in ("model.onnx", "signature.json") if name not in there]
+    then = f"then `modelmint models promote {ref}`"
+    if not lost:
+        evaluate = f"`modelmint models evaluate {ref} DATA --gate 'METRIC>=NUMBER'`"
+        return f"it takes an evaluation and an approval: {evaluate}, {then}"
+    name, _, number = ref.rpartition(":")
+    return (
+        f"it takes an evaluation and an approval. It has no {' and no '.join(lost)}, so "
+        "`modelmint models evaluate` cannot make one: evaluate it elsewhere, record that in Python "
+        f"with registry.evaluate({name!r}, {number}, report, actor=...), {then}"
+    )

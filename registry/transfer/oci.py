@@ -107,8 +107,9 @@ def import_version(
 
     It keeps its uid and its digest and gets the next number here. It arrives as a candidate with
     its newest evaluation; earlier ones, its history and where it came from are in the event that
-    records it. Its signatures come along, to be checked by whoever has the keys. A version that
-    is here already, by its uid or as the same bytes from the same dataset, is returned as it is.
+    records it. The version that it started from may come later: it is its parent then. Its
+    signatures come along, to be checked by whoever has the keys. A version that is here already,
+    by its uid or as the same bytes from the same dataset, is returned as it is.
 
     Raises:
         InvalidCandidate: the archive is damaged, or holds something else.
@@ -143,6 +144,7 @@ def import_version(
             request_id=f"import:{version.uid}",
             trainer=version.created_by,
             uid=version.uid,
+            parent_uid=dossier.parent_uid,
             payload=_origin(dossier, path),
         )
     _keep_signatures(registry, made.version, dossier.signatures, actor)
@@ -200,6 +202,11 @@ def _parse(path: Path, config: bytes) -> Dossier:
         raise layout.refused(path, f"its config is not as it should be: {error}") from error
     if re.fullmatch(r"[0-9a-f]{32}", dossier.version.uid) is None:
         raise layout.refused(path, f"{dossier.version.uid!r} is no uid")
+    parent = dossier.parent_uid
+    if parent is not None and re.fullmatch(r"[0-9a-f]{32}", parent) is None:
+        raise layout.refused(path, f"{parent!r} is not a uid")
+    if parent == dossier.version.uid:
+        raise layout.refused(path, "its version is its own parent")
     return dossier
 
 
@@ -252,7 +259,7 @@ def _origin(dossier: Dossier, path: Path) -> Json:
             key_id: candidates.seal_json(text) for key_id, text in dossier.signatures.items()
         },
     }
-    if version.lineage.parent:
+    if dossier.parent_uid or version.lineage.parent:
         origin["parent"] = {"version": version.lineage.parent, "uid": dossier.parent_uid}
     try:
         candidates.check_json("its config", origin)

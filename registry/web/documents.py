@@ -124,6 +124,8 @@ def notices(evaluation: Json) -> tuple[str, ...]:
 
 def test_rows(evaluation: Json) -> int | None:
     """How many rows of the test split the metrics were computed on."""
+    if "evaluated_on" in evaluation:  # other rows than the registered figures are of
+        return None
     rows = number(mapping(evaluation.get("test_split")).get("rows"))
     rows = number(mapping(evaluation.get("metrics")).get("rows")) if rows is None else rows
     return None if rows is None else int(rows)

@@ -1,4 +1,4 @@
-"""An id of the registry, which its store and its backups carry, too; long values in the index."""
+"""Ids of registry and store, protected aliases, parents by uid, retention, indexes."""
 
 import time
 from uuid import uuid4
@@ -14,6 +14,8 @@ def upgrade() -> None:
     _give_an_id()
     _index_the_start_of_values()
     _protect_aliases()
+    _keep_holders()
+    _name_parents()
 
 
 def _give_an_id() -> None:
@@ -50,3 +52,47 @@ def _protect_aliases() -> None:
     # The rules look for the events of a version.
     columns = ["model_id", "version", "id"]
     op.create_index("ix_events_model_id_version_id", "events", columns)
+
+
+def _keep_holders() -> None:
+    # As one column with its CHECK, which SQLite adds without making the table anew.
+    op.execute(
+        "ALTER TABLE models ADD COLUMN keep_holders INTEGER DEFAULT 2 NOT NULL "
+        "CONSTRAINT ck_models_keep_holders CHECK (keep_holders >= 0)"
+    )
+
+
+def _name_parents() -> None:
+    """The uid of the version that each started from; of an import it is in the import's event."""
+    op.add_column("versions", sa.Column("parent_uid", sa.Text))
+    op.execute(
+        "UPDATE versions SET parent_uid = (SELECT p.uid FROM versions p "
+        "WHERE p.id = versions.parent_id) WHERE parent_id IS NOT NULL"
+    )
+    events = sa.table(
+        "events",
+        sa.column("model_id", sa.Integer),
+        sa.column("version", sa.Integer),
+        sa.column("kind", sa.Text),
+        sa.column("payload", sa.JSON),
+    )
+    versions = sa.table(
+        "versions",
+        sa.column("model_id", sa.Integer),
+        sa.column("version", sa.Integer),
+        sa.column("parent_id", sa.Integer),
+        sa.column("parent_uid", sa.Text),
+    )
+    connection = op.get_bind()
+    imports = sa.select(events).where(events.c.kind == "imported", events.c.version.is_not(None))
+    for row in connection.execute(imports).all():
+        named = row.payload.get("parent") if isinstance(row.payload, dict) else None
+        uid = named.get("uid") if isinstance(named, dict) else None
+        if isinstance(uid, str):
+            here = (
+                versions.c.model_id == row.model_id,
+                versions.c.version == row.version,
+                versions.c.parent_id.is_(None),
+            )
+            connection.execute(sa.update(versions).where(*here).values(parent_uid=uid))
+    op.create_index("ix_versions_parent_uid", "versions", ["parent_uid"])

@@ -1,0 +1,151 @@
+"""Rows of which the answer is known, in the files that prediction reads.
+
+The answer is in a column of a table, in `labels` of an `.npz` file, in the file of labels beside an
+IDX file, or in the name of the folder of an image and of the file of a text, as in training.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.dataset import KEY, TARGET
+from tasks.encoding import Arrays, Encoder, Place
+from tasks.errors import InputError
+from tasks.files import idx, lines, npz, tables
+from tasks.files.convert import convert, plain
+from tasks.inputs import InputFile, first_row, rows
+from tasks.signature import Signature
+
+
+def batches(
+    file: InputFile, encoder: Encoder, target: str | None, size: int
+) -> Iterator[tuple[Arrays, NDArray[Any]]]:
+    """Inputs, and the targets (N,) to compare with, at most `size` rows a time.
+
+    Targets are int64 numbers of classes, float64 values, or zeros for a language model. `target`
+    names the column of a table; the one of a prepared split is found by itself.
+
+    Raises:
+        InputError: as `inputs.batches` does; or a row has no answer, or one that the model does
+            not know. Names file, row and column.
+    """
+    signature = encoder.signature
+    named = target if tables.form(file.path) and not file.is_images else None
+    also = {named: _kind(signature)} if named else {}
+    done = first_row(file)
+    answers = None if tables.form(file.path) and not file.is_images else _beside(file, signature)
+    start = 0
+    for batch in rows(file, signature, size, also):
+        place = Place(str(file.path), done)
+        count = batch.num_rows
+        if signature.task == "language_model":
+            targets: NDArray[Any] = np.zeros(count, np.int64)
+        elif answers is not None:
+            targets = _targets(answers[start : start + count], signature, "label", place)
+        else:
+            column = _column(file, batch.schema, signature, target)
+            targets = _targets(batch[column], signature, column, place)
+        yield encoder.encode(batch, place), targets
+        done += count
+        start += count
+
+
+def _kind(signature: Signature) -> Any:
+    return "category" if signature.classifies else "number"
+
+
+def _column(file: InputFile, schema: pa.Schema, signature: Signature, target: str | None) -> str:
+    """Which column of a table is the target."""
+    names = schema.names
+    if target in names:
+        return str(target)
+    if _is_prepared(schema, signature):
+        return TARGET
+    if target is None:
+        raise InputError(
+            f"{file.path}: nothing says which column holds the answers; it has "
+            f"{', '.join(names)}. Name it with --target"
+        )
+    return tables.named(target, names, str(file.path), "the target (--target names another)")
+
+
+def _is_prepared(schema: pa.Schema, signature: Signature) -> bool:
+    """Whether a table is a split that `prepare` wrote."""
+    if not {KEY, TARGET, *(column.name for column in signature.columns)} <= set(schema.names):
+        return False
+    kind = schema.field(TARGET).type
+    return bool(pa.types.is_dictionary(kind) if signature.classifies else kind == pa.float64())
+
+
+def _beside(file: InputFile, signature: Signature) -> pa.Array | None:
+    """The answers that are not in a table, a value for each row."""
+    if signature.task == "language_model":
+        return None
+    if file.is_images:
+        return pa.array([_folder_of(file, name) for name in file.members], pa.string())
+    if file.path.suffix == ".npz":
+        return npz.labels(npz.load(file.path, "labels"), file.rows, file.path)
+    if idx.is_images(file.path):
+        found = idx.read(_labels_of(file.path), 1)
+        if len(found) != file.rows:
+            raise InputError(f"{file.path} has {file.rows} images, and {len(found)} labels")
+        return pa.array(found.astype(np.int64))
+    if file.path.suffix == lines.SUFFIX:
+        return pa.array([file.path.stem] * file.rows, pa.string())
+    return None
+
+
+def _labels_of(images: Path) -> Path:
+    """The file of labels that belongs to an IDX file of images."""
+    name = images.name.removesuffix(".gz").replace(idx.IMAGES, idx.LABELS)
+    for path in (images.with_name(name), images.with_name(f"{name}.gz")):
+        if path.exists():
+            return path
+    raise InputError(f"{images} has no labels: {name} or {name}.gz is wanted beside it")
+
+
+def _folder_of(file: InputFile, name: str) -> str:
+    """The class of an image: the folder that it lies in."""
+    parts = PurePosixPath(name).parts
+    if len(parts) != 2:
+        raise InputError(
+            f"{file.path / name}: an image's class is the name of its folder, so name the folder "
+            "that holds one sub-folder of images for each class, such as data/raw/test"
+        )
+    return parts[0]
+
+
+def _targets(values: Any, signature: Signature, name: str, place: Place) -> NDArray[Any]:
+    reading = signature.read_as
+    if not signature.classifies:
+        numbers = convert(plain(values), "number", name, place.describe, reading)
+        found = numbers.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        _refuse(~np.isfinite(found), name, place)
+        return np.asarray(found, np.float64)
+    text = convert(plain(values), "category", name, place.describe, reading)
+    _refuse(text.is_null().to_numpy(zero_copy_only=False), name, place)
+    classes = pa.array(signature.classes, pa.string())
+    codes = pc.index_in(text.cast(pa.string()), value_set=classes)
+    unknown = codes.is_null().to_numpy(zero_copy_only=False)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise InputError(
+            f"{place.describe(row)}: {name!r} is {text[row].as_py()!r}, which is not a class of "
+            f"the model: {', '.join(signature.classes[:20])}. Correct or remove such rows "
+            f"({int(unknown.sum())} in this batch)"
+        )
+    return np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _refuse(missing: NDArray[np.bool_], name: str, place: Place) -> None:
+    if missing.any():
+        raise InputError(
+            f"{place.describe(int(np.argmax(missing)))}: {name!r} has no value, and every row "
+            f"needs the answer to compare with. Fill or remove such rows ({int(missing.sum())} "
+            "in this batch)"
+        )

@@ -1,0 +1,387 @@
+"""`modelmint models evaluate`: registered versions on labelled rows, in every form they come in."""
+
+import csv
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import sample_data
+from conftest import Project
+from PIL import Image
+from registry_helpers import bundle_candidate, make_candidate
+
+from cli.models.evaluate import gate_of
+from flows.evaluation import evaluate_version
+from registry import Corrupt, Refused, Registry
+from registry.integrity import verify
+from registry.transfer.mlflow_import import _set_alias
+from tasks import params
+from tasks.architectures import ARCHITECTURES
+from tasks.config import Evaluate
+from tasks.errors import InputError
+from tasks.pipeline import STEPS
+from tasks.workspace import Workspace
+
+CASES = {
+    "classes": ("logistic", "tabular", "multiclass", "accuracy"),
+    "numbers": ("linear", "tabular", "regression", "r2"),
+    "pictures": ("logistic", "image", "binary", "accuracy"),
+    "texts": ("rnn", "text", "binary", "accuracy"),
+    "walks": ("rnn", "sequence", "multiclass", "accuracy"),
+}
+PASSES = {"accuracy": Evaluate(gates={"accuracy": 0.1}), "r2": Evaluate(gates={"r2": -50.0})}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished workspace for a case, made when it is first asked for, and its parameters."""
+    found = {}
+
+    def make(case: str) -> tuple[Workspace, params.Params]:
+        if case not in found:
+            architecture, kind, task, metric = CASES[case]
+            workspace = Workspace(tmp_path_factory.mktemp(case))
+            given = params.validate(
+                {
+                    "prepare": sample_data.make(kind, task, workspace.root),
+                    "train": {
+                        "architecture": ARCHITECTURES[architecture].debug.model_dump(),
+                        "epochs": 3,
+                        "device": "cpu",
+                    },
+                    "evaluate": {"gates": {metric: -50.0 if metric == "r2" else 0.1}},
+                    "registration": {"name": case},
+                },
+                "test",
+            )
+            for step in STEPS.values():
+                step.run(given, workspace)
+            found[case] = workspace, given
+        return found[case]
+
+    return make
+
+
+@pytest.fixture
+def registry(tmp_path):
+    with Registry(f"sqlite:///{tmp_path / 'registry.db'}", tmp_path / "artifacts") as opened:
+        yield opened
+
+
+@pytest.fixture
+def registered(made, registry):
+    """Registers a case: the workspace."""
+
+    def register(case: str) -> Workspace:
+        workspace, given = made(case)
+        offered = bundle_candidate(workspace)
+        resolved = given.model_dump(mode="json")
+        registry.register(case, replace(offered, params=resolved), actor="ada")
+        return workspace
+
+    return register
+
+
+def evaluated(registry, reference, *data, gates=None, **options):
+    return evaluate_version(
+        registry,
+        registry.resolve(reference),
+        list(data),
+        gates or PASSES["r2" if reference.startswith("numbers") else "accuracy"],
+        actor="bo",
+        device="cpu",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_prepared_split_gives_the_figures_of_the_training(case, registered, registry):
+    workspace = registered(case)
+    before = registry.resolve(f"{case}:1").version
+    report = evaluated(registry, f"{case}:1", workspace.prepared / "test.arrow")
+    assert report.metrics == pytest.approx(before.evaluation["metrics"]["summary"], abs=1e-6)
+    after = registry.resolve(f"{case}:1").version.evaluation
+    assert (after["passed"], report.passed, report.recorded) == (True, True, True)
+    for key in ("test_split", "metrics"):
+        assert after[key].keys() == before.evaluation[key].keys()
+    assert after["test_split"] == before.evaluation["test_split"]
+    assert after["metrics"]["confusion"] == before.evaluation["metrics"]["confusion"]
+    assert after["evaluated_on"]["provider"] == "CPUExecutionProvider"
+    newest = registry.history(case)[0]
+    assert (newest.kind, newest.actor, newest.version) == ("evaluated", "bo", 1)
+    assert verify(registry).problems == []
+    registry.approve(case, 1, actor="cy", reason="passed")
+
+
+RAW = {"classes": "table.csv", "numbers": "table.csv", "texts": "texts.csv"}
+
+
+@pytest.mark.parametrize("case", RAW)
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "arrow"])
+def test_every_form_of_table_gives_the_same_figures(case, form, registered, registry, tmp_path):
+    workspace = registered(case)
+    source = workspace.root / RAW[case]
+    expected = evaluated(registry, f"{case}:1", source, record=False)
+    assert expected.rows == sample_data.ROWS
+    path = written(source, tmp_path / f"rows.{form}")
+    found = evaluated(registry, f"{case}:1", path, record=False)
+    assert found.metrics == pytest.approx(expected.metrics, abs=1e-6)
+    assert len(registry.history(case)) == 1
+
+
+def written(source: Path, path: Path) -> Path:
+    table = pa.csv.read_csv(source)
+    if path.suffix == ".csv":  # in another order, and in more than one batch
+        pa.csv.write_csv(table.take(pa.array(range(table.num_rows - 1, -1, -1))), path)
+    elif path.suffix == ".parquet":
+        pq.write_table(table, path)
+    elif path.suffix == ".arrow":
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        lines = [json.dumps(row, default=str) for row in table.to_pylist()]
+        path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_the_figures_are_those_of_the_answers_in_the_file(registered, registry, tmp_path):
+    workspace = registered("classes")
+    rows = list(csv.reader((workspace.root / "table.csv").open()))
+    for row in rows[1:]:
+        row[-1] = "cat"  # which is wrong of two thirds
+    path = tmp_path / "cats.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    report = evaluated(registry, "classes:1", path)
+    evaluation = registry.resolve("classes:1").version.evaluation
+    confusion = np.array(evaluation["metrics"]["confusion"])
+    assert confusion[1:].sum() == 0
+    assert report.metrics["accuracy"] == pytest.approx(confusion[0, 0] / 180)
+    assert any("no row is of the class dog, owl" in text for text in report.notices)
+
+
+def test_image_folders_arrays_and_texts_by_file_are_labelled_as_in_training(
+    registered, registry, tmp_path
+):
+    workspace = registered("pictures")
+    arrays = np.load(workspace.root / "images.npz")
+    expected = evaluated(registry, "pictures:1", workspace.root / "images.npz", record=False)
+    folder = tmp_path / "pictures"
+    for number, (image, label) in enumerate(zip(arrays["images"], arrays["labels"], strict=True)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / str(label) / f"{number}.png")
+    found = evaluated(registry, "pictures:1", folder, record=False)
+    assert found.metrics == pytest.approx(expected.metrics, abs=1e-6)
+    with pytest.raises(InputError, match="an image's class is the name of its folder"):
+        evaluated(registry, "pictures:1", folder / "yes", record=False)
+    (folder / "yes").rename(folder / "maybe")
+    with pytest.raises(InputError, match=r"'maybe', which is not a class of the model: no, yes"):
+        evaluated(registry, "pictures:1", folder, record=False)
+
+    workspace = registered("texts")
+    table = pa.csv.read_csv(workspace.root / "texts.csv").to_pydict()
+    for label in ("no", "yes"):
+        texts = [t for t, of in zip(table["text"], table["mood"], strict=True) if of == label]
+        (tmp_path / f"{label}.txt").write_text("\n".join(texts) + "\n")
+    expected = evaluated(registry, "texts:1", workspace.root / "texts.csv", record=False)
+    found = evaluated(registry, "texts:1", tmp_path / "no.txt", tmp_path / "yes.txt", record=False)
+    assert found.metrics == pytest.approx(expected.metrics, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("", r"row 7: 'outcome' has no value, and every row needs the answer"),
+        ("cow", r"row 7: 'outcome' is 'cow', which is not a class of the model: cat, dog, owl"),
+    ],
+)
+def test_a_row_without_a_known_answer_is_named_and_nothing_is_recorded(
+    value, said, registered, registry, tmp_path
+):
+    workspace = registered("classes")
+    rows = list(csv.reader((workspace.root / "table.csv").open()))
+    rows[7][-1] = value
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    with pytest.raises(InputError, match=said):
+        evaluated(registry, "classes:1", path)
+    assert len(registry.history("classes")) == 1
+
+
+@pytest.mark.parametrize("value", ["", "nan", "inf", "many"])
+def test_a_number_to_predict_must_be_one(value, registered, registry, tmp_path):
+    workspace = registered("numbers")
+    rows = list(csv.reader((workspace.root / "table.csv").open()))
+    rows[7][-1] = value
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    with pytest.raises(InputError, match=r"row 7: .*'outcome'"):
+        evaluated(registry, "numbers:1", path)
+
+
+def test_the_column_of_answers_can_be_named(registered, registry, tmp_path):
+    workspace = registered("classes")
+    table = pa.csv.read_csv(workspace.root / "table.csv")
+    pa.csv.write_csv(
+        table.rename_columns([*table.column_names[:-1], "truth"]), tmp_path / "other.csv"
+    )
+    with pytest.raises(InputError, match=r"no column 'outcome'.*--target names another"):
+        evaluated(registry, "classes:1", tmp_path / "other.csv", record=False)
+    report = evaluated(registry, "classes:1", tmp_path / "other.csv", target="truth", record=False)
+    assert report.rows == 180
+
+
+def test_a_failed_evaluation_is_recorded_and_counts(registered, registry):
+    workspace = registered("classes")
+    registry.promote("classes", 1, expect_revision=0, actor="ada", reason="first")
+    split = workspace.prepared / "test.arrow"
+    report = evaluated(registry, "classes:1", split, gates=Evaluate(gates={"accuracy": 1.01}))
+    assert (report.passed, report.recorded) == (False, True)
+    assert any("classes:1 is champion" in text for text in report.notices)
+    assert registry.resolve("classes:1").version.evaluation["passed"] is False
+    registry.unset("classes", "champion", actor="ada", reason="failed")
+    with pytest.raises(Refused, match="failed its newest evaluation"):
+        registry.approve("classes", 1, actor="cy", reason="no")
+
+
+def test_without_a_gate_nothing_passes_and_nothing_is_recorded(registered, registry):
+    workspace = registered("classes")
+    split = workspace.prepared / "test.arrow"
+    nothing = Evaluate(gates={})
+    with pytest.raises(InputError, match="--gate"):
+        evaluated(registry, "classes:1", split, gates=nothing)
+    with pytest.raises(InputError, match="the gate r2 is not measured for multiclass"):
+        evaluated(registry, "classes:1", split, gates=Evaluate(gates={"r2": 0.1}))
+    report = evaluate_version(
+        registry, registry.resolve("classes:1"), [split], nothing, actor="bo", record=False
+    )
+    assert (report.passed, report.recorded, report.gates) == (None, False, [])
+    assert len(registry.history("classes")) == 1
+
+
+def test_a_figure_that_the_rows_do_not_give_fails_its_gate(registered, registry, tmp_path):
+    workspace = registered("texts")
+    table = pa.csv.read_csv(workspace.root / "texts.csv")
+    ones = table.filter(pa.compute.equal(table["mood"], "yes"))
+    pa.csv.write_csv(ones, tmp_path / "ones.csv")
+    report = evaluated(
+        registry, "texts:1", tmp_path / "ones.csv", gates=Evaluate(gates={"roc_auc": 0.1})
+    )
+    assert report.passed is False
+    assert "not measured on these rows: roc_auc" in report.notices
+
+
+def test_what_cannot_be_evaluated_says_why(registered, registry, made, tmp_path):
+    workspace = registered("classes")
+    split = workspace.prepared / "test.arrow"
+    files = {"MLmodel": tmp_path / "MLmodel", "model.pkl": tmp_path / "MLmodel"}
+    files["MLmodel"].write_text("flavors: {}")
+    offered = make_candidate(tmp_path / "b", files=files, identity=frozenset(files), evaluation={})
+    registry.admit("foreign", offered, "imported", actor="ada")
+    with pytest.raises(InputError, match=r"foreign:1 has no model.onnx and no signature.json"):
+        evaluated(registry, "foreign:1", split)
+    own = {path.name: path for path in workspace.bundle.iterdir()}
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    for number, model in enumerate((broken, made("numbers")[0].bundle / "model.onnx"), start=1):
+        offered = replace(bundle_candidate(workspace), files={**own, "model.onnx": model})
+        registry.register("mixed", offered, actor="ada")
+        with pytest.raises(InputError, match=r"cannot be loaded|do not belong together"):
+            evaluated(registry, f"mixed:{number}", split)
+    with pytest.raises(InputError, match="no rows"):
+        evaluated(registry, "classes:1", empty(workspace, tmp_path))
+    version = registry.resolve("classes:1").version
+    model = next(a for a in version.artifacts if a.path == "model.onnx")
+    stored = Path(registry.files.place(model.sha256))
+    os.chmod(stored, 0o644)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    with pytest.raises(Corrupt, match="must not be used"):
+        evaluated(registry, "classes:1", split)
+
+
+def test_an_import_without_an_evaluation_becomes_champion_by_the_command_it_is_told(
+    registered, registry
+):
+    workspace = registered("classes")
+    files = {path.name: path for path in workspace.bundle.iterdir()}
+    offered = bundle_candidate(workspace)
+    offered = replace(offered, identity=frozenset(files), signature={}, evaluation={}, metrics={})
+    offered = replace(offered, lineage=replace(offered.lineage, test_split="unknown"))
+    registry.admit("theirs", offered, "imported", actor="ada")
+    told = _set_alias(registry, "champion", "theirs:1", "ada")
+    assert "`modelmint models evaluate theirs:1 DATA --gate 'METRIC>=NUMBER'`" in told
+    table = workspace.root / "table.csv"
+    with pytest.raises(InputError, match=r"nothing says which column .* Name it with --target"):
+        evaluated(registry, "theirs:1", table)
+    evaluated(registry, "theirs:1", table, target="outcome")
+    registry.promote("theirs", 1, expect_revision=0, actor="bo", reason="evaluated")
+    notices = registry.resolve("theirs@champion").version.evaluation["data"]["notices"]
+    assert notices[0].startswith("evaluated on 180 rows of")
+    assert verify(registry).problems == []
+
+
+def empty(workspace: Workspace, folder: Path) -> Path:
+    path = folder / "empty.csv"
+    path.write_text((workspace.root / "table.csv").read_text().partition("\n")[0] + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "gate"),
+    [("macro_f1>=0.9", ("macro_f1", 0.9)), (" log_loss <= 3e-1 ", ("log_loss", 0.3))],
+)
+def test_gates_are_written_as_conditions(text, gate):
+    assert gate_of(text) == gate
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("macro_f1", "is not a gate"),
+        ("macro_f1>0.9", "is not a gate"),
+        ("macro_f2>=0.9", "did you mean 'macro_f1'"),
+        ("macro_f1<=0.9", "higher is better. Give macro_f1>=0.9"),
+        ("log_loss>=0.9", "lower is better. Give log_loss<=0.9"),
+        ("macro_f1>=nan", "not a finite number"),
+        ("macro_f1>=much", "not a finite number"),
+    ],
+)
+def test_a_gate_that_cannot_be_read_says_what_to_write(text, said):
+    with pytest.raises(InputError, match=said):
+        gate_of(text)
+
+
+def test_the_command_records_the_verdict_and_ends_with_its_status(trained: Project):
+    trained.train("-S", "registration.name=evaluated")
+    split = "data/prepared/test.arrow"
+
+    def run(*asked: str, status: int = 0):
+        return trained.modelmint("models", "evaluate", *asked, status=status)
+
+    found = json.loads(run("evaluated:1", split, "--gate", "accuracy>=0.1", "--json").stdout)
+    assert (found["model"], found["passed"], found["rows"]) == ("evaluated:1", True, 360)
+    said = run("evaluated:1", split, "--gate", "accuracy>=1.01", status=3).stderr
+    assert "accuracy" in said
+    assert "REFUSED" in said
+    assert "evaluated:1 is champion" in said
+    said = run("evaluated:1", split, "--dry-run").stderr
+    assert "nothing was recorded" in said
+    assert "--gate" in run("evaluated:1", split, status=2).stderr
+    run("evaluated:1", split, "--params", "params.yaml")
+    kinds = [
+        event["kind"]
+        for event in json.loads(
+            trained.modelmint("models", "history", "evaluated", "--json").stdout
+        )
+    ]
+    assert kinds[:3] == ["evaluated"] * 3
+    assert "gate accuracy" in trained.modelmint("models", "show", "evaluated:1").stderr
