@@ -3,10 +3,12 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 # Made once: `json.dumps` would make one for each of hundreds of values.
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHOWN = 60  # characters of a value in a message
 
 
 def now() -> int:
@@ -28,3 +30,22 @@ def microseconds(moment: datetime) -> int:
 def to_json(value: object) -> str:
     """Compact JSON. ValueError for NaN, which is no JSON: a reader elsewhere would trip over it."""
     return _JSON.encode(value)
+
+
+def parse_object(text: object) -> tuple[dict[str, Any], str | None]:
+    """The object that a stored document is, and what is wrong with it, of an edited one."""
+    try:
+        found = json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return {}, f"is not JSON: {shown(text)}"
+    except RecursionError:
+        return {}, "is nested too deeply to be read"
+    if not isinstance(found, dict):
+        return {}, f"is not a JSON object: {shown(found)}"
+    return found, None
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it: on one line, not longer than a line."""
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -16,8 +16,8 @@ from sqlalchemy import (
 )
 
 from registry import schema
-from registry.integrity.snapshot import shown
 from registry.records import Problem
+from registry.values import shown
 
 _WHERE = "the database's rules"
 

@@ -55,7 +55,9 @@ def still_damaged(
     while found:
         with registry.database.read() as c:
             uses = {file: _uses(c, file) for file in found}
-        found = {file: what for file, what in found.items() if not all(u.purged for u in uses[file])}
+        found = {
+            file: what for file, what in found.items() if not all(u.purged for u in uses[file])
+        }
         # Somebody may have put it back meanwhile.
         found = damaged(registry, list(found), lambda _file: None)
         retired = (all(u.status == "archived" for u in uses[file]) for file in found)
@@ -99,7 +101,8 @@ def unknown(registry: Registry) -> tuple[int, str | None]:
     while True:
         # After the files were listed, and again: what is registered just now has its rows soon.
         with registry.database.read() as c:
-            known = stored & set(c.execute(select(schema.version_artifacts.c.sha256)).scalars())
+            query = select(schema.version_artifacts.c.sha256).distinct()
+            known = set(c.execute(query).scalars())
         strays = stored - known
         if len(strays) <= len(known):
             return len(strays), None

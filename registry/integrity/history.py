@@ -9,9 +9,10 @@ from typing import Any
 
 from registry import schema
 from registry.integrity.seals import MALFORMED
-from registry.integrity.snapshot import Row, shown
+from registry.integrity.snapshot import Row
 from registry.queries.events import MOVES
 from registry.records import Policy, Problem
+from registry.values import shown
 
 TAKEN_IN = ("registered", "imported")
 """The kinds of event that begin a version."""
@@ -89,7 +90,7 @@ class History:
             self.problems.append(Problem(self.name, "", what))
         self._vouched_for = {
             row["id"]
-            for row, after in zip(self._rows, [*self._rows[1:], None], strict=True)
+            for row, after in zip(self._rows, [*self._rows, None][1:], strict=True)
             if row["id"] not in edited
             and row["hash"] == (after["prev_hash"] if after else self._head)
         }

@@ -8,9 +8,10 @@ from registry import schema
 from registry.candidates import seal_json
 from registry.integrity.history import Expected, History, differences
 from registry.integrity.seals import MALFORMED
-from registry.integrity.snapshot import Row, Snapshot, shown
+from registry.integrity.snapshot import Row, Snapshot
 from registry.queries import models
 from registry.records import Json, Problem
+from registry.values import shown
 
 _FAR = 1_000
 """More numbers than that are not named one by one."""
@@ -41,9 +42,7 @@ def of_model(snapshot: Snapshot, model: Row, history: History) -> Iterator[Probl
     yield from _numbers(snapshot, model, history)
 
 
-def _alias(
-    row: Row | None, history: History, alias: str, status: dict[int, str]
-) -> Iterator[str]:
+def _alias(row: Row | None, history: History, alias: str, status: dict[int, str]) -> Iterator[str]:
     is_, was = row and row["version"], history.held.get(alias)
     if is_ != was:
         yield f"it is {_version(is_)}, but by its history {_version(was)}"
@@ -124,7 +123,9 @@ def _signatures(one: Row, expected: Expected, _history: History) -> str | None:
 
 def _evaluations(one: Row, expected: Expected, history: History) -> str | None:
     # Their number and their reports are compared in `seals`.
-    for (_, event), row in zip(reversed(expected.judged), reversed(one["evaluations"]), strict=False):
+    for (_, event), row in zip(
+        reversed(expected.judged), reversed(one["evaluations"]), strict=False
+    ):
         same = row["actor"] == event["actor"] and _at_once(row["at"], event["at"])
         if history.vouches(event) and not same:
             return "an evaluation of it has another actor or time than its event"
@@ -159,7 +160,9 @@ def _request(one: Row, expected: Expected, _history: History) -> str | None:
     return f"its request is {shown(one['row']['request_id'])}, but by its history another"
 
 
-def jobs(snapshot: Snapshot, model: Row, history: History, numbers: dict[int, int]) -> Iterator[Problem]:
+def jobs(
+    snapshot: Snapshot, model: Row, history: History, numbers: dict[int, int]
+) -> Iterator[Problem]:
     """What of a model's batch jobs contradicts itself or the history of their alias."""
     own = schema.versions.c.model_id == model["id"]
     ids = schema.versions.select().with_only_columns(schema.versions.c.id).where(own)
@@ -205,7 +208,9 @@ def _job_end(row: Row) -> str | None:
 
 
 def _plain(policy: Json) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in policy.items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in policy.items()
+    }
 
 
 def _later(row: object, event: object) -> bool:

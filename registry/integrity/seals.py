@@ -10,11 +10,11 @@ from typing import Any
 import rfc8785
 
 from registry import candidates
-from registry.integrity.snapshot import Row, parse
+from registry.integrity.snapshot import Row
 from registry.queries.events import hash_of
 from registry.queries.states import has_passed
 from registry.records import Artifact, Lineage, Version
-from registry.values import moment
+from registry.values import moment, parse_object
 
 # Whatever a malformed row may raise on the way to its hash.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -26,7 +26,7 @@ def edited_events(name: str, rows: list[Row]) -> list[int]:
 
 
 def _makes_its_hash(name: str, row: Row) -> bool:
-    payload, complaint = parse(row["payload text"])
+    payload, complaint = parse_object(row["payload text"])
     try:
         # What is not an object was never recorded, whatever hash it has.
         return complaint is None and row["hash"] == hash_of(name, row | {"payload": payload})
@@ -71,7 +71,7 @@ def _seal(name: str, one: Row) -> str | None:
 # Most versions of a model have the same signature, and many the same parameters.
 @lru_cache(maxsize=64)
 def _canonical(text: str) -> bytes:
-    document, complaint = parse(text)
+    document, complaint = parse_object(text)
     if complaint:
         raise ValueError(complaint)
     return rfc8785.dumps(document)
@@ -85,7 +85,7 @@ def _version(name: str, one: Row) -> Version:
         git_commit=row["git_commit"],
         git_dirty=row["git_dirty"],
         flow_run_id=row["flow_run_id"],
-        libraries=parse(row["libraries text"])[0],
+        libraries=parse_object(row["libraries text"])[0],
         parent=one["parent"],
         data={part["path"]: part["md5"] for part in one["data"]},
     )
@@ -122,7 +122,7 @@ def _makes_its_digest(one: Row) -> bool:
 
 def _verdict(row: dict[str, Any]) -> str:
     """What an event vouches for of an evaluation."""
-    report, complaint = parse(row["report text"])
+    report, complaint = parse_object(row["report text"])
     if complaint or row["passed"] != has_passed(report):
         return "the verdict was edited"
     try:

@@ -4,7 +4,6 @@ SQLite keeps a text in a column of numbers, and an owner writes what he likes in
 values are read without the conversions of SQLAlchemy, and each is compared with its column's type.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,14 +26,14 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from registry.database import Database
-from registry.records import Json, Problem
+from registry.records import Problem
+from registry.values import parse_object, shown
 
 Row = dict[str, Any]
 """The values of a row by column. Of a document it has the object, and the stored text as well,
 under its name and ` text`."""
 
 AT_ONCE = 200  # rows that are looked at together
-_SHOWN = 60  # characters of a value in a message
 
 
 class Snapshot:
@@ -99,25 +98,6 @@ def named(table: Table, row: Row) -> str:
     return f"table {table.name}, {key}"
 
 
-def shown(value: object) -> str:
-    """A value as a message may show it: on one line, not longer than a line."""
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def parse(text: object) -> tuple[Json, str | None]:
-    """The object that a stored document is, and what is wrong with it."""
-    try:
-        found = json.loads(text) if isinstance(text, str) else text
-    except ValueError:
-        return {}, f"is not JSON: {shown(text)}"
-    except RecursionError:
-        return {}, "is nested too deeply to be read"
-    if not isinstance(found, dict):
-        return {}, f"is not a JSON object: {shown(found)}"
-    return found, None
-
-
 def _stored(column: Column[Any]) -> ColumnElement[Any]:
     plain: Any = cast(column, Text) if isinstance(column.type, JSON) else column
     return type_coerce(plain, NullType()).label(column.name)
@@ -128,10 +108,14 @@ def _value(column: Column[Any], stored: Any) -> tuple[Any, str | None]:
         return None, None if column.nullable else "is empty"
     kind = column.type
     if isinstance(kind, JSON):
-        return parse(stored)
+        return parse_object(stored)
     if isinstance(kind, Boolean):
         fits = isinstance(stored, int) and stored in (0, 1)
-        return (bool(stored), None) if fits else (stored, f"is neither true nor false: {shown(stored)}")
+        return (
+            (bool(stored), None)
+            if fits
+            else (stored, f"is neither true nor false: {shown(stored)}")
+        )
     if isinstance(kind, Integer):
         fits, what = type(stored) is int, "a whole number"
     elif isinstance(kind, Double):

@@ -5,13 +5,14 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, and_, not_, select, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, and_, select, text
 
 from registry import schema
 from registry.integrity.seals import MALFORMED
-from registry.integrity.snapshot import Row, Snapshot, named, shown
+from registry.integrity.snapshot import Row, Snapshot, named
 from registry.queries import params
 from registry.records import Problem
+from registry.values import shown
 
 _JOB = "jobs have no events; the manifest beside the predictions records it"
 _ORDER = "a number that the database counts; what refers to it and the order are checked"
@@ -118,7 +119,7 @@ def _broken_constraints(snapshot: Snapshot, table: Table) -> Iterator[Problem]:
                 yield Problem(named(table, row), "", what)
         elif isinstance(constraint, CheckConstraint):
             # Of a condition that is unknown, as of NULL, a CHECK takes no notice.
-            broken = not_(text(f"({constraint.sqltext})"))
+            broken = text(f"NOT ({constraint.sqltext})")
             for row in snapshot.rows(table, broken, columns=key):
                 what = f"it breaks the rule {constraint.name}: {shown(str(constraint.sqltext))}"
                 yield Problem(named(table, row), "", what)
