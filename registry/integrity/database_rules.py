@@ -8,7 +8,6 @@ from sqlalchemy import (
     CheckConstraint,
     Connection,
     ForeignKeyConstraint,
-    Inspector,
     Table,
     UniqueConstraint,
     inspect,
@@ -24,39 +23,77 @@ _WHERE = "the database's rules"
 
 def broken(c: Connection, dialect: Any) -> Iterator[Problem]:
     """What is missing of the rules of this release, was switched off, or says something else."""
-    look = inspect(c)
-    there = set(look.get_table_names())
+    found = _Found(c)
     for table in schema.metadata.sorted_tables:
-        if table.name not in there:
+        if table.name not in found.columns:
             yield Problem(f"table {table.name}", "", "it is gone")
         else:
-            for what in _table(look, table):
+            for what in found.differences(table):
                 yield Problem(f"table {table.name}", "", what)
     of_database = _sqlite if c.dialect.name == "sqlite" else _postgresql
     for what in of_database(c, dialect.trigger_ddl()):
         yield Problem(_WHERE, "", what)
 
 
-def _table(look: Inspector, table: Table) -> Iterator[str]:
-    name = table.name
-    columns = {column["name"]: column["nullable"] for column in look.get_columns(name)}
-    expected: dict[str, Any] = {column.name: column.nullable for column in table.columns}
-    if columns != expected:
-        changed = sorted(k for k in columns.keys() | expected if columns.get(k) != expected.get(k))
-        yield f"its columns are not those of this release: {', '.join(changed)}"
-    if look.get_pk_constraint(name)["constrained_columns"] != [k.name for k in table.primary_key]:
-        yield "its primary key is gone or another one"
-    for kind, expected, found in (
-        ("foreign key", _foreign_keys(table), _found_foreign_keys(look, name)),
-        ("unique key", _uniques(table), _found_uniques(look, name)),
-        ("check", _checks(look, table), _found_checks(look, name)),
-        ("index", _indexes(table), _found_indexes(look, name)),
-    ):
-        for key in sorted(expected.keys() - found.keys(), key=str):
-            yield f"its {kind} {key} is gone"
-        for key in sorted(expected.keys() & found.keys(), key=str):
-            if expected[key] != found[key]:
-                yield f"its {kind} {key} says something else: {shown(found[key])}"
+class _Found:
+    """What the database has of the tables of this release, asked for all of them at once."""
+
+    def __init__(self, c: Connection) -> None:
+        look = inspect(c)
+        there = [name for name in look.get_table_names() if name in schema.metadata.tables]
+        of: dict[str, Any] = {"filter_names": there}
+
+        def by_table(found: dict[Any, Any]) -> dict[str, Any]:
+            return {name: parts for (_, name), parts in found.items()}
+
+        self._sqlite = c.dialect.name == "sqlite"
+        self.columns = by_table(look.get_multi_columns(**of))
+        self._keys = by_table(look.get_multi_pk_constraint(**of))
+        self._foreign = by_table(look.get_multi_foreign_keys(**of))
+        self._unique = by_table(look.get_multi_unique_constraints(**of))
+        self._checks = by_table(look.get_multi_check_constraints(**of))
+        self._indexes = by_table(look.get_multi_indexes(**of))
+
+    def differences(self, table: Table) -> Iterator[str]:
+        name = table.name
+        columns = {column["name"]: column["nullable"] for column in self.columns[name]}
+        declared = {column.name: column.nullable for column in table.columns}
+        if columns != declared:
+            names = columns.keys() | declared.keys()
+            changed = sorted(n for n in names if columns.get(n) != declared.get(n))
+            yield f"its columns are not those of this release: {', '.join(changed)}"
+        key = self._keys[name]["constrained_columns"]
+        if key != [column.name for column in table.primary_key]:
+            yield "its primary key is gone or another one"
+        for kind, expected, found in (
+            ("foreign key", _foreign_keys(table), _found_foreign_keys(self._foreign[name])),
+            ("unique key", _uniques(table), _by_name(self._unique[name], "column_names")),
+            ("check", self._conditions(table), self._found_conditions(name)),
+            ("index", _indexes(table), _by_name(self._indexes[name], "unique")),
+        ):
+            for one in sorted(expected.keys() - found.keys(), key=str):
+                yield f"its {kind} {one} is gone"
+            for one in sorted(expected.keys() & found.keys(), key=str):
+                if expected[one] != found[one]:
+                    yield f"its {kind} {one} says something else: {shown(found[one])}"
+
+    def _conditions(self, table: Table) -> dict[Any, Any]:
+        return {
+            constraint.name: self._plain(str(constraint.sqltext))
+            for constraint in table.constraints
+            if isinstance(constraint, CheckConstraint)
+        }
+
+    def _found_conditions(self, name: str) -> dict[Any, Any]:
+        return {one["name"]: self._plain(one["sqltext"]) for one in self._checks[name]}
+
+    def _plain(self, condition: str) -> str | None:
+        # PostgreSQL writes conditions anew, in words of its own; `tables` asks them of every row.
+        return "".join(condition.split()) if self._sqlite else None
+
+
+def _by_name(found: list[Any], what: str) -> dict[Any, Any]:
+    return {one["name"]: one[what] for one in found}
 
 
 def _foreign_keys(table: Table) -> dict[Any, Any]:
@@ -72,15 +109,15 @@ def _foreign_keys(table: Table) -> dict[Any, Any]:
     }
 
 
-def _found_foreign_keys(look: Inspector, name: str) -> dict[Any, Any]:
+def _found_foreign_keys(found: list[Any]) -> dict[Any, Any]:
     return {
-        found["name"]: (
-            found["constrained_columns"],
-            found["referred_table"],
-            found["referred_columns"],
-            found.get("options", {}),
+        one["name"]: (
+            one["constrained_columns"],
+            one["referred_table"],
+            one["referred_columns"],
+            one.get("options", {}),
         )
-        for found in look.get_foreign_keys(name)
+        for one in found
     }
 
 
@@ -92,34 +129,8 @@ def _uniques(table: Table) -> dict[Any, Any]:
     }
 
 
-def _found_uniques(look: Inspector, name: str) -> dict[Any, Any]:
-    return {found["name"]: found["column_names"] for found in look.get_unique_constraints(name)}
-
-
-def _checks(look: Inspector, table: Table) -> dict[Any, Any]:
-    return {
-        constraint.name: _plain(look, str(constraint.sqltext))
-        for constraint in table.constraints
-        if isinstance(constraint, CheckConstraint)
-    }
-
-
-def _found_checks(look: Inspector, name: str) -> dict[Any, Any]:
-    found = look.get_check_constraints(name)
-    return {one["name"]: _plain(look, one["sqltext"]) for one in found}
-
-
-def _plain(look: Inspector, condition: str) -> str | None:
-    # PostgreSQL writes conditions anew, in words of its own; `tables` asks them of every row.
-    return "".join(condition.split()) if look.dialect.name == "sqlite" else None
-
-
-def _indexes(table: Table) -> dict[Any, bool]:
+def _indexes(table: Table) -> dict[Any, Any]:
     return {index.name: index.unique for index in table.indexes}
-
-
-def _found_indexes(look: Inspector, name: str) -> dict[Any, bool]:
-    return {found["name"]: bool(found["unique"]) for found in look.get_indexes(name)}
 
 
 def _sqlite(c: Connection, ddl: list[str]) -> Iterator[str]:

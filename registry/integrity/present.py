@@ -219,7 +219,7 @@ def _later(row: object, event: object) -> bool:
 
 
 def _at_once(row: Any, event: Any) -> bool:
-    return abs(row - event) <= _SLACK
+    return bool(abs(row - event) <= _SLACK)
 
 
 def _version(number: object) -> str:

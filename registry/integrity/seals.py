@@ -115,7 +115,7 @@ def _artifacts(one: Row) -> tuple[Artifact, ...]:
 
 def _makes_its_digest(one: Row) -> bool:
     try:
-        return candidates.digest(_artifacts(one)) == one["row"]["digest"]
+        return bool(candidates.digest(_artifacts(one)) == one["row"]["digest"])
     except MALFORMED:
         return False
 

@@ -1,6 +1,7 @@
 """Rows of whole tables, compared with each other; and which columns nothing vouches for."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -119,12 +120,13 @@ def _broken_constraints(snapshot: Snapshot, table: Table) -> Iterator[Problem]:
                 yield Problem(named(table, row), "", what)
         elif isinstance(constraint, CheckConstraint):
             # Of a condition that is unknown, as of NULL, a CHECK takes no notice.
-            broken = text(f"NOT ({constraint.sqltext})")
+            broken: Any = text(f"NOT ({constraint.sqltext})")
             for row in snapshot.rows(table, broken, columns=key):
                 what = f"it breaks the rule {constraint.name}: {shown(str(constraint.sqltext))}"
                 yield Problem(named(table, row), "", what)
 
 
+@cache  # to build the condition takes longer than to ask it
 def _dangling(constraint: ForeignKeyConstraint) -> Any:
     parent = constraint.referred_table.alias("parent")
     pairs = [(one.parent, parent.c[one.column.name]) for one in constraint.elements]
