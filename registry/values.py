@@ -1,6 +1,7 @@
 """Values as the tables keep them: times in microseconds since 1970 in UTC, and JSON."""
 
 import json
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,10 +33,21 @@ def to_json(value: object) -> str:
     return _JSON.encode(value)
 
 
+def _finite(text: str) -> float:
+    """Python's reader takes Infinity, NaN and 1e999, which nothing here has written."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+_READER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 def parse_object(text: object) -> tuple[dict[str, Any], str | None]:
     """The object that a stored document is, and what is wrong with it, of an edited one."""
     try:
-        found = json.loads(text) if isinstance(text, str) else text
+        found = _READER.decode(text) if isinstance(text, str) else text
     except ValueError:
         return {}, f"is not JSON: {shown(text)}"
     except RecursionError:

@@ -16,7 +16,7 @@ from registry.store import Registry
 File = tuple[str, int]
 """SHA-256 and size, as a version records them."""
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
 """How long to wait for the end of what may be going on: a purge, a registration."""
 
 _AT_ONCE = 4096  # files

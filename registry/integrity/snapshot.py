@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from registry.database import Database
+from registry.queries.rows import any_bytes
 from registry.records import Problem
 from registry.values import parse_object, shown
 
@@ -88,7 +89,7 @@ class Snapshot:
 @contextmanager
 def taken(database: Database, problems: list[Problem]) -> Iterator[Snapshot]:
     """A transaction that sees one state, however long it takes and whoever writes beside it."""
-    with database.read() as c, _any_bytes(c):
+    with database.read() as c, any_bytes(c):
         yield Snapshot(c, problems)
 
 
@@ -123,17 +124,3 @@ def _value(column: Column[Any], stored: Any) -> tuple[Any, str | None]:
     else:
         fits, what = isinstance(stored, str), "text"
     return stored, None if fits else f"is not {what}: {shown(stored)}"
-
-
-@contextmanager
-def _any_bytes(c: Connection) -> Iterator[None]:
-    """Let SQLite return text that is not UTF-8, with what is wrong in it spelled out."""
-    if c.dialect.name != "sqlite":
-        yield
-        return
-    driver: Any = c.connection.driver_connection
-    driver.text_factory = lambda text: text.decode(errors="backslashreplace")
-    try:
-        yield
-    finally:
-        driver.text_factory = str

@@ -82,8 +82,9 @@ def add(
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:
     """The events that meet conditions on `events`, newest first."""
     query = select(*_STORED, models.c.name.label("model")).join(models).where(*where)
-    rows = c.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
-    return [_event(row) for row in rows]
+    with rows.any_bytes(c):
+        found = c.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
+    return [_event(row) for row in found]
 
 
 def holders(c: Connection, model: int, alias: str) -> list[int]:
