@@ -1,12 +1,13 @@
 """SQL errors in the registry's words: callers of the package never see SQLAlchemy's."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from registry import sqlite
-from registry.errors import Conflict, Refused, RegistryError, Unreachable
+from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachable
 from registry.rules import sentence_of
 
 # SQLSTATEs of PostgreSQL: insufficient privilege; serialization failure and deadlock; a limit of
@@ -34,6 +35,11 @@ def explained(shown: str) -> Iterator[None]:
                 "again after each upgrade."
             ) from error
         raise RegistryError(f"The registry database {shown} refused: {error.orig}.") from error
+    except json.JSONDecodeError as error:  # of a document in a row
+        raise Corrupt(
+            f"A document in the registry database {shown} is not JSON ({error}): somebody edited "
+            "it. `modelmint models verify` says which."
+        ) from error
     except (DataError, OverflowError, UnicodeError) as error:
         raise _not_kept(shown, error) from error
     except DBAPIError as error:

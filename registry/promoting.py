@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from registry.arguments import checked
-from registry.errors import Conflict, Refused
+from registry.errors import Conflict, Corrupt, Refused
 from registry.judging import Judging, check_not_archived
 from registry.queries import aliases, events, models, states
 from registry.queries.models import Locked
@@ -102,6 +102,7 @@ class Promoting(Judging):
             NotFound: there is no such model or alias.
             Conflict: the alias is not at the expected revision.
             Refused: no version that may hold the alias held it before.
+            Corrupt: the history of the alias was edited.
         """
         with self.database.write() as c:
             model = models.lock(c, name)
@@ -109,7 +110,11 @@ class Promoting(Judging):
             _check_revision(name, alias, held, expect_revision)
             for number in reversed(events.holders(c, model.id, alias)):
                 state = states.find(c, model, number)
-                assert state is not None, "it held the alias"
+                if state is None:
+                    raise Corrupt(
+                        f"The history of {name}@{alias} was edited: {name}:{number}, which held "
+                        "it, does not exist. Run `modelmint models verify`."
+                    )
                 if number != held.version and state.status in ("approved", "candidate"):
                     break
             else:

@@ -206,6 +206,7 @@ class Event:
     """The version that held the alias before."""
     reason: str | None
     payload: Json
+    """Of an event that was edited and cannot be read: what is wrong with it, as `malformed`."""
     hash: str
     """SHA-256 over all of the above and the hash of the event before it."""
 

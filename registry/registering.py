@@ -244,7 +244,9 @@ class Registering(Opened):
                 if candidate.evaluation:
                     states.evaluate(c, id_, candidate.evaluation, offer.actor)
                     seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
-                known_as = {**offer.payload, **seals}
+                # What no seal covers: tags may change, and a request is only this registry's.
+                said = {"tags": candidate.tags, "request": offer.request_id}
+                known_as = {**offer.payload, **said, **seals}
                 number = version.version
                 events.add(c, model, offer.kind, offer.actor, version=number, payload=known_as)
             # What a collection removed before those rows kept it away.

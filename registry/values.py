@@ -1,12 +1,15 @@
 """Values as the tables keep them: times in microseconds since 1970 in UTC, and JSON."""
 
 import json
+import math
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 # Made once: `json.dumps` would make one for each of hundreds of values.
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHOWN = 60  # characters of a value in a message
 
 
 def now() -> int:
@@ -28,3 +31,33 @@ def microseconds(moment: datetime) -> int:
 def to_json(value: object) -> str:
     """Compact JSON. ValueError for NaN, which is no JSON: a reader elsewhere would trip over it."""
     return _JSON.encode(value)
+
+
+def _finite(text: str) -> float:
+    """Python's reader takes Infinity, NaN and 1e999, which nothing here has written."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+_READER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def parse_object(text: object) -> tuple[dict[str, Any], str | None]:
+    """The object that a stored document is, and what is wrong with it, of an edited one."""
+    try:
+        found = _READER.decode(text) if isinstance(text, str) else text
+    except ValueError:
+        return {}, f"is not JSON: {shown(text)}"
+    except RecursionError:
+        return {}, "is nested too deeply to be read"
+    if not isinstance(found, dict):
+        return {}, f"is not a JSON object: {shown(found)}"
+    return found, None
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it: on one line, not longer than a line."""
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

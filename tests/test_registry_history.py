@@ -152,6 +152,8 @@ TAMPERED = {
         {
             "digits": "does not end with event",
             "digits:1": "it is approved, but by its history candidate",
+            "digits:2": "its history does not know it",
+            "digits:3": "its history does not know it",
             "digits@champion": "by its history not set",
             "digits@canary": "by its history not set",
         },

@@ -110,7 +110,7 @@ def history(
                 e.actor,
                 f"{e.kind} {e.alias}" if e.alias else e.kind,
                 _moved(e),
-                e.reason or _details(e),
+                _details(e) if "malformed" in e.payload else e.reason or _details(e),
             ]
             for e in events
         ],
@@ -199,8 +199,10 @@ def _moved(event: Event) -> str:
 def _details(event: Event) -> str:
     """What an event without a reason was about."""
     given = event.payload
+    if "malformed" in given:
+        return f"(edited: {given['malformed']}; see modelmint models verify)"
     if event.kind == "tagged":
-        return f"{given['key']}={given['value'] or ''}"
+        return f"{given.get('key')}={given.get('value') or ''}"
     if event.kind == "policy":
         return ", ".join(f"{name}: {_plain(value)}" for name, value in given.items())
     if event.kind == "imported":

@@ -24,6 +24,13 @@ def verify(
     backup: Annotated[
         Path | None, typer.Option(help="Look at this backup instead of the registry.")
     ] = None,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            metavar="EVENT",
+            help="Only what events after this one touched: an id from `history --json`.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every file again, and check every version and history against what was recorded."""
@@ -32,7 +39,10 @@ def verify(
         return
     with open_registry() as registry, output.counting("verifying") as count:
         found = integrity.verify(
-            registry, name, progress=lambda so_far: count(f"{so_far.versions} versions")
+            registry,
+            name,
+            since=since,
+            progress=lambda so_far: count(f"{so_far.versions} versions, {so_far.files} files"),
         )
         problems = found.problems
         if public_key is not None:
@@ -44,11 +54,20 @@ def verify(
     for problem in problems:
         where = f"{problem.ref} {problem.path}".rstrip()
         output.error(f"{where}: {problem.what}")
+    for left_out in found.not_looked_at:
+        output.say(f"not looked at: {left_out}")
+    if found.unknown:
+        output.say(
+            f"{found.unknown:,} files in the store are of no version, as killed registrations "
+            "leave them: `modelmint models gc --dry-run` lists them"
+        )
     if problems:
         raise typer.Exit(1)
+    everything = "what was looked at is" if found.not_looked_at else "all is"
     output.say(
-        f"all is what was registered: {found.versions:,} versions, {found.files:,} files "
-        f"({found.bytes:,} bytes), {found.events:,} events; {found.purged:,} files were purged"
+        f"{everything} what was registered: {found.versions:,} versions, {found.files:,} files "
+        f"({found.bytes:,} bytes), {found.events:,} events; {found.purged:,} files were purged; "
+        f"the newest event is {found.newest or 'none'}"
     )
 
 

@@ -4,14 +4,25 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    cast,
+    func,
+    select,
+    type_coerce,
+)
+from sqlalchemy.types import NullType
 
 from registry.candidates import seal_json
+from registry.errors import Corrupt
 from registry.queries import rows
 from registry.queries.models import Locked
 from registry.records import Event, Json
 from registry.schema import events, models
-from registry.values import microseconds, moment, now
+from registry.values import microseconds, moment, now, parse_object, shown
 
 _HASHED = ("at", "actor", "kind", "version", "alias", "previous", "reason", "payload", "prev_hash")
 
@@ -59,21 +70,19 @@ def add(
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:
     """The events that meet conditions on `events`, newest first."""
-    query = select(events, models.c.name.label("model")).join(models).where(*where)
-    rows = c.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
-    return [_event(row) for row in rows]
-
-
-def chain(c: Connection, model: int) -> list[Row[Any]]:
-    """All that is stored of a model's events, oldest first."""
-    query = select(events).where(events.c.model_id == model).order_by(events.c.id)
-    return list(c.execute(query).all())
+    query = select(*_STORED, models.c.name.label("model")).join(models).where(*where)
+    with rows.any_bytes(c):
+        found = c.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
+    return [_event(row) for row in found]
 
 
 def holders(c: Connection, model: int, alias: str) -> list[int]:
     """The versions that held an alias one after the other since it was set, the present one last.
 
     A rollback took those away that it went back over.
+
+    Raises:
+        Corrupt: the moves do not follow from each other: somebody edited them.
     """
     return _lives(c, model, alias)[-1]
 
@@ -91,15 +100,21 @@ def former_holders(c: Connection, model: int, alias: str) -> list[int]:
 def _lives(c: Connection, model: int, alias: str) -> list[list[int]]:
     """What `holders` says, of each time between two at which the alias was not set."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))
-    query = select(events.c.kind, events.c.version).where(*moves).order_by(events.c.id)
+    query = select(events.c.id, events.c.kind, events.c.version).where(*moves)
     held: list[int] = []
     lives = [held]
-    for kind, version in c.execute(query):
-        if kind == "promoted":
-            held.append(version)
-        elif kind == "unset":
+    for id_, kind, version in c.execute(query.order_by(events.c.id)):
+        if kind == "unset":
             held = []
             lives.append(held)
+        elif not isinstance(version, int) or (kind == "rolled back" and version not in held[:-1]):
+            raise Corrupt(
+                f"The history of {alias} was edited: event {id_} ({kind}) does not follow from "
+                "those before it. Nothing was changed. Run `modelmint models verify`, and promote "
+                "the version that you want."
+            )
+        elif kind == "promoted":
+            held.append(version)
         else:
             held.pop()
             while held[-1] != version:
@@ -121,17 +136,32 @@ def moves_of(c: Connection, model: int, alias: str) -> int:
     return c.execute(select(func.count()).where(*moves)).scalar_one()
 
 
+# As they are stored: a line that somebody edited must not hide the others.
+_STORED = [
+    type_coerce(cast(column, Text) if column.name == "payload" else column, NullType()).label(
+        column.name
+    )
+    for column in events.columns
+]
+
+
 def _event(row: Row[Any]) -> Event:
+    payload, complaint = parse_object(row.payload)
+    wrong = [f"its payload {complaint}"] if complaint else []
+    try:
+        at = moment(row.at)
+    except (OverflowError, TypeError, ValueError):
+        at, wrong = moment(0), [*wrong, f"its time is none: {shown(row.at)}"]
     return Event(
         id=row.id,
         model=row.model,
-        at=moment(row.at),
+        at=at,
         actor=row.actor,
         kind=row.kind,
         version=row.version,
         alias=row.alias,
         previous=row.previous,
         reason=row.reason,
-        payload=row.payload,
+        payload={"malformed": "; ".join(wrong)} if wrong else payload,
         hash=row.hash,
     )

@@ -3,7 +3,8 @@
 A registration has ten of them, and SQLAlchemy's part of such a call takes longer than SQLite's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -44,3 +45,20 @@ def _insert(table: Table, names: tuple[str, ...], mark: str) -> tuple[str, set[s
     marks = ", ".join([mark] * len(names))
     documents = {name for name in names if isinstance(table.c[name].type, JSON)}
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})", documents
+
+
+@contextmanager
+def any_bytes(c: Connection) -> Iterator[None]:
+    """Let SQLite return text that is not UTF-8, with what is wrong in it spelled out.
+
+    PostgreSQL keeps no such text.
+    """
+    if c.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = c.connection.driver_connection
+    driver.text_factory = lambda text: text.decode(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        driver.text_factory = str

@@ -1,11 +1,9 @@
 """The tables `evaluations`, `approvals` and `version_state`: what a version may be used for."""
 
-from collections import defaultdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
-from registry.candidates import seal_json
 from registry.queries import rows
 from registry.queries.models import Locked
 from registry.records import Json
@@ -80,31 +78,3 @@ def change(c: Connection, version_id: int, status: str) -> None:
     """Any other status; an approval it may have had no longer counts."""
     here = version_state.c.version_id == version_id
     c.execute(update(version_state).where(here).values(status=status, approval_id=None))
-
-
-def seals(c: Connection, model: int) -> dict[int, list[str]]:
-    """What an event vouches for of each evaluation, by version, oldest first."""
-    query = select(versions.c.version, evaluations.c.passed, evaluations.c.report)
-    query = query.join(versions, versions.c.id == evaluations.c.version_id)
-    found: dict[int, list[str]] = defaultdict(list)
-    for row in c.execute(query.where(versions.c.model_id == model).order_by(evaluations.c.id)):
-        consistent = row.passed == has_passed(row.report)
-        found[row.version].append(seal_json(row.report) if consistent else "verdict was edited")
-    return found
-
-
-def statuses(c: Connection, model: int) -> dict[int, str]:
-    """The status of every version of a model."""
-    query = select(version_state.c.version, version_state.c.status)
-    query = query.join(versions, versions.c.id == version_state.c.version_id)
-    return dict(c.execute(query.where(version_state.c.model_id == model)).tuples().all())
-
-
-def approvers(c: Connection, model: int) -> dict[int, list[str]]:
-    """Who approved each version of a model, oldest first."""
-    query = select(versions.c.version, approvals.c.approver)
-    query = query.join(versions, versions.c.id == approvals.c.version_id)
-    found: dict[int, list[str]] = defaultdict(list)
-    for row in c.execute(query.where(versions.c.model_id == model).order_by(approvals.c.id)):
-        found[row.version].append(row.approver)
-    return found

@@ -16,7 +16,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     delete,
-    or_,
     select,
 )
 
@@ -241,31 +240,12 @@ def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Version]:
     return _complete(c, c.execute(_FULL.where(*where)).all())
 
 
-def load_recorded(c: Connection, *where: ColumnElement[bool]) -> list[Version]:
-    """`load_all`, with the parents that were here when their children were registered.
-
-    Those are what the seals of the children are over: one that was imported later changes none.
-    """
-    return _complete(c, c.execute(_RECORDED.where(*where)).all())
-
-
-def parents(c: Connection, model: int) -> dict[int, tuple[str | None, str | None]]:
-    """Of versions of a model that started from others, by number: the uid of the one that was
-    here already, and the uid that is noted. The first is None of a parent that was not.
-    """
-    query = select(versions.c.version, _parent.c.uid, versions.c.parent_uid)
-    query = query.outerjoin(_parent, _parent.c.id == versions.c.parent_id)
-    started = or_(versions.c.parent_id.is_not(None), versions.c.parent_uid.is_not(None))
-    rows = c.execute(query.where(versions.c.model_id == model, started))
-    return {number: (here, noted) for number, here, noted in rows}
-
-
 def _complete(c: Connection, rows: Sequence[Row[Any]]) -> list[Version]:
     found = parts.load(c, [row.id for row in rows])
     return [_version(row, found[row.id]) for row in rows]
 
 
-def _full(is_parent: ColumnElement[bool]) -> Select[Any]:
+def _full() -> Select[Any]:
     # Not joined, but for the model: PostgreSQL takes longer to plan joins than to look up a row.
     document = select(_params.document).where(_params.id == versions.c.params_id)
     report = select(_evaluations.report).where(_evaluations.version_id == versions.c.id)
@@ -273,7 +253,7 @@ def _full(is_parent: ColumnElement[bool]) -> Select[Any]:
     parent = (
         select(_parent_model.c.name + ":" + cast(_parent.c.version, Text))
         .join(_parent_model, _parent_model.c.id == _parent.c.model_id)
-        .where(is_parent)
+        .where(_parent.c.uid == versions.c.parent_uid)
     )
     return (
         select(
@@ -290,8 +270,7 @@ def _full(is_parent: ColumnElement[bool]) -> Select[Any]:
 
 
 # Built once: that takes longer than SQLite needs to answer.
-_FULL = _full(_parent.c.uid == versions.c.parent_uid)
-_RECORDED = _full(_parent.c.id == versions.c.parent_id)
+_FULL = _full()
 _OF_MODEL = _FULL.where(schema.models.c.name == bindparam("name"))
 _ONE = _OF_MODEL.where(versions.c.version == bindparam("number"))
 _HELD = (

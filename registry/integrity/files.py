@@ -1,0 +1,115 @@
+"""The files in the store, read after the rows: whether each still has the bytes of its name."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy import Connection, and_, select
+
+from registry import schema
+from registry.errors import Corrupt
+from registry.records import Problem
+from registry.store import Registry
+
+File = tuple[str, int]
+"""SHA-256 and size, as a version records them."""
+
+_PATIENCE_S = 5.0
+"""How long to wait for the end of what may be going on: a purge, a registration."""
+
+_AT_ONCE = 4096  # files
+
+
+def damaged(registry: Registry, files: list[File], done: Callable[[File], None]) -> dict[File, str]:
+    """What is wrong with files, read on all cores; `done` is called with each that was read."""
+    found: dict[File, str] = {}
+
+    def wrong(file: File) -> str | None:
+        try:
+            registry.files.verify(*file)
+        except Corrupt as corrupt:
+            return str(corrupt)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _AT_ONCE):
+            some = files[start : start + _AT_ONCE]
+            for file, what in zip(some, pool.map(wrong, some), strict=True):
+                done(file)
+                if what:
+                    found[file] = what
+    return found
+
+
+def still_damaged(
+    registry: Registry, found: dict[File, str], about: Callable[[str, int], bool]
+) -> Iterator[Problem]:
+    """Which versions need files that are damaged, and were not purged since the rows were read.
+
+    A purge removes files before it says so: those that only archived versions need are looked at
+    again until it may have ended. `about` says of which versions to report.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while found:
+        with registry.database.read() as c:
+            uses = {file: _uses(c, file) for file in found}
+        found = {
+            file: what for file, what in found.items() if not all(u.purged for u in uses[file])
+        }
+        # Somebody may have put it back meanwhile.
+        found = damaged(registry, list(found), lambda _file: None)
+        retired = (all(u.status == "archived" for u in uses[file]) for file in found)
+        if not any(retired) or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    problems = [
+        (use.name, use.version, use.path, what)
+        for file, what in found.items()
+        for use in uses[file]
+        if not use.purged and about(use.name, use.version)
+    ]
+    for name, version, path, what in sorted(problems):
+        yield Problem(f"{name}:{version}", path, what)
+
+
+def _uses(c: Connection, file: File) -> list[Any]:
+    """name, version, path, status and purged of all that needs a file."""
+    models, versions = schema.models.c, schema.versions.c
+    files, state, blobs = schema.version_artifacts.c, schema.version_state.c, schema.blobs.c
+    gone = and_(blobs.purged_at.is_not(None), state.status == "archived").label("purged")
+    query = (
+        select(models.name, versions.version, files.path, state.status, gone)
+        .join_from(schema.version_artifacts, schema.versions, versions.id == files.version_id)
+        .join(schema.models, models.id == versions.model_id)
+        .outerjoin(schema.version_state, state.version_id == versions.id)
+        .outerjoin(schema.blobs, blobs.sha256 == files.sha256)
+        .where(files.sha256 == file[0], files.size == file[1])
+    )
+    return list(c.execute(query))
+
+
+def unknown(registry: Registry) -> tuple[int, str | None]:
+    """How many files of the store the database does not know, and whether that is alarming.
+
+    A few are what killed registrations leave until `gc`. Where there are more than it knows, the
+    database is empty, an older copy, or another registry's.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    stored = {sha256 for sha256, _ in registry.files.files()}
+    while True:
+        # After the files were listed, and again: what is registered just now has its rows soon.
+        with registry.database.read() as c:
+            query = select(schema.version_artifacts.c.sha256).distinct()
+            known = set(c.execute(query).scalars())
+        strays = stored - known
+        if len(strays) <= len(known):
+            return len(strays), None
+        if time.monotonic() > deadline:
+            return len(strays), (
+                f"of {len(stored)} files in {registry.files.root} no version has {len(strays)}: "
+                "the database is an empty or an older one, or another registry's. See that "
+                "MODELMINT_DATABASE_URL is right before anything else, gc above all"
+            )
+        time.sleep(0.1)

@@ -1,0 +1,122 @@
+"""Other processes that hash and seal: canonical JSON takes one core, however many threads.
+
+Not `multiprocessing`: its processes run the caller's script once more, and an unguarded one would
+register, or train, again. These read lines of JSON and answer each with one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+from registry.integrity import seals
+from registry.integrity.snapshot import AT_ONCE, Row
+from registry.records import Problem
+
+_WORTH_IT = 2_000
+"""Versions from which on it pays to start processes."""
+
+_SERVE = "from registry.integrity.helpers import serve; serve()"
+
+_TASKS: dict[str, Callable[[str, list[Row]], list[Any]]] = {
+    "events": seals.edited_events,
+    "versions": seals.edited_versions,
+}
+
+
+class Helpers:
+    """Does tasks at once, or gives them to processes and goes on; `problems` come at the end."""
+
+    def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
+        self._free: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+        for process in processes:
+            self._free.put(process)
+        self._pool = ThreadPoolExecutor(len(processes)) if processes else None
+        self._waiting: list[tuple[str, Future[list[Any]]]] = []
+        self.problems: list[Problem] = []
+
+    def edited_events(self, name: str, rows: list[Row]) -> set[int]:
+        """The ids of events whose content does not make their hash."""
+        pieces = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
+        futures = [self._begin("events", name, piece) for piece in pieces]
+        return {id_ for future in futures for id_ in future.result()}
+
+    def check_versions(self, name: str, found: list[Row]) -> None:
+        """Begin to compare versions with their seals."""
+        self._waiting.append((name, self._begin("versions", name, found)))
+        while len(self._waiting) > 16:  # or all rows would be in memory
+            self._take()
+
+    def finish(self) -> None:
+        """Wait for all that was begun."""
+        while self._waiting:
+            self._take()
+
+    def close(self) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _take(self) -> None:
+        name, future = self._waiting.pop(0)
+        for number, what in future.result():
+            self.problems.append(Problem(f"{name}:{number}", "", what))
+
+    def _begin(self, task: str, name: str, rows: list[Row]) -> Future[list[Any]]:
+        if self._pool:
+            return self._pool.submit(self._ask, task, name, rows)
+        done: Future[list[Any]] = Future()
+        done.set_result(_TASKS[task](name, rows))
+        return done
+
+    def _ask(self, task: str, name: str, rows: list[Row]) -> list[Any]:
+        process = self._free.get()
+        assert process.stdin is not None, "it is a pipe"
+        assert process.stdout is not None, "it is a pipe"
+        process.stdin.write(json.dumps([task, name, rows]) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        self._free.put(process)
+        found: list[Any] = json.loads(answer)
+        return found
+
+
+@contextmanager
+def started(versions: int) -> Iterator[Helpers]:
+    """Helpers for a registry of so many versions: a process for each core, or none."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    processes = []
+    try:
+        if versions >= _WORTH_IT and cores > 1:
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            for _ in range(cores):
+                processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-c", _SERVE],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        encoding="utf-8",
+                        env=environment,
+                    )
+                )
+        helpers = Helpers(processes)
+        yield helpers
+        helpers.close()
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def serve() -> None:
+    """Answer tasks until the input ends: what each of those processes runs."""
+    for line in sys.stdin:
+        task, name, rows = json.loads(line)
+        print(json.dumps(_TASKS[task](name, rows)), flush=True)
