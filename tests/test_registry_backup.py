@@ -136,8 +136,10 @@ def manifest_of(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_bytes())
 
 
-def rows_file(folder: Path) -> Path:
-    sha256 = manifest_of(folder)["rows"]["sha256"]
+def rows_file(folder: Path, table: str = "events") -> Path:
+    """The file of the first rows of a table."""
+    segments = manifest_of(folder)["segments"]
+    sha256 = next(one["sha256"] for one in segments if one["table"] == table)
     return folder / "sha256" / sha256[:2] / sha256
 
 
@@ -210,7 +212,9 @@ def test_a_backup_says_what_it_holds(origin, tmp_path):
     assert len(stored) == len(rows["blobs"]) - 1
     assert manifest["files"]["count"] == made.files == made.copied == len(stored)
     names = {path.name for path in (tmp_path / "backup" / "sha256").rglob("*") if path.is_file()}
-    assert names == {*stored, manifest["rows"]["sha256"]}
+    assert names == {*stored, *(segment["sha256"] for segment in manifest["segments"])}
+    assert manifest["registry"] == rows["registry"][0]["id"]
+    assert (made.models, made.versions) == (2, 7)
     assert told == [("copied", done, made.files) for done in range(1, made.files + 1)]
     found = verify_backup(tmp_path / "backup")
     assert found == replace(made, copied=0)
@@ -244,7 +248,19 @@ def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_p
     assert verify_backup(folder).problems == []
     assert not old_rows.exists()
     kept = [path for path in folder.rglob("sha256/*/*") if path in times]
-    assert len(kept) == first.files - 1
+    unchanged = {segment["table"] for segment in manifest_of(folder)["segments"]} - {
+        "blobs",
+        "models",
+        "versions",
+        "version_artifacts",
+        "version_metrics",
+        "version_state",
+        "evaluations",
+        "events",
+        "params",
+        "param_values",
+    }
+    assert len(kept) == first.files - 1 + len(unchanged)
     assert all(path.stat().st_mtime_ns == times[path] for path in kept)
 
 
@@ -285,7 +301,7 @@ def test_a_damaged_file_of_the_registry_stops_the_backup_and_keeps_the_one_befor
 def test_a_folder_of_something_else_is_left_alone(origin, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"meow")
-    with pytest.raises(Refused, match="holds something that is no backup"):
+    with pytest.raises(Refused, match="holds something that is not a backup"):
         backup(origin, tmp_path / "photos")
     assert files_in(tmp_path / "photos") == {"cat.png": b"meow"}
     with pytest.raises(Refused, match="is where the registry keeps its files"):
@@ -320,7 +336,7 @@ def flip_a_byte(folder: Path) -> Path:
 def edit_a_row(folder: Path) -> Path:
     path = rows_file(folder)
     path.chmod(0o644)
-    path.write_bytes(path.read_bytes().replace(b'"actor":"bo"', b'"actor":"ed"', 1))
+    path.write_bytes(path.read_bytes().replace(b',"bo",', b',"ed",', 1))
     return path
 
 
@@ -394,7 +410,7 @@ def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
     path = tmp_path / "backup" / "manifest.json"
     text = path.read_text()
     newer = (f'"schema": "{HEAD}"', '"schema": "9999"')
-    for old, new in (newer, ('"format": 1', '"format": 2')):
+    for old, new in (newer, ('"format": 2', '"format": 3')):
         path.write_text(text.replace(old, new))
         with pytest.raises(SchemaMismatch, match="upgrade modelmint"):
             restore(tmp_path / "backup", f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts")

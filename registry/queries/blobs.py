@@ -82,6 +82,12 @@ def adopt(c: Connection, sha256: str, size: int) -> None:
     c.execute(new.on_conflict_do_nothing())
 
 
+def needed(c: Connection) -> dict[str, int]:
+    """Size by SHA-256 of every file that some version refers to and that was not purged."""
+    query = select(blobs.c.sha256, blobs.c.size).where(~_PURGED, _referenced())
+    return {row.sha256: row.size for row in c.execute(query.order_by(blobs.c.sha256))}
+
+
 def unreferenced(c: Connection, clock: ColumnElement[int]) -> list[tuple[str, int, float]]:
     """SHA-256, size and seconds since its lease of every file that no version refers to."""
     age = (clock - blobs.c.touched) / 1e6
