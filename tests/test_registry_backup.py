@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from databases import execute, fill_with_kept, kept, raw_engine, rows_of, schema_of
@@ -126,6 +127,14 @@ def own(filled, tmp_path) -> Iterator[Registry]:
         yield registry
 
 
+def all_rows(url: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, but not where the files are: a restored registry forgets that."""
+    rows = rows_of(raw_engine(url))
+    for row in rows.get("registry", []):
+        row["store"] = None
+    return rows
+
+
 def files_in(folder: Path) -> dict[str, bytes]:
     """Every file by its path."""
     found = [path for path in folder.rglob("*") if path.is_file()]
@@ -134,6 +143,11 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def manifest_of(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_bytes())
+
+
+def segments_of(folder: Path) -> dict[str, str]:
+    """Table by SHA-256 of its files in a backup."""
+    return {one["sha256"]: one["table"] for one in manifest_of(folder)["segments"]}
 
 
 def rows_file(folder: Path, table: str = "events") -> Path:
@@ -166,7 +180,7 @@ def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
     verified = restore(tmp_path / "backup", restored_url, tmp_path / "artifacts")
     assert verified.problems == []
     assert (verified.versions, verified.purged, verified.files) == (7, 1, made.files)
-    assert rows_of(raw_engine(restored_url)) == rows_of(raw_engine(url))
+    assert all_rows(restored_url) == all_rows(url)
     assert all(rows_of(raw_engine(url)).values()), "a table without a row proves nothing"
     assert empty_cells(restored_url) == empty_cells(url) == 1, "of two jobs one says nothing"
     assert files_in(tmp_path / "artifacts" / "sha256") == files_in(folder / "artifacts" / "sha256")
@@ -203,7 +217,7 @@ def test_a_backup_says_what_it_holds(origin, tmp_path):
     told = []
     made = backup(origin, tmp_path / "backup", progress=lambda *so_far: told.append(so_far))
     manifest = manifest_of(tmp_path / "backup")
-    rows = rows_of(raw_engine(str(origin.database._engine.url)))
+    rows = all_rows(str(origin.database._engine.url))
     del rows["registry_alembic_version"]
     assert manifest["tables"] == {name: len(rows[name]) for name in rows}
     assert manifest["schema"] == HEAD
@@ -239,7 +253,7 @@ def test_files_move_between_a_bucket_and_a_folder(bucket, tmp_path):
 def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_path):
     folder = tmp_path / "backup"
     first = backup(own, folder)
-    old_rows = rows_file(folder)
+    old_rows, segments = rows_file(folder), set(segments_of(folder))
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("sha256/*/*")}
     own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada")
     assert len(purge(own, actor="bo", dry_run=False)) == 1
@@ -248,20 +262,10 @@ def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_p
     assert verify_backup(folder).problems == []
     assert not old_rows.exists()
     kept = [path for path in folder.rglob("sha256/*/*") if path in times]
-    unchanged = {segment["table"] for segment in manifest_of(folder)["segments"]} - {
-        "blobs",
-        "models",
-        "versions",
-        "version_artifacts",
-        "version_metrics",
-        "version_state",
-        "evaluations",
-        "events",
-        "params",
-        "param_values",
-    }
-    assert len(kept) == first.files - 1 + len(unchanged)
+    assert len([path for path in kept if path.name not in segments]) == first.files - 1
     assert all(path.stat().st_mtime_ns == times[path] for path in kept)
+    again = {path.name for path in kept} & segments
+    assert {segments_of(folder)[sha256] for sha256 in again} >= {"jobs", "approvals", "aliases"}
 
 
 def test_a_backup_of_an_unchanged_registry_copies_nothing(origin, tmp_path):
@@ -402,7 +406,7 @@ def test_damage_is_found_and_not_restored(damage, origin, tmp_path):
     assert str(path) in problem
     with pytest.raises(Corrupt, match=str(path)):
         restore(folder, url, tmp_path / "artifacts")
-    assert rows_of(raw_engine(url)) == {}
+    assert all_rows(url) == {}
 
 
 def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
@@ -435,7 +439,7 @@ def test_a_registry_that_was_opened_but_never_used_can_be_filled(kind, origin, n
     url = new_url(kind)
     opened(url, tmp_path).close()
     assert restore(tmp_path / "backup", url, tmp_path / "artifacts").problems == []
-    assert rows_of(raw_engine(url)) == rows_of(raw_engine(str(origin.database._engine.url)))
+    assert all_rows(url) == all_rows(str(origin.database._engine.url))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -458,7 +462,7 @@ def test_a_database_of_something_else_is_not_restored_over(origin, tmp_path):
     execute(url, "CREATE TABLE customers (id INTEGER)")
     with pytest.raises(SchemaMismatch, match="tables of something else"):
         restore(tmp_path / "backup", url, tmp_path / "artifacts")
-    assert rows_of(raw_engine(url)) == {"customers": []}
+    assert all_rows(url) == {"customers": []}
 
 
 def test_rows_of_an_older_schema_are_upgraded_on_the_way(make_database):
@@ -539,7 +543,7 @@ def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before(own, tmp_path
     after = backup(own, tmp_path / "second")
     place = str(own.database._engine.url), own.files.root
     ended = []
-    for step in itertools.count():
+    for step in itertools.count(0, 4):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(first, folder)
         dead = killed(backup_until, step, *place, folder)
@@ -557,10 +561,10 @@ def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before(own, tmp_path
 
 def test_a_first_backup_that_is_killed_is_none_and_can_be_made_again(origin, tmp_path):
     place = str(origin.database._engine.url), origin.files.root
-    assert killed(backup_until, 5, *place, tmp_path / "backup")
+    assert killed(backup_until, 45, *place, tmp_path / "backup")
     (problem,) = verify_backup(tmp_path / "backup").problems
     assert "no backup, or an unfinished one" in problem
-    assert 0 < backup(origin, tmp_path / "backup").copied < 9
+    assert 0 < backup(origin, tmp_path / "backup").copied < 8
     assert verify_backup(tmp_path / "backup").problems == []
 
 
@@ -569,11 +573,11 @@ def test_a_restore_that_is_killed_leaves_an_empty_database_and_can_be_done_again
     kind, origin, new_url, tmp_path
 ):
     backup(origin, tmp_path / "backup")
-    expected = rows_of(raw_engine(str(origin.database._engine.url)))
+    expected = all_rows(str(origin.database._engine.url))
     url = new_url(kind)
     for step in itertools.count(0, 25):
         dead = killed(restore_until, step, tmp_path / "backup", url, tmp_path / "artifacts")
-        if rows := rows_of(raw_engine(url)):
+        if rows := all_rows(url):
             break  # it was past the one transaction
         assert dead
     assert rows == expected
