@@ -38,9 +38,9 @@ def backup(
         return
     repaired = f", {made.repaired:,} were damaged and are repaired" if made.repaired else ""
     output.say(
-        f"{made.models:,} models, {made.versions:,} versions ({made.rows:,} rows) and {made.files:,} "
-        f"files ({made.bytes:,} bytes; {made.copied:,} files were new{repaired}) of registry "
-        f"{made.registry} are in {folder}"
+        f"{made.models:,} models, {made.versions:,} versions ({made.rows:,} rows) and "
+        f"{made.files:,} files ({made.bytes:,} bytes; {made.copied:,} files were new{repaired}) "
+        f"of registry {made.registry} are in {folder}"
     )
     output.table(["history of", "its newest hash"], [[m, head] for m, head in made.heads.items()])
     output.say(f"`modelmint models verify --backup {folder}` reads it again.")

@@ -61,8 +61,9 @@ def _verify_backup(folder: Path, *, as_json: bool) -> None:
         registry, why_not = None, ""
         try:
             registry = stack.enter_context(open_registry())
+            registry.models()  # there may be none yet
         except (RegistryError, InputError) as error:
-            why_not = str(error)
+            registry, why_not = None, str(error)
         count = stack.enter_context(output.counting("verifying"))
         found = verify_backup(
             folder,

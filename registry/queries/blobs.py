@@ -11,6 +11,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    or_,
     select,
     text,
     update,
@@ -83,8 +84,12 @@ def adopt(c: Connection, sha256: str, size: int) -> None:
 
 
 def needed(c: Connection) -> dict[str, int]:
-    """Size by SHA-256 of every file that some version refers to and that was not purged."""
-    query = select(blobs.c.sha256, blobs.c.size).where(~_PURGED, _referenced())
+    """Size by SHA-256 of every file that must be there.
+
+    Some version refers to it, and it was not purged; whatever its row says, a living version's
+    file was not.
+    """
+    query = select(blobs.c.sha256, blobs.c.size).where(_referenced(), or_(~_PURGED, _living()))
     return {row.sha256: row.size for row in c.execute(query.order_by(blobs.c.sha256))}
 
 

@@ -7,7 +7,7 @@ how a registry moves from one to the other.
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -24,8 +24,16 @@ from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachab
 from registry.integrity import Verification, verify
 from registry.store import Registry
 from registry.transfer import segments
-from registry.transfer.backup_folder import BackupFolder, Content, Manifest, lines
-from registry.transfer.segments import Known, Progress, State, differences
+from registry.transfer.backup_folder import (
+    BackupFolder,
+    Content,
+    Manifest,
+    Opened,
+    Progress,
+    lines,
+    patient,
+)
+from registry.transfer.segments import Known, State, differences
 
 _AT_ONCE = 1000  # rows in memory
 
@@ -109,7 +117,7 @@ def verify_backup(
     source = BackupFolder(folder)
     try:
         manifest = source.manifest()
-        content = source.opened().content
+        content = source.opened(progress).content
     except RegistryError as error:
         report = BackupReport(problems=[str(error)])
         manifest = None
@@ -151,7 +159,7 @@ def restore(
         Unreachable: the folder, the database or the store cannot be used.
     """
     source = BackupFolder(folder)
-    found = source.opened()
+    found = source.opened(progress)
     files = found.content.files
     if gone := [source.place(sha256) for sha256 in files if not source.has(sha256, files[sha256])]:
         raise Corrupt(
@@ -166,7 +174,7 @@ def restore(
             _copy(source, target, sha256, size)
         progress("copied", done, len(files))
     with filling(url, found.schema) as connection:
-        _insert(connection, found.rows)
+        _insert(connection, found, patient(progress))
     with Registry(url, artifacts, cache) as registry:
         return verify(
             registry, progress=lambda so_far: progress("verified", so_far.files, len(files))
@@ -327,15 +335,18 @@ def _is_whole(target: Store, sha256: str, size: int) -> bool:
     return True
 
 
-def _insert(connection: Connection, rows: Iterable[Path]) -> None:
+def _insert(connection: Connection, source: Opened, progress: Progress) -> None:
     """Insert rows into tables as they are in the database, which may be of an older schema."""
     found = MetaData()
     found.reflect(connection)
     for column in (column for table in found.tables.values() for column in table.columns):
         if isinstance(column.type, JSON):
             column.type.none_as_null = True  # what was empty stays so, and is not JSON's null
-    every = (row for path in rows for row in lines(path))
+    done = 0
+    every = (row for path in source.rows for row in lines(path))
     for name, group in groupby(every, key=itemgetter(0)):
         values: Iterator[dict[str, Any]] = (row for _, row in group)
         while batch := list(islice(values, _AT_ONCE)):
             connection.execute(insert(found.tables[name]), batch)
+            done += len(batch)
+            progress("rows", done, source.content.tables.total())

@@ -18,13 +18,13 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from time import time_ns
 from typing import Any
 
 from registry import schema
@@ -33,6 +33,9 @@ from registry.candidates import seal_json
 from registry.errors import Conflict, Corrupt, Refused, SchemaMismatch, Unreachable
 from registry.records import Json
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it was done, and of how much."""
+
 FORMAT = 2
 """Of the folder and the manifest; the tables have a revision of their own."""
 
@@ -40,6 +43,7 @@ MANIFEST, COPY = "manifest.json", "manifest-copy.json"
 
 _README = "README.txt"
 _HASHED = "last-hashed.txt"
+_QUIET_S = 2.0
 _EXPLANATION = f"""\
 A backup of a modelmint registry. {MANIFEST} is written last: without it this is no backup yet.
 Making a backup here again copies what is new and removes what the registry no longer has.
@@ -228,8 +232,8 @@ class BackupFolder(Folder):
                 raise
             return self._read(COPY)
 
-    def opened(self) -> Opened:
-        """The backup that the folder holds.
+    def opened(self, progress: Progress) -> Opened:
+        """The backup that the folder holds, each of its rows read.
 
         Raises:
             Corrupt: there is none, or the manifest or the rows were changed; names the file.
@@ -237,11 +241,7 @@ class BackupFolder(Folder):
         """
         manifest, path = self.manifest(), self.path / MANIFEST
         try:
-            rows = tuple(self.fetch(one.sha256, one.size) for one in manifest.segments)
-        except Corrupt as corrupt:
-            raise Corrupt(f"The rows of the backup cannot be trusted: {corrupt}.") from corrupt
-        try:
-            content = add_up(rows)
+            content = add_up(self._segments(manifest, patient(progress)))
         except (ValueError, TypeError, KeyError) as error:
             raise Corrupt(
                 f"{path} names a file that has no rows of a backup: {error!r}."
@@ -251,7 +251,19 @@ class BackupFolder(Folder):
         for name, said in content.summary.items():
             if manifest.summary.get(name) != said:
                 raise Corrupt(f"{path} was changed: its {name!r} is not what its rows add up to.")
+        rows = tuple(Path(self.place(one.sha256)) for one in manifest.segments)
         return Opened(manifest.schema, rows, content)
+
+    def _segments(self, manifest: Manifest, progress: Progress) -> Iterator[Path]:
+        """The files that have the rows, each hashed before."""
+        done, total = 0, sum(manifest.tables.values())
+        for one in manifest.segments:
+            try:
+                yield self.fetch(one.sha256, one.size)
+            except Corrupt as corrupt:
+                raise Corrupt(f"The rows of the backup cannot be trusted: {corrupt}.") from corrupt
+            done += one.rows
+            progress("rows", done, total)
 
     def _read(self, name: str) -> Manifest:
         path = self.path / name
@@ -299,7 +311,7 @@ class BackupFolder(Folder):
     def _read_hashed(self) -> int:
         with suppress(OSError, ValueError):
             noted = int((self.path / _HASHED).read_text())
-            if noted <= time_ns():  # or a clock was wrong, and nothing follows from it
+            if noted <= time.time_ns():  # or a clock was wrong, and nothing follows from it
                 return noted
         return 0
 
@@ -323,6 +335,17 @@ class BackupFolder(Folder):
             f"The backup folder {self.path} cannot be written ({error.strerror}). Give a folder "
             "you may write, with room for all files of the registry."
         )
+
+
+def patient(progress: Progress) -> Progress:
+    """Progress that is reported once something takes longer than two seconds."""
+    begun = time.monotonic()
+
+    def report(doing: str, done: int, total: int) -> None:
+        if time.monotonic() - begun > _QUIET_S:
+            progress(doing, done, total)
+
+    return report
 
 
 def _manifest(document: Json, revision: str) -> Manifest:
@@ -359,7 +382,8 @@ def lines(rows: Path) -> Iterator[tuple[str, Json]]:
 
 def add_up(files: Iterable[Path]) -> Content:
     """Read all rows once."""
-    content, needed = Content(), set()
+    content, unused = Content(), set[str]()
+    purged, archived = dict[str, tuple[int, list[int]]](), set[int]()  # size and versions
     for table, row in (row for rows in files for row in lines(rows)):
         content.tables[table] += 1
         if table == "models":
@@ -368,8 +392,18 @@ def add_up(files: Iterable[Path]) -> Content:
             content.registry = row["id"]
         elif table == "blobs" and row["purged_at"] is None:
             content.files[row["sha256"]] = row["size"]
-        elif table == "version_artifacts":
-            needed.add(row["sha256"])
-    for sha256 in content.files.keys() - needed:
+            unused.add(row["sha256"])
+        elif table == "blobs":
+            purged[row["sha256"]] = row["size"], []
+        elif table == "version_artifacts":  # which refer to blobs, and so come after them
+            unused.discard(row["sha256"])
+            if row["sha256"] in purged:
+                purged[row["sha256"]][1].append(row["version_id"])
+        elif table == "version_state" and row["status"] == "archived":
+            archived.add(row["version_id"])
+    for sha256 in unused:  # announced, and never registered
         del content.files[sha256]
+    for sha256, (size, versions) in purged.items():
+        if not archived.issuperset(versions):
+            content.files[sha256] = size
     return content

@@ -5,9 +5,8 @@ true without reading its rows again. The other tables are read; where they are c
 rows themselves, so that a new row changes one segment and not all behind it.
 """
 
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,15 @@ from registry import schema
 from registry.errors import Corrupt
 from registry.queries import blobs
 from registry.rules import APPEND_ONLY
-from registry.transfer.backup_folder import BackupFolder, Content, Manifest, Segment, header
+from registry.transfer.backup_folder import (
+    BackupFolder,
+    Content,
+    Manifest,
+    Progress,
+    Segment,
+    header,
+    patient,
+)
 from registry.values import to_json
 
 SPAN = 2000
@@ -27,10 +34,6 @@ FOLLOWING = ("version_state", "version_tags")
 """Tables whose rows change together with an event of their version, and only so."""
 
 _AT_ONCE = 1000  # rows in memory
-_QUIET_S = 2.0
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it was done, and of how much."""
 
 
 @dataclass
@@ -89,12 +92,12 @@ class _Writing:
     def __init__(
         self, c: Connection, target: BackupFolder, known: Known | None, progress: Progress
     ) -> None:
-        self.c, self.target, self.progress = c, target, progress
+        self.c, self.target, self.progress = c, target, patient(progress)
         segments = () if known is None else known.segments
         self.known = {(s.table, s.span): s for s in segments if s.span is not None}
         self.changed = set() if known is None else _changed(c, _heads(known))
         self.expected = sum(segment.rows for segment in segments)
-        self.rows, self.quiet_until = 0, time.monotonic() + _QUIET_S
+        self.rows = 0
 
     def state(self) -> State:
         state = State(Content(registry_id(self.c)))
@@ -163,8 +166,7 @@ class _Writing:
 
         kept = self.target.keep(lines())
         self.rows += count
-        if time.monotonic() > self.quiet_until:
-            self.progress("rows", self.rows, max(self.rows, self.expected))
+        self.progress("rows", self.rows, max(self.rows, self.expected))
         return Segment(table.name, span, count, kept.sha256, kept.size)
 
 
