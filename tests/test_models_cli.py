@@ -249,43 +249,6 @@ def test_a_backup_is_restored_into_an_empty_place_where_predictions_go_on(figure
     assert "Traceback" not in said
 
 
-def other_registry(project: Project, folder: Path, name: str) -> Project:
-    """The same project, its registry in a place of its own."""
-    places = {
-        "MODELMINT_DATABASE_URL": f"sqlite:///{folder}/{name}.db",
-        "MODELMINT_ARTIFACTS": str(folder / name),
-    }
-    return Project(project.root, {**project.environment, **places})
-
-
-def test_the_backup_of_another_registry_is_replaced_only_when_asked(figures, tmp_path):
-    folder, other = str(tmp_path / "backup"), other_registry(figures, tmp_path, "other")
-    assert "are in" in models(figures, "backup", folder)
-    said = models(figures, "verify", "--backup", folder)
-    assert "the backup is whole: 1 models" in said
-    assert "goes on from each of these histories" in said
-    models(other, "policy", "digits", "--keep-last", "3")
-    said = models(other, "backup", folder, status=3)
-    assert "would be lost" in said
-    assert "--replace" in said
-    said = models(other, "verify", "--backup", folder, status=1)
-    assert "is of the registry" in said
-    assert "the backup is whole" not in said
-    assert "are in" in models(other, "backup", folder, "--replace")
-    assert "the backup is whole" in models(other, "verify", "--backup", folder)
-    assert "is of the registry" in models(figures, "verify", "--backup", folder, status=1)
-
-
-def test_a_backup_is_verified_where_the_registry_cannot_be_opened(figures, tmp_path):
-    folder = str(tmp_path / "backup")
-    models(figures, "backup", folder)
-    nowhere = other_registry(figures, tmp_path, "nowhere")
-    (tmp_path / "nowhere.db").mkdir()
-    said = models(nowhere, "verify", "--backup", folder)
-    assert "The backup alone was looked at" in said
-    assert "the backup is whole" in said
-
-
 def test_a_version_goes_to_another_registry_and_keeps_its_digest(figures, tmp_path):
     archive = str(tmp_path / "figures.tar")
     assert "manifest" in models(figures, "export", "figures:1", archive)
