@@ -18,6 +18,7 @@ from sqlalchemy import (
     make_url,
     select,
     table,
+    update,
 )
 from sqlalchemy.exc import (
     ArgumentError,
@@ -108,6 +109,19 @@ class Database:
             raise NoRegistry(self.shown)
 
     @contextmanager
+    def still(self) -> Iterator[Connection]:
+        """`read`, while whoever takes files in or removes them waits. For short work.
+
+        Raises:
+            Refused, Unreachable: this user may only read, or others did not let go for 30 s.
+        """
+        with explained(self.shown), self._engine.connect() as connection:
+            connection = connection.execution_options(**self.dialect.STILL)
+            with connection.begin():
+                self.dialect.hold_still(connection)
+                yield connection
+
+    @contextmanager
     def write(self, *, lasting: bool = True) -> Iterator[Connection]:
         """A transaction that commits at the end of the block, or undoes it all on an error.
 
@@ -194,7 +208,8 @@ def filling(url: str, revision: str) -> Iterator[Connection]:
     In the block the tables are those of `revision`, after it those of this release. Keys and
     CHECKs hold; on SQLite foreign keys are checked at the end. Triggers come at the end, too: they
     are of this release, and one asks what was only asked at the time: of a champion that was
-    promoted before its model had a policy of other eyes, for other eyes.
+    promoted before its model had a policy of other eyes, for other eyes. The registry keeps the id
+    that comes with the rows, and has no store yet.
 
     Raises:
         Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
@@ -213,6 +228,9 @@ def filling(url: str, revision: str) -> Iterator[Connection]:
             yield connection
             dialect.count_on(connection)
             _run_alembic(connection, MIGRATIONS, shown)
+            # The id stays. The place of the files is another, or has to be claimed again.
+            registry = table("registry", column("store"))
+            connection.execute(update(registry).values(store=None))
             dialect.install_triggers(connection)
     finally:
         engine.dispose()

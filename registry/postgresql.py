@@ -34,6 +34,16 @@ READ_SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
 """The same for a single statement, without the round trips of BEGIN and COMMIT."""
 
 
+STILL: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
+"""Options of a transaction that others wait for who take files in or remove them."""
+
+
+def hold_still(connection: Connection) -> None:
+    """Wait for the others, not for ever; its state is looked at after that."""
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+    connection.exec_driver_sql("LOCK TABLE blobs IN SHARE MODE")
+
+
 def prepare(url: URL) -> URL:
     """The URL with the driver we ship: psycopg 3."""
     bare = url.drivername == "postgresql"

@@ -57,6 +57,14 @@ READ_SINGLE = READ
 """The same for a single statement. SQLite begins and commits without a round trip."""
 
 
+STILL: dict[str, Any] = {}
+"""Options of a transaction that others wait for who write: BEGIN IMMEDIATE."""
+
+
+def hold_still(_connection: Connection) -> None:
+    """The transaction has begun as the only one that may write."""
+
+
 def prepare(url: URL) -> URL:
     """The URL as it is. Raises Unreachable if it names no file."""
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):

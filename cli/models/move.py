@@ -15,17 +15,32 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backup
 
 
 @app.command()
-def backup(folder: Folder, as_json: Json = False) -> None:
-    """Copy all rows, and the files they need, to a folder; again, and only new files are copied."""
+def backup(
+    folder: Folder,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Also over a backup that this registry does not continue, which is then lost.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy all rows, and the files they need, to a folder; again, and only what is new is copied.
+
+    A backup of another registry is not replaced, nor one whose histories do not go on in this one.
+    """
     from registry.transfer.backup import backup as back_up
 
     with open_registry() as registry, output.counting("backing up") as count:
-        made = back_up(registry, folder, progress=_steps(count))
+        made = back_up(registry, folder, replace=replace, progress=_steps(count))
     if said(as_json, asdict(made)):
         return
+    repaired = f", {made.repaired:,} were damaged and are repaired" if made.repaired else ""
     output.say(
-        f"{made.rows:,} rows and {made.files:,} files ({made.bytes:,} bytes; {made.copied:,} files "
-        f"were new) are in {folder}"
+        f"{made.models:,} models, {made.versions:,} versions ({made.rows:,} rows) and "
+        f"{made.files:,} files ({made.bytes:,} bytes; {made.copied:,} files were new{repaired}) "
+        f"of registry {made.registry} are in {folder}"
     )
     output.table(["history of", "its newest hash"], [[m, head] for m, head in made.heads.items()])
     output.say(f"`modelmint models verify --backup {folder}` reads it again.")
@@ -136,4 +151,8 @@ def sign(
 
 
 def _steps(count: Callable[[str], None]) -> Callable[[str, int, int], None]:
-    return lambda doing, done, total: count(f"{doing} {done:,} of {total:,} files")
+    def step(doing: str, done: int, total: int) -> None:
+        what = "" if doing == "rows" else " files"
+        count(f"{doing} {done:,} of {total:,}{what}")
+
+    return step

@@ -1,5 +1,6 @@
 """Commands that look after the registry: verify, gc, upgrade, roles, and its page."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 from cli import output
 from cli.models.common import DryRun, Json, OneModel, app, open_registry, said
 from flows.settings import Places, actor
-from registry import integrity, upkeep
+from registry import RegistryError, integrity, upkeep
 from registry import upgrade as upgrade_database
 from tasks.errors import InputError
 
@@ -22,7 +23,8 @@ def verify(
         typer.Option(help="Also demand a signature of every version by this key (PEM)."),
     ] = None,
     backup: Annotated[
-        Path | None, typer.Option(help="Look at this backup instead of the registry.")
+        Path | None,
+        typer.Option(help="Look at this backup instead, and whether the registry goes on from it."),
     ] = None,
     since: Annotated[
         int | None,
@@ -35,7 +37,7 @@ def verify(
 ) -> None:
     """Read every file again, and check every version and history against what was recorded."""
     if backup is not None:
-        _verify_backup(backup)
+        _verify_backup(backup, as_json=as_json)
         return
     with open_registry() as registry, output.counting("verifying") as count:
         found = integrity.verify(
@@ -71,18 +73,41 @@ def verify(
     )
 
 
-def _verify_backup(folder: Path) -> None:
+def _verify_backup(folder: Path, *, as_json: bool) -> None:
     from registry.transfer.backup import verify_backup
 
-    with output.counting("verifying") as count:
+    with ExitStack() as stack:
+        registry, why_not = None, ""
+        try:
+            registry = stack.enter_context(open_registry())
+            registry.models()  # there may be none yet
+        except (RegistryError, InputError) as error:
+            registry, why_not = None, str(error)
+        count = stack.enter_context(output.counting("verifying"))
         found = verify_backup(
-            folder, progress=lambda doing, done, total: count(f"{doing} {done:,} of {total:,}")
+            folder,
+            registry,
+            progress=lambda doing, done, total: count(f"{doing} {done:,} of {total:,}"),
         )
+    if as_json:
+        output.machine(asdict(found))
     for problem in found.problems:
         output.error(problem)
+    if why_not:
+        output.say(f"The backup alone was looked at, not whether it is of your registry: {why_not}")
     if found.problems:
         raise typer.Exit(1)
-    output.say(f"the backup is whole: {found.rows:,} rows, {found.files:,} files")
+    of = f"registry {found.registry}" if found.registry else "a registry without an id"
+    if found.models == 0:
+        output.say(f"the backup is whole, but it is of an EMPTY registry: no model; of {of}")
+        return
+    output.say(
+        f"the backup is whole: {found.models:,} models, {found.versions:,} versions "
+        f"({found.rows:,} rows), {found.files:,} files, of {of}"
+    )
+    output.table(["history of", "its newest hash"], [[m, head] for m, head in found.heads.items()])
+    if registry is not None:
+        output.say("The registry goes on from each of these histories.")
 
 
 @app.command()

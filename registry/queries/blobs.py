@@ -11,6 +11,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    or_,
     select,
     text,
     update,
@@ -99,6 +100,16 @@ def adopt(c: Connection, sha256: str, size: int) -> None:
     """Give a file without a row one, so that removing it goes the way of all others."""
     new = on_conflict.insert(c.dialect.name, blobs).values(sha256=sha256, size=size, touched=0)
     c.execute(new.on_conflict_do_nothing())
+
+
+def needed(c: Connection) -> dict[str, int]:
+    """Size by SHA-256 of every file that must be there.
+
+    Some version refers to it, and it was not purged; whatever its row says, a living version's
+    file was not.
+    """
+    query = select(blobs.c.sha256, blobs.c.size).where(_referenced(), or_(~_PURGED, _living()))
+    return {row.sha256: row.size for row in c.execute(query.order_by(blobs.c.sha256))}
 
 
 def unreferenced(c: Connection, clock: ColumnElement[int]) -> list[tuple[str, int, float]]:

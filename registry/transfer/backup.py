@@ -4,7 +4,11 @@ A backup of a registry in SQLite can be restored into PostgreSQL, and the other 
 how a registry moves from one to the other.
 """
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import itemgetter
@@ -13,16 +17,30 @@ from typing import Any
 
 from sqlalchemy import JSON, Connection, MetaData, insert
 
+from registry import belonging, schema
 from registry.artifacts import Store, open_store
 from registry.database import check_empty, filling
-from registry.errors import Conflict, Corrupt, Refused, RegistryError
+from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachable
 from registry.integrity import Verification, verify
-from registry.records import Artifact
 from registry.store import Registry
-from registry.transfer.backup_folder import AT_ONCE, BackupFolder, Content, add_up, lines
+from registry.transfer import segments
+from registry.transfer.backup_folder import (
+    BackupFolder,
+    Content,
+    Manifest,
+    Opened,
+    Progress,
+    lines,
+    patient,
+)
+from registry.transfer.segments import Known, State, differences
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and to how many of how many files it was."""
+_AT_ONCE = 1000  # rows in memory
+
+PATIENCE = 3
+"""How often the files of a state are looked for before removals are made to wait."""
+
+_TRIES = 20  # where they cannot be made to wait
 
 
 def _silent(_doing: str, _done: int, _total: int) -> None:
@@ -33,60 +51,88 @@ def _silent(_doing: str, _done: int, _total: int) -> None:
 class BackupReport:
     """What a backup holds."""
 
+    registry: str | None = None
+    """The id of the registry; None in a backup of a release before there were ids."""
+    models: int = 0
+    versions: int = 0
     rows: int = 0
+    """Of all tables."""
     files: int = 0
     """Of versions, each once."""
     bytes: int = 0
     copied: int = 0
     """Files that the backup before did not have."""
+    repaired: int = 0
+    """Files that it had, but not as they should be."""
     heads: dict[str, str] = field(default_factory=dict)
     """The hash of the newest event, by model: noted elsewhere, it vouches for the history."""
     problems: list[str] = field(default_factory=list)
     """What `verify_backup` found, each naming a file."""
 
 
-def backup(registry: Registry, folder: str | Path, *, progress: Progress = _silent) -> BackupReport:
+def backup(
+    registry: Registry,
+    folder: str | Path,
+    *,
+    replace: bool = False,
+    progress: Progress = _silent,
+) -> BackupReport:
     """Copy one state of all rows, and the files they need, into a new folder or onto a backup.
 
-    The registry may be used meanwhile. Files that the folder holds from the backup before are not
-    copied or read again (`verify_backup` reads them). Killed at any moment, it leaves the backup
-    before as it was, and what it copied is used by the next.
+    The registry may be used meanwhile, and may be read-only. What the folder has from the backup
+    before is not copied again: neither files nor, of tables that only grow, rows; somebody who
+    edits such rows by hand does not reach a backup that was made before. A file in the folder that
+    was changed since is hashed again, and repaired if it is damaged; damage that the file system
+    knows nothing of is found by `verify_backup`, and repaired by the next backup after that. Killed
+    at any moment, this leaves the backup before as it was, and what it copied is used by the next.
 
     Raises:
-        Refused: the folder holds something else.
+        NoRegistry: there is none to back up.
+        Refused: the folder holds something else; the registry's files are another's; or a backup that this registry is not a later
+            state of, which `replace` gives up.
         Conflict: another backup is being made into it.
         Corrupt: a file of the registry is damaged; what the folder held before is still there.
+        SchemaMismatch: the backup in the folder was made by a newer modelmint.
         Unreachable: the folder cannot be written, or the registry not be read.
     """
     target = BackupFolder(folder)
     if target.path.resolve() == Path(registry.files.root).resolve():
         raise Refused(f"{target.path} is where the registry keeps its files. Give another folder.")
+    registry.check_store()
     with target.held():
-        before = {sha256 for sha256, _ in target.files()}
-        try:
-            rows, content = _copy_state(registry, target, progress)
-        except Corrupt:
-            # A purge may have removed the file since the rows were read. Then they do not need it
-            # any more.
-            rows, content = _copy_state(registry, target, progress)
-        target.complete(rows, content)
-    return _report(content, copied=len(content.files.keys() - before))
+        before = None if replace else _before(registry, target)
+        made = BackupReport()
+        state = _copy_state(registry, target, before, made, progress)
+        target.complete(state.segments, state.content)
+    return _report(state.content, made)
 
 
-def verify_backup(folder: str | Path, *, progress: Progress = _silent) -> BackupReport:
-    """Read every file of a backup and compare it; what is wrong is in the report's `problems`."""
+def verify_backup(
+    folder: str | Path, registry: Registry | None = None, *, progress: Progress = _silent
+) -> BackupReport:
+    """Read every file of a backup and compare it; what is wrong is in the report's `problems`.
+
+    With a registry, it is also wrong if the backup is of another one, or if the registry's
+    histories do not go on from those in the backup. After a problem the next backup reads all
+    files, and repairs those that are damaged.
+    """
     source = BackupFolder(folder)
     try:
-        content = source.opened().content
+        manifest = source.manifest()
+        content = source.opened(progress).content
     except RegistryError as error:
-        return BackupReport(problems=[str(error)])
-    report = _report(content)
-    for done, (sha256, size) in enumerate(content.files.items(), 1):
-        try:
-            source.verify(sha256, size)
-        except Corrupt as corrupt:
-            report.problems.append(f"{corrupt}.")
-        progress("read", done, report.files)
+        report = BackupReport(problems=[str(error)])
+        manifest = None
+    else:
+        report = _report(content, BackupReport())
+        _verify_files(source, content, report, progress)
+    if report.problems:
+        if manifest is not None and _was_replaced(source, manifest):
+            return verify_backup(folder, registry, progress=progress)
+        _have_repaired(source, report)
+    if registry is not None and manifest is not None:
+        with registry.database.read() as c:
+            report.problems += [f"{source.path}: {what}." for what in differences(c, manifest)]
     return report
 
 
@@ -105,6 +151,9 @@ def restore(
     was wrong with the registry when it was backed up is wrong with this one. Killed at any moment,
     it leaves the database empty or complete; if empty, it can be done again.
 
+    The registry keeps its id. Its store gets a new one, so that the copy cannot remove the
+    original's files.
+
     Raises:
         Corrupt: the backup is incomplete or damaged; the message names the file.
         Conflict: the database or the store holds something already.
@@ -113,7 +162,7 @@ def restore(
         Unreachable: the folder, the database or the store cannot be used.
     """
     source = BackupFolder(folder)
-    found = source.opened()
+    found = source.opened(progress)
     files = found.content.files
     if gone := [source.place(sha256) for sha256 in files if not source.has(sha256, files[sha256])]:
         raise Corrupt(
@@ -128,36 +177,138 @@ def restore(
             _copy(source, target, sha256, size)
         progress("copied", done, len(files))
     with filling(url, found.schema) as connection:
-        _insert(connection, found.rows)
+        _insert(connection, found, patient(progress))
     with Registry(url, artifacts, cache) as registry:
+        belonging.claim(registry.database, registry.files)
         return verify(
             registry, progress=lambda so_far: progress("verified", so_far.files, len(files))
         )
 
 
-def _report(content: Content, copied: int = 0) -> BackupReport:
-    size = sum(content.files.values())
-    return BackupReport(content.tables.total(), len(content.files), size, copied, content.heads)
+def _before(registry: Registry, target: BackupFolder) -> Manifest | None:
+    """The backup that the folder holds; Refused unless the registry is a later state of it."""
+    try:
+        before = target.known()
+    except Corrupt as corrupt:
+        raise Refused(
+            f"{corrupt} So it is not known whose backup {target.path} holds. Give another folder, "
+            "or replace what is there: --replace."
+        ) from corrupt
+    if before is None:
+        return None
+    with registry.database.read() as c:
+        found = differences(c, before)
+    if found:
+        more = f"; and {len(found) - 5} more differences" if len(found) > 5 else ""
+        raise Refused(
+            f"The backup in {target.path}, made at {before.made_at}, would be lost: "
+            f"{'; '.join(found[:5])}{more}. Give another folder, or replace it: --replace."
+        )
+    return before if before.schema == schema.HEAD else None
+
+
+def _report(content: Content, made: BackupReport) -> BackupReport:
+    tables = content.tables
+    return dataclasses.replace(
+        made,
+        registry=content.registry,
+        models=tables["models"],
+        versions=tables["versions"],
+        rows=tables.total(),
+        files=len(content.files),
+        bytes=sum(content.files.values()),
+        heads=content.heads,
+    )
+
+
+def _verify_files(
+    source: BackupFolder, content: Content, report: BackupReport, progress: Progress
+) -> None:
+    for done, (sha256, size) in enumerate(content.files.items(), 1):
+        try:
+            source.verify(sha256, size)
+        except Corrupt as corrupt:
+            report.problems.append(f"{corrupt}.")
+        progress("read", done, report.files)
+
+
+def _was_replaced(source: BackupFolder, manifest: Manifest) -> bool:
+    """Whether another backup was made meanwhile, which removed what it did not need."""
+    try:
+        return source.manifest() != manifest
+    except RegistryError:
+        return False
+
+
+def _have_repaired(source: BackupFolder, report: BackupReport) -> None:
+    try:
+        source.distrust()
+    except Unreachable as error:
+        report.problems.append(f"The next backup would not repair this: {error}")
 
 
 def _copy_state(
-    registry: Registry, target: BackupFolder, progress: Progress
-) -> tuple[Artifact, Content]:
-    """Store one state of the rows, and the files they need: where the rows are, and what."""
-    with registry.database.read() as c:
-        rows = target.write_rows(c)
-    content = add_up(Path(target.place(rows.sha256)))
-    for done, (sha256, size) in enumerate(content.files.items(), 1):
-        if not target.has(sha256, size):
+    registry: Registry,
+    target: BackupFolder,
+    known: Known | None,
+    made: BackupReport,
+    progress: Progress,
+) -> State:
+    """Store the rows of one state, and the files they need.
+
+    A purge may remove files after the rows were read. They need others then, so they are read
+    again; that is soon done, for little has changed. Where purges are faster still, they wait.
+    """
+    for attempt in range(_TRIES):
+        with ExitStack() as stack:
+            c, still = _look(registry, stack, still=attempt >= PATIENCE)
+            state = segments.write(c, target, known, progress)
+            if not still:
+                stack.close()
+            missing = _copy_files(registry, target, state.content.files, made, progress)
+        if not missing:
+            return state
+        if still or attempt == _TRIES - 1:
+            break
+        known = state
+        time.sleep(0.02 * attempt)
+    raise Corrupt(
+        f"No backup was made: {missing[0]}. `modelmint models verify` says which "
+        "versions need that file; register the same files again to restore it."
+    ) from missing[0]
+
+
+def _look(registry: Registry, stack: ExitStack, *, still: bool) -> tuple[Connection, bool]:
+    """A transaction that sees one state; whether files stay meanwhile."""
+    if still:
+        try:
+            return stack.enter_context(registry.database.still()), True
+        except (Refused, Unreachable):
+            pass  # one who may only read
+    return stack.enter_context(registry.database.read()), False
+
+
+def _copy_files(
+    registry: Registry,
+    target: BackupFolder,
+    files: Mapping[str, int],
+    made: BackupReport,
+    progress: Progress,
+) -> list[Corrupt]:
+    """Copy what is not there; what the registry has not, or damaged."""
+    missing = []
+    for done, (sha256, size) in enumerate(files.items(), 1):
+        if not target.is_whole(sha256, size):
+            damaged = os.path.exists(target.place(sha256))
             try:
                 _copy(registry.files, target, sha256, size)
             except Corrupt as corrupt:
-                raise Corrupt(
-                    f"No backup was made: {corrupt}. `modelmint models verify` says which "
-                    "versions need that file; register the same files again to restore it."
-                ) from corrupt
-        progress("copied", done, len(content.files))
-    return rows, content
+                missing.append(corrupt)
+            else:
+                made.repaired += damaged
+                made.copied += not damaged
+        progress("copied", done, len(files))
+    return missing
 
 
 def _copy(source: Store, target: Store, sha256: str, size: int) -> None:
@@ -171,6 +322,12 @@ def _copy(source: Store, target: Store, sha256: str, size: int) -> None:
 
 
 def _check_store(target: Store, content: Content) -> None:
+    if belonging.read(target) is not None:
+        raise Conflict(
+            f"The artifact store {target.root} is marked as that of a registry, and a registry "
+            "that is restored gets one of its own. Give an empty or a new place: set "
+            "MODELMINT_ARTIFACTS."
+        )
     # What an interrupted restore left is welcome.
     others = {sha256 for sha256, _ in target.files()} - content.files.keys()
     if others:
@@ -188,14 +345,18 @@ def _is_whole(target: Store, sha256: str, size: int) -> bool:
     return True
 
 
-def _insert(connection: Connection, rows: Path) -> None:
+def _insert(connection: Connection, source: Opened, progress: Progress) -> None:
     """Insert rows into tables as they are in the database, which may be of an older schema."""
     found = MetaData()
     found.reflect(connection)
     for column in (column for table in found.tables.values() for column in table.columns):
         if isinstance(column.type, JSON):
             column.type.none_as_null = True  # what was empty stays so, and is not JSON's null
-    for name, group in groupby(lines(rows), key=itemgetter(0)):
+    done = 0
+    every = (row for path in source.rows for row in lines(path))
+    for name, group in groupby(every, key=itemgetter(0)):
         values: Iterator[dict[str, Any]] = (row for _, row in group)
-        while batch := list(islice(values, AT_ONCE)):
+        while batch := list(islice(values, _AT_ONCE)):
             connection.execute(insert(found.tables[name]), batch)
+            done += len(batch)
+            progress("rows", done, source.content.tables.total())

@@ -1,41 +1,49 @@
 """What the folder of a backup looks like: how it is written, read and checked.
 
     folder/README.txt           what the folder is
-    folder/sha256/ab/<digest>   the files of all versions but purged ones; and the rows, as one
-                                file of lines {"table": ..., "row": {...}}
-    folder/manifest.json        which of those are the rows, and what they add up to
+    folder/sha256/ab/<digest>   the files of all versions but purged ones, and the segments
+    folder/manifest.json        which of those are the segments, in order, and what they add up to
+    folder/manifest-copy.json   the same once more, in case the first is damaged
+    folder/last-hashed.txt      until when the content of the files is known
 
-Rows are plain JSON, the same for every database. The manifest is written last, and in one step:
-until then the folder holds the backup that it held before.
+A segment has rows: a line {"table": ..., "columns": [...]}, then a list of values for each row, in
+plain JSON, the same for every database. The manifest is written last, and in one step: until then
+the folder holds the backup that it held before.
+
+Format 1, of earlier releases, has all rows in one file of lines {"table": ..., "row": {...}}, and a
+manifest without the registry's id.
 """
 
 import fcntl
 import json
 import os
+import re
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-
-from sqlalchemy import Connection, select
+from typing import Any
 
 from registry import schema
-from registry.artifacts import Folder, sync
+from registry.artifacts import Folder, Staged, sync
+from registry.candidates import seal_json
 from registry.errors import Conflict, Corrupt, Refused, SchemaMismatch, Unreachable
-from registry.records import Artifact, Json
-from registry.values import to_json
+from registry.records import Json
 
-FORMAT = 1
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it was done, and of how much."""
+
+FORMAT = 2
 """Of the folder and the manifest; the tables have a revision of their own."""
 
-MANIFEST = "manifest.json"
-
-AT_ONCE = 1000
-"""Rows in memory."""
+MANIFEST, COPY = "manifest.json", "manifest-copy.json"
 
 _README = "README.txt"
+_HASHED = "last-hashed.txt"
+_QUIET_S = 2.0
 _EXPLANATION = f"""\
 A backup of a modelmint registry. {MANIFEST} is written last: without it this is no backup yet.
 Making a backup here again copies what is new and removes what the registry no longer has.
@@ -44,10 +52,26 @@ Making a backup here again copies what is new and removes what the registry no l
 """
 
 
+@dataclass(frozen=True)
+class Segment:
+    """Some rows of a table, in a file of their own."""
+
+    table: str
+    """Empty in format 1, whose only segment has the rows of all tables."""
+    span: int | None
+    """Which range of keys; None where the table is not cut by its key."""
+    rows: int
+    sha256: str
+    size: int
+    """Bytes."""
+
+
 @dataclass
 class Content:
-    """What rows add up to; the manifest says the same."""
+    """What the rows of a backup add up to; the manifest says the same."""
 
+    registry: str | None = None
+    """The registry's id; None where it is of a release before there were ids."""
     tables: Counter[str] = field(default_factory=Counter)
     """Rows by table."""
     heads: dict[str, str] = field(default_factory=dict)
@@ -59,10 +83,26 @@ class Content:
     def summary(self) -> Json:
         """As the manifest has it."""
         return {
+            "registry": self.registry,
             "tables": dict(self.tables),
             "files": {"count": len(self.files), "bytes": sum(self.files.values())},
             "heads": self.heads,
         }
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a backup says of itself; nothing but this document was read."""
+
+    format: int
+    schema: str
+    """The revision of the tables that the rows are from."""
+    segments: tuple[Segment, ...]
+    registry: str | None
+    tables: dict[str, int]
+    heads: dict[str, str]
+    summary: Json
+    made_at: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +111,8 @@ class Opened:
 
     schema: str
     """The revision of the tables that the rows are from."""
-    rows: Path
+    rows: tuple[Path, ...]
+    """The files that have them, each row after those that it refers to."""
     content: Content
 
 
@@ -81,6 +122,7 @@ class BackupFolder(Folder):
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder).absolute()
         super().__init__(self.path)
+        self._hashed_until = 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -95,89 +137,188 @@ class BackupFolder(Folder):
                 (self.path / "tmp").mkdir(exist_ok=True)
                 for stray in self.leftovers():
                     self.remove(stray.path)
+                self._hashed_until = self._read_hashed()
                 yield
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def write_rows(self, c: Connection) -> Artifact:
-        """Store all rows that a transaction sees."""
-        written = self.path / "tmp" / "rows"
-        with written.open("w", encoding="utf-8") as file:
-            for table in schema.metadata.sorted_tables:  # each after those that it refers to
-                query = select(table).order_by(*table.primary_key)
-                for row in c.execute(query, execution_options={"yield_per": AT_ONCE}).mappings():
-                    file.write(to_json({"table": table.name, "row": dict(row)}) + "\n")
-        staged = self.stage(written)
-        self.publish(staged)
-        written.unlink()
-        return Artifact("rows", staged.sha256, staged.size, identity=False)
+    def is_whole(self, sha256: str, size: int) -> bool:
+        """Whether a file is there with the content that its name says.
 
-    def complete(self, rows: Artifact, content: Content) -> None:
+        It is read and hashed unless nobody wrote to it, renamed it or set its times since the
+        backup before ended: the file system notes the time of every such change, and lets nobody
+        set it. A bit that a disk lost leaves no such note; `verify_backup` finds it.
+        """
+        try:
+            found = os.stat(self.place(sha256))
+        except OSError:
+            return False
+        if found.st_size == size and found.st_ctime_ns < self._hashed_until:
+            return True
+        try:
+            self.verify(sha256, size)
+        except Corrupt:
+            return False
+        return True
+
+    def distrust(self) -> None:
+        """Have the next backup read every file again, and repair what is damaged.
+
+        Raises:
+            Unreachable: the folder cannot be written.
+        """
+        self.remove(str(self.path / _HASHED))
+
+    def keep(self, lines: Iterable[bytes]) -> Staged:
+        """Store lines as a file, unless it is here already."""
+        staged = self.take(lines)
+        try:
+            if not self.is_whole(staged.sha256, staged.size):
+                self.publish(staged)
+        finally:
+            self.discard(staged)
+        return staged
+
+    def complete(self, segments: Iterable[Segment], content: Content) -> None:
         """Put the manifest in its place; from now on this is the backup that the folder holds.
 
         Files that only the backup before needed are removed.
         """
         from importlib.metadata import version  # here: it takes long
 
+        segments = list(segments)
         manifest = {
             "format": FORMAT,
             "modelmint": version("modelmint"),
             "created_at": datetime.now(UTC).isoformat(),
             "schema": schema.HEAD,
-            "rows": {"sha256": rows.sha256, "size": rows.size},
             **content.summary,
+            "segments": [asdict(segment) for segment in segments],
         }
-        written = self.path / "tmp" / MANIFEST
-        with written.open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=2, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(written, self.path / MANIFEST)
-        sync(self.path)
-        for sha256, stray in list(self.files()):
-            if sha256 not in content.files and sha256 != rows.sha256:
-                self.remove(stray.path)
+        manifest["seal"] = seal_json(manifest)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        self._replace(COPY, text)
+        self._replace(MANIFEST, text)
+        needed = content.files.keys() | {segment.sha256 for segment in segments}
+        for folder in (self.path / "sha256").glob("??"):
+            for name in os.listdir(folder):
+                if name not in needed and re.fullmatch(r"[0-9a-f]{64}", name):
+                    self.remove(str(folder / name))
+        self._note_hashed()
 
-    def opened(self) -> Opened:
-        """The backup that the folder holds.
+    def manifest(self) -> Manifest:
+        """What the backup says of itself.
+
+        Raises:
+            Corrupt: there is none, or it was changed; names the file.
+            SchemaMismatch: it was made by a newer modelmint.
+        """
+        return self._read(MANIFEST)
+
+    def known(self) -> Manifest | None:
+        """The manifest, from its copy if need be; None where no backup was finished yet.
+
+        Raises:
+            Corrupt, SchemaMismatch: as for `manifest`.
+        """
+        if not (self.path / MANIFEST).exists():
+            return None
+        try:
+            return self._read(MANIFEST)
+        except Corrupt:
+            if not (self.path / COPY).exists():
+                raise
+            return self._read(COPY)
+
+    def opened(self, progress: Progress) -> Opened:
+        """The backup that the folder holds, each of its rows read.
 
         Raises:
             Corrupt: there is none, or the manifest or the rows were changed; names the file.
             SchemaMismatch: it was made by a newer modelmint.
         """
-        path = self.path / MANIFEST
+        manifest, path = self.manifest(), self.path / MANIFEST
         try:
-            manifest = json.loads(path.read_bytes())
-            format_, revision = int(manifest["format"]), str(manifest["schema"])
-            sha256, size = str(manifest["rows"]["sha256"]), int(manifest["rows"]["size"])
+            content = add_up(self._segments(manifest, patient(progress)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise Corrupt(
+                f"{path} names a file that has no rows of a backup: {error!r}."
+            ) from error
+        if manifest.format == 1:
+            content.registry = None
+        for name, said in content.summary.items():
+            if manifest.summary.get(name) != said:
+                raise Corrupt(f"{path} was changed: its {name!r} is not what its rows add up to.")
+        rows = tuple(Path(self.place(one.sha256)) for one in manifest.segments)
+        return Opened(manifest.schema, rows, content)
+
+    def _segments(self, manifest: Manifest, progress: Progress) -> Iterator[Path]:
+        """The files that have the rows, each hashed before."""
+        done, total = 0, sum(manifest.tables.values())
+        for one in manifest.segments:
+            try:
+                yield self.fetch(one.sha256, one.size)
+            except Corrupt as corrupt:
+                raise Corrupt(f"The rows of the backup cannot be trusted: {corrupt}.") from corrupt
+            done += one.rows
+            progress("rows", done, total)
+
+    def _read(self, name: str) -> Manifest:
+        path = self.path / name
+        try:
+            document = json.loads(path.read_bytes())
+            format_, revision = int(document["format"]), str(document["schema"])
         except OSError as error:
             raise Corrupt(
                 f"{self.path} holds no backup, or an unfinished one: {path} cannot be read "
                 f"({error.strerror})."
             ) from error
         except (ValueError, TypeError, KeyError) as error:
-            raise Corrupt(f"{path} is no manifest of a backup: {error!r}.") from error
+            raise Corrupt(f"{path} is not the manifest of a backup: {error!r}.") from error
         if format_ > FORMAT or revision > schema.HEAD:
             raise SchemaMismatch(
                 f"{path} has format {format_} and schema {revision}; this release reads them up "
                 f"to {FORMAT} and {schema.HEAD}: upgrade modelmint."
             )
         try:
-            rows = self.fetch(sha256, size)
-        except Corrupt as corrupt:
-            raise Corrupt(f"The rows of the backup cannot be trusted: {corrupt}.") from corrupt
-        content = add_up(rows)
-        for name, said in content.summary.items():
-            if manifest.get(name) != said:
-                raise Corrupt(f"{path} was changed: its {name!r} is not what {rows} adds up to.")
-        return Opened(revision, rows, content)
+            seal = document.pop("seal") if format_ > 1 else None
+            if seal is not None and seal_json(document) != seal:
+                raise Corrupt(f"{path} was changed: it does not have the hash that it names.")
+            return _manifest(document, revision)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Corrupt(f"{path} is not the manifest of a backup: {error!r}.") from error
+
+    def _replace(self, name: str, text: str) -> None:
+        written = self.path / "tmp" / name
+        with written.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(written, self.path / name)
+        sync(self.path)
+
+    def _note_hashed(self) -> None:
+        """All files were written or hashed by now, by the clock of the file system."""
+        if self._hashed_until and not (self.path / _HASHED).exists():
+            return  # somebody found damage meanwhile
+        written = self.path / "tmp" / _HASHED
+        with written.open("w", encoding="utf-8") as file:
+            file.write(str(os.fstat(file.fileno()).st_ctime_ns))
+        os.replace(written, self.path / _HASHED)
+
+    def _read_hashed(self) -> int:
+        with suppress(OSError, ValueError):
+            noted = int((self.path / _HASHED).read_text())
+            if noted <= time.time_ns():  # or a clock was wrong, and nothing follows from it
+                return noted
+        return 0
 
     def _refuse_strange(self) -> None:
         if any(self.path.iterdir()) and not (self.path / _README).exists():
             raise Refused(
-                f"{self.path} holds something that is no backup of a registry (there is no "
+                f"{self.path} holds something that is not a backup of a registry (there is no "
                 f"{_README}). Give an empty folder, a new one, or that of an earlier backup."
             )
 
@@ -196,25 +337,73 @@ class BackupFolder(Folder):
         )
 
 
+def patient(progress: Progress) -> Progress:
+    """Progress that is reported once something takes longer than two seconds."""
+    begun = time.monotonic()
+
+    def report(doing: str, done: int, total: int) -> None:
+        if time.monotonic() - begun > _QUIET_S:
+            progress(doing, done, total)
+
+    return report
+
+
+def _manifest(document: Json, revision: str) -> Manifest:
+    format_ = int(document["format"])
+    if format_ == 1:
+        document["registry"] = None
+        rows = document["rows"]
+        segments = [Segment("", None, 0, str(rows["sha256"]), int(rows["size"]))]
+    else:
+        segments = [Segment(**one) for one in document["segments"]]
+    heads, tables = dict(document["heads"]), dict(document["tables"])
+    made_at, id_ = str(document["created_at"]), document["registry"]
+    return Manifest(format_, revision, tuple(segments), id_, tables, heads, document, made_at)
+
+
+def header(table: str, columns: Iterable[str]) -> Json:
+    """The first line of a segment."""
+    return {"table": table, "columns": list(columns)}
+
+
 def lines(rows: Path) -> Iterator[tuple[str, Json]]:
-    """Table and row of every line."""
+    """Table and row of every row of a file, of either format."""
+    table, columns = "", list[str]()
     with rows.open(encoding="utf-8", newline="\n") as file:
         for line in file:
-            document = json.loads(line)
-            yield document["table"], document["row"]
+            document: Any = json.loads(line)
+            if isinstance(document, list):
+                yield table, dict(zip(columns, document, strict=True))
+            elif "row" in document:
+                yield document["table"], document["row"]
+            else:
+                table, columns = document["table"], document["columns"]
 
 
-def add_up(rows: Path) -> Content:
+def add_up(files: Iterable[Path]) -> Content:
     """Read all rows once."""
-    content, purged = Content(), set()
-    for table, row in lines(rows):
+    content, unused = Content(), set[str]()
+    purged, archived = dict[str, tuple[int, list[int]]](), set[int]()  # size and versions
+    for table, row in (row for rows in files for row in lines(rows)):
         content.tables[table] += 1
         if table == "models":
             content.heads[row["name"]] = row["last_event"]
-        elif table == "blobs" and row["purged_at"] is not None:
-            purged.add(row["sha256"])
-        elif table == "version_artifacts":
+        elif table == "registry":
+            content.registry = row["id"]
+        elif table == "blobs" and row["purged_at"] is None:
             content.files[row["sha256"]] = row["size"]
-    for sha256 in purged:
-        content.files.pop(sha256, None)
+            unused.add(row["sha256"])
+        elif table == "blobs":
+            purged[row["sha256"]] = row["size"], []
+        elif table == "version_artifacts":  # which refer to blobs, and so come after them
+            unused.discard(row["sha256"])
+            if row["sha256"] in purged:
+                purged[row["sha256"]][1].append(row["version_id"])
+        elif table == "version_state" and row["status"] == "archived":
+            archived.add(row["version_id"])
+    for sha256 in unused:  # announced, and never registered
+        del content.files[sha256]
+    for sha256, (size, versions) in purged.items():
+        if not archived.issuperset(versions):
+            content.files[sha256] = size
     return content

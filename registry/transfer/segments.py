@@ -1,0 +1,211 @@
+"""The rows of a backup: one state of all tables, in segments of some thousand rows.
+
+A table that only grows is cut by its key, so that a segment of the backup before is known to be
+true without reading its rows again. The other tables are read; where they are cut is decided by the
+rows themselves, so that a new row changes one segment and not all behind it.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, distinct, func, select
+
+from registry import schema
+from registry.errors import Corrupt
+from registry.queries import blobs
+from registry.rules import APPEND_ONLY
+from registry.transfer.backup_folder import (
+    BackupFolder,
+    Content,
+    Manifest,
+    Progress,
+    Segment,
+    header,
+    patient,
+)
+from registry.values import to_json
+
+SPAN = 2000
+"""Ids in a segment of a table that is cut by its key; on average rows in one of the others."""
+
+FOLLOWING = ("version_state", "version_tags")
+"""Tables whose rows change together with an event of their version, and only so."""
+
+_AT_ONCE = 1000  # rows in memory
+
+
+@dataclass
+class State:
+    """One state of a registry, its rows in the folder of the backup."""
+
+    content: Content
+    segments: list[Segment] = field(default_factory=list)
+
+
+Known = State | Manifest
+"""An earlier state of the same registry, whose histories go on in the present one."""
+
+
+def differences(c: Connection, before: Manifest) -> list[str]:
+    """In what a registry is not the one that a backup is of, or not a later state of it."""
+    found = []
+    if before.registry not in (None, id_ := registry_id(c)):
+        found.append(f"the backup is of the registry {before.registry}, and this is {id_}")
+    here = set(c.execute(select(schema.models.c.name)).scalars())
+    if before.heads and not here:
+        return [*found, "this registry is empty"]
+    for name, head in before.heads.items():
+        if name not in here:
+            found.append(f"the model {name!r} is not here")
+        elif head != schema.NO_EVENT and _event(c, name, head) is None:
+            found.append(f"the history of {name!r} here does not go on from event {head[:12]}")
+    for table in (schema.models, schema.versions, schema.events):
+        count, there = _count(c, table), before.tables.get(table.name, 0)
+        if count < there:
+            found.append(f"there are {count:,} {table.name} here, and {there:,} in the backup")
+    return found
+
+
+def registry_id(c: Connection) -> str:
+    """The id of a registry. Raises Corrupt where it has none, or several."""
+    ids = c.execute(select(schema.registry.c.id)).scalars().all()
+    if len(ids) != 1:
+        raise Corrupt(
+            f"The registry's table `registry` has {len(ids)} rows instead of one: its id is not "
+            "known. Restore a backup into an empty database."
+        )
+    return str(ids[0])
+
+
+def write(c: Connection, target: BackupFolder, known: Known | None, progress: Progress) -> State:
+    """Store all rows that a transaction sees.
+
+    Segments of the earlier state `known` are relied on: of a table that only grows, where there
+    are as many rows as there were; of one that changes with the events, where there was none.
+    """
+    return _Writing(c, target, known, progress).state()
+
+
+class _Writing:
+    def __init__(
+        self, c: Connection, target: BackupFolder, known: Known | None, progress: Progress
+    ) -> None:
+        self.c, self.target, self.progress = c, target, patient(progress)
+        segments = () if known is None else known.segments
+        self.known = {(s.table, s.span): s for s in segments if s.span is not None}
+        self.changed = set() if known is None else _changed(c, _heads(known))
+        self.expected = sum(segment.rows for segment in segments)
+        self.rows = 0
+
+    def state(self) -> State:
+        state = State(Content(registry_id(self.c)))
+        for table in schema.metadata.sorted_tables:  # each after those that it refers to
+            for segment in self._table(table):
+                state.segments.append(segment)
+                state.content.tables[table.name] += segment.rows
+        models = schema.models.c
+        heads = self.c.execute(select(models.name, models.last_event).order_by(models.id))
+        state.content.heads = {row.name: row.last_event for row in heads}
+        state.content.files = blobs.needed(self.c)
+        return state
+
+    def _table(self, table: Table) -> Iterator[Segment]:
+        key = next(iter(table.primary_key))
+        growing = table.name in APPEND_ONLY and isinstance(key.type, Integer)
+        if growing or table.name in FOLLOWING:
+            yield from self._by_key(table, key)
+        else:
+            rows = self._lines(table)
+            while segment := self._keep(table, None, _until_a_cut(rows)):
+                yield segment
+
+    def _by_key(self, table: Table, key: ColumnElement[int]) -> Iterator[Segment]:
+        following = table.name in FOLLOWING
+        start: list[ColumnElement[bool]] = []
+        while (first := self._smallest(key, *start)) is not None:
+            span = first // SPAN
+            start = [key >= (span + 1) * SPAN]
+            within = and_(key >= span * SPAN, key < (span + 1) * SPAN)
+            old = self.known.get((table.name, span))
+            if (
+                old is not None
+                and not (following and span in self.changed)
+                and _count(self.c, table, within) == old.rows
+                and self.target.is_whole(old.sha256, old.size)
+            ):
+                self.rows += old.rows
+                yield old
+            elif segment := self._keep(table, span, self._lines(table, within)):
+                yield segment
+
+    def _smallest(self, key: ColumnElement[int], *where: ColumnElement[bool]) -> int | None:
+        return self.c.execute(select(func.min(key)).where(*where)).scalar_one()
+
+    def _lines(self, table: Table, *where: ColumnElement[bool]) -> Iterator[str]:
+        query = select(table).where(*where).order_by(*table.primary_key)
+        for row in self.c.execute(query, execution_options={"yield_per": _AT_ONCE}):
+            yield to_json(tuple(row))
+
+    def _keep(self, table: Table, span: int | None, rows: Iterator[str]) -> Segment | None:
+        """Store rows as a segment, None where there are none."""
+        first = next(rows, None)
+        if first is None:
+            return None
+        count = 0
+
+        def lines() -> Iterator[bytes]:
+            nonlocal count
+            yield f"{to_json(header(table.name, table.columns.keys()))}\n".encode()
+            line: str | None = first
+            while line is not None:
+                count += 1
+                yield f"{line}\n".encode()
+                line = next(rows, None)
+
+        kept = self.target.keep(lines())
+        self.rows += count
+        self.progress("rows", self.rows, max(self.rows, self.expected))
+        return Segment(table.name, span, count, kept.sha256, kept.size)
+
+
+def _until_a_cut(rows: Iterator[str]) -> Iterator[str]:
+    for row in rows:
+        yield row
+        if zlib.crc32(row.encode()) % SPAN == 0:
+            return
+
+
+def _heads(known: Known) -> dict[str, str]:
+    return known.content.heads if isinstance(known, State) else known.heads
+
+
+def _changed(c: Connection, heads: dict[str, str]) -> set[int]:
+    """The spans of versions of which there are events since those heads."""
+    events, versions = schema.events.c, schema.versions.c
+    same = and_(versions.model_id == events.model_id, versions.version == events.version)
+    spans: Any = select(distinct(versions.id // SPAN)).join_from(
+        schema.events, schema.versions, same
+    )
+    models = schema.models.c
+    changed: set[int] = set()
+    for id_, name, head in c.execute(select(models.id, models.name, models.last_event)).all():
+        before = heads.get(name)
+        if before != head:
+            since = 0 if before is None else _event(c, name, before) or 0
+            here = and_(events.model_id == id_, events.id > since)
+            changed.update(c.execute(spans.where(here)).scalars())
+    return changed
+
+
+def _event(c: Connection, model: str, sha256: str) -> int | None:
+    """The id of the event of that hash, if it is one of that model."""
+    query = select(schema.events.c.id).join(schema.models)
+    return c.execute(
+        query.where(schema.events.c.hash == sha256, schema.models.c.name == model)
+    ).scalar_one_or_none()
+
+
+def _count(c: Connection, table: Table, *where: ColumnElement[bool]) -> int:
+    return c.execute(select(func.count()).select_from(table).where(*where)).scalar_one()

@@ -1,0 +1,81 @@
+"""`modelmint models backup`, and `verify --backup`, as a person meets them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from registry_helpers import make_candidate
+
+from cli.main import main
+from registry import Registry
+
+
+class Here:
+    """A project of which nothing but the registry is used; `name` chooses which."""
+
+    def __init__(self, folder: Path, monkeypatch, capfd) -> None:
+        self.folder, self.monkeypatch, self.capfd = folder, monkeypatch, capfd
+        (folder / "dvc.yaml").touch()
+        monkeypatch.chdir(folder)
+
+    def places(self, name: str) -> tuple[str, str]:
+        return f"sqlite:///{self.folder}/{name}.db", str(self.folder / name)
+
+    def models(self, name: str, *arguments: str, status: int = 0) -> str:
+        """What a command says, once it has ended with that status."""
+        url, artifacts = self.places(name)
+        self.monkeypatch.setenv("MODELMINT_DATABASE_URL", url)
+        self.monkeypatch.setenv("MODELMINT_ARTIFACTS", artifacts)
+        self.monkeypatch.setattr(sys, "argv", ["modelmint", "models", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = "".join(self.capfd.readouterr())
+        assert (ended.value.code or 0) == status, said
+        return " ".join(said.split())
+
+    def fill(self, name: str) -> None:
+        with Registry(*self.places(name)) as registry:
+            registry.register("digits", make_candidate(self.folder / "b", name), actor="ada")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capfd) -> Here:
+    made = Here(tmp_path, monkeypatch, capfd)
+    made.fill("mine")
+    return made
+
+
+def test_the_backup_of_another_registry_is_replaced_only_when_asked(here):
+    here.fill("other")
+    assert "1 models, 1 versions" in here.models("mine", "backup", "backup")
+    said = here.models("mine", "verify", "--backup", "backup")
+    assert "the backup is whole: 1 models, 1 versions" in said
+    assert "goes on from each of these histories" in said
+    said = here.models("other", "backup", "backup", status=3)
+    assert "would be lost: the backup is of the registry" in said
+    assert "--replace" in said
+    said = here.models("other", "verify", "--backup", "backup", status=1)
+    assert "is of the registry" in said
+    assert "is whole" not in said
+    assert "are in" in here.models("other", "backup", "backup", "--replace")
+    assert "the backup is whole" in here.models("other", "verify", "--backup", "backup")
+    assert "is of the registry" in here.models("mine", "verify", "--backup", "backup", status=1)
+
+
+def test_a_backup_is_verified_where_no_registry_can_be_opened(here):
+    here.models("mine", "backup", "backup")
+    (here.folder / "nowhere.db").mkdir()
+    said = here.models("nowhere", "verify", "--backup", "backup")
+    assert "The backup alone was looked at" in said
+    assert "the backup is whole: 1 models" in said
+    next(here.folder.glob("backup/sha256/*/*")).unlink()
+    said = here.models("nowhere", "verify", "--backup", "backup", status=1)
+    assert "is whole" not in said
+
+
+def test_the_backup_of_an_empty_registry_says_so(here):
+    with Registry(*here.places("empty")) as registry:
+        getattr(registry, "create", bool)()
+    here.models("empty", "backup", "backup")
+    said = here.models("empty", "verify", "--backup", "backup")
+    assert "of an EMPTY registry" in said
