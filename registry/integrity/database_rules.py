@@ -53,6 +53,9 @@ class _Found:
         self._unique = by_table(look.get_multi_unique_constraints(**of))
         self._checks = by_table(look.get_multi_check_constraints(**of))
         self._indexes = by_table(look.get_multi_indexes(**of))
+        # SQLAlchemy leaves out those over an expression.
+        query = "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        self._named = list(c.exec_driver_sql(query).tuples()) if self._sqlite else []
 
     def differences(self, table: Table) -> Iterator[str]:
         name = table.name
@@ -69,7 +72,7 @@ class _Found:
             ("foreign key", _foreign_keys(table), _found_foreign_keys(self._foreign[name])),
             ("unique key", _uniques(table), _by_name(self._unique[name], "column_names")),
             ("check", self._conditions(table), self._found_conditions(name)),
-            ("index", _indexes(table), _by_name(self._indexes[name], "unique")),
+            ("index", _indexes(table), self._found_indexes(name)),
         ):
             for one in sorted(expected.keys() - found.keys(), key=str):
                 yield f"its {kind} {one} is gone"
@@ -86,6 +89,10 @@ class _Found:
 
     def _found_conditions(self, name: str) -> dict[Any, Any]:
         return {one["name"]: self._plain(one["sqltext"]) for one in self._checks[name]}
+
+    def _found_indexes(self, table: str) -> dict[Any, Any]:
+        named: dict[Any, Any] = {index: False for of, index in self._named if of == table}
+        return named | _by_name(self._indexes[table], "unique")
 
     def _plain(self, condition: str) -> str | None:
         # PostgreSQL writes conditions anew, in words of its own; `tables` asks them of every row.

@@ -88,8 +88,8 @@ def backup(
 
     Raises:
         NoRegistry: there is none to back up.
-        Refused: the folder holds something else; the registry's files are another's; or a backup that this registry is not a later
-            state of, which `replace` gives up.
+        Refused: the folder holds something else; or a backup that this registry is not a later
+            state of, which `replace` gives up; or the registry's files are another's.
         Conflict: another backup is being made into it.
         Corrupt: a file of the registry is damaged; what the folder held before is still there.
         SchemaMismatch: the backup in the folder was made by a newer modelmint.
