@@ -65,7 +65,7 @@ def text(
         raise error(f"{field} has {len(plain):,} characters. Give at most {most:,}.")
     found = _SURROGATE.search(plain)
     if found is None:
-        found = _CONTROL.search(re.sub("[\t\n\r]", " ", plain) if lines else plain)
+        found = _CONTROL.search(re.sub("[\t\n\r\u2028\u2029]", " ", plain) if lines else plain)
     if found:
         raise error(
             f"{field} is {shown(plain)}: the character U+{ord(found[0]):04X} at position "

@@ -606,7 +606,14 @@ def test_a_key_that_another_model_has_is_an_empty_page(place):
         for name, tags in (("digits", {}), ("churn", {"team": "risk"})):
             candidate = make_candidate(place.folder / name, name, metrics={name: 1}, tags=tags)
             r.register(name, candidate, actor="ada")
-        for condition in ("tag.team=risk", "metric.churn>0", "alias=champion", "by=bob"):
+        for condition in (
+            "tag.team=risk",
+            "tag.colour=red",
+            "alias=canary",
+            "metric.churn>0",
+            "alias=champion",
+            "by=bob",
+        ):
             assert numbers(r.search("digits", [condition])) == [], condition
         assert numbers(r.search("digits", order="metric.churn")) == []
 

@@ -14,9 +14,9 @@ _ALWAYS = {CHAMPION, CHALLENGER}
 
 
 def refuse(c: Connection, model: int | None, kind: str, key: str) -> None:
-    """Raise InvalidQuery for a metric, param or tag that no version of any model has.
+    """Raise InvalidQuery for a metric or param that no version of any model has.
 
-    Of aliases, which come and go, only for one that is written almost as another.
+    Of aliases and tags, which come and go, only for one that is written almost as another.
     """
     if kind == "alias":
         held = _ALWAYS.union(c.execute(select(aliases.c.alias).distinct()).scalars())
@@ -25,9 +25,9 @@ def refuse(c: Connection, model: int | None, kind: str, key: str) -> None:
         return
     keys = _TABLES[kind]
     if c.execute(select(keys.key).where(keys.key == key).limit(1)).first() is None:
-        raise InvalidQuery(
-            f"No version has the {kind} {key!r}. {choices(key, _some(c, model, kind))}"
-        )
+        known = _some(c, model, kind)
+        if kind != "tag" or get_close_matches(key, known):
+            raise InvalidQuery(f"No version has the {kind} {key!r}. {choices(key, known)}")
 
 
 def _some(c: Connection, model: int | None, kind: str) -> set[str]:
