@@ -118,7 +118,8 @@ class Registering(Opened):
                 uid=uid,
                 payload=payload or {},
             )
-            number = self._look(offer) if self._may_be_known(offer) else None
+            look = not claimed or self._may_be_known(offer)
+            number = self._look(offer) if look else None
             if number is None:
                 if not claimed:
                     belonging.claim(self.database, self.files)

@@ -440,6 +440,8 @@ def as_nobody(folder, function, *arguments):
 
 
 def _as_nobody(_index, function, *arguments):
+    # What is imported late may lie where nobody may read.
+    "".encode("utf-16be")
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
