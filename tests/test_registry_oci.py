@@ -30,6 +30,7 @@ class Places:
 
     def new(self) -> Registry:
         here = Registry(self._make(), self._folder / f"artifacts-{len(self._made)}")
+        here.create()
         self._made.append(here)
         return here
 
