@@ -392,6 +392,7 @@ def registry(tmp_path_factory):
     """One for all that is refused: it stays empty."""
     folder = tmp_path_factory.mktemp("refusing")
     with Registry(f"sqlite:///{folder}/registry.db", folder / "artifacts") as opened:
+        opened.create()
         yield opened
 
 
