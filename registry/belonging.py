@@ -41,8 +41,8 @@ def check(database: Database, files: Store) -> None:
         NoRegistry: nothing was made yet.
         Corrupt, SchemaMismatch: the marker cannot be read.
     """
-    compare(database, files, lost=True)
-    _check_known(database, files)
+    marked = compare(database, files, lost=True)
+    _check_known(database, files, marked=marked)
 
 
 def check_new(database: Database, files: Store) -> None:
@@ -167,7 +167,7 @@ def _check_same(database: Database, files: Store, own: Identity, marker: Identit
 def _check_unmarked(database: Database, files: Store, own: Identity, *, lost: bool) -> None:
     """Whether a store without a marker may be this registry's."""
     if own.store is None or lost or _any_file(files):
-        _check_known(database, files)
+        _check_known(database, files, marked=False)
         return
     with database.read() as c:
         if not blobs.any_kept(c):
@@ -179,7 +179,7 @@ def _check_unmarked(database: Database, files: Store, own: Identity, *, lost: bo
     )
 
 
-def _check_known(database: Database, files: Store) -> None:
+def _check_known(database: Database, files: Store, *, marked: bool) -> None:
     """Raises Refused where there are files, and the database knows none of them."""
     stored, count = _names(files), 0
     while batch := list(islice(stored, _AT_ONCE)):
@@ -191,8 +191,12 @@ def _check_known(database: Database, files: Store) -> None:
         raise Refused(
             f"{database.shown} knows none of the {count:,} files in the artifact store "
             f"{files.root}. It was emptied, or is another registry: correct "
-            "MODELMINT_DATABASE_URL or MODELMINT_ARTIFACTS, or restore a backup. If a killed first "
-            "registration left the files, register a version, and they can be collected."
+            "MODELMINT_DATABASE_URL or MODELMINT_ARTIFACTS, or restore a backup. "
+            + (
+                "If they are what a killed first registration left, register a version."
+                if marked
+                else "For a registry that begins, set MODELMINT_ARTIFACTS to an empty place."
+            )
         )
 
 

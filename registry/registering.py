@@ -129,7 +129,8 @@ class Registering(Opened):
                 parent_uid=parent_uid,
                 payload=payload or {},
             )
-            number = self._look(offer) if self._may_be_known(offer) else None
+            look = not claimed or self._may_be_known(offer)
+            number = self._look(offer) if look else None
             if number is None:
                 if not claimed:
                     belonging.claim(self.database, self.files)
