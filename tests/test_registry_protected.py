@@ -4,9 +4,11 @@ import json
 
 import pytest
 from databases import execute, fetch
-from registry_helpers import make_candidate, promote, register_versions
+from registry_helpers import Place, make_candidate, promote, register_versions
 from sqlalchemy.exc import DBAPIError
+from typer.testing import CliRunner
 
+from cli.main import app
 from registry import InvalidReference, Policy, Refused
 from registry.integrity import verify
 from registry.references import person
@@ -144,3 +146,23 @@ def test_a_tag_and_an_evaluation_are_written_with_their_event(place):
 )
 def test_a_person_is_the_same_however_the_name_was_typed(one, other, same):
     assert (person(one) == person(other)) is same
+
+
+def test_the_command_shows_and_changes_what_is_protected(tmp_path, monkeypatch):
+    here = Place(tmp_path)
+    register_versions(here, 1)
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", here.url)
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+
+    def policy(*arguments):
+        ran = CliRunner().invoke(app, ["models", "policy", "digits", *arguments])
+        assert ran.exit_code == 0, ran.output
+        return ran.output
+
+    assert json.loads(policy("--json"))["protected"] == ["champion"]
+    changed = json.loads(policy("--protect", "production, champion", "--four-eyes", "--json"))
+    assert (changed["protected"], changed["four_eyes"]) == (["champion", "production"], True)
+    assert "champion, production" in policy("--keep-last", "3")  # which leaves it as it was
+    assert json.loads(policy("--protect", "champion", "--json"))["protected"] == ["champion"]
+    ran = CliRunner().invoke(app, ["models", "policy", "digits", "--protect", "challenger"])
+    assert ran.exit_code != 0
