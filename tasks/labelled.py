@@ -35,15 +35,20 @@ def batches(
             not know. Names file, row and column.
     """
     signature = encoder.signature
-    named = target if tables.form(file.path) and not file.is_images else None
-    also = {named: _kind(signature)} if named else {}
-    done = first_row(file)
-    answers = None if tables.form(file.path) and not file.is_images else _beside(file, signature)
+    unlabelled = signature.task == "language_model"
+    if target in [column.name for column in signature.columns]:
+        raise InputError(
+            f"{target!r} is a column that the model takes, and not the answer. Name the column "
+            "that it predicts with --target"
+        )
+    tabled = tables.form(file.path) is not None and not file.is_images
+    also = {target: _kind(signature)} if target and tabled and not unlabelled else {}
+    answers = None if tabled or unlabelled else _beside(file)
     start = 0
     for batch in rows(file, signature, size, also):
-        place = Place(str(file.path), done)
+        place = Place(str(file.path), first_row(file) + start)
         count = batch.num_rows
-        if signature.task == "language_model":
+        if unlabelled:
             targets: NDArray[Any] = np.zeros(count, np.int64)
         elif answers is not None:
             targets = _targets(answers[start : start + count], signature, "label", place)
@@ -51,7 +56,6 @@ def batches(
             column = _column(file, batch.schema, signature, target)
             targets = _targets(batch[column], signature, column, place)
         yield encoder.encode(batch, place), targets
-        done += count
         start += count
 
 
@@ -82,10 +86,8 @@ def _is_prepared(schema: pa.Schema, signature: Signature) -> bool:
     return bool(pa.types.is_dictionary(kind) if signature.classifies else kind == pa.float64())
 
 
-def _beside(file: InputFile, signature: Signature) -> pa.Array | None:
+def _beside(file: InputFile) -> pa.Array:
     """The answers that are not in a table, a value for each row."""
-    if signature.task == "language_model":
-        return None
     if file.is_images:
         return pa.array([_folder_of(file, name) for name in file.members], pa.string())
     if file.path.suffix == ".npz":
@@ -95,9 +97,8 @@ def _beside(file: InputFile, signature: Signature) -> pa.Array | None:
         if len(found) != file.rows:
             raise InputError(f"{file.path} has {file.rows} images, and {len(found)} labels")
         return pa.array(found.astype(np.int64))
-    if file.path.suffix == lines.SUFFIX:
-        return pa.array([file.path.stem] * file.rows, pa.string())
-    return None
+    assert file.path.suffix == lines.SUFFIX, "no other form is read"
+    return pa.array([file.path.stem] * file.rows, pa.string())
 
 
 def _labels_of(images: Path) -> Path:

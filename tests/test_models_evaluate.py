@@ -34,9 +34,10 @@ CASES = {
     "numbers": ("linear", "tabular", "regression", "r2"),
     "pictures": ("logistic", "image", "binary", "accuracy"),
     "texts": ("rnn", "text", "binary", "accuracy"),
+    "language": ("transformer_lm", "text", "language_model", "perplexity"),
     "walks": ("rnn", "sequence", "multiclass", "accuracy"),
 }
-PASSES = {"accuracy": Evaluate(gates={"accuracy": 0.1}), "r2": Evaluate(gates={"r2": -50.0})}
+REACHED = {"accuracy": 0.1, "r2": -50.0, "perplexity": 1e9}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def made(tmp_path_factory):
                         "epochs": 3,
                         "device": "cpu",
                     },
-                    "evaluate": {"gates": {metric: -50.0 if metric == "r2" else 0.1}},
+                    "evaluate": {"gates": {metric: REACHED[metric]}},
                     "registration": {"name": case},
                 },
                 "test",
@@ -90,11 +91,12 @@ def registered(made, registry):
 
 
 def evaluated(registry, reference, *data, gates=None, **options):
+    metric = CASES.get(reference.partition(":")[0], CASES["classes"])[-1]
     return evaluate_version(
         registry,
         registry.resolve(reference),
         list(data),
-        gates or PASSES["r2" if reference.startswith("numbers") else "accuracy"],
+        gates or Evaluate(gates={metric: REACHED[metric]}),
         actor="bo",
         device="cpu",
         **options,
@@ -238,6 +240,8 @@ def test_the_column_of_answers_can_be_named(registered, registry, tmp_path):
         evaluated(registry, "classes:1", tmp_path / "other.csv", record=False)
     report = evaluated(registry, "classes:1", tmp_path / "other.csv", target="truth", record=False)
     assert report.rows == 180
+    with pytest.raises(InputError, match="'height' is a column that the model takes"):
+        evaluated(registry, "classes:1", tmp_path / "other.csv", target="height")
 
 
 def test_a_failed_evaluation_is_recorded_and_counts(registered, registry):
