@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from registry.arguments import checked
 from registry.candidates import seal_json
-from registry.errors import Corrupt, RegistryError
+from registry.errors import Corrupt, NotFound, RegistryError
 from registry.queries import blobs, events, models, signatures, versions
 from registry.records import Problem, Version
 from registry.store import Registry
@@ -103,15 +103,31 @@ def check_signatures(
     found = []
     for model in registry.models() if name is None else [registry.model(name)]:
         for number in range(1, model.last_version + 1):
-            with registry.database.read() as c:
-                version = versions.load(c, model.name, number)
-                signed = signatures.load(c, versions.load_id(c, version.ref))
-                purged = blobs.purged(c).intersection(blobs.of_version(c, model.name, number))
-            if version.status == "archived" and purged:
-                continue
-            if what := _wrong(registry, version, signed, key_id, public_key):
-                found.append(Problem(version.ref, "", what))
+            what = _checked(registry, model.name, number, key_id, public_key)
+            if what:
+                found.append(Problem(f"{model.name}:{number}", "", what))
     return found
+
+
+def _checked(
+    registry: Registry, name: str, number: int, key_id: str, public_key: Path
+) -> str | None:
+    """What is wrong with the signature of a version; None: nothing, or its files were purged."""
+    try:
+        with registry.database.read() as c:
+            version = versions.load(c, name, number)
+            signed = signatures.load(c, versions.load_id(c, version.ref))
+        what = _wrong(registry, version, signed, key_id, public_key)
+        # Looked up afterwards: they may have been purged while the signature was checked.
+        return what if what and not _is_purged(registry, name, number) else None
+    except (Corrupt, NotFound) as error:  # its row is gone, or holds what cannot be read
+        return str(error)
+
+
+def _is_purged(registry: Registry, name: str, number: int) -> bool:
+    with registry.database.read() as c:
+        archived = versions.load(c, name, number).status == "archived"
+        return archived and bool(blobs.purged_of(c, name, number))
 
 
 def _wrong(

@@ -77,11 +77,16 @@ class Helpers:
         process = self._free.get()
         assert process.stdin is not None, "it is a pipe"
         assert process.stdout is not None, "it is a pipe"
-        process.stdin.write(json.dumps([task, name, rows]) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        self._free.put(process)
-        found: list[Any] = json.loads(answer)
+        try:
+            process.stdin.write(json.dumps([task, name, rows]) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:
+            answer = ""
+        finally:
+            self._free.put(process)
+        # One that was ended, for want of memory perhaps, is done without.
+        found: list[Any] = json.loads(answer) if answer else _TASKS[task](name, rows)
         return found
 
 

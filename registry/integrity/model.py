@@ -51,8 +51,7 @@ class ModelCheck:
             found = self._load(ids[start : start + AT_ONCE])
             self._helpers.check_versions(self.name, found)
             problems += list(present.of_versions(self._snapshot, self.name, found, self._history))
-            for one in found:
-                problems += list(self._guarded(self._list_files(one)))
+            problems += list(self._guarded(self._list_files(found)))
             yield len(found)
         if self.touched == set(self._numbers.values()):
             jobs = present.jobs(self._snapshot, self._model, self._history, self._numbers)
@@ -111,28 +110,30 @@ class ModelCheck:
         found = self._snapshot.connection.execute(query.where(versions.id.in_(ids)))
         return {id_: (f"{name}:{number}", uid) for id_, name, number, uid in found}
 
-    def _list_files(self, one: Row) -> Iterator[Problem]:
-        """Take down which files a version needs, and compare them with what is said of them."""
-        artifacts = one["artifacts"]
-        ref = f"{self.name}:{one['row']['version']}"
+    def _list_files(self, found: list[Row]) -> Iterator[Problem]:
+        """Take down which files versions need, and compare them with what is said of them."""
         blobs = schema.blobs
-        rows = self._snapshot.rows(blobs, blobs.c.sha256.in_([a["sha256"] for a in artifacts]))
+        needed = {artifact["sha256"] for one in found for artifact in one["artifacts"]}
+        rows = self._snapshot.rows(blobs, blobs.c.sha256.in_(sorted(needed, key=str)))
         stored = {row["sha256"]: row for row in rows}
-        archived = [state["status"] for state in one["state"]] == ["archived"]
-        for artifact in artifacts:
-            blob = stored.get(artifact["sha256"])
-            if blob is None:
-                continue  # which breaks a constraint, and is reported there
-            if blob["size"] != artifact["size"]:
-                what = (
-                    f"{named(blobs, blob)}, says {blob['size']} bytes, and not {artifact['size']}"
-                )
-                yield Problem(ref, artifact["path"], what)
-            if blob["purged_at"] is not None and archived:
-                self.purged += 1
-                continue
-            if blob["purged_at"] is not None:
-                what = f"{named(blobs, blob)}, says purged, and the version is not archived"
-                yield Problem(ref, artifact["path"], what)
-            if isinstance(artifact["sha256"], str) and isinstance(artifact["size"], int):
-                self.files.add((artifact["sha256"], artifact["size"]))
+        for one in found:
+            archived = [state["status"] for state in one["state"]] == ["archived"]
+            for artifact in one["artifacts"]:
+                blob = stored.get(artifact["sha256"])
+                if blob is not None:  # else it breaks a constraint, and is reported there
+                    for what in self._file(artifact, blob, archived=archived):
+                        yield Problem(
+                            f"{self.name}:{one['row']['version']}", artifact["path"], what
+                        )
+
+    def _file(self, artifact: Row, blob: Row, *, archived: bool) -> Iterator[str]:
+        sha256, size = artifact["sha256"], artifact["size"]
+        if blob["size"] != size:
+            yield f"{named(schema.blobs, blob)}, says {blob['size']} bytes, and not {size}"
+        if blob["purged_at"] is not None and archived:
+            self.purged += 1
+            return
+        if blob["purged_at"] is not None:
+            yield f"{named(schema.blobs, blob)}, says purged, and the version is not archived"
+        if isinstance(sha256, str) and isinstance(size, int):
+            self.files.add((sha256, size))
