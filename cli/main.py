@@ -13,14 +13,14 @@ from typing import Annotated, Literal
 import typer
 
 from cli import models, output, runs
-from flows.settings import Settings
+from flows.settings import Places, Settings, shown
 from registry import (
     InvalidQuery,
     InvalidReference,
+    NoRegistry,
     NotFound,
     Refused,
     RegistryError,
-    hide_password,
 )
 from tasks.errors import InputError
 from tasks.files.suffixes import PREDICTED
@@ -113,8 +113,7 @@ def predict(
     from flows.job import run_job, signature_of
     from tasks.inputs import find
 
-    settings = Settings.from_environment()
-    with settings.open_registry() as registry:
+    with Places.of_registry(files=True).open_registry() as registry:
         resolved = registry.resolve(model)
         files = find(inputs, signature_of(resolved.version))
         bar = Progress(
@@ -235,14 +234,11 @@ def params(
 @app.command()
 def config(as_json: JsonOption = False) -> None:
     """List the settings: where things are kept, and the variables that say so."""
-    settings = Settings.from_environment()
-    rows = {
-        "MODELMINT_DATABASE_URL": hide_password(settings.database_url),
-        "MODELMINT_ARTIFACTS": settings.artifacts,
-        "MODELMINT_CACHE": str(settings.cache),
-        "MODELMINT_RUNS": str(settings.runs),
-    }
-    output.table(["variable", "value"], [[name, value] for name, value in rows.items()])
+    rows = shown()
+    output.table(
+        ["variable", "value"],
+        [[name, value or "not set, and no project is here"] for name, value in rows.items()],
+    )
     if as_json:
         output.machine(rows)
 
@@ -265,7 +261,7 @@ def main() -> None:
 
     try:
         app()
-    except (InputError, InvalidQuery, InvalidReference, NotFound) as error:
+    except (InputError, InvalidQuery, InvalidReference, NoRegistry, NotFound) as error:
         output.error(str(error))
         sys.exit(STATUS_INPUT)
     except Refused as error:

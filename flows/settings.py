@@ -5,9 +5,46 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry import Registry
+from registry import Registry, hide_password
 from registry.artifacts import user_cache
 from tasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a registry is kept: for what needs no project. The fields are those of `Settings`."""
+
+    database_url: str
+    artifacts: str | None
+    """None where nothing says where the files are."""
+    cache: Path
+
+    @classmethod
+    def of_registry(cls, *, files: bool = False) -> "Places":
+        """The registry that the environment names, or that of the project around this folder.
+
+        `files` says that its files are needed, and not only its database.
+
+        Raises:
+            InputError: neither says where it is.
+        """
+        root = _project()
+        own = (None, None) if root is None else _own_places(root)
+        url = os.environ.get("MODELMINT_DATABASE_URL", own[0])
+        artifacts = os.environ.get("MODELMINT_ARTIFACTS", own[1])
+        if url is None or (files and artifacts is None):
+            missing = "MODELMINT_DATABASE_URL" if url is None else "MODELMINT_ARTIFACTS"
+            raise InputError(
+                f"Nothing says where the registry is: {missing} is not set, and {Path.cwd()} lies "
+                "in no modelmint project (neither it nor a folder above holds dvc.yaml). Change "
+                "into your clone; or set MODELMINT_DATABASE_URL to the database and "
+                "MODELMINT_ARTIFACTS to the place of the files."
+            )
+        return cls(url, artifacts, _cache())
+
+    def open_registry(self) -> Registry:
+        """The registry, as a context manager. Raises RegistryError as `Registry` does."""
+        return Registry(self.database_url, self.artifacts, self.cache)
 
 
 @dataclass(frozen=True)
@@ -34,26 +71,57 @@ class Settings:
         Raises:
             InputError: no folder from here upwards holds dvc.yaml.
         """
-        here = Path.cwd()
-        root = next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), None)
+        root = _project()
         if root is None:
             raise InputError(
-                f"{here} lies in no modelmint project: neither it nor a folder above holds "
+                f"{Path.cwd()} lies in no modelmint project: neither it nor a folder above holds "
                 "dvc.yaml. Change into your clone and try again."
             )
+        url, artifacts = _own_places(root)
         return cls(
             root=root,
-            database_url=os.environ.get(
-                "MODELMINT_DATABASE_URL", f"sqlite:///{root / 'modelmint.db'}"
-            ),
-            artifacts=os.environ.get("MODELMINT_ARTIFACTS", str(root / "artifacts")),
-            cache=Path(os.environ.get("MODELMINT_CACHE", user_cache())).absolute(),
-            runs=Path(os.environ.get("MODELMINT_RUNS", root / "runs")).absolute(),
+            database_url=os.environ.get("MODELMINT_DATABASE_URL", url),
+            artifacts=os.environ.get("MODELMINT_ARTIFACTS", artifacts),
+            cache=_cache(),
+            runs=_runs(root),
         )
 
     def open_registry(self) -> Registry:
         """The registry, as a context manager. Raises RegistryError as `Registry` does."""
         return Registry(self.database_url, self.artifacts, self.cache)
+
+
+def shown() -> dict[str, str | None]:
+    """Every setting by its variable, without passwords; None for what has no value here.
+
+    Raises:
+        InputError: nothing says where the registry is.
+    """
+    places, root = Places.of_registry(), _project()
+    return {
+        "MODELMINT_DATABASE_URL": hide_password(places.database_url),
+        "MODELMINT_ARTIFACTS": places.artifacts,
+        "MODELMINT_CACHE": str(places.cache),
+        "MODELMINT_RUNS": None if root is None else str(_runs(root)),
+    }
+
+
+def _project() -> Path | None:
+    here = Path.cwd()
+    return next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), None)
+
+
+def _own_places(root: Path) -> tuple[str, str]:
+    """Database and files of a project that has no other."""
+    return f"sqlite:///{root / 'modelmint.db'}", str(root / "artifacts")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("MODELMINT_CACHE", user_cache())).absolute()
+
+
+def _runs(root: Path) -> Path:
+    return Path(os.environ.get("MODELMINT_RUNS", root / "runs")).absolute()
 
 
 def actor() -> str:

@@ -2,11 +2,13 @@
 
     root/tmp/<random>            being written; whatever stays here is a crash's leftover
     root/sha256/ab/<digest>      complete, synced, read-only; never changed
+    root/registry.json           whose files these are; see `registry.belonging`
 
 Only bytes are taken in, never a caller's path as a source to be read later, and nothing is
 found by a path that came from outside. `registry.bucket` is the same in an S3 bucket.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -20,6 +22,9 @@ from uuid import uuid4
 
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Unreachable
 from registry.records import Stray
+
+MARKER = "registry.json"
+"""The file at the root of a store that says whose it is."""
 
 _CHUNK = 1 << 18  # bytes
 
@@ -102,6 +107,20 @@ class Store(Protocol):
 
     def place(self, sha256: str) -> str:
         """The path of that file, whether it is there or not, as `remove` takes it."""
+
+    def marker(self) -> bytes | None:
+        """What `mark` put there; None where nobody did.
+
+        Raises:
+            Unreachable: the store cannot be read.
+        """
+
+    def mark(self, content: bytes) -> None:
+        """Put a marker at the root, durably and in one step, unless there is one already.
+
+        Raises:
+            Unreachable: the store cannot be written.
+        """
 
 
 def open_store(root: str | Path, cache: str | Path | None = None) -> Store:
@@ -252,6 +271,26 @@ class Folder:
     def place(self, sha256: str) -> str:
         return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 
+    def marker(self) -> bytes | None:
+        try:
+            return Path(self.root, MARKER).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise Unreachable(
+                f"{self.root}/{MARKER} cannot be read ({error.strerror}). Check {self._variable}."
+            ) from error
+
+    def mark(self, content: bytes) -> None:
+        written = self.take([content])
+        try:
+            with self._explained(written.path):
+                sync(written.path)
+                _name_once(written.path, Path(self.root, MARKER))
+                sync(self.root)
+        finally:
+            self.discard(written)
+
     @contextmanager
     def _explained(self, staged: Path) -> Iterator[None]:
         try:
@@ -351,6 +390,19 @@ def _make_folder(folder: str) -> None:
         with suppress(FileExistsError):
             os.mkdir(folder)
         sync(os.path.dirname(folder))
+
+
+def _name_once(written: Path, target: Path) -> None:
+    """Give a file a name that is not taken yet; one that is taken stays as it is."""
+    try:
+        os.link(written, target)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        # Some file shares have no links. Two who are first at once may overwrite each other there.
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) or target.exists():
+            raise
+        os.replace(written, target)
 
 
 def sync(path: str | Path) -> None:

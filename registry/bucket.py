@@ -1,6 +1,7 @@
 """Content-addressed files in an S3 bucket, or in what speaks S3. No SQL.
 
     s3://BUCKET/PREFIX/sha256/ab/<digest>    complete; appears in one step, as S3 promises
+    s3://BUCKET/PREFIX/registry.json         whose files these are; see `registry.belonging`
     cache/sha256/ab/<digest>                 a copy on this machine; may be deleted at any time
 
 Credentials, region and endpoint come from the variables and files that every S3 client reads
@@ -14,11 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.artifacts import (
+    MARKER,
     Folder,
     Staged,
     changed,
@@ -40,6 +42,14 @@ class _Missing(Exception):
     """There is no such object, or no such upload."""
 
 
+class _Unsupported(Exception):
+    """The server cannot do that."""
+
+
+class _Taken(Exception):
+    """There is an object of that name already."""
+
+
 class Bucket:
     """A store in a bucket."""
 
@@ -59,6 +69,7 @@ class Bucket:
         names = [name for name in parsed[2].split("/") if name]
         self.root = "/".join(["s3:/", self._bucket, *names])
         self._prefix = "/".join([*names, "sha256/"])
+        self._marker = "/".join([*names, MARKER])
         self._cache = Folder(cache, "MODELMINT_CACHE")
 
     def stage(self, source: Path) -> Staged:
@@ -150,6 +161,20 @@ class Bucket:
     def place(self, sha256: str) -> str:
         return f"s3://{self._bucket}/{self._key(sha256)}"
 
+    def marker(self) -> bytes | None:
+        try:
+            return b"".join(self._content(self._marker))
+        except _Missing:
+            return None
+
+    def mark(self, content: bytes) -> None:
+        put = partial(self._call, "put_object", "ETag", Key=self._marker, Body=content)
+        try:
+            with suppress(_Taken):
+                put(IfNoneMatch="*")
+        except _Unsupported:  # two who are first at once may overwrite each other there
+            put()
+
     def _key(self, sha256: str) -> str:
         return f"{self._prefix}{sha256[:2]}/{sha256}"
 
@@ -197,16 +222,21 @@ class Bucket:
 
     def _download(self, sha256: str, size: int) -> Iterator[bytes]:
         """The content of an object of the right size, in pieces, not compared yet."""
-        from fsspec.asyn import sync
-
         place = self.place(sha256)
         try:
-            found = self._call("get_object", "ContentLength", Key=self._key(sha256))
+            yield from self._content(self._key(sha256), size)
         except _Missing as error:
             raise Corrupt(f"{place} is missing") from error
+
+    def _content(self, key: str, size: int | None = None) -> Iterator[bytes]:
+        """The content of an object in pieces. Raises _Missing, and Corrupt for another size."""
+        from fsspec.asyn import sync
+
+        found = self._call("get_object", "ContentLength", Key=key)
         loop, body = self._client.loop, found["Body"]
         try:
-            if found["ContentLength"] != size:
+            if size not in (None, found["ContentLength"]):
+                place = f"s3://{self._bucket}/{key}"
                 raise Corrupt(f"{place} has {found['ContentLength']} bytes instead of {size}")
             while chunk := self._ask(sync, loop, body.read, _CHUNK):
                 yield chunk
@@ -249,6 +279,10 @@ class Bucket:
         store = f"The artifact store {self.root}"
         if code in {"NoSuchKey", "NoSuchUpload", "404"}:
             return _Missing()
+        if code in {"PreconditionFailed", "ConditionalRequestConflict", "412"}:
+            return _Taken()
+        if code == "NotImplemented":
+            return _Unsupported()
         if code == "NoSuchBucket":
             return Unreachable(
                 f"{store} is not there: no bucket is called {self._bucket!r}. Create it, or "

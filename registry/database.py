@@ -25,7 +25,7 @@ from sqlalchemy.exc import (
 )
 
 from registry import postgresql, sqlite
-from registry.errors import Conflict, SchemaMismatch, Unreachable
+from registry.errors import Conflict, NoRegistry, SchemaMismatch, Unreachable
 from registry.explaining import explained
 from registry.schema import HEAD, VERSION_TABLE
 from registry.values import to_json
@@ -40,7 +40,9 @@ _one_migration = threading.Lock()
 
 
 class Database:
-    """An open registry database of the right schema; an empty one is set up first.
+    """An open registry database of the right schema, or a place where there is none yet.
+
+    Opening and reading make nothing; `create` does.
 
     Raises:
         Unreachable: it cannot be opened, or is of an unsupported kind.
@@ -50,30 +52,61 @@ class Database:
     def __init__(self, url: str) -> None:
         self.shown = hide_password(url)
         """The URL for messages: without its password."""
+        self._url = url
         self._engine = _make_engine(url)
         self.dialect = DIALECTS[self._engine.dialect.name]
+        self._found = False
         try:
-            with self.read() as connection:
-                revision = _revision(connection, self.shown)
-            if revision is None:
-                _migrate(self._engine, self.shown, MIGRATIONS)
-            elif revision != HEAD:
-                raise _mismatch(revision, self.shown)
+            self.exists()
         except BaseException:
             self.close()
             raise
+
+    def exists(self) -> bool:
+        """Whether there is a registry, by now. Raises SchemaMismatch."""
+        if not self._found and self.dialect.is_there(self._engine.url):
+            with self._reading(self.dialect.READ) as connection:
+                revision = _revision(connection, self.shown)
+            if revision not in (None, HEAD):
+                raise _mismatch(revision, self.shown)
+            self._found = revision is not None
+        return self._found
+
+    def create(self) -> bool:
+        """Make the registry where there is none; False where there is one."""
+        if self.exists():
+            return False
+        made = create(self._url)
+        self._found = True
+        return made
 
     @contextmanager
     def read(self, *, single: bool = False) -> Iterator[Connection]:
         """A transaction that sees one state of the database and waits for no writer.
 
         A `single` statement sees one state anyway, and can do without a BEGIN and a COMMIT.
+
+        Raises:
+            NoRegistry: nothing was made yet.
         """
-        options = self.dialect.READ_SINGLE if single else self.dialect.READ
+        self.check_exists()
+        with self._reading(self.dialect.READ_SINGLE if single else self.dialect.READ) as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self, options: dict[str, Any]) -> Iterator[Connection]:
         with explained(self.shown), self._engine.connect() as connection:
             connection = connection.execution_options(**options)
-            with connection.begin():
-                yield connection
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                self.dialect.settle(connection)
+
+    def check_exists(self) -> None:
+        """Raises NoRegistry where nothing was made yet."""
+        if not self._found and not self.exists():
+            raise NoRegistry(self.shown)
 
     @contextmanager
     def still(self) -> Iterator[Connection]:
@@ -82,11 +115,10 @@ class Database:
         Raises:
             Refused, Unreachable: this user may only read, or others did not let go for 30 s.
         """
-        with explained(self.shown), self._engine.connect() as connection:
-            connection = connection.execution_options(**self.dialect.STILL)
-            with connection.begin():
-                self.dialect.hold_still(connection)
-                yield connection
+        self.check_exists()
+        with self._reading(self.dialect.STILL) as connection:
+            self.dialect.hold_still(connection)
+            yield connection
 
     @contextmanager
     def write(self, *, lasting: bool = True) -> Iterator[Connection]:
@@ -94,7 +126,11 @@ class Database:
 
         One that is not `lasting` survives the end of every process, but not a power cut, and saves
         the wait for the disk.
+
+        Raises:
+            NoRegistry: nothing was made yet.
         """
+        self.check_exists()
         with (
             explained(self.shown),
             self._engine.connect() as connection,
@@ -108,19 +144,40 @@ class Database:
         self._engine.dispose()
 
 
-def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str | None:
+def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
+    """Make a registry in an empty or missing database; False if another process was faster.
+
+    `migrations` is the folder of Alembic's env.py.
+
+    Raises:
+        Unreachable: the database cannot be made or written.
+        SchemaMismatch: it holds tables of something else, or of a newer release.
+    """
+    engine, shown = _make_engine(url, create=True), hide_password(url)
+    try:
+        return _migrate(engine, shown, migrations) is None
+    finally:
+        engine.dispose()
+
+
+def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str:
     """Bring a registry database to the schema of this release, all or nothing.
 
     `migrations` is the folder of Alembic's env.py. Returns the revision that the database had
-    before, None if it was empty.
+    before.
 
     Raises:
+        NoRegistry: there is nothing to upgrade.
         Unreachable: the database cannot be opened or written.
         SchemaMismatch: its schema is newer than this release or not a registry's.
     """
     engine, shown = _make_engine(url), hide_password(url)
     try:
-        return _migrate(engine, shown, migrations)
+        if not DIALECTS[engine.dialect.name].is_there(engine.url):
+            raise NoRegistry(shown)
+        before = _migrate(engine, shown, migrations, make=False)
+        assert before is not None
+        return before
     finally:
         engine.dispose()
 
@@ -135,6 +192,8 @@ def check_empty(url: str) -> None:
     """
     engine, shown = _make_engine(url), hide_password(url)
     try:
+        if not DIALECTS[engine.dialect.name].is_there(engine.url):
+            return
         with explained(shown), engine.begin() as connection:
             _find_empty(connection, shown)
     finally:
@@ -154,7 +213,7 @@ def filling(url: str, revision: str) -> Iterator[Connection]:
     Raises:
         Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
     """
-    engine, shown = _make_engine(url), hide_password(url)
+    engine, shown = _make_engine(url, create=True), hide_password(url)
     dialect = DIALECTS[engine.dialect.name]
     try:
         with explained(shown), _one_migration, dialect.migrating(engine) as connection:
@@ -201,7 +260,7 @@ def hide_password(url: str) -> str:
         return re.sub(r"//[^/@]*@", "//***@", url)
 
 
-def _make_engine(url: str) -> Engine:
+def _make_engine(url: str, *, create: bool = False) -> Engine:
     try:
         parsed = make_url(url)
         dialect = DIALECTS.get(parsed.get_backend_name())
@@ -214,7 +273,9 @@ def _make_engine(url: str) -> Engine:
             "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db or "
             "postgresql://user:password@host/database."
         ) from error
-    dialect.configure(engine)
+    if create:
+        dialect.make_room(engine.url)
+    dialect.configure(engine, create=create)
     return engine
 
 
@@ -240,11 +301,13 @@ def _mismatch(revision: str, shown: str) -> SchemaMismatch:
     )
 
 
-def _migrate(engine: Engine, shown: str, migrations: Path) -> str | None:
+def _migrate(engine: Engine, shown: str, migrations: Path, *, make: bool = True) -> str | None:
     dialect = DIALECTS[engine.dialect.name]
     with explained(shown), _one_migration, dialect.migrating(engine) as connection:
         # Looked up again under the lock: of several first starters, one does the work.
         revision = _revision(connection, shown)
+        if revision is None and not make:
+            raise NoRegistry(shown)
         if revision is not None and revision > HEAD:
             raise _mismatch(revision, shown)
         # Those who came later leave all as it is: the first may be writing already.

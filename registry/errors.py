@@ -10,6 +10,7 @@ RegistryError
   * Conflict           somebody else was faster: an alias moved, files vanished, a job was replaced
   * Corrupt            stored bytes differ from their digest, or a file is missing
   * Unreachable        the database or the artifact store cannot be opened, read or written
+    - NoRegistry       there is no registry in the database yet
   * SchemaMismatch     the database has an older, a newer or a foreign schema
 """
 
@@ -51,6 +52,16 @@ class Corrupt(RegistryError):
 
 class Unreachable(RegistryError):
     """The database or the artifact store cannot be opened, read or written."""
+
+
+class NoRegistry(Unreachable):
+    """There is no registry in the database: nothing was made yet, or the URL is mistaken."""
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(
+            f"There is no registry in {shown}. Is MODELMINT_DATABASE_URL right? A new registry is "
+            "made by `modelmint models init`, or by the first training."
+        )
 
 
 class SchemaMismatch(RegistryError):

@@ -59,4 +59,6 @@ def _symptom(text: str, shown: str) -> str:
         )
     if "not a database" in text:
         return f"The file behind {shown} is not a SQLite database."
+    if "readonly database" in text:
+        return f"The registry database {shown} can be read, but not written, by this user."
     return f"The registry database {shown} cannot be used: {text}. May you read and write it?"

@@ -99,6 +99,7 @@ class Judging(Opened):
     def set_policy(self, name: str, policy: Policy, *, actor: str) -> None:
         """Replace the rules of a model, new or not. Raises InvalidReference."""
         check_name(name)
+        self.create()
         with self.database.write() as c:
             model = models.ensure(c, name)
             models.set_policy(c, model, policy)

@@ -1,28 +1,92 @@
 """What every part of a registry works on: a database for the records, a place for the files."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from registry.artifacts import open_store
+from registry import belonging
+from registry.artifacts import Store, open_store
 from registry.database import Database
+from registry.errors import Unreachable
 
 
 class Opened:
     """An open database and an open store of files; a context manager that closes them.
 
-    `cache` is where files of a bucket are opened from; by default a folder of the user.
+    Opening makes nothing; `create` does, and so does the first registration. `artifacts` may be
+    None for what needs no files. `cache` is where files of a bucket are opened from; by default a
+    folder of the user.
     """
 
-    def __init__(self, url: str, artifacts: str | Path, cache: str | Path | None = None) -> None:
-        self.files = open_store(artifacts, cache)
+    def __init__(
+        self, url: str, artifacts: str | Path | None, cache: str | Path | None = None
+    ) -> None:
+        self._artifacts, self._cache = artifacts, cache
+        if artifacts is not None:
+            assert self.files  # opened now: a place of an unsupported kind is refused at once
         self.database = Database(url)
 
+    @cached_property
+    def files(self) -> Store:
+        """The place of the files. Raises Unreachable where nobody said where that is."""
+        if self._artifacts is None:
+            raise Unreachable(
+                "This needs the files of the registry, and nothing says where they are. Set "
+                "MODELMINT_ARTIFACTS to their folder or to s3://BUCKET/PREFIX, or change into your "
+                "project."
+            )
+        return open_store(self._artifacts, self._cache)
+
+    @property
+    def id(self) -> str:
+        """The id that this registry alone has, and its copies. Raises NoRegistry."""
+        return belonging.load(self.database).registry
+
+    def create(self) -> bool:
+        """Make the registry in an empty or missing database; False where there is one.
+
+        Raises:
+            Refused: the place of the files has those of another registry.
+        """
+        if self.database.exists():
+            return False
+        if self._artifacts is not None:
+            belonging.check_new(self.database, self.files)
+        return self.database.create()
+
     def reach(self) -> None:
-        """See that the place of the files answers, too. Raises Unreachable.
+        """See that the place of the files answers, too, and that it belongs to the database.
 
         Opening asks the database alone; whoever is about to spend hours on a bundle asks both.
+
+        Raises:
+            Unreachable: the place of the files cannot be read.
+            Refused: its files are another registry's.
         """
         next(self.files.leftovers(), None)
+        if self.database.exists():
+            belonging.compare(self.database, self.files)
+        else:
+            belonging.check_new(self.database, self.files)
+
+    def check_store(self) -> None:
+        """See that the files are those of this registry. Changes nothing.
+
+        Raises:
+            Refused: they are another's, or the database knows none of them.
+            NoRegistry: nothing was made yet.
+            Unreachable: they cannot be read.
+        """
+        belonging.check(self.database, self.files)
+
+    def adopt_store(self) -> None:
+        """Mark the place of the files again, where its marker or all of it was lost.
+
+        Raises:
+            Refused: it is another's, or the database knows none of the files in it.
+        """
+        if belonging.load(self.database).store is not None:
+            belonging.claim(self.database, self.files, lost=True)
 
     def close(self) -> None:
         """Close the database connections."""

@@ -4,10 +4,12 @@ triggers, and the lock under which migrations run. The counterpart of `registry.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from select import POLLIN, poll
 from typing import Any
 
 from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, event, literal_column
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from registry.rules import APPEND_ONLY, LASTING, RULES, Rule
 
@@ -45,9 +47,35 @@ def prepare(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if bare else url
 
 
-def configure(engine: Engine) -> None:
+def is_there(_url: URL) -> bool:
+    """Whether the database is there: connecting to it will say."""
+    return True
+
+
+def make_room(_url: URL) -> None:
+    """A database is made by its server's administrator."""
+
+
+def configure(engine: Engine, *, create: bool = False) -> None:
     """PostgreSQL's defaults are durable and strict already; some transactions may be less."""
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "checkout", partial(_check_alive, engine))
+
+
+def _check_alive(engine: Engine, driver: Any, _record: object, _proxy: object) -> None:
+    # A server that ended a connection has said so on it. To ask it each time, as SQLAlchemy's
+    # pre-ping does, would cost a round trip; to see that nothing was said costs none.
+    said = poll()
+    said.register(driver.pgconn.socket, POLLIN)
+    if said.poll(0):
+        try:
+            engine.dialect.do_ping(driver)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+
+def settle(_connection: Connection) -> None:
+    """What to do after a transaction that reads: nothing."""
 
 
 def _begin(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from registry import candidates, schema
+from registry import belonging, candidates, schema
 from registry.artifacts import Staged, refuse_others
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused
 from registry.opened import Opened
@@ -61,9 +61,12 @@ class Registering(Opened):
         returned, and files of it that had been lost or damaged are restored. So is what
         `request_id` registered, however often and by however many processes it is asked for.
 
+        The first registration makes the registry, in an empty or missing database.
+
         Raises:
             InvalidReference: the name is not allowed.
             InvalidCandidate: the candidate is incomplete, cannot be stored, or was not passed.
+            Refused: the place of the files is another registry's.
             NotFound: the version that it started from is not here.
             Conflict: the request registered other bytes before, or a collection removed files
                 meanwhile; register again.
@@ -94,6 +97,8 @@ class Registering(Opened):
         """
         check_name(name)
         candidates.check(candidate)
+        self.create()
+        claimed = belonging.compare(self.database, self.files, lost=True)
         with self._staged(candidate.files) as staged:
             artifacts = tuple(
                 Artifact(path, s.sha256, s.size, identity=path in candidate.identity)
@@ -113,8 +118,11 @@ class Registering(Opened):
                 uid=uid,
                 payload=payload or {},
             )
-            number = self._look(offer) if self._may_be_known(offer) else None
+            look = not claimed or self._may_be_known(offer)
+            number = self._look(offer) if look else None
             if number is None:
+                if not claimed:
+                    belonging.claim(self.database, self.files)
                 self._send(offer)
                 try:
                     return Registration(self._add(offer), created=True)
@@ -139,6 +147,7 @@ class Registering(Opened):
             "dataset": candidate.lineage.dataset,
             "evaluation": candidate.evaluation,
         }
+        self.create()
         with self.database.write() as c:
             model = models.ensure(c, name)
             events.add(c, model, "refused", actor, reason=reason, payload=evidence)
@@ -186,11 +195,9 @@ class Registering(Opened):
             # leaves files without a row; `gc` finds those, too.
             with self.database.write(lasting=False) as c:
                 blobs.lease(c, offer.files, self.database.dialect.CLOCK)
-        self._publish(offer)
-
-    def _publish(self, offer: _Offer) -> None:
+        # A file of that name and size that lies there already may be damaged: it is read, once.
         staged = offer.staged.values()
-        self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
+        self.files.publish(*(s for s in staged if self._is_damaged(s.sha256, s.size)))
 
     def _add(self, offer: _Offer) -> Version:
         """Insert every row of a new version. Raises Refused if there is one like it by now."""
@@ -226,7 +233,9 @@ class Registering(Opened):
                 known_as = {**offer.payload, **seals}
                 number = version.version
                 events.add(c, model, offer.kind, offer.actor, version=number, payload=known_as)
-            self._publish(offer)  # what a collection removed before those rows kept it away
+            # What a collection removed before those rows kept it away.
+            staged = offer.staged.values()
+            self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
             return version
 
     def _restore(self, offer: _Offer, number: int) -> Version:
@@ -239,11 +248,12 @@ class Registering(Opened):
             for artifact in known.artifacts
             if artifact.path in offer.staged
             and artifact.sha256 == offer.staged[artifact.path].sha256
-            and (artifact.sha256 in purged or self._is_damaged(artifact))
+            and (artifact.sha256 in purged or self._is_damaged(artifact.sha256, artifact.size))
         ]
         # Read anew: what was staged may be in its place by now, and lost again.
         sources = {artifact.path: offer.candidate.files[artifact.path] for artifact in damaged}
         if damaged:
+            belonging.claim(self.database, self.files, lost=True)
             with self._staged(sources) as staged, self.database.write() as c:
                 for artifact in damaged:
                     actual = staged[artifact.path].sha256
@@ -253,9 +263,10 @@ class Registering(Opened):
                 self.files.publish(*staged.values())
         return known
 
-    def _is_damaged(self, artifact: Artifact) -> bool:
+    def _is_damaged(self, sha256: str, size: int) -> bool:
+        """Whether a file is not there as it should be; all of it is read."""
         try:
-            self.files.verify(artifact.sha256, artifact.size)
+            self.files.verify(sha256, size)
         except Corrupt:
             return True
         return False

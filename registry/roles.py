@@ -34,6 +34,8 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
     READER: {},
     WRITER: {
         **_HISTORY,
+        # Its first registration notes where the files are.
+        "registry": ("UPDATE (store)",),
         "blobs": ("INSERT", "UPDATE (touched, purged_at)"),
         # Its id, too: a registration takes it from the sequence, a statement before.
         "versions": ("INSERT", "INSERT (id)"),

@@ -39,7 +39,7 @@ APPEND_ONLY = (
 )
 """History: no row of these is ever changed or deleted."""
 
-LASTING = ("models", "version_state", "jobs")
+LASTING = ("registry", "models", "version_state", "jobs")
 """Rows of these may change but are never deleted."""
 
 
@@ -56,6 +56,20 @@ _ARCHIVED_PARENT = (
 RULES: tuple[Rule, ...] = (
     *(_refuse(table, event) for table in APPEND_ONLY for event in ("UPDATE", "DELETE")),
     *(_refuse(table, "DELETE") for table in LASTING),
+    Rule(
+        "registry_has_one_id",
+        "registry",
+        "INSERT",
+        "EXISTS (SELECT 1 FROM registry)",
+        "a registry has one id",
+    ),
+    Rule(
+        "registry_keeps_its_ids",
+        "registry",
+        "UPDATE",
+        "NEW.id <> OLD.id OR NEW.store IS NULL OR NEW.store <> OLD.store",
+        "a registry keeps its id, and its files their place",
+    ),
     Rule(
         "versions_are_gapless",
         "versions",

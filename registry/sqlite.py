@@ -3,13 +3,16 @@ transactions begin, the triggers, and the lock under which migrations run. The c
 of `registry.postgresql`.
 """
 
+import os
 import random
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     URL,
@@ -24,6 +27,7 @@ from sqlalchemy import (
     literal_column,
 )
 
+from registry import unwritable
 from registry.errors import RegistryError, Unreachable
 from registry.rules import APPEND_ONLY, LASTING, RULES
 from registry.schema import metadata
@@ -59,17 +63,28 @@ def hold_still(_connection: Connection) -> None:
 
 
 def prepare(url: URL) -> URL:
-    """Make the folder of the database file; the URL as it is.
-
-    Raises:
-        Unreachable: the URL names no file, or the folder cannot be made.
-    """
+    """The URL as it is. Raises Unreachable if it names no file."""
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise Unreachable(
             f"The registry needs a database file, and {str(url)!r} names none. Set "
             "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db."
         )
-    folder = Path(url.database).absolute().parent
+    return url
+
+
+def is_there(url: URL) -> bool:
+    """Whether the database file is there, and not empty."""
+    try:
+        return os.stat(str(url.database)).st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # opening it will say what is wrong
+
+
+def make_room(url: URL) -> None:
+    """Make the folder of the database file. Raises Unreachable."""
+    folder = Path(str(url.database)).absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,20 +92,33 @@ def prepare(url: URL) -> URL:
             f"The folder of the registry database, {folder}, cannot be made ({error.strerror}). "
             "Point MODELMINT_DATABASE_URL to a place you may write."
         ) from error
-    return url
 
 
-def configure(engine: Engine) -> None:
-    """Make each connection durable and strict, and each transaction say what it is."""
+def configure(engine: Engine, *, create: bool = False) -> None:
+    """Make each connection durable and strict, and each transaction say what it is.
+
+    The file is made where it is missing only if `create` says so.
+    """
+    event.listen(engine, "do_connect", partial(_choose_mode, create))
     event.listen(engine, "connect", _connect)
     event.listen(engine, "begin", _begin)
 
 
-def _connect(connection: sqlite3.Connection, _record: object) -> None:
+def _choose_mode(
+    create: bool, _dialect: object, record: Any, where: list[Any], options: dict[str, Any]
+) -> None:
+    path = os.path.abspath(where[0])
+    mode, as_of = ("mode=rwc", None) if create else unwritable.mode(path)
+    where[0], options["uri"] = f"file:{quote(path)}?{mode}", True
+    record.info.update(path=path, as_of=as_of, read_only=mode.startswith("mode=ro"))
+
+
+def _connect(connection: sqlite3.Connection, record: Any) -> None:
     # The driver's own transactions begin late, deferred and not for DDL; ours are explicit.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_S * 1000}")
-    _switch_to_wal(connection)
+    if not record.info["read_only"]:
+        _switch_to_wal(connection)
     # FULL, not NORMAL: a committed version must survive a power cut.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
@@ -109,6 +137,10 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
+
+
+settle = unwritable.settle
+"""What to do after a transaction that reads."""
 
 
 def _begin(connection: Connection) -> None:

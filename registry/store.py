@@ -15,10 +15,10 @@ from registry.registering import Registering
 class Registry(Registering, Promoting, Reading):
     """An open registry: a database for the records and a place for the files.
 
-    An empty or missing database is set up on the way. Safe to use from threads and from many
-    processes; not to be carried across a fork. Every method may raise Unreachable, and those
-    that write Refused where a rule of the registry forbids the change. `actor` is who did it,
-    for the history.
+    A missing or empty database stays so until `create` or the first registration: what reads it
+    raises NoRegistry. Safe to use from threads and from many processes; not to be carried across
+    a fork. Every method may raise Unreachable, and those that write Refused where a rule of the
+    registry forbids the change. `actor` is who did it, for the history.
 
     Raises:
         Unreachable: the database cannot be opened, or the artifacts' place is not supported.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from registry import belonging
 from registry.errors import Refused
 from registry.queries import blobs, events, models, retention, summaries
 from registry.records import Stray, Summary
@@ -19,8 +20,12 @@ def gc(registry: Registry, *, dry_run: bool, grace_s: float = DAY_S) -> list[Str
     `dry_run`.
 
     Raises:
+        Refused: the store is another registry's, or the database knows none of its files.
         Unreachable: the database or the store cannot be written.
     """
+    registry.check_store()
+    if not dry_run:
+        belonging.claim(registry.database, registry.files)
     found = [replace(s, removable=s.age_s >= grace_s) for s in registry.files.leftovers()]
     if not dry_run:
         for stray in found:
@@ -36,8 +41,12 @@ def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
     Rows, digests and numbers stay, and registering the same bytes restores the files.
 
     Raises:
+        Refused: the store is another registry's, or the database knows none of its files.
         Unreachable: the database or the store cannot be written.
     """
+    registry.check_store()
+    if not dry_run:
+        belonging.claim(registry.database, registry.files)
     with registry.database.read() as c:
         archived = retention.with_files(c)
     found = []

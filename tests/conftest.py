@@ -309,7 +309,7 @@ def family() -> Family:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of an empty registry."""
     place = Place(tmp_path_factory.mktemp("template"))
-    place.open().close()
+    place.make()
     return place.folder / "registry.db"
 
 
@@ -317,7 +317,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres_template(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The database name of an empty registry."""
     place = Place(tmp_path_factory.mktemp("template"), create_database(postgres))
-    place.open().close()
+    place.make()
     return place.url.rpartition("/")[2]
 
 

@@ -46,6 +46,11 @@ class Place:
     def open(self) -> Registry:
         return Registry(self.url, self.folder / "artifacts")
 
+    def make(self) -> None:
+        """An empty registry."""
+        with self.open() as registry:
+            registry.create()
+
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:

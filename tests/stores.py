@@ -17,7 +17,7 @@ from registry_helpers import Place
 from servers import create_bucket, s3_environment, start_s3
 
 from registry import Registry
-from registry.artifacts import Store, open_store
+from registry.artifacts import MARKER, Store, open_store
 
 
 class Behind(Protocol):
@@ -26,7 +26,7 @@ class Behind(Protocol):
     root: str
 
     def names(self) -> set[str]:
-        """What is there, as paths below the root; unfinished uploads are not."""
+        """What is there but the marker, as paths below the root; unfinished uploads are not."""
 
     def read(self, name: str) -> bytes: ...
     def write(self, name: str, content: bytes) -> None: ...
@@ -42,7 +42,7 @@ class BehindFolder:
 
     def names(self) -> set[str]:
         files = (path for path in self._folder.rglob("*") if path.is_file())
-        return {str(path.relative_to(self._folder)) for path in files}
+        return {str(path.relative_to(self._folder)) for path in files} - {MARKER}
 
     def read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()
@@ -69,7 +69,8 @@ class BehindBucket:
 
     def names(self) -> set[str]:
         listed = self._client.list_objects_v2(Bucket=self._bucket, Prefix="of/ours/")
-        return {found["Key"].removeprefix("of/ours/") for found in listed.get("Contents", ())}
+        found = {found["Key"].removeprefix("of/ours/") for found in listed.get("Contents", ())}
+        return found - {MARKER}
 
     def read(self, name: str) -> bytes:
         return self._client.get_object(**self._object(name))["Body"].read()

@@ -17,8 +17,8 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
 from registry import schema
-from registry.database import MIGRATIONS, Database, upgrade
-from registry.errors import Refused, RegistryError, SchemaMismatch, Unreachable
+from registry.database import MIGRATIONS, Database, create, upgrade
+from registry.errors import NoRegistry, Refused, RegistryError, SchemaMismatch, Unreachable
 from registry.rules import APPEND_ONLY, LASTING, RULES, SENTENCES
 
 NEXT = f"{int(schema.HEAD) + 1:04}"
@@ -44,7 +44,10 @@ def sqlite_url(folder):
 
 
 def opened(url):
-    return contextlib.closing(Database(url))
+    """A registry, made where there is none."""
+    database = Database(url)
+    database.create()
+    return contextlib.closing(database)
 
 
 @pytest.fixture
@@ -327,13 +330,13 @@ def test_an_alias_follows_the_status_of_its_version(full_url):
 
 
 def test_every_rule_is_a_trigger_of_the_database(database_url):
-    upgrade(database_url)
+    create(database_url)
     triggers = [name for kind, name, _ in schema_of(database_url) if kind == "trigger"]
     assert {rule.name for rule in RULES} <= set(triggers)
 
 
 def test_every_sentence_explains_a_constraint_that_exists(database_url):
-    upgrade(database_url)
+    create(database_url)
     definitions = " ".join(map(str, schema_of(database_url)))
     assert [name for name in SENTENCES if name not in definitions] == []
 
@@ -463,7 +466,7 @@ def open_and_write(index, url):
 def test_the_migrated_schema_is_the_one_in_the_code(make_database):
     declared, migrated = make_database(), make_database()
     schema.metadata.create_all(raw_engine(declared))
-    upgrade(migrated)
+    create(migrated)
     options = {
         "version_table": schema.VERSION_TABLE,
         "compare_type": True,
@@ -508,11 +511,18 @@ def test_the_revision_that_the_code_needs_is_the_only_head():
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
 
 
-def test_an_empty_database_is_upgraded_and_again_changes_nothing(database_url):
-    assert upgrade(database_url) is None
+def test_a_registry_is_made_once_and_an_upgrade_changes_nothing(database_url):
+    assert create(database_url)
     before = schema_of(database_url)
+    assert not create(database_url)
     assert upgrade(database_url) == schema.HEAD
     assert schema_of(database_url) == before
+
+
+def test_an_empty_database_is_not_upgraded(database_url):
+    with pytest.raises(NoRegistry, match="MODELMINT_DATABASE_URL right"):
+        upgrade(database_url)
+    assert schema_of(database_url) == []
 
 
 def test_an_upgrade_keeps_the_rows_and_the_triggers(tmp_path, full_url):
@@ -537,12 +547,13 @@ def test_a_failed_migration_leaves_the_database_as_it_was(tmp_path, database_url
         upgrade(database_url)
     before = schema_of(database_url)
     broken = with_next_revision(tmp_path, BROKEN)
+    change = create if begins == "empty" else upgrade
     with pytest.raises(RegistryError, match=r'no such table: nowhere|"nowhere" does not exist'):
-        upgrade(database_url, migrations=broken)
+        change(database_url, migrations=broken)
     assert schema_of(database_url) == before
     if begins != "empty":
         assert fetch(database_url, "SELECT count(*) FROM versions") == [(5,)]
-    upgrade(database_url)
+    change(database_url)
 
 
 @pytest.mark.parametrize(
@@ -592,7 +603,7 @@ def test_a_folder_in_place_of_the_database_is_unreachable(tmp_path):
 def test_a_folder_that_cannot_be_made_is_unreachable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unreachable, match=r"cannot be made.*MODELMINT_DATABASE_URL"):
-        Database(f"sqlite:///{tmp_path}/file/sub/registry.db")
+        opened(f"sqlite:///{tmp_path}/file/sub/registry.db")
 
 
 def test_a_file_that_is_no_database_is_unreachable(tmp_path):
@@ -633,7 +644,7 @@ def with_next_revision(tmp_path, source):
 def test_only_a_transaction_that_says_so_does_not_wait_for_the_disk(make_database):
     url = make_database()
     asked = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}
-    with contextlib.closing(Database(url)) as database:
+    with opened(url) as database:
         kind = url.partition(":")[0].partition("+")[0]
 
         def level(**options):

@@ -16,7 +16,7 @@ from databases import execute, fetch, fill_with_kept, kept, raw, raw_engine, row
 from registry_helpers import in_processes
 from sqlalchemy import Engine, event, inspect
 
-from registry.database import Database, upgrade
+from registry.database import Database, create, upgrade
 from registry.errors import SchemaMismatch
 from registry.queries.params import sha256_of
 from registry.schema import HEAD, NO_EVENT
@@ -178,7 +178,7 @@ def test_the_history_becomes_a_chain_of_hashes_for_each_model(kept_url):
 
 def test_an_upgraded_registry_is_built_like_a_new_one(kept_url, make_database):
     fresh = make_database()
-    assert upgrade(fresh) is None
+    assert create(fresh)
     upgrade(kept_url)
     assert schema_of(kept_url) == schema_of(fresh)
     assert upgrade(kept_url) == HEAD
@@ -238,17 +238,18 @@ def test_an_upgrade_that_fails_at_any_step_leaves_everything_as_it_was(database_
     if begins == "kept":
         fill_with_kept(database_url)
     before = state_of(database_url)
+    change = create if begins == "empty" else upgrade
     for step in itertools.count():
         try:
             with before_each_step(raise_at(step)):
-                upgrade(database_url)
+                change(database_url)
             break  # it has no step of this number left
         except Stopped as stopped:
             assert state_of(database_url) == before
             if begins == "empty" and "DROP TABLE" in str(stopped):
                 break  # the steps of the later revisions are the kept database's
     assert step > (15 if begins == "empty" else 50)
-    upgrade(database_url)
+    change(database_url)
     assert fetch(database_url, "SELECT version_num FROM registry_alembic_version") == [(HEAD,)]
 
 

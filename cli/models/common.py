@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from flows.settings import Settings
+from flows.settings import Places
 from registry import Registry
 
 app = typer.Typer(help="The model registry.", no_args_is_help=True)
@@ -22,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 
 def open_registry() -> Registry:
     """The registry that the settings name."""
-    return Settings.from_environment().open_registry()
+    return Places.of_registry().open_registry()
 
 
 def said(as_json: bool, document: object) -> bool:

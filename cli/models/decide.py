@@ -155,7 +155,8 @@ def policy(
         if four_eyes is keep_last is keep_days is None:
             rules = registry.model(name).policy
         else:  # a model may have rules before it has a version
-            known = {model.name: model.policy for model in registry.models()}
+            there = registry.models() if registry.database.exists() else []
+            known = {model.name: model.policy for model in there}
             before = known.get(name, Policy())
             rules = Policy(
                 four_eyes=before.four_eyes if four_eyes is None else four_eyes,

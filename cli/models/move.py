@@ -9,7 +9,7 @@ import typer
 
 from cli import output
 from cli.models.common import Json, Name, Reference, app, open_registry, said
-from flows.settings import Settings, actor
+from flows.settings import Places, actor
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backup lies.")]
 
@@ -51,7 +51,8 @@ def restore(folder: Folder) -> None:
     """Make the registry that the settings name, which must be empty, from a backup."""
     from registry.transfer.backup import restore as bring_back
 
-    settings = Settings.from_environment()
+    settings = Places.of_registry(files=True)
+    assert settings.artifacts is not None
     with output.counting("restoring") as count:
         found = bring_back(
             folder,

@@ -9,7 +9,7 @@ import typer
 
 from cli import output
 from cli.models.common import DryRun, Json, OneModel, app, open_registry, said
-from flows.settings import Settings, actor
+from flows.settings import Places, actor
 from registry import RegistryError, integrity, upkeep
 from registry import upgrade as upgrade_database
 from tasks.errors import InputError
@@ -120,10 +120,24 @@ def gc(
 
 
 @app.command()
+def init(as_json: Json = False) -> None:
+    """Make an empty registry; where there is one, say which, and mark its store if it lost that."""
+    places = Places.of_registry()
+    with places.open_registry() as registry:
+        made = registry.create()
+        if places.artifacts is not None:
+            registry.adopt_store()
+        found = {"id": registry.id, "database": registry.database.shown, "created": made}
+    if not said(as_json, found):
+        how = "was made" if made else "is there already"
+        output.say(f"The registry {found['id']} {how}: {found['database']}")
+
+
+@app.command()
 def upgrade() -> None:
     """Bring the database to the schema of this release."""
-    before = upgrade_database(Settings.from_environment().database_url)
-    output.say(f"the schema is current (it was {before or 'empty'})")
+    before = upgrade_database(Places.of_registry().database_url)
+    output.say(f"the schema is current (it was {before})")
 
 
 @app.command()
@@ -131,7 +145,7 @@ def roles() -> None:
     """Create roles in PostgreSQL that may read, register, or promote. For the owner to run."""
     from registry.roles import ROLES, create_roles
 
-    create_roles(Settings.from_environment().database_url)
+    create_roles(Places.of_registry().database_url)
     output.table(["role", "may"], [[role, may] for role, may in ROLES.items()])
     output.say("Give one to a login, as in: GRANT modelmint_writer TO ada;")
     output.say("Run this command again after each upgrade or restore.")
@@ -152,6 +166,7 @@ def ui(
 
     prefect_ui = os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200")
     with open_registry() as registry:
+        registry.database.check_exists()  # now: no visitor could mend it
         output.say(f"The registry: http://{host}:{port} (Ctrl-C ends it)")
         try:
             serve(registry, host, port, os.environ.get("MODELMINT_UI_TOKEN"), prefect_ui)

@@ -60,9 +60,23 @@ def known(c: Connection) -> set[str]:
     return set(c.execute(select(blobs.c.sha256)).scalars())
 
 
+def any_known(c: Connection, digests: Iterable[str]) -> bool:
+    """Whether one of these files has a row."""
+    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(list(digests))).limit(1)
+    return c.execute(query).first() is not None
+
+
+def any_kept(c: Connection) -> bool:
+    """Whether there should be a file: one that a version refers to, and that was not purged."""
+    return (
+        c.execute(select(blobs.c.sha256).where(~_PURGED, _referenced()).limit(1)).first()
+        is not None
+    )
+
+
 def purged(c: Connection) -> set[str]:
-    """The SHA-256 of every file that was removed on purpose."""
-    return set(c.execute(select(blobs.c.sha256).where(_PURGED)).scalars())
+    """The SHA-256 of every file that was removed on purpose, and that no living version needs."""
+    return set(c.execute(select(blobs.c.sha256).where(_PURGED, ~_living())).scalars())
 
 
 def purged_of(c: Connection, name: str, version: int) -> set[str]:
@@ -72,9 +86,14 @@ def purged_of(c: Connection, name: str, version: int) -> set[str]:
 
 
 def is_purged(c: Connection, sha256: str) -> bool:
-    """Whether a file was removed on purpose; its row is held until the transaction ends."""
-    here = select(blobs.c.sha256).where(blobs.c.sha256 == sha256, _PURGED)
-    return c.execute(here.with_for_update()).first() is not None
+    """Whether a file was removed on purpose; its row is held until the transaction ends.
+
+    Whatever the row says, a file that a living version refers to was not.
+    """
+    here = blobs.c.sha256 == sha256
+    # Held first: who waits here would look for references as of before it waited.
+    c.execute(select(blobs.c.sha256).where(here).with_for_update())
+    return c.execute(select(blobs.c.sha256).where(here, _PURGED, ~_living())).first() is not None
 
 
 def adopt(c: Connection, sha256: str, size: int) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from sqlalchemy import JSON, Connection, MetaData, insert
 
-from registry import schema
-from registry.artifacts import Store, open_store
+from registry import belonging, schema
+from registry.artifacts import MARKER, Store, open_store
 from registry.database import check_empty, filling
 from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachable
 from registry.integrity import Verification, verify
@@ -88,7 +88,7 @@ def backup(
 
     Raises:
         Refused: the folder holds something else; or a backup that this registry is not a later
-            state of, which `replace` gives up.
+            state of, which `replace` gives up; or the artifact store is another registry's.
         Conflict: another backup is being made into it.
         Corrupt: a file of the registry is damaged; what the folder held before is still there.
         SchemaMismatch: the backup in the folder was made by a newer modelmint.
@@ -97,6 +97,7 @@ def backup(
     target = BackupFolder(folder)
     if target.path.resolve() == Path(registry.files.root).resolve():
         raise Refused(f"{target.path} is where the registry keeps its files. Give another folder.")
+    registry.check_store()
     with target.held():
         before = None if replace else _before(registry, target)
         made = BackupReport()
@@ -149,7 +150,7 @@ def restore(
     was wrong with the registry when it was backed up is wrong with this one. Killed at any moment,
     it leaves the database empty or complete; if empty, it can be done again.
 
-    The registry keeps its id. Its store gets a new one, with the first file that is added.
+    The registry keeps its id, and its store gets a new one.
 
     Raises:
         Corrupt: the backup is incomplete or damaged; the message names the file.
@@ -176,6 +177,7 @@ def restore(
     with filling(url, found.schema) as connection:
         _insert(connection, found, patient(progress))
     with Registry(url, artifacts, cache) as registry:
+        belonging.claim(registry.database, registry.files)
         return verify(
             registry, progress=lambda so_far: progress("verified", so_far.files, len(files))
         )
@@ -256,17 +258,23 @@ def _copy_state(
     again; that is soon done, for little has changed. Where purges are faster still, they wait.
     """
     for attempt in range(_TRIES):
-        with ExitStack() as stack:
-            c, still = _look(registry, stack, still=attempt >= PATIENCE)
-            state = segments.write(c, target, known, progress)
-            if not still:
-                stack.close()
-            missing = _copy_files(registry, target, state.content.files, made, progress)
-        if not missing:
-            return state
-        if still or attempt == _TRIES - 1:
-            break
-        known = state
+        still = False
+        try:
+            with ExitStack() as stack:
+                c, still = _look(registry, stack, still=attempt >= PATIENCE)
+                state = segments.write(c, target, known, progress)
+                if not still:
+                    stack.close()
+                missing = _copy_files(registry, target, state.content.files, made, progress)
+        except Conflict:  # a file of SQLite that may only be read was written meanwhile
+            if attempt == _TRIES - 1:
+                raise
+        else:
+            if not missing:
+                return state
+            if still:
+                break
+            known = state
         time.sleep(0.02 * attempt)
     raise Corrupt(
         f"No backup was made: {missing[0]}. `modelmint models verify` says which "
@@ -324,6 +332,15 @@ def _check_store(target: Store, content: Content) -> None:
         raise Conflict(
             f"The artifact store {target.root} holds files that are not in the "
             f"backup ({len(others)}). Give an empty or a new place: set MODELMINT_ARTIFACTS."
+        )
+    marker = belonging.read(target)
+    if marker is not None:
+        whose = "this" if marker.registry == content.registry else "another"
+        raise Conflict(
+            f"The artifact store {target.root} belongs to a registry already: to {whose} one, by "
+            f"its {MARKER}, or to a copy of it. Give an empty or a new place: set "
+            "MODELMINT_ARTIFACTS. If you know that the database of those files is lost, remove "
+            f"{MARKER} and try again."
         )
 
 

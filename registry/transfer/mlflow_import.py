@@ -113,6 +113,8 @@ def _take(registry: Registry, source: Source, entry: Any, target: str, actor: st
 
 def _known(registry: Registry, target: str, request: str) -> str | None:
     """What an earlier import made of a version."""
+    if not registry.database.exists():
+        return None  # the first version makes it
     with registry.database.read() as c:
         number = versions.find_request(c, target, request)
         return None if number is None else f"{target}:{number}"

@@ -213,6 +213,8 @@ def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None
 
 
 def _find(registry: Registry, uid: str) -> Version | None:
+    if not registry.database.exists():
+        return None  # what is imported makes it
     with registry.database.read() as c:
         found = versions.find_uid(c, uid)
         return None if found is None else versions.load(c, *found)

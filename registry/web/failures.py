@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from registry.errors import (
     InvalidQuery,
     InvalidReference,
+    NoRegistry,
     NotFound,
     RegistryError,
     SchemaMismatch,
@@ -23,6 +24,7 @@ _STATUS: dict[type[RegistryError], tuple[int, str]] = {
     InvalidReference: (404, "Not found"),
     InvalidQuery: (400, "That cannot be searched for"),
     Unreachable: (503, "The registry cannot be reached"),
+    NoRegistry: (503, "There is no registry yet"),
     SchemaMismatch: (503, "The registry needs an upgrade"),
 }
 

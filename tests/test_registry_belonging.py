@@ -1,0 +1,693 @@
+"""Which files belong to which database: nobody adds, replaces or removes those of another."""
+
+import json
+import os
+import shutil
+import threading
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from databases import execute, fetch, unguarded
+from registry_helpers import (
+    Place,
+    in_processes,
+    make_candidate,
+    outcome,
+    register_versions,
+    together,
+)
+from sqlalchemy import create_engine, inspect
+from stores import BehindFolder, Kept, flipped, place_of
+
+from cli.main import main
+from registry import Corrupt, NoRegistry, Policy, Refused, Registry, SchemaMismatch
+from registry.artifacts import MARKER
+from registry.database import create
+from registry.integrity import verify
+from registry.queries.identity import Identity
+from registry.transfer.backup import backup
+from registry.upkeep import gc, purge
+
+OLD = "UPDATE blobs SET touched = 0"
+"""As if every file were there for years."""
+
+
+def with_database(kept, url):
+    """The same store under another database."""
+    return replace(kept, url=url)
+
+
+def is_missing(url):
+    """Whether nobody made anything of a database."""
+    if url.startswith("sqlite"):
+        return not Path(url.removeprefix("sqlite:///")).exists()
+    return inspect(create_engine(url)).get_table_names() == []
+
+
+def collect(registry):
+    return gc(registry, dry_run=False, grace_s=0)
+
+
+def register(registry, folder, text="model bytes", name="digits"):
+    return registry.register(name, make_candidate(folder / "b", text), actor="ada").version
+
+
+def ids_of(url):
+    return Identity(*fetch(url, "SELECT id, store FROM registry")[0])
+
+
+# A database without a registry
+
+
+def test_a_mistyped_database_is_not_made_and_nothing_of_the_store_is_collected(kept, make_database):
+    register_versions(kept, 2)
+    before, url = kept.behind.names(), make_database()
+    with with_database(kept, url).open() as registry:
+        for call in (
+            collect,
+            lambda registry: gc(registry, dry_run=True, grace_s=0),
+            lambda registry: purge(registry, actor="ada", dry_run=False),
+            verify,
+            Registry.models,
+            Registry.check_store,
+            lambda registry: registry.resolve("digits"),
+            lambda registry: registry.alias("digits"),
+            lambda registry: registry.search("digits"),
+            lambda registry: registry.history("digits"),
+            lambda registry: registry.jobs(),
+            lambda registry: registry.tag("digits", 1, "a", "b", actor="ada"),
+            lambda registry: registry.id,
+        ):
+            with pytest.raises(NoRegistry, match=r"MODELMINT_DATABASE_URL right.*models init"):
+                call(registry)
+        # What could make a registry does not either, beside the files of another.
+        for call in (
+            lambda: register(registry, kept.folder),
+            lambda: registry.set_policy("digits", Policy(), actor="ada"),
+            registry.create,
+            registry.reach,
+        ):
+            with pytest.raises(Refused, match=r"There is no registry in .* holds the files"):
+                call()
+    assert kept.behind.names() == before
+    assert is_missing(url)
+    with kept.open() as registry:
+        assert verify(registry).problems == []
+
+
+def test_looking_makes_no_folder(tmp_path):
+    url = f"sqlite:///{tmp_path}/a/b/registry.db"
+    with Registry(url, tmp_path / "artifacts") as registry:
+        with pytest.raises(NoRegistry):
+            registry.models()
+        registry.reach()
+        assert list(tmp_path.iterdir()) == []
+        assert register(registry, tmp_path).version == 1
+    assert ids_of(url).store
+
+
+def test_an_empty_file_is_no_registry_and_stays_empty(tmp_path):
+    (tmp_path / "registry.db").touch()
+    with Place(tmp_path).open() as registry, pytest.raises(NoRegistry):
+        registry.models()
+    assert (tmp_path / "registry.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize("by", ["create", "register", "refuse", "policy"])
+def test_what_makes_a_registry_is_seen_by_those_who_opened_it_before(tmp_path, make_database, by):
+    place = Place(tmp_path, make_database())
+    with place.open() as early, place.open() as registry:
+        assert outcome(early.models) == "NoRegistry"
+        if by == "create":
+            assert registry.create()
+        elif by == "register":
+            register(registry, tmp_path)
+        elif by == "refuse":
+            candidate = make_candidate(tmp_path / "b")
+            registry.refuse("digits", candidate, actor="ada", reason="bad")
+        else:
+            registry.set_policy("digits", Policy(four_eyes=True), actor="ada")
+        assert [m.name for m in early.models()] == ([] if by == "create" else ["digits"])
+        assert not early.create()
+        assert early.id == registry.id == ids_of(place.url).registry
+
+
+# Two registries, one store
+
+
+def test_the_second_registry_of_a_store_is_refused_and_neither_loses_a_file(kept, make_database):
+    second = with_database(kept, make_database())
+    create(second.url)
+    register_versions(kept, 2)
+    execute(kept.url, OLD)
+    before = kept.behind.names()
+    with second.open() as registry, kept.open() as first:
+        for call in (
+            lambda: register(registry, kept.folder, "another"),
+            registry.reach,
+            registry.check_store,
+            lambda: collect(registry),
+            lambda: purge(registry, actor="ada", dry_run=False),
+        ):
+            with pytest.raises(Refused, match=r"[Ss]et MODELMINT_ARTIFACTS") as said:
+                call()
+            assert first.id in str(said.value)
+            assert registry.id in str(said.value)
+        assert registry.models() == []
+        assert collect(first) == []
+        assert verify(first).problems == []
+    assert kept.behind.names() == before
+
+
+def register_alone(index, places):
+    def call():
+        with places[index].open() as registry:
+            return register(registry, places[index].folder / str(index), f"model {index}").ref
+
+    return outcome(call)
+
+
+def at_once(kept, count, places):
+    """Registrations in as many processes; threads where processes know nothing of the bucket."""
+    if isinstance(kept.behind, BehindFolder):
+        return in_processes(count, register_alone, places)
+    return together(*(partial(register_alone, index, places) for index in range(count)))
+
+
+def test_of_two_registries_that_publish_first_at_once_one_gets_the_store(kept, make_database):
+    places = [with_database(kept, make_database()) for _ in range(4)]
+    for place in places:
+        create(place.url)
+    said = at_once(kept, 4, places)
+    assert said.count("digits:1") == 1
+    assert [found for found in said if found != "digits:1"] == ["Refused"] * 3
+    owner = json.loads(kept.behind.read(MARKER))["registry"]
+    assert owner in {ids_of(place.url).registry for place in places}
+    assert len(kept.behind.names()) == 3
+
+
+def test_many_first_publications_of_one_registry_at_once_agree(kept, make_database):
+    place = with_database(kept, make_database())
+    said = at_once(kept, 6, [place] * 6)
+    assert sorted(said) == [f"digits:{number}" for number in range(1, 7)]
+    marker = json.loads(kept.behind.read(MARKER))
+    assert Identity(marker["registry"], marker["store"]) == ids_of(place.url)
+    with place.open() as registry:
+        registry.check_store()
+        assert verify(registry).problems == []
+
+
+def test_a_restored_copy_may_not_touch_the_files_of_the_original(kept, make_database):
+    register_versions(kept, 1)
+    with kept.open() as registry:
+        backup(registry, kept.folder / "backup")
+    copy = with_database(kept, make_database())
+    create(copy.url)
+    # The same id; its files elsewhere, or nowhere yet.
+    for store in (f"'{'5' * 32}'", "NULL"):
+        with unguarded(copy.url) as c:
+            c.exec_driver_sql(
+                f"UPDATE registry SET id = '{ids_of(kept.url).registry}', store = {store}"
+            )
+        with copy.open() as registry:
+            for call in (
+                lambda: collect(registry),
+                lambda: register(registry, kept.folder, "more"),
+                registry.reach,
+                registry.check_store,
+            ):
+                with pytest.raises(Refused, match="another copy of this registry"):
+                    call()
+    assert len(kept.behind.names()) == 3
+
+
+# A database that lost its rows, a store that lost its files or its marker
+
+
+def test_an_emptied_database_collects_nothing(kept, make_database):
+    register_versions(kept, 2)
+    before, emptied = kept.behind.names(), with_database(kept, make_database())
+    create(emptied.url)
+    own = ids_of(kept.url)
+    with unguarded(emptied.url) as c:
+        c.exec_driver_sql(f"UPDATE registry SET id = '{own.registry}', store = '{own.store}'")
+    with emptied.open() as registry:
+        for call in (
+            lambda: collect(registry),
+            lambda: gc(registry, dry_run=True),
+            lambda: purge(registry, actor="ada", dry_run=False),
+            registry.check_store,
+        ):
+            with pytest.raises(Refused, match=r"knows none of the 4 files.*MODELMINT_DATABASE_URL"):
+                call()
+    assert kept.behind.names() == before
+
+
+def test_a_row_that_says_which_registry_it_is_cannot_be_changed(place):
+    register_versions(place, 1)
+    for statement in (
+        "DELETE FROM registry",
+        f"UPDATE registry SET id = '{'0' * 32}'",
+        f"UPDATE registry SET store = '{'0' * 32}'",
+        "UPDATE registry SET store = NULL",
+        f"INSERT INTO registry (id, created_at) VALUES ('{'0' * 32}', 0)",
+    ):
+        with pytest.raises(Exception, match=r"registry (keeps|has one id)|a registry has one id"):
+            execute(place.url, statement)
+    with unguarded(place.url) as c:
+        c.exec_driver_sql("DELETE FROM registry")
+    with place.open() as registry, pytest.raises(Corrupt, match="0 rows instead of one"):
+        collect(registry)
+
+
+class Killed(Exception):
+    pass
+
+
+class DiesMarking:
+    """A store that a process dies at when it marks it."""
+
+    def __init__(self, files):
+        self._files = files
+
+    def __getattr__(self, name):
+        return getattr(self._files, name)
+
+    def mark(self, _content):
+        raise Killed
+
+
+@pytest.mark.parametrize("begins", ["empty", "of before"])
+def test_a_crash_before_the_store_is_marked_heals_itself(kept, begins):
+    if begins == "of before":
+        register_versions(kept, 1)
+        make_old(kept)
+    with kept.open() as registry:
+        registry.files = DiesMarking(registry.files)
+        with pytest.raises(Killed):
+            register(registry, kept.folder, "more")
+    assert ids_of(kept.url).store is not None
+    with kept.open() as registry:
+        registry.reach()
+        register(registry, kept.folder, "more")
+        registry.check_store()
+        assert collect(registry) == []
+        assert verify(registry).problems == []
+
+
+def make_old(kept):
+    """A registry of before there were markers, upgraded."""
+    kept.behind.delete(MARKER)
+    with unguarded(kept.url) as c:
+        c.exec_driver_sql("UPDATE registry SET store = NULL")
+
+
+def test_an_old_store_is_marked_by_the_first_that_writes_and_knows_its_files(kept):
+    register_versions(kept, 2)
+    make_old(kept)
+    with kept.open() as registry:
+        gc(registry, dry_run=True)
+        registry.check_store()
+        registry.reach()
+        with pytest.raises(Exception, match=r"registry.json|NoSuchKey"):
+            kept.behind.read(MARKER)  # looking marks nothing
+        assert gc(registry, dry_run=False) == []
+        assert json.loads(kept.behind.read(MARKER))["registry"] == registry.id
+        assert verify(registry).problems == []
+
+
+def test_an_old_store_is_not_marked_by_a_registry_that_knows_none_of_its_files(kept, make_database):
+    register_versions(kept, 2)
+    make_old(kept)
+    before, other = kept.behind.names(), with_database(kept, make_database())
+    create(other.url)
+    with other.open() as registry:
+        for call in (
+            lambda: collect(registry),
+            lambda: register(registry, kept.folder, "another"),
+            registry.reach,
+            registry.check_store,
+        ):
+            with pytest.raises(Refused, match="knows none of the 4 files"):
+                call()
+    assert kept.behind.names() == before
+
+
+def test_an_empty_place_gets_no_new_version_of_a_registry_that_has_files(kept):
+    register_versions(kept, 1)
+    for name in [*kept.behind.names(), MARKER]:
+        kept.behind.delete(name)
+    with kept.open() as registry:
+        for call in (registry.reach, lambda: register(registry, kept.folder, "another")):
+            with pytest.raises(Refused, match=r"is empty\. Set MODELMINT_ARTIFACTS.*models init"):
+                call()
+        assert kept.behind.names() == set()
+        assert len(verify(registry).problems) == 3
+        # What was lost may be put back.
+        register(registry, kept.folder, "model 1")
+        registry.reach()
+        assert register(registry, kept.folder, "another").version == 2
+        assert verify(registry).problems == []
+
+
+def test_a_lost_place_is_marked_again_by_models_init(kept):
+    register_versions(kept, 1)
+    for name in [*kept.behind.names(), MARKER]:
+        kept.behind.delete(name)
+    with kept.open() as registry:
+        registry.adopt_store()
+        registry.reach()
+        assert register(registry, kept.folder, "another").version == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "says"),
+    [
+        (b"", Corrupt, "does not say which registry"),
+        (b"[1]", Corrupt, "does not say which registry"),
+        (b'{"format": 1, "registry": "a"}', Corrupt, "does not say which registry"),
+        (b'{"format": 2, "registry": "a", "store": "b"}', SchemaMismatch, "upgrade modelmint"),
+    ],
+)
+def test_a_marker_that_cannot_be_read_stops_everybody(kept, content, error, says):
+    register_versions(kept, 1)
+    kept.behind.write(MARKER, content)
+    with kept.open() as registry:
+        for call in (lambda: collect(registry), lambda: register(registry, kept.folder, "more")):
+            with pytest.raises(error, match=says):
+                call()
+    assert len(kept.behind.names()) == 3
+
+
+# A damaged file of the right size
+
+
+@pytest.mark.parametrize("size", [30, 300_000])
+def test_a_damaged_file_of_the_same_size_is_repaired_by_whoever_shares_it(kept, size):
+    shared = "x" * size
+
+    def offer(model):
+        candidate = make_candidate(kept.folder / "b", model)
+        candidate.files["card.md"].write_text(shared)
+        candidate.files["signature.json"].write_text(f'{{"of": "{shared}"}}')
+        return candidate
+
+    with kept.open() as registry:
+        first = registry.register("digits", offer("one"), actor="ada").version
+        for artifact in first.artifacts:
+            if artifact.path != "model.onnx":
+                name = place_of(artifact.sha256)
+                kept.behind.write(name, flipped(kept.behind.read(name)))
+        second = registry.register("digits", offer("two"), actor="ada").version
+        assert second.version == 2
+        for version in (first, second):
+            opened = registry.open(version)
+            assert opened["card.md"].read_text() == shared
+        assert verify(registry).problems == []
+
+
+def test_a_damaged_file_is_repaired_by_registering_the_same_again(kept):
+    with kept.open() as registry:
+        version = register(registry, kept.folder)
+        for artifact in version.artifacts:
+            name = place_of(artifact.sha256)
+            kept.behind.write(name, flipped(kept.behind.read(name)))
+        assert register(registry, kept.folder) == version
+        assert verify(registry).problems == []
+
+
+# A file that a living version needs
+
+
+def test_a_flag_does_not_make_a_living_versions_file_go(place):
+    register_versions(place, 1)
+    execute(place.url, "UPDATE blobs SET purged_at = 1, touched = 0")
+    with place.open() as registry:
+        assert collect(registry) == []
+        assert verify(registry).problems == []
+
+
+# Who may only read
+
+
+def as_nobody(folder, function, *arguments):
+    """Call a function in a process of a user who may write nothing there."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    return in_processes(1, _as_nobody, function, *arguments)[0]
+
+
+def _as_nobody(_index, function, *arguments):
+    # What is imported late may lie where nobody may read.
+    "".encode("utf-16be")
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    return function(*arguments)
+
+
+@pytest.fixture
+def readable(tmp_path_factory, sqlite_template):
+    """A registry that everybody may read, in a folder that everybody may enter."""
+    folder = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp")
+    folder = folder / f"modelmint-{tmp_path_factory.mktemp('of').name}-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    shutil.copy(sqlite_template, folder)
+    yield Kept(folder, behind=BehindFolder(folder / "artifacts"))
+    shutil.rmtree(folder)
+
+
+def use_to_read(place, target):
+    with place.open() as registry:
+        registry.history("digits")
+        tags = registry.resolve("digits:1").version.tags
+        found = registry.search("digits").versions
+        problems = verify(registry).problems
+        made = backup(registry, target)
+        refused = outcome(lambda: registry.tag("digits", 1, "a", "b", actor="eve"))
+        return tags, len(found), problems, made.files, refused
+
+
+@pytest.mark.parametrize("state", ["closed", "open", "killed"])
+def test_a_registry_that_may_only_be_read_is_listed_verified_and_backed_up(readable, state):
+    register_versions(readable, 2)
+    target = readable.folder / "backup"
+    target.mkdir()
+    os.chown(target, 65534, 65534)
+    if state == "killed":
+        in_processes(1, tag_and_die, readable)
+    with readable.open() as registry:
+        if state != "killed":
+            registry.tag("digits", 1, "team", "risk", actor="ada")
+        if state == "closed":
+            registry.close()
+        before = sorted(path.name for path in readable.folder.iterdir())
+        found = as_nobody(readable.folder, use_to_read, readable, target)
+        assert found == ({"team": "risk"}, 2, [], 4, "Unreachable")
+        assert sorted(path.name for path in readable.folder.iterdir()) == before
+
+
+def tag_and_die(_index, place):
+    registry = place.open()
+    registry.tag("digits", 1, "team", "risk", actor="ada")
+    if os.fork() == 0:
+        os._exit(0)
+    return "never closed"
+
+
+def test_newest_changes_that_cannot_be_read_are_not_passed_over(readable):
+    register_versions(readable, 1)
+    # As a copy of the files of a running registry: the index to the newest changes is not there.
+    with readable.open() as registry:
+        registry.tag("digits", 1, "team", "risk", actor="ada")
+        copied = readable.folder / "copied"
+        copied.mkdir()
+        for name in ("registry.db", "registry.db-wal"):
+            shutil.copy(readable.folder / name, copied)
+    place = replace(readable, url=f"sqlite:///{copied}/registry.db")
+    error, said = as_nobody(readable.folder, look_at, place)
+    assert error == "Unreachable"
+    assert "The newest changes" in said
+    assert "models list" in said
+    with place.open() as registry:
+        assert registry.resolve("digits:1").version.tags == {"team": "risk"}
+    assert as_nobody(readable.folder, look_at, place) == {"team": "risk"}
+
+
+def look_at(place):
+    with place.open() as registry:
+        return registry.resolve("digits:1").version.tags
+
+
+def look_while_it_is_written(place, asked, written):
+    with place.open() as registry:
+        with registry.database.read() as c:
+            c.exec_driver_sql("SELECT * FROM models").all()
+            asked.touch()
+            while not written.exists():
+                pass
+        return "an old answer"
+
+
+def test_a_reader_who_cannot_wait_for_writers_notices_them(readable):
+    register_versions(readable, 1)
+    asked, written = readable.folder / "signals" / "asked", readable.folder / "signals" / "written"
+    asked.parent.mkdir()
+    asked.parent.chmod(0o777)
+
+    def write():
+        while not asked.exists():
+            pass
+        with readable.open() as registry:
+            registry.tag("digits", 1, "team", "risk", actor="ada")
+        written.touch()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    found = as_nobody(readable.folder, look_while_it_is_written, readable, asked, written)
+    thread.join()
+    assert found[0] == "Conflict"
+    assert as_nobody(readable.folder, look_at, readable) == {"team": "risk"}
+
+
+@pytest.fixture
+def of_postgresql(place):
+    if place.url.startswith("sqlite"):
+        pytest.skip("SQLite has no server")
+    register_versions(place, 1)
+    return place
+
+
+def test_a_role_that_may_only_select_lists_verifies_and_backs_up(of_postgresql, tmp_path):
+    place = of_postgresql
+    role = f"only_{place.url.rpartition('_')[2]}"
+    execute(
+        place.url,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+    )
+    try:
+        theirs = replace(place, url=place.url.replace("postgres@", f"{role}@"))
+        with theirs.open() as registry:
+            assert verify(registry).problems == []
+            assert backup(registry, tmp_path / "backup").files == 3
+            assert outcome(lambda: registry.tag("digits", 1, "a", "b", actor="eve")) == "Refused"
+    finally:
+        execute(place.url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_a_connection_that_the_server_ended_is_replaced_in_silence(of_postgresql):
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with of_postgresql.open() as registry:
+        for use in (
+            lambda: registry.resolve("digits:1"),
+            lambda: registry.tag("digits", 1, "a", "b", actor="ada"),
+            registry.models,
+        ):
+            use()
+            assert fetch(of_postgresql.url, end)
+            use()
+
+
+# The command line
+
+
+@pytest.fixture
+def modelmint(tmp_path, monkeypatch, capsys):
+    """A command outside of any project: its exit status and what it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/a/registry.db")
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["modelmint", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, " ".join((said.out + said.err).split())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "models list",
+        "models show digits",
+        "models search digits",
+        "models history digits",
+        "models trace digits",
+        "models jobs",
+        "models verify",
+        "models gc",
+        "models gc --purge --grace 0",
+        "models gc --dry-run",
+        "models retain",
+        "models promote digits:1",
+        "models tag digits:1 a=b",
+        "models upgrade",
+        "models export digits:1 x.tar",
+        "models backup backed-up",
+        "models ui",
+        "predict digits x.csv --output out",
+    ],
+)
+def test_no_command_that_looks_makes_a_registry(tmp_path, modelmint, command):
+    status, said = modelmint(*command.split())
+    assert status == 2
+    assert "There is no registry in sqlite:///" in said
+    assert "modelmint models init" in said
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_models_init_makes_a_registry_once(tmp_path, modelmint):
+    status, said = modelmint("models", "init", "--json")
+    made = json.loads(said)
+    assert (status, made["created"]) == (0, True)
+    assert made["id"] == ids_of(f"sqlite:///{tmp_path}/a/registry.db").registry
+    status, said = modelmint("models", "init")
+    assert (status, made["id"] in said, "is there already" in said) == (0, True, True)
+    assert modelmint("models", "list")[0] == 0
+    assert modelmint("models", "upgrade")[0] == 0
+    assert modelmint("config")[0] == 0
+
+
+def test_a_collection_under_a_mistyped_database_fails_and_keeps_every_file(
+    tmp_path, modelmint, monkeypatch
+):
+    with Registry(f"sqlite:///{tmp_path}/a/registry.db", tmp_path / "artifacts") as registry:
+        register(registry, tmp_path)
+    before = sorted((tmp_path / "artifacts").rglob("*"))
+    assert modelmint("models", "gc", "--grace", "0")[0] == 0
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/a/registy.db")
+    assert modelmint("models", "gc", "--grace", "0")[0] == 2
+    assert modelmint("models", "init")[0] == 3
+    create(f"sqlite:///{tmp_path}/a/registy.db")
+    status, said = modelmint("models", "gc", "--grace", "0")
+    assert status == 3
+    assert "belongs to another registry" in said
+    assert sorted((tmp_path / "artifacts").rglob("*")) == before
+
+
+def test_registry_commands_need_no_project(tmp_path, modelmint, monkeypatch):
+    with Registry(f"sqlite:///{tmp_path}/a/registry.db", tmp_path / "artifacts") as registry:
+        register(registry, tmp_path)
+    for command in ("list", "show digits:1", "verify", "gc", "promote digits:1"):
+        assert modelmint("models", *command.split())[0] == 0, command
+    monkeypatch.delenv("MODELMINT_ARTIFACTS")
+    assert modelmint("models", "show", "digits")[0] == 0
+    status, said = modelmint("models", "verify")
+    assert status == 1
+    assert "Set MODELMINT_ARTIFACTS" in said
+    monkeypatch.delenv("MODELMINT_DATABASE_URL")
+    for command in (["models", "list"], ["config"], ["predict", "digits", "x", "--output", "y"]):
+        status, said = modelmint(*command)
+        assert status == 2
+        assert "dvc.yaml" in said
+        assert "set MODELMINT_DATABASE_URL" in said
