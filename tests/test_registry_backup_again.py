@@ -15,7 +15,7 @@ from databases import DIALECTS, MIGRATIONS, raw, raw_engine, rows_of, unguarded
 from registry_helpers import Place, make_candidate, promote
 from sqlalchemy import MetaData
 
-from registry import Corrupt, Refused, Registry, schema
+from registry import Conflict, Corrupt, Refused, Registry, schema
 from registry.database import _run_alembic
 from registry.transfer import backup as backups
 from registry.transfer import segments
@@ -153,6 +153,27 @@ def test_a_restored_registry_keeps_its_id_and_goes_on_with_its_backups(
         add(registry, there, "model 4")
         assert backup(registry, tmp_path / "backup").versions == 5
         assert verify_backup(tmp_path / "backup", registry).problems == []
+
+
+@pytest.mark.parametrize("whose", ["this", "another"])
+def test_a_store_that_belongs_to_a_registry_is_not_restored_into(
+    whose, place, registry, make_database, tmp_path
+):
+    backup(registry, tmp_path / "backup")
+    store = tmp_path / "store"
+    if whose == "this":
+        shutil.copytree(place.folder / "artifacts", store)
+    else:
+        other = Place(tmp_path / "other", make_database())
+        with other.open() as another:
+            add(another, other, "model 1")  # a file that is in the backup, too
+        shutil.copytree(other.folder / "artifacts", store)
+    before, url = files_in(store), make_database()
+    with pytest.raises(Conflict, match=f"belongs to a registry already: to {whose} one"):
+        restore(tmp_path / "backup", url, store)
+    assert (files_in(store), rows_of(raw_engine(url))) == (before, {})
+    (store / "registry.json").unlink()
+    restored(tmp_path / "backup", url, store)
 
 
 def test_an_empty_backup_says_that_it_is_one(database_url, tmp_path):
