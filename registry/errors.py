@@ -59,8 +59,8 @@ class NoRegistry(Unreachable):
 
     def __init__(self, shown: str) -> None:
         super().__init__(
-            f"There is no registry in {shown}. Is MODELMINT_DATABASE_URL right? A new registry is "
-            "made by `modelmint models init`, or by the first training."
+            f"There is no registry in {shown}. Is MODELMINT_DATABASE_URL right? `modelmint models "
+            "init` makes a new one, and so does the first `modelmint train`."
         )
 
 

@@ -1,5 +1,6 @@
 """Which files belong to which database: nobody adds, replaces or removes those of another."""
 
+import errno
 import json
 import os
 import shutil
@@ -379,6 +380,18 @@ def test_a_marker_that_cannot_be_read_stops_everybody(kept, content, error, says
             with pytest.raises(error, match=says):
                 call()
     assert len(kept.behind.names()) == 3
+
+
+def test_a_folder_on_a_share_without_links_is_marked_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    register_versions(tmp_path, 2)
+    with Place(tmp_path).open() as registry:
+        registry.check_store()
+        assert verify(registry).problems == list(registry.files.leftovers()) == []
+        assert json.loads((tmp_path / "artifacts" / MARKER).read_bytes())["registry"] == registry.id
 
 
 # A damaged file of the right size

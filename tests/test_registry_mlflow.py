@@ -112,6 +112,7 @@ def mlflow(tmp_path_factory):
 @pytest.fixture
 def registry(tmp_path):
     with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as opened:
+        opened.create()
         yield opened
 
 

@@ -30,6 +30,7 @@ class Places:
 
     def new(self) -> Registry:
         here = Registry(self._make(), self._folder / f"artifacts-{len(self._made)}")
+        here.create()
         self._made.append(here)
         return here
 
@@ -391,6 +392,7 @@ def registry(tmp_path_factory):
     """One for all that is refused: it stays empty."""
     folder = tmp_path_factory.mktemp("refusing")
     with Registry(f"sqlite:///{folder}/registry.db", folder / "artifacts") as opened:
+        opened.create()
         yield opened
 
 
