@@ -115,11 +115,10 @@ class Database:
         Raises:
             Refused, Unreachable: this user may only read, or others did not let go for 30 s.
         """
-        with explained(self.shown), self._engine.connect() as connection:
-            connection = connection.execution_options(**self.dialect.STILL)
-            with connection.begin():
-                self.dialect.hold_still(connection)
-                yield connection
+        self.check_exists()
+        with self._reading(self.dialect.STILL) as connection:
+            self.dialect.hold_still(connection)
+            yield connection
 
     @contextmanager
     def write(self, *, lasting: bool = True) -> Iterator[Connection]:

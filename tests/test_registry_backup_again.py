@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import DIALECTS, MIGRATIONS, execute, raw, raw_engine, rows_of, unguarded
+from databases import DIALECTS, MIGRATIONS, raw, raw_engine, rows_of, unguarded
 from registry_helpers import Place, make_candidate, promote
 from sqlalchemy import MetaData
 
-from registry import Corrupt, Refused, Registry, schema
+from registry import Conflict, Corrupt, Refused, Registry, schema
 from registry.database import _run_alembic
 from registry.transfer import backup as backups
 from registry.transfer import segments
@@ -80,6 +80,7 @@ def test_the_backup_of_another_registry_is_not_replaced(
     before = files_in(folder)
     other = Place(tmp_path / "other", make_database())
     with other.open() as registry:
+        registry.create()
         for _ in range(models):
             add(registry, other, "other", name="words")
         with pytest.raises(Refused) as caught:
@@ -141,20 +142,43 @@ def test_a_registry_that_lost_a_model_or_versions_does_not_replace_its_backup(
 def test_a_restored_registry_keeps_its_id_and_goes_on_with_its_backups(
     place, registry, make_database, tmp_path
 ):
-    execute(place.url, f"UPDATE registry SET store = '{'5' * 32}'")
+    (before,) = rows_of(raw_engine(place.url))["registry"]
     made = backup(registry, tmp_path / "backup")
     there = Place(tmp_path / "there", make_database())
     restore(tmp_path / "backup", there.url, there.folder / "artifacts")
     (row,) = rows_of(raw_engine(there.url))["registry"]
-    assert (row["id"], row["store"]) == (made.registry, None)
+    assert row["id"] == made.registry
+    assert row["store"] not in (None, before["store"])
     with there.open() as registry:
         add(registry, there, "model 4")
         assert backup(registry, tmp_path / "backup").versions == 5
         assert verify_backup(tmp_path / "backup", registry).problems == []
 
 
+@pytest.mark.parametrize("whose", ["this", "another"])
+def test_a_store_that_belongs_to_a_registry_is_not_restored_into(
+    whose, place, registry, make_database, tmp_path
+):
+    backup(registry, tmp_path / "backup")
+    store = tmp_path / "store"
+    if whose == "this":
+        shutil.copytree(place.folder / "artifacts", store)
+    else:
+        other = Place(tmp_path / "other", make_database())
+        with other.open() as another:
+            add(another, other, "model 1")  # a file that is in the backup, too
+        shutil.copytree(other.folder / "artifacts", store)
+    before, url = files_in(store), make_database()
+    with pytest.raises(Conflict, match=f"belongs to a registry already: to {whose} one"):
+        restore(tmp_path / "backup", url, store)
+    assert (files_in(store), rows_of(raw_engine(url))) == (before, {})
+    (store / "registry.json").unlink()
+    restored(tmp_path / "backup", url, store)
+
+
 def test_an_empty_backup_says_that_it_is_one(database_url, tmp_path):
     with Place(tmp_path, database_url).open() as registry:
+        registry.create()
         made = backup(registry, tmp_path / "backup")
     found = verify_backup(tmp_path / "backup")
     assert (found.models, found.versions, found.problems) == (0, 0, [])
@@ -215,6 +239,8 @@ def test_a_backup_of_the_release_before_is_verified_restored_and_replaced_by_its
     assert rows["events"] == all_rows(place.url)["events"]
     assert len(rows["registry"]) == 1
     other = Place(tmp_path / "other", make_database())
+    with other.open() as empty:
+        empty.create()
     with other.open() as empty, pytest.raises(Refused, match="this registry is empty"):
         backup(empty, folder)
     made = backup(registry, folder)

@@ -47,6 +47,14 @@ def test_a_reader_reads_everything(place, tmp_path):
         assert gc(registry, dry_run=True) == []
 
 
+def test_a_reader_makes_nobody_wait_for_a_backup(place):
+    rita = place.open("rita")
+    with rita, pytest.raises(Refused, match="may not do that"), rita.database.still():
+        pass
+    with place.open("keeper") as registry, registry.database.still() as c:
+        assert c.execute(schema.registry.select()).all()
+
+
 def test_a_writer_registers_and_records_jobs(place):
     with place.open("walt") as registry:
         made = registry.register("walts", candidate(place, "walt 1"), actor="walt").version

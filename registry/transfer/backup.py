@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import JSON, Connection, MetaData, insert
 
 from registry import belonging, schema
-from registry.artifacts import Store, open_store
+from registry.artifacts import MARKER, Store, open_store
 from registry.database import check_empty, filling
 from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachable
 from registry.integrity import Verification, verify
@@ -260,17 +260,23 @@ def _copy_state(
     again; that is soon done, for little has changed. Where purges are faster still, they wait.
     """
     for attempt in range(_TRIES):
-        with ExitStack() as stack:
-            c, still = _look(registry, stack, still=attempt >= PATIENCE)
-            state = segments.write(c, target, known, progress)
-            if not still:
-                stack.close()
-            missing = _copy_files(registry, target, state.content.files, made, progress)
-        if not missing:
-            return state
-        if still or attempt == _TRIES - 1:
-            break
-        known = state
+        still = False
+        try:
+            with ExitStack() as stack:
+                c, still = _look(registry, stack, still=attempt >= PATIENCE)
+                state = segments.write(c, target, known, progress)
+                if not still:
+                    stack.close()
+                missing = _copy_files(registry, target, state.content.files, made, progress)
+        except Conflict:  # a file of SQLite that may only be read was written meanwhile
+            if attempt == _TRIES - 1:
+                raise
+        else:
+            if not missing:
+                return state
+            if still:
+                break
+            known = state
         time.sleep(0.02 * attempt)
     raise Corrupt(
         f"No backup was made: {missing[0]}. `modelmint models verify` says which "
@@ -322,18 +328,21 @@ def _copy(source: Store, target: Store, sha256: str, size: int) -> None:
 
 
 def _check_store(target: Store, content: Content) -> None:
-    if belonging.read(target) is not None:
-        raise Conflict(
-            f"The artifact store {target.root} is marked as that of a registry, and a registry "
-            "that is restored gets one of its own. Give an empty or a new place: set "
-            "MODELMINT_ARTIFACTS."
-        )
     # What an interrupted restore left is welcome.
     others = {sha256 for sha256, _ in target.files()} - content.files.keys()
     if others:
         raise Conflict(
             f"The artifact store {target.root} holds files that are not in the "
             f"backup ({len(others)}). Give an empty or a new place: set MODELMINT_ARTIFACTS."
+        )
+    marker = belonging.read(target)
+    if marker is not None:
+        whose = "this" if marker.registry == content.registry else "another"
+        raise Conflict(
+            f"The artifact store {target.root} belongs to a registry already: to {whose} one, by "
+            f"its {MARKER}, or to a copy of it. Give an empty or a new place: set "
+            "MODELMINT_ARTIFACTS. If you know that the database of those files is lost, remove "
+            f"{MARKER} and try again."
         )
 
 

@@ -13,8 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, distinct, func, select
 
 from registry import schema
-from registry.errors import Corrupt
-from registry.queries import blobs
+from registry.queries import blobs, identity
 from registry.rules import APPEND_ONLY
 from registry.transfer.backup_folder import (
     BackupFolder,
@@ -51,7 +50,7 @@ Known = State | Manifest
 def differences(c: Connection, before: Manifest) -> list[str]:
     """In what a registry is not the one that a backup is of, or not a later state of it."""
     found = []
-    if before.registry not in (None, id_ := registry_id(c)):
+    if before.registry not in (None, id_ := identity.load(c).registry):
         found.append(f"the backup is of the registry {before.registry}, and this is {id_}")
     here = set(c.execute(select(schema.models.c.name)).scalars())
     if before.heads and not here:
@@ -66,17 +65,6 @@ def differences(c: Connection, before: Manifest) -> list[str]:
         if count < there:
             found.append(f"there are {count:,} {table.name} here, and {there:,} in the backup")
     return found
-
-
-def registry_id(c: Connection) -> str:
-    """The id of a registry. Raises Corrupt where it has none, or several."""
-    ids = c.execute(select(schema.registry.c.id)).scalars().all()
-    if len(ids) != 1:
-        raise Corrupt(
-            f"The registry's table `registry` has {len(ids)} rows instead of one: its id is not "
-            "known. Restore a backup into an empty database."
-        )
-    return str(ids[0])
 
 
 def write(c: Connection, target: BackupFolder, known: Known | None, progress: Progress) -> State:
@@ -100,7 +88,7 @@ class _Writing:
         self.rows = 0
 
     def state(self) -> State:
-        state = State(Content(registry_id(self.c)))
+        state = State(Content(identity.load(self.c).registry))
         for table in schema.metadata.sorted_tables:  # each after those that it refers to
             for segment in self._table(table):
                 state.segments.append(segment)
