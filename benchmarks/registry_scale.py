@@ -6,6 +6,7 @@ times what a person waits for. The README beside this file says how to read the 
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import os
 import statistics
@@ -227,16 +228,27 @@ def _command(url: str, folder: Path, words: list[str]) -> None:
     """One line of the table: a whole `modelmint models` command, from start to exit."""
     settings = {"MODELMINT_DATABASE_URL": url, "MODELMINT_ARTIFACTS": str(folder / "artifacts")}
     command = [sys.executable, "-c", "import sys; from cli.main import main; sys.exit(main())"]
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "models", *words],
+    # A small process in between: what a process starts begins with the memory that it has itself.
+    found = subprocess.run(
+        [sys.executable, "-c", _TIMED, *command, "models", *words],
         env=os.environ | settings | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    took, said = time.perf_counter() - began, f" (status {status})" if status else ""
-    print(f"| models {' '.join(words)}{said} | {took:.2f} | {used.ru_maxrss / 1024:.0f} |", flush=True)
+    took, memory, status = json.loads(found.stdout)
+    said = f" (status {status})" if status else ""
+    print(f"| models {' '.join(words)}{said} | {took:.2f} | {memory:.0f} |", flush=True)
+
+
+_TIMED = """
+import json, resource, subprocess, sys, time
+began = time.perf_counter()
+status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+took = time.perf_counter() - began
+memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(json.dumps([took, memory, status]))
+"""
 
 
 def _upkeep(url: str, folder: Path) -> None:

@@ -8,7 +8,7 @@ from registry import schema
 from registry.candidates import digest
 from registry.errors import Corrupt
 from registry.opened import Opened
-from registry.queries import aliases, events, jobs, models, search, summaries, versions
+from registry.queries import aliases, events, lineage, models, search, versions
 from registry.records import Alias, DataTrace, Event, Model, Page, Resolved, Trace, Version
 from registry.references import CHAMPION, parse_reference
 
@@ -99,29 +99,44 @@ class Reading(Opened):
                 where.append(e.id < before)
             return events.load(c, e.model_id == models.load_id(c, name), *where, limit=limit)
 
-    def trace(self, reference: str) -> Trace:
-        """Where a version came from, and what was made with it.
+    def trace(
+        self,
+        reference: str,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Trace:
+        """Where a version came from, and what was made with it, a page at a time.
+
+        A page has up to `limit` children and up to `limit` jobs. `after` and `before` are what the
+        page before named: a child to go on from, a job to go on from.
 
         Raises:
             InvalidReference: the text has another form.
-            NotFound: there is no such model, alias or version.
+            NotFound: there is no such model, alias or version; no such child or job to go on from.
+            InvalidQuery: the limit is less than 1.
         """
+        search.check_limit(limit)
         version = self.resolve(reference).version
         with self.database.read() as c:
-            own = versions.load_id(c, version.ref)
-            query = summaries.SUMMARY.where(schema.versions.c.parent_id == own)
-            rows = c.execute(query.order_by(schema.versions.c.id))
-            children = tuple(f"{row.model}:{row.number}" for row in rows)
-            return Trace(version, children, tuple(jobs.load(c, schema.versions.c.id == own)))
+            return lineage.trace(c, version, limit=limit, after=after, before=before)
 
-    def trace_data(self, md5: str) -> DataTrace:
-        """What was built on a dataset or a raw file, by the hash that DVC gives it."""
+    def trace_data(
+        self, md5: str, *, limit: int = 50, after: str | None = None, before: str | None = None
+    ) -> DataTrace:
+        """What was built on a dataset or a raw file, by the hash that DVC gives it.
+
+        A page has up to `limit` versions and up to `limit` jobs. `after` and `before` are what the
+        page before named, to go on with versions and with jobs.
+
+        Raises:
+            InvalidQuery: `after` cannot be read, or the limit is less than 1.
+            NotFound: there is no such job to go on from.
+        """
+        search.check_limit(limit)
         with self.database.read() as c:
-            built_on = search.built_on(md5)
-            query = summaries.SUMMARY.where(built_on)
-            rows = c.execute(query.order_by(schema.versions.c.id.desc())).all()
-            found = summaries.load(c, rows)
-            return DataTrace(md5, found, tuple(jobs.load(c, built_on)))
+            return lineage.trace_data(c, md5, limit=limit, after=after, before=before)
 
     def open(self, version: Version) -> dict[str, Path]:
         """Where the files of a version lie, by logical path, after checking every byte.

@@ -234,9 +234,17 @@ class Trace:
 
     version: Version
     children: tuple[str, ...]
-    """The versions that started from its weights, as references."""
+    """A page of the versions that started from its weights, as references, oldest first."""
     jobs: tuple[Job, ...]
-    """The batch inferences made with it, newest first."""
+    """A page of the batch inferences made with it, newest first."""
+    child_count: int
+    """How many children there are in all."""
+    job_count: int
+    """How many jobs there are in all."""
+    after: str | None
+    """What to give to `trace` to go on with the children; None: that was all."""
+    before: str | None
+    """What to give to `trace` to go on with older jobs; None: that was all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +253,15 @@ class DataTrace:
 
     md5: str
     versions: tuple[Summary, ...]
-    """Newest first."""
+    """A page of them, newest first."""
     jobs: tuple[Job, ...]
-    """The batch inferences made with those versions, newest first."""
+    """A page of the batch inferences made with any of them, newest first."""
+    version_count: int
+    """How many versions there are in all."""
+    after: str | None
+    """What to give to `trace_data` to go on with the versions; None: that was all."""
+    before: str | None
+    """What to give to `trace_data` to go on with older jobs; None: that was all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+"""What was made with a version, and what was built on data: a page at a time, newest first."""
+
+from sqlalchemy import Connection, func, select, union
+
+from registry import schema
+from registry.queries import jobs, search, summaries, versions
+from registry.records import DataTrace, Trace, Version
+
+_v = schema.versions.c
+_FEW = 1000
+"""Up to so many versions, their jobs are looked up one version after the other; of more, among
+all jobs from the newest on."""
+
+
+def trace(
+    c: Connection, version: Version, *, limit: int, after: str | None, before: str | None
+) -> Trace:
+    """The children and the jobs of a version."""
+    own = versions.load_id(c, version.ref)
+    children = select(schema.models.c.name, _v.version).join(schema.models)
+    children = children.where(_v.parent_id == own).order_by(_v.id).limit(limit + 1)
+    if after is not None:
+        children = children.where(_v.id > versions.load_id(c, after))
+    found = [f"{name}:{number}" for name, number in c.execute(children)]
+    count = select(func.count()).where(_v.parent_id == own)
+    shown, older = jobs.page(c, schema.jobs.c.version_id == own, limit=limit, before=before)
+    return Trace(
+        version,
+        tuple(found[:limit]),
+        shown,
+        child_count=c.execute(count).scalar_one(),
+        job_count=jobs.count(c, own),
+        after=found[limit - 1] if len(found) > limit else None,
+        before=older,
+    )
+
+
+def trace_data(
+    c: Connection, md5: str, *, limit: int, after: str | None, before: str | None
+) -> DataTrace:
+    """The versions that were built on data, and the jobs of all of these."""
+    rows, more = search.built_on_page(c, md5, limit=limit, after=after)
+    prepared, raw = search.built_on_ids(md5)
+    count = select(func.count()).select_from(union(prepared, raw).subquery())
+    total = c.execute(count).scalar_one()
+    among = _v.id.in_(union(prepared, raw)) if total <= _FEW else search.is_built_on(md5)
+    shown, older = jobs.page(c, among, limit=limit, before=before) if total else ((), None)
+    return DataTrace(md5, summaries.load(c, rows), shown, total, after=more, before=older)
