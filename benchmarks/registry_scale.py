@@ -80,7 +80,9 @@ def _measure(url: str, folder: Path, sizes: Sizes, calls: int, *, upkeep: bool) 
         site = pipe.get(timeout=60)
         with httpx.Client(base_url=site, timeout=120) as client:
             for name, path in _pages(sizes).items():
-                _row(f"page: {name}", lambda i, path=path: client.get(path).raise_for_status(), calls)
+                _row(
+                    f"page: {name}", lambda i, path=path: client.get(path).raise_for_status(), calls
+                )
         took, failed = asyncio.run(_crowd(f"{site}/models/{LARGE}/versions/{sizes.champion}"))
         print(f"\n{VISITORS} visitors of the champion's page at once: {took:.1f} s, ", end="")
         print(f"{failed} without an answer of 200\n")
@@ -145,8 +147,8 @@ def _methods(registry: Registry, sizes: Sizes) -> dict[str, Callable[[int], obje
             )
     for order in ("metric.accuracy", "metric.log_loss:asc"):
         for of in (None, LARGE, SMALL):
-            found[f"order by {order}, {of or 'all'}"] = (
-                lambda i, of=of, order=order: registry.search(of, order=order)
+            found[f"order by {order}, {of or 'all'}"] = lambda i, of=of, order=order: (
+                registry.search(of, order=order)
             )
         found[f"order by {order}, second page, {LARGE}"] = _second_page(registry, order)
     return found

@@ -79,9 +79,7 @@ def seed(url: str, folder: Path, sizes: Sizes) -> None:
         for name, count in rows.counts.items():
             number = sizes.champion if name == LARGE else max(1, count // 2)
             registry.approve(name, number, actor="ada", reason="it is better")
-            registry.promote(
-                name, number, expect_revision=None, actor="ada", reason="it is better"
-            )
+            registry.promote(name, number, expect_revision=None, actor="ada", reason="it is better")
 
 
 def _register_files(registry: Registry, sizes: Sizes) -> dict[str, Artifact]:
@@ -139,17 +137,20 @@ class _Rows:
             if i % _BATCH == _BATCH - 1:
                 yield from _taken(found)
         yield from _taken(found)
-        yield schema.models, [
-            {
-                "id": ids[name],
-                "name": name,
-                "last_version": count,
-                "last_event": self._heads[name],
-                "created_at": _START,
-                "four_eyes": False,
-            }
-            for name, count in self.counts.items()
-        ]
+        yield (
+            schema.models,
+            [
+                {
+                    "id": ids[name],
+                    "name": name,
+                    "last_version": count,
+                    "last_event": self._heads[name],
+                    "created_at": _START,
+                    "four_eyes": False,
+                }
+                for name, count in self.counts.items()
+            ],
+        )
         yield schema.jobs, list(self._jobs())
 
     def _params(self, i: int) -> dict[str, Any]:
@@ -343,6 +344,8 @@ def _insert(c: Connection, table: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False) if isinstance(
-        value, dict
-    ) else value
+    return (
+        json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        if isinstance(value, dict)
+        else value
+    )

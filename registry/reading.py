@@ -8,8 +8,19 @@ from registry import schema
 from registry.candidates import digest
 from registry.errors import Corrupt
 from registry.opened import Opened
-from registry.queries import aliases, events, lineage, models, search, versions
-from registry.records import Alias, DataTrace, Event, Model, Page, Resolved, Trace, Version
+from registry.queries import aliases, events, lineage, models, overview, search, versions
+from registry.records import (
+    Alias,
+    DataTrace,
+    Event,
+    Holder,
+    Model,
+    ModelPage,
+    Page,
+    Resolved,
+    Trace,
+    Version,
+)
 from registry.references import CHAMPION, parse_reference
 
 
@@ -50,6 +61,26 @@ class Reading(Opened):
         """All models, by name."""
         with self.database.read() as c:
             return models.load_all(c)
+
+    def overview(
+        self, contains: str = "", *, limit: int = 50, after: str | None = None
+    ) -> ModelPage:
+        """Models with champion, challenger and last change, by name, a page at a time.
+
+        Only those whose name contains a text, if one is given; `after` is what the page before
+        named.
+
+        Raises:
+            InvalidQuery: the limit is less than 1.
+        """
+        search.check_limit(limit)
+        with self.database.read() as c:
+            return overview.page(c, contains, limit=limit, after=after)
+
+    def holders(self, name: str) -> list[Holder]:
+        """Who holds each alias of a model, and since when. Raises NotFound."""
+        with self.database.read() as c:
+            return overview.holders(c, [models.load(c, name)])
 
     def model(self, name: str) -> Model:
         """One model with its aliases and its policy. Raises NotFound."""

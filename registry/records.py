@@ -229,6 +229,35 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds an alias: the version, and since when."""
+
+    alias: Alias
+    version: Summary | None
+    moved: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLine:
+    """A line of a list of models."""
+
+    model: Model
+    holders: dict[str, Holder]
+    """Of the champion and the challenger, by alias."""
+    changed: Event | None
+    """The newest event."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """Some of the models, by name; `after` is where the next page begins."""
+
+    lines: tuple[ModelLine, ...]
+    after: str | None
+    """What to give to `overview` to go on; None: that was all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Where a version came from (`version.lineage`), and what came from it."""
 

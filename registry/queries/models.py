@@ -100,6 +100,18 @@ def load_all(c: Connection) -> list[Model]:
     return [_model(row, tuple(held[row.name])) for row in rows]
 
 
+def load_page(c: Connection, *, contains: str, limit: int, after: str | None) -> list[Model]:
+    """Models whose name contains a text, by name, from the one behind `after` on."""
+    query = select(models).where(models.c.name.contains(contains, autoescape=True))
+    if after is not None:
+        query = query.where(models.c.name > after)
+    rows = c.execute(query.order_by(models.c.name).limit(limit)).all()
+    held = defaultdict(list)
+    for alias in aliases.load_all(c, models.c.id.in_([row.id for row in rows])):
+        held[alias.model].append(alias)
+    return [_model(row, tuple(held[row.name])) for row in rows]
+
+
 def set_policy(c: Connection, model: Locked, policy: Policy) -> None:
     """Replace the rules of a model."""
     c.execute(update(models).where(models.c.id == model.id).values(asdict(policy)))

@@ -87,7 +87,7 @@ def built_on(md5: str) -> ColumnElement[bool]:
     return _v.id.in_(union_all(*built_on_ids(md5)))
 
 
-def built_on_ids(md5: str) -> tuple[Select[int], Select[int]]:
+def built_on_ids(md5: str) -> tuple[Select[tuple[int]], Select[tuple[int]]]:
     """The ids of the versions behind `built_on`: by their dataset, and by a raw file."""
     any_, data = schema.versions.alias("any_version").c, schema.version_data.c
     return (
@@ -238,8 +238,8 @@ def _ids_of(met: ColumnElement[bool]) -> Select[Any] | CompoundSelect[Any] | Non
 def _asked_of_each(met: ColumnElement[bool]) -> ColumnElement[bool]:
     """A condition that looks ids up, asked of one row after the other instead."""
     ids: Any = _ids_of(met)
-    own: Any = met.left  # type: ignore[attr-defined]
-    parts = ids.selects if isinstance(ids, CompoundSelect) else [ids]
+    own: Any = met.left
+    parts: Any = ids.selects if isinstance(ids, CompoundSelect) else [ids]
     return or_(*(exists(one.where(one.selected_columns[0] == own)) for one in parts))
 
 
