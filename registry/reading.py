@@ -146,7 +146,7 @@ class Reading(Opened):
         Raises:
             InvalidReference: the text has another form.
             NotFound: there is no such model, alias or version; no such child or job to go on from.
-            InvalidQuery: the limit is less than 1.
+            InvalidQuery: `after` is no version, or the limit is less than 1.
         """
         search.check_limit(limit)
         version = self.resolve(reference).version

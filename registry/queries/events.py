@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, update
 
 from registry.candidates import seal_json
 from registry.queries import rows
@@ -68,9 +68,13 @@ def add(
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:
     """The events that meet conditions on `events`, newest first."""
-    query = select(events, models.c.name.label("model")).join(models).where(*where)
-    rows = c.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
-    return [_event(row) for row in rows]
+    return [_event(row) for row in c.execute(query(*where).limit(limit)).all()]
+
+
+def query(*where: ColumnElement[bool]) -> Select[Any]:
+    """The statement behind `load`."""
+    newest = events.c.id.desc()
+    return select(events, models.c.name.label("model")).join(models).where(*where).order_by(newest)
 
 
 def chain(c: Connection, model: int) -> list[Row[Any]]:

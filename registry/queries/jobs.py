@@ -3,7 +3,17 @@
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from registry.errors import Conflict, NotFound
 from registry.queries import on_conflict
@@ -81,8 +91,8 @@ def page(
 
 def count(c: Connection, version_id: int) -> int:
     """How many jobs there are of a version."""
-    query = select(func.count()).select_from(jobs).where(jobs.c.version_id == version_id)
-    return c.execute(query).scalar_one()
+    counted = select(func.count()).select_from(jobs).where(jobs.c.version_id == version_id)
+    return c.execute(counted).scalar_one()
 
 
 def load(
@@ -101,14 +111,6 @@ def load(
             raise _missing(before)
         here = tuple_(jobs.c.started_at, jobs.c.id)
         where = (*where, here < tuple_(literal(started), literal(before)))
-    query = (
-        select(jobs, models.c.name.label("model"), versions.c.version)
-        .join(versions, versions.c.id == jobs.c.version_id)
-        .join(models, models.c.id == versions.c.model_id)
-        .where(*where)
-        .order_by(jobs.c.started_at.desc(), jobs.c.id.desc())
-        .limit(limit)
-    )
     return [
         Job(
             id=row.id,
@@ -129,5 +131,16 @@ def load(
             finished_at=None if row.finished_at is None else moment(row.finished_at),
             substituted=row.substituted,
         )
-        for row in c.execute(query)
+        for row in c.execute(query(*where).limit(limit))
     ]
+
+
+def query(*where: ColumnElement[bool]) -> Select[Any]:
+    """The statement behind `load`."""
+    return (
+        select(jobs, models.c.name.label("model"), versions.c.version)
+        .join(versions, versions.c.id == jobs.c.version_id)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(*where)
+        .order_by(jobs.c.started_at.desc(), jobs.c.id.desc())
+    )

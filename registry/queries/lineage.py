@@ -3,8 +3,10 @@
 from sqlalchemy import Connection, func, select, union
 
 from registry import schema
+from registry.errors import InvalidQuery
 from registry.queries import jobs, search, summaries, versions
 from registry.records import DataTrace, Trace, Version
+from registry.references import parse_reference
 
 _v = schema.versions.c
 _FEW = 1000
@@ -20,6 +22,12 @@ def trace(
     children = select(schema.models.c.name, _v.version).join(schema.models)
     children = children.where(_v.parent_id == own).order_by(_v.id).limit(limit + 1)
     if after is not None:
+        last = parse_reference(after)
+        if last.version is None:
+            raise InvalidQuery(
+                f"{after!r} is no place to go on from. Give the version that the page before named, "
+                "as in digits:3, or nothing."
+            )
         children = children.where(_v.id > versions.load_id(c, after))
     found = [f"{name}:{number}" for name, number in c.execute(children)]
     count = select(func.count()).where(_v.parent_id == own)

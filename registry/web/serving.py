@@ -13,7 +13,6 @@ from registry.store import Registry
 from registry.web.app import make_app
 from registry.web.security import LOOPBACK, is_loopback
 
-
 REQUEST_S = 10.0
 """Seconds in which a request has to be here, whole, from when it or its connection began."""
 CONNECTIONS = 500
