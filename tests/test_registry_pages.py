@@ -113,8 +113,8 @@ def test_models_follow_each_other_with_who_holds_their_aliases(place):
         register_versions(place, 2, name)
     with place.open() as registry:
         promote(registry, 1)
-        promote(registry, 2, "challenger")
         promote(registry, 2)
+        promote(registry, 1, "challenger")
         first = registry.overview(limit=3)
         assert [line.model.name for line in first.lines] == ["churn", "digits", "digits-2"]
         assert [line.model for line in first.lines] == registry.models()[:3]
@@ -123,7 +123,7 @@ def test_models_follow_each_other_with_who_holds_their_aliases(place):
         held = first.lines[1].holders
         assert {a: (h.version.ref, h.moved.kind) for a, h in held.items()} == {
             "champion": ("digits:2", "promoted"),
-            "challenger": ("digits:2", "promoted"),
+            "challenger": ("digits:1", "promoted"),
         }
         assert held["champion"].moved.previous == 1
         assert held["champion"].version == registry.search("digits").versions[0]
@@ -185,7 +185,7 @@ def test_long_lists_are_read_from_an_index_in_their_order(place):
     j, e = schema.jobs.c, schema.events.c
     with raw(place.url) as connection:
         made = [
-            {"id": f"{n:036}", "version_id": 1 + n % 40, "reference": "digits:1",
+            {"id": f"{n:036}", "version_id": 7 if n % 2 else 8 + n % 40, "reference": "digits:1",
              "state": "completed", "input_sha256": "7" * 64, "output": "out", "started_at": n}
             for n in range(2000)
         ]  # fmt: skip
@@ -200,6 +200,9 @@ def test_long_lists_are_read_from_an_index_in_their_order(place):
         "by one, of all": page_query(None, ["by=user-7"], "newest", None),
     }
     with raw(place.url) as connection:
+        if connection.dialect.name == "postgresql":  # which would rather sort so few rows
+            for way in ("sort", "seqscan", "bitmapscan"):
+                connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
         for name, query in queries.items():
             plan = plan_of(connection, query.limit(51))
             assert not any(w in plan for w in ("TEMP B-TREE", "Sort")), (name, plan)

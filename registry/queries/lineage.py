@@ -25,8 +25,8 @@ def trace(
         last = parse_reference(after)
         if last.version is None:
             raise InvalidQuery(
-                f"{after!r} is no place to go on from. Give the version that the page before named, "
-                "as in digits:3, or nothing."
+                f"{after!r} is no place to go on from. Give the version that the page before "
+                "named, as in digits:3, or nothing."
             )
         children = children.where(_v.id > versions.load_id(c, after))
     found = [f"{name}:{number}" for name, number in c.execute(children)]

@@ -77,6 +77,13 @@ def find_id(c: Connection, name: str) -> int | None:
     return c.execute(_ID, {"model": name}).scalar_one_or_none()
 
 
+def find_size(c: Connection, name: str) -> tuple[int | None, int]:
+    """The id of a model, None if it is new, and how many versions it has."""
+    query = select(models.c.id, models.c.last_version).where(models.c.name == name)
+    row = c.execute(query).one_or_none()
+    return (None, 0) if row is None else (row.id, row.last_version)
+
+
 def load_id(c: Connection, name: str) -> int:
     """The id of a model; NotFound names the close match."""
     found = find_id(c, name)

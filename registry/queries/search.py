@@ -184,10 +184,11 @@ def page(
     """The versions of a model, or of all, that meet every condition."""
     check_limit(limit)
     lead = _lead(where)
-    few = order != "newest" and _are_few(c, name, lead)
+    model, size = (None, 0) if order == "newest" or name is None else models.find_size(c, name)
+    few = order != "newest" and (0 < size <= _FEW or _are_few(c, lead))
     rest = [text for text in where if lead is None or text is not lead.text]
     common = frozenset(text for text in rest if not few and _is_common(c, condition(text)))
-    query = page_query(name, where, order, after, few=few, common=common)
+    query = page_query(name, where, order, after, few=few, common=common, model=model)
     rows = c.execute(query.limit(limit + 1)).all()
     if not rows and name is not None:
         models.load_id(c, name)  # which says so where there is no such model
@@ -207,22 +208,22 @@ _FEW = 4000
 it is of a model of more, in the order of a metric."""
 
 
-def _are_few(c: Connection, name: str | None, lead: "_Lead | None") -> bool:
-    """Whether few versions can be on any page, from what is quickly known."""
-    if lead is not None:
-        carry = select(_tag.version_id).where(_tag.key == lead.key, _tag.value == lead.value)
-        some = carry.limit(_FEW + 1).subquery()
-        if c.execute(select(func.count()).select_from(some)).scalar_one() <= _FEW:
-            return True
-    of_it = select(_named.last_version).where(_named.name == name)
-    return name is not None and (c.execute(of_it).scalar() or 0) <= _FEW
+def _are_few(c: Connection, lead: "_Lead | None") -> bool:
+    """Whether few versions carry the tag to begin with."""
+    if lead is None:
+        return False
+    carry = select(_tag.version_id).where(_tag.key == lead.key, _tag.value == lead.value)
+    return not _has_many(c, carry)
 
 
 def _is_common(c: Connection, met: ColumnElement[bool]) -> bool:
-    """Whether many versions meet a condition, by the first few thousand that do."""
+    """Whether many versions meet a condition."""
     ids = _ids_of(met)
-    if ids is None:
-        return False
+    return ids is not None and _has_many(c, ids)
+
+
+def _has_many(c: Connection, ids: Select[Any] | CompoundSelect[Any]) -> bool:
+    """Whether a query finds many rows; it looks at the first few thousand."""
     some = ids.limit(_FEW + 1).subquery()
     return c.execute(select(func.count()).select_from(some)).scalar_one() > _FEW
 
@@ -240,7 +241,10 @@ def _asked_of_each(met: ColumnElement[bool]) -> ColumnElement[bool]:
     ids: Any = _ids_of(met)
     own: Any = met.left
     parts: Any = ids.selects if isinstance(ids, CompoundSelect) else [ids]
-    return or_(*(exists(one.where(one.selected_columns[0] == own)) for one in parts))
+    # Not EXISTS, which PostgreSQL would turn into a join that begins with all who meet it.
+    found = (one.where(one.selected_columns[0] == own) for one in parts)
+    asked = (one.correlate(schema.versions).limit(1).scalar_subquery() for one in found)
+    return or_(*(one.is_not(None) for one in asked))
 
 
 def page_query(
@@ -251,11 +255,13 @@ def page_query(
     *,
     few: bool = False,
     common: Collection[str] = (),
+    model: int | None = None,
 ) -> Select[Any]:
     """The statement behind a page, for `page` and for those who ask how it is executed.
 
     In the order of a metric, `few` says that few versions are to be put in order. Many versions
-    meet the conditions in `common`: most rows that are looked at do, so each is asked.
+    meet the conditions in `common`: most rows that are looked at do, so each is asked. `model` is
+    the id of the one with that name, if known: PostgreSQL then knows how many versions it has.
     """
     lead = _lead(where)
     rest = [text for text in where if lead is None or text is not lead.text]
@@ -267,8 +273,8 @@ def page_query(
         query = query.where(_tag.key == lead.key, _tag.value == lead.value)
     if name is not None:
         # Asked for here, not before: that would be a round trip more.
-        model = select(_named.id).where(_named.name == name).scalar_subquery()
-        query = query.where(_v.model_id == model)
+        named = select(_named.id).where(_named.name == name).scalar_subquery()
+        query = query.where(_v.model_id == (named if model is None else model))
     return _order(order, name, lead, few=few).apply(query, after)
 
 
