@@ -393,6 +393,8 @@ def test_a_real_training_and_a_real_job_are_shown_as_they_were(trained: Project,
             run = page.locator(f'a[href="{PREFECT}/runs/flow-run/{outcome["flow_run_id"]}"]')
             expect(run.first).to_be_visible()
             expect(page.locator(".flow")).to_contain_text("360 rows")
+            expect(page.get_by_role("img", name="Training")).to_be_visible()
+            expect(page.get_by_role("img", name="Calibration")).to_be_visible()
             assert page.evaluate(FAINT) == []
             keep(page, "registry-real-version")
             # Another version to compare with needs no training: the same files, other parameters.
