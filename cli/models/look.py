@@ -26,24 +26,12 @@ def list_models(
     """List the models with their aliases, a page at a time."""
     with open_registry() as registry:
         page = registry.overview(limit=limit, after=after)
+    if not said(as_json, [asdict(line.model) for line in page.lines]):
+        if not page.lines and after is None:
+            output.say("No model is registered yet. `modelmint train` registers the first.")
+        else:
+            _models(page.lines)
     _more("--after", page.after)
-    if said(as_json, [asdict(line.model) for line in page.lines]):
-        return
-    if not page.lines and after is None:
-        output.say("No model is registered yet. `modelmint train` registers the first.")
-        return
-    output.table(
-        ["model", "versions", "aliases", "champion"],
-        [
-            [
-                line.model.name,
-                str(line.model.last_version),
-                ", ".join(f"{a.name} -> {a.model}:{a.version}" for a in line.model.aliases),
-                _serving(line),
-            ]
-            for line in page.lines
-        ],
-    )
 
 
 @app.command()
@@ -104,22 +92,9 @@ def history(
     with open_registry() as registry:
         found = registry.history(name, limit=limit + 1, before=before)
     events = found[:limit]
+    if not said(as_json, [asdict(event) for event in events]):
+        _events(events)
     _more("--before", events[-1].id if len(found) > limit else None)
-    if said(as_json, [asdict(event) for event in events]):
-        return
-    output.table(
-        ["when", "who", "what", "version", "why"],
-        [
-            [
-                output.moment(e.at),
-                e.actor,
-                f"{e.kind} {e.alias}" if e.alias else e.kind,
-                _moved(e),
-                e.reason or _details(e),
-            ]
-            for e in events
-        ],
-    )
 
 
 @app.command()
@@ -184,9 +159,9 @@ def jobs(
     with open_registry() as registry:
         found = registry.jobs(name, limit=limit + 1, before=before)
     shown = found[:limit]
-    _more("--before", shown[-1].id if len(found) > limit else None)
     if not said(as_json, [asdict(job) for job in shown]):
         _jobs(shown)
+    _more("--before", shown[-1].id if len(found) > limit else None)
 
 
 def _more(option: str, where: object) -> None:
@@ -245,6 +220,37 @@ def _details(event: Event) -> str:
     if event.kind == "imported":
         return f"from {given.get('imported_from', 'elsewhere')}"
     return ""
+
+
+def _models(lines: Sequence[ModelLine]) -> None:
+    output.table(
+        ["model", "versions", "aliases", "champion"],
+        [
+            [
+                line.model.name,
+                str(line.model.last_version),
+                ", ".join(f"{a.name} -> {a.model}:{a.version}" for a in line.model.aliases),
+                _serving(line),
+            ]
+            for line in lines
+        ],
+    )
+
+
+def _events(events: Sequence[Event]) -> None:
+    output.table(
+        ["when", "who", "what", "version", "why"],
+        [
+            [
+                output.moment(e.at),
+                e.actor,
+                f"{e.kind} {e.alias}" if e.alias else e.kind,
+                _moved(e),
+                e.reason or _details(e),
+            ]
+            for e in events
+        ],
+    )
 
 
 def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
