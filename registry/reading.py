@@ -162,7 +162,7 @@ class Reading(Opened):
         page before named, to go on with versions and with jobs.
 
         Raises:
-            InvalidQuery: `after` cannot be read, or the limit is less than 1.
+            InvalidQuery: that is no hash, `after` cannot be read, or the limit is less than 1.
             NotFound: there is no such job to go on from.
         """
         search.check_limit(limit)

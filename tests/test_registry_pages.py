@@ -144,6 +144,8 @@ def test_models_follow_each_other_with_who_holds_their_aliases(place):
         (lambda r: r.trace("digits:1", after="digits:99"), NotFound, "no version 99"),
         (lambda r: r.trace("digits:1", before="x"), NotFound, "no job 'x'"),
         (lambda r: r.trace_data(RAW, limit=-1), InvalidQuery, "Give 1 or more"),
+        (lambda r: r.trace_data(""), InvalidQuery, "'' is no hash"),
+        (lambda r: r.trace_data("a\nb"), InvalidQuery, "is no hash. Give one in full"),
         (lambda r: r.trace_data(RAW, after="x"), InvalidQuery, "no place to go on from"),
         (lambda r: r.trace_data(RAW, before="x"), NotFound, "no job 'x'"),
         (lambda r: r.jobs(before="x"), NotFound, "no job 'x'"),

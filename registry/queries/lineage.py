@@ -47,10 +47,12 @@ def trace_data(
     c: Connection, md5: str, *, limit: int, after: str | None, before: str | None
 ) -> DataTrace:
     """The versions that were built on data, and the jobs of all of these."""
+    if not md5 or not md5.isprintable() or " " in md5:
+        raise InvalidQuery(f"{md5!r} is no hash. Give one in full, as dvc.lock has it.")
     rows, more = search.built_on_page(c, md5, limit=limit, after=after)
     prepared, raw = search.built_on_ids(md5)
     count = select(func.count()).select_from(union(prepared, raw).subquery())
     total = c.execute(count).scalar_one()
     among = _v.id.in_(union(prepared, raw)) if total <= _FEW else search.is_built_on(md5)
-    shown, older = jobs.page(c, among, limit=limit, before=before) if total else ((), None)
+    shown, older = jobs.page(c, among, limit=limit, before=before)
     return DataTrace(md5, summaries.load(c, rows), shown, total, after=more, before=older)
