@@ -55,7 +55,7 @@ def collect(
     """Copy the bundle of a workspace in which every stage is fresh to `scratch`, and read it.
 
     The copy holds still while it is judged and registered. `lineage.json` is added to it: that
-    names the flow run, which no stage may know.
+    names the flow run, which no stage may know; and `history.csv`, the curves of the training.
 
     Raises:
         InputError: `dvc.lock` says something else of what a stage read, or of the bundle.
@@ -72,6 +72,7 @@ def collect(
             f"{workspace.bundle} is not what dvc.lock names: it changed just now, so nothing was "
             "registered. The same command judges what is there now."
         )
+    _take_history(workspace, stages["train"], bundle)
     evaluation = json.loads((bundle / "evaluation.json").read_bytes())
     base = parent(workspace) if params.train.init_from else None
     lineage = Lineage(
@@ -113,6 +114,21 @@ def collect(
         lineage=lineage,
     )
     return Judged(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
+
+
+def _take_history(workspace: Workspace, stage: dict[str, Any], bundle: Path) -> None:
+    """Put the curves of the training beside the bundle, as they are in `dvc.lock`."""
+    copied = bundle / "history.csv"
+    try:
+        shutil.copyfile(workspace.history, copied)
+        same = snapshot.file_md5(copied) == _hash_of(workspace.history, workspace, stage)
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise InputError(
+            f"{workspace.history} is not what dvc.lock names, so nothing was registered. "
+            "`dvc checkout` brings it back, and so does a new training."
+        )
 
 
 def _hash_of(path: Path, workspace: Workspace, stage: dict[str, Any]) -> str:

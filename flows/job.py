@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry import Conflict, Job, Registry, RegistryError, Resolved, Version
+from registry import Conflict, Job, NotFound, Registry, RegistryError, Resolved, Version
 from tasks.counts import Substituted, not_counted, summary
 from tasks.encoding import Encoder
 from tasks.errors import InputError
@@ -134,8 +134,9 @@ def _already(
 
 def _close_killed_job(registry: Registry, model: str, report: PredictReport) -> None:
     """A job killed after its manifest was written is complete; only its row does not know."""
-    for job in registry.jobs(model):
-        if job.id == report.provenance["job"] and job.state == "running":
+    with suppress(NotFound):  # of another registry
+        job = registry.job(str(report.provenance["job"]))
+        if job.model == model and job.state == "running":
             _finish(registry, job, report)
 
 

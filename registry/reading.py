@@ -9,8 +9,19 @@ from registry.arguments import checked
 from registry.candidates import digest
 from registry.errors import Corrupt
 from registry.opened import Opened
-from registry.queries import aliases, events, jobs, models, search, summaries, versions
-from registry.records import Alias, DataTrace, Event, Model, Page, Resolved, Trace, Version
+from registry.queries import aliases, events, lineage, models, overview, search, versions
+from registry.records import (
+    Alias,
+    DataTrace,
+    Event,
+    Holder,
+    Model,
+    ModelPage,
+    Page,
+    Resolved,
+    Trace,
+    Version,
+)
 from registry.references import CHAMPION, parse_reference
 
 
@@ -54,6 +65,27 @@ class Reading(Opened):
         """All models, by name."""
         with self.database.read() as c:
             return models.load_all(c)
+
+    @checked
+    def overview(
+        self, contains: str = "", *, limit: int = 50, after: str | None = None
+    ) -> ModelPage:
+        """Models with champion, challenger and last change, by name, a page at a time.
+
+        Only those whose name contains a text, if one is given; `after` is what the page before
+        named.
+
+        Raises:
+            InvalidQuery: the limit is less than 1.
+        """
+        with self.database.read() as c:
+            return overview.page(c, contains, limit=limit, after=after)
+
+    @checked
+    def holders(self, name: str) -> list[Holder]:
+        """Who holds each alias of a model, and since when. Raises NotFound."""
+        with self.database.read() as c:
+            return overview.holders(c, [models.load(c, name)])
 
     @checked
     def model(self, name: str) -> Model:
@@ -108,30 +140,43 @@ class Reading(Opened):
             return events.load(c, e.model_id == models.load_id(c, name), *where, limit=limit)
 
     @checked
-    def trace(self, reference: str) -> Trace:
-        """Where a version came from, and what was made with it.
+    def trace(
+        self,
+        reference: str,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Trace:
+        """Where a version came from, and what was made with it, a page at a time.
+
+        A page has up to `limit` children and up to `limit` jobs. `after` and `before` are what the
+        page before named: a child to go on from, a job to go on from.
 
         Raises:
             InvalidReference: the text has another form.
-            NotFound: there is no such model, alias or version.
+            NotFound: there is no such model, alias or version; no such child or job to go on from.
+            InvalidQuery: `after` is no version, or the limit is less than 1.
         """
         version = self.resolve(reference).version
         with self.database.read() as c:
-            own = versions.load_id(c, version.ref)
-            query = summaries.SUMMARY.where(schema.versions.c.parent_uid == version.uid)
-            rows = c.execute(query.order_by(schema.versions.c.id))
-            children = tuple(f"{row.model}:{row.number}" for row in rows)
-            return Trace(version, children, tuple(jobs.load(c, schema.versions.c.id == own)))
+            return lineage.trace(c, version, limit=limit, after=after, before=before)
 
     @checked
-    def trace_data(self, md5: str) -> DataTrace:
-        """What was built on a dataset or a raw file, by the hash that DVC gives it."""
+    def trace_data(
+        self, md5: str, *, limit: int = 50, after: str | None = None, before: str | None = None
+    ) -> DataTrace:
+        """What was built on a dataset or a raw file, by the hash that DVC gives it.
+
+        A page has up to `limit` versions and up to `limit` jobs. `after` and `before` are what the
+        page before named, to go on with versions and with jobs.
+
+        Raises:
+            InvalidQuery: that is no hash, `after` cannot be read, or the limit is less than 1.
+            NotFound: there is no such job to go on from.
+        """
         with self.database.read() as c:
-            built_on = search.built_on(md5)
-            query = summaries.SUMMARY.where(built_on)
-            rows = c.execute(query.order_by(schema.versions.c.id.desc())).all()
-            found = summaries.load(c, rows)
-            return DataTrace(md5, found, tuple(jobs.load(c, built_on)))
+            return lineage.trace_data(c, md5, limit=limit, after=after, before=before)
 
     @checked
     def open(self, version: Version) -> dict[str, Path]:

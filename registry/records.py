@@ -240,14 +240,51 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds an alias: the version, and since when."""
+
+    alias: Alias
+    version: Summary | None
+    moved: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLine:
+    """A line of a list of models."""
+
+    model: Model
+    holders: dict[str, Holder]
+    """Of the champion and the challenger, by alias."""
+    changed: Event | None
+    """The newest event."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """Some of the models, by name; `after` is where the next page begins."""
+
+    lines: tuple[ModelLine, ...]
+    after: str | None
+    """What to give to `overview` to go on; None: that was all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Where a version came from (`version.lineage`), and what came from it."""
 
     version: Version
     children: tuple[str, ...]
-    """The versions that started from its weights, as references."""
+    """A page of the versions that started from its weights, as references, oldest first."""
     jobs: tuple[Job, ...]
-    """The batch inferences made with it, newest first."""
+    """A page of the batch inferences made with it, newest first."""
+    child_count: int
+    """How many children there are in all."""
+    job_count: int
+    """How many jobs there are in all."""
+    after: str | None
+    """What to give to `trace` to go on with the children; None: that was all."""
+    before: str | None
+    """What to give to `trace` to go on with older jobs; None: that was all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +293,15 @@ class DataTrace:
 
     md5: str
     versions: tuple[Summary, ...]
-    """Newest first."""
+    """A page of them, newest first."""
     jobs: tuple[Job, ...]
-    """The batch inferences made with those versions, newest first."""
+    """A page of the batch inferences made with any of them, newest first."""
+    version_count: int
+    """How many versions there are in all."""
+    after: str | None
+    """What to give to `trace_data` to go on with the versions; None: that was all."""
+    before: str | None
+    """What to give to `trace_data` to go on with older jobs; None: that was all."""
 
 
 @dataclass(frozen=True, slots=True)

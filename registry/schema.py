@@ -132,7 +132,7 @@ versions = Table(
     Column("model_id", ForeignKey("models.id"), nullable=False),
     Column("version", Integer, nullable=False),
     Column("digest", Text, nullable=False, index=True),
-    Column("dataset", Text, nullable=False, index=True),
+    Column("dataset", Text, nullable=False),
     Column("test_split", Text, nullable=False),
     Column("signature", JSON, nullable=False),
     Column("params_id", ForeignKey("params.id"), nullable=False),
@@ -154,6 +154,10 @@ versions = Table(
     CheckConstraint("version > 0", name="version"),
     CheckConstraint("length(digest) = 64", name="digest"),
     Index(None, "params_id", "id"),
+    Index(None, "dataset", "id"),
+    # Whose versions, newest first: of all models, where the ids are in order, and of one.
+    Index(None, "created_by", "id"),
+    Index(None, "model_id", "created_by", "version"),
 )
 
 version_artifacts = Table(
@@ -197,7 +201,8 @@ version_data = Table(
     metadata,
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("path", Text, primary_key=True),
-    Column("md5", Text, nullable=False, index=True),
+    Column("md5", Text, nullable=False),
+    Index(None, "md5", "version_id"),
     sqlite_with_rowid=False,
 )
 
@@ -318,7 +323,7 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
     Column("reference", Text, nullable=False),
     Column("alias", Text),
     Column("alias_revision", Integer),
@@ -335,6 +340,9 @@ jobs = Table(
     Column("substituted", JSON(none_as_null=True)),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'lost')", name="state"),
     CheckConstraint("length(input_sha256) = 64", name="input_sha256"),
+    # Newest first, of all and of a version.
+    Index(None, "started_at", "id"),
+    Index(None, "version_id", "started_at", "id"),
     # One at a time writes to a place.
     Index(
         "ix_jobs_running",

@@ -71,8 +71,20 @@ class Registry(Registering, Promoting, Reading):
             return jobs.end(c, job.id, "failed", error=error)
 
     @checked
-    def jobs(self, name: str | None = None, *, limit: int | None = None) -> list[Job]:
-        """The jobs, of one model or of all, newest first. Raises NotFound."""
+    def job(self, job_id: str) -> Job:
+        """One job. Raises NotFound."""
         with self.database.read() as c:
-            of = [] if name is None else [schema.models.c.id == models.load_id(c, name)]
-            return jobs.load(c, *of, limit=limit)
+            return jobs.load_one(c, job_id)
+
+    @checked
+    def jobs(
+        self, name: str | None = None, *, limit: int | None = None, before: str | None = None
+    ) -> list[Job]:
+        """The jobs, of one model or of all, newest first, from before the job `before` (an id).
+
+        Raises:
+            NotFound: there is no such model, or no such job.
+        """
+        with self.database.read() as c:
+            of = [] if name is None else [schema.versions.c.model_id == models.load_id(c, name)]
+            return jobs.load(c, *of, limit=limit, before=before)

@@ -137,6 +137,39 @@ def test_pages_of_a_search_follow_each_other(figures):
     assert numbers[0] == numbers[1] + 1
 
 
+def pages(project: Project, *arguments: str, option: str) -> list[str]:
+    """What a command prints, page by page, each with the option that the one before named."""
+    found, more = [], ()
+    while True:
+        found.append(models(project, *arguments, *more))
+        if (where := re.search(f"More: the same command with {option} (\\S+)", found[-1])) is None:
+            return found
+        more = (option, where[1])
+
+
+def test_every_list_says_how_it_goes_on(trained, tmp_path):
+    registered(trained, tmp_path, "paged", 3)
+    with Registry(f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts") as registry:
+        for number in range(3):
+            resolved = registry.resolve(f"paged:{1 + number % 2}")
+            registry.start_job(resolved, input_sha256="7" * 64, output=f"/out-{number}")
+        names = [model.name for model in registry.models()]
+    found = pages(trained, "history", "paged", "--limit", "2", option="--before")
+    assert [page.count("registered") for page in found] == [2, 1]
+    found = pages(trained, "jobs", "paged", "--limit", "2", option="--before")
+    assert [re.findall(r"out-(\d)", page) for page in found] == [["2", "1"], ["0"]]
+    found = pages(trained, "trace", "paged:1", "--limit", "1", option="--before")
+    assert [re.findall(r"out-(\d)", page) for page in found] == [["2"], ["0"]]
+    assert "2 in all" in found[0]
+    found = pages(trained, "trace", "dvc:" + "d" * 32, "--limit", "2", option="--after")
+    refs = [ref for page in found for ref in re.findall(r"paged:\d(?= +candidate)", page)]
+    assert refs == ["paged:3", "paged:2", "paged:1"]
+    found = pages(trained, "list", "--limit", str(len(names) - 1), option="--after")
+    assert len(found) == 2
+    assert names[-1] in found[1]
+    assert names[0] not in found[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -144,6 +177,10 @@ def test_pages_of_a_search_follow_each_other(figures):
         (["search", "--order", "best"], "is no order"),
         (["search", "--after", "there"], "is no place to go on from"),
         (["trace", "figures:999"], "has no version 999"),
+        (["trace", "figures:1", "--after", "figures"], "is no place to go on from"),
+        (["trace", "figures:1", "--before", "x"], "There is no job 'x'"),
+        (["trace", "dvc:abc", "--after", "x"], "is no place to go on from"),
+        (["jobs", "--before", "x"], "There is no job 'x'"),
         (["unset", "figures"], "names no alias"),
         (["tag", "figures:1", "risk"], "is no tag. Give KEY=VALUE"),
         (["rollback", "figurez"], "Did you mean 'figures'"),

@@ -1,7 +1,9 @@
 """The registry's page: real servers on loopback, and a real browser that looks at them."""
 
+import html
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,7 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -24,11 +27,14 @@ from starlette.requests import Request
 
 from registry import Policy, Registry, Version
 from registry.web import make_app, serve
+from registry.web.app import AT_ONCE
 from registry.web.comparing import compare
 from registry.web.documents import flat, lower_is_better, signature
 from registry.web.formatting import ago, day, duration, figure, signed, size, spelled
+from registry.web.plots import calibration, training
 from registry.web.security import HEADERS, LOOPBACK, landing
 from registry.web.serving import listen, server
+from registry.web.sessions import SESSION_S, Sessions, Tries
 from registry.web.views import VERSIONS, conditions
 from tasks.config import LowerIsBetter
 from tasks.workspace import Workspace
@@ -144,6 +150,10 @@ def evaluation() -> dict:
             "headline": ["macro_f1", "accuracy"],
             "per_class": {c: {"precision": 0.9, "recall": 1.0, "support": 32.0} for c in classes},
             "confusion": counts,
+            "calibration": [
+                {"confidence": 0.4, "accuracy": 0.5, "rows": 20},
+                {"confidence": 0.9, "accuracy": 0.8, "rows": 76},
+            ],
         },
     }  # fmt: skip
 
@@ -383,6 +393,8 @@ def test_a_real_training_and_a_real_job_are_shown_as_they_were(trained: Project,
             run = page.locator(f'a[href="{PREFECT}/runs/flow-run/{outcome["flow_run_id"]}"]')
             expect(run.first).to_be_visible()
             expect(page.locator(".flow")).to_contain_text("360 rows")
+            expect(page.get_by_role("img", name="Training")).to_be_visible()
+            expect(page.get_by_role("img", name="Calibration")).to_be_visible()
             assert page.evaluate(FAINT) == []
             keep(page, "registry-real-version")
             # Another version to compare with needs no training: the same files, other parameters.
@@ -397,6 +409,128 @@ def test_a_real_training_and_a_real_job_are_shown_as_they_were(trained: Project,
 
 
 # Security
+
+
+def test_a_token_that_is_wrong_too_often_is_no_longer_looked_at(filled):
+    with (
+        serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site,
+        httpx.Client(base_url=site) as guest,
+        httpx.Client(base_url=site) as known,
+    ):
+        assert known.post("/login", data={"token": TOKEN}).status_code == 303
+        for _ in range(3):
+            assert guest.post("/login", data={"token": "wrong"}).status_code == 401
+        for _ in range(2):  # the same guess by another way
+            assert guest.get("/", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        right = {"Authorization": b"Bearer " + TOKEN.encode()}
+        for refused in (
+            guest.post("/login", data={"token": "wrong"}),
+            guest.post("/login", data={"token": TOKEN}),
+            guest.get("/", headers=right),
+        ):
+            assert refused.status_code == 429
+            assert 1 <= int(refused.headers["Retry-After"]) <= 12
+            assert "Try again in" in refused.text
+        assert guest.get("/").status_code == 401  # which says where to sign in
+        assert known.get("/models/pets").status_code == 200  # who is signed in stays so
+
+
+def test_each_address_and_all_together_may_be_wrong_so_often():
+    moment = 1000.0
+    tries = Tries(lambda: moment)
+    for _ in range(5):
+        assert tries.wait("192.0.2.1") == 0
+        tries.wrong("192.0.2.1")
+    assert tries.wait("192.0.2.1") == 12
+    assert tries.wait("192.0.2.2") == 0
+    moment += 12
+    assert tries.wait("192.0.2.1") == 0
+    tries.wrong("192.0.2.1")
+    assert tries.wait("192.0.2.1") == 12
+    for number in range(5):  # one network of IPv6 is one address
+        tries.wrong(f"2001:db8::{number}")
+    assert tries.wait("2001:db8::ffff") == 12
+    assert tries.wait("2001:db8:0:1::1") == 0
+    for number in range(60):
+        tries.wrong(f"198.51.100.{number}")
+    assert tries.wait("203.0.113.1") > 0
+    moment += 3600
+    assert tries.wait("192.0.2.1") == tries.wait("203.0.113.1") == 0
+    for number in range(5000):
+        tries.wrong(f"host-{number}")
+    assert len(tries._each) == 1000
+
+
+def test_a_session_ends_after_hours_or_when_it_is_given_up():
+    moment = 1000.0
+    sessions = Sessions(lambda: moment)
+    first, second = sessions.begin(), sessions.begin()
+    assert first != second
+    assert sessions.knows(first)
+    sessions.end(first)
+    sessions.end("never begun")
+    assert not sessions.knows(first)
+    moment += SESSION_S - 1
+    assert sessions.knows(second)
+    moment += 1
+    assert not sessions.knows(second)
+    assert not sessions.knows("")
+    ids = [sessions.begin() for _ in range(1500)]
+    assert len(sessions._ends) == 1000
+    assert sessions.knows(ids[-1])
+
+
+def test_a_cookie_is_worth_nothing_after_signing_out(filled):
+    with serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site:
+        answer = httpx.post(f"{site}/login", data={"token": TOKEN})
+        assert f"Max-Age={SESSION_S}" in answer.headers["Set-Cookie"]
+        cookie = {"Cookie": f"modelmint_ui={answer.cookies['modelmint_ui']}"}
+        assert httpx.get(site, headers=cookie).status_code == 200
+        assert httpx.post(f"{site}/logout", headers=cookie).status_code == 303
+        assert httpx.get(site, headers=cookie).status_code == 401
+
+
+SLOW = {
+    "nothing": [],
+    "half a line": [b"GET / HT"],
+    "half a header": [b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: "],
+    "half a body": [b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\ntoken="],
+    "a second request": [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HT"],
+    "a byte now and then": [b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ", *[b"a"] * 200],
+}
+
+
+@pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
+def test_a_request_that_does_not_come_is_not_waited_for(filled, sent, monkeypatch):
+    monkeypatch.setattr("registry.web.serving.REQUEST_S", 0.3)
+    with serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site:
+        port = int(site.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.settimeout(0.05)
+            deadline, closed, rest = time.monotonic() + 30, False, list(sent)
+            while not closed and time.monotonic() < deadline:
+                with suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+                    if rest:
+                        connection.sendall(rest.pop(0))
+                    closed = connection.recv(65536) == b""
+                    continue
+                closed = closed or _is_reset(connection)
+            assert closed
+        assert httpx.get(f"{site}/static/style.css").status_code == 200
+
+
+def _is_reset(connection: socket.socket) -> bool:
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+def test_as_many_pages_are_made_at_a_time_as_there_are_connections(filled, site):
+    pool = filled.database._engine.pool
+    assert pool.size() + pool._max_overflow >= AT_ONCE
+
+    with ThreadPoolExecutor(60) as pool_of_visitors:
+        page = [f"{site}/models/pets/versions/3"] * 60
+        found = pool_of_visitors.map(lambda address: httpx.get(address, timeout=120), page)
+        assert [answer.status_code for answer in found] == [200] * 60
 
 
 def test_no_route_changes_anything(filled, site):
@@ -564,6 +698,129 @@ def test_other_hosts_are_answered_where_the_address_is_open(filled):
     assert "127.0.0.1" in LOOPBACK
 
 
+# What is long
+
+
+def test_jobs_and_children_are_listed_page_by_page(tmp_path, monkeypatch):
+    monkeypatch.setattr("registry.web.views.JOBS", 3)
+    monkeypatch.setattr("registry.web.views.CHILDREN", 3)
+    with open_registry(tmp_path) as registry:
+        base = make_candidate(tmp_path / "bundle")
+        registry.register("pets", base, actor="ada")
+        for number in range(7):
+            child = replace(base.lineage, parent="pets:1")
+            candidate = make_candidate(tmp_path / "bundle", f"child {number}", lineage=child)
+            registry.register("pets", candidate, actor="ada")
+            registry.start_job(
+                registry.resolve("pets:1"), input_sha256="7" * 64, output=f"output-{number}"
+            )
+        with serving(make_app(registry, prefect_ui=None, token=None)) as site:
+            for first in (
+                "/jobs", "/models/pets/jobs", "/models/pets/versions/1/jobs",
+                f"/trace?hash={base.lineage.dataset}",
+            ):  # fmt: skip
+                address, seen = first, []
+                while address:
+                    text = httpx.get(site + address).text
+                    seen += re.findall(r"output-(\d)", text)
+                    found = re.search(r'href="([^"]*before=[^"]*)"', text)
+                    address = html.unescape(found[1]) if found else None
+                expected = [str(number) for number in range(6, -1, -1)]
+                assert seen == (expected if "trace" not in first else seen), first
+                assert set(seen) == set(expected), first
+            text = httpx.get(f"{site}/models/pets/versions/1").text
+            assert "and 9 more" in text
+            assert "All 7 of them" in text
+            address, seen = "/models/pets/versions/1/children", []
+            while address:
+                text = httpx.get(site + address).text
+                seen += re.findall(r'<a href="/models/pets/versions/(\d)">pets:\d</a>', text)
+                found = re.search(r'href="([^"]*after=[^"]*)"', text)
+                address = html.unescape(found[1]) if found else None
+            assert seen == [str(number) for number in range(2, 9)]
+
+
+def test_a_long_value_is_shortened_in_lists_and_whole_on_its_page(tmp_path):
+    long, name = "long " * 100 + "END", "n" * 200
+    with open_registry(tmp_path) as registry:
+        tags = {"note": long} | {f"tag-{number}": "x" for number in range(9)}
+        base = make_candidate(tmp_path / "bundle", tags=tags)
+        registry.register("pets", base, actor=name)
+        registry.approve("pets", 1, actor="ada", reason=long)
+        job = registry.start_job(registry.resolve("pets:1"), input_sha256="7" * 64, output=long)
+        registry.fail_job(job, long)
+        with serving(make_app(registry, prefect_ui=None, token=None)) as site:
+            rows = httpx.get(f"{site}/models/pets", headers={"HX-Target": "versions"}).text
+            assert "END" not in rows
+            assert name not in rows
+            assert "long long" in rows
+            assert "and 4 more" in rows
+            page = httpx.get(f"{site}/models/pets/versions/1").text
+            assert name in page
+            assert page.count("END") >= 4  # the tag, the reason, the job's output and its error
+            assert "tag-8" in page
+
+
+# Plots
+
+
+def test_training_and_calibration_are_drawn_and_said(visit, tmp_path, evaluation):
+    lines = ["epoch,train_loss,validation_loss,validation_metric,learning_rate"]
+    lines += [f"{e},{2 / e},{1 + (e - 4) ** 2 / 10},0.5,0.001" for e in range(1, 7)]
+    with open_registry(tmp_path) as registry:
+        candidate = make_candidate(tmp_path / "bundle", evaluation=evaluation)
+        history = tmp_path / "bundle" / "history.csv"
+        history.write_text("\n".join(lines) + "\n")
+        files = {**candidate.files, "history.csv": history}
+        registry.register("pets", replace(candidate, files=files), actor="ada")
+        with serving(make_app(registry, prefect_ui=None, token=None)) as site:
+            page = visit(390)
+            page.goto(f"{site}/models/pets/versions/1")
+            training = page.get_by_role("img", name="Training")
+            expect(training).to_be_visible()
+            expect(page.get_by_text("the least is 1.0000 in epoch 4").last).to_be_visible()
+            expect(page.get_by_role("img", name="Calibration")).to_be_visible()
+            page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+            assert page.evaluate(FAINT) == []
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            keep(page, "registry-plots")
+            # Without the file the rest of the page is there.
+            shutil.rmtree(tmp_path / "artifacts")
+            page.goto(f"{site}/models/pets/versions/1")
+            expect(page.get_by_role("img", name="Calibration")).to_be_visible()
+            expect(page.get_by_role("img", name="Training")).to_have_count(0)
+
+
+def test_a_history_is_drawn_as_far_as_it_goes():
+    head = "epoch,train_loss,validation_loss\n"
+    drawn = training(head + "1,4.0,2.0\n2,nan,1.0\n3,1.0,3.0\n")
+    assert drawn.said == (
+        "Validation loss is 2.0000 in epoch 1 and 3.0000 in epoch 3; the least is 1.0000 in "
+        "epoch 2."
+    )
+    losses, validation = drawn.lines
+    assert (losses.name, validation.name) == ("train loss", "validation loss")
+    assert losses.path == "M 62 12 M 548 186"  # with a gap where there is no loss
+    assert validation.path == "M 62 128 L 305 186 L 548 70"
+    assert drawn.rows[1] == ("2", "none", "1.0000")
+    assert [tick.text for tick in drawn.x_ticks] == ["1", "2", "3"]
+    many = training(head + "".join(f"{n},1.0,1.0\n" for n in range(1, 5001)))
+    assert all(line.path.count("L") < 400 for line in many.lines)
+    assert len(many.rows) == 100
+    for text in ("", "nonsense", head, head + "1,1,1\n", head + "a,1,1\nb,1,1\n", "a,b\n1,2\n"):
+        assert training(text) is None
+
+
+@pytest.mark.parametrize(
+    "bins",
+    [None, [], 3, [3], [{}], [{"confidence": 2, "accuracy": 0.5, "rows": 1}],
+     [{"confidence": 0.5, "accuracy": "x", "rows": 1}]],
+)  # fmt: skip
+def test_a_calibration_of_another_form_is_left_out(bins):
+    assert calibration({"metrics": {"calibration": bins}}) is None
+    assert calibration({}) is None
+
+
 # Mistakes
 
 
@@ -590,7 +847,9 @@ def test_a_wrong_name_is_answered_with_the_close_one(browser, site):
         ("/models/pets/history?before=x", 400), (f"/models/pets/history?before={'9' * 40}", 400),
         ("/models/pets/history?alias=none", 200), ("/models/pets/history?version=77", 200),
         ("/compare?left=pets:1&right=none:1", 404), ("/compare?left=!&right=pets", 404),
-        ("/compare?version=pets:1", 200), ("/jobs?limit=0", 400), ("/jobs?limit=99999", 400),
+        ("/compare?version=pets:1", 200), ("/jobs?before=x", 404), ("/jobs?before=%00", 400),
+        ("/models/pets/versions/3/jobs?before=x", 404), ("/models/pets/versions/77/jobs", 404),
+        ("/models/pets/versions/1/children?after=pets", 400), ("/trace?hash=a&before=x", 404),
         ("/trace?hash=none", 200), ("/trace?hash=%00", 400), ("/models/pets?q=%00", 400),
         ("/trace?hash=a%0Ab", 400), ("/models/p%00", 404), ("/compare?version=a&version=b", 404),
         (f"/models/pets?q={'x' * 2000}", 400),

@@ -9,7 +9,7 @@ import typer
 
 from cli import output
 from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
-from registry import SEARCH_HELP, Event, Job, Summary, Version
+from registry import CHAMPION, SEARCH_HELP, Event, Job, ModelLine, Summary, Version
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
@@ -18,29 +18,20 @@ HEADLINES = ("macro_f1", "r2", "perplexity")
 
 
 @app.command("list")
-def list_models(as_json: Json = False) -> None:
-    """List the models with their aliases."""
+def list_models(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Models a page.")] = 100,
+    after: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models with their aliases, a page at a time."""
     with open_registry() as registry:
-        found = registry.models()
-        serving = registry.search(None, ["alias=champion"], limit=max(1, len(found))).versions
-    if said(as_json, [asdict(model) for model in found]):
-        return
-    if not found:
-        output.say("No model is registered yet. `modelmint train` registers the first.")
-        return
-    scores = {v.model: _decides(v) for v in serving}
-    output.table(
-        ["model", "versions", "aliases", "champion"],
-        [
-            [
-                m.name,
-                str(m.last_version),
-                ", ".join(f"{a.name} -> {m.name}:{a.version}" for a in m.aliases),
-                scores.get(m.name, ""),
-            ]
-            for m in found
-        ],
-    )
+        page = registry.overview(limit=limit, after=after)
+    if not said(as_json, [asdict(line.model) for line in page.lines]):
+        if not page.lines and after is None:
+            output.say("No model is registered yet. `modelmint train` registers the first.")
+        else:
+            _models(page.lines)
+    _more("--after", page.after)
 
 
 @app.command()
@@ -87,34 +78,23 @@ def search(
         return
     matches = map(METRIC.fullmatch, [*(where or []), order])
     _versions(page.versions, list(dict.fromkeys(found[1] for found in matches if found)))
-    if page.after:
-        output.say(f"More: the same command with --after {page.after}")
+    _more("--after", page.after)
 
 
 @app.command()
 def history(
     name: Name,
-    limit: Annotated[int, typer.Option(min=1, help="Events to show.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Events a page.")] = 50,
+    before: Annotated[int | None, typer.Option(help="Where the page before ended.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what happened to a model, newest first: who did what, when and why."""
     with open_registry() as registry:
-        events = registry.history(name, limit=limit)
-    if said(as_json, [asdict(event) for event in events]):
-        return
-    output.table(
-        ["when", "who", "what", "version", "why"],
-        [
-            [
-                output.moment(e.at),
-                e.actor,
-                f"{e.kind} {e.alias}" if e.alias else e.kind,
-                _moved(e),
-                _details(e) if "malformed" in e.payload else e.reason or _details(e),
-            ]
-            for e in events
-        ],
-    )
+        found = registry.history(name, limit=limit + 1, before=before)
+    events = found[:limit]
+    if not said(as_json, [asdict(event) for event in events]):
+        _events(events)
+    _more("--before", events[-1].id if len(found) > limit else None)
 
 
 @app.command()
@@ -126,40 +106,74 @@ def trace(
             help="A version; or the hash that DVC gives a dataset or a raw file.",
         ),
     ],
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Versions a page, and jobs a page.")
+    ] = 20,
+    after: Annotated[
+        str | None, typer.Option(help="Where the versions of the page before ended.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(help="Where the jobs of the page before ended.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Trace a version to where it came from, or data to every version and prediction of it."""
+    """Trace a version to where it came from, or data to every version and prediction of it.
+
+    A page at a time, of versions and of jobs.
+    """
+    asked: dict[str, Any] = {"limit": limit, "after": after, "before": before}
     with open_registry() as registry:
         if what.startswith("dvc:"):
-            built = registry.trace_data(what.removeprefix("dvc:"))
+            built = registry.trace_data(what.removeprefix("dvc:"), **asked)
             if said(as_json, asdict(built)):
                 return
-            output.say(f"Built on {built.md5}:")
+            output.say(f"Built on {built.md5}: {built.version_count:,} in all")
             _versions(built.versions)
+            _more("--after", built.after)
             output.say("Predicted with these:")
-            _jobs(list(built.jobs))
+            _jobs(built.jobs)
+            _more("--before", built.before)
             return
-        found = registry.trace(what)
+        found = registry.trace(what, **asked)
     if said(as_json, asdict(found)):
         return
     facts = [("version", found.version.ref), *_origin(found.version)]
     facts += [("started from it", child) for child in found.children]
     output.table(["", ""], [[name, value] for name, value in facts])
-    output.say("Predicted with it:")
-    _jobs(list(found.jobs))
+    if found.after:
+        output.say(f"{found.child_count:,} versions started from it.")
+    _more("--after", found.after)
+    output.say(f"Predicted with it: {found.job_count:,} in all")
+    _jobs(found.jobs)
+    _more("--before", found.before)
 
 
 @app.command()
 def jobs(
     name: OneModel = None,
-    limit: Annotated[int, typer.Option(min=1, help="Jobs to show.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Jobs a page.")] = 50,
+    before: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the batch inference jobs, newest first."""
     with open_registry() as registry:
-        found = registry.jobs(name, limit=limit)
-    if not said(as_json, [asdict(job) for job in found]):
-        _jobs(found)
+        found = registry.jobs(name, limit=limit + 1, before=before)
+    shown = found[:limit]
+    if not said(as_json, [asdict(job) for job in shown]):
+        _jobs(shown)
+    _more("--before", shown[-1].id if len(found) > limit else None)
+
+
+def _more(option: str, where: object) -> None:
+    """How to go on, where that was not all; with --json, too, which prints it elsewhere."""
+    if where is not None:
+        output.say(f"More: the same command with {option} {where}")
+
+
+def _serving(line: ModelLine) -> str:
+    """How good the champion is."""
+    champion = line.holders.get(CHAMPION)
+    return _decides(champion.version) if champion and champion.version else ""
 
 
 def _evidence(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
@@ -214,6 +228,37 @@ def _plain(value: object) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def _models(lines: Sequence[ModelLine]) -> None:
+    output.table(
+        ["model", "versions", "aliases", "champion"],
+        [
+            [
+                line.model.name,
+                str(line.model.last_version),
+                ", ".join(f"{a.name} -> {a.model}:{a.version}" for a in line.model.aliases),
+                _serving(line),
+            ]
+            for line in lines
+        ],
+    )
+
+
+def _events(events: Sequence[Event]) -> None:
+    output.table(
+        ["when", "who", "what", "version", "why"],
+        [
+            [
+                output.moment(e.at),
+                e.actor,
+                f"{e.kind} {e.alias}" if e.alias else e.kind,
+                _moved(e),
+                _details(e) if "malformed" in e.payload else e.reason or _details(e),
+            ]
+            for e in events
+        ],
+    )
+
+
 def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
     """A table of versions: what decides over each, and a column for each metric that was named."""
 
@@ -242,7 +287,7 @@ def _decides(version: Summary) -> str:
     return f"{name} {version.metrics[name]:.4f}" if name else ""
 
 
-def _jobs(found: list[Job]) -> None:
+def _jobs(found: Sequence[Job]) -> None:
     output.table(
         ["started", "model", "state", "rows", "provider", "output"],
         [

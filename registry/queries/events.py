@@ -8,6 +8,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     Text,
     cast,
     func,
@@ -70,10 +71,17 @@ def add(
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:
     """The events that meet conditions on `events`, newest first."""
-    query = select(*_STORED, models.c.name.label("model")).join(models).where(*where)
     with rows.any_bytes(c):
-        found = c.execute(query.order_by(events.c.id.desc()).limit(limit)).all()
+        found = c.execute(query(*where).limit(limit)).all()
     return [_event(row) for row in found]
+
+
+def query(*where: ColumnElement[bool]) -> Select[Any]:
+    """The statement behind `load`."""
+    newest = events.c.id.desc()
+    return (
+        select(*_STORED, models.c.name.label("model")).join(models).where(*where).order_by(newest)
+    )
 
 
 def holders(c: Connection, model: int, alias: str) -> list[int]:

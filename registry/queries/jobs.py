@@ -3,7 +3,17 @@
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from registry.errors import Conflict, NotFound
 from registry.queries import on_conflict
@@ -60,20 +70,47 @@ def load_one(c: Connection, job_id: str) -> Job:
     """One job, or NotFound."""
     found = load(c, jobs.c.id == job_id)
     if not found:
-        raise NotFound(f"There is no job {job_id!r} in this registry; `jobs()` lists them.")
+        raise _missing(job_id)
     return found[0]
 
 
-def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Job]:
-    """The jobs that meet conditions on `jobs`, `versions` or `models`, newest first."""
-    query = (
-        select(jobs, models.c.name.label("model"), versions.c.version)
-        .join(versions, versions.c.id == jobs.c.version_id)
-        .join(models, models.c.id == versions.c.model_id)
-        .where(*where)
-        .order_by(jobs.c.started_at.desc(), jobs.c.id)
-        .limit(limit)
+def _missing(job_id: str) -> NotFound:
+    return NotFound(
+        f"There is no job {job_id!r} in this registry; `modelmint models jobs` lists them."
     )
+
+
+def page(
+    c: Connection, *where: ColumnElement[bool], limit: int, before: str | None
+) -> tuple[tuple[Job, ...], str | None]:
+    """Some of the jobs that meet conditions, and the id to go on from; None: that was all."""
+    found = load(c, *where, limit=limit + 1, before=before)
+    shown = tuple(found[:limit])
+    return shown, shown[-1].id if len(found) > limit else None
+
+
+def count(c: Connection, version_id: int) -> int:
+    """How many jobs there are of a version."""
+    counted = select(func.count()).select_from(jobs).where(jobs.c.version_id == version_id)
+    return c.execute(counted).scalar_one()
+
+
+def load(
+    c: Connection,
+    *where: ColumnElement[bool],
+    limit: int | None = None,
+    before: str | None = None,
+) -> list[Job]:
+    """The jobs that meet conditions on `jobs`, `versions` or `models`, newest first.
+
+    Those that are older than the job whose id is `before`; NotFound where there is none.
+    """
+    if before is not None:
+        started = c.execute(select(jobs.c.started_at).where(jobs.c.id == before)).scalar()
+        if started is None:
+            raise _missing(before)
+        here = tuple_(jobs.c.started_at, jobs.c.id)
+        where = (*where, here < tuple_(literal(started), literal(before)))
     return [
         Job(
             id=row.id,
@@ -94,5 +131,16 @@ def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -
             finished_at=None if row.finished_at is None else moment(row.finished_at),
             substituted=row.substituted,
         )
-        for row in c.execute(query)
+        for row in c.execute(query(*where).limit(limit))
     ]
+
+
+def query(*where: ColumnElement[bool]) -> Select[Any]:
+    """The statement behind `load`."""
+    return (
+        select(jobs, models.c.name.label("model"), versions.c.version)
+        .join(versions, versions.c.id == jobs.c.version_id)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(*where)
+        .order_by(jobs.c.started_at.desc(), jobs.c.id.desc())
+    )

@@ -97,6 +97,13 @@ def find_id(c: Connection, name: str) -> int | None:
     return c.execute(_ID, {"model": name}).scalar_one_or_none()
 
 
+def find_size(c: Connection, name: str) -> tuple[int | None, int]:
+    """The id of a model, None if it is new, and how many versions it has."""
+    query = select(models.c.id, models.c.last_version).where(models.c.name == name)
+    row = c.execute(query).one_or_none()
+    return (None, 0) if row is None else (row.id, row.last_version)
+
+
 def load_id(c: Connection, name: str) -> int:
     """The id of a model; NotFound names the close match."""
     found = find_id(c, name)
@@ -119,6 +126,18 @@ def load_all(c: Connection) -> list[Model]:
     for alias in aliases.load_all(c):
         held[alias.model].append(alias)
     rows = c.execute(_WITH_POLICY.order_by(models.c.name))
+    return [_model(row, tuple(held[row.name])) for row in rows]
+
+
+def load_page(c: Connection, *, contains: str, limit: int, after: str | None) -> list[Model]:
+    """Models whose name contains a text, by name, from the one behind `after` on."""
+    query = select(models).where(models.c.name.contains(contains, autoescape=True))
+    if after is not None:
+        query = query.where(models.c.name > after)
+    rows = c.execute(query.order_by(models.c.name).limit(limit)).all()
+    held = defaultdict(list)
+    for alias in aliases.load_all(c, models.c.id.in_([row.id for row in rows])):
+        held[alias.model].append(alias)
     return [_model(row, tuple(held[row.name])) for row in rows]
 
 

@@ -62,7 +62,7 @@ class Parts:
         elif kind == "alias":
             self.aliases.append(key)
         elif kind == "compared by":
-            self.metric = None if text == "null" else text
+            self.metric = None if text in (None, "null") else text
         elif kind == "data":
             self.data[key] = text
         else:
@@ -124,10 +124,11 @@ def _tags(types: _Types) -> Select[Any]:
 
 
 def _compared_by(types: _Types) -> Select[Any]:
-    t = schema.param_values.c
-    columns = _columns(types, "compared by", versions.c.id, t.key, text=t.value)
-    of_it = versions.join(schema.param_values, t.params_id == versions.c.params_id)
-    return columns.select_from(of_it).where(t.key == "registration.metric")
+    # Not joined: SQLite would begin with every document of parameters that has the key.
+    t, key = schema.param_values.c, "registration.metric"
+    value = select(t.value).where(t.params_id == versions.c.params_id, t.key == key)
+    text = value.scalar_subquery()
+    return _columns(types, "compared by", versions.c.id, literal(key), text=text)
 
 
 def _data(types: _Types) -> Select[Any]:

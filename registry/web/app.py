@@ -1,8 +1,11 @@
 """The pages by their addresses."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
+from urllib.parse import quote
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
@@ -21,7 +24,8 @@ Text = Annotated[str, Query(max_length=1000, pattern=_NO_ZERO)]
 Name = Annotated[str, Path(pattern=_NO_ZERO)]
 Cursor = Annotated[str | None, Query(max_length=80, pattern=r"^[^:]*:\d{1,15}$")]
 Before = Annotated[int | None, Query(ge=0, le=_LARGEST)]
-Limit = Annotated[int, Query(ge=1, le=5000)]
+JobId = Annotated[str | None, Query(max_length=80, pattern=_NO_ZERO)]
+Child = Annotated[str | None, Query(max_length=120, pattern=_NO_ZERO)]
 
 
 def make_app(
@@ -42,7 +46,9 @@ def make_app(
     """
     if token is not None and not token.strip():
         raise ValueError("The token for the page is empty. Give one that nobody can guess.")
-    app = FastAPI(title="modelmint", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="modelmint", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_at_work
+    )
     pages = Pages(prefect_ui, signs_in=token is not None)
     app.add_middleware(Guard, token=token and token.strip(), hosts=hosts, sign_in=pages.sign_in)
     app.mount("/static", StaticFiles(directory=STATIC))
@@ -51,6 +57,17 @@ def make_app(
     _add_versions(_page(app), registry, pages)
     _add_others(_page(app), registry, pages)
     return app
+
+
+AT_ONCE = 10
+"""Pages that are made at a time. More would only wait: for Python's lock, and for a connection to
+the database, of which SQLAlchemy opens 15, and fails who waits 30 s for one."""
+
+
+@asynccontextmanager
+async def _at_work(_app: FastAPI) -> AsyncIterator[None]:
+    current_default_thread_limiter().total_tokens = AT_ONCE
+    yield
 
 
 Page = Callable[[str], Callable[[Callable[..., Any]], Callable[..., Any]]]
@@ -64,10 +81,11 @@ def _page(app: FastAPI) -> Page:
 def _add_models(page: Page, registry: Registry, pages: Pages) -> None:
     @page("/")
     def models(request: Request, q: Text = "", after: Text = "") -> Any:
-        found = views.model_list(registry, q, after)
+        contains = q.lower().strip()
+        found = registry.overview(contains, limit=views.MODELS, after=after or None)
         part = "_models.html" if wants_part(request, "models") else "models.html"
         part = "_model_rows.html" if wants_part(request, "more") else part
-        return pages.answer(request, part, found=found, q=q)
+        return pages.answer(request, part, found=found, q=q, any=found.lines or contains or after)
 
     @page("/models/{name}")
     def model(
@@ -91,7 +109,7 @@ def _add_models(page: Page, registry: Registry, pages: Pages) -> None:
             400 if found.problem else 200,
             **shared,
             model=of,
-            holders=views.holders(registry, of),
+            holders=views.holders(registry, name),
             events=registry.history(name, limit=6),
             jobs=registry.jobs(name, limit=5),
             help=HELP,
@@ -127,9 +145,14 @@ def _add_models(page: Page, registry: Registry, pages: Pages) -> None:
         )
 
     @page("/models/{name}/jobs")
-    def jobs_of_model(request: Request, name: Name, limit: Limit = views.JOBS) -> Any:
-        found = registry.jobs(name, limit=limit)
-        return pages.answer(request, "jobs.html", jobs=found, name=name, limit=limit)
+    def jobs_of_model(request: Request, name: Name, before: JobId = None) -> Any:
+        found = registry.jobs(name, limit=views.JOBS + 1, before=before)
+        shared: dict[str, Any] = {
+            "name": name,
+            "number": None,
+            "here": f"/models/{quote(name)}/jobs?",
+        }
+        return pages.answer(request, _jobs_part(request), **views.page_of(found), **shared)
 
 
 def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
@@ -140,7 +163,7 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
             found = registry.resolve(reference).version
             lines = _matching(found.params, params)
             return pages.answer(request, "_parameters.html", lines=lines)
-        trace = registry.trace(reference)
+        trace = registry.trace(reference, limit=lineage.MOST)
         found, of = trace.version, registry.model(name)
         return pages.answer(
             request,
@@ -148,6 +171,8 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
             v=found,
             columns=lineage.draw(trace),
             jobs=trace.jobs,
+            job_count=trace.job_count,
+            curves=views.curves(registry, found),
             events=registry.history(name, version=number, limit=views.EVENTS),
             newest=of.last_version,
             champion=next((a.version for a in of.aliases if a.name == CHAMPION), None),
@@ -155,6 +180,23 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
             params=params,
             **version_facts(found),
         )
+
+    @page("/models/{name}/versions/{number}/jobs")
+    def jobs_of_version(request: Request, name: Name, number: int, before: JobId = None) -> Any:
+        trace = registry.trace(f"{name}:{number}", limit=views.JOBS, before=before)
+        here = f"{lineage.href(trace.version.ref)}/jobs?"
+        shared: dict[str, Any] = {
+            "jobs": trace.jobs,
+            "before": trace.before,
+            "name": name,
+            "number": number,
+        }
+        return pages.answer(request, _jobs_part(request), **shared, here=here)
+
+    @page("/models/{name}/versions/{number}/children")
+    def children(request: Request, name: Name, number: int, after: Child = None) -> Any:
+        trace = registry.trace(f"{name}:{number}", limit=views.CHILDREN, after=after)
+        return pages.answer(request, "children.html", trace=trace)
 
     @page("/compare")
     def compare(
@@ -177,21 +219,34 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
 
 def _add_others(page: Page, registry: Registry, pages: Pages) -> None:
     @page("/jobs")
-    def jobs(request: Request, limit: Limit = views.JOBS) -> Any:
-        found = registry.jobs(limit=limit)
-        return pages.answer(request, "jobs.html", jobs=found, name=None, limit=limit)
+    def jobs(request: Request, before: JobId = None) -> Any:
+        found = registry.jobs(limit=views.JOBS + 1, before=before)
+        shared: dict[str, Any] = {"name": None, "number": None, "here": "/jobs?"}
+        return pages.answer(request, _jobs_part(request), **views.page_of(found), **shared)
 
     @page("/trace")
-    def trace(request: Request, hash: Text = "", after: Cursor = None) -> Any:
-        found = views.built_on(registry, hash.strip(), after)
+    def trace(request: Request, hash: Text = "", after: Cursor = None, before: JobId = None) -> Any:
+        md5 = hash.strip()
+        if not md5:
+            return pages.answer(request, "trace.html", hash=md5, found=None)
+        found = registry.trace_data(md5, limit=views.VERSIONS, after=after, before=before)
         part = "_trace_rows.html" if wants_part(request, "more") else "trace.html"
-        status = 400 if found.problem else 200
-        return pages.answer(request, part, status, hash=hash.strip(), found=found)
+        part = "_job_rows.html" if wants_part(request, "more-jobs") else part
+        values: dict[str, Any] = {
+            "jobs": found.jobs,
+            "before": found.before,
+            "here": f"/trace?hash={quote(md5)}&",
+        }
+        return pages.answer(request, part, hash=md5, found=found, **values)
 
     @page("/healthz")
     def healthz() -> Any:
         registry.alias("healthz")  # asks the database
         return PlainTextResponse("ok\n")
+
+
+def _jobs_part(request: Request) -> str:
+    return "_job_rows.html" if wants_part(request, "more-jobs") else "jobs.html"
 
 
 def _matching(params: dict[str, Any], wanted: str) -> list[tuple[str, str]]:

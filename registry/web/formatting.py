@@ -86,6 +86,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def clip(text: str, most: int = 80) -> str:
+    """A text for a list, with an ellipsis where it was longer; the whole is on the page of it."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
 def plain(value: object) -> str:
     """A value of a JSON document: text as it is, the rest as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -93,6 +98,19 @@ def plain(value: object) -> str:
 
 FILTERS = {
     function.__name__: function
-    for function in (figure, signed, exact, spelled, short, day, iso, ago, duration, size, plain)
+    for function in (
+        figure,
+        signed,
+        exact,
+        spelled,
+        short,
+        day,
+        iso,
+        ago,
+        duration,
+        size,
+        plain,
+        clip,
+    )
 }
 """For templates, by name."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from registry.records import Job, Trace, Version
+from registry.web.formatting import clip
 
 MOST = 5
 """Boxes of a column; what is more is counted."""
@@ -33,6 +34,8 @@ class Column:
     boxes: tuple[Box, ...]
     more: int
     """How many boxes there was no room for."""
+    all: str | None = None
+    """Where all of them are listed."""
 
 
 def draw(trace: Trace) -> tuple[Column, ...]:
@@ -47,11 +50,12 @@ def draw(trace: Trace) -> tuple[Column, ...]:
         sources.append(Box("parent", lineage.parent, href(lineage.parent), "its weights"))
     outcome = [Box("child", child, href(child), "started from it") for child in trace.children]
     outcome += [_job(job) for job in trace.jobs]
+    came = trace.child_count + trace.job_count
     columns = (
         _column("Data files", raw),
         _column("Trained from", sources),
         _column("This version", [_this(version)]),
-        _column("What came of it", outcome),
+        _column("What came of it", outcome, came, all_=f"{href(version.ref)}/{_which(trace)}"),
     )
     return tuple(column for column in columns if column.boxes)
 
@@ -76,8 +80,18 @@ def _this(version: Version) -> Box:
 
 def _job(job: Job) -> Box:
     rows = "" if job.rows is None else f"{job.rows:,} rows"
-    return Box("job", job.output, f"/models/{quote(job.model)}/jobs", rows, state=job.state)
+    page = f"{href(f'{job.model}:{job.version}')}/jobs"
+    return Box("job", clip(job.output), page, rows, state=job.state)
 
 
-def _column(title: str, boxes: list[Box]) -> Column:
-    return Column(title, tuple(boxes[:MOST]), max(0, len(boxes) - MOST))
+def _which(trace: Trace) -> str:
+    """The list that the column has least of: children come first in it."""
+    return "children" if trace.child_count > MOST else "jobs"
+
+
+def _column(
+    title: str, boxes: list[Box], count: int | None = None, all_: str | None = None
+) -> Column:
+    """`count` is how many there are, where only some of them were looked up."""
+    count = len(boxes) if count is None else count
+    return Column(title, tuple(boxes[:MOST]), max(0, count - MOST), all_)

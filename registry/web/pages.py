@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from registry.records import Version
-from registry.web import confusion, documents, formatting, lineage
+from registry.web import confusion, documents, formatting, lineage, plots
 from registry.web.security import HEADERS, landing
 
 HERE = Path(__file__).parent
@@ -39,6 +39,7 @@ class Pages:
             "lower_is_better": documents.lower_is_better,
             "confusion": confusion.confusion,
             "flat": documents.flat,
+            "MOST_TAGS": 6,
         }
 
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> Any:
@@ -72,6 +73,7 @@ def version_facts(version: Version) -> dict[str, Any]:
         "test_rows": documents.test_rows(evaluation),
         "classes": documents.per_class(evaluation),
         "matrix": confusion.confusion(version),
+        "calibration": plots.calibration(evaluation),
         "signature": documents.signature(version.signature),
         "first": documents.headline(version.metrics, evaluation),
     }

@@ -2,13 +2,15 @@
 
 - Only GET and HEAD reach a route. The one POST there is, /login, is answered here.
 - With a token, every request needs it, but for the style sheet of the page that asks for it: as
-  `Authorization: Bearer`, or as the cookie that typing it once leaves.
+  `Authorization: Bearer`, or as the cookie that typing it once leaves for some hours. Who gets the
+  token wrong, in either way, may soon not try again for a while.
 - On a loopback address only requests for a loopback name are answered, so that no web site can
   have its own name point here and read along (DNS rebinding).
 """
 
 import hmac
 import ipaddress
+import math
 import re
 from collections.abc import Callable
 from urllib.parse import parse_qs
@@ -17,6 +19,8 @@ from starlette.datastructures import URL, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from registry.web.sessions import SESSION_S, Sessions, Tries
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; "
@@ -63,6 +67,7 @@ class Guard:
         self._token = None if token is None else token.encode()
         self._hosts = hosts
         self._sign_in = sign_in
+        self._sessions, self._tries = Sessions(), Tries()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -100,28 +105,45 @@ class Guard:
             if path == "/login":
                 return await self._log_in(request, self._token)
             if path == "/logout":
+                self._sessions.end(request.cookies.get(COOKIE, ""))
                 gone = RedirectResponse("/", 303)
                 gone.delete_cookie(COOKIE, httponly=True, samesite="strict")
                 return gone
         if request.method not in ("GET", "HEAD"):
             text = "The registry's page is read-only: GET and HEAD are all there is.\n"
             return PlainTextResponse(text, 405, {"Allow": "GET, HEAD"})
-        if self._token is None or path.startswith("/static/") or self._knows(request, self._token):
+        if self._token is None or path.startswith("/static/"):
             return None
+        if self._sessions.knows(request.cookies.get(COOKIE, "")):
+            return None
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            # Headers are bytes, which Starlette reads as Latin-1.
+            right = self._is_right(request, bearer.strip().encode("latin-1"), self._token)
+            if right is None:
+                return self._too_often(request)
+            if right:
+                return None
         refused = self._sign_in(request, False)
         refused.headers["WWW-Authenticate"] = 'Bearer realm="modelmint"'
         if "HX-Request" in request.headers:
             refused.headers["HX-Refresh"] = "true"  # htmx: load the whole page, which asks for it
         return refused
 
-    def _knows(self, request: Request, token: bytes) -> bool:
-        """Whether a request carries the token, or the cookie that stands for it."""
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            # Headers are bytes, which Starlette reads as Latin-1.
-            return hmac.compare_digest(given.strip().encode("latin-1"), token)
-        cookie = request.cookies.get(COOKIE, "")
-        return hmac.compare_digest(cookie.encode(), _session(token).encode())
+    def _is_right(self, request: Request, given: bytes, token: bytes) -> bool | None:
+        """Whether what was given is the token; None where it is too early for another try."""
+        address = _address(request)
+        if self._tries.wait(address):
+            return None
+        right = hmac.compare_digest(given, token)
+        if not right:
+            self._tries.wrong(address)
+        return right
+
+    def _too_often(self, request: Request) -> Response:
+        seconds = math.ceil(self._tries.wait(_address(request)))
+        text = f"The token was wrong too often. Try again in {seconds} seconds.\n"
+        return PlainTextResponse(text, 429, {"Retry-After": str(seconds)})
 
     async def _log_in(self, request: Request, token: bytes) -> Response:
         form = b""
@@ -130,12 +152,17 @@ class Guard:
             if len(form) > _LONGEST_FORM:
                 return PlainTextResponse("That is no token.\n", 413)
         given = parse_qs(form.decode("latin-1")).get("token", [""])[0]
-        if not hmac.compare_digest(given.strip().encode(), token):
+        right = self._is_right(request, given.strip().encode(), token)
+        if right is None:
+            return self._too_often(request)
+        if not right:
             return self._sign_in(request, True)
+        self._sessions.end(request.cookies.get(COOKIE, ""))
         answer = RedirectResponse(landing(request), 303)
         answer.set_cookie(
             COOKIE,
-            _session(token),
+            self._sessions.begin(),
+            max_age=SESSION_S,
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",
@@ -155,9 +182,9 @@ def landing(request: Request) -> str:
     return wanted if plain and not target.netloc and not target.scheme else "/"
 
 
-def _session(token: bytes) -> str:
-    """What the cookie holds: it shows that the token was known, and does not contain it."""
-    return hmac.new(token, b"modelmint registry page", "sha256").hexdigest()
+def _address(request: Request) -> str:
+    """Where a request comes from; of a proxy on this machine, what that one says."""
+    return request.client.host if request.client else ""
 
 
 def _name(request: Request) -> str:

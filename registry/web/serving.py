@@ -1,13 +1,76 @@
 """The web page on a port."""
 
+import asyncio
 import socket
 from contextlib import suppress
+from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from registry.store import Registry
 from registry.web.app import make_app
 from registry.web.security import LOOPBACK, is_loopback
+
+REQUEST_S = 10.0
+"""Seconds in which a request has to be here, whole, from when it or its connection began."""
+CONNECTIONS = 500
+"""Connections at a time; beyond that a request is answered 503, before files run out."""
+
+
+class Punctual(H11Protocol):
+    """HTTP that does not wait for ever for a request that was begun, or never is.
+
+    Uvicorn itself closes only what is idle between two requests. A client that sends half a
+    header, or a header and half a body, would keep its connection as long as it likes.
+    """
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()  # of what came meanwhile, half a request may be here
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        """Go on waiting where something of a request is missing; not anew with each byte of it."""
+        missing = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if missing and not self._is_idle():
+            if self._late is None:
+                self._late = self.loop.call_later(REQUEST_S, self._give_up)
+        else:
+            self._stop_waiting()
+
+    def _is_idle(self) -> bool:
+        """Whether it was answered, and nothing came since: uvicorn closes it soon."""
+        return self.timeout_keep_alive_task is not None
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        self._late = None
+        if not self.transport.is_closing():
+            if self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE:
+                self.transport.write(
+                    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+                    b"Content-Length: 0\r\n\r\n"
+                )
+            self.transport.close()
 
 
 def serve(
@@ -58,6 +121,8 @@ def server(app: object) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             ws="none",
+            http=Punctual,
+            limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=3,
         )
     )

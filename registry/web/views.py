@@ -3,48 +3,24 @@
 import re
 import shlex
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any
 
-from registry.errors import InvalidQuery, NotFound
-from registry.records import Alias, Event, Job, Model, Summary
+from registry.errors import Corrupt, InvalidQuery, NotFound, Unreachable
+from registry.records import Event, Holder, Job, Summary, Version
 from registry.references import CHALLENGER, CHAMPION
 from registry.store import Registry
+from registry.web import plots
 from registry.web.documents import headline
+from registry.web.plots import Plot
 
 MODELS = 40
 VERSIONS = 25
 EVENTS = 40
 JOBS = 50
+CHILDREN = 100
+_LARGEST_HISTORY = 1_000_000
 COLUMNS = 3
 """Metrics that a list of versions has columns for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds an alias: the version, and since when."""
-
-    alias: Alias
-    version: Summary | None
-    moved: Event | None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelLine:
-    """A line of the list of models."""
-
-    model: Model
-    holders: dict[str, Holder]
-    changed: Event | None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelList:
-    """Some of the models; `after` is the last name when there are more."""
-
-    lines: tuple[ModelLine, ...]
-    after: str | None
-    any: bool
-    """Whether there is any model at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,57 +34,10 @@ class VersionList:
     """Why the search could not be understood."""
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltOn:
-    """Some of the versions that were built on a dataset or a raw file, and the jobs of all."""
-
-    versions: tuple[Summary, ...]
-    after: str | None
-    jobs: tuple[Job, ...] | None
-    """Newest first; None where they are of too many versions to look for."""
-    problem: str | None
-
-
-def built_on(registry: Registry, md5: str, after: str | None) -> BuiltOn:
-    """What was built on the data of that hash, from the version after `after` on."""
-    if not md5:
-        return BuiltOn((), None, (), None)
-    try:
-        page = registry.search(None, [f"dataset={md5}"], limit=VERSIONS, after=after)
-    except InvalidQuery:
-        return BuiltOn((), None, (), f"{md5!r} is no hash.")
-    few = after is None and page.after is None
-    jobs = registry.trace_data(md5).jobs[:JOBS] if few else None
-    return BuiltOn(page.versions, page.after, jobs, None)
-
-
-def model_list(registry: Registry, wanted: str, after: str) -> ModelList:
-    """Models whose name contains `wanted`, by name, from the one after `after` on."""
-    models = registry.models()
-    found = (m for m in models if wanted.lower().strip() in m.name and m.name > after)
-    page = list(islice(found, MODELS + 1))
-    shown, more = page[:MODELS], len(page) > MODELS
-    lines = tuple(
-        ModelLine(
-            model,
-            {h.alias.name: h for h in holders(registry, model, (CHAMPION, CHALLENGER))},
-            next(iter(registry.history(model.name, limit=1)), None),
-        )
-        for model in shown
-    )
-    return ModelList(lines, shown[-1].name if more else None, bool(models))
-
-
-def holders(registry: Registry, model: Model, only: tuple[str, ...] = ()) -> list[Holder]:
+def holders(registry: Registry, name: str) -> list[Holder]:
     """Who holds a model's aliases, the champion and the challenger first."""
     order = {CHAMPION: 0, CHALLENGER: 1}
-    found = []
-    for alias in sorted(model.aliases, key=lambda a: (order.get(a.name, 2), a.name)):
-        if not only or alias.name in only:
-            page = registry.search(model.name, [f"alias={alias.name}"], limit=1)
-            moves = registry.history(model.name, alias=alias.name, limit=1)
-            found.append(Holder(alias, next(iter(page.versions), None), next(iter(moves), None)))
-    return found
+    return sorted(registry.holders(name), key=lambda h: (order.get(h.alias.name, 2), h.alias.name))
 
 
 def version_list(
@@ -144,6 +73,23 @@ def conditions(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError:
         raise InvalidQuery("A quotation mark is not closed.") from None
+
+
+def page_of(found: list[Job]) -> dict[str, Any]:
+    """A page of jobs, of which one more was asked for; `before` is where the next one begins."""
+    return {"jobs": found[:JOBS], "before": found[JOBS - 1].id if len(found) > JOBS else None}
+
+
+def curves(registry: Registry, version: Version) -> Plot | None:
+    """The training curves of a version, from its history.csv; None where it has none to show."""
+    found = next((a for a in version.artifacts if a.path == "history.csv"), None)
+    if found is None or found.size > _LARGEST_HISTORY:
+        return None
+    try:
+        text = registry.files.fetch(found.sha256, found.size).read_text(encoding="utf-8")
+    except (Corrupt, Unreachable, OSError, UnicodeDecodeError):
+        return None  # `verify` says what is wrong with it; the rest of the page can be shown
+    return plots.training(text)
 
 
 def next_event(events: list[Event]) -> int | None:

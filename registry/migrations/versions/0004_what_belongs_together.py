@@ -16,6 +16,7 @@ def upgrade() -> None:
     _protect_aliases()
     _keep_holders()
     _name_parents()
+    _index_for_lists()
 
 
 def _give_an_id() -> None:
@@ -96,3 +97,18 @@ def _name_parents() -> None:
             )
             connection.execute(sa.update(versions).where(*here).values(parent_uid=uid))
     op.create_index("ix_versions_parent_uid", "versions", ["parent_uid"])
+
+
+def _index_for_lists() -> None:
+    """What lists read in order, however long they are: jobs, events, versions."""
+    op.create_index("ix_versions_created_by_id", "versions", ["created_by", "id"])
+    columns = ["model_id", "created_by", "version"]
+    op.create_index("ix_versions_model_id_created_by_version", "versions", columns)
+    op.drop_index("ix_versions_dataset", "versions")
+    op.create_index("ix_versions_dataset_id", "versions", ["dataset", "id"])
+    op.drop_index("ix_version_data_md5", "version_data")
+    op.create_index("ix_version_data_md5_version_id", "version_data", ["md5", "version_id"])
+    op.drop_index("ix_jobs_version_id", "jobs")
+    op.create_index("ix_jobs_started_at_id", "jobs", ["started_at", "id"])
+    columns = ["version_id", "started_at", "id"]
+    op.create_index("ix_jobs_version_id_started_at_id", "jobs", columns)

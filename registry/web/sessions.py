@@ -1,0 +1,92 @@
+"""Who has typed the token, and how often it may be got wrong. Both take a bounded memory.
+
+Both are kept by the process that serves the page: who restarts it makes everybody sign in again.
+"""
+
+import ipaddress
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+SESSION_S = 12 * 3600
+"""After so many seconds the token has to be typed again."""
+
+_MOST_SESSIONS = 1000
+_MOST_ADDRESSES = 1000
+
+EACH = (5, 12.0)
+"""Wrong tokens of one address in a row, and seconds until it may try once more."""
+ALL = (30, 2.0)
+"""The same of all addresses together: guesses may come from many."""
+
+Clock = Callable[[], float]
+
+
+class Sessions:
+    """Ids that stand for the token until they expire or are given up; the oldest go first."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._ends: OrderedDict[str, float] = OrderedDict()
+
+    def begin(self) -> str:
+        """A new session's id, which nobody can guess."""
+        if len(self._ends) >= _MOST_SESSIONS:
+            self._ends.popitem(last=False)
+        id_ = secrets.token_urlsafe(32)
+        self._ends[id_] = self._clock() + SESSION_S
+        return id_
+
+    def knows(self, id_: str) -> bool:
+        """Whether a session goes on."""
+        ends = self._ends.get(id_)
+        if ends is not None and ends <= self._clock():
+            del self._ends[id_]
+            return False
+        return ends is not None
+
+    def end(self, id_: str) -> None:
+        """Sign out."""
+        self._ends.pop(id_, None)
+
+
+class Tries:
+    """How often the token was got wrong: each wrong one fills a bucket that leaks slowly."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        # When the bucket will be empty: of all, and of the addresses that were wrong last.
+        self._all = 0.0
+        self._each: OrderedDict[str, float] = OrderedDict()
+
+    def wait(self, address: str) -> float:
+        """Seconds until an address may try again; 0 where it may now."""
+        now = self._clock()
+        own = _until(self._each.get(_network(address), 0.0), EACH, now)
+        return max(own, _until(self._all, ALL, now))
+
+    def wrong(self, address: str) -> None:
+        """Count a wrong token."""
+        now, network = self._clock(), _network(address)
+        self._all = max(now, self._all) + ALL[1]
+        self._each[network] = max(now, self._each.pop(network, 0.0)) + EACH[1]
+        if len(self._each) > _MOST_ADDRESSES:
+            self._each.popitem(last=False)
+
+
+def _until(empty: float, limit: tuple[int, float], now: float) -> float:
+    """Seconds until a bucket has room for one more."""
+    most, leaks = limit
+    return max(0.0, empty - now - (most - 1) * leaks)
+
+
+def _network(address: str) -> str:
+    """Who has one IPv6 address has the other 2^64 of its network, too."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
