@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from registry import candidates
-from registry.errors import Refused
+from registry.errors import InvalidCandidate, Refused
 from registry.opened import Opened
 from registry.queries import blobs, events, models, states, versions
 from registry.queries.models import Locked
@@ -21,7 +21,7 @@ from registry.references import check_name
 
 
 class Judging(Opened):
-    """Evaluations, tags, approvals, states, policies."""
+    """Evaluations, tags, notes, approvals, states, policies."""
 
     def evaluate(self, name: str, version: int, evaluation: Json, *, actor: str) -> None:
         """Add an evaluation to a version; it is its newest from now on.
@@ -45,6 +45,19 @@ class Judging(Opened):
             events.add(
                 c, model, "tagged", actor, version=version, payload={"key": key, "value": value}
             )
+
+    def note(self, name: str, version: int, text: str, *, actor: str) -> None:
+        """Write a remark about a version into the history. It changes nothing else.
+
+        Raises:
+            NotFound: there is no such model or version.
+            InvalidCandidate: the text is empty, or cannot be stored.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidCandidate(f"{text!r} is not a note. Give a text that is not empty.")
+        candidates.check_json("the note", text)
+        with self._changing(name, version) as (c, model, _state):
+            events.add(c, model, "noted", actor, version=version, reason=text)
 
     def approve(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Approve a version on the ground of its newest evaluation, which must have passed.

@@ -23,10 +23,10 @@ from registry_helpers import bundle_candidate, database_url, make_candidate, ope
 from starlette.requests import Request
 
 from registry import Policy, Registry, Version
+from registry.comparing import compare
+from registry.documents import flat, lower_is_better, signature
+from registry.formatting import ago, day, duration, figure, signed, size, spelled
 from registry.web import make_app, serve
-from registry.web.comparing import compare
-from registry.web.documents import flat, lower_is_better, signature
-from registry.web.formatting import ago, day, duration, figure, signed, size, spelled
 from registry.web.security import HEADERS, LOOPBACK, landing
 from registry.web.serving import listen, server
 from registry.web.views import VERSIONS, conditions

@@ -5,11 +5,11 @@ import shlex
 from dataclasses import dataclass
 from itertools import islice
 
+from registry.documents import headline
 from registry.errors import InvalidQuery, NotFound
 from registry.records import Alias, Event, Job, Model, Summary
 from registry.references import CHALLENGER, CHAMPION
 from registry.store import Registry
-from registry.web.documents import headline
 
 MODELS = 40
 VERSIONS = 25
