@@ -90,8 +90,9 @@ class Predictor:
         answers.refuse_without_classes(self.signature, probabilities, "probabilities")
         encoder, done = self._fresh(), 0
         rows = _tidied(rows, self.signature, where)
-        parts = [pa.record_batch(answers.none(encoder, probabilities))]
+        parts = []
         if not rows.num_rows:
+            parts = [pa.record_batch(answers.none(encoder, probabilities))]
             encoder.encode(_typed(rows, self.signature), Place(where))  # the columns are there
         for batch in _batches(rows, self.signature, where):
             place = Place(where, done)
