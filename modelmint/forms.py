@@ -49,8 +49,16 @@ def _event_shown(event: Event) -> dict[str, str]:
         "who": event.actor,
         "what": f"{event.kind} {event.alias}" if event.alias else event.kind,
         "version": f"{event.model}:{event.version}" if event.version else "",
-        "why": event.reason or "",
+        "why": event.reason or _details(event),
     }
+
+
+def _details(event: Event) -> str:
+    """What an event without a reason was about."""
+    given = event.payload
+    if event.kind == "tagged":
+        return f"{given.get('key')}={given.get('value') or ''}"
+    return ", ".join(f"{n}: {v}" for n, v in given.items()) if event.kind == "policy" else ""
 
 
 def _job_shown(job: Job) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from flows.job import remarks
 from modelmint import tables
-from modelmint.errors import Substituted, import_pandas
+from modelmint.errors import Substituted
 from modelmint.rows import paths_of, rows_of
 from registry import Version
 from tasks.errors import InputError
@@ -107,14 +107,9 @@ class Model:
         class. A DataFrame is answered by a DataFrame with its index, anything else by an Arrow
         table. Columns that the model does not take are ignored; without rows, the answer has none.
 
-            >>> model.predict({"size": [0.1], "colour": ["white"], "born": ["2022-01-08"]})["prediction"]
-            <pyarrow.lib.ChunkedArray object at ...>
-            [
-              [],
-              [
-                "cat"
-              ]
-            ]
+            >>> rows = [{"size": 0.1, "colour": "white", "born": "2022-01-08"}]
+            >>> model.predict(rows).to_pydict()["prediction"]
+            ['cat']
 
         Values that the model did not know are counted in `answer.attrs["substituted"]` of a
         DataFrame and in the schema's metadata `modelmint.substituted` of a table; where there are
@@ -165,7 +160,7 @@ class Model:
             "digest": self.version.digest,
             "substituted": found.substituted,
         }
-        return import_pandas().DataFrame(answer)
+        return answer
 
     def __repr__(self) -> str:
         return tables.as_text(*self._content())

@@ -1,7 +1,7 @@
 """Rows as people have them in a notebook, as an Arrow table for a model."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,19 +57,15 @@ def rows_of(given: Any, signature: Signature) -> Rows:
     if isinstance(given, list | tuple) and all(isinstance(row, Mapping) for row in given):
         names = dict.fromkeys(str(name) for row in given for name in row)
         columns = {name: [row.get(name) for row in given] for name in names}
-        # No row has a column that could be missing.
-        names_of_none = {} if given else {name: [] for name in _wanted(signature)}
-        return Rows(_of_columns(columns or names_of_none, signature, "the rows"), "the rows")
+        if not given:  # so no column is missing from any row
+            columns = {column.name: [] for column in signature.columns}
+        return Rows(_of_columns(columns, signature, "the rows"), "the rows")
     if hasattr(given, "__arrow_c_stream__"):
         return Rows(pa.table(given), f"the {type(given).__name__}")
     raise InputError(
         f"a {type(given).__name__} cannot be predicted. Give a DataFrame, an Arrow table, a dict "
         "with a list for each column, a list with a dict for each row, or paths of files"
     )
-
-
-def _wanted(signature: Signature) -> list[str]:
-    return [KEY, *(column.name for column in signature.columns)]
 
 
 def _of_frame(frame: Any, signature: Signature) -> pa.Table:
@@ -98,10 +94,13 @@ def _of_columns(columns: Mapping[Any, Any], signature: Signature, where: str) ->
 
 
 def _table(
-    columns: Iterable[tuple[str, Any]], signature: Signature, where: str, rows: int
+    columns: Collection[tuple[str, Any]], signature: Signature, where: str, rows: int
 ) -> pa.Table:
     """The columns that the model reads, converted; of others, the names."""
     kinds = {column.name: column for column in signature.columns}
+    if not columns:
+        taken = ", ".join(map(str, signature.columns))
+        raise InputError(f"{where}: there are no columns. The model takes {taken}")
     names, arrays = [], []
     for name, values in columns:
         read = name in kinds or name == KEY
@@ -130,9 +129,14 @@ def _column(values: Any, name: str, kind: Column | None, where: str) -> Any:
         raise InputError(f"{place} cannot be read: {error}") from error
 
 
+def _of_objects(values: Any) -> bool:
+    """Whether the values are Python's own, and may be anything."""
+    return str(getattr(values, "dtype", "object")) == "object"
+
+
 def _with_texts_for_paths(values: Any) -> Any:
     """Paths of image files are texts in a table."""
-    if getattr(values, "dtype", object) == object and any(isinstance(v, Path) for v in values):
+    if _of_objects(values) and any(isinstance(v, Path) for v in values):
         return [str(v) if isinstance(v, Path) else v for v in values]
     return values
 
@@ -140,13 +144,17 @@ def _with_texts_for_paths(values: Any) -> Any:
 def _arrays(values: Any, kind: ImageColumn | SequenceColumn, place: Path) -> Any:
     """Images or sequences that are NumPy arrays, one of all rows or one of each; None: neither."""
     if not (isinstance(values, np.ndarray) and values.ndim > 1):
-        if getattr(values, "dtype", object) != object or not len(values):
+        if not _of_objects(values):
             return None
         values = [np.asarray(v) if hasattr(v, "__array_interface__") else v for v in values]
-        if not all(isinstance(v, np.ndarray) for v in values):
+        single = [isinstance(v, np.ndarray) for v in values]
+        if not any(single):
             return None
         if isinstance(kind, SequenceColumn):
-            return pa.array([v.tolist() for v in values])
+            return pa.array([v.tolist() if isinstance(v, np.ndarray) else v for v in values])
+        if not all(single):
+            row = single.index(False)
+            raise InputError(f"{place}: row {row} is not an image; remove such rows")
         if len({v.shape for v in values}) > 1:
             shapes = ", ".join(sorted({str(v.shape) for v in values}))
             raise InputError(f"{place}: the images are of several shapes: {shapes}")

@@ -1,6 +1,6 @@
 """A version, and two versions side by side, for people to look at."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from modelmint import tables
@@ -95,11 +95,8 @@ class Comparison:
             rows = [_gate_row(line) for line in self.gates]
             names = ["name", *(f"{s}_{n}" for s in ("left", "right") for n in _GATE)]
             return pandas.DataFrame(rows, columns=names)
-        kind = {
-            "metrics": comparing.MetricLine,
-            "classes": comparing.ClassLine,
-        }.get(part, comparing.Change)
-        names = list(kind.__dataclass_fields__)
+        kinds = {"metrics": comparing.MetricLine, "classes": comparing.ClassLine}
+        names = [field.name for field in fields(kinds.get(part, comparing.Change))]
         return pandas.DataFrame([asdict(line) for line in getattr(self, part)], columns=names)
 
     def __repr__(self) -> str:
