@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
 FLAGS = doctest.ELLIPSIS
+INHERITED = ("count", "index")  # of every sequence
 PUBLIC = (Registry, Model, Signature, Listing, Comparison, Shown)
 
 
