@@ -92,7 +92,7 @@ heavy = {"torch", "prefect", "pandas", "onnxruntime", "pyarrow", "fastapi", "ale
 print(sorted(heavy & sys.modules.keys()))
 model = modelmint.registry().load("pets")
 model.predict({"size": [0.1], "colour": ["white"], "born": ["2022-01-09"]})
-print(sorted({"torch", "prefect", "pandas", "fastapi"} & sys.modules.keys()))
+print(sorted({"torch", "prefect", "fastapi"} & sys.modules.keys()))
 """
     assert in_a_process(code, project).split("\n")[:2] == ["[]", "[]"]
 
@@ -124,6 +124,7 @@ def test_the_package_and_its_marker_are_in_the_distribution():
 # The same answers as a batch job.
 
 CASES = {"image": "multiclass", "tabular": "regression", "text": "binary", "sequence": "multiclass"}
+GATES = {"regression": {"mae": 1e9}, "language_model": {"perplexity": 1e9}}
 ARCHITECTURES = {"image": "mlp", "tabular": "mlp", "text": "gru", "sequence": "gru"}
 
 
@@ -142,7 +143,7 @@ def kinds(tmp_path_factory):
 
             export(
                 Export(),
-                Evaluate(gates={"perplexity" if name == "words" else "accuracy": 0.0}),
+                Evaluate(gates=GATES.get(task, {"accuracy": 0.0})),
                 prepared=workspace.prepared,
                 checkpoint=workspace.checkpoint,
                 bundle=workspace.bundle,
@@ -276,7 +277,7 @@ def test_a_refusal_is_the_one_of_the_batch_job(registry, tmp_path):
 )
 def test_columns_may_have_any_type_that_says_the_same(changed, model):
     found = model.predict(frame(**changed))
-    assert list(found["prediction"])[0] == "cat"
+    assert found["prediction"].iloc[0] == "cat"
     if "size" in changed and "born" not in changed:
         assert list(found["prediction"]) == ANSWERS
 
@@ -389,7 +390,7 @@ def test_a_damaged_or_archived_version_or_one_without_a_model_is_not_loaded(
     stored = registry.files("pets:2")["model.onnx"]
     stored.chmod(0o644)
     stored.write_bytes(stored.read_bytes()[:-1] + b"?")
-    with pytest.raises(modelmint.Corrupt, match="model.onnx"):
+    with pytest.raises(modelmint.Corrupt, match=r"model\.onnx"):
         registry.load("pets:2")
 
 
@@ -490,9 +491,9 @@ def test_a_search_returns_all_pages_unless_there_is_a_limit(
     assert found["metric.macro_f1"].isna().sum() == 5
     assert list(found.loc[found["ref"] == "many:2", "tag.team"]) == ["risk"]
     assert found["created_at"].dt.tz is not None
-    assert list(registry.search("many", limit=0).to_pandas()) == list(
-        registry.search("many", "tag.team=none").to_pandas()
-    )
+    assert "metric.macro_f1" not in registry.search("many", "tag.team=none").to_pandas()
+    with pytest.raises(modelmint.InvalidQuery):
+        registry.search("many", limit=0)
 
 
 def test_frames_of_events_and_models_keep_whole_numbers(registry):
@@ -560,7 +561,10 @@ def test_a_comparison_has_metrics_gates_classes_parameters_and_data(registry, pr
             "b",
             metrics={"accuracy": 0.9, "loss": 1.5},
             params={"train": {"epochs": 4, "optimizer": {"name": "adam"}}},
-            evaluation={"metrics": {"per_class": {"cat": {"f1": 0.75}, "owl": {"f1": 0.25}}}},
+            evaluation={
+                "passed": True,
+                "metrics": {"per_class": {"cat": {"f1": 0.75}, "owl": {"f1": 0.25}}},
+            },
             lineage=replace(LINEAGE, dataset="f" * 32 + ".dir", git_commit="a" * 40),
         )
         inner.register("figures", first, actor="ada")
