@@ -23,13 +23,7 @@ from tasks.hashed import held_still
 from tasks.inputs import InputFile, hashed, kinds_of
 from tasks.predict import BATCH_SIZE, Device, named, predictions, rows_of
 from tasks.session import open_session
-from tasks.signature import (
-    Column,
-    ImageColumn,
-    NumberColumn,
-    SequenceColumn,
-    Signature,
-)
+from tasks.signature import ImageColumn, Signature
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,8 @@ class Predictor:
         parts = []
         if not rows.num_rows:
             parts = [pa.record_batch(answers.none(encoder, probabilities))]
-            encoder.encode(_typed(rows, self.signature), Place(where))  # the columns are there
+            # Of no rows, types say nothing: a list without values has none.
+            encoder._check_names(rows.column_names, Place(where))
         for batch in _batches(rows, self.signature, where):
             place = Place(where, done)
             arrays = encoder.encode(batch, place)
@@ -136,23 +131,3 @@ def _batches(rows: pa.Table, signature: Signature, where: str) -> Iterator[pa.Re
     if isinstance(column, ImageColumn):
         return image_rows.of_table(parts, Path(where), {}, column)
     return parts
-
-
-def _typed(rows: pa.Table, signature: Signature) -> pa.Table:
-    """A table without rows, its columns of the types that the model takes: it may not have had any
-    to show its own.
-    """
-    for column in signature.columns:
-        if column.name in rows.column_names:
-            number = rows.column_names.index(column.name)
-            rows = rows.set_column(number, column.name, _empty(column))
-    return rows
-
-
-def _empty(column: Column) -> pa.Array:
-    if isinstance(column, ImageColumn):
-        none = np.empty((1, *column.shape), column.dtype)
-        return pa.FixedShapeTensorArray.from_numpy_ndarray(none)[:0]
-    if isinstance(column, SequenceColumn):
-        return pa.array([], pa.list_(pa.list_(pa.float32(), column.features)))
-    return pa.array([], pa.float64() if isinstance(column, NumberColumn) else pa.string())
