@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+from conftest import made_once
 from PIL import Image
 from registry_helpers import LINEAGE, bundle_candidate, make_candidate
 from setuptools import find_packages
@@ -123,25 +124,43 @@ def test_the_package_and_its_marker_are_in_the_distribution():
 
 # The same answers as a batch job.
 
-CASES = {"image": "multiclass", "tabular": "regression", "text": "binary", "sequence": "multiclass"}
+TASKS = {
+    "image": "multiclass",
+    "tabular": "regression",
+    "text": "binary",
+    "sequence": "multiclass",
+    "words": "language_model",
+}
 GATES = {"regression": {"mae": 1e9}, "language_model": {"perplexity": 1e9}}
-ARCHITECTURES = {"image": "mlp", "tabular": "mlp", "text": "gru", "sequence": "gru"}
-ARCHITECTURES["words"] = "transformer_lm"
+ARCHITECTURES = {
+    "image": "mlp",
+    "tabular": "mlp",
+    "text": "gru",
+    "sequence": "gru",
+    "words": "transformer_lm",
+}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kinds(tmp_path_factory):
     """A registry with a model for each kind of data, and one that goes on with texts."""
-    root = tmp_path_factory.mktemp("kinds")
+    with made_once(tmp_path_factory, "kinds") as root:
+        if not (root / "done").exists():
+            make_kinds(root)
+            (root / "done").touch()
+    return root
+
+
+def make_kinds(root):
+    from tasks.export import export
+
+    root.mkdir()
     with Registry(f"sqlite:///{root}/modelmint.db", root / "artifacts") as made:
-        for kind, task in [*CASES.items(), ("text", "language_model")]:
-            name = kind if task != "language_model" else "words"
+        for name, task in TASKS.items():
             workspace = Workspace(root / name)
-            make_prepared(workspace.prepared, kind, task)
+            make_prepared(workspace.prepared, "text" if name == "words" else name, task)
             params = tiny(ARCHITECTURES[name], epochs=1, optimizer=Optimizer(learning_rate=0.03))
             run(params, workspace.checkpoint.parent, workspace.prepared)
-            from tasks.export import export
-
             export(
                 Export(),
                 Evaluate(gates=GATES.get(task, {"accuracy": 0.0})),
@@ -150,7 +169,6 @@ def kinds(tmp_path_factory):
                 bundle=workspace.bundle,
             )
             made.register(name, bundle_candidate(workspace), actor="ada")
-    return root
 
 
 def rows_in(path):
@@ -158,7 +176,7 @@ def rows_in(path):
         return reader.read_all()
 
 
-@pytest.mark.parametrize("name", [*CASES, "words"])
+@pytest.mark.parametrize("name", TASKS)
 def test_every_kind_of_model_answers_as_the_batch_job_does(name, kinds, tmp_path):
     path = kinds / name / "data/prepared/train.arrow"
     with opened(kinds) as registry, warnings.catch_warnings():
@@ -317,7 +335,7 @@ def test_no_rows_are_answered_by_none_in_the_same_columns(empty, model):
         model.predict(frame().iloc[:0].drop(columns="size"))
 
 
-@pytest.mark.parametrize("name", [*CASES, "words"])
+@pytest.mark.parametrize("name", TASKS)
 def test_every_kind_of_model_answers_no_rows(name, kinds):
     with opened(kinds) as registry:
         model = registry.load(f"{name}:1")

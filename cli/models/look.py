@@ -179,10 +179,7 @@ def _comparison(both: Comparison) -> None:
     if both.gates:
         output.table(
             ["gate", left, right],
-            [
-                [g.name, g.left.verdict if g.left else "", g.right.verdict if g.right else ""]
-                for g in both.gates
-            ],
+            [[g.name, _gate(g.left), _gate(g.right)] for g in both.gates],
         )
     if both.classes:
         output.table(
@@ -193,7 +190,7 @@ def _comparison(both: Comparison) -> None:
             ],
         )
     _changes("parameter", both.params, left, right)
-    output.say(f"{both.params_alike} parameters are the same in both.")
+    output.say(f"parameters that are the same in both: {both.params_alike}")
     _changes("data and code", both.origin, left, right)
     _changes("library", both.libraries, left, right)
     if both.same_bytes:
