@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def rows_of(given: Any, signature: Signature) -> Rows:
             columns = {column.name: [] for column in signature.columns}
         return Rows(_of_columns(columns, signature, "the rows"), "the rows")
     if hasattr(given, "__arrow_c_stream__"):
-        return Rows(pa.table(given), f"the {type(given).__name__}")
+        with suppress(TypeError, ValueError):  # of one column alone, which Arrow calls invalid
+            return Rows(pa.table(given), f"the {type(given).__name__}")
     raise InputError(
         f"a {type(given).__name__} cannot be predicted. Give a DataFrame, an Arrow table, a dict "
         "with a list for each column, a list with a dict for each row, or paths of files"

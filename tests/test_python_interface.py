@@ -255,6 +255,8 @@ def test_what_is_rarely_substituted_is_counted_without_a_warning(model):
         (GOOD | {"size": [1.0]}, "different numbers of rows: size 1, colour 3, born 3"),
         (17, "a int cannot be predicted"),
         ([1, 2], "a list cannot be predicted"),
+        (frame()["size"], "a Series cannot be predicted"),
+        (frame()[["size"]].to_numpy(), "a ndarray cannot be predicted"),
         ("gone.csv", "gone.csv"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -262,6 +264,14 @@ def test_what_is_rarely_substituted_is_counted_without_a_warning(model):
 def test_what_does_not_fit_is_refused_with_its_row_and_column(rows, said, model):
     with pytest.raises(modelmint.InputError, match=said):
         model.predict(rows)
+
+
+def test_whatever_can_be_had_as_arrow_is_taken(model):
+    class Frame:  # as those of Polars and DuckDB
+        def __arrow_c_stream__(self, requested_schema=None):
+            return pa.table(GOOD).__arrow_c_stream__(requested_schema)
+
+    assert model.predict(Frame())["prediction"].to_pylist() == ANSWERS
 
 
 def test_a_refusal_is_the_one_of_the_batch_job(registry, tmp_path):
