@@ -319,7 +319,7 @@ def test_two_versions_are_ticked_and_compared(visit, site):
     expect(page.get_by_text("train.name")).to_have_count(0)
     expect(page.locator("table.matrix")).to_have_count(2)
     expect(page.locator("section", has=page.locator("#h-gates"))).to_contain_text("passed")
-    expect(page.locator("section", has=page.locator("#h-classes"))).to_contain_text("f1")
+    expect(page.locator("section", has=page.locator("#h-classes"))).to_contain_text("recall")
     page.get_by_role("link", name="Swap").click()
     expect(loss.locator(".verdict")).to_have_text("worse")
 
