@@ -11,9 +11,9 @@ a DataFrame is asked for, torch and Prefect never. `docs/python.md` shows everyt
 """
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
+import registry as registries
 from flows.settings import Settings
 from modelmint.errors import MissingPackage, Substituted
 from modelmint.interface import Registry
@@ -29,7 +29,6 @@ from registry import (
     SchemaMismatch,
     Unreachable,
 )
-from registry.artifacts import user_cache
 from tasks.errors import InputError
 
 __all__ = [
@@ -78,15 +77,10 @@ def registry(
         RegistryError: the registry cannot be opened.
     """
     if database_url is None or artifacts is None:
-        settings = Settings.from_environment()
-    else:  # whatever project the current folder lies in, if any
-        here = Path.cwd()
-        usual = Path(os.environ.get("MODELMINT_CACHE", user_cache())).absolute()
-        settings = Settings(here, database_url, str(artifacts), usual, runs=here / "runs")
-    if database_url is not None:
-        settings = replace(settings, database_url=database_url)
-    if artifacts is not None:
-        settings = replace(settings, artifacts=str(artifacts))
-    if cache is not None:
-        settings = replace(settings, cache=Path(cache).absolute())
-    return Registry(settings.open_registry(), settings.database_url, settings.artifacts)
+        places = Settings.from_environment()
+        database_url = places.database_url if database_url is None else database_url
+        artifacts = places.artifacts if artifacts is None else artifacts
+    if cache is None:
+        cache = os.environ.get("MODELMINT_CACHE")
+    opened = registries.Registry(database_url, artifacts, cache)
+    return Registry(opened, database_url, str(artifacts))

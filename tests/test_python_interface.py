@@ -641,13 +641,14 @@ def test_a_registry_is_that_of_the_project_the_environment_or_the_arguments(
         assert [m.name for m in registry.models()] == ["pets"]
     other = tmp_path / "other"
     other.mkdir()
-    Registry(f"sqlite:///{other}/r.db", other / "files").close()
+    with Registry(f"sqlite:///{other}/r.db", other / "files") as inner:
+        inner.register("others", make_candidate(tmp_path / "c"), actor="ada")
     with modelmint.registry(f"sqlite:///{other}/r.db", other / "files") as registry:
-        assert list(registry.models()) == []
+        assert [m.name for m in registry.models()] == ["others"]
     monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{other}/r.db")
     monkeypatch.setenv("MODELMINT_ARTIFACTS", str(other / "files"))
     with modelmint.registry() as registry:
-        assert list(registry.models()) == []
+        assert [m.name for m in registry.models()] == ["others"]
     with modelmint.registry(f"sqlite:///{project}/modelmint.db", project / "artifacts") as found:
         assert len(found.models()) == 1
     monkeypatch.chdir(tmp_path)  # no project
@@ -672,7 +673,7 @@ def test_notes_are_in_a_history_that_is_whole(place, tmp_path):
         assert (event.kind, event.actor, event.version) == ("noted", "grace", 1)
         assert event.reason == "sevens look like ones\nsee the plot: 7 ≠ 1"
         for bad in ("", "  \n", 5, None, "a\x00b", "\ud800"):
-            with pytest.raises(modelmint.InvalidCandidate, match="note"):
+            with pytest.raises(modelmint.InvalidCandidate):
                 registry.note("digits:1", bad)
         with pytest.raises(modelmint.NotFound):
             registry.note("digits:2", "nothing there")
