@@ -37,9 +37,14 @@ class JobReport:
     @property
     def remarks(self) -> list[str]:
         """What a person should know of it, in lines."""
-        told = summary(self.substituted)
-        lines = [f"substituted in more than 1 % of the rows: {told}"] if told else []
-        return lines + ([left] if (left := not_counted(self.substituted)) else [])
+        return remarks(self.substituted)
+
+
+def remarks(substituted: Substituted | None) -> list[str]:
+    """What a person should know of values that stood in for others, in lines."""
+    shares = summary(substituted)
+    lines = [f"substituted in more than 1 % of the rows: {shares}"] if shares else []
+    return lines + ([left] if (left := not_counted(substituted)) else [])
 
 
 def run_job(

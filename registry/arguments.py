@@ -156,6 +156,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     # Of an import: whoever it was called elsewhere, and by whatever release.
     "trainer": lambda f, v: person(f, escaped(v) if isinstance(v, str) else v),
     "reason": reason,
+    "note.text": reason,
     "request_id": text,
     "uid": text,
     "kind": text,

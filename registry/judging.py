@@ -22,7 +22,7 @@ from registry.references import CHALLENGER, CHAMPION, check_alias, check_name, p
 
 
 class Judging(Opened):
-    """Evaluations, tags, approvals, states, policies."""
+    """Evaluations, tags, notes, approvals, states, policies."""
 
     @checked
     def evaluate(self, name: str, version: int, evaluation: Json, *, actor: str) -> None:
@@ -48,6 +48,17 @@ class Judging(Opened):
                 c, model, "tagged", actor, version=version, payload={"key": key, "value": value}
             )
             versions.tag(c, state.version_id, key, value)
+
+    @checked
+    def note(self, name: str, version: int, text: str, *, actor: str) -> None:
+        """Write a remark about a version into the history. It changes nothing else.
+
+        Raises:
+            NotFound: there is no such model or version.
+            InvalidCandidate: the text is empty, or cannot be stored.
+        """
+        with self._changing(name, version) as (c, model, _state):
+            events.add(c, model, "noted", actor, version=version, reason=text)
 
     @checked
     def approve(self, name: str, version: int, *, actor: str, reason: str) -> None:

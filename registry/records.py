@@ -199,7 +199,7 @@ class Event:
     actor: str
     kind: str
     """registered, imported, evaluated, refused, approved, rejected, promoted, rolled back, unset,
-    tagged, archived, unarchived, purged, signed or policy."""
+    tagged, noted, archived, unarchived, purged, signed or policy."""
     version: int | None
     alias: str | None
     previous: int | None

@@ -131,7 +131,7 @@ def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | 
     Parquet and Arrow have types. Keys of CSV and JSON Lines are int64 where all of them are whole
     numbers as Python writes them, and text otherwise: `007` is not 7.
     """
-    kinds, reading = _kinds(signature), signature.read_as
+    kinds, reading = kinds_of(signature), signature.read_as
     paths = [file.path for file in files if tables.form(file.path)]
     types = {tables.type_of_key(path, kinds, reading) for path in paths} - {None}
     if len(types) > 1 and all(map(pa.types.is_integer, types)):
@@ -229,7 +229,7 @@ def _count(path: Path, signature: Signature | None) -> int:
         return sum(1 for _ in lines.texts(path))
     if signature is None:
         return tables.count(path)
-    return tables.count(path, _kinds(signature), signature.read_as)
+    return tables.count(path, kinds_of(signature), signature.read_as)
 
 
 def _listing(members: Mapping[str, str]) -> str:
@@ -301,11 +301,11 @@ def _named_by(file: InputFile, column: ImageColumn, signature: Signature) -> dic
 def _table(
     path: Path, size: int, signature: Signature, also: Mapping[str, Kind] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    kinds = {**(also or {}), **_kinds(signature)}
+    kinds = {**(also or {}), **kinds_of(signature)}
     return tables.stream(path, size, kinds, signature.read_as)
 
 
-def _kinds(signature: Signature) -> dict[str, Kind]:
+def kinds_of(signature: Signature) -> dict[str, Kind]:
     """What columns of a form without types of its own are to be read as."""
     kinds: dict[str, Kind] = {KEY: "text"}
     for column in signature.columns:

@@ -17,25 +17,19 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from tasks.answers import answer, refuse_without_classes
 from tasks.counts import Counts, Substituted
-from tasks.encoding import Arrays, Encoder, Place
+from tasks.dataset import KEY
+from tasks.encoding import Encoder, Place
 from tasks.errors import InputError
 from tasks.hashed import held_still
 from tasks.inputs import InputFile, batches, fingerprint, first_row, hashed, key_type
-from tasks.session import Session, open_session, refuse_not_finite
+from tasks.session import Session, open_session
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
 FORMAT = 2  # of the manifest; the first had no number, and no `substituted`
 BATCH_SIZE = 256
-# The outputs of the graph that make up an answer.
-WANTED = {
-    "binary": ("probabilities",),
-    "multiclass": ("probabilities",),
-    "regression": ("prediction",),
-    "language_model": ("logits", "log_likelihood", "scored"),
-}
 ROWS_PER_GROUP = 65_536
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -86,27 +80,19 @@ def predict(
             no rows; the model knows no value of a column; a prediction is NaN or infinite; another
             job writes to `output`; or the model has no classes to give probabilities of.
     """
-    signature = encoder.signature
-    if probabilities and not signature.classifies:
-        raise InputError(
-            f"the model's task is {signature.task.replace('_', ' ')}, so there are no classes to "
-            "give probabilities of; leave out --probabilities"
-        )
-    expected = sum(file.rows for file in files)
-    if not expected:
-        raise InputError(f"{', '.join(str(f.path) for f in files)}: no rows to predict")
+    refuse_without_classes(encoder.signature, probabilities, "--probabilities")
+    expected = rows_of(files)
     session = open_session(model, device)
     encoder = replace(encoder, counts=Counts())  # of this job alone
     part = output / (PREDICTIONS + ".part")
     with _own(output):
         try:
-            answers = _predictions(session, encoder, files, probabilities, progress)
+            answers = predictions(session, encoder, files, probabilities, progress)
             with held_still(hashed(files)):
                 rows = _write(part, answers, provenance)
             if rows != expected:
                 raise RuntimeError(f"{rows} rows were predicted of {expected}")
-            where = ", ".join(str(file.path) for file in files)
-            encoder.counts.refuse_unknown(encoder.signature.columns, where)
+            encoder.counts.refuse_unknown(encoder.signature.columns, named(files))
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -211,63 +197,45 @@ def completed(output: Path) -> PredictReport | None:
     return report
 
 
-def _predictions(
+def rows_of(files: list[InputFile]) -> int:
+    """How many rows the files have. Raises `InputError` where there is none."""
+    if not (rows := sum(file.rows for file in files)):
+        raise InputError(f"{named(files)}: no rows to predict")
+    return rows
+
+
+def named(files: list[InputFile]) -> str:
+    """The files, for a message."""
+    return ", ".join(str(file.path) for file in files)
+
+
+def predictions(
     session: Session,
     encoder: Encoder,
     files: list[InputFile],
     probabilities: bool,
-    progress: Callable[[int], None],
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[pa.RecordBatch]:
-    names = WANTED[encoder.signature.task]
-    done, kept = 0, key_type(files, encoder.signature)
+    """The rows of `predictions.parquet`, batch by batch, all of one schema.
+
+    Raises:
+        InputError: an input does not match the signature, or a prediction is NaN or infinite.
+    """
+    done, kept, schema = 0, key_type(files, encoder.signature), None
     for file in files:
         before = done
         for keys, arrays in batches(file, encoder, BATCH_SIZE, kept):
-            outputs = session.run(arrays, names)
-            rows = len(outputs[names[0]])
             place = Place(str(file.path), first_row(file) + done - before)
-            refuse_not_finite(outputs, place.describe)
+            answers = answer(session, encoder, arrays, place, probabilities)
+            rows = len(answers["prediction"])
             if keys is None:
                 keys = pa.array(np.arange(done, done + rows))
-            answers = _answers(encoder, outputs)
-            if probabilities:
-                answers |= _by_class(encoder, outputs["probabilities"])
-            if "score" in answers:  # the perplexity of a text may not fit
-                refuse_not_finite({"score": answers["score"].to_numpy()}, place.describe)
-            yield pa.record_batch({"key": keys, **answers})
-            done += rows
+            batch = pa.record_batch({KEY: keys, **answers})
+            if schema is not None and batch.schema != schema:
+                raise InputError("the column 'key' has different types in the input files")
+            yield batch
+            schema, done = batch.schema, done + rows
             progress(rows)
-
-
-def _answers(encoder: Encoder, outputs: Arrays) -> dict[str, pa.Array]:
-    """The columns of a person's answer from the outputs of the graph."""
-    if encoder.signature.task == "regression":
-        return {"prediction": pa.array(outputs["prediction"])}
-    if encoder.signature.task == "language_model":
-        assert encoder.tokenizer is not None
-        best = outputs["logits"].argmax(axis=1).tolist()
-        mean = outputs["log_likelihood"] / np.maximum(1, outputs["scored"])
-        with np.errstate(over="ignore"):  # to infinity, which is refused
-            perplexity = np.exp(-mean).astype(np.float32)
-        return {
-            "prediction": pa.array([encoder.tokenizer.id_to_token(i) for i in best], pa.string()),
-            "score": pa.array(perplexity),
-        }
-    probabilities = outputs["probabilities"]
-    best = probabilities.argmax(axis=1)
-    classes = pa.array(encoder.signature.classes, pa.string())
-    return {
-        "prediction": classes.take(pa.array(best)),
-        "score": pa.array(probabilities[np.arange(len(best)), best]),
-    }
-
-
-def _by_class(encoder: Encoder, probabilities: NDArray[np.float32]) -> dict[str, pa.Array]:
-    """A column for each class; `probabilities` are (N, classes)."""
-    return {
-        f"probability_{name}": pa.array(np.ascontiguousarray(probabilities[:, number]))
-        for number, name in enumerate(encoder.signature.classes)
-    }
 
 
 def _write(path: Path, parts: Iterator[pa.RecordBatch], provenance: dict[str, Any]) -> int:
@@ -278,8 +246,6 @@ def _write(path: Path, parts: Iterator[pa.RecordBatch], provenance: dict[str, An
     rows = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for group in _groups(first, parts):
-            if any(part.schema != first.schema for part in group):
-                raise InputError("the column 'key' has different types in the input files")
             writer.write_table(pa.Table.from_batches(group).replace_schema_metadata(facts))
             rows += sum(part.num_rows for part in group)
     return rows

@@ -402,3 +402,14 @@ def exported(
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project folder of `pets.make`, made once for all workers; copy it to change it."""
+    from pets import make
+
+    with made_once(tmp_path_factory, "pets") as root:
+        if not (root / "modelmint.db").exists():
+            make(root)
+    return root

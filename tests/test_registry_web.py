@@ -26,11 +26,11 @@ from registry_helpers import bundle_candidate, database_url, make_candidate, ope
 from starlette.requests import Request
 
 from registry import Policy, Registry, Version
+from registry.comparing import compare
+from registry.documents import flat, lower_is_better, signature
+from registry.formatting import ago, day, duration, figure, signed, size, spelled
 from registry.web import make_app, serve
 from registry.web.app import AT_ONCE
-from registry.web.comparing import compare
-from registry.web.documents import flat, lower_is_better, signature
-from registry.web.formatting import ago, day, duration, figure, signed, size, spelled
 from registry.web.plots import calibration, training
 from registry.web.security import HEADERS, LOOPBACK, landing
 from registry.web.serving import listen, server
@@ -328,6 +328,8 @@ def test_two_versions_are_ticked_and_compared(visit, site):
     expect(page.get_by_text("train.seed")).to_be_visible()
     expect(page.get_by_text("train.name")).to_have_count(0)
     expect(page.locator("table.matrix")).to_have_count(2)
+    expect(page.locator("section", has=page.locator("#h-gates"))).to_contain_text("passed")
+    expect(page.locator("section", has=page.locator("#h-classes"))).to_contain_text("recall")
     page.get_by_role("link", name="Swap").click()
     expect(loss.locator(".verdict")).to_have_text("worse")
 

@@ -132,6 +132,18 @@ def tag(
 
 
 @app.command()
+def note(
+    reference: Numbered,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What you saw.")],
+) -> None:
+    """Write a remark about a version into the history."""
+    with open_registry() as registry:
+        version = registry.resolve(reference).version
+        registry.note(version.model, version.version, text, actor=actor())
+    output.say(f"noted in the history of {version.ref}")
+
+
+@app.command()
 def policy(
     name: Name,
     four_eyes: Annotated[

@@ -1,4 +1,4 @@
-"""Commands that look: list, show, search, history, trace, jobs."""
+"""Commands that look: list, show, compare, search, history, trace, jobs."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,12 @@ import typer
 
 from cli import output
 from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
-from registry import CHAMPION, SEARCH_HELP, Event, Job, ModelLine, Summary, Version
+from registry import CHAMPION, SEARCH_HELP, Event, Job, ModelLine, Summary
+from registry.comparing import Change, Comparison
+from registry.comparing import compare as compare_versions
+from registry.describing import facts, origin
+from registry.documents import Gate
+from registry.formatting import signed
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
@@ -41,20 +46,18 @@ def show(reference: Reference, as_json: Json = False) -> None:
         version = registry.resolve(reference).version
     if said(as_json, asdict(version)):
         return
-    facts = [
-        ("version", version.ref),
-        ("status", version.status),
-        ("aliases", ", ".join(version.aliases) or "none"),
-        ("digest", version.digest),
-        ("registered", f"{output.moment(version.created_at)} by {version.created_by}"),
-        *((name, f"{value:.4f}") for name, value in version.metrics.items()),
-        *_evidence(version.evaluation),
-        *_origin(version),
-        *((f"tag {key}", value) for key, value in version.tags.items()),
-        *((f"file {a.path}", f"{a.sha256}  {a.size:,} bytes") for a in version.artifacts),
-    ]
-    output.table(["", ""], [[name, value] for name, value in facts])
+    output.table(["", ""], [[name, value] for name, value in facts(version)])
     output.say("The parameters are in --json.")
+
+
+@app.command()
+def compare(left: Reference, right: Reference, as_json: Json = False) -> None:
+    """Compare two versions: metrics, gates, classes, parameters, data and code."""
+    with open_registry() as registry:
+        versions = [registry.resolve(reference).version for reference in (left, right)]
+    both = compare_versions(*versions)
+    if not said(as_json, both.as_dict()):
+        _comparison(both)
 
 
 @app.command()
@@ -137,9 +140,9 @@ def trace(
         found = registry.trace(what, **asked)
     if said(as_json, asdict(found)):
         return
-    facts = [("version", found.version.ref), *_origin(found.version)]
-    facts += [("started from it", child) for child in found.children]
-    output.table(["", ""], [[name, value] for name, value in facts])
+    lines = [("version", found.version.ref), *origin(found.version)]
+    lines += [("started from it", child) for child in found.children]
+    output.table(["", ""], [[name, value] for name, value in lines])
     if found.after:
         output.say(f"{found.child_count:,} versions started from it.")
     _more("--after", found.after)
@@ -176,33 +179,59 @@ def _serving(line: ModelLine) -> str:
     return _decides(champion.version) if champion and champion.version else ""
 
 
-def _evidence(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
-    """Gates and parity; an import from elsewhere has neither, or others than ours."""
-    facts = [
-        (f"gate {g['gate']}", f"{g['condition']}: {'passed' if g['passed'] else 'refused'}")
-        for g in evaluation.get("gates", [])
-        if g.keys() >= {"gate", "condition", "passed"}
-    ]
-    if parity := evaluation.get("parity"):
-        flipped = f"{parity['flipped']} labels flipped"
-        facts.append(("parity", f"max error {parity['max_error']:.1e}, {flipped}"))
-    data = evaluation.get("data")  # nothing in versions of older releases, anything in imports
-    found = data.get("notices", []) if isinstance(data, dict) else []
-    facts += [("notice", str(text)) for text in found]
-    return facts or [("evaluation", "none yet")]
+def _comparison(both: Comparison) -> None:
+    left, right = both.left.ref, both.right.ref
+    output.table(
+        ["metric", left, right, "difference", ""],
+        [
+            [m.name, _number(m.left), _number(m.right), _signed(m.difference), m.verdict]
+            for m in both.metrics
+        ],
+    )
+    if not both.same_split:
+        output.say("They were measured on different test splits: differences say little.")
+    if both.gates:
+        output.table(
+            ["gate", left, right],
+            [[g.name, _gate(g.left), _gate(g.right)] for g in both.gates],
+        )
+    if both.classes:
+        output.table(
+            ["class", "", left, right, "difference"],
+            [
+                [c.label, c.name, _number(c.left), _number(c.right), _signed(c.difference)]
+                for c in both.classes
+            ],
+        )
+    _changes("parameter", both.params, left, right)
+    output.say(f"parameters that are the same in both: {both.params_alike}")
+    _changes("data and code", both.origin, left, right)
+    _changes("library", both.libraries, left, right)
+    if both.same_bytes:
+        output.say("Both have the same digest: they predict the same.")
 
 
-def _origin(version: Version) -> list[tuple[str, str]]:
-    lineage = version.lineage
-    commit = lineage.git_commit or "none"
-    return [
-        *((f"data {path}", f"dvc:{md5}") for path, md5 in lineage.data.items()),
-        ("dataset", f"dvc:{lineage.dataset}"),
-        ("started from", lineage.parent or "fresh weights"),
-        ("commit", commit + " with uncommitted changes" * lineage.git_dirty),
-        ("flow run", lineage.flow_run_id or "none"),
-        ("libraries", ", ".join(f"{n} {v}" for n, v in lineage.libraries.items())),
-    ]
+def _changes(what: str, found: Sequence[Change], left: str, right: str) -> None:
+    if found:
+        output.table(
+            [what, left, right], [[c.key, c.left or "none", c.right or "none"] for c in found]
+        )
+    else:
+        output.say(f"{what}: no difference")
+
+
+def _gate(gate: Gate | None) -> str:
+    if gate is None:
+        return "none"
+    return f"{_number(gate.value)} ({gate.verdict})".strip()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else signed(value)
 
 
 def _moved(event: Event) -> str:

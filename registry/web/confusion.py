@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from registry.documents import items, labels, mapping
 from registry.records import Version
-from registry.web.documents import items, labels, mapping
 
 MOST = 24
 """Classes of a matrix that fits a page; of a larger one, its worst mistakes are listed."""

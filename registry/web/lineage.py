@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from registry.formatting import clip
 from registry.records import Job, Trace, Version
-from registry.web.formatting import clip
 
 MOST = 5
 """Boxes of a column; what is more is counted."""

@@ -9,8 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from registry import documents, formatting
 from registry.records import Version
-from registry.web import confusion, documents, formatting, lineage, plots
+from registry.web import confusion, lineage, plots
 from registry.web.security import HEADERS, landing
 
 HERE = Path(__file__).parent

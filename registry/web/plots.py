@@ -1,7 +1,7 @@
 """Plots as the templates draw them, in SVG: training curves, and calibration.
 
 Everything is worked out here, in the plot's own units, so that a template only writes it down.
-What does not have the form expected here is left out, as in `registry.web.documents`.
+What does not have the form expected here is left out, as in `registry.documents`.
 """
 
 import csv
@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from registry.documents import items, mapping, number
+from registry.formatting import figure, spelled
 from registry.records import Json
-from registry.web.documents import items, mapping, number
-from registry.web.formatting import figure, spelled
 
 _Points = Sequence[tuple[float | None, float | None]]
 _Series = Mapping[str, _Points]

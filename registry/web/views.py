@@ -5,12 +5,12 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from registry.documents import headline
 from registry.errors import Corrupt, InvalidQuery, NotFound, Unreachable
 from registry.records import Event, Holder, Job, Summary, Version
 from registry.references import CHALLENGER, CHAMPION
 from registry.store import Registry
 from registry.web import plots
-from registry.web.documents import headline
 from registry.web.plots import Plot
 
 MODELS = 40

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from registry.formatting import plain
 from registry.records import Json, Version
-from registry.web.formatting import plain
 
 _HEADLINE = ("macro_f1", "accuracy", "r2", "mae", "perplexity")
 """To show first, where an evaluation does not name its own."""
@@ -26,6 +26,11 @@ class Gate:
     value: float | None
     condition: str
     passed: bool
+
+    @property
+    def verdict(self) -> str:
+        """In words, with the condition: `>= 0.9: passed`."""
+        return f"{self.condition}: {'passed' if self.passed else 'refused'}".lstrip(": ")
 
 
 @dataclass(frozen=True, slots=True)

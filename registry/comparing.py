@@ -1,9 +1,9 @@
-"""Two versions side by side."""
+"""Two versions side by side: for the page, the command line and Python."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from registry.records import Version
-from registry.web.documents import flat, headline, lower_is_better
+from registry.documents import Gate, flat, gates, headline, lower_is_better, per_class
+from registry.records import Json, Version
 
 _WORDS = ("uncommitted changes", "parent")
 """Of a version's origin, what is no hash."""
@@ -36,12 +36,38 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class GateLine:
+    """One gate of both, each with its value, its condition and its verdict; None: it has no such
+    gate.
+    """
+
+    name: str
+    left: Gate | None
+    right: Gate | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """One figure of one class, such as its F1; None where it was not measured."""
+
+    label: str
+    name: str
+    left: float | None
+    right: float | None
+    difference: float | None
+    """Right less left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """What two versions share, and what not."""
 
     left: Version
     right: Version
     metrics: tuple[MetricLine, ...]
+    gates: tuple[GateLine, ...]
+    classes: tuple[ClassLine, ...]
+    """By class, in the order of the left version; every figure that the evaluations have."""
     params: tuple[Change, ...]
     params_alike: int
     """How many parameters are the same in both."""
@@ -51,6 +77,21 @@ class Comparison:
     same_split: bool
     """Whether the metrics were computed on the same rows."""
     same_bytes: bool
+
+    def as_dict(self) -> Json:
+        """All of it as plain JSON values, the versions by their references."""
+        document = {
+            name: [asdict(line) for line in getattr(self, name)]
+            for name in ("metrics", "gates", "classes", "params", "origin", "libraries")
+        }
+        return {
+            "left": self.left.ref,
+            "right": self.right.ref,
+            "same_bytes": self.same_bytes,
+            "same_split": self.same_split,
+            "params_alike": self.params_alike,
+            **document,
+        }
 
 
 def compare(left: Version, right: Version) -> Comparison:
@@ -63,6 +104,8 @@ def compare(left: Version, right: Version) -> Comparison:
         left,
         right,
         tuple(_metric(name, left, right, name in first) for name in names),
+        _gates(left, right),
+        _classes(left, right),
         changed,
         len(before.keys() | after.keys()) - len(changed),
         (
@@ -82,6 +125,38 @@ def _metric(name: str, left: Version, right: Version, first: bool) -> MetricLine
         return MetricLine(name, a, b, None, "", lower, first)
     verdict = "same" if a == b else "better" if (b < a) == lower else "worse"
     return MetricLine(name, a, b, b - a, verdict, lower, first)
+
+
+def _gates(left: Version, right: Version) -> tuple[GateLine, ...]:
+    before = {gate.name: gate for gate in gates(left.evaluation)}
+    after = {gate.name: gate for gate in gates(right.evaluation)}
+    names = dict.fromkeys((*before, *after))
+    return tuple(GateLine(name, before.get(name), after.get(name)) for name in names)
+
+
+def _classes(left: Version, right: Version) -> tuple[ClassLine, ...]:
+    before, after = _by_class(left), _by_class(right)
+    labels = dict.fromkeys(label for label, _ in (*before, *after))
+    names = dict.fromkeys(name for _, name in (*before, *after))
+    found = []
+    for key in ((label, name) for label in labels for name in names):
+        a, b = before.get(key), after.get(key)
+        if a is not None or b is not None:
+            difference = None if a is None or b is None else b - a
+            found.append(ClassLine(*key, a, b, difference))
+    return tuple(found)
+
+
+def _by_class(version: Version) -> dict[tuple[str, str], float | None]:
+    """The figures of an evaluation, by class and name."""
+    classes = per_class(version.evaluation)
+    if classes is None:
+        return {}
+    return {
+        (line.label, name): value
+        for line in classes.lines
+        for name, value in zip(classes.names, line.values, strict=True)
+    }
 
 
 def _origin(version: Version) -> dict[str, str]:

@@ -1,0 +1,86 @@
+"""The registry and its models in Python, for notebooks.
+
+    import modelmint
+
+    registry = modelmint.registry()
+    model = registry.load("digits@champion")
+    model.predict(frame)
+
+`import modelmint` is quick: ONNX Runtime and Arrow are imported with the first model, pandas where
+a DataFrame is asked for, torch and Prefect never. `docs/python.md` shows everything.
+"""
+
+import os
+from pathlib import Path
+
+import registry as registries
+from flows.settings import Settings
+from modelmint.errors import MissingPackage, Substituted
+from modelmint.interface import Registry
+from registry import (
+    Conflict,
+    Corrupt,
+    InvalidCandidate,
+    InvalidQuery,
+    InvalidReference,
+    NotFound,
+    Refused,
+    RegistryError,
+    SchemaMismatch,
+    Unreachable,
+)
+from tasks.errors import InputError
+
+__all__ = [
+    "Conflict",
+    "Corrupt",
+    "InputError",
+    "InvalidCandidate",
+    "InvalidQuery",
+    "InvalidReference",
+    "MissingPackage",
+    "NotFound",
+    "Refused",
+    "Registry",
+    "RegistryError",
+    "SchemaMismatch",
+    "Substituted",
+    "Unreachable",
+    "registry",
+]
+
+
+def registry(
+    database_url: str | None = None,
+    artifacts: str | Path | None = None,
+    *,
+    cache: str | Path | None = None,
+) -> Registry:
+    """Open a registry: that of the project which the current folder lies in, or another.
+
+    What is not given comes from the settings, as on the command line: MODELMINT_DATABASE_URL,
+    MODELMINT_ARTIFACTS and MODELMINT_CACHE, or else places in the project's folder. Close it by
+    `close()` or with a `with` block; a notebook may leave it open.
+
+        >>> import modelmint
+        >>> registry = modelmint.registry()
+        >>> registry.models()[0].name
+        'pets'
+
+    Args:
+        database_url: SQLAlchemy URL, as in sqlite:////data/registry.db.
+        artifacts: Folder of the registered files, or s3://BUCKET/PREFIX.
+        cache: Folder from which files of a bucket are opened.
+
+    Raises:
+        InputError: a place is not given, and the current folder lies in no project.
+        RegistryError: the registry cannot be opened.
+    """
+    if database_url is None or artifacts is None:
+        places = Settings.from_environment()
+        database_url = places.database_url if database_url is None else database_url
+        artifacts = places.artifacts if artifacts is None else artifacts
+    if cache is None:
+        cache = os.environ.get("MODELMINT_CACHE")
+    opened = registries.Registry(database_url, artifacts, cache)
+    return Registry(opened, database_url, str(artifacts))

@@ -1,0 +1,20 @@
+"""What every part of the Python interface works on: an open registry."""
+
+import registry as registries
+from flows.settings import actor as user
+from modelmint.targets import target
+from registry import Resolved
+
+
+class Opened:
+    """An open registry; `actor` of a method is who did it, by default the user."""
+
+    def __init__(self, inner: registries.Registry) -> None:
+        self._inner = inner
+
+    def _resolve(self, given: object) -> Resolved:
+        return self._inner.resolve(str(target(given)))
+
+    @staticmethod
+    def _actor(given: str | None) -> str:
+        return user() if given is None else given

@@ -1,0 +1,176 @@
+"""The part of the Python interface that decides and remarks; all of it is in the history."""
+
+from typing import Any
+
+from modelmint.base import Opened
+from modelmint.targets import alias_of, model_of
+from registry import CHAMPION, Alias, Policy
+
+
+class Deciding(Opened):
+    """`actor` is who does it, by default the user; `reason` is kept in the history."""
+
+    def note(self, reference: Any, text: str, *, actor: str | None = None) -> None:
+        """Write a remark about a version into the history.
+
+            >>> registry.note("pets:2", "unsure of grey dogs")
+            >>> registry.history("pets:2", limit=1)[0].reason
+            'unsure of grey dogs'
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            InvalidCandidate: the text is empty, or cannot be stored.
+        """
+        version = self._resolve(reference).version
+        self._inner.note(version.model, version.version, text, actor=self._actor(actor))
+
+    def tag(self, reference: Any, key: str, value: str | None, *, actor: str | None = None) -> None:
+        """Set a tag of a version; None as its value removes it.
+
+            >>> registry.tag("pets:2", "team", "vets")
+            >>> registry.resolve("pets:2").version.tags["team"]
+            'vets'
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+        """
+        version = self._resolve(reference).version
+        self._inner.tag(version.model, version.version, key, value, actor=self._actor(actor))
+
+    def promote(
+        self,
+        reference: Any,
+        alias: str = CHAMPION,
+        *,
+        reason: str = "by hand",
+        expect_revision: int | None = None,
+        actor: str | None = None,
+    ) -> Alias:
+        """Point an alias to a version, whatever it scored: the decision is yours.
+
+            >>> registry.promote("pets:1", "canary", reason="a look").version
+            1
+
+        Args:
+            reference: The version.
+            alias: The alias to move.
+            reason: Why.
+            expect_revision: The alias's revision that the decision was based on; None moves it
+                from wherever it is.
+            actor: Who decides.
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Conflict: the alias is not at that revision.
+            Refused: the version is archived, or cannot be champion without an approval.
+        """
+        version = self._resolve(reference).version
+        return self._inner.promote(
+            version.model,
+            version.version,
+            alias,
+            expect_revision=expect_revision,
+            actor=self._actor(actor),
+            reason=reason,
+        )
+
+    def rollback(
+        self,
+        reference: Any,
+        *,
+        reason: str = "by hand",
+        expect_revision: int | None = None,
+        actor: str | None = None,
+    ) -> Alias:
+        """Point an alias, NAME or NAME@ALIAS, back to the version that held it before.
+
+            >>> registry.rollback("pets", reason="too many cats").version
+            1
+
+        Raises:
+            InvalidReference, NotFound: there is no such alias.
+            Conflict: the alias is not at that revision.
+            Refused: no version that may hold it held it before.
+        """
+        name, alias = alias_of(reference)
+        return self._inner.rollback(
+            name,
+            alias,
+            expect_revision=expect_revision,
+            actor=self._actor(actor),
+            reason=reason,
+        )
+
+    def unset(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
+        """Remove an alias, NAME@ALIAS; the version stays.
+
+            >>> registry.unset("pets@canary")
+
+        Raises:
+            InvalidReference, NotFound: there is no such alias.
+        """
+        name, alias = alias_of(reference)
+        self._inner.unset(name, alias, actor=self._actor(actor), reason=reason)
+
+    def approve(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
+        """Approve a version whose newest evaluation passed: only such can be champion.
+
+            >>> registry.approve("pets:2", reason="I looked at the dogs")
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Refused: it is archived, did not pass, or needs the approval of somebody else.
+        """
+        version = self._resolve(reference).version
+        self._inner.approve(version.model, version.version, actor=self._actor(actor), reason=reason)
+
+    def reject(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
+        """Turn a version down: it cannot become champion, unless it is approved after all.
+
+            >>> registry.reject("pets:2", reason="too many cats")
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Refused: it is the champion, or archived.
+        """
+        version = self._resolve(reference).version
+        self._inner.reject(version.model, version.version, actor=self._actor(actor), reason=reason)
+
+    def archive(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
+        """Retire a version that nothing uses; it predicts no more.
+
+            >>> registry.archive("pets:2", reason="superseded")
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Refused: an alias, a batch job or another version uses it.
+        """
+        version = self._resolve(reference).version
+        self._inner.archive(version.model, version.version, actor=self._actor(actor), reason=reason)
+
+    def unarchive(
+        self, reference: Any, *, reason: str = "by hand", actor: str | None = None
+    ) -> None:
+        """Make an archived version a candidate again.
+
+            >>> registry.unarchive("pets:2", reason="needed after all")
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Refused: it is not archived, or its files were purged.
+        """
+        version = self._resolve(reference).version
+        self._inner.unarchive(
+            version.model, version.version, actor=self._actor(actor), reason=reason
+        )
+
+    def set_policy(self, model: Any, policy: Policy, *, actor: str | None = None) -> None:
+        """Replace the rules of a model.
+
+            >>> from registry import Policy
+            >>> registry.set_policy("pets", Policy(keep_last=20))
+
+        Raises:
+            InvalidReference: the name is not allowed.
+        """
+        self._inner.set_policy(model_of(model), policy, actor=self._actor(actor))

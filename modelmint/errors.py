@@ -1,0 +1,26 @@
+"""What the Python interface raises and warns of, beyond what the registry and the tasks do."""
+
+from types import ModuleType
+
+from registry import RegistryError
+
+
+class MissingPackage(RegistryError, ImportError):
+    """A package of an extra is not installed; the message says how to install it."""
+
+
+class Substituted(UserWarning):
+    """A model did not know some values, and predicted with others in their place."""
+
+
+def import_pandas() -> ModuleType:
+    """pandas, imported where somebody wants a DataFrame. Raises MissingPackage."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingPackage(
+            f"A DataFrame needs pandas, which is not installed ({error}). Run "
+            "`pip install 'modelmint[pandas]'`."
+        ) from error
+    module: ModuleType = pandas
+    return module

@@ -1,0 +1,180 @@
+"""A registered model, ready to predict."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from flows.job import remarks
+from modelmint import tables
+from modelmint.errors import Substituted
+from modelmint.rows import paths_of, rows_of
+from registry import Version
+from tasks.errors import InputError
+from tasks.in_memory import Predicted, Predictor
+from tasks.inputs import find
+from tasks.signature import Signature as Contract
+
+_VALUES = 12  # of a category, that are shown
+
+
+class Signature:
+    """What a model takes and what it answers.
+
+    >>> model.signature.columns
+    {'size': 'number', 'colour': 'category: black, white', 'born': 'date'}
+    >>> model.signature.classes
+    ('cat', 'dog')
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.document = contract.model_dump(mode="json")
+        """All of it, as `signature.json` has it."""
+        self.task: str = contract.task
+        """binary, multiclass, regression or language_model."""
+        self.columns: dict[str, str] = {c.name: _kind(c) for c in contract.columns}
+        """What each column that it takes holds."""
+        self.classes: tuple[str, ...] = contract.classes
+        """The answers of a classifier, in the order of the probabilities; else empty."""
+
+    def __repr__(self) -> str:
+        return tables.as_text(*self._content())
+
+    def _repr_html_(self) -> str:
+        return tables.as_html(*self._content())
+
+    def _content(self) -> tuple[str, list[tables.Table]]:
+        task = self.task.replace("_", " ")
+        heading = f"{task}: {', '.join(self.classes)}" if self.classes else task
+        return heading, [tables.Table("", ("column", "takes"), tuple(self.columns.items()))]
+
+
+def _kind(column: Any) -> str:
+    match column.kind:
+        case "category":
+            more = len(column.values) - _VALUES
+            known = ", ".join(column.values[:_VALUES])
+            return f"category: {known}" + (f" and {more} more" if more > 0 else "")
+        case "image":
+            return f"image: {column.dtype}[{', '.join(map(str, column.shape))}]"
+        case "sequence":
+            return f"sequence of steps of {column.features} numbers"
+    return str(column.kind)
+
+
+class Model:
+    """A version whose every byte was verified, in ONNX Runtime. Made by `registry.load`.
+
+    It stays the version it was, wherever an alias moves. Safe to use from threads.
+
+        >>> model = registry.load("pets@champion")
+        >>> model.version.ref, model.reference
+        ('pets:2', 'pets@champion')
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        reference: str,
+        files: dict[str, Path],
+        device: Literal["auto", "cpu", "cuda"],
+    ) -> None:
+        for name in ("model.onnx", "signature.json"):
+            if name not in files:
+                raise InputError(
+                    f"{version.ref} cannot be loaded: it has no file {name}, but "
+                    f"{', '.join(files)}. `registry.files({version.ref!r})` says where they lie"
+                )
+        self._predictor = Predictor(files, device)
+        self.version = version
+        """The version that predicts, with its metrics, parameters and lineage."""
+        self.reference = reference
+        """The reference in full by which it was found: `pets@champion`."""
+        self.signature = Signature(self._predictor.signature)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider of ONNX Runtime that computes, as in CPUExecutionProvider."""
+        return self._predictor.provider
+
+    def predict(self, rows: Any, *, probabilities: bool = False) -> Any:
+        """Predict rows: the same values and the same refusals as `modelmint predict` gives.
+
+        The answer has the columns `key` (the column of that name, or the number of the row),
+        `prediction` and `score`, and with `probabilities` a column `probability_CLASS` for each
+        class. A DataFrame is answered by a DataFrame with its index, anything else by an Arrow
+        table. Columns that the model does not take are ignored; without rows, the answer has none.
+
+            >>> rows = [{"size": 0.1, "colour": "white", "born": "2022-01-08"}]
+            >>> model.predict(rows).to_pydict()["prediction"]
+            ['cat']
+
+        Values that the model did not know are counted in `answer.attrs["substituted"]` of a
+        DataFrame and in the schema's metadata `modelmint.substituted` of a table; where there are
+        more than 1 % of them, a warning of the class `Substituted` says so. Predictions made this
+        way leave no job in the registry: `modelmint predict` records one.
+
+        Args:
+            rows: A DataFrame, an Arrow table, a dict with a list for each column, a list with a
+                dict for each row, or the path or paths of files and folders.
+            probabilities: Whether to give the probability of each class too.
+
+        Raises:
+            InputError: the rows do not match the signature; names row and column.
+        """
+        paths = paths_of(rows)
+        if paths is not None:
+            files = find(paths, self._predictor.signature)
+            found, frame = self._predictor.files(files, probabilities=probabilities), None
+        else:
+            given = rows_of(rows, self._predictor.signature)
+            frame = given.frame
+            found = self._predictor.table(given.table, given.where, probabilities=probabilities)
+        for remark in remarks(found.substituted):
+            warnings.warn(f"{self.version.ref}: {remark}", Substituted, stacklevel=2)
+        return self._table(found) if frame is None else self._frame(found, frame)
+
+    def _table(self, found: Predicted) -> pa.Table:
+        """With the metadata of `predictions.parquet`."""
+        lineage = self.version.lineage
+        facts = {
+            "model": self.version.ref,
+            "digest": self.version.digest,
+            "dataset": lineage.dataset,
+            "git_commit": str(lineage.git_commit),
+            "substituted": json.dumps(found.substituted),
+        }
+        named = {f"modelmint.{name}": value for name, value in facts.items()}
+        return found.table.replace_schema_metadata(named)
+
+    def _frame(self, found: Predicted, frame: Any) -> Any:
+        answer = found.table.to_pandas()
+        answer.index = frame.index
+        names = [str(name) for name in frame.columns]
+        if "key" in names:  # as it is: pandas has types that Arrow gives back as others
+            answer["key"] = frame.iloc[:, names.index("key")]
+        answer.attrs = {
+            "model": self.version.ref,
+            "digest": self.version.digest,
+            "substituted": found.substituted,
+        }
+        return answer
+
+    def __repr__(self) -> str:
+        return tables.as_text(*self._content())
+
+    def _repr_html_(self) -> str:
+        return tables.as_html(*self._content())
+
+    def _content(self) -> tuple[str, list[tables.Table]]:
+        signature = self.signature
+        facts = (
+            ("reference", self.reference),
+            ("digest", self.version.digest),
+            ("runs on", self.provider),
+            ("predicts", ", ".join(signature.classes) or signature.task.replace("_", " ")),
+            *((f"column {name}", kind) for name, kind in signature.columns.items()),
+        )
+        return f"model {self.version.ref}", [tables.Table("", ("", ""), facts)]

@@ -1,0 +1,184 @@
+"""The part of the Python interface that looks: models, versions, history, lineage."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from modelmint import forms
+from modelmint.base import Opened
+from modelmint.listing import Listing
+from modelmint.targets import model_of, target
+from modelmint.views import Comparison, Shown
+from registry import Event, Job, Refused, Resolved, Summary, Trace, comparing
+from registry import Model as RegisteredModel
+
+if TYPE_CHECKING:  # ONNX Runtime and Arrow take a while to import
+    from modelmint.loaded import Model
+
+_AT_ONCE = 1000  # versions of one query
+
+
+class Looking(Opened):
+    """Whatever asks for a version takes NAME, NAME@ALIAS, NAME:VERSION or a record of one; NAME
+    alone means the champion.
+    """
+
+    def load(self, reference: Any, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> "Model":
+        """Open a version to predict with, after checking every byte of it.
+
+            >>> model = registry.load("pets@champion")
+            >>> model.version.ref
+            'pets:2'
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Refused: it is archived.
+            Corrupt: a file of it is missing or was changed.
+            InputError: it holds no model that can be loaded, or CUDA was asked for in vain.
+        """
+        from modelmint.loaded import Model
+
+        resolved = self._resolve(reference)
+        version = resolved.version
+        if version.status == "archived":
+            raise Refused(f"{version.ref} is archived, so it predicts nothing; unarchive it first.")
+        return Model(version, resolved.reference, self._inner.open(version), device)
+
+    def show(self, reference: Any) -> Shown:
+        """A version to look at: metrics, gates, origin, files and parameters.
+
+            >>> registry.show("pets:2")
+            pets:2
+              status                    approved
+            ...
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+        """
+        return Shown(self._resolve(reference).version)
+
+    def compare(self, left: Any, right: Any) -> Comparison:
+        """Two versions side by side: metrics, gates, classes, parameters, data and code.
+
+            >>> registry.compare("pets:1", "pets:2").same_bytes
+            False
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+        """
+        versions = [self._resolve(reference).version for reference in (left, right)]
+        return Comparison(comparing.compare(*versions))
+
+    def resolve(self, reference: Any) -> Resolved:
+        """The version that a reference means now, with all that is recorded of it.
+
+            >>> registry.resolve("pets").version.ref
+            'pets:2'
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+        """
+        return self._resolve(reference)
+
+    def files(self, reference: Any) -> dict[str, Path]:
+        """Where the files of a version lie, by their paths in it, after checking every byte.
+
+            >>> registry.files("pets:2")["model.onnx"].is_file()
+            True
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Corrupt: a file of it is missing or was changed.
+        """
+        return self._inner.open(self._resolve(reference).version)
+
+    def models(self) -> Listing[RegisteredModel]:
+        """All models, by name.
+
+        >>> registry.models().to_pandas()["versions"].tolist()
+        [2]
+        """
+        found = self._inner.models()
+        return Listing(found, forms.MODELS, forms.count(found, "model"))
+
+    def search(
+        self,
+        model: Any = None,
+        *where: str | Sequence[str],
+        order: str = "newest",
+        limit: int | None = None,
+    ) -> Listing[Summary]:
+        """The versions of a model, or of all, that meet every condition.
+
+            >>> [v.ref for v in registry.search("pets", "metric.accuracy>=0.5", "alias=champion")]
+            ['pets:2']
+
+        Args:
+            model: A model's name, or None for all.
+            where: Conditions: metric.NAME>=0.9, param.NAME=VALUE, tag.KEY=VALUE, alias=NAME,
+                status=approved, dataset=HASH, created>=2026-01-31 and others.
+            order: newest, metric.NAME (highest first) or metric.NAME:asc.
+            limit: How many at most; without one, all.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidQuery: a condition or the order cannot be read.
+        """
+        name = None if model is None else model_of(model)
+        conditions = [c for given in where for c in ([given] if isinstance(given, str) else given)]
+        found, more = [], True
+        for page in self._pages(name, conditions, order, limit):
+            found += page.versions
+            more = page.after is not None
+        title = forms.count(found, "version")
+        return Listing(found, forms.SUMMARIES, f"{title}; there are more" if more else title)
+
+    def history(self, reference: Any, *, limit: int | None = None) -> Listing[Event]:
+        """What happened, newest first: to a model, or to the alias or version that is named.
+
+            >>> registry.history("pets:2")[-1].kind
+            'registered'
+
+        Raises:
+            InvalidReference, NotFound: there is no such model.
+        """
+        of = target(reference)
+        found = self._inner.history(of.name, alias=of.alias, version=of.version, limit=limit)
+        return Listing(found, forms.EVENTS, forms.count(found, "event"))
+
+    def trace(self, reference: Any) -> Trace:
+        """Where a version came from (`version.lineage`), and what was made with it.
+
+            >>> registry.trace("pets:2").children
+            ()
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+        """
+        return self._inner.trace(self._resolve(reference).version.ref)
+
+    def jobs(self, model: Any = None, *, limit: int | None = None) -> Listing[Job]:
+        """The batch inferences of a model, or of all, newest first.
+
+            >>> len(registry.jobs("pets"))
+            0
+
+        Raises:
+            InvalidReference, NotFound: there is no such model.
+        """
+        found = self._inner.jobs(None if model is None else model_of(model), limit=limit)
+        return Listing(found, forms.JOBS, forms.count(found, "job"))
+
+    def _pages(
+        self, name: str | None, where: list[str], order: str, limit: int | None
+    ) -> Iterator[Any]:
+        left, after = limit, None
+        while True:
+            size = _AT_ONCE if left is None else min(left, _AT_ONCE)
+            page = self._inner.search(name, where, order=order, limit=size, after=after)
+            yield page
+            after = page.after
+            if left is not None:
+                left -= len(page.versions)
+            if after is None or left == 0:
+                return

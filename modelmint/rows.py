@@ -1,0 +1,167 @@
+"""Rows as people have them in a notebook, as an Arrow table for a model."""
+
+import sys
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.dataset import KEY
+from tasks.errors import InputError
+from tasks.files import npz
+from tasks.files.convert import from_values
+from tasks.signature import Column, ImageColumn, SequenceColumn, Signature
+
+_MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table, what messages call it, and the DataFrame it came from, if it did."""
+
+    table: pa.Table
+    where: str
+    frame: Any = None
+
+
+def paths_of(given: Any) -> list[Path] | None:
+    """The files or folders that were given; None where it was something else."""
+    if isinstance(given, str | Path):
+        return [Path(given)]
+    if isinstance(given, list | tuple) and given and all(isinstance(p, str | Path) for p in given):
+        return [Path(path) for path in given]
+    return None
+
+
+def rows_of(given: Any, signature: Signature) -> Rows:
+    """A DataFrame, an Arrow table or batch, columns by name, or a list of rows by name.
+
+    Whatever can be had as Arrow, such as a DataFrame of Polars, is taken too. A named index of a
+    DataFrame counts as a column.
+
+    Raises:
+        InputError: it is something else, or a column cannot be read; says which.
+    """
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(given, pandas.DataFrame):
+        return Rows(_of_frame(given, signature), "the DataFrame", given)
+    if isinstance(given, pa.Table):
+        return Rows(given, "the table")
+    if isinstance(given, pa.RecordBatch):
+        return Rows(pa.Table.from_batches([given]), "the batch")
+    if isinstance(given, Mapping):
+        return Rows(_of_columns(given, signature, "the columns"), "the columns")
+    if isinstance(given, list | tuple) and all(isinstance(row, Mapping) for row in given):
+        names = dict.fromkeys(str(name) for row in given for name in row)
+        columns = {name: [row.get(name) for row in given] for name in names}
+        if not given:  # so no column is missing from any row
+            columns = {column.name: [] for column in signature.columns}
+        return Rows(_of_columns(columns, signature, "the rows"), "the rows")
+    if hasattr(given, "__arrow_c_stream__"):
+        with suppress(TypeError, ValueError):  # of one column alone, which Arrow calls invalid
+            return Rows(pa.table(given), f"the {type(given).__name__}")
+    raise InputError(
+        f"a {type(given).__name__} cannot be predicted. Give a DataFrame, an Arrow table, a dict "
+        "with a list for each column, a list with a dict for each row, or paths of files"
+    )
+
+
+def _of_frame(frame: Any, signature: Signature) -> pa.Table:
+    names = [str(name) for name in frame.columns]
+    columns: list[tuple[str, Any]] = [(n, frame.iloc[:, i]) for i, n in enumerate(names)]
+    for level, name in enumerate(frame.index.names):
+        if name is not None and str(name) not in names:
+            columns.append((str(name), frame.index.get_level_values(level)))
+    return _table(columns, signature, "the DataFrame", len(frame))
+
+
+def _of_columns(columns: Mapping[Any, Any], signature: Signature, where: str) -> pa.Table:
+    lengths: dict[str, int] = {}
+    for name, values in columns.items():
+        if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+            raise InputError(
+                f"{where}: column {str(name)!r} is {values!r}; give a list for each column. One "
+                "row alone is a list with one dict: [{...}]"
+            )
+        lengths[str(name)] = len(values)
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+        raise InputError(f"{where}: the columns have different numbers of rows: {said}")
+    rows = next(iter(lengths.values()), 0)
+    return _table([(str(n), values) for n, values in columns.items()], signature, where, rows)
+
+
+def _table(
+    columns: Collection[tuple[str, Any]], signature: Signature, where: str, rows: int
+) -> pa.Table:
+    """The columns that the model reads, converted; of others, the names."""
+    kinds = {column.name: column for column in signature.columns}
+    if not columns:
+        taken = ", ".join(map(str, signature.columns))
+        raise InputError(f"{where}: there are no columns. The model takes {taken}")
+    names, arrays = [], []
+    for name, values in columns:
+        read = name in kinds or name == KEY
+        names.append(name)
+        arrays.append(_column(values, name, kinds.get(name), where) if read else pa.nulls(rows))
+    return pa.Table.from_arrays(arrays, names)
+
+
+def _column(values: Any, name: str, kind: Column | None, where: str) -> Any:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    place = Path(f"{where}, column {name!r}")
+    if isinstance(kind, ImageColumn | SequenceColumn):
+        many = _arrays(values, kind, place)
+        if many is not None:
+            return many
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        raise InputError(f"{place}: it has {values.ndim} dimensions; give one value for each row")
+    values = _with_texts_for_paths(values)
+    try:
+        return pa.array(values, from_pandas=True)
+    except _MISFIT:
+        listed = [None if isinstance(v, float) and v != v else v for v in values]
+        return from_values(listed, name, lambda row: f"{where}, row {row}")
+    except (TypeError, ValueError) as error:  # of objects that Arrow does not know
+        raise InputError(f"{place} cannot be read: {error}") from error
+
+
+def _of_objects(values: Any) -> bool:
+    """Whether the values are Python's own, and may be anything."""
+    return str(getattr(values, "dtype", "object")) == "object"
+
+
+def _with_texts_for_paths(values: Any) -> Any:
+    """Paths of image files are texts in a table."""
+    if _of_objects(values) and any(isinstance(v, Path) for v in values):
+        return [str(v) if isinstance(v, Path) else v for v in values]
+    return values
+
+
+def _arrays(values: Any, kind: ImageColumn | SequenceColumn, place: Path) -> Any:
+    """Images or sequences that are NumPy arrays, one of all rows or one of each; None: neither."""
+    if not (isinstance(values, np.ndarray) and values.ndim > 1):
+        if not _of_objects(values):
+            return None
+        values = [np.asarray(v) if hasattr(v, "__array_interface__") else v for v in values]
+        single = [isinstance(v, np.ndarray) for v in values]
+        if not any(single):
+            return None
+        if isinstance(kind, SequenceColumn):
+            return pa.array([v.tolist() if isinstance(v, np.ndarray) else v for v in values])
+        if not all(single):
+            row = single.index(False)
+            raise InputError(f"{place}: row {row} is not an image; remove such rows")
+        if len({v.shape for v in values}) > 1:
+            shapes = ", ".join(sorted({str(v.shape) for v in values}))
+            raise InputError(f"{place}: the images are of several shapes: {shapes}")
+        values = np.stack(values)
+    if isinstance(kind, SequenceColumn):
+        return npz.sequences({"sequences": values}, place)
+    pixels = np.ascontiguousarray(npz.images({"images": values}, place))
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(pixels) if len(pixels) else None

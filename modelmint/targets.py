@@ -1,0 +1,85 @@
+"""What may stand for a model or a version: a reference, or any record that names one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from registry import (
+    CHAMPION,
+    Alias,
+    Event,
+    InvalidReference,
+    Job,
+    Model,
+    Reference,
+    Registration,
+    Resolved,
+    Summary,
+    Trace,
+    Version,
+    parse_reference,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model, and at most one of an alias and a version of it."""
+
+    name: str
+    alias: str | None = None
+    version: int | None = None
+
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{self.name}:{self.version}"
+        return f"{self.name}@{self.alias}" if self.alias else self.name
+
+
+def target(given: Any) -> Target:
+    """The model or version that a text or a record names.
+
+    Raises:
+        InvalidReference: it names none.
+    """
+    match given:
+        case str():
+            parsed = parse_reference(given)
+            return Target(parsed.name, parsed.alias if "@" in given else None, parsed.version)
+        case Reference():
+            return Target(given.name, given.alias, given.version)
+        case Model():
+            return Target(given.name)
+        case Alias():
+            return Target(given.model, given.name)
+        case Version() | Summary() | Job():
+            return Target(given.model, None, given.version)
+        case Event():
+            return Target(given.model, None, given.version)
+        case Resolved() | Registration() | Trace():
+            return target(given.version)
+    # What this package returns: a loaded model, a version that is shown.
+    if isinstance(record := getattr(given, "version", None), Version):
+        return target(record)
+    raise InvalidReference(
+        f"{given!r} ({type(given).__name__}) does not name a model or a version. Give NAME, "
+        "NAME@ALIAS or NAME:VERSION as text, or a record that the registry returned."
+    )
+
+
+def model_of(given: Any) -> str:
+    """The name of the model that is meant. Raises InvalidReference."""
+    return target(given).name
+
+
+def alias_of(given: Any) -> tuple[str, str]:
+    """Model and alias; a bare name means the champion.
+
+    Raises:
+        InvalidReference: a number is given, and no alias.
+    """
+    found = target(given)
+    if found.version is not None:
+        raise InvalidReference(
+            f"{found} is a version, and an alias is needed. Give NAME or NAME@ALIAS, as in "
+            f"{found.name}@{CHAMPION}."
+        )
+    return found.name, found.alias or CHAMPION

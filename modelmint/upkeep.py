@@ -1,0 +1,162 @@
+"""The part of the Python interface that looks after a registry, and carries versions elsewhere."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelmint import forms
+from modelmint.base import Opened
+from modelmint.listing import Listing
+from modelmint.targets import model_of
+from registry import Problem, Registration, Stray, Summary, integrity, upkeep
+
+if TYPE_CHECKING:
+    from registry.signing import Signature
+    from registry.transfer.backup import BackupReport
+    from registry.transfer.oci import Export
+
+
+class Upkeep(Opened):
+    """What the commands of the same names do."""
+
+    def verify(
+        self, model: Any = None, *, public_key: str | Path | None = None
+    ) -> Listing[Problem]:
+        """Read every file again, and check versions and history; what is wrong. Empty: all is well.
+
+            >>> registry.verify()
+            all is what was registered: 2 versions, ...
+
+        Args:
+            model: A model's name, or None for all.
+            public_key: A PEM file; also demand a signature of every version by this key.
+
+        Raises:
+            InvalidReference, NotFound: there is no such model.
+            Unreachable: the database or the store cannot be read.
+        """
+        name = None if model is None else model_of(model)
+        found = integrity.verify(self._inner, name)
+        problems = list(found.problems)
+        if public_key is not None:
+            from registry.signing import check_signatures
+
+            problems += check_signatures(self._inner, Path(public_key), name)
+        said = (
+            forms.count(problems, "problem")
+            if problems
+            else f"all is what was registered: {found.versions:,} versions, {found.files:,} files, "
+            f"{found.events:,} events"
+        )
+        return Listing(problems, forms.PROBLEMS, said)
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        grace_s: float = upkeep.DAY_S,
+        purge: bool = False,
+        actor: str | None = None,
+    ) -> Listing[Stray]:
+        """Remove files that no version refers to; returns those that were found.
+
+            >>> registry.gc(dry_run=True)
+            0 files
+
+        Args:
+            dry_run: Only list them.
+            grace_s: Seconds for which a file may still be needed.
+            purge: Also remove the files of archived versions.
+            actor: Who does it.
+
+        Raises:
+            Unreachable: the database or the store cannot be written.
+        """
+        strays = list(upkeep.gc(self._inner, dry_run=dry_run, grace_s=grace_s))
+        if purge:
+            strays += upkeep.purge(self._inner, actor=self._actor(actor), dry_run=dry_run)
+        return Listing(strays, forms.STRAYS, forms.count(strays, "file"))
+
+    def retain(
+        self, model: Any = None, *, dry_run: bool = False, actor: str | None = None
+    ) -> Listing[Summary]:
+        """Archive the versions that their model's policy no longer keeps; returns those.
+
+            >>> registry.retain("pets", dry_run=True)
+            0 versions
+
+        Raises:
+            InvalidReference, NotFound: there is no such model.
+        """
+        name = None if model is None else model_of(model)
+        retired = upkeep.retain(self._inner, name, actor=self._actor(actor), dry_run=dry_run)
+        return Listing(retired, forms.SUMMARIES, forms.count(retired, "version"))
+
+    def backup(self, folder: str | Path) -> "BackupReport":
+        """Copy all rows, and the files they need, to a folder; again, and only new files are.
+
+            >>> registry.backup(folder / "backup").files > 0
+            True
+
+        Raises:
+            Refused: the folder holds something else.
+            Corrupt: a file of the registry is damaged.
+            Unreachable: the folder cannot be written, or the registry not be read.
+        """
+        from registry.transfer.backup import backup
+
+        return backup(self._inner, folder)
+
+    def export(self, reference: Any, path: str | Path) -> "Export":
+        """Write a version with its history to a tar archive, an OCI image layout.
+
+            >>> registry.export("pets:1", folder / "pets-1.tar").version.ref
+            'pets:1'
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Corrupt: a file of it is missing or was changed.
+            Unreachable: the file cannot be written.
+        """
+        from registry.transfer.oci import export_version
+
+        return export_version(self._inner, self._resolve(reference).version.ref, Path(path))
+
+    def import_version(
+        self, path: str | Path, *, name: str | None = None, actor: str | None = None
+    ) -> Registration:
+        """Register an exported version under the next number here, as a candidate.
+
+            >>> registry.import_version(folder / "pets-1.tar").created
+            False
+
+        Args:
+            path: The archive.
+            name: The model to import it into; by default its own.
+            actor: Who does it.
+
+        Raises:
+            InvalidCandidate: the archive is damaged, or holds something else.
+            InvalidReference: the name is not allowed.
+            Conflict: it is here under other bytes, or under another name.
+        """
+        from registry.transfer.oci import import_version
+
+        return import_version(self._inner, Path(path), actor=self._actor(actor), name=name)
+
+    def sign(
+        self, reference: Any, private_key: str | Path, *, actor: str | None = None
+    ) -> "Signature":
+        """Sign the files of a version with a key of yours, a PEM file (OpenSSF model signing).
+
+            >>> registry.sign("pets:1", folder / "key.pem").created
+            True
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            Corrupt: a file of it is missing or was changed.
+            RegistryError: the file holds no key, or the extra `signing` is not installed.
+        """
+        from registry.signing import sign
+
+        ref = self._resolve(reference).version.ref
+        return sign(self._inner, ref, Path(private_key), actor=self._actor(actor))

@@ -1,0 +1,55 @@
+"""A version in lines, for people: the same on the command line and in Python."""
+
+from datetime import datetime
+
+from registry import documents
+from registry.records import Json, Version
+
+Facts = list[tuple[str, str]]
+"""Names and values, in the order in which to show them."""
+
+
+def facts(version: Version) -> Facts:
+    """Everything known of a version but its parameters and its signature."""
+    return [
+        ("version", version.ref),
+        ("status", version.status),
+        ("aliases", ", ".join(version.aliases) or "none"),
+        ("digest", version.digest),
+        ("registered", f"{local(version.created_at)} by {version.created_by}"),
+        *((name, f"{value:.4f}") for name, value in version.metrics.items()),
+        *evidence(version.evaluation),
+        *origin(version),
+        *((f"tag {key}", value) for key, value in version.tags.items()),
+        *((f"file {a.path}", f"{a.sha256}  {a.size:,} bytes") for a in version.artifacts),
+    ]
+
+
+def evidence(evaluation: Json) -> Facts:
+    """Gates, parity and notices; an import from elsewhere has none of these, or others."""
+    found = [(f"gate {gate.name}", gate.verdict) for gate in documents.gates(evaluation)]
+    if parity := documents.parity(evaluation):
+        error = "not measured" if parity.max_error is None else f"{parity.max_error:.1e}"
+        flipped = 0 if parity.flipped is None else parity.flipped
+        found.append(("parity", f"max error {error}, {flipped} labels flipped"))
+    found += [("notice", text) for text in documents.notices(evaluation)]
+    return found or [("evaluation", "none yet")]
+
+
+def origin(version: Version) -> Facts:
+    """Data, code and run that a version came from."""
+    lineage = version.lineage
+    commit = lineage.git_commit or "none"
+    return [
+        *((f"data {path}", f"dvc:{md5}") for path, md5 in lineage.data.items()),
+        ("dataset", f"dvc:{lineage.dataset}"),
+        ("started from", lineage.parent or "fresh weights"),
+        ("commit", commit + " with uncommitted changes" * lineage.git_dirty),
+        ("flow run", lineage.flow_run_id or "none"),
+        ("libraries", ", ".join(f"{n} {v}" for n, v in lineage.libraries.items())),
+    ]
+
+
+def local(time: datetime) -> str:
+    """A moment on the clock of this machine, to the second."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

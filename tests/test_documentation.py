@@ -1,0 +1,118 @@
+"""The documentation is true: its code runs as it stands, and prints what the page says."""
+
+import ast
+import doctest
+import inspect
+import re
+import shutil
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+import modelmint
+from modelmint.interface import Registry
+from modelmint.listing import Listing
+from modelmint.loaded import Model, Signature
+from modelmint.views import Comparison, Shown
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
+FLAGS = doctest.ELLIPSIS
+INHERITED = ("count", "index")  # of every sequence
+PUBLIC = (Registry, Model, Signature, Listing, Comparison, Shown)
+
+
+@pytest.fixture
+def project(pets, tmp_path, monkeypatch):
+    """A copy of the project, with the current folder below it."""
+    root = tmp_path / "project"
+    shutil.copytree(pets, root)
+    monkeypatch.chdir(root / "notebooks")
+    monkeypatch.setenv("LOGNAME", "ada")
+    return root
+
+
+def run(code, names):
+    """What a notebook's cell prints, and shows of its last expression."""
+    body, value = ast.parse(code).body, None
+    last = body.pop() if isinstance(body[-1], ast.Expr) else None
+    printed = StringIO()
+    with redirect_stdout(printed):
+        exec(compile(ast.Module(body, []), "page", "exec"), names)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), "page", "eval"), names)
+        if value is not None:
+            print(repr(value))
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs_in_order_and_prints_what_the_page_says(page, project):
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    assert len(blocks) > 10
+    names = {}
+    for code, wanted in blocks:
+        found = run(code, names)
+        assert doctest.OutputChecker().check_output(wanted, found, FLAGS), (code, found)
+
+
+def documented():
+    """The public methods and classes, each with its name."""
+    yield "registry", modelmint.registry
+    for owner in PUBLIC:
+        yield owner.__name__, owner
+        for name, member in inspect.getmembers(owner):
+            own = callable(member) or isinstance(member, property)
+            if (
+                own
+                and not name.startswith("_")
+                and member.__doc__
+                and name not in {"index", "count"}
+            ):
+                yield f"{owner.__name__}.{name}", member
+
+
+METHODS = dict(documented())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_example_of_a_docstring_is_there_and_right(name, project, tmp_path):
+    member = METHODS[name]
+    text = inspect.getdoc(member.fget if isinstance(member, property) else member)
+    examples = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    assert isinstance(member, property) or examples.examples, "it has no example"
+    registry = modelmint.registry()
+    names = {"registry": registry, "folder": tmp_path}
+    names["model"] = registry.load("pets") if owner_needs_model(text) else None
+    prepare(name, registry, tmp_path)
+    examples.globs.update(names)
+    lines = []
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    failed, _ = runner.run(examples, out=lines.append)
+    assert not failed, "".join(lines)
+
+
+def owner_needs_model(text):
+    return "model." in text
+
+
+def prepare(name, registry, folder):
+    """What the example of a method takes for granted."""
+    method = name.rpartition(".")[2]
+    if method in ("archive", "reject", "unarchive"):
+        registry.rollback("pets")
+    if method == "unarchive":
+        registry.archive("pets:2")
+    if method == "unset":
+        registry.promote("pets:1", "canary")
+    if method == "import_version":
+        registry.export("pets:1", folder / "pets-1.tar")
+    if method == "sign":
+        key = ec.generate_private_key(ec.SECP256R1())
+        form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (folder / "key.pem").write_bytes(key.private_bytes(*form))
