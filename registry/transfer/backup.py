@@ -20,7 +20,14 @@ from sqlalchemy import JSON, Connection, MetaData, insert
 from registry import belonging, schema
 from registry.artifacts import MARKER, Store, open_store
 from registry.database import check_empty, filling
-from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachable
+from registry.errors import (
+    Conflict,
+    Corrupt,
+    InvalidCandidate,
+    Refused,
+    RegistryError,
+    Unreachable,
+)
 from registry.integrity import Verification, verify
 from registry.store import Registry
 from registry.transfer import segments
@@ -316,13 +323,17 @@ def _copy_files(
 
 
 def _copy(source: Store, target: Store, sha256: str, size: int) -> None:
-    staged = target.stage(source.fetch(sha256, size))
+    """Raises Corrupt where the source has not got it, or not any more."""
     try:
-        if staged.sha256 != sha256:
-            raise Corrupt(f"{source.place(sha256)} was changed while it was copied")
-        target.publish(staged)
-    finally:
-        target.discard(staged)
+        staged = target.stage(source.fetch(sha256, size))
+        try:
+            if staged.sha256 != sha256:
+                raise Corrupt(f"{source.place(sha256)} was changed while it was copied")
+            target.publish(staged)
+        finally:
+            target.discard(staged)
+    except InvalidCandidate as gone:  # it was removed after it was hashed
+        raise Corrupt(str(gone).rstrip(".")) from gone
 
 
 def _check_store(target: Store, content: Content) -> None:
