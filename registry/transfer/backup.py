@@ -122,13 +122,12 @@ def verify_backup(
     histories do not go on from those in the backup. After a problem the next backup reads all
     files, and repairs those that are damaged.
     """
-    source = BackupFolder(folder)
+    source, manifest = BackupFolder(folder), None
     try:
         manifest = source.manifest()
         content = source.opened(progress).content
     except RegistryError as error:
         report = BackupReport(problems=[str(error)])
-        manifest = None
     else:
         report = _report(content, BackupReport())
         _verify_files(source, content, report, progress)
