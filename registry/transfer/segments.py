@@ -16,15 +16,8 @@ from registry import schema
 from registry.errors import Corrupt
 from registry.queries import blobs, identity
 from registry.rules import APPEND_ONLY
-from registry.transfer.backup_folder import (
-    BackupFolder,
-    Content,
-    Manifest,
-    Progress,
-    Segment,
-    header,
-    patient,
-)
+from registry.transfer.backup_folder import BackupFolder
+from registry.transfer.backup_format import Content, Manifest, Progress, Segment, header, patient
 from registry.values import to_json
 
 SPAN = 2000
