@@ -19,7 +19,6 @@ from servers import create_database, drop_database
 from sqlalchemy import Engine, MetaData, event, insert, text
 
 from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
-from registry.artifacts import open_store
 from registry.database import filling, upgrade
 from registry.integrity import verify
 from registry.schema import HEAD, VERSION_TABLE
@@ -585,7 +584,7 @@ def test_a_restore_that_is_killed_leaves_an_empty_database_and_can_be_done_again
     assert files_in(tmp_path / "artifacts/sha256") == files_in(Path(origin.files.root) / "sha256")
 
 
-def test_what_a_killed_restore_left_is_used_by_the_next_or_collected(origin, tmp_path):
+def test_what_a_killed_restore_left_is_used_by_the_next_and_by_no_other_registry(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     url, artifacts = f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts"
     assert killed(restore_until, 5, tmp_path / "backup", url, artifacts)
@@ -596,7 +595,10 @@ def test_what_a_killed_restore_left_is_used_by_the_next_or_collected(origin, tmp
     damaged.write_bytes(bytes(len(damaged.read_bytes())))
     shutil.copytree(artifacts, tmp_path / "collected")
     assert restore(tmp_path / "backup", url, artifacts).problems == []
-    with opened(f"sqlite:///{tmp_path}/empty.db", tmp_path) as registry:
-        registry.files = open_store(tmp_path / "collected")
-        assert len(gc(registry, dry_run=False, grace_s=0)) >= len(left)
-    assert files_in(tmp_path / "collected") == {}
+    before = files_in(tmp_path / "collected")
+    with Registry(f"sqlite:///{tmp_path}/empty.db", tmp_path / "collected") as registry:
+        with pytest.raises(Refused, match="holds the files of another"):
+            registry.create()
+        with pytest.raises(Unreachable, match="There is no registry"):
+            gc(registry, dry_run=False, grace_s=0)
+    assert files_in(tmp_path / "collected") == before

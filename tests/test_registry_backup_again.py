@@ -16,6 +16,7 @@ from registry_helpers import Place, make_candidate, promote
 from sqlalchemy import MetaData
 
 from registry import Conflict, Corrupt, Refused, Registry, schema
+from registry.artifacts import Folder
 from registry.database import _run_alembic
 from registry.transfer import backup as backups
 from registry.transfer import segments
@@ -497,3 +498,31 @@ def test_a_file_that_is_lost_stops_the_backup_soon(place, registry, tmp_path):
     with pytest.raises(Corrupt, match=r"No backup was made: .*register the same files"):
         backup(registry, tmp_path / "backup")
     assert time.monotonic() - started < 10
+
+
+class Vanishing(Folder):
+    """A store from which each file is purged between two looks at it."""
+
+    def fetch(self, sha256: str, size: int) -> Path:
+        path = super().fetch(sha256, size)
+        path.unlink()
+        return path
+
+
+def test_a_file_that_goes_while_it_is_read_is_one_that_is_lost(place, registry, tmp_path):
+    registry.files = Vanishing(place.folder / "artifacts")
+    with pytest.raises(Corrupt, match="No backup was made"):
+        backup(registry, tmp_path / "backup")
+
+
+def test_a_row_that_no_backup_can_hold_is_named(place, registry, tmp_path):
+    backup(registry, tmp_path / "backup")
+    with raw(place.url) as c:
+        value = "9e999" if "sqlite" in place.url else "'Infinity'"
+        c.exec_driver_sql(
+            "INSERT INTO version_metrics (version_id, key, value) "
+            f"SELECT min(id), 'endless', {value} FROM versions"
+        )
+    with pytest.raises(Corrupt, match=r"row of the table version_metrics .*endless"):
+        backup(registry, tmp_path / "backup")
+    assert verify_backup(tmp_path / "backup").problems == []

@@ -49,7 +49,7 @@ def backup(
 @app.command()
 def restore(folder: Folder) -> None:
     """Make the registry that the settings name, which must be empty, from a backup."""
-    from registry.transfer.backup import restore as bring_back
+    from registry.transfer.restoring import restore as bring_back
 
     settings = Places.of_registry(files=True)
     assert settings.artifacts is not None

@@ -7,44 +7,39 @@ how a registry moves from one to the other.
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby, islice
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import JSON, Connection, MetaData, insert
+from sqlalchemy import Connection
 
-from registry import belonging, schema
-from registry.artifacts import MARKER, Store, open_store
-from registry.database import check_empty, filling
-from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachable
-from registry.integrity import Verification, verify
+from registry import schema
+from registry.errors import (
+    Conflict,
+    Corrupt,
+    Refused,
+    RegistryError,
+    Unreachable,
+)
 from registry.store import Registry
 from registry.transfer import segments
-from registry.transfer.backup_folder import (
-    BackupFolder,
+from registry.transfer.backup_folder import BackupFolder
+from registry.transfer.backup_format import (
     Content,
     Manifest,
-    Opened,
     Progress,
-    lines,
-    patient,
+    silent,
 )
+from registry.transfer.restoring import copy_file, restore
 from registry.transfer.segments import Known, State, differences
 
-_AT_ONCE = 1000  # rows in memory
+__all__ = ["BackupReport", "backup", "restore", "verify_backup"]
 
 PATIENCE = 3
 """How often the files of a state are looked for before removals are made to wait."""
 
 _TRIES = 20  # where they cannot be made to wait
-
-
-def _silent(_doing: str, _done: int, _total: int) -> None:
-    pass
 
 
 @dataclass
@@ -75,7 +70,7 @@ def backup(
     folder: str | Path,
     *,
     replace: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> BackupReport:
     """Copy one state of all rows, and the files they need, into a new folder or onto a backup.
 
@@ -108,7 +103,7 @@ def backup(
 
 
 def verify_backup(
-    folder: str | Path, registry: Registry | None = None, *, progress: Progress = _silent
+    folder: str | Path, registry: Registry | None = None, *, progress: Progress = silent
 ) -> BackupReport:
     """Read every file of a backup and compare it; what is wrong is in the report's `problems`.
 
@@ -116,13 +111,12 @@ def verify_backup(
     histories do not go on from those in the backup. After a problem the next backup reads all
     files, and repairs those that are damaged.
     """
-    source = BackupFolder(folder)
+    source, manifest = BackupFolder(folder), None
     try:
         manifest = source.manifest()
         content = source.opened(progress).content
     except RegistryError as error:
         report = BackupReport(problems=[str(error)])
-        manifest = None
     else:
         report = _report(content, BackupReport())
         _verify_files(source, content, report, progress)
@@ -134,55 +128,6 @@ def verify_backup(
         with registry.database.read() as c:
             report.problems += [f"{source.path}: {what}." for what in differences(c, manifest)]
     return report
-
-
-def restore(
-    folder: str | Path,
-    url: str,
-    artifacts: str | Path,
-    cache: str | Path | None = None,
-    *,
-    progress: Progress = _silent,
-) -> Verification:
-    """Make a registry from a backup, in an empty or missing database and store.
-
-    Files first, then all rows in one transaction, which brings tables of an older schema to this
-    release's. Then everything is verified, as `verify` does, and what that found is returned: what
-    was wrong with the registry when it was backed up is wrong with this one. Killed at any moment,
-    it leaves the database empty or complete; if empty, it can be done again.
-
-    The registry keeps its id. Its store gets a new one, so that the copy cannot remove the
-    original's files.
-
-    Raises:
-        Corrupt: the backup is incomplete or damaged; the message names the file.
-        Conflict: the database or the store holds something already.
-        SchemaMismatch: the backup was made by a newer modelmint, or the database holds tables of
-            something else.
-        Unreachable: the folder, the database or the store cannot be used.
-    """
-    source = BackupFolder(folder)
-    found = source.opened(progress)
-    files = found.content.files
-    if gone := [source.place(sha256) for sha256 in files if not source.has(sha256, files[sha256])]:
-        raise Corrupt(
-            f"Of the {len(files)} files of the backup {len(gone)} are missing or cut off: "
-            f"{', '.join(gone[:5])}. Nothing was restored; take another backup."
-        )
-    check_empty(url)
-    target = open_store(artifacts, cache)
-    _check_store(target, found.content)
-    for done, (sha256, size) in enumerate(files.items(), 1):
-        if not _is_whole(target, sha256, size):
-            _copy(source, target, sha256, size)
-        progress("copied", done, len(files))
-    with filling(url, found.schema) as connection:
-        _insert(connection, found, patient(progress))
-    with Registry(url, artifacts, cache) as registry:
-        belonging.claim(registry.database, registry.files)
-        return verify(
-            registry, progress=lambda so_far: progress("verified", so_far.files, len(files))
-        )
 
 
 def _before(registry: Registry, target: BackupFolder) -> Manifest | None:
@@ -307,7 +252,7 @@ def _copy_files(
         if not target.is_whole(sha256, size):
             damaged = os.path.exists(target.place(sha256))
             try:
-                _copy(registry.files, target, sha256, size)
+                copy_file(registry.files, target, sha256, size)
             except Corrupt as corrupt:
                 missing.append(corrupt)
             else:
@@ -315,57 +260,3 @@ def _copy_files(
                 made.copied += not damaged
         progress("copied", done, len(files))
     return missing
-
-
-def _copy(source: Store, target: Store, sha256: str, size: int) -> None:
-    staged = target.stage(source.fetch(sha256, size))
-    try:
-        if staged.sha256 != sha256:
-            raise Corrupt(f"{source.place(sha256)} was changed while it was copied")
-        target.publish(staged)
-    finally:
-        target.discard(staged)
-
-
-def _check_store(target: Store, content: Content) -> None:
-    # What an interrupted restore left is welcome.
-    others = {sha256 for sha256, _ in target.files()} - content.files.keys()
-    if others:
-        raise Conflict(
-            f"The artifact store {target.root} holds files that are not in the "
-            f"backup ({len(others)}). Give an empty or a new place: set MODELMINT_ARTIFACTS."
-        )
-    marker = belonging.read(target)
-    if marker is not None:
-        whose = "this" if marker.registry == content.registry else "another"
-        raise Conflict(
-            f"The artifact store {target.root} belongs to a registry already: to {whose} one, by "
-            f"its {MARKER}, or to a copy of it. Give an empty or a new place: set "
-            "MODELMINT_ARTIFACTS. If you know that the database of those files is lost, remove "
-            f"{MARKER} and try again."
-        )
-
-
-def _is_whole(target: Store, sha256: str, size: int) -> bool:
-    try:
-        target.verify(sha256, size)
-    except Corrupt:
-        return False
-    return True
-
-
-def _insert(connection: Connection, source: Opened, progress: Progress) -> None:
-    """Insert rows into tables as they are in the database, which may be of an older schema."""
-    found = MetaData()
-    found.reflect(connection)
-    for column in (column for table in found.tables.values() for column in table.columns):
-        if isinstance(column.type, JSON):
-            column.type.none_as_null = True  # what was empty stays so, and is not JSON's null
-    done = 0
-    every = (row for path in source.rows for row in lines(path))
-    for name, group in groupby(every, key=itemgetter(0)):
-        values: Iterator[dict[str, Any]] = (row for _, row in group)
-        while batch := list(islice(values, _AT_ONCE)):
-            connection.execute(insert(found.tables[name]), batch)
-            done += len(batch)
-            progress("rows", done, source.content.tables.total())

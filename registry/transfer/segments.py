@@ -13,17 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, distinct, func, select
 
 from registry import schema
+from registry.errors import Corrupt
 from registry.queries import blobs, identity
 from registry.rules import APPEND_ONLY
-from registry.transfer.backup_folder import (
-    BackupFolder,
-    Content,
-    Manifest,
-    Progress,
-    Segment,
-    header,
-    patient,
-)
+from registry.transfer.backup_folder import BackupFolder
+from registry.transfer.backup_format import Content, Manifest, Progress, Segment, header, patient
 from registry.values import to_json
 
 SPAN = 2000
@@ -134,7 +128,14 @@ class _Writing:
     def _lines(self, table: Table, *where: ColumnElement[bool]) -> Iterator[str]:
         query = select(table).where(*where).order_by(*table.primary_key)
         for row in self.c.execute(query, execution_options={"yield_per": _AT_ONCE}):
-            yield to_json(tuple(row))
+            values = tuple(row)
+            try:
+                yield to_json(values)
+            except (ValueError, TypeError) as error:
+                raise Corrupt(
+                    f"A row of the table {table.name} cannot be kept in a backup ({error}): "
+                    f"{str(values)[:200]}. Somebody edited it; correct it there."
+                ) from error
 
     def _keep(self, table: Table, span: int | None, rows: Iterator[str]) -> Segment | None:
         """Store rows as a segment, None where there are none."""

@@ -1,0 +1,161 @@
+"""What a backup consists of: its manifest, and rows in files, of either format.
+
+Format 2 has segments: files of lines, first {"table": ..., "columns": [...]}, then a list of values
+for each row. Format 1, of earlier releases, has all rows in one file of lines
+{"table": ..., "row": {...}}, and a manifest without the registry's id.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry.records import Json
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it was done, and of how much."""
+
+_QUIET_S = 2.0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some rows of a table, in a file of their own."""
+
+    table: str
+    """Empty in format 1, whose only segment has the rows of all tables."""
+    span: int | None
+    """Which range of keys; None where the table is not cut by its key."""
+    rows: int
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+@dataclass
+class Content:
+    """What the rows of a backup add up to; the manifest says the same."""
+
+    registry: str | None = None
+    """The registry's id; None where it is of a release before there were ids."""
+    tables: Counter[str] = field(default_factory=Counter)
+    """Rows by table."""
+    heads: dict[str, str] = field(default_factory=dict)
+    """The hash of the newest event, by model."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Size by SHA-256 of what is stored: no file that was purged, which is absent on purpose."""
+
+    @property
+    def summary(self) -> Json:
+        """As the manifest has it."""
+        return {
+            "registry": self.registry,
+            "tables": dict(self.tables),
+            "files": {"count": len(self.files), "bytes": sum(self.files.values())},
+            "heads": self.heads,
+        }
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a backup says of itself; nothing but this document was read."""
+
+    format: int
+    schema: str
+    """The revision of the tables that the rows are from."""
+    segments: tuple[Segment, ...]
+    registry: str | None
+    tables: dict[str, int]
+    heads: dict[str, str]
+    summary: Json
+    made_at: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A backup whose manifest and rows were checked; its other files were not."""
+
+    schema: str
+    """The revision of the tables that the rows are from."""
+    rows: tuple[Path, ...]
+    """The files that have them, each row after those that it refers to."""
+    content: Content
+
+
+def silent(_doing: str, _done: int, _total: int) -> None:
+    """Progress that nobody asked for."""
+
+
+def patient(progress: Progress) -> Progress:
+    """Progress that is reported once something takes longer than two seconds."""
+    begun = time.monotonic()
+
+    def report(doing: str, done: int, total: int) -> None:
+        if time.monotonic() - begun > _QUIET_S:
+            progress(doing, done, total)
+
+    return report
+
+
+def read_manifest(document: Json, revision: str) -> Manifest:
+    format_ = int(document["format"])
+    if format_ == 1:
+        document["registry"] = None
+        rows = document["rows"]
+        segments = [Segment("", None, 0, str(rows["sha256"]), int(rows["size"]))]
+    else:
+        segments = [Segment(**one) for one in document["segments"]]
+    heads, tables = dict(document["heads"]), dict(document["tables"])
+    made_at, id_ = str(document["created_at"]), document["registry"]
+    return Manifest(format_, revision, tuple(segments), id_, tables, heads, document, made_at)
+
+
+def header(table: str, columns: Iterable[str]) -> Json:
+    """The first line of a segment."""
+    return {"table": table, "columns": list(columns)}
+
+
+def lines(rows: Path) -> Iterator[tuple[str, Json]]:
+    """Table and row of every row of a file, of either format."""
+    table, columns = "", list[str]()
+    with rows.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            document: Any = json.loads(line)
+            if isinstance(document, list):
+                yield table, dict(zip(columns, document, strict=True))
+            elif "row" in document:
+                yield document["table"], document["row"]
+            else:
+                table, columns = document["table"], document["columns"]
+
+
+def add_up(files: Iterable[Path]) -> Content:
+    """Read all rows once."""
+    content, unused = Content(), set[str]()
+    purged, archived = dict[str, tuple[int, list[int]]](), set[int]()  # size and versions
+    for table, row in (row for rows in files for row in lines(rows)):
+        content.tables[table] += 1
+        if table == "models":
+            content.heads[row["name"]] = row["last_event"]
+        elif table == "registry":
+            content.registry = row["id"]
+        elif table == "blobs" and row["purged_at"] is None:
+            content.files[row["sha256"]] = row["size"]
+            unused.add(row["sha256"])
+        elif table == "blobs":
+            purged[row["sha256"]] = row["size"], []
+        elif table == "version_artifacts":  # which refer to blobs, and so come after them
+            unused.discard(row["sha256"])
+            if row["sha256"] in purged:
+                purged[row["sha256"]][1].append(row["version_id"])
+        elif table == "version_state" and row["status"] == "archived":
+            archived.add(row["version_id"])
+    for sha256 in unused:  # announced, and never registered
+        del content.files[sha256]
+    for sha256, (size, versions) in purged.items():
+        if not archived.issuperset(versions):
+            content.files[sha256] = size
+    return content

@@ -1,0 +1,126 @@
+"""Registries made from backups; how backups are made: `backup`."""
+
+from collections.abc import Iterator
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, Connection, MetaData, insert
+
+from registry import belonging
+from registry.artifacts import MARKER, Store, open_store
+from registry.database import check_empty, filling
+from registry.errors import Conflict, Corrupt, InvalidCandidate
+from registry.integrity import Verification, verify
+from registry.store import Registry
+from registry.transfer.backup_folder import BackupFolder
+from registry.transfer.backup_format import Content, Opened, Progress, lines, patient, silent
+
+_AT_ONCE = 1000  # rows in memory
+
+
+def restore(
+    folder: str | Path,
+    url: str,
+    artifacts: str | Path,
+    cache: str | Path | None = None,
+    *,
+    progress: Progress = silent,
+) -> Verification:
+    """Make a registry from a backup, in an empty or missing database and store.
+
+    Files first, then all rows in one transaction, which brings tables of an older schema to this
+    release's. Then everything is verified, as `verify` does, and what that found is returned: what
+    was wrong with the registry when it was backed up is wrong with this one. Killed at any moment,
+    it leaves the database empty or complete; if empty, it can be done again.
+
+    The registry keeps its id, and its store gets a new one.
+
+    Raises:
+        Corrupt: the backup is incomplete or damaged; the message names the file.
+        Conflict: the database or the store holds something already.
+        SchemaMismatch: the backup was made by a newer modelmint, or the database holds tables of
+            something else.
+        Unreachable: the folder, the database or the store cannot be used.
+    """
+    source = BackupFolder(folder)
+    found = source.opened(progress)
+    files = found.content.files
+    if gone := [source.place(sha256) for sha256 in files if not source.has(sha256, files[sha256])]:
+        raise Corrupt(
+            f"Of the {len(files)} files of the backup {len(gone)} are missing or cut off: "
+            f"{', '.join(gone[:5])}. Nothing was restored; take another backup."
+        )
+    check_empty(url)
+    target = open_store(artifacts, cache)
+    _check_store(target, found.content)
+    for done, (sha256, size) in enumerate(files.items(), 1):
+        if not _is_whole(target, sha256, size):
+            copy_file(source, target, sha256, size)
+        progress("copied", done, len(files))
+    with filling(url, found.schema) as connection:
+        _insert(connection, found, patient(progress))
+    with Registry(url, artifacts, cache) as registry:
+        belonging.claim(registry.database, registry.files)
+        return verify(
+            registry, progress=lambda so_far: progress("verified", so_far.files, len(files))
+        )
+
+
+def copy_file(source: Store, target: Store, sha256: str, size: int) -> None:
+    """Copy a file between stores. Raises Corrupt where the source has it no more, or damaged."""
+    try:
+        staged = target.stage(source.fetch(sha256, size))
+        try:
+            if staged.sha256 != sha256:
+                raise Corrupt(f"{source.place(sha256)} was changed while it was copied")
+            target.publish(staged)
+        finally:
+            target.discard(staged)
+    except InvalidCandidate as gone:  # it was removed after it was hashed
+        raise Corrupt(str(gone).rstrip(".")) from gone
+
+
+def _check_store(target: Store, content: Content) -> None:
+    # What an interrupted restore left is welcome.
+    others = {sha256 for sha256, _ in target.files()} - content.files.keys()
+    if others:
+        raise Conflict(
+            f"The artifact store {target.root} holds files that are not in the "
+            f"backup ({len(others)}). Give an empty or a new place: set MODELMINT_ARTIFACTS."
+        )
+    marker = belonging.read(target)
+    if marker is not None:
+        whose = "this" if marker.registry == content.registry else "another"
+        raise Conflict(
+            f"The artifact store {target.root} belongs to a registry already: to {whose} one, by "
+            f"its {MARKER}, or to a copy of it. Give an empty or a new place: set "
+            "MODELMINT_ARTIFACTS. If you know that the database of those files is lost, remove "
+            f"{MARKER} and try again."
+        )
+
+
+def _is_whole(target: Store, sha256: str, size: int) -> bool:
+    try:
+        target.verify(sha256, size)
+    except Corrupt:
+        return False
+    return True
+
+
+def _insert(connection: Connection, source: Opened, progress: Progress) -> None:
+    """Insert rows into tables as they are in the database, which may be of an older schema."""
+    found = MetaData()
+    found.reflect(connection)
+    for column in (column for table in found.tables.values() for column in table.columns):
+        if isinstance(column.type, JSON):
+            column.type.none_as_null = True  # what was empty stays so, and is not JSON's null
+    done = 0
+    every = (row for path in source.rows for row in lines(path))
+    for name, group in groupby(every, key=itemgetter(0)):
+        values: Iterator[dict[str, Any]] = (row for _, row in group)
+        while batch := list(islice(values, _AT_ONCE)):
+            connection.execute(insert(found.tables[name]), batch)
+            done += len(batch)
+            progress("rows", done, source.content.tables.total())
