@@ -676,6 +676,7 @@ def test_ctrl_c_ends_the_server_quietly(tmp_path):
     code = (
         "from registry import Registry\nfrom registry.web import serve\n"
         f"with Registry('{database_url(tmp_path)}', '{tmp_path}/artifacts') as registry:\n"
+        "    registry.create()\n"
         f"    serve(registry, '127.0.0.1', {port}, None, None)\n"
     )
     process = subprocess.Popen(
@@ -882,6 +883,7 @@ def test_an_empty_registry_says_how_to_begin(visit, tmp_path):
         open_registry(tmp_path) as registry,
         serving(make_app(registry, prefect_ui=None, token=None)) as site,
     ):
+        registry.create()
         page = visit()
         page.goto(site)
         expect(page.get_by_text("modelmint train")).to_be_visible()
