@@ -4,10 +4,9 @@ The SQL is in `registry.queries`; what looks after a whole registry (verify, gc,
 backup, export) is in modules of its own, which take an open one.
 """
 
-from registry import schema
 from registry.arguments import checked
 from registry.promoting import Promoting
-from registry.queries import jobs, models
+from registry.queries import jobs
 from registry.reading import Reading
 from registry.records import Job, Json, Resolved
 from registry.registering import Registering
@@ -86,5 +85,5 @@ class Registry(Registering, Promoting, Reading):
             NotFound: there is no such model, or no such job.
         """
         with self.database.read() as c:
-            of = [] if name is None else [schema.versions.c.model_id == models.load_id(c, name)]
+            of = [] if name is None else [jobs.of_model(c, name)]
             return jobs.load(c, *of, limit=limit, before=before)

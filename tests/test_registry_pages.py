@@ -175,8 +175,10 @@ def test_a_search_finds_the_same_however_it_is_executed(place):
                         usual = page_query(name, where, order, after)
                         expected = [row.number for row in c.execute(usual)]
                         common = [one for one in where if not one.startswith(("by", "alias"))]
-                        for few in (False, True):
-                            other = page_query(name, where, order, after, few=few, common=common)
+                        for few, rare in ((False, False), (True, False), (False, True)):
+                            other = page_query(
+                                name, where, order, after, few=few, common=common, rare=rare
+                            )
                             found = [row.number for row in c.execute(other)]
                             assert found == expected, (where, order, after, name, few)
 

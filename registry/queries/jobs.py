@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from registry.errors import Conflict, NotFound
+from registry.queries import models as models_
 from registry.queries import on_conflict
 from registry.records import Job, Resolved
 from registry.schema import jobs, models, versions
@@ -87,6 +88,20 @@ def page(
     found = load(c, *where, limit=limit + 1, before=before)
     shown = tuple(found[:limit])
     return shown, shown[-1].id if len(found) > limit else None
+
+
+def of_model(c: Connection, name: str) -> ColumnElement[bool]:
+    """The condition that jobs are of a model; NotFound where there is none of that name."""
+    id_ = models_.load_id(c, name)
+    _, size = models_.find_size(c, name)
+    # Of a model with many versions, jobs are looked at from the newest on, not version by version;
+    # no index serves a sum.
+    own = versions.c.model_id
+    return own == id_ if size <= _FEW else own + 0 == id_
+
+
+_FEW = 1000
+"""Versions whose jobs are looked up one version after the other."""
 
 
 def count(c: Connection, version_id: int) -> int:

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, tuple_
+from sqlalchemy import Connection, Select, func, select
 
 from registry import schema
-from registry.queries import events, models, summaries
+from registry.queries import events, models, parts, summaries
 from registry.records import Alias, Event, Holder, Model, ModelLine, ModelPage, Summary
 from registry.references import CHALLENGER, CHAMPION
 
@@ -43,9 +43,9 @@ def holders(
 
 
 def _versions(c: Connection, held: Sequence[Alias]) -> dict[tuple[str, int], Summary]:
-    wanted = {(a.model, a.version) for a in held}
-    here = tuple_(schema.models.c.name, schema.versions.c.version).in_(sorted(wanted))
-    rows = c.execute(summaries.SUMMARY.where(here)).all()
+    # From the aliases on: SQLite would compare every version with a list of pairs.
+    found = summaries.SUMMARY.join(schema.aliases, parts.POINTS_HERE)
+    rows = c.execute(found.where(schema.aliases.c.model_id.in_(_ids(held)))).all()
     return {(v.model, v.version): v for v in summaries.load(c, rows)}
 
 
@@ -53,10 +53,8 @@ def _last_moves(c: Connection, held: Sequence[Alias]) -> dict[tuple[str, str], E
     """The newest event of each alias."""
     a = schema.aliases.c
     own = select(func.max(_e.id)).where(_e.model_id == a.model_id, _e.alias == a.alias)
-    of_models = schema.aliases.join(schema.models, schema.models.c.id == a.model_id)
-    ids = select(own.scalar_subquery()).select_from(of_models)
-    names = sorted({(alias.model, alias.name) for alias in held})
-    ids = ids.where(tuple_(schema.models.c.name, a.alias).in_(names))
+    ids = select(own.scalar_subquery()).select_from(schema.aliases)
+    ids = ids.where(a.model_id.in_(_ids(held)), a.alias.in_({alias.name for alias in held}))
     return {(e.model, e.alias or ""): e for e in _of_ids(c, ids)}
 
 
@@ -66,6 +64,12 @@ def _last_changes(c: Connection, found: Sequence[Model]) -> dict[str, Event]:
     names = [model.name for model in found]
     ids = select(own.scalar_subquery()).where(schema.models.c.name.in_(names))
     return {e.model: e for e in _of_ids(c, ids)}
+
+
+def _ids(held: Sequence[Alias]) -> Select[tuple[int]]:
+    """The ids of the models that aliases are of."""
+    names = sorted({alias.model for alias in held})
+    return select(schema.models.c.id).where(schema.models.c.name.in_(names))
 
 
 def _of_ids(c: Connection, ids: Select[Any]) -> list[Event]:

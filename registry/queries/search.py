@@ -173,11 +173,12 @@ class _Order:
     many, the index of the metric has them in order, and those that are not asked for are passed
     over."""
 
-    def apply(self, query: Select[Any], after: str | None) -> Select[Any]:
+    def apply(self, query: Select[Any], after: str | None, *, rare: bool = False) -> Select[Any]:
         if self.metric is None:
+            newest = self.newest + 0 if rare else self.newest
             if after is not None:
-                query = query.where(self.newest < _cursor(after, by_metric=False)[1])
-            return query.order_by(self.newest.desc())
+                query = query.where(newest < _cursor(after, by_metric=False)[1])
+            return query.order_by(newest.desc())
         of_it = and_(version_metrics.c.version_id == _v.id, version_metrics.c.key == self.metric)
         value: Any = version_metrics.c.value
         id_: Any = version_metrics.c.version_id
@@ -216,8 +217,10 @@ def page(
     model, size = (None, 0) if order == "newest" or name is None else models.find_size(c, name)
     few = order != "newest" and (0 < size <= _FEW or _are_few(c, lead))
     rest = [text for text in where if lead is None or text is not lead.text]
-    common = frozenset(text for text in rest if not few and _is_common(c, condition(text)))
-    query = page_query(name, where, order, after, few=few, common=common, model=model)
+    looked_up = [t for t in rest if not few and _ids_of(condition(t)) is not None]
+    common = frozenset(text for text in looked_up if _is_common(c, condition(text)))
+    rare = lead is None and len(common) < len(looked_up)
+    query = page_query(name, where, order, after, few=few, common=common, rare=rare, model=model)
     rows = c.execute(query.limit(limit + 1)).all()
     if not rows:
         # Whatever was found has the keys that were asked for: only now it is worth a look.
@@ -254,10 +257,14 @@ def _are_few(c: Connection, lead: "_Lead | None") -> bool:
     return not _has_many(c, carry)
 
 
-def _is_common(c: Connection, met: ColumnElement[bool]) -> bool:
-    """Whether many versions meet a condition."""
-    ids = _ids_of(met)
-    return ids is not None and _has_many(c, ids)
+def _is_common(c: Connection, met: Any) -> bool:
+    """Whether many versions meet a condition that looks ids up."""
+    ids: Any = _ids_of(met)
+    own: Any = met.left
+    if own is not _v.id:  # of documents of parameters, each of which may have many versions
+        any_ = schema.versions.alias("any_version").c
+        ids = select(any_.id).where(any_[own.name].in_(ids))
+    return _has_many(c, ids)
 
 
 def _has_many(c: Connection, ids: Select[Any] | CompoundSelect[Any]) -> bool:
@@ -293,13 +300,15 @@ def page_query(
     *,
     few: bool = False,
     common: Collection[str] = (),
+    rare: bool = False,
     model: int | None = None,
 ) -> Select[Any]:
     """The statement behind a page, for `page` and for those who ask how it is executed.
 
     In the order of a metric, `few` says that few versions are to be put in order. Many versions
-    meet the conditions in `common`: most rows that are looked at do, so each is asked. `model` is
-    the id of the one with that name, if known: PostgreSQL then knows how many versions it has.
+    meet the conditions in `common`: most rows that are looked at do, so each is asked. Where few
+    meet another, it is `rare`: they are looked up and put in order, not waited for. `model` is the
+    id of the one with that name, if known: PostgreSQL then knows how many versions it has.
     """
     lead = _lead(where)
     rest = [text for text in where if lead is None or text is not lead.text]
@@ -312,8 +321,10 @@ def page_query(
     if name is not None:
         # Asked for here, not before: that would be a round trip more.
         named = select(_named.id).where(_named.name == name).scalar_subquery()
-        query = query.where(_v.model_id == (named if model is None else model))
-    return _order(order, name, lead, few=few).apply(query, after)
+        # No index serves a sum: so SQLite begins with the few, not with the model's newest.
+        own = _v.model_id + 0 if rare else _v.model_id
+        query = query.where(own == (named if model is None else model))
+    return _order(order, name, lead, few=few).apply(query, after, rare=rare)
 
 
 @dataclass(frozen=True)
