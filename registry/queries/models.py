@@ -164,5 +164,6 @@ def _unknown(c: Connection, name: str) -> NotFound:
 
 def _model(row: Row[Any], held: tuple[Any, ...]) -> Model:
     others = sorted((row.protected or "").split())
-    policy = Policy(row.four_eyes, row.keep_last, row.keep_days, (CHAMPION, *others))
+    protected = (CHAMPION, *others)
+    policy = Policy(row.four_eyes, row.keep_last, row.keep_days, protected=protected)
     return Model(row.name, row.last_version, held, policy)
