@@ -80,7 +80,8 @@ def fill(url: str, folder: Path) -> None:
                 registry.finish_job(
                     job, rows=7, provider="CPU", onnxruntime="1.31", substituted=found
                 )
-        registry.set_policy("digits", Policy(four_eyes=True, keep_last=9), actor="cy")
+        policy = Policy(four_eyes=True, keep_last=9, protected=("production",))
+        registry.set_policy("digits", policy, actor="cy")
         registry.approve("digits", 5, actor="bo", reason="looked at it")
         registry.reject("digits", 6, actor="bo", reason="slow")
         registry.promote("digits", 5, "challenger", **move)

@@ -187,7 +187,7 @@ def _model(row: Row[Any], held: tuple[Any, ...]) -> Model:
         row.four_eyes,
         row.keep_last,
         row.keep_days,
-        (CHAMPION, *others),
-        row.keep_holders,
+        protected=(CHAMPION, *others),
+        keep_holders=row.keep_holders,
     )
     return Model(row.name, row.last_version, held, policy)
