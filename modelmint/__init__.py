@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 import registry as registries
-from flows.settings import Settings
+from flows.settings import Places
 from modelmint.errors import MissingPackage, Substituted
 from modelmint.interface import Registry
 from registry import (
@@ -23,6 +23,7 @@ from registry import (
     InvalidCandidate,
     InvalidQuery,
     InvalidReference,
+    NoRegistry,
     NotFound,
     Refused,
     RegistryError,
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidQuery",
     "InvalidReference",
     "MissingPackage",
+    "NoRegistry",
     "NotFound",
     "Refused",
     "Registry",
@@ -77,7 +79,7 @@ def registry(
         RegistryError: the registry cannot be opened.
     """
     if database_url is None or artifacts is None:
-        places = Settings.from_environment()
+        places = Places.of_registry(files=artifacts is None)
         database_url = places.database_url if database_url is None else database_url
         artifacts = places.artifacts if artifacts is None else artifacts
     if cache is None:

@@ -146,16 +146,27 @@ class Looking(Opened):
         found = self._inner.history(of.name, alias=of.alias, version=of.version, limit=limit)
         return Listing(found, forms.EVENTS, forms.count(found, "event"))
 
-    def trace(self, reference: Any) -> Trace:
+    def trace(
+        self,
+        reference: Any,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Trace:
         """Where a version came from (`version.lineage`), and what was made with it.
 
             >>> registry.trace("pets:2").children
             ()
 
+        A page at a time: up to `limit` children and jobs, of `child_count` and `job_count`; the
+        result's `after` and `before` are where the next page begins.
+
         Raises:
             InvalidReference, NotFound: there is no such version.
         """
-        return self._inner.trace(self._resolve(reference).version.ref)
+        ref = self._resolve(reference).version.ref
+        return self._inner.trace(ref, limit=limit, after=after, before=before)
 
     def jobs(self, model: Any = None, *, limit: int | None = None) -> Listing[Job]:
         """The batch inferences of a model, or of all, newest first.

@@ -19,7 +19,11 @@ class Upkeep(Opened):
     """What the commands of the same names do."""
 
     def verify(
-        self, model: Any = None, *, public_key: str | Path | None = None
+        self,
+        model: Any = None,
+        *,
+        since: int | None = None,
+        public_key: str | Path | None = None,
     ) -> Listing[Problem]:
         """Read every file again, and check versions and history; what is wrong. Empty: all is well.
 
@@ -28,23 +32,25 @@ class Upkeep(Opened):
 
         Args:
             model: A model's name, or None for all.
+            since: The id of an event: only what later events touched is looked at.
             public_key: A PEM file; also demand a signature of every version by this key.
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: there is no such model, or no such event.
             Unreachable: the database or the store cannot be read.
         """
         name = None if model is None else model_of(model)
-        found = integrity.verify(self._inner, name)
+        found = integrity.verify(self._inner, name, since=since)
         problems = list(found.problems)
         if public_key is not None:
             from registry.signing import check_signatures
 
             problems += check_signatures(self._inner, Path(public_key), name)
+        everything = "what was looked at is" if found.not_looked_at else "all is"
         said = (
             forms.count(problems, "problem")
             if problems
-            else f"all is what was registered: {found.versions:,} versions, {found.files:,} files, "
+            else f"{everything} what was registered: {found.versions:,} versions, {found.files:,} files, "
             f"{found.events:,} events"
         )
         return Listing(problems, forms.PROBLEMS, said)
@@ -91,11 +97,15 @@ class Upkeep(Opened):
         retired = upkeep.retain(self._inner, name, actor=self._actor(actor), dry_run=dry_run)
         return Listing(retired, forms.SUMMARIES, forms.count(retired, "version"))
 
-    def backup(self, folder: str | Path) -> "BackupReport":
+    def backup(self, folder: str | Path, *, replace: bool = False) -> "BackupReport":
         """Copy all rows, and the files they need, to a folder; again, and only new files are.
 
             >>> registry.backup(folder / "backup").files > 0
             True
+
+        Args:
+            folder: New, empty, or that of an earlier backup of this registry.
+            replace: Also give up a backup of another registry, or of a later state of this one.
 
         Raises:
             Refused: the folder holds something else.
@@ -104,7 +114,7 @@ class Upkeep(Opened):
         """
         from registry.transfer.backup import backup
 
-        return backup(self._inner, folder)
+        return backup(self._inner, folder, replace=replace)
 
     def export(self, reference: Any, path: str | Path) -> "Export":
         """Write a version with its history to a tar archive, an OCI image layout.
