@@ -50,8 +50,8 @@ class Upkeep(Opened):
         said = (
             forms.count(problems, "problem")
             if problems
-            else f"{everything} what was registered: {found.versions:,} versions, {found.files:,} files, "
-            f"{found.events:,} events"
+            else f"{everything} what was registered: {found.versions:,} versions, "
+            f"{found.files:,} files, {found.events:,} events"
         )
         return Listing(problems, forms.PROBLEMS, said)
 
