@@ -17,7 +17,6 @@ from flows.settings import Places, Settings, shown
 from registry import (
     InvalidQuery,
     InvalidReference,
-    NoRegistry,
     NotFound,
     Refused,
     RegistryError,
@@ -261,7 +260,7 @@ def main() -> None:
 
     try:
         app()
-    except (InputError, InvalidQuery, InvalidReference, NoRegistry, NotFound) as error:
+    except (InputError, InvalidQuery, InvalidReference, NotFound) as error:
         output.error(str(error))
         sys.exit(STATUS_INPUT)
     except Refused as error:
