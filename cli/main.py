@@ -18,7 +18,6 @@ from registry import (
     InvalidCandidate,
     InvalidQuery,
     InvalidReference,
-    NoRegistry,
     NotFound,
     Refused,
     RegistryError,
@@ -262,14 +261,7 @@ def main() -> None:
 
     try:
         app()
-    except (
-        InputError,
-        InvalidCandidate,
-        InvalidQuery,
-        InvalidReference,
-        NoRegistry,
-        NotFound,
-    ) as error:
+    except (InputError, InvalidCandidate, InvalidQuery, InvalidReference, NotFound) as error:
         output.error(str(error))
         sys.exit(STATUS_INPUT)
     except Refused as error:

@@ -72,6 +72,10 @@ class Database:
             self._found = revision is not None
         return self._found
 
+    def try_room(self) -> None:
+        """See that the registry could be made; makes nothing. Raises Unreachable."""
+        self.dialect.try_room(self._engine.url)
+
     def create(self) -> bool:
         """Make the registry where there is none; False where there is one."""
         if self.exists():

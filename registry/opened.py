@@ -60,13 +60,14 @@ class Opened:
         Opening asks the database alone; whoever is about to spend hours on a bundle asks both.
 
         Raises:
-            Unreachable: the place of the files cannot be read.
+            Unreachable: the place of the files cannot be read, or the database could not be made.
             Refused: its files are another registry's.
         """
         next(self.files.leftovers(), None)
         if self.database.exists():
             belonging.compare(self.database, self.files)
         else:
+            self.database.try_room()
             belonging.check_new(self.database, self.files)
 
     def check_store(self) -> None:

@@ -55,6 +55,10 @@ def is_there(_url: URL) -> bool:
     return True
 
 
+def try_room(_url: URL) -> None:
+    """Whether tables may be made is found when they are."""
+
+
 def make_room(_url: URL) -> None:
     """A database is made by its server's administrator."""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -85,16 +86,31 @@ def is_there(url: URL) -> bool:
         return True  # opening it will say what is wrong
 
 
+def try_room(url: URL) -> None:
+    """See that the database file could be made, and leave nothing. Raises Unreachable."""
+    folder = Path(str(url.database)).absolute().parent
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with TemporaryDirectory(prefix=".modelmint-", dir=there):
+            pass
+    except OSError as error:
+        raise _no_room(folder, error) from error
+
+
 def make_room(url: URL) -> None:
     """Make the folder of the database file. Raises Unreachable."""
     folder = Path(str(url.database)).absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unreachable(
-            f"The folder of the registry database, {folder}, cannot be made ({error.strerror}). "
-            "Point MODELMINT_DATABASE_URL to a place you may write."
-        ) from error
+        raise _no_room(folder, error) from error
+
+
+def _no_room(folder: Path, error: OSError) -> Unreachable:
+    return Unreachable(
+        f"The folder of the registry database, {folder}, cannot be made or written "
+        f"({error.strerror}). Point MODELMINT_DATABASE_URL to a place you may write."
+    )
 
 
 def configure(engine: Engine, *, create: bool = False) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, inspect
 from stores import BehindFolder, Kept, flipped, place_of
 
 from cli.main import main
-from registry import Corrupt, NoRegistry, Policy, Refused, Registry, SchemaMismatch
+from registry import Corrupt, NoRegistry, Policy, Refused, Registry, SchemaMismatch, Unreachable
 from registry.artifacts import MARKER
 from registry.database import create
 from registry.integrity import verify
@@ -133,6 +133,15 @@ def test_what_makes_a_registry_is_seen_by_those_who_opened_it_before(tmp_path, m
         assert [m.name for m in early.models()] == ([] if by == "create" else ["digits"])
         assert not early.create()
         assert early.id == registry.id == ids_of(place.url).registry
+
+
+def test_a_database_that_could_not_be_made_costs_no_training(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "sub", Path("/proc/none")):
+        told = pytest.raises(Unreachable, match="cannot be made or written")
+        with Registry(f"sqlite:///{folder}/registry.db", tmp_path / "artifacts") as registry, told:
+            registry.reach()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 # Two registries, one store
@@ -652,7 +661,7 @@ def modelmint(tmp_path, monkeypatch, capsys):
 )
 def test_no_command_that_looks_makes_a_registry(tmp_path, modelmint, command):
     status, said = modelmint(*command.split())
-    assert status == 2
+    assert status == 1
     assert "There is no registry in sqlite:///" in said
     assert "modelmint models init" in said
     assert not (tmp_path / "a").exists()
@@ -679,7 +688,7 @@ def test_a_collection_under_a_mistyped_database_fails_and_keeps_every_file(
     before = sorted((tmp_path / "artifacts").rglob("*"))
     assert modelmint("models", "gc", "--grace", "0")[0] == 0
     monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/a/registy.db")
-    assert modelmint("models", "gc", "--grace", "0")[0] == 2
+    assert modelmint("models", "gc", "--grace", "0")[0] == 1
     assert modelmint("models", "init")[0] == 3
     create(f"sqlite:///{tmp_path}/a/registy.db")
     status, said = modelmint("models", "gc", "--grace", "0")
