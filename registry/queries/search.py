@@ -214,12 +214,14 @@ def page(
 ) -> Page:
     """The versions of a model, or of all, that meet every condition."""
     lead = _lead(where)
-    model, size = (None, 0) if order == "newest" or name is None else models.find_size(c, name)
-    few = order != "newest" and (0 < size <= _FEW or _are_few(c, lead))
     rest = [text for text in where if lead is None or text is not lead.text]
-    looked_up = [t for t in rest if not few and _ids_of(condition(t)) is not None]
-    common = frozenset(text for text in looked_up if _is_common(c, condition(text)))
-    rare = lead is None and len(common) < len(looked_up)
+    looked_up = [text for text in rest if _ids_of(condition(text)) is not None]
+    model, size = None, 0
+    if name is not None and (order != "newest" or looked_up):
+        model, size = models.find_size(c, name)
+    few = order != "newest" and (0 < size <= _FEW or _are_few(c, lead))
+    common = frozenset(t for t in looked_up if not few and _is_common(c, condition(t)))
+    rare = lead is None and not few and len(common) < len(looked_up)
     query = page_query(name, where, order, after, few=few, common=common, rare=rare, model=model)
     rows = c.execute(query.limit(limit + 1)).all()
     if not rows:
