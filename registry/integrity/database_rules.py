@@ -151,7 +151,7 @@ def _sqlite(c: Connection, ddl: list[str]) -> Iterator[str]:
 
 def _triggers(expected: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
     for name in sorted(expected.keys() - found.keys()):
-        yield f"trigger {name} is gone; the upgrade of a registry makes it again"
+        yield f"trigger {name} is gone"
     for name in sorted(found.keys() - expected.keys()):
         yield f"trigger {name} is not one of this release"
     for name in sorted(expected.keys() & found.keys()):
