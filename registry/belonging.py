@@ -10,10 +10,12 @@ So a marked store of a database that notes none is that of the original. Two reg
 share a store: the second is refused.
 
 A store of before there were markers is marked by the first command that writes, if the database
-knows one of its files, or if it has none.
+knows one of its files, or if it has none. It may have been shared: what is in it by then, and the
+database does not know, is never collected.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from itertools import islice
 from uuid import uuid4
@@ -81,11 +83,12 @@ def claim(database: Database, files: Store, *, lost: bool = False) -> None:
     own, marked = _look(database, files, lost=lost)
     if marked:
         return
+    adopted = time.time() if _any_file(files) else None
     if own.store is None:
         with database.write() as c:
             identity.keep_store(c, uuid4().hex)
         own = load(database)  # of two at once, one noted its id
-    write(files, own)
+    write(files, own, adopted)
     marker = read(files)  # of two at once, one wrote it
     if marker is None:
         raise Conflict(f"The marker of {files.root} vanished. See who uses it, and try again.")
@@ -127,9 +130,19 @@ def read(files: Store) -> Identity | None:
     return own
 
 
-def write(files: Store, own: Identity) -> None:
-    """Mark a store, unless it is marked already."""
-    said = {"format": FORMAT, "registry": own.registry, "store": own.store}
+def adopted_at(files: Store) -> float:
+    """When a store that had files already was marked, in seconds since 1970; 0 of any other.
+
+    Now, of one that is not marked yet. What the database does not know of those files may be of
+    another registry, which shared the place before there were markers.
+    """
+    content = files.marker()
+    return time.time() if content is None else float(json.loads(content).get("adopted") or 0)
+
+
+def write(files: Store, own: Identity, adopted: float | None = None) -> None:
+    """Mark a store, unless it is marked already; `adopted` is now where it has files."""
+    said = {"format": FORMAT, "registry": own.registry, "store": own.store, "adopted": adopted}
     what = "The files beside this belong to one registry of modelmint. Do not edit, do not remove."
     files.mark(json.dumps({**said, "": what}, indent=2).encode() + b"\n")
 

@@ -315,6 +315,8 @@ class Stray:
     """Seconds since it was last written."""
     removable: bool
     """False while it is younger than the grace: a registration may be about to need it."""
+    perhaps_foreign: bool = False
+    """It was in the store before that was marked, so another registry may need it. It stays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Looking after a whole registry: collecting what nobody needs, and retention."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -17,8 +18,8 @@ def gc(registry: Registry, *, dry_run: bool, grace_s: float = DAY_S) -> list[Str
     """Remove files that no version refers to and leftovers of interrupted registrations.
 
     Whatever is younger than `grace_s` seconds, or was announced since, stays and is listed as not
-    removable. Returns what was found, oldest first; of that, the removable ones are gone unless
-    `dry_run`.
+    removable; so does what may be another registry's (`Stray.perhaps_foreign`). Returns what was
+    found, oldest first; of that, the removable ones are gone unless `dry_run`.
 
     Raises:
         Refused: the store is another registry's, or the database knows none of its files.
@@ -125,7 +126,12 @@ def _unreferenced(registry: Registry) -> list[tuple[str, Stray]]:
         (sha256, Stray(registry.files.place(sha256), size, max(0.0, age), removable=False))
         for sha256, size, age in rows
     ]
-    return found + [(sha256, stray) for sha256, stray in stored.items() if sha256 not in known]
+    adopted_s = time.time() - belonging.adopted_at(registry.files)
+    return found + [
+        (sha256, replace(stray, perhaps_foreign=stray.age_s >= adopted_s))
+        for sha256, stray in stored.items()
+        if sha256 not in known
+    ]
 
 
 def _collect(
@@ -134,7 +140,7 @@ def _collect(
     found = []
     clock = registry.database.dialect.CLOCK
     for sha256, stray in strays:
-        old = stray.age_s >= grace_s
+        old = stray.age_s >= grace_s and not stray.perhaps_foreign
         if old and not dry_run:
             # Row, file, commit: the row is locked until the file is gone, so a registration of
             # the same bytes waits, finds neither, and stores them anew. Killed in between, a row

@@ -1,10 +1,12 @@
 """Which files belong to which database: nobody adds, replaces or removes those of another."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -326,6 +328,29 @@ def test_an_old_store_is_marked_by_the_first_that_writes_and_knows_its_files(kep
         assert gc(registry, dry_run=False) == []
         assert json.loads(kept.behind.read(MARKER))["registry"] == registry.id
         assert verify(registry).problems == []
+
+
+def test_what_a_shared_store_had_before_it_was_marked_is_never_collected(kept, make_database):
+    """Two registries of the release before in one place: the first to write takes it."""
+    register_versions(kept, 2)
+    make_old(kept)
+    other = with_database(kept, make_database())
+    create(other.url)
+    foreign = hashlib.sha256(b"of the other registry").hexdigest()
+    kept.behind.write(f"sha256/{foreign[:2]}/{foreign}", b"of the other registry")
+    with kept.open() as registry:
+        for dry_run in (True, False, False):
+            (stray,) = gc(registry, dry_run=dry_run, grace_s=0)
+            assert foreign in stray.path
+            assert (stray.removable, stray.perhaps_foreign) == (False, True)
+        later = hashlib.sha256(b"of a killed registration").hexdigest()
+        time.sleep(1.1)  # S3 says by the second when an object was written
+        kept.behind.write(f"sha256/{later[:2]}/{later}", b"of a killed registration")
+        removed = [s for s in gc(registry, dry_run=False, grace_s=0) if s.removable]
+        assert [later in stray.path for stray in removed] == [True]
+    with other.open() as registry, pytest.raises(Refused, match="belongs to another registry"):
+        register(registry, kept.folder, "another")
+    assert kept.behind.read(f"sha256/{foreign[:2]}/{foreign}") == b"of the other registry"
 
 
 def test_an_old_store_is_not_marked_by_a_registry_that_knows_none_of_its_files(kept, make_database):

@@ -10,7 +10,7 @@ import typer
 from cli import output
 from cli.models.common import DryRun, Json, OneModel, app, open_registry, said
 from flows.settings import Places, actor
-from registry import RegistryError, integrity, upkeep
+from registry import RegistryError, Stray, integrity, upkeep
 from registry import upgrade as upgrade_database
 from tasks.errors import InputError
 
@@ -132,10 +132,14 @@ def gc(
     output.table(
         ["file", "bytes", "age", ""],
         [
-            [s.path, f"{s.size:,}", f"{s.age_s:.0f} s", done if s.removable else "too young"]
+            [s.path, f"{s.size:,}", f"{s.age_s:.0f} s", done if s.removable else _why_kept(s)]
             for s in strays
         ],
     )
+
+
+def _why_kept(stray: Stray) -> str:
+    return "perhaps of another registry" if stray.perhaps_foreign else "too young"
 
 
 @app.command()

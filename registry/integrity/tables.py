@@ -19,8 +19,6 @@ _JOB = "jobs have no events; the manifest beside the predictions records it"
 _ORDER = "a number that the database counts; what refers to it and the order are checked"
 
 NOT_CHECKED = {
-    ("registry", "id"): "what has to agree with it is in the store and in the backups",
-    ("registry", "store"): "what has to agree with it is in the store",
     ("registry", "created_at"): "no event is about the registry as a whole",
     ("models", "created_at"): "checked only not to be after the first event",
     ("blobs", "sha256"): "checked where a version refers to it; others are leftovers for gc",
