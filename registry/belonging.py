@@ -153,10 +153,16 @@ def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, bo
     marker = read(files)
     own = load(database)
     if marker is None:
-        _check_unmarked(database, files, own, lost=lost)
-    else:
-        _check_same(database, files, own, marker)
-    return own, marker is not None
+        try:
+            _check_unmarked(database, files, own, lost=lost)
+            return own, False
+        except Refused:
+            # Of two first registrations at once, the other has marked it and put files there.
+            marker, own = read(files), load(database)
+            if marker is None:
+                raise
+    _check_same(database, files, own, marker)
+    return own, True
 
 
 def _check_same(database: Database, files: Store, own: Identity, marker: Identity) -> None:

@@ -272,6 +272,14 @@ _USE = (
         lock="SELECT 1 FROM version_state s WHERE s.version_id = NEW.parent_id FOR SHARE",
     ),
     Rule(
+        "versions_name_their_parent_by_its_uid",
+        "versions",
+        "INSERT",
+        "NEW.parent_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM versions p "
+        "WHERE p.id = NEW.parent_id AND p.uid = NEW.parent_uid)",
+        "a version names the version that it started from by its uid, too",
+    ),
+    Rule(
         "jobs_use_a_living_version",
         "jobs",
         "INSERT",
@@ -300,6 +308,8 @@ _USE = (
         "NEW.status = 'archived' AND OLD.status <> 'archived' AND ("
         "EXISTS (SELECT 1 FROM jobs j WHERE j.version_id = NEW.version_id "
         "AND j.state IN ('running', 'completed')) OR "
+        "EXISTS (SELECT 1 FROM versions v WHERE v.parent_id = NEW.version_id) OR "
+        # Those that came before their parent name it by its uid alone.
         "EXISTS (SELECT 1 FROM versions v JOIN versions p ON p.uid = v.parent_uid "
         "WHERE p.id = NEW.version_id))",
         "a version that a batch job or another version was made with cannot be archived",

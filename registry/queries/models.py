@@ -131,7 +131,7 @@ def load_all(c: Connection) -> list[Model]:
 
 def load_page(c: Connection, *, contains: str, limit: int, after: str | None) -> list[Model]:
     """Models whose name contains a text, by name, from the one behind `after` on."""
-    query = select(models).where(models.c.name.contains(contains, autoescape=True))
+    query = _WITH_POLICY.where(models.c.name.contains(contains, autoescape=True))
     if after is not None:
         query = query.where(models.c.name > after)
     rows = c.execute(query.order_by(models.c.name).limit(limit)).all()
