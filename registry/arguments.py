@@ -91,7 +91,7 @@ def _policy(field: str, value: object) -> Policy:
         keep_last=_maybe_whole("keep_last", value.keep_last),
         keep_days=_maybe_whole("keep_days", value.keep_days),
         protected=_names("protected", value.protected),
-        keep_holders=whole("keep_holders", value.keep_holders, 0, _INTEGER),
+        keep_holders=whole("keep_holders", value.keep_holders, -_INTEGER, _INTEGER),
     )
 
 

@@ -275,8 +275,8 @@ _USE = (
         "versions_name_their_parent_by_its_uid",
         "versions",
         "INSERT",
-        "NEW.parent_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM versions p "
-        "WHERE p.id = NEW.parent_id AND p.uid = NEW.parent_uid)",
+        "EXISTS (SELECT 1 FROM versions p WHERE p.id = NEW.parent_id "
+        "AND (NEW.parent_uid IS NULL OR p.uid <> NEW.parent_uid))",
         "a version names the version that it started from by its uid, too",
     ),
     Rule(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import DIALECTS, MIGRATIONS, raw, raw_engine, rows_of, unguarded
+from databases import DIALECTS, MIGRATIONS, raw_engine, rows_of, unguarded
 from registry_helpers import Place, make_candidate, promote
 from sqlalchemy import MetaData
 
@@ -396,7 +396,7 @@ def test_rows_that_are_in_a_backup_are_not_read_again(place, registry, tmp_path)
 def test_a_row_with_a_smaller_id_that_came_later_is_not_left_out(place, registry, tmp_path):
     folder = tmp_path / "backup"
     backup(registry, folder)
-    with raw(place.url) as c:  # a transaction that took its id early, and was committed late
+    with unguarded(place.url) as c:  # a transaction that took its id early, and committed late
         c.exec_driver_sql(
             "INSERT INTO evaluations (id, version_id, passed, report, at, actor) "
             "SELECT -7, min(id), true, '{}', 1, 'late' FROM versions"
@@ -517,7 +517,7 @@ def test_a_file_that_goes_while_it_is_read_is_one_that_is_lost(place, registry, 
 
 def test_a_row_that_no_backup_can_hold_is_named(place, registry, tmp_path):
     backup(registry, tmp_path / "backup")
-    with raw(place.url) as c:
+    with unguarded(place.url) as c:
         value = "9e999" if "sqlite" in place.url else "'Infinity'"
         c.exec_driver_sql(
             "INSERT INTO version_metrics (version_id, key, value) "

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from databases import execute, raw
+from databases import raw, unguarded
 from registry_helpers import LINEAGE, make_candidate, promote, register_versions
 from test_registry_search import fill, plan_of
 
@@ -34,7 +34,8 @@ def traced(place):
                 registry.resolve(reference), input_sha256="7" * 64, output=f"out/{number}"
             )
         # Some began in the same moment.
-        execute(place.url, "UPDATE jobs SET started_at = 5000 WHERE output <= 'out/4'")
+        with unguarded(place.url) as c:
+            c.exec_driver_sql("UPDATE jobs SET started_at = 5000 WHERE output <= 'out/4'")
         yield registry
 
 

@@ -253,7 +253,8 @@ def test_a_status_takes_its_aliases_along_in_the_stock_shell(tmp_path):
 
 
 def test_the_store_of_a_registry_is_set_once(tmp_path):
-    Place(tmp_path).open().close()
+    with Place(tmp_path).open() as registry:
+        registry.create()
     path = tmp_path / "registry.db"
     assert in_shell(path, "UPDATE registry SET store = 'here'") == ""
     assert "keeps the store" in in_shell(path, "UPDATE registry SET store = 'there'")

@@ -744,7 +744,7 @@ def test_jobs_and_children_are_listed_page_by_page(tmp_path, monkeypatch):
 
 
 def test_a_long_value_is_shortened_in_lists_and_whole_on_its_page(tmp_path):
-    long, name = "long " * 100 + "END", "n" * 200
+    long, name = "long " * 95 + "END", "n" * 200
     with open_registry(tmp_path) as registry:
         tags = {"note": long} | {f"tag-{number}": "x" for number in range(9)}
         base = make_candidate(tmp_path / "bundle", tags=tags)

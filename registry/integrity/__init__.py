@@ -91,18 +91,25 @@ def verify(
             found.problems += several.problems
         if name is None and since is None:
             found.problems += list(tables.whole(snapshot))
-    try:
-        registry.check_store()
-    except (Corrupt, Refused, SchemaMismatch) as error:
-        found.problems.append(Problem("the store", "", str(error)))
+    foreign = _foreign(registry)
+    found.problems += foreign
     # Without the transaction, which would hold back PostgreSQL's clean-up and SQLite's log.
     _read_files(registry, found, checks, progress)
     if name is None and since is None:
         found.unknown, alarming = files.unknown(registry)
-        if alarming:
+        if alarming and not foreign:
             found.problems.append(Problem("the store", "", alarming))
     found.not_looked_at = _left_out(name, since)
     return found
+
+
+def _foreign(registry: Registry) -> list[Problem]:
+    """Whether the store is that of the database."""
+    try:
+        registry.check_store()
+    except (Corrupt, Refused, SchemaMismatch) as error:
+        return [Problem("the store", "", str(error))]
+    return []
 
 
 def _models(snapshot: Snapshot, name: str | None, since: int | None) -> list[Row]:
