@@ -159,6 +159,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "note.text": reason,
     "request_id": text,
     "uid": text,
+    "parent_uid": text,
     "kind": text,
     "key": partial(text, most=KEY),
     "value": tag_value,
