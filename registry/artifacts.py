@@ -27,6 +27,7 @@ MARKER = "registry.json"
 """The file at the root of a store that says whose it is."""
 
 _CHUNK = 1 << 18  # bytes
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +270,9 @@ class Folder:
             ) from error
 
     def place(self, sha256: str) -> str:
+        # Rows are what a role of the database wrote: none may name a file outside the store.
+        if not DIGEST.fullmatch(sha256):
+            raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {self.root}")
         return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 
     def marker(self) -> bytes | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.artifacts import (
+    DIGEST,
     MARKER,
     Folder,
     Staged,
@@ -176,6 +177,8 @@ class Bucket:
             put()
 
     def _key(self, sha256: str) -> str:
+        if not DIGEST.fullmatch(sha256):
+            raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {self.root}")
         return f"{self._prefix}{sha256[:2]}/{sha256}"
 
     def _stray(self, key: str, size: int, written: datetime) -> Stray:

@@ -43,7 +43,8 @@ HISTORY_RULES = (
         "events_are_a_chain",
         "events",
         "INSERT",
-        "length(NEW.hash) <> 64 OR ltrim(NEW.hash, '0123456789abcdef') <> '' "
+        f"length(NEW.hash) <> 64 OR NEW.hash = '{'0' * 64}' OR"
+        " ltrim(NEW.hash, '0123456789abcdef') <> '' "
         "OR NEW.prev_hash IS DISTINCT FROM "
         "(SELECT m.last_event FROM models m WHERE m.id = NEW.model_id)",
         "an event names the newest event of its model as its predecessor, and has a SHA-256 hash",

@@ -224,8 +224,9 @@ _ROWS = (
         "blobs",
         "INSERT",
         "NEW.purged_at IS NOT NULL OR EXISTS (SELECT 1 FROM blobs b "
-        "WHERE b.sha256 = NEW.sha256 AND b.size <> NEW.size)",
-        "a file is announced with its size and without having been purged",
+        "WHERE b.sha256 = NEW.sha256 AND b.size <> NEW.size) "
+        "OR ltrim(NEW.sha256, '0123456789abcdef') <> '' OR NEW.touched < 0",
+        "a file is announced by its SHA-256, with its size and without having been purged",
     ),
     Rule(
         "blobs_are_purged_when_nothing_needs_them",

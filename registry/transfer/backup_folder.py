@@ -186,7 +186,7 @@ class BackupFolder(Folder):
         manifest, path = self.manifest(), self.path / MANIFEST
         try:
             content = add_up(self._segments(manifest, patient(progress)))
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, RecursionError, ValueError, TypeError, KeyError) as error:
             raise Corrupt(
                 f"{path} names a file that has no rows of a backup: {error!r}."
             ) from error

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, distinct
 from registry import schema
 from registry.errors import Corrupt
 from registry.queries import blobs, identity
-from registry.rules import APPEND_ONLY
+from registry.rules import APPEND_ONLY, LASTING
 from registry.transfer.backup_folder import BackupFolder
 from registry.transfer.backup_format import Content, Manifest, Progress, Segment, header, patient
 from registry.values import to_json
@@ -54,7 +54,7 @@ def differences(c: Connection, before: Manifest) -> list[str]:
             found.append(f"the model {name!r} is not here")
         elif head != schema.NO_EVENT and _event(c, name, head) is None:
             found.append(f"the history of {name!r} here does not go on from event {head[:12]}")
-    for table in (schema.models, schema.versions, schema.events):
+    for table in (schema.metadata.tables[name] for name in (*LASTING, *APPEND_ONLY)):
         count, there = _count(c, table), before.tables.get(table.name, 0)
         if count < there:
             found.append(f"there are {count:,} {table.name} here, and {there:,} in the backup")
