@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from registry import Registry
+from registry import NotFound, Registry
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
@@ -29,6 +29,11 @@ def place_base(registry: Registry, init_from: str | None, workspace: Workspace) 
     if init_from is None:
         _clear(workspace.base)
         return "training starts from fresh weights"
+    if not registry.database.exists():
+        raise NotFound(
+            f"There is no version {init_from!r} to start from: nothing was registered yet. Train "
+            "without train.init_from first, or set MODELMINT_DATABASE_URL to the registry it is in."
+        )
     version = registry.resolve(init_from).version
     document = {
         "ref": version.ref,

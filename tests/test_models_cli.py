@@ -328,7 +328,7 @@ def test_champions_of_before_are_kept_to_roll_back_to(trained, tmp_path):
     registered(trained, tmp_path, "served", 5)
     for number in (1, 2, 3, 4):
         models(trained, "promote", f"served:{number}")
-    assert "2 champions before" in models(trained, "policy", "served", "--keep-last", "1")
+    assert "2 holders before" in models(trained, "policy", "served", "--keep-last", "1")
     assert [v["version"] for v in document(trained, "retain", "served", "--dry-run")] == [1]
     models(trained, "policy", "served", "--keep-holders", "1")
     rules = document(trained, "policy", "served")
