@@ -458,7 +458,8 @@ def come_and_go(place: Place, until: float) -> None:
     with place.open() as registry:
         while time.time() < until:
             number += 1
-            version = add(registry, place, f"passing {number}", name="passing")
+            text = f"passing {place.folder.name} {number}"  # the other writer has its own
+            version = add(registry, place, text, name="passing")
             if number % 5 == 0:
                 registry.approve("passing", version, actor="bo", reason="good")
             registry.archive("passing", version, actor="bo", reason="old")

@@ -61,9 +61,8 @@ def known(c: Connection) -> set[str]:
 
 
 def any_known(c: Connection, digests: Iterable[str]) -> bool:
-    """Whether a version refers to one of these files."""
-    used = version_artifacts.c.sha256
-    query = select(used).where(used.in_(list(digests))).limit(1)
+    """Whether one of these files has a row."""
+    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(list(digests))).limit(1)
     return c.execute(query).first() is not None
 
 
