@@ -5,7 +5,7 @@ IDX file, or in the name of the folder of an image and of the file of a text, as
 """
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -93,21 +93,12 @@ def _beside(file: InputFile) -> pa.Array:
     if file.path.suffix == ".npz":
         return npz.labels(npz.load(file.path, "labels"), file.rows, file.path)
     if idx.is_images(file.path):
-        found = idx.read(_labels_of(file.path), 1)
+        found = idx.read(idx.labels_of(file.path), 1)
         if len(found) != file.rows:
             raise InputError(f"{file.path} has {file.rows} images, and {len(found)} labels")
         return pa.array(found.astype(np.int64))
     assert file.path.suffix == lines.SUFFIX, "no other form is read"
     return pa.array([file.path.stem] * file.rows, pa.string())
-
-
-def _labels_of(images: Path) -> Path:
-    """The file of labels that belongs to an IDX file of images."""
-    name = images.name.removesuffix(".gz").replace(idx.IMAGES, idx.LABELS)
-    for path in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if path.exists():
-            return path
-    raise InputError(f"{images} has no labels: {name} or {name}.gz is wanted beside it")
 
 
 def _folder_of(file: InputFile, name: str) -> str:

@@ -44,6 +44,15 @@ def images_in(folder: Path, patterns: Collection[str] = ()) -> list[Path]:
     return sorted(found, key=lambda path: (is_test(path), path.name))
 
 
+def labels_of(images: Path) -> Path:
+    """The file of labels that belongs to a file of images. Raises InputError if there is none."""
+    name = images.name.removesuffix(".gz").replace(IMAGES, LABELS)
+    for path in (images.with_name(name), images.with_name(f"{name}.gz")):
+        if path.exists():
+            return path
+    raise InputError(f"{images} has no labels: {name} or {name}.gz is wanted beside it")
+
+
 def stream(path: Path, dimensions: int, size: int) -> Iterator[NDArray[np.uint8]]:
     """The entries of a file, (N, ...) in `dimensions` axes, at most `size` at a time.
 

@@ -24,10 +24,10 @@ def read(folder: Path, patterns: Collection[str]) -> Images:
     labels: list[NDArray[np.uint8]] = []
     origins = []
     for path in files:
-        images, numbers = idx.read(path, 3), idx.read(_labels(path), 1)
+        images, numbers = idx.read(path, 3), idx.read(idx.labels_of(path), 1)
         if len(images) != len(numbers):
             raise InputError(
-                f"{path} has {len(images)} images and {_labels(path)} {len(numbers)} labels; "
+                f"{path} has {len(images)} images and {idx.labels_of(path)} {len(numbers)} labels; "
                 "one for each is wanted"
             )
         if pixels and images.shape[1:] != pixels[0].shape[1:]:
@@ -44,12 +44,3 @@ def read(folder: Path, patterns: Collection[str]) -> Images:
         tuple(origins),
         ["test" if idx.is_test(path) else "train" for path in files],
     )
-
-
-def _labels(images: Path) -> Path:
-    """The file of labels that belongs to a file of images."""
-    name = images.name.removesuffix(".gz").replace(idx.IMAGES, idx.LABELS)
-    for path in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if path.exists():
-            return path
-    raise InputError(f"{images} has no labels: {name} or {name}.gz is wanted beside it")
