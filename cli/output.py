@@ -1,7 +1,6 @@
 """What commands print: tables and sentences on standard error, JSON on standard output."""
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from registry.checks import escaped
 
 if TYPE_CHECKING:
     from flows.job import JobReport
@@ -24,23 +25,12 @@ NO_GATES = "gates"
 people = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
 
 
-# What moves a terminal's cursor or changes its state, turns the direction of a line, or cannot be
-# encoded. It may come from anybody who wrote a tag, a reason or the name of a file.
-_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
 def harmless(text: str, *, lines: bool = True) -> Text:
     """A text as it is shown: never as markup, control characters written out, as in \\x1b.
 
     New lines and tabs are kept where it may have several `lines`.
     """
-
-    def written(found: re.Match[str]) -> str:
-        if lines and found[0] in "\n\t":
-            return found[0]
-        return found[0].encode("unicode_escape").decode()
-
-    return Text(_HARMFUL.sub(written, text))
+    return Text(escaped(text, lines=lines))
 
 
 def say(text: str) -> None:
@@ -77,10 +67,6 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
         return
     with people.status(harmless(what)) as status:
         yield lambda text: status.update(harmless(f"{what}: {text}"))
-
-
-def moment(time: datetime) -> str:
-    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelmint.listing import Form, Row
 from registry import Event, Job, Model, Problem, Stray, Summary
-from registry.describing import local
+from registry.describing import local, why
 from registry.documents import headline
 
 
@@ -49,16 +49,8 @@ def _event_shown(event: Event) -> dict[str, str]:
         "who": event.actor,
         "what": f"{event.kind} {event.alias}" if event.alias else event.kind,
         "version": f"{event.model}:{event.version}" if event.version else "",
-        "why": event.reason or _details(event),
+        "why": why(event),
     }
-
-
-def _details(event: Event) -> str:
-    """What an event without a reason was about."""
-    given = event.payload
-    if event.kind == "tagged":
-        return f"{given.get('key')}={given.get('value') or ''}"
-    return ", ".join(f"{n}: {v}" for n, v in given.items()) if event.kind == "policy" else ""
 
 
 def _job_shown(job: Job) -> dict[str, str]:

@@ -7,9 +7,8 @@ from modelmint import tables
 from modelmint.errors import import_pandas
 from modelmint.tables import Table
 from registry import Version, comparing
-from registry.describing import facts
-from registry.documents import Gate, flat, per_class
-from registry.formatting import signed
+from registry.describing import difference, facts, measured, number
+from registry.documents import flat, per_class
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,7 +32,7 @@ class Shown:
         content = [Table("", ("", ""), tuple(facts(version)[1:]))]
         if classes := per_class(version.evaluation):
             rows = tuple(
-                (line.label, *map(_number, line.values), str(line.support or ""))
+                (line.label, *map(number, line.values), str(line.support or ""))
                 for line in classes.lines
             )
             content.append(Table("classes", ("class", *classes.names, "rows"), rows))
@@ -117,20 +116,20 @@ class Comparison:
                 "",
                 ("metric", left, right, "difference", ""),
                 tuple(
-                    (m.name, _number(m.left), _number(m.right), _signed(m.difference), m.verdict)
+                    (m.name, number(m.left), number(m.right), difference(m.difference), m.verdict)
                     for m in self.metrics
                 ),
             ),
             Table(
                 "gates",
                 ("gate", left, right),
-                tuple((g.name, _gate(g.left), _gate(g.right)) for g in self.gates),
+                tuple((g.name, measured(g.left), measured(g.right)) for g in self.gates),
             ),
             Table(
                 "classes",
                 ("class", "", left, right, "difference"),
                 tuple(
-                    (c.label, c.name, _number(c.left), _number(c.right), _signed(c.difference))
+                    (c.label, c.name, number(c.left), number(c.right), difference(c.difference))
                     for c in self.classes
                 ),
             ),
@@ -152,15 +151,3 @@ def _gate_row(line: comparing.GateLine) -> dict[str, Any]:
     sides = (("left", line.left), ("right", line.right))
     values = {f"{side}_{n}": getattr(gate, n, None) for side, gate in sides for n in _GATE}
     return {"name": line.name, **values}
-
-
-def _gate(gate: Gate | None) -> str:
-    return f"{_number(gate.value)} ({gate.verdict})".strip() if gate else "none"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else signed(value)

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from registry import documents
-from registry.records import Json, Version
+from registry import documents, formatting
+from registry.records import Event, Json, Version
 
 Facts = list[tuple[str, str]]
 """Names and values, in the order in which to show them."""
@@ -48,6 +48,41 @@ def origin(version: Version) -> Facts:
         ("flow run", lineage.flow_run_id or "none"),
         ("libraries", ", ".join(f"{n} {v}" for n, v in lineage.libraries.items())),
     ]
+
+
+def why(event: Event) -> str:
+    """The reason of an event; of one without, what it was about."""
+    given = event.payload
+    if "malformed" in given:
+        return f"(edited: {given['malformed']}; see modelmint models verify)"
+    if event.reason:
+        return event.reason
+    if event.kind == "tagged":
+        return f"{given.get('key')}={given.get('value') or ''}"
+    if event.kind == "policy":
+        return ", ".join(f"{name}: {_listed(value)}" for name, value in given.items())
+    if event.kind == "imported":
+        return f"from {given.get('imported_from', 'elsewhere')}"
+    return ""
+
+
+def _listed(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def number(value: float | None) -> str:
+    """A metric to four places; nothing where it was not measured."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def difference(value: float | None) -> str:
+    """How much a metric differs, with its sign; nothing where one side has none."""
+    return "" if value is None else formatting.signed(value)
+
+
+def measured(gate: documents.Gate | None) -> str:
+    """What a gate measured, and its verdict."""
+    return "none" if gate is None else f"{number(gate.value)} ({gate.verdict})".strip()
 
 
 def local(time: datetime) -> str:

@@ -18,6 +18,7 @@ from registry import (
     parse_reference,
     upkeep,
 )
+from registry.describing import local
 
 Numbered = Annotated[
     str, typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS: what it means now.")
@@ -216,7 +217,7 @@ def retain(name: OneModel = None, dry_run: DryRun = False, as_json: Json = False
     done = "would be archived" if dry_run else "archived"
     output.table(
         ["version", "registered", ""],
-        [[v.ref, output.moment(v.created_at), done] for v in retired],
+        [[v.ref, local(v.created_at), done] for v in retired],
     )
 
 

@@ -12,9 +12,7 @@ from cli.models.common import Json, Name, OneModel, Reference, app, open_registr
 from registry import CHAMPION, SEARCH_HELP, Event, Job, ModelLine, Summary
 from registry.comparing import Change, Comparison
 from registry.comparing import compare as compare_versions
-from registry.describing import facts, origin
-from registry.documents import Gate
-from registry.formatting import signed
+from registry.describing import difference, facts, local, measured, number, origin, why
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
@@ -184,7 +182,7 @@ def _comparison(both: Comparison) -> None:
     output.table(
         ["metric", left, right, "difference", ""],
         [
-            [m.name, _number(m.left), _number(m.right), _signed(m.difference), m.verdict]
+            [m.name, number(m.left), number(m.right), difference(m.difference), m.verdict]
             for m in both.metrics
         ],
     )
@@ -193,13 +191,13 @@ def _comparison(both: Comparison) -> None:
     if both.gates:
         output.table(
             ["gate", left, right],
-            [[g.name, _gate(g.left), _gate(g.right)] for g in both.gates],
+            [[g.name, measured(g.left), measured(g.right)] for g in both.gates],
         )
     if both.classes:
         output.table(
             ["class", "", left, right, "difference"],
             [
-                [c.label, c.name, _number(c.left), _number(c.right), _signed(c.difference)]
+                [c.label, c.name, number(c.left), number(c.right), difference(c.difference)]
                 for c in both.classes
             ],
         )
@@ -220,41 +218,9 @@ def _changes(what: str, found: Sequence[Change], left: str, right: str) -> None:
         output.say(f"{what}: no difference")
 
 
-def _gate(gate: Gate | None) -> str:
-    if gate is None:
-        return "none"
-    return f"{_number(gate.value)} ({gate.verdict})".strip()
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else signed(value)
-
-
 def _moved(event: Event) -> str:
     before = f"{event.model}:{event.previous} -> " if event.previous else ""
     return before + (f"{event.model}:{event.version}" if event.version else "")
-
-
-def _details(event: Event) -> str:
-    """What an event without a reason was about."""
-    given = event.payload
-    if "malformed" in given:
-        return f"(edited: {given['malformed']}; see modelmint models verify)"
-    if event.kind == "tagged":
-        return f"{given.get('key')}={given.get('value') or ''}"
-    if event.kind == "policy":
-        return ", ".join(f"{name}: {_plain(value)}" for name, value in given.items())
-    if event.kind == "imported":
-        return f"from {given.get('imported_from', 'elsewhere')}"
-    return ""
-
-
-def _plain(value: object) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _models(lines: Sequence[ModelLine]) -> None:
@@ -277,11 +243,11 @@ def _events(events: Sequence[Event]) -> None:
         ["when", "who", "what", "version", "why"],
         [
             [
-                output.moment(e.at),
+                local(e.at),
                 e.actor,
                 f"{e.kind} {e.alias}" if e.alias else e.kind,
                 _moved(e),
-                _details(e) if "malformed" in e.payload else e.reason or _details(e),
+                why(e),
             ]
             for e in events
         ],
@@ -300,7 +266,7 @@ def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
                 ", ".join(v.aliases),
                 _decides(v),
                 *(f"{v.metrics[name]:.4f}" if name in v.metrics else "" for name in named),
-                output.moment(v.created_at),
+                local(v.created_at),
                 v.created_by,
                 v.dataset,
             ]
@@ -321,7 +287,7 @@ def _jobs(found: Sequence[Job]) -> None:
         ["started", "model", "state", "rows", "provider", "output"],
         [
             [
-                output.moment(j.started_at),
+                local(j.started_at),
                 f"{j.model}:{j.version}",
                 j.state,
                 "" if j.rows is None else f"{j.rows:,}",
