@@ -198,7 +198,7 @@ def test_a_job_whose_flow_run_was_killed_is_ended_as_what_it_left_says(
         whole = begun("ended", str(tmp_path / "whole"))
         manifest = tmp_path / "whole/manifest.json"
         manifest.write_text(manifest.read_text().replace(done.job, whole.id))
-        part, alive, hand = (begun(n, str(tmp_path / n)) for n in ("ended", "alive", None))
+        part, alive, hand = (begun(n, str(tmp_path / str(n))) for n in ("ended", "alive", None))
         close_dead_jobs(registry, "digits", lambda n: "Crashed" if n == "ended" else None)
         found = {job.id: job for job in registry.jobs("digits")}
     assert found[part.id].state == "failed"

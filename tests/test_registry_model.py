@@ -18,6 +18,7 @@ from registry.integrity import verify
 
 BY = {"actor": "ada", "reason": "because"}
 REFUSED, CONFLICT, MISSING = "Refused", "Conflict", "NotFound"
+INVALID = "InvalidReference"
 
 BECOMES = {
     "approve": "approved",
@@ -95,7 +96,9 @@ class Operations(RuleBasedStateMachine):
         revision = self.model.moves.get(alias, 0) if alias in self.model.held else 0
         asked = None if behind is None else revision - behind
         held = self.model.held.get(alias, [])
-        if number not in self.model.status:
+        if asked is not None and asked < 0:
+            expected = INVALID
+        elif number not in self.model.status:
             expected = MISSING
         elif behind == 1:
             expected = CONFLICT
