@@ -1,17 +1,19 @@
-"""Processes that are killed at any moment, while they register, promote, and collect."""
+"""Processes that are killed at any moment: they register, promote, collect, verify and back up."""
 
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from databases import fetch
-from registry_helpers import Place, clean_forks, make_candidate, promote
+from registry_helpers import Place, clean_forks, make_candidate, promote, register_versions
 
-from registry import Conflict
+from registry import Conflict, Registry
 from registry.artifacts import MARKER
 from registry.integrity import verify
+from registry.transfer.backup import backup, verify_backup
 from registry.upkeep import gc
 
 KILLS = int(os.environ.get("MODELMINT_TEST_KILLS", "20"))
@@ -30,59 +32,94 @@ def place(place: Place, tmp_path: Path) -> Place:
     return Place(tmp_path, place.url)
 
 
-def write_for_ever(place: Place, index: int, turn: int, begun) -> None:
-    chance = random.Random(f"{index} {turn}")
-    with place.open() as registry:
-        begun.send("begun")
-        for number in range(10_000):
-            text = f"model {index} {turn} {number}" * 20_000
-            candidate = make_candidate(place.folder / f"bundle-{index}", text)
-            try:
-                made = registry.register("digits", candidate, actor="victim")
-            except Conflict:
-                continue  # a collection with so short a grace may take a file away
-            promote(registry, chance.randint(1, made.version.version))
+def write_for_ever(registry: Registry, folder: Path, name: str, done) -> None:
+    chance = random.Random(name)
+    for number in range(10_000):
+        text = f"model {name} {number}" * 20_000
+        candidate = make_candidate(folder / name.split()[0], text)
+        try:
+            made = registry.register("digits", candidate, actor="victim")
+        except Conflict:
+            continue  # a collection with so short a grace may take a file away
+        promote(registry, chance.randint(1, made.version.version))
+        done.release()
 
 
-def collect_for_ever(place: Place, _index: int, _turn: int, begun) -> None:
+def collect_for_ever(registry: Registry, _folder: Path, _name: str, done) -> None:
+    while True:
+        gc(registry, dry_run=False, grace_s=GRACE_S)
+        done.release()
+
+
+def verify_for_ever(registry: Registry, _folder: Path, _name: str, done) -> None:
+    while True:
+        assert verify(registry).problems == []
+        done.release()
+
+
+def back_up_for_ever(registry: Registry, folder: Path, _name: str, done) -> None:
+    while True:
+        backup(registry, folder / "backup")
+        done.release()
+
+
+def begin(work: Callable[..., None], place: Place, name: str, done, begun) -> None:
     with place.open() as registry:
         begun.send("begun")
-        while True:
-            gc(registry, dry_run=False, grace_s=GRACE_S)
+        work(registry, place.folder, name, done)
 
 
 class Victims:
-    """Two writers and a collector, each begun anew after it was killed."""
+    """Two writers, a collector, and who verifies and backs up; each begun anew after it was killed.
 
-    WRITERS, COLLECTOR = (0, 1), 2
+    A full verification takes longer than the others live: it and the backup are killed less often.
+    """
+
+    WORK = (write_for_ever, write_for_ever, collect_for_ever, verify_for_ever, back_up_for_ever)
+    WRITERS, OTHERS = (0, 1), (2, 3, 4)
+    WEIGHTS = (8, 8, 8, 1, 1)
 
     def __init__(self, place: Place) -> None:
         self._place, self._forks = place, clean_forks()
         self._turns = self.kills = 0
         self._running = {}
-        for index in (*self.WRITERS, self.COLLECTOR):
+        self._done = [self._forks.Semaphore(0) for _ in self.WORK]
+        """Of each: raised whenever it came to an end of what it does."""
+        for index in range(len(self.WORK)):
             self.start(index)
 
     def start(self, index: int) -> None:
         self._turns += 1
-        work = collect_for_ever if index == self.COLLECTOR else write_for_ever
+        name = f"writer-{index} {self._turns}"
         seen, begun = self._forks.Pipe(duplex=False)
-        process = self._forks.Process(target=work, args=(self._place, index, self._turns, begun))
+        given = (self.WORK[index], self._place, name, self._done[index], begun)
+        process = self._forks.Process(target=begin, args=given)
         process.start()
         begun.close()
         assert seen.recv() == "begun"
         self._running[index] = process
 
+    def wait_for_each(self) -> None:
+        """Until each came to an end once."""
+        for index, done in enumerate(self._done):
+            while not done.acquire(timeout=1):
+                self._check_alive(index)
+
     def kill(self, index: int) -> None:
+        self._check_alive(index)
         process = self._running[index]
-        assert process.is_alive(), f"it ended by itself, exit status {process.exitcode}"
         process.kill()
         process.join()
         self.kills += 1
 
+    def _check_alive(self, index: int) -> None:
+        process = self._running[index]
+        work = self.WORK[index].__name__
+        assert process.is_alive(), f"{work} ended by itself, exit status {process.exitcode}"
+
 
 def kill_in_the_middle(place: Place, victims: Victims, chance: random.Random) -> None:
-    """Kill both writers, again and again until one leaves something over; the collector is gone."""
+    """Kill both writers, again and again until one leaves something over; the others are gone."""
     for _ in range(100):
         for index in victims.WRITERS:
             victims.kill(index)
@@ -105,13 +142,16 @@ def wait_until_alone(place: Place) -> None:
 
 def test_whoever_is_killed_the_registry_is_whole_and_nothing_is_left_over(place):
     chance = random.Random(7)
+    register_versions(place, 1)  # a store of which the database knows nothing is not collected
     victims = Victims(place)
-    while victims.kills < KILLS - 3:
+    victims.wait_for_each()
+    while victims.kills < KILLS - 5:
         time.sleep(chance.uniform(0, BEFORE_S))
-        index = chance.randrange(3)
+        (index,) = chance.choices(range(5), victims.WEIGHTS)
         victims.kill(index)
         victims.start(index)
-    victims.kill(victims.COLLECTOR)
+    for index in victims.OTHERS:
+        victims.kill(index)
     kill_in_the_middle(place, victims, chance)
     with place.open() as registry:
         found = verify(registry)
@@ -123,6 +163,8 @@ def test_whoever_is_killed_the_registry_is_whole_and_nothing_is_left_over(place)
         strays = gc(registry, dry_run=False, grace_s=0)
         assert strays
         assert gc(registry, dry_run=True, grace_s=0) == []
+        backup(registry, place.folder / "backup")
+        assert verify_backup(place.folder / "backup", registry).problems == []
     print(f"{victims.kills} kills, {last} versions, {len(strays)} strays before gc, 0 problems")
     needed = {row[0] for row in fetch(place.url, "SELECT DISTINCT sha256 FROM version_artifacts")}
     assert {row[0] for row in fetch(place.url, "SELECT sha256 FROM blobs")} == needed
