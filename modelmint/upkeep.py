@@ -61,6 +61,7 @@ class Upkeep(Opened):
         dry_run: bool = False,
         grace_s: float = upkeep.DAY_S,
         purge: bool = False,
+        unknown: bool = False,
         actor: str | None = None,
     ) -> Listing[Stray]:
         """Remove files that no version refers to; returns those that were found.
@@ -72,14 +73,18 @@ class Upkeep(Opened):
             dry_run: Only list them.
             grace_s: Seconds for which a file may still be needed.
             purge: Also remove the files of archived versions.
+            unknown: Also remove files that this database never knew: a later state may need them.
             actor: Who does it.
 
         Raises:
+            Refused: there are such files, or all of them are another registry's.
             Unreachable: the database or the store cannot be written.
         """
-        strays = list(upkeep.gc(self._inner, dry_run=dry_run, grace_s=grace_s))
+        strays = list(upkeep.gc(self._inner, dry_run=dry_run, grace_s=grace_s, unknown=unknown))
         if purge:
-            strays += upkeep.purge(self._inner, actor=self._actor(actor), dry_run=dry_run)
+            strays += upkeep.purge(
+                self._inner, actor=self._actor(actor), dry_run=dry_run, unknown=unknown
+            )
         return Listing(strays, forms.STRAYS, forms.count(strays, "file"))
 
     def retain(
@@ -125,6 +130,7 @@ class Upkeep(Opened):
         Raises:
             InvalidReference, NotFound: there is no such version.
             Corrupt: a file of it is missing or was changed.
+            Refused: there is something at that path.
             Unreachable: the file cannot be written.
         """
         from registry.transfer.oci import export_version

@@ -72,6 +72,12 @@ def _moment(field: str, value: object) -> datetime:
     return value
 
 
+def _flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidReference(f"{field} is {shown(value)}. Give True or False.")
+    return value
+
+
 def _record(kind: type[Any], field: str, value: object) -> Any:
     if not isinstance(value, kind):
         raise InvalidReference(
@@ -196,5 +202,8 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "provider": text,
     "onnxruntime": text,
     "error": storable,
+    # What gives something up is not given up by whatever is taken for true.
+    "lost": _flag,
+    "unknown": _flag,
 }
 """The check of each argument, by its name; of one method, where that is before it."""

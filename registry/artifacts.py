@@ -2,6 +2,7 @@
 
     root/tmp/<random>            being written; whatever stays here is a crash's leftover
     root/sha256/ab/<digest>      complete, synced, read-only; never changed
+    root/tmp/<random>.files      a note: what a registration is about to put into sha256/
     root/registry.json           whose files these are; see `registry.belonging`
 
 Only bytes are taken in, never a caller's path as a source to be read later, and nothing is
@@ -25,6 +26,12 @@ from registry.records import Stray
 
 MARKER = "registry.json"
 """The file at the root of a store that says whose it is."""
+
+MANIFEST, BACKUP_README = "manifest.json", b"A backup of a modelmint registry."
+"""A file at the root of a finished backup; how README.txt begins in any. No store has them."""
+
+NOTE = ".files"
+"""The ending of a note's name."""
 
 _CHUNK = 1 << 18  # bytes
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -93,14 +100,27 @@ class Store(Protocol):
             Corrupt, Unreachable: as for `verify`.
         """
 
+    def note(self, digests: Iterable[str]) -> str:
+        """Say which files are about to be published, before: the path of that note.
+
+        Who publishes removes it once they are registered; killed before, nobody does. So a file
+        that no version has and no note names was registered, in a database of a later state.
+
+        Raises:
+            Unreachable: the store cannot be written.
+        """
+
+    def notes(self) -> Iterator[tuple[Stray, set[str]]]:
+        """Every note that is there, with the SHA-256 that it names."""
+
     def files(self) -> Iterator[tuple[str, Stray]]:
         """SHA-256 and place of every stored file, whether a version refers to it or not."""
 
     def leftovers(self) -> Iterator[Stray]:
-        """What interrupted registrations left on their way in."""
+        """What interrupted registrations left on their way in, but for notes."""
 
     def remove(self, path: str) -> None:
-        """Delete what `files` or `leftovers` named; fine if it is gone already.
+        """Delete what `files`, `leftovers` or `notes` named; fine if it is gone already.
 
         Raises:
             Unreachable: the store cannot be written.
@@ -109,15 +129,15 @@ class Store(Protocol):
     def place(self, sha256: str) -> str:
         """The path of that file, whether it is there or not, as `remove` takes it."""
 
-    def marker(self) -> bytes | None:
-        """What `mark` put there; None where nobody did.
+    def marker(self, name: str = MARKER) -> bytes | None:
+        """What `mark` put there; None where nobody did. Or another file at the root.
 
         Raises:
             Unreachable: the store cannot be read.
         """
 
-    def mark(self, content: bytes) -> None:
-        """Put a marker at the root, durably and in one step, unless there is one already.
+    def mark(self, content: bytes, *, anew: bool = False) -> None:
+        """Put a marker at the root, durably and in one step; over one that is there if `anew`.
 
         Raises:
             Unreachable: the store cannot be written.
@@ -250,6 +270,23 @@ class Folder:
         check(path, sha256, size)
         return path
 
+    def note(self, digests: Iterable[str]) -> str:
+        path = f"{self.root}/tmp/{uuid4().hex}{NOTE}"
+        try:
+            _make_folder(f"{self.root}/tmp")
+            # Not synced, which would cost each registration a wait for the disk.
+            Path(path).write_text("\n".join(digests))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return path
+
+    def notes(self) -> Iterator[tuple[Stray, set[str]]]:
+        for path in Path(self.root, "tmp").glob(f"*{NOTE}"):
+            with suppress(FileNotFoundError):  # removed since it was listed
+                digests = set(path.read_text(errors="replace").split())
+                if found := _stray(path):
+                    yield found, digests
+
     def files(self) -> Iterator[tuple[str, Stray]]:
         for path in Path(self.root, "sha256").glob("??/*"):
             # Only what this store named itself: a stranger's file is not ours to remove.
@@ -258,7 +295,7 @@ class Folder:
 
     def leftovers(self) -> Iterator[Stray]:
         for path in Path(self.root, "tmp").glob("*"):
-            if path.is_file() and (found := _stray(path)):
+            if path.suffix != NOTE and path.is_file() and (found := _stray(path)):
                 yield found
 
     def remove(self, path: str) -> None:
@@ -275,22 +312,25 @@ class Folder:
             raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {self.root}")
         return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 
-    def marker(self) -> bytes | None:
+    def marker(self, name: str = MARKER) -> bytes | None:
         try:
-            return Path(self.root, MARKER).read_bytes()
+            return Path(self.root, name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise Unreachable(
-                f"{self.root}/{MARKER} cannot be read ({error.strerror}). Check {self._variable}."
+                f"{self.root}/{name} cannot be read ({error.strerror}). Check {self._variable}."
             ) from error
 
-    def mark(self, content: bytes) -> None:
+    def mark(self, content: bytes, *, anew: bool = False) -> None:
         written = self.take([content])
         try:
             with self._explained(written.path):
                 sync(written.path)
-                _name_once(written.path, Path(self.root, MARKER))
+                if anew:
+                    os.replace(written.path, Path(self.root, MARKER))
+                else:
+                    name_once(written.path, Path(self.root, MARKER))
                 sync(self.root)
         finally:
             self.discard(written)
@@ -396,17 +436,18 @@ def _make_folder(folder: str) -> None:
         sync(os.path.dirname(folder))
 
 
-def _name_once(written: Path, target: Path) -> None:
-    """Give a file a name that is not taken yet; one that is taken stays as it is."""
+def name_once(written: Path, target: Path) -> bool:
+    """Give a file a name that is not taken yet; False of one that is, which stays as it is."""
     try:
         os.link(written, target)
     except FileExistsError:
-        pass
+        return False
     except OSError as error:
         # Some file shares have no links. Two who are first at once may overwrite each other there.
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) or target.exists():
             raise
         os.replace(written, target)
+    return True
 
 
 def sync(path: str | Path) -> None:

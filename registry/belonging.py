@@ -9,18 +9,19 @@ there; whoever is killed in between leaves a note and an empty store, which the 
 So a marked store of a database that notes none is that of the original. Two registries do not
 share a store: the second is refused.
 
-A store of before there were markers is marked by the first command that writes, if the database
-knows one of its files, or if it has none. It may have been shared: what is in it by then, and the
-database does not know, is never collected.
+A store without a marker, as before there were any, is marked by the first command that writes, if
+every file that the database needs is there. It may have been shared: what is in it by then is never
+removed, whether the database knows it or not.
 """
 
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from uuid import uuid4
 
-from registry.artifacts import MARKER, Store
+from registry.artifacts import BACKUP_README, MANIFEST, MARKER, Store
 from registry.database import Database
 from registry.errors import Conflict, Corrupt, NoRegistry, Refused, SchemaMismatch
 from registry.queries import blobs, identity
@@ -32,29 +33,42 @@ FORMAT = 1
 _AT_ONCE = 200  # files compared with the database at a time
 
 
+@dataclass(frozen=True)
+class Marker:
+    """What the marker of a store says."""
+
+    own: Identity
+    adopted: float = 0.0
+    """When a store that had files already was marked, in seconds since 1970; 0 of any other."""
+    restoring: str | None = None
+    """The database that a restore has not filled yet; it may have been killed."""
+
+
 def check(database: Database, files: Store) -> None:
     """See that database and store are of one registry, and that the database knows its files.
 
     Changes nothing; a store that is not marked yet may be one that `claim` would mark.
 
     Raises:
-        Refused: the store is another registry's or another copy's, or the database knows none of
-            the files in it.
+        Refused: the store is another registry's or another copy's, or not the place that the
+            database means, or the database knows none of the files in it.
         NoRegistry: nothing was made yet.
         Corrupt, SchemaMismatch: the marker cannot be read.
     """
-    marked = compare(database, files, lost=True)
-    _check_known(database, files, marked=marked)
+    compare(database, files)
+    _check_known(database, files)
 
 
 def check_new(database: Database, files: Store) -> None:
     """See that a place may become that of a new registry. Raises Refused."""
     found = read(files)
+    if found is None:
+        _refuse_backup(files)
     if found is None and not _any_file(files):
         return
     if database.exists():  # another process made it since we looked
         return
-    whose = f"of registry {found.registry}" if found else "of another"
+    whose = f"of registry {found.own.registry}" if found else "of another"
     raise Refused(
         f"There is no registry in {database.shown} yet, and {files.root} holds the files {whose}. "
         "If MODELMINT_DATABASE_URL is mistaken, correct it; for a new registry set "
@@ -62,19 +76,19 @@ def check_new(database: Database, files: Store) -> None:
     )
 
 
-def compare(database: Database, files: Store, *, lost: bool = False) -> bool:
+def compare(database: Database, files: Store) -> bool:
     """Whether a store is marked as this registry's, and not only may be.
-
-    `lost` says that it may also be empty where the database knows better: files are put back.
 
     Raises:
         Refused: it is another's, or not the place that the database means.
     """
-    return _look(database, files, lost=lost)[1]
+    return _look(database, files, lost=False)[1]
 
 
 def claim(database: Database, files: Store, *, lost: bool = False) -> None:
     """`compare`, and mark a store that is not marked yet.
+
+    `lost` says that it is the place, though files are missing that the database needs.
 
     Raises:
         Refused: as for `compare`.
@@ -83,16 +97,12 @@ def claim(database: Database, files: Store, *, lost: bool = False) -> None:
     own, marked = _look(database, files, lost=lost)
     if marked:
         return
-    adopted = time.time() if _any_file(files) else None
+    adopted = time.time() if _any_file(files) else 0.0
     if own.store is None:
         with database.write() as c:
             identity.keep_store(c, uuid4().hex)
         own = load(database)  # of two at once, one noted its id
-    write(files, own, adopted)
-    marker = read(files)  # of two at once, one wrote it
-    if marker is None:
-        raise Conflict(f"The marker of {files.root} vanished. See who uses it, and try again.")
-    _check_same(database, files, own, marker)
+    _check_same(database, files, own, write(files, Marker(own, adopted)).own)
 
 
 def load(database: Database) -> Identity:
@@ -103,8 +113,8 @@ def load(database: Database) -> Identity:
         return identity.load(c)
 
 
-def read(files: Store) -> Identity | None:
-    """Whose a store is by its marker.
+def read(files: Store) -> Marker | None:
+    """What the marker of a store says; None where there is none.
 
     Raises:
         Corrupt: there is something else in the place of the marker.
@@ -116,6 +126,7 @@ def read(files: Store) -> Identity | None:
     try:
         found = json.loads(content)
         format_, own = int(found["format"]), Identity(found["registry"], found["store"])
+        marker = Marker(own, float(found.get("adopted") or 0), found.get("restoring"))
     except (ValueError, TypeError, KeyError) as error:
         raise Corrupt(
             f"{files.root}/{MARKER} does not say which registry these files are of ({error!r}). If "
@@ -127,24 +138,43 @@ def read(files: Store) -> Identity | None:
             f"{files.root}/{MARKER} has format {format_}, and this release reads {FORMAT}: upgrade "
             "modelmint."
         )
-    return own
+    return marker
 
 
 def adopted_at(files: Store) -> float:
-    """When a store that had files already was marked, in seconds since 1970; 0 of any other.
+    """`Marker.adopted`; now, of a store that is not marked yet.
 
-    Now, of one that is not marked yet. What the database does not know of those files may be of
-    another registry, which shared the place before there were markers.
+    What was there by then may be of another registry, which shared the place before there were
+    markers.
     """
-    content = files.marker()
-    return time.time() if content is None else float(json.loads(content).get("adopted") or 0)
+    marker = read(files)
+    return time.time() if marker is None else marker.adopted
 
 
-def write(files: Store, own: Identity, adopted: float | None = None) -> None:
-    """Mark a store, unless it is marked already; `adopted` is now where it has files."""
-    said = {"format": FORMAT, "registry": own.registry, "store": own.store, "adopted": adopted}
+def write(files: Store, marker: Marker, *, anew: bool = False) -> Marker:
+    """Mark a store, unless it is marked already; how it is marked now. Raises Conflict.
+
+    A marker that is there is replaced only if that is to be done `anew`.
+    """
     what = "The files beside this belong to one registry of modelmint. Do not edit, do not remove."
-    files.mark(json.dumps({**said, "": what}, indent=2).encode() + b"\n")
+    said = {
+        "format": FORMAT,
+        "registry": marker.own.registry,
+        "store": marker.own.store,
+        "adopted": marker.adopted or None,
+        "restoring": marker.restoring,
+        "": what,
+    }
+    files.mark(json.dumps(said, indent=2).encode() + b"\n", anew=anew)
+    written = read(files)  # of two at once, one wrote it
+    if written is None:
+        raise Conflict(f"The marker of {files.root} vanished. See who uses it, and try again.")
+    return written
+
+
+def noted(files: Store) -> set[str]:
+    """The SHA-256 of every file that a registration was about to put into the store."""
+    return {sha256 for _, digests in files.notes() for sha256 in digests}
 
 
 def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, bool]:
@@ -161,7 +191,7 @@ def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, bo
             marker, own = read(files), load(database)
             if marker is None:
                 raise
-    _check_same(database, files, own, marker)
+    _check_same(database, files, own, marker.own)
     return own, True
 
 
@@ -185,37 +215,46 @@ def _check_same(database: Database, files: Store, own: Identity, marker: Identit
 
 def _check_unmarked(database: Database, files: Store, own: Identity, *, lost: bool) -> None:
     """Whether a store without a marker may be this registry's."""
-    if own.store is None or lost or _any_file(files):
-        _check_known(database, files, marked=False)
-        return
+    _refuse_backup(files)
+    stored = set(_names(files))
     with database.read() as c:
-        if not blobs.any_kept(c):
-            return
-    raise Refused(
-        f"{database.shown} is registry {own.registry} with its files in store {own.store}, and "
-        f"{files.root} is empty. Set MODELMINT_ARTIFACTS to where they are. If this is the place, "
-        "and they are lost: `modelmint models init` marks it again."
-    )
+        needed = blobs.needed(c).keys()
+    missing = needed - stored
+    if missing and not lost:
+        raise Refused(
+            f"{database.shown} is registry {own.registry}, and of the {len(needed):,} files of its "
+            f"versions {len(missing):,} are not in {files.root}, which no {MARKER} says to be "
+            "their place. Set MODELMINT_ARTIFACTS to where they are. If this is the place, and "
+            "those files are lost: `modelmint models init --lost-store` marks it."
+        )
+    if stored:
+        _check_known(database, files)
 
 
-def _check_known(database: Database, files: Store, *, marked: bool) -> None:
-    """Raises Refused where there are files, and the database knows none of them."""
-    stored, count = _names(files), 0
+def _check_known(database: Database, files: Store) -> None:
+    """Raises Refused where there are files, and no version in the database has one of them."""
+    stored, strange = _names(files), set[str]()
     while batch := list(islice(stored, _AT_ONCE)):
         with database.read() as c:
-            if blobs.any_known(c, batch):
+            if blobs.any_referenced(c, batch):
                 return
-        count += len(batch)
-    if count:
+        strange.update(batch)
+    if strange - noted(files):  # the rest is of a first registration that was killed
         raise Refused(
-            f"{database.shown} knows none of the {count:,} files in the artifact store "
+            f"{database.shown} knows none of the {len(strange):,} files in the artifact store "
             f"{files.root}. It was emptied, or is another registry: correct "
-            "MODELMINT_DATABASE_URL or MODELMINT_ARTIFACTS, or restore a backup. "
-            + (
-                "If they are what a killed first registration left, register a version."
-                if marked
-                else "For a registry that begins, set MODELMINT_ARTIFACTS to an empty place."
-            )
+            "MODELMINT_DATABASE_URL or MODELMINT_ARTIFACTS, or restore a backup. For a registry "
+            "that begins, set MODELMINT_ARTIFACTS to an empty place."
+        )
+
+
+def _refuse_backup(files: Store) -> None:
+    readme = files.marker("README.txt") or b""
+    if readme.startswith(BACKUP_README) or files.marker(MANIFEST) is not None:
+        raise Refused(
+            f"{files.root} holds the backup of a registry, which is no place for the files of one. "
+            "Set MODELMINT_ARTIFACTS to another place; `modelmint models restore` brings the "
+            "backup there."
         )
 
 

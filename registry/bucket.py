@@ -1,6 +1,7 @@
 """Content-addressed files in an S3 bucket, or in what speaks S3. No SQL.
 
     s3://BUCKET/PREFIX/sha256/ab/<digest>    complete; appears in one step, as S3 promises
+    s3://BUCKET/PREFIX/tmp/<random>.files    a note of what the first registration is about to send
     s3://BUCKET/PREFIX/registry.json         whose files these are; see `registry.belonging`
     cache/sha256/ab/<digest>                 a copy on this machine; may be deleted at any time
 
@@ -12,16 +13,18 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 from registry.artifacts import (
     DIGEST,
     MARKER,
+    NOTE,
     Folder,
     Staged,
     changed,
@@ -69,8 +72,8 @@ class Bucket:
         self._bucket = parsed[1]
         names = [name for name in parsed[2].split("/") if name]
         self.root = "/".join(["s3:/", self._bucket, *names])
-        self._prefix = "/".join([*names, "sha256/"])
-        self._marker = "/".join([*names, MARKER])
+        self._names = names
+        self._prefix = self._below("sha256/")
         self._cache = Folder(cache, "MODELMINT_CACHE")
 
     def stage(self, source: Path) -> Staged:
@@ -124,16 +127,31 @@ class Bucket:
             self._cache.discard(taken)
         return Path(self._cache.place(sha256))
 
+    def note(self, digests: Iterable[str]) -> str:
+        key = self._below(f"tmp/{uuid4().hex}{NOTE}")
+        self._call("put_object", "ETag", Key=key, Body="\n".join(digests).encode())
+        return f"s3://{self._bucket}/{key}"
+
+    def notes(self) -> Iterator[tuple[Stray, set[str]]]:
+        for key, stray in self._listed(self._below("tmp/")):
+            if key.endswith(NOTE):
+                with suppress(_Missing):  # removed since it was listed
+                    yield stray, set(b"".join(self._content(key)).decode(errors="replace").split())
+
     def files(self) -> Iterator[tuple[str, Stray]]:
+        for key, stray in self._listed(self._prefix):
+            sha256 = key.rpartition("/")[2]
+            # Only what this store named itself: a stranger's object is not ours to remove.
+            if re.fullmatch(r"[0-9a-f]{64}", sha256) and key == self._key(sha256):
+                yield sha256, stray
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, Stray]]:
         more: dict[str, str] = {}
         while True:
-            page = self._call("list_objects_v2", Prefix=self._prefix, **more)
+            page = self._call("list_objects_v2", Prefix=prefix, **more)
             for found in page.get("Contents", ()):
-                sha256 = found["Key"].rpartition("/")[2]
-                # Only what this store named itself: a stranger's object is not ours to remove.
-                if re.fullmatch(r"[0-9a-f]{64}", sha256) and found["Key"] == self._key(sha256):
-                    stray = self._stray(found["Key"], found["Size"], found["LastModified"])
-                    yield sha256, stray
+                key = found["Key"]
+                yield key, self._stray(key, found["Size"], found["LastModified"])
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -162,19 +180,25 @@ class Bucket:
     def place(self, sha256: str) -> str:
         return f"s3://{self._bucket}/{self._key(sha256)}"
 
-    def marker(self) -> bytes | None:
+    def marker(self, name: str = MARKER) -> bytes | None:
         try:
-            return b"".join(self._content(self._marker))
+            return b"".join(self._content(self._below(name)))
         except _Missing:
             return None
 
-    def mark(self, content: bytes) -> None:
-        put = partial(self._call, "put_object", "ETag", Key=self._marker, Body=content)
+    def mark(self, content: bytes, *, anew: bool = False) -> None:
+        put = partial(self._call, "put_object", "ETag", Key=self._below(MARKER), Body=content)
+        if anew:
+            put()
+            return
         try:
             with suppress(_Taken):
                 put(IfNoneMatch="*")
         except _Unsupported:  # two who are first at once may overwrite each other there
             put()
+
+    def _below(self, name: str) -> str:
+        return "/".join([*self._names, name])
 
     def _key(self, sha256: str) -> str:
         if not DIGEST.fullmatch(sha256):

@@ -27,6 +27,7 @@ from sqlalchemy.exc import (
 from registry import postgresql, sqlite
 from registry.errors import Conflict, NoRegistry, SchemaMismatch, Unreachable
 from registry.explaining import explained
+from registry.queries.identity import Identity
 from registry.schema import HEAD, VERSION_TABLE
 from registry.values import to_json
 
@@ -205,14 +206,14 @@ def check_empty(url: str) -> None:
 
 
 @contextmanager
-def filling(url: str, revision: str) -> Iterator[Connection]:
+def filling(url: str, revision: str, own: Identity | None = None) -> Iterator[Connection]:
     """One transaction that fills an empty database: all of it or nothing.
 
     In the block the tables are those of `revision`, after it those of this release. Keys and
     CHECKs hold; on SQLite foreign keys are checked at the end. Triggers come at the end, too: they
     are of this release, and one asks what was only asked at the time: of a champion that was
-    promoted before its model had a policy of other eyes, for other eyes. The registry keeps the id
-    that comes with the rows, and has no store yet.
+    promoted before its model had a policy of other eyes, for other eyes. The registry gets the ids
+    of `own`; without those it keeps the one that comes with the rows, and has no store yet.
 
     Raises:
         Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
@@ -231,9 +232,10 @@ def filling(url: str, revision: str) -> Iterator[Connection]:
             yield connection
             dialect.count_on(connection)
             _run_alembic(connection, MIGRATIONS, shown)
-            # The id stays. The place of the files is another, or has to be claimed again.
-            registry = table("registry", column("store"))
-            connection.execute(update(registry).values(store=None))
+            # The place of the files is another than that of the rows.
+            registry = table("registry", column("id"), column("store"))
+            ids = {"store": None} if own is None else {"id": own.registry, "store": own.store}
+            connection.execute(update(registry).values(ids))
             dialect.install_triggers(connection)
     finally:
         engine.dispose()

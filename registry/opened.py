@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from registry import belonging
+from registry.arguments import checked
 from registry.artifacts import Store, open_store
 from registry.database import Database
 from registry.errors import Unreachable
@@ -80,14 +81,21 @@ class Opened:
         """
         belonging.check(self.database, self.files)
 
-    def adopt_store(self) -> None:
-        """Mark the place of the files again, where its marker or all of it was lost.
+    @checked
+    def adopt_store(self, *, lost: bool = False) -> None:
+        """Mark the place of the files again, where its marker was lost.
+
+        `lost` says that this is the place though files are missing there; by mistake in the place,
+        it spreads the files of a registry over two.
 
         Raises:
-            Refused: it is another's, or the database knows none of the files in it.
+            Refused: it is another's, or lacks files and is not said to be `lost`; or the database
+                knows none of the files in it.
         """
-        if belonging.load(self.database).store is not None:
-            belonging.claim(self.database, self.files, lost=True)
+        if lost or belonging.load(self.database).store is not None:
+            belonging.claim(self.database, self.files, lost=lost)
+        else:  # nothing was lost: the first registration marks it
+            belonging.compare(self.database, self.files)
 
     def close(self) -> None:
         """Close the database connections."""

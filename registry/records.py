@@ -317,6 +317,8 @@ class Stray:
     """False while it is younger than the grace: a registration may be about to need it."""
     perhaps_foreign: bool = False
     """It was in the store before that was marked, so another registry may need it. It stays."""
+    unknown: bool = False
+    """It was registered, and not in this database: a later state of it may need the file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,18 @@
 """The part of a registry that takes bundles in, in an order that survives being killed:
 
 1. copy and hash the files to where nobody looks for them;
-2. put them in their places, where `gc` leaves alone what is young; for a bucket, which a file may
-   take long to reach, they are announced before;
+2. put them in their places, where `gc` leaves alone what is young; a note in the store names them
+   before, and for a bucket, which a file may take long to reach, rows do;
 3. in one transaction, lock a row for each file, check that all are there still, and add the rest.
 
 So a row of a version implies its files, readers see all of a version or nothing of it, and what a
-killed registration leaves behind is found by `gc`. On a retry, files that lie there are not sent
+killed registration leaves behind is found by `gc`; a file that no version has, no note and no row,
+was registered by somebody, and stays. On a retry, files that lie there are not sent
 again.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -22,7 +23,7 @@ from sqlalchemy import Connection
 from registry import belonging, candidates, reoffered, schema
 from registry.arguments import checked
 from registry.artifacts import Staged, refuse_others
-from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused
+from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused, Unreachable
 from registry.opened import Opened
 from registry.queries import blobs, evaluations, events, models, params, states, versions
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
@@ -108,7 +109,7 @@ class Registering(Opened):
         """
         check_name(name)
         self.create()
-        claimed = belonging.compare(self.database, self.files, lost=True)
+        claimed = belonging.compare(self.database, self.files)
         with self._staged(candidate.files) as staged:
             artifacts = tuple(
                 Artifact(path, s.sha256, s.size, identity=path in candidate.identity)
@@ -134,9 +135,14 @@ class Registering(Opened):
             if number is None:
                 if not claimed:
                     belonging.claim(self.database, self.files)
+                note = self._announce(offer)
                 self._send(offer)
                 try:
-                    return Registration(self._add(offer), created=True)
+                    version = self._add(offer)
+                    with suppress(Unreachable):
+                        if note:
+                            self.files.remove(note)
+                    return Registration(version, created=True)
                 except Refused:
                     number = self._look(offer)
                     if number is None:  # no other process was faster with the same
@@ -203,13 +209,22 @@ class Registering(Opened):
             )
         return known.number
 
-    def _send(self, offer: _Offer) -> None:
-        """Put the files in their places, before any other process has to wait."""
+    def _announce(self, offer: _Offer) -> str | None:
+        """Say which files are to come, so that `gc` knows them if this is killed: the note's path.
+
+        Lost in a power cut, it leaves files of which nobody knows whose they are.
+        """
         if self.files.far:
-            # Sending may take longer than a collection waits. Lost in a power cut, an announcement
-            # leaves files without a row; `gc` finds those, too.
+            # Sending may take longer than a collection waits, and a note longer than a row.
             with self.database.write(lasting=False) as c:
                 blobs.lease(c, offer.files, self.database.dialect.CLOCK)
+                if versions.any_at_all(c):
+                    return None
+            # Rows alone would look like those of a database that was emptied but for them.
+        return self.files.note(sha256 for sha256, _ in offer.files)
+
+    def _send(self, offer: _Offer) -> None:
+        """Put the files in their places, before any other process has to wait."""
         # A file of that name and size that lies there already may be damaged: it is read, once.
         staged = offer.staged.values()
         self.files.publish(*(s for s in staged if self._is_damaged(s.sha256, s.size)))
@@ -270,7 +285,7 @@ class Registering(Opened):
         # Read anew: what was staged may be in its place by now, and lost again.
         sources = {artifact.path: offer.candidate.files[artifact.path] for artifact in damaged}
         if damaged:
-            belonging.claim(self.database, self.files, lost=True)
+            belonging.claim(self.database, self.files)
             with self._staged(sources) as staged, self.database.write() as c:
                 for artifact in damaged:
                     actual = staged[artifact.path].sha256

@@ -1,75 +1,91 @@
 """Looking after a whole registry: collecting what nobody needs, and retention."""
 
-import time
-from collections.abc import Iterable
 from dataclasses import replace
 
 from registry import belonging
+from registry import strays as of_no_version
 from registry.arguments import checked
 from registry.errors import Refused
 from registry.queries import blobs, events, models, retention, states, summaries
 from registry.records import Stray, Summary
 from registry.store import Registry
+from registry.strays import Strays
 
 DAY_S = 86_400
 
 
-def gc(registry: Registry, *, dry_run: bool, grace_s: float = DAY_S) -> list[Stray]:
+@checked
+def gc(
+    registry: Registry, *, dry_run: bool, grace_s: float = DAY_S, unknown: bool = False
+) -> list[Stray]:
     """Remove files that no version refers to and leftovers of interrupted registrations.
 
     Whatever is younger than `grace_s` seconds, or was announced since, stays and is listed as not
     removable; so does what may be another registry's (`Stray.perhaps_foreign`). Returns what was
     found, oldest first; of that, the removable ones are gone unless `dry_run`.
 
+    Files that were registered, and not in this database (`Stray.unknown`), say that it is older
+    than the store. They go only with `unknown`.
+
     Raises:
-        Refused: the store is another registry's, or the database knows none of its files.
+        Refused: the store is another registry's; or the database knows none of its files, or not
+            those that were registered.
         Unreachable: the database or the store cannot be written.
     """
     registry.check_store()
+    strays = of_no_version.found(registry)
+    if not unknown:
+        of_no_version.check(registry, strays)
     if not dry_run:
         belonging.claim(registry.database, registry.files)
     found = [replace(s, removable=s.age_s >= grace_s) for s in registry.files.leftovers()]
+    collected = _collect(registry, strays, grace_s, dry_run=dry_run)
     if not dry_run:
         for stray in found:
             if stray.removable:
                 registry.files.remove(stray.path)
-    found += _collect(registry, _unreferenced(registry), grace_s, dry_run=dry_run)
-    return sorted(found, key=lambda stray: -stray.age_s)
+        _drop_notes(registry, {sha256 for sha256, s in collected.items() if not s.removable})
+    return sorted(found + list(collected.values()), key=lambda stray: -stray.age_s)
 
 
 @checked
-def purge(registry: Registry, *, actor: str, dry_run: bool) -> list[Stray]:
+def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = False) -> list[Stray]:
     """Remove the files that archived versions alone refer to; returns those.
 
-    Rows, digests and numbers stay, and registering the same bytes restores the files.
+    Rows, digests and numbers stay, and registering the same bytes restores the files. What may be
+    another registry's stays, too, and is listed as not removable.
 
     Raises:
-        Refused: the store is another registry's, or the database knows none of its files.
+        Refused: as for `gc`, whose `unknown` is this one.
         Unreachable: the database or the store cannot be written.
     """
     registry.check_store()
+    if not unknown:
+        of_no_version.check(registry, of_no_version.found(registry))
     if not dry_run:
         belonging.claim(registry.database, registry.files)
+    shared = of_no_version.shared(registry)
     with registry.database.read() as c:
         archived = retention.with_files(c)
-    found = []
+    found: dict[str, Stray] = {}
     for name, version in archived:
         with registry.database.write() as c:
             model = models.lock(c, name)
-            files = blobs.purge(c, name, version, registry.database.dialect.CLOCK)
-            strays = [
-                Stray(registry.files.place(sha256), size, 0.0, removable=True)
-                for sha256, size in files
-            ]
-            found += strays
-            if dry_run:
-                c.rollback()
-            elif strays:
-                kept = {"files": [sha256 for sha256, _ in files]}
+            outlived = blobs.outlived(c, name, version)
+            found |= {sha256: shared[sha256] for sha256 in outlived if sha256 in shared}
+            strays = {
+                sha256: Stray(registry.files.place(sha256), size, 0.0, removable=True)
+                for sha256, size in outlived.items()
+                if sha256 not in shared
+            }
+            found |= strays
+            if strays and not dry_run:
+                blobs.purge(c, strays, registry.database.dialect.CLOCK)
+                kept = {"files": list(strays)}
                 events.add(c, model, "purged", actor, version=version, payload=kept)
-                for stray in strays:
+                for stray in strays.values():
                     registry.files.remove(stray.path)
-    return found
+    return list(found.values())
 
 
 @checked
@@ -114,32 +130,10 @@ def _retire(registry: Registry, name: str, version: int, actor: str) -> bool:
         return bool(still)
 
 
-def _unreferenced(registry: Registry) -> list[tuple[str, Stray]]:
-    """Files that no version refers to, with the age of their announcement or of themselves."""
-    # Listed before the rows are read: what is registered in between has its rows by then.
-    stored = dict(registry.files.files())
-    with registry.database.read() as c:
-        # Removed on purpose, and there again: of a registration that was killed.
-        known = blobs.known(c) - blobs.purged(c)
-        rows = blobs.unreferenced(c, registry.database.dialect.CLOCK)
-    found = [
-        (sha256, Stray(registry.files.place(sha256), size, max(0.0, age), removable=False))
-        for sha256, size, age in rows
-    ]
-    adopted_s = time.time() - belonging.adopted_at(registry.files)
-    return found + [
-        (sha256, replace(stray, perhaps_foreign=stray.age_s >= adopted_s))
-        for sha256, stray in stored.items()
-        if sha256 not in known
-    ]
-
-
-def _collect(
-    registry: Registry, strays: Iterable[tuple[str, Stray]], grace_s: float, *, dry_run: bool
-) -> list[Stray]:
-    found = []
+def _collect(registry: Registry, strays: Strays, grace_s: float, *, dry_run: bool) -> Strays:
+    collected = {}
     clock = registry.database.dialect.CLOCK
-    for sha256, stray in strays:
+    for sha256, stray in strays.items():
         old = stray.age_s >= grace_s and not stray.perhaps_foreign
         if old and not dry_run:
             # Row, file, commit: the row is locked until the file is gone, so a registration of
@@ -152,5 +146,13 @@ def _collect(
                     old = blobs.forget(c, sha256, grace_s, clock)
                 if old:
                     registry.files.remove(stray.path)
-        found.append(replace(stray, removable=old))
-    return found
+        collected[sha256] = replace(stray, removable=old)
+    return collected
+
+
+def _drop_notes(registry: Registry, kept: set[str]) -> None:
+    """Remove notes of registrations that ended somehow and left none of the files that are kept."""
+    for note, digests in list(registry.files.notes()):
+        # Whatever the grace: the registration may be about to put files there.
+        if note.age_s >= DAY_S and digests.isdisjoint(kept):
+            registry.files.remove(note.path)

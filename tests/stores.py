@@ -5,6 +5,7 @@ can do to those files behind the registry's back.
 import shutil
 import socket
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from registry_helpers import Place
 from servers import create_bucket, s3_environment, start_s3
 
 from registry import Registry
-from registry.artifacts import MARKER, Store, open_store
+from registry.artifacts import MARKER, NOTE, Store, open_store
 
 
 class Behind(Protocol):
@@ -26,7 +27,7 @@ class Behind(Protocol):
     root: str
 
     def names(self) -> set[str]:
-        """What is there but the marker, as paths below the root; unfinished uploads are not."""
+        """What is there but the marker and notes, as paths below the root; no uploads."""
 
     def read(self, name: str) -> bytes: ...
     def write(self, name: str, content: bytes) -> None: ...
@@ -36,13 +37,17 @@ class Behind(Protocol):
         """Leave what a registration leaves that was killed on its way in: its path."""
 
 
+def files_among(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name != MARKER and not name.endswith(NOTE)}
+
+
 class BehindFolder:
     def __init__(self, folder: Path) -> None:
         self._folder, self.root = folder, str(folder)
 
     def names(self) -> set[str]:
         files = (path for path in self._folder.rglob("*") if path.is_file())
-        return {str(path.relative_to(self._folder)) for path in files} - {MARKER}
+        return files_among(str(path.relative_to(self._folder)) for path in files)
 
     def read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()
@@ -69,8 +74,8 @@ class BehindBucket:
 
     def names(self) -> set[str]:
         listed = self._client.list_objects_v2(Bucket=self._bucket, Prefix="of/ours/")
-        found = {found["Key"].removeprefix("of/ours/") for found in listed.get("Contents", ())}
-        return found - {MARKER}
+        listed = listed.get("Contents", ())
+        return files_among(found["Key"].removeprefix("of/ours/") for found in listed)
 
     def read(self, name: str) -> bytes:
         return self._client.get_object(**self._object(name))["Body"].read()
@@ -139,11 +144,15 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path) 
     return Kept(tmp_path, behind=BehindFolder(tmp_path / "artifacts"))
 
 
-def store_file(store: Store, folder: Path, content: bytes = b"nobody's") -> str:
-    """A file in the store that no version refers to: its SHA-256."""
+def store_file(
+    store: Store, folder: Path, content: bytes = b"nobody's", *, noted: bool = True
+) -> str:
+    """A file in the store that no version refers to: its SHA-256. `noted`: it was to be one's."""
     source = folder / "source"
     source.write_bytes(content)
     staged = store.stage(source)
+    if noted:
+        store.note([staged.sha256])
     store.publish(staged)
     store.discard(staged)
     return staged.sha256

@@ -13,12 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import execute, fill_with_kept, kept, raw_engine, rows_of, schema_of
+from databases import (
+    execute,
+    fill_with_kept,
+    kept,
+    raw_engine,
+    rows_of,
+    schema_of,
+    unguarded,
+)
 from registry_helpers import LINEAGE, make_candidate
 from servers import create_database, drop_database
 from sqlalchemy import Engine, MetaData, event, insert, text
 
 from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
+from registry.artifacts import MARKER
 from registry.database import filling, upgrade
 from registry.integrity import verify
 from registry.schema import HEAD, VERSION_TABLE
@@ -308,7 +317,7 @@ def test_a_folder_of_something_else_is_left_alone(origin, tmp_path):
     with pytest.raises(Refused, match="holds something that is not a backup"):
         backup(origin, tmp_path / "photos")
     assert files_in(tmp_path / "photos") == {"cat.png": b"meow"}
-    with pytest.raises(Refused, match="is where the registry keeps its files"):
+    with pytest.raises(Refused, match="where the registry keeps its files"):
         backup(origin, origin.files.root)
     with pytest.raises(Unreachable, match=r"cat\.png cannot be written"):
         backup(origin, tmp_path / "photos" / "cat.png")
@@ -451,9 +460,64 @@ def test_a_registry_in_use_is_not_restored_over(kind, origin, new_url, tmp_path)
     before, files = rows_of(raw_engine(url)), files_in(tmp_path / "artifacts")
     with pytest.raises(Conflict, match=r"holds a registry already.*MODELMINT_DATABASE_URL"):
         restore(tmp_path / "backup", url, tmp_path / "other")
-    with pytest.raises(Conflict, match=r"holds files that are not in the backup \(1\)"):
+    with pytest.raises(Conflict, match="belongs to a registry already: to another one"):
         restore(tmp_path / "backup", new_url(kind), tmp_path / "artifacts")
     assert (rows_of(raw_engine(url)), files_in(tmp_path / "artifacts")) == (before, files)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_restore_does_not_take_the_files_of_the_original(own, tmp_path, marked):
+    """Whose store has no marker yet, perhaps: it is of an earlier release."""
+    backup(own, tmp_path / "backup")
+    if not marked:
+        (Path(own.files.root) / MARKER).unlink()
+    before, url = files_in(Path(own.files.root)), f"sqlite:///{tmp_path}/copy.db"
+    said = "belongs to a registry already: to this one" if marked else "holds files, and no regist"
+    with pytest.raises(Conflict, match=said):
+        restore(tmp_path / "backup", url, own.files.root)
+    assert (files_in(Path(own.files.root)), all_rows(url)) == (before, {})
+    own.check_store()
+
+
+def test_a_backup_and_the_files_of_a_registry_lie_apart(own, tmp_path):
+    root = Path(own.files.root)
+    for folder in (root, root / "backup", root.parent, root / "sha256" / ".."):
+        with pytest.raises(Refused, match=r"(apart from|is) the folder"):
+            backup(own, folder)
+    backup(own, tmp_path / "backup")
+    before = files_in(tmp_path)
+    for store in (tmp_path / "backup", tmp_path / "backup" / "artifacts", tmp_path):
+        with pytest.raises(Refused, match=r"(apart from|is) the folder"):
+            restore(tmp_path / "backup", f"sqlite:///{tmp_path}/copy.db", store)
+    assert files_in(tmp_path) == before
+
+
+def test_a_backup_is_no_place_for_the_files_of_a_registry(own, tmp_path):
+    """Whoever names it as MODELMINT_ARTIFACTS would collect from it."""
+    backup(own, tmp_path / "backup")
+    url = str(own.database._engine.url)
+    with unguarded(url) as c:  # a registry that does not know yet where its files are
+        c.exec_driver_sql("UPDATE registry SET store = NULL")
+    shutil.copytree(tmp_path / "backup", tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "manifest.json").unlink()
+    shutil.copytree(tmp_path / "backup", tmp_path / "no readme")
+    (tmp_path / "no readme" / "README.txt").unlink()
+    for name in ("backup", "unfinished", "no readme"):
+        before = files_in(tmp_path / name)
+        with Registry(url, tmp_path / name) as registry:
+            for call in (
+                lambda: gc(registry, dry_run=False, grace_s=0),
+                lambda: gc(registry, dry_run=True),
+                lambda: purge(registry, actor="bo", dry_run=False),
+                lambda: registry.adopt_store(lost=True),
+                registry.reach,
+            ):
+                with pytest.raises(Refused, match="holds the backup of a registry"):
+                    call()
+        new = Registry(f"sqlite:///{tmp_path}/new.db", tmp_path / name)
+        with new as registry, pytest.raises(Refused, match="holds the backup of a registry"):
+            registry.create()
+        assert files_in(tmp_path / name) == before
 
 
 def test_a_database_of_something_else_is_not_restored_over(origin, tmp_path):
@@ -595,10 +659,20 @@ def test_what_a_killed_restore_left_is_used_by_the_next_and_by_no_other_registry
     damaged.chmod(0o644)
     damaged.write_bytes(bytes(len(damaged.read_bytes())))
     shutil.copytree(artifacts, tmp_path / "collected")
+    other = f"sqlite:///{tmp_path}/other.db"
+    with pytest.raises(
+        Conflict, match=r"belongs .* to this one, .*r\.db.* done again with the same"
+    ):
+        restore(tmp_path / "backup", other, artifacts)
+    assert all_rows(other) == {}
     assert restore(tmp_path / "backup", url, artifacts).problems == []
+    # Done, it is no killed restore: this may be another machine with a database of that name.
+    (tmp_path / "r.db").unlink()
+    with pytest.raises(Conflict, match="belongs to a registry already: to this one"):
+        restore(tmp_path / "backup", url, artifacts)
     before = files_in(tmp_path / "collected")
     with Registry(f"sqlite:///{tmp_path}/empty.db", tmp_path / "collected") as registry:
-        with pytest.raises(Refused, match="holds the files of another"):
+        with pytest.raises(Refused, match="holds the files of registry"):
             registry.create()
         with pytest.raises(Unreachable, match="There is no registry"):
             gc(registry, dry_run=False, grace_s=0)

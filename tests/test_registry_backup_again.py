@@ -174,6 +174,9 @@ def test_a_store_that_belongs_to_a_registry_is_not_restored_into(
         restore(tmp_path / "backup", url, store)
     assert (files_in(store), rows_of(raw_engine(url))) == (before, {})
     (store / "registry.json").unlink()
+    with pytest.raises(Conflict, match=r"holds files, and no registry\.json says whose they are"):
+        restore(tmp_path / "backup", url, store)
+    shutil.rmtree(store)
     restored(tmp_path / "backup", url, store)
 
 

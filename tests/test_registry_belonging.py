@@ -22,7 +22,7 @@ from registry_helpers import (
     together,
 )
 from sqlalchemy import create_engine, inspect
-from stores import BehindFolder, Kept, flipped, place_of
+from stores import BehindFolder, Kept, flipped, place_of, store_file
 
 from cli.main import main
 from registry import Corrupt, NoRegistry, Policy, Refused, Registry, SchemaMismatch, Unreachable
@@ -30,8 +30,11 @@ from registry.artifacts import MARKER
 from registry.database import create
 from registry.integrity import verify
 from registry.queries.identity import Identity
+from registry.schema import metadata
 from registry.transfer.backup import backup
 from registry.upkeep import gc, purge
+
+LOST = r"not in .* MODELMINT_ARTIFACTS to where they are.*`modelmint models init --lost-store`"
 
 OLD = "UPDATE blobs SET touched = 0"
 """As if every file were there for years."""
@@ -257,6 +260,133 @@ def test_an_emptied_database_collects_nothing(kept, make_database):
     assert kept.behind.names() == before
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_of_files_alone_do_not_vouch_for_the_files(kept, count):
+    register_versions(kept, count)
+    before = kept.behind.names()
+    with unguarded(kept.url) as c:
+        for table in reversed(metadata.sorted_tables):
+            if table.name not in ("registry", "blobs"):
+                c.exec_driver_sql(f"DELETE FROM {table.name}")
+    execute(kept.url, OLD)
+    with kept.open() as registry:
+        for call in (
+            lambda: collect(registry),
+            lambda: gc(registry, dry_run=True),
+            lambda: gc(registry, dry_run=False, grace_s=0, unknown=True),
+            lambda: purge(registry, actor="ada", dry_run=False),
+            registry.check_store,
+        ):
+            with pytest.raises(Refused, match=rf"knows none of the {count + 2} files"):
+                call()
+        assert "knows none of the" in [p.what for p in verify(registry).problems][-1]
+    assert kept.behind.names() == before
+
+
+class Dead(BaseException):
+    """Nobody catches it, and nothing is cleaned up, as after a kill."""
+
+
+def die(*_):
+    raise Dead
+
+
+def test_a_first_registration_that_died_is_collected_and_one_that_did_not_leaves_no_note(kept):
+    with kept.open() as registry:
+        registry._add = die
+        with pytest.raises(Dead):
+            register(registry, kept.folder)
+        assert len(kept.behind.names()) == 3
+        found = verify(registry)
+        assert (found.problems, found.unknown) == ([], 3)
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 3
+        assert kept.behind.names() == set()
+        # The note stays for a day: it may be that the files come yet.
+        assert len(list(registry.files.notes())) == 1
+        del registry._add
+        register(registry, kept.folder)
+        assert len(list(registry.files.notes())) == 1
+        assert verify(registry).problems == []
+
+
+def test_a_note_goes_after_a_day_and_not_before_its_files(tmp_path):
+    register_versions(tmp_path, 1)
+    with Place(tmp_path).open() as registry:
+        registry._add = die
+        for text in ("one", "two"):
+            with pytest.raises(Dead):
+                register(registry, tmp_path, text)
+        aged, _ = (Path(note.path) for note, _ in registry.files.notes())
+        os.utime(aged, (time.time() - 90_000,) * 2)
+        assert [s.removable for s in gc(registry, dry_run=False)] == [False, False]
+        assert len(list(registry.files.notes())) == 2
+        assert len(gc(registry, dry_run=True, grace_s=0)) == 2
+        assert len(list(registry.files.notes())) == 2
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 2
+        (young,) = registry.files.notes()
+        assert young[0].path != str(aged)
+
+
+# A database older than its store
+
+
+@pytest.fixture
+def older(kept, tmp_path):
+    """A registry whose database is a copy of last week, and the champion of this week."""
+    register_versions(kept, 2)
+    with kept.open() as registry:
+        registry.archive("digits", 1, actor="ada", reason="old")
+        registry.close()
+        path = Path(kept.url.removeprefix("sqlite:///"))
+        shutil.copy(path, tmp_path / "last-week.db")
+        champion = register(registry, kept.folder, "champion")
+        registry.promote("digits", 3, actor="ada", reason="better", expect_revision=None)
+        registry.unarchive("digits", 1, actor="ada", reason="needed again")
+    copy = with_database(kept, f"sqlite:///{tmp_path}/last-week.db")
+    execute(copy.url, OLD)
+    return copy, champion
+
+
+def test_an_old_copy_of_the_database_removes_nothing_that_it_does_not_know(kept, older):
+    copy, champion = older
+    before = kept.behind.names()
+    unknown = f"{kept.behind.root}/{place_of(champion.artifacts[1].sha256)}"
+    with copy.open() as registry:
+        # Also once it was used again, and has newer events than those files.
+        for text in (None, "by the copy"):
+            if text:
+                register(registry, kept.folder, text)
+            for call in (
+                lambda: collect(registry),
+                lambda: gc(registry, dry_run=True),
+                lambda: purge(registry, actor="ada", dry_run=True),
+                lambda: purge(registry, actor="ada", dry_run=False),
+            ):
+                with pytest.raises(Refused, match=r"last-week\.db does not know.*\(1\)") as said:
+                    call()
+                assert unknown in str(said.value)
+                assert "older copy" in str(said.value)
+            (problem,) = verify(registry).problems
+            assert (problem.ref, unknown in problem.what) == ("the store", True)
+            assert "models gc" not in problem.what
+    assert kept.behind.names() > before
+    with kept.open() as registry:
+        assert registry.open(champion)["model.onnx"].read_text() == "champion"
+
+
+def test_who_gives_up_what_the_old_copy_does_not_know_says_so(kept, older):
+    copy, champion = older
+    model = place_of(champion.artifacts[1].sha256)
+    with copy.open() as registry:
+        young = gc(registry, dry_run=False, unknown=True)
+        assert [(s.removable, s.unknown) for s in young] == [(False, True)]
+        (listed,) = gc(registry, dry_run=True, grace_s=0, unknown=True)
+        assert (listed.removable, model in kept.behind.names()) == (True, True)
+        assert gc(registry, dry_run=False, grace_s=0, unknown=True)[0].path == listed.path
+        assert model not in kept.behind.names()
+        assert verify(registry).problems == []
+
+
 def test_a_row_that_says_which_registry_it_is_cannot_be_changed(place):
     register_versions(place, 1)
     for statement in (
@@ -343,14 +473,58 @@ def test_what_a_shared_store_had_before_it_was_marked_is_never_collected(kept, m
             (stray,) = gc(registry, dry_run=dry_run, grace_s=0)
             assert foreign in stray.path
             assert (stray.removable, stray.perhaps_foreign) == (False, True)
-        later = hashlib.sha256(b"of a killed registration").hexdigest()
         time.sleep(1.1)  # S3 says by the second when an object was written
-        kept.behind.write(f"sha256/{later[:2]}/{later}", b"of a killed registration")
+        later = store_file(registry.files, kept.folder, b"of a killed registration")
         removed = [s for s in gc(registry, dry_run=False, grace_s=0) if s.removable]
         assert [later in stray.path for stray in removed] == [True]
     with other.open() as registry, pytest.raises(Refused, match="belongs to another registry"):
         register(registry, kept.folder, "another")
     assert kept.behind.read(f"sha256/{foreign[:2]}/{foreign}") == b"of the other registry"
+
+
+def test_what_both_registries_of_a_shared_store_have_survives_a_purge_by_one(kept):
+    register_versions(kept, 2)
+    make_old(kept)
+    other = with_database(kept, f"sqlite:///{kept.folder}/other.db")
+    create(other.url)
+    with other.open() as registry:
+        # As both did before there were markers: the same bytes, and files that nobody else has.
+        registry.files = Unmarked(registry.files)
+        shared = register(registry, kept.folder, "model 1")
+    before = kept.behind.names()
+    with kept.open() as registry:
+        registry.archive("digits", 1, actor="ada", reason="old")
+        for dry_run in (True, False, False):
+            (stray,) = purge(registry, actor="ada", dry_run=dry_run)
+            assert (stray.removable, stray.perhaps_foreign) == (False, True)
+            assert gc(registry, dry_run=dry_run, grace_s=0) == []
+        assert registry.history("digits")[0].kind == "archived"
+        assert verify(registry).problems == []
+        # What came since is this registry's alone.
+        time.sleep(1.1)
+        register(registry, kept.folder, "since")
+        registry.archive("digits", 3, actor="ada", reason="old")
+        purged = purge(registry, actor="ada", dry_run=False)
+        assert sorted(stray.removable for stray in purged) == [False, True]
+        assert kept.behind.names() == before
+    with other.open() as registry:
+        assert registry.open(shared)["model.onnx"].read_text() == "model 1"
+
+
+class Unmarked:
+    """A store as the release before saw it: whose it is was not asked."""
+
+    def __init__(self, files):
+        self._files = files
+
+    def __getattr__(self, name):
+        return getattr(self._files, name)
+
+    def files(self):
+        return iter(())
+
+    def mark(self, content):
+        self.marker = lambda name=MARKER: content if name == MARKER else None
 
 
 def test_an_old_store_is_not_marked_by_a_registry_that_knows_none_of_its_files(kept, make_database):
@@ -376,25 +550,66 @@ def test_an_empty_place_gets_no_new_version_of_a_registry_that_has_files(kept):
         kept.behind.delete(name)
     with kept.open() as registry:
         for call in (registry.reach, lambda: register(registry, kept.folder, "another")):
-            with pytest.raises(Refused, match=r"is empty\. Set MODELMINT_ARTIFACTS.*models init"):
+            with pytest.raises(Refused, match=LOST):
                 call()
         assert kept.behind.names() == set()
+        # What was lost may be put back, if this is the place.
+        with pytest.raises(Refused, match=LOST):
+            register(registry, kept.folder, "model 1")
+        registry.adopt_store(lost=True)
         assert len(verify(registry).problems) == 3
-        # What was lost may be put back.
         register(registry, kept.folder, "model 1")
         registry.reach()
         assert register(registry, kept.folder, "another").version == 2
         assert verify(registry).problems == []
 
 
-def test_a_lost_place_is_marked_again_by_models_init(kept):
+def test_an_empty_place_is_not_taken_for_that_of_an_upgraded_registry(kept):
     register_versions(kept, 1)
-    for name in [*kept.behind.names(), MARKER]:
+    make_old(kept)
+    for name in kept.behind.names():
         kept.behind.delete(name)
     with kept.open() as registry:
-        registry.adopt_store()
-        registry.reach()
+        for call in everything_that_needs_files(registry, kept.folder):
+            with pytest.raises(Refused, match=LOST):
+                call()
+        (problem,) = verify(registry).problems
+        assert problem.ref == "the store"
+        assert "of the 3 files of its versions 3 are not in" in problem.what
+        assert verify(registry).not_looked_at == ["the files"]
+    assert ids_of(kept.url).store is None
+
+
+@pytest.mark.parametrize("upgraded", [True, False])
+def test_one_file_in_common_does_not_make_a_place_that_of_a_registry(kept, upgraded):
+    """Two models often have a file in common: an empty one, a card."""
+    register_versions(kept, 1)
+    if upgraded:
+        make_old(kept)
+    else:
+        kept.behind.delete(MARKER)
+    kept.behind.delete(place_of(hashlib.sha256(b"model 1").hexdigest()))
+    before = kept.behind.names()
+    assert len(before) == 2
+    with kept.open() as registry:
+        for call in everything_that_needs_files(registry, kept.folder):
+            with pytest.raises(Refused, match="of the 3 files of its versions 1 are not in"):
+                call()
+        assert kept.behind.names() == before
+        registry.adopt_store(lost=True)
         assert register(registry, kept.folder, "another").version == 2
+
+
+def everything_that_needs_files(registry, folder):
+    return (
+        lambda: collect(registry),
+        lambda: gc(registry, dry_run=True),
+        lambda: purge(registry, actor="ada", dry_run=True),
+        lambda: register(registry, folder, "another"),
+        lambda: backup(registry, folder / "backup"),
+        registry.adopt_store,
+        registry.reach,
+    )
 
 
 @pytest.mark.parametrize(
@@ -705,6 +920,46 @@ def test_models_init_makes_a_registry_once(tmp_path, modelmint):
     assert modelmint("models", "list")[0] == 0
     assert modelmint("models", "upgrade")[0] == 0
     assert modelmint("config")[0] == 0
+
+
+def test_a_mistyped_place_of_files_is_marked_only_when_it_is_said_to_be_the_place(
+    tmp_path, modelmint, monkeypatch
+):
+    with Registry(f"sqlite:///{tmp_path}/a/registry.db", tmp_path / "artifacts") as registry:
+        register(registry, tmp_path)
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artefacts"))
+    for command in ("init", "gc", "gc --dry-run", "gc --purge --dry-run", "backup b"):
+        status, said = modelmint("models", *command.split())
+        assert status == 3, command
+        assert "of the 3 files of its versions 3 are not in" in said
+        assert "models init --lost-store" in said
+    status, said = modelmint("models", "verify")
+    assert status == 1
+    assert "3 are not in" in said
+    assert "is missing" not in said
+    assert "not looked at: the files" in said
+    assert not (tmp_path / "artefacts").exists()
+    status, said = modelmint("models", "init", "--lost-store")
+    assert status == 0
+    assert f"{tmp_path}/artefacts is the place of its files" in said
+    assert modelmint("models", "gc")[0] == 0
+    status, said = modelmint("models", "verify")
+    assert (status, said.count("cannot be read")) == (1, 3)
+
+
+def test_neither_a_collection_nor_a_verification_takes_an_old_copy_for_the_registry(
+    older, modelmint, monkeypatch
+):
+    copy, _ = older
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", copy.url)
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", copy.behind.root)
+    for command in ("gc", "gc --dry-run", "gc --purge"):
+        status, said = modelmint("models", *command.split())
+        assert (status, "older copy" in said) == (3, True)
+    status, said = modelmint("models", "verify")
+    assert (status, "older copy" in said, "gc --dry-run" in said) == (1, True, False)
+    assert modelmint("models", "gc", "--unknown", "--grace", "0")[0] == 0
+    assert modelmint("models", "verify")[0] == 0
 
 
 def test_a_collection_under_a_mistyped_database_fails_and_keeps_every_file(

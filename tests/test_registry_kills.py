@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from databases import fetch
 from registry_helpers import Place, clean_forks, make_candidate, promote, register_versions
+from stores import files_among
 
 from registry import Conflict, Registry
-from registry.artifacts import MARKER
 from registry.integrity import verify
 from registry.transfer.backup import backup, verify_backup
 from registry.upkeep import gc
@@ -174,4 +174,4 @@ def test_whoever_is_killed_the_registry_is_whole_and_nothing_is_left_over(place)
 
 
 def files_of(folder: Path) -> set[str]:
-    return {file.name for file in folder.rglob("*") if file.is_file()} - {MARKER}
+    return files_among(file.name for file in folder.rglob("*") if file.is_file())

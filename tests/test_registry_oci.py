@@ -223,8 +223,9 @@ def test_parent_and_child_know_each_other_whichever_was_imported_first(any_place
     ours.register("other", grandchild, actor="ada")
     refs = {1: "digits:1", 2: "digits:2", 3: "other:1"}
     for number, ref in refs.items():
-        export_version(ours, ref, tmp_path / "direct.tar")
-        made = import_version(between, tmp_path / "direct.tar", actor="eve", name=f"m{number}")
+        export_version(ours, ref, tmp_path / f"direct-{number}.tar")
+        direct = tmp_path / f"direct-{number}.tar"
+        made = import_version(between, direct, actor="eve", name=f"m{number}")
         if number > 1:  # by way of a registry that may not know the parent
             assert made.version.lineage.parent == f"m{number - 1}:1"
         export_version(between, made.version.ref, tmp_path / f"{number}.tar")
@@ -261,8 +262,8 @@ def test_an_edited_parent_is_found(places, tmp_path, edit, parent_first):
     ours, theirs = places.new(), places.new()
     fill(ours, tmp_path)
     for number in (1, 2) if parent_first else (2, 1):
-        export_version(ours, f"digits:{number}", tmp_path / "out.tar")
-        import_version(theirs, tmp_path / "out.tar", actor="eve")
+        export_version(ours, f"digits:{number}", tmp_path / f"{number}.tar")
+        import_version(theirs, tmp_path / f"{number}.tar", actor="eve")
     with unguarded(theirs.database.shown) as connection:
         connection.exec_driver_sql(
             f"UPDATE versions SET parent_uid = {edit} WHERE parent_uid IS NOT NULL"
@@ -336,7 +337,7 @@ def test_the_same_version_makes_the_same_bytes(places, tmp_path):
     assert first == second
     assert first.size == (tmp_path / "a.tar").stat().st_size
     registry.tag("digits", 2, "stage", None, actor="bob")
-    assert export_version(registry, "digits:2", tmp_path / "b.tar").digest != first.digest
+    assert export_version(registry, "digits:2", tmp_path / "c.tar").digest != first.digest
 
 
 def test_an_archive_meets_the_specification_of_image_layouts(archive):
@@ -394,15 +395,32 @@ def test_files_of_the_same_content_are_one_blob(places, tmp_path):
     assert theirs.open(got)["docs/twin.md"].read_text() == "# card"
 
 
-def test_an_export_leaves_nothing_behind_when_it_fails(places, tmp_path):
+def test_an_export_replaces_nothing(places, tmp_path, monkeypatch):
     registry = places.new()
     fill(registry, tmp_path)
     out = tmp_path / "out"
     out.mkdir()
-    (out / "digits.tar").mkdir()
-    with pytest.raises(Unreachable, match="cannot be written"):
-        export_version(registry, "digits:2", out / "digits.tar")
-    assert [path.name for path in out.iterdir()] == ["digits.tar"]
+    (out / "folder").mkdir()
+    (out / "link").symlink_to("nowhere")
+    (out / "late").write_bytes(b"here since the export began")
+    export_version(registry, "digits:1", out / "before.tar")
+    before = (out / "before.tar").read_bytes()
+    names = sorted(path.name for path in out.iterdir())
+    for name in ("folder", "link", "before.tar"):
+        with pytest.raises(Refused, match=f"{name} is there already, and an export replaces no"):
+            export_version(registry, "digits:2", out / name)
+    answers = iter([False, True])
+    monkeypatch.setattr("os.path.lexists", lambda _path: next(answers))
+    with pytest.raises(Refused, match="late is there already"):
+        export_version(registry, "digits:2", out / "late")
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert (out / "before.tar").read_bytes() == before
+    assert (out / "late").read_bytes() == b"here since the export began"
+
+
+def test_an_export_leaves_nothing_behind_when_it_fails(places, tmp_path):
+    registry = places.new()
+    fill(registry, tmp_path)
     with pytest.raises(Unreachable, match="in a folder that exists"):
         export_version(registry, "digits:2", tmp_path / "nowhere" / "digits.tar")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from databases import execute, fetch, unguarded
 from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
+from stores import files_among
 
-from registry import Corrupt, NotFound, Policy, Refused, upkeep
-from registry.artifacts import MARKER
+from registry import Corrupt, NotFound, Policy, Refused, belonging, upkeep
 from registry.integrity import verify
 from registry.queries import blobs
 from registry.upkeep import gc, purge, retain
@@ -17,25 +17,33 @@ DAY_US = 86_400_000_000
 
 
 def files(place) -> set[str]:
-    """What is stored, without the marker."""
-    found = {file.name for file in (place.folder / "artifacts").rglob("*") if file.is_file()}
-    return found - {MARKER}
+    """What is stored, without the marker and notes."""
+    stored = (file for file in (place.folder / "artifacts").rglob("*") if file.is_file())
+    return files_among(file.name for file in stored)
 
 
 def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
     """A file that was stored and announced, and whose registration never came to its end."""
     with place.open() as registry:
+        registry.create()
+        belonging.claim(registry.database, registry.files)
         source = place.folder / "source"
         source.write_text(text)
         staged = registry.files.stage(source)
         with registry.database.write() as c:
             file = (staged.sha256, staged.size)
             blobs.lease(c, [file], registry.database.dialect.CLOCK)
+        registry.files.note([staged.sha256])
         registry.files.publish(staged)
         registry.files.discard(staged)
     back = f"touched - {seconds_ago * 1_000_000}"
     execute(place.url, f"UPDATE blobs SET touched = {back} WHERE sha256 = '{staged.sha256}'")
     return Path(registry.files.place(staged.sha256))
+
+
+def noted(place) -> set[str]:
+    with place.open() as registry:
+        return belonging.noted(registry.files)
 
 
 # Collecting
@@ -96,6 +104,7 @@ def test_a_row_without_its_file_is_collected_and_a_file_without_its_row_too(plac
     without_file.unlink()
     without_row = announce(place, "no row")
     execute(place.url, f"DELETE FROM blobs WHERE sha256 = '{without_row.name}'")
+    assert noted(place) == {without_file.name, without_row.name}
     with place.open() as registry:
         assert len(gc(registry, dry_run=False, grace_s=0)) == 2
         rows = {row[0] for row in fetch(place.url, "SELECT sha256 FROM blobs")}

@@ -58,7 +58,7 @@ def verify(
         output.error(f"{where}: {problem.what}")
     for left_out in found.not_looked_at:
         output.say(f"not looked at: {left_out}")
-    if found.unknown:
+    if found.unknown and not problems:  # which may be that the database is not the right one
         output.say(
             f"{found.unknown:,} files in the store are of no version, as killed registrations "
             "leave them: `modelmint models gc --dry-run` lists them"
@@ -119,13 +119,21 @@ def gc(
     purge: Annotated[
         bool, typer.Option("--purge", help="Also remove the files of archived versions.")
     ] = False,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown",
+            help="Also remove files that this database never knew. An older copy of the database "
+            "does not know what later versions need.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Remove files that no version refers to, which a killed registration left behind."""
     with open_registry() as registry:
-        strays = upkeep.gc(registry, dry_run=dry_run, grace_s=grace)
+        strays = upkeep.gc(registry, dry_run=dry_run, grace_s=grace, unknown=unknown)
         if purge:
-            strays += upkeep.purge(registry, actor=actor(), dry_run=dry_run)
+            strays += upkeep.purge(registry, actor=actor(), dry_run=dry_run, unknown=unknown)
     if said(as_json, [asdict(stray) for stray in strays]):
         return
     done = "would be removed" if dry_run else "removed"
@@ -143,17 +151,36 @@ def _why_kept(stray: Stray) -> str:
 
 
 @app.command()
-def init(as_json: Json = False) -> None:
+def init(
+    lost_store: Annotated[
+        bool,
+        typer.Option(
+            "--lost-store",
+            help="Files of the registry are lost: MODELMINT_ARTIFACTS is their place nevertheless.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Make an empty registry; where there is one, say which, and mark its store if it lost that."""
-    places = Places.of_registry()
+    places = Places.of_registry(files=lost_store)
     with places.open_registry() as registry:
         made = registry.create()
         if places.artifacts is not None:
-            registry.adopt_store()
-        found = {"id": registry.id, "database": registry.database.shown, "created": made}
+            registry.adopt_store(lost=lost_store)
+        found = {
+            "id": registry.id,
+            "database": registry.database.shown,
+            "created": made,
+            "lost_store": registry.files.root if lost_store else None,
+        }
     if not said(as_json, found):
         how = "was made" if made else "is there already"
         output.say(f"The registry {found['id']} {how}: {found['database']}")
+        if lost_store:
+            output.say(
+                f"{found['lost_store']} is the place of its files. `modelmint models verify` names "
+                "those that are missing; registering the same bytes again restores them."
+            )
 
 
 @app.command()

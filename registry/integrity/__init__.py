@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
-from registry import schema
+from registry import schema, strays
 from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch
 from registry.integrity import database_rules, files, helpers, tables
 from registry.integrity.files import File
@@ -91,25 +91,28 @@ def verify(
             found.problems += several.problems
         if name is None and since is None:
             found.problems += list(tables.whole(snapshot))
-    foreign = _foreign(registry)
-    found.problems += foreign
-    # Without the transaction, which would hold back PostgreSQL's clean-up and SQLite's log.
-    _read_files(registry, found, checks, progress)
-    if name is None and since is None:
-        found.unknown, alarming = files.unknown(registry)
-        if alarming and not foreign:
-            found.problems.append(Problem("the store", "", alarming))
     found.not_looked_at = _left_out(name, since)
-    return found
-
-
-def _foreign(registry: Registry) -> list[Problem]:
-    """Whether the store is that of the database."""
+    # Without the transaction, which would hold back PostgreSQL's clean-up and SQLite's log.
     try:
         registry.check_store()
     except (Corrupt, Refused, SchemaMismatch) as error:
-        return [Problem("the store", "", str(error))]
-    return []
+        # One cause, and not each file that is not there.
+        found.problems.append(Problem("the store", "", str(error)))
+        found.not_looked_at.append("the files")
+        return found
+    _read_files(registry, found, checks, progress)
+    if name is None and since is None:
+        _look_for_strays(registry, found)
+    return found
+
+
+def _look_for_strays(registry: Registry, found: Verification) -> None:
+    of_no_version = strays.found(registry)
+    found.unknown = sum(not stray.unknown for stray in of_no_version.values())
+    if said := strays.alarming(registry, of_no_version):
+        found.problems.append(
+            Problem("the store", "", f"{said} before anything else, gc above all")
+        )
 
 
 def _models(snapshot: Snapshot, name: str | None, since: int | None) -> list[Row]:

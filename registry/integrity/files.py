@@ -88,29 +88,3 @@ def _uses(c: Connection, file: File) -> list[Any]:
         .where(files.sha256 == file[0], files.size == file[1])
     )
     return list(c.execute(query))
-
-
-def unknown(registry: Registry) -> tuple[int, str | None]:
-    """How many files of the store no version has, and what to say where that is alarming.
-
-    A few are what killed registrations leave until `gc`. Where more were never even announced than
-    the database knows, it is empty, an older copy, or another registry's.
-    """
-    deadline = time.monotonic() + _PATIENCE_S
-    stored = {sha256 for sha256, _ in registry.files.files()}
-    while True:
-        # After the files were listed, and again: what is registered just now has its rows soon.
-        with registry.database.read() as c:
-            query = select(schema.version_artifacts.c.sha256).distinct()
-            strays = stored - set(c.execute(query).scalars())
-            announced = set(c.execute(select(schema.blobs.c.sha256)).scalars())
-        foreign = strays - announced
-        if len(foreign) <= len(announced):
-            return len(strays), None
-        if time.monotonic() > deadline:
-            return len(strays), (
-                f"of {len(stored)} files in {registry.files.root} the database does not know "
-                f"{len(foreign)}: it is empty, an older copy, or another registry's. See that "
-                "MODELMINT_DATABASE_URL is right before anything else, gc above all"
-            )
-        time.sleep(0.1)

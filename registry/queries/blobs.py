@@ -60,18 +60,11 @@ def known(c: Connection) -> set[str]:
     return set(c.execute(select(blobs.c.sha256)).scalars())
 
 
-def any_known(c: Connection, digests: Iterable[str]) -> bool:
-    """Whether one of these files has a row."""
-    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(list(digests))).limit(1)
+def any_referenced(c: Connection, digests: Iterable[str]) -> bool:
+    """Whether a version refers to one of these files."""
+    of_versions = version_artifacts.c.sha256
+    query = select(of_versions).where(of_versions.in_(list(digests))).limit(1)
     return c.execute(query).first() is not None
-
-
-def any_kept(c: Connection) -> bool:
-    """Whether there should be a file: one that a version refers to, and that was not purged."""
-    return (
-        c.execute(select(blobs.c.sha256).where(~_PURGED, _referenced()).limit(1)).first()
-        is not None
-    )
 
 
 def purged(c: Connection) -> set[str]:
@@ -129,20 +122,24 @@ def forget(c: Connection, sha256: str, grace_s: float, clock: ColumnElement[int]
     return c.execute(delete(blobs).where(here, old, ~_referenced())).rowcount == 1
 
 
-def purge(
-    c: Connection, name: str, version: int, clock: ColumnElement[int]
-) -> list[tuple[str, int]]:
-    """Mark those files of a version as removed on purpose that no living version refers to.
+def outlived(c: Connection, name: str, version: int) -> dict[str, int]:
+    """Size by SHA-256 of those files of a version that no living version refers to.
 
-    Returns their SHA-256 and sizes.
+    Without those that were purged. Their rows are held until the transaction ends.
     """
-    own = _of_version(name, version)
-    held = select(blobs.c.sha256).where(blobs.c.sha256.in_(own)).order_by(blobs.c.sha256)
-    # FOR UPDATE, which an UPDATE of `purged_at` alone would not take: it shuts out `hold`.
-    c.execute(held.with_for_update())
-    marked = update(blobs).where(blobs.c.sha256.in_(own), blobs.c.purged_at.is_(None), ~_living())
-    rows = c.execute(marked.values(purged_at=clock).returning(blobs.c.sha256, blobs.c.size))
-    return sorted((row.sha256, row.size) for row in rows)
+    here = select(blobs.c.sha256, blobs.c.size).where(
+        blobs.c.sha256.in_(_of_version(name, version))
+    )
+    here = here.order_by(blobs.c.sha256)
+    # FOR UPDATE, which an UPDATE of `purged_at` alone would not take: it shuts out `hold`. First:
+    # what a transaction that one waited for has changed is to be seen.
+    c.execute(here.with_for_update())
+    return {row.sha256: row.size for row in c.execute(here.where(~_PURGED, ~_living()))}
+
+
+def purge(c: Connection, digests: Iterable[str], clock: ColumnElement[int]) -> None:
+    """Mark files as removed on purpose."""
+    c.execute(update(blobs).where(blobs.c.sha256.in_(list(digests))).values(purged_at=clock))
 
 
 def of_version(c: Connection, name: str, version: int) -> list[str]:

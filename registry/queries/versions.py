@@ -174,6 +174,11 @@ def look(c: Connection, name: str, digest: str, dataset: str, request_id: str | 
     return Known(None, None, None) if row is None else Known(*row)
 
 
+def any_at_all(c: Connection) -> bool:
+    """Whether the registry has a version, of whichever model."""
+    return c.execute(select(versions.c.id).limit(1)).first() is not None
+
+
 def find_request(c: Connection, name: str, request_id: str) -> int | None:
     """The number of the version that a request registered, if it did."""
     query = select(versions.c.version).join(schema.models).where(schema.models.c.name == name)

@@ -91,8 +91,7 @@ def backup(
         Unreachable: the folder cannot be written, or the registry not be read.
     """
     target = BackupFolder(folder)
-    if target.path.resolve() == Path(registry.files.root).resolve():
-        raise Refused(f"{target.path} is where the registry keeps its files. Give another folder.")
+    target.check_apart(registry.files)
     registry.check_store()
     with target.held():
         before = None if replace else _before(registry, target)

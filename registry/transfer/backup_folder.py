@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from registry import schema
-from registry.artifacts import Folder, Staged, sync
+from registry.artifacts import BACKUP_README, MANIFEST, Folder, Staged, Store, sync
 from registry.candidates import seal_json
 from registry.errors import Conflict, Corrupt, Refused, SchemaMismatch, Unreachable
 from registry.transfer.backup_format import (
@@ -39,12 +39,12 @@ from registry.transfer.backup_format import (
 FORMAT = 2
 """Of the folder and the manifest; the tables have a revision of their own."""
 
-MANIFEST, COPY = "manifest.json", "manifest-copy.json"
+COPY = "manifest-copy.json"
 
 _README = "README.txt"
 _HASHED = "last-hashed.txt"
 _EXPLANATION = f"""\
-A backup of a modelmint registry. {MANIFEST} is written last: without it this is no backup yet.
+{BACKUP_README.decode()} {MANIFEST} is written last: without it this is no backup yet.
 Making a backup here again copies what is new and removes what the registry no longer has.
 
     modelmint models restore FOLDER
@@ -60,6 +60,18 @@ class BackupFolder(Folder):
         self._hashed_until = 0
         self._hashed: set[str] = set()
         """What was written or hashed since then."""
+
+    def check_apart(self, store: Store) -> None:
+        """Raises Refused where a store is this folder, or one of them is below the other."""
+        if store.far:
+            return
+        backup, files = self.path.resolve(), Path(store.root).resolve()
+        if backup.is_relative_to(files) or files.is_relative_to(backup):
+            where = "is" if backup == files else "is not apart from"
+            raise Refused(
+                f"{self.path} {where} the folder {files}, where the registry keeps its files. Give "
+                "a backup a folder of its own, neither below that one nor above it."
+            )
 
     @contextmanager
     def held(self) -> Iterator[None]:

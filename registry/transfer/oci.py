@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from registry import candidates
 from registry.arguments import checked
-from registry.errors import Conflict, InvalidCandidate, Unreachable
+from registry.artifacts import name_once
+from registry.errors import Conflict, InvalidCandidate, Refused, Unreachable
 from registry.queries import versions
 from registry.records import Artifact, Candidate, Json, Registration, Version
 from registry.signing import keep
@@ -59,7 +60,7 @@ class Export:
 
 
 def export_version(registry: Registry, reference: str, path: Path) -> Export:
-    """Write a version with everything known of it into a tar file, over one that is there.
+    """Write a version with everything known of it into a new tar file.
 
     Every file is checked on the way. A version whose record did not change meanwhile makes the
     same bytes again.
@@ -68,8 +69,10 @@ def export_version(registry: Registry, reference: str, path: Path) -> Export:
         InvalidReference: the reference has another form.
         NotFound: there is no such model, alias or version.
         Corrupt: a file of it is missing or was changed.
+        Refused: there is something at that path.
         Unreachable: the file cannot be written.
     """
+    _refuse_taken(path)
     dossier = dossiers.collect(registry, reference)
     version = dossier.version
     files = registry.open(version)
@@ -87,7 +90,8 @@ def export_version(registry: Registry, reference: str, path: Path) -> Export:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         size = draft.stat().st_size
-        os.replace(draft, path)
+        if not name_once(draft, path):  # it came since
+            _refuse_taken(path)
     except OSError as error:
         raise Unreachable(
             f"{path} cannot be written ({error.strerror or error}). Give a file in a folder that "
@@ -152,6 +156,14 @@ def import_version(
 
 
 # Out
+
+
+def _refuse_taken(path: Path) -> None:
+    if os.path.lexists(path):
+        raise Refused(
+            f"{path} is there already, and an export replaces nothing. Give the path of a new "
+            "file, or remove that one."
+        )
 
 
 def _layer(artifact: Artifact) -> Descriptor:

@@ -5,14 +5,17 @@ from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import JSON, Connection, MetaData, insert
 
 from registry import belonging
 from registry.artifacts import MARKER, Store, open_store
-from registry.database import check_empty, filling
+from registry.belonging import Marker
+from registry.database import check_empty, filling, hide_password
 from registry.errors import Conflict, Corrupt, InvalidCandidate
 from registry.integrity import Verification, verify
+from registry.queries.identity import Identity
 from registry.store import Registry
 from registry.transfer.backup_folder import BackupFolder
 from registry.transfer.backup_format import Content, Opened, Progress, lines, patient, silent
@@ -35,11 +38,14 @@ def restore(
     was wrong with the registry when it was backed up is wrong with this one. Killed at any moment,
     it leaves the database empty or complete; if empty, it can be done again.
 
-    The registry keeps its id, and its store gets a new one.
+    The registry keeps its id, and its store gets a new one, before the first file goes there: what
+    has files already is the store of somebody, unless its marker says that this database was being
+    restored.
 
     Raises:
         Corrupt: the backup is incomplete or damaged; the message names the file.
         Conflict: the database or the store holds something already.
+        Refused: the store is the backup, or one is below the other.
         SchemaMismatch: the backup was made by a newer modelmint, or the database holds tables of
             something else.
         Unreachable: the folder, the database or the store cannot be used.
@@ -54,15 +60,16 @@ def restore(
         )
     check_empty(url)
     target = open_store(artifacts, cache)
-    _check_store(target, found.content)
+    source.check_apart(target)
+    own = _mark(target, hide_password(url), found.content)
     for done, (sha256, size) in enumerate(files.items(), 1):
         if not _is_whole(target, sha256, size):
             copy_file(source, target, sha256, size)
         progress("copied", done, len(files))
-    with filling(url, found.schema) as connection:
+    with filling(url, found.schema, own) as connection:
         _insert(connection, found, patient(progress))
+    belonging.write(target, Marker(own), anew=True)
     with Registry(url, artifacts, cache) as registry:
-        belonging.claim(registry.database, registry.files)
         return verify(
             registry, progress=lambda so_far: progress("verified", so_far.files, len(files))
         )
@@ -82,23 +89,37 @@ def copy_file(source: Store, target: Store, sha256: str, size: int) -> None:
         raise Corrupt(str(gone).rstrip(".")) from gone
 
 
-def _check_store(target: Store, content: Content) -> None:
-    # What an interrupted restore left is welcome.
+def _mark(target: Store, database: str, content: Content) -> Identity:
+    """Make a store that of the registry to come, and return its ids. Raises Conflict.
+
+    What a restore into the same database left, which was killed, is welcome.
+    """
+    marker = belonging.read(target)
+    if marker is None:
+        if any(target.files()):
+            raise Conflict(
+                f"The artifact store {target.root} holds files, and no {MARKER} says whose they "
+                "are. Give an empty or a new place: set MODELMINT_ARTIFACTS."
+            )
+        own = Identity(content.registry or uuid4().hex, uuid4().hex)
+        marker = belonging.write(target, Marker(own, restoring=database))
+    same = content.registry in (None, marker.own.registry)
+    if marker.restoring != database or not same:
+        whose = "this" if same else "another"
+        raise Conflict(
+            f"The artifact store {target.root} belongs to a registry already: to {whose} one, by "
+            f"its {MARKER}, or to a copy of it"
+            + (f" that was being restored into {marker.restoring}" if marker.restoring else "")
+            + ". Give an empty or a new place: set MODELMINT_ARTIFACTS; a restore that was killed "
+            "is done again with the same MODELMINT_DATABASE_URL."
+        )
     others = {sha256 for sha256, _ in target.files()} - content.files.keys()
     if others:
         raise Conflict(
             f"The artifact store {target.root} holds files that are not in the "
             f"backup ({len(others)}). Give an empty or a new place: set MODELMINT_ARTIFACTS."
         )
-    marker = belonging.read(target)
-    if marker is not None:
-        whose = "this" if marker.registry == content.registry else "another"
-        raise Conflict(
-            f"The artifact store {target.root} belongs to a registry already: to {whose} one, by "
-            f"its {MARKER}, or to a copy of it. Give an empty or a new place: set "
-            "MODELMINT_ARTIFACTS. If you know that the database of those files is lost, remove "
-            f"{MARKER} and try again."
-        )
+    return marker.own
 
 
 def _is_whole(target: Store, sha256: str, size: int) -> bool:
