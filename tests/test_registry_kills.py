@@ -32,7 +32,7 @@ def place(place: Place, tmp_path: Path) -> Place:
     return Place(tmp_path, place.url)
 
 
-def write_for_ever(registry: Registry, folder: Path, name: str, done) -> None:
+def write_for_ever(registry: Registry, folder: Path, name: str, _done) -> None:
     chance = random.Random(name)
     for number in range(10_000):
         text = f"model {name} {number}" * 20_000
@@ -42,7 +42,6 @@ def write_for_ever(registry: Registry, folder: Path, name: str, done) -> None:
         except Conflict:
             continue  # a collection with so short a grace may take a file away
         promote(registry, chance.randint(1, made.version.version))
-        done.release()
 
 
 def collect_for_ever(registry: Registry, _folder: Path, _name: str, done) -> None:
@@ -85,7 +84,12 @@ class Victims:
         self._running = {}
         self._done = [self._forks.Semaphore(0) for _ in self.WORK]
         """Of each: raised whenever it came to an end of what it does."""
-        for index in range(len(self.WORK)):
+        for index in self.OTHERS:  # before the writers: each comes to its end once
+            self.start(index)
+        for index in self.OTHERS:
+            while not self._done[index].acquire(timeout=1):
+                self._check_alive(index)
+        for index in self.WRITERS:
             self.start(index)
 
     def start(self, index: int) -> None:
@@ -98,12 +102,6 @@ class Victims:
         begun.close()
         assert seen.recv() == "begun"
         self._running[index] = process
-
-    def wait_for_each(self) -> None:
-        """Until each came to an end once."""
-        for index, done in enumerate(self._done):
-            while not done.acquire(timeout=1):
-                self._check_alive(index)
 
     def kill(self, index: int) -> None:
         self._check_alive(index)
@@ -144,7 +142,6 @@ def test_whoever_is_killed_the_registry_is_whole_and_nothing_is_left_over(place)
     chance = random.Random(7)
     register_versions(place, 1)  # a store of which the database knows nothing is not collected
     victims = Victims(place)
-    victims.wait_for_each()
     while victims.kills < KILLS - 5:
         time.sleep(chance.uniform(0, BEFORE_S))
         (index,) = chance.choices(range(5), victims.WEIGHTS)
