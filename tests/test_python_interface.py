@@ -266,6 +266,62 @@ def test_what_does_not_fit_is_refused_with_its_row_and_column(rows, said, model)
         model.predict(rows)
 
 
+PERIODS = pd.period_range("2022-01-09", periods=3, freq="D")
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (dict(enumerate(GOOD["size"])), "dict"),
+        (set(GOOD["size"]), "set"),
+        ({0.1: 1, 1.2: 2, -0.2: 3}.keys(), "dict_keys"),
+        (iter(GOOD["size"]), "list_iterator"),
+        (np.array(0.1), "ndarray"),
+        (frame(), "DataFrame"),
+        (bytearray(3), "bytearray"),
+        ("abc", "str"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_column_is_values_in_an_order_or_is_refused(column, kind, model):
+    with pytest.raises(modelmint.InputError, match=rf"'size' is .* \({kind}\); give a list for"):
+        model.predict(GOOD | {"size": column})
+
+
+def test_a_frame_as_a_dict_of_dicts_is_refused_and_as_one_of_lists_is_taken(model):
+    rows = frame()
+    for orient in ("dict", "index"):
+        with pytest.raises(modelmint.InputError, match=r"to_dict\('list'\)"):
+            model.predict(rows.to_dict(orient))
+    for orient in ("list", "series", "records"):
+        assert model.predict(rows.to_dict(orient))["prediction"].to_pylist() == ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (PERIODS, r"period\[D\].*\.dt\.to_timestamp\(\)"),
+        (pd.Categorical(PERIODS), r"period\[D\].*\.dt\.to_timestamp\(\)"),
+        (pd.interval_range(0, 3), r"interval.*\.astype\(str\)"),
+        (pd.cut([0.1, 1.2, -0.2], 3), r"interval.*\.astype\(str\)"),
+        (pd.arrays.SparseArray([0.1, 1.2, -0.2]), r"Sparse.*\.sparse\.to_dense\(\)"),
+        (pa.array(PERIODS), "extension"),
+    ],
+    ids=["period", "periods as categories", "interval", "cut", "sparse", "arrow"],
+)
+@pytest.mark.parametrize("name", ["size", "born"])
+def test_a_type_made_from_another_is_refused_with_how_to_convert_it(name, column, said, model):
+    changed = GOOD | {name: column}
+    forms = [changed] if isinstance(column, pa.Array) else [changed, frame(**{name: column})]
+    if isinstance(column, pa.Array):
+        forms += [pa.table(changed), pa.record_batch(changed)]
+    for rows in forms:
+        with pytest.raises(modelmint.InputError, match=rf"column '{name}' is of the type .*{said}"):
+            model.predict(rows)
+    key = frame(key=PERIODS)  # which no model reads
+    assert list(model.predict(key)["key"]) == list(PERIODS)
+
+
 def test_whatever_can_be_had_as_arrow_is_taken(model):
     class Frame:  # as those of Polars and DuckDB
         def __arrow_c_stream__(self, requested_schema=None):
