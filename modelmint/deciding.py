@@ -1,5 +1,6 @@
 """The part of the Python interface that decides and remarks; all of it is in the history."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from modelmint.base import Opened
@@ -109,7 +110,7 @@ class Deciding(Opened):
         Raises:
             InvalidReference, NotFound: there is no such alias.
         """
-        name, alias = alias_of(reference)
+        name, alias = alias_of(reference, named=True)
         self._inner.unset(name, alias, actor=self._actor(actor), reason=reason)
 
     def approve(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
@@ -164,13 +165,43 @@ class Deciding(Opened):
             version.model, version.version, actor=self._actor(actor), reason=reason
         )
 
-    def set_policy(self, model: Any, policy: Policy, *, actor: str | None = None) -> None:
-        """Replace the rules of a model.
+    def set_policy(
+        self,
+        model: Any,
+        *,
+        four_eyes: bool | None = None,
+        protected: Sequence[str] | None = None,
+        keep_last: int | None = None,
+        keep_days: int | None = None,
+        keep_holders: int | None = None,
+        actor: str | None = None,
+    ) -> Policy:
+        """Change those rules of a model that are given; all of them, as they are now.
 
-            >>> from registry import Policy
-            >>> registry.set_policy("pets", Policy(keep_last=20))
+            >>> registry.set_policy("pets", keep_last=20).keep_last
+            20
+
+        Args:
+            model: The model.
+            four_eyes: Whether a protected alias needs an approval by somebody other than who
+                trained the version.
+            protected: The aliases that only approved versions may hold; the champion always is one.
+            keep_last: Retention keeps so many of the newest versions; 0: no rule.
+            keep_days: Retention keeps younger versions; 0: no rule.
+            keep_holders: Retention keeps so many champions of before.
+            actor: Who decides.
 
         Raises:
-            InvalidReference: the name is not allowed.
+            InvalidReference, NotFound: there is no such model.
+            InvalidCandidate: a rule is of the wrong type.
+            Refused: an alias cannot be protected now.
         """
-        self._inner.set_policy(model_of(model), policy, actor=self._actor(actor))
+        return self._inner.change_policy(
+            model_of(model),
+            four_eyes=four_eyes,
+            protected=protected,
+            keep_last=keep_last,
+            keep_days=keep_days,
+            keep_holders=keep_holders,
+            actor=self._actor(actor),
+        )

@@ -524,6 +524,28 @@ def test_an_event_of_a_model_names_the_model():
     assert str(target(event)) == "pets"
 
 
+def test_an_event_of_a_model_is_no_version_to_decide_over(registry):
+    registry.set_policy("pets", keep_last=20)
+    registry.promote("pets:1", "canary")
+    registry.unset("pets@canary")
+    of_model, unset = registry.history("pets")[2], registry.history("pets")[0]
+    assert (of_model.kind, unset.kind) == ("policy", "unset")
+    before = list(registry.history("pets"))
+    for event in (of_model, unset):
+        for method in (
+            *(registry.load, registry.show, registry.approve, registry.reject, registry.archive),
+            *(registry.rollback, registry.unset, registry.promote, registry.files),
+            *(lambda e: registry.tag(e, "a", "b"), lambda e: registry.note(e, "text")),
+        ):
+            with pytest.raises(modelmint.InvalidReference, match="is of no version"):
+                method(event)
+        assert registry.history(event) == before
+    for bare in ("pets", registry.models()[0]):
+        with pytest.raises(modelmint.InvalidReference, match="names no alias"):
+            registry.unset(bare)
+    assert registry.history("pets") == before
+
+
 def test_the_history_is_that_of_a_model_a_version_or_an_alias(registry):
     registry.promote("pets:1", "canary")
     assert {e.alias for e in registry.history("pets@canary")} == {"canary"}
@@ -540,7 +562,13 @@ def test_decisions_name_the_user_unless_told_otherwise(registry, monkeypatch):
     registry.promote(registry.resolve("pets:2"), reason="back")
     registry.archive("pets:1")
     registry.unarchive("pets:1")
-    registry.set_policy("pets", Policy(keep_last=1, keep_holders=0))
+    registry.set_policy("pets", four_eyes=True, protected=["production"], actor="eve")
+    rules = registry.set_policy("pets", keep_last=1, keep_holders=0)
+    assert rules == Policy(
+        four_eyes=True, keep_last=1, keep_holders=0, protected=("champion", "production")
+    )
+    with pytest.raises(modelmint.NotFound, match="Did you mean 'pets'"):
+        registry.set_policy("pet", four_eyes=True)
     assert [v.ref for v in registry.retain("pets")] == ["pets:1"]
     found = [(e.kind, e.actor) for e in registry.history("pets")]
     assert ("rolled back", "grace") in found

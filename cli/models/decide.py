@@ -12,7 +12,6 @@ from registry import (
     CHAMPION,
     Alias,
     InvalidReference,
-    Policy,
     Registry,
     Version,
     parse_reference,
@@ -177,22 +176,20 @@ def policy(
 ) -> None:
     """Show the rules of a model, or change those that are given."""
     with open_registry() as registry:
-        asked = (four_eyes, protect, keep_last, keep_days, keep_holders)
+        protected = None if protect is None else _listed(protect)
+        asked = (four_eyes, protected, keep_last, keep_days, keep_holders)
         if all(given is None for given in asked):
             rules = registry.model(name).policy
-        else:  # a model may have rules before it has a version
-            there = registry.models() if registry.database.exists() else []
-            known = {model.name: model.policy for model in there}
-            before = known.get(name, Policy())
-            rules = Policy(
-                four_eyes=before.four_eyes if four_eyes is None else four_eyes,
-                keep_last=before.keep_last if keep_last is None else keep_last or None,
-                keep_days=before.keep_days if keep_days is None else keep_days or None,
-                protected=before.protected if protect is None else _listed(protect),
-                keep_holders=before.keep_holders if keep_holders is None else keep_holders,
+        else:
+            rules = registry.change_policy(
+                name,
+                four_eyes=four_eyes,
+                protected=protected,
+                keep_last=keep_last,
+                keep_days=keep_days,
+                keep_holders=keep_holders,
+                actor=actor(),
             )
-            registry.set_policy(name, rules, actor=actor())
-            rules = registry.model(name).policy
     if said(as_json, asdict(rules)):
         return
     output.table(
