@@ -15,7 +15,7 @@ from pathlib import Path
 
 import registry as registries
 from flows.settings import Places
-from modelmint.errors import MissingPackage, Substituted
+from modelmint.errors import FailedEvaluation, MissingPackage, Substituted
 from modelmint.interface import Registry
 from registry import (
     Conflict,
@@ -35,6 +35,7 @@ from tasks.errors import InputError
 __all__ = [
     "Conflict",
     "Corrupt",
+    "FailedEvaluation",
     "InputError",
     "InvalidCandidate",
     "InvalidQuery",

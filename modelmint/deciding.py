@@ -1,11 +1,18 @@
 """The part of the Python interface that decides and remarks; all of it is in the history."""
 
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelmint.base import Opened
+from modelmint.errors import FailedEvaluation
 from modelmint.targets import alias_of, model_of
 from registry import CHAMPION, Alias, Policy
+from registry.describing import failed
+
+if TYPE_CHECKING:
+    from flows.evaluation import EvaluationReport
 
 
 class Deciding(Opened):
@@ -49,6 +56,8 @@ class Deciding(Opened):
     ) -> Alias:
         """Point an alias to a version, whatever it scored: the decision is yours.
 
+        A warning of the class `FailedEvaluation` says where its newest evaluation failed.
+
             >>> registry.promote("pets:1", "canary", reason="a look").version
             1
 
@@ -66,7 +75,7 @@ class Deciding(Opened):
             Refused: the version is archived, or cannot be champion without an approval.
         """
         version = self._resolve(reference).version
-        return self._inner.promote(
+        moved = self._inner.promote(
             version.model,
             version.version,
             alias,
@@ -74,6 +83,8 @@ class Deciding(Opened):
             actor=self._actor(actor),
             reason=reason,
         )
+        self._warn(moved)
+        return moved
 
     def rollback(
         self,
@@ -85,6 +96,8 @@ class Deciding(Opened):
     ) -> Alias:
         """Point an alias, NAME or NAME@ALIAS, back to the version that held it before.
 
+        A warning of the class `FailedEvaluation` says where that one's newest evaluation failed.
+
             >>> registry.rollback("pets", reason="too many cats").version
             1
 
@@ -94,13 +107,19 @@ class Deciding(Opened):
             Refused: no version that may hold it held it before.
         """
         name, alias = alias_of(reference)
-        return self._inner.rollback(
+        moved = self._inner.rollback(
             name,
             alias,
             expect_revision=expect_revision,
             actor=self._actor(actor),
             reason=reason,
         )
+        self._warn(moved)
+        return moved
+
+    def _warn(self, moved: Alias) -> None:
+        if said := failed(self._inner.resolve(f"{moved.model}:{moved.version}").version):
+            warnings.warn(said, FailedEvaluation, stacklevel=3)
 
     def unset(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
         """Remove an alias, NAME@ALIAS; the version stays.
@@ -112,6 +131,77 @@ class Deciding(Opened):
         """
         name, alias = alias_of(reference, named=True)
         self._inner.unset(name, alias, actor=self._actor(actor), reason=reason)
+
+    def evaluate(
+        self,
+        reference: Any,
+        data: str | Path | Sequence[str | Path],
+        gates: Mapping[str, float],
+        *,
+        target: str | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        dry_run: bool = False,
+        actor: str | None = None,
+    ) -> "EvaluationReport":
+        """Evaluate a version on labelled rows and record the verdict, which counts from then on.
+
+            >>> report = registry.evaluate(
+            ...     "pets:2", "../data/prepared/test.arrow", {"accuracy": 0.9}, dry_run=True
+            ... )
+            >>> report.passed, report.metrics["accuracy"]
+            (True, 1.0)
+
+        Args:
+            reference: The version.
+            data: The path or paths of files with the column to predict, of a folder with one
+                sub-folder of images for each class, or of a prepared split.
+            gates: By metric, the least it may be, or the most where lower is better.
+            target: The column to compare with; by default the one it was trained on.
+            device: Where to run.
+            dry_run: Only compute the figures; needs no gates.
+            actor: Who does it.
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            InputError: a gate is not one, or the files do not fit the version.
+            Corrupt: a file of it is missing or was changed.
+        """
+        from flows.evaluation import evaluate_version
+        from flows.gates import of_mapping
+
+        resolved = self._resolve(reference)
+        paths = [data] if isinstance(data, str | Path) else data
+        return evaluate_version(
+            self._inner,
+            resolved,
+            [Path(path) for path in paths],
+            of_mapping(gates),
+            actor=self._actor(actor),
+            target=target,
+            device=device,
+            record=not dry_run,
+        )
+
+    def record_evaluation(
+        self, reference: Any, report: dict[str, Any], *, actor: str | None = None
+    ) -> None:
+        """Record an evaluation that was made elsewhere; it counts from then on.
+
+            >>> registry.record_evaluation("pets:2", {"passed": False, "by": "the vets"})
+            >>> registry.history("pets:2", limit=1)[0].payload["passed"]
+            False
+
+        Args:
+            reference: The version.
+            report: Plain JSON values; it passed where `passed` is True.
+            actor: Who does it.
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            InvalidCandidate: the report is not plain JSON.
+        """
+        version = self._resolve(reference).version
+        self._inner.evaluate(version.model, version.version, report, actor=self._actor(actor))
 
     def approve(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
         """Approve a version whose newest evaluation passed: only such can be champion.

@@ -13,6 +13,10 @@ class Substituted(UserWarning):
     """A model did not know some values, and predicted with others in their place."""
 
 
+class FailedEvaluation(UserWarning):
+    """An alias was moved to a version whose newest evaluation failed."""
+
+
 def import_pandas() -> ModuleType:
     """pandas, imported where somebody wants a DataFrame. Raises MissingPackage."""
     try:

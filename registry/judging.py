@@ -35,9 +35,12 @@ class Judging(Opened):
             InvalidCandidate: the evaluation is not plain JSON.
         """
         with self._changing(name, version) as (c, model, state):
-            seal = {"evaluation": candidates.seal_json(evaluation)}
+            said = {
+                "evaluation": candidates.seal_json(evaluation),
+                "passed": states.has_passed(evaluation),
+            }
             # Before the row, which the database takes only after its event; of tags, too.
-            events.add(c, model, "evaluated", actor, version=version, payload=seal)
+            events.add(c, model, "evaluated", actor, version=version, payload=said)
             states.evaluate(c, state.version_id, evaluation, actor)
 
     @checked

@@ -111,7 +111,7 @@ class Reading(Opened):
         Raises:
             NotFound: there is no such model.
             InvalidQuery: a condition, the order or `after` cannot be read, or names a metric or a
-                parameter that no version of any model has; the message has the close match.
+                parameter that none of these versions has; the message has the close match.
         """
         with self.database.read() as c:
             return search.page(c, name, where, order=order, limit=limit, after=after)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -714,6 +715,95 @@ def test_a_comparison_has_metrics_gates_classes_parameters_and_data(registry, pr
     same = registry.compare("figures:1", "figures:1")
     assert same.same_bytes
     assert "predict the same" in repr(same)
+
+
+EVALUATED = {
+    "passed": False,
+    "gates": [{"gate": "accuracy", "value": 0.25, "condition": ">= 0.5", "passed": False}],
+    "test_split": {"rows": 1200, "sha256": "9" * 64},
+    "metrics": {
+        "summary": {"accuracy": 0.25, "macro_f1": 0.125},
+        "headline": ["macro_f1", "accuracy"],
+        "per_class": {"cat": {"f1": 0.0, "support": 900}, "dog": {"f1": 0.25, "support": 300}},
+    },
+    "evaluated_on": {"files": [{"path": "may.csv"}, {"path": "june.csv"}]},
+}
+
+
+def test_what_is_shown_together_is_of_one_evaluation_which_is_named(registry):
+    before = registry.show("pets:2")
+    assert re.search(r"measured on +10 rows of the test split\n", repr(before))
+    registry.record_evaluation("pets:2", EVALUATED, actor="grace")
+    assert registry.resolve("pets:2").version.metrics == before.version.metrics
+    where = "1,200 rows of may.csv, june.csv, by its newest evaluation"
+    for said in (repr(registry.show("pets:2")), cli("models", "show", "pets:2")):
+        assert re.search(rf"accuracy +0\.2500.*measured on +{where}", said, re.S)
+        assert re.search(r"registered with +accuracy 1\.0000", said)
+        assert "log_loss" not in said.partition("registered with")[0]
+        assert re.search(r"gate accuracy +>= 0.5: refused", said)
+    found = json.loads(cli("models", "show", "pets:2", "--json"))["measured"]
+    assert (found["metrics"]["macro_f1"], found["where"], found["split"]) == (
+        0.125,
+        where,
+        "9" * 64,
+    )
+
+    both = registry.compare("pets:1", "pets:2")
+    assert (both.left_on, both.right_on) == ("10 rows of the test split", where)
+    assert not both.same_split
+    assert {m.name: (m.left, m.right) for m in both.metrics}["accuracy"] == (0.9, 0.25)
+    assert {(c.label, c.right) for c in both.classes if c.name == "f1"} == {
+        ("cat", 0.0),
+        ("dog", 0.25),
+    }
+    assert [(g.name, g.right.value, g.right.passed) for g in both.gates] == [
+        ("accuracy", 0.25, False)
+    ]
+    for said in (repr(both), cli("models", "compare", "pets:1", "pets:2")):
+        assert where in said
+        assert "different test splits" in said
+    registry.record_evaluation("pets:1", EVALUATED, actor="grace")
+    assert registry.compare("pets:1", "pets:2").same_split
+
+
+def test_a_history_says_the_verdict_of_an_evaluation(registry):
+    registry.record_evaluation("pets:2", EVALUATED, actor="grace")
+    registry.record_evaluation("pets:2", EVALUATED | {"passed": True}, actor="grace")
+    assert [e.payload["passed"] for e in registry.history("pets:2", limit=2)] == [True, False]
+    for said in (repr(registry.history("pets:2", limit=2)), cli("models", "history", "pets")):
+        assert re.search(
+            r"evaluated +pets:2 +passed$.*evaluated +pets:2 +failed$", said, re.S | re.M
+        )
+    assert not registry.verify()
+
+
+def test_whoever_moves_an_alias_to_a_failed_version_is_warned(registry):
+    registry.record_evaluation("pets:2", EVALUATED)
+    registry.rollback("pets")
+    said = "pets:2 failed its newest evaluation: accuracy 0.2500 >= 0.5: refused"
+    for alias in ("champion", "canary"):
+        with pytest.warns(modelmint.FailedEvaluation, match=said) as caught:
+            assert registry.promote("pets:2", alias).version == 2
+        assert Path(caught[0].filename).name == "test_python_interface.py"
+    assert f"warning: {said}" in cli("models", "promote", "pets:2", "--alias", "blue")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registry.promote("pets:1")
+        assert "warning" not in cli("models", "promote", "pets:1", "--alias", "green")
+        registry.record_evaluation("pets:2", EVALUATED | {"passed": True})
+        registry.promote("pets:2")
+    registry.record_evaluation("pets:1", {"passed": False})
+    with pytest.warns(modelmint.FailedEvaluation, match=r"pets:1 failed .* See modelmint models"):
+        registry.rollback("pets")
+    cli("models", "promote", "pets:2")
+    assert "warning: pets:1 failed" in cli("models", "rollback", "pets")
+
+
+def cli(*arguments):
+    """What a command printed, for people or as JSON."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    return re.sub(" +\n", "\n", done.output)
 
 
 # Opening, and the object itself.

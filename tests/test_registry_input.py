@@ -529,7 +529,7 @@ def test_a_search_for_a_long_value_reads_the_index(place):
 def test_what_reads_like_a_version_is_not_an_alias(place):
     register_versions(place, 2)
     with place.open() as r:
-        for alias in ("3", "v1", "v12", "007", "latest"):
+        for alias in ("3", "v1", "v12", "007", "latest", "newest"):
             with pytest.raises(InvalidReference, match="cannot be an alias: it reads like"):
                 promote(r, 1, alias=alias)
         assert promote(r, 1, alias="v1-stable").version == 1
@@ -537,6 +537,7 @@ def test_what_reads_like_a_version_is_not_an_alias(place):
             "digits@2": "named with a colon: digits:2",
             "digits@v2": "named with a colon: digits:2",
             "digits@latest": "The newest version is digits:2",
+            "digits@newest": "The newest version is digits:2",
         }.items():
             with pytest.raises(NotFound, match=says):
                 r.resolve(given)
@@ -573,7 +574,7 @@ def test_a_search_for_what_does_not_exist_names_the_close_match(place):
             "metric.accuracy!=1": "!= is not an operator",
             "status=aproved": "'aproved' is not a status. Did you mean 'approved'?",
             "status=Approved": "Did you mean 'approved'?",
-            "metric.acuracy>0.5": "No version has the metric 'acuracy'. Did you mean 'accuracy'?",
+            "metric.acuracy>0.5": "has the metric 'acuracy'. Did you mean 'accuracy'?",
             "param.train.epohcs=3": "Did you mean 'train.epochs'?",
             "tag.taem=risk": "Did you mean 'team'?",
             "alias=champoin": "Did you mean 'champion'?",
@@ -601,21 +602,48 @@ def test_a_search_for_what_does_not_exist_names_the_close_match(place):
             r.search("digts", ["metric.acuracy>0"])
 
 
-def test_a_key_that_another_model_has_is_an_empty_page(place):
+def test_a_metric_that_only_another_model_has_is_refused_and_a_tag_is_an_empty_page(place):
     with place.open() as r:
         for name, tags in (("digits", {}), ("churn", {"team": "risk"})):
-            candidate = make_candidate(place.folder / name, name, metrics={name: 1}, tags=tags)
+            own = {"metrics": {name: 1}, "params": {name: {"\x1b[2J": "x"}}, "tags": tags}
+            candidate = make_candidate(place.folder / name, name, **own)
             r.register(name, candidate, actor="ada")
         for condition in (
             "tag.team=risk",
             "tag.colour=red",
             "alias=canary",
-            "metric.churn>0",
+            "metric.digits>2",
             "alias=champion",
             "by=bob",
         ):
             assert numbers(r.search("digits", [condition])) == [], condition
-        assert numbers(r.search("digits", order="metric.churn")) == []
+        for asked in (
+            {"where": ["metric.churn>0"]},
+            {"where": ["param.churn.\x1b[2J=x"]},
+            {"where": ["metric.digits>2", "metric.churn>0"]},
+            {"order": "metric.churn"},
+        ):
+            with pytest.raises(InvalidQuery, match=r"No version of 'digits' has the .*churn") as no:
+                r.search("digits", **asked)
+            assert "Versions of other models do." in str(no.value)
+            assert "There is: digits" in str(no.value)
+            assert "\x1b" not in str(no.value)
+        assert numbers(r.search(where=["metric.churn>0"])) == [1]
+        r.set_policy("empty", Policy(keep_last=1), actor="ada")
+        with pytest.raises(InvalidQuery, match=r"has the metric 'churn'.* There is none yet"):
+            r.search("empty", ["metric.churn>0"])
+        assert r.search("empty", ["tag.team=risk"]).versions == ()
+
+
+def test_what_the_same_bytes_do_not_take_is_said_without_control_characters(place):
+    folder = place.folder / "b"
+    with place.open() as r:
+        r.register("digits", make_candidate(folder, "m", params={"a\x1b[2J": 1}), actor="ada")
+        again = make_candidate(folder, "m", params={"a\x1b[2J": 2, "b\x9b": "\u202e"})
+        assert r.register("digits", again, actor="ada").ignored == (
+            "params.a\\x1b[2J: 1 is kept, 2 was offered",
+            'params.b\\x9b: nothing is kept, "\\u202e" was offered',
+        )
 
 
 def test_a_search_that_finds_something_asks_nothing_more(place):

@@ -17,7 +17,7 @@ from registry import (
     parse_reference,
     upkeep,
 )
-from registry.describing import local
+from registry.describing import failed, local
 
 Numbered = Annotated[
     str, typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS: what it means now.")
@@ -33,7 +33,7 @@ def promote(
     """Point an alias to a version, whatever it scored: the decision is yours, and recorded."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
-        _moved(_promote(registry, version, alias, reason))
+        _moved(registry, _promote(registry, version, alias, reason))
 
 
 @app.command()
@@ -47,7 +47,8 @@ def rollback(
         held = registry.alias(name, alias)
         revision = held.revision if held else None
         _moved(
-            registry.rollback(name, alias, expect_revision=revision, actor=actor(), reason=reason)
+            registry,
+            registry.rollback(name, alias, expect_revision=revision, actor=actor(), reason=reason),
         )
 
 
@@ -81,7 +82,7 @@ def approve(
         registry.approve(version.model, version.version, actor=actor(), reason=reason)
         output.say(f"{version.ref} is approved")
         if and_promote:
-            _moved(_promote(registry, version, CHAMPION, reason))
+            _moved(registry, _promote(registry, version, CHAMPION, reason))
 
 
 @app.command()
@@ -234,5 +235,7 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(alias.strip() for alias in text.split(",") if alias.strip())
 
 
-def _moved(alias: Alias) -> None:
+def _moved(registry: Registry, alias: Alias) -> None:
     output.say(f"{alias.model}@{alias.name} is {alias.model}:{alias.version}")
+    if warning := failed(registry.resolve(f"{alias.model}:{alias.version}").version):
+        output.say(f"warning: {warning}")

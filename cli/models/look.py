@@ -13,6 +13,7 @@ from registry import CHAMPION, SEARCH_HELP, Event, Job, ModelLine, Summary
 from registry.comparing import Change, Comparison
 from registry.comparing import compare as compare_versions
 from registry.describing import difference, facts, local, measured, number, origin, why
+from registry.documents import measurement
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
@@ -42,7 +43,8 @@ def show(reference: Reference, as_json: Json = False) -> None:
     """Show a version: metrics, gates, lineage, files."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
-    if said(as_json, asdict(version)):
+    # Whose the gates in `evaluation` are: `metrics` are those that it was registered with.
+    if said(as_json, asdict(version) | {"measured": asdict(measurement(version))}):
         return
     output.table(["", ""], [[name, value] for name, value in facts(version)])
     output.say("The parameters are in --json.")
@@ -186,6 +188,8 @@ def _comparison(both: Comparison) -> None:
             for m in both.metrics
         ],
     )
+    output.say(f"{left} was measured on {both.left_on}")
+    output.say(f"{right} was measured on {both.right_on}")
     if not both.same_split:
         output.say("They were measured on different test splits: differences say little.")
     if both.gates:

@@ -226,9 +226,10 @@ def page(
     rows = c.execute(query.limit(limit + 1)).all()
     if not rows:
         # Whatever was found has the keys that were asked for: only now it is worth a look.
-        model = None if name is None else models.load_id(c, name)
+        if name is not None:
+            models.load_id(c, name)
         for kind, key in _asked_for(where, order):
-            unknown_keys.refuse(c, model, kind, key)
+            unknown_keys.refuse(c, name, kind, key)
     shown = rows[:limit]
     more = _order(order, name, lead).cursor(shown[-1]) if len(rows) > limit else None
     return Page(summaries.load(c, shown), more)
