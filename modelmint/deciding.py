@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from modelmint import given
 from modelmint.base import Opened
 from modelmint.errors import FailedEvaluation
 from modelmint.targets import alias_of, model_of
@@ -169,12 +170,12 @@ class Deciding(Opened):
         from flows.evaluation import evaluate_version
         from flows.gates import of_mapping
 
-        resolved = self._resolve(reference)
-        paths = [data] if isinstance(data, str | Path) else data
+        dry_run = given.flag("dry_run", dry_run)
+        given.choice("device", device, ("auto", "cpu", "cuda"))
         return evaluate_version(
             self._inner,
-            resolved,
-            [Path(path) for path in paths],
+            self._resolve(reference),
+            given.paths("data", data),
             of_mapping(gates),
             actor=self._actor(actor),
             target=target,

@@ -831,6 +831,64 @@ def test_a_registry_is_that_of_the_project_the_environment_or_the_arguments(
         assert found.load("pets").predict(GOOD)["prediction"].to_pylist() == ANSWERS
 
 
+@pytest.mark.parametrize("form", ["url given", "artifacts given"])
+def test_what_is_given_needs_no_setting(form, project, tmp_path, monkeypatch):
+    url, files = f"sqlite:///{project}/modelmint.db", str(project / "artifacts")
+    monkeypatch.chdir(tmp_path)  # no project
+    variable, missing, given = (
+        ("MODELMINT_ARTIFACTS", "MODELMINT_ARTIFACTS", {"database_url": url})
+        if form == "url given"
+        else ("MODELMINT_DATABASE_URL", "MODELMINT_DATABASE_URL", {"artifacts": files})
+    )
+    with pytest.raises(modelmint.InputError, match=f"{missing} is not set"):
+        modelmint.registry(**given)
+    monkeypatch.setenv(variable, files if form == "url given" else url)
+    with modelmint.registry(**given) as found:
+        assert found.load("pets").version.ref == "pets:2"
+
+
+def test_an_argument_of_another_kind_is_refused_with_what_is_allowed(registry, model, tmp_path):
+    flags = {
+        "dry_run": [registry.gc, registry.retain],
+        "purge": [registry.gc],
+        "replace": [lambda **given: registry.backup(tmp_path / "b", **given)],
+        "probabilities": [lambda **given: model.predict(GOOD, **given)],
+    }
+    before = list(registry.history("pets"))
+    for name, methods in flags.items():
+        for method in methods:
+            for wrong in ("no", 1, None):
+                with pytest.raises(modelmint.InputError, match=f"{name} is .* Give True or False"):
+                    method(**{name: wrong})
+    for method, said in (
+        (lambda: registry.gc(grace_s="1"), "seconds, 0 or more"),
+        (lambda: registry.gc(grace_s=-1), "seconds, 0 or more"),
+        (lambda: registry.gc(grace_s=float("nan")), "seconds, 0 or more"),
+        (lambda: registry.load("pets", device="gpu"), "device is 'gpu'. Give one of auto"),
+        (lambda: registry.search("pets", 5), "a condition is 5 .int.. Give text"),
+        (lambda: registry.search("pets", ["alias=a", None]), "a condition is None. Give text"),
+        (lambda: registry.export("pets:1", 5), "path is 5"),
+        (lambda: registry.backup(None), "folder is None"),
+        (lambda: registry.import_version(""), "path is ''"),
+        (lambda: registry.sign("pets:1", 5), "private_key is 5"),
+        (lambda: registry.verify(public_key=5), "public_key is 5"),
+        (lambda: registry.evaluate("pets:1", 5, {}), "data is 5"),
+        (lambda: registry.evaluate("pets:1", "a.csv", {"acuracy": 1}), "did you mean 'accuracy'"),
+        (lambda: modelmint.registry(5), "database_url is 5"),
+        (lambda: modelmint.registry("sqlite:////r.db", 5), "artifacts is 5"),
+    ):
+        with pytest.raises(modelmint.InputError, match=said):
+            method()
+    for wrong in ("3", 0, -1, 1.5, True):
+        for method in (registry.search, registry.history, registry.jobs, registry.trace):
+            with pytest.raises(modelmint.InvalidQuery):
+                method("pets", limit=wrong)
+        with pytest.raises(modelmint.InvalidQuery, match="since is"):
+            registry.verify(since=wrong)
+    assert list(registry.search("pets", limit=np.int64(1))) == [registry.search("pets")[0]]
+    assert list(registry.history("pets")) == before
+
+
 def test_the_object_says_where_it_is_without_a_password_and_never_fails(place):
     registry = modelmint.registry(place.url, place.folder / "artifacts")
     assert "0 models" in repr(registry)
