@@ -1,4 +1,7 @@
-"""Settings: where things are kept. They never change what is computed."""
+"""Settings: where things are kept. They never change what is computed.
+
+A variable that is empty counts as one that is not set.
+"""
 
 import getpass
 import os
@@ -39,9 +42,9 @@ class Places:
         own = (None, None) if root is None else _own_places(root)
         url, place = database_url, artifacts
         if url is None:
-            url = os.environ.get("MODELMINT_DATABASE_URL", own[0])
+            url = os.environ.get("MODELMINT_DATABASE_URL") or own[0]
         if place is None:
-            place = os.environ.get("MODELMINT_ARTIFACTS", own[1])
+            place = os.environ.get("MODELMINT_ARTIFACTS") or own[1]
         if url is None or (files and place is None):
             missing = "MODELMINT_DATABASE_URL" if url is None else "MODELMINT_ARTIFACTS"
             raise InputError(
@@ -90,8 +93,8 @@ class Settings:
         url, artifacts = _own_places(root)
         return cls(
             root=root,
-            database_url=os.environ.get("MODELMINT_DATABASE_URL", url),
-            artifacts=os.environ.get("MODELMINT_ARTIFACTS", artifacts),
+            database_url=os.environ.get("MODELMINT_DATABASE_URL") or url,
+            artifacts=os.environ.get("MODELMINT_ARTIFACTS") or artifacts,
             cache=_cache(),
             runs=_runs(root),
         )
@@ -127,11 +130,11 @@ def _own_places(root: Path) -> tuple[str, str]:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("MODELMINT_CACHE", user_cache())).absolute()
+    return Path(os.environ.get("MODELMINT_CACHE") or user_cache()).absolute()
 
 
 def _runs(root: Path) -> Path:
-    return Path(os.environ.get("MODELMINT_RUNS", root / "runs")).absolute()
+    return Path(os.environ.get("MODELMINT_RUNS") or root / "runs").absolute()
 
 
 def actor() -> str:

@@ -88,6 +88,6 @@ def registry(
         places = Places.of_registry(database_url, artifacts, files=True)
         database_url, artifacts = places.database_url, places.artifacts
     if cache is None:
-        cache = os.environ.get("MODELMINT_CACHE")
+        cache = os.environ.get("MODELMINT_CACHE") or None
     opened = registries.Registry(database_url, artifacts, cache)
     return Registry(opened, database_url, str(artifacts))

@@ -96,7 +96,11 @@ class Model:
 
     @property
     def provider(self) -> str:
-        """The execution provider of ONNX Runtime that computes, as in CPUExecutionProvider."""
+        """The execution provider of ONNX Runtime that computes, as in CPUExecutionProvider.
+
+        >>> model.provider.endswith("ExecutionProvider")
+        True
+        """
         return self._predictor.provider
 
     def predict(self, rows: Any, *, probabilities: bool = False) -> Any:

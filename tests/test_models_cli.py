@@ -185,7 +185,6 @@ def test_every_list_says_how_it_goes_on(trained, tmp_path):
         (["tag", "figures:1", "risk"], "is no tag. Give KEY=VALUE"),
         (["rollback", "figurez"], "Did you mean 'figures'"),
         (["policy", "none-such"], "There is no model"),
-        (["policy", "figurez", "--four-eyes"], "Did you mean 'figures'"),
     ],
 )
 def test_wrong_input_is_one_message_and_status_2(figures, arguments, says):

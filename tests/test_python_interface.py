@@ -806,6 +806,25 @@ def cli(*arguments):
     return re.sub(" +\n", "\n", done.output)
 
 
+def test_what_a_command_cannot_read_is_answered_with_what_to_give(registry, monkeypatch):
+    for asked, says in (
+        (["policy", "pet", "--four-eyes"], "Did you mean 'pets'"),
+        (["trace", "d" * 32], "Give dvc:" + "d" * 32),
+        (["trace", "d" * 32 + ".dir"], "Give dvc:" + "d" * 32 + ".dir"),
+        (["trace", "dvc:123"], "no hash as DVC gives it"),
+        (["verify", "--since", "0"], "Without --since, everything is looked at"),
+        (["evaluate", "pets:1", "/nowhere", "--gate", "accuracy>=0.5"], "/nowhere is missing"),
+        (["restore", "/nowhere"], "There is no folder /nowhere"),
+    ):
+        done = CliRunner().invoke(app, ["models", *asked])
+        assert isinstance(done.exception, modelmint.RegistryError | modelmint.InputError), asked
+        assert says in str(done.exception)
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", "")  # is not set: that of the project counts
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", "")
+    assert "pets" in cli("models", "list")
+    assert json.loads(cli("models", "gc", "--dry-run", "--json")) == []
+
+
 # Opening, and the object itself.
 
 

@@ -102,7 +102,7 @@ def test_a_line_of_a_page_says_what_a_version_is(found):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"where": ["accuracy>0.9"]}, "only = compares there"),
+        ({"where": ["status>approved"]}, "only = compares there"),
         ({"where": ["metric.accuracy"]}, "is no condition. Give any of: metric.NAME"),
         ({"where": [""]}, "is no condition"),
         ({"where": ["metric.accuracy>high"]}, "a metric is compared with a number"),

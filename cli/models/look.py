@@ -9,7 +9,7 @@ import typer
 
 from cli import output
 from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
-from registry import CHAMPION, SEARCH_HELP, Event, Job, ModelLine, Summary
+from registry import CHAMPION, SEARCH_HELP, Event, InvalidReference, Job, ModelLine, Summary
 from registry.comparing import Change, Comparison
 from registry.comparing import compare as compare_versions
 from registry.describing import difference, facts, local, measured, number, origin, why
@@ -17,6 +17,8 @@ from registry.documents import measurement
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
+# As DVC gives it to a file or a folder.
+HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # What versions are compared by where `registration.metric` is not given: one of each task.
 HEADLINES = ("macro_f1", "r2", "perplexity")
 
@@ -137,6 +139,8 @@ def trace(
             _jobs(built.jobs)
             _more("--before", built.before)
             return
+        if HASH.fullmatch(what):
+            raise InvalidReference(f"{what!r} reads like a hash of data. Give dvc:{what}.")
         found = registry.trace(what, **asked)
     if said(as_json, asdict(found)):
         return

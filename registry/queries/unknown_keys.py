@@ -1,5 +1,6 @@
 """Whether a search found nothing because of a name that is not there."""
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -9,9 +10,17 @@ from registry.checks import escaped
 from registry.errors import InvalidQuery, choices
 from registry.queries import models
 from registry.references import CHALLENGER, CHAMPION
-from registry.schema import aliases, param_values, version_metrics, version_tags, versions
+from registry.schema import (
+    aliases,
+    param_values,
+    version_data,
+    version_metrics,
+    version_tags,
+    versions,
+)
 
 _TABLES = {"metric": version_metrics.c, "param": param_values.c, "tag": version_tags.c}
+_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _ALWAYS = {CHAMPION, CHALLENGER}
 """Aliases that may be asked for before a version holds them."""
 
@@ -19,8 +28,17 @@ _ALWAYS = {CHAMPION, CHALLENGER}
 def refuse(c: Connection, name: str | None, kind: str, key: str) -> None:
     """Raise InvalidQuery for a metric or param that no version of a model, or of any, has.
 
-    Of aliases and tags, which come and go, only for one that is written almost as another.
+    Of data, for what is no hash; of aliases and tags, which come and go, only for one that is
+    written almost as another.
     """
+    if kind == "dataset":
+        bare = key.removeprefix("dvc:").removesuffix(".dir")
+        for column in (versions.c.dataset, version_data.c.md5):
+            found = select(column).where(column.in_((bare, f"{bare}.dir"))).limit(1)
+            if c.execute(found).first() is not None:
+                return
+        check_hash(key)
+        return
     if kind == "alias":
         held = _ALWAYS.union(c.execute(select(aliases.c.alias).distinct()).scalars())
         if key not in held and get_close_matches(key, held):
@@ -36,6 +54,15 @@ def refuse(c: Connection, name: str | None, kind: str, key: str) -> None:
         of = "" if name is None else f" of {name!r}"
         others = " Versions of other models do." if anywhere else ""
         raise InvalidQuery(f"No version{of} has the {kind} {key!r}.{others} {choices(key, known)}")
+
+
+def check_hash(text: str) -> None:
+    """Raise InvalidQuery where nothing was found, and the text is no whole hash of DVC anyway."""
+    if not _HASH.fullmatch(text.removeprefix("dvc:")):
+        raise InvalidQuery(
+            f"No version was built on {text!r}, which is no hash as DVC gives it: 32 digits of "
+            "0-9a-f, of a folder with .dir behind. Give one in full, as dvc.lock has it."
+        )
 
 
 def _has(c: Connection, model: int, kind: str, key: str) -> bool:
