@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry import CHAMPION, Registry, Resolved, Version
+from flows.gates import said
+from registry import CHAMPION, Registry, Resolved, Version, documents
 from tasks.config import Evaluate
 from tasks.encoding import Encoder
 from tasks.errors import InputError
@@ -89,6 +90,12 @@ def evaluate_version(
             f"evaluated on {split['rows']:,} rows of {where}, which are not the test "
             "split that its metrics were registered with",
         )
+    before = {(gate.name, gate.condition) for gate in documents.gates(version.evaluation)}
+    asked = [(gate["gate"], gate["condition"]) for gate in found.document["gates"]]
+    if evaluation.gates and before and before != set(asked):
+        notices.append(
+            f"judged by {said(asked)}; its evaluation before was by {said(sorted(before))}"
+        )
     notices = list(notices)
     if record:
         registry.evaluate(version.model, version.version, found.document, actor=actor)
@@ -131,6 +138,7 @@ def _verified(registry: Registry, version: Version) -> dict[str, Path]:
             f"{version.ref} has no {' and no '.join(lost)}, which `modelmint models evaluate` "
             "needs: an ONNX model, and the signature that says which columns go in and what comes "
             f"out. It holds {', '.join(sorted(there)[:10])}. An evaluation that was made elsewhere "
-            "can be recorded in Python: registry.evaluate(name, version, report, actor=...)"
+            "can be recorded in Python: modelmint.registry().record_evaluation("
+            f"{version.ref!r}, {{'passed': True, ...}})"
         )
     return registry.open(version)

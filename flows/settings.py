@@ -1,4 +1,7 @@
-"""Settings: where things are kept. They never change what is computed."""
+"""Settings: where things are kept. They never change what is computed.
+
+A variable that is empty counts as one that is not set.
+"""
 
 import getpass
 import os
@@ -20,19 +23,29 @@ class Places:
     cache: Path
 
     @classmethod
-    def of_registry(cls, *, files: bool = False) -> "Places":
+    def of_registry(
+        cls,
+        database_url: str | None = None,
+        artifacts: str | Path | None = None,
+        *,
+        files: bool = False,
+    ) -> "Places":
         """The registry that the environment names, or that of the project around this folder.
 
-        `files` says that its files are needed, and not only its database.
+        What is given counts before both. `files` says that the files are needed, and not only the
+        database.
 
         Raises:
-            InputError: neither says where it is.
+            InputError: nothing says where it is.
         """
         root = _project()
         own = (None, None) if root is None else _own_places(root)
-        url = os.environ.get("MODELMINT_DATABASE_URL", own[0])
-        artifacts = os.environ.get("MODELMINT_ARTIFACTS", own[1])
-        if url is None or (files and artifacts is None):
+        url, place = database_url, artifacts
+        if url is None:
+            url = os.environ.get("MODELMINT_DATABASE_URL") or own[0]
+        if place is None:
+            place = os.environ.get("MODELMINT_ARTIFACTS") or own[1]
+        if url is None or (files and place is None):
             missing = "MODELMINT_DATABASE_URL" if url is None else "MODELMINT_ARTIFACTS"
             raise InputError(
                 f"Nothing says where the registry is: {missing} is not set, and {Path.cwd()} lies "
@@ -40,7 +53,7 @@ class Places:
                 "into your clone; or set MODELMINT_DATABASE_URL to the database and "
                 "MODELMINT_ARTIFACTS to the place of the files."
             )
-        return cls(url, artifacts, _cache())
+        return cls(url, None if place is None else str(place), _cache())
 
     def open_registry(self) -> Registry:
         """The registry, as a context manager. Raises RegistryError as `Registry` does."""
@@ -80,8 +93,8 @@ class Settings:
         url, artifacts = _own_places(root)
         return cls(
             root=root,
-            database_url=os.environ.get("MODELMINT_DATABASE_URL", url),
-            artifacts=os.environ.get("MODELMINT_ARTIFACTS", artifacts),
+            database_url=os.environ.get("MODELMINT_DATABASE_URL") or url,
+            artifacts=os.environ.get("MODELMINT_ARTIFACTS") or artifacts,
             cache=_cache(),
             runs=_runs(root),
         )
@@ -117,11 +130,11 @@ def _own_places(root: Path) -> tuple[str, str]:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("MODELMINT_CACHE", user_cache())).absolute()
+    return Path(os.environ.get("MODELMINT_CACHE") or user_cache()).absolute()
 
 
 def _runs(root: Path) -> Path:
-    return Path(os.environ.get("MODELMINT_RUNS", root / "runs")).absolute()
+    return Path(os.environ.get("MODELMINT_RUNS") or root / "runs").absolute()
 
 
 def actor() -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import registry as registries
 from flows.settings import Places
-from modelmint.errors import MissingPackage, Substituted
+from modelmint import given
+from modelmint.errors import FailedEvaluation, MissingPackage, Substituted
 from modelmint.interface import Registry
 from registry import (
     Conflict,
@@ -35,6 +36,7 @@ from tasks.errors import InputError
 __all__ = [
     "Conflict",
     "Corrupt",
+    "FailedEvaluation",
     "InputError",
     "InvalidCandidate",
     "InvalidQuery",
@@ -78,11 +80,14 @@ def registry(
         InputError: a place is not given, and the current folder lies in no project.
         RegistryError: the registry cannot be opened.
     """
+    if not isinstance(database_url, str | None):
+        raise InputError(f"database_url is {database_url!r}. Give text, as in sqlite:////srv/r.db")
+    if artifacts is not None:
+        given.path("artifacts", artifacts)
     if database_url is None or artifacts is None:
-        places = Places.of_registry(files=artifacts is None)
-        database_url = places.database_url if database_url is None else database_url
-        artifacts = places.artifacts if artifacts is None else artifacts
+        places = Places.of_registry(database_url, artifacts, files=True)
+        database_url, artifacts = places.database_url, places.artifacts
     if cache is None:
-        cache = os.environ.get("MODELMINT_CACHE")
+        cache = os.environ.get("MODELMINT_CACHE") or None
     opened = registries.Registry(database_url, artifacts, cache)
     return Registry(opened, database_url, str(artifacts))

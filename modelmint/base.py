@@ -2,7 +2,7 @@
 
 import registry as registries
 from flows.settings import actor as user
-from modelmint.targets import target
+from modelmint.targets import version_of
 from registry import Resolved
 
 
@@ -13,7 +13,7 @@ class Opened:
         self._inner = inner
 
     def _resolve(self, given: object) -> Resolved:
-        return self._inner.resolve(str(target(given)))
+        return self._inner.resolve(str(version_of(given)))
 
     @staticmethod
     def _actor(given: str | None) -> str:

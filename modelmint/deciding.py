@@ -1,10 +1,19 @@
 """The part of the Python interface that decides and remarks; all of it is in the history."""
 
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from modelmint import given
 from modelmint.base import Opened
+from modelmint.errors import FailedEvaluation
 from modelmint.targets import alias_of, model_of
 from registry import CHAMPION, Alias, Policy
+from registry.describing import failed
+
+if TYPE_CHECKING:
+    from flows.evaluation import EvaluationReport
 
 
 class Deciding(Opened):
@@ -48,6 +57,8 @@ class Deciding(Opened):
     ) -> Alias:
         """Point an alias to a version, whatever it scored: the decision is yours.
 
+        A warning of the class `FailedEvaluation` says where its newest evaluation failed.
+
             >>> registry.promote("pets:1", "canary", reason="a look").version
             1
 
@@ -65,7 +76,7 @@ class Deciding(Opened):
             Refused: the version is archived, or cannot be champion without an approval.
         """
         version = self._resolve(reference).version
-        return self._inner.promote(
+        moved = self._inner.promote(
             version.model,
             version.version,
             alias,
@@ -73,6 +84,8 @@ class Deciding(Opened):
             actor=self._actor(actor),
             reason=reason,
         )
+        self._warn(moved)
+        return moved
 
     def rollback(
         self,
@@ -84,6 +97,8 @@ class Deciding(Opened):
     ) -> Alias:
         """Point an alias, NAME or NAME@ALIAS, back to the version that held it before.
 
+        A warning of the class `FailedEvaluation` says where that one's newest evaluation failed.
+
             >>> registry.rollback("pets", reason="too many cats").version
             1
 
@@ -93,13 +108,19 @@ class Deciding(Opened):
             Refused: no version that may hold it held it before.
         """
         name, alias = alias_of(reference)
-        return self._inner.rollback(
+        moved = self._inner.rollback(
             name,
             alias,
             expect_revision=expect_revision,
             actor=self._actor(actor),
             reason=reason,
         )
+        self._warn(moved)
+        return moved
+
+    def _warn(self, moved: Alias) -> None:
+        if said := failed(self._inner.resolve(f"{moved.model}:{moved.version}").version):
+            warnings.warn(said, FailedEvaluation, stacklevel=3)
 
     def unset(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
         """Remove an alias, NAME@ALIAS; the version stays.
@@ -109,8 +130,79 @@ class Deciding(Opened):
         Raises:
             InvalidReference, NotFound: there is no such alias.
         """
-        name, alias = alias_of(reference)
+        name, alias = alias_of(reference, named=True)
         self._inner.unset(name, alias, actor=self._actor(actor), reason=reason)
+
+    def evaluate(
+        self,
+        reference: Any,
+        data: str | Path | Sequence[str | Path],
+        gates: Mapping[str, float],
+        *,
+        target: str | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        dry_run: bool = False,
+        actor: str | None = None,
+    ) -> "EvaluationReport":
+        """Evaluate a version on labelled rows and record the verdict, which counts from then on.
+
+            >>> report = registry.evaluate(
+            ...     "pets:2", "../data/prepared/test.arrow", {"accuracy": 0.9}, dry_run=True
+            ... )
+            >>> report.passed, report.metrics["accuracy"]
+            (True, 1.0)
+
+        Args:
+            reference: The version.
+            data: The path or paths of files with the column to predict, of a folder with one
+                sub-folder of images for each class, or of a prepared split.
+            gates: By metric, the least it may be, or the most where lower is better.
+            target: The column to compare with; by default the one it was trained on.
+            device: Where to run.
+            dry_run: Only compute the figures; needs no gates.
+            actor: Who does it.
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            InputError: a gate is not one, or the files do not fit the version.
+            Corrupt: a file of it is missing or was changed.
+        """
+        from flows.evaluation import evaluate_version
+        from flows.gates import of_mapping
+
+        dry_run = given.flag("dry_run", dry_run)
+        given.choice("device", device, ("auto", "cpu", "cuda"))
+        return evaluate_version(
+            self._inner,
+            self._resolve(reference),
+            given.paths("data", data),
+            of_mapping(gates),
+            actor=self._actor(actor),
+            target=target,
+            device=device,
+            record=not dry_run,
+        )
+
+    def record_evaluation(
+        self, reference: Any, report: dict[str, Any], *, actor: str | None = None
+    ) -> None:
+        """Record an evaluation that was made elsewhere; it counts from then on.
+
+            >>> registry.record_evaluation("pets:2", {"passed": False, "by": "the vets"})
+            >>> registry.history("pets:2", limit=1)[0].payload["passed"]
+            False
+
+        Args:
+            reference: The version.
+            report: Plain JSON values; it passed where `passed` is True.
+            actor: Who does it.
+
+        Raises:
+            InvalidReference, NotFound: there is no such version.
+            InvalidCandidate: the report is not plain JSON.
+        """
+        version = self._resolve(reference).version
+        self._inner.evaluate(version.model, version.version, report, actor=self._actor(actor))
 
     def approve(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
         """Approve a version whose newest evaluation passed: only such can be champion.
@@ -164,13 +256,43 @@ class Deciding(Opened):
             version.model, version.version, actor=self._actor(actor), reason=reason
         )
 
-    def set_policy(self, model: Any, policy: Policy, *, actor: str | None = None) -> None:
-        """Replace the rules of a model.
+    def set_policy(
+        self,
+        model: Any,
+        *,
+        four_eyes: bool | None = None,
+        protected: Sequence[str] | None = None,
+        keep_last: int | None = None,
+        keep_days: int | None = None,
+        keep_holders: int | None = None,
+        actor: str | None = None,
+    ) -> Policy:
+        """Change those rules of a model that are given; all of them, as they are now.
 
-            >>> from registry import Policy
-            >>> registry.set_policy("pets", Policy(keep_last=20))
+            >>> registry.set_policy("pets", keep_last=20).keep_last
+            20
+
+        Args:
+            model: The model.
+            four_eyes: Whether a protected alias needs an approval by somebody other than who
+                trained the version.
+            protected: The aliases that only approved versions may hold; the champion always is one.
+            keep_last: Retention keeps so many of the newest versions; 0: no rule.
+            keep_days: Retention keeps younger versions; 0: no rule.
+            keep_holders: Retention keeps so many champions of before.
+            actor: Who decides.
 
         Raises:
-            InvalidReference: the name is not allowed.
+            InvalidReference, NotFound: there is no such model.
+            InvalidCandidate: a rule is of the wrong type.
+            Refused: an alias cannot be protected now.
         """
-        self._inner.set_policy(model_of(model), policy, actor=self._actor(actor))
+        return self._inner.change_policy(
+            model_of(model),
+            four_eyes=four_eyes,
+            protected=protected,
+            keep_last=keep_last,
+            keep_days=keep_days,
+            keep_holders=keep_holders,
+            actor=self._actor(actor),
+        )

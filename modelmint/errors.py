@@ -6,11 +6,30 @@ from registry import RegistryError
 
 
 class MissingPackage(RegistryError, ImportError):
-    """A package of an extra is not installed; the message says how to install it."""
+    """A package of an extra is not installed; the message says how to install it.
+
+    >>> import modelmint
+    >>> try:
+    ...     frame = registry.models().to_pandas()
+    ... except modelmint.MissingPackage as error:
+    ...     print(error)
+    """
 
 
 class Substituted(UserWarning):
-    """A model did not know some values, and predicted with others in their place."""
+    """A model did not know some values, and predicted with others in their place.
+
+    >>> import modelmint, warnings
+    >>> warnings.simplefilter("error", modelmint.Substituted)  # an error, from now on
+    """
+
+
+class FailedEvaluation(UserWarning):
+    """An alias was moved to a version whose newest evaluation failed.
+
+    >>> import modelmint, warnings
+    >>> warnings.simplefilter("error", modelmint.FailedEvaluation)  # an error, once it was moved
+    """
 
 
 def import_pandas() -> ModuleType:

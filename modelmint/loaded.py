@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from flows.job import remarks
-from modelmint import tables
+from modelmint import given, tables
 from modelmint.errors import Substituted
 from modelmint.rows import paths_of, rows_of
 from registry import Version
@@ -96,7 +96,11 @@ class Model:
 
     @property
     def provider(self) -> str:
-        """The execution provider of ONNX Runtime that computes, as in CPUExecutionProvider."""
+        """The execution provider of ONNX Runtime that computes, as in CPUExecutionProvider.
+
+        >>> model.provider.endswith("ExecutionProvider")
+        True
+        """
         return self._predictor.provider
 
     def predict(self, rows: Any, *, probabilities: bool = False) -> Any:
@@ -124,14 +128,15 @@ class Model:
         Raises:
             InputError: the rows do not match the signature; names row and column.
         """
+        probabilities = given.flag("probabilities", probabilities)
         paths = paths_of(rows)
         if paths is not None:
             files = find(paths, self._predictor.signature)
             found, frame = self._predictor.files(files, probabilities=probabilities), None
         else:
-            given = rows_of(rows, self._predictor.signature)
-            frame = given.frame
-            found = self._predictor.table(given.table, given.where, probabilities=probabilities)
+            taken = rows_of(rows, self._predictor.signature)
+            frame = taken.frame
+            found = self._predictor.table(taken.table, taken.where, probabilities=probabilities)
         for remark in remarks(found.substituted):
             warnings.warn(f"{self.version.ref}: {remark}", Substituted, stacklevel=2)
         return self._table(found) if frame is None else self._frame(found, frame)

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelmint import forms
+from modelmint import forms, given
 from modelmint.base import Opened
 from modelmint.listing import Listing
 from modelmint.targets import model_of, target
 from modelmint.views import Comparison, Shown
-from registry import Event, Job, Refused, Resolved, Summary, Trace, comparing
+from registry import Event, InvalidQuery, Job, Refused, Resolved, Summary, Trace, comparing
 from registry import Model as RegisteredModel
+from registry.checks import whole
 
 if TYPE_CHECKING:  # ONNX Runtime and Arrow take a while to import
     from modelmint.loaded import Model
@@ -38,6 +39,7 @@ class Looking(Opened):
         """
         from modelmint.loaded import Model
 
+        given.choice("device", device, ("auto", "cpu", "cuda"))
         resolved = self._resolve(reference)
         version = resolved.version
         if version.status == "archived":
@@ -122,12 +124,14 @@ class Looking(Opened):
 
         Raises:
             NotFound: there is no such model.
-            InvalidQuery: a condition or the order cannot be read.
+            InvalidQuery: a condition, the order or the limit cannot be read, or names a metric or
+                a parameter that none of these versions has.
         """
         name = None if model is None else model_of(model)
-        conditions = [c for given in where for c in ([given] if isinstance(given, str) else given)]
+        conditions = given.conditions(where)
+        most = None if limit is None else whole("limit", limit, 1, error=InvalidQuery)
         found, more = [], True
-        for page in self._pages(name, conditions, order, limit):
+        for page in self._pages(name, conditions, order, most):
             found += page.versions
             more = page.after is not None
         title = forms.count(found, "version")

@@ -1,7 +1,8 @@
 """Rows as people have them in a notebook, as an Arrow table for a model."""
 
+import reprlib
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from tasks.files.convert import from_values
 from tasks.signature import Column, ImageColumn, SequenceColumn, Signature
 
 _MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+
+_PLAINLY = {"period": ".dt.to_timestamp()", "sparse": ".sparse.to_dense()"}
+"""How a column of pandas of such a type becomes one that a model takes."""
+_ANYHOW = ".astype(str)"
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,9 @@ def rows_of(given: Any, signature: Signature) -> Rows:
     if pandas is not None and isinstance(given, pandas.DataFrame):
         return Rows(_of_frame(given, signature), "the DataFrame", given)
     if isinstance(given, pa.Table):
-        return Rows(given, "the table")
+        return _of_arrow(given, signature, "the table")
     if isinstance(given, pa.RecordBatch):
-        return Rows(pa.Table.from_batches([given]), "the batch")
+        return _of_arrow(pa.Table.from_batches([given]), signature, "the batch")
     if isinstance(given, Mapping):
         return Rows(_of_columns(given, signature, "the columns"), "the columns")
     if isinstance(given, list | tuple) and all(isinstance(row, Mapping) for row in given):
@@ -63,11 +68,19 @@ def rows_of(given: Any, signature: Signature) -> Rows:
         return Rows(_of_columns(columns, signature, "the rows"), "the rows")
     if hasattr(given, "__arrow_c_stream__"):
         with suppress(TypeError, ValueError):  # of one column alone, which Arrow calls invalid
-            return Rows(pa.table(given), f"the {type(given).__name__}")
+            return _of_arrow(pa.table(given), signature, f"the {type(given).__name__}")
     raise InputError(
         f"a {type(given).__name__} cannot be predicted. Give a DataFrame, an Arrow table, a dict "
         "with a list for each column, a list with a dict for each row, or paths of files"
     )
+
+
+def _of_arrow(table: pa.Table, signature: Signature, where: str) -> Rows:
+    read = {column.name for column in signature.columns}
+    for field in table.schema:
+        if field.name in read:
+            _refuse_unknown(field.type, field.name, where)
+    return Rows(table, where)
 
 
 def _of_frame(frame: Any, signature: Signature) -> pa.Table:
@@ -82,10 +95,12 @@ def _of_frame(frame: Any, signature: Signature) -> pa.Table:
 def _of_columns(columns: Mapping[Any, Any], signature: Signature, where: str) -> pa.Table:
     lengths: dict[str, int] = {}
     for name, values in columns.items():
-        if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        if not _is_column(values):
             raise InputError(
-                f"{where}: column {str(name)!r} is {values!r}; give a list for each column. One "
-                "row alone is a list with one dict: [{...}]"
+                f"{where}: column {str(name)!r} is {reprlib.repr(values)} "
+                f"({type(values).__name__}); give a list for each column, as of a DataFrame "
+                "to_dict('list') does. Rows are a list with a dict for each, also one alone: "
+                "[{...}]"
             )
         lengths[str(name)] = len(values)
     if len(set(lengths.values())) > 1:
@@ -93,6 +108,16 @@ def _of_columns(columns: Mapping[Any, Any], signature: Signature, where: str) ->
         raise InputError(f"{where}: the columns have different numbers of rows: {said}")
     rows = next(iter(lengths.values()), 0)
     return _table([(str(n), values) for n, values in columns.items()], signature, where, rows)
+
+
+def _is_column(values: Any) -> bool:
+    """Whether these are values in an order. Of a dict and a set, the keys would be predicted."""
+    if isinstance(values, np.ndarray):
+        return values.ndim > 0
+    if isinstance(values, Sequence | pa.Array | pa.ChunkedArray):
+        return not isinstance(values, str | bytes | bytearray)
+    # A column of pandas or Polars, a tensor.
+    return hasattr(values, "__len__") and len(getattr(values, "shape", ())) == 1
 
 
 def _table(
@@ -112,7 +137,10 @@ def _table(
 
 
 def _column(values: Any, name: str, kind: Column | None, where: str) -> Any:
-    if isinstance(values, pa.Array | pa.ChunkedArray):
+    arrow = isinstance(values, pa.Array | pa.ChunkedArray)
+    if kind is not None:  # a key may be anything
+        _refuse_unknown(values.type if arrow else getattr(values, "dtype", None), name, where)
+    if arrow:
         return values
     place = Path(f"{where}, column {name!r}")
     if isinstance(kind, ImageColumn | SequenceColumn):
@@ -129,6 +157,29 @@ def _column(values: Any, name: str, kind: Column | None, where: str) -> Any:
         return from_values(listed, name, lambda row: f"{where}, row {row}")
     except (TypeError, ValueError) as error:  # of objects that Arrow does not know
         raise InputError(f"{place} cannot be read: {error}") from error
+
+
+def _refuse_unknown(kind: Any, name: str, where: str) -> None:
+    """Of a type made from another, what is stored would be predicted: of a Period, its number."""
+    if isinstance(kind, pa.DataType):
+        while isinstance(kind, pa.DictionaryType):
+            kind = kind.value_type
+        known = not isinstance(kind, pa.BaseExtensionType | pa.ExtensionType)
+        known = known or isinstance(kind, pa.FixedShapeTensorType)
+    else:
+        pandas = sys.modules.get("pandas")
+        if pandas is None or not isinstance(kind, pandas.api.extensions.ExtensionDtype):
+            return
+        if isinstance(kind, pandas.CategoricalDtype):
+            _refuse_unknown(kind.categories.dtype, name, where)
+        plain = (pandas.CategoricalDtype, pandas.DatetimeTZDtype, pandas.StringDtype)
+        known = isinstance(kind, plain) or hasattr(kind, "numpy_dtype")
+    if not known:
+        how = next((how for word, how in _PLAINLY.items() if word in str(kind).lower()), _ANYHOW)
+        raise InputError(
+            f"{where}: column {name!r} is of the type {kind}, which a model does not take. Convert "
+            f"it to numbers, text, dates, or true and false, as by {how}"
+        )
 
 
 def _of_objects(values: Any) -> bool:

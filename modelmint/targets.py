@@ -70,13 +70,31 @@ def model_of(given: Any) -> str:
     return target(given).name
 
 
-def alias_of(given: Any) -> tuple[str, str]:
-    """Model and alias; a bare name means the champion.
+def version_of(given: Any) -> Target:
+    """The version that is meant; a bare name means the champion.
 
     Raises:
-        InvalidReference: a number is given, and no alias.
+        InvalidReference: it names none, as an event of a whole model does.
     """
-    found = target(given)
+    if isinstance(given, Event) and given.version is None:
+        raise InvalidReference(
+            f"This event of {given.model} ({given.kind!r}) is of no version. Give the version that "
+            f"you mean, as in {given.model}@{CHAMPION} or {given.model}:1."
+        )
+    return target(given)
+
+
+def alias_of(given: Any, *, named: bool = False) -> tuple[str, str]:
+    """Model and alias; a bare name means the champion, unless the alias must be `named`.
+
+    Raises:
+        InvalidReference: a number is given, and no alias; or an event of a whole model.
+    """
+    found = version_of(given)
+    if named and found.alias is None and found.version is None:
+        raise InvalidReference(
+            f"{found} names no alias. Give NAME@ALIAS, as in {found.name}@canary."
+        )
     if found.version is not None:
         raise InvalidReference(
             f"{found} is a version, and an alias is needed. Give NAME or NAME@ALIAS, as in "

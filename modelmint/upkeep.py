@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelmint import forms
+from modelmint import forms, given
 from modelmint.base import Opened
 from modelmint.listing import Listing
 from modelmint.targets import model_of
-from registry import Problem, Registration, Stray, Summary, integrity, upkeep
+from registry import InvalidQuery, Problem, Registration, Stray, Summary, integrity, upkeep
+from registry.checks import whole
 
 if TYPE_CHECKING:
     from registry.signing import Signature
@@ -40,12 +41,14 @@ class Upkeep(Opened):
             Unreachable: the database or the store cannot be read.
         """
         name = None if model is None else model_of(model)
+        if since is not None:
+            since = whole("since", since, 1, error=InvalidQuery)
         found = integrity.verify(self._inner, name, since=since)
         problems = list(found.problems)
         if public_key is not None:
             from registry.signing import check_signatures
 
-            problems += check_signatures(self._inner, Path(public_key), name)
+            problems += check_signatures(self._inner, given.path("public_key", public_key), name)
         everything = "what was looked at is" if found.not_looked_at else "all is"
         said = (
             forms.count(problems, "problem")
@@ -80,6 +83,9 @@ class Upkeep(Opened):
             Refused: there are such files, or all of them are another registry's.
             Unreachable: the database or the store cannot be written.
         """
+        dry_run, purge = given.flag("dry_run", dry_run), given.flag("purge", purge)
+        unknown = given.flag("unknown", unknown)
+        grace_s = given.seconds("grace_s", grace_s)
         strays = list(upkeep.gc(self._inner, dry_run=dry_run, grace_s=grace_s, unknown=unknown))
         if purge:
             strays += upkeep.purge(
@@ -98,6 +104,7 @@ class Upkeep(Opened):
         Raises:
             InvalidReference, NotFound: there is no such model.
         """
+        dry_run = given.flag("dry_run", dry_run)
         name = None if model is None else model_of(model)
         retired = upkeep.retain(self._inner, name, actor=self._actor(actor), dry_run=dry_run)
         return Listing(retired, forms.SUMMARIES, forms.count(retired, "version"))
@@ -119,7 +126,8 @@ class Upkeep(Opened):
         """
         from registry.transfer.backup import backup
 
-        return backup(self._inner, folder, replace=replace)
+        where = given.path("folder", folder)
+        return backup(self._inner, where, replace=given.flag("replace", replace))
 
     def export(self, reference: Any, path: str | Path) -> "Export":
         """Write a version with its history to a tar archive, an OCI image layout.
@@ -135,7 +143,8 @@ class Upkeep(Opened):
         """
         from registry.transfer.oci import export_version
 
-        return export_version(self._inner, self._resolve(reference).version.ref, Path(path))
+        where = given.path("path", path)
+        return export_version(self._inner, self._resolve(reference).version.ref, where)
 
     def import_version(
         self, path: str | Path, *, name: str | None = None, actor: str | None = None
@@ -157,7 +166,8 @@ class Upkeep(Opened):
         """
         from registry.transfer.oci import import_version
 
-        return import_version(self._inner, Path(path), actor=self._actor(actor), name=name)
+        where = given.path("path", path)
+        return import_version(self._inner, where, actor=self._actor(actor), name=name)
 
     def sign(
         self, reference: Any, private_key: str | Path, *, actor: str | None = None
@@ -175,4 +185,5 @@ class Upkeep(Opened):
         from registry.signing import sign
 
         ref = self._resolve(reference).version.ref
-        return sign(self._inner, ref, Path(private_key), actor=self._actor(actor))
+        key = given.path("private_key", private_key)
+        return sign(self._inner, ref, key, actor=self._actor(actor))

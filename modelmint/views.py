@@ -65,8 +65,11 @@ class Comparison:
         self.libraries = both.libraries
         self.same_bytes = both.same_bytes
         """Whether both have the same digest, and so predict the same."""
+        self.left_on = both.left_on
+        self.right_on = both.right_on
+        """Which rows metrics, gates and classes of each were measured on, in words."""
         self.same_split = both.same_split
-        """Whether the metrics were computed on the same rows."""
+        """Whether those are the same rows."""
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain JSON values, as `modelmint models compare --json` prints it.
@@ -112,6 +115,7 @@ class Comparison:
         elif not self.same_split:
             heading += ": measured on different test splits, so differences say little"
         content = [
+            Table("", ("", ""), ((left, self.left_on), (right, self.right_on))),
             Table(
                 "",
                 ("metric", left, right, "difference", ""),

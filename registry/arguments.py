@@ -90,15 +90,20 @@ def _policy(field: str, value: object) -> Policy:
     """A policy, each field of the right type; the database keeps what they may be."""
     if not isinstance(value, Policy):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a registry.Policy.")
-    if not isinstance(value.four_eyes, bool):
-        raise InvalidCandidate(f"four_eyes is {shown(value.four_eyes)}. Give True or False.")
     return replace(
         value,
+        four_eyes=_flag("four_eyes", value.four_eyes),
         keep_last=_maybe_whole("keep_last", value.keep_last),
         keep_days=_maybe_whole("keep_days", value.keep_days),
         protected=_names("protected", value.protected),
         keep_holders=whole("keep_holders", value.keep_holders, -_INTEGER, _INTEGER),
     )
+
+
+def _flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give True or False.")
+    return value
 
 
 def _maybe_whole(field: str, value: object) -> int | None:
@@ -140,6 +145,7 @@ def _conditions(field: str, value: object) -> list[str]:
 # Which of them an argument gets
 
 _VERSION = 999_999_999
+_kept = partial(whole, least=0, most=_INTEGER)
 _named = partial(text, most=1000, empty=True, error=InvalidReference)
 
 
@@ -175,6 +181,11 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "payload": _document,
     "substituted": _document,
     "policy": _policy,
+    "four_eyes": _flag,
+    "protected": _names,
+    "keep_last": _kept,
+    "keep_days": _kept,
+    "keep_holders": _kept,
     "where": _conditions,
     "order": _asked,
     "after": _asked,

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from registry.documents import Gate, flat, gates, headline, lower_is_better, per_class
+from registry.documents import Gate, flat, gates, headline, lower_is_better, measurement, per_class
 from registry.records import Json, Version
 
 _WORDS = ("uncommitted changes", "parent")
@@ -74,8 +74,11 @@ class Comparison:
     origin: tuple[Change, ...]
     """Data, code and run."""
     libraries: tuple[Change, ...]
+    left_on: str
+    right_on: str
+    """Which rows metrics, gates and classes of each were measured on, in words."""
     same_split: bool
-    """Whether the metrics were computed on the same rows."""
+    """Whether those are the same rows."""
     same_bytes: bool
 
     def as_dict(self) -> Json:
@@ -88,6 +91,8 @@ class Comparison:
             "left": self.left.ref,
             "right": self.right.ref,
             "same_bytes": self.same_bytes,
+            "left_on": self.left_on,
+            "right_on": self.right_on,
             "same_split": self.same_split,
             "params_alike": self.params_alike,
             **document,
@@ -96,14 +101,17 @@ class Comparison:
 
 def compare(left: Version, right: Version) -> Comparison:
     """What changed from left to right."""
-    first = headline(right.metrics, right.evaluation) or headline(left.metrics, left.evaluation)
-    names = dict.fromkeys((*first, *sorted(left.metrics | right.metrics)))
+    a, b = measurement(left), measurement(right)
+    first = headline(b.metrics, right.evaluation) or headline(a.metrics, left.evaluation)
+    names = dict.fromkeys((*first, *sorted({*a.metrics, *b.metrics})))
     before, after = dict(flat(left.params)), dict(flat(right.params))
     changed = _changes(before, after)
     return Comparison(
         left,
         right,
-        tuple(_metric(name, left, right, name in first) for name in names),
+        tuple(
+            _metric(name, a.metrics.get(name), b.metrics.get(name), name in first) for name in names
+        ),
         _gates(left, right),
         _classes(left, right),
         changed,
@@ -113,13 +121,14 @@ def compare(left: Version, right: Version) -> Comparison:
             *_changes(left.lineage.data, right.lineage.data, hashes=True),
         ),
         _changes(left.lineage.libraries, right.lineage.libraries),
-        left.lineage.test_split == right.lineage.test_split,
+        a.where,
+        b.where,
+        a.split == b.split,
         left.digest == right.digest,
     )
 
 
-def _metric(name: str, left: Version, right: Version, first: bool) -> MetricLine:
-    a, b = left.metrics.get(name), right.metrics.get(name)
+def _metric(name: str, a: float | None, b: float | None, first: bool) -> MetricLine:
     lower = lower_is_better(name)
     if a is None or b is None:
         return MetricLine(name, a, b, None, "", lower, first)

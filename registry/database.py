@@ -3,11 +3,12 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Connection,
     Engine,
     MetaData,
@@ -51,10 +52,10 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.shown = hide_password(url)
+        self.shown = _shown(url)
         """The URL for messages: without its password."""
-        self._url = url
-        self._engine = _make_engine(url)
+        self._url = _whole(url)
+        self._engine = _make_engine(self._url)
         self.dialect = DIALECTS[self._engine.dialect.name]
         self._found = False
         try:
@@ -158,7 +159,7 @@ def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
         Unreachable: the database cannot be made or written.
         SchemaMismatch: it holds tables of something else, or of a newer release.
     """
-    engine, shown = _make_engine(url, create=True), hide_password(url)
+    engine, shown = _make_engine(url, create=True), _shown(url)
     try:
         return _migrate(engine, shown, migrations) is None
     finally:
@@ -176,7 +177,7 @@ def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str:
         Unreachable: the database cannot be opened or written.
         SchemaMismatch: its schema is newer than this release or not a registry's.
     """
-    engine, shown = _make_engine(url), hide_password(url)
+    engine, shown = _make_engine(url), _shown(url)
     try:
         if not DIALECTS[engine.dialect.name].is_there(engine.url):
             raise NoRegistry(shown)
@@ -195,7 +196,7 @@ def check_empty(url: str) -> None:
         Unreachable: it cannot be opened.
         SchemaMismatch: it holds tables of something else.
     """
-    engine, shown = _make_engine(url), hide_password(url)
+    engine, shown = _make_engine(url), _shown(url)
     try:
         if not DIALECTS[engine.dialect.name].is_there(engine.url):
             return
@@ -218,7 +219,7 @@ def filling(url: str, revision: str, own: Identity | None = None) -> Iterator[Co
     Raises:
         Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
     """
-    engine, shown = _make_engine(url, create=True), hide_password(url)
+    engine, shown = _make_engine(url, create=True), _shown(url)
     dialect = DIALECTS[engine.dialect.name]
     try:
         with explained(shown), _one_migration, dialect.migrating(engine) as connection:
@@ -259,25 +260,48 @@ def _find_empty(connection: Connection, shown: str) -> MetaData:
 
 
 def hide_password(url: str) -> str:
-    """The URL as messages may show it."""
+    """The URL as messages may show it: also where characters of the password are not escaped."""
+    url = re.sub(r"(?<=//)([^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+
+
+def _whole(url: str) -> str:
+    """A URL with the whole path of a SQLite file: the current folder may be another later."""
+    with suppress(ArgumentError, ValueError):
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            return str(sqlite.absolute(parsed))
+    return url
+
+
+def _shown(url: str) -> str:
+    return hide_password(_whole(url))
+
+
+def _parsed(url: str) -> URL:
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        return re.sub(r"//[^/@]*@", "//***@", url)
+        found = make_url(url)
+    except ValueError:  # whose text would be a part of the password
+        raise ValueError("its port is not a number") from None
+    if "@" in (found.host or ""):
+        raise ValueError("there are two @; in a password it is written %40, and / %2F, : %3A")
+    return found
 
 
 def _make_engine(url: str, *, create: bool = False) -> Engine:
     try:
-        parsed = make_url(url)
-        dialect = DIALECTS.get(parsed.get_backend_name())
+        parsed = _parsed(url)
+        backend = parsed.get_backend_name()
+        dialect = DIALECTS.get(backend)
         if dialect is None:
-            raise ValueError(f"{parsed.get_backend_name()} is not supported")
+            write = "; write postgresql+psycopg://" if backend == "postgres" else ""
+            raise ValueError(f"{backend} is not supported{write}")
         engine = create_engine(dialect.prepare(parsed), json_serializer=to_json)
     except (ArgumentError, ImportError, ValueError) as error:
         raise Unreachable(
             f"{hide_password(url)!r} is not a database URL that can be opened here ({error}). Set "
             "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db or "
-            "postgresql://user:password@host/database."
+            "postgresql+psycopg://user:password@host/database."
         ) from error
     if create:
         dialect.make_room(engine.url)

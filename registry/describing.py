@@ -17,12 +17,22 @@ def facts(version: Version) -> Facts:
         ("aliases", ", ".join(version.aliases) or "none"),
         ("digest", version.digest),
         ("registered", f"{local(version.created_at)} by {version.created_by}"),
-        *((name, f"{value:.4f}") for name, value in version.metrics.items()),
+        *measurements(version),
         *evidence(version.evaluation),
         *origin(version),
         *((f"tag {key}", value) for key, value in version.tags.items()),
         *((f"file {a.path}", f"{a.sha256}  {a.size:,} bytes") for a in version.artifacts),
     ]
+
+
+def measurements(version: Version) -> Facts:
+    """Metrics of the evaluation whose gates are shown, and which one that is."""
+    found = documents.measurement(version)
+    metrics = [(name, number(value)) for name, value in found.metrics.items()]
+    if found.registered:
+        return [*metrics, *([("measured on", found.where)] if metrics else [])]
+    before = ", ".join(f"{name} {number(value)}" for name, value in version.metrics.items())
+    return [*metrics, ("measured on", found.where), ("registered with", before or "no metrics")]
 
 
 def evidence(evaluation: Json) -> Facts:
@@ -34,6 +44,21 @@ def evidence(evaluation: Json) -> Facts:
         found.append(("parity", f"max error {error}, {flipped} labels flipped"))
     found += [("notice", text) for text in documents.notices(evaluation)]
     return found or [("evaluation", "none yet")]
+
+
+def failed(version: Version) -> str | None:
+    """What to say of a version that is to serve and failed its newest evaluation; None: it did not.
+
+    Its approval stays, on the ground of an earlier one: whoever decides is to know.
+    """
+    if not version.evaluation or version.evaluation.get("passed") is True:
+        return None
+    refused = [gate for gate in documents.gates(version.evaluation) if not gate.passed]
+    gates = "; ".join(f"{gate.name} {number(gate.value)} {gate.verdict}" for gate in refused)
+    return (
+        f"{version.ref} failed its newest evaluation{': ' if gates else ''}{gates}. "
+        f"See modelmint models show {version.ref}"
+    )
 
 
 def origin(version: Version) -> Facts:
@@ -55,6 +80,9 @@ def why(event: Event) -> str:
     given = event.payload
     if "malformed" in given:
         return f"(edited: {given['malformed']}; see modelmint models verify)"
+    if event.kind == "evaluated" and isinstance(passed := given.get("passed"), bool):
+        verdict = "passed" if passed else "failed"
+        return f"{verdict}; {event.reason}" if event.reason else verdict
     if event.reason:
         return event.reason
     if event.kind == "tagged":

@@ -63,6 +63,19 @@ class Classes:
 
 
 @dataclass(frozen=True, slots=True)
+class Measurement:
+    """The metrics of one evaluation."""
+
+    metrics: Mapping[str, float]
+    where: str
+    """In words: which rows they were computed on."""
+    split: str
+    """SHA-256 of these rows."""
+    registered: bool
+    """Whether the version was registered with them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A column of a user's rows, or a tensor of the graph."""
 
@@ -127,10 +140,31 @@ def notices(evaluation: Json) -> tuple[str, ...]:
     return texts(mapping(evaluation.get("data")).get("notices"))
 
 
-def test_rows(evaluation: Json) -> int | None:
-    """How many rows of the test split the metrics were computed on."""
-    if "evaluated_on" in evaluation:  # other rows than the registered figures are of
-        return None
+def measurement(version: Version) -> Measurement:
+    """The metrics that belong to the gates and the classes of a version's newest evaluation.
+
+    They are those it was registered with, unless that evaluation was of other rows.
+    """
+    evaluation = version.evaluation
+    split = mapping(evaluation.get("test_split")).get("sha256")
+    summary = mapping(mapping(evaluation.get("metrics")).get("summary"))
+    metrics = {
+        name: value for name, found in summary.items() if (value := number(found)) is not None
+    }
+    rows, own = _rows(evaluation), version.lineage.test_split
+    if not metrics or (split in (None, own) and "evaluated_on" not in evaluation):
+        where = "the test split" if rows is None else f"{rows:,} rows of the test split"
+        return Measurement(version.metrics, where, own, registered=True)
+    files = [
+        mapping(file).get("path")
+        for file in items(mapping(evaluation.get("evaluated_on")).get("files"))
+    ]
+    named = ", ".join(path for path in files if isinstance(path, str)) or "other rows"
+    where = named if rows is None else f"{rows:,} rows of {named}"
+    return Measurement(metrics, f"{where}, by its newest evaluation", str(split), registered=False)
+
+
+def _rows(evaluation: Json) -> int | None:
     rows = number(mapping(evaluation.get("test_split")).get("rows"))
     rows = number(mapping(evaluation.get("metrics")).get("rows")) if rows is None else rows
     return None if rows is None else int(rows)

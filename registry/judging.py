@@ -4,7 +4,7 @@ Each change and the event that records it are one transaction, which holds the m
 changes of one model never overlap, and its history has one order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -35,9 +35,12 @@ class Judging(Opened):
             InvalidCandidate: the evaluation is not plain JSON.
         """
         with self._changing(name, version) as (c, model, state):
-            seal = {"evaluation": candidates.seal_json(evaluation)}
+            said = {
+                "evaluation": candidates.seal_json(evaluation),
+                "passed": states.has_passed(evaluation),
+            }
             # Before the row, which the database takes only after its event; of tags, too.
-            events.add(c, model, "evaluated", actor, version=version, payload=seal)
+            events.add(c, model, "evaluated", actor, version=version, payload=said)
             states.evaluate(c, state.version_id, evaluation, actor)
 
     @checked
@@ -123,21 +126,49 @@ class Judging(Opened):
                 it is the challenger, which waits for its approval.
         """
         check_name(name)
-        others = sorted({check_alias(alias) for alias in policy.protected} - {CHAMPION})
-        policy = replace(policy, protected=(CHAMPION, *others))
-        if CHALLENGER in others:
-            raise Refused(
-                f"{CHALLENGER!r} is the alias of a version that waits for its approval, so it "
-                "cannot be protected. Protect others, as in champion,production."
-            )
+        policy = replace(policy, protected=_protected(policy.protected))
         self.create()
         with self.database.write() as c:
-            model = models.ensure(c, name)
-            for held in aliases.of_model(c, name):
-                if held.name in others:
-                    self._check_approved(c, model, held)
-            models.set_policy(c, model, policy)
-            events.add(c, model, "policy", actor, payload=asdict(policy))
+            self._set_policy(c, models.ensure(c, name), policy, actor)
+
+    @checked
+    def change_policy(
+        self,
+        name: str,
+        *,
+        four_eyes: bool | None = None,
+        protected: Sequence[str] | None = None,
+        keep_last: int | None = None,
+        keep_days: int | None = None,
+        keep_holders: int | None = None,
+        actor: str,
+    ) -> Policy:
+        """Change those rules of a model that are given; all of them, as they are now.
+
+        What is None stays as it is; 0 as `keep_last` or `keep_days` removes that rule.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidReference, Refused: as for `set_policy`.
+        """
+        given = {
+            "four_eyes": four_eyes,
+            "protected": None if protected is None else _protected(protected),
+            "keep_last": keep_last,
+            "keep_days": keep_days,
+            "keep_holders": keep_holders,
+        }
+        changes: dict[str, Any] = {rule: v for rule, v in given.items() if v is not None}
+        for rule in ("keep_last", "keep_days"):
+            if changes.get(rule) == 0:
+                changes[rule] = None
+        with self.database.write() as c:
+            model = models.lock(c, name)
+            before = models.load(c, name).policy
+            policy = replace(before, **changes)
+            if policy != before:
+                self._set_policy(c, model, policy, actor)
+            return policy
 
     # Steps of the above
 
@@ -153,6 +184,13 @@ class Judging(Opened):
         if state is None:
             raise versions.missing(c, name, version)
         return model, state
+
+    def _set_policy(self, c: Connection, model: Locked, policy: Policy, actor: str) -> None:
+        for held in aliases.of_model(c, model.name):
+            if held.name in policy.protected and held.name != CHAMPION:
+                self._check_approved(c, model, held)
+        models.set_policy(c, model, policy)
+        events.add(c, model, "policy", actor, payload=asdict(policy))
 
     def _check_approved(self, c: Connection, model: Locked, held: Alias) -> None:
         state = states.find(c, model, held.version)
@@ -183,6 +221,17 @@ class Judging(Opened):
             )
         states.approve(c, state.version_id, evaluation, actor, reason)
         events.add(c, model, "approved", actor, version=version, reason=reason)
+
+
+def _protected(named: Iterable[str]) -> tuple[str, ...]:
+    """The aliases that a policy protects: the champion is always one, the challenger never."""
+    others = sorted({check_alias(alias) for alias in named} - {CHAMPION})
+    if CHALLENGER in others:
+        raise Refused(
+            f"{CHALLENGER!r} is the alias of a version that waits for its approval, so it "
+            "cannot be protected. Protect others, as in champion,production."
+        )
+    return (CHAMPION, *others)
 
 
 def check_not_archived(model: Locked, version: int, state: Row[Any]) -> None:

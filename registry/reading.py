@@ -7,9 +7,9 @@ from pathlib import Path
 from registry import schema
 from registry.arguments import checked
 from registry.candidates import digest
-from registry.errors import Corrupt
+from registry.errors import Corrupt, Refused
 from registry.opened import Opened
-from registry.queries import aliases, events, lineage, models, overview, search, versions
+from registry.queries import aliases, blobs, events, lineage, models, overview, search, versions
 from registry.records import (
     Alias,
     DataTrace,
@@ -111,7 +111,7 @@ class Reading(Opened):
         Raises:
             NotFound: there is no such model.
             InvalidQuery: a condition, the order or `after` cannot be read, or names a metric or a
-                parameter that no version of any model has; the message has the close match.
+                parameter that none of these versions has; the message has the close match.
         """
         with self.database.read() as c:
             return search.page(c, name, where, order=order, limit=limit, after=after)
@@ -184,6 +184,7 @@ class Reading(Opened):
 
         Raises:
             Corrupt: a file is missing or was changed; the message names it.
+            Refused: its files were purged.
         """
         paths, complaints = {}, []
         if digest(version.artifacts) != version.digest:
@@ -194,6 +195,14 @@ class Reading(Opened):
             except Corrupt as corrupt:
                 complaints.append(f"{artifact.path}: {corrupt}")
         if complaints:
+            with self.database.read() as c:
+                purged = blobs.purged_of(c, version.model, version.version)
+            if purged:
+                raise Refused(
+                    f"{version.ref} was archived, and its files were removed by `modelmint models "
+                    "gc --purge`. Register the same files again to restore them, or use another "
+                    "version."
+                )
             raise Corrupt(
                 f"{version.ref} must not be used. {'; '.join(complaints)}. Register the same files "
                 "again to restore them, or resolve another version."

@@ -86,7 +86,7 @@ def check_alias(text: str) -> str:
     Raises:
         InvalidReference: it may not, or it reads like a version.
     """
-    if check_name(text, "an alias") == "latest" or NUMBER.fullmatch(text):
+    if check_name(text, "an alias") in ("latest", "newest") or NUMBER.fullmatch(text):
         raise InvalidReference(
             f"{text!r} cannot be an alias: it reads like a version, and would not move when one is "
             "added. Use a name that says what the version is for, as in production or canary."

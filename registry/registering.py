@@ -316,7 +316,7 @@ class Registering(Opened):
                     offer.actor,
                     version=known.version,
                     reason="registered again",
-                    payload={"evaluation": seal},
+                    payload={"evaluation": seal, "passed": states.has_passed(evaluation)},
                 )
                 states.evaluate(c, id_, evaluation, offer.actor)
             elif seal not in recorded:

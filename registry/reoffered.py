@@ -11,6 +11,7 @@ from typing import Any
 
 import rfc8785
 
+from registry.checks import escaped
 from registry.records import Artifact, Candidate, Lineage, Version
 
 SHOWN = 60  # characters of a value
@@ -34,7 +35,8 @@ def differences(
         ("tags", known.tags, candidate.tags),
     ]
     lines = [line for pair in pairs for line in _differing(*pair)]
-    return (*lines, *_files(known.artifacts, artifacts))
+    # Into logs, too: keys and values may hold whatever moves a terminal's cursor.
+    return tuple(map(escaped, (*lines, *_files(known.artifacts, artifacts))))
 
 
 def _differing(name: str, kept: Any, offered: Any) -> Iterator[str]:

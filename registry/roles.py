@@ -74,12 +74,12 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
 def create_roles(url: str) -> None:
     """Create the three roles where they are missing, and give them exactly what they may do.
 
-    To be run by the owner of the tables, which are made where there are none; again and again, if
-    need be, and after each upgrade. The roles are the database server's, what they may do is this
-    database's.
+    To be run by the owner of the tables; again and again, if need be, and after each upgrade. The
+    roles are the database server's, what they may do is this database's.
 
     Raises:
         Refused: the database has no roles, or the caller may not grant them.
+        NoRegistry: there are no tables yet.
         Unreachable, SchemaMismatch: as for `Database`.
     """
     if not url.startswith("postgresql"):
@@ -87,15 +87,13 @@ def create_roles(url: str) -> None:
             f"{hide_password(url)} has no roles: whoever may write the file of a SQLite database "
             "may do all. Use the permissions of files, or keep the registry in PostgreSQL."
         )
-    with closing(Database(url)) as database:
-        database.create()
-        with database.write() as c:
-            _check_owner(c)
-            # Of two that grant at once on the same tables, PostgreSQL would end one with an error.
-            _run(c, f"LOCK TABLE {VERSION_TABLE} IN SHARE ROW EXCLUSIVE MODE")
-            _create_missing(c)
-            for statement in _grants(c):
-                _run(c, statement)
+    with closing(Database(url)) as database, database.write() as c:
+        _check_owner(c)
+        # Of two that grant at once on the same tables, PostgreSQL would end one with an error.
+        _run(c, f"LOCK TABLE {VERSION_TABLE} IN SHARE ROW EXCLUSIVE MODE")
+        _create_missing(c)
+        for statement in _grants(c):
+            _run(c, statement)
 
 
 def _check_owner(c: Connection) -> None:

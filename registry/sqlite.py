@@ -71,9 +71,20 @@ def prepare(url: URL) -> URL:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise Unreachable(
             f"The registry needs a database file, and {str(url)!r} names none. Set "
-            "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db."
+            "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db: the "
+            "path follows three slashes, and begins with one of its own."
         )
     return url
+
+
+def absolute(url: URL) -> URL:
+    """The URL with the whole path of its file."""
+    path = str(url.database)
+    return (
+        url
+        if path == ":memory:" or path.startswith("file:")
+        else url.set(database=os.path.abspath(path))
+    )
 
 
 def is_there(url: URL) -> bool:

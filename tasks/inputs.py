@@ -211,6 +211,8 @@ def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
 def _inspect(path: Path, signature: Signature | None) -> InputFile:
     if idx.is_labels(path):
         raise InputError(f"{path} holds labels; name the file of images, ending in {idx.IMAGES}")
+    if not path.exists():
+        raise InputError(f"{path} is missing; give an existing file or folder")
     if not tables.form(path, SUFFIXES):
         raise InputError(
             f"{path}: a file must end in {', '.join(SUFFIXES)}, to be read by that form"

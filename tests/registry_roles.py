@@ -47,6 +47,8 @@ def registry_with_roles(postgres: str, folder: Path) -> Iterator[Place]:
         f"ALTER DATABASE {name} OWNER TO keeper",
         *(f"CREATE ROLE {login} LOGIN" for login in LOGINS),
     )
+    with made.open("keeper") as registry:
+        registry.create()
     create_roles(made.url("keeper"))
     for login, groups in LOGINS.items():
         execute(made.dba, *(f"GRANT {group} TO {login}" for group in groups))

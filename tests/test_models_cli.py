@@ -249,19 +249,20 @@ def test_rules_of_retention_archive_what_they_no_longer_keep_and_gc_removes_its_
     assert "Register the same files again" in said
 
 
-def test_a_champion_under_four_eyes_waits_for_somebody_else(trained):
+def test_a_champion_under_four_eyes_waits_for_somebody_else(trained, tmp_path):
+    registered(trained, tmp_path, "reviewed", 1)
     models(trained, "policy", "reviewed", "--four-eyes")
     outcome = trained.train("-S", "registration.name=reviewed")
     assert (outcome["champion"], outcome["promoted"]) == ("", False)
-    assert "modelmint models approve reviewed:1 --promote" in outcome["waits"]
-    assert "challenger -> reviewed:1" in models(trained, "list")
-    trainer = document(trained, "show", "reviewed:1")["created_by"]
-    said = models(trained, "approve", "reviewed:1", status=3)
+    assert "modelmint models approve reviewed:2 --promote" in outcome["waits"]
+    assert "challenger -> reviewed:2" in models(trained, "list")
+    trainer = document(trained, "show", "reviewed:2")["created_by"]
+    said = models(trained, "approve", "reviewed:2", status=3)
     assert f"was registered by {trainer}" in said
-    assert "not approved yet" in models(trained, "promote", "reviewed:1", status=3)
+    assert "not approved yet" in models(trained, "promote", "reviewed:2", status=3)
     bob = as_user(trained, "bob")
-    said = models(bob, "approve", "reviewed:1", "--promote", "--reason", "looks right")
-    assert "reviewed@champion is reviewed:1" in said
+    said = models(bob, "approve", "reviewed:2", "--promote", "--reason", "looks right")
+    assert "reviewed@champion is reviewed:2" in said
     events = document(trained, "history", "reviewed")
     assert [(e["kind"], e["alias"], e["actor"]) for e in events[:3]] == [
         ("unset", "challenger", "bob"),

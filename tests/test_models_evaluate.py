@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import sample_data
-from conftest import Project
 from PIL import Image
 from registry_helpers import bundle_candidate, make_candidate
+from typer.testing import CliRunner
 
-from cli.models.evaluate import gate_of
+from cli.main import app
 from flows.evaluation import evaluate_version
+from flows.gates import gate_of, of_mapping, settings_of
 from registry import Corrupt, Refused, Registry
 from registry.integrity import verify
 from registry.transfer.mlflow_import import _set_alias
@@ -88,6 +90,15 @@ def registered(made, registry):
         return workspace
 
     return register
+
+
+PARAMS = """
+prepare: {source: {kind: tabular, path: table.csv, target: outcome}, task: classification}
+train: {architecture: logistic}
+evaluate: {gates: {accuracy: 0.2}}
+export: {}
+registration: {name: classes}
+"""
 
 
 def evaluated(registry, reference, *data, gates=None, **options):
@@ -357,6 +368,14 @@ def test_gates_are_written_as_conditions(text, gate):
         ("log_loss>=0.9", "lower is better. Give log_loss<=0.9"),
         ("macro_f1>=nan", "not a finite number"),
         ("macro_f1>=much", "not a finite number"),
+        ("Accuracy>=0.9", "no metric 'Accuracy' .did you mean 'accuracy'"),
+        ("accuracy>=90", "accuracy is from 0 to 1, so 90 is no bound for it"),
+        ("weighted_f1>=1.01", "weighted_f1 is from 0 to 1"),
+        ("roc_auc>=-0.1", "roc_auc is from 0 to 1"),
+        ("r2>=1.5", "r2 is 1 or less"),
+        ("calibration_error<=5", "calibration_error is from 0 to 1"),
+        ("mae<=-1", "mae is 0 or more"),
+        ("perplexity<=0.5", "perplexity is 1 or more"),
     ],
 )
 def test_a_gate_that_cannot_be_read_says_what_to_write(text, said):
@@ -364,28 +383,72 @@ def test_a_gate_that_cannot_be_read_says_what_to_write(text, said):
         gate_of(text)
 
 
-def test_the_command_records_the_verdict_and_ends_with_its_status(trained: Project):
-    trained.train("-S", "registration.name=evaluated")
-    split = "data/prepared/test.arrow"
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [
+        ({"acuracy": 0.9}, "did you mean 'accuracy'"),
+        ({"accuracy": 98}, "accuracy is from 0 to 1"),
+        ({"accuracy": "high"}, "'high' is not a finite number"),
+        ({"accuracy": True}, "not a finite number"),
+        ({3: 0.9}, "there is no metric 3"),
+        (["accuracy>=0.9"], "give a bound for each metric"),
+        (0.9, "give a bound for each metric"),
+    ],
+)
+def test_gates_in_python_are_checked_like_those_of_the_command(gates, said):
+    with pytest.raises(InputError, match=said):
+        of_mapping(gates)
+    assert of_mapping({"r2": -2, "mae": 3.5}).gates == {"r2": -2.0, "mae": 3.5}
 
-    def run(*asked: str, status: int = 0):
-        return trained.modelmint("models", "evaluate", *asked, status=status)
 
-    found = json.loads(run("evaluated:1", split, "--gate", "accuracy>=0.1", "--json").stdout)
-    assert (found["model"], found["passed"], found["rows"]) == ("evaluated:1", True, 360)
-    said = run("evaluated:1", split, "--gate", "accuracy>=1.01", status=3).stderr
-    assert "accuracy" in said
+def test_a_metric_has_one_gate_and_one_that_is_given_counts_before_that_of_the_file():
+    with pytest.raises(InputError, match=r"accuracy has a gate already, 0\.8\. Give one"):
+        settings_of(["accuracy>=0.8", "macro_f1>=0.1", "accuracy >= 0.9"])
+    path = Path(__file__).parents[1] / "params.yaml"
+    (name, bound), *others = params.load(path).evaluate.gates.items()
+    found, said = settings_of([f"{name}>=0.25", "roc_auc>=0.75"], path)
+    assert found.gates == {name: 0.25, "roc_auc": 0.75, **dict(others)}
+    assert said == [f"--gate counts: {name} >= 0.25, and not {bound:g} as in {path}"]
+    assert settings_of([f"{name}>={bound}"], path)[1] == []
+
+
+def test_the_command_records_the_verdict_and_ends_with_its_status(
+    registered, registry, tmp_path, monkeypatch
+):
+    workspace = registered("classes")
+    registry.promote("classes", 1, expect_revision=0, actor="ada", reason="first")
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path / 'registry.db'}")
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+    data = [str(workspace.prepared / "test.arrow"), "--device", "cpu"]
+
+    def run(*asked, status=0):
+        ran = CliRunner().invoke(app, ["models", *asked])
+        assert ran.exit_code == status, ran.output
+        return ran
+
+    asked = ("evaluate", "classes:1", *data)
+    found = json.loads(run(*asked, "--gate", "accuracy>=0.05", "--json").stdout)
+    assert (found["model"], found["passed"], found["recorded"]) == ("classes:1", True, True)
+    said = run(*asked, "--gate", "log_loss<=0", status=3).stderr
     assert "REFUSED" in said
-    assert "evaluated:1 is champion" in said
-    said = run("evaluated:1", split, "--dry-run").stderr
-    assert "nothing was recorded" in said
-    assert "--gate" in run("evaluated:1", split, status=2).stderr
-    run("evaluated:1", split, "--params", "params.yaml")
-    kinds = [
-        event["kind"]
-        for event in json.loads(
-            trained.modelmint("models", "history", "evaluated", "--json").stdout
-        )
-    ]
-    assert kinds[:3] == ["evaluated"] * 3
-    assert "gate accuracy" in trained.modelmint("models", "show", "evaluated:1").stderr
+    assert "classes:1 is champion" in said
+    assert "judged by log_loss <= 0; its evaluation before was by accuracy >= 0.05" in said
+    assert "nothing was recorded" in run(*asked, "--dry-run").stderr
+    assert "--gate" in str(run(*asked, status=1).exception)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    of_file = (*asked, "--params", str(tmp_path / "params.yaml"))
+    assert "gate accuracy" in unwrapped(run(*of_file, "--gate", "macro_f1>=0.05").stderr)
+    said = run(*of_file, "--gate", "accuracy>=0.1").stderr
+    assert "--gate counts: accuracy >= 0.1, and not 0.2 as in" in said
+    said = run("history", "classes").stderr
+    verdicts = re.findall(r"evaluated +classes:1 +(\w+)", said)
+    assert verdicts == ["passed", "passed", "failed", "passed"]
+    shown = unwrapped(run("show", "classes:1").stderr)
+    assert re.search(r"gate accuracy +>= 0.1: passed", shown)
+    rows = registry.resolve("classes:1").version.evaluation["test_split"]["rows"]
+    assert re.search(rf"measured on +{rows} rows of \S*test.arrow, by its newest evaluation", shown)
+
+
+def unwrapped(said: str) -> str:
+    """A table without its line breaks."""
+    return " ".join(said.split())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -266,6 +267,62 @@ def test_what_does_not_fit_is_refused_with_its_row_and_column(rows, said, model)
         model.predict(rows)
 
 
+PERIODS = pd.period_range("2022-01-09", periods=3, freq="D")
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (dict(enumerate(GOOD["size"])), "dict"),
+        (set(GOOD["size"]), "set"),
+        ({0.1: 1, 1.2: 2, -0.2: 3}.keys(), "dict_keys"),
+        (iter(GOOD["size"]), "list_iterator"),
+        (np.array(0.1), "ndarray"),
+        (frame(), "DataFrame"),
+        (bytearray(3), "bytearray"),
+        ("abc", "str"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_column_is_values_in_an_order_or_is_refused(column, kind, model):
+    with pytest.raises(modelmint.InputError, match=rf"'size' is .* \({kind}\); give a list for"):
+        model.predict(GOOD | {"size": column})
+
+
+def test_a_frame_as_a_dict_of_dicts_is_refused_and_as_one_of_lists_is_taken(model):
+    rows = frame()
+    for orient in ("dict", "index"):
+        with pytest.raises(modelmint.InputError, match=r"to_dict\('list'\)"):
+            model.predict(rows.to_dict(orient))
+    for orient in ("list", "series", "records"):
+        assert model.predict(rows.to_dict(orient))["prediction"].to_pylist() == ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (PERIODS, r"period\[D\].*\.dt\.to_timestamp\(\)"),
+        (pd.Categorical(PERIODS), r"period\[D\].*\.dt\.to_timestamp\(\)"),
+        (pd.interval_range(0, 3), r"interval.*\.astype\(str\)"),
+        (pd.cut([0.1, 1.2, -0.2], 3), r"interval.*\.astype\(str\)"),
+        (pd.arrays.SparseArray([0.1, 1.2, -0.2]), r"Sparse.*\.sparse\.to_dense\(\)"),
+        (pa.array(PERIODS), "extension"),
+    ],
+    ids=["period", "periods as categories", "interval", "cut", "sparse", "arrow"],
+)
+@pytest.mark.parametrize("name", ["size", "born"])
+def test_a_type_made_from_another_is_refused_with_how_to_convert_it(name, column, said, model):
+    changed = GOOD | {name: column}
+    forms = [changed] if isinstance(column, pa.Array) else [changed, frame(**{name: column})]
+    if isinstance(column, pa.Array):
+        forms += [pa.table(changed), pa.record_batch(changed)]
+    for rows in forms:
+        with pytest.raises(modelmint.InputError, match=rf"column '{name}' is of the type .*{said}"):
+            model.predict(rows)
+    key = frame(key=PERIODS)  # which no model reads
+    assert list(model.predict(key)["key"]) == list(PERIODS)
+
+
 def test_whatever_can_be_had_as_arrow_is_taken(model):
     class Frame:  # as those of Polars and DuckDB
         def __arrow_c_stream__(self, requested_schema=None):
@@ -468,6 +525,28 @@ def test_an_event_of_a_model_names_the_model():
     assert str(target(event)) == "pets"
 
 
+def test_an_event_of_a_model_is_no_version_to_decide_over(registry):
+    registry.set_policy("pets", keep_last=20)
+    registry.promote("pets:1", "canary")
+    registry.unset("pets@canary")
+    of_model, unset = registry.history("pets")[2], registry.history("pets")[0]
+    assert (of_model.kind, unset.kind) == ("policy", "unset")
+    before = list(registry.history("pets"))
+    for event in (of_model, unset):
+        for method in (
+            *(registry.load, registry.show, registry.approve, registry.reject, registry.archive),
+            *(registry.rollback, registry.unset, registry.promote, registry.files),
+            *(lambda e: registry.tag(e, "a", "b"), lambda e: registry.note(e, "text")),
+        ):
+            with pytest.raises(modelmint.InvalidReference, match="is of no version"):
+                method(event)
+        assert registry.history(event) == before
+    for bare in ("pets", registry.models()[0]):
+        with pytest.raises(modelmint.InvalidReference, match="names no alias"):
+            registry.unset(bare)
+    assert registry.history("pets") == before
+
+
 def test_the_history_is_that_of_a_model_a_version_or_an_alias(registry):
     registry.promote("pets:1", "canary")
     assert {e.alias for e in registry.history("pets@canary")} == {"canary"}
@@ -484,7 +563,13 @@ def test_decisions_name_the_user_unless_told_otherwise(registry, monkeypatch):
     registry.promote(registry.resolve("pets:2"), reason="back")
     registry.archive("pets:1")
     registry.unarchive("pets:1")
-    registry.set_policy("pets", Policy(keep_last=1, keep_holders=0))
+    registry.set_policy("pets", four_eyes=True, protected=["production"], actor="eve")
+    rules = registry.set_policy("pets", keep_last=1, keep_holders=0)
+    assert rules == Policy(
+        four_eyes=True, keep_last=1, keep_holders=0, protected=("champion", "production")
+    )
+    with pytest.raises(modelmint.NotFound, match="Did you mean 'pets'"):
+        registry.set_policy("pet", four_eyes=True)
     assert [v.ref for v in registry.retain("pets")] == ["pets:1"]
     found = [(e.kind, e.actor) for e in registry.history("pets")]
     assert ("rolled back", "grace") in found
@@ -632,6 +717,114 @@ def test_a_comparison_has_metrics_gates_classes_parameters_and_data(registry, pr
     assert "predict the same" in repr(same)
 
 
+EVALUATED = {
+    "passed": False,
+    "gates": [{"gate": "accuracy", "value": 0.25, "condition": ">= 0.5", "passed": False}],
+    "test_split": {"rows": 1200, "sha256": "9" * 64},
+    "metrics": {
+        "summary": {"accuracy": 0.25, "macro_f1": 0.125},
+        "headline": ["macro_f1", "accuracy"],
+        "per_class": {"cat": {"f1": 0.0, "support": 900}, "dog": {"f1": 0.25, "support": 300}},
+    },
+    "evaluated_on": {"files": [{"path": "may.csv"}, {"path": "june.csv"}]},
+}
+
+
+def test_what_is_shown_together_is_of_one_evaluation_which_is_named(registry):
+    before = registry.show("pets:2")
+    assert re.search(r"measured on +10 rows of the test split\n", repr(before))
+    registry.record_evaluation("pets:2", EVALUATED, actor="grace")
+    assert registry.resolve("pets:2").version.metrics == before.version.metrics
+    where = "1,200 rows of may.csv, june.csv, by its newest evaluation"
+    for said in (repr(registry.show("pets:2")), cli("models", "show", "pets:2")):
+        assert re.search(rf"accuracy +0\.2500.*measured on +{where}", said, re.S)
+        assert re.search(r"registered with +accuracy 1\.0000", said)
+        assert "log_loss" not in said.partition("registered with")[0]
+        assert re.search(r"gate accuracy +>= 0.5: refused", said)
+    found = json.loads(cli("models", "show", "pets:2", "--json"))["measured"]
+    assert (found["metrics"]["macro_f1"], found["where"], found["split"]) == (
+        0.125,
+        where,
+        "9" * 64,
+    )
+
+    both = registry.compare("pets:1", "pets:2")
+    assert (both.left_on, both.right_on) == ("10 rows of the test split", where)
+    assert not both.same_split
+    assert {m.name: (m.left, m.right) for m in both.metrics}["accuracy"] == (0.9, 0.25)
+    assert {(c.label, c.right) for c in both.classes if c.name == "f1"} == {
+        ("cat", 0.0),
+        ("dog", 0.25),
+    }
+    assert [(g.name, g.right.value, g.right.passed) for g in both.gates] == [
+        ("accuracy", 0.25, False)
+    ]
+    for said in (repr(both), cli("models", "compare", "pets:1", "pets:2")):
+        assert where in said
+        assert "different test splits" in said
+    registry.record_evaluation("pets:1", EVALUATED, actor="grace")
+    assert registry.compare("pets:1", "pets:2").same_split
+
+
+def test_a_history_says_the_verdict_of_an_evaluation(registry):
+    registry.record_evaluation("pets:2", EVALUATED, actor="grace")
+    registry.record_evaluation("pets:2", EVALUATED | {"passed": True}, actor="grace")
+    assert [e.payload["passed"] for e in registry.history("pets:2", limit=2)] == [True, False]
+    for said in (repr(registry.history("pets:2", limit=2)), cli("models", "history", "pets")):
+        assert re.search(
+            r"evaluated +pets:2 +passed$.*evaluated +pets:2 +failed$", said, re.S | re.M
+        )
+    assert not registry.verify()
+
+
+def test_whoever_moves_an_alias_to_a_failed_version_is_warned(registry):
+    registry.record_evaluation("pets:2", EVALUATED)
+    registry.rollback("pets")
+    said = "pets:2 failed its newest evaluation: accuracy 0.2500 >= 0.5: refused"
+    for alias in ("champion", "canary"):
+        with pytest.warns(modelmint.FailedEvaluation, match=said) as caught:
+            assert registry.promote("pets:2", alias).version == 2
+        assert Path(caught[0].filename).name == "test_python_interface.py"
+    assert f"warning: {said}" in cli("models", "promote", "pets:2", "--alias", "blue")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registry.promote("pets:1")
+        assert "warning" not in cli("models", "promote", "pets:1", "--alias", "green")
+        registry.record_evaluation("pets:2", EVALUATED | {"passed": True})
+        registry.promote("pets:2")
+    registry.record_evaluation("pets:1", {"passed": False})
+    with pytest.warns(modelmint.FailedEvaluation, match=r"pets:1 failed .* See modelmint models"):
+        registry.rollback("pets")
+    cli("models", "promote", "pets:2")
+    assert "warning: pets:1 failed" in cli("models", "rollback", "pets")
+
+
+def cli(*arguments):
+    """What a command printed, for people or as JSON."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    return re.sub(" +\n", "\n", done.output)
+
+
+def test_what_a_command_cannot_read_is_answered_with_what_to_give(registry, monkeypatch):
+    for asked, says in (
+        (["policy", "pet", "--four-eyes"], "Did you mean 'pets'"),
+        (["trace", "d" * 32], "Give dvc:" + "d" * 32),
+        (["trace", "d" * 32 + ".dir"], "Give dvc:" + "d" * 32 + ".dir"),
+        (["trace", "dvc:123"], "no hash as DVC gives it"),
+        (["verify", "--since", "0"], "Without --since, everything is looked at"),
+        (["evaluate", "pets:1", "/nowhere", "--gate", "accuracy>=0.5"], "/nowhere is missing"),
+        (["restore", "/nowhere"], "There is no folder /nowhere"),
+    ):
+        done = CliRunner().invoke(app, ["models", *asked])
+        assert isinstance(done.exception, modelmint.RegistryError | modelmint.InputError), asked
+        assert says in str(done.exception)
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", "")  # is not set: that of the project counts
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", "")
+    assert "pets" in cli("models", "list")
+    assert json.loads(cli("models", "gc", "--dry-run", "--json")) == []
+
+
 # Opening, and the object itself.
 
 
@@ -655,6 +848,64 @@ def test_a_registry_is_that_of_the_project_the_environment_or_the_arguments(
     monkeypatch.chdir(tmp_path)  # no project
     with modelmint.registry(f"sqlite:///{project}/modelmint.db", project / "artifacts") as found:
         assert found.load("pets").predict(GOOD)["prediction"].to_pylist() == ANSWERS
+
+
+@pytest.mark.parametrize("form", ["url given", "artifacts given"])
+def test_what_is_given_needs_no_setting(form, project, tmp_path, monkeypatch):
+    url, files = f"sqlite:///{project}/modelmint.db", str(project / "artifacts")
+    monkeypatch.chdir(tmp_path)  # no project
+    variable, missing, given = (
+        ("MODELMINT_ARTIFACTS", "MODELMINT_ARTIFACTS", {"database_url": url})
+        if form == "url given"
+        else ("MODELMINT_DATABASE_URL", "MODELMINT_DATABASE_URL", {"artifacts": files})
+    )
+    with pytest.raises(modelmint.InputError, match=f"{missing} is not set"):
+        modelmint.registry(**given)
+    monkeypatch.setenv(variable, files if form == "url given" else url)
+    with modelmint.registry(**given) as found:
+        assert found.load("pets").version.ref == "pets:2"
+
+
+def test_an_argument_of_another_kind_is_refused_with_what_is_allowed(registry, model, tmp_path):
+    flags = {
+        "dry_run": [registry.gc, registry.retain],
+        "purge": [registry.gc],
+        "replace": [lambda **given: registry.backup(tmp_path / "b", **given)],
+        "probabilities": [lambda **given: model.predict(GOOD, **given)],
+    }
+    before = list(registry.history("pets"))
+    for name, methods in flags.items():
+        for method in methods:
+            for wrong in ("no", 1, None):
+                with pytest.raises(modelmint.InputError, match=f"{name} is .* Give True or False"):
+                    method(**{name: wrong})
+    for method, said in (
+        (lambda: registry.gc(grace_s="1"), "seconds, 0 or more"),
+        (lambda: registry.gc(grace_s=-1), "seconds, 0 or more"),
+        (lambda: registry.gc(grace_s=float("nan")), "seconds, 0 or more"),
+        (lambda: registry.load("pets", device="gpu"), "device is 'gpu'. Give one of auto"),
+        (lambda: registry.search("pets", 5), "a condition is 5 .int.. Give text"),
+        (lambda: registry.search("pets", ["alias=a", None]), "a condition is None. Give text"),
+        (lambda: registry.export("pets:1", 5), "path is 5"),
+        (lambda: registry.backup(None), "folder is None"),
+        (lambda: registry.import_version(""), "path is ''"),
+        (lambda: registry.sign("pets:1", 5), "private_key is 5"),
+        (lambda: registry.verify(public_key=5), "public_key is 5"),
+        (lambda: registry.evaluate("pets:1", 5, {}), "data is 5"),
+        (lambda: registry.evaluate("pets:1", "a.csv", {"acuracy": 1}), "did you mean 'accuracy'"),
+        (lambda: modelmint.registry(5), "database_url is 5"),
+        (lambda: modelmint.registry("sqlite:////r.db", 5), "artifacts is 5"),
+    ):
+        with pytest.raises(modelmint.InputError, match=said):
+            method()
+    for wrong in ("3", 0, -1, 1.5, True):
+        for method in (registry.search, registry.history, registry.jobs, registry.trace):
+            with pytest.raises(modelmint.InvalidQuery):
+                method("pets", limit=wrong)
+        with pytest.raises(modelmint.InvalidQuery, match="since is"):
+            registry.verify(since=wrong)
+    assert list(registry.search("pets", limit=np.int64(1))) == [registry.search("pets")[0]]
+    assert list(registry.history("pets")) == before
 
 
 def test_the_object_says_where_it_is_without_a_password_and_never_fails(place):

@@ -3,11 +3,13 @@
 import itertools
 import math
 import random
+import re
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
+from traceback import format_exception
 
 import numpy as np
 import pytest
@@ -23,10 +25,14 @@ from registry import (
     InvalidCandidate,
     InvalidQuery,
     InvalidReference,
+    NoRegistry,
     NotFound,
     Policy,
+    Refused,
     Registry,
     RegistryError,
+    Unreachable,
+    hide_password,
     schema,
 )
 from registry.arguments import BY_NAME
@@ -35,6 +41,7 @@ from registry.database import filling
 from registry.integrity import verify
 from registry.queries.search import page_query
 from registry.transfer.backup import backup, restore
+from registry.upkeep import purge
 
 LONG = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
 """A text that does not compress: longer than PostgreSQL keeps in a row of an index."""
@@ -529,7 +536,7 @@ def test_a_search_for_a_long_value_reads_the_index(place):
 def test_what_reads_like_a_version_is_not_an_alias(place):
     register_versions(place, 2)
     with place.open() as r:
-        for alias in ("3", "v1", "v12", "007", "latest"):
+        for alias in ("3", "v1", "v12", "007", "latest", "newest"):
             with pytest.raises(InvalidReference, match="cannot be an alias: it reads like"):
                 promote(r, 1, alias=alias)
         assert promote(r, 1, alias="v1-stable").version == 1
@@ -537,6 +544,7 @@ def test_what_reads_like_a_version_is_not_an_alias(place):
             "digits@2": "named with a colon: digits:2",
             "digits@v2": "named with a colon: digits:2",
             "digits@latest": "The newest version is digits:2",
+            "digits@newest": "The newest version is digits:2",
         }.items():
             with pytest.raises(NotFound, match=says):
                 r.resolve(given)
@@ -573,7 +581,7 @@ def test_a_search_for_what_does_not_exist_names_the_close_match(place):
             "metric.accuracy!=1": "!= is not an operator",
             "status=aproved": "'aproved' is not a status. Did you mean 'approved'?",
             "status=Approved": "Did you mean 'approved'?",
-            "metric.acuracy>0.5": "No version has the metric 'acuracy'. Did you mean 'accuracy'?",
+            "metric.acuracy>0.5": "has the metric 'acuracy'. Did you mean 'accuracy'?",
             "param.train.epohcs=3": "Did you mean 'train.epochs'?",
             "tag.taem=risk": "Did you mean 'team'?",
             "alias=champoin": "Did you mean 'champion'?",
@@ -601,21 +609,120 @@ def test_a_search_for_what_does_not_exist_names_the_close_match(place):
             r.search("digts", ["metric.acuracy>0"])
 
 
-def test_a_key_that_another_model_has_is_an_empty_page(place):
+def test_a_metric_that_only_another_model_has_is_refused_and_a_tag_is_an_empty_page(place):
     with place.open() as r:
         for name, tags in (("digits", {}), ("churn", {"team": "risk"})):
-            candidate = make_candidate(place.folder / name, name, metrics={name: 1}, tags=tags)
+            own = {"metrics": {name: 1}, "params": {name: {"\x1b[2J": "x"}}, "tags": tags}
+            candidate = make_candidate(place.folder / name, name, **own)
             r.register(name, candidate, actor="ada")
         for condition in (
             "tag.team=risk",
             "tag.colour=red",
             "alias=canary",
-            "metric.churn>0",
+            "metric.digits>2",
             "alias=champion",
             "by=bob",
         ):
             assert numbers(r.search("digits", [condition])) == [], condition
-        assert numbers(r.search("digits", order="metric.churn")) == []
+        for asked in (
+            {"where": ["metric.churn>0"]},
+            {"where": ["param.churn.\x1b[2J=x"]},
+            {"where": ["metric.digits>2", "metric.churn>0"]},
+            {"order": "metric.churn"},
+        ):
+            with pytest.raises(InvalidQuery, match=r"No version of 'digits' has the .*churn") as no:
+                r.search("digits", **asked)
+            assert "Versions of other models do." in str(no.value)
+            assert "There is: digits" in str(no.value)
+            assert "\x1b" not in str(no.value)
+        assert numbers(r.search(where=["metric.churn>0"])) == [1]
+        r.set_policy("empty", Policy(keep_last=1), actor="ada")
+        with pytest.raises(InvalidQuery, match=r"has the metric 'churn'.* There is none yet"):
+            r.search("empty", ["metric.churn>0"])
+        assert r.search("empty", ["tag.team=risk"]).versions == ()
+
+
+def test_what_the_same_bytes_do_not_take_is_said_without_control_characters(place):
+    folder = place.folder / "b"
+    with place.open() as r:
+        r.register("digits", make_candidate(folder, "m", params={"a\x1b[2J": 1}), actor="ada")
+        again = make_candidate(folder, "m", params={"a\x1b[2J": 2, "b\x9b": "\u202e"})
+        assert r.register("digits", again, actor="ada").ignored == (
+            "params.a\\x1b[2J: 1 is kept, 2 was offered",
+            'params.b\\x9b: nothing is kept, "\\u202e" was offered',
+        )
+
+
+def test_what_is_no_condition_or_no_hash_is_told_what_was_meant(place):
+    register_versions(place, 1)
+    with place.open() as r:
+        for asked, says in {
+            "version>=2": "A version is named, as in digits:3",
+            "version=2": "A version is named, as in digits:3",
+            "accuracy>0.9": "Did you mean metric.accuracy>0.9?",
+            "epochs=3": "Did you mean param.epochs=3?",
+            "dataset=123": "no hash as DVC gives it: 32 digits",
+            "dataset=dvc:xyz": "no hash as DVC gives it: 32 digits",
+        }.items():
+            with pytest.raises(InvalidQuery, match=re.escape(says)):
+                r.search("digits", [asked])
+        for md5 in ("123", "xyz", "D" * 32):
+            with pytest.raises(InvalidQuery, match="no hash as DVC gives it: 32 digits"):
+                r.trace_data(md5)
+        assert r.trace_data("0" * 32).version_count == 0
+        assert r.search("digits", ["dataset=" + "0" * 32]).versions == ()
+        odd = replace(LINEAGE, dataset="mlflow-7")  # as an import may have
+        r.register("digits", make_candidate(place.folder / "o", "o", lineage=odd), actor="ada")
+        assert r.trace_data("mlflow-7").version_count == 1
+        assert numbers(r.search("digits", ["dataset=mlflow-7"])) == [2]
+        assert numbers(r.search("digits", ["dataset=mlflow-7", "by=bob"])) == []
+
+
+SECRET = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (f"postgres://ada:{SECRET}@host/db", "write postgresql+psycopg://"),
+        (f"postgresql://ada:x@{SECRET}@host/db", "in a password it is written %40"),
+        (f"postgresql://ada:x/{SECRET}@y@host/db", "in a password it is written %40"),
+        (f"postgresql://ada:x@y:{SECRET}@host/db", "its port is not a number"),
+        (f"postgresql://ada:{SECRET}@host:port/db", "its port is not a number"),
+        (f"mysql://ada@host/db?password={SECRET}", "mysql is not supported"),
+        ("sqlite://registry.db", "the path follows three slashes"),
+        ("registry.db", "is not a database URL that can be opened here"),
+    ],
+)
+def test_a_url_that_cannot_be_opened_says_why_and_never_the_password(url, says):
+    with pytest.raises(Unreachable, match=re.escape(says)) as caught:
+        Registry(url, None)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in hide_password(url)
+    assert SECRET not in "".join(format_exception(caught.value))
+
+
+def test_a_relative_path_is_said_in_full_and_stays_what_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Registry("sqlite:///r.db", None) as r:
+        with pytest.raises(NoRegistry, match=f"no registry in sqlite:///{tmp_path}/r.db"):
+            r.models()
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        r.create()
+        assert r.models() == []
+    assert (tmp_path / "r.db").is_file()
+
+
+def test_a_version_that_was_purged_says_so(place):
+    register_versions(place, 2)
+    with place.open() as r:
+        version = r.resolve("digits:1").version
+        r.archive("digits", 1, actor="ada", reason="old")
+        purge(r, actor="ada", dry_run=False)
+        with pytest.raises(Refused, match=r"digits:1 was archived, and its files were removed by"):
+            r.open(version)
+        assert r.open(r.resolve("digits:2").version)
 
 
 def test_a_search_that_finds_something_asks_nothing_more(place):

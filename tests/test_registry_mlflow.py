@@ -264,7 +264,7 @@ def test_aliases_come_along_but_champion_and_those_that_were_set_here(registry, 
     }
     notes = {a.alias: a.note for a in first.aliases}
     assert "has no model.onnx and no signature.json" in notes["champion"]
-    assert "registry.evaluate('aliased', 2, report, actor=...)" in notes["champion"]
+    assert "record_evaluation('aliased:2', report)" in notes["champion"]
     assert "then `modelmint models promote aliased:2`" in notes["champion"]
     assert "cannot be an alias" in notes["Prod"]
     assert registry.alias("aliased") is None

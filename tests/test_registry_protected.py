@@ -1,6 +1,7 @@
 """Aliases that a policy protects are held by approved versions only, as the champion's is."""
 
 import json
+from functools import partial
 
 import pytest
 from databases import execute, fetch
@@ -9,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from cli.main import app
-from registry import InvalidReference, Policy, Refused
+from registry import InvalidCandidate, InvalidReference, NoRegistry, NotFound, Policy, Refused
 from registry.integrity import verify
 from registry.references import person
 
@@ -146,6 +147,42 @@ def test_a_tag_and_an_evaluation_are_written_with_their_event(place):
 )
 def test_a_person_is_the_same_however_the_name_was_typed(one, other, same):
     assert (person(one) == person(other)) is same
+
+
+def test_a_rule_that_is_changed_leaves_the_others_as_they_are(place):
+    register_versions(place, 1)
+    with place.open() as registry:
+        change = partial(registry.change_policy, "digits", actor="ada")
+        change(four_eyes=True, protected=["production"], keep_days=30)
+        assert change(keep_last=5) == Policy(
+            four_eyes=True, keep_last=5, keep_days=30, protected=("champion", "production")
+        )
+        assert change(keep_days=0, keep_holders=0) == registry.model("digits").policy
+        assert registry.model("digits").policy == Policy(
+            four_eyes=True, keep_last=5, protected=("champion", "production"), keep_holders=0
+        )
+        before = len(registry.history("digits"))
+        change()
+        change(keep_last=5, protected=["production", "champion"])
+        assert len(registry.history("digits")) == before
+        for wrong in ({"four_eyes": "no"}, {"keep_last": -1}, {"keep_days": True}):
+            with pytest.raises(InvalidCandidate):
+                change(**wrong)
+        with pytest.raises(Refused, match="waits for its approval"):
+            change(protected=["challenger"])
+        with pytest.raises(NotFound, match="Did you mean 'digits'"):
+            registry.change_policy("digit", four_eyes=True, actor="ada")
+        assert [model.name for model in registry.models()] == ["digits"]
+        assert verify(registry).problems == []
+
+
+def test_rules_of_a_registry_that_is_not_there_are_refused_and_make_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+    for asked in ([], ["--four-eyes"], ["--keep-last", "3"]):
+        ran = CliRunner().invoke(app, ["models", "policy", "digits", *asked])
+        assert isinstance(ran.exception, NoRegistry)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_shows_and_changes_what_is_protected(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from servers import create_database, drop_database
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from registry import Policy, Refused, schema
+from registry import NoRegistry, Policy, Refused, Registry, schema
 from registry.integrity import verify
 from registry.roles import READER, ROLES, WRITER, create_roles
 from registry.rules import APPEND_ONLY, LASTING
@@ -348,6 +348,10 @@ def test_an_owner_who_may_not_create_roles_is_told_what_to_have_run(postgres, tm
     )
     owner = make_url(url).set(username="plain").render_as_string()
     try:
+        with pytest.raises(NoRegistry, match="modelmint models init"):
+            create_roles(owner)
+        assert fetch(url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+        Registry(owner, tmp_path).create()
         with pytest.raises(Refused, match=f"CREATE ROLE {WRITER} NOLOGIN; CREATE") as caught:
             create_roles(owner)
         execute(url, *str(caught.value).partition("again: ")[2].split(";")[:3])

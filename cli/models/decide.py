@@ -12,13 +12,12 @@ from registry import (
     CHAMPION,
     Alias,
     InvalidReference,
-    Policy,
     Registry,
     Version,
     parse_reference,
     upkeep,
 )
-from registry.describing import local
+from registry.describing import failed, local
 
 Numbered = Annotated[
     str, typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS: what it means now.")
@@ -34,7 +33,7 @@ def promote(
     """Point an alias to a version, whatever it scored: the decision is yours, and recorded."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
-        _moved(_promote(registry, version, alias, reason))
+        _moved(registry, _promote(registry, version, alias, reason))
 
 
 @app.command()
@@ -48,7 +47,8 @@ def rollback(
         held = registry.alias(name, alias)
         revision = held.revision if held else None
         _moved(
-            registry.rollback(name, alias, expect_revision=revision, actor=actor(), reason=reason)
+            registry,
+            registry.rollback(name, alias, expect_revision=revision, actor=actor(), reason=reason),
         )
 
 
@@ -82,7 +82,7 @@ def approve(
         registry.approve(version.model, version.version, actor=actor(), reason=reason)
         output.say(f"{version.ref} is approved")
         if and_promote:
-            _moved(_promote(registry, version, CHAMPION, reason))
+            _moved(registry, _promote(registry, version, CHAMPION, reason))
 
 
 @app.command()
@@ -177,22 +177,20 @@ def policy(
 ) -> None:
     """Show the rules of a model, or change those that are given."""
     with open_registry() as registry:
-        asked = (four_eyes, protect, keep_last, keep_days, keep_holders)
+        protected = None if protect is None else _listed(protect)
+        asked = (four_eyes, protected, keep_last, keep_days, keep_holders)
         if all(given is None for given in asked):
             rules = registry.model(name).policy
-        else:  # a model may have rules before it has a version
-            there = registry.models() if registry.database.exists() else []
-            known = {model.name: model.policy for model in there}
-            before = known.get(name, Policy())
-            rules = Policy(
-                four_eyes=before.four_eyes if four_eyes is None else four_eyes,
-                keep_last=before.keep_last if keep_last is None else keep_last or None,
-                keep_days=before.keep_days if keep_days is None else keep_days or None,
-                protected=before.protected if protect is None else _listed(protect),
-                keep_holders=before.keep_holders if keep_holders is None else keep_holders,
+        else:
+            rules = registry.change_policy(
+                name,
+                four_eyes=four_eyes,
+                protected=protected,
+                keep_last=keep_last,
+                keep_days=keep_days,
+                keep_holders=keep_holders,
+                actor=actor(),
             )
-            registry.set_policy(name, rules, actor=actor())
-            rules = registry.model(name).policy
     if said(as_json, asdict(rules)):
         return
     output.table(
@@ -237,5 +235,7 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(alias.strip() for alias in text.split(",") if alias.strip())
 
 
-def _moved(alias: Alias) -> None:
+def _moved(registry: Registry, alias: Alias) -> None:
     output.say(f"{alias.model}@{alias.name} is {alias.model}:{alias.version}")
+    if warning := failed(registry.resolve(f"{alias.model}:{alias.version}").version):
+        output.say(f"warning: {warning}")

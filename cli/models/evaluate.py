@@ -1,23 +1,14 @@
 """`modelmint models evaluate`: a version on labelled rows, and the verdict for its history."""
 
-import difflib
-import math
-import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import typer
 
 from cli import output
 from cli.models.common import Json, app, open_registry, said
 from flows.settings import actor
-from tasks.errors import InputError
-
-if TYPE_CHECKING:
-    from tasks.config import Evaluate, Metric
-
-GATE = re.compile(r"\s*([a-z0-9_]+)\s*(>=|<=)\s*(\S+)\s*")
 
 
 @app.command()
@@ -35,10 +26,13 @@ def evaluate(
     ],
     gates: Annotated[
         list[str] | None,
-        typer.Option("--gate", help="What it must reach, as in macro_f1>=0.9. Any number."),
+        typer.Option("--gate", help="What it must reach, as in macro_f1>=0.9; one a metric."),
     ] = None,
     params: Annotated[
-        Path | None, typer.Option(help="Take the gates from evaluate.gates of this file as well.")
+        Path | None,
+        typer.Option(
+            help="Take the gates of evaluate.gates in this file, too; a --gate counts before."
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -55,8 +49,11 @@ def evaluate(
     The newest evaluation counts: an approval needs one that passed.
     """
     from flows.evaluation import evaluate_version
+    from flows.gates import settings_of
 
-    asked = settings_of(gates or [], params)
+    asked, replaced = settings_of(gates or [], params)
+    for line in replaced:
+        output.say(line)
     with open_registry() as registry, output.counting("evaluating") as count:
         seen = 0
 
@@ -90,48 +87,3 @@ def evaluate(
         kept = f"recorded for {report.model}" if report.recorded else "nothing was recorded"
         output.say(f"{verdict}; {kept}")
     raise typer.Exit(3 if report.passed is False else 0)
-
-
-def settings_of(gates: list[str], params: Path | None) -> "Evaluate":
-    """The gates that were given, those of the file first. Raises `InputError`."""
-    from tasks.config import Evaluate
-
-    if params is None:
-        return Evaluate(gates=dict(map(gate_of, gates)))
-    from tasks import params as parameters
-
-    found = parameters.load(params).evaluate
-    return found.model_copy(update={"gates": {**found.gates, **dict(map(gate_of, gates))}})
-
-
-def gate_of(text: str) -> tuple["Metric", float]:
-    """`macro_f1>=0.9` as a metric and its bound. Raises `InputError`."""
-    from tasks.config import LowerIsBetter, Metric
-
-    found = GATE.fullmatch(text)
-    if found is None:
-        raise InputError(
-            f"{text!r} is not a gate. Give METRIC>=NUMBER, or METRIC<=NUMBER where lower is "
-            "better, as in 'macro_f1>=0.9' or 'log_loss<=0.3'"
-        )
-    name, sign, number = found.groups()
-    metrics: dict[str, Metric] = {name: name for name in get_args(Metric)}
-    if name not in metrics:
-        close = difflib.get_close_matches(name, metrics, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise InputError(
-            f"{text!r}: there is no metric {name!r}{hint}; allowed: {', '.join(metrics)}"
-        )
-    lower = name in get_args(LowerIsBetter)
-    if (sign == "<=") != lower:
-        raise InputError(
-            f"{text!r}: of {name}, {'lower' if lower else 'higher'} is better. Give "
-            f"{name}{'<=' if lower else '>='}{number}"
-        )
-    try:
-        bound = float(number)
-    except ValueError:
-        bound = math.nan
-    if not math.isfinite(bound):
-        raise InputError(f"{text!r}: {number!r} is not a finite number")
-    return metrics[name], bound

@@ -9,13 +9,16 @@ import typer
 
 from cli import output
 from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
-from registry import CHAMPION, SEARCH_HELP, Event, Job, ModelLine, Summary
+from registry import CHAMPION, SEARCH_HELP, Event, InvalidReference, Job, ModelLine, Summary
 from registry.comparing import Change, Comparison
 from registry.comparing import compare as compare_versions
 from registry.describing import difference, facts, local, measured, number, origin, why
+from registry.documents import measurement
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
+# As DVC gives it to a file or a folder.
+HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # What versions are compared by where `registration.metric` is not given: one of each task.
 HEADLINES = ("macro_f1", "r2", "perplexity")
 
@@ -42,7 +45,8 @@ def show(reference: Reference, as_json: Json = False) -> None:
     """Show a version: metrics, gates, lineage, files."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
-    if said(as_json, asdict(version)):
+    # Whose the gates in `evaluation` are: `metrics` are those that it was registered with.
+    if said(as_json, asdict(version) | {"measured": asdict(measurement(version))}):
         return
     output.table(["", ""], [[name, value] for name, value in facts(version)])
     output.say("The parameters are in --json.")
@@ -135,6 +139,8 @@ def trace(
             _jobs(built.jobs)
             _more("--before", built.before)
             return
+        if HASH.fullmatch(what):
+            raise InvalidReference(f"{what!r} reads like a hash of data. Give dvc:{what}.")
         found = registry.trace(what, **asked)
     if said(as_json, asdict(found)):
         return
@@ -186,6 +192,8 @@ def _comparison(both: Comparison) -> None:
             for m in both.metrics
         ],
     )
+    output.say(f"{left} was measured on {both.left_on}")
+    output.say(f"{right} was measured on {both.right_on}")
     if not both.same_split:
         output.say("They were measured on different test splits: differences say little.")
     if both.gates:

@@ -135,7 +135,7 @@ def _check_event(snapshot: Snapshot, since: int) -> None:
     there_is = f"The newest is {newest}" if newest else "There is none yet"
     raise NotFound(
         f"There is no event {since}. {there_is}; `modelmint models history NAME --json` lists them "
-        "with their ids."
+        "with their ids. Without --since, everything is looked at."
     )
 
 

@@ -46,7 +46,7 @@ def unknown(c: Connection, name: str, alias: str) -> NotFound:
     what = f"Model {name!r} has no alias {alias!r}."
     if (number := NUMBER.fullmatch(alias)) and int(number[1]) > 0:
         return NotFound(f"{what} A version is named with a colon: {name}:{int(number[1])}.")
-    if alias == "latest":
+    if alias in ("latest", "newest"):
         last = c.execute(select(models.c.last_version).where(models.c.name == name)).scalar()
         return NotFound(f"{what} {how_to_get_newest(name, last)}")
     return NotFound(

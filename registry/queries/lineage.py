@@ -1,10 +1,13 @@
-"""What was made with a version, and what was built on data: a page at a time, newest first."""
+"""What was made with a version, and what was built on data: a page at a time.
+
+Versions that started from one come oldest first, all else newest first.
+"""
 
 from sqlalchemy import Connection, func, select, union
 
 from registry import schema
 from registry.errors import InvalidQuery
-from registry.queries import jobs, search, summaries, versions
+from registry.queries import jobs, search, summaries, unknown_keys, versions
 from registry.records import DataTrace, Trace, Version
 from registry.references import parse_reference
 
@@ -53,6 +56,8 @@ def trace_data(
     prepared, raw = search.built_on_ids(md5)
     count = select(func.count()).select_from(union(prepared, raw).subquery())
     total = c.execute(count).scalar_one()
+    if not total:
+        unknown_keys.check_hash(md5)
     among = _v.id.in_(union(prepared, raw)) if total <= _FEW else search.is_built_on(md5)
     shown, older = jobs.page(c, among, limit=limit, before=before)
     return DataTrace(md5, summaries.load(c, rows), shown, total, after=more, before=older)

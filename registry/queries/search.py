@@ -91,6 +91,11 @@ def condition(text: str) -> ColumnElement[bool]:
     if kind == "param" and operator == "=":
         found = select(param_values.c.params_id).where(_has(param_values, key, value))
         return _v.params_id.in_(found)
+    if field and field not in (*_PLAIN, "created", "dataset", "status", "alias"):
+        raise InvalidQuery(
+            f"{text!r}: there is no {field!r} to search by.{_meant(field, plain, other)} Give any "
+            f"of: {HELP}."
+        )
     if field == "created" and plain != "=":
         return _COMPARE[plain](_v.created_at, _time(text, other))
     if field and field != "created" and plain == "=":
@@ -100,6 +105,13 @@ def condition(text: str) -> ColumnElement[bool]:
             f"{text!r}: a time is compared with >=, <=, > or <. Give any of: {HELP}."
         )
     raise InvalidQuery(f"{text!r}: only = compares there. Give any of: {HELP}.")
+
+
+def _meant(field: str, operator: str, value: str) -> str:
+    if field in ("version", "number"):
+        return " A version is named, as in digits:3 for `modelmint models show`."
+    key = "param" if operator == "=" else "metric"
+    return f" Did you mean {key}.{field}{operator}{value}?"
 
 
 def _refuse_operator(text: str) -> None:
@@ -226,9 +238,10 @@ def page(
     rows = c.execute(query.limit(limit + 1)).all()
     if not rows:
         # Whatever was found has the keys that were asked for: only now it is worth a look.
-        model = None if name is None else models.load_id(c, name)
+        if name is not None:
+            models.load_id(c, name)
         for kind, key in _asked_for(where, order):
-            unknown_keys.refuse(c, model, kind, key)
+            unknown_keys.refuse(c, name, kind, key)
     shown = rows[:limit]
     more = _order(order, name, lead).cursor(shown[-1]) if len(rows) > limit else None
     return Page(summaries.load(c, shown), more)
@@ -240,8 +253,8 @@ def _asked_for(where: Sequence[str], order: str) -> list[tuple[str, str]]:
     for match in filter(None, (_CONDITION.fullmatch(text.strip()) for text in where)):
         if match[1]:
             found.append((match[1], match[2].strip()))
-        elif match[5] == "alias":
-            found.append(("alias", match[7].strip()))
+        elif match[5] in ("alias", "dataset"):
+            found.append((match[5], match[7].strip()))
     ordered = _ORDER.fullmatch(order)
     return found + ([("metric", ordered[1])] if ordered and ordered[1] else [])
 
@@ -376,8 +389,6 @@ def _has(table: Table, key: str, value: str) -> ColumnElement[bool]:
 
 
 def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:
-    if field not in (*_PLAIN, "dataset", "status", "alias"):
-        raise InvalidQuery(f"{text!r}: there is no {field!r} to search by. Give any of: {HELP}.")
     if not value:
         raise InvalidQuery(f"{text!r}: there is nothing to compare with. Give any of: {HELP}.")
     if field == "dataset":

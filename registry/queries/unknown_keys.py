@@ -1,39 +1,92 @@
 """Whether a search found nothing because of a name that is not there."""
 
+import re
 from difflib import get_close_matches
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
+from registry.checks import escaped
 from registry.errors import InvalidQuery, choices
+from registry.queries import models
 from registry.references import CHALLENGER, CHAMPION
-from registry.schema import aliases, param_values, version_metrics, version_tags, versions
+from registry.schema import (
+    aliases,
+    param_values,
+    version_data,
+    version_metrics,
+    version_tags,
+    versions,
+)
 
 _TABLES = {"metric": version_metrics.c, "param": param_values.c, "tag": version_tags.c}
+_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _ALWAYS = {CHAMPION, CHALLENGER}
 """Aliases that may be asked for before a version holds them."""
 
 
-def refuse(c: Connection, model: int | None, kind: str, key: str) -> None:
-    """Raise InvalidQuery for a metric or param that no version of any model has.
+def refuse(c: Connection, name: str | None, kind: str, key: str) -> None:
+    """Raise InvalidQuery for a metric or param that no version of a model, or of any, has.
 
-    Of aliases and tags, which come and go, only for one that is written almost as another.
+    Of data, for what is no hash; of aliases and tags, which come and go, only for one that is
+    written almost as another.
     """
+    if kind == "dataset":
+        bare = key.removeprefix("dvc:").removesuffix(".dir")
+        for column in (versions.c.dataset, version_data.c.md5):
+            found = select(column).where(column.in_((bare, f"{bare}.dir"))).limit(1)
+            if c.execute(found).first() is not None:
+                return
+        check_hash(key)
+        return
     if kind == "alias":
         held = _ALWAYS.union(c.execute(select(aliases.c.alias).distinct()).scalars())
         if key not in held and get_close_matches(key, held):
             raise InvalidQuery(f"No version has the alias {key!r}. {choices(key, held)}")
         return
     keys = _TABLES[kind]
-    if c.execute(select(keys.key).where(keys.key == key).limit(1)).first() is None:
-        known = _some(c, model, kind)
-        if kind != "tag" or get_close_matches(key, known):
-            raise InvalidQuery(f"No version has the {kind} {key!r}. {choices(key, known)}")
+    anywhere = c.execute(select(keys.key).where(keys.key == key).limit(1)).first() is not None
+    model = None if name is None else models.load_id(c, name)
+    if anywhere and (kind == "tag" or model is None or _has(c, model, kind, key)):
+        return
+    known = _some(c, model, kind)
+    if kind != "tag" or get_close_matches(key, known):
+        of = "" if name is None else f" of {name!r}"
+        others = " Versions of other models do." if anywhere else ""
+        raise InvalidQuery(f"No version{of} has the {kind} {key!r}.{others} {choices(key, known)}")
+
+
+def check_hash(text: str) -> None:
+    """Raise InvalidQuery where nothing was found, and the text is no whole hash of DVC anyway."""
+    if not _HASH.fullmatch(text.removeprefix("dvc:")):
+        raise InvalidQuery(
+            f"No version was built on {text!r}, which is no hash as DVC gives it: 32 digits of "
+            "0-9a-f, of a folder with .dir behind. Give one in full, as dvc.lock has it."
+        )
+
+
+def _has(c: Connection, model: int, kind: str, key: str) -> bool:
+    """Whether a version of a model has a key."""
+    query = _joined(kind, select(versions.c.id).where(versions.c.model_id == model))
+    return c.execute(query.where(_TABLES[kind].key == key).limit(1)).first() is not None
 
 
 def _some(c: Connection, model: int | None, kind: str) -> set[str]:
     """The keys that the newest versions of a model, or of all, have."""
+    newest = select(versions.c.id).order_by(versions.c.id.desc()).limit(100)
+    newest = newest if model is None else newest.where(versions.c.model_id == model)
+    query = _joined(
+        kind, select(_TABLES[kind].key).where(versions.c.id.in_(newest.subquery().select()))
+    )
+    return set(map(escaped, c.execute(query.distinct()).scalars()))
+
+
+def _joined(kind: str, query: Select[Any]) -> Select[Any]:
+    """Versions with their metrics, tags or parameters, of which many may have the same."""
     keys = _TABLES[kind]
-    newest = select(versions.c.id, versions.c.params_id).order_by(versions.c.id.desc()).limit(100)
-    some = (newest if model is None else newest.where(versions.c.model_id == model)).subquery().c
-    own = keys.params_id == some.params_id if kind == "param" else keys.version_id == some.id
-    return set(c.execute(select(keys.key).where(own).distinct()).scalars())
+    own = (
+        keys.params_id == versions.c.params_id
+        if kind == "param"
+        else keys.version_id == versions.c.id
+    )
+    return query.where(own)

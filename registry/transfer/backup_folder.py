@@ -227,6 +227,11 @@ class BackupFolder(Folder):
             document = json.loads(path.read_bytes())
             format_, revision = int(document["format"]), str(document["schema"])
         except OSError as error:
+            if not self.path.is_dir():
+                raise Corrupt(
+                    f"There is no folder {self.path}. Give that of a backup, which `modelmint "
+                    "models backup FOLDER` makes."
+                ) from error
             raise Corrupt(
                 f"{self.path} holds no backup, or an unfinished one: {path} cannot be read "
                 f"({error.strerror})."

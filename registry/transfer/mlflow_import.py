@@ -151,9 +151,8 @@ def _how_to_promote(registry: Registry, ref: str) -> str:
     if not lost:
         evaluate = f"`modelmint models evaluate {ref} DATA --gate 'METRIC>=NUMBER'`"
         return f"it takes an evaluation and an approval: {evaluate}, {then}"
-    name, _, number = ref.rpartition(":")
     return (
         f"it takes an evaluation and an approval. It has no {' and no '.join(lost)}, so "
         "`modelmint models evaluate` cannot make one: evaluate it elsewhere, record that in Python "
-        f"with registry.evaluate({name!r}, {number}, report, actor=...), {then}"
+        f"with modelmint.registry().record_evaluation({ref!r}, report), {then}"
     )

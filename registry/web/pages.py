@@ -71,12 +71,12 @@ def version_facts(version: Version) -> dict[str, Any]:
         "gates": documents.gates(evaluation),
         "parity": documents.parity(evaluation),
         "notices": documents.notices(evaluation),
-        "test_rows": documents.test_rows(evaluation),
+        "measured": documents.measurement(version),
         "classes": documents.per_class(evaluation),
         "matrix": confusion.confusion(version),
         "calibration": plots.calibration(evaluation),
         "signature": documents.signature(version.signature),
-        "first": documents.headline(version.metrics, evaluation),
+        "first": documents.headline(documents.measurement(version).metrics, evaluation),
     }
 
 

@@ -1,0 +1,113 @@
+"""The gates of one evaluation, as they are given: `macro_f1>=0.9` on the command line, a mapping in
+Python, a file of parameters.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from tasks import params as parameters
+from tasks.config import Evaluate, LowerIsBetter, Metric
+from tasks.errors import InputError
+
+_GATE = re.compile(r"\s*([A-Za-z0-9_]+)\s*(>=|<=)\s*(\S+)\s*")
+_METRICS: dict[str, Metric] = {name: name for name in get_args(Metric)}
+_LOWER = frozenset(get_args(LowerIsBetter))
+_RANGES = {
+    **dict.fromkeys(("log_loss", "mse", "rmse", "mae"), (0.0, math.inf)),
+    "perplexity": (1.0, math.inf),
+    "r2": (-math.inf, 1.0),
+}
+"""What a metric can be; all others are shares, from 0 to 1."""
+
+
+def settings_of(texts: Sequence[str], params: Path | None = None) -> tuple[Evaluate, list[str]]:
+    """Those of the file with those that are given; the latter count where both name a metric.
+
+    Also a line for each that counts in place of the file's. Raises `InputError`.
+    """
+    given: dict[Metric, float] = {}
+    for text in texts:
+        metric, bound = gate_of(text)
+        if metric in given:
+            raise InputError(
+                f"{text!r}: {metric} has a gate already, {given[metric]:g}. Give one --gate for "
+                "each metric"
+            )
+        given[metric] = bound
+    if params is None:
+        return Evaluate(gates=given), []
+    found = parameters.load(params).evaluate
+    replaced = [
+        f"--gate counts: {name} {sign(name)} {bound:g}, and not {found.gates[name]:g} as in "
+        f"{params}"
+        for name, bound in given.items()
+        if found.gates.get(name, bound) != bound
+    ]
+    return found.model_copy(update={"gates": {**found.gates, **given}}), replaced
+
+
+def of_mapping(gates: object) -> Evaluate:
+    """Gates as in `{"macro_f1": 0.9}`. Raises `InputError`."""
+    if not isinstance(gates, Mapping):
+        raise InputError(
+            f"the gates are {gates!r}; give a bound for each metric, as in {{'macro_f1': 0.9}}"
+        )
+    return Evaluate(
+        gates={metric_of(name): _bound(name, bound, f"{name}: ") for name, bound in gates.items()}
+    )
+
+
+def gate_of(text: str) -> tuple[Metric, float]:
+    """`macro_f1>=0.9` as a metric and its bound. Raises `InputError`."""
+    found = _GATE.fullmatch(text)
+    if found is None:
+        raise InputError(
+            f"{text!r} is not a gate. Give METRIC>=NUMBER, or METRIC<=NUMBER where lower is "
+            "better, as in 'macro_f1>=0.9' or 'log_loss<=0.3'"
+        )
+    name, given, number = found.groups()
+    metric = metric_of(name, f"{text!r}: ")
+    if given != sign(metric):
+        better = "lower" if metric in _LOWER else "higher"
+        raise InputError(
+            f"{text!r}: of {metric}, {better} is better. Give {metric}{sign(metric)}{number}"
+        )
+    return metric, _bound(metric, number, f"{text!r}: ")
+
+
+def sign(metric: str) -> str:
+    """How its gate compares."""
+    return "<=" if metric in _LOWER else ">="
+
+
+def said(gates: Iterable[tuple[str, str]]) -> str:
+    """Gates, each a metric and its condition, in a line."""
+    return ", ".join(f"{name} {condition}" for name, condition in gates)
+
+
+def metric_of(name: object, where: str = "") -> Metric:
+    """The metric of that name. Raises `InputError`, which has the close match."""
+    if isinstance(name, str) and name in _METRICS:
+        return _METRICS[name]
+    close = difflib.get_close_matches(str(name).lower(), _METRICS, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise InputError(f"{where}there is no metric {name!r}{hint}; allowed: {', '.join(_METRICS)}")
+
+
+def _bound(metric: str, given: object, where: str) -> float:
+    try:
+        bound = math.nan if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        bound = math.nan
+    if not math.isfinite(bound):
+        raise InputError(f"{where}{given!r} is not a finite number")
+    low, high = _RANGES.get(metric, (0.0, 1.0))
+    if not low <= bound <= high:
+        allowed = f"{low:g} or more" if high == math.inf else f"{high:g} or less"
+        allowed = f"from {low:g} to {high:g}" if math.isfinite(high - low) else allowed
+        raise InputError(f"{where}{metric} is {allowed}, so {bound:g} is no bound for it")
+    return bound
