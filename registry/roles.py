@@ -48,9 +48,6 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "version_data": ("INSERT",),
         "version_signatures": ("INSERT",),
         "evaluations": ("INSERT",),
-        # Without UPDATE: a version begins as a candidate, and approved it cannot begin, since it
-        # has no approval yet.
-        "version_state": ("INSERT",),
         "jobs": (
             "INSERT",
             "UPDATE (state, rows, provider, onnxruntime, error, finished_at, substituted)",
