@@ -4,7 +4,8 @@ A rule is a condition under which a change is broken, in SQL that SQLite and Pos
 understand; each becomes a trigger. They are no part of any revision: the runner of migrations
 drops them before, since altering a SQLite table loses its triggers, and installs these after. So a
 change here needs a new revision, if only an empty one. The rules of the history are in
-`history_rules`, those of single values in `value_rules`; what SQLite's clients can leave off (foreign keys) is in `sqlite_rules`.
+`history_rules`, those of single values in `value_rules`, and what SQLite's clients can leave off
+(foreign keys) in `sqlite_rules`.
 """
 
 from dataclasses import dataclass

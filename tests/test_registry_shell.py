@@ -258,7 +258,7 @@ NEW = version().replace("INSERT", "BEGIN; INSERT") + "; "
 def test_a_metric_is_a_finite_number(place, value):
     new = f"{NEW} INSERT INTO version_metrics VALUES (9, 'f1', {value}); COMMIT"
     connection = sqlite3.connect(place.folder / "registry.db")
-    with pytest.raises(sqlite3.IntegrityError, match="finite|of the type"):
+    with pytest.raises(sqlite3.IntegrityError, match=r"finite|of the type"):
         connection.executescript(new)
     connection.close()
 

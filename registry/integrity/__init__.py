@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from registry import schema
 from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch
@@ -74,23 +75,14 @@ def verify(
     found = Verification([])
     checks: dict[str, ModelCheck] = {}
     with taken(registry.database, found.problems) as snapshot:
-        found.problems += list(
-            database_rules.broken(snapshot.connection, registry.database.dialect)
-        )
-        found.newest = snapshot.connection.execute(select(func.max(schema.events.c.id))).scalar()
-        chosen = _models(snapshot, name, since)
-        with helpers.started(_count(snapshot, chosen)) as several:
-            for row in chosen:
-                check = checks[row["name"]] = ModelCheck(snapshot, several, row, since or 0)
-                found.events += check.events
-                for some in check.run():
-                    found.versions += some
-                    progress(found)
-                found.purged += check.purged
-            several.finish()
-            found.problems += several.problems
-        if name is None and since is None:
-            found.problems += list(tables.whole(snapshot))
+        if not _look_at_rules(registry, snapshot, found):
+            return found
+        try:
+            _look_at_rows(snapshot, found, checks, name, since, progress)
+        except DBAPIError as error:
+            found.problems.append(Problem("the database", "", f"it cannot be read: {error.orig}"))
+            found.not_looked_at = [_THE_REST]
+            return found
     foreign = _foreign(registry)
     found.problems += foreign
     # Without the transaction, which would hold back PostgreSQL's clean-up and SQLite's log.
@@ -101,6 +93,47 @@ def verify(
             found.problems.append(Problem("the store", "", alarming))
     found.not_looked_at = _left_out(name, since)
     return found
+
+
+_THE_REST = "rows and files, since the database cannot be read as this release wrote it"
+
+
+def _look_at_rules(registry: Registry, snapshot: Snapshot, found: Verification) -> bool:
+    """Whether the database can be read at all: what it refuses comes first, and how it is made."""
+    c = snapshot.connection
+    try:
+        found.problems += database_rules.broken(c, registry.database.dialect)
+        readable = database_rules.is_whole(c)
+    except DBAPIError as error:  # of a damaged file
+        found.problems.append(Problem("the database", "", f"it cannot be read: {error.orig}"))
+        readable = False
+    if not readable:
+        found.not_looked_at = [_THE_REST]
+    return readable
+
+
+def _look_at_rows(
+    snapshot: Snapshot,
+    found: Verification,
+    checks: dict[str, ModelCheck],
+    name: str | None,
+    since: int | None,
+    progress: Callable[[Verification], None],
+) -> None:
+    found.newest = snapshot.connection.execute(select(func.max(schema.events.c.id))).scalar()
+    chosen = _models(snapshot, name, since)
+    with helpers.started(_count(snapshot, chosen)) as several:
+        for row in chosen:
+            check = checks[row["name"]] = ModelCheck(snapshot, several, row, since or 0)
+            found.events += check.events
+            for some in check.run():
+                found.versions += some
+                progress(found)
+            found.purged += check.purged
+        several.finish()
+        found.problems += several.problems
+    if name is None and since is None:
+        found.problems += list(tables.whole(snapshot))
 
 
 def _foreign(registry: Registry) -> list[Problem]:

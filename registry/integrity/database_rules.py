@@ -35,6 +35,15 @@ def broken(c: Connection, dialect: Any) -> Iterator[Problem]:
         yield Problem(_WHERE, "", what)
 
 
+def is_whole(c: Connection) -> bool:
+    """Whether every table and column is there: without, no question can be asked."""
+    found = _Found(c).columns
+    return all(
+        {column.name for column in table.columns} <= {one["name"] for one in found.get(name, ())}
+        for name, table in schema.metadata.tables.items()
+    )
+
+
 class _Found:
     """What the database has of the tables of this release, asked for all of them at once."""
 
