@@ -98,6 +98,11 @@ def _symptom(text: str, shown: str) -> str:
         )
     if "not a database" in text:
         return f"The file behind {shown} is not a SQLite database."
+    if "disk image is malformed" in text:
+        return (
+            f"The SQLite file behind {shown} is damaged ({text}). Restore a backup into another "
+            "place: `modelmint models restore`."
+        )
     if "readonly database" in text:
         return f"The registry database {shown} can be read, but not written, by this user."
     ask = " May you read and write it?" if any(why in text.lower() for why in _DENIED) else ""

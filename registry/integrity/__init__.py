@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 
 from registry import schema
-from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch
+from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch, Unreachable
 from registry.integrity import database_rules, files, helpers, tables
 from registry.integrity.files import File
 from registry.integrity.model import ModelCheck
@@ -74,15 +74,17 @@ def verify(
     """
     found = Verification([])
     checks: dict[str, ModelCheck] = {}
-    with taken(registry.database, found.problems) as snapshot:
-        if not _look_at_rules(registry, snapshot, found):
-            return found
-        try:
-            _look_at_rows(snapshot, found, checks, name, since, progress)
-        except DBAPIError as error:
-            found.problems.append(Problem("the database", "", f"it cannot be read: {error.orig}"))
-            found.not_looked_at = [_THE_REST]
-            return found
+    try:
+        with taken(registry.database, found.problems) as snapshot:
+            if _look_at_rules(registry, snapshot, found):
+                _look_at_rows(snapshot, found, checks, name, since, progress)
+    except Unreachable as error:
+        if isinstance(error.__cause__, OperationalError | None):
+            raise  # it was not reached, or not any more
+        found.problems.append(Problem("the database", "", str(error)))
+        found.not_looked_at = [_THE_REST]
+    if found.not_looked_at:
+        return found
     foreign = _foreign(registry)
     found.problems += foreign
     # Without the transaction, which would hold back PostgreSQL's clean-up and SQLite's log.
@@ -101,15 +103,11 @@ _THE_REST = "rows and files, since the database cannot be read as this release w
 def _look_at_rules(registry: Registry, snapshot: Snapshot, found: Verification) -> bool:
     """Whether the database can be read at all: what it refuses comes first, and how it is made."""
     c = snapshot.connection
-    try:
-        found.problems += database_rules.broken(c, registry.database.dialect)
-        readable = database_rules.is_whole(c)
-    except DBAPIError as error:  # of a damaged file
-        found.problems.append(Problem("the database", "", f"it cannot be read: {error.orig}"))
-        readable = False
-    if not readable:
+    made = database_rules.Found(c)
+    found.problems += database_rules.broken(c, registry.database.dialect, made)
+    if not made.is_whole():
         found.not_looked_at = [_THE_REST]
-    return readable
+    return made.is_whole()
 
 
 def _look_at_rows(
