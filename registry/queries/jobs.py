@@ -18,6 +18,7 @@ from sqlalchemy import (
 from registry.errors import Conflict, NotFound
 from registry.queries import models as models_
 from registry.queries import on_conflict
+from registry.queries.rows import typed
 from registry.records import Job, Resolved
 from registry.schema import jobs, models, versions
 from registry.values import moment, now
@@ -144,7 +145,7 @@ def load(
             error=row.error,
             started_at=moment(row.started_at),
             finished_at=None if row.finished_at is None else moment(row.finished_at),
-            substituted=row.substituted,
+            substituted=None if row.substituted is None else typed(dict, row.substituted),
         )
         for row in c.execute(query(*where).limit(limit))
     ]
