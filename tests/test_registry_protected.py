@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from cli.main import app
-from registry import InvalidReference, Policy, Refused
+from registry import InvalidCandidate, InvalidReference, Policy, Refused
 from registry.integrity import verify
 from registry.references import person
 
@@ -140,12 +140,65 @@ def test_a_tag_and_an_evaluation_are_written_with_their_event(place):
         ("ada", "\tADA\n", True),
         ("ada b", "ada  b", True),
         ("straße", "STRASSE", True),
+        ("ada", "a\u200bda", True),
+        ("ada", "ada\ufeff", True),
+        ("ada b", "ada\u00a0b", True),
+        ("ada b", "ada\u3000b", True),
+        ("ada", "a\u034fda\u3164", True),
+        ("ada", "\uff21da", True),
+        ("\u00e5sa", "A\u030aSA", True),
         ("ada", "adam", False),
         ("ada b", "adab", False),
     ],
 )
 def test_a_person_is_the_same_however_the_name_was_typed(one, other, same):
     assert (person(one) == person(other)) is same
+
+
+UNSEEN = [
+    "\u00ad",
+    "\u200b",
+    "\u2060",
+    "\ufeff",
+    "\u061c",
+    "\U000e0041",
+    "\ue000",
+    "\u0378",
+    "\u00a0",
+]
+UNSEEN += ["\u2003", "\u3000", "\u034f", "\u115f", "\u3164", "\u2800", "\ufe0f", "\U000e0101"]
+
+
+@pytest.mark.parametrize("character", UNSEEN, ids=ascii)
+def test_nobody_approves_as_somebody_else_by_characters_that_nobody_sees(tmp_path, character):
+    with Place(tmp_path).open() as registry:
+        for name in (f"a{character}da", f"ada{character}x"):
+            with pytest.raises(InvalidCandidate, match=rf"U\+{ord(character):04X} .*Leave it out"):
+                registry.set_policy("digits", Policy(four_eyes=True), actor=name)
+        assert person(f"a{character}da") == person("ada") or character.isspace()
+
+
+def test_names_of_all_the_world_are_taken(tmp_path):
+    with Place(tmp_path).open() as registry:
+        for name in (
+            "José Ñandú",
+            "Jose\u0301",
+            "Łukasz O'Neil-Ngọc",
+            "王小明",
+            "محمد",
+            "अनिल",
+            "👩",
+        ):
+            registry.set_policy("digits", Policy(), actor=name)
+        events = registry.history("digits")
+    assert [e.actor for e in events][-2:] == ["José", "José Ñandú"]
+
+
+def test_who_trained_elsewhere_is_written_out(place):
+    with place.open() as registry:
+        offered = make_candidate(place.folder / "bundle", evaluation={})
+        made = registry.admit("digits", offered, "imported", actor="bo", trainer="a\u200bda\ufeff")
+        assert made.version.created_by == "a\\u200bda\\ufeff"
 
 
 def test_the_command_shows_and_changes_what_is_protected(tmp_path, monkeypatch):
