@@ -14,6 +14,7 @@ from registry.store import Registry
 DAY_S = 86_400
 
 
+@checked
 def gc(registry: Registry, *, dry_run: bool, grace_s: float = DAY_S) -> list[Stray]:
     """Remove files that no version refers to and leftovers of interrupted registrations.
 

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from registry import schema
+from registry.arguments import checked
 from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch, Unreachable
 from registry.integrity import database_rules, files, helpers, tables
 from registry.integrity.files import File
@@ -45,6 +46,7 @@ class Verification:
     """In words, what was left out because a name or `since` was given."""
 
 
+@checked
 def verify(
     registry: Registry,
     name: str | None = None,

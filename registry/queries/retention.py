@@ -1,6 +1,5 @@
 """Which versions a policy no longer keeps, and which of the archived ones still have files."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -10,11 +9,14 @@ from registry.queries import models as named
 from registry.records import Model
 from registry.schema import aliases, blobs, jobs, models, version_artifacts, version_state
 from registry.schema import versions as table
-from registry.values import microseconds
+from registry.values import now
 
 USES = ("running", "completed")
 """The states of jobs that keep their version: predictions of it exist, or are being made. The rule
 `version_state_keeps_what_is_used` names the same."""
+
+
+_DAY = 86_400_000_000  # microseconds
 
 
 def outlived(c: Connection, model: Model, version: int | None = None) -> list[Row[Any]]:
@@ -44,8 +46,9 @@ def outlived(c: Connection, model: Model, version: int | None = None) -> list[Ro
     if policy.keep_last is not None:
         query = query.where(table.c.version <= model.last_version - policy.keep_last)
     if policy.keep_days is not None:
-        since = datetime.now(UTC) - timedelta(days=policy.keep_days)
-        query = query.where(table.c.created_at < microseconds(since))
+        # Older releases took more days than there are since 1970.
+        since = max(0, now() - policy.keep_days * _DAY)
+        query = query.where(table.c.created_at < since)
     return list(c.execute(query.order_by(table.c.version)))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Connection, MetaData, insert
 
 from registry import belonging
+from registry.arguments import checked
 from registry.artifacts import MARKER, Store, open_store
 from registry.database import check_empty, filling
 from registry.errors import Conflict, Corrupt, InvalidCandidate
@@ -20,6 +21,7 @@ from registry.transfer.backup_format import Content, Opened, Progress, lines, pa
 _AT_ONCE = 1000  # rows in memory
 
 
+@checked
 def restore(
     folder: str | Path,
     url: str,
