@@ -61,6 +61,8 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "version_signatures": ("INSERT",),
         "version_state": ("UPDATE (status, approval_id)",),
         "approvals": ("INSERT",),
+        # Of jobs that were killed, with the version that they kept.
+        "jobs": ("UPDATE (state, finished_at)",),
         "aliases": ("INSERT", "UPDATE (version, status, revision)", "DELETE"),
         "protected_aliases": ("INSERT", "DELETE"),
     },

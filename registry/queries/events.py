@@ -106,6 +106,16 @@ def former_holders(c: Connection, model: int, alias: str) -> list[int]:
     return list(dict.fromkeys(version for held in reversed(lives) for version in reversed(held)))
 
 
+def latest_holders(c: Connection, model: int, alias: str) -> list[int]:
+    """The versions that held an alias, each once, the one that it was moved to last first.
+
+    Those are among them that a rollback went back over.
+    """
+    moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES[:2]))
+    query = select(events.c.version).where(*moves).group_by(events.c.version)
+    return list(c.execute(query.order_by(func.max(events.c.id).desc())).scalars())
+
+
 def _lives(c: Connection, model: int, alias: str) -> list[list[int]]:
     """What `holders` says, of each time between two at which the alias was not set."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))

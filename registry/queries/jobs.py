@@ -56,6 +56,26 @@ def start(
     return job_id
 
 
+RUNNING = jobs.c.state == "running"
+_DEAD_AFTER = 7 * 86_400_000_000  # microseconds
+
+
+def dead() -> ColumnElement[bool]:
+    """That a job was killed: it runs on in its row alone, for a week now.
+
+    One that is part of a flow run is ended when that is found to have ended.
+    """
+    begun = jobs.c.started_at < now() - _DEAD_AFTER
+    return and_(RUNNING, jobs.c.flow_run_id.is_(None), begun)
+
+
+def lose_dead(c: Connection, version_id: int) -> None:
+    """End the jobs of a version that were killed: they keep it no longer."""
+    here = and_(jobs.c.version_id == version_id, dead())
+    if c.execute(select(jobs.c.id).where(here).limit(1)).first():
+        c.execute(update(jobs).where(here).values(state="lost", finished_at=now()))
+
+
 def end(c: Connection, job_id: str, state: str, **values: Any) -> Job:
     """Close a running job, or raise Conflict where it is not running any more."""
     running = and_(jobs.c.id == job_id, jobs.c.state == "running")
