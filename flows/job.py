@@ -152,10 +152,8 @@ def close_dead_jobs(
 
     `end_of_run` says how the flow run of an id ended; None while it goes on, or is not known.
     """
-    for job in registry.jobs(model, limit=200):
-        if job.state != "running" or not job.flow_run_id:
-            continue
-        if not (how := end_of_run(job.flow_run_id)):
+    for job in registry.running_jobs(model):
+        if not job.flow_run_id or not (how := end_of_run(job.flow_run_id)):
             continue
         report = completed(Path(job.output))
         with suppress(Conflict):  # somebody else ended it just now

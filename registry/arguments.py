@@ -3,11 +3,13 @@
 `checked` finds the check of an argument by its name, so a name means the same in every method.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial, wraps
 from inspect import signature
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_args
 
 from registry import candidates
@@ -15,9 +17,10 @@ from registry.checks import (
     KEY,
     NEVER,
     document,
-    escaped,
     person,
+    python_scalar,
     reason,
+    seen,
     sha256,
     shown,
     storable,
@@ -31,6 +34,8 @@ from registry.references import check_alias
 
 _INTEGER = 2**31 - 1
 """The largest integer of a column that is not BIGINT."""
+_DAYS = 36_500
+"""The longest that a version is kept for its age: a century."""
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -72,10 +77,26 @@ def _moment(field: str, value: object) -> datetime:
     return value
 
 
+def _path(field: str, value: object) -> Path:
+    """Where a file or a folder lies on this machine."""
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text or pathlib.Path.")
+    return Path(value)
+
+
 def _flag(field: str, value: object) -> bool:
+    value = python_scalar(value)
     if not isinstance(value, bool):
-        raise InvalidReference(f"{field} is {shown(value)}. Give True or False.")
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give True or False.")
     return value
+
+
+def _seconds(field: str, value: object) -> float:
+    value = python_scalar(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:  # type: ignore[operator]
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give a number of seconds, 0 or more.")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _record(kind: type[Any], field: str, value: object) -> Any:
@@ -94,20 +115,14 @@ def _policy(field: str, value: object) -> Policy:
         value,
         four_eyes=_flag("four_eyes", value.four_eyes),
         keep_last=_maybe_whole("keep_last", value.keep_last),
-        keep_days=_maybe_whole("keep_days", value.keep_days),
+        keep_days=_maybe_whole("keep_days", value.keep_days, _DAYS),
         protected=_names("protected", value.protected),
         keep_holders=whole("keep_holders", value.keep_holders, -_INTEGER, _INTEGER),
     )
 
 
-def _flag(field: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidCandidate(f"{field} is {shown(value)}. Give True or False.")
-    return value
-
-
-def _maybe_whole(field: str, value: object) -> int | None:
-    return None if value is None else whole(field, value, -_INTEGER, _INTEGER)
+def _maybe_whole(field: str, value: object, most: int = _INTEGER) -> int | None:
+    return None if value is None else whole(field, value, -_INTEGER, most)
 
 
 def _names(field: str, value: object) -> tuple[str, ...]:
@@ -166,7 +181,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "expect_revision": lambda f, v: whole(f, v, 0, error=InvalidReference),
     "actor": person,
     # Of an import: whoever it was called elsewhere, and by whatever release.
-    "trainer": lambda f, v: person(f, escaped(v) if isinstance(v, str) else v),
+    "trainer": lambda f, v: person(f, seen(v) if isinstance(v, str) else v),
     "reason": reason,
     "note.text": reason,
     "request_id": text,
@@ -184,7 +199,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "four_eyes": _flag,
     "protected": _names,
     "keep_last": _kept,
-    "keep_days": _kept,
+    "keep_days": partial(whole, least=0, most=_DAYS),
     "keep_holders": _kept,
     "where": _conditions,
     "order": _asked,
@@ -204,6 +219,16 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "contains": _asked,
     "before": lambda f, v: whole(f, v, 0, error=InvalidQuery),
     "when": _moment,
+    "since": lambda f, v: whole(f, v, 0, error=InvalidQuery),
+    "dry_run": _flag,
+    "replace": _flag,
+    "grace_s": _seconds,
+    "folder": _path,
+    "path": _path,
+    "private_key": _path,
+    "public_key": _path,
+    "tracking_uri": partial(text, most=KEY),
+    "to": _named,
     "resolved": partial(_record, Resolved),
     "job": partial(_record, Job),
     "input_sha256": sha256,

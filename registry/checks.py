@@ -32,6 +32,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 NEVER = re.compile("[\x00\ud800-\udfff]")
 """What no database keeps in a text."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Letters and marks that show nothing: fillers, joiners, variation selectors; and an empty Braille.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 _HEX = re.compile(r"[0-9a-f]{64}")
 _Error = type[RegistryError]
 
@@ -75,8 +80,24 @@ def text(
 
 
 def person(field: str, value: object) -> str:
-    """Somebody's name in one form: composed (NFC), without space around it."""
-    return text(field, unicodedata.normalize("NFC", text(field, value)).strip())
+    """Somebody's name in one form: composed (NFC), without space around it, and all of it seen."""
+    name = unicodedata.normalize("NFC", text(field, value)).strip()
+    if unseen := next(filter(is_unseen, name), None):
+        raise InvalidCandidate(
+            f"{field} is {shown(name)}: nobody sees the character U+{ord(unseen):04X} at position "
+            f"{name.index(unseen)}, and with it one person could pass for two. Leave it out."
+        )
+    return text(field, name)
+
+
+def is_unseen(character: str) -> bool:
+    """Whether a character shows nothing, looks like a blank, or is none that Unicode knows."""
+    kind = unicodedata.category(character)
+    return (
+        kind in ("Cc", "Cf", "Cn", "Co", "Cs")
+        or (kind == "Zs" and character != " ")
+        or _BLANK.fullmatch(character) is not None
+    )
 
 
 def reason(field: str, value: object) -> str:
@@ -119,6 +140,14 @@ def escaped(value: str, *, lines: bool = False) -> str:
         return found[0] if kept else found[0].encode("unicode_escape", "surrogatepass").decode()
 
     return _SURROGATE.sub(written, _CONTROL.sub(written, value))
+
+
+def seen(name: str) -> str:
+    """A person's name with what nobody sees written out, as in \\u200b; of old rows and imports."""
+    return "".join(
+        c.encode("unicode_escape", "surrogatepass").decode() if is_unseen(c) else c
+        for c in unicodedata.normalize("NFC", name)
+    )
 
 
 def python_scalar(value: object) -> object:

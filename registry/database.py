@@ -27,7 +27,7 @@ from sqlalchemy.exc import (
 
 from registry import postgresql, sqlite
 from registry.errors import Conflict, NoRegistry, SchemaMismatch, Unreachable
-from registry.explaining import explained
+from registry.explaining import explained, readable
 from registry.queries.identity import Identity
 from registry.schema import HEAD, VERSION_TABLE
 from registry.values import to_json
@@ -101,7 +101,7 @@ class Database:
 
     @contextmanager
     def _reading(self, options: dict[str, Any]) -> Iterator[Connection]:
-        with explained(self.shown), self._engine.connect() as connection:
+        with explained(self.shown), readable(self.shown), self._engine.connect() as connection:
             connection = connection.execution_options(**options)
             try:
                 with connection.begin():
@@ -139,6 +139,7 @@ class Database:
         self.check_exists()
         with (
             explained(self.shown),
+            readable(self.shown),
             self._engine.connect() as connection,
             nullcontext() if lasting else self.dialect.hurried(connection),
             connection.begin(),
@@ -333,7 +334,8 @@ def _mismatch(revision: str, shown: str) -> SchemaMismatch:
 
 def _migrate(engine: Engine, shown: str, migrations: Path, *, make: bool = True) -> str | None:
     dialect = DIALECTS[engine.dialect.name]
-    with explained(shown), _one_migration, dialect.migrating(engine) as connection:
+    migrating = dialect.migrating(engine)
+    with explained(shown), readable(shown), _one_migration, migrating as connection:
         # Looked up again under the lock: of several first starters, one does the work.
         revision = _revision(connection, shown)
         if revision is None and not make:

@@ -1,6 +1,5 @@
 """SQL errors in the registry's words: callers of the package never see SQLAlchemy's."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,12 +8,15 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from registry import sqlite
 from registry.errors import Conflict, Corrupt, Refused, RegistryError, Unreachable
 from registry.rules import sentence_of
+from registry.values import MALFORMED
 
 # SQLSTATEs of PostgreSQL: insufficient privilege; serialization failure and deadlock; a limit of
 # the program is exceeded.
 _NOT_ALLOWED = "42501"
 _GAVE_UP = ("40001", "40P01")
 _TOO_LARGE = "54000"
+# What SQLite says of a text that is none, and of a document that is none.
+_NO_TEXT = ("Could not decode to UTF-8", "malformed JSON")
 # What SQLite and the operating system say where a file may not be read or written.
 _DENIED = ("readonly", "read-only", "unable to open", "permission denied")
 
@@ -35,14 +37,11 @@ def explained(shown: str) -> Iterator[None]:
                 "again after each upgrade."
             ) from error
         raise RegistryError(f"The registry database {shown} refused: {error.orig}.") from error
-    except json.JSONDecodeError as error:  # of a document in a row
-        raise Corrupt(
-            f"A document in the registry database {shown} is not JSON ({error}): somebody edited "
-            "it. `modelmint models verify` says which."
-        ) from error
     except (DataError, OverflowError, UnicodeError) as error:
         raise _not_kept(shown, error) from error
     except DBAPIError as error:
+        if any(why in str(error.orig) for why in _NO_TEXT):
+            raise _unreadable(shown, error.orig or error) from error
         if getattr(error.orig, "sqlstate", None) == _TOO_LARGE or "too big" in str(error.orig):
             raise _not_kept(shown, error) from error
         if getattr(error.orig, "sqlstate", None) in _GAVE_UP:
@@ -54,6 +53,28 @@ def explained(shown: str) -> Iterator[None]:
         raise Unreachable(f"{symptom} See MODELMINT_DATABASE_URL.") from error
     except SQLAlchemyError as error:
         raise RegistryError(f"The registry database {shown} failed: {error}.") from error
+
+
+@contextmanager
+def readable(shown: str) -> Iterator[None]:
+    """Turn what rows raise in the block that somebody edited past the rules into Corrupt."""
+    try:
+        yield
+    except SQLAlchemyError:  # some of which are LookupErrors, too
+        raise
+    except MALFORMED as error:
+        given = isinstance(error, UnicodeEncodeError) or "too large to convert" in str(error)
+        if given:  # a value that is no row's, for which the driver has no room
+            raise
+        raise _unreadable(shown, error) from error
+
+
+def _unreadable(shown: str, error: BaseException) -> Corrupt:
+    said = str(error).partition("\n")[0]
+    return Corrupt(
+        f"The registry database {shown} holds a value that cannot be read ({type(error).__name__}: "
+        f"{said}): somebody edited it. `modelmint models verify` says which."
+    )
 
 
 def _not_kept(shown: str, error: Exception) -> RegistryError:
@@ -77,6 +98,11 @@ def _symptom(text: str, shown: str) -> str:
         )
     if "not a database" in text:
         return f"The file behind {shown} is not a SQLite database."
+    if "disk image is malformed" in text:
+        return (
+            f"The SQLite file behind {shown} is damaged ({text}). Restore a backup into another "
+            "place: `modelmint models restore`."
+        )
     if "readonly database" in text:
         return f"The registry database {shown} can be read, but not written, by this user."
     ask = " May you read and write it?" if any(why in text.lower() for why in _DENIED) else ""

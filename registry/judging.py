@@ -15,7 +15,7 @@ from registry import candidates
 from registry.arguments import checked
 from registry.errors import Refused
 from registry.opened import Opened
-from registry.queries import aliases, blobs, events, models, states, versions
+from registry.queries import aliases, blobs, events, jobs, models, states, versions
 from registry.queries.models import Locked
 from registry.records import Alias, Json, Policy
 from registry.references import CHALLENGER, CHAMPION, check_alias, check_name, person
@@ -85,12 +85,15 @@ class Judging(Opened):
     def archive(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Retire a version: it predicts no more, and `gc --purge` may remove its files.
 
+        A job that was killed, begun a week ago without a flow run, becomes lost.
+
         Raises:
             NotFound: there is no such model or version.
             Refused: an alias, a batch job or another version uses it.
         """
         with self._changing(name, version) as (c, model, state):
             if state.status != "archived":
+                jobs.lose_dead(c, state.version_id)
                 states.change(c, state.version_id, "archived")
                 events.add(c, model, "archived", actor, version=version, reason=reason)
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, event, literal_column
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
+from registry import value_rules
 from registry.history_rules import HISTORY_RULES, NEEDS, OWNS
 from registry.rules import EFFECTS, RULES, Effect, Rule
 from registry.schema import metadata
@@ -162,7 +163,7 @@ def drop_triggers(connection: Connection) -> None:
 
 def trigger_ddl() -> list[str]:
     """The statements behind `install_triggers`."""
-    rules = (*RULES, *HISTORY_RULES)
+    rules = (*RULES, *HISTORY_RULES, *value_rules.rules())
     return [
         *(statement for rule in rules for statement in _rule(rule)),
         *(statement for effect in EFFECTS for statement in _effect(effect)),
@@ -175,6 +176,9 @@ def _rule(rule: Rule) -> list[str]:
     lock = f"PERFORM {rule.lock.removeprefix('SELECT ')}; " if rule.lock else ""
     row = "OLD" if rule.event == "DELETE" else "NEW"
     broken = re.sub(r"JSON\((\S+), (\w+)\)", r"(\1 ->> '\2')", rule.broken)
+    deep = f"jsonb_path_exists(CAST(\\1 AS jsonb), '$.**{{{value_rules.LEVELS}}}')"
+    readable = f"(json_typeof(\\1) <> 'object' OR {deep})"
+    broken = re.sub(r"UNREADABLE\((\S+?)\)", readable, broken)
     check = f"IF {broken} THEN {_raise(rule.sentence)} END IF;"
     when = f"WHEN ({rule.when}) " if rule.when else ""
     function = _function(rule.name, f"{lock}{check} RETURN {row};")

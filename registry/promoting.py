@@ -33,7 +33,8 @@ class Promoting(Judging):
         set, None to move it regardless. A revision, not a version: an alias that was moved away
         and back has changed. Promoting what holds the alias already changes nothing. Making a
         candidate champion, or setting any alias that the model's policy protects, approves it,
-        unless the policy asks for other eyes. The new champion is no longer challenger.
+        unless the policy asks for other eyes. The new champion is no longer challenger. An alias
+        that somebody moved or removed without the history, by SQL, follows it again from then on.
 
         Raises:
             NotFound: there is no such model or version.
@@ -45,13 +46,15 @@ class Promoting(Judging):
             pointing = {a.name: a for a in aliases.of_model(c, name)}
             held = pointing.get(alias)
             _check_revision(name, alias, held, expect_revision)
-            if held and held.version == version:
+            before = events.moves_of(c, model.id, alias)
+            if held and held.version == version == _holder(before, held):
                 return held
             moved = self._move(
                 c,
                 model,
                 alias,
                 held,
+                before,
                 version,
                 state,
                 "promoted",
@@ -60,7 +63,7 @@ class Promoting(Judging):
             )
             asking = pointing.get(CHALLENGER)
             if alias == CHAMPION and asking and asking.version == version:
-                self._unset(c, model, asking, actor=actor, reason="became champion")
+                self._unset(c, model, CHALLENGER, asking, actor=actor, reason="became champion")
             return moved
 
     @checked
@@ -81,7 +84,7 @@ class Promoting(Judging):
             events.add(c, model, "rejected", actor, version=version, reason=reason)
             asking = aliases.find(c, name, CHALLENGER)
             if asking and asking.version == version:
-                self._unset(c, model, asking, actor=actor, reason="was rejected")
+                self._unset(c, model, CHALLENGER, asking, actor=actor, reason="was rejected")
 
     @checked
     def rollback(
@@ -102,11 +105,15 @@ class Promoting(Judging):
             NotFound: there is no such model or alias.
             Conflict: the alias is not at the expected revision.
             Refused: no version that may hold the alias held it before.
-            Corrupt: the history of the alias was edited.
+            Corrupt: the alias, or its history, was edited.
         """
         with self.database.write() as c:
             model = models.lock(c, name)
-            held = aliases.load(c, name, alias)
+            before = events.moves_of(c, model.id, alias)
+            held = aliases.find(c, name, alias)
+            _check_follows(name, alias, held, before)
+            if held is None:
+                raise aliases.unknown(c, name, alias)
             _check_revision(name, alias, held, expect_revision)
             for number in reversed(events.holders(c, model.id, alias)):
                 state = states.find(c, model, number)
@@ -127,6 +134,7 @@ class Promoting(Judging):
                 model,
                 alias,
                 held,
+                before,
                 number,
                 state,
                 "rolled back",
@@ -139,12 +147,26 @@ class Promoting(Judging):
         """Remove an alias. Raises NotFound."""
         with self.database.write() as c:
             model = models.lock(c, name)
-            held = aliases.load(c, name, alias)
-            self._unset(c, model, held, actor=actor, reason=reason)
+            held = aliases.find(c, name, alias)
+            # One whose row is gone is unset in the history, too.
+            if held is None and events.moves_of(c, model.id, alias).holder is None:
+                raise aliases.unknown(c, name, alias)
+            self._unset(c, model, alias, held, actor=actor, reason=reason)
 
-    def _unset(self, c: Connection, model: Locked, held: Alias, *, actor: str, reason: str) -> None:
-        aliases.unset(c, model.id, held.name)
-        events.add(c, model, "unset", actor, alias=held.name, previous=held.version, reason=reason)
+    def _unset(
+        self,
+        c: Connection,
+        model: Locked,
+        alias: str,
+        held: Alias | None,
+        *,
+        actor: str,
+        reason: str,
+    ) -> None:
+        before = events.moves_of(c, model.id, alias)
+        aliases.unset(c, model.id, alias)
+        previous = _holder(before, held)
+        events.add(c, model, "unset", actor, alias=alias, previous=previous, reason=reason)
 
     def _move(
         self,
@@ -152,6 +174,7 @@ class Promoting(Judging):
         model: Locked,
         alias: str,
         held: Alias | None,
+        before: events.Moves,
         version: int,
         state: Row[Any],
         kind: str,
@@ -160,7 +183,7 @@ class Promoting(Judging):
         reason: str,
     ) -> Alias:
         status = self._admit(c, model, state, version, alias, actor=actor, reason=reason)
-        revision = 1 + (held.revision if held else events.moves_of(c, model.id, alias))
+        revision = 1 + max(before.count, held.revision if held else 0)
         aliases.move(
             c,
             model.id,
@@ -177,7 +200,7 @@ class Promoting(Judging):
             actor,
             version=version,
             alias=alias,
-            previous=held.version if held else None,
+            previous=_holder(before, held),
             reason=reason,
         )
         return Alias(model.name, alias, version, revision)
@@ -217,3 +240,21 @@ def _check_revision(name: str, alias: str, held: Alias | None, expected: int | N
         f"{name}@{alias} is {now}, but revision {expected} was expected: somebody moved it "
         f"meanwhile. See `modelmint models history {name}` and decide again."
     )
+
+
+def _holder(before: events.Moves, held: Alias | None) -> int | None:
+    """Who held an alias: by its history, which is believed before its row."""
+    # Of an alias that was set before there were events, the row alone knows.
+    return held.version if held and not before.count else before.holder
+
+
+def _check_follows(name: str, alias: str, held: Alias | None, before: events.Moves) -> None:
+    """A rollback goes back from the version that the history knows as the holder."""
+    is_ = held.version if held else None
+    if is_ != _holder(before, held):
+        points = f"points to {name}:{is_}" if held else "is not set"
+        was = f"points to {name}:{before.holder}" if before.holder else "is not set"
+        raise Corrupt(
+            f"{name}@{alias} {points}, but by its history it {was}: somebody edited it. Nothing "
+            "was changed. Run `modelmint models verify`, and promote the version that you want."
+        )

@@ -173,8 +173,8 @@ class Policy:
     protected: tuple[str, ...] = ("champion",)
     """The aliases that only approved versions may hold. The champion always is one of them."""
     keep_holders: int = 2
-    """Retention: so many of the versions that held a protected alias before its present one, and
-    that a rollback would reach, are not archived."""
+    """Retention: so many of the versions that held a protected alias before its present one are not
+    archived: of those that a rollback would reach, and of those that held it last."""
 
 
 @dataclass(frozen=True, slots=True)

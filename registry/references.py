@@ -4,7 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from registry.checks import shown
+from registry.checks import is_unseen, shown
 from registry.errors import InvalidReference
 
 CHAMPION = "champion"
@@ -95,5 +95,11 @@ def check_alias(text: str) -> str:
 
 
 def person(name: str) -> str:
-    """Who somebody is, however the name was typed: `Ada ` and `ada` are the same person."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """Who somebody is, however the name was typed: `Ada ` and `ada` are the same person.
+
+    Older releases took characters that nobody sees; they make nobody else.
+    """
+    spaced = unicodedata.normalize("NFKC", " ".join(name.split()))
+    shown_ = "".join(c for c in spaced if not is_unseen(c))
+    folded = unicodedata.normalize("NFKC", shown_).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())

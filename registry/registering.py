@@ -256,7 +256,6 @@ class Registering(Opened):
                 seals = {"record": candidates.seal(version, offer.documents)}
                 blobs.lease(c, offer.files, dialect.CLOCK)
                 versions.add_parts(c, id_, version)
-                states.add(c, id_, model.id, version.version)
                 if candidate.evaluation:
                     states.evaluate(c, id_, candidate.evaluation, offer.actor)
                     seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()

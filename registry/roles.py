@@ -48,9 +48,6 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "version_data": ("INSERT",),
         "version_signatures": ("INSERT",),
         "evaluations": ("INSERT",),
-        # Without UPDATE: a version begins as a candidate, and approved it cannot begin, since it
-        # has no approval yet.
-        "version_state": ("INSERT",),
         "jobs": (
             "INSERT",
             "UPDATE (state, rows, provider, onnxruntime, error, finished_at, substituted)",
@@ -64,6 +61,8 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "version_signatures": ("INSERT",),
         "version_state": ("UPDATE (status, approval_id)",),
         "approvals": ("INSERT",),
+        # Of jobs that were killed, with the version that they kept.
+        "jobs": ("UPDATE (state, finished_at)",),
         "aliases": ("INSERT", "UPDATE (version, status, revision)", "DELETE"),
         "protected_aliases": ("INSERT", "DELETE"),
     },

@@ -4,7 +4,8 @@ A rule is a condition under which a change is broken, in SQL that SQLite and Pos
 understand; each becomes a trigger. They are no part of any revision: the runner of migrations
 drops them before, since altering a SQLite table loses its triggers, and installs these after. So a
 change here needs a new revision, if only an empty one. The rules of the history are in
-`history_rules`, what SQLite's clients can leave off (foreign keys) is in `sqlite_rules`.
+`history_rules`, those of single values in `value_rules`, and what SQLite's clients can leave off
+(foreign keys) in `sqlite_rules`.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ class Rule:
     event: str
     """INSERT, UPDATE or DELETE."""
     broken: str
-    """SQL over NEW and OLD. JSON(column, key) is the text of a key of a document."""
+    """SQL over NEW and OLD. JSON(column, key) is the text of a key of a document;
+    UNREADABLE(column) that it is no object, or nested too deeply."""
     sentence: str
     lock: str = ""
     """A query whose rows PostgreSQL must hold still while the condition is looked at. SQLite has
@@ -435,14 +437,21 @@ EFFECTS = (
         "UPDATE models SET last_version = NEW.version WHERE id = NEW.model_id",
     ),
     Effect(
+        "versions_begin_as_candidates",
+        "versions",
+        "INSERT",
+        "INSERT INTO version_state (version_id, model_id, version, status) "
+        "VALUES (NEW.id, NEW.model_id, NEW.version, 'candidate')",
+    ),
+    Effect(
         "events_move_the_head",
         "events",
         "INSERT",
         "UPDATE models SET last_event = NEW.hash WHERE id = NEW.model_id",
     ),
 )
-"""The counter and the head of a model are moved by the database: a version or an event without
-them would be in the way of the next one for ever."""
+"""The counter and the head of a model are moved by the database, and a version gets its status: a
+version or an event without them would be in the way of the next one, or of readers, for ever."""
 
 SENTENCES = {
     "ck_aliases_archived": "a version that an alias points to cannot be archived; "

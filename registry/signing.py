@@ -46,6 +46,7 @@ class Signature:
 
 
 @checked
+@checked
 def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -> Signature:
     """Sign the files of a version, after checking every byte of them.
 
@@ -86,6 +87,7 @@ def keep(registry: Registry, version: Version, key_id: str, document: str, *, ac
         return True
 
 
+@checked
 def check_signatures(
     registry: Registry, public_key: Path, name: str | None = None
 ) -> list[Problem]:

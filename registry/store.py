@@ -87,3 +87,9 @@ class Registry(Registering, Promoting, Reading):
         with self.database.read() as c:
             of = [] if name is None else [jobs.of_model(c, name)]
             return jobs.load(c, *of, limit=limit, before=before)
+
+    @checked
+    def running_jobs(self, name: str) -> list[Job]:
+        """The jobs of a model that have not ended, newest first. Raises NotFound."""
+        with self.database.read() as c:
+            return jobs.load(c, jobs.of_model(c, name), jobs.RUNNING)

@@ -6,7 +6,7 @@ from registry import belonging
 from registry import strays as of_no_version
 from registry.arguments import checked
 from registry.errors import Refused
-from registry.queries import blobs, events, models, retention, states, summaries
+from registry.queries import blobs, events, jobs, models, retention, states, summaries
 from registry.records import Stray, Summary
 from registry.store import Registry
 from registry.strays import Strays
@@ -96,7 +96,8 @@ def retain(
 
     Of a model with a policy stay: the newest `keep_last`, those younger than `keep_days`, the
     `keep_holders` that held a protected alias before, and every version that an alias, predictions
-    or another version use.
+    or another version use. A job without a flow run that was begun a week ago and never ended was
+    killed: it keeps no version, and becomes lost with it.
 
     Raises:
         NotFound: there is no such model.
@@ -125,6 +126,7 @@ def _retire(registry: Registry, name: str, version: int, actor: str) -> bool:
         locked = models.lock(c, name)
         still = retention.outlived(c, models.load(c, name), version)
         if still:
+            jobs.lose_dead(c, still[0].id)
             states.change(c, still[0].id, "archived")
             events.add(c, locked, "archived", actor, version=version, reason="retention policy")
         return bool(still)

@@ -9,6 +9,11 @@ from typing import Any
 # Made once: `json.dumps` would make one for each of hundreds of values.
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""Whatever a row may raise, on its way to a record or a hash, in which somebody put what its
+column is not for."""
+
 _SHOWN = 60  # characters of a value in a message
 
 

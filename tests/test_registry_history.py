@@ -349,3 +349,65 @@ def test_a_number_never_means_other_bytes(told):
             first.uid,
             first.created_at,
         )
+
+
+# An alias that somebody moved or removed without the history, by SQL that the database takes
+
+BY = {"actor": "bo", "reason": "why"}
+EDITED_ALIASES = {
+    "removed": "DELETE FROM aliases WHERE alias = 'champion'",
+    "moved back": "UPDATE aliases SET version = 1 WHERE alias = 'champion'",
+    "at another revision": "UPDATE aliases SET version = 1, revision = 9 WHERE alias = 'champion'",
+}
+
+
+@pytest.fixture
+def championed(place):
+    """1 and then 2 were champion; 3 is approved."""
+    register_versions(place, 3)
+    with place.open() as registry:
+        for number in (1, 2):
+            promote(registry, number)
+        registry.approve("digits", 3, **BY)
+    return place
+
+
+@pytest.mark.parametrize("how", EDITED_ALIASES)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_the_next_promotion_makes_an_edited_alias_follow_its_history_again(
+    championed, how, version
+):
+    with raw(championed.url) as connection:
+        connection.exec_driver_sql(EDITED_ALIASES[how])
+    with championed.open() as registry:
+        assert "digits@champion" in {problem.ref for problem in verify(registry).problems}
+        with pytest.raises(
+            Corrupt, match=r"digits@champion .* by its history .* digits:2.*promote"
+        ):
+            registry.rollback("digits", **BY)
+        moved = promote(registry, version)
+        event = registry.history("digits", limit=1)[0]
+        assert (moved.version, event.kind, event.version, event.previous) == (
+            *(version, "promoted"),
+            *(version, 2),
+        )
+        # A revision is never given twice.
+        assert moved.revision == (10 if "revision" in how else 3)
+        found = {problem.what for problem in verify(registry).problems}
+        assert found == (
+            {"its revision is 10, but it was moved 3 times"} if "revision" in how else set()
+        )
+        assert registry.rollback("digits", **BY).version == (1 if version == 2 else 2)
+
+
+def test_an_alias_that_is_gone_is_unset_in_the_history_too(championed):
+    with raw(championed.url) as connection:
+        connection.exec_driver_sql(EDITED_ALIASES["removed"])
+    with championed.open() as registry:
+        registry.unset("digits", "champion", **BY)
+        event = registry.history("digits", limit=1)[0]
+        assert (event.kind, event.previous) == ("unset", 2)
+        assert verify(registry).problems == []
+        for move in (registry.unset, registry.rollback):
+            with pytest.raises(NotFound, match="no alias 'champion'"):
+                move("digits", "champion", **BY)

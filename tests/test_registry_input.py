@@ -40,8 +40,11 @@ from registry.checks import DEPTH, KEY, TEXT
 from registry.database import filling
 from registry.integrity import verify
 from registry.queries.search import page_query
-from registry.transfer.backup import backup, restore
-from registry.upkeep import purge
+from registry.signing import check_signatures, sign
+from registry.transfer.backup import backup, restore, verify_backup
+from registry.transfer.mlflow_import import import_from_mlflow
+from registry.transfer.oci import export_version, import_version
+from registry.upkeep import gc, purge, retain
 
 LONG = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
 """A text that does not compress: longer than PostgreSQL keeps in a row of an index."""
@@ -80,6 +83,65 @@ def test_every_argument_of_every_public_method_has_its_check():
             if f"{name}.{parameter}" not in BY_NAME and parameter not in BY_NAME:
                 unchecked.add((name, parameter))
     assert unchecked <= {(name, "self") for name in dir(Registry)}
+
+
+FUNCTIONS = (
+    *(verify, gc, purge, retain, backup, verify_backup, restore, export_version, import_version),
+    *(import_from_mlflow, sign, check_signatures),
+)
+OWN_CHECK = {"registry", "progress", "url", "artifacts", "cache"}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_argument_of_the_functions_on_a_registry_has_its_check(function):
+    assert hasattr(function, "__wrapped__")
+    unchecked = {name for name in signature(function).parameters if name not in BY_NAME}
+    assert unchecked <= OWN_CHECK
+
+
+def test_the_functions_on_a_registry_refuse_arguments_of_a_wrong_kind(tmp_path):
+    place = Place(tmp_path)
+    register_versions(place, 1)
+    with place.open() as r:
+        for call, error in (
+            (lambda: verify(r, 5), InvalidReference),
+            (lambda: verify(r, since="3"), InvalidQuery),
+            (lambda: verify(r, since=-1), InvalidQuery),
+            (lambda: gc(r, dry_run="no"), InvalidCandidate),
+            (lambda: gc(r, dry_run=True, grace_s="day"), InvalidCandidate),
+            (lambda: gc(r, dry_run=True, grace_s=math.nan), InvalidCandidate),
+            (lambda: gc(r, dry_run=True, grace_s=-1), InvalidCandidate),
+            (lambda: purge(r, actor=5, dry_run=True), InvalidCandidate),
+            (lambda: retain(r, actor="a", dry_run=1), InvalidCandidate),
+            (lambda: retain(r, 5, actor="a", dry_run=True), InvalidReference),
+            (lambda: backup(r, 5), InvalidCandidate),
+            (lambda: backup(r, ""), InvalidCandidate),
+            (lambda: backup(r, tmp_path / "b", replace="yes"), InvalidCandidate),
+            (lambda: verify_backup(None), InvalidCandidate),
+            (lambda: verify_backup(b"folder"), InvalidCandidate),
+            (lambda: restore(5, place.url, tmp_path / "a"), InvalidCandidate),
+            (lambda: export_version(r, 5, tmp_path / "x"), InvalidReference),
+            (lambda: export_version(r, "digits:1", None), InvalidCandidate),
+            (lambda: import_version(r, 5, actor="a"), InvalidCandidate),
+            (lambda: import_version(r, tmp_path, actor=5), InvalidCandidate),
+            (lambda: sign(r, "digits:1", 5, actor="a"), InvalidCandidate),
+            (lambda: sign(r, "digits:1", tmp_path, actor=5), InvalidCandidate),
+            (lambda: check_signatures(r, 5), InvalidCandidate),
+            (lambda: import_from_mlflow(r, 5, "m", actor="a"), InvalidCandidate),
+        ):
+            with pytest.raises(error, match=r"is .*Give"):
+                call()
+
+
+def test_a_version_is_kept_for_its_age_for_a_century_at_most(tmp_path):
+    with Place(tmp_path).open() as registry:
+        registry.set_policy("digits", Policy(keep_days=36_500), actor="ada")
+        with pytest.raises(InvalidCandidate, match="36,500"):
+            registry.set_policy("digits", Policy(keep_days=36_501), actor="ada")
+        register_versions(Place(tmp_path), 2)
+        with raw(Place(tmp_path).url) as connection:  # as an older release took it
+            connection.exec_driver_sql("UPDATE models SET keep_days = 2000000000")
+        assert retain(registry, actor="ada", dry_run=True) == []
 
 
 def test_numbers_and_references_of_a_wrong_kind_are_refused_before_anything_is_written(place):

@@ -141,6 +141,13 @@ def test_a_tag_and_an_evaluation_are_written_with_their_event(place):
         ("ada", "\tADA\n", True),
         ("ada b", "ada  b", True),
         ("straße", "STRASSE", True),
+        ("ada", "a\u200bda", True),
+        ("ada", "ada\ufeff", True),
+        ("ada b", "ada\u00a0b", True),
+        ("ada b", "ada\u3000b", True),
+        ("ada", "a\u034fda\u3164", True),
+        ("ada", "\uff21da", True),
+        ("\u00e5sa", "A\u030aSA", True),
         ("ada", "adam", False),
         ("ada b", "adab", False),
     ],
@@ -183,6 +190,52 @@ def test_rules_of_a_registry_that_is_not_there_are_refused_and_make_nothing(tmp_
         ran = CliRunner().invoke(app, ["models", "policy", "digits", *asked])
         assert isinstance(ran.exception, NoRegistry)
     assert list(tmp_path.iterdir()) == []
+
+
+UNSEEN = [
+    "\u00ad",
+    "\u200b",
+    "\u2060",
+    "\ufeff",
+    "\u061c",
+    "\U000e0041",
+    "\ue000",
+    "\u0378",
+    "\u00a0",
+]
+UNSEEN += ["\u2003", "\u3000", "\u034f", "\u115f", "\u3164", "\u2800", "\ufe0f", "\U000e0101"]
+
+
+@pytest.mark.parametrize("character", UNSEEN, ids=ascii)
+def test_nobody_approves_as_somebody_else_by_characters_that_nobody_sees(tmp_path, character):
+    with Place(tmp_path).open() as registry:
+        for name in (f"a{character}da", f"ada{character}x"):
+            with pytest.raises(InvalidCandidate, match=rf"U\+{ord(character):04X} .*Leave it out"):
+                registry.set_policy("digits", Policy(four_eyes=True), actor=name)
+        assert person(f"a{character}da") == person("ada") or character.isspace()
+
+
+def test_names_of_all_the_world_are_taken(tmp_path):
+    with Place(tmp_path).open() as registry:
+        for name in (
+            "José Ñandú",
+            "Jose\u0301",
+            "Łukasz O'Neil-Ngọc",
+            "王小明",
+            "محمد",
+            "अनिल",
+            "👩",
+        ):
+            registry.set_policy("digits", Policy(), actor=name)
+        events = registry.history("digits")
+    assert [e.actor for e in events][-2:] == ["José", "José Ñandú"]
+
+
+def test_who_trained_elsewhere_is_written_out(place):
+    with place.open() as registry:
+        offered = make_candidate(place.folder / "bundle", evaluation={})
+        made = registry.admit("digits", offered, "imported", actor="bo", trainer="a\u200bda\ufeff")
+        assert made.version.created_by == "a\\u200bda\\ufeff"
 
 
 def test_the_command_shows_and_changes_what_is_protected(tmp_path, monkeypatch):

@@ -276,7 +276,6 @@ def add(url, number, *accuracies):
             own = number + index
             new = {"id": own, "version": own, "uid": uuid.uuid4().hex, "digest": f"{own:064}"}
             connection.execute(schema.versions.insert().values({**row, **new}))
-            connection.execute(schema.version_state.insert().values(state(own, row["model_id"])))
             metric = part(own, "accuracy", accuracy)
             connection.execute(schema.version_metrics.insert().values(metric))
 

@@ -168,6 +168,28 @@ REFUSED = {
     "an unarchiving that is not": event("unarchived", 2),
     "a purge that is not": event("purged", 2),
     "a signature that is not": event("signed", 2, payload='{"key": "x"}'),
+    # What a reader could not read
+    "a payload that is a list": event("noted", 4, payload="[]"),
+    "a payload that is no JSON": event("noted", 4, payload="{"),
+    "a payload nested too deeply": event(
+        "noted", 4, payload='{"a": ' + "[" * 3000 + "]" * 3000 + "}"
+    ),
+    "a payload as bytes": event("noted", 4).replace("'{}'", "CAST('{}' AS BLOB)"),
+    "an event after the year 9999": event("noted", 4).replace("(1, 0,", f"(1, {10**18},"),
+    "an event of no time": event("noted", 4).replace("(1, 0,", "(1, 'noon',"),
+    "an actor as bytes": event("noted", 4).replace("'eve'", "x'00'"),
+    "a version made in the year 33658": version().replace("0, 0, 'eve'", f"0, {10**18}, 'eve'"),
+    "a version that is maybe dirty": version().replace("0, 0, 'eve'", "2, 0, 'eve'"),
+    "a signature that is a list": version().replace("'t', '{}'", "'t', '[]'"),
+    "a number that PostgreSQL has not": version(number=2**40),
+    "a job that started at noon": JOB.format("", "new", 2).replace("0)", "'noon')"),
+    "a job that ends too late": f"UPDATE jobs SET state = 'lost', finished_at = {10**18} "
+    "WHERE state = 'running'",
+    "a job that substituted a list": "UPDATE jobs SET state = 'lost', substituted = '[]' "
+    "WHERE state = 'running'",
+    "an alias moved half a time": "UPDATE aliases SET revision = 1.5",
+    "a policy of many days": "UPDATE models SET keep_days = 'many'",
+    "other eyes, perhaps": "UPDATE models SET four_eyes = 'maybe'",
     # Jobs that ended
     "an ended job changes": "UPDATE jobs SET rows = 7 WHERE state = 'completed'",
     "an ended job runs": "UPDATE OR REPLACE jobs SET state = 'running' WHERE state = 'completed'",
@@ -227,6 +249,26 @@ def test_the_stock_shell_is_refused(what, place):
     assert dump(path) == before
     assert " " in said.strip(), "a sentence"
     assert not any(raw in said for raw in ("no such", "has no column", "syntax error")), said
+
+
+NEW = version().replace("INSERT", "BEGIN; INSERT") + "; "
+
+
+@pytest.mark.parametrize("value", ["9e999", "-9e999", "'high'", "x'00'"])
+def test_a_metric_is_a_finite_number(place, value):
+    new = f"{NEW} INSERT INTO version_metrics VALUES (9, 'f1', {value}); COMMIT"
+    connection = sqlite3.connect(place.folder / "registry.db")
+    with pytest.raises(sqlite3.IntegrityError, match=r"finite|of the type"):
+        connection.executescript(new)
+    connection.close()
+
+
+def test_a_version_has_a_status_whoever_inserts_it(place):
+    connection = sqlite3.connect(place.folder / "registry.db")
+    connection.executescript(NEW)
+    states = connection.execute("SELECT * FROM version_state WHERE version_id = 9").fetchall()
+    connection.close()
+    assert states == [(9, 1, 5, "candidate", None)]
 
 
 def test_the_registry_is_whole_after_all_that(place):

@@ -241,18 +241,21 @@ def champions(place, *versions: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep", "archived"), [(2, [1, 2, 6]), (1, [1, 2, 3, 6]), (0, [1, 2, 3, 4, 6]), (9, [1, 6])]
+    ("keep", "archived"),
+    [(2, [1, 2, 6]), (1, [1, 2, 3, 6, 7]), (0, [1, 2, 3, 4, 6, 7]), (9, [1, 6])],
 )
-def test_retention_keeps_the_champions_that_a_rollback_would_reach(place, keep, archived):
+def test_retention_keeps_the_champions_that_a_rollback_would_reach_and_the_last(
+    place, keep, archived
+):
     register_versions(place, 8)
     champions(place, 2, 3, 2, 4, 3, 4, 7)
     with place.open() as registry:
-        registry.rollback("digits", actor="ada", reason="bad")  # 7 is not come back to
+        registry.rollback("digits", actor="ada", reason="bad")  # which goes back over 7
         registry.unset("digits", "champion", actor="ada", reason="for a moment")
     champions(place, 4, 5)
     with place.open() as registry:
         registry.set_policy("digits", Policy(keep_last=1, keep_holders=keep), actor="ada")
-        assert retired(registry) == [*archived, 7]
+        assert retired(registry) == archived
         assert verify(registry).problems == []
 
 
@@ -272,6 +275,42 @@ def test_a_rollback_works_after_retention_and_a_purge(place):
                 expected,
                 True,
             )
+        assert verify(registry).problems == []
+
+
+def test_a_version_that_a_rollback_went_back_over_stays(place):
+    register_versions(place, 5)
+    champions(place, 1, 2, 3)
+    with place.open() as registry:
+        registry.rollback("digits", actor="ada", reason="slow")
+        registry.set_policy("digits", Policy(keep_last=1), actor="ada")
+        assert retired(registry) == [4]  # 2 is champion, 1 before it, and 3 was gone back over
+        champions(place, 3)
+        assert registry.resolve("digits@champion").version.version == 3
+
+
+LONG_AGO = "UPDATE jobs SET started_at = started_at - {days} * 86400000000 WHERE state = 'running'"
+
+
+@pytest.mark.parametrize(
+    ("days", "run", "dead"), [(8, None, True), (6, None, False), (8, "r", False)]
+)
+def test_a_killed_job_keeps_its_version_for_a_week(place, days, run, dead):
+    register_versions(place, 4)
+    with place.open() as registry:
+        registry.set_policy("digits", Policy(keep_last=1), actor="ada")
+        for number in (1, 2):
+            used = registry.resolve(f"digits:{number}")
+            registry.start_job(used, input_sha256="1" * 64, output=f"o{number}", flow_run_id=run)
+        with unguarded(place.url) as connection:
+            connection.exec_driver_sql(LONG_AGO.format(days=days))
+        assert retired(registry) == ([1, 2, 3] if dead else [3])
+        if dead:
+            registry.archive("digits", 1, actor="ada", reason="old")
+        done = [summary.version for summary in retain(registry, actor="ada", dry_run=False)]
+        assert done == ([2, 3] if dead else [3])
+        assert {job.state for job in registry.jobs("digits")} == {"lost" if dead else "running"}
+        assert len(registry.running_jobs("digits")) == (0 if dead else 2)
         assert verify(registry).problems == []
 
 

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from registry import schema, strays
-from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch
+from registry.arguments import checked
+from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch, Unreachable
 from registry.integrity import database_rules, files, helpers, tables
 from registry.integrity.files import File
 from registry.integrity.model import ModelCheck
@@ -44,6 +46,7 @@ class Verification:
     """In words, what was left out because a name or `since` was given."""
 
 
+@checked
 def verify(
     registry: Registry,
     name: str | None = None,
@@ -73,37 +76,72 @@ def verify(
     """
     found = Verification([])
     checks: dict[str, ModelCheck] = {}
-    with taken(registry.database, found.problems) as snapshot:
-        found.problems += list(
-            database_rules.broken(snapshot.connection, registry.database.dialect)
-        )
-        found.newest = snapshot.connection.execute(select(func.max(schema.events.c.id))).scalar()
-        chosen = _models(snapshot, name, since)
-        with helpers.started(_count(snapshot, chosen)) as several:
-            for row in chosen:
-                check = checks[row["name"]] = ModelCheck(snapshot, several, row, since or 0)
-                found.events += check.events
-                for some in check.run():
-                    found.versions += some
-                    progress(found)
-                found.purged += check.purged
-            several.finish()
-            found.problems += several.problems
-        if name is None and since is None:
-            found.problems += list(tables.whole(snapshot))
+    try:
+        with taken(registry.database, found.problems) as snapshot:
+            if _look_at_rules(registry, snapshot, found):
+                _look_at_rows(snapshot, found, checks, name, since, progress)
+    except Unreachable as error:
+        if isinstance(error.__cause__, OperationalError | None):
+            raise  # it was not reached, or not any more
+        found.problems.append(Problem("the database", "", str(error)))
+        found.not_looked_at = [_THE_REST]
+    if found.not_looked_at:
+        return found
     found.not_looked_at = _left_out(name, since)
     # Without the transaction, which would hold back PostgreSQL's clean-up and SQLite's log.
+    if _look_at_store(registry, found):
+        _read_files(registry, found, checks, progress)
+        if name is None and since is None:
+            _look_for_strays(registry, found)
+    return found
+
+
+_THE_REST = "rows and files, since the database cannot be read as this release wrote it"
+
+
+def _look_at_rules(registry: Registry, snapshot: Snapshot, found: Verification) -> bool:
+    """Whether the database can be read at all: what it refuses comes first, and how it is made."""
+    c = snapshot.connection
+    made = database_rules.Found(c)
+    found.problems += database_rules.broken(c, registry.database.dialect, made)
+    if not made.is_whole():
+        found.not_looked_at = [_THE_REST]
+    return made.is_whole()
+
+
+def _look_at_rows(
+    snapshot: Snapshot,
+    found: Verification,
+    checks: dict[str, ModelCheck],
+    name: str | None,
+    since: int | None,
+    progress: Callable[[Verification], None],
+) -> None:
+    found.newest = snapshot.connection.execute(select(func.max(schema.events.c.id))).scalar()
+    chosen = _models(snapshot, name, since)
+    with helpers.started(_count(snapshot, chosen)) as several:
+        for row in chosen:
+            check = checks[row["name"]] = ModelCheck(snapshot, several, row, since or 0)
+            found.events += check.events
+            for some in check.run():
+                found.versions += some
+                progress(found)
+            found.purged += check.purged
+        several.finish()
+        found.problems += several.problems
+    if name is None and since is None:
+        found.problems += list(tables.whole(snapshot))
+
+
+def _look_at_store(registry: Registry, found: Verification) -> bool:
+    """Whether the store is that of the database: else that is the cause, and not each file."""
     try:
         registry.check_store()
     except (Corrupt, Refused, SchemaMismatch) as error:
-        # One cause, and not each file that is not there.
         found.problems.append(Problem("the store", "", str(error)))
         found.not_looked_at.append("the files")
-        return found
-    _read_files(registry, found, checks, progress)
-    if name is None and since is None:
-        _look_for_strays(registry, found)
-    return found
+        return False
+    return True
 
 
 def _look_for_strays(registry: Registry, found: Verification) -> None:

@@ -21,9 +21,8 @@ from registry.values import shown
 _WHERE = "the database's rules"
 
 
-def broken(c: Connection, dialect: Any) -> Iterator[Problem]:
+def broken(c: Connection, dialect: Any, found: "Found") -> Iterator[Problem]:
     """What is missing of the rules of this release, was switched off, or says something else."""
-    found = _Found(c)
     for table in schema.metadata.sorted_tables:
         if table.name not in found.columns:
             yield Problem(f"table {table.name}", "", "it is gone")
@@ -35,7 +34,7 @@ def broken(c: Connection, dialect: Any) -> Iterator[Problem]:
         yield Problem(_WHERE, "", what)
 
 
-class _Found:
+class Found:
     """What the database has of the tables of this release, asked for all of them at once."""
 
     def __init__(self, c: Connection) -> None:
@@ -56,6 +55,17 @@ class _Found:
         # SQLAlchemy leaves out those over an expression.
         query = "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         self._named = list(c.exec_driver_sql(query).tuples()) if self._sqlite else []
+
+    def is_whole(self) -> bool:
+        """Whether every table and column is there: without, no question can be asked."""
+        return (
+            all(
+                {column.name for column in table.columns} <= {c["name"] for c in self.columns[name]}
+                for name, table in schema.metadata.tables.items()
+                if name in self.columns
+            )
+            and self.columns.keys() == schema.metadata.tables.keys()
+        )
 
     def differences(self, table: Table) -> Iterator[str]:
         name = table.name

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from registry import schema
-from registry.integrity.seals import MALFORMED
 from registry.integrity.snapshot import Row
 from registry.queries.events import MOVES
 from registry.records import Policy, Problem
-from registry.values import shown
+from registry.values import MALFORMED, shown
 
 TAKEN_IN = ("registered", "imported")
 """The kinds of event that begin a version."""

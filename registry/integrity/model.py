@@ -10,9 +10,9 @@ from registry.integrity import present
 from registry.integrity.files import File
 from registry.integrity.helpers import Helpers
 from registry.integrity.history import History
-from registry.integrity.seals import MALFORMED
 from registry.integrity.snapshot import AT_ONCE, Row, Snapshot, named
 from registry.records import Problem
+from registry.values import MALFORMED
 
 _LIGHT = ("id", "version")
 

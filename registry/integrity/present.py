@@ -7,11 +7,10 @@ from typing import Any
 from registry import schema
 from registry.candidates import seal_json
 from registry.integrity.history import Expected, History, differences
-from registry.integrity.seals import MALFORMED
 from registry.integrity.snapshot import Row, Snapshot
 from registry.queries import models
 from registry.records import Json, Problem
-from registry.values import shown
+from registry.values import MALFORMED, shown
 
 _FAR = 1_000
 """More numbers than that are not named one by one."""

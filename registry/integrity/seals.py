@@ -14,10 +14,7 @@ from registry.integrity.snapshot import Row
 from registry.queries.events import hash_of
 from registry.queries.states import has_passed
 from registry.records import Artifact, Lineage, Version
-from registry.values import moment, parse_object
-
-# Whatever a malformed row may raise on the way to its hash.
-MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+from registry.values import MALFORMED, moment, parse_object
 
 
 def edited_events(name: str, rows: list[Row]) -> list[int]:

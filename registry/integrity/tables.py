@@ -9,11 +9,10 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, and_, select, text
 
 from registry import schema
-from registry.integrity.seals import MALFORMED
 from registry.integrity.snapshot import Row, Snapshot, named
 from registry.queries import params
 from registry.records import Problem
-from registry.values import shown
+from registry.values import MALFORMED, shown
 
 _JOB = "jobs have no events; the manifest beside the predictions records it"
 _ORDER = "a number that the database counts; what refers to it and the order are checked"

@@ -1,6 +1,7 @@
 """The table `events`: a chain of hashes for each model, only ever added to."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -105,6 +106,16 @@ def former_holders(c: Connection, model: int, alias: str) -> list[int]:
     return list(dict.fromkeys(version for held in reversed(lives) for version in reversed(held)))
 
 
+def latest_holders(c: Connection, model: int, alias: str) -> list[int]:
+    """The versions that held an alias, each once, the one that it was moved to last first.
+
+    Those are among them that a rollback went back over.
+    """
+    moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES[:2]))
+    query = select(events.c.version).where(*moves).group_by(events.c.version)
+    return list(c.execute(query.order_by(func.max(events.c.id).desc())).scalars())
+
+
 def _lives(c: Connection, model: int, alias: str) -> list[list[int]]:
     """What `holders` says, of each time between two at which the alias was not set."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))
@@ -138,10 +149,25 @@ def holder_at(c: Connection, model: int, alias: str, when: datetime) -> int | No
     return None if row is None or row.kind == "unset" else row.version
 
 
-def moves_of(c: Connection, model: int, alias: str) -> int:
-    """How often an alias was moved: the revision that its next life goes on from."""
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What the history says of an alias."""
+
+    count: int
+    """How often it was moved."""
+    holder: int | None
+    """The version that it points to since the last time; None: to none."""
+
+
+def moves_of(c: Connection, model: int, alias: str) -> Moves:
+    """Where an alias points by its history, whatever its row says, and after how many moves."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))
-    return c.execute(select(func.count()).where(*moves)).scalar_one()
+    query = select(events.c.kind, events.c.version, func.count().over()).where(*moves)
+    row = c.execute(query.order_by(events.c.id.desc()).limit(1)).one_or_none()
+    if row is None:
+        return Moves(0, None)
+    kind, version, count = row
+    return Moves(count, None if kind == "unset" else version)
 
 
 # As they are stored: a line that somebody edited must not hide the others.

@@ -18,6 +18,7 @@ from sqlalchemy import (
 from registry.errors import Conflict, NotFound
 from registry.queries import models as models_
 from registry.queries import on_conflict
+from registry.queries.rows import typed
 from registry.records import Job, Resolved
 from registry.schema import jobs, models, versions
 from registry.values import moment, now
@@ -53,6 +54,26 @@ def start(
         c.execute(update(jobs).where(replaced).values(state="lost", finished_at=now()))
         job_id = c.execute(begin).scalar_one_or_none()
     return job_id
+
+
+RUNNING = jobs.c.state == "running"
+_DEAD_AFTER = 7 * 86_400_000_000  # microseconds
+
+
+def dead() -> ColumnElement[bool]:
+    """That a job was killed: it runs on in its row alone, for a week now.
+
+    One that is part of a flow run is ended when that is found to have ended.
+    """
+    begun = jobs.c.started_at < now() - _DEAD_AFTER
+    return and_(RUNNING, jobs.c.flow_run_id.is_(None), begun)
+
+
+def lose_dead(c: Connection, version_id: int) -> None:
+    """End the jobs of a version that were killed: they keep it no longer."""
+    here = and_(jobs.c.version_id == version_id, dead())
+    if c.execute(select(jobs.c.id).where(here).limit(1)).first():
+        c.execute(update(jobs).where(here).values(state="lost", finished_at=now()))
 
 
 def end(c: Connection, job_id: str, state: str, **values: Any) -> Job:
@@ -144,7 +165,7 @@ def load(
             error=row.error,
             started_at=moment(row.started_at),
             finished_at=None if row.finished_at is None else moment(row.finished_at),
-            substituted=row.substituted,
+            substituted=None if row.substituted is None else typed(dict, row.substituted),
         )
         for row in c.execute(query(*where).limit(limit))
     ]

@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 
 from registry import schema
+from registry.queries import rows
 from registry.records import Artifact
 from registry.schema import versions
 from registry.values import to_json
@@ -56,9 +57,9 @@ class Parts:
     ) -> None:
         """Put a row where it belongs; which columns count depends on its kind."""
         if kind == "metric":
-            self.metrics[key] = number
+            self.metrics[key] = rows.typed(float, number)
         elif kind == "tag":
-            self.tags[key] = text
+            self.tags[key] = rows.typed(str, text)
         elif kind == "alias":
             self.aliases.append(key)
         elif kind == "compared by":
@@ -77,8 +78,8 @@ def load(c: Connection, ids: list[int], *, documents: bool = True) -> dict[int, 
     on_postgresql = c.dialect.name == "postgresql"
     query = _query(on_postgresql, documents)
     # all: a result that is iterated over asks the driver for each row apart.
-    rows = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)}).all()
-    for id_, *row in sorted(rows, key=itemgetter(2)):
+    there = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)}).all()
+    for id_, *row in sorted(there, key=itemgetter(2)):
         found[id_].take(*row)
     return found
 

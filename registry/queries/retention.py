@@ -1,20 +1,23 @@
 """Which versions a policy no longer keeps, and which of the archived ones still have files."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
 from registry.queries import events, summaries
 from registry.queries import models as named
+from registry.queries.jobs import dead
 from registry.records import Model
 from registry.schema import aliases, blobs, jobs, models, version_artifacts, version_state
 from registry.schema import versions as table
-from registry.values import microseconds
+from registry.values import now
 
 USES = ("running", "completed")
 """The states of jobs that keep their version: predictions of it exist, or are being made. The rule
 `version_state_keeps_what_is_used` names the same."""
+
+
+_DAY = 86_400_000_000  # microseconds
 
 
 def outlived(c: Connection, model: Model, version: int | None = None) -> list[Row[Any]]:
@@ -28,7 +31,7 @@ def outlived(c: Connection, model: Model, version: int | None = None) -> list[Ro
     )
     used = (
         pointed_to,
-        jobs.select().where(jobs.c.version_id == table.c.id, jobs.c.state.in_(USES)),
+        jobs.select().where(jobs.c.version_id == table.c.id, jobs.c.state.in_(USES), ~dead()),
         child.select().where(child.c.parent_uid == table.c.uid),
     )
     joined = summaries.SUMMARY.join(version_state, version_state.c.version_id == table.c.id)
@@ -44,13 +47,17 @@ def outlived(c: Connection, model: Model, version: int | None = None) -> list[Ro
     if policy.keep_last is not None:
         query = query.where(table.c.version <= model.last_version - policy.keep_last)
     if policy.keep_days is not None:
-        since = datetime.now(UTC) - timedelta(days=policy.keep_days)
-        query = query.where(table.c.created_at < microseconds(since))
+        # Older releases took more days than there are since 1970.
+        since = max(0, now() - policy.keep_days * _DAY)
+        query = query.where(table.c.created_at < since)
     return list(c.execute(query.order_by(table.c.version)))
 
 
 def _to_roll_back_to(c: Connection, model: Model) -> set[int]:
-    """The versions that the next `keep_holders` rollbacks of each protected alias would reach."""
+    """The versions that the next `keep_holders` rollbacks of each protected alias would reach.
+
+    And as many of those that held it last: what was gone back over may be wanted again.
+    """
     id_, keep = named.load_id(c, model.name), model.policy.keep_holders
     present = {alias.name: alias.version for alias in model.aliases}
     may_hold = select(version_state.c.version).where(
@@ -58,10 +65,12 @@ def _to_roll_back_to(c: Connection, model: Model) -> set[int]:
     )
     kept: set[int] = set()
     for alias in model.policy.protected:
-        before = [v for v in events.former_holders(c, id_, alias) if v != present.get(alias)]
+        reached, latest = events.former_holders(c, id_, alias), events.latest_holders(c, id_, alias)
         # A rollback passes over those that were archived or rejected since.
-        still = set(c.execute(may_hold.where(version_state.c.version.in_(before))).scalars())
-        kept.update([v for v in before if v in still][:keep])
+        still = set(c.execute(may_hold.where(version_state.c.version.in_(latest))).scalars())
+        still.discard(present.get(alias, 0))
+        for before in (reached, latest):
+            kept.update([v for v in before if v in still][:keep])
     return kept
 
 

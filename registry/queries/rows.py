@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import JSON, Connection, Table
 from sqlalchemy.exc import DBAPIError
 
-from registry.values import to_json
+from registry.values import shown, to_json
 
 _MARKS = {"sqlite": "?", "postgresql": "%s"}
 """What stands for a value in a statement, as the drivers have it."""
@@ -45,6 +45,13 @@ def _insert(table: Table, names: tuple[str, ...], mark: str) -> tuple[str, set[s
     marks = ", ".join([mark] * len(names))
     documents = {name for name in names if isinstance(table.c[name].type, JSON)}
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})", documents
+
+
+def typed(kind: type[Any], value: Any) -> Any:
+    """A value of a row that an owner may have edited. Raises TypeError for one of another type."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{shown(value)} is no {kind.__name__}")
+    return value
 
 
 @contextmanager

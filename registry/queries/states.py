@@ -1,4 +1,7 @@
-"""The tables `evaluations`, `approvals` and `version_state`: what a version may be used for."""
+"""The tables `evaluations`, `approvals` and `version_state`: what a version may be used for.
+
+The database itself makes the state of a new version, a candidate.
+"""
 
 from typing import Any
 
@@ -19,12 +22,6 @@ STATUS = (
 )
 """The status of a row of `versions`. Not joined: PostgreSQL takes long to plan joins of many
 tables, and would rather read every state than look for those of a page."""
-
-
-def add(c: Connection, version_id: int, model: int, version: int) -> None:
-    """A new version begins as a candidate."""
-    new = {"version_id": version_id, "model_id": model, "version": version, "status": "candidate"}
-    rows.add(c, version_state, [new])
 
 
 def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, select
 
 from registry import schema
 from registry.queries import parts
+from registry.queries import rows as rows_
 from registry.queries.states import STATUS
 from registry.records import Summary
 from registry.schema import versions
@@ -35,7 +36,7 @@ def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
             version=number,
             digest=digest,
             dataset=dataset,
-            status=status,
+            status=rows_.typed(str, status),
             metrics=found[id_].metrics,
             tags=found[id_].tags,
             aliases=tuple(found[id_].aliases),

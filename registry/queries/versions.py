@@ -228,10 +228,10 @@ def missing(c: Connection, name: str, number: int) -> NotFound:
 
 def load(c: Connection, name: str, number: int) -> Version:
     """One version; NotFound says which numbers there are."""
-    rows = c.execute(_ONE, {"name": name, "number": number}).all()
-    if not rows:
+    found = c.execute(_ONE, {"name": name, "number": number}).all()
+    if not found:
         raise missing(c, name, number)
-    return _complete(c, rows)[0]
+    return _complete(c, found)[0]
 
 
 def load_held(c: Connection, name: str, alias: str) -> tuple[Version, int] | None:
@@ -292,20 +292,20 @@ def _version(row: Row[Any], own: parts.Parts) -> Version:
         git_commit=row.git_commit,
         git_dirty=row.git_dirty,
         flow_run_id=row.flow_run_id,
-        libraries=row.libraries,
+        libraries=rows.typed(dict, row.libraries),
         parent=row.parent,
         data=own.data,
     )
-    evaluation: Json = row.report or {}
+    evaluation: Json = {} if row.report is None else rows.typed(dict, row.report)
     return Version(
         model=row.model,
         version=row.version,
         uid=row.uid,
         digest=row.digest,
-        status=row.status,
-        signature=row.signature,
+        status=rows.typed(str, row.status),
+        signature=rows.typed(dict, row.signature),
         metrics=own.metrics,
-        params=row.params,
+        params=rows.typed(dict, row.params),
         evaluation=evaluation,
         lineage=lineage,
         artifacts=tuple(own.artifacts),

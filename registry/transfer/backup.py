@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from registry import schema
+from registry.arguments import checked
 from registry.errors import (
     Conflict,
     Corrupt,
@@ -65,6 +66,7 @@ class BackupReport:
     """What `verify_backup` found, each naming a file."""
 
 
+@checked
 def backup(
     registry: Registry,
     folder: str | Path,
@@ -101,6 +103,7 @@ def backup(
     return _report(state.content, made)
 
 
+@checked
 def verify_backup(
     folder: str | Path, registry: Registry | None = None, *, progress: Progress = silent
 ) -> BackupReport:

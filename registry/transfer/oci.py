@@ -59,6 +59,7 @@ class Export:
     """Bytes of the archive."""
 
 
+@checked
 def export_version(registry: Registry, reference: str, path: Path) -> Export:
     """Write a version with everything known of it into a new tar file.
 

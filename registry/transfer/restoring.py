@@ -10,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy import JSON, Connection, MetaData, insert
 
 from registry import belonging
+from registry.arguments import checked
 from registry.artifacts import MARKER, Store, open_store
 from registry.belonging import Marker
 from registry.database import check_empty, filling, hide_password
@@ -23,6 +24,7 @@ from registry.transfer.backup_format import Content, Opened, Progress, lines, pa
 _AT_ONCE = 1000  # rows in memory
 
 
+@checked
 def restore(
     folder: str | Path,
     url: str,

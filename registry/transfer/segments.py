@@ -18,7 +18,7 @@ from registry.queries import blobs, identity
 from registry.rules import APPEND_ONLY, LASTING
 from registry.transfer.backup_folder import BackupFolder
 from registry.transfer.backup_format import Content, Manifest, Progress, Segment, header, patient
-from registry.values import to_json
+from registry.values import shown, to_json
 
 SPAN = 2000
 """Ids in a segment of a table that is cut by its key; on average rows in one of the others."""
@@ -107,6 +107,11 @@ class _Writing:
         following = table.name in FOLLOWING
         start: list[ColumnElement[bool]] = []
         while (first := self._smallest(key, *start)) is not None:
+            if not isinstance(first, int):  # of a fraction that large, the next one is the same
+                raise Corrupt(
+                    f"A row of the table {table.name} has {shown(first)} as its key, which "
+                    "is no whole number. Somebody edited it; correct it there."
+                )
             span = first // SPAN
             start = [key >= (span + 1) * SPAN]
             within = and_(key >= span * SPAN, key < (span + 1) * SPAN)

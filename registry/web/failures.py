@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from registry.errors import (
+    Corrupt,
     InvalidQuery,
     InvalidReference,
     NoRegistry,
@@ -25,6 +26,7 @@ _STATUS: dict[type[RegistryError], tuple[int, str]] = {
     InvalidQuery: (400, "That cannot be searched for"),
     Unreachable: (503, "The registry cannot be reached"),
     NoRegistry: (503, "There is no registry yet"),
+    Corrupt: (500, "The registry was edited or is damaged"),
     SchemaMismatch: (503, "The registry needs an upgrade"),
 }
 
