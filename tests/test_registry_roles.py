@@ -224,7 +224,7 @@ NOT_A_PROMOTER = [
     "INSERT INTO version_tags VALUES (2, 'mine', 'x')",
     "INSERT INTO version_state VALUES (2, 1, 2, 'approved', 1)",
     "UPDATE version_state SET version = 3",
-    "UPDATE jobs SET state = 'lost'",
+    "UPDATE jobs SET rows = 7",
     "UPDATE blobs SET purged_at = 1",
 ]
 
