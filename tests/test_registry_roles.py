@@ -97,10 +97,7 @@ def test_a_promoter_approves_promotes_and_rolls_back(place):
         registry.unarchive("petras", 2, **by)
         assert [
             version.ref for version in retain(registry, "petras", actor="p", dry_run=False)
-        ] == [
-            "petras:2",
-            "petras:3",
-        ]
+        ] == ["petras:3"]  # a rollback went back over 2
         assert verify(registry, "petras").problems == []
 
 
@@ -224,7 +221,7 @@ NOT_A_PROMOTER = [
     "INSERT INTO version_tags VALUES (2, 'mine', 'x')",
     "INSERT INTO version_state VALUES (2, 1, 2, 'approved', 1)",
     "UPDATE version_state SET version = 3",
-    "UPDATE jobs SET state = 'lost'",
+    "UPDATE jobs SET rows = 7",
     "UPDATE blobs SET purged_at = 1",
 ]
 

@@ -48,7 +48,7 @@ def outlived(c: Connection, model: Model, version: int | None = None) -> list[Ro
         query = query.where(table.c.version <= model.last_version - policy.keep_last)
     if policy.keep_days is not None:
         # Older releases took more days than there are since 1970.
-        since = max(0, now() - policy.keep_days * _DAY)
+        since = max(0, now() - int(policy.keep_days) * _DAY)
         query = query.where(table.c.created_at < since)
     return list(c.execute(query.order_by(table.c.version)))
 
