@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
 FLAGS = doctest.ELLIPSIS
-INHERITED = ("count", "index")  # of every sequence
+INHERITED = ("count", "index", "add_note", "with_traceback")  # of sequences, of exceptions
 WARNED = (MissingPackage, Substituted, FailedEvaluation)
 PUBLIC = (*WARNED, Registry, Model, Signature, Listing, Comparison, Shown)
 
@@ -70,12 +70,7 @@ def documented():
         yield owner.__name__, owner
         for name, member in inspect.getmembers(owner):
             own = callable(member) or isinstance(member, property)
-            if (
-                own
-                and not name.startswith("_")
-                and member.__doc__
-                and name not in {"index", "count"}
-            ):
+            if own and not name.startswith("_") and member.__doc__ and name not in INHERITED:
                 yield f"{owner.__name__}.{name}", member
 
 

@@ -455,11 +455,11 @@ def test_files_that_are_purged_while_they_are_copied_are_not_missed(
     restored(tmp_path / "backup", make_database(), tmp_path / "restored")
 
 
-def come_and_go(place: Place, until: float) -> None:
+def come_and_go(place: Place, over) -> None:
     """Register, promote, archive and purge as fast as it goes."""
     number = 0
     with place.open() as registry:
-        while time.time() < until:
+        while not over.is_set():
             number += 1
             text = f"passing {place.folder.name} {number}"  # the other writer has its own
             version = add(registry, place, text, name="passing")
@@ -473,9 +473,9 @@ def test_backups_do_not_fail_because_others_register_and_purge(
     place, registry, make_database, tmp_path
 ):
     context = multiprocessing.get_context("spawn")
-    until = time.time() + 5
+    over = context.Event()
     writers = [
-        context.Process(target=come_and_go, args=(Place(place.folder / name, place.url), until))
+        context.Process(target=come_and_go, args=(Place(place.folder / name, place.url), over))
         for name in "ab"
     ]
     # Of one store, though each has a folder of its own for what it offers.
@@ -483,15 +483,18 @@ def test_backups_do_not_fail_because_others_register_and_purge(
         (place.folder / name).mkdir()
         (place.folder / name / "artifacts").symlink_to(place.folder / "artifacts")
         writer.start()
-    made = 0
-    while any(writer.is_alive() for writer in writers):
+    begun, made = time.monotonic(), 0
+    while made < 4 or time.monotonic() < begun + 5:
+        assert all(writer.is_alive() for writer in writers)
         folder = tmp_path / ("once" if made % 3 == 0 else "again")
         shutil.rmtree(tmp_path / "once", ignore_errors=True)
         backup(registry, folder)
         assert verify_backup(folder, registry).problems == []
         made += 1
+    over.set()
+    for writer in writers:
+        writer.join(60)
     assert [writer.exitcode for writer in writers] == [0, 0]
-    assert made > 1
     restored(tmp_path / "again", make_database(), tmp_path / "restored")
 
 

@@ -1,5 +1,6 @@
 """Many processes and threads at once: what they may not do to each other."""
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -216,7 +217,7 @@ def begin_job(connection, version):
             state="running",
             input_sha256="b" * 64,
             output="/out",
-            started_at=0,
+            started_at=int(time.time() * 1e6),
         )
     )
 
