@@ -417,7 +417,7 @@ class DiesMarking:
     def __getattr__(self, name):
         return getattr(self._files, name)
 
-    def mark(self, _content):
+    def mark(self, _content, *, anew=False):
         raise Killed
 
 
@@ -523,7 +523,7 @@ class Unmarked:
     def files(self):
         return iter(())
 
-    def mark(self, content):
+    def mark(self, content, *, anew=False):
         self.marker = lambda name=MARKER: content if name == MARKER else None
 
 
