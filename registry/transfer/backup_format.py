@@ -117,7 +117,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         document, wrong = parse_object(path.read_bytes().decode())
-        format_, revision = document.get("format"), str(document.get("schema"))
+        format_, revision = document.get("format", 0), str(document.get("schema"))
         numbered = type(format_) is int and re.fullmatch("[0-9]{4}", revision)
         if wrong is not None or not numbered or format_ < 1 or revision < "0001":
             wrong = wrong or f"has format {shown(format_)} and schema {shown(revision)}"
