@@ -365,6 +365,20 @@ def test_a_folder_that_only_looks_like_a_backup_is_left_alone(there, origin, tmp
     assert (folder / "tmp").exists() == any("tmp/" in name for name in there)
 
 
+def test_what_somebody_put_into_a_backup_stays(own, tmp_path):
+    folder = tmp_path / "backup"
+    backup(own, folder)
+    theirs = ("notes.txt", "sha256/notes.txt", "sha256/ab/notes.txt", f"sha256/photos/{DIGEST}")
+    for name in theirs:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("theirs")
+    (folder / "sha256/ab" / DIGEST).write_text("of a backup before")
+    backup(own, folder)
+    assert all((folder / name).read_text() == "theirs" for name in theirs)
+    assert not (folder / "sha256/ab" / DIGEST).exists()
+    assert verify_backup(folder, own).problems == []
+
+
 @pytest.mark.parametrize("readme", ["", EXPLANATION[:20], EXPLANATION])
 def test_a_backup_that_was_killed_at_its_explanation_is_begun_again(readme, origin, tmp_path):
     (tmp_path / "backup").mkdir()
