@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -36,6 +37,8 @@ _INTEGER = 2**31 - 1
 """The largest integer of a column that is not BIGINT."""
 _DAYS = 36_500
 """The longest that a version is kept for its age: a century."""
+# A Path has made s3://bucket into s3:/bucket; one letter is a drive.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -78,9 +81,14 @@ def _moment(field: str, value: object) -> datetime:
 
 
 def _path(field: str, value: object) -> Path:
-    """Where a file or a folder lies on this machine."""
+    """Where a file or a folder lies on this machine: as a path, a URL would name a new folder."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text or pathlib.Path.")
+    if found := _URL.match(str(value)):
+        raise InvalidCandidate(
+            f"{field} is a URL ({found[1]}:), and only a path on this machine is taken here. Give "
+            "one, and let a tool of that place copy from or to it."
+        )
     return Path(value)
 
 

@@ -79,3 +79,28 @@ def test_the_backup_of_an_empty_registry_says_so(here):
     here.models("empty", "backup", "backup")
     said = here.models("empty", "verify", "--backup", "backup")
     assert "of an EMPTY registry" in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["backup", "s3://bucket/x"],
+        ["backup", "server:/backups/x"],
+        ["restore", "https://ada:secret@host/x"],
+        ["verify", "--backup", "s3://bucket/x"],
+        ["export", "digits:1", "gs://bucket/x.tar"],
+        ["import", "file:///tmp/x.tar"],
+    ],
+)
+def test_a_url_is_no_folder_of_this_machine(command, here):
+    said = here.models("mine", *command, status=2)
+    assert "is a URL" in said
+    assert "secret" not in said
+    assert not [path for path in here.folder.iterdir() if ":" in path.name]
+
+
+def test_a_file_of_somebody_else_is_not_removed_by_verify(here):
+    (here.folder / "last-hashed.txt").write_text("my notes")
+    said = here.models("mine", "verify", "--backup", ".", status=1)
+    assert "holds no backup" in said
+    assert (here.folder / "last-hashed.txt").read_text() == "my notes"

@@ -28,11 +28,13 @@ from sqlalchemy import Engine, MetaData, event, insert, text
 
 from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
 from registry.artifacts import MARKER
+from registry.candidates import seal_json
 from registry.database import filling, upgrade
 from registry.integrity import verify
 from registry.schema import HEAD, VERSION_TABLE
 from registry.signing import keep
 from registry.transfer.backup import backup, restore, verify_backup
+from registry.transfer.backup_folder import _EXPLANATION as EXPLANATION
 from registry.upkeep import gc, purge
 
 pytest_plugins = ["stores"]
@@ -124,6 +126,15 @@ def origin(filled) -> Iterator[Registry]:
     """A filled registry, to read."""
     with opened(*filled("sqlite")) as registry:
         yield registry
+
+
+@pytest.fixture(scope="module")
+def full(filled, tmp_path_factory) -> Iterator[tuple[Registry, Path]]:
+    """A filled registry, to read, and the folder of a backup of it, which is left whole."""
+    folder = tmp_path_factory.mktemp("full") / "backup"
+    with opened(*filled("sqlite")) as registry:
+        backup(registry, folder)
+        yield registry, folder
 
 
 @pytest.fixture
@@ -323,6 +334,91 @@ def test_a_folder_of_something_else_is_left_alone(origin, tmp_path):
         backup(origin, tmp_path / "photos" / "cat.png")
 
 
+DIGEST = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"README.txt": "my thesis", "tmp/" + "1" * 32: "years of work"},
+        {"README.txt": "", "tmp/thesis.tex": "years of work"},
+        {"README.txt": "A backup of my photos", f"sha256/ab/{DIGEST}": "a photo"},
+        {"README.txt": "Models of team B", f"sha256/ab/{DIGEST}": "b", MARKER: "{}"},
+        {"README.txt": EXPLANATION, f"sha256/ab/{DIGEST}": "b", MARKER: "{}"},
+        {"manifest.json": "{}", "last-hashed.txt": "my notes"},
+        {"README.txt": "# A backup of a modelmint registry.", "last-hashed.txt": "my notes"},
+    ],
+)
+def test_a_folder_that_only_looks_like_a_backup_is_left_alone(there, origin, tmp_path):
+    folder = tmp_path / "strange"
+    for name, content in there.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    before, said = files_in(folder), "files of a regist" if MARKER in there else "not a backup of"
+    for replaced in (False, True):
+        with pytest.raises(Refused, match=f"strange holds .*{said}.*Give an empty folder"):
+            backup(origin, folder, replace=replaced)
+    assert verify_backup(folder, origin).problems
+    with pytest.raises(Corrupt):
+        restore(folder, f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts")
+    assert files_in(folder) == before
+    assert (folder / "tmp").exists() == any("tmp/" in name for name in there)
+
+
+def test_what_somebody_put_into_a_backup_stays(own, tmp_path):
+    folder = tmp_path / "backup"
+    backup(own, folder)
+    theirs = ("notes.txt", "sha256/notes.txt", "sha256/ab/notes.txt", f"sha256/photos/{DIGEST}")
+    for name in theirs:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("theirs")
+    (folder / "sha256/ab" / DIGEST).write_text("of a backup before")
+    backup(own, folder)
+    assert all((folder / name).read_text() == "theirs" for name in theirs)
+    assert not (folder / "sha256/ab" / DIGEST).exists()
+    assert verify_backup(folder, own).problems == []
+
+
+@pytest.mark.parametrize("readme", ["", EXPLANATION[:20], EXPLANATION])
+def test_a_backup_that_was_killed_at_its_explanation_is_begun_again(readme, origin, tmp_path):
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "README.txt").write_text(readme)
+    backup(origin, tmp_path / "backup")
+    assert verify_backup(tmp_path / "backup", origin).problems == []
+    noted = EXPLANATION + "On the second shelf.\n"
+    (tmp_path / "backup" / "README.txt").write_text(noted)
+    backup(origin, tmp_path / "backup")
+    assert (tmp_path / "backup" / "README.txt").read_text() == noted
+
+
+def test_jobs_of_another_copy_are_not_lost_from_a_backup(own, tmp_path):
+    """No history tells two copies apart of which each only predicted."""
+    folder, url = tmp_path / "backup", f"sqlite:///{tmp_path}/copy.db"
+    backup(own, folder)
+    assert restore(folder, url, tmp_path / "artifacts").problems == []
+    (running,) = [job for job in own.jobs() if job.state == "running"]
+    with opened(url, tmp_path) as copy:
+        backup(copy, folder)
+        mine = own.start_job(own.resolve("digits"), input_sha256="2" * 64, output="mine")
+        own.fail_job(running, "killed")
+        backup(own, folder)
+        before = files_in(folder)
+        found = f"batch jobs in the backup 1 is not here, as {mine.id}"
+        with pytest.raises(Refused, match=f"{found}; .* 1 did not end so here, as {running.id}"):
+            backup(copy, folder)
+        copy.fail_job(running, "killed")
+        theirs = copy.start_job(copy.resolve("digits"), input_sha256="2" * 64, output="theirs")
+        with pytest.raises(Refused, match=f"{found}; .* 1 did not end so here, as {running.id}"):
+            backup(copy, folder)
+        assert files_in(folder) == before
+        assert found in str(verify_backup(folder, copy).problems)
+        assert verify_backup(folder, own).problems == []
+        backup(copy, folder, replace=True)
+        assert theirs.id in rows_file(folder, "jobs").read_text()
+    with pytest.raises(Refused, match=f"1 is not here, as {theirs.id}"):
+        backup(own, folder)
+
+
 def test_two_backups_into_one_folder_do_not_meet(origin, tmp_path):
     refusals = []
 
@@ -416,6 +512,73 @@ def test_damage_is_found_and_not_restored(damage, origin, tmp_path):
     with pytest.raises(Corrupt, match=str(path)):
         restore(folder, url, tmp_path / "artifacts")
     assert all_rows(url) == {}
+
+
+def sealed(text: str, **changed: object) -> str:
+    """A manifest with another content, which has the hash that it names."""
+    document = json.loads(text) | changed
+    del document["seal"]
+    return json.dumps(document | {"seal": seal_json(document)})
+
+
+ODD_NUMBERS = ["0", "-1", "1.5", "true", '"2"', "NaN", "Infinity", "1e999", "null", "9" * 5000]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            lambda text, odd=odd: text.replace('"format": 2', f'"format": {odd}')
+            for odd in ODD_NUMBERS
+        ),
+        lambda text: text.replace('"format": 2', '"format": 1'),
+        lambda text: sealed(text, schema="x"),
+        lambda text: sealed(text, schema="0000"),
+        lambda text: sealed(text, schema=4),
+        lambda text: text.replace('"modelmint"', '"b": NaN, "modelmint"'),
+        lambda text: text.replace('"modelmint"', '"b": 1e300, "modelmint"'),
+        lambda text: text.replace('"seal": "', '"seal": "0'),
+        lambda text: text.replace('"seal"', '"sealed"'),
+        lambda text: "[" * 100_000,
+        lambda text: text.replace('"modelmint"', f'"b": {"[" * 900 + "]" * 900}, "modelmint"'),
+        lambda text: '{"format": 2, "schema": "0004", "seal": 5}',
+        lambda text: sealed(text, heads=[]),
+        lambda text: sealed(text, tables={"jobs": "many"}),
+        lambda text: sealed(text, segments=[{"table": "jobs"}]),
+        lambda text: sealed(text, segments=[[]]),
+        lambda text: (
+            '{"format": 1, "schema": "0003", "rows": {"sha256": "", "size": 1e400}, '
+            '"heads": {}, "tables": {}, "created_at": ""}'
+        ),
+        lambda text: (
+            '{"format": 1, "schema": "0003", "rows": {"sha256": "", "size": 1}, '
+            '"heads": {"digits": []}, "tables": {"jobs": "x"}, "created_at": ""}'
+        ),
+    ],
+)
+def test_an_odd_manifest_is_no_manifest_and_its_copy_is_used(change, full, tmp_path):
+    origin, folder = full
+    path = folder / "manifest.json"
+    text = (folder / "manifest-copy.json").read_text()
+    path.write_text(changed := change(text))
+    assert changed != text
+    (problem,) = verify_backup(folder, origin).problems
+    assert str(path) in problem
+    with pytest.raises(Corrupt, match=str(path)):
+        restore(folder, f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts")
+    assert backup(origin, folder).copied == 0
+    assert verify_backup(folder, origin).problems == []
+
+
+def test_without_a_manifest_its_copy_says_whose_backup_it_is(origin, own, tmp_path):
+    folder = tmp_path / "backup"
+    own.note("digits", 3, "a later state", actor="bo")
+    backup(own, folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(Refused, match="history of 'digits' here does not go on"):
+        backup(origin, folder)
+    backup(own, folder)
+    assert verify_backup(folder, own).problems == []
 
 
 def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):

@@ -28,7 +28,7 @@ def backup(
 ) -> None:
     """Copy all rows, and the files they need, to a folder; again, and only what is new is copied.
 
-    A backup of another registry is not replaced, nor one whose histories do not go on in this one.
+    A backup of another registry is not replaced, nor one with histories or jobs that this lacks.
     """
     from registry.transfer.backup import backup as back_up
 

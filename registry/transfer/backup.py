@@ -128,7 +128,8 @@ def verify_backup(
         _have_repaired(source, report)
     if registry is not None and manifest is not None:
         with registry.database.read() as c:
-            report.problems += [f"{source.path}: {what}." for what in differences(c, manifest)]
+            found = differences(c, source, manifest)
+            report.problems += [f"{source.path}: {what}." for what in found]
     return report
 
 
@@ -144,7 +145,7 @@ def _before(registry: Registry, target: BackupFolder) -> Manifest | None:
     if before is None:
         return None
     with registry.database.read() as c:
-        found = differences(c, before)
+        found = differences(c, target, before)
     if found:
         more = f"; and {len(found) - 5} more differences" if len(found) > 5 else ""
         raise Refused(

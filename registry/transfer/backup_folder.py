@@ -13,7 +13,6 @@ and in one step: until then the folder holds the backup that it held before.
 import fcntl
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,22 +21,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from registry import schema
-from registry.artifacts import BACKUP_README, MANIFEST, Folder, Staged, Store, sync
+from registry.artifacts import BACKUP_README, MANIFEST, MARKER, Folder, Staged, Store, sync
 from registry.candidates import seal_json
-from registry.errors import Conflict, Corrupt, Refused, SchemaMismatch, Unreachable
+from registry.errors import Conflict, Corrupt, Refused, Unreachable
+from registry.records import Json
 from registry.transfer.backup_format import (
+    FORMAT,
     Content,
     Manifest,
     Opened,
     Progress,
     Segment,
     add_up,
+    lines,
     patient,
     read_manifest,
 )
-
-FORMAT = 2
-"""Of the folder and the manifest; the tables have a revision of their own."""
+from registry.values import MALFORMED
 
 COPY = "manifest-copy.json"
 
@@ -56,7 +56,7 @@ class BackupFolder(Folder):
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder).absolute()
-        super().__init__(self.path)
+        super().__init__(self.path, "the folder of the backup")
         self._hashed_until = 0
         self._hashed: set[str] = set()
         """What was written or hashed since then."""
@@ -78,11 +78,10 @@ class BackupFolder(Folder):
         """Keep other backups out of the folder, which is made, or else must be a backup's."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._refuse_strange()
             descriptor = os.open(self.path, os.O_RDONLY)
             try:
                 self._lock(descriptor)
-                (self.path / _README).write_text(_EXPLANATION)
+                self._claim()
                 (self.path / "tmp").mkdir(exist_ok=True)
                 for stray in self.leftovers():
                     self.remove(stray.path)
@@ -122,10 +121,13 @@ class BackupFolder(Folder):
     def distrust(self) -> None:
         """Have the next backup read every file again, and repair what is damaged.
 
+        Nothing happens in a folder of something else.
+
         Raises:
             Unreachable: the folder cannot be written.
         """
-        self.remove(str(self.path / _HASHED))
+        if self._is_backup():
+            self.remove(str(self.path / _HASHED))
 
     def keep(self, lines: Iterable[bytes]) -> Staged:
         """Store lines as a file, unless it is here already."""
@@ -158,10 +160,9 @@ class BackupFolder(Folder):
         self._replace(COPY, text)
         self._replace(MANIFEST, text)
         needed = content.files.keys() | {segment.sha256 for segment in segments}
-        for folder in (self.path / "sha256").glob("??"):
-            for name in os.listdir(folder):
-                if name not in needed and re.fullmatch(r"[0-9a-f]{64}", name):
-                    self.remove(str(folder / name))
+        for sha256, found in self.files():
+            if sha256 not in needed:
+                self.remove(found.path)
         self._note_hashed()
 
     def manifest(self) -> Manifest:
@@ -171,7 +172,7 @@ class BackupFolder(Folder):
             Corrupt: there is none, or it was changed; names the file.
             SchemaMismatch: it was made by a newer modelmint.
         """
-        return self._read(MANIFEST)
+        return read_manifest(self.path / MANIFEST)
 
     def known(self) -> Manifest | None:
         """The manifest, from its copy if need be; None where no backup was finished yet.
@@ -179,14 +180,13 @@ class BackupFolder(Folder):
         Raises:
             Corrupt, SchemaMismatch: as for `manifest`.
         """
-        if not (self.path / MANIFEST).exists():
+        there = [path for path in (self.path / MANIFEST, self.path / COPY) if path.exists()]
+        if not there:
             return None
         try:
-            return self._read(MANIFEST)
+            return read_manifest(there[0])
         except Corrupt:
-            if not (self.path / COPY).exists():
-                raise
-            return self._read(COPY)
+            return read_manifest(there[-1])
 
     def opened(self, progress: Progress) -> Opened:
         """The backup that the folder holds, each of its rows read.
@@ -198,17 +198,26 @@ class BackupFolder(Folder):
         manifest, path = self.manifest(), self.path / MANIFEST
         try:
             content = add_up(self._segments(manifest, patient(progress)))
-        except (OSError, RecursionError, ValueError, TypeError, KeyError) as error:
+            if manifest.format == 1:
+                content.registry = None
+            summary = content.summary
+        except (OSError, *MALFORMED) as error:
             raise Corrupt(
                 f"{path} names a file that has no rows of a backup: {error!r}."
             ) from error
-        if manifest.format == 1:
-            content.registry = None
-        for name, said in content.summary.items():
+        for name, said in summary.items():
             if manifest.summary.get(name) != said:
                 raise Corrupt(f"{path} was changed: its {name!r} is not what its rows add up to.")
         rows = tuple(Path(self.place(one.sha256)) for one in manifest.segments)
         return Opened(manifest.schema, rows, content)
+
+    def rows(self, manifest: Manifest, table: str) -> Iterator[Json]:
+        """The rows of a table, but those of a damaged file: nobody can restore them, either."""
+        for one in manifest.segments:
+            if one.table in ("", table):
+                with suppress(Corrupt, OSError, *MALFORMED):
+                    path = self.fetch(one.sha256, one.size)
+                    yield from (row for name, row in lines(path) if name == table)
 
     def _segments(self, manifest: Manifest, progress: Progress) -> Iterator[Path]:
         """The files that have the rows, each hashed before."""
@@ -220,36 +229,6 @@ class BackupFolder(Folder):
                 raise Corrupt(f"The rows of the backup cannot be trusted: {corrupt}.") from corrupt
             done += one.rows
             progress("rows", done, total)
-
-    def _read(self, name: str) -> Manifest:
-        path = self.path / name
-        try:
-            document = json.loads(path.read_bytes())
-            format_, revision = int(document["format"]), str(document["schema"])
-        except OSError as error:
-            if not self.path.is_dir():
-                raise Corrupt(
-                    f"There is no folder {self.path}. Give that of a backup, which `modelmint "
-                    "models backup FOLDER` makes."
-                ) from error
-            raise Corrupt(
-                f"{self.path} holds no backup, or an unfinished one: {path} cannot be read "
-                f"({error.strerror})."
-            ) from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise Corrupt(f"{path} is not the manifest of a backup: {error!r}.") from error
-        if format_ > FORMAT or revision > schema.HEAD:
-            raise SchemaMismatch(
-                f"{path} has format {format_} and schema {revision}; this release reads them up "
-                f"to {FORMAT} and {schema.HEAD}: upgrade modelmint."
-            )
-        try:
-            seal = document.pop("seal") if format_ > 1 else None
-            if seal is not None and seal_json(document) != seal:
-                raise Corrupt(f"{path} was changed: it does not have the hash that it names.")
-            return read_manifest(document, revision)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Corrupt(f"{path} is not the manifest of a backup: {error!r}.") from error
 
     def _replace(self, name: str, text: str) -> None:
         written = self.path / "tmp" / name
@@ -276,12 +255,27 @@ class BackupFolder(Folder):
                 return noted
         return 0
 
-    def _refuse_strange(self) -> None:
-        if any(self.path.iterdir()) and not (self.path / _README).exists():
+    def _is_backup(self) -> bool:
+        return (self.marker(_README) or b"").startswith(BACKUP_README)
+
+    def _claim(self) -> None:
+        """See that the folder is empty or a backup's, and have it say so before anything else."""
+        if self.marker() is not None:
             raise Refused(
-                f"{self.path} holds something that is not a backup of a registry (there is no "
-                f"{_README}). Give an empty folder, a new one, or that of an earlier backup."
+                f"{self.path} holds the files of a registry, as its {MARKER} says. Give an empty "
+                "folder, a new one, or that of an earlier backup."
             )
+        if self._is_backup():
+            return
+        # Alone and cut off, the explanation is that of a first backup that was killed.
+        begun = _EXPLANATION.encode().startswith(self.marker(_README) or b"")
+        if not begun or set(os.listdir(self.path)) - {_README}:
+            raise Refused(
+                f"{self.path} holds something that is not a backup of a registry (no {_README} "
+                f"begins with {BACKUP_README.decode()!r}). Give an empty folder, a new one, or "
+                "that of an earlier backup."
+            )
+        (self.path / _README).write_text(_EXPLANATION)
 
     def _lock(self, descriptor: int) -> None:
         try:

@@ -6,6 +6,7 @@ for each row. Format 1, of earlier releases, has all rows in one file of lines
 """
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from registry import schema
+from registry.candidates import seal_json
+from registry.errors import Corrupt, SchemaMismatch
 from registry.records import Json
+from registry.values import MALFORMED, parse_object, shown
+
+FORMAT = 2
+"""Of the folder and the manifest; the tables have a revision of their own."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it was done, and of how much."""
@@ -100,17 +108,59 @@ def patient(progress: Progress) -> Progress:
     return report
 
 
-def read_manifest(document: Json, revision: str) -> Manifest:
-    format_ = int(document["format"])
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest, and compare it with the hash that it names.
+
+    Raises:
+        Corrupt: there is none, or it was changed.
+        SchemaMismatch: it was made by a newer modelmint.
+    """
+    try:
+        document, wrong = parse_object(path.read_bytes().decode())
+        format_, revision = document.get("format", 0), str(document.get("schema"))
+        numbered = type(format_) is int and re.fullmatch("[0-9]{4}", revision)
+        if wrong is not None or not numbered or format_ < 1 or revision < "0001":
+            wrong = wrong or f"has format {shown(format_)} and schema {shown(revision)}"
+            raise Corrupt(f"{path} is not the manifest of a backup: it {wrong}.")
+        if format_ > FORMAT or revision > schema.HEAD:
+            raise SchemaMismatch(
+                f"{path} has format {shown(format_)} and schema {revision}; this release reads "
+                f"them up to {FORMAT} and {schema.HEAD}: upgrade modelmint."
+            )
+        if format_ > 1 and document.pop("seal") != seal_json(document):
+            raise Corrupt(f"{path} was changed: it does not have the hash that it names.")
+        return _manifest(document, format_, revision)
+    except OSError as error:
+        if not path.parent.is_dir():
+            raise Corrupt(
+                f"There is no folder {path.parent}. Give that of a backup, which `modelmint "
+                "models backup FOLDER` makes."
+            ) from error
+        raise Corrupt(
+            f"{path.parent} holds no backup, or an unfinished one: {path} cannot be read "
+            f"({error.strerror})."
+        ) from error
+    except MALFORMED as error:
+        raise Corrupt(f"{path} is not the manifest of a backup: {error!r}.") from error
+
+
+def _manifest(document: Json, format_: int, revision: str) -> Manifest:
     if format_ == 1:
         document["registry"] = None
         rows = document["rows"]
         segments = [Segment("", None, 0, str(rows["sha256"]), int(rows["size"]))]
     else:
-        segments = [Segment(**one) for one in document["segments"]]
-    heads, tables = dict(document["heads"]), dict(document["tables"])
+        segments = [_segment(**one) for one in document["segments"]]
+    heads = {name: str(head) for name, head in document["heads"].items()}
+    tables = {name: int(count) for name, count in document["tables"].items()}
     made_at, id_ = str(document["created_at"]), document["registry"]
     return Manifest(format_, revision, tuple(segments), id_, tables, heads, document, made_at)
+
+
+def _segment(*, table: Any, span: Any, rows: Any, sha256: Any, size: Any) -> Segment:
+    """A segment of a document, in which somebody may have put anything."""
+    span = None if span is None else int(span)
+    return Segment(str(table), span, int(rows), str(sha256), int(size))
 
 
 def header(table: str, columns: Iterable[str]) -> Json:

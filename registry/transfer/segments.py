@@ -6,8 +6,9 @@ rows themselves, so that a new row changes one segment and not all behind it.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, distinct, func, select
@@ -15,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, distinct
 from registry import schema
 from registry.errors import Corrupt
 from registry.queries import blobs, identity
+from registry.records import Json
 from registry.rules import APPEND_ONLY, LASTING
 from registry.transfer.backup_folder import BackupFolder
 from registry.transfer.backup_format import Content, Manifest, Progress, Segment, header, patient
@@ -41,8 +43,11 @@ Known = State | Manifest
 """An earlier state of the same registry, whose histories go on in the present one."""
 
 
-def differences(c: Connection, before: Manifest) -> list[str]:
-    """In what a registry is not the one that a backup is of, or not a later state of it."""
+def differences(c: Connection, source: BackupFolder, before: Manifest) -> list[str]:
+    """In what a registry is not the one that a backup is of, or not a later state of it.
+
+    Histories that go on have the same events, and every row but those of jobs follows from these.
+    """
     found = []
     if before.registry not in (None, id_ := identity.load(c).registry):
         found.append(f"the backup is of the registry {before.registry}, and this is {id_}")
@@ -58,7 +63,31 @@ def differences(c: Connection, before: Manifest) -> list[str]:
         count, there = _count(c, table), before.tables.get(table.name, 0)
         if count < there:
             found.append(f"there are {count:,} {table.name} here, and {there:,} in the backup")
-    return found
+    return found + _different_jobs(c, source.rows(before, "jobs"))
+
+
+def _different_jobs(c: Connection, before: Iterable[Json]) -> list[str]:
+    """Jobs have no history: each must be here, and one that has ended, as it ended."""
+    jobs, rows = schema.jobs.c, iter(before)
+    gone, other = list[str](), list[str]()
+    while batch := list(islice(rows, _AT_ONCE)):
+        query = select(jobs.id, jobs.state, jobs.finished_at)
+        here = {
+            row.id: (row.state, row.finished_at)
+            for row in c.execute(query.where(jobs.id.in_([job["id"] for job in batch])))
+        }
+        for job in batch:
+            now, then = here.get(job["id"]), (job["state"], job["finished_at"])
+            if now is None:
+                gone.append(job["id"])
+            elif now != then and then[0] != "running":
+                other.append(job["id"])
+    found = (("is not here", gone), ("did not end so here", other))
+    return [
+        f"of the batch jobs in the backup {len(ids):,} {what}, as {ids[0]}"
+        for what, ids in found
+        if ids
+    ]
 
 
 def write(c: Connection, target: BackupFolder, known: Known | None, progress: Progress) -> State:
