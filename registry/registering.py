@@ -217,7 +217,7 @@ class Registering(Opened):
         if self.files.far:
             # Sending may take longer than a collection waits, and a note longer than a row.
             with self.database.write(lasting=False) as c:
-                blobs.lease(c, offer.files, self.database.dialect.CLOCK)
+                blobs.lease(c, offer.files, self.database.dialect.CLOCK, stored=False)
                 if versions.any_at_all(c):
                     return None
             # Rows alone would look like those of a database that was emptied but for them.
