@@ -154,7 +154,7 @@ def read(files: Store) -> Marker | None:
             "does not say which registry these files are of. If you know that they are those of "
             "MODELMINT_DATABASE_URL, remove it and run `modelmint models init`."
         )
-    return Marker(Identity(*ids), float(adopted), restoring)
+    return Marker(Identity(found["registry"], found["store"]), float(adopted), restoring)
 
 
 def adopted_at(files: Store) -> float:

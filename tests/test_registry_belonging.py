@@ -314,9 +314,24 @@ def test_a_first_registration_that_died_is_collected_and_one_that_did_not_leaves
         # The note stays for a day: it may be that the files come yet.
         assert len(list(registry.files.notes())) == 1
         del registry._add
-        register(registry, kept.folder)
+        register(registry, kept.folder, "others")
         assert len(list(registry.files.notes())) == 1
         assert verify(registry).problems == []
+
+
+def test_a_registration_that_is_done_again_leaves_no_note_of_the_one_that_was_killed(tmp_path):
+    with Place(tmp_path).open() as registry:
+        registry._add = die
+        for text in ("one", "one", "two"):
+            with pytest.raises(Dead):
+                register(registry, tmp_path, text)
+        del registry._add
+        assert len(list(registry.files.notes())) == 3
+        begun = Path(registry.files.note([]))  # of one that has not written it yet
+        register(registry, tmp_path, "one")
+        left = {note.path: digests for note, digests in registry.files.notes()}
+        assert (len(left), left.pop(str(begun))) == (2, set())
+        assert hashlib.sha256(b"two").hexdigest() in next(iter(left.values()))
 
 
 def test_a_note_goes_after_a_day_and_not_before_its_files(tmp_path):
@@ -427,7 +442,7 @@ class DiesMarking:
     def __getattr__(self, name):
         return getattr(self._files, name)
 
-    def mark(self, _content):
+    def mark(self, _content, *, anew=False):
         raise Killed
 
 
@@ -533,7 +548,7 @@ class Unmarked:
     def files(self):
         return iter(())
 
-    def mark(self, content):
+    def mark(self, content, *, anew=False):
         self.marker = lambda name=MARKER: content if name == MARKER else None
 
 
