@@ -3,7 +3,6 @@
 `checked` finds the check of an argument by its name, so a name means the same in every method.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -37,6 +36,7 @@ _INTEGER = 2**31 - 1
 """The largest integer of a column that is not BIGINT."""
 _DAYS = 36_500
 """The longest that a version is kept for its age: a century."""
+_SECONDS = _DAYS * 86_400
 # A Path has made s3://bucket into s3:/bucket; one letter is a drive.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _P = ParamSpec("_P")
@@ -102,8 +102,10 @@ def _flag(field: str, value: object) -> bool:
 def _seconds(field: str, value: object) -> float:
     value = python_scalar(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:  # type: ignore[operator]
-        raise InvalidCandidate(f"{field} is {shown(value)}. Give a number of seconds, 0 or more.")
+    if not number or not 0 <= value <= _SECONDS:  # type: ignore[operator]
+        raise InvalidCandidate(
+            f"{field} is {shown(value)}. Give a number of seconds from 0 to {_SECONDS:,}."
+        )
     return float(value)  # type: ignore[arg-type]
 
 

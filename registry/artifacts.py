@@ -1,6 +1,6 @@
 """Content-addressed files: bytes in, SHA-256 out. No SQL.
 
-    root/tmp/<random>            being written; whatever stays here is a crash's leftover
+    root/tmp/<random>            being written; what stays of that name is a crash's leftover
     root/sha256/ab/<digest>      complete, synced, read-only; never changed
     root/tmp/<random>.files      a note: what a registration is about to put into sha256/
     root/registry.json           whose files these are; see `registry.belonging`
@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,8 +34,12 @@ MANIFEST, BACKUP_README = "manifest.json", b"A backup of a modelmint registry."
 NOTE = ".files"
 """The ending of a note's name."""
 
-_CHUNK = 1 << 18  # bytes
 DIGEST = re.compile(r"[0-9a-f]{64}")
+NOTES, _BEING_WRITTEN = re.compile(rf"[0-9a-f]{{32}}\{NOTE}"), re.compile(r"[0-9a-f]{32}")
+"""The names in `tmp` that a store gives itself: what else is there is somebody else's."""
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+
+_CHUNK = 1 << 18  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +116,25 @@ class Store(Protocol):
         """
 
     def notes(self) -> Iterator[tuple[Stray, set[str]]]:
-        """Every note that is there, with the SHA-256 that it names."""
+        """Every note that is there, with the SHA-256 that it names.
+
+        Raises:
+            Unreachable: one cannot be read.
+        """
 
     def files(self) -> Iterator[tuple[str, Stray]]:
-        """SHA-256 and place of every stored file, whether a version refers to it or not."""
+        """SHA-256 and place of every stored file, whether a version refers to it or not.
+
+        Raises:
+            Unreachable: the store cannot be listed.
+        """
 
     def leftovers(self) -> Iterator[Stray]:
-        """What interrupted registrations left on their way in, but for notes."""
+        """What interrupted registrations left on their way in, but for notes.
+
+        Raises:
+            Unreachable: the store cannot be listed.
+        """
 
     def remove(self, path: str) -> None:
         """Delete what `files`, `leftovers` or `notes` named; fine if it is gone already.
@@ -274,29 +291,52 @@ class Folder:
         path = f"{self.root}/tmp/{uuid4().hex}{NOTE}"
         try:
             _make_folder(f"{self.root}/tmp")
-            # Not synced, which would cost each registration a wait for the disk.
-            Path(path).write_text("\n".join(digests))
+            # Readable for whoever may read the files. Not synced, which would cost each
+            # registration a wait for the disk.
+            _write(["\n".join(digests).encode()], Path(path))
         except OSError as error:
             raise self._unwritable(error) from error
         return path
 
     def notes(self) -> Iterator[tuple[Stray, set[str]]]:
-        for path in Path(self.root, "tmp").glob(f"*{NOTE}"):
-            with suppress(FileNotFoundError):  # removed since it was listed
-                digests = set(path.read_text(errors="replace").split())
-                if found := _stray(path):
-                    yield found, digests
+        for found in self._listed("tmp", NOTES):
+            try:
+                yield found, set(Path(found.path).read_text(errors="replace").split())
+            except FileNotFoundError:
+                continue  # removed since it was listed
+            except OSError as error:  # which files are about to be stored is not known without
+                raise self._unreadable(found.path, error) from error
 
     def files(self) -> Iterator[tuple[str, Stray]]:
-        for path in Path(self.root, "sha256").glob("??/*"):
-            # Only what this store named itself: a stranger's file is not ours to remove.
-            if re.fullmatch(r"[0-9a-f]{64}", path.name) and (found := _stray(path)):
-                yield path.name, found
+        for folder in self._names("sha256", _FOLDER):
+            for found in self._listed(f"sha256/{folder}", DIGEST):
+                sha256 = os.path.basename(found.path)
+                if sha256.startswith(folder):
+                    yield sha256, found
 
     def leftovers(self) -> Iterator[Stray]:
-        for path in Path(self.root, "tmp").glob("*"):
-            if path.suffix != NOTE and path.is_file() and (found := _stray(path)):
+        return self._listed("tmp", _BEING_WRITTEN)
+
+    def _listed(self, folder: str, names: re.Pattern[str]) -> Iterator[Stray]:
+        """The files in a folder that have such a name."""
+        for name in self._names(folder, names):
+            path = f"{self.root}/{folder}/{name}"
+            try:
+                found = _stray(path)
+            except OSError as error:
+                raise self._unreadable(path, error) from error
+            if found:
                 yield found
+
+    def _names(self, folder: str, names: re.Pattern[str]) -> list[str]:
+        """What has such a name in a folder: a stranger's file is not ours to remove."""
+        path = f"{self.root}/{folder}"
+        try:
+            return [name for name in os.listdir(path) if names.fullmatch(name)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreadable(path, error) from error
 
     def remove(self, path: str) -> None:
         try:
@@ -313,14 +353,18 @@ class Folder:
         return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 
     def marker(self, name: str = MARKER) -> bytes | None:
+        path = Path(self.root, name)
         try:
-            return Path(self.root, name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if path.is_symlink():
+                raise Unreachable(
+                    f"{path} is a link to {os.readlink(path)}, where nothing is. Bring back what "
+                    f"is meant, or remove the link. Check {self._variable}."
+                ) from error
             return None
         except OSError as error:
-            raise Unreachable(
-                f"{self.root}/{name} cannot be read ({error.strerror}). Check {self._variable}."
-            ) from error
+            raise self._unreadable(path, error) from error
 
     def mark(self, content: bytes, *, anew: bool = False) -> None:
         written = self.take([content])
@@ -346,6 +390,12 @@ class Folder:
             ) from error
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def _unreadable(self, path: str | Path, error: OSError) -> Unreachable:
+        return Unreachable(
+            f"{path} cannot be read ({error.strerror}). Check {self._variable}, and that whoever "
+            "uses the registry may read what is there."
+        )
 
     def _unwritable(self, error: OSError) -> Unreachable:
         return Unreachable(
@@ -403,13 +453,20 @@ def refuse_others(source: Path, expected: str, actual: str) -> None:
         )
 
 
-def _stray(path: Path) -> Stray | None:
+def _stray(path: str) -> Stray | None:
+    """None of a path where no file is: no store made that."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except FileNotFoundError:
         return None  # published or removed since it was listed
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return None
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        return None
     age_s = max(0.0, time.time() - status.st_mtime)
-    return Stray(str(path), status.st_size, age_s, removable=False)
+    return Stray(path, status.st_size, age_s, removable=False)
 
 
 def _write(chunks: Iterable[bytes | memoryview], target: Path) -> Staged:

@@ -17,7 +17,7 @@ removed, whether the database knows it or not.
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from uuid import uuid4
 
@@ -26,11 +26,13 @@ from registry.database import Database
 from registry.errors import Conflict, Corrupt, NoRegistry, Refused, SchemaMismatch
 from registry.queries import blobs, identity
 from registry.queries.identity import Identity
+from registry.values import parse_object, shown
 
 FORMAT = 1
 """Of the marker."""
 
 _AT_ONCE = 200  # files compared with the database at a time
+_END = 1 << 40  # no store was marked later, in seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class Marker:
     adopted: float = 0.0
     """When a store that had files already was marked, in seconds since 1970; 0 of any other."""
     restoring: str | None = None
-    """The database that a restore has not filled yet; it may have been killed."""
+    """The database that a restore has not filled yet; it may have been killed.
+
+    Killed after it filled it, this stays until the next command that writes.
+    """
 
 
 def check(database: Database, files: Store) -> None:
@@ -77,16 +82,17 @@ def check_new(database: Database, files: Store) -> None:
 
 
 def compare(database: Database, files: Store) -> bool:
-    """Whether a store is marked as this registry's, and not only may be.
+    """Whether a store is marked as this registry's, and `claim` has nothing to do.
 
     Raises:
         Refused: it is another's, or not the place that the database means.
     """
-    return _look(database, files, lost=False)[1]
+    _, marker = _look(database, files, lost=False)
+    return _is_done(marker)
 
 
 def claim(database: Database, files: Store, *, lost: bool = False) -> None:
-    """`compare`, and mark a store that is not marked yet.
+    """`compare`, and mark a store that is not marked yet, or still as one that is being restored.
 
     `lost` says that it is the place, though files are missing that the database needs.
 
@@ -94,8 +100,11 @@ def claim(database: Database, files: Store, *, lost: bool = False) -> None:
         Refused: as for `compare`.
         Conflict: somebody removed the marker at once.
     """
-    own, marked = _look(database, files, lost=lost)
-    if marked:
+    own, marker = _look(database, files, lost=lost)
+    if _is_done(marker):
+        return
+    if marker is not None:
+        write(files, replace(marker, restoring=None), anew=True)
         return
     adopted = time.time() if _any_file(files) else 0.0
     if own.store is None:
@@ -123,22 +132,29 @@ def read(files: Store) -> Marker | None:
     content = files.marker()
     if content is None:
         return None
-    try:
-        found = json.loads(content)
-        format_, own = int(found["format"]), Identity(found["registry"], found["store"])
-        marker = Marker(own, float(found.get("adopted") or 0), found.get("restoring"))
-    except (ValueError, TypeError, KeyError) as error:
-        raise Corrupt(
-            f"{files.root}/{MARKER} does not say which registry these files are of ({error!r}). If "
-            f"you know that they are those of MODELMINT_DATABASE_URL, remove it and run `modelmint "
-            "models init`."
-        ) from error
-    if format_ > FORMAT:
+    found, said = parse_object(content.decode(errors="replace"))
+    format_ = found.get("format")
+    if type(format_) is int and format_ > FORMAT:
         raise SchemaMismatch(
-            f"{files.root}/{MARKER} has format {format_}, and this release reads {FORMAT}: upgrade "
-            "modelmint."
+            f"{files.root}/{MARKER} has format {shown(format_)}, and this release reads {FORMAT}: "
+            "upgrade modelmint."
         )
-    return marker
+    ids, restoring = (found.get("registry"), found.get("store")), found.get("restoring")
+    adopted = found.get("adopted") or 0
+    if (
+        type(format_) is not int
+        or format_ != FORMAT
+        or not all(isinstance(id_, str) and id_ for id_ in ids)
+        or type(adopted) not in (int, float)
+        or not 0 <= adopted < _END
+        or not isinstance(restoring, str | None)
+    ):
+        raise Corrupt(
+            f"{files.root}/{MARKER} {said or 'lacks or has what no release wrote there'}, so it "
+            "does not say which registry these files are of. If you know that they are those of "
+            "MODELMINT_DATABASE_URL, remove it and run `modelmint models init`."
+        )
+    return Marker(Identity(found["registry"], found["store"]), float(adopted), restoring)
 
 
 def adopted_at(files: Store) -> float:
@@ -177,22 +193,27 @@ def noted(files: Store) -> set[str]:
     return {sha256 for _, digests in files.notes() for sha256 in digests}
 
 
-def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, bool]:
-    """Which registry this is, and whether the store is marked as its own."""
+def _is_done(marker: Marker | None) -> bool:
+    """Whether a store is marked as it stays."""
+    return marker is not None and marker.restoring is None
+
+
+def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, Marker | None]:
+    """Which registry this is, and the marker of its store, if that has one yet."""
     # The marker first: whoever marks the store now has noted it in the database before.
     marker = read(files)
     own = load(database)
     if marker is None:
         try:
             _check_unmarked(database, files, own, lost=lost)
-            return own, False
+            return own, None
         except Refused:
             # Of two first registrations at once, the other has marked it and put files there.
             marker, own = read(files), load(database)
             if marker is None:
                 raise
     _check_same(database, files, own, marker.own)
-    return own, True
+    return own, marker
 
 
 def _check_same(database: Database, files: Store, own: Identity, marker: Identity) -> None:

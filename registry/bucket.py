@@ -25,6 +25,7 @@ from registry.artifacts import (
     DIGEST,
     MARKER,
     NOTE,
+    NOTES,
     Folder,
     Staged,
     changed,
@@ -134,16 +135,19 @@ class Bucket:
 
     def notes(self) -> Iterator[tuple[Stray, set[str]]]:
         for key, stray in self._listed(self._below("tmp/")):
-            if key.endswith(NOTE):
+            if NOTES.fullmatch(key.removeprefix(self._below("tmp/"))):
                 with suppress(_Missing):  # removed since it was listed
                     yield stray, set(b"".join(self._content(key)).decode(errors="replace").split())
 
     def files(self) -> Iterator[tuple[str, Stray]]:
         for key, stray in self._listed(self._prefix):
-            sha256 = key.rpartition("/")[2]
-            # Only what this store named itself: a stranger's object is not ours to remove.
-            if re.fullmatch(r"[0-9a-f]{64}", sha256) and key == self._key(sha256):
-                yield sha256, stray
+            if self._is_own(key):
+                yield key.rpartition("/")[2], stray
+
+    def _is_own(self, key: str) -> bool:
+        """Whether this store named it: a stranger's object is not ours to remove."""
+        sha256 = key.rpartition("/")[2]
+        return bool(DIGEST.fullmatch(sha256)) and key == self._key(sha256)
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, Stray]]:
         more: dict[str, str] = {}
@@ -161,6 +165,8 @@ class Bucket:
         found = self._call("list_multipart_uploads", Prefix=self._prefix)
         for upload in found.get("Uploads", ()):
             key, id_ = upload["Key"], upload["UploadId"]
+            if not self._is_own(key):
+                continue
             with suppress(_Missing):  # finished since it was listed
                 parts = self._call("list_parts", Key=key, UploadId=id_).get("Parts", ())
                 size = sum(part["Size"] for part in parts)

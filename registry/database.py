@@ -52,7 +52,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.shown = _shown(url)
+        self.shown = shown_url(url)
         """The URL for messages: without its password."""
         self._url = _whole(url)
         self._engine = _make_engine(self._url)
@@ -160,7 +160,7 @@ def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
         Unreachable: the database cannot be made or written.
         SchemaMismatch: it holds tables of something else, or of a newer release.
     """
-    engine, shown = _make_engine(url, create=True), _shown(url)
+    engine, shown = _make_engine(url, create=True), shown_url(url)
     try:
         return _migrate(engine, shown, migrations) is None
     finally:
@@ -178,7 +178,7 @@ def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str:
         Unreachable: the database cannot be opened or written.
         SchemaMismatch: its schema is newer than this release or not a registry's.
     """
-    engine, shown = _make_engine(url), _shown(url)
+    engine, shown = _make_engine(url), shown_url(url)
     try:
         if not DIALECTS[engine.dialect.name].is_there(engine.url):
             raise NoRegistry(shown)
@@ -197,7 +197,7 @@ def check_empty(url: str) -> None:
         Unreachable: it cannot be opened.
         SchemaMismatch: it holds tables of something else.
     """
-    engine, shown = _make_engine(url), _shown(url)
+    engine, shown = _make_engine(url), shown_url(url)
     try:
         if not DIALECTS[engine.dialect.name].is_there(engine.url):
             return
@@ -220,7 +220,7 @@ def filling(url: str, revision: str, own: Identity | None = None) -> Iterator[Co
     Raises:
         Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
     """
-    engine, shown = _make_engine(url, create=True), _shown(url)
+    engine, shown = _make_engine(url, create=True), shown_url(url)
     dialect = DIALECTS[engine.dialect.name]
     try:
         with explained(shown), _one_migration, dialect.migrating(engine) as connection:
@@ -275,7 +275,8 @@ def _whole(url: str) -> str:
     return url
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
+    """A URL as messages may show it, with the whole path of a SQLite file."""
     return hide_password(_whole(url))
 
 

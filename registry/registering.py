@@ -139,9 +139,8 @@ class Registering(Opened):
                 self._send(offer)
                 try:
                     version = self._add(offer)
-                    with suppress(Unreachable):
-                        if note:
-                            self.files.remove(note)
+                    if note:
+                        self._drop_notes(note, offer)
                     return Registration(version, created=True)
                 except Refused:
                     number = self._look(offer)
@@ -217,11 +216,20 @@ class Registering(Opened):
         if self.files.far:
             # Sending may take longer than a collection waits, and a note longer than a row.
             with self.database.write(lasting=False) as c:
-                blobs.lease(c, offer.files, self.database.dialect.CLOCK)
+                blobs.lease(c, offer.files, self.database.dialect.CLOCK, stored=False)
                 if versions.any_at_all(c):
                     return None
             # Rows alone would look like those of a database that was emptied but for them.
         return self.files.note(sha256 for sha256, _ in offer.files)
+
+    def _drop_notes(self, own: str, offer: _Offer) -> None:
+        """Remove the note of what is registered now, and those of attempts that were killed."""
+        registered = {sha256 for sha256, _ in offer.files}
+        with suppress(Unreachable):
+            self.files.remove(own)
+            for note, digests in self.files.notes():
+                if digests and digests <= registered:  # one without any is being written
+                    self.files.remove(note.path)
 
     def _send(self, offer: _Offer) -> None:
         """Put the files in their places, before any other process has to wait."""

@@ -1,17 +1,20 @@
 """Looking after a whole registry: collecting what nobody needs, and retention."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from registry import belonging
 from registry import strays as of_no_version
 from registry.arguments import checked
-from registry.errors import Refused
+from registry.errors import Refused, Unreachable
 from registry.queries import blobs, events, jobs, models, retention, states, summaries
 from registry.records import Stray, Summary
 from registry.store import Registry
 from registry.strays import Strays
 
 DAY_S = 86_400
+_TOO_MANY = 10
 
 
 @checked
@@ -30,7 +33,8 @@ def gc(
     Raises:
         Refused: the store is another registry's; or the database knows none of its files, or not
             those that were registered.
-        Unreachable: the database or the store cannot be written.
+        Unreachable: the database or the store cannot be written. A file that cannot be removed is
+            named after all others were.
     """
     registry.check_store()
     strays = of_no_version.found(registry)
@@ -39,12 +43,15 @@ def gc(
     if not dry_run:
         belonging.claim(registry.database, registry.files)
     found = [replace(s, removable=s.age_s >= grace_s) for s in registry.files.leftovers()]
-    collected = _collect(registry, strays, grace_s, dry_run=dry_run)
+    failures = _Failures()
+    collected = _collect(registry, strays, grace_s, failures, dry_run=dry_run)
     if not dry_run:
         for stray in found:
             if stray.removable:
-                registry.files.remove(stray.path)
+                with failures.noted():
+                    registry.files.remove(stray.path)
         _drop_notes(registry, {sha256 for sha256, s in collected.items() if not s.removable})
+    failures.end()
     return sorted(found + list(collected.values()), key=lambda stray: -stray.age_s)
 
 
@@ -53,11 +60,11 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
     """Remove the files that archived versions alone refer to; returns those.
 
     Rows, digests and numbers stay, and registering the same bytes restores the files. What may be
-    another registry's stays, too, and is listed as not removable.
+    another registry's stays, too, and is listed as not removable. Killed, it may leave files that
+    are purged and there still: those `gc` removes.
 
     Raises:
-        Refused: as for `gc`, whose `unknown` is this one.
-        Unreachable: the database or the store cannot be written.
+        Refused, Unreachable: as for `gc`, whose `unknown` is this one.
     """
     registry.check_store()
     if not unknown:
@@ -68,6 +75,7 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
     with registry.database.read() as c:
         archived = retention.with_files(c)
     found: dict[str, Stray] = {}
+    failures = _Failures()
     for name, version in archived:
         with registry.database.write() as c:
             model = models.lock(c, name)
@@ -83,8 +91,12 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
                 blobs.purge(c, strays, registry.database.dialect.CLOCK)
                 kept = {"files": list(strays)}
                 events.add(c, model, "purged", actor, version=version, payload=kept)
-                for stray in strays.values():
-                    registry.files.remove(stray.path)
+        # Once that is certain: undone by a kill, it would leave a version that lacks its files.
+        for sha256 in () if dry_run else strays:
+            with failures.noted(), registry.database.write(lasting=False) as c:
+                if blobs.is_purged(c, sha256):  # and was not registered again since
+                    registry.files.remove(strays[sha256].path)
+    failures.end()
     return list(found.values())
 
 
@@ -132,24 +144,54 @@ def _retire(registry: Registry, name: str, version: int, actor: str) -> bool:
         return bool(still)
 
 
-def _collect(registry: Registry, strays: Strays, grace_s: float, *, dry_run: bool) -> Strays:
+def _collect(
+    registry: Registry, strays: Strays, grace_s: float, failures: "_Failures", *, dry_run: bool
+) -> Strays:
     collected = {}
-    clock = registry.database.dialect.CLOCK
     for sha256, stray in strays.items():
         old = stray.age_s >= grace_s and not stray.perhaps_foreign
         if old and not dry_run:
-            # Row, file, commit: the row is locked until the file is gone, so a registration of
-            # the same bytes waits, finds neither, and stores them anew. Killed in between, a row
-            # without a file stays, which the next collection finds.
-            with registry.database.write() as c:
-                old = blobs.is_purged(c, sha256)  # which keeps its row: versions refer to it
-                if not old:
-                    blobs.adopt(c, sha256, stray.size)
-                    old = blobs.forget(c, sha256, grace_s, clock)
-                if old:
-                    registry.files.remove(stray.path)
+            old = False
+            with failures.noted():
+                old = _remove(registry, sha256, stray, grace_s)
         collected[sha256] = replace(stray, removable=old)
     return collected
+
+
+def _remove(registry: Registry, sha256: str, stray: Stray, grace_s: float) -> bool:
+    """Remove a file unless a version needs it, or soon may."""
+    # Row, file, commit: the row is locked until the file is gone, so a registration of the same
+    # bytes waits, finds neither, and stores them anew. Killed in between, a row without a file
+    # stays, which the next collection finds.
+    with registry.database.write() as c:
+        old = blobs.is_purged(c, sha256)  # which keeps its row: versions refer to it
+        if not old:
+            blobs.adopt(c, sha256, stray.size)
+            old = blobs.forget(c, sha256, grace_s, registry.database.dialect.CLOCK)
+        if old:
+            registry.files.remove(stray.path)
+        return old
+
+
+class _Failures:
+    """What could not be removed: it does not stop the rest, and is named in the end."""
+
+    def __init__(self) -> None:
+        self._said: list[str] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        try:
+            yield
+        except Unreachable as error:
+            self._said.append(str(error))
+            if len(self._said) == _TOO_MANY:  # then it is not the file
+                self.end()
+
+    def end(self) -> None:
+        """Raises Unreachable if there is any."""
+        if self._said:
+            raise Unreachable(" ".join(self._said))
 
 
 def _drop_notes(registry: Registry, kept: set[str]) -> None:

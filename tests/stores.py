@@ -62,8 +62,9 @@ class BehindFolder:
         (self._folder / name).unlink()
 
     def abandon(self, content: bytes) -> str:
-        self.write("tmp/half-written", content)
-        return f"{self.root}/tmp/half-written"
+        name = f"tmp/{'0' * 32}"
+        self.write(name, content)
+        return f"{self.root}/{name}"
 
 
 class BehindBucket:

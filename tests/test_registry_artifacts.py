@@ -249,7 +249,9 @@ def test_a_url_that_is_no_bucket_is_refused_without_its_secrets(tmp_path, root):
 
 def test_an_artifact_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "artifacts").write_text("a file where the folder should be")
-    with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as registry:
-        with pytest.raises(Unreachable, match=r"cannot be written \(.*MODELMINT_ARTIFACTS"):
-            registry.register("digits", make_candidate(tmp_path / "b"), actor="ada")
-        assert registry.models() == []
+    with (
+        Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as registry,
+        pytest.raises(Unreachable, match=r"cannot be read \(Not a dir.*MODELMINT_ARTIFACTS"),
+    ):
+        registry.register("digits", make_candidate(tmp_path / "b"), actor="ada")
+    assert not (tmp_path / "registry.db").exists()

@@ -25,13 +25,23 @@ from sqlalchemy import create_engine, inspect
 from stores import BehindFolder, Kept, flipped, place_of, store_file
 
 from cli.main import main
-from registry import Corrupt, NoRegistry, Policy, Refused, Registry, SchemaMismatch, Unreachable
+from registry import (
+    Conflict,
+    Corrupt,
+    NoRegistry,
+    Policy,
+    Refused,
+    Registry,
+    SchemaMismatch,
+    Unreachable,
+    belonging,
+)
 from registry.artifacts import MARKER
 from registry.database import create
 from registry.integrity import verify
 from registry.queries.identity import Identity
 from registry.schema import metadata
-from registry.transfer.backup import backup
+from registry.transfer.backup import backup, restore
 from registry.upkeep import gc, purge
 
 LOST = r"not in .* MODELMINT_ARTIFACTS to where they are.*`modelmint models init --lost-store`"
@@ -304,9 +314,24 @@ def test_a_first_registration_that_died_is_collected_and_one_that_did_not_leaves
         # The note stays for a day: it may be that the files come yet.
         assert len(list(registry.files.notes())) == 1
         del registry._add
-        register(registry, kept.folder)
+        register(registry, kept.folder, "others")
         assert len(list(registry.files.notes())) == 1
         assert verify(registry).problems == []
+
+
+def test_a_registration_that_is_done_again_leaves_no_note_of_the_one_that_was_killed(tmp_path):
+    with Place(tmp_path).open() as registry:
+        registry._add = die
+        for text in ("one", "one", "two"):
+            with pytest.raises(Dead):
+                register(registry, tmp_path, text)
+        del registry._add
+        assert len(list(registry.files.notes())) == 3
+        begun = Path(registry.files.note([]))  # of one that has not written it yet
+        register(registry, tmp_path, "one")
+        left = {note.path: digests for note, digests in registry.files.notes()}
+        assert (len(left), left.pop(str(begun))) == (2, set())
+        assert hashlib.sha256(b"two").hexdigest() in next(iter(left.values()))
 
 
 def test_a_note_goes_after_a_day_and_not_before_its_files(tmp_path):
@@ -631,6 +656,122 @@ def test_a_marker_that_cannot_be_read_stops_everybody(kept, content, error, says
     assert len(kept.behind.names()) == 3
 
 
+def test_a_marker_that_no_release_wrote_is_corrupt_and_a_newer_one_says_so(tmp_path):
+    register_versions(tmp_path, 1)
+    marker = tmp_path / "artifacts" / MARKER
+    good = json.loads(marker.read_text())
+    edited = [
+        {"format": value} for value in ("1", 0, 0.5, -3, True, None, float("inf"), float("nan"))
+    ]
+    edited += [
+        {"adopted": value}
+        for value in (float("nan"), float("inf"), -1, 1e300, int("9" * 400), True, "1", [1])
+    ]
+    edited += [{name: value} for name in ("registry", "store") for value in (None, "", 5, ["a"])]
+    edited += [{"restoring": 5}, {"restoring": ["a"]}]
+    contents = [json.dumps(good | one) for one in edited]
+    contents += ["[" * 100_000, '{"format":' * 100_000, "\ufeff" + json.dumps(good), "null", "5"]
+    with Place(tmp_path).open() as registry:
+        for content in contents:
+            marker.write_text(content)
+            for call in (registry.check_store, lambda: register(registry, tmp_path, "more")):
+                with pytest.raises(Corrupt, match="does not say which registry"):
+                    call()
+        for number in (2, int("9" * 400)):
+            marker.write_text(json.dumps({"format": number, "registry": ["of", "later"]}))
+            with pytest.raises(SchemaMismatch, match="upgrade modelmint"):
+                registry.check_store()
+        marker.write_text(json.dumps(good | {"adopted": 17.5}))
+        registry.check_store()
+
+
+def test_a_link_to_nowhere_in_the_place_of_a_marker_is_named(tmp_path):
+    register_versions(tmp_path, 1)
+    marker = tmp_path / "artifacts" / MARKER
+    marker.unlink()
+    marker.symlink_to("/nowhere/at/all")
+    with Place(tmp_path).open() as registry:
+        for call in (
+            registry.check_store,
+            registry.adopt_store,
+            lambda: collect(registry),
+            lambda: register(registry, tmp_path, "more"),
+        ):
+            with pytest.raises(Unreachable, match=rf"{marker} is a link to /nowhere/at/all"):
+                call()
+        marker.unlink()
+        registry.adopt_store()
+        assert verify(registry).problems == []
+
+
+@pytest.mark.parametrize("column", ["id", "store"])
+def test_an_id_that_is_no_text_is_corrupt(tmp_path, sqlite_template, column):
+    register_versions(tmp_path, 1)
+    place, marker = Place(tmp_path), tmp_path / "artifacts" / MARKER
+    value = f"X'{'00' * 32}'" if column == "id" else "X'00ff'"
+    with unguarded(place.url) as c:
+        c.exec_driver_sql(f"UPDATE registry SET {column} = {value}")
+    with place.open() as registry:
+        for _ in range(2):
+            for call in (
+                lambda: collect(registry),
+                registry.adopt_store,
+                registry.check_store,
+                lambda: register(registry, tmp_path, "more"),
+            ):
+                with pytest.raises(Corrupt, match=r"table `registry` .* somebody edited it"):
+                    call()
+            marker.unlink(missing_ok=True)
+    assert not marker.exists()
+
+
+# A restore that was killed once the database was full
+
+
+def test_a_store_is_no_longer_that_of_a_restore_once_the_database_is_full(tmp_path, monkeypatch):
+    register_versions(tmp_path / "of", 1)
+    with Place(tmp_path / "of").open() as registry:
+        backup(registry, tmp_path / "backup")
+    write = belonging.write
+
+    def die_when_done(files, marker, *, anew=False):
+        if anew:
+            raise Dead
+        return write(files, marker)
+
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    with monkeypatch.context() as patched:
+        patched.setattr(belonging, "write", die_when_done)
+        with pytest.raises(Dead):
+            restore(tmp_path / "backup", "sqlite:///r.db", tmp_path / "artifacts")
+    marker = tmp_path / "artifacts" / MARKER
+    left = marker.read_text()
+    assert json.loads(left)["restoring"] == f"sqlite:///{tmp_path}/one/r.db"
+    monkeypatch.chdir(tmp_path / "two")  # where there is no r.db
+    with pytest.raises(Conflict, match="belongs to a registry already"):
+        restore(tmp_path / "backup", "sqlite:///r.db", tmp_path / "artifacts")
+    with Registry(f"sqlite:///{tmp_path}/one/r.db", tmp_path / "artifacts") as registry:
+        registry.check_store()
+        assert verify(registry).problems == []
+        for call in (
+            lambda: collect(registry),
+            lambda: purge(registry, actor="ada", dry_run=False),
+            lambda: register(registry, tmp_path, "more"),
+            registry.adopt_store,
+        ):
+            marker.write_text(left)
+            call()
+            assert json.loads(marker.read_text())["restoring"] is None
+    shutil.move(tmp_path / "one" / "r.db", tmp_path / "moved.db")
+    monkeypatch.chdir(tmp_path / "one")
+    with pytest.raises(Conflict, match="belongs to a registry already"):
+        restore(tmp_path / "backup", "sqlite:///r.db", tmp_path / "artifacts")
+    with Registry(f"sqlite:///{tmp_path}/moved.db", tmp_path / "artifacts") as registry:
+        assert verify(registry).problems == []
+
+
 def test_a_folder_on_a_share_without_links_is_marked_too(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -751,6 +892,35 @@ def test_a_registry_that_may_only_be_read_is_listed_verified_and_backed_up(reada
         found = as_nobody(readable.folder, use_to_read, readable, target)
         assert found == ({"team": "risk"}, 2, [], 4, "Unreachable")
         assert sorted(path.name for path in readable.folder.iterdir()) == before
+
+
+def test_what_cannot_be_listed_or_read_is_not_taken_for_nothing(readable):
+    register_versions(readable, 1)
+    with readable.open() as registry:
+        registry.files.note(["a" * 64])
+    places, expected = [readable], ["0"]
+    for what in ("sha256", "sha256/??", "tmp", "tmp/*.files"):
+        copy = readable.folder / str(len(places))
+        shutil.copytree(readable.folder / "artifacts", copy)
+        hidden = next(copy.glob(what))
+        hidden.chmod(0o600)
+        places.append(replace(readable, behind=BehindFolder(copy)))
+        expected.append(f"{hidden} cannot be read (Permission denied)")
+    found = as_nobody(readable.folder, look_for_strays, places)
+    assert [said.startswith(start) for said, start in zip(found, expected, strict=True)] == [
+        True
+    ] * 5
+
+
+def look_for_strays(places):
+    said = []
+    for place in places:
+        with place.open() as registry:
+            try:
+                said.append(str(len(gc(registry, dry_run=True, grace_s=0))))
+            except Unreachable as error:
+                said.append(str(error))
+    return said
 
 
 def tag_and_die(_index, place):

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from registry_helpers import make_candidate, register_versions
+from registry_helpers import Place, make_candidate, register_versions
 from stores import place_of, store_file
 
-from registry import Conflict, Registry
+from registry import Conflict, Refused, Registry
 from registry.artifacts import Folder
 from registry.integrity import verify
-from registry.upkeep import gc
+from registry.upkeep import gc, purge
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,7 +61,7 @@ def test_what_is_younger_than_the_grace_stays_and_says_so(kept):
 def test_what_is_older_than_the_grace_goes_though_younger_things_stay(tmp_path):
     register_versions(tmp_path, 1)
     young = store_file(Folder(tmp_path / "artifacts"), tmp_path)
-    orphan = tmp_path / "artifacts" / "tmp" / "half-written"
+    orphan = tmp_path / "artifacts" / "tmp" / ("0" * 32)
     orphan.write_bytes(b"ha")
     an_hour_ago = time.time() - 3600
     os.utime(orphan, (an_hour_ago, an_hour_ago))
@@ -77,12 +77,64 @@ def test_what_is_older_than_the_grace_goes_though_younger_things_stay(tmp_path):
 
 
 def test_a_strangers_file_in_the_store_is_not_touched(kept):
-    strangers = {"sha256/ab/README.txt", f"sha256/{'a' * 64}", "notes"}
-    for name in strangers:
+    strangers = {
+        "sha256/ab/README.txt",
+        f"sha256/{'a' * 64}",
+        f"sha256/ab/{'cd' * 32}",
+        f"sha256/ab/of/{'ab' * 32}",
+        "notes",
+        "tmp/thesis.tex",
+        "tmp/registry.db",
+        f"tmp/{'a' * 31}",
+        f"tmp/of/{'a' * 32}",
+    }
+    for name in (*strangers, "tmp/x.files", f"tmp/of/{'a' * 32}.files"):
         kept.behind.write(name, b"from the big disk")
     with kept.open() as registry:
         assert gc(registry, dry_run=False, grace_s=0) == []
+        assert list(registry.files.notes()) == []
+        assert verify(registry).problems == []
     assert kept.behind.names() == strangers
+    assert kept.behind.read("tmp/x.files") == b"from the big disk"
+
+
+def test_what_is_no_file_is_nobodys(tmp_path):
+    register_versions(tmp_path, 1)
+    for name in (f"tmp/{'a' * 32}", f"tmp/{'a' * 32}.files", place_of("ab" * 32)):
+        path = tmp_path / "artifacts" / name
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir()
+        for number, target in enumerate((path.name[:-1] + "0", "/nowhere")):
+            link = path.with_name(path.name[:-1] + str(number))
+            link.symlink_to(target)
+    with Place(tmp_path).open() as registry:
+        assert gc(registry, dry_run=False, grace_s=0) == []
+        assert verify(registry).problems == []
+
+
+class Dead(BaseException):
+    """Nobody catches it, and nothing is cleaned up, as after a kill."""
+
+
+def test_what_is_only_announced_to_a_bucket_stays_purged(bucket):
+    def die(_offer):
+        raise Dead
+
+    register_versions(bucket, 1)
+    with bucket.open() as registry:
+        registry.archive("digits", 1, actor="ada", reason="old")
+        registry.register("words", make_candidate(bucket.folder / "b", "other"), actor="ada")
+        assert len(purge(registry, actor="ada", dry_run=False)) == 1
+        registry._send = die
+        with pytest.raises(Dead):
+            registry.register("words", make_candidate(bucket.folder / "b", "model 1"), actor="ada")
+        with pytest.raises(Refused, match="were purged"):
+            registry.unarchive("digits", 1, actor="ada", reason="back")
+        assert verify(registry).problems == []
+        del registry._send
+        registry.register("words", make_candidate(bucket.folder / "b", "model 1"), actor="ada")
+        registry.unarchive("digits", 1, actor="ada", reason="back")
+        assert registry.open(registry.resolve("digits:1").version)["model.onnx"].exists()
 
 
 class Swept:

@@ -111,6 +111,8 @@ def test_the_functions_on_a_registry_refuse_arguments_of_a_wrong_kind(tmp_path):
             (lambda: gc(r, dry_run=True, grace_s="day"), InvalidCandidate),
             (lambda: gc(r, dry_run=True, grace_s=math.nan), InvalidCandidate),
             (lambda: gc(r, dry_run=True, grace_s=-1), InvalidCandidate),
+            (lambda: gc(r, dry_run=True, grace_s=10**400), InvalidCandidate),
+            (lambda: gc(r, dry_run=True, grace_s=1e300), InvalidCandidate),
             (lambda: purge(r, actor=5, dry_run=True), InvalidCandidate),
             (lambda: retain(r, actor="a", dry_run=1), InvalidCandidate),
             (lambda: retain(r, 5, actor="a", dry_run=True), InvalidReference),

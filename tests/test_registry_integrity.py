@@ -363,13 +363,7 @@ def test_a_model_that_was_replaced_by_raw_sql_leaves_rows_that_tell(lived):
         assert {"table versions", "table events"} <= tables
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    """Nobody writes beside it, so there is nothing to wait for."""
-    monkeypatch.setattr("registry.integrity.files._PATIENCE_S", 0)
-
-
-def test_parameters_of_no_version_tell_that_one_is_gone(place, impatient):
+def test_parameters_of_no_version_tell_that_one_is_gone(place):
     register_versions(place, 1)
     everything = [t for t in reversed(schema.metadata.sorted_tables) if t.name != "registry"]
     kept = {"params", "param_values", "blobs"}
@@ -437,7 +431,7 @@ def test_a_table_made_anew_without_its_constraints_is_named(lived):
 # The store
 
 
-def test_an_empty_or_older_database_before_a_full_store_is_reported(place, impatient):
+def test_an_empty_or_older_database_before_a_full_store_is_reported(place):
     register_versions(place, 1)
     with place.open() as registry:
         tables = {

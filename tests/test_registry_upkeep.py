@@ -1,14 +1,34 @@
 """Collecting, purging, retention: what goes, and what stays whatever happens."""
 
+import os
+import signal
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from databases import execute, fetch, unguarded
-from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
+from registry_helpers import (
+    LINEAGE,
+    Place,
+    clean_forks,
+    make_candidate,
+    numbers,
+    outcome,
+    promote,
+    register_versions,
+)
 from stores import files_among
 
-from registry import NotFound, Policy, Refused, belonging, upkeep
+from registry import (
+    NotFound,
+    Policy,
+    Refused,
+    Unreachable,
+    belonging,
+    upkeep,
+)
+from registry.artifacts import Folder
 from registry.integrity import verify
 from registry.queries import blobs
 from registry.upkeep import gc, purge, retain
@@ -111,7 +131,128 @@ def test_a_row_without_its_file_is_collected_and_a_file_without_its_row_too(plac
         assert files(place) == rows == needed
 
 
+class Stubborn(Folder):
+    """A store with a file that nobody may remove."""
+
+    def remove(self, path):
+        if path.endswith("0"):
+            raise Unreachable(f"{path} cannot be removed.")
+        super().remove(path)
+
+
+def test_a_collection_names_what_it_cannot_remove_and_removes_the_rest(tmp_path):
+    register_versions(tmp_path, 1)
+    place = Place(tmp_path)
+    needed = files(place)
+    stray = next(
+        text for n in range(99) if sha256((text := str(n)).encode()).hexdigest()[-1] == "0"
+    )
+    for text in ("a", stray, "b"):
+        announce(place, text, seconds_ago=90_000)
+    left = [tmp_path / "artifacts" / "tmp" / (digit * 32) for digit in "01"]
+    for path in left:
+        path.touch()
+    kept = {sha256(stray.encode()).hexdigest(), left[0].name}
+    with place.open() as registry:
+        registry.files = Stubborn(tmp_path / "artifacts")
+        for _ in range(2):
+            with pytest.raises(Unreachable) as said:
+                gc(registry, dry_run=False, grace_s=0)
+            assert all(name in str(said.value) for name in kept)
+            assert files(place) == needed | kept
+    with place.open() as registry:
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 2
+        assert verify(registry).problems == []
+
+
 # Purging
+
+
+def purge_and_die(place):
+    with place.open() as registry:
+        remove = registry.files.remove
+
+        def die(path):
+            remove(path)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        registry.files.remove = die
+        purge(registry, actor="ada", dry_run=False)
+
+
+def test_a_purge_that_is_killed_leaves_no_version_that_seems_to_have_its_files(tmp_path):
+    register_versions(tmp_path, 2)
+    place = Place(tmp_path)
+    before = files(place)
+    with place.open() as registry:
+        for version in (1, 2):
+            registry.archive("digits", version, actor="ada", reason="old")
+    victim = clean_forks().Process(target=purge_and_die, args=(place,))
+    victim.start()
+    victim.join()
+    assert victim.exitcode == -signal.SIGKILL
+    assert len(before - files(place)) == 1
+    with place.open() as registry:
+        for call in (
+            lambda: registry.unarchive("digits", 1, actor="ada", reason="back"),
+            lambda: registry.approve("digits", 1, actor="ada", reason="good"),
+            lambda: promote(registry, 1),
+        ):
+            assert outcome(call) == "Refused"
+        found = verify(registry)
+        assert (found.problems, found.purged) == ([], 5)
+        assert len(gc(registry, dry_run=False, grace_s=0)) == 2
+        assert len(purge(registry, actor="ada", dry_run=False)) == 1  # of the other version
+        assert (files(place), verify(registry).problems) == (set(), [])
+    register_versions(tmp_path, 1)
+    with place.open() as registry:
+        registry.unarchive("digits", 1, actor="ada", reason="back")
+        assert registry.open(registry.resolve("digits:1").version).keys() >= {"model.onnx"}
+
+
+def test_a_purge_names_what_it_cannot_remove_and_removes_the_rest(tmp_path):
+    register_versions(tmp_path, 2)
+    place = Place(tmp_path)
+    with place.open() as registry:
+        for version in (1, 2):
+            registry.archive("digits", version, actor="ada", reason="old")
+        (path,) = (
+            Path(registry.files.place(a.sha256))
+            for a in registry.resolve("digits:1").version.artifacts
+            if a.path == "model.onnx"
+        )
+        path.unlink()
+        (path / "somebody's").mkdir(parents=True)
+        with pytest.raises(Unreachable, match=rf"{path} cannot be removed"):
+            purge(registry, actor="ada", dry_run=False)
+        assert files(place) == set()
+        found = verify(registry)
+        assert (found.problems, found.purged) == ([], 6)
+        for version in (1, 2):
+            with pytest.raises(Refused, match="were purged"):
+                registry.unarchive("digits", version, actor="ada", reason="back")
+
+
+def test_what_was_registered_again_since_it_was_marked_as_purged_stays(place, monkeypatch):
+    register_versions(place, 1)
+    before = files(place)
+    with place.open() as registry:
+        registry.archive("digits", 1, actor="ada", reason="old")
+        write, calls = registry.database.write, []
+
+        def registered_meanwhile(**options):
+            calls.append(options)
+            if len(calls) == 2:  # the first marked them
+                register_versions(place, 1)
+            return write(**options)
+
+        monkeypatch.setattr(registry.database, "write", registered_meanwhile)
+        assert len(purge(registry, actor="ada", dry_run=False)) == 3
+        monkeypatch.undo()
+        assert len(calls) == 4
+        assert files(place) == before
+        registry.unarchive("digits", 1, actor="ada", reason="back")
+        assert verify(registry).problems == []
 
 
 def test_what_an_interrupted_registration_brings_back_of_a_purged_version_is_collected(place):

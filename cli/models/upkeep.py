@@ -131,9 +131,11 @@ def gc(
 ) -> None:
     """Remove files that no version refers to, which a killed registration left behind."""
     with open_registry() as registry:
-        strays = upkeep.gc(registry, dry_run=dry_run, grace_s=grace, unknown=unknown)
+        strays = []
+        # First: what it marked and could not remove is what a collection tries again.
         if purge:
             strays += upkeep.purge(registry, actor=actor(), dry_run=dry_run, unknown=unknown)
+        strays += upkeep.gc(registry, dry_run=dry_run, grace_s=grace, unknown=unknown)
     if said(as_json, [asdict(stray) for stray in strays]):
         return
     done = "would be removed" if dry_run else "removed"

@@ -1,7 +1,6 @@
 """The files in the store, read after the rows: whether each still has the bytes of its name."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,9 +14,6 @@ from registry.store import Registry
 
 File = tuple[str, int]
 """SHA-256 and size, as a version records them."""
-
-_PATIENCE_S = 5.0
-"""How long to wait for the end of what may be going on: a purge, a registration."""
 
 _AT_ONCE = 4096  # files
 
@@ -48,22 +44,15 @@ def still_damaged(
 ) -> Iterator[Problem]:
     """Which versions need files that are damaged, and were not purged since the rows were read.
 
-    A purge removes files before it says so: those that only archived versions need are looked at
-    again until it may have ended. `about` says of which versions to report.
+    A purge says so before it removes them. `about` says of which versions to report.
     """
-    deadline = time.monotonic() + _PATIENCE_S
-    while found:
-        with registry.database.read() as c:
-            uses = {file: _uses(c, file) for file in found}
-        found = {
-            file: what for file, what in found.items() if not all(u.purged for u in uses[file])
-        }
-        # Somebody may have put it back meanwhile.
-        found = damaged(registry, list(found), lambda _file: None)
-        retired = (all(u.status == "archived" for u in uses[file]) for file in found)
-        if not any(retired) or time.monotonic() > deadline:
-            break
-        time.sleep(0.1)
+    if not found:
+        return
+    with registry.database.read() as c:
+        uses = {file: _uses(c, file) for file in found}
+    found = {file: what for file, what in found.items() if not all(u.purged for u in uses[file])}
+    # Somebody may have put it back meanwhile.
+    found = damaged(registry, list(found), lambda _file: None)
     problems = [
         (use.name, use.version, use.path, what)
         for file, what in found.items()
@@ -75,12 +64,12 @@ def still_damaged(
 
 
 def _uses(c: Connection, file: File) -> list[Any]:
-    """name, version, path, status and purged of all that needs a file."""
+    """name, version, path and purged of all that needs a file."""
     models, versions = schema.models.c, schema.versions.c
     files, state, blobs = schema.version_artifacts.c, schema.version_state.c, schema.blobs.c
     gone = and_(blobs.purged_at.is_not(None), state.status == "archived").label("purged")
     query = (
-        select(models.name, versions.version, files.path, state.status, gone)
+        select(models.name, versions.version, files.path, gone)
         .join_from(schema.version_artifacts, schema.versions, versions.id == files.version_id)
         .join(schema.models, models.id == versions.model_id)
         .outerjoin(schema.version_state, state.version_id == versions.id)

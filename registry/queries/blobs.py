@@ -21,22 +21,30 @@ from registry.queries import on_conflict
 from registry.schema import blobs, models, version_artifacts, version_state, versions
 
 
-def lease(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[int]) -> None:
-    """See that files, by SHA-256 and size, have rows, and none of them says purged.
+def lease(
+    c: Connection,
+    files: Iterable[tuple[str, int]],
+    clock: ColumnElement[int],
+    *,
+    stored: bool = True,
+) -> None:
+    """See that files, by SHA-256 and size, have rows.
 
     A collection waits until the transaction ends, and then leaves the files alone for its grace.
+    Files that are `stored` by that end are no longer purged. One that is only announced stays so:
+    it may never come.
     """
     # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
     rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
-    c.execute(_announcement(clock), rows)
+    c.execute(_announcement(clock, stored), rows)
 
 
 # As text: SQLAlchemy would compile ON CONFLICT anew each time, which takes longer than the rest.
 @cache
-def _announcement(clock: ColumnElement[int]) -> TextClause:
+def _announcement(clock: ColumnElement[int], stored: bool) -> TextClause:
     return text(
         f"INSERT INTO blobs (sha256, size, touched) VALUES (:sha256, :size, {clock}) "
-        f"ON CONFLICT (sha256) DO UPDATE SET touched = {clock}, purged_at = NULL"
+        f"ON CONFLICT (sha256) DO UPDATE SET touched = {clock}" + ", purged_at = NULL" * stored
     )
 
 

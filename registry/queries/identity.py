@@ -6,6 +6,7 @@ from sqlalchemy import Connection, select, update
 
 from registry.errors import Corrupt
 from registry.schema import registry
+from registry.values import shown
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,20 @@ class Identity:
 
 
 def load(c: Connection) -> Identity:
-    """Which registry this is. Raises Corrupt where its row was removed, or another added."""
+    """Which registry this is. Raises Corrupt where its row was removed or edited."""
     rows = c.execute(select(registry.c.id, registry.c.store)).all()
     if len(rows) != 1:
         raise Corrupt(
             f"The table `registry` of this database has {len(rows)} rows instead of one: somebody "
             "edited it. Restore a backup."
         )
-    return Identity(rows[0].id, rows[0].store)
+    (own,) = (Identity(row.id, row.store) for row in rows)
+    if not isinstance(own.registry, str) or not isinstance(own.store, str | None):
+        raise Corrupt(
+            f"The table `registry` of this database has the ids {shown(own.registry)} and "
+            f"{shown(own.store)}, which are no texts: somebody edited it. Restore a backup."
+        )
+    return own
 
 
 def keep_store(c: Connection, store: str) -> None:

@@ -13,7 +13,7 @@ from registry import belonging
 from registry.arguments import checked
 from registry.artifacts import MARKER, Store, open_store
 from registry.belonging import Marker
-from registry.database import check_empty, filling, hide_password
+from registry.database import check_empty, filling, shown_url
 from registry.errors import Conflict, Corrupt, InvalidCandidate
 from registry.integrity import Verification, verify
 from registry.queries.identity import Identity
@@ -63,7 +63,7 @@ def restore(
     check_empty(url)
     target = open_store(artifacts, cache)
     source.check_apart(target)
-    own = _mark(target, hide_password(url), found.content)
+    own = _mark(target, shown_url(url), found.content)
     for done, (sha256, size) in enumerate(files.items(), 1):
         if not _is_whole(target, sha256, size):
             copy_file(source, target, sha256, size)
