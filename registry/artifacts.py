@@ -347,9 +347,7 @@ class Folder:
             ) from error
 
     def place(self, sha256: str) -> str:
-        # Rows are what a role of the database wrote: none may name a file outside the store.
-        if not DIGEST.fullmatch(sha256):
-            raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {self.root}")
+        check_digest(sha256, self.root)
         return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 
     def marker(self, name: str = MARKER) -> bytes | None:
@@ -402,6 +400,12 @@ class Folder:
             f"The folder {self.root} cannot be written ({error.strerror}). Point "
             f"{self._variable} to a folder you may write, with room for the model."
         )
+
+
+def check_digest(sha256: object, root: str) -> None:
+    """Raises Corrupt: rows are what somebody wrote, and none may name a file outside the store."""
+    if not isinstance(sha256, str) or not DIGEST.fullmatch(sha256):
+        raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {root}")
 
 
 def check(path: Path, sha256: str, size: int) -> None:

@@ -29,6 +29,7 @@ from registry.artifacts import (
     Folder,
     Staged,
     changed,
+    check_digest,
     hide_secrets,
     read,
     refuse_others,
@@ -207,8 +208,7 @@ class Bucket:
         return "/".join([*self._names, name])
 
     def _key(self, sha256: str) -> str:
-        if not DIGEST.fullmatch(sha256):
-            raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {self.root}")
+        check_digest(sha256, self.root)
         return f"{self._prefix}{sha256[:2]}/{sha256}"
 
     def _stray(self, key: str, size: int, written: datetime) -> Stray:

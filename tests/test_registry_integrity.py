@@ -332,7 +332,8 @@ def test_a_rollback_over_an_edited_history_says_so(lived):
         for edit in edits:
             with lawless(lived.url) as connection:
                 connection.exec_driver_sql(f"UPDATE events SET {edit} WHERE id = {event}")
-            with pytest.raises(Corrupt, match=rf"by its history it |event {event} .*does not follow"):
+            said = rf"by its history it |event {event} .*does not follow"
+            with pytest.raises(Corrupt, match=said):
                 registry.rollback("digits", **BY)
 
 

@@ -145,7 +145,11 @@ def _look_at_store(registry: Registry, found: Verification) -> bool:
 
 
 def _look_for_strays(registry: Registry, found: Verification) -> None:
-    of_no_version = strays.found(registry)
+    try:
+        of_no_version = strays.found(registry)
+    except Corrupt as error:  # the row of a file that has no name
+        found.problems.append(Problem("the store", "", str(error)))
+        return
     found.unknown = sum(not stray.unknown for stray in of_no_version.values())
     if said := strays.alarming(registry, of_no_version):
         found.problems.append(
