@@ -368,7 +368,13 @@ def test_a_folder_that_only_looks_like_a_backup_is_left_alone(there, origin, tmp
 def test_what_somebody_put_into_a_backup_stays(own, tmp_path):
     folder = tmp_path / "backup"
     backup(own, folder)
-    theirs = ("notes.txt", "sha256/notes.txt", "sha256/ab/notes.txt", f"sha256/photos/{DIGEST}")
+    theirs = (
+        "notes.txt",
+        "tmp/thesis.tex",
+        "sha256/notes.txt",
+        "sha256/ab/notes.txt",
+        f"sha256/photos/{DIGEST}",
+    )
     for name in theirs:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("theirs")
