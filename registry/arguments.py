@@ -3,7 +3,6 @@
 `checked` finds the check of an argument by its name, so a name means the same in every method.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -26,6 +25,7 @@ from registry.checks import (
     storable,
     tag_value,
     text,
+    url_scheme,
     whole,
 )
 from registry.errors import InvalidCandidate, InvalidQuery, InvalidReference
@@ -37,8 +37,6 @@ _INTEGER = 2**31 - 1
 _DAYS = 36_500
 """The longest that a version is kept for its age: a century."""
 _SECONDS = _DAYS * 86_400
-# A Path has made s3://bucket into s3:/bucket; one letter is a drive.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -84,9 +82,9 @@ def _path(field: str, value: object) -> Path:
     """Where a file or a folder lies on this machine: as a path, a URL would name a new folder."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text or pathlib.Path.")
-    if found := _URL.match(str(value)):
+    if scheme := url_scheme(value):
         raise InvalidCandidate(
-            f"{field} is a URL ({found[1]}:), and only a path on this machine is taken here. Give "
+            f"{field} is a URL ({scheme}:), and only a path on this machine is taken here. Give "
             "one, and let a tool of that place copy from or to it."
         )
     return Path(value)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from registry.checks import url_scheme
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Unreachable
 from registry.records import Stray
 
@@ -174,8 +175,7 @@ def open_store(root: str | Path, cache: str | Path | None = None) -> Store:
         from registry.bucket import Bucket
 
         return Bucket(url, Path(cache or user_cache()).absolute())
-    # A Path has already collapsed s3://bucket to s3:/bucket; one letter is a drive.
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", url):
+    if url_scheme(url):
         raise Unreachable(
             f"Artifacts cannot be kept at {hide_secrets(url)!r}: only in a folder, or in a bucket. "
             "Set MODELMINT_ARTIFACTS to a folder, or to s3://BUCKET/PREFIX."

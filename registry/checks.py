@@ -29,6 +29,8 @@ EXACT = 2**53 - 1
 
 # What moves a terminal's cursor, or turns the direction of a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# A Path has collapsed s3://bucket to s3:/bucket by then; one letter is a drive.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 NEVER = re.compile("[\x00\ud800-\udfff]")
 """What no database keeps in a text."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -49,6 +51,12 @@ def shown(value: object) -> str:
 
 
 # Single values
+
+
+def url_scheme(path: object) -> str | None:
+    """The scheme of a URL that was given as a path, as in s3://bucket; None of a path."""
+    found = _URL.match(str(path))
+    return found[1] if found else None
 
 
 def text(
