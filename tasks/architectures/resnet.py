@@ -44,7 +44,13 @@ class Block(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, width, height / stride, width / stride)."""
-        return nn.functional.relu(self.residual(image) + self.shortcut(image))
+        short = image
+        if isinstance(self.shortcut, nn.Sequential) and image.device.type == "cpu":
+            # On CPUs with AVX2 and no AVX-512, oneDNN in torch 2.13 writes past the end of memory
+            # in the backward pass of a 1x1 convolution with stride 2 whose channels are in the
+            # last dimension, as they are in our images, and no multiple of 8.
+            short = image.contiguous()
+        return nn.functional.relu(self.residual(image) + self.shortcut(short))
 
 
 class Average(nn.Module):
