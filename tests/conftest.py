@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 from registry_helpers import Place, quick_folder
@@ -45,6 +46,7 @@ from tasks.workspace import Workspace
 pytest_plugins = ["databases", "stores"]
 
 ROOT = Path(__file__).parents[1]
+SECONDS = 240  # for one command, beside others
 # Before anything imports Prefect: a home of the tests' own, and nothing inherited.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="modelmint-prefect-")
 for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MODELMINT_DATABASE_URL"):
@@ -85,16 +87,21 @@ class Project:
     def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run to the end; the exit status must be `status`, unless that is None."""
         done = subprocess.run(
-            command, cwd=self.root, env=self.variables, capture_output=True, text=True, timeout=240
+            command,
+            cwd=self.root,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
         )
-        assert status is None or done.returncode == status, (
-            f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done
+        return expect(done, status)
 
     def modelmint(
         self, *arguments: str, status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands, as `run` does."""
+        if arguments[0] in ("models", "predict"):
+            return expect(commands.run(arguments, self.root, self.variables, SECONDS), status)
         return self.run("modelmint", *arguments, status=status)
 
     def train(self, *arguments: str, status: int = 0) -> dict:
@@ -126,6 +133,16 @@ class Project:
     def commit(self) -> None:
         self.run("git", "add", "-A")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "change")
+
+
+def expect(
+    done: subprocess.CompletedProcess[str], status: int | None
+) -> subprocess.CompletedProcess[str]:
+    """What a command printed, once it is known to have ended with `status`, unless None."""
+    assert status is None or done.returncode == status, (
+        f"{' '.join(done.args)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
+    return done
 
 
 def make_project(folder: Path, changes: dict | None = None) -> Project:

@@ -1,6 +1,6 @@
-"""Everything that has several rows a version, in one query: a round trip costs more than a row."""
+"""What has several rows a version: metrics, tags, aliases, data and files."""
 
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
@@ -8,30 +8,22 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
-    Boolean,
+    Column,
     ColumnElement,
-    CompoundSelect,
     Connection,
-    Double,
     Integer,
     Select,
-    Text,
     and_,
     any_,
     bindparam,
-    cast,
     func,
-    literal,
-    null,
     select,
-    union_all,
 )
 
 from registry import schema
-from registry.queries import rows
+from registry.queries.rows import typed
 from registry.records import Artifact
-from registry.schema import versions
+from registry.schema import version_artifacts, version_data, version_metrics, version_tags, versions
 from registry.values import to_json
 
 POINTS_HERE = and_(
@@ -51,98 +43,78 @@ class Parts:
     data: dict[str, str] = field(default_factory=dict)
     artifacts: list[Artifact] = field(default_factory=list)
     metric: str | None = None
-
-    def take(
-        self, kind: str, key: str, text: str, number: float, size: int = 0, flag: bool = False
-    ) -> None:
-        """Put a row where it belongs; which columns count depends on its kind."""
-        if kind == "metric":
-            self.metrics[key] = rows.typed(float, number)
-        elif kind == "tag":
-            self.tags[key] = rows.typed(str, text)
-        elif kind == "alias":
-            self.aliases.append(key)
-        elif kind == "compared by":
-            self.metric = None if text in (None, "null") else text
-        elif kind == "data":
-            self.data[key] = text
-        else:
-            self.artifacts.append(Artifact(key, text, size, bool(flag)))
+    """What its parameters name to compare versions by (`registration.metric`), if they do."""
 
 
-def load(c: Connection, ids: list[int], *, documents: bool = True) -> dict[int, Parts]:
-    """What hangs on versions, by their ids; without `documents`, no data and no files, and of the
-    parameters the metric to compare versions by.
-    """
-    found: dict[int, Parts] = defaultdict(Parts)
-    on_postgresql = c.dialect.name == "postgresql"
-    query = _query(on_postgresql, documents)
-    # all: a result that is iterated over asks the driver for each row apart.
-    there = c.execute(query, {"ids": ids if on_postgresql else to_json(ids)}).all()
-    for id_, *row in sorted(there, key=itemgetter(2)):
-        found[id_].take(*row)
+def load(c: Connection, ids: list[int]) -> dict[int, Parts]:
+    """Everything that hangs on versions, by their ids."""
+    found = _listed(c, ids)
+    for id_, path, md5 in _by_key(c, "data", ids):
+        found[id_].data[path] = md5
+    for id_, path, sha256, size, identity in _by_key(c, "artifacts", ids):
+        found[id_].artifacts.append(Artifact(path, sha256, size, bool(identity)))
     return found
+
+
+def load_for_lists(c: Connection, ids: list[int]) -> dict[int, Parts]:
+    """What lists show of versions, by their ids: no data and no files, but the metric to compare
+    versions by.
+    """
+    found = _listed(c, ids)
+    for id_, metric in _rows(c, "compared_by", ids):
+        found[id_].metric = None if metric in (None, "null") else metric
+    return found
+
+
+def _listed(c: Connection, ids: list[int]) -> dict[int, Parts]:
+    found = {id_: Parts() for id_ in ids}
+    for id_, key, number in _by_key(c, "metrics", ids):
+        found[id_].metrics[key] = typed(float, number)
+    for id_, key, text in _by_key(c, "tags", ids):
+        found[id_].tags[key] = typed(str, text)
+    for id_, alias in _by_key(c, "aliases", ids):
+        found[id_].aliases.append(alias)
+    return found
+
+
+def _by_key(c: Connection, kind: str, ids: list[int]) -> list[Any]:
+    """Rows in the order of their keys: a database's own order of text depends on its settings."""
+    return sorted(_rows(c, kind, ids), key=itemgetter(1))
+
+
+def _rows(c: Connection, kind: str, ids: list[int]) -> Sequence[Any]:
+    on_postgresql = c.dialect.name == "postgresql"
+    # all: a result that is iterated over asks the driver for each row apart.
+    given = {"ids": ids if on_postgresql else to_json(ids)}
+    return c.execute(_queries(on_postgresql)[kind], given).all()
 
 
 # Built once: that takes longer than SQLite needs to answer.
 @cache
-def _query(on_postgresql: bool, documents: bool) -> CompoundSelect[Any]:
-    types = {"text": Text, "number": Double}
-    kinds = [_metrics, _tags, _aliases]
-    if documents:
-        types |= {"size": BigInteger, "flag": Boolean}
-        kinds += [_data, _artifacts]
-    else:
-        kinds.append(_compared_by)
-    found = (kind(types) for kind in kinds)
-    return union_all(*(one.where(_among(one.selected_columns[0], on_postgresql)) for one in found))
+def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
+    def rows_of(id_: Column[Any], *columns: Any) -> Select[Any]:
+        return select(id_, *columns).where(_among(id_, on_postgresql))
+
+    metrics, tags, data = version_metrics.c, version_tags.c, version_data.c
+    files, values, alias = version_artifacts.c, schema.param_values.c, schema.aliases.c.alias
+    metric = select(values.value).where(
+        values.params_id == versions.c.params_id, values.key == "registration.metric"
+    )
+    return {
+        "metrics": rows_of(metrics.version_id, metrics.key, metrics.value),
+        "tags": rows_of(tags.version_id, tags.key, tags.value),
+        "data": rows_of(data.version_id, data.path, data.md5),
+        "artifacts": rows_of(
+            files.version_id, files.path, files.sha256, files.size, files.identity
+        ),
+        "aliases": rows_of(versions.c.id, alias).join(schema.aliases, POINTS_HERE),
+        # Not joined: SQLite would begin with every document of parameters that has the key.
+        "compared_by": rows_of(versions.c.id, metric.scalar_subquery().label("metric")),
+    }
 
 
-def _among(id_: ColumnElement[int], on_postgresql: bool) -> ColumnElement[bool]:
+def _among(id_: Column[Any], on_postgresql: bool) -> ColumnElement[bool]:
     """One parameter, however many ids: one for each would take longer than the query."""
     if on_postgresql:
         return id_ == any_(bindparam("ids", type_=ARRAY(Integer)))
     return id_.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
-
-
-_Types = dict[str, Any]
-"""The columns that every kind of row has in this query, used by it or not."""
-
-
-def _columns(types: _Types, kind: str, id_: Any, key: Any, **given: Any) -> Select[Any]:
-    rest = (given.get(name, cast(null(), type_)) for name, type_ in types.items())
-    return select(id_, literal(kind), key, *rest)
-
-
-def _metrics(types: _Types) -> Select[Any]:
-    t = schema.version_metrics.c
-    return _columns(types, "metric", t.version_id, t.key, number=t.value)
-
-
-def _tags(types: _Types) -> Select[Any]:
-    t = schema.version_tags.c
-    return _columns(types, "tag", t.version_id, t.key, text=t.value)
-
-
-def _compared_by(types: _Types) -> Select[Any]:
-    # Not joined: SQLite would begin with every document of parameters that has the key.
-    t, key = schema.param_values.c, "registration.metric"
-    value = select(t.value).where(t.params_id == versions.c.params_id, t.key == key)
-    text = value.scalar_subquery()
-    return _columns(types, "compared by", versions.c.id, literal(key), text=text)
-
-
-def _data(types: _Types) -> Select[Any]:
-    t = schema.version_data.c
-    return _columns(types, "data", t.version_id, t.path, text=t.md5)
-
-
-def _artifacts(types: _Types) -> Select[Any]:
-    t = schema.version_artifacts.c
-    given = {"text": t.sha256, "size": t.size, "flag": t.identity}
-    return _columns(types, "file", t.version_id, t.path, **given)
-
-
-def _aliases(types: _Types) -> Select[Any]:
-    columns = _columns(types, "alias", versions.c.id, schema.aliases.c.alias)
-    return columns.select_from(versions.join(schema.aliases, POINTS_HERE))

@@ -28,7 +28,7 @@ SUMMARY = select(
 
 def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
     """The rows of a `SUMMARY`, with metrics, tags and aliases."""
-    found = parts.load(c, [row.id for row in rows], documents=False)
+    found = parts.load_for_lists(c, [row.id for row in rows])
     # By place: fields of a row by name take twice as long.
     return tuple(
         Summary(
