@@ -4,7 +4,7 @@ The run is suspended meanwhile: no process is held, and servers may restart. Ans
 again from the top, so what it asked is kept with the run, and nothing is asked twice.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,9 @@ def _decided(registry: Registry, version: Version) -> str:
 
 def _asked() -> Question | None:
     kept: Any = read_flow_run_input(QUESTION)
-    return Question(**kept) if kept else None
+    # A newer release may have asked, and written more.
+    known = {field.name for field in fields(Question)}
+    return Question(**{n: v for n, v in kept.items() if n in known}) if kept else None
 
 
 def _ask(registry: Registry, version: Version, reason: str) -> Question:
