@@ -4,6 +4,7 @@ The signatures are as those releases wrote them, the tensors as they encoded the
 """
 
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 from training_helpers import WORDS, _tokenizer
 
 from tasks.encoding import Encoder
+from tasks.errors import InputError
 from tasks.inputs import batches, find
+from tasks.predict import completed
 
 CLASSES = ["no", "yes"]
 LENGTH = {"name": "length", "dtype": "int64", "shape": []}
@@ -119,3 +122,39 @@ def test_images_are_encoded_as_they_were(tmp_path):
     np.savez(tmp_path / "in.npz", images=np.array([[[0, 255]], [[7, 8]]], np.uint8))
     found, _ = encoded(IMAGE, tmp_path / "in.npz", tmp_path)
     assert found == {"image": [[[[0], [255]]], [[[7], [8]]]]}
+
+
+MANIFEST = {
+    "rows": 2,
+    "provider": "CPUExecutionProvider",
+    "nodes": {"CPUExecutionProvider": 3},
+    "onnxruntime": "1.31.1",
+    "input_sha256": "a" * 64,
+    "inputs": [{"path": "in.csv", "rows": 2, "sha256": "b" * 64}],
+    "provenance": {"model": "digits:1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 1),  # the first release: no number, no counts
+        ({"format": 2, "substituted": {"columns": {}, "rows": 2}}, 2),
+        ({"format": 3, "substituted": None, "seconds": 0.5}, 3),  # a later one
+    ],
+    ids=["first", "present", "later"],
+)
+def test_finished_predictions_are_known_whichever_release_wrote_them(fields, expected, tmp_path):
+    predictions = b"as they were written"
+    (tmp_path / "predictions.parquet").write_bytes(predictions)
+    output = {
+        "path": "predictions.parquet",
+        "sha256": hashlib.sha256(predictions).hexdigest(),
+        "bytes": len(predictions),
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "output": output, **fields}))
+    report = completed(tmp_path)
+    assert (report.rows, report.format) == (2, expected)
+    (tmp_path / "predictions.parquet").write_bytes(predictions[::-1])
+    with pytest.raises(InputError, match="is not what its manifest describes"):
+        completed(tmp_path)
