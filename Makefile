@@ -42,6 +42,8 @@ lock:  # resolve pyproject.toml anew
 	    --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
 	# torch by release, not by build: its CUDA build pins its own libraries, its CPU build has none.
 	sed -i -e 's/^\(torch==[0-9.]*\).*/\1/' -e '/^\(nvidia-\|cuda-\|triton\)/d' requirements.lock
+	# Resolved for Linux; macOS has onnxruntime in place of onnxruntime-gpu.
+	sed -i 's/^onnxruntime-gpu==\([0-9.]*\).*/onnxruntime==\1 ; sys_platform == "darwin"\n&/' requirements.lock
 	rm -r $(VENV)-lock
 
 test-tools:  # what the tests look with and talk to: a browser, PostgreSQL, skopeo

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
+from registry import extras
 from registry.artifacts import (
     DIGEST,
     MARKER,
@@ -278,9 +279,8 @@ class Bucket:
 
     @cached_property
     def _client(self) -> Any:
-        from s3fs import S3FileSystem
-
-        client = S3FileSystem(
+        s3fs = extras.load("s3fs", "s3", "A bucket")
+        client = s3fs.S3FileSystem(
             # Another environment is another server, and another process may write there.
             skip_instance_cache=True,
             use_listings_cache=False,

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, event, literal_column
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
-from registry import value_rules
+from registry import extras, value_rules
 from registry.history_rules import HISTORY_RULES, NEEDS, OWNS
 from registry.rules import EFFECTS, RULES, Effect, Rule
 from registry.schema import metadata
@@ -47,6 +47,7 @@ def hold_still(connection: Connection) -> None:
 
 def prepare(url: URL) -> URL:
     """The URL with the driver we ship: psycopg 3."""
+    extras.load("psycopg", "postgres", "A registry in PostgreSQL")
     bare = url.drivername == "postgresql"
     return url.set(drivername="postgresql+psycopg") if bare else url
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from registry import extras
 from registry.arguments import checked
 from registry.candidates import seal_json
 from registry.errors import Corrupt, NotFound, RegistryError
@@ -59,7 +60,7 @@ def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -
         Corrupt: a file of the version is missing or was changed.
         RegistryError: the file holds no such key, or the extra `signing` is not installed.
     """
-    _need_package()
+    extras.load("model_signing.signing", "signing", "Signing")
     from model_signing.signing import Config
 
     key_id = _key_id(_private(private_key).public_key())
@@ -100,7 +101,7 @@ def check_signatures(
         NotFound: there is no such model.
         RegistryError: the file holds no such key, or the extra `signing` is not installed.
     """
-    _need_package()
+    extras.load("model_signing.signing", "signing", "Signing")
     key_id = _key_id(_public(public_key))
     found = []
     for model in registry.models() if name is None else [registry.model(name)]:
@@ -201,16 +202,6 @@ def _everything() -> "Config":
 
 
 # Keys
-
-
-def _need_package() -> None:
-    try:
-        import model_signing.signing  # noqa: F401
-    except ImportError as error:
-        raise RegistryError(
-            f"Signatures need a package that is not installed ({error}). Run "
-            "`pip install 'modelmint[signing]'`."
-        ) from error
 
 
 def _private(path: Path) -> "EllipticCurvePrivateKey":

@@ -1,6 +1,5 @@
 """What is read out of an MLflow registry: models, versions, files. Nothing is written there."""
 
-import importlib
 import math
 import os
 from collections.abc import Iterator
@@ -10,9 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
+from registry import extras
 from registry.candidates import UNKNOWN
 from registry.database import hide_password
-from registry.errors import NotFound, RegistryError, choices
+from registry.errors import NotFound, choices
 from registry.records import Candidate, Json, Lineage
 from registry.transfer.mlflow_database import explained, harmless, without_password
 from registry.values import moment
@@ -221,10 +221,4 @@ def _package() -> Any:
     # It reports its use to its makers, and draws progress bars, unless told otherwise.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    try:
-        return importlib.import_module("mlflow")
-    except ImportError as error:
-        raise RegistryError(
-            f"An import from MLflow needs a package that is not installed ({error}). Run "
-            "`pip install 'modelmint[mlflow]'`."
-        ) from error
+    return extras.load("mlflow", "mlflow", "An import from MLflow")
