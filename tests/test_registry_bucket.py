@@ -16,7 +16,7 @@ from servers import start_s3
 from stores import BehindBucket, Line, flipped, place_of
 
 from registry import Conflict, InvalidCandidate, Unreachable
-from registry.bucket import Bucket
+from registry.artifacts import Bucket
 from registry.integrity import verify
 from registry.upkeep import gc
 

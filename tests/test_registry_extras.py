@@ -17,7 +17,11 @@ from registry.transfer.mlflow_import import import_from_mlflow
         ("psycopg", "postgres", lambda r: Registry("postgresql://nobody@127.0.0.1:1/none", "a")),
         ("s3fs", "s3", lambda r: Registry("sqlite:///r.db", "s3://b/c").reach()),
         ("mlflow", "mlflow", lambda r: import_from_mlflow(r, "sqlite:///m.db", "m", actor="ada")),
-        ("model_signing.signing", "signing", lambda r: sign(r, "m:1", Path("key.pem"), actor="ada")),
+        (
+            "model_signing.signing",
+            "signing",
+            lambda r: sign(r, "m:1", Path("key.pem"), actor="ada"),
+        ),
     ],
     ids=["postgresql", "bucket", "mlflow", "signing"],
 )

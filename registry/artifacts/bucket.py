@@ -22,12 +22,12 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from registry import extras
-from registry.artifacts import (
+from registry.artifacts.folder import Folder
+from registry.artifacts.store import (
     DIGEST,
     MARKER,
     NOTE,
     NOTES,
-    Folder,
     Staged,
     changed,
     check_digest,

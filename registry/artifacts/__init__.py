@@ -1,0 +1,68 @@
+"""Content-addressed files: bytes in, SHA-256 out. No SQL.
+
+    root/tmp/<random>            being written; what stays of that name is a crash's leftover
+    root/sha256/ab/<digest>      complete, synced, read-only; never changed
+    root/tmp/<random>.files      a note: what a registration is about to put into sha256/
+    root/registry.json           whose files these are; see `registry.belonging`
+
+Only bytes are taken in, never a caller's path as a source to be read later, and nothing is
+found by a path that came from outside. `Folder` is that in a folder, `Bucket` in an S3 bucket.
+"""
+
+import os
+from pathlib import Path
+
+from registry.artifacts.bucket import Bucket
+from registry.artifacts.folder import Folder, name_once, sync
+from registry.artifacts.store import (
+    BACKUP_README,
+    MANIFEST,
+    MARKER,
+    NOTE,
+    Staged,
+    Store,
+    hide_secrets,
+    refuse_others,
+)
+from registry.checks import url_scheme
+from registry.errors import Unreachable
+
+__all__ = [
+    "BACKUP_README",
+    "MANIFEST",
+    "MARKER",
+    "NOTE",
+    "Bucket",
+    "Folder",
+    "Staged",
+    "Store",
+    "name_once",
+    "open_store",
+    "refuse_others",
+    "sync",
+    "user_cache",
+]
+
+
+def open_store(root: str | Path, cache: str | Path | None = None) -> Store:
+    """The store at a folder, or at `s3://BUCKET/PREFIX`.
+
+    Files of a bucket are opened from the folder `cache`, by default that of the user.
+
+    Raises:
+        Unreachable: the root is a URL of an unsupported kind.
+    """
+    url = str(root)
+    if url.startswith("s3://"):
+        return Bucket(url, Path(cache or user_cache()).absolute())
+    if url_scheme(url):
+        raise Unreachable(
+            f"Artifacts cannot be kept at {hide_secrets(url)!r}: only in a folder, or in a bucket. "
+            "Set MODELMINT_ARTIFACTS to a folder, or to s3://BUCKET/PREFIX."
+        )
+    return Folder(Path(root).absolute())
+
+
+def user_cache() -> Path:
+    """The folder for copies of what is in buckets, shared by all projects of a user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modelmint"
