@@ -21,7 +21,7 @@ from modelmint.loaded import Model, Signature
 from modelmint.views import Comparison, Shown
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if "```python" in p.read_text("utf-8")]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
 FLAGS = doctest.ELLIPSIS
 INHERITED = ("count", "index", "add_note", "with_traceback")  # of sequences, of exceptions
