@@ -183,11 +183,69 @@ LONG = (
     "test_registry_processes.py",
 )
 
+# What `make check` leaves out, beside LONG: files that train, or start many processes ...
+WHOLE_FILES = {
+    *LONG,
+    "test_architectures.py",
+    "test_augmentation.py",
+    "test_export.py",
+    "test_git.py",
+    "test_init_from.py",
+    "test_label_noise.py",
+    "test_lineage.py",
+    "test_models_evaluate.py",
+    "test_optimisation.py",
+    "test_precision.py",
+    "test_prefect_ui.py",
+    "test_promotion.py",
+    "test_raw.py",
+    "test_reconcile.py",
+    "test_registry_backup.py",
+    "test_registry_backup_again.py",
+    "test_registry_belonging.py",
+    "test_registry_bucket.py",
+    "test_registry_mlflow.py",
+    "test_registry_model.py",
+    "test_registry_signing.py",
+    "test_resume.py",
+    "test_runs.py",
+    "test_same_files.py",
+    "test_train.py",
+}
+# ... and everywhere tests with a fixture that starts a server or a browser, trains or migrates,
+WHOLE_FIXTURES = {
+    "browser",
+    "exported",
+    "full_url",
+    "kinds",
+    "pets",
+    "postgres",
+    "prefect_server",
+    "repository",
+    "s3",
+    "workspace",
+}
+# or with a parameter that asks for such a fixture.
+WHOLE_PARAMETERS = {"bucket", "postgresql"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files of `LONG` first, in its order."""
+    """Put the files of `LONG` first, in its order; mark what takes long or needs a server."""
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+    for item in items:
+        if is_whole(item):
+            item.add_marker("whole")
+
+
+def is_whole(item: pytest.Item) -> bool:
+    """Whether `make check` leaves a test out."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return (
+        item.path.name in WHOLE_FILES
+        or not WHOLE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        or any(isinstance(p, str) and p in WHOLE_PARAMETERS for p in parameters)
+    )
 
 
 @contextmanager
