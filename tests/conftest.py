@@ -183,11 +183,13 @@ LONG = (
     "test_registry_processes.py",
 )
 
-# What `make check` leaves out, beside LONG: files that train, or start many processes ...
+# `make check` leaves out LONG and these files: they train, make many registries or start many
+# processes.
 WHOLE_FILES = {
     *LONG,
     "test_architectures.py",
     "test_augmentation.py",
+    "test_backup_cli.py",
     "test_export.py",
     "test_git.py",
     "test_init_from.py",
@@ -206,13 +208,14 @@ WHOLE_FILES = {
     "test_registry_bucket.py",
     "test_registry_mlflow.py",
     "test_registry_model.py",
+    "test_registry_oci.py",
     "test_registry_signing.py",
     "test_resume.py",
     "test_runs.py",
     "test_same_files.py",
     "test_train.py",
 }
-# ... and everywhere tests with a fixture that starts a server or a browser, trains or migrates,
+# In other files it leaves out tests with one of these fixtures, which do the same,
 WHOLE_FIXTURES = {
     "browser",
     "exported",
@@ -225,8 +228,14 @@ WHOLE_FIXTURES = {
     "s3",
     "workspace",
 }
-# or with a parameter that asks for such a fixture.
+# and tests with one of these parameters, which need a server.
 WHOLE_PARAMETERS = {"bucket", "postgresql"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the files that `make check` leaves out: MLflow alone takes seconds."""
+    quick = "not whole" in config.option.markexpr
+    return True if quick and collection_path.name in WHOLE_FILES else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
