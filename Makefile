@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup data run test lint bench lock test-tools
+.PHONY: setup data run check test test-gpu lint docs bench lock test-tools
 
 setup: $(READY) data
 
@@ -20,15 +20,25 @@ data: $(READY)  # the embedded raw data; the user's own lies there already
 run: setup
 	$(BIN)/modelmint run
 
+# What needs no server, no browser and no longer training; before every commit.
+check: setup lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not whole and not gpu"
+
 # Three files of tests at a time, one thread each: much of their time they wait for a process.
 test: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test-gpu: setup  # skips where there is no NVIDIA GPU
+	$(BIN)/python -m pytest -m gpu
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)  # the page that is generated
+	$(BIN)/python -m cli.parameters > docs/parameters.md
 
 bench: setup
 	@tests/install-postgres

@@ -1,7 +1,12 @@
-"""`modelmint params`: every parameter, as a person reads them."""
+"""Every parameter, as a person reads them: `modelmint params`, and docs/parameters.md.
+
+`python -m cli.parameters` prints the page.
+"""
 
 import difflib
+import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,6 +17,18 @@ from tasks.config.describing import Parameter, parameters, shown
 from tasks.errors import InputError
 
 WIDTH = 100
+INTRODUCTION = """\
+# Parameters
+
+Every key of `params.yaml`, with its type, bounds, default and meaning. `make docs` writes this page
+from the code that validates the parameters. Do not edit it by hand.
+
+- A heading is the path of a section. The table below it lists the keys of that section.
+- On the command line a key is written with its whole path:
+  `modelmint train -S train.optimizer.learning_rate=0.001`.
+- A key that is `required` has no default.
+- `modelmint params train.optimizer` prints the same for one section.
+"""
 
 
 def chosen(section: str | None) -> list[Parameter]:
@@ -67,3 +84,56 @@ def lines(found: list[Parameter]) -> Iterator[str]:
 
 def _flow(mapping: dict[str, Any]) -> str:
     return "{" + ", ".join(f"{key}: {shown(value)}" for key, value in mapping.items()) + "}"
+
+
+def page() -> str:
+    """docs/parameters.md: each section with a table of its keys."""
+    sections: dict[tuple[str, str], Parameter] = {}
+    tables: dict[tuple[str, str], list[Parameter]] = {}
+    for p in parameters():
+        prefix = p.path.rpartition(".")[0]
+        if prefix:
+            tables.setdefault((prefix, p.only), []).append(p)
+        if p.section:
+            sections[p.path, p.only] = p
+            tables[p.path, p.only] = []  # before those of its own sections
+    written = [INTRODUCTION]
+    for (path, only), rows in tables.items():
+        level = "#" * (2 + path.count(".") + bool(only))
+        section = sections.get((path, only))
+        # Of several choices, the first key is the one that chooses.
+        meaning, keys = (section.meaning, rows) if section else (rows[0].meaning, rows[1:])
+        written.append(f"{level} {_title(path, only)}\n\n{meaning}\n")
+        choices = [other for p, other in tables if p == path and (p, other) not in sections]
+        if section and choices:
+            links = ", ".join(f"[`{choice}`]({_anchor(path, choice)})" for choice in choices)
+            written.append(f"One of: {links}.\n")
+        if path == "train.architecture" and section:
+            presets = [f"- `{name}`: `{_flow(made)}`" for name, made in PRESETS.items()]
+            written.append("\n".join(["Presets:", "", *presets, ""]))
+        if keys:
+            written.append("\n".join(["| key | type | default | meaning |", "|---|---|---|---|"]))
+            written[-1] += "".join(f"\n{_row(p)}" for p in keys) + "\n"
+    return "\n".join(written)
+
+
+def _row(p: Parameter) -> str:
+    name = f"`{p.path.rpartition('.')[2]}`"
+    default = "" if p.section else f"`{shown(p.default)}`"
+    if p.section:
+        name = f"[{name}]({_anchor(p.path, p.only)})"
+    cells = [name, p.type, "required" if p.required else default, p.meaning]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _title(path: str, only: str) -> str:
+    return f"`{path}`" + f" with `{only}`" * bool(only)
+
+
+def _anchor(path: str, only: str) -> str:
+    """The address of a heading on the page, as GitHub makes it."""
+    return "#" + re.sub(r"[^\w -]", "", _title(path, only)).replace(" ", "-")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

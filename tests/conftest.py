@@ -183,11 +183,78 @@ LONG = (
     "test_registry_processes.py",
 )
 
+# `make check` leaves out LONG and these files: they train, make many registries or start many
+# processes.
+WHOLE_FILES = {
+    *LONG,
+    "test_architectures.py",
+    "test_augmentation.py",
+    "test_backup_cli.py",
+    "test_export.py",
+    "test_git.py",
+    "test_init_from.py",
+    "test_label_noise.py",
+    "test_lineage.py",
+    "test_models_evaluate.py",
+    "test_optimisation.py",
+    "test_precision.py",
+    "test_prefect_ui.py",
+    "test_promotion.py",
+    "test_raw.py",
+    "test_reconcile.py",
+    "test_registry_backup.py",
+    "test_registry_backup_again.py",
+    "test_registry_belonging.py",
+    "test_registry_bucket.py",
+    "test_registry_mlflow.py",
+    "test_registry_model.py",
+    "test_registry_oci.py",
+    "test_registry_signing.py",
+    "test_resume.py",
+    "test_runs.py",
+    "test_same_files.py",
+    "test_train.py",
+}
+# In other files it leaves out tests with one of these fixtures, which do the same,
+WHOLE_FIXTURES = {
+    "browser",
+    "exported",
+    "full_url",
+    "kinds",
+    "pets",
+    "postgres",
+    "prefect_server",
+    "repository",
+    "s3",
+    "workspace",
+}
+# and tests with one of these parameters, which need a server.
+WHOLE_PARAMETERS = {"bucket", "postgresql"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the files that `make check` leaves out: MLflow alone takes seconds."""
+    quick = "not whole" in config.option.markexpr
+    return True if quick and collection_path.name in WHOLE_FILES else None
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files of `LONG` first, in its order."""
+    """Put the files of `LONG` first, in its order; mark what takes long or needs a server."""
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+    for item in items:
+        if is_whole(item):
+            item.add_marker("whole")
+
+
+def is_whole(item: pytest.Item) -> bool:
+    """Whether `make check` leaves a test out."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return (
+        item.path.name in WHOLE_FILES
+        or not WHOLE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        or any(isinstance(p, str) and p in WHOLE_PARAMETERS for p in parameters)
+    )
 
 
 @contextmanager

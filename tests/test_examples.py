@@ -27,6 +27,7 @@ def run(name: str, root: Path) -> dict[str, float]:
     return evaluation["metrics"]["summary"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["cancer-logistic", "cancer-mlp"])
 def test_cancer_is_told_from_none_in_96_of_100_rows(name, tmp_path):
     assert run(name, tmp_path)["accuracy"] >= 0.96
@@ -39,6 +40,7 @@ def split(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([table[n].to_numpy() for n in features], 1), table["target"].to_numpy()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["diabetes-linear", "diabetes-mlp"])
 def test_diabetes_is_foretold_as_well_as_by_least_squares(name, tmp_path):
     r2 = run(name, tmp_path)["r2"]

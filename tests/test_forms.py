@@ -67,6 +67,7 @@ def test_six_forms_give_the_same_bytes_of_every_split(tmp_path):
         assert row["born"] == digest(born.isoformat())
 
 
+@pytest.mark.whole
 def test_a_network_answers_the_same_whichever_form_it_saw(tmp_path):
     key = pa.array(range(1000, 1000 + ROWS))
     rows = table(key=key, y=np.arange(ROWS) * 1.5 + 0.5).drop(["house", "person", "born"])

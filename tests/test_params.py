@@ -394,6 +394,11 @@ def test_a_section_of_the_parameters_is_printed_in_lines_that_fit():
         listing.chosen("train.epoch")
 
 
+def test_the_page_of_the_parameters_is_up_to_date():
+    page = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
+    assert page == listing.page(), "write it again with `make docs`"
+
+
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
     said = refusal(tmp_path / "none.yaml")
     assert said.startswith(f"cannot read the parameters: {tmp_path / 'none.yaml'}: No such file")

@@ -190,7 +190,7 @@ def _address(request: Request) -> str:
 def _name(request: Request) -> str:
     """The host that a request is for, without its port.
 
-    Not by Starlette's TrustedHostMiddleware: of `[::1]` it takes what is before the first colon.
+    Starlette's TrustedHostMiddleware looks too, but its answer does not say what to do.
     """
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d+)?", request.headers.get("Host", ""))
     return match[1].strip("[]").lower() if match else ""
