@@ -796,8 +796,9 @@ def test_a_search_that_finds_something_asks_nothing_more(place):
         engine = r.database._engine
         event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
         r.search("digits", ["metric.accuracy>0"], order="metric.accuracy")
-        # The size of the model, by which an order is looked up; the page; what is on it.
-        assert len([statement for statement in seen if "SELECT" in statement]) == 3
+        # The size of the model, by which an order is looked up; the page; of what is on it the
+        # metrics, the tags, the aliases, and the metric to compare by.
+        assert len([statement for statement in seen if "SELECT" in statement]) == 2 + 4
 
 
 # What is printed
