@@ -127,8 +127,11 @@ class Project:
         params = YAML(typ="safe").load(path.read_text())
         for section, values in changes.items():
             params[section] |= values
-        with path.open("w") as file:
+        # In one step, as editors do: a run that looks meanwhile must not see half a file.
+        written = path.with_name(".params.yaml.new")
+        with written.open("w") as file:
             YAML(typ="safe", pure=True).dump(params, file)
+        written.replace(path)
 
     def commit(self) -> None:
         self.run("git", "add", "-A")
