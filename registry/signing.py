@@ -47,7 +47,6 @@ class Signature:
 
 
 @checked
-@checked
 def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -> Signature:
     """Sign the files of a version, after checking every byte of them.
 
