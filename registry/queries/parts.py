@@ -1,6 +1,5 @@
 """What has several rows a version: metrics, tags, aliases, data and files."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
@@ -42,13 +41,11 @@ class Parts:
     aliases: list[str] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
     artifacts: list[Artifact] = field(default_factory=list)
-    metric: str | None = None
-    """What its parameters name to compare versions by (`registration.metric`), if they do."""
 
 
 def load(c: Connection, ids: list[int]) -> dict[int, Parts]:
     """Everything that hangs on versions, by their ids."""
-    found = _listed(c, ids)
+    found = load_for_lists(c, ids)
     for id_, path, md5 in _by_key(c, "data", ids):
         found[id_].data[path] = md5
     for id_, path, sha256, size, identity in _by_key(c, "artifacts", ids):
@@ -57,16 +54,7 @@ def load(c: Connection, ids: list[int]) -> dict[int, Parts]:
 
 
 def load_for_lists(c: Connection, ids: list[int]) -> dict[int, Parts]:
-    """What lists show of versions, by their ids: no data and no files, but the metric to compare
-    versions by.
-    """
-    found = _listed(c, ids)
-    for id_, metric in _rows(c, "compared_by", ids):
-        found[id_].metric = None if metric in (None, "null") else metric
-    return found
-
-
-def _listed(c: Connection, ids: list[int]) -> dict[int, Parts]:
+    """What lists show of versions, by their ids: no data and no files."""
     found = {id_: Parts() for id_ in ids}
     for id_, key, number in _by_key(c, "metrics", ids):
         found[id_].metrics[key] = typed(float, number)
@@ -78,15 +66,13 @@ def _listed(c: Connection, ids: list[int]) -> dict[int, Parts]:
 
 
 def _by_key(c: Connection, kind: str, ids: list[int]) -> list[Any]:
-    """Rows in the order of their keys: a database's own order of text depends on its settings."""
-    return sorted(_rows(c, kind, ids), key=itemgetter(1))
-
-
-def _rows(c: Connection, kind: str, ids: list[int]) -> Sequence[Any]:
+    """Rows of a query below, in the order of their keys."""
     on_postgresql = c.dialect.name == "postgresql"
-    # all: a result that is iterated over asks the driver for each row apart.
     given = {"ids": ids if on_postgresql else to_json(ids)}
-    return c.execute(_queries(on_postgresql)[kind], given).all()
+    # all: a result that is iterated over asks the driver for each row apart.
+    found = c.execute(_queries(on_postgresql)[kind], given).all()
+    # Here, since a database's own order of text depends on its settings.
+    return sorted(found, key=itemgetter(1))
 
 
 # Built once: that takes longer than SQLite needs to answer.
@@ -96,10 +82,7 @@ def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
         return select(id_, *columns).where(_among(id_, on_postgresql))
 
     metrics, tags, data = version_metrics.c, version_tags.c, version_data.c
-    files, values, alias = version_artifacts.c, schema.param_values.c, schema.aliases.c.alias
-    metric = select(values.value).where(
-        values.params_id == versions.c.params_id, values.key == "registration.metric"
-    )
+    files, alias = version_artifacts.c, schema.aliases.c.alias
     return {
         "metrics": rows_of(metrics.version_id, metrics.key, metrics.value),
         "tags": rows_of(tags.version_id, tags.key, tags.value),
@@ -108,8 +91,6 @@ def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
             files.version_id, files.path, files.sha256, files.size, files.identity
         ),
         "aliases": rows_of(versions.c.id, alias).join(schema.aliases, POINTS_HERE),
-        # Not joined: SQLite would begin with every document of parameters that has the key.
-        "compared_by": rows_of(versions.c.id, metric.scalar_subquery().label("metric")),
     }
 
 

@@ -13,6 +13,12 @@ from registry.records import Summary
 from registry.schema import versions
 from registry.values import moment
 
+_values = schema.param_values.c
+# Not joined: SQLite would begin with every document of parameters that has the key.
+_METRIC = select(_values.value).where(
+    _values.params_id == versions.c.params_id, _values.key == "registration.metric"
+)
+
 SUMMARY = select(
     versions.c.id,
     schema.models.c.name.label("model"),
@@ -22,6 +28,7 @@ SUMMARY = select(
     versions.c.created_at,
     versions.c.created_by,
     STATUS,
+    _METRIC.scalar_subquery().label("metric"),
 ).join(schema.models, schema.models.c.id == versions.c.model_id)
 """The rows that `load` wants; conditions and order are the caller's."""
 
@@ -42,7 +49,7 @@ def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
             aliases=tuple(found[id_].aliases),
             created_at=moment(created_at),
             created_by=created_by,
-            metric=found[id_].metric,
+            metric=None if metric == "null" else metric,
         )
-        for id_, model, number, digest, dataset, created_at, created_by, status, *_ in rows
+        for id_, model, number, digest, dataset, created_at, created_by, status, metric, *_ in rows
     )
