@@ -1,10 +1,18 @@
-"""A seal that was written once is right for ever, whatever fields the records gain."""
+"""A seal that was written once is right for ever, whatever fields the records gain; and the
+processes that compute seals for a verification.
+"""
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from registry.candidates import seal
+from registry.integrity.helpers import _SERVE
 from registry.records import Artifact, Lineage, Version
 
 ARTIFACTS = (
@@ -86,3 +94,24 @@ def test_a_seal_covers_every_field_that_never_changes():
     for field in fields(Artifact):
         edited = later(Artifact, ARTIFACTS[0], **{field.name: "edited"})
         assert seal(later(Version, VERSION, artifacts=(edited, ARTIFACTS[1]))) != SEAL, field.name
+
+
+@pytest.mark.parametrize("left", ["in a line", "before the answer"])
+def test_a_helper_whose_verification_was_killed_ends_without_a_word(left):
+    task = json.dumps(["events", "digits", []]) + "\n"
+    helper = subprocess.Popen(
+        [sys.executable, "-c", _SERVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if left == "in a line":
+        helper.stdin.write(task[:-9])
+    else:
+        helper.stdout.close()
+        helper.stdin.write(task)
+    helper.stdin.close()
+    assert helper.wait(60) == 0
+    assert helper.stderr.read() == ""
+    helper.stderr.close()

@@ -121,7 +121,17 @@ def started(versions: int) -> Iterator[Helpers]:
 
 
 def serve() -> None:
-    """Answer tasks until the input ends: what each of those processes runs."""
+    """Answer tasks until the input ends: what each of those processes runs.
+
+    Whoever asks may be killed at any moment: in the middle of a line, or before the answer.
+    """
     for line in sys.stdin:
+        if not line.endswith("\n"):
+            return
         task, name, rows = json.loads(line)
-        print(json.dumps(_TASKS[task](name, rows)), flush=True)
+        try:
+            print(json.dumps(_TASKS[task](name, rows)), flush=True)
+        except BrokenPipeError:
+            os._exit(
+                0
+            )  # at an ordinary end Python would write what is left once more, and complain
