@@ -53,6 +53,12 @@ def run(code, names):
     return printed.getvalue()
 
 
+def test_the_python_interface_is_shown_in_code_that_is_run():
+    page = ROOT / "docs/python.md"
+    assert page in PAGES
+    assert len(BLOCK.findall(page.read_text(encoding="utf-8"))) > 10
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs_in_order_and_prints_what_the_page_says(page, project):
     text = page.read_text(encoding="utf-8")
