@@ -132,6 +132,5 @@ def serve() -> None:
         try:
             print(json.dumps(_TASKS[task](name, rows)), flush=True)
         except BrokenPipeError:
-            os._exit(
-                0
-            )  # at an ordinary end Python would write what is left once more, and complain
+            # Not an ordinary end, at which Python writes what is left once more, and complains.
+            os._exit(0)
