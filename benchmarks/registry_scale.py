@@ -101,9 +101,10 @@ def _methods(registry: Registry, sizes: Sizes) -> dict[str, Callable[[int], obje
     champion = f"{LARGE}:{sizes.champion}"
 
     def promote(i: int) -> None:
-        number = sizes.champion + i % 2
-        registry.promote(SMALL, 1 + i % 2, "candidate", expect_revision=None, actor="a", reason="")
-        registry.promote(LARGE, number, "candidate", expect_revision=None, actor="a", reason="")
+        for model, version in ((SMALL, 1 + i % 2), (LARGE, sizes.champion + i % 2)):
+            registry.promote(
+                model, version, "candidate", expect_revision=None, actor="a", reason="measured"
+            )
 
     found: dict[str, Callable[[int], object]] = {
         "resolve": lambda i: registry.resolve(f"{LARGE}@champion"),

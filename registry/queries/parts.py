@@ -65,6 +65,12 @@ def load_for_lists(c: Connection, ids: list[int]) -> dict[int, Parts]:
     return found
 
 
+def load_metric_names(c: Connection, params_ids: list[int]) -> dict[int, str]:
+    """The metric to compare versions by (`registration.metric`), by the ids of parameters."""
+    found = _by_key(c, "metric name", params_ids)
+    return {id_: typed(str, name) for id_, name in found if name != "null"}
+
+
 def _by_key(c: Connection, kind: str, ids: list[int]) -> list[Any]:
     """Rows of a query below, in the order of their keys."""
     on_postgresql = c.dialect.name == "postgresql"
@@ -82,7 +88,7 @@ def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
         return select(id_, *columns).where(_among(id_, on_postgresql))
 
     metrics, tags, data = version_metrics.c, version_tags.c, version_data.c
-    files, alias = version_artifacts.c, schema.aliases.c.alias
+    files, alias, params = version_artifacts.c, schema.aliases.c.alias, schema.param_values.c
     return {
         "metrics": rows_of(metrics.version_id, metrics.key, metrics.value),
         "tags": rows_of(tags.version_id, tags.key, tags.value),
@@ -91,6 +97,9 @@ def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
             files.version_id, files.path, files.sha256, files.size, files.identity
         ),
         "aliases": rows_of(versions.c.id, alias).join(schema.aliases, POINTS_HERE),
+        "metric name": rows_of(params.params_id, params.value).where(
+            params.key == "registration.metric"
+        ),
     }
 
 

@@ -13,12 +13,6 @@ from registry.records import Summary
 from registry.schema import versions
 from registry.values import moment
 
-_values = schema.param_values.c
-# Not joined: SQLite would begin with every document of parameters that has the key.
-_METRIC = select(_values.value).where(
-    _values.params_id == versions.c.params_id, _values.key == "registration.metric"
-)
-
 SUMMARY = select(
     versions.c.id,
     schema.models.c.name.label("model"),
@@ -28,7 +22,7 @@ SUMMARY = select(
     versions.c.created_at,
     versions.c.created_by,
     STATUS,
-    _METRIC.scalar_subquery().label("metric"),
+    versions.c.params_id,
 ).join(schema.models, schema.models.c.id == versions.c.model_id)
 """The rows that `load` wants; conditions and order are the caller's."""
 
@@ -36,6 +30,8 @@ SUMMARY = select(
 def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
     """The rows of a `SUMMARY`, with metrics, tags and aliases."""
     found = parts.load_for_lists(c, [row.id for row in rows])
+    # Asked for once per document of parameters: most versions of a page share theirs.
+    compare_by = parts.load_metric_names(c, sorted({row.params_id for row in rows}))
     # By place: fields of a row by name take twice as long.
     return tuple(
         Summary(
@@ -49,7 +45,7 @@ def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
             aliases=tuple(found[id_].aliases),
             created_at=moment(created_at),
             created_by=created_by,
-            metric=None if metric == "null" else metric,
+            metric=compare_by.get(params),
         )
-        for id_, model, number, digest, dataset, created_at, created_by, status, metric, *_ in rows
+        for id_, model, number, digest, dataset, created_at, created_by, status, params, *_ in rows
     )
