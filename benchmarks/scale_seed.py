@@ -114,6 +114,7 @@ class _Rows:
         self.sizes, self.files = sizes, files
         self.counts: dict[str, int] = {}
         self._heads: dict[str, str] = {}
+        self._names: list[str] = []
         self._spread = [f"model-{i:04d}" for i in range(sizes.models - 1)]
         self._documents = [self._params(i) for i in range(max(1, sizes.versions // 100))]
         self._canonical = [candidates.check_json("params", p) for p in self._documents]
@@ -166,6 +167,7 @@ class _Rows:
 
     def _version(self, found: Any, i: int, name: str, model: int) -> None:
         number = self.counts[name] = self.counts.get(name, 0) + 1
+        self._names.append(f"{name}:{number}")
         id_, at, large = self._first + i, _START + i * 60_000_000, name == LARGE
         scores = {
             "accuracy": 0.5 + (i * 7919 % 49999) / 1e5,
@@ -184,7 +186,7 @@ class _Rows:
             for path, one in sorted(chosen.items())
         )
         after = large and self.sizes.champion < number <= self.sizes.champion + 1000
-        champion = self._first + self.sizes.champion * 4 - 1
+        champion = self.sizes.champion * 4 - 1
         lineage = Lineage(
             dataset=f"{'large' if large else name}"[:5].encode().hex().ljust(32, "0") + ".dir",
             test_split="e" * 64,
@@ -200,7 +202,7 @@ class _Rows:
         version = Version(
             model=name,
             version=number,
-            uid=UUID(int=i + 2**64).hex,
+            uid=_uid(i),
             digest=digest(artifacts),
             status="candidate",
             signature=_SIGNATURE,
@@ -249,7 +251,8 @@ class _Rows:
             "git_commit": lineage.git_commit,
             "git_dirty": False,
             "flow_run_id": lineage.flow_run_id,
-            "parent_id": champion if after else None,
+            "parent_id": self._first + champion if after else None,
+            "parent_uid": _uid(champion) if after else None,
             "request_id": None,
             "created_at": at,
             "created_by": by,
@@ -280,26 +283,31 @@ class _Rows:
         champion = self._first + self.sizes.champion * 4 - 1
         at = _START + self.sizes.versions * 60_000_000
         for i in range(self.sizes.jobs):
-            of_large = i % 2 == 0
+            of_large, failed = i % 2 == 0, i % 50 == 3
             version = champion if of_large else self._first + i * 3 % self.sizes.versions
+            own = self._names[version - self._first]
             yield {
                 "id": str(uuid4()),
                 "version_id": version,
-                "reference": f"{LARGE}@champion" if of_large else "another",
+                "reference": f"{LARGE}@champion" if of_large else own,
                 "alias": "champion" if of_large else None,
                 "alias_revision": 1 if of_large else None,
-                "state": "failed" if i % 50 == 3 else "completed",
+                "state": "failed" if failed else "completed",
                 "input_sha256": hashlib.sha256(str(i).encode()).hexdigest(),
                 "output": f"/srv/predictions/{i}",
-                "rows": None if i % 50 == 3 else 1000 + i,
-                "provider": "CPUExecutionProvider",
-                "onnxruntime": "1.31.1",
+                "rows": None if failed else 1000 + i,
+                "provider": None if failed else "CPUExecutionProvider",
+                "onnxruntime": None if failed else "1.31.1",
                 "flow_run_id": str(uuid4()),
-                "error": "the disk is full" if i % 50 == 3 else None,
+                "error": "the disk is full" if failed else None,
                 "started_at": at + i * 1_000_000,
                 "finished_at": at + i * 1_000_000 + 250_000,
                 "substituted": None,
             }
+
+
+def _uid(i: int) -> str:
+    return UUID(int=i + 2**64).hex
 
 
 _SIGNATURE = {"inputs": [{"name": "x", "dtype": "float32", "shape": [None, 8]}], "classes": ["a"]}
