@@ -8,7 +8,7 @@ from modelmint.base import Opened
 from modelmint.listing import Listing
 from modelmint.targets import model_of
 from registry import InvalidQuery, Problem, Registration, Stray, Summary, integrity, upkeep
-from registry.checks import whole
+from registry.validation.checks import whole
 
 if TYPE_CHECKING:
     from registry.signing import Signature

@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from registry import extras
-from registry.arguments import checked
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.errors import Corrupt, NotFound, RegistryError
 from registry.queries import blobs, events, models, signatures, versions
 from registry.records import Problem, Version
-from registry.store import Registry
+from registry.registry import Registry
+from registry.validation.arguments import checked
 
 if TYPE_CHECKING:  # an extra, and slow to import
     from cryptography.hazmat.primitives.asymmetric.ec import (

@@ -28,8 +28,8 @@ from sqlalchemy import Engine, MetaData, event, insert, text
 
 from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
 from registry.artifacts import MARKER
-from registry.candidates import seal_json
-from registry.database import filling, upgrade
+from registry.databases.database import filling, upgrade
+from registry.digests import seal_json
 from registry.integrity import verify
 from registry.schema import HEAD, VERSION_TABLE
 from registry.signing import keep

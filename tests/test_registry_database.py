@@ -26,9 +26,11 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
 from registry import schema
-from registry.database import MIGRATIONS, Database, create, upgrade
+from registry.databases.database import MIGRATIONS, Database, create, upgrade
 from registry.errors import NoRegistry, Refused, RegistryError, SchemaMismatch, Unreachable
-from registry.rules import APPEND_ONLY, LASTING, RULES, SENTENCES
+from registry.rules import RULES
+from registry.rules.rule import APPEND_ONLY, LASTING
+from registry.rules.sentences import SENTENCES
 
 NEXT = f"{int(schema.HEAD) + 1:04}"
 """The revision after the newest."""
@@ -449,7 +451,7 @@ def test_a_writer_of_sqlite_waits_for_another_and_gives_up_in_words(tmp_path, mo
             assert not release.is_alive() or not other.in_transaction
             connection.exec_driver_sql("DELETE FROM aliases")
         release.join()
-        monkeypatch.setattr("registry.sqlite.BUSY_S", 0.2)
+        monkeypatch.setattr("registry.databases.sqlite.BUSY_S", 0.2)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unreachable, match=r"stayed locked by another process for 0\.2 s"):
             database.write().__enter__()

@@ -35,9 +35,7 @@ from registry import (
     hide_password,
     schema,
 )
-from registry.arguments import BY_NAME
-from registry.checks import DEPTH, KEY, TEXT
-from registry.database import filling
+from registry.databases.database import filling
 from registry.integrity import verify
 from registry.queries.search import page_query
 from registry.signing import check_signatures, sign
@@ -45,6 +43,8 @@ from registry.transfer.backup import backup, restore, verify_backup
 from registry.transfer.mlflow_import import import_from_mlflow
 from registry.transfer.oci import export_version, import_version
 from registry.upkeep import gc, purge, retain
+from registry.validation.arguments import BY_NAME
+from registry.validation.checks import DEPTH, KEY, TEXT
 
 LONG = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
 """A text that does not compress: longer than PostgreSQL keeps in a row of an index."""

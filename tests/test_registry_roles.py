@@ -14,9 +14,9 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from registry import NoRegistry, Policy, Refused, Registry, schema
+from registry.databases.roles import READER, ROLES, WRITER, create_roles
 from registry.integrity import verify
-from registry.roles import READER, ROLES, WRITER, create_roles
-from registry.rules import APPEND_ONLY, LASTING
+from registry.rules.rule import APPEND_ONLY, LASTING
 from registry.transfer.backup import backup
 from registry.upkeep import gc, retain
 

@@ -2,7 +2,7 @@
 
     s3://BUCKET/PREFIX/sha256/ab/<digest>    complete; appears in one step, as S3 promises
     s3://BUCKET/PREFIX/tmp/<random>.files    a note of what the first registration is about to send
-    s3://BUCKET/PREFIX/registry.json         whose files these are; see `registry.belonging`
+    s3://BUCKET/PREFIX/registry.json         whose files these are; see `registry.ownership`
     cache/sha256/ab/<digest>                 a copy on this machine; may be deleted at any time
 
 Credentials, region and endpoint come from the variables and files that every S3 client reads

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.errors import Corrupt
 from registry.queries import rows
 from registry.queries.models import Locked

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from registry import schema
 from registry.artifacts import BACKUP_README, MANIFEST, MARKER, Folder, Staged, Store, sync
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.errors import Conflict, Corrupt, Refused, Unreachable
 from registry.records import Json
 from registry.transfer.backup_format import (

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from registry import schema
 from registry.queries import evaluations, events, models, signatures, versions
 from registry.records import Event, Json, Version
-from registry.store import Registry
+from registry.registry import Registry
 from registry.values import moment, to_json
 
 

@@ -18,7 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.database import hide_password
+from registry.databases.database import hide_password
 from registry.errors import NotFound, Unreachable
 
 _SQL = ("postgresql", "mysql", "mssql")

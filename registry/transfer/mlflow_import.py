@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from registry.arguments import checked
 from registry.errors import Conflict, InvalidCandidate, InvalidReference, Refused
 from registry.queries import versions
 from registry.references import CHAMPION, check_name
-from registry.store import Registry
+from registry.registry import Registry
 from registry.transfer.mlflow_source import Skipped, Source, opened
+from registry.validation.arguments import checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from registry import extras
-from registry.candidates import UNKNOWN
-from registry.database import hide_password
+from registry.databases.database import hide_password
 from registry.errors import NotFound, choices
 from registry.records import Candidate, Json, Lineage
 from registry.transfer.mlflow_database import explained, harmless, without_password
+from registry.validation.candidates import UNKNOWN
 from registry.values import moment
 
 _GIT_COMMIT = "mlflow.source.git.commit"

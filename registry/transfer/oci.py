@@ -13,18 +13,19 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from registry import candidates
-from registry.arguments import checked
+from registry import digests
 from registry.artifacts import name_once
 from registry.errors import Conflict, InvalidCandidate, Refused, Unreachable
 from registry.queries import versions
 from registry.records import Artifact, Candidate, Json, Registration, Version
+from registry.registry import Registry
 from registry.signing import keep
-from registry.store import Registry
 from registry.transfer import dossier as dossiers
 from registry.transfer import layout
 from registry.transfer.dossier import Dossier
 from registry.transfer.layout import Descriptor, Manifest
+from registry.validation import candidates
+from registry.validation.arguments import checked
 
 VERSION = "application/vnd.modelmint.version.v1"
 """What kind of artifact an archive is."""
@@ -230,7 +231,7 @@ def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None
         raise layout.refused(path, "its record names a file twice")
     if expected != [((x.annotations or {}).get(layout.TITLE), x.digest, x.size) for x in layers]:
         raise layout.refused(path, "its layers are not the files that its record names")
-    if candidates.digest(version.artifacts) != version.digest:
+    if digests.digest(version.artifacts) != version.digest:
         raise layout.refused(path, f"its files do not make digest {version.digest}")
 
 
@@ -269,7 +270,7 @@ def _origin(dossier: Dossier, path: Path) -> Json:
         "events": said["events"],
         "earlier_evaluations": said["evaluations"][:-1],
         "signatures": {
-            key_id: candidates.seal_json(text) for key_id, text in dossier.signatures.items()
+            key_id: digests.seal_json(text) for key_id, text in dossier.signatures.items()
         },
     }
     if dossier.parent_uid or version.lineage.parent:
@@ -293,5 +294,5 @@ def _keep_signatures(
     origin = next((e.payload for e in history if e.kind == "imported"), {})
     named = origin.get("signatures", {})
     for key_id, document in sorted(offered.items()):
-        if named.get(key_id) == candidates.seal_json(document):
+        if named.get(key_id) == digests.seal_json(document):
             keep(registry, version, key_id, document, actor=actor)

@@ -1,0 +1,372 @@
+"""The registry's database: opening, transactions, schema revisions."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    MetaData,
+    column,
+    create_engine,
+    delete,
+    inspect,
+    make_url,
+    select,
+    table,
+    update,
+)
+from sqlalchemy.exc import (
+    ArgumentError,
+)
+
+from registry.databases import postgresql, sqlite
+from registry.databases.sql_errors import explained, readable
+from registry.errors import Conflict, NoRegistry, SchemaMismatch, Unreachable
+from registry.queries.identity import Identity
+from registry.schema import HEAD, VERSION_TABLE
+from registry.values import to_json
+
+DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
+"""Databases that a registry can be kept in: modules with the same names in them."""
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+# Alembic keeps the environment it runs in module globals, so one migration a process at a time.
+_one_migration = threading.Lock()
+
+
+class Database:
+    """An open registry database of the right schema, or a place where there is none yet.
+
+    Opening and reading make nothing; `create` does.
+
+    Raises:
+        Unreachable: it cannot be opened, or is of an unsupported kind.
+        SchemaMismatch: its schema is older, newer or not a registry's.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.shown = shown_url(url)
+        """The URL for messages: without its password."""
+        self._url = _whole(url)
+        self._engine = _make_engine(self._url)
+        self.dialect = DIALECTS[self._engine.dialect.name]
+        self._found = False
+        try:
+            self.exists()
+        except BaseException:
+            self.close()
+            raise
+
+    def exists(self) -> bool:
+        """Whether there is a registry, by now. Raises SchemaMismatch."""
+        if not self._found and self.dialect.is_there(self._engine.url):
+            with self._reading(self.dialect.READ) as connection:
+                revision = _revision(connection, self.shown)
+            if revision not in (None, HEAD):
+                raise _mismatch(revision, self.shown)
+            self._found = revision is not None
+        return self._found
+
+    def try_room(self) -> None:
+        """See that the registry could be made; makes nothing. Raises Unreachable."""
+        self.dialect.try_room(self._engine.url)
+
+    def create(self) -> bool:
+        """Make the registry where there is none; False where there is one."""
+        if self.exists():
+            return False
+        made = create(self._url)
+        self._found = True
+        return made
+
+    @contextmanager
+    def read(self, *, single: bool = False) -> Iterator[Connection]:
+        """A transaction that sees one state of the database and waits for no writer.
+
+        A `single` statement sees one state anyway, and can do without a BEGIN and a COMMIT.
+
+        Raises:
+            NoRegistry: nothing was made yet.
+        """
+        self.check_exists()
+        with self._reading(self.dialect.READ_SINGLE if single else self.dialect.READ) as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self, options: dict[str, Any]) -> Iterator[Connection]:
+        with explained(self.shown), readable(self.shown), self._engine.connect() as connection:
+            connection = connection.execution_options(**options)
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                self.dialect.settle(connection)
+
+    def check_exists(self) -> None:
+        """Raises NoRegistry where nothing was made yet."""
+        if not self._found and not self.exists():
+            raise NoRegistry(self.shown)
+
+    @contextmanager
+    def still(self) -> Iterator[Connection]:
+        """`read`, while whoever takes files in or removes them waits. For short work.
+
+        Raises:
+            Refused, Unreachable: this user may only read, or others did not let go for 30 s.
+        """
+        self.check_exists()
+        with self._reading(self.dialect.STILL) as connection:
+            self.dialect.hold_still(connection)
+            yield connection
+
+    @contextmanager
+    def write(self, *, lasting: bool = True) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block, or undoes it all on an error.
+
+        One that is not `lasting` survives the end of every process, but not a power cut, and saves
+        the wait for the disk.
+
+        Raises:
+            NoRegistry: nothing was made yet.
+        """
+        self.check_exists()
+        with (
+            explained(self.shown),
+            readable(self.shown),
+            self._engine.connect() as connection,
+            nullcontext() if lasting else self.dialect.hurried(connection),
+            connection.begin(),
+        ):
+            yield connection
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
+
+
+def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
+    """Make a registry in an empty or missing database; False if another process was faster.
+
+    `migrations` is the folder of Alembic's env.py.
+
+    Raises:
+        Unreachable: the database cannot be made or written.
+        SchemaMismatch: it holds tables of something else, or of a newer release.
+    """
+    engine, shown = _make_engine(url, create=True), shown_url(url)
+    try:
+        return _migrate(engine, shown, migrations) is None
+    finally:
+        engine.dispose()
+
+
+def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str:
+    """Bring a registry database to the schema of this release, all or nothing.
+
+    `migrations` is the folder of Alembic's env.py. Returns the revision that the database had
+    before.
+
+    Raises:
+        NoRegistry: there is nothing to upgrade.
+        Unreachable: the database cannot be opened or written.
+        SchemaMismatch: its schema is newer than this release or not a registry's.
+    """
+    engine, shown = _make_engine(url), shown_url(url)
+    try:
+        if not DIALECTS[engine.dialect.name].is_there(engine.url):
+            raise NoRegistry(shown)
+        before = _migrate(engine, shown, migrations, make=False)
+        assert before is not None
+        return before
+    finally:
+        engine.dispose()
+
+
+def check_empty(url: str) -> None:
+    """See that a database holds no rows; tables of this or an older release may be there.
+
+    Raises:
+        Conflict: it holds a registry.
+        Unreachable: it cannot be opened.
+        SchemaMismatch: it holds tables of something else.
+    """
+    engine, shown = _make_engine(url), shown_url(url)
+    try:
+        if not DIALECTS[engine.dialect.name].is_there(engine.url):
+            return
+        with explained(shown), engine.begin() as connection:
+            _find_empty(connection, shown)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def filling(url: str, revision: str, own: Identity | None = None) -> Iterator[Connection]:
+    """One transaction that fills an empty database: all of it or nothing.
+
+    In the block the tables are those of `revision`, after it those of this release. Keys and
+    CHECKs hold; on SQLite foreign keys are checked at the end. Triggers come at the end, too: they
+    are of this release, and one asks what was only asked at the time: of a champion that was
+    promoted before its model had a policy of other eyes, for other eyes. The registry gets the ids
+    of `own`; without those it keeps the one that comes with the rows, and has no store yet.
+
+    Raises:
+        Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
+    """
+    engine, shown = _make_engine(url, create=True), shown_url(url)
+    dialect = DIALECTS[engine.dialect.name]
+    try:
+        with explained(shown), _one_migration, dialect.migrating(engine) as connection:
+            dialect.drop_triggers(connection)
+            # Tables without a row come from a registry that was opened once, and may be of
+            # another revision.
+            _find_empty(connection, shown).drop_all(connection)
+            _run_alembic(connection, MIGRATIONS, shown, revision)
+            if inspect(connection).has_table("registry"):  # the id that comes is another
+                connection.execute(delete(table("registry")))
+            yield connection
+            dialect.count_on(connection)
+            _run_alembic(connection, MIGRATIONS, shown)
+            # The place of the files is another than that of the rows.
+            registry = table("registry", column("id"), column("store"))
+            ids = {"store": None} if own is None else {"id": own.registry, "store": own.store}
+            connection.execute(update(registry).values(ids))
+            dialect.install_triggers(connection)
+    finally:
+        engine.dispose()
+
+
+def _find_empty(connection: Connection, shown: str) -> MetaData:
+    """The tables of a registry, none of which has a row."""
+    found = MetaData()
+    if _revision(connection, shown) is not None:
+        found.reflect(connection)
+    made_with_the_tables = {VERSION_TABLE, "registry"}
+    for one in found.sorted_tables:
+        if one.name in made_with_the_tables:
+            continue
+        if connection.execute(select(one).limit(1)).first():
+            raise Conflict(
+                f"{shown} holds a registry already: there are rows in its table {one.name!r}. Give "
+                "an empty or a new database: set MODELMINT_DATABASE_URL."
+            )
+    return found
+
+
+def hide_password(url: str) -> str:
+    """The URL as messages may show it: also where characters of the password are not escaped."""
+    url = re.sub(r"(?<=//)([^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+
+
+def _whole(url: str) -> str:
+    """A URL with the whole path of a SQLite file: the current folder may be another later."""
+    with suppress(ArgumentError, ValueError):
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            return str(sqlite.absolute(parsed))
+    return url
+
+
+def shown_url(url: str) -> str:
+    """A URL as messages may show it, with the whole path of a SQLite file."""
+    return hide_password(_whole(url))
+
+
+def _parsed(url: str) -> URL:
+    try:
+        found = make_url(url)
+    except ValueError:  # whose text would be a part of the password
+        raise ValueError("its port is not a number") from None
+    if "@" in (found.host or ""):
+        raise ValueError("there are two @; in a password it is written %40, and / %2F, : %3A")
+    return found
+
+
+def _make_engine(url: str, *, create: bool = False) -> Engine:
+    try:
+        parsed = _parsed(url)
+        backend = parsed.get_backend_name()
+        dialect = DIALECTS.get(backend)
+        if dialect is None:
+            write = "; write postgresql+psycopg://" if backend == "postgres" else ""
+            raise ValueError(f"{backend} is not supported{write}")
+        engine = create_engine(dialect.prepare(parsed), json_serializer=to_json)
+    except (ArgumentError, ImportError, ValueError) as error:
+        raise Unreachable(
+            f"{hide_password(url)!r} is not a database URL that can be opened here ({error}). Set "
+            "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db or "
+            "postgresql+psycopg://user:password@host/database."
+        ) from error
+    if create:
+        dialect.make_room(engine.url)
+    dialect.configure(engine, create=create)
+    return engine
+
+
+def _revision(connection: Connection, shown: str) -> str | None:
+    """The schema revision that a database has; None for an empty one."""
+    tables = inspect(connection).get_table_names()
+    if VERSION_TABLE not in tables:
+        if tables:
+            raise SchemaMismatch(
+                f"{shown} already holds tables of something else ({', '.join(tables[:5])}). Give "
+                "the registry a database of its own: set MODELMINT_DATABASE_URL."
+            )
+        return None
+    versions = table(VERSION_TABLE, column("version_num"))
+    return connection.execute(select(versions.c.version_num)).scalar_one_or_none()
+
+
+def _mismatch(revision: str, shown: str) -> SchemaMismatch:
+    older = revision < HEAD
+    return SchemaMismatch(
+        f"The registry database {shown} has schema {revision}, this release needs {HEAD}. "
+        + ("Run `modelmint models upgrade`." if older else "It is newer: upgrade modelmint.")
+    )
+
+
+def _migrate(engine: Engine, shown: str, migrations: Path, *, make: bool = True) -> str | None:
+    dialect = DIALECTS[engine.dialect.name]
+    migrating = dialect.migrating(engine)
+    with explained(shown), readable(shown), _one_migration, migrating as connection:
+        # Looked up again under the lock: of several first starters, one does the work.
+        revision = _revision(connection, shown)
+        if revision is None and not make:
+            raise NoRegistry(shown)
+        if revision is not None and revision > HEAD:
+            raise _mismatch(revision, shown)
+        # Those who came later leave all as it is: the first may be writing already.
+        if revision != HEAD or migrations != MIGRATIONS:
+            dialect.drop_triggers(connection)
+            _run_alembic(connection, migrations, shown)
+            dialect.install_triggers(connection)
+    return revision
+
+
+def _run_alembic(
+    connection: Connection, migrations: Path, shown: str, revision: str = "head"
+) -> None:
+    # Imported here: it takes a tenth of a second that only a migration should pay.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise SchemaMismatch(
+            f"The registry database {shown} cannot be upgraded to schema {HEAD}: {error}. It was "
+            "left as it was; restore a backup or ask with this message."
+        ) from error

@@ -1,0 +1,260 @@
+"""Everything that is particular to PostgreSQL: how connections and transactions begin, the
+triggers, and the lock under which migrations run. The counterpart of `registry.databases.sqlite`.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from select import POLLIN, poll
+from typing import Any
+
+from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, event, literal_column
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+
+from registry import extras
+from registry.rules import EFFECTS, RULES
+from registry.rules import values as value_rules
+from registry.rules.history import HISTORY_RULES, NEEDS, OWNS
+from registry.rules.rule import Effect, Rule
+from registry.schema import metadata
+
+# Any number, always the same: whoever migrates holds it.
+_MIGRATION_LOCK = 7_316_408_255_213_904_119
+
+CLOCK = literal_column(
+    "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)", BigInteger
+)
+"""The time in microseconds since 1970, as the database has it: writers on many machines agree."""
+
+NEW_VERSION = literal_column("nextval('versions_id_seq')", Integer)
+"""The id of a version that this transaction adds; nobody else gets it."""
+
+READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""Options of a transaction that sees one state of the database."""
+
+READ_SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+"""The same for a single statement, without the round trips of BEGIN and COMMIT."""
+
+
+STILL: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
+"""Options of a transaction that others wait for who take files in or remove them."""
+
+
+def hold_still(connection: Connection) -> None:
+    """Wait for the others, not for ever; its state is looked at after that."""
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+    connection.exec_driver_sql("LOCK TABLE blobs IN SHARE MODE")
+
+
+def prepare(url: URL) -> URL:
+    """The URL with the driver we ship: psycopg 3."""
+    extras.load("psycopg", "postgres", "A registry in PostgreSQL")
+    bare = url.drivername == "postgresql"
+    return url.set(drivername="postgresql+psycopg") if bare else url
+
+
+def is_there(_url: URL) -> bool:
+    """Whether the database is there: connecting to it will say."""
+    return True
+
+
+def try_room(_url: URL) -> None:
+    """Whether tables may be made is found when they are."""
+
+
+def make_room(_url: URL) -> None:
+    """A database is made by its server's administrator."""
+
+
+def configure(engine: Engine, *, create: bool = False) -> None:
+    """PostgreSQL's defaults are durable and strict already; some transactions may be less."""
+    event.listen(engine, "begin", _begin)
+    event.listen(engine, "checkout", partial(_check_alive, engine))
+
+
+def _check_alive(engine: Engine, driver: Any, _record: object, _proxy: object) -> None:
+    # A server that ended a connection has said so on it. To ask it each time, as SQLAlchemy's
+    # pre-ping does, would cost a round trip; to see that nothing was said costs none.
+    said = poll()
+    said.register(driver.pgconn.socket, POLLIN)
+    if said.poll(0):
+        try:
+            engine.dialect.do_ping(driver)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+
+def settle(_connection: Connection) -> None:
+    """What to do after a transaction that reads: nothing."""
+
+
+def _begin(connection: Connection) -> None:
+    if connection.get_execution_options().get("hurried", False):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+
+@contextmanager
+def hurried(connection: Connection) -> Iterator[None]:
+    """Transactions in the block do not wait for the disk."""
+    connection.execution_options(hurried=True)
+    try:
+        yield
+    finally:
+        connection.execution_options(hurried=False)
+
+
+@contextmanager
+def unanswered(connection: Connection) -> Iterator[None]:
+    """Statements in the block return nothing, and none need wait for the one before.
+
+    They are sent one behind the other; what fails is raised at the end of the block at the latest.
+    """
+    import psycopg  # here: it takes a tenth of a second that SQLite can do without
+
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.pipeline():
+            yield
+    except psycopg.Error as error:
+        raise DBAPIError.instance(None, None, error, psycopg.Error) from error
+
+
+@contextmanager
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """One transaction to change the schema in, one process at a time: all of it or nothing."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        yield connection
+
+
+def count_on(connection: Connection) -> None:
+    """Give new rows ids after the highest: a row that came with its id moved no sequence."""
+    counted = (
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = current_schema() AND starts_with(column_default, 'nextval(')"
+    )
+    for table, column in connection.exec_driver_sql(counted).all():
+        # Of no rows, max is NULL, and setval does nothing.
+        connection.exec_driver_sql(
+            f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), max({column})) "
+            f"FROM {table}"
+        )
+
+
+def install_triggers(connection: Connection) -> None:
+    """Make the database keep `registry.rules`."""
+    # The functions of the triggers keep this path. Whoever may make a temporary table could
+    # otherwise put it before the one that a rule means to look at.
+    connection.exec_driver_sql(
+        "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)"
+    )
+    for statement in trigger_ddl():
+        connection.exec_driver_sql(statement)
+
+
+def drop_triggers(connection: Connection) -> None:
+    """Remove what `install_triggers` made."""
+    ours = (
+        "SELECT p.oid::regprocedure FROM pg_proc p WHERE starts_with(p.proname, 'rule_') "
+        "AND p.pronamespace = current_schema()::regnamespace "
+        "AND p.prorettype = 'trigger'::regtype"
+    )
+    for function in connection.exec_driver_sql(ours).scalars().all():
+        connection.exec_driver_sql(f"DROP FUNCTION {function} CASCADE")
+
+
+def trigger_ddl() -> list[str]:
+    """The statements behind `install_triggers`."""
+    rules = (*RULES, *HISTORY_RULES, *value_rules.rules())
+    return [
+        *(statement for rule in rules for statement in _rule(rule)),
+        *(statement for effect in EFFECTS for statement in _effect(effect)),
+        *_rights(),
+        *_refuse_truncate(),
+    ]
+
+
+def _rule(rule: Rule) -> list[str]:
+    lock = f"PERFORM {rule.lock.removeprefix('SELECT ')}; " if rule.lock else ""
+    row = "OLD" if rule.event == "DELETE" else "NEW"
+    broken = re.sub(r"JSON\((\S+), (\w+)\)", r"(\1 ->> '\2')", rule.broken)
+    deep = f"jsonb_path_exists(CAST(\\1 AS jsonb), '$.**{{{value_rules.LEVELS}}}')"
+    readable = f"(json_typeof(\\1) <> 'object' OR {deep})"
+    broken = re.sub(r"UNREADABLE\((\S+?)\)", readable, broken)
+    check = f"IF {broken} THEN {_raise(rule.sentence)} END IF;"
+    when = f"WHEN ({rule.when}) " if rule.when else ""
+    function = _function(rule.name, f"{lock}{check} RETURN {row};")
+    on = f"{rule.event} ON {rule.table}"
+    if rule.at_commit:
+        on = f"AFTER {on} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW {when}"
+        trigger = _trigger(rule.name, on).replace("TRIGGER", "CONSTRAINT TRIGGER", 1)
+        return [function, trigger]
+    return [function, _trigger(rule.name, f"BEFORE {on} FOR EACH ROW {when}")]
+
+
+def _effect(effect: Effect) -> list[str]:
+    return [
+        _function(effect.name, f"{effect.statement}; RETURN NULL;"),
+        _trigger(effect.name, f"AFTER {effect.event} ON {effect.table} FOR EACH ROW "),
+    ]
+
+
+def _rights() -> list[str]:
+    """What a role may do by its grants, it may write into the history and no more.
+
+    These run as whoever asks: what they look at are that role's rights.
+    """
+    cases = " ".join(f"WHEN NEW.kind IN ({kinds}) THEN {may}" for kinds, may in NEEDS.items())
+    event = _deny("'permission denied for an event of kind ' || NEW.kind")
+    purge = _deny("'permission denied to mark a file as purged'")
+    return [
+        _function(
+            "events_need_a_right",
+            f"IF NOT (CASE {cases} ELSE {OWNS} END) THEN {event} END IF; RETURN NEW;",
+            security="INVOKER",
+        ),
+        _trigger("events_need_a_right", "BEFORE INSERT ON events FOR EACH ROW "),
+        _function(
+            "blobs_are_purged_by_the_owner",
+            f"IF NOT {OWNS} THEN {purge} END IF; RETURN NEW;",
+            security="INVOKER",
+        ),
+        _trigger(
+            "blobs_are_purged_by_the_owner",
+            "BEFORE UPDATE ON blobs FOR EACH ROW "
+            "WHEN (NEW.purged_at IS NOT NULL AND NEW.purged_at IS DISTINCT FROM OLD.purged_at) ",
+        ),
+    ]
+
+
+def _refuse_truncate() -> list[str]:
+    """TRUNCATE fires no trigger of a row."""
+    function = "refuses_truncate"
+    return [
+        _function(function, _raise("a table of the registry is never emptied")),
+        *(
+            _trigger(f"{table}_{function}", f"BEFORE TRUNCATE ON {table} ", function)
+            for table in metadata.tables
+        ),
+    ]
+
+
+def _function(name: str, body: str, *, security: str = "DEFINER") -> str:
+    # SECURITY DEFINER: a role that may only insert must not be stopped by what a rule looks at.
+    return (
+        f"CREATE FUNCTION rule_{name}() RETURNS trigger LANGUAGE plpgsql SECURITY {security} "
+        f"SET search_path FROM CURRENT AS $$ BEGIN {body} END $$"
+    )
+
+
+def _trigger(name: str, on: str, function: str | None = None) -> str:
+    return f"CREATE TRIGGER {name} {on}EXECUTE FUNCTION rule_{function or name}()"
+
+
+def _raise(sentence: str) -> str:
+    return f"RAISE EXCEPTION '{sentence}' USING ERRCODE = 'integrity_constraint_violation';"
+
+
+def _deny(message: str) -> str:
+    return f"RAISE EXCEPTION USING MESSAGE = {message}, ERRCODE = 'insufficient_privilege';"

@@ -1,0 +1,210 @@
+"""The part of a registry that answers questions. Each answer is of one state of the database."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from registry import schema
+from registry.digests import digest
+from registry.errors import Corrupt, Refused
+from registry.operations.base import Opened
+from registry.queries import aliases, blobs, events, lineage, models, overview, search, versions
+from registry.records import (
+    Alias,
+    DataTrace,
+    Event,
+    Holder,
+    Model,
+    ModelPage,
+    Page,
+    Resolved,
+    Trace,
+    Version,
+)
+from registry.references import CHAMPION, parse_reference
+from registry.validation.arguments import checked
+
+
+class Reading(Opened):
+    """Models, versions, aliases, history, lineage, and the files of a version."""
+
+    @checked
+    def alias(self, name: str, alias: str = CHAMPION) -> Alias | None:
+        """Where an alias points; None while the alias, or even the model, does not exist."""
+        with self.database.read() as c:
+            return aliases.find(c, name, alias)
+
+    @checked
+    def alias_at(self, name: str, alias: str, when: datetime) -> int | None:
+        """The version that an alias pointed to at a moment, from the history. Raises NotFound."""
+        with self.database.read() as c:
+            return events.holder_at(c, models.load_id(c, name), alias, when)
+
+    @checked
+    def resolve(self, reference: str) -> Resolved:
+        """The version that `NAME[@ALIAS|:VERSION]` means now, pinned with the alias's revision.
+
+        Raises:
+            InvalidReference: the text has another form.
+            NotFound: there is no such model, alias or version.
+        """
+        parsed = parse_reference(reference)
+        with self.database.read() as c:
+            if parsed.version is not None:
+                version = versions.load(c, parsed.name, parsed.version)
+                return Resolved(version, str(parsed), None, None)
+            alias = parsed.alias or CHAMPION
+            held = versions.load_held(c, parsed.name, alias)
+            if held is None:
+                models.load_id(c, parsed.name)
+                raise aliases.unknown(c, parsed.name, alias)
+            version, revision = held
+            return Resolved(version, str(parsed), alias, revision)
+
+    def models(self) -> list[Model]:
+        """All models, by name."""
+        with self.database.read() as c:
+            return models.load_all(c)
+
+    @checked
+    def overview(
+        self, contains: str = "", *, limit: int = 50, after: str | None = None
+    ) -> ModelPage:
+        """Models with champion, challenger and last change, by name, a page at a time.
+
+        Only those whose name contains a text, if one is given; `after` is what the page before
+        named.
+
+        Raises:
+            InvalidQuery: the limit is less than 1.
+        """
+        with self.database.read() as c:
+            return overview.page(c, contains, limit=limit, after=after)
+
+    @checked
+    def holders(self, name: str) -> list[Holder]:
+        """Who holds each alias of a model, and since when. Raises NotFound."""
+        with self.database.read() as c:
+            return overview.holders(c, [models.load(c, name)])
+
+    @checked
+    def model(self, name: str) -> Model:
+        """One model with its aliases and its policy. Raises NotFound."""
+        with self.database.read() as c:
+            return models.load(c, name)
+
+    @checked
+    def search(
+        self,
+        name: str | None = None,
+        where: Sequence[str] = (),
+        *,
+        order: str = "newest",
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """Versions of a model, or of all, that meet every condition, a page at a time.
+
+        Conditions and orders are texts; `registry.SEARCH_HELP` lists them. `after` is what the
+        page before named; rows that are added meanwhile shift nothing.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidQuery: a condition, the order or `after` cannot be read, or names a metric or a
+                parameter that none of these versions has; the message has the close match.
+        """
+        with self.database.read() as c:
+            return search.page(c, name, where, order=order, limit=limit, after=after)
+
+    @checked
+    def history(
+        self,
+        name: str,
+        *,
+        alias: str | None = None,
+        version: int | None = None,
+        limit: int | None = None,
+        before: int | None = None,
+    ) -> list[Event]:
+        """What happened to a model, newest first, from before the event `before`.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        with self.database.read() as c:
+            e = schema.events.c
+            given = {e.alias: alias, e.version: version}
+            where = [column == value for column, value in given.items() if value is not None]
+            if before is not None:
+                where.append(e.id < before)
+            return events.load(c, e.model_id == models.load_id(c, name), *where, limit=limit)
+
+    @checked
+    def trace(
+        self,
+        reference: str,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Trace:
+        """Where a version came from, and what was made with it, a page at a time.
+
+        A page has up to `limit` children and up to `limit` jobs. `after` and `before` are what the
+        page before named: a child to go on from, a job to go on from.
+
+        Raises:
+            InvalidReference: the text has another form.
+            NotFound: there is no such model, alias or version; no such child or job to go on from.
+            InvalidQuery: `after` is no version, or the limit is less than 1.
+        """
+        version = self.resolve(reference).version
+        with self.database.read() as c:
+            return lineage.trace(c, version, limit=limit, after=after, before=before)
+
+    @checked
+    def trace_data(
+        self, md5: str, *, limit: int = 50, after: str | None = None, before: str | None = None
+    ) -> DataTrace:
+        """What was built on a dataset or a raw file, by the hash that DVC gives it.
+
+        A page has up to `limit` versions and up to `limit` jobs. `after` and `before` are what the
+        page before named, to go on with versions and with jobs.
+
+        Raises:
+            InvalidQuery: that is no hash, `after` cannot be read, or the limit is less than 1.
+            NotFound: there is no such job to go on from.
+        """
+        with self.database.read() as c:
+            return lineage.trace_data(c, md5, limit=limit, after=after, before=before)
+
+    @checked
+    def open(self, version: Version) -> dict[str, Path]:
+        """Where the files of a version lie, by logical path, after checking every byte.
+
+        Raises:
+            Corrupt: a file is missing or was changed; the message names it.
+            Refused: its files were purged.
+        """
+        paths, complaints = {}, []
+        if digest(version.artifacts) != version.digest:
+            complaints.append(f"its files do not make digest {version.digest}")
+        for artifact in version.artifacts:
+            try:
+                paths[artifact.path] = self.files.fetch(artifact.sha256, artifact.size)
+            except Corrupt as corrupt:
+                complaints.append(f"{artifact.path}: {corrupt}")
+        if complaints:
+            with self.database.read() as c:
+                purged = blobs.purged_of(c, version.model, version.version)
+            if purged:
+                raise Refused(
+                    f"{version.ref} was archived, and its files were removed by `modelmint models "
+                    "gc --purge`. Register the same files again to restore them, or use another "
+                    "version."
+                )
+            raise Corrupt(
+                f"{version.ref} must not be used. {'; '.join(complaints)}. Register the same files "
+                "again to restore them, or resolve another version."
+            )
+        return paths
