@@ -70,7 +70,7 @@ def seed(url: str, folder: Path, sizes: Sizes) -> None:
         taken = c.execute(select(schema.versions.c.id)).scalars().all()
         for table, some in rows.all(first=max(taken) + 1):
             _insert(c, table, some)
-        dialect.count_on(c)
+        dialect.reset_sequences(c)
         dialect.install_triggers(c)
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as c:

@@ -118,7 +118,7 @@ def load(database: Database) -> Identity:
     """Which registry a database is."""
     if not database.exists():
         raise NoRegistry(database.shown)
-    with database.read(single=True) as c:
+    with database.read() as c:
         return identity.load(c)
 
 

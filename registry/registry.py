@@ -4,15 +4,15 @@ The SQL is in `registry.queries`; what looks after a whole registry (verify, gc,
 backup, export) is in modules of its own, which take an open one.
 """
 
-from registry.operations.promotion import Promoting
-from registry.operations.reading import Reading
-from registry.operations.registration import Registering
+from registry.operations.promotion import PromotionMixin
+from registry.operations.reading import ReadingMixin
+from registry.operations.registration import RegistrationMixin
 from registry.queries import jobs
 from registry.records import Job, Json, Resolved
 from registry.validation.arguments import checked
 
 
-class Registry(Registering, Promoting, Reading):
+class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
     """An open registry: a database for the records and a place for the files.
 
     A missing or empty database stays so until `create` or the first registration: what reads it

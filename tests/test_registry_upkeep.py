@@ -51,7 +51,7 @@ def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
         staged = registry.files.stage(source)
         with registry.database.write() as c:
             file = (staged.sha256, staged.size)
-            blobs.lease(c, [file], registry.database.dialect.CLOCK)
+            blobs.touch(c, [file], registry.database.dialect.CLOCK)
         registry.files.note([staged.sha256])
         registry.files.publish(staged)
         registry.files.discard(staged)

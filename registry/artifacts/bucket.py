@@ -60,7 +60,7 @@ class _Taken(Exception):
 class Bucket:
     """A store in a bucket."""
 
-    far = True
+    remote = True
 
     def __init__(self, url: str, cache: Path) -> None:
         parsed = re.fullmatch(
@@ -84,7 +84,7 @@ class Bucket:
         for chunk in read(source):
             sha256.update(chunk)
             size += len(chunk)
-        return Staged(sha256.hexdigest(), size, source, copied=False)
+        return Staged(sha256.hexdigest(), size, source)
 
     def publish(self, *staged: Staged) -> None:
         for one in staged:

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 )
 
 from registry.databases import postgresql, sqlite
-from registry.databases.sql_errors import explained, readable
+from registry.databases.sql_errors import translate_row_errors, translate_sql_errors
 from registry.errors import Conflict, NoRegistry, SchemaMismatch, Unreachable
 from registry.queries.identity import Identity
 from registry.schema import HEAD, VERSION_TABLE
@@ -87,21 +87,23 @@ class Database:
         return made
 
     @contextmanager
-    def read(self, *, single: bool = False) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database and waits for no writer.
-
-        A `single` statement sees one state anyway, and can do without a BEGIN and a COMMIT.
 
         Raises:
             NoRegistry: nothing was made yet.
         """
         self.check_exists()
-        with self._reading(self.dialect.READ_SINGLE if single else self.dialect.READ) as connection:
+        with self._reading(self.dialect.READ) as connection:
             yield connection
 
     @contextmanager
     def _reading(self, options: dict[str, Any]) -> Iterator[Connection]:
-        with explained(self.shown), readable(self.shown), self._engine.connect() as connection:
+        with (
+            translate_sql_errors(self.shown),
+            translate_row_errors(self.shown),
+            self._engine.connect() as connection,
+        ):
             connection = connection.execution_options(**options)
             try:
                 with connection.begin():
@@ -127,21 +129,17 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, lasting: bool = True) -> Iterator[Connection]:
-        """A transaction that commits at the end of the block, or undoes it all on an error.
-
-        One that is not `lasting` survives the end of every process, but not a power cut, and saves
-        the wait for the disk.
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block, or is rolled back on an error.
 
         Raises:
             NoRegistry: nothing was made yet.
         """
         self.check_exists()
         with (
-            explained(self.shown),
-            readable(self.shown),
+            translate_sql_errors(self.shown),
+            translate_row_errors(self.shown),
             self._engine.connect() as connection,
-            nullcontext() if lasting else self.dialect.hurried(connection),
             connection.begin(),
         ):
             yield connection
@@ -201,14 +199,16 @@ def check_empty(url: str) -> None:
     try:
         if not DIALECTS[engine.dialect.name].is_there(engine.url):
             return
-        with explained(shown), engine.begin() as connection:
+        with translate_sql_errors(shown), engine.begin() as connection:
             _find_empty(connection, shown)
     finally:
         engine.dispose()
 
 
 @contextmanager
-def filling(url: str, revision: str, own: Identity | None = None) -> Iterator[Connection]:
+def restore_transaction(
+    url: str, revision: str, own: Identity | None = None
+) -> Iterator[Connection]:
     """One transaction that fills an empty database: all of it or nothing.
 
     In the block the tables are those of `revision`, after it those of this release. Keys and
@@ -223,7 +223,7 @@ def filling(url: str, revision: str, own: Identity | None = None) -> Iterator[Co
     engine, shown = _make_engine(url, create=True), shown_url(url)
     dialect = DIALECTS[engine.dialect.name]
     try:
-        with explained(shown), _one_migration, dialect.migrating(engine) as connection:
+        with translate_sql_errors(shown), _one_migration, dialect.migrating(engine) as connection:
             dialect.drop_triggers(connection)
             # Tables without a row come from a registry that was opened once, and may be of
             # another revision.
@@ -232,7 +232,7 @@ def filling(url: str, revision: str, own: Identity | None = None) -> Iterator[Co
             if inspect(connection).has_table("registry"):  # the id that comes is another
                 connection.execute(delete(table("registry")))
             yield connection
-            dialect.count_on(connection)
+            dialect.reset_sequences(connection)
             _run_alembic(connection, MIGRATIONS, shown)
             # The place of the files is another than that of the rows.
             registry = table("registry", column("id"), column("store"))
@@ -336,7 +336,12 @@ def _mismatch(revision: str, shown: str) -> SchemaMismatch:
 def _migrate(engine: Engine, shown: str, migrations: Path, *, make: bool = True) -> str | None:
     dialect = DIALECTS[engine.dialect.name]
     migrating = dialect.migrating(engine)
-    with explained(shown), readable(shown), _one_migration, migrating as connection:
+    with (
+        translate_sql_errors(shown),
+        translate_row_errors(shown),
+        _one_migration,
+        migrating as connection,
+    ):
         # Looked up again under the lock: of several first starters, one does the work.
         revision = _revision(connection, shown)
         if revision is None and not make:

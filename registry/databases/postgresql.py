@@ -9,8 +9,8 @@ from functools import partial
 from select import POLLIN, poll
 from typing import Any
 
-from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, event, literal_column
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy import URL, BigInteger, Connection, Engine, event, literal_column
+from sqlalchemy.exc import DisconnectionError
 
 from registry import extras
 from registry.rules import EFFECTS, RULES
@@ -27,15 +27,8 @@ CLOCK = literal_column(
 )
 """The time in microseconds since 1970, as the database has it: writers on many machines agree."""
 
-NEW_VERSION = literal_column("nextval('versions_id_seq')", Integer)
-"""The id of a version that this transaction adds; nobody else gets it."""
-
 READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """Options of a transaction that sees one state of the database."""
-
-READ_SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
-"""The same for a single statement, without the round trips of BEGIN and COMMIT."""
-
 
 STILL: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
 """Options of a transaction that others wait for who take files in or remove them."""
@@ -68,8 +61,7 @@ def make_room(_url: URL) -> None:
 
 
 def configure(engine: Engine, *, create: bool = False) -> None:
-    """PostgreSQL's defaults are durable and strict already; some transactions may be less."""
-    event.listen(engine, "begin", _begin)
+    """PostgreSQL's defaults are durable and strict already."""
     event.listen(engine, "checkout", partial(_check_alive, engine))
 
 
@@ -89,37 +81,6 @@ def settle(_connection: Connection) -> None:
     """What to do after a transaction that reads: nothing."""
 
 
-def _begin(connection: Connection) -> None:
-    if connection.get_execution_options().get("hurried", False):
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-
-
-@contextmanager
-def hurried(connection: Connection) -> Iterator[None]:
-    """Transactions in the block do not wait for the disk."""
-    connection.execution_options(hurried=True)
-    try:
-        yield
-    finally:
-        connection.execution_options(hurried=False)
-
-
-@contextmanager
-def unanswered(connection: Connection) -> Iterator[None]:
-    """Statements in the block return nothing, and none need wait for the one before.
-
-    They are sent one behind the other; what fails is raised at the end of the block at the latest.
-    """
-    import psycopg  # here: it takes a tenth of a second that SQLite can do without
-
-    driver: Any = connection.connection.driver_connection
-    try:
-        with driver.pipeline():
-            yield
-    except psycopg.Error as error:
-        raise DBAPIError.instance(None, None, error, psycopg.Error) from error
-
-
 @contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
     """One transaction to change the schema in, one process at a time: all of it or nothing."""
@@ -128,7 +89,7 @@ def migrating(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def count_on(connection: Connection) -> None:
+def reset_sequences(connection: Connection) -> None:
     """Give new rows ids after the highest: a row that came with its id moved no sequence."""
     counted = (
         "SELECT table_name, column_name FROM information_schema.columns "

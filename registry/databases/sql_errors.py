@@ -22,7 +22,7 @@ _DENIED = ("readonly", "read-only", "unable to open", "permission denied")
 
 
 @contextmanager
-def explained(shown: str) -> Iterator[None]:
+def translate_sql_errors(shown: str) -> Iterator[None]:
     """Turn SQLAlchemy's errors inside the block into the registry's."""
     try:
         yield
@@ -56,7 +56,7 @@ def explained(shown: str) -> Iterator[None]:
 
 
 @contextmanager
-def readable(shown: str) -> Iterator[None]:
+def translate_row_errors(shown: str) -> Iterator[None]:
     """Turn what rows raise in the block that somebody edited past the rules into Corrupt."""
     try:
         yield

@@ -22,7 +22,6 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Engine,
-    Integer,
     event,
     literal_column,
 )
@@ -51,15 +50,8 @@ _BEGIN = "BEGIN IMMEDIATE"
 CLOCK = literal_column("CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)", BigInteger)
 """The time in microseconds since 1970, as the database has it."""
 
-NEW_VERSION = literal_column("(SELECT coalesce(max(id), 0) + 1 FROM versions)", Integer)
-"""The id of a version that this transaction adds: it is the only one that writes."""
-
 READ: dict[str, Any] = {"readonly": True}
 """Options of a transaction that sees one state of the database and waits for no writer."""
-
-READ_SINGLE = READ
-"""The same for a single statement. SQLite begins and commits without a round trip."""
-
 
 STILL: dict[str, Any] = {}
 """Options of a transaction that others wait for who write: BEGIN IMMEDIATE."""
@@ -209,23 +201,6 @@ def _try_to_begin(driver: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def hurried(connection: Connection) -> Iterator[None]:
-    """Transactions in the block do not wait for the disk."""
-    driver: Any = connection.connection.driver_connection
-    driver.execute("PRAGMA synchronous=NORMAL")
-    try:
-        yield
-    finally:
-        driver.execute("PRAGMA synchronous=FULL")
-
-
-@contextmanager
-def unanswered(_connection: Connection) -> Iterator[None]:
-    """Statements in the block return nothing, and none need wait for the one before."""
-    yield
-
-
-@contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
     """One exclusive transaction to change the schema in: all of it happens or nothing."""
     with engine.connect() as connection:
@@ -243,7 +218,7 @@ def migrating(engine: Engine) -> Iterator[Connection]:
             driver.execute("PRAGMA foreign_keys=ON")
 
 
-def count_on(_connection: Connection) -> None:
+def reset_sequences(_connection: Connection) -> None:
     """SQLite gives a new row the id after the highest anyway."""
 
 

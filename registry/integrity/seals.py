@@ -11,8 +11,8 @@ import rfc8785
 
 from registry import digests
 from registry.integrity.snapshot import Row
+from registry.queries.evaluations import has_passed
 from registry.queries.events import hash_of
-from registry.queries.states import has_passed
 from registry.records import Artifact, Lineage, Version
 from registry.values import MALFORMED, moment, parse_object
 

@@ -13,15 +13,15 @@ from sqlalchemy import Connection, Row
 
 from registry import digests
 from registry.errors import Refused
-from registry.operations.base import Opened
-from registry.queries import aliases, blobs, events, jobs, models, states, versions
+from registry.operations.base import RegistryBase
+from registry.queries import aliases, blobs, evaluations, events, jobs, models, states, versions
 from registry.queries.models import Locked
 from registry.records import Alias, Json, Policy
 from registry.references import CHALLENGER, CHAMPION, check_alias, check_name, person
 from registry.validation.arguments import checked
 
 
-class Judging(Opened):
+class ApprovalMixin(RegistryBase):
     """Evaluations, tags, notes, approvals, states, policies."""
 
     @checked
@@ -37,11 +37,11 @@ class Judging(Opened):
         with self._changing(name, version) as (c, model, state):
             said = {
                 "evaluation": digests.seal_json(evaluation),
-                "passed": states.has_passed(evaluation),
+                "passed": evaluations.has_passed(evaluation),
             }
             # Before the row, which the database takes only after its event; of tags, too.
             events.add(c, model, "evaluated", actor, version=version, payload=said)
-            states.evaluate(c, state.version_id, evaluation, actor)
+            evaluations.add(c, state.version_id, evaluation, actor)
 
     @checked
     def tag(self, name: str, version: int, key: str, value: str | None, *, actor: str) -> None:
@@ -111,7 +111,7 @@ class Judging(Opened):
             if state.status != "archived":
                 raise Refused(f"{name}:{version} is not archived: it is {state.status}.")
             # After the model's row, as everywhere.
-            if not blobs.hold(c, blobs.of_version(c, name, version)):
+            if not blobs.lock_rows(c, blobs.of_version(c, name, version)):
                 raise Refused(
                     f"The files of {name}:{version} were purged. Register the same files again to "
                     "restore them, then unarchive it."
@@ -132,7 +132,7 @@ class Judging(Opened):
         policy = replace(policy, protected=_protected(policy.protected))
         self.create()
         with self.database.write() as c:
-            self._set_policy(c, models.ensure(c, name), policy, actor)
+            self._set_policy(c, models.lock_or_add(c, name), policy, actor)
 
     @checked
     def change_policy(
@@ -215,7 +215,7 @@ class Judging(Opened):
         actor: str,
         reason: str,
     ) -> None:
-        evaluation = states.newest_evaluation(c, state.version_id)
+        evaluation = evaluations.newest(c, state.version_id)
         if evaluation is None or not evaluation.passed:
             what = "was never evaluated" if evaluation is None else "failed its newest evaluation"
             raise Refused(

@@ -11,7 +11,7 @@ from registry.errors import Unreachable
 from registry.validation.arguments import checked
 
 
-class Opened:
+class RegistryBase:
     """An open database and an open store of files; a context manager that closes them.
 
     Opening makes nothing; `create` does, and so does the first registration. `artifacts` may be

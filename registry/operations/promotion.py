@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from registry.errors import Conflict, Corrupt, Refused
-from registry.operations.approvals import Judging, check_not_archived
+from registry.operations.approvals import ApprovalMixin, check_not_archived
 from registry.queries import aliases, events, models, states
 from registry.queries.models import Locked
 from registry.records import Alias
@@ -13,7 +13,7 @@ from registry.references import CHALLENGER, CHAMPION
 from registry.validation.arguments import checked
 
 
-class Promoting(Judging):
+class PromotionMixin(ApprovalMixin):
     """`promote`, `reject`, `rollback`, `unset`."""
 
     @checked

@@ -7,7 +7,7 @@ from pathlib import Path
 from registry import schema
 from registry.digests import digest
 from registry.errors import Corrupt, Refused
-from registry.operations.base import Opened
+from registry.operations.base import RegistryBase
 from registry.queries import aliases, blobs, events, lineage, models, overview, search, versions
 from registry.records import (
     Alias,
@@ -25,7 +25,7 @@ from registry.references import CHAMPION, parse_reference
 from registry.validation.arguments import checked
 
 
-class Reading(Opened):
+class ReadingMixin(RegistryBase):
     """Models, versions, aliases, history, lineage, and the files of a version."""
 
     @checked

@@ -1,14 +1,14 @@
-"""The part of a registry that takes bundles in, in an order that survives being killed:
+"""Registration of bundles, in an order that survives being killed at any point:
 
-1. copy and hash the files to where nobody looks for them;
-2. put them in their places, where `gc` leaves alone what is young; a note in the store names them
-   before, and for a bucket, which a file may take long to reach, rows do;
-3. in one transaction, lock a row for each file, check that all are there still, and add the rest.
+1. copy the files to a temporary place of the store, and hash them;
+2. move them to their final places, where `gc` leaves young files alone. Before that, a note in the
+   store names them; for a bucket, where an upload may take long, rows in the database do;
+3. in one transaction, lock a row for each file, check that all files are still there, and insert
+   the version.
 
-So a row of a version implies its files, readers see all of a version or nothing of it, and what a
-killed registration leaves behind is found by `gc`; a file that no version has, no note and no row,
-was registered by somebody, and stays. On a retry, files that lie there are not sent
-again.
+So a version's row implies its files, and readers see a version completely or not at all. `gc` finds
+what a killed registration leaves behind. A file without a version, a note or a row was registered
+in a later state of the database, so it is kept. A retry does not send files again that are there.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,8 +24,8 @@ from registry import digests, ownership, schema
 from registry.artifacts import Staged, refuse_others
 from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused, Unreachable
 from registry.operations import duplicates
-from registry.operations.base import Opened
-from registry.queries import blobs, evaluations, events, models, params, states, versions
+from registry.operations.base import RegistryBase
+from registry.queries import blobs, evaluations, events, models, params, versions
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
 from registry.references import check_name
 from registry.validation import candidates
@@ -34,7 +34,7 @@ from registry.validation.arguments import checked
 
 @dataclass(frozen=True)
 class _Offer:
-    """A candidate whose files were hashed, and all that is known of who offers it, and why."""
+    """A candidate whose files were hashed, with who registers it and how."""
 
     name: str
     candidate: Candidate
@@ -56,7 +56,7 @@ class _Offer:
         return _files(self.staged)
 
 
-class Registering(Opened):
+class RegistrationMixin(RegistryBase):
     """`register`, `refuse`, and `admit` for imports."""
 
     @checked
@@ -65,23 +65,23 @@ class Registering(Opened):
     ) -> Registration:
         """Store a candidate's files and make it the next version of a model, new or not.
 
-        The same identity bytes from the same dataset are the version they were before: it is
-        returned, and files of it that had been lost or damaged are restored. So is what
-        `request_id` registered, however often and by however many processes it is asked for. An
-        evaluation that was not recorded of it yet is added, and is its newest; whatever else
-        differs is ignored, and named in the result.
+        If a version with the same identity bytes from the same dataset exists, it is returned, and
+        files of it that were lost or damaged are restored. The same holds for the version that an
+        earlier call with this `request_id` registered, also from other processes. A new evaluation
+        is added to that version as its newest; other differences are ignored and listed in the
+        result.
 
-        The first registration makes the registry, in an empty or missing database.
+        The first registration creates the registry in an empty or missing database.
 
         Raises:
             InvalidReference: the name is not allowed.
             InvalidCandidate: the candidate is incomplete, cannot be stored, or was not passed.
-            Refused: the place of the files is another registry's.
-            NotFound: the version that it started from is not here.
+            Refused: the artifact store belongs to another registry.
+            NotFound: the version that the training started from is not in this registry.
             Conflict: the request registered other bytes before, or a collection removed files
                 meanwhile; register again.
         """
-        if not states.has_passed(candidate.evaluation):
+        if not evaluations.has_passed(candidate.evaluation):
             raise InvalidCandidate(
                 f"The evaluation of this candidate for {name!r} does not say that it passed. Only "
                 "a bundle that passed its gates and its parity check can become a version."
@@ -102,12 +102,12 @@ class Registering(Opened):
         parent_uid: str | None = None,
         payload: Json | None = None,
     ) -> Registration:
-        """`register` without its demand for an evaluation: what imports use, too.
+        """`register` for candidates without a passed evaluation, as imports have them.
 
-        Without one a version stays a candidate, which no champion can be. `trainer` made it, where
-        that was not the actor: a policy of other eyes asks for others than those. `parent_uid` is
-        of the version that it started from where the candidate cannot name that one: it is not
-        here, and once it comes, it is found as the parent.
+        Such a version stays a candidate and cannot be champion. `trainer` is who trained it, if
+        that was not `actor`: a four-eyes policy compares the approver with the trainer.
+        `parent_uid` names the version that the training started from if that version is not in
+        this registry; if it is imported later, it is found as the parent.
         """
         check_name(name)
         self.create()
@@ -132,8 +132,7 @@ class Registering(Opened):
                 parent_uid=parent_uid,
                 payload=payload or {},
             )
-            look = not claimed or self._may_be_known(offer)
-            number = self._look(offer) if look else None
+            number = self._find_existing(offer)
             if number is None:
                 if not claimed:
                     ownership.claim(self.database, self.files)
@@ -145,17 +144,17 @@ class Registering(Opened):
                         self._drop_notes(note, offer)
                     return Registration(version, created=True)
                 except Refused:
-                    number = self._look(offer)
-                    if number is None:  # no other process was faster with the same
+                    number = self._find_existing(offer)
+                    if number is None:  # no other process has registered the same meanwhile
                         raise
             return self._again(offer, self._restore(offer, number))
 
     @checked
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
-        """Record that a candidate was turned away, with its digest and the evidence.
+        """Record that a candidate was not registered, with its digest, metrics and evaluation.
 
-        Numbers in it that are not finite, as of a training that diverged, are kept as the texts
-        NaN, Infinity and -Infinity.
+        Numbers that are not finite (the training diverged) are stored as the texts NaN, Infinity
+        and -Infinity.
 
         Raises:
             InvalidReference: the name is not allowed.
@@ -171,7 +170,7 @@ class Registering(Opened):
         }
         self.create()
         with self.database.write() as c:
-            model = models.ensure(c, name)
+            model = models.lock_or_add(c, name)
             events.add(c, model, "refused", actor, reason=reason, payload=evidence)
             return events.load(c, schema.events.c.hash == model.head)[0]
 
@@ -186,22 +185,11 @@ class Registering(Opened):
             for one in staged.values():
                 self.files.discard(one)
 
-    def _may_be_known(self, offer: _Offer) -> bool:
-        """False where the identity bytes are not here: then hardly any version has them.
-
-        One that does, whose files were lost or purged, is found when the INSERT is refused.
-        """
-        return (
-            self.files.far  # where a look costs more than the question
-            or offer.request_id is not None
-            or all(self.files.has(a.sha256, a.size) for a in offer.artifacts if a.identity)
-        )
-
-    def _look(self, offer: _Offer) -> int | None:
+    def _find_existing(self, offer: _Offer) -> int | None:
         """The number of the version that a candidate is already. Raises Conflict."""
         dataset = offer.candidate.lineage.dataset
-        with self.database.read(single=True) as c:
-            known = versions.look(c, offer.name, offer.digest, dataset, offer.request_id)
+        with self.database.read() as c:
+            known = versions.find_existing(c, offer.name, offer.digest, dataset, offer.request_id)
         if known.requested_digest not in (None, offer.digest):
             raise Conflict(
                 f"Request {offer.request_id!r} registered version {known.requested} with digest "
@@ -211,76 +199,69 @@ class Registering(Opened):
         return known.number
 
     def _announce(self, offer: _Offer) -> str | None:
-        """Say which files are to come, so that `gc` knows them if this is killed: the note's path.
+        """Record which files will follow, so that `gc` knows them if this process is killed.
 
-        Lost in a power cut, it leaves files of which nobody knows whose they are.
+        Returns the path of the note, if one was written. A power cut may lose the note: the files
+        then look as if another registry needed them.
         """
-        if self.files.far:
-            # Sending may take longer than a collection waits, and a note longer than a row.
-            with self.database.write(lasting=False) as c:
-                blobs.lease(c, offer.files, self.database.dialect.CLOCK, stored=False)
+        if self.files.remote:
+            # An upload may take longer than the grace period of a collection.
+            with self.database.write() as c:
+                blobs.touch(c, offer.files, self.database.dialect.CLOCK, stored=False)
                 if versions.any_at_all(c):
                     return None
-            # Rows alone would look like those of a database that was emptied but for them.
+            # A database with rows of files and no version would look as if it had been emptied.
         return self.files.note(sha256 for sha256, _ in offer.files)
 
     def _drop_notes(self, own: str, offer: _Offer) -> None:
-        """Remove the note of what is registered now, and those of attempts that were killed."""
+        """Remove the note of this registration, and notes of earlier attempts that were killed."""
         registered = {sha256 for sha256, _ in offer.files}
         with suppress(Unreachable):
             self.files.remove(own)
             for note, digests in self.files.notes():
-                if digests and digests <= registered:  # one without any is being written
+                if digests and digests <= registered:  # an empty note is being written
                     self.files.remove(note.path)
 
     def _send(self, offer: _Offer) -> None:
-        """Put the files in their places, before any other process has to wait."""
-        # A file of that name and size that lies there already may be damaged: it is read, once.
+        """Put the files in their places, before the transaction that others wait for."""
+        # A file that is there already may be damaged, so it is read once.
         staged = offer.staged.values()
         self.files.publish(*(s for s in staged if self._is_damaged(s.sha256, s.size)))
 
     def _add(self, offer: _Offer) -> Version:
-        """Insert every row of a new version. Raises Refused if there is one like it by now."""
-        candidate, dialect = offer.candidate, self.database.dialect
-        parent, params_sha256 = candidate.lineage.parent, params.sha256_of(candidate.params)
+        """Insert all rows of a new version. Raises Refused if the same was registered meanwhile."""
+        candidate, parent = offer.candidate, offer.candidate.lineage.parent
         with self.database.write() as c:
-            model, (id_, params_id) = models.ensure_with(
-                c, offer.name, dialect.NEW_VERSION, params.FOUND, params=params_sha256
+            model = models.lock_or_add(c, offer.name)
+            id_, version = versions.add(
+                c,
+                model,
+                candidate,
+                offer.artifacts,
+                offer.digest,
+                params_id=params.find_or_add(c, candidate.params),
+                parent=versions.load_ids(c, parent) if parent else (None, offer.parent_uid),
+                created_by=offer.trainer,
+                request_id=offer.request_id,
+                uid=offer.uid,
             )
-            params_id = params_id or params.add(c, candidate.params)
-            origin = versions.load_ids(c, parent) if parent else (None, offer.parent_uid)
-            with dialect.unanswered(c):
-                version = versions.add(
-                    c,
-                    id_,
-                    model,
-                    candidate,
-                    offer.artifacts,
-                    offer.digest,
-                    params_id=params_id,
-                    parent=origin,
-                    created_by=offer.trainer,
-                    request_id=offer.request_id,
-                    uid=offer.uid,
-                )
-                seals = {"record": digests.seal(version, offer.documents)}
-                blobs.lease(c, offer.files, dialect.CLOCK)
-                versions.add_parts(c, id_, version)
-                if candidate.evaluation:
-                    states.evaluate(c, id_, candidate.evaluation, offer.actor)
-                    seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
-                # What no seal covers: tags may change, and a request is only this registry's.
-                said = {"tags": candidate.tags, "request": offer.request_id}
-                known_as = {**offer.payload, **said, **seals}
-                number = version.version
-                events.add(c, model, offer.kind, offer.actor, version=number, payload=known_as)
-            # What a collection removed before those rows kept it away.
+            seals = {"record": digests.seal(version, offer.documents)}
+            blobs.touch(c, offer.files, self.database.dialect.CLOCK)
+            versions.add_parts(c, id_, version)
+            if candidate.evaluation:
+                evaluations.add(c, id_, candidate.evaluation, offer.actor)
+                seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
+            # No seal covers these: tags may change, and a request belongs to this registry only.
+            unsealed = {"tags": candidate.tags, "request": offer.request_id}
+            payload = {**offer.payload, **unsealed, **seals}
+            events.add(c, model, offer.kind, offer.actor, version=version.version, payload=payload)
+            # A collection may have removed files before these rows kept it out.
             staged = offer.staged.values()
             self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
             return version
 
     def _restore(self, offer: _Offer, number: int) -> Version:
-        """A version, with lost or damaged files put back where these are the same bytes."""
+        """A version; files of it that are lost or damaged are replaced by the same bytes."""
         with self.database.read() as c:
             known = versions.load(c, offer.name, number)
             purged = blobs.purged_of(c, offer.name, number)
@@ -291,7 +272,7 @@ class Registering(Opened):
             and artifact.sha256 == offer.staged[artifact.path].sha256
             and (artifact.sha256 in purged or self._is_damaged(artifact.sha256, artifact.size))
         ]
-        # Read anew: what was staged may be in its place by now, and lost again.
+        # Read again: a staged file may have been published, and removed again, in between.
         sources = {artifact.path: offer.candidate.files[artifact.path] for artifact in damaged}
         if damaged:
             ownership.claim(self.database, self.files)
@@ -299,13 +280,13 @@ class Registering(Opened):
                 for artifact in damaged:
                     actual = staged[artifact.path].sha256
                     refuse_others(sources[artifact.path], artifact.sha256, actual)
-                # Which takes back that they were purged, and keeps collections away meanwhile.
-                blobs.lease(c, _files(staged), self.database.dialect.CLOCK)
+                # They no longer count as purged, and collections wait until this is committed.
+                blobs.touch(c, _files(staged), self.database.dialect.CLOCK)
                 self.files.publish(*staged.values())
         return known
 
     def _again(self, offer: _Offer, known: Version) -> Registration:
-        """The version that a candidate is already, and its evaluation added if it is a new one."""
+        """The version that a candidate is already; adds the candidate's evaluation if it is new."""
         ignored = duplicates.differences(known, offer.candidate, offer.artifacts)
         evaluation = offer.candidate.evaluation
         seal = sha256(offer.documents["evaluation"]).hexdigest()
@@ -314,8 +295,8 @@ class Registering(Opened):
         with self.database.write() as c:
             model, id_ = models.lock(c, offer.name), versions.load_id(c, known.ref)
             recorded = [digests.seal_json(row.report) for row in evaluations.load(c, id_)]
-            # What was recorded before is not newer than what was recorded since; an import says
-            # what another registry knew.
+            # An evaluation that was recorded before is not newer than those that followed it; an
+            # import carries what another registry knew.
             added = offer.kind == "registered" and seal not in recorded
             if added:
                 events.add(
@@ -325,9 +306,9 @@ class Registering(Opened):
                     offer.actor,
                     version=known.version,
                     reason="registered again",
-                    payload={"evaluation": seal, "passed": states.has_passed(evaluation)},
+                    payload={"evaluation": seal, "passed": evaluations.has_passed(evaluation)},
                 )
-                states.evaluate(c, id_, evaluation, offer.actor)
+                evaluations.add(c, id_, evaluation, offer.actor)
             elif seal not in recorded:
                 ignored += ("evaluation: an import adds none to a version that is here already",)
             elif recorded[-1] != seal and not self._is_retry(c, offer, known):
@@ -342,7 +323,7 @@ class Registering(Opened):
         return versions.find_request(c, offer.name, offer.request_id) == known.version
 
     def _is_damaged(self, sha256: str, size: int) -> bool:
-        """Whether a file is not there as it should be; all of it is read."""
+        """Whether a stored file is missing or changed; reads all of it."""
         try:
             self.files.verify(sha256, size)
         except Corrupt:

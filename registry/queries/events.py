@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     cast,
     func,
+    insert,
     select,
     type_coerce,
 )
@@ -66,8 +67,7 @@ def add(
         "prev_hash": model.head,
     }
     model.head = hash_of(model.name, fields)
-    row = {"model_id": model.id, "hash": model.head, **fields}
-    rows.add(c, events, [row])
+    c.execute(insert(events), {"model_id": model.id, "hash": model.head, **fields})
 
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:

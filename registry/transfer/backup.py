@@ -116,7 +116,7 @@ def verify_backup(
     source, manifest = BackupFolder(folder), None
     try:
         manifest = source.manifest()
-        content = source.opened(progress).content
+        content = source.read(progress).content
     except RegistryError as error:
         report = BackupReport(problems=[str(error)])
     else:

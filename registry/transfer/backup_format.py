@@ -83,7 +83,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Opened:
+class BackupContents:
     """A backup whose manifest and rows were checked; its other files were not."""
 
     schema: str

@@ -68,8 +68,7 @@ def collect(registry: Registry, reference: str) -> Dossier:
     with registry.database.read() as c:
         version = versions.load(c, name, int(number))
         own = versions.load_id(c, ref)
-        model = models.look(c, name)
-        of_it = (schema.events.c.model_id == model.id, schema.events.c.version == version.version)
+        of_it = (schema.models.c.name == name, schema.events.c.version == version.version)
         return Dossier(
             version=version,
             parent_uid=versions.parent_uid(c, own),
@@ -79,5 +78,5 @@ def collect(registry: Registry, reference: str) -> Dossier:
             ),
             signatures=signatures.load(c, own),
             events=tuple(reversed(events.load(c, *of_it))),
-            head=model.head,
+            head=models.load_head(c, name),
         )

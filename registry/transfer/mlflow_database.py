@@ -42,7 +42,7 @@ def harmless(mlflow: Any, uri: str, folder: Path) -> str:
 
 
 @contextmanager
-def explained(mlflow: Any, uri: str) -> Iterator[None]:
+def translate_mlflow_errors(mlflow: Any, uri: str) -> Iterator[None]:
     """Turn MLflow's errors inside the block into NotFound and Unreachable."""
     try:
         yield

@@ -13,7 +13,7 @@ from registry.errors import Conflict, InvalidCandidate, InvalidReference, Refuse
 from registry.queries import versions
 from registry.references import CHAMPION, check_name
 from registry.registry import Registry
-from registry.transfer.mlflow_source import Skipped, Source, opened
+from registry.transfer.mlflow_source import Skipped, Source, connect_mlflow
 from registry.validation.arguments import checked
 
 
@@ -79,7 +79,7 @@ def import_from_mlflow(
     """
     target = check_name(to or name)
     done = []
-    with opened(tracking_uri, name) as source:
+    with connect_mlflow(tracking_uri, name) as source:
         for entry in source.versions():
             done.append(_take(registry, source, entry, target, actor))
             progress(done[-1])

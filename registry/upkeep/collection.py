@@ -93,7 +93,7 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
                 events.add(c, model, "purged", actor, version=version, payload=kept)
         # Once that is certain: undone by a kill, it would leave a version that lacks its files.
         for sha256 in () if dry_run else strays:
-            with failures.noted(), registry.database.write(lasting=False) as c:
+            with failures.noted(), registry.database.write() as c:
                 if blobs.is_purged(c, sha256):  # and was not registered again since
                     registry.files.remove(strays[sha256].path)
     failures.end()
@@ -122,8 +122,8 @@ def _remove(registry: Registry, sha256: str, stray: Stray, grace_s: float) -> bo
     with registry.database.write() as c:
         old = blobs.is_purged(c, sha256)  # which keeps its row: versions refer to it
         if not old:
-            blobs.adopt(c, sha256, stray.size)
-            old = blobs.forget(c, sha256, grace_s, registry.database.dialect.CLOCK)
+            blobs.insert_missing(c, sha256, stray.size)
+            old = blobs.delete_if_unused(c, sha256, grace_s, registry.database.dialect.CLOCK)
         if old:
             registry.files.remove(stray.path)
         return old

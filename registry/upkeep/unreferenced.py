@@ -70,7 +70,7 @@ def _look(registry: Registry) -> Strays:
     stored = dict(registry.files.files())
     noted = ownership.noted(registry.files)
     with registry.database.read() as c:
-        known = blobs.known(c)
+        known = blobs.all_hashes(c)
         # Removed on purpose, and there again: of a registration that was killed.
         purged = blobs.purged(c)
         rows = blobs.unreferenced(c, registry.database.dialect.CLOCK)
