@@ -49,9 +49,9 @@ def test_a_reader_reads_everything(place, tmp_path):
 
 def test_a_reader_makes_nobody_wait_for_a_backup(place):
     rita = place.open("rita")
-    with rita, pytest.raises(Refused, match="may not do that"), rita.database.still():
+    with rita, pytest.raises(Refused, match="may not do that"), rita.database.read_locked():
         pass
-    with place.open("keeper") as registry, registry.database.still() as c:
+    with place.open("keeper") as registry, registry.database.read_locked() as c:
         assert c.execute(schema.registry.select()).all()
 
 

@@ -7,6 +7,10 @@
 
 Credentials, region and endpoint come from the variables and files that every S3 client reads
 (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, ...), and so do the retries (AWS_MAX_ATTEMPTS).
+
+Why s3fs and not boto3 or obstore: DVC's S3 remotes bring s3fs anyway. boto3 would save about ten
+lines: its `upload_fileobj` makes an object visible before its bytes can be compared with their
+hash, so the upload in parts would stay here.
 """
 
 import base64

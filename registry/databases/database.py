@@ -74,9 +74,9 @@ class Database:
             self._found = revision is not None
         return self._found
 
-    def try_room(self) -> None:
+    def check_creatable(self) -> None:
         """See that the registry could be made; makes nothing. Raises Unreachable."""
-        self.dialect.try_room(self._engine.url)
+        self.dialect.check_creatable(self._engine.url)
 
     def create(self) -> bool:
         """Make the registry where there is none; False where there is one."""
@@ -109,7 +109,7 @@ class Database:
                 with connection.begin():
                     yield connection
             finally:
-                self.dialect.settle(connection)
+                self.dialect.after_read(connection)
 
     def check_exists(self) -> None:
         """Raises NoRegistry where nothing was made yet."""
@@ -117,15 +117,15 @@ class Database:
             raise NoRegistry(self.shown)
 
     @contextmanager
-    def still(self) -> Iterator[Connection]:
+    def read_locked(self) -> Iterator[Connection]:
         """`read`, while whoever takes files in or removes them waits. For short work.
 
         Raises:
             Refused, Unreachable: this user may only read, or others did not let go for 30 s.
         """
         self.check_exists()
-        with self._reading(self.dialect.STILL) as connection:
-            self.dialect.hold_still(connection)
+        with self._reading(self.dialect.READ_LOCKED) as connection:
+            self.dialect.lock_against_collection(connection)
             yield connection
 
     @contextmanager
@@ -306,7 +306,7 @@ def _make_engine(url: str, *, create: bool = False) -> Engine:
             "postgresql+psycopg://user:password@host/database."
         ) from error
     if create:
-        dialect.make_room(engine.url)
+        dialect.make_folder(engine.url)
     dialect.configure(engine, create=create)
     return engine
 

@@ -30,11 +30,11 @@ CLOCK = literal_column(
 READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """Options of a transaction that sees one state of the database."""
 
-STILL: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
+READ_LOCKED: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
 """Options of a transaction that others wait for who take files in or remove them."""
 
 
-def hold_still(connection: Connection) -> None:
+def lock_against_collection(connection: Connection) -> None:
     """Wait for the others, not for ever; its state is looked at after that."""
     connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
     connection.exec_driver_sql("LOCK TABLE blobs IN SHARE MODE")
@@ -52,11 +52,11 @@ def is_there(_url: URL) -> bool:
     return True
 
 
-def try_room(_url: URL) -> None:
+def check_creatable(_url: URL) -> None:
     """Whether tables may be made is found when they are."""
 
 
-def make_room(_url: URL) -> None:
+def make_folder(_url: URL) -> None:
     """A database is made by its server's administrator."""
 
 
@@ -77,7 +77,7 @@ def _check_alive(engine: Engine, driver: Any, _record: object, _proxy: object) -
             raise DisconnectionError from error
 
 
-def settle(_connection: Connection) -> None:
+def after_read(_connection: Connection) -> None:
     """What to do after a transaction that reads: nothing."""
 
 

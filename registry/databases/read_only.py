@@ -40,7 +40,7 @@ def mode(path: str) -> tuple[str, _Stamp | None]:
     return "mode=ro&immutable=1", _stamp(path)
 
 
-def settle(connection: Connection) -> None:
+def after_read(connection: Connection) -> None:
     """After a transaction: was the file what it was before? The next one opens it anew.
 
     Raises:

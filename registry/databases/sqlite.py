@@ -53,11 +53,11 @@ CLOCK = literal_column("CAST((julianday('now') - 2440587.5) * 86400000000 AS INT
 READ: dict[str, Any] = {"readonly": True}
 """Options of a transaction that sees one state of the database and waits for no writer."""
 
-STILL: dict[str, Any] = {}
+READ_LOCKED: dict[str, Any] = {}
 """Options of a transaction that others wait for who write: BEGIN IMMEDIATE."""
 
 
-def hold_still(_connection: Connection) -> None:
+def lock_against_collection(_connection: Connection) -> None:
     """The transaction has begun as the only one that may write."""
 
 
@@ -92,7 +92,7 @@ def is_there(url: URL) -> bool:
         return True  # opening it will say what is wrong
 
 
-def try_room(url: URL) -> None:
+def check_creatable(url: URL) -> None:
     """See that the database file could be made, and leave nothing. Raises Unreachable."""
     folder = Path(str(url.database)).absolute().parent
     there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -100,19 +100,19 @@ def try_room(url: URL) -> None:
         with TemporaryDirectory(prefix=".modelmint-", dir=there):
             pass
     except OSError as error:
-        raise _no_room(folder, error) from error
+        raise _not_creatable(folder, error) from error
 
 
-def make_room(url: URL) -> None:
+def make_folder(url: URL) -> None:
     """Make the folder of the database file. Raises Unreachable."""
     folder = Path(str(url.database)).absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _no_room(folder, error) from error
+        raise _not_creatable(folder, error) from error
 
 
-def _no_room(folder: Path, error: OSError) -> Unreachable:
+def _not_creatable(folder: Path, error: OSError) -> Unreachable:
     return Unreachable(
         f"The folder of the registry database, {folder}, cannot be made or written "
         f"({error.strerror}). Point MODELMINT_DATABASE_URL to a place you may write."
@@ -164,7 +164,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-settle = read_only.settle
+after_read = read_only.after_read
 """What to do after a transaction that reads."""
 
 

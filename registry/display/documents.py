@@ -85,7 +85,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class SignatureView:
     """The contract of a model's inputs and outputs."""
 
     task: str | None
@@ -190,7 +190,7 @@ def labels(version: Version) -> tuple[str, ...]:
     return own or tuple(mapping(metrics.get("per_class")))
 
 
-def signature(document: Json) -> Signature | None:
+def signature(document: Json) -> SignatureView | None:
     """The signature as tables."""
     groups = []
     for group in ("columns", "inputs", "outputs"):
@@ -201,7 +201,7 @@ def signature(document: Json) -> Signature | None:
     classes = texts(document.get("classes"))
     if not groups and not classes:
         return None
-    return Signature(task if isinstance(task, str) else None, tuple(groups), classes)
+    return SignatureView(task if isinstance(task, str) else None, tuple(groups), classes)
 
 
 def flat(document: object, prefix: str = "") -> Iterator[tuple[str, str]]:

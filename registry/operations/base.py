@@ -68,7 +68,7 @@ class RegistryBase:
         if self.database.exists():
             ownership.compare(self.database, self.files)
         else:
-            self.database.try_room()
+            self.database.check_creatable()
             ownership.check_new(self.database, self.files)
 
     def check_store(self) -> None:

@@ -236,7 +236,7 @@ def _look(registry: Registry, stack: ExitStack, *, still: bool) -> tuple[Connect
     """A transaction that sees one state; whether files stay meanwhile."""
     if still:
         try:
-            return stack.enter_context(registry.database.still()), True
+            return stack.enter_context(registry.database.read_locked()), True
         except (Refused, Unreachable):
             pass  # one who may only read
     return stack.enter_context(registry.database.read()), False

@@ -1,4 +1,4 @@
-"""All that a registry knows of a version, in one document that another registry can read."""
+"""Everything a registry knows about a version, as one document that another registry can read."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,37 +23,37 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Dossier:
-    """All that a registry knows of a version: the config of an archive."""
+class VersionRecord:
+    """Everything a registry knows about a version: the config of an archive."""
 
     version: Version
     parent_uid: str | None
-    """Of the version whose weights the training started from."""
+    """The uid of the version whose weights the training started from."""
     evaluations: tuple[Evaluation, ...]
     """Oldest first."""
     signatures: dict[str, str]
     """Signature documents by the ids of their keys."""
     events: tuple[Event, ...]
-    """Those of this version, oldest first."""
+    """The events of this version, oldest first."""
     head: str
-    """The hash of the newest event of its model: noted elsewhere, it vouches for the history."""
+    """The hash of the newest event of its model. Keep it elsewhere to notice a changed history."""
 
 
-_ADAPTER = TypeAdapter(Dossier)
+_ADAPTER = TypeAdapter(VersionRecord)
 
 
-def dump(dossier: Dossier) -> bytes:
-    """The dossier as JSON; the same bytes for the same dossier."""
-    return to_json(document(dossier)).encode()
+def dump(record: VersionRecord) -> bytes:
+    """The record as JSON; the same bytes for the same record."""
+    return to_json(document(record)).encode()
 
 
-def document(dossier: Dossier) -> dict[str, Any]:
-    """The dossier as plain JSON values."""
-    plain: dict[str, Any] = _ADAPTER.dump_python(dossier, mode="json")
+def document(record: VersionRecord) -> dict[str, Any]:
+    """The record as plain JSON values."""
+    plain: dict[str, Any] = _ADAPTER.dump_python(record, mode="json")
     return plain
 
 
-def parse(content: bytes) -> Dossier:
+def parse(content: bytes) -> VersionRecord:
     """Read what `dump` wrote. Raises ValueError (pydantic's ValidationError) for anything else."""
     # PostgreSQL keeps no NUL in a text.
     if b"\\u0000" in content:
@@ -61,15 +61,15 @@ def parse(content: bytes) -> Dossier:
     return _ADAPTER.validate_json(content, strict=True)
 
 
-def collect(registry: Registry, reference: str) -> Dossier:
-    """Everything known of a version, from one state of the database."""
+def collect(registry: Registry, reference: str) -> VersionRecord:
+    """Everything known about a version, read in one transaction."""
     ref = registry.resolve(reference).version.ref
     name, _, number = ref.rpartition(":")
     with registry.database.read() as c:
         version = versions.load(c, name, int(number))
         own = versions.load_id(c, ref)
         of_it = (schema.models.c.name == name, schema.events.c.version == version.version)
-        return Dossier(
+        return VersionRecord(
             version=version,
             parent_uid=versions.parent_uid(c, own),
             evaluations=tuple(
