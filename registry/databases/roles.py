@@ -1,8 +1,8 @@
-"""Who may do what, on PostgreSQL: three group roles, which logins are made members of.
+"""Rights on PostgreSQL: three group roles, of which logins become members.
 
-Rules that hold for everybody, the owner included, are in `registry.rules`. The owner of the
-tables alone collects and purges files, upgrades, restores, and runs `create_roles` again after
-each upgrade and restore: tables that were made anew are nobody else's.
+Rules for everybody, including the owner of the tables, are in `registry.rules`. Only the owner
+removes files, upgrades and restores, and runs `create_roles` again after each upgrade and restore,
+since nobody else has rights on new tables.
 """
 
 from contextlib import closing
@@ -17,14 +17,14 @@ from registry.schema import VERSION_TABLE
 READER, WRITER, PROMOTER = "modelmint_reader", "modelmint_writer", "modelmint_promoter"
 
 ROLES = {
-    READER: "reads everything, predicts nothing that is recorded, changes nothing",
+    READER: "read-only; cannot record prediction jobs",
     WRITER: "reads; registers, evaluates and tags versions, records jobs and signatures",
     PROMOTER: "reads; approves, rejects and archives versions, moves aliases, sets policies, signs",
 }
 """What each may do. One login can be a member of several: `GRANT modelmint_writer TO ada`."""
 
-# Every change adds an event. The database moves the head of its model along; that column is here
-# since only a role that may write to a row can lock it meanwhile.
+# Every change adds an event. A trigger updates the head of its model; the right on that column is
+# needed because only a role that may update a row can lock it.
 _HISTORY = {
     "models": ("INSERT (name, last_version, created_at)", "UPDATE (last_event)"),
     "events": ("INSERT",),
@@ -34,12 +34,11 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
     READER: {},
     WRITER: {
         **_HISTORY,
-        # Once, with the first publication.
+        # Once, with the first registration.
         "registry": ("UPDATE (store)",),
-        # To announce a file, which takes back that it was purged; a rule refuses to say it was.
+        # To announce a file, which clears `purged_at`; a rule refuses to set it.
         "blobs": ("INSERT (sha256, size, touched)", "UPDATE (touched, purged_at)"),
-        # Its id, too: a registration takes it from the sequence, a statement before.
-        "versions": ("INSERT", "INSERT (id)"),
+        "versions": ("INSERT",),
         "version_artifacts": ("INSERT",),
         "version_metrics": ("INSERT",),
         "params": ("INSERT",),
@@ -61,20 +60,20 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "version_signatures": ("INSERT",),
         "version_state": ("UPDATE (status, approval_id)",),
         "approvals": ("INSERT",),
-        # Of jobs that were killed, with the version that they kept.
+        # To end jobs that were killed, when their version is archived.
         "jobs": ("UPDATE (state, finished_at)",),
         "aliases": ("INSERT", "UPDATE (version, status, revision)", "DELETE"),
         "protected_aliases": ("INSERT", "DELETE"),
     },
 }
-"""By role and table, beyond reading."""
+"""Rights by role and table, in addition to reading."""
 
 
 def create_roles(url: str) -> None:
-    """Create the three roles where they are missing, and give them exactly what they may do.
+    """Create the three roles if they are missing, and grant them exactly their rights.
 
-    To be run by the owner of the tables; again and again, if need be, and after each upgrade. The
-    roles are the database server's, what they may do is this database's.
+    Run by the owner of the tables, after each upgrade again. Roles belong to the database server,
+    their rights to this database.
 
     Raises:
         Refused: the database has no roles, or the caller may not grant them.
@@ -88,7 +87,7 @@ def create_roles(url: str) -> None:
         )
     with closing(Database(url)) as database, database.write() as c:
         _check_owner(c)
-        # Of two that grant at once on the same tables, PostgreSQL would end one with an error.
+        # Of two processes that grant on the same tables at once, PostgreSQL ends one with an error.
         _run(c, f"LOCK TABLE {VERSION_TABLE} IN SHARE ROW EXCLUSIVE MODE")
         _create_missing(c)
         for statement in _grants(c):
@@ -96,7 +95,7 @@ def create_roles(url: str) -> None:
 
 
 def _check_owner(c: Connection) -> None:
-    # GRANT by anybody else does nothing, without an error.
+    # A GRANT by anybody else does nothing and raises no error.
     query = (
         "SELECT tableowner, pg_has_role(current_user, tableowner, 'USAGE') AS may, current_user "
         "FROM pg_tables WHERE schemaname = current_schema() AND tablename = :name"
@@ -146,7 +145,7 @@ def _grants(c: Connection) -> list[str]:
 
 
 def _columns(right: str, table: str) -> str:
-    """INSERT without the id that the database counts, which nobody should need to choose."""
+    """INSERT without the id, which comes from a sequence."""
     if right != "INSERT":
         return right
     columns = schema.metadata.tables[table].columns
