@@ -1,17 +1,17 @@
-"""Does this place of files belong to this registry? Asked before a file is added or removed there.
+"""Does this artifact store belong to this registry? Checked before files are added or removed.
 
-The registry has an id, and so has its store, the place of its files; a marker at the root of the
-store names both, and so does the database. A copy of a registry, restored from a backup, has the
-same id and another store: it must not remove the files of the original.
+The registry has an id, and its artifact store has another one. The marker, a file at the root of
+the store, has both ids, and so has the database. A copy of a registry that was restored from a
+backup has the same registry id and another store id: it must not remove the original's files.
 
-The database notes an id for its store, then the store is marked with it, then the first file goes
-there; whoever is killed in between leaves a note and an empty store, which the next command marks.
-So a marked store of a database that notes none is that of the original. Two registries do not
-share a store: the second is refused.
+The order is: the database records an id for its store; the store gets its marker; the first file is
+added. If the process is killed in between, the next command writes the marker. So a marked store
+whose database has no store id belongs to the original of a copy. Two registries cannot share a
+store: the second one is refused.
 
-A store without a marker, as before there were any, is marked by the first command that writes, if
-every file that the database needs is there. It may have been shared: what is in it by then is never
-removed, whether the database knows it or not.
+Stores of early releases have no marker. The first command that writes adds it, if every file that
+the database needs is there. Such a store may have been shared, so the files that are in it by then
+are never removed, whether the database knows them or not.
 """
 
 import json
@@ -29,7 +29,7 @@ from registry.queries.identity import Identity
 from registry.values import parse_object, shown
 
 FORMAT = 1
-"""Of the marker."""
+"""The format number of the marker."""
 
 _AT_ONCE = 200  # files compared with the database at a time
 _END = 1 << 40  # no store was marked later, in seconds since 1970
@@ -37,27 +37,27 @@ _END = 1 << 40  # no store was marked later, in seconds since 1970
 
 @dataclass(frozen=True)
 class Marker:
-    """What the marker of a store says."""
+    """The content of a store's marker."""
 
     own: Identity
     adopted: float = 0.0
-    """When a store that had files already was marked, in seconds since 1970; 0 of any other."""
+    """When a store that already had files was marked, in seconds since 1970; 0 for any other."""
     restoring: str | None = None
-    """The database that a restore has not filled yet; it may have been killed.
+    """The database that a restore is filling. The restore may have been killed.
 
-    Killed after it filled it, this stays until the next command that writes.
+    If it was killed after filling the database, this stays until the next command that writes.
     """
 
 
 def check(database: Database, files: Store) -> None:
-    """See that database and store are of one registry, and that the database knows its files.
+    """Check that database and store belong to one registry, and that the database knows its files.
 
-    Changes nothing; a store that is not marked yet may be one that `claim` would mark.
+    Changes nothing. A store without a marker passes if `claim` would mark it.
 
     Raises:
-        Refused: the store is another registry's or another copy's, or not the place that the
-            database means, or the database knows none of the files in it.
-        NoRegistry: nothing was made yet.
+        Refused: the store belongs to another registry or another copy, lacks files that the
+            database needs, or the database knows none of its files.
+        NoRegistry: the registry was not created yet.
         Corrupt, SchemaMismatch: the marker cannot be read.
     """
     compare(database, files)
@@ -65,13 +65,13 @@ def check(database: Database, files: Store) -> None:
 
 
 def check_new(database: Database, files: Store) -> None:
-    """See that a place may become that of a new registry. Raises Refused."""
+    """Check that a place can become the store of a new registry. Raises Refused."""
     found = read(files)
     if found is None:
         _refuse_backup(files)
     if found is None and not _any_file(files):
         return
-    if database.exists():  # another process made it since we looked
+    if database.exists():  # another process has created it in between
         return
     whose = f"of registry {found.own.registry}" if found else "of another"
     raise Refused(
@@ -82,25 +82,25 @@ def check_new(database: Database, files: Store) -> None:
 
 
 def compare(database: Database, files: Store) -> bool:
-    """Whether a store is marked as this registry's, and `claim` has nothing to do.
+    """Whether a store has this registry's marker, so that `claim` has nothing to do.
 
     Raises:
-        Refused: it is another's, or not the place that the database means.
+        Refused: it belongs to another registry, or lacks files that the database needs.
     """
-    _, marker = _look(database, files, lost=False)
+    _, marker = _read_both(database, files, lost=False)
     return _is_done(marker)
 
 
 def claim(database: Database, files: Store, *, lost: bool = False) -> None:
-    """`compare`, and mark a store that is not marked yet, or still as one that is being restored.
+    """`compare`, and write the marker if it is missing or says that a restore is running.
 
-    `lost` says that it is the place, though files are missing that the database needs.
+    With `lost`, files that the database needs may be missing.
 
     Raises:
         Refused: as for `compare`.
-        Conflict: somebody removed the marker at once.
+        Conflict: somebody removed the new marker.
     """
-    own, marker = _look(database, files, lost=lost)
+    own, marker = _read_both(database, files, lost=lost)
     if _is_done(marker):
         return
     if marker is not None:
@@ -110,12 +110,12 @@ def claim(database: Database, files: Store, *, lost: bool = False) -> None:
     if own.store is None:
         with database.write() as c:
             identity.keep_store(c, uuid4().hex)
-        own = load(database)  # of two at once, one noted its id
+        own = load(database)  # of two processes at once, one has recorded its id
     _check_same(database, files, own, write(files, Marker(own, adopted)).own)
 
 
 def load(database: Database) -> Identity:
-    """Which registry a database is."""
+    """The ids of a registry and of its store."""
     if not database.exists():
         raise NoRegistry(database.shown)
     with database.read() as c:
@@ -123,10 +123,10 @@ def load(database: Database) -> Identity:
 
 
 def read(files: Store) -> Marker | None:
-    """What the marker of a store says; None where there is none.
+    """Read the marker of a store; None if there is none.
 
     Raises:
-        Corrupt: there is something else in the place of the marker.
+        Corrupt: the file is not a marker.
         SchemaMismatch: a newer modelmint wrote it.
     """
     content = files.marker()
@@ -158,9 +158,9 @@ def read(files: Store) -> Marker | None:
 
 
 def adopted_at(files: Store) -> float:
-    """`Marker.adopted`; now, of a store that is not marked yet.
+    """`Marker.adopted`; the present time for a store without a marker.
 
-    What was there by then may be of another registry, which shared the place before there were
+    Files that are older may belong to another registry, which shared the place before there were
     markers.
     """
     marker = read(files)
@@ -168,12 +168,12 @@ def adopted_at(files: Store) -> float:
 
 
 def write(files: Store, marker: Marker, *, anew: bool = False) -> Marker:
-    """Mark a store, unless it is marked already; how it is marked now. Raises Conflict.
+    """Write the marker of a store; returns the marker that is there now. Raises Conflict.
 
-    A marker that is there is replaced only if that is to be done `anew`.
+    An existing marker is replaced only with `anew`.
     """
     what = "The files beside this belong to one registry of modelmint. Do not edit, do not remove."
-    said = {
+    content = {
         "format": FORMAT,
         "registry": marker.own.registry,
         "store": marker.own.store,
@@ -181,26 +181,26 @@ def write(files: Store, marker: Marker, *, anew: bool = False) -> Marker:
         "restoring": marker.restoring,
         "": what,
     }
-    files.mark(json.dumps(said, indent=2).encode() + b"\n", anew=anew)
-    written = read(files)  # of two at once, one wrote it
+    files.mark(json.dumps(content, indent=2).encode() + b"\n", anew=anew)
+    written = read(files)  # of two processes at once, one has written it
     if written is None:
         raise Conflict(f"The marker of {files.root} vanished. See who uses it, and try again.")
     return written
 
 
 def noted(files: Store) -> set[str]:
-    """The SHA-256 of every file that a registration was about to put into the store."""
+    """The SHA-256 of every file in the notes of running or killed registrations."""
     return {sha256 for _, digests in files.notes() for sha256 in digests}
 
 
 def _is_done(marker: Marker | None) -> bool:
-    """Whether a store is marked as it stays."""
+    """Whether the marker is complete: no restore is running."""
     return marker is not None and marker.restoring is None
 
 
-def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, Marker | None]:
-    """Which registry this is, and the marker of its store, if that has one yet."""
-    # The marker first: whoever marks the store now has noted it in the database before.
+def _read_both(database: Database, files: Store, *, lost: bool) -> tuple[Identity, Marker | None]:
+    """The ids of this registry, and the marker of its store, if it has one."""
+    # The marker first: its id is recorded in the database before the marker is written.
     marker = read(files)
     own = load(database)
     if marker is None:
@@ -208,7 +208,7 @@ def _look(database: Database, files: Store, *, lost: bool) -> tuple[Identity, Ma
             _check_unmarked(database, files, own, lost=lost)
             return own, None
         except Refused:
-            # Of two first registrations at once, the other has marked it and put files there.
+            # Of two first registrations at once, the other has written the marker and files.
             marker, own = read(files), load(database)
             if marker is None:
                 raise
@@ -235,7 +235,7 @@ def _check_same(database: Database, files: Store, own: Identity, marker: Identit
 
 
 def _check_unmarked(database: Database, files: Store, own: Identity, *, lost: bool) -> None:
-    """Whether a store without a marker may be this registry's."""
+    """Raises Refused if a store without a marker cannot belong to this registry."""
     _refuse_backup(files)
     stored = set(_names(files))
     with database.read() as c:
@@ -253,14 +253,14 @@ def _check_unmarked(database: Database, files: Store, own: Identity, *, lost: bo
 
 
 def _check_known(database: Database, files: Store) -> None:
-    """Raises Refused where there are files, and no version in the database has one of them."""
+    """Raises Refused if the store has files, and no version in the database has any of them."""
     stored, strange = _names(files), set[str]()
     while batch := list(islice(stored, _AT_ONCE)):
         with database.read() as c:
             if blobs.any_referenced(c, batch):
                 return
         strange.update(batch)
-    if strange - noted(files):  # the rest is of a first registration that was killed
+    if strange - noted(files):  # a first registration that was killed left the rest
         raise Refused(
             f"{database.shown} knows none of the {len(strange):,} files in the artifact store "
             f"{files.root}. It was emptied, or is another registry: correct "

@@ -1,7 +1,7 @@
-"""The registry: every public method is one transaction, but for `register`, which looks first.
+"""The Registry class. Each public method is one transaction; `register` uses several.
 
-The SQL is in `registry.queries`; what looks after a whole registry (verify, gc, retention,
-backup, export) is in modules of its own, which take an open one.
+The SQL is in `registry.queries`. Operations on a whole registry (verify, gc, retention, backup,
+export) are functions in packages of their own that take an open Registry.
 """
 
 from registry.operations.promotion import PromotionMixin
@@ -13,19 +13,19 @@ from registry.validation.arguments import checked
 
 
 class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
-    """An open registry: a database for the records and a place for the files.
+    """An open registry: a database for the records and an artifact store for the files.
 
-    A missing or empty database stays so until `create` or the first registration: what reads it
-    raises NoRegistry. Safe to use from threads and from many processes; not to be carried across
-    a fork. Every method may raise Unreachable, and those that write Refused where a rule of the
-    registry forbids the change. `actor` is who did it, for the history.
+    A missing or empty database stays so until `create` or the first registration; until then,
+    reading raises NoRegistry. Safe to use from threads and from many processes, but not across a
+    fork. Every method may raise Unreachable; methods that write may raise Refused if a rule of the
+    registry forbids the change. `actor` is the person or process that the history will name.
 
-    Every method checks its arguments before it writes anything, the same on every database:
-    InvalidReference for names, aliases, versions and revisions, InvalidQuery for what is searched
-    by, InvalidCandidate for what is to be stored. NumPy's scalars are taken as Python's.
+    Every method checks its arguments before it writes anything: InvalidReference for names,
+    aliases, versions and revisions, InvalidQuery for search conditions, InvalidCandidate for values
+    that are to be stored. NumPy scalars are converted to Python's.
 
     Raises:
-        Unreachable: the database cannot be opened, or the artifacts' place is not supported.
+        Unreachable: the database cannot be opened, or the artifact store's URL is not supported.
         SchemaMismatch: the database needs `modelmint models upgrade`, or a newer modelmint.
     """
 
@@ -33,10 +33,10 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
     def start_job(
         self, resolved: Resolved, *, input_sha256: str, output: str, flow_run_id: str | None = None
     ) -> Job:
-        """Record that a batch inference begins; one still running for that output becomes lost.
+        """Record the start of a prediction job; a running job for the same output becomes lost.
 
         Raises:
-            Refused: the version was archived meanwhile.
+            Refused: the version has been archived meanwhile.
         """
         with self.database.write() as c:
             job = jobs.start(
@@ -54,10 +54,10 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         onnxruntime: str,
         substituted: Json | None = None,
     ) -> Job:
-        """Record that a job has written all its rows, and what it put in place of values.
+        """Record that a job has written all its rows, and which values it substituted.
 
         Raises:
-            Conflict: it is not running any more: a later job took over its output.
+            Conflict: the job is not running any more: a later job took over its output.
         """
         with self.database.write() as c:
             found = {"rows": rows, "provider": provider, "onnxruntime": onnxruntime}
@@ -65,7 +65,7 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
 
     @checked
     def fail_job(self, job: Job, error: str) -> Job:
-        """Record why a job ended without its result. Raises Conflict where it is not running."""
+        """Record why a job failed. Raises Conflict if it is not running."""
         with self.database.write() as c:
             return jobs.end(c, job.id, "failed", error=error)
 
@@ -79,10 +79,10 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
     def jobs(
         self, name: str | None = None, *, limit: int | None = None, before: str | None = None
     ) -> list[Job]:
-        """The jobs, of one model or of all, newest first, from before the job `before` (an id).
+        """The jobs of one model or of all, newest first; with `before`, those older than that job.
 
         Raises:
-            NotFound: there is no such model, or no such job.
+            NotFound: there is no such model, or no job with the id `before`.
         """
         with self.database.read() as c:
             of = [] if name is None else [jobs.of_model(c, name)]

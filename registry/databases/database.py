@@ -33,18 +33,18 @@ from registry.schema import HEAD, VERSION_TABLE
 from registry.values import to_json
 
 DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
-"""Databases that a registry can be kept in: modules with the same names in them."""
+"""The module for each kind of database; all have the same names."""
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-# Alembic keeps the environment it runs in module globals, so one migration a process at a time.
+# Alembic keeps its environment in module globals: one migration at a time in a process.
 _one_migration = threading.Lock()
 
 
 class Database:
-    """An open registry database of the right schema, or a place where there is none yet.
+    """An open registry database with the schema of this release, or an empty place for one.
 
-    Opening and reading make nothing; `create` does.
+    Opening and reading create nothing; `create` does.
 
     Raises:
         Unreachable: it cannot be opened, or is of an unsupported kind.
@@ -65,7 +65,7 @@ class Database:
             raise
 
     def exists(self) -> bool:
-        """Whether there is a registry, by now. Raises SchemaMismatch."""
+        """Whether the registry exists now. Raises SchemaMismatch."""
         if not self._found and self.dialect.is_there(self._engine.url):
             with self._reading(self.dialect.READ) as connection:
                 revision = _revision(connection, self.shown)
@@ -75,11 +75,11 @@ class Database:
         return self._found
 
     def check_creatable(self) -> None:
-        """See that the registry could be made; makes nothing. Raises Unreachable."""
+        """Check that the registry could be created; creates nothing. Raises Unreachable."""
         self.dialect.check_creatable(self._engine.url)
 
     def create(self) -> bool:
-        """Make the registry where there is none; False where there is one."""
+        """Create the registry; False if it exists."""
         if self.exists():
             return False
         made = create(self._url)
@@ -91,7 +91,7 @@ class Database:
         """A transaction that sees one state of the database and waits for no writer.
 
         Raises:
-            NoRegistry: nothing was made yet.
+            NoRegistry: the registry was not created yet.
         """
         self.check_exists()
         with self._reading(self.dialect.READ) as connection:
@@ -112,16 +112,16 @@ class Database:
                 self.dialect.after_read(connection)
 
     def check_exists(self) -> None:
-        """Raises NoRegistry where nothing was made yet."""
+        """Raises NoRegistry if the registry was not created yet."""
         if not self._found and not self.exists():
             raise NoRegistry(self.shown)
 
     @contextmanager
     def read_locked(self) -> Iterator[Connection]:
-        """`read`, while whoever takes files in or removes them waits. For short work.
+        """`read`, while registrations and collections wait. For short work.
 
         Raises:
-            Refused, Unreachable: this user may only read, or others did not let go for 30 s.
+            Refused, Unreachable: this user may only read, or the lock was not free for 30 s.
         """
         self.check_exists()
         with self._reading(self.dialect.READ_LOCKED) as connection:
@@ -133,7 +133,7 @@ class Database:
         """A transaction that commits at the end of the block, or is rolled back on an error.
 
         Raises:
-            NoRegistry: nothing was made yet.
+            NoRegistry: the registry was not created yet.
         """
         self.check_exists()
         with (
@@ -150,13 +150,13 @@ class Database:
 
 
 def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
-    """Make a registry in an empty or missing database; False if another process was faster.
+    """Create a registry in an empty or missing database; False if another process has done so.
 
     `migrations` is the folder of Alembic's env.py.
 
     Raises:
-        Unreachable: the database cannot be made or written.
-        SchemaMismatch: it holds tables of something else, or of a newer release.
+        Unreachable: the database cannot be created or written.
+        SchemaMismatch: it has tables of something else, or of a newer release.
     """
     engine, shown = _make_engine(url, create=True), shown_url(url)
     try:
@@ -166,10 +166,9 @@ def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
 
 
 def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str:
-    """Bring a registry database to the schema of this release, all or nothing.
+    """Migrate a registry database to the schema of this release, in one transaction.
 
-    `migrations` is the folder of Alembic's env.py. Returns the revision that the database had
-    before.
+    `migrations` is the folder of Alembic's env.py. Returns the previous revision.
 
     Raises:
         NoRegistry: there is nothing to upgrade.
@@ -188,12 +187,12 @@ def upgrade(url: str, *, migrations: Path = MIGRATIONS) -> str:
 
 
 def check_empty(url: str) -> None:
-    """See that a database holds no rows; tables of this or an older release may be there.
+    """Check that a database has no rows; empty tables of this or an older release are allowed.
 
     Raises:
-        Conflict: it holds a registry.
+        Conflict: it has a registry.
         Unreachable: it cannot be opened.
-        SchemaMismatch: it holds tables of something else.
+        SchemaMismatch: it has tables of something else.
     """
     engine, shown = _make_engine(url), shown_url(url)
     try:
@@ -209,13 +208,13 @@ def check_empty(url: str) -> None:
 def restore_transaction(
     url: str, revision: str, own: Identity | None = None
 ) -> Iterator[Connection]:
-    """One transaction that fills an empty database: all of it or nothing.
+    """One transaction that fills an empty database with the rows of a backup, all or nothing.
 
-    In the block the tables are those of `revision`, after it those of this release. Keys and
-    CHECKs hold; on SQLite foreign keys are checked at the end. Triggers come at the end, too: they
-    are of this release, and one asks what was only asked at the time: of a champion that was
-    promoted before its model had a policy of other eyes, for other eyes. The registry gets the ids
-    of `own`; without those it keeps the one that comes with the rows, and has no store yet.
+    In the block the tables have schema `revision`; afterwards they are migrated to this release.
+    Keys and CHECKs are enforced; on SQLite foreign keys are checked at the end. Triggers are
+    created last: they enforce today's rules, and a champion that was promoted before its model's
+    policy required four eyes would violate one. The registry gets the ids of `own`; without them it
+    keeps the id from the rows and has no store yet.
 
     Raises:
         Conflict, Unreachable, SchemaMismatch: as for `check_empty`; or `revision` is unknown.
@@ -225,16 +224,15 @@ def restore_transaction(
     try:
         with translate_sql_errors(shown), _one_migration, dialect.migrating(engine) as connection:
             dialect.drop_triggers(connection)
-            # Tables without a row come from a registry that was opened once, and may be of
-            # another revision.
+            # Empty tables were created by opening a registry once, maybe by another release.
             _find_empty(connection, shown).drop_all(connection)
             _run_alembic(connection, MIGRATIONS, shown, revision)
-            if inspect(connection).has_table("registry"):  # the id that comes is another
+            if inspect(connection).has_table("registry"):  # the rows bring their own id
                 connection.execute(delete(table("registry")))
             yield connection
             dialect.reset_sequences(connection)
             _run_alembic(connection, MIGRATIONS, shown)
-            # The place of the files is another than that of the rows.
+            # The restored files are in another place than those of the backup's origin.
             registry = table("registry", column("id"), column("store"))
             ids = {"store": None} if own is None else {"id": own.registry, "store": own.store}
             connection.execute(update(registry).values(ids))
@@ -244,7 +242,7 @@ def restore_transaction(
 
 
 def _find_empty(connection: Connection, shown: str) -> MetaData:
-    """The tables of a registry, none of which has a row."""
+    """The tables of a registry without rows. Raises Conflict if one has rows."""
     found = MetaData()
     if _revision(connection, shown) is not None:
         found.reflect(connection)
@@ -261,13 +259,13 @@ def _find_empty(connection: Connection, shown: str) -> MetaData:
 
 
 def hide_password(url: str) -> str:
-    """The URL as messages may show it: also where characters of the password are not escaped."""
+    """The URL without its password, even if characters of the password are not escaped."""
     url = re.sub(r"(?<=//)([^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
     return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
 
 
 def _whole(url: str) -> str:
-    """A URL with the whole path of a SQLite file: the current folder may be another later."""
+    """A URL with the absolute path of a SQLite file: the current folder may change later."""
     with suppress(ArgumentError, ValueError):
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -276,14 +274,14 @@ def _whole(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """A URL as messages may show it, with the whole path of a SQLite file."""
+    """A URL for messages: without its password, with the absolute path of a SQLite file."""
     return hide_password(_whole(url))
 
 
 def _parsed(url: str) -> URL:
     try:
         found = make_url(url)
-    except ValueError:  # whose text would be a part of the password
+    except ValueError:  # its text may be a part of the password
         raise ValueError("its port is not a number") from None
     if "@" in (found.host or ""):
         raise ValueError("there are two @; in a password it is written %40, and / %2F, : %3A")
@@ -342,13 +340,13 @@ def _migrate(engine: Engine, shown: str, migrations: Path, *, make: bool = True)
         _one_migration,
         migrating as connection,
     ):
-        # Looked up again under the lock: of several first starters, one does the work.
+        # Read again under the lock: of several processes that start at once, one migrates.
         revision = _revision(connection, shown)
         if revision is None and not make:
             raise NoRegistry(shown)
         if revision is not None and revision > HEAD:
             raise _mismatch(revision, shown)
-        # Those who came later leave all as it is: the first may be writing already.
+        # The others change nothing: the first process may already be writing.
         if revision != HEAD or migrations != MIGRATIONS:
             dialect.drop_triggers(connection)
             _run_alembic(connection, migrations, shown)
@@ -359,7 +357,7 @@ def _migrate(engine: Engine, shown: str, migrations: Path, *, make: bool = True)
 def _run_alembic(
     connection: Connection, migrations: Path, shown: str, revision: str = "head"
 ) -> None:
-    # Imported here: it takes a tenth of a second that only a migration should pay.
+    # Imported here: it takes 0.1 s, and only a migration needs it.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError

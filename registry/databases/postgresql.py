@@ -1,5 +1,5 @@
-"""Everything that is particular to PostgreSQL: how connections and transactions begin, the
-triggers, and the lock under which migrations run. The counterpart of `registry.databases.sqlite`.
+"""What is specific to PostgreSQL: connections, transactions, triggers, rights, and the lock under
+which migrations run. `registry.databases.sqlite` has the same names.
 """
 
 import re
@@ -25,39 +25,39 @@ _MIGRATION_LOCK = 7_316_408_255_213_904_119
 CLOCK = literal_column(
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)", BigInteger
 )
-"""The time in microseconds since 1970, as the database has it: writers on many machines agree."""
+"""The server's time, in microseconds since 1970, so that writers on many machines agree."""
 
 READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """Options of a transaction that sees one state of the database."""
 
 READ_LOCKED: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
-"""Options of a transaction that others wait for who take files in or remove them."""
+"""Options of a transaction that registrations and collections wait for."""
 
 
 def lock_against_collection(connection: Connection) -> None:
-    """Wait for the others, not for ever; its state is looked at after that."""
+    """Wait up to 30 s for registrations and collections; the snapshot is taken after that."""
     connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
     connection.exec_driver_sql("LOCK TABLE blobs IN SHARE MODE")
 
 
 def prepare(url: URL) -> URL:
-    """The URL with the driver we ship: psycopg 3."""
+    """The URL with the driver that the extra installs: psycopg 3."""
     extras.load("psycopg", "postgres", "A registry in PostgreSQL")
     bare = url.drivername == "postgresql"
     return url.set(drivername="postgresql+psycopg") if bare else url
 
 
 def is_there(_url: URL) -> bool:
-    """Whether the database is there: connecting to it will say."""
+    """True: connecting to the database shows whether it exists."""
     return True
 
 
 def check_creatable(_url: URL) -> None:
-    """Whether tables may be made is found when they are."""
+    """Nothing to do: whether tables can be created shows when they are."""
 
 
 def make_folder(_url: URL) -> None:
-    """A database is made by its server's administrator."""
+    """Nothing to do: a database is created by the administrator of its server."""
 
 
 def configure(engine: Engine, *, create: bool = False) -> None:
@@ -66,8 +66,8 @@ def configure(engine: Engine, *, create: bool = False) -> None:
 
 
 def _check_alive(engine: Engine, driver: Any, _record: object, _proxy: object) -> None:
-    # A server that ended a connection has said so on it. To ask it each time, as SQLAlchemy's
-    # pre-ping does, would cost a round trip; to see that nothing was said costs none.
+    # A server that closed a connection has sent something on it. SQLAlchemy's pre-ping would add a
+    # round trip to every transaction; checking whether data has arrived adds none.
     said = poll()
     said.register(driver.pgconn.socket, POLLIN)
     if said.poll(0):
@@ -78,25 +78,25 @@ def _check_alive(engine: Engine, driver: Any, _record: object, _proxy: object) -
 
 
 def after_read(_connection: Connection) -> None:
-    """What to do after a transaction that reads: nothing."""
+    """Nothing to do after a transaction that reads."""
 
 
 @contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
-    """One transaction to change the schema in, one process at a time: all of it or nothing."""
+    """One transaction for schema changes, one process at a time: all are applied, or none."""
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         yield connection
 
 
 def reset_sequences(connection: Connection) -> None:
-    """Give new rows ids after the highest: a row that came with its id moved no sequence."""
+    """Set each sequence to the highest id: rows that were inserted with an id did not use it."""
     counted = (
         "SELECT table_name, column_name FROM information_schema.columns "
         "WHERE table_schema = current_schema() AND starts_with(column_default, 'nextval(')"
     )
     for table, column in connection.exec_driver_sql(counted).all():
-        # Of no rows, max is NULL, and setval does nothing.
+        # Without rows, max is NULL and setval does nothing.
         connection.exec_driver_sql(
             f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), max({column})) "
             f"FROM {table}"
@@ -104,9 +104,9 @@ def reset_sequences(connection: Connection) -> None:
 
 
 def install_triggers(connection: Connection) -> None:
-    """Make the database keep `registry.rules`."""
-    # The functions of the triggers keep this path. Whoever may make a temporary table could
-    # otherwise put it before the one that a rule means to look at.
+    """Create the triggers of `registry.rules`."""
+    # The trigger functions keep this search path. Otherwise a user could create a temporary table
+    # that hides the table which a rule reads.
     connection.exec_driver_sql(
         "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)"
     )
@@ -115,7 +115,7 @@ def install_triggers(connection: Connection) -> None:
 
 
 def drop_triggers(connection: Connection) -> None:
-    """Remove what `install_triggers` made."""
+    """Drop the triggers that `install_triggers` created."""
     ours = (
         "SELECT p.oid::regprocedure FROM pg_proc p WHERE starts_with(p.proname, 'rule_') "
         "AND p.pronamespace = current_schema()::regnamespace "
@@ -162,9 +162,9 @@ def _effect(effect: Effect) -> list[str]:
 
 
 def _rights() -> list[str]:
-    """What a role may do by its grants, it may write into the history and no more.
+    """A role may write an event only if its grants allow the change that the event records.
 
-    These run as whoever asks: what they look at are that role's rights.
+    The functions run with the rights of the caller, since these are what they check.
     """
     cases = " ".join(f"WHEN NEW.kind IN ({kinds}) THEN {may}" for kinds, may in NEEDS.items())
     event = _deny("'permission denied for an event of kind ' || NEW.kind")
@@ -190,7 +190,7 @@ def _rights() -> list[str]:
 
 
 def _refuse_truncate() -> list[str]:
-    """TRUNCATE fires no trigger of a row."""
+    """TRUNCATE does not fire row triggers, so it has its own."""
     function = "refuses_truncate"
     return [
         _function(function, _raise("a table of the registry is never emptied")),
@@ -202,7 +202,7 @@ def _refuse_truncate() -> list[str]:
 
 
 def _function(name: str, body: str, *, security: str = "DEFINER") -> str:
-    # SECURITY DEFINER: a role that may only insert must not be stopped by what a rule looks at.
+    # SECURITY DEFINER: a role that may only insert can still pass rules that read other tables.
     return (
         f"CREATE FUNCTION rule_{name}() RETURNS trigger LANGUAGE plpgsql SECURITY {security} "
         f"SET search_path FROM CURRENT AS $$ BEGIN {body} END $$"

@@ -1,13 +1,13 @@
-"""Reading the file of a SQLite registry where this user may not write.
+"""Reading a SQLite registry as a user who may not write there.
 
-SQLite keeps what was written last in a second file, `-wal`, and needs a third, `-shm`, to find it
-there. Where it may not make that one, there are three cases:
+SQLite keeps recent changes in a second file, `-wal`, and needs a third one, `-shm`, to read it. If
+this user may not create `-shm`, there are three cases:
 
-* both are there, since somebody has the registry open: SQLite reads all three;
-* there is no `-wal`, or an empty one: all is in the database, and SQLite can read that alone if it
-  is told that the file is immutable. It then overlooks a writer who comes meanwhile, so we look;
-* `-wal` holds something and there is no `-shm`: the newest state cannot be read, and an older one
-  would be a wrong answer.
+* both files exist, since another process has the registry open: SQLite reads all three;
+* `-wal` is missing or empty: everything is in the database file, which SQLite can read alone if it
+  is opened as immutable. It would then miss a writer, so we compare the file before and after;
+* `-wal` has content and there is no `-shm`: the newest state cannot be read, and an older one would
+  be a wrong answer, so this is an error.
 """
 
 import os
@@ -41,7 +41,7 @@ def mode(path: str) -> tuple[str, _Stamp | None]:
 
 
 def after_read(connection: Connection) -> None:
-    """After a transaction: was the file what it was before? The next one opens it anew.
+    """After a transaction: check that the file has not changed. The next one opens it again.
 
     Raises:
         Conflict: somebody wrote to it meanwhile.

@@ -1,4 +1,4 @@
-"""SQL errors in the registry's words: callers of the package never see SQLAlchemy's."""
+"""SQL errors become the registry's errors: callers never see those of SQLAlchemy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ from registry.values import MALFORMED
 _NOT_ALLOWED = "42501"
 _GAVE_UP = ("40001", "40P01")
 _TOO_LARGE = "54000"
-# What SQLite says of a text that is none, and of a document that is none.
+# SQLite's messages for text that is not UTF-8, and for a document that is not JSON.
 _NO_TEXT = ("Could not decode to UTF-8", "malformed JSON")
-# What SQLite and the operating system say where a file may not be read or written.
+# Messages of SQLite and the operating system about files without permission.
 _DENIED = ("readonly", "read-only", "unable to open", "permission denied")
 
 
@@ -57,14 +57,14 @@ def translate_sql_errors(shown: str) -> Iterator[None]:
 
 @contextmanager
 def translate_row_errors(shown: str) -> Iterator[None]:
-    """Turn what rows raise in the block that somebody edited past the rules into Corrupt."""
+    """Raise Corrupt for errors from rows that somebody edited past the rules."""
     try:
         yield
     except SQLAlchemyError:  # some of which are LookupErrors, too
         raise
     except MALFORMED as error:
         given = isinstance(error, UnicodeEncodeError) or "too large to convert" in str(error)
-        if given:  # a value that is no row's, for which the driver has no room
+        if given:  # a value of the caller that the driver cannot send
             raise
         raise _unreadable(shown, error) from error
 
@@ -78,7 +78,7 @@ def _unreadable(shown: str, error: BaseException) -> Corrupt:
 
 
 def _not_kept(shown: str, error: Exception) -> RegistryError:
-    """For values that the checks of the public methods let through."""
+    """The error for values that passed the checks of the public methods."""
     said = str(error).partition("\n")[0]
     return RegistryError(
         f"The registry database {shown} cannot keep or compare a value that was given: {said}. "

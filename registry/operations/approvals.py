@@ -1,6 +1,6 @@
-"""The part of a registry that changes what versions may be used for.
+"""Evaluations, tags, notes, approvals, archiving and policies.
 
-Each change and the event that records it are one transaction, which holds the model's row: two
+Each change and the event that records it are one transaction, which locks the model's row: two
 changes of one model never overlap, and its history has one order.
 """
 
@@ -26,9 +26,9 @@ class ApprovalMixin(RegistryBase):
 
     @checked
     def evaluate(self, name: str, version: int, evaluation: Json, *, actor: str) -> None:
-        """Add an evaluation to a version; it is its newest from now on.
+        """Add an evaluation to a version; it is now the newest one.
 
-        That is how an import, which comes without one, gets what an approval needs.
+        An imported version without an evaluation needs one before it can be approved.
 
         Raises:
             NotFound: there is no such model or version.
@@ -39,7 +39,7 @@ class ApprovalMixin(RegistryBase):
                 "evaluation": digests.seal_json(evaluation),
                 "passed": evaluations.has_passed(evaluation),
             }
-            # Before the row, which the database takes only after its event; of tags, too.
+            # The event first: a trigger accepts an evaluation or a tag only after its event.
             events.add(c, model, "evaluated", actor, version=version, payload=said)
             evaluations.add(c, state.version_id, evaluation, actor)
 
@@ -54,7 +54,7 @@ class ApprovalMixin(RegistryBase):
 
     @checked
     def note(self, name: str, version: int, text: str, *, actor: str) -> None:
-        """Write a remark about a version into the history. It changes nothing else.
+        """Add a remark about a version to the history. It changes nothing else.
 
         Raises:
             NotFound: there is no such model or version.
@@ -65,12 +65,12 @@ class ApprovalMixin(RegistryBase):
 
     @checked
     def approve(self, name: str, version: int, *, actor: str, reason: str) -> None:
-        """Approve a version on the ground of its newest evaluation, which must have passed.
+        """Approve a version. Its newest evaluation must have passed.
 
         Raises:
             NotFound: there is no such model or version.
-            Refused: it is archived, has no passed evaluation, or its model's policy asks for the
-                approval of somebody else.
+            Refused: it is archived, its newest evaluation has not passed, or its model's policy
+                requires the approval of somebody else.
         """
         with self._changing(name, version) as (c, model, state):
             check_not_archived(model, version, state)
@@ -83,9 +83,9 @@ class ApprovalMixin(RegistryBase):
 
     @checked
     def archive(self, name: str, version: int, *, actor: str, reason: str) -> None:
-        """Retire a version: it predicts no more, and `gc --purge` may remove its files.
+        """Archive a version: it cannot predict any more, and `gc --purge` may remove its files.
 
-        A job that was killed, begun a week ago without a flow run, becomes lost.
+        A job without a flow run that was started a week ago was killed, and is marked as lost.
 
         Raises:
             NotFound: there is no such model or version.
@@ -99,7 +99,7 @@ class ApprovalMixin(RegistryBase):
 
     @checked
     def unarchive(self, name: str, version: int, *, actor: str, reason: str) -> None:
-        """Make an archived version a candidate again; an approval must be given anew.
+        """Make an archived version a candidate again; it must be approved again.
 
         Raises:
             NotFound: there is no such model or version.
@@ -107,10 +107,10 @@ class ApprovalMixin(RegistryBase):
                 restores those.
         """
         with self.database.write() as c:
-            model, state = self._hold_state(c, name, version)
+            model, state = self._lock_state(c, name, version)
             if state.status != "archived":
                 raise Refused(f"{name}:{version} is not archived: it is {state.status}.")
-            # After the model's row, as everywhere.
+            # After the model's row: locks are taken in the same order everywhere.
             if not blobs.lock_rows(c, blobs.of_version(c, name, version)):
                 raise Refused(
                     f"The files of {name}:{version} were purged. Register the same files again to "
@@ -126,7 +126,7 @@ class ApprovalMixin(RegistryBase):
         Raises:
             InvalidReference: the model or a protected alias cannot have that name.
             Refused: an alias that would be protected points to a version that is not approved, or
-                it is the challenger, which waits for its approval.
+                is the challenger, which waits for approval.
         """
         check_name(name)
         policy = replace(policy, protected=_protected(policy.protected))
@@ -146,9 +146,9 @@ class ApprovalMixin(RegistryBase):
         keep_holders: int | None = None,
         actor: str,
     ) -> Policy:
-        """Change those rules of a model that are given; all of them, as they are now.
+        """Change some rules of a model; returns the policy after the change.
 
-        What is None stays as it is; 0 as `keep_last` or `keep_days` removes that rule.
+        None keeps a rule as it is; 0 as `keep_last` or `keep_days` removes that rule.
 
         Raises:
             NotFound: there is no such model.
@@ -177,11 +177,11 @@ class ApprovalMixin(RegistryBase):
 
     @contextmanager
     def _changing(self, name: str, version: int) -> Iterator[tuple[Connection, Locked, Row[Any]]]:
-        """A transaction that holds the model of a version, with the state of that version."""
+        """A transaction that has locked the model of a version, with the state of the version."""
         with self.database.write() as c:
-            yield c, *self._hold_state(c, name, version)
+            yield c, *self._lock_state(c, name, version)
 
-    def _hold_state(self, c: Connection, name: str, version: int) -> tuple[Locked, Row[Any]]:
+    def _lock_state(self, c: Connection, name: str, version: int) -> tuple[Locked, Row[Any]]:
         model = models.lock(c, name)
         state = states.find(c, model, version)
         if state is None:
@@ -227,7 +227,7 @@ class ApprovalMixin(RegistryBase):
 
 
 def _protected(named: Iterable[str]) -> tuple[str, ...]:
-    """The aliases that a policy protects: the champion is always one, the challenger never."""
+    """The aliases that a policy protects: always the champion, never the challenger."""
     others = sorted({check_alias(alias) for alias in named} - {CHAMPION})
     if CHALLENGER in others:
         raise Refused(
@@ -238,6 +238,6 @@ def _protected(named: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_not_archived(model: Locked, version: int, state: Row[Any]) -> None:
-    """Raises Refused for an archived version, which must be unarchived before anything else."""
+    """Raises Refused for an archived version: it must be unarchived first."""
     if state.status == "archived":
         raise Refused(f"{model.name}:{version} is archived; unarchive it first.")

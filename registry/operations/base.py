@@ -1,4 +1,4 @@
-"""What every part of a registry works on: a database for the records, a place for the files."""
+"""What all operations work on: an open database and an open artifact store."""
 
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,11 @@ from registry.validation.arguments import checked
 
 
 class RegistryBase:
-    """An open database and an open store of files; a context manager that closes them.
+    """An open database and an open artifact store; a context manager that closes them.
 
-    Opening makes nothing; `create` does, and so does the first registration. `artifacts` may be
-    None for what needs no files. `cache` is where files of a bucket are opened from; by default a
-    folder of the user.
+    Opening creates nothing; `create` and the first registration do. `artifacts` may be None for
+    operations that need no files. `cache` is the folder for copies of files in a bucket; by
+    default it is in the user's cache folder.
     """
 
     def __init__(
@@ -24,12 +24,12 @@ class RegistryBase:
     ) -> None:
         self._artifacts, self._cache = artifacts, cache
         if artifacts is not None:
-            assert self.files  # opened now: a place of an unsupported kind is refused at once
+            assert self.files  # opened now, so that an unsupported URL is refused at once
         self.database = Database(url)
 
     @cached_property
     def files(self) -> Store:
-        """The place of the files. Raises Unreachable where nobody said where that is."""
+        """The artifact store. Raises Unreachable if its place was not given."""
         if self._artifacts is None:
             raise Unreachable(
                 "This needs the files of the registry, and nothing says where they are. Set "
@@ -40,14 +40,14 @@ class RegistryBase:
 
     @property
     def id(self) -> str:
-        """The id that this registry alone has, and its copies. Raises NoRegistry."""
+        """The id of this registry; restored copies have the same. Raises NoRegistry."""
         return ownership.load(self.database).registry
 
     def create(self) -> bool:
-        """Make the registry in an empty or missing database; False where there is one.
+        """Create the registry in an empty or missing database; False if it exists.
 
         Raises:
-            Refused: the place of the files has those of another registry.
+            Refused: the artifact store belongs to another registry.
         """
         if self.database.exists():
             return False
@@ -56,13 +56,13 @@ class RegistryBase:
         return self.database.create()
 
     def reach(self) -> None:
-        """See that the place of the files answers, too, and that it belongs to the database.
+        """Check that the artifact store can be read and belongs to this database.
 
-        Opening asks the database alone; whoever is about to spend hours on a bundle asks both.
+        Opening checks only the database; before a long training, check both.
 
         Raises:
-            Unreachable: the place of the files cannot be read, or the database could not be made.
-            Refused: its files are another registry's.
+            Unreachable: the store cannot be read, or the database could not be created.
+            Refused: the store belongs to another registry.
         """
         next(self.files.leftovers(), None)
         if self.database.exists():
@@ -72,29 +72,29 @@ class RegistryBase:
             ownership.check_new(self.database, self.files)
 
     def check_store(self) -> None:
-        """See that the files are those of this registry. Changes nothing.
+        """Check that the artifact store belongs to this registry. Changes nothing.
 
         Raises:
-            Refused: they are another's, or the database knows none of them.
-            NoRegistry: nothing was made yet.
-            Unreachable: they cannot be read.
+            Refused: it belongs to another registry, or the database knows none of its files.
+            NoRegistry: the registry was not created yet.
+            Unreachable: the store cannot be read.
         """
         ownership.check(self.database, self.files)
 
     @checked
     def adopt_store(self, *, lost: bool = False) -> None:
-        """Mark the place of the files again, where its marker was lost.
+        """Mark the artifact store as this registry's again, after its marker was lost.
 
-        `lost` says that this is the place though files are missing there; by mistake in the place,
-        it spreads the files of a registry over two.
+        With `lost`, files that the database needs may be missing. In the wrong place, that spreads
+        the files of a registry over two stores.
 
         Raises:
-            Refused: it is another's, or lacks files and is not said to be `lost`; or the database
-                knows none of the files in it.
+            Refused: the store belongs to another registry; files are missing and `lost` was not
+                given; or the database knows none of its files.
         """
         if lost or ownership.load(self.database).store is not None:
             ownership.claim(self.database, self.files, lost=lost)
-        else:  # nothing was lost: the first registration marks it
+        else:  # never marked: the first registration does it
             ownership.compare(self.database, self.files)
 
     def close(self) -> None:

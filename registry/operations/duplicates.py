@@ -1,7 +1,7 @@
-"""What of a candidate differs from the version that its bytes are already, in words.
+"""How a candidate differs from an existing version with the same identity bytes, in words.
 
-A version is for ever: parameters, metrics, lineage, tags and files beside its identity stay as they
-were registered first. Whoever offers others is to hear of it.
+A version never changes: parameters, metrics, lineage, tags and other files stay as they were first
+registered. A caller who registers the same model with other values gets this list.
 """
 
 import json
@@ -20,7 +20,7 @@ SHOWN = 60  # characters of a value
 def differences(
     known: Version, candidate: Candidate, artifacts: tuple[Artifact, ...]
 ) -> tuple[str, ...]:
-    """A line for each value that was offered and is not the version's own.
+    """A line for each value of the candidate that differs from the version's value.
 
     As in `params.train.epochs: 3 is kept, 5 was offered`. Evaluations are not compared here.
     """
@@ -35,7 +35,7 @@ def differences(
         ("tags", known.tags, candidate.tags),
     ]
     lines = [line for pair in pairs for line in _differing(*pair)]
-    # Into logs, too: keys and values may hold whatever moves a terminal's cursor.
+    # Escaped: keys and values may contain control characters, and these lines go into logs.
     return tuple(map(escaped, (*lines, *_files(known.artifacts, artifacts))))
 
 
@@ -50,7 +50,7 @@ def _differing(name: str, kept: Any, offered: Any) -> Iterator[str]:
 
 
 class _Nothing:
-    """In place of a value where there is none, which null is not."""
+    """Stands for a missing value; null is a value."""
 
 
 _NOTHING = _Nothing()
@@ -68,7 +68,7 @@ def _shown(value: Any) -> str:
 
 
 def _files(kept: tuple[Artifact, ...], offered: tuple[Artifact, ...]) -> Iterator[str]:
-    """Those beside the identity: the others are the same, or it would be another version."""
+    """Compare the files outside the identity: identity files are equal, or it is a new version."""
     ours, theirs = ({a.path: a.sha256 for a in one} for one in (kept, offered))
     for path in sorted(ours.keys() | theirs.keys()):
         if ours.get(path) != theirs.get(path):

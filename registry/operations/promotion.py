@@ -1,4 +1,4 @@
-"""The part of a registry that says where aliases point: who is champion."""
+"""Promotion: which version an alias points to, above all the champion."""
 
 from typing import Any
 
@@ -30,11 +30,11 @@ class PromotionMixin(ApprovalMixin):
         """Point an alias to a version, provided that nobody has moved it meanwhile.
 
         `expect_revision` is the alias's revision that the decision was based on, 0 if it was not
-        set, None to move it regardless. A revision, not a version: an alias that was moved away
-        and back has changed. Promoting what holds the alias already changes nothing. Making a
-        candidate champion, or setting any alias that the model's policy protects, approves it,
-        unless the policy asks for other eyes. The new champion is no longer challenger. An alias
-        that somebody moved or removed without the history, by SQL, follows it again from then on.
+        set, None to move it regardless. It is a revision, not a version: an alias that was moved
+        away and back has changed. Promoting the version that already holds the alias changes
+        nothing. Pointing the champion or another protected alias to a candidate approves it, unless
+        the model's policy requires four eyes. The new champion is no longer challenger. If
+        somebody moved an alias by SQL without the history, this promotion makes both agree again.
 
         Raises:
             NotFound: there is no such model or version.
@@ -68,7 +68,7 @@ class PromotionMixin(ApprovalMixin):
 
     @checked
     def reject(self, name: str, version: int, *, actor: str, reason: str) -> None:
-        """Turn a version down: it cannot hold a protected alias unless it is approved after all.
+        """Reject a version: it cannot hold a protected alias unless it is approved later.
 
         It is no longer challenger.
 
@@ -96,15 +96,15 @@ class PromotionMixin(ApprovalMixin):
         actor: str,
         reason: str,
     ) -> Alias:
-        """Point an alias to the version that held it before the present one came.
+        """Point an alias back to the version that held it before the present one.
 
-        Rolling back again goes further back: what was rolled back is not come back to. Versions
-        that were archived or rejected since are passed over.
+        Rolling back again goes further back. Versions that were archived or rejected since are
+        skipped.
 
         Raises:
             NotFound: there is no such model or alias.
             Conflict: the alias is not at the expected revision.
-            Refused: no version that may hold the alias held it before.
+            Refused: no version that may hold the alias has held it before.
             Corrupt: the alias, or its history, was edited.
         """
         with self.database.write() as c:
@@ -148,7 +148,7 @@ class PromotionMixin(ApprovalMixin):
         with self.database.write() as c:
             model = models.lock(c, name)
             held = aliases.find(c, name, alias)
-            # One whose row is gone is unset in the history, too.
+            # If somebody deleted the alias's row, unset it in the history, too.
             if held is None and events.moves_of(c, model.id, alias).holder is None:
                 raise aliases.unknown(c, name, alias)
             self._unset(c, model, alias, held, actor=actor, reason=reason)
@@ -216,7 +216,7 @@ class PromotionMixin(ApprovalMixin):
         actor: str,
         reason: str,
     ) -> str:
-        """The status with which a version may hold an alias; a protected one takes an approval."""
+        """The status with which a version may hold an alias; a protected one needs approval."""
         ref = f"{model.name}:{version}"
         check_not_archived(model, version, state)
         if state.status == "approved" or not models.is_protected(c, model, alias):
@@ -243,13 +243,13 @@ def _check_revision(name: str, alias: str, held: Alias | None, expected: int | N
 
 
 def _holder(before: events.Moves, held: Alias | None) -> int | None:
-    """Who held an alias: by its history, which is believed before its row."""
-    # Of an alias that was set before there were events, the row alone knows.
+    """The version that held an alias, by its history rather than by its row."""
+    # An alias that was set before there were events has only its row.
     return held.version if held and not before.count else before.holder
 
 
 def _check_follows(name: str, alias: str, held: Alias | None, before: events.Moves) -> None:
-    """A rollback goes back from the version that the history knows as the holder."""
+    """Raises Corrupt if an alias does not point where its history says."""
     is_ = held.version if held else None
     if is_ != _holder(before, held):
         points = f"points to {name}:{is_}" if held else "is not set"

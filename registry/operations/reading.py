@@ -1,4 +1,4 @@
-"""The part of a registry that answers questions. Each answer is of one state of the database."""
+"""Queries: models, versions, aliases, history, lineage. Each reads one state of the database."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -30,19 +30,19 @@ class ReadingMixin(RegistryBase):
 
     @checked
     def alias(self, name: str, alias: str = CHAMPION) -> Alias | None:
-        """Where an alias points; None while the alias, or even the model, does not exist."""
+        """Where an alias points; None if the alias or the model does not exist."""
         with self.database.read() as c:
             return aliases.find(c, name, alias)
 
     @checked
     def alias_at(self, name: str, alias: str, when: datetime) -> int | None:
-        """The version that an alias pointed to at a moment, from the history. Raises NotFound."""
+        """The version that an alias pointed to at a time, from the history. Raises NotFound."""
         with self.database.read() as c:
             return events.holder_at(c, models.load_id(c, name), alias, when)
 
     @checked
     def resolve(self, reference: str) -> Resolved:
-        """The version that `NAME[@ALIAS|:VERSION]` means now, pinned with the alias's revision.
+        """The version that `NAME[@ALIAS|:VERSION]` refers to now, with the alias's revision.
 
         Raises:
             InvalidReference: the text has another form.
@@ -72,8 +72,8 @@ class ReadingMixin(RegistryBase):
     ) -> ModelPage:
         """Models with champion, challenger and last change, by name, a page at a time.
 
-        Only those whose name contains a text, if one is given; `after` is what the page before
-        named.
+        With `contains`, only models whose name contains that text. `after` is `ModelPage.after` of
+        the page before.
 
         Raises:
             InvalidQuery: the limit is less than 1.
@@ -83,7 +83,7 @@ class ReadingMixin(RegistryBase):
 
     @checked
     def holders(self, name: str) -> list[Holder]:
-        """Who holds each alias of a model, and since when. Raises NotFound."""
+        """The version that each alias of a model points to, and since when. Raises NotFound."""
         with self.database.read() as c:
             return overview.holders(c, [models.load(c, name)])
 
@@ -105,12 +105,12 @@ class ReadingMixin(RegistryBase):
     ) -> Page:
         """Versions of a model, or of all, that meet every condition, a page at a time.
 
-        Conditions and orders are texts; `registry.SEARCH_HELP` lists them. `after` is what the
-        page before named; rows that are added meanwhile shift nothing.
+        Conditions and orders are texts; `registry.SEARCH_HELP` lists them. `after` is `Page.after`
+        of the page before; versions that are registered in between do not shift the pages.
 
         Raises:
             NotFound: there is no such model.
-            InvalidQuery: a condition, the order or `after` cannot be read, or names a metric or a
+            InvalidQuery: a condition, the order or `after` cannot be parsed, or names a metric or a
                 parameter that none of these versions has; the message has the close match.
         """
         with self.database.read() as c:
@@ -126,7 +126,7 @@ class ReadingMixin(RegistryBase):
         limit: int | None = None,
         before: int | None = None,
     ) -> list[Event]:
-        """What happened to a model, newest first, from before the event `before`.
+        """The events of a model, newest first; with `before`, those older than that event.
 
         Raises:
             NotFound: there is no such model.
@@ -148,15 +148,15 @@ class ReadingMixin(RegistryBase):
         after: str | None = None,
         before: str | None = None,
     ) -> Trace:
-        """Where a version came from, and what was made with it, a page at a time.
+        """The origin of a version, and the versions and jobs that used it, a page at a time.
 
-        A page has up to `limit` children and up to `limit` jobs. `after` and `before` are what the
-        page before named: a child to go on from, a job to go on from.
+        A page has up to `limit` children and up to `limit` jobs. `after` and `before` are those of
+        the page before: the last child and the last job on it.
 
         Raises:
             InvalidReference: the text has another form.
-            NotFound: there is no such model, alias or version; no such child or job to go on from.
-            InvalidQuery: `after` is no version, or the limit is less than 1.
+            NotFound: there is no such model, alias or version; or child `after`, or job `before`.
+            InvalidQuery: `after` is not a version, or the limit is less than 1.
         """
         version = self.resolve(reference).version
         with self.database.read() as c:
@@ -166,21 +166,21 @@ class ReadingMixin(RegistryBase):
     def trace_data(
         self, md5: str, *, limit: int = 50, after: str | None = None, before: str | None = None
     ) -> DataTrace:
-        """What was built on a dataset or a raw file, by the hash that DVC gives it.
+        """The versions and jobs that used a dataset or a raw file, by the hash that DVC gives it.
 
-        A page has up to `limit` versions and up to `limit` jobs. `after` and `before` are what the
-        page before named, to go on with versions and with jobs.
+        A page has up to `limit` versions and up to `limit` jobs. `after` and `before` are those of
+        the page before: the last version and the last job on it.
 
         Raises:
-            InvalidQuery: that is no hash, `after` cannot be read, or the limit is less than 1.
-            NotFound: there is no such job to go on from.
+            InvalidQuery: `md5` is not a hash, `after` is not a version, or the limit is below 1.
+            NotFound: there is no job `before`.
         """
         with self.database.read() as c:
             return lineage.trace_data(c, md5, limit=limit, after=after, before=before)
 
     @checked
     def open(self, version: Version) -> dict[str, Path]:
-        """Where the files of a version lie, by logical path, after checking every byte.
+        """The local paths of a version's files, by logical path, after checking every byte.
 
         Raises:
             Corrupt: a file is missing or was changed; the message names it.

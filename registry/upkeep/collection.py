@@ -21,20 +21,20 @@ _TOO_MANY = 10
 def gc(
     registry: Registry, *, dry_run: bool, grace_s: float = DAY_S, unknown: bool = False
 ) -> list[Stray]:
-    """Remove files that no version refers to and leftovers of interrupted registrations.
+    """Remove files that no version refers to, and leftovers of interrupted registrations.
 
-    Whatever is younger than `grace_s` seconds, or was announced since, stays and is listed as not
-    removable; so does what may be another registry's (`Stray.perhaps_foreign`). Returns what was
-    found, oldest first; of that, the removable ones are gone unless `dry_run`.
+    Files that are younger than `grace_s` seconds, or were announced since, are kept and listed as
+    not removable; so are files that may belong to another registry (`Stray.perhaps_foreign`).
+    Returns what was found, oldest first; unless `dry_run`, the removable ones have been removed.
 
-    Files that were registered, and not in this database (`Stray.unknown`), say that it is older
-    than the store. They go only with `unknown`.
+    Files that were registered, but not in this database (`Stray.unknown`), show that the database
+    is older than the store. They are removed only with `unknown`.
 
     Raises:
-        Refused: the store is another registry's; or the database knows none of its files, or not
-            those that were registered.
+        Refused: the store belongs to another registry; or the database knows none of its files; or
+            there are unknown files.
         Unreachable: the database or the store cannot be written. A file that cannot be removed is
-            named after all others were.
+            reported after all others were removed.
     """
     registry.check_store()
     strays = of_no_version.found(registry)
@@ -48,7 +48,7 @@ def gc(
     if not dry_run:
         for stray in found:
             if stray.removable:
-                with failures.noted():
+                with failures.collect():
                     registry.files.remove(stray.path)
         _drop_notes(registry, {sha256 for sha256, s in collected.items() if not s.removable})
     failures.end()
@@ -57,14 +57,14 @@ def gc(
 
 @checked
 def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = False) -> list[Stray]:
-    """Remove the files that archived versions alone refer to; returns those.
+    """Remove files that only archived versions refer to; returns them.
 
-    Rows, digests and numbers stay, and registering the same bytes restores the files. What may be
-    another registry's stays, too, and is listed as not removable. Killed, it may leave files that
-    are purged and there still: those `gc` removes.
+    Rows, digests and numbers stay; registering the same bytes restores the files. Files that may
+    belong to another registry are kept and listed as not removable. If the process is killed, files
+    may be marked as purged and still exist: `gc` removes them.
 
     Raises:
-        Refused, Unreachable: as for `gc`, whose `unknown` is this one.
+        Refused, Unreachable: as for `gc`; `unknown` means the same.
     """
     registry.check_store()
     if not unknown:
@@ -91,9 +91,9 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
                 blobs.purge(c, strays, registry.database.dialect.CLOCK)
                 kept = {"files": list(strays)}
                 events.add(c, model, "purged", actor, version=version, payload=kept)
-        # Once that is certain: undone by a kill, it would leave a version that lacks its files.
+        # After the commit: a rollback would leave a version without its files.
         for sha256 in () if dry_run else strays:
-            with failures.noted(), registry.database.write() as c:
+            with failures.collect(), registry.database.write() as c:
                 if blobs.is_purged(c, sha256):  # and was not registered again since
                     registry.files.remove(strays[sha256].path)
     failures.end()
@@ -108,19 +108,19 @@ def _collect(
         old = stray.age_s >= grace_s and not stray.perhaps_foreign
         if old and not dry_run:
             old = False
-            with failures.noted():
+            with failures.collect():
                 old = _remove(registry, sha256, stray, grace_s)
         collected[sha256] = replace(stray, removable=old)
     return collected
 
 
 def _remove(registry: Registry, sha256: str, stray: Stray, grace_s: float) -> bool:
-    """Remove a file unless a version needs it, or soon may."""
-    # Row, file, commit: the row is locked until the file is gone, so a registration of the same
-    # bytes waits, finds neither, and stores them anew. Killed in between, a row without a file
-    # stays, which the next collection finds.
+    """Remove a file unless a version needs it, or may need it soon."""
+    # Row, file, commit: the row is locked until the file is removed, so a registration of the same
+    # bytes waits, finds neither and stores them again. If the process is killed in between, a row
+    # without a file stays, and the next collection finds it.
     with registry.database.write() as c:
-        old = blobs.is_purged(c, sha256)  # which keeps its row: versions refer to it
+        old = blobs.is_purged(c, sha256)  # its row stays, since versions refer to it
         if not old:
             blobs.insert_missing(c, sha256, stray.size)
             old = blobs.delete_if_unused(c, sha256, grace_s, registry.database.dialect.CLOCK)
@@ -130,29 +130,29 @@ def _remove(registry: Registry, sha256: str, stray: Stray, grace_s: float) -> bo
 
 
 class _Failures:
-    """What could not be removed: it does not stop the rest, and is named in the end."""
+    """Files that could not be removed: they are reported at the end, after the others."""
 
     def __init__(self) -> None:
-        self._said: list[str] = []
+        self._messages: list[str] = []
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
+    def collect(self) -> Iterator[None]:
         try:
             yield
         except Unreachable as error:
-            self._said.append(str(error))
-            if len(self._said) == _TOO_MANY:  # then it is not the file
+            self._messages.append(str(error))
+            if len(self._messages) == _TOO_MANY:  # not a problem of single files
                 self.end()
 
     def end(self) -> None:
-        """Raises Unreachable if there is any."""
-        if self._said:
-            raise Unreachable(" ".join(self._said))
+        """Raises Unreachable if there were any."""
+        if self._messages:
+            raise Unreachable(" ".join(self._messages))
 
 
 def _drop_notes(registry: Registry, kept: set[str]) -> None:
-    """Remove notes of registrations that ended somehow and left none of the files that are kept."""
+    """Remove notes of ended registrations that name none of the files that are kept."""
     for note, digests in list(registry.files.notes()):
-        # Whatever the grace: the registration may be about to put files there.
+        # Whatever the grace period: the registration may still be about to publish files.
         if note.age_s >= DAY_S and digests.isdisjoint(kept):
             registry.files.remove(note.path)

@@ -11,12 +11,12 @@ from registry.validation.arguments import checked
 def retain(
     registry: Registry, name: str | None = None, *, actor: str, dry_run: bool
 ) -> list[Summary]:
-    """Archive the versions that their model's policy no longer keeps; returns those.
+    """Archive the versions that their model's policy no longer keeps; returns them.
 
-    Of a model with a policy stay: the newest `keep_last`, those younger than `keep_days`, the
-    `keep_holders` that held a protected alias before, and every version that an alias, predictions
-    or another version use. A job without a flow run that was begun a week ago and never ended was
-    killed: it keeps no version, and becomes lost with it.
+    A policy keeps the newest `keep_last` versions, those younger than `keep_days`, the
+    `keep_holders` latest holders of each protected alias, and every version that an alias, a
+    prediction job or another version uses. A job without a flow run that was started a week ago and
+    has not ended was killed: it does not keep a version, and is marked as lost.
 
     Raises:
         NotFound: there is no such model.
@@ -34,13 +34,13 @@ def retain(
                     if not _retire(registry, model.name, summary.version, actor):
                         continue
                 except Refused:
-                    continue  # somebody began to use it since it was looked at
+                    continue  # it came into use since the query
             retired.append(summary)
     return retired
 
 
 def _retire(registry: Registry, name: str, version: int, actor: str) -> bool:
-    """Archive a version unless its model's policy, or who held an alias, changed meanwhile."""
+    """Archive a version unless its model's policy or aliases have changed meanwhile."""
     with registry.database.write() as c:
         locked = models.lock(c, name)
         still = retention.outlived(c, models.load(c, name), version)

@@ -1,4 +1,4 @@
-"""Files of the store that no version has: what killed registrations left, and what nobody knows."""
+"""Files of the store that no version refers to: of killed registrations, or unknown."""
 
 from dataclasses import replace
 from time import time
@@ -14,24 +14,24 @@ Strays = dict[str, Stray]
 
 
 def found(registry: Registry) -> Strays:
-    """Files that no version refers to, with the age of their announcement or of themselves.
+    """Files that no version refers to, with their age or the age of their announcement.
 
-    `Stray.unknown` are those that were registered, and not in this database: it is older than the
-    store, or another's.
+    `Stray.unknown` marks files that were registered, but not in this database: the database is
+    older than the store, or another registry's.
     """
-    strays = _look(registry)
+    strays = _scan(registry)
     if not any(stray.unknown for stray in strays.values()):
         return strays
-    # Again: another collection may have removed files and their note in between.
+    # Twice: another collection may have removed files and their note in between.
     return {
         sha256: stray
-        for sha256, stray in _look(registry).items()
+        for sha256, stray in _scan(registry).items()
         if not stray.unknown or (sha256 in strays and strays[sha256].unknown)
     }
 
 
 def alarming(registry: Registry, strays: Strays) -> str | None:
-    """What to say where there are files that were registered, and not in this database."""
+    """The message about files that were registered, but not in this database; None without any."""
     unknown = [stray.path for stray in strays.values() if stray.unknown]
     if not unknown:
         return None
@@ -45,7 +45,7 @@ def alarming(registry: Registry, strays: Strays) -> str | None:
 
 
 def check(registry: Registry, strays: Strays) -> None:
-    """Raises Refused where there are files that were registered, and not in this database."""
+    """Raises Refused if there are files that were registered, but not in this database."""
     if said := alarming(registry, strays):
         raise Refused(
             f"{said}. Nothing was removed. If you know that no database needs them (a power cut "
@@ -54,7 +54,7 @@ def check(registry: Registry, strays: Strays) -> None:
 
 
 def shared(registry: Registry) -> Strays:
-    """Files that were in the store before it was marked: another registry may need them."""
+    """Files that were in the store before it got its marker: another registry may need them."""
     adopted_s = _adopted_s(registry)
     if adopted_s is None:
         return {}
@@ -65,13 +65,13 @@ def shared(registry: Registry) -> Strays:
     }
 
 
-def _look(registry: Registry) -> Strays:
-    # In this order: what is registered in between has a note by then, or its rows.
+def _scan(registry: Registry) -> Strays:
+    # In this order: a file that is registered in between has a note or rows by then.
     stored = dict(registry.files.files())
     noted = ownership.noted(registry.files)
     with registry.database.read() as c:
         known = blobs.all_hashes(c)
-        # Removed on purpose, and there again: of a registration that was killed.
+        # Purged and there again: left by a registration that was killed.
         purged = blobs.purged(c)
         rows = blobs.unreferenced(c, registry.database.dialect.CLOCK)
     strays = {
@@ -94,6 +94,6 @@ def _look(registry: Registry) -> Strays:
 
 
 def _adopted_s(registry: Registry) -> float | None:
-    """How many seconds ago the store was marked, if it had files already."""
+    """How many seconds ago the store got its marker, if it already had files; else None."""
     adopted = ownership.adopted_at(registry.files)
     return time() - adopted if adopted else None
