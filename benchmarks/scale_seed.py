@@ -17,10 +17,11 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, create_engine, make_url, select
 
-from registry import Artifact, Candidate, Lineage, Registry, Version, candidates, digest, schema
-from registry.database import DIALECTS
+from registry import Artifact, Candidate, Lineage, Registry, Version, digest, digests, schema
+from registry.databases.database import DIALECTS
 from registry.queries.events import hash_of
 from registry.queries.params import flat
+from registry.validation import candidates
 from registry.values import moment, to_json
 
 LARGE = "large"
@@ -69,7 +70,7 @@ def seed(url: str, folder: Path, sizes: Sizes) -> None:
         taken = c.execute(select(schema.versions.c.id)).scalars().all()
         for table, some in rows.all(first=max(taken) + 1):
             _insert(c, table, some)
-        dialect.count_on(c)
+        dialect.reset_sequences(c)
         dialect.install_triggers(c)
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as c:
@@ -230,7 +231,7 @@ class _Rows:
             "previous": None,
             "reason": None,
             "payload": {
-                "record": candidates.seal(version, documents),
+                "record": digests.seal(version, documents),
                 "evaluation": hashlib.sha256(documents["evaluation"]).hexdigest(),
             },
             "prev_hash": self._heads.get(name, schema.NO_EVENT),

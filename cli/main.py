@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command needs it: `modelmint --help` answers at once.
 """
 
-import gc
 import sys
 import time
 from dataclasses import asdict
@@ -270,5 +269,3 @@ def main() -> None:
     except (RegistryError, ServerDown) as error:
         output.error(str(error))
         sys.exit(STATUS_ERROR)
-    finally:
-        gc.freeze()  # the end of the process need not look through all that was imported

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from registry.checks import escaped
+from registry.validation.checks import escaped
 
 if TYPE_CHECKING:
     from flows.job import JobReport

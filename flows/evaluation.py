@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.gates import said
-from registry import CHAMPION, Registry, Resolved, Version, documents
+from registry import CHAMPION, Registry, Resolved, Version
+from registry.display import documents
 from tasks.config import Evaluate
 from tasks.encoding import Encoder
 from tasks.errors import InputError

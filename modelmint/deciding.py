@@ -10,7 +10,7 @@ from modelmint.base import Opened
 from modelmint.errors import FailedEvaluation
 from modelmint.targets import alias_of, model_of
 from registry import CHAMPION, Alias, Policy
-from registry.describing import failed
+from registry.display.describing import failed
 
 if TYPE_CHECKING:
     from flows.evaluation import EvaluationReport

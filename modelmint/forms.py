@@ -6,8 +6,8 @@ from typing import Any
 
 from modelmint.listing import Form, Row
 from registry import Event, Job, Model, Problem, Stray, Summary
-from registry.describing import local, why
-from registry.documents import headline
+from registry.display.describing import local, why
+from registry.display.documents import headline
 
 
 def count(records: Sequence[object], one: str, many: str = "") -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from registry.checks import python_scalar, shown
+from registry.validation.checks import python_scalar, shown
 from tasks.errors import InputError
 
 

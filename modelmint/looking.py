@@ -9,9 +9,10 @@ from modelmint.base import Opened
 from modelmint.listing import Listing
 from modelmint.targets import model_of, target
 from modelmint.views import Comparison, Shown
-from registry import Event, InvalidQuery, Job, Refused, Resolved, Summary, Trace, comparing
+from registry import Event, InvalidQuery, Job, Refused, Resolved, Summary, Trace
 from registry import Model as RegisteredModel
-from registry.checks import whole
+from registry.display import comparing
+from registry.validation.checks import whole
 
 if TYPE_CHECKING:  # ONNX Runtime and Arrow take a while to import
     from modelmint.loaded import Model

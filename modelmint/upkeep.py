@@ -8,10 +8,10 @@ from modelmint.base import Opened
 from modelmint.listing import Listing
 from modelmint.targets import model_of
 from registry import InvalidQuery, Problem, Registration, Stray, Summary, integrity, upkeep
-from registry.checks import whole
+from registry.validation.checks import whole
 
 if TYPE_CHECKING:
-    from registry.signing import Signature
+    from registry.signing import SignedVersion
     from registry.transfer.backup import BackupReport
     from registry.transfer.oci import Export
 
@@ -171,7 +171,7 @@ class Upkeep(Opened):
 
     def sign(
         self, reference: Any, private_key: str | Path, *, actor: str | None = None
-    ) -> "Signature":
+    ) -> "SignedVersion":
         """Sign the files of a version with a key of yours, a PEM file (OpenSSF model signing).
 
             >>> registry.sign("pets:1", folder / "key.pem").created

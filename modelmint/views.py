@@ -6,9 +6,10 @@ from typing import Any
 from modelmint import tables
 from modelmint.errors import import_pandas
 from modelmint.tables import Table
-from registry import Version, comparing
-from registry.describing import difference, facts, measured, number
-from registry.documents import flat, per_class
+from registry import Version
+from registry.display import comparing
+from registry.display.describing import difference, facts, measured, number
+from registry.display.documents import flat, per_class
 
 
 @dataclass(frozen=True, repr=False)

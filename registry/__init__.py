@@ -8,8 +8,8 @@
 Knows nothing of tasks, torch or Prefect.
 """
 
-from registry.candidates import digest
-from registry.database import hide_password, upgrade
+from registry.databases.database import hide_password, upgrade
+from registry.digests import digest
 from registry.errors import (
     Conflict,
     Corrupt,
@@ -47,7 +47,7 @@ from registry.records import (
     Version,
 )
 from registry.references import CHALLENGER, CHAMPION, Reference, check_name, parse_reference
-from registry.store import Registry
+from registry.registry import Registry
 
 __all__ = [
     "CHALLENGER",

@@ -4,8 +4,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from registry.checks import is_unseen, shown
 from registry.errors import InvalidReference
+from registry.validation.checks import is_unseen, shown
 
 CHAMPION = "champion"
 """The alias of the version that serves by default; a bare model name means it."""

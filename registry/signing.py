@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from registry import extras
-from registry.arguments import checked
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.errors import Corrupt, NotFound, RegistryError
 from registry.queries import blobs, events, models, signatures, versions
 from registry.records import Problem, Version
-from registry.store import Registry
+from registry.registry import Registry
+from registry.validation.arguments import checked
 
 if TYPE_CHECKING:  # an extra, and slow to import
     from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -36,7 +36,7 @@ _SHOWN = 12  # characters of a key's id in messages
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class SignedVersion:
     """What a key said of a version."""
 
     version: Version
@@ -47,7 +47,7 @@ class Signature:
 
 
 @checked
-def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -> Signature:
+def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -> SignedVersion:
     """Sign the files of a version, after checking every byte of them.
 
     `private_key` is a PEM file with an unencrypted key on P-256, P-384 or P-521. What the key
@@ -66,12 +66,12 @@ def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -
     version = registry.resolve(reference).version
     with registry.database.read() as c:
         if key_id in signatures.load(c, versions.load_id(c, version.ref)):
-            return Signature(version, key_id, created=False)
+            return SignedVersion(version, key_id, created=False)
     with _unpacked(registry, version) as (folder, document):
         signer = Config().set_hashing_config(_everything())
         signer.use_elliptic_key_signer(private_key=private_key).sign(folder, document)
         created = keep(registry, version, key_id, document.read_text(), actor=actor)
-    return Signature(version, key_id, created)
+    return SignedVersion(version, key_id, created)
 
 
 def keep(registry: Registry, version: Version, key_id: str, document: str, *, actor: str) -> bool:

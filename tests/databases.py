@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-from registry.database import DIALECTS, MIGRATIONS
+from registry.databases.database import DIALECTS, MIGRATIONS
 from registry.schema import VERSION_TABLE
 
 KEPT = Path(__file__).parent / "data" / "registry_0001.sql"

@@ -11,7 +11,7 @@ from servers import create_database, drop_database
 from sqlalchemy import make_url
 
 from registry import Candidate, Registry
-from registry.roles import PROMOTER, READER, ROLES, WRITER, create_roles
+from registry.databases.roles import PROMOTER, READER, ROLES, WRITER, create_roles
 
 LOGINS = {
     "rita": (READER,),

@@ -28,8 +28,8 @@ from sqlalchemy import Engine, MetaData, event, insert, text
 
 from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
 from registry.artifacts import MARKER
-from registry.candidates import seal_json
-from registry.database import filling, upgrade
+from registry.databases.database import restore_transaction, upgrade
+from registry.digests import seal_json
 from registry.integrity import verify
 from registry.schema import HEAD, VERSION_TABLE
 from registry.signing import keep
@@ -703,7 +703,7 @@ def test_rows_of_an_older_schema_are_upgraded_on_the_way(make_database):
     url, upgraded = make_database(), make_database()
     fill_with_kept(upgraded)
     upgrade(upgraded)
-    with filling(url, "0001") as connection:
+    with restore_transaction(url, "0001") as connection:
         found = MetaData()
         found.reflect(connection)
         for table in found.sorted_tables:

@@ -17,7 +17,7 @@ from sqlalchemy import MetaData
 
 from registry import Conflict, Corrupt, Refused, Registry, schema
 from registry.artifacts import Folder
-from registry.database import _run_alembic
+from registry.databases.database import _run_alembic
 from registry.transfer import backup as backups
 from registry.transfer import segments
 from registry.transfer.backup import backup, restore, verify_backup

@@ -34,10 +34,10 @@ from registry import (
     Registry,
     SchemaMismatch,
     Unreachable,
-    belonging,
+    ownership,
 )
 from registry.artifacts import MARKER
-from registry.database import create
+from registry.databases.database import create
 from registry.integrity import verify
 from registry.queries.identity import Identity
 from registry.schema import metadata
@@ -732,7 +732,7 @@ def test_a_store_is_no_longer_that_of_a_restore_once_the_database_is_full(tmp_pa
     register_versions(tmp_path / "of", 1)
     with Place(tmp_path / "of").open() as registry:
         backup(registry, tmp_path / "backup")
-    write = belonging.write
+    write = ownership.write
 
     def die_when_done(files, marker, *, anew=False):
         if anew:
@@ -743,7 +743,7 @@ def test_a_store_is_no_longer_that_of_a_restore_once_the_database_is_full(tmp_pa
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "one")
     with monkeypatch.context() as patched:
-        patched.setattr(belonging, "write", die_when_done)
+        patched.setattr(ownership, "write", die_when_done)
         with pytest.raises(Dead):
             restore(tmp_path / "backup", "sqlite:///r.db", tmp_path / "artifacts")
     marker = tmp_path / "artifacts" / MARKER

@@ -158,7 +158,7 @@ def test_files_that_vanish_during_registration_are_a_conflict_or_sent_again(kept
     with kept.open() as registry:
         registry.files = Swept(registry.files)
         candidate = make_candidate(kept.folder / "b")
-        if registry.files.far:
+        if registry.files.remote:
             registry.register("digits", candidate, actor="ada")
             assert len(kept.behind.names()) == 3
         else:

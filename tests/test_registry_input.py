@@ -35,9 +35,7 @@ from registry import (
     hide_password,
     schema,
 )
-from registry.arguments import BY_NAME
-from registry.checks import DEPTH, KEY, TEXT
-from registry.database import filling
+from registry.databases.database import restore_transaction
 from registry.integrity import verify
 from registry.queries.search import page_query
 from registry.signing import check_signatures, sign
@@ -45,6 +43,8 @@ from registry.transfer.backup import backup, restore, verify_backup
 from registry.transfer.mlflow_import import import_from_mlflow
 from registry.transfer.oci import export_version, import_version
 from registry.upkeep import gc, purge, retain
+from registry.validation.arguments import BY_NAME
+from registry.validation.checks import DEPTH, KEY, TEXT
 
 LONG = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
 """A text that does not compress: longer than PostgreSQL keeps in a row of an index."""
@@ -569,7 +569,7 @@ def test_long_values_move_from_sqlite_to_postgresql(tmp_path, postgres):
 def test_the_index_of_whole_values_that_older_registries_have_goes(database_url, revision):
     # As these revisions made it when they were released.
     old = ["ix_param_values_key_value_params_id", "ix_version_tags_key_value_version_id"]
-    with filling(database_url, revision) as c:
+    with restore_transaction(database_url, revision) as c:
         for name in old:
             table, _, of = name.removeprefix("ix_").partition("_key_value_")
             c.exec_driver_sql(f"CREATE INDEX {name} ON {table} (key, value, {of})")

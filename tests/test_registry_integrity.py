@@ -91,7 +91,7 @@ def lived(place):
 
 def sign_as_recorded(registry):
     """The event of a signature that was written into its table before."""
-    from registry.candidates import seal_json
+    from registry.digests import seal_json
     from registry.queries import events, models
 
     with registry.database.write() as c:

@@ -14,9 +14,9 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from registry import NoRegistry, Policy, Refused, Registry, schema
+from registry.databases.roles import READER, ROLES, WRITER, create_roles
 from registry.integrity import verify
-from registry.roles import READER, ROLES, WRITER, create_roles
-from registry.rules import APPEND_ONLY, LASTING
+from registry.rules.rule import APPEND_ONLY, LASTING
 from registry.transfer.backup import backup
 from registry.upkeep import gc, retain
 
@@ -49,9 +49,9 @@ def test_a_reader_reads_everything(place, tmp_path):
 
 def test_a_reader_makes_nobody_wait_for_a_backup(place):
     rita = place.open("rita")
-    with rita, pytest.raises(Refused, match="may not do that"), rita.database.still():
+    with rita, pytest.raises(Refused, match="may not do that"), rita.database.read_locked():
         pass
-    with place.open("keeper") as registry, registry.database.still() as c:
+    with place.open("keeper") as registry, registry.database.read_locked() as c:
         assert c.execute(schema.registry.select()).all()
 
 

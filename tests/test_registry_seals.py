@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry.candidates import seal
+from registry.digests import seal
 from registry.integrity.helpers import _SERVE
 from registry.records import Artifact, Lineage, Version
 

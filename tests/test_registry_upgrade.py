@@ -26,7 +26,7 @@ from databases import (
 from registry_helpers import in_processes
 from sqlalchemy import Engine, event, inspect
 
-from registry.database import MIGRATIONS, Database, _run_alembic, create, upgrade
+from registry.databases.database import MIGRATIONS, Database, _run_alembic, create, upgrade
 from registry.errors import SchemaMismatch
 from registry.queries.params import sha256_of
 from registry.schema import HEAD, NO_EVENT

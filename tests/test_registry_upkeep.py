@@ -25,12 +25,11 @@ from registry import (
     Policy,
     Refused,
     Unreachable,
-    belonging,
-    upkeep,
+    ownership,
 )
 from registry.artifacts import Folder
 from registry.integrity import verify
-from registry.queries import blobs
+from registry.queries import blobs, summaries
 from registry.upkeep import gc, purge, retain
 
 DAY_US = 86_400_000_000
@@ -46,13 +45,13 @@ def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
     """A file that was stored and announced, and whose registration never came to its end."""
     with place.open() as registry:
         registry.create()
-        belonging.claim(registry.database, registry.files)
+        ownership.claim(registry.database, registry.files)
         source = place.folder / "source"
         source.write_text(text)
         staged = registry.files.stage(source)
         with registry.database.write() as c:
             file = (staged.sha256, staged.size)
-            blobs.lease(c, [file], registry.database.dialect.CLOCK)
+            blobs.touch(c, [file], registry.database.dialect.CLOCK)
         registry.files.note([staged.sha256])
         registry.files.publish(staged)
         registry.files.discard(staged)
@@ -63,7 +62,7 @@ def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
 
 def noted(place) -> set[str]:
     with place.open() as registry:
-        return belonging.noted(registry.files)
+        return ownership.noted(registry.files)
 
 
 # Collecting
@@ -469,14 +468,14 @@ def test_what_became_champion_since_retention_looked_stays(place, monkeypatch):
     register_versions(place, 4)
     with place.open() as registry:
         registry.set_policy("digits", Policy(keep_last=1), actor="ada")
-        load = upkeep.summaries.load
+        load = summaries.load
 
         def promoted_meanwhile(c, rows):
             found = load(c, rows)
             champions(place, 1, 4)
             return found
 
-        monkeypatch.setattr(upkeep.summaries, "load", promoted_meanwhile)
+        monkeypatch.setattr(summaries, "load", promoted_meanwhile)
         done = [summary.version for summary in retain(registry, actor="ada", dry_run=False)]
         assert done == [2, 3]
 

@@ -27,9 +27,9 @@ from registry_helpers import bundle_candidate, database_url, make_candidate, ope
 from starlette.requests import Request
 
 from registry import Policy, Registry, Version
-from registry.comparing import compare
-from registry.documents import flat, lower_is_better, signature
-from registry.formatting import ago, day, duration, figure, signed, size, spelled
+from registry.display.comparing import compare
+from registry.display.documents import flat, lower_is_better, signature
+from registry.display.formatting import ago, day, duration, figure, signed, size, spelled
 from registry.web import make_app, serve
 from registry.web.app import AT_ONCE
 from registry.web.plots import calibration, training

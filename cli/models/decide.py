@@ -17,7 +17,7 @@ from registry import (
     parse_reference,
     upkeep,
 )
-from registry.describing import failed, local
+from registry.display.describing import failed, local
 
 Numbered = Annotated[
     str, typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS: what it means now.")

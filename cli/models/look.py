@@ -10,10 +10,10 @@ import typer
 from cli import output
 from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
 from registry import CHAMPION, SEARCH_HELP, Event, InvalidReference, Job, ModelLine, Summary
-from registry.comparing import Change, Comparison
-from registry.comparing import compare as compare_versions
-from registry.describing import difference, facts, local, measured, number, origin, why
-from registry.documents import measurement
+from registry.display.comparing import Change, Comparison
+from registry.display.comparing import compare as compare_versions
+from registry.display.describing import difference, facts, local, measured, number, origin, why
+from registry.display.documents import measurement
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")

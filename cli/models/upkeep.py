@@ -195,7 +195,7 @@ def upgrade() -> None:
 @app.command()
 def roles() -> None:
     """Create roles in PostgreSQL that may read, register, or promote. For the owner to run."""
-    from registry.roles import ROLES, create_roles
+    from registry.databases.roles import ROLES, create_roles
 
     create_roles(Places.of_registry().database_url)
     output.table(["role", "may"], [[role, may] for role, may in ROLES.items()])

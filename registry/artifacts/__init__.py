@@ -3,7 +3,7 @@
     root/tmp/<random>            being written; what stays of that name is a crash's leftover
     root/sha256/ab/<digest>      complete, synced, read-only; never changed
     root/tmp/<random>.files      a note: what a registration is about to put into sha256/
-    root/registry.json           whose files these are; see `registry.belonging`
+    root/registry.json           whose files these are; see `registry.ownership`
 
 Only bytes are taken in, never a caller's path as a source to be read later, and nothing is
 found by a path that came from outside. `Folder` is that in a folder, `Bucket` in an S3 bucket.
@@ -24,8 +24,8 @@ from registry.artifacts.store import (
     hide_secrets,
     refuse_others,
 )
-from registry.checks import url_scheme
 from registry.errors import Unreachable
+from registry.validation.checks import url_scheme
 
 __all__ = [
     "BACKUP_README",

@@ -2,11 +2,15 @@
 
     s3://BUCKET/PREFIX/sha256/ab/<digest>    complete; appears in one step, as S3 promises
     s3://BUCKET/PREFIX/tmp/<random>.files    a note of what the first registration is about to send
-    s3://BUCKET/PREFIX/registry.json         whose files these are; see `registry.belonging`
+    s3://BUCKET/PREFIX/registry.json         whose files these are; see `registry.ownership`
     cache/sha256/ab/<digest>                 a copy on this machine; may be deleted at any time
 
 Credentials, region and endpoint come from the variables and files that every S3 client reads
 (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, ...), and so do the retries (AWS_MAX_ATTEMPTS).
+
+Why s3fs and not boto3 or obstore: DVC's S3 remotes bring s3fs anyway. boto3 would save about ten
+lines: its `upload_fileobj` makes an object visible before its bytes can be compared with their
+hash, so the upload in parts would stay here.
 """
 
 import base64
@@ -60,7 +64,7 @@ class _Taken(Exception):
 class Bucket:
     """A store in a bucket."""
 
-    far = True
+    remote = True
 
     def __init__(self, url: str, cache: Path) -> None:
         parsed = re.fullmatch(
@@ -84,7 +88,7 @@ class Bucket:
         for chunk in read(source):
             sha256.update(chunk)
             size += len(chunk)
-        return Staged(sha256.hexdigest(), size, source, copied=False)
+        return Staged(sha256.hexdigest(), size, source)
 
     def publish(self, *staged: Staged) -> None:
         for one in staged:

@@ -13,7 +13,6 @@ from uuid import uuid4
 
 from registry.artifacts.store import (
     BEING_WRITTEN,
-    CHUNK,
     DIGEST,
     MARKER,
     NOTE,
@@ -22,8 +21,6 @@ from registry.artifacts.store import (
     changed,
     check_digest,
     read,
-    refuse_others,
-    unreadable,
 )
 from registry.errors import Conflict, Corrupt, Unreachable
 from registry.records import Stray
@@ -34,82 +31,50 @@ _FOLDER = re.compile(r"[0-9a-f]{2}")
 class Folder:
     """A store in a folder of this machine, or of a file share."""
 
-    far = False
+    remote = False
 
     def __init__(self, root: Path, variable: str = "MODELMINT_ARTIFACTS") -> None:
-        # Text, not a Path, of which each step costs more than a look into the folder.
         self.root = str(root)
         self._variable = variable
-        """For messages: what says where that is."""
+        """The environment variable to name in messages."""
 
     def stage(self, source: Path) -> Staged:
-        try:
-            content = source.read_bytes() if source.stat().st_size <= CHUNK else None
-        except OSError as error:
-            raise unreadable(source, error) from error
-        if content is None:
-            return self.take(read(source))
-        # Bundles share small files, and the copy is most of what such a one costs.
-        sha256, size = hashlib.sha256(content).hexdigest(), len(content)
-        if self.has(sha256, size):
-            return Staged(sha256, size, source, copied=False)
-        return self.take([content])
+        return self.take(read(source))
 
-    def take(self, chunks: Iterable[bytes | memoryview]) -> Staged:
+    def take(self, chunks: Iterable[bytes]) -> Staged:
         """`stage` for bytes that come from elsewhere."""
-        target = Path(f"{self.root}/tmp/{uuid4().hex}")
+        target = Path(self.root, "tmp", uuid4().hex)
         try:
-            _make_folder(f"{self.root}/tmp")
+            _make_folder(target.parent)
             return _write(chunks, target)
         except BaseException as error:
             with suppress(OSError):
-                os.unlink(target)
+                target.unlink()
             if isinstance(error, OSError):
                 raise self._unwritable(error) from error
             raise
 
     def publish(self, *staged: Staged) -> None:
-        copies: list[Staged] = []
-        try:
-            for one in staged:
-                copies.append(one if one.copied else self._copy(one))
-            self._place(copies)
-        except BaseException:
-            for copy in copies:
-                self.discard(copy)
-            raise
-
-    def _place(self, copies: Iterable[Staged]) -> None:
-        # Each step for all files: the disk then does in one go what it would do file by file.
-        for copy in copies:
-            with self._explained(copy.path):
-                sync(copy.path)
+        # All files are synced before the first one gets its name: the disk can write them together.
+        for one in staged:
+            with self._translate_errors(one.path):
+                sync(one.path)
         folders = set()
         try:
-            for copy in copies:
-                target = self.place(copy.sha256)
-                with self._explained(copy.path):
-                    _make_folder(os.path.dirname(target))
-                    os.replace(copy.path, target)
-                folders.add(os.path.dirname(target))
-        finally:  # also of those that are there when another fails: others may rely on them
+            for one in staged:
+                target = Path(self.place(one.sha256))
+                with self._translate_errors(one.path):
+                    _make_folder(target.parent)
+                    os.replace(one.path, target)
+                folders.add(target.parent)
+        finally:  # also if one fails: other processes may already use the files before it
             for folder in folders:
-                with self._explained(Path(folder)):
+                with self._translate_errors(folder):
                     sync(folder)
 
-    def _copy(self, staged: Staged) -> Staged:
-        copy = self.take(read(staged.path))
-        try:
-            refuse_others(staged.path, staged.sha256, copy.sha256)
-        except Conflict:
-            self.discard(copy)
-            raise
-        return copy
-
     def discard(self, staged: Staged) -> None:
-        if staged.copied:
-            with suppress(OSError):
-                os.unlink(staged.path)
+        with suppress(OSError):
+            staged.path.unlink()
 
     def has(self, sha256: str, size: int) -> bool:
         try:
@@ -126,15 +91,14 @@ class Folder:
         return path
 
     def note(self, digests: Iterable[str]) -> str:
-        path = f"{self.root}/tmp/{uuid4().hex}{NOTE}"
+        path = Path(self.root, "tmp", f"{uuid4().hex}{NOTE}")
         try:
-            _make_folder(f"{self.root}/tmp")
-            # Readable for whoever may read the files. Not synced, which would cost each
-            # registration a wait for the disk.
-            _write(["\n".join(digests).encode()], Path(path))
+            _make_folder(path.parent)
+            # Not synced: each registration would wait for the disk once more (about 8 ms).
+            _write(["\n".join(digests).encode()], path)
         except OSError as error:
             raise self._unwritable(error) from error
-        return path
+        return str(path)
 
     def notes(self) -> Iterator[tuple[Stray, set[str]]]:
         for found in self._listed("tmp", NOTES):
@@ -205,7 +169,7 @@ class Folder:
     def mark(self, content: bytes, *, anew: bool = False) -> None:
         written = self.take([content])
         try:
-            with self._explained(written.path):
+            with self._translate_errors(written.path):
                 sync(written.path)
                 if anew:
                     os.replace(written.path, Path(self.root, MARKER))
@@ -216,7 +180,7 @@ class Folder:
             self.discard(written)
 
     @contextmanager
-    def _explained(self, staged: Path) -> Iterator[None]:
+    def _translate_errors(self, staged: Path) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
@@ -255,7 +219,7 @@ def check(path: Path, sha256: str, size: int) -> None:
 
 
 def _stray(path: str) -> Stray | None:
-    """None of a path where no file is: no store made that."""
+    """None if there is no regular file at that path: the store did not make it."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -270,8 +234,8 @@ def _stray(path: str) -> Stray | None:
     return Stray(path, status.st_size, age_s, removable=False)
 
 
-def _write(chunks: Iterable[bytes | memoryview], target: Path) -> Staged:
-    """Write and hash in one pass, so that the digest is of the very bytes that were stored."""
+def _write(chunks: Iterable[bytes], target: Path) -> Staged:
+    """Write and hash in one pass, so that the digest is that of the bytes that were written."""
     sha256, size = hashlib.sha256(), 0
     # Created read-only (the open descriptor may write): nobody edits a stored file by accident.
     descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444)
@@ -279,29 +243,25 @@ def _write(chunks: Iterable[bytes | memoryview], target: Path) -> Staged:
         for chunk in chunks:
             sha256.update(chunk)
             size += writer.write(chunk)
-        writer.flush()
-        with suppress(AttributeError, OSError):  # a hint, which some systems do not take
-            # Linux then begins to write, and the sync waits less.
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    return Staged(sha256.hexdigest(), size, target, copied=True)
+    return Staged(sha256.hexdigest(), size, target)
 
 
-def _make_folder(folder: str) -> None:
-    if not os.path.isdir(folder):
-        _make_folder(os.path.dirname(folder))
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
         with suppress(FileExistsError):
-            os.mkdir(folder)
-        sync(os.path.dirname(folder))
+            folder.mkdir()
+        sync(folder.parent)
 
 
 def name_once(written: Path, target: Path) -> bool:
-    """Give a file a name that is not taken yet; False of one that is, which stays as it is."""
+    """Give a file a name; False, and nothing is changed, if the name is taken."""
     try:
         os.link(written, target)
     except FileExistsError:
         return False
     except OSError as error:
-        # Some file shares have no links. Two who are first at once may overwrite each other there.
+        # Some file shares have no links: there, two processes at once may overwrite each other.
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) or target.exists():
             raise
         os.replace(written, target)
@@ -309,8 +269,8 @@ def name_once(written: Path, target: Path) -> bool:
 
 
 def sync(path: str | Path) -> None:
-    """Make the bytes of a file last, or what was renamed or created in a folder."""
-    # A rename lives in the folder: without this a power cut may lose the name of a synced file.
+    """Write a file to the disk; of a folder, the names in it."""
+    # A rename changes the folder: without syncing it, a power cut may lose the name of a file.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

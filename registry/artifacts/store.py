@@ -1,6 +1,5 @@
-"""What a store of files is, and what is the same in a folder and in a bucket."""
+"""The interface of an artifact store, and what a folder and a bucket have in common."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,15 +27,13 @@ CHUNK = 1 << 18  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A file on its way in: hashed, not yet where others find it."""
+    """A file that was hashed and is not yet published."""
 
     sha256: str
     size: int
     """Bytes."""
     path: Path
-    """Where its bytes lie until it is published."""
-    copied: bool
-    """Whether that is a copy of the store's, or the source itself."""
+    """Where its bytes are until it is published: the store's copy, or for a bucket the source."""
 
 
 class Store(Protocol):
@@ -44,11 +41,11 @@ class Store(Protocol):
 
     root: str
     """For messages: where that is."""
-    far: bool
-    """Whether `publish` sends the bytes somewhere, instead of renaming a copy of them."""
+    remote: bool
+    """Whether `publish` uploads the bytes, instead of renaming a local copy."""
 
     def stage(self, source: Path) -> Staged:
-        """Read a file once and hash it; those very bytes are what `publish` stores, or nothing.
+        """Read and hash a file once; `publish` stores exactly those bytes or fails.
 
         Raises:
             InvalidCandidate: the source cannot be read.
@@ -56,16 +53,16 @@ class Store(Protocol):
         """
 
     def publish(self, *staged: Staged) -> None:
-        """Put staged files in their places, durably; over one of that name, which repairs it.
+        """Put staged files in their places, durably. An existing file is replaced (repaired).
 
         Raises:
-            Conflict: a collection removed it meanwhile, or somebody wrote to it.
+            Conflict: a collection removed it meanwhile, or the source was changed.
             InvalidCandidate: the source is gone.
             Unreachable: the store cannot be written.
         """
 
     def discard(self, staged: Staged) -> None:
-        """Let go of a staged file, published or not."""
+        """Remove what `stage` left of a file, whether it was published or not."""
 
     def has(self, sha256: str, size: int) -> bool:
         """Whether the file is there with that many bytes; its content is not read.
@@ -83,17 +80,18 @@ class Store(Protocol):
         """
 
     def fetch(self, sha256: str, size: int) -> Path:
-        """A local path of the file, every byte of it compared just now.
+        """A local path of the file, after reading and comparing every byte.
 
         Raises:
             Corrupt, Unreachable: as for `verify`.
         """
 
     def note(self, digests: Iterable[str]) -> str:
-        """Say which files are about to be published, before: the path of that note.
+        """Write down which files will be published, before they are; returns the path of the note.
 
-        Who publishes removes it once they are registered; killed before, nobody does. So a file
-        that no version has and no note names was registered, in a database of a later state.
+        The process that publishes removes it once the files are registered. If that process is
+        killed, the note stays. So a file that no version and no note names was registered in a
+        later state of the database.
 
         Raises:
             Unreachable: the store cannot be written.
@@ -114,7 +112,7 @@ class Store(Protocol):
         """
 
     def leftovers(self) -> Iterator[Stray]:
-        """What interrupted registrations left on their way in, but for notes.
+        """Unfinished files of interrupted registrations, without notes.
 
         Raises:
             Unreachable: the store cannot be listed.
@@ -128,17 +126,17 @@ class Store(Protocol):
         """
 
     def place(self, sha256: str) -> str:
-        """The path of that file, whether it is there or not, as `remove` takes it."""
+        """The path of that file, existing or not, as `remove` takes it."""
 
     def marker(self, name: str = MARKER) -> bytes | None:
-        """What `mark` put there; None where nobody did. Or another file at the root.
+        """The content of the marker, or of another file at the root; None if there is none.
 
         Raises:
             Unreachable: the store cannot be read.
         """
 
     def mark(self, content: bytes, *, anew: bool = False) -> None:
-        """Put a marker at the root, durably and in one step; over one that is there if `anew`.
+        """Put a marker at the root, durably and in one step; replaces an existing one if `anew`.
 
         Raises:
             Unreachable: the store cannot be written.
@@ -151,7 +149,7 @@ def hide_secrets(text: str) -> str:
 
 
 def check_digest(sha256: object, root: str) -> None:
-    """Raises Corrupt: rows are what somebody wrote, and none may name a file outside the store."""
+    """Raises Corrupt for anything else: an edited row must not name a file outside the store."""
     if not isinstance(sha256, str) or not DIGEST.fullmatch(sha256):
         raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {root}")
 
@@ -161,18 +159,12 @@ def changed(place: str | Path, actual: str) -> Corrupt:
     return Corrupt(f"{place} was changed: its SHA-256 is {actual}")
 
 
-def read(source: Path) -> Iterator[memoryview]:
-    """The bytes of a file that is to be registered, each piece until the next is asked for.
-
-    Raises InvalidCandidate.
-    """
+def read(source: Path) -> Iterator[bytes]:
+    """The bytes of a file that is to be registered, in pieces. Raises InvalidCandidate."""
     try:
-        with source.open("rb", buffering=0) as reader:
-            # One buffer for all pieces: new memory costs more than the copy into it.
-            size = os.fstat(reader.fileno()).st_size
-            buffer = memoryview(bytearray(min(max(size, 1), CHUNK)))
-            while size := reader.readinto(buffer):
-                yield buffer[:size]
+        with source.open("rb") as reader:
+            while chunk := reader.read(CHUNK):
+                yield chunk
     except OSError as error:
         raise unreadable(source, error) from error
 
@@ -183,7 +175,7 @@ def unreadable(source: Path, error: OSError) -> InvalidCandidate:
 
 
 def refuse_others(source: Path, expected: str, actual: str) -> None:
-    """Raises Conflict where the bytes to be stored are no longer those that were hashed."""
+    """Raises Conflict if the bytes to be stored are not those that were hashed."""
     if actual != expected:
         raise Conflict(
             f"{source} was changed while it was registered. Nothing was stored; wait until "

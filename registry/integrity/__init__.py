@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from registry import schema, strays
-from registry.arguments import checked
+from registry import schema
 from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch, Unreachable
 from registry.integrity import database_rules, files, helpers, tables
 from registry.integrity.files import File
@@ -21,7 +20,9 @@ from registry.integrity.snapshot import Row, Snapshot, taken
 from registry.integrity.tables import NOT_CHECKED
 from registry.queries import models
 from registry.records import Problem
-from registry.store import Registry
+from registry.registry import Registry
+from registry.upkeep import unreferenced
+from registry.validation.arguments import checked
 
 __all__ = ["NOT_CHECKED", "Verification", "verify"]
 
@@ -146,12 +147,12 @@ def _look_at_store(registry: Registry, found: Verification) -> bool:
 
 def _look_for_strays(registry: Registry, found: Verification) -> None:
     try:
-        of_no_version = strays.found(registry)
+        of_no_version = unreferenced.found(registry)
     except Corrupt as error:  # the row of a file that has no name
         found.problems.append(Problem("the store", "", str(error)))
         return
     found.unknown = sum(not stray.unknown for stray in of_no_version.values())
-    if said := strays.alarming(registry, of_no_version):
+    if said := unreferenced.alarming(registry, of_no_version):
         found.problems.append(
             Problem("the store", "", f"{said} before anything else, gc above all")
         )

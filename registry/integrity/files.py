@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, select
 from registry import schema
 from registry.errors import Corrupt
 from registry.records import Problem
-from registry.store import Registry
+from registry.registry import Registry
 
 File = tuple[str, int]
 """SHA-256 and size, as a version records them."""

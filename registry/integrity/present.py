@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from registry import schema
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.integrity.history import Expected, History, differences
 from registry.integrity.snapshot import Row, Snapshot
 from registry.queries import models

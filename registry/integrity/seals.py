@@ -9,10 +9,10 @@ from typing import Any
 
 import rfc8785
 
-from registry import candidates
+from registry import digests
 from registry.integrity.snapshot import Row
+from registry.queries.evaluations import has_passed
 from registry.queries.events import hash_of
-from registry.queries.states import has_passed
 from registry.records import Artifact, Lineage, Version
 from registry.values import MALFORMED, moment, parse_object
 
@@ -60,7 +60,7 @@ def _seal(name: str, one: Row) -> str | None:
             "signature": _canonical(row["signature text"]),
             "params": _canonical(one["params"]),
         }
-        return candidates.seal(_version(name, one), ready)
+        return digests.seal(_version(name, one), ready)
     except MALFORMED:
         return None
 
@@ -112,7 +112,7 @@ def _artifacts(one: Row) -> tuple[Artifact, ...]:
 
 def _makes_its_digest(one: Row) -> bool:
     try:
-        return bool(candidates.digest(_artifacts(one)) == one["row"]["digest"])
+        return bool(digests.digest(_artifacts(one)) == one["row"]["digest"])
     except MALFORMED:
         return False
 

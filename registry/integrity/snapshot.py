@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from registry.database import Database
+from registry.databases.database import Database
 from registry.queries.rows import any_bytes
 from registry.records import Problem
 from registry.values import parse_object, shown

@@ -1,1 +1,1 @@
-"""Alembic's environment and the registry's schema revisions, run by `registry.database`."""
+"""Alembic's environment and the schema revisions, run by `registry.databases.database`."""

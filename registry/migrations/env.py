@@ -1,4 +1,4 @@
-"""Run by Alembic inside the transaction that `registry.database` holds; it commits, not we."""
+"""Run by Alembic inside a transaction of `registry.databases.database`, which commits it."""
 
 from alembic import context
 

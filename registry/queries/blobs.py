@@ -1,69 +1,53 @@
 """The table `blobs`: a row for each stored file, which a collection locks before it removes one."""
 
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    TextClause,
-    bindparam,
     delete,
     exists,
     or_,
     select,
-    text,
     update,
 )
 
 from registry.queries import on_conflict
 from registry.schema import blobs, models, version_artifacts, version_state, versions
 
+_PURGED = blobs.c.purged_at.is_not(None)
 
-def lease(
+
+def touch(
     c: Connection,
     files: Iterable[tuple[str, int]],
     clock: ColumnElement[int],
     *,
     stored: bool = True,
 ) -> None:
-    """See that files, by SHA-256 and size, have rows.
+    """Give each file, by SHA-256 and size, a row with the present time.
 
-    A collection waits until the transaction ends, and then leaves the files alone for its grace.
-    Files that are `stored` by that end are no longer purged. One that is only announced stays so:
-    it may never come.
+    A collection waits for the end of this transaction, then leaves the files alone for its grace
+    period. Files that are `stored` by then no longer count as purged; a file that is only announced
+    may never arrive, so it stays purged.
     """
     # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
     rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
-    c.execute(_announcement(clock, stored), rows)
+    new = on_conflict.insert(c.dialect.name, blobs).values(touched=clock)
+    changed = {"touched": clock} | ({"purged_at": None} if stored else {})
+    c.execute(new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=changed), rows)
 
 
-# As text: SQLAlchemy would compile ON CONFLICT anew each time, which takes longer than the rest.
-@cache
-def _announcement(clock: ColumnElement[int], stored: bool) -> TextClause:
-    return text(
-        f"INSERT INTO blobs (sha256, size, touched) VALUES (:sha256, :size, {clock}) "
-        f"ON CONFLICT (sha256) DO UPDATE SET touched = {clock}" + ", purged_at = NULL" * stored
-    )
-
-
-_PURGED = blobs.c.purged_at.is_not(None)
-_HELD = (
-    select(blobs.c.sha256)
-    .where(blobs.c.sha256.in_(bindparam("wanted", expanding=True)), ~_PURGED)
-    .order_by(blobs.c.sha256)
-    .with_for_update(key_share=True, read=True)
-)
-
-
-def hold(c: Connection, digests: Iterable[str]) -> bool:
-    """Whether every row is still there; none of them can be deleted in this transaction."""
+def lock_rows(c: Connection, digests: Iterable[str]) -> bool:
+    """Whether every file has a row and is not purged; no row is deleted in this transaction."""
     wanted = sorted(set(digests))
-    return len(c.execute(_HELD, {"wanted": wanted}).all()) == len(wanted)
+    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(wanted), ~_PURGED)
+    locked = query.order_by(blobs.c.sha256).with_for_update(key_share=True, read=True)
+    return len(c.execute(locked).all()) == len(wanted)
 
 
-def known(c: Connection) -> set[str]:
+def all_hashes(c: Connection) -> set[str]:
     """The SHA-256 of every row."""
     return set(c.execute(select(blobs.c.sha256)).scalars())
 
@@ -89,16 +73,16 @@ def purged_of(c: Connection, name: str, version: int) -> set[str]:
 def is_purged(c: Connection, sha256: str) -> bool:
     """Whether a file was removed on purpose, and no living version needs it.
 
-    Its row is held until the transaction ends.
+    Its row is locked until the transaction ends.
     """
     here = select(blobs.c.sha256).where(blobs.c.sha256 == sha256, _PURGED)
-    # Held first: what a transaction that one waited for has changed is to be seen.
+    # Locked first: the second query then sees the changes of a transaction we had to wait for.
     c.execute(here.with_for_update())
     return c.execute(here.where(~_living())).first() is not None
 
 
-def adopt(c: Connection, sha256: str, size: int) -> None:
-    """Give a file without a row one, so that removing it goes the way of all others."""
+def insert_missing(c: Connection, sha256: str, size: int) -> None:
+    """Give a file without a row one, so that it is removed in the same way as all others."""
     new = on_conflict.insert(c.dialect.name, blobs).values(sha256=sha256, size=size, touched=0)
     c.execute(new.on_conflict_do_nothing())
 
@@ -114,18 +98,17 @@ def needed(c: Connection) -> dict[str, int]:
 
 
 def unreferenced(c: Connection, clock: ColumnElement[int]) -> list[tuple[str, int, float]]:
-    """SHA-256, size and seconds since its lease of every file that no version refers to."""
+    """SHA-256, size and seconds since the last `touch` of every file that no version refers to."""
     age = (clock - blobs.c.touched) / 1e6
     query = select(blobs.c.sha256, blobs.c.size, age).where(~_referenced())
     return [(sha256, size, float(seconds)) for sha256, size, seconds in c.execute(query)]
 
 
-def forget(c: Connection, sha256: str, grace_s: float, clock: ColumnElement[int]) -> bool:
-    """Delete the row of a file that no version refers to; False where one does, or soon may."""
+def delete_if_unused(c: Connection, sha256: str, grace_s: float, clock: ColumnElement[int]) -> bool:
+    """Delete the row of a file that no version refers to; False if one does, or soon may."""
     old = blobs.c.touched <= clock - int(grace_s * 1e6)
     here = blobs.c.sha256 == sha256
-    # Held first: a DELETE that has to wait for a registration would look for references as of
-    # before it waited.
+    # Locked first: a DELETE that had to wait for a registration would not see its references.
     c.execute(select(blobs.c.sha256).where(here).with_for_update())
     return c.execute(delete(blobs).where(here, old, ~_referenced())).rowcount == 1
 
@@ -133,14 +116,14 @@ def forget(c: Connection, sha256: str, grace_s: float, clock: ColumnElement[int]
 def outlived(c: Connection, name: str, version: int) -> dict[str, int]:
     """Size by SHA-256 of those files of a version that no living version refers to.
 
-    Without those that were purged. Their rows are held until the transaction ends.
+    Without those that were purged. The rows are locked until the transaction ends.
     """
     here = select(blobs.c.sha256, blobs.c.size).where(
         blobs.c.sha256.in_(_of_version(name, version))
     )
     here = here.order_by(blobs.c.sha256)
-    # FOR UPDATE, which an UPDATE of `purged_at` alone would not take: it shuts out `hold`. First:
-    # what a transaction that one waited for has changed is to be seen.
+    # FOR UPDATE, which an UPDATE of `purged_at` alone would not take, keeps `lock_rows` out. First:
+    # the second query then sees the changes of a transaction we had to wait for.
     c.execute(here.with_for_update())
     return {row.sha256: row.size for row in c.execute(here.where(~_PURGED, ~_living()))}
 

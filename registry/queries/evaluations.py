@@ -1,10 +1,36 @@
-"""The table `evaluations`, read whole; `queries.states` has what decides over a status."""
+"""The table `evaluations`: the newest one of a version decides whether it can be approved."""
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, insert, select
 
+from registry.records import Json
 from registry.schema import evaluations
+from registry.values import now
+
+
+def has_passed(report: Json) -> bool:
+    """Whether an evaluation says that it passed: only `true` does."""
+    return report.get("passed") is True
+
+
+def add(c: Connection, version_id: int, report: Json, actor: str) -> None:
+    """Add an evaluation; it is now the newest one of the version."""
+    new = {
+        "version_id": version_id,
+        "passed": has_passed(report),
+        "report": report,
+        "at": now(),
+        "actor": actor,
+    }
+    c.execute(insert(evaluations), new)
+
+
+def newest(c: Connection, version_id: int) -> Row[Any] | None:
+    """id and passed of the newest evaluation."""
+    query = select(evaluations.c.id, evaluations.c.passed)
+    query = query.where(evaluations.c.version_id == version_id)
+    return c.execute(query.order_by(evaluations.c.id.desc()).limit(1)).one_or_none()
 
 
 def load(c: Connection, version_id: int) -> list[Row[Any]]:

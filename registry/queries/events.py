@@ -13,12 +13,13 @@ from sqlalchemy import (
     Text,
     cast,
     func,
+    insert,
     select,
     type_coerce,
 )
 from sqlalchemy.types import NullType
 
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.errors import Corrupt
 from registry.queries import rows
 from registry.queries.models import Locked
@@ -66,8 +67,7 @@ def add(
         "prev_hash": model.head,
     }
     model.head = hash_of(model.name, fields)
-    row = {"model_id": model.id, "hash": model.head, **fields}
-    rows.add(c, events, [row])
+    c.execute(insert(events), {"model_id": model.id, "hash": model.head, **fields})
 
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:

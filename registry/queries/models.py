@@ -1,16 +1,12 @@
 """The table `models`: names, counters, heads of histories, policies."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
-    Select,
     bindparam,
     delete,
     func,
@@ -26,9 +22,8 @@ from registry.references import CHAMPION
 from registry.schema import models, protected_aliases
 from registry.values import now
 
-_ONE = select(models).where(models.c.name == bindparam("model"))
 # NO KEY UPDATE: rows that refer to the model may be written meanwhile. SQLite needs no lock.
-_HELD = _ONE.with_for_update(key_share=True)
+_LOCKED = select(models).where(models.c.name == bindparam("model")).with_for_update(key_share=True)
 _PROTECTED = (
     select(func.aggregate_strings(protected_aliases.c.alias, " "))
     .where(protected_aliases.c.model_id == models.c.id)
@@ -42,7 +37,7 @@ _ID = select(models.c.id).where(models.c.name == bindparam("model"))
 
 @dataclass(slots=True)
 class Locked:
-    """A model whose row this transaction holds: nobody else changes anything of it meanwhile."""
+    """A model whose row this transaction has locked: nobody else changes that model meanwhile."""
 
     id: int
     name: str
@@ -53,43 +48,24 @@ class Locked:
 
 
 def lock(c: Connection, name: str) -> Locked:
-    """Hold a model's row until the transaction ends; NotFound names the close match."""
-    return _locked(_row(c, name, lock=True))
-
-
-def look(c: Connection, name: str) -> Locked:
-    """What `lock` returns, of a row that is not held: to compare, not to change."""
-    return _locked(_row(c, name))
-
-
-def ensure(c: Connection, name: str) -> Locked:
-    """Hold the row of a model that is made if it is new."""
-    return ensure_with(c, name)[0]
-
-
-def ensure_with(
-    c: Connection, name: str, *also: ColumnElement[Any], **given: object
-) -> tuple[Locked, Sequence[Any]]:
-    """`ensure`, and values that are looked up once the row is held: a round trip less than two.
-
-    `given` has the parameters of `also`.
-    """
-    query, given = _held_with(also), {"model": name, **given}
-    row = c.execute(query, given).one_or_none()
+    """Lock a model's row until the transaction ends; NotFound names the close match."""
+    row = c.execute(_LOCKED, {"model": name}).one_or_none()
     if row is None:
-        # Of two first registrations of a name one makes the row; the other takes it as it is.
+        raise _unknown(c, name)
+    return _locked(row)
+
+
+def lock_or_add(c: Connection, name: str) -> Locked:
+    """Lock a model's row until the transaction ends; a new model gets one first."""
+    row = c.execute(_LOCKED, {"model": name}).one_or_none()
+    if row is None:
+        # Of two first registrations of a name, one adds the row and the other finds it.
         new = on_conflict.insert(c.dialect.name, models).values(
             name=name, last_version=0, created_at=now()
         )
         c.execute(new.on_conflict_do_nothing())
-        row = c.execute(query, given).one()
-    return _locked(row), row[len(models.c) :]
-
-
-@cache
-def _held_with(also: tuple[ColumnElement[Any], ...]) -> Select[Any]:
-    # Around the query that waits for the row: new ids are to go up as numbers do.
-    return select(_HELD.subquery(), *also)
+        row = c.execute(_LOCKED, {"model": name}).one()
+    return _locked(row)
 
 
 def find_id(c: Connection, name: str) -> int | None:
@@ -110,6 +86,12 @@ def load_id(c: Connection, name: str) -> int:
     if found is None:
         raise _unknown(c, name)
     return found
+
+
+def load_head(c: Connection, name: str) -> str:
+    """The hash of the newest event of a model that exists."""
+    query = select(models.c.last_event).where(models.c.name == name)
+    return str(c.execute(query).scalar_one())
 
 
 def load(c: Connection, name: str) -> Model:
@@ -159,17 +141,6 @@ def is_protected(c: Connection, model: Locked, alias: str) -> bool:
     """Whether only approved versions may hold an alias of a model."""
     here = protected_aliases.c.model_id == model.id, protected_aliases.c.alias == alias
     return alias == CHAMPION or c.execute(select(1).where(*here)).first() is not None
-
-
-def _row(c: Connection, name: str, *, lock: bool = False) -> Row[Any]:
-    row = _find(c, name, lock=lock)
-    if row is None:
-        raise _unknown(c, name)
-    return row
-
-
-def _find(c: Connection, name: str, *, lock: bool) -> Row[Any] | None:
-    return c.execute(_HELD if lock else _ONE, {"model": name}).one_or_none()
 
 
 def _locked(row: Row[Any]) -> Locked:

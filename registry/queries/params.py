@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, insert, select
 
 from registry.queries import on_conflict
 from registry.records import Json
@@ -17,21 +17,26 @@ def sha256_of(document: Json) -> str:
     return hashlib.sha256(to_json(document).encode()).hexdigest()
 
 
-FOUND = select(params.c.id).where(params.c.sha256 == bindparam("params")).scalar_subquery()
-"""The id of the document whose SHA-256 is given as `params`; NULL if it was never stored."""
-
-
-def add(c: Connection, document: Json) -> int:
-    """Store a document that was not there when one looked; returns its id."""
+def find_or_add(c: Connection, document: Json) -> int:
+    """The id of a document, which is stored if it is new."""
     sha256 = sha256_of(document)
+    here = select(params.c.id).where(params.c.sha256 == sha256)
+    found: int | None = c.execute(here).scalar_one_or_none()
+    return _add(c, sha256, document) if found is None else found
+
+
+def _add(c: Connection, sha256: str, document: Json) -> int:
     new = on_conflict.insert(c.dialect.name, params).values(sha256=sha256, document=document)
-    made = c.execute(new.on_conflict_do_nothing().returning(params.c.id)).scalar_one_or_none()
-    # Or others were faster.
-    id_: int = made or c.execute(select(FOUND), {"params": sha256}).scalar_one()
-    rows = [{"params_id": id_, "key": k, "value": v} for k, v in flat(document).items()]
-    if made and rows:
+    returned = c.execute(new.on_conflict_do_nothing().returning(params.c.id))
+    made: int | None = returned.scalar_one_or_none()
+    if made is None:  # another process has added it since we looked
+        here = select(params.c.id).where(params.c.sha256 == sha256)
+        found: int = c.execute(here).scalar_one()
+        return found
+    rows = [{"params_id": made, "key": k, "value": v} for k, v in flat(document).items()]
+    if rows:
         c.execute(insert(param_values), rows)
-    return id_
+    return made
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

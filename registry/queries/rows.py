@@ -1,50 +1,12 @@
-"""INSERT for the rows that every registration adds, without what SQLAlchemy does at each call.
+"""Reading rows that somebody may have edited past the rules of the registry."""
 
-A registration has ten of them, and SQLAlchemy's part of such a call takes longer than SQLite's.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
-from registry.values import shown, to_json
-
-_MARKS = {"sqlite": "?", "postgresql": "%s"}
-"""What stands for a value in a statement, as the drivers have it."""
-
-
-def add(c: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that have the same columns, of types as the table has them.
-
-    The database's errors are raised as `Connection.execute` does.
-    """
-    if not rows:
-        return
-    names = tuple(rows[0])
-    statement, documents = _insert(table, names, _MARKS[c.dialect.name])
-    values = [[to_json(row[n]) if n in documents else row[n] for n in names] for row in rows]
-    cursor, errors = c.connection.cursor(), c.dialect.loaded_dbapi.Error
-    try:
-        if len(values) == 1:
-            cursor.execute(statement, values[0])
-        else:
-            cursor.executemany(statement, values)
-    except errors as error:
-        raise DBAPIError.instance(statement, None, error, errors, dialect=c.dialect) from error
-    finally:
-        cursor.close()
-
-
-@cache
-def _insert(table: Table, names: tuple[str, ...], mark: str) -> tuple[str, set[str]]:
-    """The statement, and which columns are documents."""
-    marks = ", ".join([mark] * len(names))
-    documents = {name for name in names if isinstance(table.c[name].type, JSON)}
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})", documents
+from registry.values import shown
 
 
 def typed(kind: type[Any], value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The tables `evaluations`, `approvals` and `version_state`: what a version may be used for.
+"""The tables `approvals` and `version_state`: what a version may be used for.
 
 The database itself makes the state of a new version, a candidate.
 """
@@ -7,10 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
-from registry.queries import rows
 from registry.queries.models import Locked
-from registry.records import Json
-from registry.schema import approvals, evaluations, version_state, versions
+from registry.schema import approvals, version_state, versions
 from registry.values import now
 
 _state = version_state.alias("state")
@@ -30,30 +28,6 @@ def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
     query = query.join(versions, versions.c.id == version_state.c.version_id)
     here = and_(version_state.c.model_id == model.id, version_state.c.version == version)
     return c.execute(query.where(here)).one_or_none()
-
-
-def has_passed(report: Json) -> bool:
-    """What an evaluation says of itself; anything but true is no."""
-    return report.get("passed") is True
-
-
-def evaluate(c: Connection, version_id: int, report: Json, actor: str) -> None:
-    """Add an evaluation; from now on it is the version's newest."""
-    new = {
-        "version_id": version_id,
-        "passed": has_passed(report),
-        "report": report,
-        "at": now(),
-        "actor": actor,
-    }
-    rows.add(c, evaluations, [new])
-
-
-def newest_evaluation(c: Connection, version_id: int) -> Row[Any] | None:
-    """id and passed of the evaluation that counts."""
-    query = select(evaluations.c.id, evaluations.c.passed)
-    query = query.where(evaluations.c.version_id == version_id)
-    return c.execute(query.order_by(evaluations.c.id.desc()).limit(1)).one_or_none()
 
 
 def approve(c: Connection, version_id: int, evaluation: Row[Any], approver: str, why: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from registry.checks import escaped
 from registry.errors import InvalidQuery, choices
 from registry.queries import models
 from registry.references import CHALLENGER, CHAMPION
@@ -18,6 +17,7 @@ from registry.schema import (
     version_tags,
     versions,
 )
+from registry.validation.checks import escaped
 
 _TABLES = {"metric": version_metrics.c, "param": param_values.c, "tag": version_tags.c}
 _HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")

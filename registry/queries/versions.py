@@ -10,12 +10,12 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    Table,
     Text,
     and_,
     bindparam,
     cast,
     delete,
+    insert,
     select,
 )
 
@@ -37,7 +37,6 @@ _params, _evaluations = schema.params.c, schema.evaluations.c
 
 def add(
     c: Connection,
-    id_: int,
     model: Locked,
     candidate: Candidate,
     artifacts: tuple[Artifact, ...],
@@ -48,17 +47,15 @@ def add(
     created_by: str,
     request_id: str | None,
     uid: str | None = None,
-) -> Version:
-    """Insert a version under the model's next number; returns what it will be read as.
+) -> tuple[int, Version]:
+    """Insert a version under the model's next number; returns its id and what it will be read as.
 
-    The database moves the model's counter along. `add_parts` adds what has several rows a version.
-    `parent` is the id and the uid of the version that it started from; without an id, that one is
-    not here.
+    A trigger increments the model's counter. `parent` is the id and the uid of the version that
+    the training started from; the id is None if that version is not in this registry.
     """
     model.last_version += 1
     lineage = candidate.lineage
     row: dict[str, Any] = {
-        "id": id_,
         "uid": uid or uuid4().hex,
         "model_id": model.id,
         "version": model.last_version,
@@ -77,9 +74,8 @@ def add(
         "created_at": now(),
         "created_by": created_by,
     }
-    rows.add(c, versions, [row])
-    # Not read back, which would take as long as all of the above.
-    return Version(
+    id_: int = c.execute(insert(versions).returning(versions.c.id), row).scalar_one()
+    version = Version(
         model=model.name,
         version=model.last_version,
         uid=row["uid"],
@@ -96,19 +92,20 @@ def add(
         created_at=moment(row["created_at"]),
         created_by=created_by,
     )
+    return id_, version
 
 
 def add_parts(c: Connection, version_id: int, version: Version) -> None:
     """Insert the rows of a version's files, metrics, tags and data."""
-    _add_parts(c, schema.version_artifacts, version_id, _files(version.artifacts))
-    _add_parts(c, schema.version_metrics, version_id, _pairs(version.metrics))
-    _add_parts(c, schema.version_tags, version_id, _pairs(version.tags))
     data = [{"path": path, "md5": md5} for path, md5 in version.lineage.data.items()]
-    _add_parts(c, schema.version_data, version_id, data)
-
-
-def _add_parts(c: Connection, table: Table, version_id: int, own: list[dict[str, Any]]) -> None:
-    rows.add(c, table, [{"version_id": version_id, **row} for row in own])
+    for table, own in (
+        (schema.version_artifacts, _files(version.artifacts)),
+        (schema.version_metrics, _pairs(version.metrics)),
+        (schema.version_tags, _pairs(version.tags)),
+        (schema.version_data, data),
+    ):
+        if own:
+            c.execute(insert(table), [{"version_id": version_id, **row} for row in own])
 
 
 def _files(artifacts: tuple[Artifact, ...]) -> list[dict[str, Any]]:
@@ -139,7 +136,7 @@ def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the registry has already of a candidate, as of when one looked."""
+    """What the registry has of a candidate at the moment of the query."""
 
     same: int | None
     """The number of the version with these bytes from this dataset."""
@@ -167,8 +164,10 @@ def _known() -> Select[Any]:
 _KNOWN = _known()
 
 
-def look(c: Connection, name: str, digest: str, dataset: str, request_id: str | None) -> Known:
-    """See what there is of a candidate; `digest` is that of its identity files."""
+def find_existing(
+    c: Connection, name: str, digest: str, dataset: str, request_id: str | None
+) -> Known:
+    """Find the version that a candidate is already; `digest` is that of its identity files."""
     given = {"model": name, "digest": digest, "dataset": dataset, "request": request_id}
     row = c.execute(_KNOWN, given).one_or_none()
     return Known(None, None, None) if row is None else Known(*row)

@@ -15,7 +15,6 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from registry import schema
-from registry.arguments import checked
 from registry.errors import (
     Conflict,
     Corrupt,
@@ -23,7 +22,7 @@ from registry.errors import (
     RegistryError,
     Unreachable,
 )
-from registry.store import Registry
+from registry.registry import Registry
 from registry.transfer import segments
 from registry.transfer.backup_folder import BackupFolder
 from registry.transfer.backup_format import (
@@ -34,6 +33,7 @@ from registry.transfer.backup_format import (
 )
 from registry.transfer.restoring import copy_file, restore
 from registry.transfer.segments import Known, State, differences
+from registry.validation.arguments import checked
 
 __all__ = ["BackupReport", "backup", "restore", "verify_backup"]
 
@@ -116,7 +116,7 @@ def verify_backup(
     source, manifest = BackupFolder(folder), None
     try:
         manifest = source.manifest()
-        content = source.opened(progress).content
+        content = source.read(progress).content
     except RegistryError as error:
         report = BackupReport(problems=[str(error)])
     else:
@@ -236,7 +236,7 @@ def _look(registry: Registry, stack: ExitStack, *, still: bool) -> tuple[Connect
     """A transaction that sees one state; whether files stay meanwhile."""
     if still:
         try:
-            return stack.enter_context(registry.database.still()), True
+            return stack.enter_context(registry.database.read_locked()), True
         except (Refused, Unreachable):
             pass  # one who may only read
     return stack.enter_context(registry.database.read()), False

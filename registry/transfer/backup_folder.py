@@ -22,14 +22,14 @@ from pathlib import Path
 
 from registry import schema
 from registry.artifacts import BACKUP_README, MANIFEST, MARKER, Folder, Staged, Store, sync
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.errors import Conflict, Corrupt, Refused, Unreachable
 from registry.records import Json
 from registry.transfer.backup_format import (
     FORMAT,
+    BackupContents,
     Content,
     Manifest,
-    Opened,
     Progress,
     Segment,
     add_up,
@@ -63,7 +63,7 @@ class BackupFolder(Folder):
 
     def check_apart(self, store: Store) -> None:
         """Raises Refused where a store is this folder, or one of them is below the other."""
-        if store.far:
+        if store.remote:
             return
         backup, files = self.path.resolve(), Path(store.root).resolve()
         if backup.is_relative_to(files) or files.is_relative_to(backup):
@@ -188,7 +188,7 @@ class BackupFolder(Folder):
         except Corrupt:
             return read_manifest(there[-1])
 
-    def opened(self, progress: Progress) -> Opened:
+    def read(self, progress: Progress) -> BackupContents:
         """The backup that the folder holds, each of its rows read.
 
         Raises:
@@ -209,7 +209,7 @@ class BackupFolder(Folder):
             if manifest.summary.get(name) != said:
                 raise Corrupt(f"{path} was changed: its {name!r} is not what its rows add up to.")
         rows = tuple(Path(self.place(one.sha256)) for one in manifest.segments)
-        return Opened(manifest.schema, rows, content)
+        return BackupContents(manifest.schema, rows, content)
 
     def rows(self, manifest: Manifest, table: str) -> Iterator[Json]:
         """The rows of a table, but those of a damaged file: nobody can restore them, either."""

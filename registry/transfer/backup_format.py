@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import schema
-from registry.candidates import seal_json
+from registry.digests import seal_json
 from registry.errors import Corrupt, SchemaMismatch
 from registry.records import Json
 from registry.values import MALFORMED, parse_object, shown
@@ -83,7 +83,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Opened:
+class BackupContents:
     """A backup whose manifest and rows were checked; its other files were not."""
 
     schema: str

@@ -18,7 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.database import hide_password
+from registry.databases.database import hide_password
 from registry.errors import NotFound, Unreachable
 
 _SQL = ("postgresql", "mysql", "mssql")
@@ -42,7 +42,7 @@ def harmless(mlflow: Any, uri: str, folder: Path) -> str:
 
 
 @contextmanager
-def explained(mlflow: Any, uri: str) -> Iterator[None]:
+def translate_mlflow_errors(mlflow: Any, uri: str) -> Iterator[None]:
     """Turn MLflow's errors inside the block into NotFound and Unreachable."""
     try:
         yield

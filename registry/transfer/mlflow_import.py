@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from registry.arguments import checked
 from registry.errors import Conflict, InvalidCandidate, InvalidReference, Refused
 from registry.queries import versions
 from registry.references import CHAMPION, check_name
-from registry.store import Registry
-from registry.transfer.mlflow_source import Skipped, Source, opened
+from registry.registry import Registry
+from registry.transfer.mlflow_source import Skipped, Source, connect_mlflow
+from registry.validation.arguments import checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def import_from_mlflow(
     """
     target = check_name(to or name)
     done = []
-    with opened(tracking_uri, name) as source:
+    with connect_mlflow(tracking_uri, name) as source:
         for entry in source.versions():
             done.append(_take(registry, source, entry, target, actor))
             progress(done[-1])

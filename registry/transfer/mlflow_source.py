@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from registry import extras
-from registry.candidates import UNKNOWN
-from registry.database import hide_password
+from registry.databases.database import hide_password
 from registry.errors import NotFound, choices
 from registry.records import Candidate, Json, Lineage
-from registry.transfer.mlflow_database import explained, harmless, without_password
+from registry.transfer.mlflow_database import harmless, translate_mlflow_errors, without_password
+from registry.validation.candidates import UNKNOWN
 from registry.values import moment
 
 _GIT_COMMIT = "mlflow.source.git.commit"
@@ -28,7 +28,7 @@ class Skipped(Exception):
 
 
 @contextmanager
-def opened(uri: str, name: str) -> Iterator["Source"]:
+def connect_mlflow(uri: str, name: str) -> Iterator["Source"]:
     """A registered model of the MLflow registry at a URI. MLflow's global one is it meanwhile.
 
     Raises:
@@ -42,7 +42,7 @@ def opened(uri: str, name: str) -> Iterator["Source"]:
         before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
         mlflow.set_tracking_uri(used)
         try:
-            with explained(mlflow, uri):
+            with translate_mlflow_errors(mlflow, uri):
                 client = mlflow.MlflowClient(used, registry_uri=used)
             yield Source(mlflow, client, uri, used, name)
         finally:
@@ -182,7 +182,7 @@ class Source:
     @contextmanager
     def _answering(self) -> Iterator[None]:
         try:
-            with explained(self._mlflow, self._given):
+            with translate_mlflow_errors(self._mlflow, self._given):
                 yield
         except NotFound as error:
             raise NotFound(f"{error}. {self._there_is()}") from error

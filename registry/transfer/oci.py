@@ -13,18 +13,18 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from registry import candidates
-from registry.arguments import checked
+from registry import digests
 from registry.artifacts import name_once
 from registry.errors import Conflict, InvalidCandidate, Refused, Unreachable
 from registry.queries import versions
 from registry.records import Artifact, Candidate, Json, Registration, Version
+from registry.registry import Registry
 from registry.signing import keep
-from registry.store import Registry
-from registry.transfer import dossier as dossiers
-from registry.transfer import layout
-from registry.transfer.dossier import Dossier
+from registry.transfer import layout, version_record
 from registry.transfer.layout import Descriptor, Manifest
+from registry.transfer.version_record import VersionRecord
+from registry.validation import candidates
+from registry.validation.arguments import checked
 
 VERSION = "application/vnd.modelmint.version.v1"
 """What kind of artifact an archive is."""
@@ -74,10 +74,10 @@ def export_version(registry: Registry, reference: str, path: Path) -> Export:
         Unreachable: the file cannot be written.
     """
     _refuse_taken(path)
-    dossier = dossiers.collect(registry, reference)
-    version = dossier.version
+    record = version_record.collect(registry, reference)
+    version = record.version
     files = registry.open(version)
-    config = dossiers.dump(dossier)
+    config = version_record.dump(record)
     manifest = Manifest(
         artifactType=VERSION,
         config=layout.describe(config, CONFIG),
@@ -123,14 +123,14 @@ def import_version(
         Refused: the version whose weights it started from is here, and archived.
     """
     with TemporaryDirectory(prefix="modelmint-import-") as folder:
-        dossier, files = _unpack(path, Path(folder))
-        version, parent = dossier.version, None
+        record, files = _unpack(path, Path(folder))
+        version, parent = record.version, None
         here = _find(registry, version.uid)
         if here is not None:
             _check_same(here, version, name)
-        if dossier.parent_uid is not None:
-            parent = _find(registry, dossier.parent_uid)
-        newest = dossier.evaluations[-1].report if dossier.evaluations else {}
+        if record.parent_uid is not None:
+            parent = _find(registry, record.parent_uid)
+        newest = record.evaluations[-1].report if record.evaluations else {}
         candidate = Candidate(
             files=files,
             identity=frozenset(a.path for a in version.artifacts if a.identity),
@@ -149,10 +149,10 @@ def import_version(
             request_id=f"import:{version.uid}",
             trainer=version.created_by,
             uid=version.uid,
-            parent_uid=dossier.parent_uid,
-            payload=_origin(dossier, path),
+            parent_uid=record.parent_uid,
+            payload=_origin(record, path),
         )
-    _keep_signatures(registry, made.version, dossier.signatures, actor)
+    _keep_signatures(registry, made.version, record.signatures, actor)
     return made
 
 
@@ -190,37 +190,37 @@ def _annotations(version: Version) -> dict[str, str]:
 # In
 
 
-def _unpack(path: Path, folder: Path) -> tuple[Dossier, dict[str, Path]]:
+def _unpack(path: Path, folder: Path) -> tuple[VersionRecord, dict[str, Path]]:
     """What an archive says of its version, and its files, under names of our own."""
     with layout.read(path) as archive:
         manifest = archive.manifest
         if (manifest.artifactType, manifest.config.mediaType) != (VERSION, CONFIG):
             what = f"it is a {manifest.artifactType!r}, and only {VERSION!r} is imported"
             raise layout.refused(path, what)
-        dossier = _parse(path, archive.blob(manifest.config))
-        _check_files(path, dossier.version, manifest.layers)
+        record = _parse(path, archive.blob(manifest.config))
+        _check_files(path, record.version, manifest.layers)
         files = {}
         for number, (artifact, layer) in enumerate(
-            zip(dossier.version.artifacts, manifest.layers, strict=True)
+            zip(record.version.artifacts, manifest.layers, strict=True)
         ):
             files[artifact.path] = folder / str(number)
             archive.copy(layer, files[artifact.path])
-        return dossier, files
+        return record, files
 
 
-def _parse(path: Path, config: bytes) -> Dossier:
+def _parse(path: Path, config: bytes) -> VersionRecord:
     try:
-        dossier = dossiers.parse(config)
+        record = version_record.parse(config)
     except ValueError as error:
         raise layout.refused(path, f"its config is not as it should be: {error}") from error
-    if re.fullmatch(r"[0-9a-f]{32}", dossier.version.uid) is None:
-        raise layout.refused(path, f"{dossier.version.uid!r} is no uid")
-    parent = dossier.parent_uid
+    if re.fullmatch(r"[0-9a-f]{32}", record.version.uid) is None:
+        raise layout.refused(path, f"{record.version.uid!r} is no uid")
+    parent = record.parent_uid
     if parent is not None and re.fullmatch(r"[0-9a-f]{32}", parent) is None:
         raise layout.refused(path, f"{parent!r} is not a uid")
-    if parent == dossier.version.uid:
+    if parent == record.version.uid:
         raise layout.refused(path, "its version is its own parent")
-    return dossier
+    return record
 
 
 def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None:
@@ -230,7 +230,7 @@ def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None
         raise layout.refused(path, "its record names a file twice")
     if expected != [((x.annotations or {}).get(layout.TITLE), x.digest, x.size) for x in layers]:
         raise layout.refused(path, "its layers are not the files that its record names")
-    if candidates.digest(version.artifacts) != version.digest:
+    if digests.digest(version.artifacts) != version.digest:
         raise layout.refused(path, f"its files do not make digest {version.digest}")
 
 
@@ -257,23 +257,23 @@ def _check_same(here: Version, version: Version, name: str | None) -> None:
         )
 
 
-def _origin(dossier: Dossier, path: Path) -> Json:
+def _origin(record: VersionRecord, path: Path) -> Json:
     """What the event of the import keeps of where the version came from."""
-    version = dossier.version
-    said = dossiers.document(dossier)
+    version = record.version
+    said = version_record.document(record)
     origin = {
         "imported_from": version.ref,
-        "head": dossier.head,
+        "head": record.head,
         "created_at": said["version"]["created_at"],
         "created_by": version.created_by,
         "events": said["events"],
         "earlier_evaluations": said["evaluations"][:-1],
         "signatures": {
-            key_id: candidates.seal_json(text) for key_id, text in dossier.signatures.items()
+            key_id: digests.seal_json(text) for key_id, text in record.signatures.items()
         },
     }
-    if dossier.parent_uid or version.lineage.parent:
-        origin["parent"] = {"version": version.lineage.parent, "uid": dossier.parent_uid}
+    if record.parent_uid or version.lineage.parent:
+        origin["parent"] = {"version": version.lineage.parent, "uid": record.parent_uid}
     try:
         candidates.check_json("its config", origin)
     except InvalidCandidate as error:
@@ -293,5 +293,5 @@ def _keep_signatures(
     origin = next((e.payload for e in history if e.kind == "imported"), {})
     named = origin.get("signatures", {})
     for key_id, document in sorted(offered.items()):
-        if named.get(key_id) == candidates.seal_json(document):
+        if named.get(key_id) == digests.seal_json(document):
             keep(registry, version, key_id, document, actor=actor)

@@ -9,17 +9,24 @@ from uuid import uuid4
 
 from sqlalchemy import JSON, Connection, MetaData, insert
 
-from registry import belonging
-from registry.arguments import checked
+from registry import ownership
 from registry.artifacts import MARKER, Store, open_store
-from registry.belonging import Marker
-from registry.database import check_empty, filling, shown_url
+from registry.databases.database import check_empty, restore_transaction, shown_url
 from registry.errors import Conflict, Corrupt, InvalidCandidate
 from registry.integrity import Verification, verify
+from registry.ownership import Marker
 from registry.queries.identity import Identity
-from registry.store import Registry
+from registry.registry import Registry
 from registry.transfer.backup_folder import BackupFolder
-from registry.transfer.backup_format import Content, Opened, Progress, lines, patient, silent
+from registry.transfer.backup_format import (
+    BackupContents,
+    Content,
+    Progress,
+    lines,
+    patient,
+    silent,
+)
+from registry.validation.arguments import checked
 
 _AT_ONCE = 1000  # rows in memory
 
@@ -53,7 +60,7 @@ def restore(
         Unreachable: the folder, the database or the store cannot be used.
     """
     source = BackupFolder(folder)
-    found = source.opened(progress)
+    found = source.read(progress)
     files = found.content.files
     if gone := [source.place(sha256) for sha256 in files if not source.has(sha256, files[sha256])]:
         raise Corrupt(
@@ -68,9 +75,9 @@ def restore(
         if not _is_whole(target, sha256, size):
             copy_file(source, target, sha256, size)
         progress("copied", done, len(files))
-    with filling(url, found.schema, own) as connection:
+    with restore_transaction(url, found.schema, own) as connection:
         _insert(connection, found, patient(progress))
-    belonging.write(target, Marker(own), anew=True)
+    ownership.write(target, Marker(own), anew=True)
     with Registry(url, artifacts, cache) as registry:
         return verify(
             registry, progress=lambda so_far: progress("verified", so_far.files, len(files))
@@ -96,7 +103,7 @@ def _mark(target: Store, database: str, content: Content) -> Identity:
 
     What a restore into the same database left, which was killed, is welcome.
     """
-    marker = belonging.read(target)
+    marker = ownership.read(target)
     if marker is None:
         if any(target.files()):
             raise Conflict(
@@ -104,7 +111,7 @@ def _mark(target: Store, database: str, content: Content) -> Identity:
                 "are. Give an empty or a new place: set MODELMINT_ARTIFACTS."
             )
         own = Identity(content.registry or uuid4().hex, uuid4().hex)
-        marker = belonging.write(target, Marker(own, restoring=database))
+        marker = ownership.write(target, Marker(own, restoring=database))
     same = content.registry in (None, marker.own.registry)
     if marker.restoring != database or not same:
         whose = "this" if same else "another"
@@ -132,7 +139,7 @@ def _is_whole(target: Store, sha256: str, size: int) -> bool:
     return True
 
 
-def _insert(connection: Connection, source: Opened, progress: Progress) -> None:
+def _insert(connection: Connection, source: BackupContents, progress: Progress) -> None:
     """Insert rows into tables as they are in the database, which may be of an older schema."""
     found = MetaData()
     found.reflect(connection)

@@ -17,7 +17,7 @@ from registry import schema
 from registry.errors import Corrupt
 from registry.queries import blobs, identity
 from registry.records import Json
-from registry.rules import APPEND_ONLY, LASTING
+from registry.rules.rule import APPEND_ONLY, LASTING
 from registry.transfer.backup_folder import BackupFolder
 from registry.transfer.backup_format import Content, Manifest, Progress, Segment, header, patient
 from registry.values import shown, to_json

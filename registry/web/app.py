@@ -10,10 +10,10 @@ from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from registry import comparing, documents
+from registry.display import comparing, documents
 from registry.queries.search import HELP
 from registry.references import CHAMPION
-from registry.store import Registry
+from registry.registry import Registry
 from registry.web import lineage, views
 from registry.web.failures import add_failures
 from registry.web.pages import STATIC, Pages, version_facts, wants_part

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from registry.documents import items, labels, mapping
+from registry.display.documents import items, labels, mapping
 from registry.records import Version
 
 MOST = 24

@@ -16,7 +16,7 @@ from registry.errors import (
     SchemaMismatch,
     Unreachable,
 )
-from registry.store import Registry
+from registry.registry import Registry
 from registry.web import views
 from registry.web.pages import Pages
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from registry.formatting import clip
+from registry.display.formatting import clip
 from registry.records import Job, Trace, Version
 
 MOST = 5

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from registry import documents, formatting
+from registry.display import documents, formatting
 from registry.records import Version
 from registry.web import confusion, lineage, plots
 from registry.web.security import HEADERS, landing

@@ -1,7 +1,7 @@
 """Plots as the templates draw them, in SVG: training curves, and calibration.
 
 Everything is worked out here, in the plot's own units, so that a template only writes it down.
-What does not have the form expected here is left out, as in `registry.documents`.
+What does not have the form expected here is left out, as in `registry.display.documents`.
 """
 
 import csv
@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from registry.documents import items, mapping, number
-from registry.formatting import figure, spelled
+from registry.display.documents import items, mapping, number
+from registry.display.formatting import figure, spelled
 from registry.records import Json
 
 _Points = Sequence[tuple[float | None, float | None]]

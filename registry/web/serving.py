@@ -9,7 +9,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from registry.store import Registry
+from registry.registry import Registry
 from registry.web.app import make_app
 from registry.web.security import LOOPBACK, is_loopback
 

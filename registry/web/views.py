@@ -5,11 +5,11 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from registry.documents import headline
+from registry.display.documents import headline
 from registry.errors import Corrupt, InvalidQuery, NotFound, Unreachable
 from registry.records import Event, Holder, Job, Summary, Version
 from registry.references import CHALLENGER, CHAMPION
-from registry.store import Registry
+from registry.registry import Registry
 from registry.web import plots
 from registry.web.plots import Plot
 

@@ -1,0 +1,1 @@
+"""SQLite and PostgreSQL: connections, transactions, schema revisions, roles, SQL errors."""

@@ -1,0 +1,118 @@
+"""A version in lines, for people: the same on the command line and in Python."""
+
+from datetime import datetime
+
+from registry.display import documents, formatting
+from registry.records import Event, Json, Version
+
+Facts = list[tuple[str, str]]
+"""Names and values, in the order in which to show them."""
+
+
+def facts(version: Version) -> Facts:
+    """Everything known of a version but its parameters and its signature."""
+    return [
+        ("version", version.ref),
+        ("status", version.status),
+        ("aliases", ", ".join(version.aliases) or "none"),
+        ("digest", version.digest),
+        ("registered", f"{local(version.created_at)} by {version.created_by}"),
+        *measurements(version),
+        *evidence(version.evaluation),
+        *origin(version),
+        *((f"tag {key}", value) for key, value in version.tags.items()),
+        *((f"file {a.path}", f"{a.sha256}  {a.size:,} bytes") for a in version.artifacts),
+    ]
+
+
+def measurements(version: Version) -> Facts:
+    """Metrics of the evaluation whose gates are shown, and which one that is."""
+    found = documents.measurement(version)
+    metrics = [(name, number(value)) for name, value in found.metrics.items()]
+    if found.registered:
+        return [*metrics, *([("measured on", found.where)] if metrics else [])]
+    before = ", ".join(f"{name} {number(value)}" for name, value in version.metrics.items())
+    return [*metrics, ("measured on", found.where), ("registered with", before or "no metrics")]
+
+
+def evidence(evaluation: Json) -> Facts:
+    """Gates, parity and notices; an import from elsewhere has none of these, or others."""
+    found = [(f"gate {gate.name}", gate.verdict) for gate in documents.gates(evaluation)]
+    if parity := documents.parity(evaluation):
+        error = "not measured" if parity.max_error is None else f"{parity.max_error:.1e}"
+        flipped = 0 if parity.flipped is None else parity.flipped
+        found.append(("parity", f"max error {error}, {flipped} labels flipped"))
+    found += [("notice", text) for text in documents.notices(evaluation)]
+    return found or [("evaluation", "none yet")]
+
+
+def failed(version: Version) -> str | None:
+    """What to say of a version that is to serve and failed its newest evaluation; None: it did not.
+
+    Its approval stays, on the ground of an earlier one: whoever decides is to know.
+    """
+    if not version.evaluation or version.evaluation.get("passed") is True:
+        return None
+    refused = [gate for gate in documents.gates(version.evaluation) if not gate.passed]
+    gates = "; ".join(f"{gate.name} {number(gate.value)} {gate.verdict}" for gate in refused)
+    return (
+        f"{version.ref} failed its newest evaluation{': ' if gates else ''}{gates}. "
+        f"See modelmint models show {version.ref}"
+    )
+
+
+def origin(version: Version) -> Facts:
+    """Data, code and run that a version came from."""
+    lineage = version.lineage
+    commit = lineage.git_commit or "none"
+    return [
+        *((f"data {path}", f"dvc:{md5}") for path, md5 in lineage.data.items()),
+        ("dataset", f"dvc:{lineage.dataset}"),
+        ("started from", lineage.parent or "fresh weights"),
+        ("commit", commit + " with uncommitted changes" * lineage.git_dirty),
+        ("flow run", lineage.flow_run_id or "none"),
+        ("libraries", ", ".join(f"{n} {v}" for n, v in lineage.libraries.items())),
+    ]
+
+
+def why(event: Event) -> str:
+    """The reason of an event; of one without, what it was about."""
+    given = event.payload
+    if "malformed" in given:
+        return f"(edited: {given['malformed']}; see modelmint models verify)"
+    if event.kind == "evaluated" and isinstance(passed := given.get("passed"), bool):
+        verdict = "passed" if passed else "failed"
+        return f"{verdict}; {event.reason}" if event.reason else verdict
+    if event.reason:
+        return event.reason
+    if event.kind == "tagged":
+        return f"{given.get('key')}={given.get('value') or ''}"
+    if event.kind == "policy":
+        return ", ".join(f"{name}: {_listed(value)}" for name, value in given.items())
+    if event.kind == "imported":
+        return f"from {given.get('imported_from', 'elsewhere')}"
+    return ""
+
+
+def _listed(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def number(value: float | None) -> str:
+    """A metric to four places; nothing where it was not measured."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def difference(value: float | None) -> str:
+    """How much a metric differs, with its sign; nothing where one side has none."""
+    return "" if value is None else formatting.signed(value)
+
+
+def measured(gate: documents.Gate | None) -> str:
+    """What a gate measured, and its verdict."""
+    return "none" if gate is None else f"{number(gate.value)} ({gate.verdict})".strip()
+
+
+def local(time: datetime) -> str:
+    """A moment on the clock of this machine, to the second."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

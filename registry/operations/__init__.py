@@ -1,0 +1,1 @@
+"""What `Registry` does, by subject; `registry.registry` puts it together."""

@@ -1,0 +1,73 @@
+"""What a rule is, which tables only ever grow, and SQL that several rules share."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Refuse `event` on `table` where `broken` holds; `sentence` says why, to a person."""
+
+    name: str
+    table: str
+    event: str
+    """INSERT, UPDATE or DELETE."""
+    broken: str
+    """SQL over NEW and OLD. JSON(column, key) is the text of a key of a document;
+    UNREADABLE(column) that it is no object, or nested too deeply."""
+    sentence: str
+    lock: str = ""
+    """A query whose rows PostgreSQL must hold still while the condition is looked at. SQLite has
+    one writer at a time and needs none."""
+    when: str = ""
+    """Where to look at the condition at all: over NEW and OLD, without a query."""
+    at_commit: bool = False
+    """Look when the transaction ends: what follows an event is not there before. PostgreSQL only;
+    SQLite cannot, and leaves it to `verify`."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """After `event` on `table`, the database itself runs `statement`, SQL over NEW."""
+
+    name: str
+    table: str
+    event: str
+    statement: str
+
+
+APPEND_ONLY = (
+    "params",
+    "param_values",
+    "versions",
+    "version_artifacts",
+    "version_metrics",
+    "version_data",
+    "version_signatures",
+    "evaluations",
+    "approvals",
+    "events",
+)
+"""History: no row of these is ever changed or deleted."""
+
+LASTING = ("models", "version_state", "jobs", "registry")
+"""Rows of these may change but are never deleted."""
+
+
+def refuse(table: str, event: str) -> Rule:
+    what = "is append-only" if table in APPEND_ONLY else "keeps every row"
+    name = f"{table}_refuses_{event.lower()}"
+    return Rule(name, table, event, "true", f"{table} {what}: {event} refused")
+
+
+def keep(table: str, *columns: str, sentence: str, name: str = "") -> Rule:
+    """These columns of a row never change."""
+    changed = " OR ".join(f"NEW.{column} IS DISTINCT FROM OLD.{column}" for column in columns)
+    return Rule(name or f"{table}_keeps_its_key", table, "UPDATE", changed, sentence)
+
+
+HOLD_MODEL = "SELECT 1 FROM models m WHERE m.id = NEW.model_id FOR NO KEY UPDATE"
+RECORDED = (
+    "EXISTS (SELECT 1 FROM versions v JOIN events e ON e.model_id = v.model_id "
+    "AND e.version = v.version WHERE v.id = NEW.version_id "
+    "AND e.kind IN ('registered', 'imported'))"
+)

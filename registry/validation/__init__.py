@@ -1,0 +1,1 @@
+"""Checks of everything that callers pass in, before anything is written."""

@@ -1,0 +1,253 @@
+"""The arguments of the registry's public methods: each is checked before anything is written.
+
+`checked` finds the check of an argument by its name, so a name means the same in every method.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial, wraps
+from inspect import signature
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, get_args
+
+from registry.errors import InvalidCandidate, InvalidQuery, InvalidReference
+from registry.records import Job, Policy, Resolved, Version
+from registry.references import check_alias
+from registry.validation import candidates
+from registry.validation.checks import (
+    KEY,
+    NEVER,
+    document,
+    person,
+    python_scalar,
+    reason,
+    seen,
+    sha256,
+    shown,
+    storable,
+    tag_value,
+    text,
+    url_scheme,
+    whole,
+)
+
+_INTEGER = 2**31 - 1
+"""The largest integer of a column that is not BIGINT."""
+_DAYS = 36_500
+"""The longest that a version is kept for its age: a century."""
+_SECONDS = _DAYS * 86_400
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def checked(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A method whose arguments are checked by their names, as `BY_NAME` says, before it runs.
+
+    An argument may be None where its annotation says so.
+    """
+    checks: dict[str, Callable[[str, Any], Any]] = {}
+    for name, parameter in signature(method).parameters.items():
+        own = BY_NAME.get(f"{method.__name__}.{name}", BY_NAME.get(name, _anything))
+        checks[name] = _or_none(own) if type(None) in get_args(parameter.annotation) else own
+
+    @wraps(method)
+    def call(*args: Any, **kwargs: Any) -> _R:
+        # Not bound to the signature, which takes longer: the method says what is missing.
+        first = [
+            check(name, value) for (name, check), value in zip(checks.items(), args, strict=False)
+        ]
+        named = {name: checks.get(name, _anything)(name, value) for name, value in kwargs.items()}
+        return method(*first, *args[len(checks) :], **named)
+
+    return call
+
+
+def _anything(_field: str, value: object) -> object:
+    return value
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda field, value: None if value is None else check(field, value)
+
+
+def _moment(field: str, value: object) -> datetime:
+    """A point in time."""
+    if not isinstance(value, datetime):
+        raise InvalidQuery(f"{field} is {shown(value)}. Give a datetime, in UTC or with a zone.")
+    return value
+
+
+def _path(field: str, value: object) -> Path:
+    """Where a file or a folder lies on this machine: as a path, a URL would name a new folder."""
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text or pathlib.Path.")
+    if scheme := url_scheme(value):
+        raise InvalidCandidate(
+            f"{field} is a URL ({scheme}:), and only a path on this machine is taken here. Give "
+            "one, and let a tool of that place copy from or to it."
+        )
+    return Path(value)
+
+
+def _flag(field: str, value: object) -> bool:
+    value = python_scalar(value)
+    if not isinstance(value, bool):
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give True or False.")
+    return value
+
+
+def _seconds(field: str, value: object) -> float:
+    value = python_scalar(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= _SECONDS:  # type: ignore[operator]
+        raise InvalidCandidate(
+            f"{field} is {shown(value)}. Give a number of seconds from 0 to {_SECONDS:,}."
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+def _record(kind: type[Any], field: str, value: object) -> Any:
+    if not isinstance(value, kind):
+        raise InvalidReference(
+            f"{field} is {shown(value)}. Give the {kind.__name__} that the registry returned."
+        )
+    return value
+
+
+def _policy(field: str, value: object) -> Policy:
+    """A policy, each field of the right type; the database keeps what they may be."""
+    if not isinstance(value, Policy):
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give a registry.Policy.")
+    return replace(
+        value,
+        four_eyes=_flag("four_eyes", value.four_eyes),
+        keep_last=_maybe_whole("keep_last", value.keep_last),
+        keep_days=_maybe_whole("keep_days", value.keep_days, _DAYS),
+        protected=_names("protected", value.protected),
+        keep_holders=whole("keep_holders", value.keep_holders, -_INTEGER, _INTEGER),
+    )
+
+
+def _maybe_whole(field: str, value: object, most: int = _INTEGER) -> int | None:
+    return None if value is None else whole(field, value, -_INTEGER, most)
+
+
+def _names(field: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidCandidate(
+            f"{field} is {shown(value)}. Give a list of aliases, as in ('champion', 'production')."
+        )
+    return tuple(check_alias(text(field, one)) for one in value)
+
+
+def _document(field: str, value: object) -> Any:
+    found = document(field, value)
+    candidates.canonical_form(field, found)  # which refuses what is too long
+    return found
+
+
+def _asked(field: str, value: object) -> str:
+    """A text to compare with what is stored: as long as that, and with whatever may be in it."""
+    if not isinstance(value, str):
+        raise InvalidQuery(f"{field} is {shown(value)}. Give text.")
+    if found := NEVER.search(value):
+        raise InvalidQuery(
+            f"{field} is {shown(value)}: the character U+{ord(found[0]):04X} is never stored. "
+            "Leave it out."
+        )
+    return value
+
+
+def _conditions(field: str, value: object) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidQuery(f"{field} is {shown(value)}. Give a list of conditions.")
+    return [_asked("a condition", one) for one in value]
+
+
+# Which of them an argument gets
+
+_VERSION = 999_999_999
+_kept = partial(whole, least=0, most=_INTEGER)
+_named = partial(text, most=1000, empty=True, error=InvalidReference)
+
+
+def _page(of: str, field: str, value: object) -> int:
+    if not isinstance(value, bool) and isinstance(value, int) and value < 1:
+        raise InvalidQuery(f"A page of {value} {of} is none. Give 1 or more as {field}.")
+    return whole(field, value, 1, _INTEGER, InvalidQuery)
+
+
+BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
+    # Names of something that is there, or is not: any text, so that NotFound says what there is.
+    "name": _named,
+    "alias": _named,
+    "promote.alias": lambda f, v: check_alias(_named(f, v)),
+    "reference": _named,
+    "open.version": partial(_record, Version),
+    "version": lambda f, v: whole(f, v, 1, _VERSION, InvalidReference),
+    "expect_revision": lambda f, v: whole(f, v, 0, error=InvalidReference),
+    "actor": person,
+    # Of an import: whoever it was called elsewhere, and by whatever release.
+    "trainer": lambda f, v: person(f, seen(v) if isinstance(v, str) else v),
+    "reason": reason,
+    "note.text": reason,
+    "request_id": text,
+    "uid": text,
+    "parent_uid": text,
+    "kind": text,
+    "key": partial(text, most=KEY),
+    "value": tag_value,
+    "candidate": lambda _f, v: candidates.check(v),
+    "refuse.candidate": lambda _f, v: candidates.check(v, non_finite=True),
+    "evaluation": _document,
+    "payload": _document,
+    "substituted": _document,
+    "policy": _policy,
+    "four_eyes": _flag,
+    "protected": _names,
+    "keep_last": _kept,
+    "keep_days": partial(whole, least=0, most=_DAYS),
+    "keep_holders": _kept,
+    "where": _conditions,
+    "order": _asked,
+    "after": _asked,
+    "md5": _asked,
+    "limit": partial(_page, "events"),
+    "search.limit": partial(_page, "versions"),
+    "jobs.limit": partial(_page, "jobs"),
+    "overview.limit": partial(_page, "models"),
+    "trace.limit": partial(_page, "versions and jobs"),
+    "trace_data.limit": partial(_page, "versions and jobs"),
+    # Of jobs, which have no numbers.
+    "jobs.before": _asked,
+    "trace.before": _asked,
+    "trace_data.before": _asked,
+    "job_id": _asked,
+    "contains": _asked,
+    "before": lambda f, v: whole(f, v, 0, error=InvalidQuery),
+    "when": _moment,
+    "since": lambda f, v: whole(f, v, 0, error=InvalidQuery),
+    "dry_run": _flag,
+    "replace": _flag,
+    "grace_s": _seconds,
+    "folder": _path,
+    "path": _path,
+    "private_key": _path,
+    "public_key": _path,
+    "tracking_uri": partial(text, most=KEY),
+    "to": _named,
+    "resolved": partial(_record, Resolved),
+    "job": partial(_record, Job),
+    "input_sha256": sha256,
+    "output": partial(text, most=KEY),
+    "flow_run_id": text,
+    "rows": lambda f, v: whole(f, v, 0),
+    "provider": text,
+    "onnxruntime": text,
+    "error": storable,
+    # What gives something up is not given up by whatever is taken for true.
+    "lost": _flag,
+    "unknown": _flag,
+}
+"""The check of each argument, by its name; of one method, where that is before it."""
