@@ -232,6 +232,40 @@ def params(
 
 
 @app.command()
+def code(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare; exit status 1 if they differ.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Update code.json to the installed code, and say which stages become stale.
+
+    Comments, docstrings and formatting do not count. Commit code.json; after a merge, run this
+    again.
+    """
+    from tasks import fingerprint
+    from tasks.pipeline import STEPS
+
+    root = Settings.from_environment().root
+    changes = fingerprint.changes(root, STEPS)
+    if not check:
+        fingerprint.record(root, fingerprint.present(STEPS))
+    becomes = "would become" if check else "becomes"
+    for change in changes:
+        output.say(f"{change.stage} {becomes} stale: {change}")
+    if not changes:
+        output.say(f"{fingerprint.FILE} describes the installed code: no stage becomes stale")
+    elif check:
+        output.say(f"{fingerprint.FILE} does not describe the installed code; run `modelmint code`")
+    else:
+        output.say(f"updated {fingerprint.FILE}; commit it")
+    if as_json:
+        output.machine({change.stage: list(change.files) for change in changes})
+    if check and changes:
+        raise typer.Exit(STATUS_ERROR)
+
+
+@app.command()
 def config(as_json: JsonOption = False) -> None:
     """List the settings: where things are kept, and the variables that say so."""
     rows = shown()
@@ -245,13 +279,16 @@ def config(as_json: JsonOption = False) -> None:
 
 def _check(params: Path, overrides: list[str] | None, *, look: bool = False) -> str:
     """Try parameters and registry before Prefect is even imported; the path for the flow."""
+    from tasks import fingerprint
     from tasks import params as parameters
+    from tasks.pipeline import STEPS
 
     settings = Settings.from_environment()
     with settings.open_registry() as registry:
         registry.reach()
     path = params.absolute() if params.exists() else settings.root / params
     parameters.load(path, overrides or [], look=look)
+    fingerprint.refuse_changed(settings.root, STEPS)
     return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flows.base import parent
 from flows.git import Code, differs
 from registry import Candidate, Lineage
-from tasks import recorded, snapshot
+from tasks import fingerprint, recorded, snapshot
 from tasks.config import Params
 from tasks.errors import InputError
 from tasks.signature import IDENTITY
@@ -79,15 +79,12 @@ def collect(
         dataset=dataset,
         test_split=evaluation["test_split"]["sha256"],
         git_commit=code.commit,
-        git_dirty=code.dirty or _other_code(code, workspace, stages),
+        # The commit was looked up before the stages ran.
+        git_dirty=code.dirty or code.commit is None or _other_code(workspace, code.commit),
         flow_run_id=flow_run_id,
         libraries=evaluation["libraries"] | {name: version(name) for name in LIBRARIES},
         parent=base["ref"] if base else None,
-        data={
-            dep["path"]: dep["md5"]
-            for dep in stages["prepare"]["deps"]
-            if not dep["path"].startswith("tasks/")
-        },
+        data={dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]},
     )
     resolved = params.model_dump(mode="json")
     document = {
@@ -98,8 +95,9 @@ def collect(
         "parent": base,
         "libraries": lineage.libraries,
         "parameters": resolved,
-        # The hash of every file that each stage read, its code included.
+        # The hash of every file that each stage read, and the fingerprint of its code.
         "read": {name: stage["deps"] for name, stage in stages.items()},
+        "code": {name: recorded.code_of(stage) for name, stage in stages.items()},
     }
     text = json.dumps(document, indent=2) + "\n"
     (bundle / "lineage.json").write_text(text, encoding="utf-8")
@@ -137,11 +135,9 @@ def _hash_of(path: Path, workspace: Workspace, stage: dict[str, Any]) -> str:
     return next(str(out["md5"]) for out in stage["outs"] if out["path"] == name)
 
 
-def _other_code(code: Code, workspace: Workspace, stages: dict[str, Any]) -> bool:
-    """Whether the stages ran other code than that commit's: it was looked up before they did."""
-    read = {dep["path"] for stage in stages.values() for dep in stage["deps"]}
-    paths = sorted(path for path in read if path.startswith("tasks/"))
-    return code.commit is None or differs(workspace.root, code.commit, paths)
+def _other_code(workspace: Workspace, commit: str) -> bool:
+    """Whether the stages ran other code than a commit describes."""
+    return differs(workspace.root, commit, [fingerprint.FILE])
 
 
 def _figure(value: float | None) -> str:

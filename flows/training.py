@@ -36,9 +36,11 @@ from flows.stages import (
     why_stale,
 )
 from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
+from tasks import fingerprint
 from tasks import params as parameters
 from tasks.config import Params
 from tasks.errors import InputError
+from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 
 quiet.install()
@@ -162,6 +164,8 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool)
     settings = Settings.from_environment()
     params = parameters.load(settings.root / params_file, overrides, look=look)
     params = usable(settings, params)
+    # DVC would call a stage fresh whose code was edited.
+    fingerprint.refuse_changed(settings.root, STEPS)
     outcome.model = params.registration.name
     outcome.architecture = params.train.architecture.name
     # Opened first: a registry that cannot be reached must not cost a training.
@@ -240,7 +244,8 @@ def _unchanged(workspace: Workspace, params: Params) -> bool:
     """A workspace is anybody's: whether what lies there is still what these parameters made."""
     try:
         stages = pipeline(workspace.root)
-        return holds(workspace, params) and not any(why_stale(workspace.root, s) for s in stages)
+        fresh = not any(why_stale(workspace.root, stage) for stage in stages)
+        return fresh and holds(workspace, params) and not fingerprint.changes(workspace.root, STEPS)
     except WorkspaceBusy:  # another run is making something else of it
         return False
 
