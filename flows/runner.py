@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from flows.alive import RUNNER_PID
-from flows.deploy import OWNER, deployments, owner
+from flows.deploy import OWNER, deployments, owner, refuse_shadowing
 from flows.server import answers
 from tasks.errors import InputError
 
@@ -37,7 +37,8 @@ def run(root: Path) -> None:
     """Serve the project's deployments until interrupted; stopped gently, it pauses them.
 
     Raises:
-        InputError: `prefect.yaml` has a mistake, or another folder serves a deployment.
+        InputError: `prefect.yaml` has a mistake, another folder serves a deployment, or the
+            project has a folder with the name of one of our packages.
     """
     from prefect.client.orchestration import get_client
     from prefect.runner import Runner
@@ -45,6 +46,8 @@ def run(root: Path) -> None:
     from flows.reconcile import Reconciler
 
     os.environ[RUNNER_PID] = str(os.getpid())
+    refuse_shadowing(root)
+    sys.path.append(str(root))  # last: for flows of the project's own in its prefect.yaml
     made = deployments(root / "prefect.yaml")
     while not answers(os.environ["PREFECT_API_URL"]):  # `serve` says when it is in vain
         time.sleep(0.1)

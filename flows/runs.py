@@ -129,7 +129,9 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
         params.write(resolved, project / "params.yaml")
         marker.parent.mkdir(exist_ok=True)
         part = marker.with_suffix(".part")
-        part.write_text(_CONFIG.format(cache=_cache(root)), encoding="utf-8")
+        from flows.versioning import cache_folder  # importing DVC takes 0.4 s
+
+        part.write_text(_CONFIG.format(cache=cache_folder(root)), encoding="utf-8")
         part.replace(marker)
     return Workspace(project)
 
@@ -177,13 +179,6 @@ def _dvc_folder(root: Path) -> Path:
     """The .dvc of the project, which one above may lend it."""
     found = next((p for p in (root, *root.parents) if (p / ".dvc").is_dir()), root)
     return found / ".dvc"
-
-
-def _cache(root: Path) -> str:
-    from dvc.repo import Repo  # 0.4 s, and only a new worktree needs it
-
-    with Repo(str(root)) as repo:
-        return str(repo.cache.legacy.path)  # above both of its layouts and the run cache
 
 
 @contextmanager

@@ -181,7 +181,7 @@ class _Supervisor:
 
     def _start_runner(self) -> None:
         self._runner = subprocess.Popen(
-            [sys.executable, "-m", "flows.runner"],
+            [sys.executable, "-P", "-m", "flows.runner"],
             cwd=self._root,
             env={**os.environ, "PREFECT_API_URL": self._api or ""},
             stdin=subprocess.DEVNULL,

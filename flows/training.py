@@ -27,14 +27,8 @@ from flows.records import Run
 from flows.retries import RETRY
 from flows.runs import holds, occupied, usable
 from flows.settings import Settings, actor
-from flows.stages import (
-    StageResult,
-    WorkspaceBusy,
-    pipeline,
-    run_stage,
-    stages_stop_with_this,
-    why_stale,
-)
+from flows.stages import StageResult, run_stage, stages_stop_with_this
+from flows.versioning import WorkspaceBusy, pipeline, why_stale
 from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
 from tasks import fingerprint
 from tasks import params as parameters

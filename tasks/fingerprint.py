@@ -141,7 +141,9 @@ class RunningCode:
         names = set[str]()
         if any(self._written(path) for path in self._stamps):
             now = files_of(stage)
-            names = {n for n in self._files.keys() | now.keys() if self._files.get(n) != now.get(n)}
+            names = {name for name, digest in now.items() if self._files.get(name) != digest}
+            # A file that is missing takes with it what only it imports.
+            names = names or self._files.keys() - now.keys()
         late = [sys.modules[name] for name in set(sys.modules) - self._loaded]
         paths = [Path(str(getattr(module, "__file__", None))) for module in late]
         names |= {p.relative_to(PACKAGE.parent).as_posix() for p in paths if self._written(p)}

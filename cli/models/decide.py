@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.models.common import DryRun, Json, Name, OneModel, Reason, app, open_registry, said
+from cli.models.common import DryRun, Json, Name, OneModel, Reason, app, open_registry, printed_json
 from flows.settings import actor
 from registry import (
     CHAMPION,
@@ -191,7 +191,7 @@ def policy(
                 keep_holders=keep_holders,
                 actor=actor(),
             )
-    if said(as_json, asdict(rules)):
+    if printed_json(as_json, asdict(rules)):
         return
     output.table(
         ["rule", "of " + name],
@@ -210,7 +210,7 @@ def retain(name: OneModel = None, dry_run: DryRun = False, as_json: Json = False
     """Archive the versions that their model's policy no longer keeps."""
     with open_registry() as registry:
         retired = upkeep.retain(registry, name, actor=actor(), dry_run=dry_run)
-    if said(as_json, [asdict(version) for version in retired]):
+    if printed_json(as_json, [asdict(version) for version in retired]):
         return
     done = "would be archived" if dry_run else "archived"
     output.table(

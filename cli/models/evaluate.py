@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli import output
-from cli.models.common import Json, app, open_registry, said
+from cli.models.common import Json, app, open_registry, printed_json
 from flows.settings import actor
 
 
@@ -73,7 +73,7 @@ def evaluate(
             record=not dry_run,
             progress=progress,
         )
-    if not said(as_json, asdict(report)):
+    if not printed_json(as_json, asdict(report)):
         facts = [
             ("version", report.model),
             ("rows", f"{report.rows:,}  (SHA-256 {report.sha256})"),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.models.common import Json, Name, Reference, app, open_registry, said
+from cli.models.common import Json, Name, Reference, app, open_registry, printed_json
 from flows.settings import Places, actor
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backup lies.")]
@@ -34,7 +34,7 @@ def backup(
 
     with open_registry() as registry, output.counting("backing up") as count:
         made = back_up(registry, folder, replace=replace, progress=_steps(count))
-    if said(as_json, asdict(made)):
+    if printed_json(as_json, asdict(made)):
         return
     repaired = f", {made.repaired:,} were damaged and are repaired" if made.repaired else ""
     output.say(
@@ -121,7 +121,7 @@ def import_mlflow(
             to=to,
             progress=lambda done: count(f"version {done.version}"),
         )
-    if said(as_json, asdict(made)):
+    if printed_json(as_json, asdict(made)):
         return
     output.table(
         ["version there", "here", ""],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.models.common import DryRun, Json, OneModel, app, open_registry, said
+from cli.models.common import DryRun, Json, OneModel, app, open_registry, printed_json
 from flows.settings import Places, actor
 from registry import RegistryError, Stray, integrity, upkeep
 from registry import upgrade as upgrade_database
@@ -52,7 +52,7 @@ def verify(
 
             problems += check_signatures(registry, public_key, name)
     if as_json:
-        output.machine([asdict(problem) for problem in problems])
+        output.print_json([asdict(problem) for problem in problems])
     for problem in problems:
         where = f"{problem.ref} {problem.path}".rstrip()
         output.error(f"{where}: {problem.what}")
@@ -90,7 +90,7 @@ def _verify_backup(folder: Path, *, as_json: bool) -> None:
             progress=lambda doing, done, total: count(f"{doing} {done:,} of {total:,}"),
         )
     if as_json:
-        output.machine(asdict(found))
+        output.print_json(asdict(found))
     for problem in found.problems:
         output.error(problem)
     if why_not:
@@ -136,7 +136,7 @@ def gc(
         if purge:
             strays += upkeep.purge(registry, actor=actor(), dry_run=dry_run, unknown=unknown)
         strays += upkeep.gc(registry, dry_run=dry_run, grace_s=grace, unknown=unknown)
-    if said(as_json, [asdict(stray) for stray in strays]):
+    if printed_json(as_json, [asdict(stray) for stray in strays]):
         return
     done = "would be removed" if dry_run else "removed"
     output.table(
@@ -175,7 +175,7 @@ def init(
             "created": made,
             "lost_store": registry.files.root if lost_store else None,
         }
-    if not said(as_json, found):
+    if not printed_json(as_json, found):
         how = "was made" if made else "is there already"
         output.say(f"The registry {found['id']} {how}: {found['database']}")
         if lost_store:
