@@ -1,9 +1,7 @@
 """A new project: a git and DVC repository with parameters for its data, without any code."""
 
-import io
 import shutil
 import tempfile
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -46,8 +44,7 @@ def new_project(folder: Path, data: Path | None) -> NewProject:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         draft.chmod(0o755)  # mkdtemp gives it to this user alone
-        with redirect_stdout(io.StringIO()):  # what DVC prints; ours belongs to `--json`
-            proposal = _fill(draft, folder.name, data)
+        proposal = _fill(draft, folder.name, data)
         committed = _commit(draft)
         draft.replace(folder)
     except OSError as error:

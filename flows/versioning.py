@@ -4,6 +4,7 @@
 of its files and the layout of its cache are read without it, in `tasks/recorded.py`.
 """
 
+import logging
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from dvc.stage import PipelineStage
 
 from tasks.errors import InputError
 
+# It logs to standard output, which belongs to `--json`.
+logging.getLogger("dvc").setLevel(logging.WARNING)
 _BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
 _FAILED = re.compile(r"failed to run: .*, exited with (-?\d+)")
 _RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outputs")
@@ -140,8 +143,7 @@ def _repo(root: Path) -> Iterator[Any]:
     """The DVC repository at `root`. Raises `WorkspaceBusy`; `InputError` for any other error."""
     try:
         with Repo(str(root), _wait_for_lock=True) as repo:
-            # DVC's advice would go to standard output, which belongs to `--json`.
-            repo.scm_context.quiet = True
+            repo.scm_context.quiet = True  # no advice about git on standard output
             yield repo
     except LockError as error:
         raise WorkspaceBusy(str(error)) from error

@@ -146,7 +146,9 @@ def _of_images(files: list[Path], name: str) -> _Draft:
         draft.source["colour"] = "rgb"
         draft.assume("colour: rgb, since some images are grey and some are not")
     labels = [file.parent.name for file in files]
-    draft.assume(f"kind: image; the classes are the {len(set(labels))} folders of the files")
+    draft.assume(
+        f"kind: image; task: classification by the {len(set(labels))} folders of the files"
+    )
     return _with_classes(draft, labels)
 
 
@@ -154,7 +156,7 @@ def _of_texts(path: Path, name: str, classes: list[str]) -> _Draft:
     draft = _Draft({"kind": "text", "path": name})
     if path.is_dir() and len(classes) > 1:
         labels = [file.stem for file in path.glob(f"*{suffixes.LINES}") for _ in file.open("rb")]
-        draft.assume(f"kind: text; each .txt file is a class: {_some(sorted(classes))}")
+        draft.assume(f"kind: text; task: classification by file: {_some(sorted(classes))}")
         return _with_classes(draft, labels)
     draft.assume("kind: text; each line is a text without a label")
     return _language_model(draft)
@@ -292,7 +294,9 @@ def _useless(name: str, column: pa.ChunkedArray) -> str:
     if distinct == len(column) and whole and re.search(r"(^|_|\b)(id|uuid|index)$", name.lower()):
         return "an identifier: it is different in every row"
     if pa.types.is_string(column.type) and distinct > max(FEW, 0.5 * len(values)):
-        return f"text that hardly repeats ({distinct} different values)"
+        # Numbers written in another way, such as `5 kg`: `prepare` names the option that reads them.
+        numbers = pc.sum(pc.match_substring_regex(values, r"^\W*\d")).as_py()
+        return "" if 2 * numbers > len(values) else f"text that hardly repeats ({distinct} values)"
     return ""
 
 
