@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from registry import (
 )
 from tasks.errors import InputError
 from tasks.files.suffixes import PREDICTED
+
+if TYPE_CHECKING:
+    from flows.training import Outcome
 
 app = typer.Typer(
     help="Train, evaluate and register PyTorch models, and predict with them.",
@@ -78,19 +81,19 @@ def train(
         raise
     output.training(outcome)
     if as_json:
-        output.print_json(outcome.as_dict())
-    if not outcome.status and look:
+        output.print_json(_document(outcome))
+    if outcome.ended_well and look:
         output.next_steps(
             ("modelmint params evaluate", "which gates there are, for params.yaml"),
             ("modelmint train", "with gates: register, and let the version challenge"),
         )
-    elif not outcome.status:
+    elif outcome.ended_well:
         output.next_steps(
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
             (f"modelmint models history {outcome.model}", "who was promoted, and why"),
             (f"modelmint predict {outcome.model} INPUT --output DIR", "use the champion"),
         )
-    raise typer.Exit(outcome.status)
+    raise typer.Exit(status.OF_TRAINING[outcome.end])
 
 
 @app.command()
@@ -157,7 +160,7 @@ def run(as_json: JsonOption = False) -> None:
     launch.prepare_prefect(output.say)
     outcome = launch.train("params.yaml", [])
     job, problem = None, None
-    if not outcome.status:
+    if outcome.ended_well:
         predicting = time.monotonic()
         try:
             job = launch.predict(
@@ -169,7 +172,7 @@ def run(as_json: JsonOption = False) -> None:
     outcome.seconds = time.monotonic() - started
     output.training(outcome, job)
     if as_json:
-        output.print_json({"training": outcome.as_dict(), "job": asdict(job) if job else None})
+        output.print_json({"training": _document(outcome), "job": asdict(job) if job else None})
     if problem:
         raise problem
     if job:
@@ -178,7 +181,7 @@ def run(as_json: JsonOption = False) -> None:
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
             (f"modelmint serve    # in {settings.root.name}", "schedules, and the Prefect UI"),
         )
-    raise typer.Exit(outcome.status)
+    raise typer.Exit(status.OF_TRAINING[outcome.end])
 
 
 @app.command()
@@ -257,6 +260,10 @@ def _check(params: Path, overrides: list[str] | None, *, look: bool = False) -> 
     parameters.load(path, overrides or [], look=look)
     fingerprint.refuse_changed(settings.root, STEPS)
     return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)
+
+
+def _document(outcome: "Outcome") -> dict[str, Any]:
+    return {"status": status.OF_TRAINING[outcome.end], **outcome.as_dict()}
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]
         facts.append(("parity", _parity(outcome.parity)))
         facts += [("notice", text) for text in outcome.notices]
-    if outcome.looked and not outcome.status:
+    if outcome.looked and outcome.ended_well:
         facts.append(("registered", "nothing was registered: this was a look"))
     if outcome.version:
         new = "registered now" if outcome.created else "the same bundle was registered before"
@@ -96,8 +96,9 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
             ("digest", outcome.digest),
             ("champion", f"{outcome.champion or 'none yet'}  ({outcome.decision})"),
         ]
-    if outcome.waits:
-        facts.append(("approval", f"{outcome.version} is challenger; approve it {outcome.waits}"))
+    if outcome.approval_hint:
+        hint = f"{outcome.version} is challenger; approve it {outcome.approval_hint}"
+        facts.append(("approval", hint))
     if job:
         again = ", predicted before" if job.fresh else ""
         facts += [
@@ -111,7 +112,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     console.print()
     table(["", ""], [[name, value] for name, value in facts])
     console.print()
-    if outcome.status:
+    if not outcome.ended_well:
         error(outcome.message)
 
 

@@ -58,7 +58,7 @@ def verdicts(model: str, judged: Judged) -> None:
 def registered(version: Version, decision: Decision) -> None:
     """A link from the registered version to its card."""
     champion = f"champion is {decision.champion or 'none yet'}"
-    if decision.waits:
+    if decision.needs_approval:
         champion = f"it is challenger and waits for an approval; {champion}"
     create_link_artifact(
         f"{PREFECT_UI_URL.value()}/artifacts/key/{_key(version.model, 'model-card')}",

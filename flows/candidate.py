@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flows.base import parent
 from flows.git import Code, differs
+from flows.pretrained import parent
 from registry import Candidate, Lineage
 from tasks import fingerprint, recorded, snapshot
 from tasks.config import Params

@@ -94,7 +94,7 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
 
 def _deployment(entry: dict[str, Any], root: Path) -> "RunnerDeployment":
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
-    from prefect.deployments.runner import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
 
     module, function = entry["entrypoint"].split(":")
     flow: Any = getattr(

@@ -25,7 +25,7 @@ class Decision:
     """A reference; empty while there is none."""
     promoted: bool
     reason: str
-    waits: bool = False
+    needs_approval: bool = False
     """Whether the version should be champion, but waits as challenger for an approval."""
 
 
@@ -109,7 +109,7 @@ def _move(
         if not registry.model(challenger.model).policy.four_eyes:
             raise
         promote(CHALLENGER, None)
-        return Decision(_serving(held), False, reason, waits=True)
+        return Decision(_serving(held), False, reason, needs_approval=True)
     return Decision(challenger.ref, True, reason)
 
 

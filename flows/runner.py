@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 FAILURES = 12
 """So many looks in a row fail before that is reported: a minute's worth, or more."""
-STATUS_REFUSED = 2
-"""What another start would not change: `serve` ends, too."""
+NOT_AGAIN = 2
+"""Exit status for an error that another start would not change: `serve` ends too."""
 SERVED_WITHIN = timedelta(seconds=60)
 """Who serves a deployment asks for its runs every 10 s."""
 
@@ -110,7 +110,7 @@ def main() -> None:
         run(Path.cwd())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(STATUS_REFUSED)
+        sys.exit(NOT_AGAIN)
     except KeyboardInterrupt:
         pass
 

@@ -22,7 +22,7 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 from flows.deploy import LASTING
-from flows.runner import STATUS_REFUSED
+from flows.runner import NOT_AGAIN
 from flows.server import (
     LOCAL_HOST,
     LOCAL_PORT,
@@ -194,8 +194,8 @@ class _Supervisor:
         assert self._runner is not None
         if (status := self._runner.poll()) is None:
             return None
-        if status == STATUS_REFUSED:
-            return STATUS_REFUSED
+        if status == NOT_AGAIN:
+            return NOT_AGAIN
         # Without a server it can only end again.
         if answers(self._api or "", patience_s=LOOK_S):
             self._wait_before_restart("process that runs the flows", _ending(status))

@@ -32,7 +32,7 @@ from tasks.recorded import forget, misrecorded, refuse_damaged, refuse_misrecord
 from tasks.workspace import Workspace
 
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
-STATUS_INPUT = 2
+STATUS_INPUT = 2  # of `python -m tasks`
 WAIT_S = 1.0
 GRACE_S = 2.0
 

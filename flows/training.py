@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -18,16 +18,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import artifacts, quiet
 from flows.alive import end_with_runner
 from flows.approval import request
-from flows.base import place_base
 from flows.candidate import Judged, collect
 from flows.git import Code, code_of
+from flows.pretrained import place_pretrained
 from flows.promotion import Decision, challenge
 from flows.raw import copy_salt, version_raw_data
 from flows.records import Run
 from flows.retries import RETRY
 from flows.runs import holds, occupied, usable
 from flows.settings import Settings, actor
-from flows.stages import StageResult, run_stage, stages_stop_with_this
+from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
 from flows.versioning import WorkspaceBusy, pipeline, why_stale
 from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
 from tasks import fingerprint
@@ -41,14 +41,15 @@ quiet.install()
 
 # Every run has its own of these, also one that changes nothing.
 OF_THE_RUN = ("lineage.flow_run_id:", "file lineage.json:")
-STATUS_INPUT, STATUS_REFUSED, STATUS_ERROR = 2, 3, 1
+End = Literal["done", "input", "refused", "error"]
 
 
 @dataclass
 class Outcome:
-    """What a training flow came to; `status` is the exit status of the command that ran it."""
+    """The result of a training flow."""
 
-    status: int = 0
+    end: End = "done"
+    """`input`: the user's input was wrong. `refused`: a gate failed. `error`: anything else."""
     message: str = ""
     model: str = ""
     architecture: str = ""
@@ -80,9 +81,13 @@ class Outcome:
     champion: str = ""
     promoted: bool = False
     decision: str = ""
-    waits: str = ""
+    approval_hint: str = ""
     """What to do for the approval that the model's policy asks for; empty where none is due."""
     seconds: float = 0.0
+
+    @property
+    def ended_well(self) -> bool:
+        return self.end == "done"
 
     def add_step(self, name: str, seconds: float) -> None:
         """Note how long a step took that is no stage."""
@@ -144,13 +149,13 @@ def training(
         with stages_stop_with_this():
             _train(outcome, params_file, overrides or [], look)
     except (InputError, InvalidReference, NotFound) as error:
-        outcome.status, outcome.message = STATUS_INPUT, str(error)
+        outcome.end, outcome.message = "input", str(error)
     except RegistryError as error:
-        outcome.status, outcome.message = STATUS_ERROR, str(error)
+        outcome.end, outcome.message = "error", str(error)
     outcome.seconds = time.monotonic() - started
-    if outcome.status:
-        name = "Refused" if outcome.status == STATUS_REFUSED else None
-        return Failed(name=name or "Failed", message=outcome.message, data=NotTrained(outcome))
+    if not outcome.ended_well:
+        name = "Refused" if outcome.end == "refused" else "Failed"
+        return Failed(name=name, message=outcome.message, data=NotTrained(outcome))
     return outcome
 
 
@@ -199,7 +204,7 @@ def _in_workspace(
         if not judged.passed:
             reason = "; ".join(judged.refusals)
             refuse(registry, outcome.model, judged, reason)
-            outcome.status, outcome.message = STATUS_REFUSED, f"refused: {reason}"
+            outcome.end, outcome.message = "refused", f"refused: {reason}"
             return
         with _timed(outcome, "register"):
             found = register(registry, outcome.model, judged)
@@ -211,16 +216,16 @@ def _in_workspace(
         decision = decide(registry, version, metric, params, workspace)
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
-    if decision.waits:
-        outcome.waits = ask(version, decision)
+    if decision.needs_approval:
+        outcome.approval_hint = ask(version, decision)
     artifacts.registered(version, decision)
 
 
 def _note_end(run: Run, outcome: Outcome) -> None:
     """How the run ended, for its record; one that was registered or refused needs no worktree."""
     done = ("looked", outcome.decision) if outcome.looked else ("registered", outcome.version)
-    ends = {0: done, STATUS_REFUSED: ("refused", outcome.message)}
-    run.state, run.detail = ends.get(outcome.status, ("failed", outcome.message))
+    ends = {"done": done, "refused": ("refused", outcome.message)}
+    run.state, run.detail = ends.get(outcome.end, ("failed", outcome.message))
 
 
 def _comparable(params: Params, outcome: Outcome) -> str:
@@ -267,12 +272,12 @@ def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
     failed = next(state for state in states if not state.is_completed())
     result = failed.result(raise_on_failure=False)
     if isinstance(result, StageResult):
-        outcome.status = STATUS_INPUT if result.status == STATUS_INPUT else STATUS_ERROR
+        outcome.end = "input" if result.status == STATUS_INPUT else "error"
         outcome.message = f"{result.name}: {result.message}"
     elif isinstance(result, InputError):
-        outcome.status, outcome.message = STATUS_INPUT, str(result)
+        outcome.end, outcome.message = "input", str(result)
     else:
-        outcome.status, outcome.message = STATUS_ERROR, str(failed.message)
+        outcome.end, outcome.message = "error", str(failed.message)
     return False
 
 
@@ -310,7 +315,7 @@ def open_run(settings: Settings, params: Params, registry: Registry, workspace: 
         log.info("the run has a worktree of its own: %s", workspace.root)
         version_raw_data(params.prepare.source, workspace.root, settings.root)
         copy_salt(settings.root, workspace.root, params.prepare.salt_file)
-    log.info(place_base(registry, params.train.init_from, workspace))
+    log.info(place_pretrained(registry, params.train.init_from, workspace))
 
 
 @task(task_run_name="register {model}", **RETRY)
@@ -357,7 +362,7 @@ def decide(
         actor=actor(),
     )
     log = get_run_logger()
-    if decision.waits:
+    if decision.needs_approval:
         log.info("%s is challenger: %s", version.ref, decision.reason)
     else:
         log.info("champion is %s: %s", decision.champion, decision.reason)

@@ -294,7 +294,7 @@ def _useless(name: str, column: pa.ChunkedArray) -> str:
     if distinct == len(column) and whole and re.search(r"(^|_|\b)(id|uuid|index)$", name.lower()):
         return "an identifier: it is different in every row"
     if pa.types.is_string(column.type) and distinct > max(FEW, 0.5 * len(values)):
-        # Numbers written in another way, such as `5 kg`: `prepare` names the option that reads them.
+        # Not numbers in another form, such as `5 kg`: reading them names the option that helps.
         numbers = pc.sum(pc.match_substring_regex(values, r"^\W*\d")).as_py()
         return "" if 2 * numbers > len(values) else f"text that hardly repeats ({distinct} values)"
     return ""

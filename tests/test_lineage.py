@@ -14,8 +14,8 @@ from conftest import DEBUG, Project, make_project
 from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 
-from flows.base import parent, place_base
 from flows.git import differs
+from flows.pretrained import parent, place_pretrained
 from tasks.errors import InputError
 from tasks.recorded import locked
 from tasks.workspace import Workspace
@@ -435,7 +435,7 @@ def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path)
     workspace = Workspace(tmp_path / "project")
     with open_registry(tmp_path) as registry:
         registry.register("digits", candidate, actor="ada")
-        place_base(registry, "digits:1", workspace)
+        place_pretrained(registry, "digits:1", workspace)
         ref = parent(workspace)
         assert ref.keys() == {"ref", "digest"}
         placed = workspace.base / weights.name
@@ -445,7 +445,7 @@ def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path)
                 InputError, match=r"weights\.safetensors is not the file of digits:1"
             ):
                 parent(workspace)
-            place_base(registry, "digits:1", workspace)
+            place_pretrained(registry, "digits:1", workspace)
             assert placed.read_text() == "the weights"
             assert parent(workspace) == ref
     # Of an older release, without hashes: taken as it is, and fetched anew by the next flow.

@@ -21,12 +21,12 @@ def backup(
         bool,
         typer.Option(
             "--replace",
-            help="Also over a backup that this registry does not continue, which is then lost.",
+            help="Replace a backup that this registry does not continue; that backup is lost.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy all rows, and the files they need, to a folder; again, and only what is new is copied.
+    """Copy all rows and their files to a folder. Repeated, it copies only what is new.
 
     A backup of another registry is not replaced, nor one with histories or jobs that this lacks.
     """
@@ -48,7 +48,7 @@ def backup(
 
 @app.command()
 def restore(folder: Folder) -> None:
-    """Make the registry that the settings name, which must be empty, from a backup."""
+    """Restore a backup into the registry that the settings name, which must be empty."""
     from registry.transfer.restoring import restore as bring_back
 
     settings = Places.of_registry(files=True)
@@ -109,7 +109,7 @@ def import_mlflow(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Register every version of a model of an MLflow registry. May be repeated."""
+    """Register every version of a model of an MLflow registry. Can be repeated."""
     from registry.transfer.mlflow_import import import_from_mlflow
 
     with open_registry() as registry, output.counting("importing") as count:
