@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
-from flows.candidate import Judged
+from flows.candidate import EvaluatedBundle
 from flows.promotion import Decision
 from registry import Version
 
@@ -26,11 +26,11 @@ def tag_run(tag: str) -> None:
         client.update_flow_run(UUID(flow_run.id), tags={*flow_run.tags, tag})
 
 
-def verdicts(model: str, judged: Judged) -> None:
+def verdicts(model: str, bundle: EvaluatedBundle) -> None:
     """The model card and the verdicts of a candidate, refused ones included."""
-    evaluation = judged.candidate.evaluation
+    evaluation = bundle.candidate.evaluation
     create_markdown_artifact(
-        judged.card, key=_key(model, "model-card"), description=f"Model card of {model}"
+        bundle.card, key=_key(model, "model-card"), description=f"Model card of {model}"
     )
     parity = evaluation["parity"]
     rows = [

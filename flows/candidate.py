@@ -21,7 +21,7 @@ LIBRARIES = ("modelmint", "dvc", "prefect")
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedBundle:
     """A bundle with its verdicts, before anybody decided over it."""
 
     candidate: Candidate
@@ -51,11 +51,11 @@ class Judged:
 
 def collect(
     params: Params, workspace: Workspace, code: Code, flow_run_id: str | None, scratch: Path
-) -> Judged:
+) -> EvaluatedBundle:
     """Copy the bundle of a workspace in which every stage is fresh to `scratch`, and read it.
 
-    The copy holds still while it is judged and registered. `lineage.json` is added to it: that
-    names the flow run, which no stage may know; and `history.csv`, the curves of the training.
+    Nothing changes the copy while it is read and registered. `lineage.json` is added to it, which
+    names the flow run, unknown to the stages, and `history.csv`, the curves of the training.
 
     Raises:
         InputError: `dvc.lock` says something else of what a stage read, or of the bundle.
@@ -111,7 +111,7 @@ def collect(
         evaluation=evaluation,
         lineage=lineage,
     )
-    return Judged(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
+    return EvaluatedBundle(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
 
 
 def _take_history(workspace: Workspace, stage: dict[str, Any], bundle: Path) -> None:

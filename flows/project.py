@@ -17,6 +17,7 @@ from tasks.errors import InputError
 from tasks.pipeline import STEPS
 from tasks.proposal import Proposal, for_digits, propose
 
+# None of them is called dvc.yaml: DVC would take it for a pipeline of this repository.
 _TEMPLATES = files("flows") / "templates"
 
 
@@ -76,7 +77,7 @@ def _fill(root: Path, title: str, data: Path | None) -> Proposal:
     (root / "data/base/.gitignore").write_text(_template("base.gitignore"), encoding="utf-8")
     if data is None:
         # The digits come with a package: a stage puts them there, in place of a remote.
-        (root / "data/raw/dvc.yaml").write_text(_template("digits.dvc.yaml"), encoding="utf-8")
+        (root / "data/raw/dvc.yaml").write_text(_template("digits.yaml"), encoding="utf-8")
         proposal = Proposal(for_digits(), [])
     else:
         place = root / "data/raw" / data.resolve().name
@@ -91,7 +92,7 @@ def _write(root: Path, title: str, params: Params) -> None:
     values = {"title": title, "name": params.registration.name}
     written = {
         "params.yaml": explained(params),
-        "dvc.yaml": _template("dvc.yaml"),
+        "dvc.yaml": _template("pipeline.yaml"),
         "prefect.yaml": Template(_template("prefect.yaml")).substitute(values),
         "README.md": Template(_template("README.md")).substitute(values),
         ".gitignore": _template("gitignore"),

@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import artifacts, quiet
 from flows.alive import end_with_runner
 from flows.approval import request
-from flows.candidate import Judged, collect
+from flows.candidate import EvaluatedBundle, collect
 from flows.git import Code, code_of
 from flows.pretrained import place_pretrained
 from flows.promotion import Decision, challenge
@@ -190,24 +190,24 @@ def _in_workspace(
     if not _make_current(outcome, workspace):
         return
     with tempfile.TemporaryDirectory() as scratch:
-        judged = collect(params, workspace, code, outcome.flow_run_id or None, Path(scratch))
+        bundle = collect(params, workspace, code, outcome.flow_run_id or None, Path(scratch))
         if not _unchanged(workspace, params):
             raise InputError(
                 f"{workspace.root} changed while this ran, so nothing was registered. "
                 "The same command judges what is there now."
             )
-        _report(outcome, judged)
+        _report(outcome, bundle)
         if outcome.looked:
             outcome.decision = "a look: nothing was registered"
             return
         metric = _comparable(params, outcome)
-        if not judged.passed:
-            reason = "; ".join(judged.refusals)
-            refuse(registry, outcome.model, judged, reason)
+        if not bundle.passed:
+            reason = "; ".join(bundle.refusals)
+            refuse(registry, outcome.model, bundle, reason)
             outcome.end, outcome.message = "refused", f"refused: {reason}"
             return
         with _timed(outcome, "register"):
-            found = register(registry, outcome.model, judged)
+            found = register(registry, outcome.model, bundle)
         version, outcome.created = found.version, found.created
         outcome.evaluated = found.evaluated
         outcome.ignored = [line for line in found.ignored if not line.startswith(OF_THE_RUN)]
@@ -281,8 +281,8 @@ def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
     return False
 
 
-def _report(outcome: Outcome, judged: Judged) -> None:
-    candidate = judged.candidate
+def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
+    candidate = bundle.candidate
     outcome.dataset = candidate.lineage.dataset
     outcome.metrics = candidate.metrics
     outcome.headline = candidate.evaluation["metrics"]["headline"]
@@ -291,7 +291,7 @@ def _report(outcome: Outcome, judged: Judged) -> None:
     outcome.per_class = candidate.evaluation["metrics"]["per_class"]
     outcome.rows = candidate.evaluation["data"].get("rows", {})
     outcome.notices = candidate.evaluation["data"].get("notices", [])
-    artifacts.verdicts(outcome.model, judged)
+    artifacts.verdicts(outcome.model, bundle)
 
 
 @task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
@@ -319,14 +319,14 @@ def open_run(settings: Settings, params: Params, registry: Registry, workspace: 
 
 
 @task(task_run_name="register {model}", **RETRY)
-def register(registry: Registry, model: str, judged: Judged) -> Registration:
+def register(registry: Registry, model: str, bundle: EvaluatedBundle) -> Registration:
     """The version that the bundle is, and whether it is a new one."""
     found = registry.register(
         model,
-        judged.candidate,
+        bundle.candidate,
         actor=actor(),
         # A task that is tried again registers nothing twice.
-        request_id=judged.candidate.lineage.flow_run_id,
+        request_id=bundle.candidate.lineage.flow_run_id,
     )
     log = get_run_logger()
     log.info("%s %s", "registered" if found.created else "already registered as", found.version.ref)
@@ -338,11 +338,11 @@ def register(registry: Registry, model: str, judged: Judged) -> Registration:
 
 
 @task(task_run_name="refuse {model}", **RETRY)
-def refuse(registry: Registry, model: str, judged: Judged, reason: str) -> None:
+def refuse(registry: Registry, model: str, bundle: EvaluatedBundle, reason: str) -> None:
     """Keep the verdict in the model's history; nothing is registered."""
     registry.refuse(
         model,
-        judged.candidate,
+        bundle.candidate,
         actor=actor(),
         reason=reason,
     )
