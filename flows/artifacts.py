@@ -1,4 +1,4 @@
-"""What a flow run leaves for people to look at in the Prefect UI."""
+"""Artifacts of a flow run, shown in the Prefect UI."""
 
 from uuid import UUID
 

@@ -22,7 +22,7 @@ LIBRARIES = ("modelmint", "dvc", "prefect")
 
 @dataclass(frozen=True)
 class EvaluatedBundle:
-    """A bundle with its verdicts, before anybody decided over it."""
+    """A bundle and its evaluation, before it is registered or refused."""
 
     candidate: Candidate
     card: str
@@ -33,10 +33,10 @@ class EvaluatedBundle:
 
     @property
     def refusals(self) -> list[str]:
-        """Each gate that was not met, in words; also parity, if it was not."""
+        """A sentence for each gate that failed, and for parity if it failed."""
         evaluation = self.candidate.evaluation
         found = [
-            f"{g['gate']} is {_figure(g['value'])}, the gate wants {g['condition']}"
+            f"{g['gate']} is {_figure(g['value'])}, but must be {g['condition']}"
             for g in evaluation["gates"]
             if not g["passed"]
         ]
@@ -70,7 +70,7 @@ def collect(
     if not copied or copied.md5 != _hash_of(workspace.bundle, workspace, stages["export"]):
         raise InputError(
             f"{workspace.bundle} is not what dvc.lock names: it changed just now, so nothing was "
-            "registered. The same command judges what is there now."
+            "registered. The same command evaluates what is there now."
         )
     _take_history(workspace, stages["train"], bundle)
     evaluation = json.loads((bundle / "evaluation.json").read_bytes())

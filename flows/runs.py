@@ -23,7 +23,7 @@ from tasks.config import Params
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
-# Git wants an author; a snapshot is nobody's work, and stays on no branch.
+# Git needs an author; a snapshot belongs to nobody and to no branch.
 _AUTHOR = ["-c", "user.name=modelmint", "-c", "user.email=modelmint@localhost"]
 # Data is shared with the cache, not copied, wherever the file system can.
 _CONFIG = '[cache]\n    dir = {cache}\n    type = "reflink,hardlink,symlink,copy"\n'
@@ -31,7 +31,7 @@ _CONFIG = '[cache]\n    dir = {cache}\n    type = "reflink,hardlink,symlink,copy
 
 @contextmanager
 def occupied(settings: Settings, expected: Params, flow_run_id: str = "") -> Iterator[Run]:
-    """The run with the parameters `expected`; nobody removes its workspace while the block lasts.
+    """The run with the parameters `expected`; its workspace is not removed while the block lasts.
 
     A run in a worktree leaves a record. The block says in `state` and `detail` how it ended; after
     it the worktree of a run that was registered or refused is removed, unless another flow is in
@@ -158,7 +158,7 @@ def _marker(root: Path, folder: Path) -> Path:
 def _snapshot(root: Path, secret: str | None) -> str:
     """A commit of the checkout as it stands; moves no branch or index.
 
-    Without files that git ignores, and without `secret`, which it may not have been told of.
+    Without files that git ignores, and without `secret`, which it may not know to ignore.
     """
     inside = secret and (root / secret).resolve().is_relative_to(root.resolve())
     without = [f":(exclude){secret}"] if inside else []

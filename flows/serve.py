@@ -69,7 +69,7 @@ def serve(root: Path, say: Callable[[str], None], host: str | None, port: int | 
 
 
 class _Stop(Exception):
-    """Somebody wants `serve` to end."""
+    """`serve` was asked to end, by a signal."""
 
 
 class _Supervisor:

@@ -94,12 +94,12 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
         return Failed(message=message, data=result("Failed", status=status, message=message))
 
     progress = TrainingProgress(name)
-    waiting = mended = False
+    waiting = repaired = False
     while True:
         try:
             if not (why := why_stale(workspace.root, name)):
-                if not mended and (wrong := misrecorded(workspace, name)):
-                    mended = True
+                if not repaired and (wrong := misrecorded(workspace, name)):
+                    repaired = True
                     log.warning("%s did not read what DVC has recorded: %s", name, some(wrong))
                     forget(workspace, name)
                     continue
@@ -110,7 +110,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
             status, tail = _repro(workspace.root, name, log.info, progress)
             restored = not status and versioning.was_restored(tail)
             # What DVC kept of an earlier run may be misrecorded as well.
-            if restored and not mended and misrecorded(workspace, name):
+            if restored and not repaired and misrecorded(workspace, name):
                 continue
             break
         except WorkspaceBusy as busy:

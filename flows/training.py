@@ -90,7 +90,7 @@ class Outcome:
         return self.end == "done"
 
     def add_step(self, name: str, seconds: float) -> None:
-        """Note how long a step took that is no stage."""
+        """Add the seconds of a step that is not a stage."""
         self.steps.append(StageResult(name, "Completed", seconds))
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Outcome:
 
 
 class NotTrained(quiet.Explained):
-    """A training flow ended badly: its outcome, as the exception that Prefect wants."""
+    """The outcome of a training flow that failed, as the exception that Prefect needs."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
@@ -133,7 +133,7 @@ def run_name() -> str:
 def training(
     params_file: str = "params.yaml", overrides: list[str] | None = None, look: bool = False
 ) -> Outcome | State[Outcome]:
-    """Make every stage current, then register what passed its gates and let it challenge.
+    """Bring every stage up to date; register what passes its gates; challenge the champion.
 
     Args:
         params_file: The parameters, relative to the project's folder.
@@ -186,7 +186,7 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool)
 def _in_workspace(
     outcome: Outcome, params: Params, registry: Registry, workspace: Workspace, code: Code
 ) -> None:
-    """Train in a workspace, then judge, register and challenge."""
+    """Train in a workspace, then evaluate, register and challenge."""
     if not _make_current(outcome, workspace):
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -194,7 +194,7 @@ def _in_workspace(
         if not _unchanged(workspace, params):
             raise InputError(
                 f"{workspace.root} changed while this ran, so nothing was registered. "
-                "The same command judges what is there now."
+                "The same command evaluates what is there now."
             )
         _report(outcome, bundle)
         if outcome.looked:
@@ -240,7 +240,7 @@ def _comparable(params: Params, outcome: Outcome) -> str:
 
 
 def _unchanged(workspace: Workspace, params: Params) -> bool:
-    """A workspace is anybody's: whether what lies there is still what these parameters made."""
+    """Whether the workspace is still what these parameters made; anybody can write to it."""
     try:
         stages = pipeline(workspace.root)
         fresh = not any(why_stale(workspace.root, stage) for stage in stages)
@@ -370,7 +370,7 @@ def decide(
 
 
 def ask(version: Version, decision: Decision) -> str:
-    """Ask for the approval that the model's policy wants; says where it can be given."""
+    """Ask for the approval that the model's policy needs; returns where it can be given."""
     command = f"modelmint models approve {version.ref} --promote"
     run = request(version.ref, decision.reason)
     return f"{run}, or by somebody else: {command}" if run else f"by somebody else: {command}"

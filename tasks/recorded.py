@@ -205,12 +205,12 @@ def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
 
 
 def _damage(root: Path, stage: str, out: Mapping[str, Any], found: snapshot.Snapshot | None) -> str:
-    """What is wrong with an output, and how to mend it."""
+    """What is wrong with an output, and how to repair it."""
     names, broken = wrong_files(root, out, found)
     said = f"{some(names)}: not the content that dvc.lock records for the stage {stage}. "
     if broken:
         files = " ".join(broken)
-        return said + f"The DVC cache is damaged; mend it: rm -f {files} && dvc repro -sf {stage}"
+        return said + f"The DVC cache is damaged; repair it: rm -f {files} && dvc repro -sf {stage}"
     path = out["path"]
     return said + f"It was changed by hand; restore it: rm -r {path} && dvc repro -s {stage}"
 
@@ -261,7 +261,7 @@ def _cache(root: Path) -> Path:
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:
-    """A mapping of DVC's; empty where there is no such file."""
+    """The mapping in a YAML file; empty if there is no such file."""
     try:
         found: Any = YAML(typ="safe").load(path.read_bytes())
     except FileNotFoundError:

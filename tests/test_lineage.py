@@ -383,7 +383,7 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
     remedy = f"rm -f {path} && dvc repro -sf prepare"
     assert line == (
         "error: data/prepared/train.arrow: not the content that dvc.lock records for the stage "
-        f"prepare. The DVC cache is damaged; mend it: {remedy}"
+        f"prepare. The DVC cache is damaged; repair it: {remedy}"
     )
     whole.run("sh", "-c", remedy)
     whole.run("dvc", "repro", "train")
