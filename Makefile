@@ -36,6 +36,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/modelmint code --check
 
 docs: $(READY)  # the page that is generated
 	$(BIN)/python -m cli.parameters > docs/parameters.md

@@ -1,4 +1,4 @@
-"""`modelmint`: train, predict, look at the registry, serve on schedules.
+"""`modelmint`: make a project, train, predict, use the registry, run schedules.
 
 Nothing heavy is imported before a command needs it: `modelmint --help` answers at once.
 """
@@ -7,11 +7,11 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import models, output, runs
+from cli import models, output, project, runs, status
 from flows.settings import Places, Settings, shown
 from registry import (
     InvalidCandidate,
@@ -24,26 +24,30 @@ from registry import (
 from tasks.errors import InputError
 from tasks.files.suffixes import PREDICTED
 
-STATUS_ERROR, STATUS_INPUT, STATUS_REFUSED = 1, 2, 3
+if TYPE_CHECKING:
+    from flows.training import Outcome
 
 app = typer.Typer(
-    help="From raw data to predictions that can be trusted.",
+    help="Train, evaluate and register PyTorch models, and predict with them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit status: 0 done, 2 the input was wrong, 3 a gate or a rule refused, 1 else.",
+    epilog="Exit status: 0 done, 2 the input was wrong, 3 a gate failed or a rule refused, 1 any "
+    "other error.",
 )
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
+app.command()(project.new)
+app.command()(project.code)
 
-ParamsOption = Annotated[Path, typer.Option("--params", help="The parameters of the run.")]
+ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "-S",
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="Another value for this run alone, as in train.epochs=3. May be given many times.",
+        help="Another value for this run alone, such as train.epochs=3. Can be repeated.",
     ),
 ]
 JsonOption = Annotated[
@@ -57,13 +61,13 @@ def train(
     overrides: SetOption = None,
     look: Annotated[
         bool,
-        typer.Option("--look", help="Train, show every number, register nothing; needs no gates."),
+        typer.Option("--look", help="Train, show every metric, register nothing; needs no gates."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make every stage current, then judge, register and promote what came out.
+    """Bring every stage up to date, then evaluate, register and promote the model.
 
-    With other parameters than those of params.yaml the run gets a worktree of its own.
+    A run with other parameters than those in params.yaml gets a git worktree of its own.
     """
     from flows import launch
 
@@ -76,26 +80,26 @@ def train(
         raise
     output.training(outcome)
     if as_json:
-        output.machine(outcome.as_dict())
-    if not outcome.status and look:
+        output.print_json(_document(outcome))
+    if outcome.ended_well and look:
         output.next_steps(
             ("modelmint params evaluate", "which gates there are, for params.yaml"),
             ("modelmint train", "with gates: register, and let the version challenge"),
         )
-    elif not outcome.status:
+    elif outcome.ended_well:
         output.next_steps(
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
             (f"modelmint models history {outcome.model}", "who was promoted, and why"),
             (f"modelmint predict {outcome.model} INPUT --output DIR", "use the champion"),
         )
-    raise typer.Exit(outcome.status)
+    raise typer.Exit(status.OF_TRAINING[outcome.end])
 
 
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(metavar="NAME[@ALIAS|:VERSION]")],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help=f"{', '.join(PREDICTED)}; folders too.")
+        list[Path], typer.Argument(metavar="INPUT...", help=f"{', '.join(PREDICTED)}, or a folder.")
     ],
     folder: Annotated[
         Path, typer.Option("--output", help="Folder for predictions.parquet and manifest.json.")
@@ -106,7 +110,7 @@ def predict(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict files with a registered model, in ONNX Runtime. A bare NAME means its champion."""
+    """Predict files with a registered model in ONNX Runtime. NAME alone means its champion."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from flows.job import run_job, signature_of
@@ -120,9 +124,9 @@ def predict(
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=output.people,
+            console=output.console,
             transient=True,
-            disable=not output.people.is_terminal,
+            disable=not output.console.is_terminal,
         )
         with bar:
             rows = bar.add_task("", total=sum(file.rows for file in files))
@@ -141,12 +145,12 @@ def predict(
     for remark in report.remarks:
         output.say(remark)
     if as_json:
-        output.machine(asdict(report))
+        output.print_json(asdict(report))
 
 
 @app.command()
 def run(as_json: JsonOption = False) -> None:
-    """The main job: the training flow, then a batch job on the test split."""
+    """Train, register and promote, then predict the test split."""
     from flows import launch
 
     started = time.monotonic()
@@ -155,19 +159,19 @@ def run(as_json: JsonOption = False) -> None:
     launch.prepare_prefect(output.say)
     outcome = launch.train("params.yaml", [])
     job, problem = None, None
-    if not outcome.status:
+    if outcome.ended_well:
         predicting = time.monotonic()
         try:
             job = launch.predict(
                 f"{outcome.model}@champion", ["data/prepared/test.arrow"], "predictions"
             )
         except (InputError, RegistryError) as error:
-            problem = error  # what was trained is worth a summary all the same
+            problem = error  # the training is summarised all the same
         outcome.add_step("predict", time.monotonic() - predicting)
     outcome.seconds = time.monotonic() - started
     output.training(outcome, job)
     if as_json:
-        output.machine({"training": outcome.as_dict(), "job": asdict(job) if job else None})
+        output.print_json({"training": _document(outcome), "job": asdict(job) if job else None})
     if problem:
         raise problem
     if job:
@@ -176,21 +180,21 @@ def run(as_json: JsonOption = False) -> None:
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
             (f"modelmint serve    # in {settings.root.name}", "schedules, and the Prefect UI"),
         )
-    raise typer.Exit(outcome.status)
+    raise typer.Exit(status.OF_TRAINING[outcome.end])
 
 
 @app.command()
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Where its Prefect server listens; 127.0.0.1 if not given.")
+        str | None, typer.Option(help="Address of the Prefect server; default 127.0.0.1.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="The port of its Prefect server; 4200 if not given.")
+        int | None, typer.Option(help="Port of the Prefect server; default 4200.")
     ] = None,
 ) -> None:
-    """Serve the deployments of prefect.yaml on their schedules, with the Prefect UI.
+    """Run the deployments of prefect.yaml on their schedules, with the Prefect UI.
 
-    A Prefect server is started where none answers. Whatever is killed is started again.
+    Starts a Prefect server if none answers, and restarts what is killed.
     """
     from flows import serve as serving
 
@@ -206,7 +210,7 @@ def serve(
     add_help_option=False,
 )
 def prefect(context: typer.Context) -> None:
-    """Prefect's own commands, told which server runs, as in `modelmint prefect flow-run ls`."""
+    """Run a command of Prefect on the server that runs, such as `modelmint prefect flow-run ls`."""
     from flows.launch import prefect_command
 
     prefect_command(context.args)
@@ -215,7 +219,7 @@ def prefect(context: typer.Context) -> None:
 @app.command()
 def params(
     section: Annotated[
-        str | None, typer.Argument(metavar="SECTION", help="Such as prepare or train.optimizer.")
+        str | None, typer.Argument(metavar="SECTION", help="prepare, train.optimizer, ...")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -224,7 +228,7 @@ def params(
 
     found = parameters.chosen(section)
     if as_json:
-        output.machine(parameters.documents(found))
+        output.print_json(parameters.documents(found))
         return
     for line in parameters.lines(found):
         output.say(line)
@@ -232,40 +236,47 @@ def params(
 
 @app.command()
 def config(as_json: JsonOption = False) -> None:
-    """List the settings: where things are kept, and the variables that say so."""
+    """List the settings: where things are kept, by environment variable."""
     rows = shown()
     output.table(
         ["variable", "value"],
         [[name, value or "not set, and no project is here"] for name, value in rows.items()],
     )
     if as_json:
-        output.machine(rows)
+        output.print_json(rows)
 
 
 def _check(params: Path, overrides: list[str] | None, *, look: bool = False) -> str:
-    """Try parameters and registry before Prefect is even imported; the path for the flow."""
+    """Check parameters, registry and code before Prefect is imported: the path for the flow."""
+    from tasks import fingerprint
     from tasks import params as parameters
+    from tasks.pipeline import STEPS
 
     settings = Settings.from_environment()
     with settings.open_registry() as registry:
         registry.reach()
     path = params.absolute() if params.exists() else settings.root / params
     parameters.load(path, overrides or [], look=look)
+    fingerprint.refuse_changed(settings.root, STEPS)
     return str(path.relative_to(settings.root) if path.is_relative_to(settings.root) else path)
 
 
+def _document(outcome: "Outcome") -> dict[str, Any]:
+    return {"status": status.OF_TRAINING[outcome.end], **outcome.as_dict()}
+
+
 def main() -> None:
-    """The console script: what a user can mend is one message and a status, no traceback."""
+    """The console script: an error that the user can fix is one message and an exit status."""
     from flows.server import ServerDown
 
     try:
         app()
     except (InputError, InvalidCandidate, InvalidQuery, InvalidReference, NotFound) as error:
         output.error(str(error))
-        sys.exit(STATUS_INPUT)
+        sys.exit(status.INPUT)
     except Refused as error:
         output.error(str(error))
-        sys.exit(STATUS_REFUSED)
+        sys.exit(status.REFUSED)
     except (RegistryError, ServerDown) as error:
         output.error(str(error))
-        sys.exit(STATUS_ERROR)
+        sys.exit(status.ERROR)

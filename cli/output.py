@@ -1,4 +1,4 @@
-"""What commands print: tables and sentences on standard error, JSON on standard output."""
+"""What commands print: tables and text on standard error, JSON on standard output."""
 
 import json
 import sys
@@ -22,51 +22,51 @@ WIDTH = None if sys.stderr.isatty() else 120
 IGNORED = 12  # lines in the summary of a training
 # What stands in place of a gate where there is none; see `tasks.metrics.judge`.
 NO_GATES = "gates"
-people = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
+console = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
 
 
-def harmless(text: str, *, lines: bool = True) -> Text:
-    """A text as it is shown: never as markup, control characters written out, as in \\x1b.
+def escaped_text(text: str, *, lines: bool = True) -> Text:
+    """Text to print: markup has no effect, control characters are escaped, as in \\x1b.
 
-    New lines and tabs are kept where it may have several `lines`.
+    New lines and tabs are kept if it may have several `lines`.
     """
     return Text(escaped(text, lines=lines))
 
 
 def say(text: str) -> None:
-    """One line for a person."""
-    people.print(harmless(text))
+    """Print one line on standard error."""
+    console.print(escaped_text(text))
 
 
-def machine(document: Any) -> None:
-    """One JSON document on standard output."""
+def print_json(document: Any) -> None:
+    """Print one JSON document on standard output."""
     json.dump(document, sys.stdout, indent=2, default=_encode)
     sys.stdout.write("\n")
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:
-    """A table; an empty one says so."""
+    """Print a table, or `none` if it is empty."""
     if not rows:
         say("none")
         return
     shown = Table(box=None, pad_edge=False, header_style="bold", show_header=any(header))
     for name in header:
         # A digest cut short is of no use.
-        shown.add_column(harmless(name, lines=False), overflow="fold")
+        shown.add_column(escaped_text(name, lines=False), overflow="fold")
     for row in rows:
         # On one line: a cell of several would look like rows.
-        shown.add_row(*(harmless(cell, lines=False) for cell in row))
-    people.print(shown)
+        shown.add_row(*(escaped_text(cell, lines=False) for cell in row))
+    console.print(shown)
 
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[str], None]]:
-    """A line that says how far something is, while a person watches it."""
-    if not people.is_terminal:
+    """A line of progress, if standard error is a terminal."""
+    if not console.is_terminal:
         yield lambda _text: None
         return
-    with people.status(harmless(what)) as status:
-        yield lambda text: status.update(harmless(f"{what}: {text}"))
+    with console.status(escaped_text(what)) as status:
+        yield lambda text: status.update(escaped_text(f"{what}: {text}"))
 
 
 def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
@@ -86,7 +86,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]
         facts.append(("parity", _parity(outcome.parity)))
         facts += [("notice", text) for text in outcome.notices]
-    if outcome.looked and not outcome.status:
+    if outcome.looked and outcome.ended_well:
         facts.append(("registered", "nothing was registered: this was a look"))
     if outcome.version:
         new = "registered now" if outcome.created else "the same bundle was registered before"
@@ -96,8 +96,9 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
             ("digest", outcome.digest),
             ("champion", f"{outcome.champion or 'none yet'}  ({outcome.decision})"),
         ]
-    if outcome.waits:
-        facts.append(("approval", f"{outcome.version} is challenger; approve it {outcome.waits}"))
+    if outcome.approval_hint:
+        hint = f"{outcome.version} is challenger; approve it {outcome.approval_hint}"
+        facts.append(("approval", hint))
     if job:
         again = ", predicted before" if job.fresh else ""
         facts += [
@@ -108,10 +109,10 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     facts += [(f"took: {s.name}", f"{s.seconds:.1f} s  ({s.how})") for s in outcome.steps]
     # Less than their sum, for evaluate and export run side by side.
     facts.append(("took in all", f"{outcome.seconds:.1f} s"))
-    people.print()
+    console.print()
     table(["", ""], [[name, value] for name, value in facts])
-    people.print()
-    if outcome.status:
+    console.print()
+    if not outcome.ended_well:
         error(outcome.message)
 
 
@@ -146,7 +147,7 @@ def next_steps(*commands: tuple[str, str]) -> None:
 
 def error(message: str) -> None:
     """What went wrong, in one readable message."""
-    people.print(harmless(f"error: {message}"), style="red")
+    console.print(escaped_text(f"error: {message}"), style="red")
 
 
 def _spelled(metric: str) -> str:

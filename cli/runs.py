@@ -36,7 +36,7 @@ def show(as_json: JsonOption = False) -> None:
         ],
     )
     if as_json:
-        output.machine([asdict(run) for run in runs])
+        output.print_json([asdict(run) for run in runs])
 
 
 @app.command()
@@ -58,7 +58,7 @@ def clean(
     total = _megabytes(sum(run.size for run in removed))
     output.say(f"{verb} {len(removed)} runs, {total} in all" if removed else "nothing to remove")
     if as_json:
-        output.machine([asdict(run) for run in removed])
+        output.print_json([asdict(run) for run in removed])
 
 
 def _age(started: datetime) -> str:

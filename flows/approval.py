@@ -1,7 +1,7 @@
-"""The approval flow: a question to a person, which waits in the Prefect UI for its answer.
+"""The approval flow: asks a person in the Prefect UI whether a version may become champion.
 
-The run is suspended meanwhile: no process is held, and servers may restart. Answered, it starts
-again from the top, so what it asked is kept with the run, and nothing is asked twice.
+The run is suspended meanwhile: no process runs, and servers may restart. After the answer it starts
+again from the top, so the question is stored with the run and is not asked twice.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -132,7 +132,7 @@ def _act(registry: Registry, version: Version, question: Question, answer: Answe
 
 
 def _end(state: State[Any]) -> State[Any]:
-    """Note what came of it; a run that is retried asks anew."""
+    """Record the result; a run that is retried asks again."""
     create_markdown_artifact(str(state.message), key="approval", description=state.name)
     if _asked():
         delete_flow_run_input(QUESTION)
@@ -140,7 +140,7 @@ def _end(state: State[Any]) -> State[Any]:
 
 
 def _decided(registry: Registry, version: Version) -> str:
-    """Who was faster than the answer, and what that leaves to do."""
+    """Who decided before the answer came, and what is left to do."""
     events = registry.history(version.model, version=version.version)
     event = next((event for event in events if event.kind == version.status), None)
     said = f"{version.ref} is {version.status} already"
@@ -162,8 +162,8 @@ def _asked() -> Question | None:
 
 
 def _ask(registry: Registry, version: Version, reason: str) -> Question:
-    held = registry.alias(version.model)
-    champion = registry.resolve(f"{held.model}:{held.version}").version if held else None
+    alias = registry.alias(version.model)
+    champion = registry.resolve(f"{alias.model}:{alias.version}").version if alias else None
     verdicts = _verdicts(version, champion, reason)
     files = registry.open(version)
     card = files["card.md"].read_text(encoding="utf-8") if "card.md" in files else ""
@@ -174,7 +174,7 @@ def _ask(registry: Registry, version: Version, reason: str) -> Question:
     question = Question(
         version=version.ref,
         champion=champion.ref if champion else None,
-        revision=held.revision if held else 0,
+        revision=alias.revision if alias else 0,
         key=str(uuid4()),
         text=f"{verdicts}\n\n[Model card]({link})",
     )
@@ -186,9 +186,9 @@ def _ask(registry: Registry, version: Version, reason: str) -> Question:
 
 
 def _verdicts(version: Version, champion: Version | None, reason: str) -> str:
-    """What there is to judge by, as Markdown: the comparison, then the gates."""
+    """The comparison of the two, then the gates, as Markdown."""
     place = f"in place of {champion.ref}" if champion else "which there is none of yet"
-    lines = [f"**{version.ref}**, registered by {version.created_by}, wants to be champion {place}"]
+    lines = [f"**{version.ref}**, registered by {version.created_by}, asks to be champion {place}"]
     lines[0] += f": {reason}" if reason else "."
     rivals = [version, *([champion] if champion else [])]
     lines += _table(
@@ -199,10 +199,10 @@ def _verdicts(version: Version, champion: Version | None, reason: str) -> str:
         ],
     )
     if champion and champion.lineage.test_split != version.lineage.test_split:
-        lines.append("The two were judged on different test splits.")
+        lines.append("The two were evaluated on different test splits.")
     gates = version.evaluation.get("gates", [])
     lines += _table(
-        ["gate", "wants", "value", "verdict"],
+        ["gate", "condition", "value", "result"],
         [
             [
                 gate["gate"],

@@ -1,4 +1,4 @@
-"""What a flow run leaves for people to look at in the Prefect UI."""
+"""Artifacts of a flow run, shown in the Prefect UI."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
-from flows.candidate import Judged
+from flows.candidate import EvaluatedBundle
 from flows.promotion import Decision
 from registry import Version
 
@@ -26,11 +26,11 @@ def tag_run(tag: str) -> None:
         client.update_flow_run(UUID(flow_run.id), tags={*flow_run.tags, tag})
 
 
-def verdicts(model: str, judged: Judged) -> None:
+def verdicts(model: str, bundle: EvaluatedBundle) -> None:
     """The model card and the verdicts of a candidate, refused ones included."""
-    evaluation = judged.candidate.evaluation
+    evaluation = bundle.candidate.evaluation
     create_markdown_artifact(
-        judged.card, key=_key(model, "model-card"), description=f"Model card of {model}"
+        bundle.card, key=_key(model, "model-card"), description=f"Model card of {model}"
     )
     parity = evaluation["parity"]
     rows = [
@@ -58,7 +58,7 @@ def verdicts(model: str, judged: Judged) -> None:
 def registered(version: Version, decision: Decision) -> None:
     """A link from the registered version to its card."""
     champion = f"champion is {decision.champion or 'none yet'}"
-    if decision.waits:
+    if decision.needs_approval:
         champion = f"it is challenger and waits for an approval; {champion}"
     create_link_artifact(
         f"{PREFECT_UI_URL.value()}/artifacts/key/{_key(version.model, 'model-card')}",

@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flows.base import parent
 from flows.git import Code, differs
+from flows.pretrained import parent
 from registry import Candidate, Lineage
-from tasks import recorded, snapshot
+from tasks import fingerprint, recorded, snapshot
 from tasks.config import Params
 from tasks.errors import InputError
 from tasks.signature import IDENTITY
@@ -21,8 +21,8 @@ LIBRARIES = ("modelmint", "dvc", "prefect")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A bundle with its verdicts, before anybody decided over it."""
+class EvaluatedBundle:
+    """A bundle and its evaluation, before it is registered or refused."""
 
     candidate: Candidate
     card: str
@@ -33,10 +33,10 @@ class Judged:
 
     @property
     def refusals(self) -> list[str]:
-        """Each gate that was not met, in words; also parity, if it was not."""
+        """A sentence for each gate that failed, and for parity if it failed."""
         evaluation = self.candidate.evaluation
         found = [
-            f"{g['gate']} is {_figure(g['value'])}, the gate wants {g['condition']}"
+            f"{g['gate']} is {_figure(g['value'])}, but must be {g['condition']}"
             for g in evaluation["gates"]
             if not g["passed"]
         ]
@@ -51,11 +51,11 @@ class Judged:
 
 def collect(
     params: Params, workspace: Workspace, code: Code, flow_run_id: str | None, scratch: Path
-) -> Judged:
+) -> EvaluatedBundle:
     """Copy the bundle of a workspace in which every stage is fresh to `scratch`, and read it.
 
-    The copy holds still while it is judged and registered. `lineage.json` is added to it: that
-    names the flow run, which no stage may know; and `history.csv`, the curves of the training.
+    Nothing changes the copy while it is read and registered. `lineage.json` is added to it, which
+    names the flow run, unknown to the stages, and `history.csv`, the curves of the training.
 
     Raises:
         InputError: `dvc.lock` says something else of what a stage read, or of the bundle.
@@ -70,7 +70,7 @@ def collect(
     if not copied or copied.md5 != _hash_of(workspace.bundle, workspace, stages["export"]):
         raise InputError(
             f"{workspace.bundle} is not what dvc.lock names: it changed just now, so nothing was "
-            "registered. The same command judges what is there now."
+            "registered. The same command evaluates what is there now."
         )
     _take_history(workspace, stages["train"], bundle)
     evaluation = json.loads((bundle / "evaluation.json").read_bytes())
@@ -79,15 +79,12 @@ def collect(
         dataset=dataset,
         test_split=evaluation["test_split"]["sha256"],
         git_commit=code.commit,
-        git_dirty=code.dirty or _other_code(code, workspace, stages),
+        # The commit was looked up before the stages ran.
+        git_dirty=code.dirty or code.commit is None or _other_code(workspace, code.commit),
         flow_run_id=flow_run_id,
         libraries=evaluation["libraries"] | {name: version(name) for name in LIBRARIES},
         parent=base["ref"] if base else None,
-        data={
-            dep["path"]: dep["md5"]
-            for dep in stages["prepare"]["deps"]
-            if not dep["path"].startswith("tasks/")
-        },
+        data={dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]},
     )
     resolved = params.model_dump(mode="json")
     document = {
@@ -98,8 +95,9 @@ def collect(
         "parent": base,
         "libraries": lineage.libraries,
         "parameters": resolved,
-        # The hash of every file that each stage read, its code included.
+        # The hash of every file that each stage read, and the fingerprint of its code.
         "read": {name: stage["deps"] for name, stage in stages.items()},
+        "code": {name: recorded.code_of(stage) for name, stage in stages.items()},
     }
     text = json.dumps(document, indent=2) + "\n"
     (bundle / "lineage.json").write_text(text, encoding="utf-8")
@@ -113,7 +111,7 @@ def collect(
         evaluation=evaluation,
         lineage=lineage,
     )
-    return Judged(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
+    return EvaluatedBundle(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
 
 
 def _take_history(workspace: Workspace, stage: dict[str, Any], bundle: Path) -> None:
@@ -137,11 +135,9 @@ def _hash_of(path: Path, workspace: Workspace, stage: dict[str, Any]) -> str:
     return next(str(out["md5"]) for out in stage["outs"] if out["path"] == name)
 
 
-def _other_code(code: Code, workspace: Workspace, stages: dict[str, Any]) -> bool:
-    """Whether the stages ran other code than that commit's: it was looked up before they did."""
-    read = {dep["path"] for stage in stages.values() for dep in stage["deps"]}
-    paths = sorted(path for path in read if path.startswith("tasks/"))
-    return code.commit is None or differs(workspace.root, code.commit, paths)
+def _other_code(workspace: Workspace, commit: str) -> bool:
+    """Whether the stages ran other code than a commit describes."""
+    return differs(workspace.root, commit, [fingerprint.FILE])
 
 
 def _figure(value: float | None) -> str:

@@ -34,6 +34,7 @@ LASTING = {
 """The settings of a server that stays."""
 # From where intervals are counted, so that they do not shift with each start of `serve`.
 ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)
+PACKAGES = ("cli", "flows", "modelmint", "registry", "tasks")
 OWNER = "Served by `modelmint serve` from "
 
 
@@ -49,6 +50,21 @@ def deployed_name(name: str, root: Path) -> str:
 def owner(root: Path) -> str:
     """The line of a deployment's description that says who serves it."""
     return f"{OWNER}{root} on {socket.gethostname()}."
+
+
+def refuse_shadowing(root: Path) -> None:
+    """Raises `InputError` if the project has a folder with the name of one of our packages.
+
+    Prefect puts the project first on the path of a run, which would then import that folder.
+    """
+    installed = Path(__file__).parents[1]
+    for package in PACKAGES:
+        found = [p for p in (root / package, root / f"{package}.py") if p.exists()]
+        if found and not (installed / package).samefile(found[0]):
+            raise InputError(
+                f"scheduled runs would import {found[0]} in place of modelmint's own package "
+                f"`{package}`; rename it. (`modelmint train` and `dvc repro` are not affected.)"
+            )
 
 
 def deployments(path: Path) -> list["RunnerDeployment"]:
@@ -78,6 +94,7 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
 
 def _deployment(entry: dict[str, Any], root: Path) -> "RunnerDeployment":
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.types.entrypoint import EntrypointType
 
     module, function = entry["entrypoint"].split(":")
     flow: Any = getattr(
@@ -90,6 +107,8 @@ def _deployment(entry: dict[str, Any], root: Path) -> "RunnerDeployment":
         tags=entry["tags"],
         concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
         schedules=[_schedule(schedule) for schedule in entry["schedules"]],
+        # Not by its file, which Prefect would look for in the project.
+        entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return made
 

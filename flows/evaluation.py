@@ -1,4 +1,4 @@
-"""A registered version on labelled rows: its verified ONNX file, and the verdict for its history.
+"""Evaluates a registered version on labelled rows and adds the result to its history.
 
 Imports no Prefect, as `job.py` does not.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.gates import said
+from flows.gates import listed
 from registry import CHAMPION, Registry, Resolved, Version
 from registry.display import documents
 from tasks.config import Evaluate
@@ -22,7 +22,7 @@ NEEDED = ("model.onnx", "signature.json")
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What a version reached, and whether it is in the registry."""
+    """The metrics of a version, and whether they were recorded."""
 
     model: str
     digest: str
@@ -95,7 +95,7 @@ def evaluate_version(
     asked = [(gate["gate"], gate["condition"]) for gate in found.document["gates"]]
     if evaluation.gates and before and before != set(asked):
         notices.append(
-            f"judged by {said(asked)}; its evaluation before was by {said(sorted(before))}"
+            f"evaluated by {listed(asked)}; its evaluation before was by {listed(sorted(before))}"
         )
     notices = list(notices)
     if record:

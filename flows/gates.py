@@ -1,5 +1,5 @@
-"""The gates of one evaluation, as they are given: `macro_f1>=0.9` on the command line, a mapping in
-Python, a file of parameters.
+"""Parses the gates of an evaluation: `macro_f1>=0.9` on the command line, a mapping in Python, a
+file of parameters.
 """
 
 import difflib
@@ -25,9 +25,9 @@ _RANGES = {
 
 
 def settings_of(texts: Sequence[str], params: Path | None = None) -> tuple[Evaluate, list[str]]:
-    """Those of the file with those that are given; the latter count where both name a metric.
+    """The gates of the file and those of `texts`, which take precedence.
 
-    Also a line for each that counts in place of the file's. Raises `InputError`.
+    Also returns a line for each gate of the file that was replaced. Raises `InputError`.
     """
     given: dict[Metric, float] = {}
     for text in texts:
@@ -84,8 +84,8 @@ def sign(metric: str) -> str:
     return "<=" if metric in _LOWER else ">="
 
 
-def said(gates: Iterable[tuple[str, str]]) -> str:
-    """Gates, each a metric and its condition, in a line."""
+def listed(gates: Iterable[tuple[str, str]]) -> str:
+    """Gates, each a metric and its condition, in one line."""
     return ", ".join(f"{name} {condition}" for name, condition in gates)
 
 
@@ -109,5 +109,5 @@ def _bound(metric: str, given: object, where: str) -> float:
     if not low <= bound <= high:
         allowed = f"{low:g} or more" if high == math.inf else f"{high:g} or less"
         allowed = f"from {low:g} to {high:g}" if math.isfinite(high - low) else allowed
-        raise InputError(f"{where}{metric} is {allowed}, so {bound:g} is no bound for it")
+        raise InputError(f"{where}{metric} is {allowed}, so {bound:g} is not a bound for it")
     return bound

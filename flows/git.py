@@ -22,7 +22,7 @@ def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> st
     """The output of a git command.
 
     Raises:
-        InputError: `root` is no git repository, git is not installed, or it failed; says why.
+        InputError: `root` is not in a git repository, git is not installed, or it failed; says why.
     """
     try:
         done = subprocess.run(
@@ -37,7 +37,9 @@ def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> st
         raise InputError("git is not installed, and DVC needs it; install git") from error
     except subprocess.CalledProcessError as error:
         if "not a git repository" in error.stderr:
-            raise InputError(f"{root} is no git repository; clone the project with git") from error
+            raise InputError(
+                f"{root} is not in a git repository; run `git init` and commit the project"
+            ) from error
         raise InputError(f"git {arguments[0]} failed: {error.stderr.strip()}") from error
     return done.stdout.strip()
 

@@ -52,4 +52,4 @@ def prefect_command(arguments: list[str]) -> None:
     """Become Prefect's own command, talking to the server that runs. Raises `ServerDown`."""
     if not find_api() and "--help" not in arguments:
         raise ServerDown("no Prefect server answers; `modelmint serve` starts one that stays")
-    os.execv(sys.executable, [sys.executable, "-m", "prefect", *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "prefect", *arguments])

@@ -25,8 +25,8 @@ class Decision:
     """A reference; empty while there is none."""
     promoted: bool
     reason: str
-    waits: bool = False
-    """Whether the version should be champion, but waits as challenger for an approval."""
+    needs_approval: bool = False
+    """Whether the version is challenger until somebody approves it."""
 
 
 def challenge(
@@ -40,58 +40,58 @@ def challenge(
 ) -> Decision:
     """Promote `challenger`, which passed its gates, if it beats the champion in `metric`.
 
-    Where the model's policy wants an approval that is not there yet, it becomes the model's
-    challenger instead, and waits. A tie does not unseat, and a version that was replaced does not
-    come back by itself. A champion that was judged on another test split is scored again on this
-    one, from its own verified ONNX file.
+    If the model's policy needs an approval that is missing, it becomes the model's challenger
+    instead. A tie does not replace the champion, and a version that was replaced does not come
+    back by itself. A champion that was evaluated on another test split is evaluated again on this
+    one, with its verified ONNX file.
 
     Raises:
         Conflict: the alias kept moving while we decided.
     """
     for attempt in range(ATTEMPTS):
-        held = registry.alias(challenger.model)
-        better, reason = _judge(registry, held, challenger, metric, prepared, evaluation)
+        alias = registry.alias(challenger.model)
+        better, reason = _is_better(registry, alias, challenger, metric, prepared, evaluation)
         if not better:
-            return Decision(_serving(held), False, reason)
+            return Decision(_serving(alias), False, reason)
         try:
-            return _move(registry, held, challenger, actor=actor, reason=reason)
+            return _move(registry, alias, challenger, actor=actor, reason=reason)
         except Conflict:  # somebody else promoted meanwhile: look again
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-def _judge(
+def _is_better(
     registry: Registry,
-    held: Alias | None,
+    alias: Alias | None,
     challenger: Version,
     metric: str,
     prepared: Path,
     evaluation: Evaluate,
 ) -> tuple[bool, str]:
-    """Whether the challenger should replace whoever holds the alias, and why or why not."""
-    if held is None:
+    """Whether the challenger should replace the champion, and the reason."""
+    if alias is None:
         return True, "the first version to pass its gates"
-    if held.version == challenger.version:
+    if alias.version == challenger.version:
         return False, f"{challenger.ref} is the champion already"
     if _was_replaced(registry, challenger):
         return False, (
             f"{challenger.ref} was champion before and was replaced; to bring it back: "
             f"modelmint models promote {challenger.ref}"
         )
-    champion = registry.resolve(_serving(held)).version
+    champion = registry.resolve(_serving(alias)).version
     try:
         found = _value(registry, champion, challenger, metric, prepared, evaluation)
     except InputError as error:
         return False, f"{champion.ref} stays: {error}"
-    wanted = challenger.metrics[metric]
-    figures = f"{metric} {wanted:.4f} against {found:.4f} of {champion.ref} on the same test split"
-    better = wanted < found if metric in get_args(LowerIsBetter) else wanted > found
+    value = challenger.metrics[metric]
+    figures = f"{metric} {value:.4f} against {found:.4f} of {champion.ref} on the same test split"
+    better = value < found if metric in get_args(LowerIsBetter) else value > found
     return better, figures if better else f"{champion.ref} stays: {figures}"
 
 
 def _move(
-    registry: Registry, held: Alias | None, challenger: Version, *, actor: str, reason: str
+    registry: Registry, alias: Alias | None, challenger: Version, *, actor: str, reason: str
 ) -> Decision:
     def promote(alias: str, revision: int | None) -> None:
         registry.promote(
@@ -104,21 +104,21 @@ def _move(
         )
 
     try:
-        promote(CHAMPION, held.revision if held else 0)
+        promote(CHAMPION, alias.revision if alias else 0)
     except Refused:
         if not registry.model(challenger.model).policy.four_eyes:
             raise
         promote(CHALLENGER, None)
-        return Decision(_serving(held), False, reason, waits=True)
+        return Decision(_serving(alias), False, reason, needs_approval=True)
     return Decision(challenger.ref, True, reason)
 
 
-def _serving(held: Alias | None) -> str:
-    return f"{held.model}:{held.version}" if held else ""
+def _serving(alias: Alias | None) -> str:
+    return f"{alias.model}:{alias.version}" if alias else ""
 
 
 def _was_replaced(registry: Registry, version: Version) -> bool:
-    """Whether it has been champion: who moved the alias on since then knew why."""
+    """Whether it has been champion before: somebody replaced it for a reason."""
     past = registry.history(version.model, alias=CHAMPION, version=version.version, limit=1)
     return bool(past)
 
@@ -157,10 +157,10 @@ def _value(
 
 
 def _stamp_of_split(prepared: Path, challenger: Version) -> Stamp:
-    """Of the test split, if it is the one that the challenger was judged on.
+    """Stamp of the test split, if the challenger was evaluated on it.
 
     Raises:
-        InputError: it is another one: somebody prepared the data anew in the meantime.
+        InputError: it is another one: the data was prepared again in the meantime.
     """
     path = prepared / "test.arrow"
     try:
@@ -174,13 +174,13 @@ def _stamp_of_split(prepared: Path, challenger: Version) -> Stamp:
 
 def _other_split(prepared: Path, challenger: Version) -> InputError:
     return InputError(
-        f"{prepared} does not hold the test split that {challenger.ref} was judged on, so nothing "
-        f"can be compared. Decide yourself: modelmint models promote {challenger.ref}"
+        f"{prepared} does not hold the test split that {challenger.ref} was evaluated on, so the "
+        f"two cannot be compared. Decide yourself: modelmint models promote {challenger.ref}"
     )
 
 
 def _check_comparable(champion: Signature, challenger: Signature, version: Version) -> None:
-    """That one test split can judge both; fills and vocabularies are each model's own affair."""
+    """Check that both can be evaluated on one test split; vocabularies and fills may differ."""
 
     def asked(signature: Signature) -> object:
         columns = [(column.name, column.kind) for column in signature.columns]
@@ -193,6 +193,6 @@ def _check_comparable(champion: Signature, challenger: Signature, version: Versi
 
 def _incomparable(why: str, challenger: Version) -> InputError:
     return InputError(
-        f"{why}, so one test split cannot judge both. Decide yourself: "
+        f"{why}, so both cannot be evaluated on one test split. Decide yourself: "
         f"modelmint models promote {challenger.ref}"
     )

@@ -1,14 +1,9 @@
 """Raw data brought under DVC, so that every run knows exactly what it was made from."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from dvc.exceptions import DvcException, OutputNotFoundError
-from dvc.repo import Repo
-
+from flows import versioning
 from tasks import recorded, snapshot, sources
 from tasks.config import Source
 from tasks.errors import InputError
@@ -17,9 +12,9 @@ from tasks.errors import InputError
 def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -> str:
     """Make the raw data of `source` present and current in DVC; says in a line what was done.
 
-    Missing data comes from the DVC cache or remote, or from its package if it is embedded. What
-    DVC keeps no copy of comes into a worktree from its `checkout`. Data
-    outside of the checkout cannot be DVC's; its hash is recorded by the stage that reads it.
+    Missing data comes from the DVC cache or remote, or from its package if it is embedded. A
+    worktree gets data of which DVC keeps no copy from its `checkout`. Data outside of the checkout
+    cannot be under DVC; the stage that reads it records its hash.
 
     Raises:
         InputError: the data is nowhere to be had.
@@ -40,26 +35,14 @@ def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -
     if outside and (checkout or not tracker.exists()):
         return f"{path} lies outside of the project; DVC records its hash"
     try:
-        with _repo(root) as repo:
-            owner = _owner(repo, path)
-            if owner is None:
-                repo.add(str(path))
-                return f"put {source.path} under DVC; commit {tracker.relative_to(root)}"
-            if repo.status(targets=[owner]):
-                repo.commit(owner, force=True)
-                return f"recorded the present {source.path} in DVC"
-    except DvcException as error:
-        raise InputError(f"{source.path}: DVC: {error}") from error
-    return f"{source.path} is current"
-
-
-def _owner(repo: Any, path: Path) -> str | None:
-    """What DVC calls whatever gives this path: a .dvc file or, of an example, a stage."""
-    try:
-        (out,) = repo.find_outs_by_path(str(path))
-    except OutputNotFoundError:
-        return None
-    return str(out.stage.addressing)
+        how = versioning.keep_raw_data(root, path)
+    except InputError as error:
+        raise InputError(f"{source.path}: {error}") from error
+    return {
+        "added": f"put {source.path} under DVC; commit {tracker.relative_to(root)}",
+        "recorded": f"recorded the present {source.path} in DVC",
+        "current": f"{source.path} is current",
+    }[how]
 
 
 def _copy(path: Path, place: Path) -> None:
@@ -69,14 +52,11 @@ def _copy(path: Path, place: Path) -> None:
 
 
 def _fetch(root: Path, tracker: Path) -> str:
-    """Bring data from the DVC cache or remote; what kept it from coming, or nothing."""
+    """Bring data from the DVC cache or remote; the reason if it did not come, or nothing."""
     if not tracker.exists():
-        return "DVC knows nothing of it"
-    try:
-        with _repo(root) as repo:
-            repo.pull(targets=[str(tracker)])
-    except DvcException as error:
-        return f"DVC cannot fetch it ({error})"
+        return "DVC does not track it"
+    if reason := versioning.pull(root, tracker):
+        return f"DVC cannot fetch it ({reason})"
     path = tracker.with_suffix("")
     (out,) = recorded.yaml_mapping(tracker)["outs"]
     found = snapshot.take(path, snapshot.ignore_rules(root))
@@ -85,14 +65,6 @@ def _fetch(root: Path, tracker: Path) -> str:
         shutil.rmtree(path) if found.is_folder else path.unlink()
         return f"the DVC cache is damaged (remove from it {' '.join(broken) or out['md5']})"
     return ""
-
-
-@contextmanager
-def _repo(root: Path) -> Iterator[Any]:
-    with Repo(str(root), _wait_for_lock=True) as repo:
-        # DVC's advice would go to standard output, which belongs to `--json`.
-        repo.scm_context.quiet = True
-        yield repo
 
 
 def copy_salt(project: Path, worktree: Path, salt_file: str | None) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from flows.alive import RUNNER_PID
-from flows.deploy import OWNER, deployments, owner
+from flows.deploy import OWNER, deployments, owner, refuse_shadowing
 from flows.server import answers
 from tasks.errors import InputError
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 FAILURES = 12
 """So many looks in a row fail before that is reported: a minute's worth, or more."""
-STATUS_REFUSED = 2
-"""What another start would not change: `serve` ends, too."""
+NOT_AGAIN = 2
+"""Exit status for an error that another start would not change: `serve` ends too."""
 SERVED_WITHIN = timedelta(seconds=60)
 """Who serves a deployment asks for its runs every 10 s."""
 
@@ -37,7 +37,8 @@ def run(root: Path) -> None:
     """Serve the project's deployments until interrupted; stopped gently, it pauses them.
 
     Raises:
-        InputError: `prefect.yaml` has a mistake, or another folder serves a deployment.
+        InputError: `prefect.yaml` has a mistake, another folder serves a deployment, or the
+            project has a folder with the name of one of our packages.
     """
     from prefect.client.orchestration import get_client
     from prefect.runner import Runner
@@ -45,6 +46,8 @@ def run(root: Path) -> None:
     from flows.reconcile import Reconciler
 
     os.environ[RUNNER_PID] = str(os.getpid())
+    refuse_shadowing(root)
+    sys.path.append(str(root))  # last: for flows of the project's own in its prefect.yaml
     made = deployments(root / "prefect.yaml")
     while not answers(os.environ["PREFECT_API_URL"]):  # `serve` says when it is in vain
         time.sleep(0.1)
@@ -107,7 +110,7 @@ def main() -> None:
         run(Path.cwd())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(STATUS_REFUSED)
+        sys.exit(NOT_AGAIN)
     except KeyboardInterrupt:
         pass
 

@@ -23,7 +23,7 @@ from tasks.config import Params
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
-# Git wants an author; a snapshot is nobody's work, and stays on no branch.
+# Git needs an author; a snapshot belongs to nobody and to no branch.
 _AUTHOR = ["-c", "user.name=modelmint", "-c", "user.email=modelmint@localhost"]
 # Data is shared with the cache, not copied, wherever the file system can.
 _CONFIG = '[cache]\n    dir = {cache}\n    type = "reflink,hardlink,symlink,copy"\n'
@@ -31,7 +31,7 @@ _CONFIG = '[cache]\n    dir = {cache}\n    type = "reflink,hardlink,symlink,copy
 
 @contextmanager
 def occupied(settings: Settings, expected: Params, flow_run_id: str = "") -> Iterator[Run]:
-    """The run with the parameters `expected`; nobody removes its workspace while the block lasts.
+    """The run with the parameters `expected`; its workspace is not removed while the block lasts.
 
     A run in a worktree leaves a record. The block says in `state` and `detail` how it ended; after
     it the worktree of a run that was registered or refused is removed, unless another flow is in
@@ -129,7 +129,9 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
         params.write(resolved, project / "params.yaml")
         marker.parent.mkdir(exist_ok=True)
         part = marker.with_suffix(".part")
-        part.write_text(_CONFIG.format(cache=_cache(root)), encoding="utf-8")
+        from flows.versioning import cache_folder  # importing DVC takes 0.4 s
+
+        part.write_text(_CONFIG.format(cache=cache_folder(root)), encoding="utf-8")
         part.replace(marker)
     return Workspace(project)
 
@@ -156,7 +158,7 @@ def _marker(root: Path, folder: Path) -> Path:
 def _snapshot(root: Path, secret: str | None) -> str:
     """A commit of the checkout as it stands; moves no branch or index.
 
-    Without files that git ignores, and without `secret`, which it may not have been told of.
+    Without files that git ignores, and without `secret`, which it may not know to ignore.
     """
     inside = secret and (root / secret).resolve().is_relative_to(root.resolve())
     without = [f":(exclude){secret}"] if inside else []
@@ -177,13 +179,6 @@ def _dvc_folder(root: Path) -> Path:
     """The .dvc of the project, which one above may lend it."""
     found = next((p for p in (root, *root.parents) if (p / ".dvc").is_dir()), root)
     return found / ".dvc"
-
-
-def _cache(root: Path) -> str:
-    from dvc.repo import Repo  # 0.4 s, and only a new worktree needs it
-
-    with Repo(str(root)) as repo:
-        return str(repo.cache.legacy.path)  # above both of its layouts and the run cache
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 from flows.deploy import LASTING
-from flows.runner import STATUS_REFUSED
+from flows.runner import NOT_AGAIN
 from flows.server import (
     LOCAL_HOST,
     LOCAL_PORT,
@@ -69,7 +69,7 @@ def serve(root: Path, say: Callable[[str], None], host: str | None, port: int | 
 
 
 class _Stop(Exception):
-    """Somebody wants `serve` to end."""
+    """`serve` was asked to end, by a signal."""
 
 
 class _Supervisor:
@@ -181,7 +181,7 @@ class _Supervisor:
 
     def _start_runner(self) -> None:
         self._runner = subprocess.Popen(
-            [sys.executable, "-m", "flows.runner"],
+            [sys.executable, "-P", "-m", "flows.runner"],
             cwd=self._root,
             env={**os.environ, "PREFECT_API_URL": self._api or ""},
             stdin=subprocess.DEVNULL,
@@ -194,8 +194,8 @@ class _Supervisor:
         assert self._runner is not None
         if (status := self._runner.poll()) is None:
             return None
-        if status == STATUS_REFUSED:
-            return STATUS_REFUSED
+        if status == NOT_AGAIN:
+            return NOT_AGAIN
         # Without a server it can only end again.
         if answers(self._api or "", patience_s=LOOK_S):
             self._wait_before_restart("process that runs the flows", _ending(status))

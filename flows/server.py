@@ -69,7 +69,7 @@ def prefect_api(say: Callable[[str], None]) -> Callable[[], str]:
     """Find or start a Prefect API; the function returned waits until it answers: its URL.
 
     Between the two a caller may import Prefect, which takes as long as a server takes to start.
-    `say` is told, in one line, when none was running.
+    `say` gets one line if none was running.
 
     Raises:
         ServerDown: PREFECT_API_URL or the active profile names a server that does not answer.

@@ -1,6 +1,6 @@
 """Settings: where things are kept. They never change what is computed.
 
-A variable that is empty counts as one that is not set.
+An environment variable that is empty counts as not set.
 """
 
 import getpass
@@ -50,7 +50,7 @@ class Places:
             raise InputError(
                 f"Nothing says where the registry is: {missing} is not set, and {Path.cwd()} lies "
                 "in no modelmint project (neither it nor a folder above holds dvc.yaml). Change "
-                "into your clone; or set MODELMINT_DATABASE_URL to the database and "
+                "into your project; or set MODELMINT_DATABASE_URL to the database and "
                 "MODELMINT_ARTIFACTS to the place of the files."
             )
         return cls(url, None if place is None else str(place), _cache())
@@ -65,7 +65,7 @@ class Settings:
     """Places, from the environment or below the project's folder."""
 
     root: Path
-    """The checkout: the folder that holds dvc.yaml."""
+    """The project's folder, with dvc.yaml and params.yaml."""
     database_url: str
     """MODELMINT_DATABASE_URL: SQLAlchemy URL of the registry. Default: modelmint.db in the root."""
     artifacts: str
@@ -88,7 +88,7 @@ class Settings:
         if root is None:
             raise InputError(
                 f"{Path.cwd()} lies in no modelmint project: neither it nor a folder above holds "
-                "dvc.yaml. Change into your clone and try again."
+                "dvc.yaml. Change into your project, or make one with `modelmint new DIR`."
             )
         url, artifacts = _own_places(root)
         return cls(
@@ -120,8 +120,11 @@ def shown() -> dict[str, str | None]:
 
 
 def _project() -> Path | None:
+    """The project around the current folder, found upwards as git does."""
     here = Path.cwd()
-    return next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), None)
+    found = [p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()]
+    # `data/raw` may have a dvc.yaml too, which puts example data there.
+    return next((p for p in found if (p / "params.yaml").is_file()), next(iter(found), None))
 
 
 def _own_places(root: Path) -> tuple[str, str]:

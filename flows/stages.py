@@ -15,32 +15,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
-from dvc.lock import LockError
-from dvc.repo import Repo
-from dvc.stage import PipelineStage
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 from prefect.states import Completed, Failed
 
+from flows import versioning
 from flows.progress import TrainingProgress
+from flows.versioning import WorkspaceBusy, why_stale
 from tasks.errors import InputError
 from tasks.process import FLOW_PID, die_with_parent
 from tasks.recorded import forget, misrecorded, refuse_damaged, refuse_misrecorded, some
 from tasks.workspace import Workspace
 
-BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
-FAILED_COMMAND = re.compile(r"failed to run: .*, exited with (-?\d+)")
-RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outputs")
-# What DVC advises after each stage; a person reads it once, not in every log.
-ADVICE = re.compile(r"To track|\s+git add|To enable auto|\s+dvc config core|Use `dvc push|$")
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
-STATUS_INPUT = 2
+STATUS_INPUT = 2  # of `python -m tasks`
 WAIT_S = 1.0
 GRACE_S = 2.0
 
@@ -51,10 +43,6 @@ _starting = threading.Lock()
 
 class Stopped(RuntimeError):
     """The flow ends before this stage began."""
-
-
-class WorkspaceBusy(RuntimeError):
-    """Another process holds the paths of this stage."""
 
 
 @dataclass(frozen=True)
@@ -69,37 +57,6 @@ class StageResult:
     seconds: float
     status: int = 0
     message: str = ""
-
-
-def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
-    """The stages of `dvc.yaml` in an order that can be run, each with those it needs.
-
-    Raises:
-        InputError: `dvc.yaml` cannot be read.
-    """
-    with _repo(root) as repo:
-        graph = repo.index.graph
-        needs = {
-            stage.name: tuple(up.name for up in graph.successors(stage) if _runs(up, root))
-            for stage in repo.index.stages
-            if _runs(stage, root)
-        }
-    return {name: needs[name] for name in TopologicalSorter(needs).static_order()}
-
-
-def why_stale(root: Path, name: str) -> Any:
-    """What DVC finds changed about a stage; empty when it is fresh.
-
-    Raises:
-        WorkspaceBusy: another process holds the workspace.
-    """
-    try:
-        with _repo(root) as repo:
-            # By its file: DVC would look for a bare name in the current folder's dvc.yaml.
-            found = repo.status(targets=[f"{root / 'dvc.yaml'}:{name}"])
-            return next(iter(found.values()), [])
-    except LockError as error:
-        raise WorkspaceBusy(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -137,12 +94,12 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
         return Failed(message=message, data=result("Failed", status=status, message=message))
 
     progress = TrainingProgress(name)
-    waiting = mended = False
+    waiting = repaired = False
     while True:
         try:
             if not (why := why_stale(workspace.root, name)):
-                if not mended and (wrong := misrecorded(workspace, name)):
-                    mended = True
+                if not repaired and (wrong := misrecorded(workspace, name)):
+                    repaired = True
                     log.warning("%s did not read what DVC has recorded: %s", name, some(wrong))
                     forget(workspace, name)
                     continue
@@ -151,9 +108,9 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
                 return Completed(name="Fresh", message="nothing changed", data=result("Fresh"))
             log.info("%s is stale: %s", name, _in_words(why))
             status, tail = _repro(workspace.root, name, log.info, progress)
-            restored = not status and any(RESTORED.search(line) for line in tail)
+            restored = not status and versioning.was_restored(tail)
             # What DVC kept of an earlier run may be misrecorded as well.
-            if restored and not mended and misrecorded(workspace, name):
+            if restored and not repaired and misrecorded(workspace, name):
                 continue
             break
         except WorkspaceBusy as busy:
@@ -197,7 +154,7 @@ def _repro(
         assert process.stdout is not None
         for line in process.stdout:
             tail = [*tail[-39:], line.rstrip()]
-            if not ADVICE.match(line.rstrip()):
+            if not versioning.is_advice(line.rstrip()):
                 log("%s", line.rstrip())
             progress.read(line)
         status = process.wait()
@@ -206,22 +163,21 @@ def _repro(
         raise
     finally:
         _running.discard(process)
-    if status and any(BUSY.search(line) for line in tail):
-        raise WorkspaceBusy(next(line for line in tail if BUSY.search(line)))
-    command = next((m for line in tail if (m := FAILED_COMMAND.search(line))), None)
-    return (int(command[1]) if command else status), tail
+    if status:
+        versioning.refuse_busy(tail)
+    return versioning.command_status(tail, status), tail
 
 
 def _start(root: Path, name: str) -> "subprocess.Popen[str]":
     """`dvc repro` for one stage, at the head of a process group that dies with this process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
+        versioning.repro_command(name),
         cwd=root,
         env={
             **os.environ,
             "PYTHONUNBUFFERED": "1",
             FLOW_PID: str(os.getpid()),
-            # The command of a stage is `python -m tasks`: this python, activated or not.
+            # The command of a stage starts with `python`: this one, activated or not.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         },
         text=True,
@@ -234,7 +190,7 @@ def _start(root: Path, name: str) -> "subprocess.Popen[str]":
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:
-    """End the whole group, gently first; one of its members may be deafer than its leader."""
+    """End the whole process group: SIGTERM first, then SIGKILL for what ignored it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
@@ -255,12 +211,12 @@ def _killed(status: int) -> str | None:
 
 
 def _reason(tail: list[str]) -> str:
-    """The line for a person: what the step said was wrong, what it raised, or what DVC said."""
+    """The most telling line: the step's error message, its exception, or DVC's error."""
     said = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
     raised = [line for line in tail if RAISED.match(line)]
     dvc = [line.removeprefix("ERROR: ") for line in tail if line.startswith("ERROR: ")]
     found = [*said, *raised[-1:], *dvc, *tail[-1:]]
-    return found[0] if found else "the stage ended without a word"
+    return found[0] if found else "the stage printed nothing"
 
 
 def _in_words(why: Any) -> str:
@@ -277,25 +233,3 @@ def _in_words(why: Any) -> str:
 def _some(paths: list[str], shown: int = 3) -> str:
     more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
     return ", ".join(paths[:shown]) + more
-
-
-def _runs(stage: Any, root: Path) -> bool:
-    """Whether a DVC stage is one of this project's pipeline.
-
-    A `.dvc` file, which only names data, has no command; another dvc.yaml is an example's or, in
-    a bigger repository, another project's.
-    """
-    pipeline = isinstance(stage, PipelineStage)
-    return pipeline and Path(stage.path).resolve() == (root / "dvc.yaml").resolve()
-
-
-@contextlib.contextmanager
-def _repo(root: Path) -> Iterator[Any]:
-    """The DVC repository at `root`. Raises `InputError` for what its files say wrongly."""
-    try:
-        with Repo(str(root), _wait_for_lock=True) as repo:
-            yield repo
-    except LockError:
-        raise
-    except DvcException as error:
-        raise InputError(f"DVC: {error}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -18,41 +18,38 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import artifacts, quiet
 from flows.alive import end_with_runner
 from flows.approval import request
-from flows.base import place_base
-from flows.candidate import Judged, collect
+from flows.candidate import EvaluatedBundle, collect
 from flows.git import Code, code_of
+from flows.pretrained import place_pretrained
 from flows.promotion import Decision, challenge
 from flows.raw import copy_salt, version_raw_data
 from flows.records import Run
 from flows.retries import RETRY
 from flows.runs import holds, occupied, usable
 from flows.settings import Settings, actor
-from flows.stages import (
-    StageResult,
-    WorkspaceBusy,
-    pipeline,
-    run_stage,
-    stages_stop_with_this,
-    why_stale,
-)
+from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
+from flows.versioning import WorkspaceBusy, pipeline, why_stale
 from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
+from tasks import fingerprint
 from tasks import params as parameters
 from tasks.config import Params
 from tasks.errors import InputError
+from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 
 quiet.install()
 
 # Every run has its own of these, also one that changes nothing.
 OF_THE_RUN = ("lineage.flow_run_id:", "file lineage.json:")
-STATUS_INPUT, STATUS_REFUSED, STATUS_ERROR = 2, 3, 1
+End = Literal["done", "input", "refused", "error"]
 
 
 @dataclass
 class Outcome:
-    """What a training flow came to; `status` is the exit status of the command that ran it."""
+    """The result of a training flow."""
 
-    status: int = 0
+    end: End = "done"
+    """`input`: the user's input was wrong. `refused`: a gate failed. `error`: anything else."""
     message: str = ""
     model: str = ""
     architecture: str = ""
@@ -84,12 +81,16 @@ class Outcome:
     champion: str = ""
     promoted: bool = False
     decision: str = ""
-    waits: str = ""
+    approval_hint: str = ""
     """What to do for the approval that the model's policy asks for; empty where none is due."""
     seconds: float = 0.0
 
+    @property
+    def ended_well(self) -> bool:
+        return self.end == "done"
+
     def add_step(self, name: str, seconds: float) -> None:
-        """Note how long a step took that is no stage."""
+        """Add the seconds of a step that is not a stage."""
         self.steps.append(StageResult(name, "Completed", seconds))
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class Outcome:
 
 
 class NotTrained(quiet.Explained):
-    """A training flow ended badly: its outcome, as the exception that Prefect wants."""
+    """The outcome of a training flow that failed, as the exception that Prefect needs."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
@@ -132,7 +133,7 @@ def run_name() -> str:
 def training(
     params_file: str = "params.yaml", overrides: list[str] | None = None, look: bool = False
 ) -> Outcome | State[Outcome]:
-    """Make every stage current, then register what passed its gates and let it challenge.
+    """Bring every stage up to date; register what passes its gates; challenge the champion.
 
     Args:
         params_file: The parameters, relative to the project's folder.
@@ -148,13 +149,13 @@ def training(
         with stages_stop_with_this():
             _train(outcome, params_file, overrides or [], look)
     except (InputError, InvalidReference, NotFound) as error:
-        outcome.status, outcome.message = STATUS_INPUT, str(error)
+        outcome.end, outcome.message = "input", str(error)
     except RegistryError as error:
-        outcome.status, outcome.message = STATUS_ERROR, str(error)
+        outcome.end, outcome.message = "error", str(error)
     outcome.seconds = time.monotonic() - started
-    if outcome.status:
-        name = "Refused" if outcome.status == STATUS_REFUSED else None
-        return Failed(name=name or "Failed", message=outcome.message, data=NotTrained(outcome))
+    if not outcome.ended_well:
+        name = "Refused" if outcome.end == "refused" else "Failed"
+        return Failed(name=name, message=outcome.message, data=NotTrained(outcome))
     return outcome
 
 
@@ -162,6 +163,8 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool)
     settings = Settings.from_environment()
     params = parameters.load(settings.root / params_file, overrides, look=look)
     params = usable(settings, params)
+    # DVC would call a stage fresh whose code was edited.
+    fingerprint.refuse_changed(settings.root, STEPS)
     outcome.model = params.registration.name
     outcome.architecture = params.train.architecture.name
     # Opened first: a registry that cannot be reached must not cost a training.
@@ -183,28 +186,28 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool)
 def _in_workspace(
     outcome: Outcome, params: Params, registry: Registry, workspace: Workspace, code: Code
 ) -> None:
-    """Train in a workspace, then judge, register and challenge."""
+    """Train in a workspace, then evaluate, register and challenge."""
     if not _make_current(outcome, workspace):
         return
     with tempfile.TemporaryDirectory() as scratch:
-        judged = collect(params, workspace, code, outcome.flow_run_id or None, Path(scratch))
+        bundle = collect(params, workspace, code, outcome.flow_run_id or None, Path(scratch))
         if not _unchanged(workspace, params):
             raise InputError(
                 f"{workspace.root} changed while this ran, so nothing was registered. "
-                "The same command judges what is there now."
+                "The same command evaluates what is there now."
             )
-        _report(outcome, judged)
+        _report(outcome, bundle)
         if outcome.looked:
             outcome.decision = "a look: nothing was registered"
             return
         metric = _comparable(params, outcome)
-        if not judged.passed:
-            reason = "; ".join(judged.refusals)
-            refuse(registry, outcome.model, judged, reason)
-            outcome.status, outcome.message = STATUS_REFUSED, f"refused: {reason}"
+        if not bundle.passed:
+            reason = "; ".join(bundle.refusals)
+            refuse(registry, outcome.model, bundle, reason)
+            outcome.end, outcome.message = "refused", f"refused: {reason}"
             return
         with _timed(outcome, "register"):
-            found = register(registry, outcome.model, judged)
+            found = register(registry, outcome.model, bundle)
         version, outcome.created = found.version, found.created
         outcome.evaluated = found.evaluated
         outcome.ignored = [line for line in found.ignored if not line.startswith(OF_THE_RUN)]
@@ -213,16 +216,16 @@ def _in_workspace(
         decision = decide(registry, version, metric, params, workspace)
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
-    if decision.waits:
-        outcome.waits = ask(version, decision)
+    if decision.needs_approval:
+        outcome.approval_hint = ask(version, decision)
     artifacts.registered(version, decision)
 
 
 def _note_end(run: Run, outcome: Outcome) -> None:
     """How the run ended, for its record; one that was registered or refused needs no worktree."""
     done = ("looked", outcome.decision) if outcome.looked else ("registered", outcome.version)
-    ends = {0: done, STATUS_REFUSED: ("refused", outcome.message)}
-    run.state, run.detail = ends.get(outcome.status, ("failed", outcome.message))
+    ends = {"done": done, "refused": ("refused", outcome.message)}
+    run.state, run.detail = ends.get(outcome.end, ("failed", outcome.message))
 
 
 def _comparable(params: Params, outcome: Outcome) -> str:
@@ -237,10 +240,11 @@ def _comparable(params: Params, outcome: Outcome) -> str:
 
 
 def _unchanged(workspace: Workspace, params: Params) -> bool:
-    """A workspace is anybody's: whether what lies there is still what these parameters made."""
+    """Whether the workspace is still what these parameters made; anybody can write to it."""
     try:
         stages = pipeline(workspace.root)
-        return holds(workspace, params) and not any(why_stale(workspace.root, s) for s in stages)
+        fresh = not any(why_stale(workspace.root, stage) for stage in stages)
+        return fresh and holds(workspace, params) and not fingerprint.changes(workspace.root, STEPS)
     except WorkspaceBusy:  # another run is making something else of it
         return False
 
@@ -268,17 +272,17 @@ def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
     failed = next(state for state in states if not state.is_completed())
     result = failed.result(raise_on_failure=False)
     if isinstance(result, StageResult):
-        outcome.status = STATUS_INPUT if result.status == STATUS_INPUT else STATUS_ERROR
+        outcome.end = "input" if result.status == STATUS_INPUT else "error"
         outcome.message = f"{result.name}: {result.message}"
     elif isinstance(result, InputError):
-        outcome.status, outcome.message = STATUS_INPUT, str(result)
+        outcome.end, outcome.message = "input", str(result)
     else:
-        outcome.status, outcome.message = STATUS_ERROR, str(failed.message)
+        outcome.end, outcome.message = "error", str(failed.message)
     return False
 
 
-def _report(outcome: Outcome, judged: Judged) -> None:
-    candidate = judged.candidate
+def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
+    candidate = bundle.candidate
     outcome.dataset = candidate.lineage.dataset
     outcome.metrics = candidate.metrics
     outcome.headline = candidate.evaluation["metrics"]["headline"]
@@ -287,7 +291,7 @@ def _report(outcome: Outcome, judged: Judged) -> None:
     outcome.per_class = candidate.evaluation["metrics"]["per_class"]
     outcome.rows = candidate.evaluation["data"].get("rows", {})
     outcome.notices = candidate.evaluation["data"].get("notices", [])
-    artifacts.verdicts(outcome.model, judged)
+    artifacts.verdicts(outcome.model, bundle)
 
 
 @task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
@@ -311,18 +315,18 @@ def open_run(settings: Settings, params: Params, registry: Registry, workspace: 
         log.info("the run has a worktree of its own: %s", workspace.root)
         version_raw_data(params.prepare.source, workspace.root, settings.root)
         copy_salt(settings.root, workspace.root, params.prepare.salt_file)
-    log.info(place_base(registry, params.train.init_from, workspace))
+    log.info(place_pretrained(registry, params.train.init_from, workspace))
 
 
 @task(task_run_name="register {model}", **RETRY)
-def register(registry: Registry, model: str, judged: Judged) -> Registration:
+def register(registry: Registry, model: str, bundle: EvaluatedBundle) -> Registration:
     """The version that the bundle is, and whether it is a new one."""
     found = registry.register(
         model,
-        judged.candidate,
+        bundle.candidate,
         actor=actor(),
         # A task that is tried again registers nothing twice.
-        request_id=judged.candidate.lineage.flow_run_id,
+        request_id=bundle.candidate.lineage.flow_run_id,
     )
     log = get_run_logger()
     log.info("%s %s", "registered" if found.created else "already registered as", found.version.ref)
@@ -334,11 +338,11 @@ def register(registry: Registry, model: str, judged: Judged) -> Registration:
 
 
 @task(task_run_name="refuse {model}", **RETRY)
-def refuse(registry: Registry, model: str, judged: Judged, reason: str) -> None:
+def refuse(registry: Registry, model: str, bundle: EvaluatedBundle, reason: str) -> None:
     """Keep the verdict in the model's history; nothing is registered."""
     registry.refuse(
         model,
-        judged.candidate,
+        bundle.candidate,
         actor=actor(),
         reason=reason,
     )
@@ -358,7 +362,7 @@ def decide(
         actor=actor(),
     )
     log = get_run_logger()
-    if decision.waits:
+    if decision.needs_approval:
         log.info("%s is challenger: %s", version.ref, decision.reason)
     else:
         log.info("champion is %s: %s", decision.champion, decision.reason)
@@ -366,7 +370,7 @@ def decide(
 
 
 def ask(version: Version, decision: Decision) -> str:
-    """Ask for the approval that the model's policy wants; says where it can be given."""
+    """Ask for the approval that the model's policy needs; returns where it can be given."""
     command = f"modelmint models approve {version.ref} --promote"
     run = request(version.ref, decision.reason)
     return f"{run}, or by somebody else: {command}" if run else f"by somebody else: {command}"

@@ -1,18 +1,18 @@
-"""`python -m tasks STEP`: run one step in the current folder; the command of a DVC stage."""
+"""`python -P -m tasks STEP`: run one step in the current folder; the command of a DVC stage."""
 
 import gc
 import os
 import sys
 from pathlib import Path
 
-from tasks import snapshot
+from tasks.fingerprint import RunningCode
 from tasks.process import die_with_flow, uncollected
 
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 2 the input was wrong; anything else is a traceback and 1."""
-    die_with_flow()  # before anything takes its time
-    code = snapshot.stamps(Path(__file__).parent)  # before any more of it is loaded
+    die_with_flow()  # first: everything after it takes time
+    code = RunningCode()  # before any more of it is loaded
     from tasks import params
     from tasks.errors import InputError
     from tasks.lineage import StageInputs
@@ -26,13 +26,13 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
-        params.load(workspace.params)  # what is wrong in there is left as it is
+        params.load(workspace.params)  # a file with mistakes is not written to
         if added := params.complete(workspace.params):  # before DVC looks for what this stage read
             print(added, flush=True)
         read = StageInputs(workspace, step, code)
         with uncollected():
             step.function()
-        read.code_is_loaded()
+        read.refuse_rewritten()
         try:
             report = step.run(read.params, workspace, read.refuse_changed)
         except Exception:
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
-        gc.freeze()  # nor need the end of the process look through them all
+        gc.freeze()  # what is left need not be searched for garbage when the process ends
     print(report, flush=True)
     return 0
 
@@ -51,5 +51,5 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     ended = main(sys.argv[1:])
     sys.stdout.flush()
-    # At once: between the last look at what was read and DVC's own, there is nothing to wait for.
+    # At once: what is edited between the last comparison and DVC's own would go unnoticed.
     os._exit(ended)

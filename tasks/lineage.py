@@ -1,30 +1,30 @@
-"""What a stage reads, looked at before its code is loaded and again at its end.
+"""What a stage reads, compared before its code is loaded and again at its end.
 
-DVC hashes what a stage depends on, and reads its parameters, after the command has ended: what
-was edited in between would be recorded as read. So the command itself compares, and leaves a
-record of what it read. DVC keeps that as an output of the stage, beside what it makes.
+DVC hashes what a stage depends on, and reads its parameters, after the command has ended: an edit
+in between would be recorded as read. So the command itself compares, and leaves a record of what
+it read. DVC keeps that as an output of the stage, beside what it makes.
 """
 
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks import fingerprint, recorded, snapshot
 from tasks import params as parameters
-from tasks import recorded, snapshot
 from tasks.config import Params, Prepare
 from tasks.errors import InputError
+from tasks.fingerprint import RunningCode
 from tasks.pipeline import Step
-from tasks.snapshot import Snapshot, Stamp
+from tasks.snapshot import Snapshot
 from tasks.workspace import Workspace
 
-PACKAGE = Path(__file__).parent
 # `${prepare.source.path}` in dvc.yaml.
 VALUE = re.compile(r"\$\{([\w.]+)\}")
+_OTHER_RELEASE = "Take dvc.yaml from the release of modelmint that is installed (`modelmint new`)."
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,29 @@ class Stage:
 
     deps: tuple[str, ...]
     params: tuple[str, ...]
+    is_recorded: bool = True
+    """False without a `dvc.yaml`: then nobody records what the step read."""
 
     @classmethod
     def of(cls, root: Path, step: Step, given: Params) -> "Stage":
         """The entry of a step; where no `dvc.yaml` has one, the parameters alone.
 
         Raises:
-            InputError: the entry does not name the record.
+            InputError: the entry does not name the record or the fingerprint of the code.
         """
         entry = recorded.stages_of(root).get(step.name)
         if entry is None:
-            return cls((), step.sections)
+            return cls((), step.sections, is_recorded=False)
         record = recorded.record_path(Workspace(root), step.name).relative_to(root).as_posix()
         if record not in recorded.outputs_of(entry):
             raise InputError(
                 f"dvc.yaml: the stage {step.name} must name {record} among its outs: there it "
-                "says what it read. Take dvc.yaml from the release that the code is of."
+                f"says what it read. {_OTHER_RELEASE}"
+            )
+        if {fingerprint.FILE: [f"stages.{step.name}"]} not in entry["params"]:
+            raise InputError(
+                f"dvc.yaml: the stage {step.name} must name {fingerprint.FILE}: "
+                f"[stages.{step.name}] among its params: that is its code. {_OTHER_RELEASE}"
             )
         values = given.model_dump(mode="json")
         deps = [VALUE.sub(lambda m: str(_pick(values, m[1])), dep) for dep in entry["deps"]]
@@ -58,53 +65,53 @@ class Stage:
 class StageInputs:
     """What a stage reads in one run of its command, from before its code is loaded to its end."""
 
-    def __init__(self, workspace: Workspace, step: Step, code: Mapping[Path, Stamp]) -> None:
-        """`code` are the stamps of the package, taken before any of it was loaded.
+    def __init__(self, workspace: Workspace, step: Step, code: RunningCode) -> None:
+        """`code` was made before any of the step's code was loaded.
 
         Raises:
-            InputError: the parameters are wrong, the code is not the one that DVC records, or what
-                an earlier stage left is not what `dvc.lock` says.
+            InputError: the parameters are wrong, the code is not the one that `code.json`
+                describes, or what an earlier stage left is not what `dvc.lock` says.
         """
         self._workspace, self._step, self._code = workspace, step, code
         document = parameters.parse(parameters.content(workspace.params), workspace.params)
         self.params = parameters.validate(document, workspace.params.name)
         """What the step is to be given: the file is read once."""
-        stage = Stage.of(workspace.root, step, self.params)
+        self._stage = stage = Stage.of(workspace.root, step, self.params)
         self._values = {key: _pick(document, key) for key in stage.params}
         self._ignored = snapshot.ignore_rules(workspace.root)
-        _refuse_other_code(workspace.root, stage.deps)
+        self._fingerprint = code.read(step.name)
+        if not self._is_recorded_code():
+            fingerprint.refuse_changed(workspace.root, [step.name])
         self._deps = {dep: self._take(workspace.root / dep) for dep in stage.deps}
         self._salt = self._mark = None
         if step.name == "prepare" and (path := _salt_file(self.params.prepare, workspace.root)):
             self._salt, self._mark = self._take(path), recorded.salt_mark(path)
-        self._loaded: set[str] = set()
-        if "DVC_STAGE" in os.environ:  # of what is run by hand, DVC records nothing
+        if "DVC_STAGE" in os.environ:  # DVC records nothing of a step that is run by hand
             hashes = {dep: found.md5 for dep, found in self._deps.items() if found}
             recorded.refuse_upstream(workspace, step.name, hashes)
         recorded.record_path(workspace, step.name).unlink(missing_ok=True)
 
-    def code_is_loaded(self) -> None:
+    def refuse_rewritten(self) -> None:
         """The step's function is there. Raises `InputError` if its code changed meanwhile."""
-        self._loaded = set(sys.modules)
-        files = [(dep, found.path / name) for dep, found in self._found() for name in found.files]
-        self._refuse(list(dict.fromkeys(dep for dep, path in files if self._rewritten(path))))
+        self._refuse(self._code.rewritten())
 
     def refuse_changed(self) -> None:
         """The step is done.
 
         Raises:
-            InputError: something of what it read changed in the meantime; names it. What the step
-                wrote is removed then, for nothing says any more what it was made from.
+            InputError: something that it read changed in the meantime; names it. What the step
+                wrote is removed then, since nobody knows any more what it was made from.
         """
         changed = self._changed_params()
         for dep, found in self._found():
-            names = found.changed(self._ignored, written=not _is_code(found.path))
+            names = found.changed(self._ignored)
             changed += ["/".join(filter(None, (dep, name))) for name in names]
         root = self._workspace.root
         changed += [d for d, found in self._deps.items() if not found and (root / d).exists()]
-        if self._salt and self._salt.changed(self._ignored, written=True):
+        if self._salt and self._salt.changed(self._ignored):
             changed.append(str(self.params.prepare.salt_file))
-        changed += [f"{PACKAGE.name}/{path.relative_to(PACKAGE)}" for path in self._loaded_late()]
+        changed += self._code.changed(self._step.name)
+        changed += [] if self._is_recorded_code() else [fingerprint.FILE]
         if changed:
             for name in self._step.writes:
                 _remove(getattr(self._workspace, name))
@@ -118,8 +125,14 @@ class StageInputs:
             self._step.name,
             deps={dep: found.md5 if found else None for dep, found in self._deps.items()},
             params=self._values,
+            code=self._fingerprint,
             salt=self._mark,
         )
+
+    def _is_recorded_code(self) -> bool:
+        """Whether `code.json` says what runs; also true where no `dvc.yaml` asks for it."""
+        said = fingerprint.of_stage(self._workspace.root, self._step.name)
+        return not self._stage.is_recorded or said == self._fingerprint
 
     def _take(self, path: Path) -> Snapshot | None:
         return snapshot.take(path, self._ignored)
@@ -135,19 +148,6 @@ class StageInputs:
             return [f"{path.name} ({error})"]
         present = {key: _pick(now, key) for key in self._values}
         return recorded.differences(self._values, present, "{0} before, {1} now")
-
-    def _loaded_late(self) -> list[Path]:
-        """Files of the package that were loaded while the step ran, and rewritten before that."""
-        modules = [sys.modules[name] for name in set(sys.modules) - self._loaded]
-        files = [Path(str(getattr(module, "__file__", None))) for module in modules]
-        return sorted(path for path in files if self._rewritten(path))
-
-    def _rewritten(self, path: Path) -> bool:
-        """Whether a file of the package is not the one that lay there at the beginning."""
-        try:
-            return path in self._code and Stamp.of(path) != self._code[path]
-        except OSError:
-            return True
 
     def _refuse(self, changed: list[str]) -> None:
         """Raises `InputError` if anything changed."""
@@ -165,20 +165,6 @@ def _pick(values: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
-
-
-def _is_code(path: Path) -> bool:
-    return path.resolve().is_relative_to(PACKAGE.resolve())
-
-
-def _refuse_other_code(root: Path, deps: Iterable[str]) -> None:
-    """DVC hashes the project's own code; a Python that finds another one would run that."""
-    own = root / PACKAGE.name
-    if any(dep.startswith(f"{PACKAGE.name}/") for dep in deps) and not _is_code(own):
-        raise InputError(
-            f"the code that runs is in {PACKAGE}, and DVC would record that of {own}. Run the "
-            "stage in the project's folder, with PYTHONSAFEPATH unset."
-        )
 
 
 def _salt_file(params: Prepare, root: Path) -> Path | None:

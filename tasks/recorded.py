@@ -1,7 +1,8 @@
-"""`dvc.lock`, what the stages say that they read, and what lies in their outputs: compared.
+"""Compares `dvc.lock` with what the stages read and with what lies in their outputs.
 
-DVC trusts its own notes: what it saw at the end of a stage, and what it once put into its cache.
-Here files are read again, and any difference is put into words for a person.
+DVC trusts its own records: what it saw at the end of a stage, and what it once put into its cache.
+Here the files are read again, and any difference is described in a message. This module knows the
+formats of DVC's files and the layout of its cache; `flows/versioning.py` calls its programs.
 """
 
 import configparser
@@ -16,7 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks import snapshot
+from tasks import fingerprint, snapshot
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
@@ -54,10 +55,11 @@ def write_record(
     *,
     deps: Mapping[str, str | None],
     params: Mapping[str, Any],
+    code: str,
     salt: str | None,
 ) -> None:
-    """Leave a record of what a stage read: DVC's hash by path, and parameters by key."""
-    document = {"format": FORMAT, "stage": stage, "deps": deps, "params": params}
+    """Leave a record of what a stage read: DVC's hash by path, parameters by key, and its code."""
+    document = {"format": FORMAT, "stage": stage, "deps": deps, "params": params, "code": code}
     if salt is not None:
         document["salt"] = salt
     path = record_path(workspace, stage)
@@ -69,10 +71,10 @@ def write_record(
 
 
 def misrecorded(workspace: Workspace, stage: str) -> list[str]:
-    """What `dvc.lock` says that a stage read, and it did not; nothing where all is well.
+    """What `dvc.lock` says that a stage read although it did not; empty where they agree.
 
-    It may have been edited in the moment in which DVC recorded it. Also the key for sensitive
-    columns counts, where there is one: DVC does not know of it.
+    It may have been edited in the moment in which DVC recorded it. The key for sensitive columns
+    counts too, where there is one: DVC does not know of it.
     """
     path = record_path(workspace, stage)
     entry = locked(workspace.root).get(stage)
@@ -88,16 +90,25 @@ def misrecorded(workspace: Workspace, stage: str) -> list[str]:
         {os.path.normpath(os.path.join(root, path)): md5 for path, md5 in found.items()}
         for found in (read, {dep["path"]: dep.get("md5") for dep in entry.get("deps") or ()})
     ]
-    recorded = (entry.get("params") or {}).get("params.yaml") or {}
+    params = entry.get("params") or {}
+    recorded = params.get("params.yaml") or {}
     names = [
         os.path.relpath(path, root)
         for path in sorted(hashes[0].keys() | hashes[1].keys())
         if hashes[0].get(path) != hashes[1].get(path)
     ]
     names += differences(values, recorded, "{0} was read, {1} is recorded")
+    if (code := record.get("code")) != code_of(entry):
+        names.append(f"code ({code} was run, {code_of(entry)} is recorded)")
     if (mark := record.get("salt")) and _salt_of(workspace, values) not in (None, mark):
         names.append("the salt file")
     return names
+
+
+def code_of(entry: Mapping[str, Any]) -> str | None:
+    """Fingerprint of the code of a stage of `dvc.lock`; None in one that an old release wrote."""
+    params = (entry.get("params") or {}).get(fingerprint.FILE) or {}
+    return next(iter(params.values()), None)
 
 
 def refuse_misrecorded(workspace: Workspace, stage: str) -> None:
@@ -194,12 +205,12 @@ def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
 
 
 def _damage(root: Path, stage: str, out: Mapping[str, Any], found: snapshot.Snapshot | None) -> str:
-    """What is wrong with an output, and how to mend it."""
+    """What is wrong with an output, and how to repair it."""
     names, broken = wrong_files(root, out, found)
     said = f"{some(names)}: not the content that dvc.lock records for the stage {stage}. "
     if broken:
         files = " ".join(broken)
-        return said + f"The DVC cache is damaged; mend it: rm -f {files} && dvc repro -sf {stage}"
+        return said + f"The DVC cache is damaged; repair it: rm -f {files} && dvc repro -sf {stage}"
     path = out["path"]
     return said + f"It was changed by hand; restore it: rm -r {path} && dvc repro -s {stage}"
 
@@ -250,7 +261,7 @@ def _cache(root: Path) -> Path:
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:
-    """A mapping of DVC's; empty where there is no such file."""
+    """The mapping in a YAML file; empty if there is no such file."""
     try:
         found: Any = YAML(typ="safe").load(path.read_bytes())
     except FileNotFoundError:

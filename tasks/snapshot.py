@@ -1,7 +1,7 @@
-"""Files and folders as they stood at a moment, with the hashes that DVC gives them.
+"""Files and folders at one moment, with the hashes that DVC gives them.
 
-Only the standard library is imported at once, so that a stage can look at its own code before it
-loads the rest of it.
+Only the standard library is imported at once: a stage takes the stamps of its code with it before
+it loads the rest.
 """
 
 import hashlib
@@ -87,19 +87,19 @@ class Snapshot:
             return self.files[""].md5
         return folder_md5({name: file.md5 for name, file in self.files.items()})
 
-    def changed(self, ignored: Ignored, *, written: bool) -> list[str]:
+    def changed(self, ignored: Ignored) -> list[str]:
         """Names of the files that are not what they were, '' for a single file itself.
 
-        A file counts as changed if its content differs, or with `written` also if it was written
-        or replaced in the meantime, for whoever read it may have seen something else.
+        A file counts as changed also if it was written or replaced with the same content: whoever
+        read it in the meantime may have seen something else.
         """
         now = dict(_walk(self.path, ignored))
         names = [name for name in self.files if name not in now]
         names += [name for name in now if name not in self.files]
         for name in self.files.keys() & now.keys():
-            if not _holds(self.files[name], now[name], written):
+            if not _holds(self.files[name], now[name]):
                 names.append(name)
-        if written and self.is_folder and not names and Stamp.of(self.path) != self.place:
+        if self.is_folder and not names and Stamp.of(self.path) != self.place:
             names.append("")  # moved away and back, or something came and went
         return sorted(names)
 
@@ -185,13 +185,13 @@ def _file(path: Path) -> File:
     return File(stamp, file_md5(path), folder)
 
 
-def _holds(file: File, path: Path, written: bool) -> bool:
+def _holds(file: File, path: Path) -> bool:
     """Whether a file is what it was, by its stamp, and by its content where that cannot tell."""
     try:
         now = Stamp.of(path)
         if now == file.stamp and not file.stamp.young:
             return True
-        if written and now != file.stamp:
+        if now != file.stamp:
             # A second link to the same file (DVC makes some) is harmless. One that was moved away
             # and back is not: what lay there in the meantime may have been read.
             moved = os.stat(path.parent).st_mtime_ns != file.folder

@@ -187,3 +187,20 @@ def test_the_console_script_is_installed():
     done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "predict" in done.stdout
+
+
+def test_a_page_without_its_packages_says_how_to_install_them(tmp_path):
+    code = (
+        "import sys; sys.modules['jinja2'] = None; from cli.main import main\n"
+        "sys.argv = ['modelmint', 'models', 'ui']; main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "MODELMINT_DATABASE_URL": f"sqlite:///{tmp_path}/registry.db"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "pip install 'modelmint[ui]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -254,7 +254,7 @@ def test_a_champion_under_four_eyes_waits_for_somebody_else(trained, tmp_path):
     models(trained, "policy", "reviewed", "--four-eyes")
     outcome = trained.train("-S", "registration.name=reviewed")
     assert (outcome["champion"], outcome["promoted"]) == ("", False)
-    assert "modelmint models approve reviewed:2 --promote" in outcome["waits"]
+    assert "modelmint models approve reviewed:2 --promote" in outcome["approval_hint"]
     assert "challenger -> reviewed:2" in models(trained, "list")
     trainer = document(trained, "show", "reviewed:2")["created_by"]
     said = models(trained, "approve", "reviewed:2", status=3)

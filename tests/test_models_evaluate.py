@@ -369,7 +369,7 @@ def test_gates_are_written_as_conditions(text, gate):
         ("macro_f1>=nan", "not a finite number"),
         ("macro_f1>=much", "not a finite number"),
         ("Accuracy>=0.9", "no metric 'Accuracy' .did you mean 'accuracy'"),
-        ("accuracy>=90", "accuracy is from 0 to 1, so 90 is no bound for it"),
+        ("accuracy>=90", "accuracy is from 0 to 1, so 90 is not a bound for it"),
         ("weighted_f1>=1.01", "weighted_f1 is from 0 to 1"),
         ("roc_auc>=-0.1", "roc_auc is from 0 to 1"),
         ("r2>=1.5", "r2 is 1 or less"),
@@ -432,7 +432,7 @@ def test_the_command_records_the_verdict_and_ends_with_its_status(
     said = run(*asked, "--gate", "log_loss<=0", status=3).stderr
     assert "REFUSED" in said
     assert "classes:1 is champion" in said
-    assert "judged by log_loss <= 0; its evaluation before was by accuracy >= 0.05" in said
+    assert "evaluated by log_loss <= 0; its evaluation before was by accuracy >= 0.05" in said
     assert "nothing was recorded" in run(*asked, "--dry-run").stderr
     assert "--gate" in str(run(*asked, status=1).exception)
     (tmp_path / "params.yaml").write_text(PARAMS)

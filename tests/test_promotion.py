@@ -148,4 +148,4 @@ def test_a_test_split_that_was_prepared_anew_meanwhile_judges_nobody(registry, w
     assert decide(registry, first, workspaces[1]).promoted
     decision = decide(registry, second, workspaces[1])
     assert (decision.champion, decision.promoted) == ("digits:1", False)
-    assert "does not hold the test split that digits:2 was judged on" in decision.reason
+    assert "does not hold the test split that digits:2 was evaluated on" in decision.reason

@@ -818,5 +818,5 @@ def test_nothing_that_is_printed_controls_the_terminal_or_is_read_as_markup(caps
     assert printed.splitlines()[:2] == [shown, f"error: {shown}"]
     assert "\\nc" in printed
     assert "é 日本" in printed
-    output.machine({"said": evil})
+    output.print_json({"said": evil})
     assert set(capsys.readouterr().out) <= {"\n", *map(chr, range(32, 127))}

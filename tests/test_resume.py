@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from training_helpers import make_prepared, run, tiny, written
 
-from tasks.config import Augmentation, Every, Optimizer, Schedule, Train
+from tasks.config import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
 
 HERE = Path(__file__).parent
 ROWS = {"train": 401, "validation": 40}
-IN_EPOCH = Every(epochs=1000, minutes=1e-6)
+IN_EPOCH = CheckpointEvery(epochs=1000, minutes=1e-6)
 TRAIN = """
 import sys
 from pathlib import Path
@@ -104,7 +104,7 @@ def prepared(tmp_path_factory):
                 "token_dropout": 0.2,
                 "precision": "bf16-mixed",
                 "batch_size": 64,
-                "keep": Every(epochs=2),
+                "keep": CheckpointEvery(epochs=2),
             },
         ),
     ],
@@ -128,7 +128,7 @@ def test_a_killed_training_comes_to_the_same_bytes(
 
 
 def test_a_training_may_be_killed_again_and_again_even_while_it_writes(prepared, tmp_path, capsys):
-    params = tiny("mlp", epochs=30, patience=30, keep=Every(minutes=1e-6))
+    params = tiny("mlp", epochs=30, patience=30, keep=CheckpointEvery(minutes=1e-6))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     run(params, whole, prepared("image"))
@@ -172,7 +172,7 @@ def test_what_was_kept_of_another_training_is_not_gone_on_with(prepared, tmp_pat
     (data / "profile.json").write_bytes(profile)
     (folder / "resume").mkdir()
     (folder / "resume/state.safetensors").write_bytes(state)
-    run(params.model_copy(update={"keep": Every(epochs=7)}), folder, data)
+    run(params.model_copy(update={"keep": CheckpointEvery(epochs=7)}), folder, data)
     assert capsys.readouterr().out.splitlines()[1].startswith("resuming after epoch ")
 
 

@@ -15,7 +15,7 @@ from flows.git import git
 from flows.raw import copy_salt, version_raw_data
 from flows.runs import occupied, usable
 from flows.settings import Settings
-from flows.stages import pipeline, why_stale
+from flows.versioning import pipeline, why_stale
 from tasks import params
 from tasks.config import TabularSource
 from tasks.errors import InputError

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from conftest import Project
 
 from tasks import snapshot
 from tasks.errors import InputError
@@ -42,16 +42,6 @@ def test_files_and_folders_have_the_hashes_that_dvc_gives_them(repository):
     assert {path: snapshot.take(root / path, rules).md5 for path in found} == found
     names = snapshot.take(root / "raw", rules).files
     assert set(names) == {*NAMES, "deep/keep.tmp", "other/secret", "link.txt"}
-
-
-def test_the_projects_own_code_has_the_hashes_that_dvc_gives_it(repository):
-    shutil.copytree(ROOT / "tasks", repository.root / "tasks")
-    (repository.root / ".dvcignore").write_text((ROOT / ".dvcignore").read_text())
-    repository.run("dvc", "stage", "add", "-q", "-n", "code", "-d", "tasks", "true")
-    repository.run("dvc", "repro", "-q", "code")
-    (dep,) = locked(repository.root)["code"]["deps"]
-    rules = snapshot.ignore_rules(repository.root)
-    assert snapshot.take(repository.root / "tasks", rules).md5 == dep["md5"]
 
 
 def every(path, is_folder):
@@ -102,12 +92,11 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("written", [True, False])
-def test_a_change_is_found_and_named(change, expected, written, folder):
+def test_a_change_is_found_and_named(change, expected, folder):
     before = snapshot.take(folder, every)
-    assert before.changed(every, written=written) == []
+    assert before.changed(every) == []
     change(folder)
-    assert before.changed(every, written=written) == expected
+    assert before.changed(every) == expected
 
 
 RESTORED = {
@@ -121,11 +110,10 @@ RESTORED = {
 
 
 @pytest.mark.parametrize("change", RESTORED.values(), ids=RESTORED)
-def test_data_that_were_different_for_a_moment_count_as_changed_and_code_does_not(change, folder):
+def test_data_that_were_different_for_a_moment_count_as_changed(change, folder):
     before = snapshot.take(folder, every)
     change(folder)
-    assert before.changed(every, written=False) == []
-    assert before.changed(every, written=True)
+    assert before.changed(every)
 
 
 def test_a_folder_that_was_moved_away_and_back_counts_as_changed(folder):
@@ -134,14 +122,14 @@ def test_a_folder_that_was_moved_away_and_back_counts_as_changed(folder):
     shutil.copytree(folder.with_name("aside"), folder)
     shutil.rmtree(folder)
     folder.with_name("aside").rename(folder)
-    assert before.changed(every, written=True)
+    assert before.changed(every)
 
 
 def test_another_link_to_a_file_or_another_mode_is_no_change(folder, tmp_path):
     before = snapshot.take(folder, every)
     os.link(folder / "a", tmp_path / "link")
     (folder / "b").chmod(0o444)
-    assert before.changed(every, written=True) == []
+    assert before.changed(every) == []
 
 
 def test_a_change_within_one_tick_of_the_clock_is_found(folder):
@@ -160,7 +148,7 @@ def test_a_change_within_one_tick_of_the_clock_is_found(folder):
         True,
         {**before.files, "a": snapshot.File(stamp, file.md5, file.folder)},
     )
-    assert unseen.changed(every, written=True) == ["a"]
+    assert unseen.changed(every) == ["a"]
 
 
 def test_a_link_to_a_folder_is_refused_for_dvc_does_not_look_into_it(folder, tmp_path):
@@ -177,4 +165,4 @@ def test_the_data_itself_may_be_reached_by_a_link(folder, tmp_path):
     (tmp_path / "link").unlink()
     shutil.copytree(folder, tmp_path / "other")
     (tmp_path / "link").symlink_to(tmp_path / "other")
-    assert found.changed(every, written=True)
+    assert found.changed(every)

@@ -25,8 +25,8 @@ def open_registry() -> Registry:
     return Places.of_registry().open_registry()
 
 
-def said(as_json: bool, document: object) -> bool:
-    """Print a document where JSON was asked for; whether it was."""
+def printed_json(as_json: bool, document: object) -> bool:
+    """Print a document if JSON was asked for; returns whether it was."""
     if as_json:
-        output.machine(document)
+        output.print_json(document)
     return as_json

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.models.common import DryRun, Json, Name, OneModel, Reason, app, open_registry, said
+from cli.models.common import DryRun, Json, Name, OneModel, Reason, app, open_registry, printed_json
 from flows.settings import actor
 from registry import (
     CHAMPION,
@@ -20,7 +20,8 @@ from registry import (
 from registry.display.describing import failed, local
 
 Numbered = Annotated[
-    str, typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS: what it means now.")
+    str,
+    typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS, the version that it names now."),
 ]
 
 
@@ -30,7 +31,7 @@ def promote(
     alias: Annotated[str, typer.Option(help="The alias to move.")] = CHAMPION,
     reason: Reason = "by hand",
 ) -> None:
-    """Point an alias to a version, whatever it scored: the decision is yours, and recorded."""
+    """Point an alias to a version, whatever its metrics are. The decision is recorded."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
         _moved(registry, _promote(registry, version, alias, reason))
@@ -42,7 +43,7 @@ def rollback(
     alias: Annotated[str, typer.Option(help="The alias to move.")] = CHAMPION,
     reason: Reason = "by hand",
 ) -> None:
-    """Point an alias back to the version that held it before. Again goes further back."""
+    """Point an alias back to its previous version. Repeat to go further back."""
     with open_registry() as registry:
         held = registry.alias(name, alias)
         revision = held.revision if held else None
@@ -87,7 +88,7 @@ def approve(
 
 @app.command()
 def reject(reference: Numbered, reason: Reason = "by hand") -> None:
-    """Turn a version down: it cannot become champion, unless it is approved after all."""
+    """Reject a version: it cannot become champion, unless it is approved later."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
         registry.reject(version.model, version.version, actor=actor(), reason=reason)
@@ -164,14 +165,17 @@ def policy(
     ] = None,
     keep_last: Annotated[
         int | None,
-        typer.Option(min=0, help="Retention keeps so many of the newest versions; 0: no rule."),
+        typer.Option(min=0, help="Retention keeps this many of the newest versions; 0: no rule."),
     ] = None,
     keep_days: Annotated[
-        int | None, typer.Option(min=0, help="Retention keeps younger versions; 0: no rule.")
+        int | None,
+        typer.Option(
+            min=0, help="Retention keeps versions younger than this many days; 0: no rule."
+        ),
     ] = None,
     keep_holders: Annotated[
         int | None,
-        typer.Option(min=0, help="Retention keeps so many champions of before, to roll back to."),
+        typer.Option(min=0, help="Retention keeps this many former champions, to roll back to."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -191,7 +195,7 @@ def policy(
                 keep_holders=keep_holders,
                 actor=actor(),
             )
-    if said(as_json, asdict(rules)):
+    if printed_json(as_json, asdict(rules)):
         return
     output.table(
         ["rule", "of " + name],
@@ -207,10 +211,10 @@ def policy(
 
 @app.command()
 def retain(name: OneModel = None, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Archive the versions that their model's policy no longer keeps."""
+    """Archive the versions that the policy of their model does not keep."""
     with open_registry() as registry:
         retired = upkeep.retain(registry, name, actor=actor(), dry_run=dry_run)
-    if said(as_json, [asdict(version) for version in retired]):
+    if printed_json(as_json, [asdict(version) for version in retired]):
         return
     done = "would be archived" if dry_run else "archived"
     output.table(

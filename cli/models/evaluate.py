@@ -7,14 +7,17 @@ from typing import Annotated, Literal
 import typer
 
 from cli import output
-from cli.models.common import Json, app, open_registry, said
+from cli.models.common import Json, app, open_registry, printed_json
 from flows.settings import actor
 
 
 @app.command()
 def evaluate(
     reference: Annotated[
-        str, typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS: what it means now.")
+        str,
+        typer.Argument(
+            metavar="NAME:VERSION", help="Or NAME@ALIAS, the version that it names now."
+        ),
     ],
     data: Annotated[
         list[Path],
@@ -26,13 +29,11 @@ def evaluate(
     ],
     gates: Annotated[
         list[str] | None,
-        typer.Option("--gate", help="What it must reach, as in macro_f1>=0.9; one a metric."),
+        typer.Option("--gate", help="Such as macro_f1>=0.9; one for each metric."),
     ] = None,
     params: Annotated[
         Path | None,
-        typer.Option(
-            help="Take the gates of evaluate.gates in this file, too; a --gate counts before."
-        ),
+        typer.Option(help="Also use evaluate.gates of this file; --gate takes precedence."),
     ] = None,
     target: Annotated[
         str | None,
@@ -40,7 +41,7 @@ def evaluate(
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the figures; needs no gates.")
+        bool, typer.Option("--dry-run", help="Only show the metrics; needs no gates.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +74,7 @@ def evaluate(
             record=not dry_run,
             progress=progress,
         )
-    if not said(as_json, asdict(report)):
+    if not printed_json(as_json, asdict(report)):
         facts = [
             ("version", report.model),
             ("rows", f"{report.rows:,}  (SHA-256 {report.sha256})"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, said
+from cli.models.common import Json, Name, OneModel, Reference, app, open_registry, printed_json
 from registry import CHAMPION, SEARCH_HELP, Event, InvalidReference, Job, ModelLine, Summary
 from registry.display.comparing import Change, Comparison
 from registry.display.comparing import compare as compare_versions
@@ -32,7 +32,7 @@ def list_models(
     """List the models with their aliases, a page at a time."""
     with open_registry() as registry:
         page = registry.overview(limit=limit, after=after)
-    if not said(as_json, [asdict(line.model) for line in page.lines]):
+    if not printed_json(as_json, [asdict(line.model) for line in page.lines]):
         if not page.lines and after is None:
             output.say("No model is registered yet. `modelmint train` registers the first.")
         else:
@@ -46,7 +46,7 @@ def show(reference: Reference, as_json: Json = False) -> None:
     with open_registry() as registry:
         version = registry.resolve(reference).version
     # Whose the gates in `evaluation` are: `metrics` are those that it was registered with.
-    if said(as_json, asdict(version) | {"measured": asdict(measurement(version))}):
+    if printed_json(as_json, asdict(version) | {"measured": asdict(measurement(version))}):
         return
     output.table(["", ""], [[name, value] for name, value in facts(version)])
     output.say("The parameters are in --json.")
@@ -58,7 +58,7 @@ def compare(left: Reference, right: Reference, as_json: Json = False) -> None:
     with open_registry() as registry:
         versions = [registry.resolve(reference).version for reference in (left, right)]
     both = compare_versions(*versions)
-    if not said(as_json, both.as_dict()):
+    if not printed_json(as_json, both.as_dict()):
         _comparison(both)
 
 
@@ -79,7 +79,7 @@ def search(
     """Search versions by metric, parameter, tag, alias, dataset or time, a page at a time."""
     with open_registry() as registry:
         page = registry.search(name, where or [], order=order, limit=limit, after=after)
-    if said(as_json, asdict(page)):
+    if printed_json(as_json, asdict(page)):
         return
     matches = map(METRIC.fullmatch, [*(where or []), order])
     _versions(page.versions, list(dict.fromkeys(found[1] for found in matches if found)))
@@ -97,7 +97,7 @@ def history(
     with open_registry() as registry:
         found = registry.history(name, limit=limit + 1, before=before)
     events = found[:limit]
-    if not said(as_json, [asdict(event) for event in events]):
+    if not printed_json(as_json, [asdict(event) for event in events]):
         _events(events)
     _more("--before", events[-1].id if len(found) > limit else None)
 
@@ -130,7 +130,7 @@ def trace(
     with open_registry() as registry:
         if what.startswith("dvc:"):
             built = registry.trace_data(what.removeprefix("dvc:"), **asked)
-            if said(as_json, asdict(built)):
+            if printed_json(as_json, asdict(built)):
                 return
             output.say(f"Built on {built.md5}: {built.version_count:,} in all")
             _versions(built.versions)
@@ -142,7 +142,7 @@ def trace(
         if HASH.fullmatch(what):
             raise InvalidReference(f"{what!r} reads like a hash of data. Give dvc:{what}.")
         found = registry.trace(what, **asked)
-    if said(as_json, asdict(found)):
+    if printed_json(as_json, asdict(found)):
         return
     lines = [("version", found.version.ref), *origin(found.version)]
     lines += [("started from it", child) for child in found.children]
@@ -166,7 +166,7 @@ def jobs(
     with open_registry() as registry:
         found = registry.jobs(name, limit=limit + 1, before=before)
     shown = found[:limit]
-    if not said(as_json, [asdict(job) for job in shown]):
+    if not printed_json(as_json, [asdict(job) for job in shown]):
         _jobs(shown)
     _more("--before", shown[-1].id if len(found) > limit else None)
 

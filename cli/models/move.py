@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.models.common import Json, Name, Reference, app, open_registry, said
+from cli.models.common import Json, Name, Reference, app, open_registry, printed_json
 from flows.settings import Places, actor
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backup lies.")]
@@ -21,12 +21,12 @@ def backup(
         bool,
         typer.Option(
             "--replace",
-            help="Also over a backup that this registry does not continue, which is then lost.",
+            help="Replace a backup that this registry does not continue; that backup is lost.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy all rows, and the files they need, to a folder; again, and only what is new is copied.
+    """Copy all rows and their files to a folder. Repeated, it copies only what is new.
 
     A backup of another registry is not replaced, nor one with histories or jobs that this lacks.
     """
@@ -34,7 +34,7 @@ def backup(
 
     with open_registry() as registry, output.counting("backing up") as count:
         made = back_up(registry, folder, replace=replace, progress=_steps(count))
-    if said(as_json, asdict(made)):
+    if printed_json(as_json, asdict(made)):
         return
     repaired = f", {made.repaired:,} were damaged and are repaired" if made.repaired else ""
     output.say(
@@ -48,7 +48,7 @@ def backup(
 
 @app.command()
 def restore(folder: Folder) -> None:
-    """Make the registry that the settings name, which must be empty, from a backup."""
+    """Restore a backup into the registry that the settings name, which must be empty."""
     from registry.transfer.restoring import restore as bring_back
 
     settings = Places.of_registry(files=True)
@@ -109,7 +109,7 @@ def import_mlflow(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Register every version of a model of an MLflow registry. May be repeated."""
+    """Register every version of a model of an MLflow registry. Can be repeated."""
     from registry.transfer.mlflow_import import import_from_mlflow
 
     with open_registry() as registry, output.counting("importing") as count:
@@ -121,7 +121,7 @@ def import_mlflow(
             to=to,
             progress=lambda done: count(f"version {done.version}"),
         )
-    if said(as_json, asdict(made)):
+    if printed_json(as_json, asdict(made)):
         return
     output.table(
         ["version there", "here", ""],

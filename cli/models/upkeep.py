@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.models.common import DryRun, Json, OneModel, app, open_registry, said
+from cli.models.common import DryRun, Json, OneModel, app, open_registry, printed_json
 from flows.settings import Places, actor
-from registry import RegistryError, Stray, integrity, upkeep
+from registry import RegistryError, Stray, extras, integrity, upkeep
 from registry import upgrade as upgrade_database
 from tasks.errors import InputError
 
@@ -20,17 +20,17 @@ def verify(
     name: OneModel = None,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="Also demand a signature of every version by this key (PEM)."),
+        typer.Option(help="Also require a signature of every version by this key (PEM)."),
     ] = None,
     backup: Annotated[
         Path | None,
-        typer.Option(help="Look at this backup instead, and whether the registry goes on from it."),
+        typer.Option(help="Check this backup instead, and that the registry continues it."),
     ] = None,
     since: Annotated[
         int | None,
         typer.Option(
             metavar="EVENT",
-            help="Only what events after this one touched: an id from `history --json`.",
+            help="Only what events after this id changed; ids are in `history --json`.",
         ),
     ] = None,
     as_json: Json = False,
@@ -52,7 +52,7 @@ def verify(
 
             problems += check_signatures(registry, public_key, name)
     if as_json:
-        output.machine([asdict(problem) for problem in problems])
+        output.print_json([asdict(problem) for problem in problems])
     for problem in problems:
         where = f"{problem.ref} {problem.path}".rstrip()
         output.error(f"{where}: {problem.what}")
@@ -90,7 +90,7 @@ def _verify_backup(folder: Path, *, as_json: bool) -> None:
             progress=lambda doing, done, total: count(f"{doing} {done:,} of {total:,}"),
         )
     if as_json:
-        output.machine(asdict(found))
+        output.print_json(asdict(found))
     for problem in found.problems:
         output.error(problem)
     if why_not:
@@ -114,7 +114,7 @@ def _verify_backup(folder: Path, *, as_json: bool) -> None:
 def gc(
     dry_run: DryRun = False,
     grace: Annotated[
-        int, typer.Option(min=0, help="Seconds for which a file may still be needed.")
+        int, typer.Option(min=0, help="Keep unreferenced files younger than this many seconds.")
     ] = upkeep.DAY_S,
     purge: Annotated[
         bool, typer.Option("--purge", help="Also remove the files of archived versions.")
@@ -136,7 +136,7 @@ def gc(
         if purge:
             strays += upkeep.purge(registry, actor=actor(), dry_run=dry_run, unknown=unknown)
         strays += upkeep.gc(registry, dry_run=dry_run, grace_s=grace, unknown=unknown)
-    if said(as_json, [asdict(stray) for stray in strays]):
+    if printed_json(as_json, [asdict(stray) for stray in strays]):
         return
     done = "would be removed" if dry_run else "removed"
     output.table(
@@ -158,12 +158,12 @@ def init(
         bool,
         typer.Option(
             "--lost-store",
-            help="Files of the registry are lost: MODELMINT_ARTIFACTS is their place nevertheless.",
+            help="Accept MODELMINT_ARTIFACTS although files of the registry are missing there.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make an empty registry; where there is one, say which, and mark its store if it lost that."""
+    """Make an empty registry. If there is one, say which; restore the marker of its store."""
     places = Places.of_registry(files=lost_store)
     with places.open_registry() as registry:
         made = registry.create()
@@ -175,7 +175,7 @@ def init(
             "created": made,
             "lost_store": registry.files.root if lost_store else None,
         }
-    if not said(as_json, found):
+    if not printed_json(as_json, found):
         how = "was made" if made else "is there already"
         output.say(f"The registry {found['id']} {how}: {found['database']}")
         if lost_store:
@@ -194,31 +194,31 @@ def upgrade() -> None:
 
 @app.command()
 def roles() -> None:
-    """Create roles in PostgreSQL that may read, register, or promote. For the owner to run."""
+    """Create the roles that may read, register or promote in PostgreSQL. Run as its owner."""
     from registry.databases.roles import ROLES, create_roles
 
     create_roles(Places.of_registry().database_url)
     output.table(["role", "may"], [[role, may] for role, may in ROLES.items()])
-    output.say("Give one to a login, as in: GRANT modelmint_writer TO ada;")
+    output.say("Give one to a login, for example: GRANT modelmint_writer TO ada;")
     output.say("Run this command again after each upgrade or restore.")
 
 
 @app.command()
 def ui(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 5600,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5600,
 ) -> None:
-    """Serve the registry as a web page, to look at. Ctrl-C ends it.
+    """Show the registry as a read-only web page. Ctrl-C ends it.
 
-    Beyond this machine it needs a token, which visitors are asked for: MODELMINT_UI_TOKEN.
+    To listen beyond this machine it needs a token, MODELMINT_UI_TOKEN, which visitors enter.
     """
     import os
 
-    from registry.web import serve
+    serve = extras.load("registry.web", "ui", "The page").serve
 
     prefect_ui = os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200")
     with open_registry() as registry:
-        registry.database.check_exists()  # now: no visitor could mend it
+        registry.database.check_exists()  # before a visitor comes
         output.say(f"The registry: http://{host}:{port} (Ctrl-C ends it)")
         try:
             serve(registry, host, port, os.environ.get("MODELMINT_UI_TOKEN"), prefect_ui)

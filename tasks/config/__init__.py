@@ -1,8 +1,7 @@
 """Params: everything that `params.yaml` may say, one class per section.
 
-Imports no torch, so that reading parameters costs nothing. Every stage of `dvc.yaml` depends on
-this package: a default that changes here makes every stage stale, as a value in `params.yaml`
-would.
+Imports no torch, so that reading parameters is quick. This package is code of every stage: a
+default that changes here makes every stage stale, as a value in `params.yaml` would.
 """
 
 from typing import Literal, get_args
@@ -35,18 +34,18 @@ from tasks.config.sources import (
     TextSource,
     Tokenizer,
 )
-from tasks.config.train import Augmentation, Every, Optimizer, Schedule, Train
+from tasks.config.train import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
 
 __all__ = [
     "PRESETS",
     "Architecture",
     "Attention",
     "Augmentation",
+    "CheckpointEvery",
     "Cnn",
     "Csv",
     "DigitsSource",
     "Evaluate",
-    "Every",
     "Export",
     "Gru",
     "HigherIsBetter",
@@ -81,30 +80,30 @@ class Prepare(Section):
     source: Source
     """Which raw data, and how it is read."""
     task: Literal["classification", "regression", "language_model"] = "classification"
-    """What is to be predicted: a class, a number, or, without a target, the next token."""
+    """What to predict: a class, a number, or, without a target, the next token."""
     seed: Seed = 0
-    """Decides the splits."""
+    """Seed of the random splits."""
     test: Fraction = 0.2
     """Share of the rows in the test split."""
     validation: Fraction = 0.1
-    """Share of the rows in the validation split; of those that are not in the test split, where
-    that one is given."""
+    """Share of the rows in the validation split. If a test split is given: share of the other
+    rows."""
     split_column: str | None = None
-    """A column that says `train`, `validation` or `test`; nothing is drawn then but a validation
-    split that it does not name."""
+    """A column that says `train`, `validation` or `test`. Only a validation split that it does not
+    name is drawn at random."""
     group: str | None = None
-    """A column whose values never stand in two splits, such as a patient."""
+    """A column such as `patient`: rows with the same value are never in two splits."""
     time: str | None = None
     """A column to order the rows by: the latest are the test split, those before validation."""
     missing: Literal["refuse", "drop", "fill"] = "refuse"
-    """What happens to rows with a missing or non-finite value; `fill` puts the median of the
-    training split for a number, its most frequent value for a category. A row without a target is
-    refused or dropped."""
+    """What happens to rows with a missing or non-finite value. `fill` uses the median of the
+    training split for a number, and its most frequent value for a category. A row without a target
+    is refused or dropped."""
     duplicates: Literal["auto", "keep", "group", "drop", "refuse"] = "auto"
-    """What happens to rows that are equal. `keep`: nothing; the report says how many test rows have
-    an equal row in training. `group`: rows with the same features never stand in two splits (of
-    rows ordered by time, copies go where the latest of them goes). `drop`, `refuse`: of rows that
-    agree in every column of the raw data, ignored ones included, one stays, or none is accepted.
+    """What happens to equal rows. `keep`: nothing; the report says how many test rows have an equal
+    row in training. `group`: rows with the same features are never in two splits (with `time`,
+    duplicates go where the latest of them goes). `drop`: of rows that agree in every column of the
+    raw data, ignored columns too, one stays. `refuse`: such rows are an error.
     `auto` is `keep` for tables and `group` for images, texts and sequences. A test split that is
     given (by `split_column` or by the files) is never changed."""
     sensitive: list[str] = Field(default=[])
@@ -112,8 +111,8 @@ class Prepare(Section):
     sensitive_rule: Literal["drop", "hash"] = "drop"
     """`hash` keeps a keyed hash of each value beside the row, to join by."""
     salt_file: str | None = None
-    """The file that holds the key of those hashes; keep it out of git and DVC. The stage
-    leaves a mark of the key that it used: with another one, a flow runs it again."""
+    """The file with the key of those hashes; keep it out of git and DVC. The stage records a mark
+    of the key: with another key, a flow runs it again."""
     label_noise: bool = False
     """List rows whose label looks wrong to a cross-validated linear model (Northcutt et al. 2021,
     https://arxiv.org/abs/1911.00068)."""
@@ -162,17 +161,17 @@ class Evaluate(Section):
     """The stage `evaluate`, and the gates that every candidate must pass."""
 
     gates: dict[Metric, float]
-    """Metric on the test split: the least it may be, or the most where lower is better
-    (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Without a gate nothing
-    is registered, nor with one that the task has no figure for."""
+    """By metric on the test split: the lowest value that passes, or the highest where lower is
+    better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Nothing is
+    registered without a gate, or with one for a metric that was not measured."""
     batch_size: int = Field(default=1024, ge=1)
-    """Rows that are scored together; changes no figure."""
+    """Rows that are evaluated together; does not change the metrics."""
     calibration_bins: int = Field(default=15, ge=1)
     """Bins of equal width for the expected calibration error."""
 
 
 class Export(Section):
-    """The stage `export`: from the best weights to a judged ONNX bundle."""
+    """The stage `export`: from the best weights to an evaluated ONNX bundle."""
 
     opset: int = Field(default=20, ge=18, le=22)
     """ONNX operator set. From 23 on, ONNX Runtime on a CPU refuses masked attention."""
@@ -187,8 +186,8 @@ class Registration(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     """The model's name in the registry."""
     metric: Metric | None = None
-    """What a challenger must beat the champion in, on the same test split. Without it: `macro_f1`
-    for classes, `r2` for numbers, `perplexity` for a language model."""
+    """The metric in which a challenger must beat the champion, on the same test split. Default:
+    `macro_f1` for classes, `r2` for numbers, `perplexity` for a language model."""
 
 
 class Params(Section):
@@ -197,13 +196,13 @@ class Params(Section):
     prepare: Prepare
     """From raw data to the prepared dataset."""
     train: Train
-    """The network, and how it learns."""
+    """The network, and how it is trained."""
     evaluate: Evaluate
-    """What a candidate must reach."""
+    """Metrics and gates."""
     export: Export = Export()
     """The ONNX bundle."""
     registration: Registration
-    """The model's name, and what versions are compared by."""
+    """The model's name, and the metric that versions are compared by."""
 
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":

@@ -30,9 +30,9 @@ class Mlp(Section):
     activation: Activation = "relu"
     """The function after each hidden layer."""
     normalization: Literal["none", "batch", "layer"] = "none"
-    """What stands between a layer and its activation. Deep or narrow stacks need one."""
+    """Normalisation between a layer and its activation. Deep or narrow networks need one."""
     dropout: Dropout = 0.2
-    """Share of the units of each hidden layer that are silent at each step of the training."""
+    """Share of the units of each hidden layer that are set to zero at each training step."""
     embedding: Width | None = None
     """Width of the learned vector for each category of a table; without it they are one-hot."""
 
@@ -54,7 +54,7 @@ class Cnn(Section):
     dense: list[Width] = Field(default=[128])
     """Units of the hidden layers between the last block and the outputs."""
     dropout: Dropout = 0.3
-    """Share of the units before the outputs that are silent at each step of the training."""
+    """Share of the units before the outputs that are set to zero at each training step."""
 
 
 class ResNet(Section):
@@ -66,7 +66,7 @@ class ResNet(Section):
     blocks: list[Width] = Field(default=[1, 1, 1], min_length=1)
     """Residual blocks of two convolutions in each stage."""
     dropout: Dropout = 0.0
-    """Share of the units before the outputs that are silent at each step of the training."""
+    """Share of the units before the outputs that are set to zero at each training step."""
 
     @model_validator(mode="after")
     def _as_many_widths_as_blocks(self) -> "ResNet":
@@ -80,19 +80,19 @@ class ResNet(Section):
 
 class _Recurrent(Section):
     width: Width = 64
-    """Units of the token embedding, or of the linear layer that a numeric sequence enters by."""
+    """Units of the token embedding, or of the linear layer that reads a numeric sequence."""
     hidden: Width = 64
     """Units of the state, in each direction."""
     layers: Width = 1
-    """Recurrent layers, one upon the other."""
+    """Recurrent layers, stacked."""
     bidirectional: bool = True
-    """Read the sequence from its end, too."""
+    """Also read the sequence backwards."""
     pooling: Pooling = "last"
     """How a sequence becomes one vector: the last valid state of each direction, or the mean or
     maximum over the valid steps."""
     dropout: Dropout = 0.3
-    """Share of the units that are silent at each step of the training: of what enters, between
-    layers, and before the outputs."""
+    """Share of the units that are set to zero at each training step: of the input, between layers,
+    and before the outputs."""
 
 
 class Rnn(_Recurrent):
@@ -119,9 +119,9 @@ class _Heads(Section):
     heads: Width = 4
     """Attention heads of a block; `width` must be a multiple of them."""
     dropout: Dropout = 0.1
-    """Share of the units that are silent at each step of the training."""
+    """Share of the units that are set to zero at each training step."""
     positions: Literal["learned", "sinusoidal"] = "learned"
-    """How a token's place is told: a vector that is learned, or sines of fixed lengths."""
+    """How positions are encoded: learned vectors, or fixed sines."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "_Heads":
@@ -140,7 +140,7 @@ class Attention(_Heads):
 
 class _Transformer(_Heads):
     layers: Width = 2
-    """Blocks, one upon the other."""
+    """Blocks, stacked."""
     feedforward: Width = 128
     """Units of the hidden layer inside each block."""
 

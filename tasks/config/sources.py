@@ -24,12 +24,12 @@ class _Files(Section):
     """What all sources of the user's own files have in common."""
 
     path: str
-    """A file, or a folder of files of one form. DVC tracks it whole."""
+    """A file, or a folder of files of one format. DVC tracks it as a whole."""
     pattern: str | None = None
     """Which files of the folder to read, a glob such as `2024-*.csv`; without it, all of them."""
     test: str | None = None
-    """Which files of the folder are the test split, a glob such as `test*.csv`, where it was made
-    elsewhere; the others are split in two, training and validation."""
+    """Files of the folder that are the test split, a glob such as `test*.csv`, if it was made
+    elsewhere. The other files are split into training and validation."""
     example: Example | None = None
     """A public dataset to put at `path` when nothing lies there: see `examples/README.md`."""
 
@@ -45,24 +45,24 @@ class Csv(Section):
     """
 
     encoding: str | None = None
-    """Such as `latin-1`. Detected are UTF-8 and UTF-16; a file of anything else is refused."""
+    """Such as `latin-1`. UTF-8 and UTF-16 are detected; other files are refused."""
     delimiter: Sign | None = None
-    """What stands between two fields. Detected: comma, semicolon, tab, vertical bar; a `.tsv` file
-    has tabs."""
+    """Separator of fields. Detected: comma, semicolon, tab, vertical bar; a `.tsv` file has
+    tabs."""
     quote: Sign | None = None
-    """What stands around a field that holds the delimiter. Detected: `"` and `'`."""
+    """Quote around a field that contains the delimiter. Detected: `"` and `'`."""
     decimal: Literal[".", ","] | None = None
-    """The decimal sign of numbers. A comma is detected where the delimiter is another sign."""
+    """Decimal sign of numbers. A comma is detected if it is not the delimiter."""
     thousands: Sign | None = None
-    """What parts groups of three digits in numbers; without it, such text is not a number."""
+    """Separator of groups of three digits; without it, such text is not a number."""
     na_values: list[str] = Field(default=[])
-    """Values that stand for a missing one, in every column, beside the empty field."""
+    """Values that mean a missing value, in every column; an empty field always does."""
     true_values: list[str] = Field(default=[])
-    """Values that are true, such as `yes`, beside `true`."""
+    """Values that mean true, such as `yes`; `true` always does."""
     false_values: list[str] = Field(default=[])
-    """Values that are false, such as `no`, beside `false`."""
+    """Values that mean false, such as `no`; `false` always does."""
     date_format: str | None = None
-    """How dates are written, such as `%d/%m/%Y` (strptime); without it, as in ISO 8601."""
+    """Format of dates, such as `%d/%m/%Y` (strptime); default: ISO 8601."""
 
     @model_validator(mode="after")
     def _options_that_can_be(self) -> "Csv":
@@ -126,13 +126,13 @@ class TabularSource(_Table):
 
     kind: Literal["tabular"]
     ignore: list[str] = Field(default=[])
-    """Columns that are no features."""
+    """Columns that are not features."""
     columns: dict[str, Kind] = Field(default={})
-    """What a column is, where its values do not say: an integer that is a `category`, a `number`
-    with leading zeros. Text is a category unless it looks like numbers, dates or names: then it is
-    refused, and taken as it is where it is a `category` here."""
+    """Type of a column if its values do not show it: an integer that is a `category`, a `number`
+    with leading zeros. Text is a category. Text that looks like numbers, dates or names is refused,
+    unless it is a `category` here."""
     max_categories: Width = 1000
-    """More distinct values than this in a category are refused: such a column is an identifier."""
+    """A category with more distinct values than this is refused: it is an identifier."""
 
 
 class ImageSource(_Files):
@@ -149,16 +149,16 @@ class ImageSource(_Files):
 
     kind: Literal["image"]
     size: list[Width] | None = Field(default=None, min_length=2, max_length=2)
-    """Height and width in pixels to which every image file is resized; without it, one of another
-    size than the first is refused."""
+    """Height and width in pixels to which every image file is resized. Without it, a file of
+    another size than the first is refused."""
     colour: Literal["grey", "rgb"] | None = None
-    """Convert image files to this; without it, they are what the first of them is, and a colour
-    image among grey ones is refused."""
+    """Convert image files to this; default: the mode of the first file. Then a colour image among
+    grey ones is refused."""
     column: str | None = None
-    """In tables, the column of paths or bytes; `image` without it. It makes a folder one of tables.
-    """
+    """In tables, the column of paths or bytes; default `image`. If it is given, a folder is read
+    as tables."""
     target: str | None = None
-    """In tables, the column to predict; `label` without it."""
+    """In tables, the column to predict; default `label`."""
 
 
 class Tokenizer(Section):
@@ -172,15 +172,15 @@ class Tokenizer(Section):
     name: Literal["word", "bpe", "character"] = "word"
     """What a token is: a word, a frequent piece of words, or a character."""
     vocabulary: int = Field(default=8000, ge=8)
-    """The most tokens, the three reserved ones included."""
+    """Largest number of tokens, with the three reserved ones."""
     min_frequency: int = Field(default=2, ge=1)
-    """A word or character that is rarer is unknown; a rarer pair is not merged."""
+    """Rarer words and characters are unknown; rarer pairs are not merged."""
     lowercase: bool = True
-    """Whether `Word` and `word` are one token."""
+    """Whether `Word` and `word` are the same token."""
     normalization: Literal["nfc", "nfkc", "none"] = "nfkc"
     """Unicode normalization form."""
     strip_accents: bool = False
-    """Whether `é` and `e` are one character."""
+    """Whether `é` and `e` are the same character."""
 
 
 class TextSource(_Table):
@@ -195,7 +195,7 @@ class TextSource(_Table):
     tokenizer: Tokenizer = Tokenizer()
     """How text becomes tokens."""
     max_length: int = Field(default=128, ge=2)
-    """The most tokens of a text, the one for its beginning included; what is longer is cut."""
+    """Largest number of tokens of a text, with the start token; longer texts are truncated."""
 
 
 class SequenceSource(_Files):
@@ -211,7 +211,7 @@ class SequenceSource(_Files):
     target: str = "label"
     """The column to predict."""
     max_length: Width = 512
-    """The most steps of a sequence; what is longer is cut."""
+    """Largest number of timesteps; longer sequences are truncated."""
 
 
 Source = Annotated[

@@ -9,21 +9,21 @@ from tasks.config.section import Section, Seed
 
 
 class Optimizer(Section):
-    """How weights follow gradients."""
+    """The optimizer: how gradients change the weights."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     """`adamw` (Loshchilov and Hutter 2019), `adam` (Kingma and Ba 2015), or `sgd` with Nesterov
     momentum."""
     learning_rate: float = Field(default=0.002, gt=0)
-    """How far weights move at a step, where the schedule is at its highest."""
+    """The highest learning rate of the schedule."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """How strongly weights are drawn to zero."""
+    """Strength of the pull of weights towards zero."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """For `sgd` alone."""
+    """Only for `sgd`."""
 
 
 class Schedule(Section):
-    """How the learning rate moves."""
+    """How the learning rate changes during the training."""
 
     name: Literal["constant", "cosine", "one_cycle", "step", "plateau"] = "cosine"
     """`cosine` falls to zero over all epochs (Loshchilov and Hutter 2017); `one_cycle` rises over
@@ -31,8 +31,8 @@ class Schedule(Section):
     by `factor` after every `every` epochs; `plateau` does when the validation loss has not fallen
     for `every` epochs."""
     warmup: float = Field(default=1, ge=0)
-    """Epochs, parts of one too, over which the learning rate first rises in a straight line;
-    `one_cycle` has its own."""
+    """Epochs, also fractions, over which the learning rate first rises linearly. Not for
+    `one_cycle`, which has its own."""
     every: int = Field(default=10, ge=1)
     """Epochs, for `step` and `plateau`."""
     factor: float = Field(default=0.1, gt=0, lt=1)
@@ -40,73 +40,73 @@ class Schedule(Section):
 
 
 class Augmentation(Section):
-    """Random changes to the images of the training split, new ones in every epoch."""
+    """Random changes to training images, drawn again in every epoch."""
 
     shift: int = Field(default=0, ge=0)
-    """Move by up to so many pixels in each direction; what comes in is black."""
+    """Shift by up to this many pixels in each direction; new pixels are black."""
     flip: bool = False
-    """Mirror every second image left to right."""
+    """Mirror an image left to right with probability 0.5."""
     crop: float = Field(default=1.0, gt=0, le=1)
-    """Cut out at least this share of height and width, and resize it to the whole."""
+    """Crop to at least this share of height and width, and resize to the full size."""
     erase: float = Field(default=0.0, ge=0, le=1)
-    """Share of the images of which a rectangle is blackened (Zhong et al. 2017)."""
+    """Share of the images in which a random rectangle is set to black (Zhong et al. 2017)."""
 
 
-class Every(Section):
-    """How often the state of the training is kept, to go on from after a kill.
+class CheckpointEvery(Section):
+    """How often the state of the training is saved; after a kill the training resumes from it.
 
-    Less often where writing it would take more than a twentieth of the time.
+    Saved less often if writing it would take more than a twentieth of the time.
     """
 
     epochs: int = Field(default=1, ge=1)
-    """After so many epochs."""
+    """Save after this many epochs."""
     minutes: float | None = Field(default=None, gt=0)
-    """Also after so many minutes, in the midst of an epoch."""
+    """Also save after this many minutes within an epoch."""
 
 
 class Train(Section):
     """The stage `train`: from the prepared dataset to the best weights."""
 
     architecture: Architecture
-    """The network and its shape. A bare name stands for that architecture's defaults; `lenet`
+    """The network and its size. A name alone means that architecture with its defaults; `lenet`
     and `vit` are presets of `cnn` and `transformer`."""
     seed: Seed = 0
-    """Decides initial weights, dropout and the order of the batches."""
+    """Seed of the initial weights, dropout and the order of the batches."""
     epochs: int = Field(default=40, ge=1)
-    """The most passages over the training split."""
+    """Largest number of epochs."""
     patience: int = Field(default=15, ge=1)
     """Stop after this many epochs without a lower validation loss."""
     batch_size: int = Field(default=64, ge=2)
-    """Rows of the training split that a step looks at together."""
+    """Training rows in a batch."""
     accumulate: int = Field(default=1, ge=1)
-    """Batches whose gradients are added up before the weights move."""
+    """Batches whose gradients are summed before each update of the weights."""
     clip: float | None = Field(default=None, gt=0)
-    """The largest norm that the gradients of all weights together may have."""
+    """Largest norm of all gradients together; larger ones are scaled down."""
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     """Share of each label given to the other classes while training (Szegedy et al. 2016)."""
     imbalance: Literal["none", "weights", "sampler"] = "none"
-    """What rare classes get: `weights` counts a row by the inverse of its class's frequency,
+    """Handling of rare classes: `weights` weights each row by the inverse frequency of its class,
     `sampler` draws each class equally often, with replacement."""
     augmentation: Augmentation = Augmentation()
-    """Random changes to images while training."""
+    """Random changes to training images."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a text's tokens that are unknown to the network while it trains."""
+    """Share of the tokens of a text that are replaced by the unknown token during training."""
     optimizer: Optimizer = Optimizer()
-    """How weights follow gradients."""
+    """The optimizer: how gradients change the weights."""
     schedule: Schedule = Schedule()
-    """How the learning rate moves."""
+    """How the learning rate changes during the training."""
     init_from: str | None = None
     """A registered version whose weights to start from, as NAME, NAME@ALIAS or NAME:VERSION.
     Layers that match are loaded, the rest is reported."""
     freeze: list[str] = Field(default=[])
-    """Patterns of weights that do not learn, such as `front.*`; shell wildcards. The running
-    statistics of a batch normalisation whose weights are frozen stay, too."""
-    keep: Every = Every()
-    """How often the state is kept; the same command goes on from there after a kill."""
+    """Patterns of weights that are not trained, such as `front.*`, with shell wildcards. Batch
+    normalisation with frozen weights keeps its running statistics too."""
+    keep: CheckpointEvery = CheckpointEvery()
+    """How often the state is saved; after a kill the same command resumes from it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train; `auto` takes a GPU where there is one."""
+    """Device to train on; `auto` uses a GPU if there is one."""
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
-    """Numbers that the network computes with while it trains; `auto` goes by the device."""
+    """Floating-point precision of the training; `auto` depends on the device."""
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tasks.config import Every, Train
+from tasks.config import CheckpointEvery, Train
 from tasks.device import Device
 from tasks.training.state import State, join, split
 
@@ -26,7 +26,7 @@ class Keeper:
     When it is written follows the clock; what the training comes to does not.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, every: Every) -> None:
+    def __init__(self, folder: Path, fingerprint: str, every: CheckpointEvery) -> None:
         self._file = folder / STATE
         self._fingerprint = fingerprint
         self._every = every

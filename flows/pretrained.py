@@ -15,12 +15,12 @@ VERSION = "version.json"
 NEEDED = ("weights.safetensors", "signature.json", "tokenizer.json")
 
 
-def place_base(registry: Registry, init_from: str | None, workspace: Workspace) -> str:
-    """Make the workspace's base the version that `init_from` names now, or empty without one.
+def place_pretrained(registry: Registry, init_from: str | None, workspace: Workspace) -> str:
+    """Copy the weights of the version that `init_from` names now into the workspace's `data/base`.
 
-    Says in a line what was done. The version's files are verified before they are copied, and
-    `version.json` is written last: where it lies, the base is whole, and it has the hash of each
-    file. DVC sees what changed, so an alias that moved makes the training stale.
+    Without `init_from` that folder is emptied. Returns a line that says what was done. The files
+    are verified before they are copied. `version.json` has the hash of each and is written last,
+    so where it lies the copy is complete. DVC sees a change: if the alias moved, `train` is stale.
 
     Raises:
         InvalidReference, NotFound: `init_from` names no version.
@@ -53,7 +53,7 @@ def place_base(registry: Registry, init_from: str | None, workspace: Workspace) 
 
 
 def parent(workspace: Workspace) -> dict[str, Any] | None:
-    """Reference and digest of the version whose weights the workspace's base holds.
+    """Reference and digest of the version whose weights lie in the workspace's `data/base`.
 
     Raises:
         InputError: a file there is not that version's any more.

@@ -1,0 +1,12 @@
+"""Exit statuses of `modelmint`."""
+
+DONE = 0
+ERROR = 1
+"""Anything that is not one of the others."""
+INPUT = 2
+"""What the user gave was wrong: parameters, data, references, files."""
+REFUSED = 3
+"""A gate failed, or a rule of the registry refused."""
+
+OF_TRAINING = {"done": DONE, "input": INPUT, "refused": REFUSED, "error": ERROR}
+"""By `flows.training.Outcome.end`."""

@@ -1,0 +1,270 @@
+"""One fingerprint for the code of each stage, kept in the project's `code.json`.
+
+The code of a stage is all of this package that its step imports, directly or not. Only the syntax
+counts: comments, docstrings and formatting do not, so editing them makes no stage stale. What
+starts and supervises a step (`__main__`, `lineage`, `recorded`, ...) decides no output and does not
+count either.
+
+`dvc.yaml` names the fingerprint as a parameter of the stage, so DVC sees when it changes. DVC does
+not see when the code changes: everything that records a run compares both first. Only the standard
+library is imported, so that a stage can look at its code before it loads the rest of it.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import snapshot
+from tasks.errors import InputError
+from tasks.snapshot import Stamp
+
+FILE = "code.json"
+FORMAT = 1
+PACKAGE = Path(__file__).parent
+SHOWN = 3
+_ABOUT = "The code that each stage runs. Written by `modelmint code`; after a merge, run it again."
+
+
+@dataclass(frozen=True)
+class Code:
+    """Fingerprints of the code: of each stage, and of each file that one of them runs."""
+
+    stages: Mapping[str, str]
+    files: Mapping[str, str]
+    """By path from the folder of the package, such as `tasks/train.py`."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A stage whose code is not the recorded one, and the files that differ."""
+
+    stage: str
+    files: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.files[:SHOWN])
+        more = len(self.files) - SHOWN
+        return f"{shown} and {more} more" if more > 0 else shown
+
+
+def present(stages: Iterable[str]) -> Code:
+    """The code that this installation runs for the given stages."""
+    modules = _Modules()
+    files = {stage: modules.needed_by(stage) for stage in stages}
+    return Code(
+        {stage: _combined(found) for stage, found in files.items()},
+        {name: digest for found in files.values() for name, digest in found.items()},
+    )
+
+
+def files_of(stage: str) -> dict[str, str]:
+    """The files that a stage runs, each with its fingerprint."""
+    return _Modules().needed_by(stage)
+
+
+def recorded(root: Path) -> Code | None:
+    """What `code.json` says; None where there is none, or it cannot be read, as after a merge."""
+    try:
+        document = json.loads((root / FILE).read_bytes())
+        return Code(dict(document["stages"]), dict(document["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def of_stage(root: Path, stage: str) -> str | None:
+    """The fingerprint of a stage in `code.json`; None where there is none."""
+    return found.stages.get(stage) if (found := recorded(root)) else None
+
+
+def record(root: Path, code: Code) -> None:
+    """Write `code.json`; it appears whole or not at all."""
+    document = {
+        "about": _ABOUT,
+        "format": FORMAT,
+        "stages": dict(code.stages),
+        "files": dict(sorted(code.files.items())),
+    }
+    part = root / f"{FILE}.part"
+    part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    part.replace(root / FILE)
+
+
+def changes(root: Path, stages: Iterable[str]) -> list[Change]:
+    """The stages whose code is not what the project's `code.json` says."""
+    if (before := recorded(root)) is None:
+        return [Change(stage, (f"{FILE} is missing or cannot be read",)) for stage in stages]
+    modules, found = _Modules(), []
+    for stage in stages:
+        files = modules.needed_by(stage)
+        if before.stages.get(stage) != _combined(files):
+            # A stage can lose a file only if another one of its files no longer imports it.
+            names = [name for name, digest in files.items() if before.files.get(name) != digest]
+            found.append(Change(stage, tuple(sorted(names)) or (FILE,)))
+    return found
+
+
+def refuse_changed(root: Path, stages: Iterable[str]) -> None:
+    """Raises `InputError` if a stage would run other code than `code.json` says."""
+    if found := changes(root, stages):
+        reasons = "; ".join(f"{change.stage}: {change}" for change in found)
+        raise InputError(
+            f"{FILE} does not describe the code that would run ({reasons}), so nothing was run. "
+            "`modelmint code` updates it, and says which stages become stale."
+        )
+
+
+class RunningCode:
+    """The code that this process runs, watched from before it is loaded until the stage ends."""
+
+    def __init__(self) -> None:
+        """To be made before anything but this module and its imports is loaded."""
+        self._stamps = snapshot.stamps(PACKAGE)
+        self._files: dict[str, str] = {}
+        self._loaded = set(sys.modules)
+
+    def read(self, stage: str) -> str:
+        """Fingerprint of the stage's code as it is now."""
+        self._files = files_of(stage)
+        return _combined(self._files)
+
+    def rewritten(self) -> list[str]:
+        """Files of the stage that were written while they were read and loaded."""
+        self._loaded = set(sys.modules)
+        return [name for name in self._files if self._written(PACKAGE.parent / name)]
+
+    def changed(self, stage: str) -> list[str]:
+        """Files of the stage whose syntax changed, or that changed before they were loaded late."""
+        names = set[str]()
+        if any(self._written(path) for path in self._stamps):
+            now = files_of(stage)
+            names = {name for name, digest in now.items() if self._files.get(name) != digest}
+            # A file that is missing takes with it what only it imports.
+            names = names or self._files.keys() - now.keys()
+        late = [sys.modules[name] for name in set(sys.modules) - self._loaded]
+        paths = [Path(str(getattr(module, "__file__", None))) for module in late]
+        names |= {p.relative_to(PACKAGE.parent).as_posix() for p in paths if self._written(p)}
+        return sorted(names)
+
+    def _written(self, path: Path) -> bool:
+        """Whether a file of the package is not the one that lay there at the beginning."""
+        try:
+            return path in self._stamps and Stamp.of(path) != self._stamps[path]
+        except OSError:
+            return True
+
+
+def file_digest(content: bytes) -> str:
+    """Fingerprint of a Python file: the first 16 hex digits of SHA-256 over its syntax."""
+    return _digest_of(ast.parse(content))
+
+
+class _Modules:
+    """The modules of this package: parsed once, when they are first needed."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[str, set[str]]] = {}
+
+    def needed_by(self, stage: str) -> dict[str, str]:
+        """Files and fingerprints of all modules that the step of a stage imports."""
+        # `pipeline` decides which parameters and paths the step gets.
+        ahead = [f"{PACKAGE.name}.{stage}", f"{PACKAGE.name}.pipeline"]
+        files: dict[str, str] = {}
+        seen = set[str]()
+        while ahead:
+            module = ahead.pop()
+            if module in seen:
+                continue
+            seen.add(module)
+            if path := _path_of(module):
+                digest, imports = self._load(module, path)
+                files[path.relative_to(PACKAGE.parent).as_posix()] = digest
+                ahead += imports
+        return files
+
+    def _load(self, module: str, path: Path) -> tuple[str, set[str]]:
+        if module not in self._found:
+            content = path.read_bytes()
+            try:
+                tree = ast.parse(content, str(path))
+            except (SyntaxError, ValueError):  # somebody is writing it: it cannot be loaded either
+                return hashlib.sha256(content).hexdigest()[:16], set()
+            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            self._found[module] = (_digest_of(tree), set(_imports(tree, package)))
+        return self._found[module]
+
+
+def _path_of(module: str) -> Path | None:
+    """The file of a module of this package; None for anything else."""
+    first, *rest = module.split(".")
+    stem = PACKAGE.joinpath(*rest)
+    if first != PACKAGE.name:
+        return None
+    return next((p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file()), None)
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Names that may be modules, with their packages: importing a module runs those first."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            above = parents[: len(parents) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+
+
+def _combined(files: Mapping[str, str]) -> str:
+    text = "\n".join(f"{name} {digest}" for name, digest in sorted(files.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _digest_of(tree: ast.AST) -> str:
+    return hashlib.sha256("\n".join(_syntax(tree)).encode()).hexdigest()[:16]
+
+
+def _syntax(tree: ast.AST) -> list[str]:
+    """A syntax tree as lines, the same in every release of Python.
+
+    `ast.dump` and `ast.unparse` differ between releases; fields that a later one adds are empty
+    for code that an earlier one can parse, so empty fields are left out.
+    """
+    lines: list[str] = []
+
+    def add(value: object) -> None:
+        if isinstance(value, ast.AST):
+            lines.append(type(value).__name__)
+            for name in value._fields:
+                inner = getattr(value, name, None)
+                # `ctx`, load or store, follows from where a name stands.
+                if inner is not None and inner != [] and name != "ctx":
+                    lines.append(f".{name}")
+                    add(inner)
+            lines.append(")")
+        elif isinstance(value, list):
+            for item in value:
+                if not _is_docstring(item):
+                    add(item)
+            lines.append("]")
+        else:
+            lines.append(f"{type(value).__name__} {value!r}")
+
+    add(tree)
+    return lines
+
+
+def _is_docstring(node: object) -> bool:
+    """Whether a statement is only a text: the docstring of a module, class, function or field."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,344 @@
+"""Parameters for data that nobody has described yet: a proposal, and the assumptions behind it.
+
+Guessing is for the start of a project alone. What it guesses is written into `params.yaml`, where a
+person reads and corrects it; no stage guesses.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks import sources
+from tasks.config import Params
+from tasks.config.examples import NETWORKS
+from tasks.errors import InputError
+from tasks.files import npz, suffixes, tables
+
+TARGETS = ("target", "label", "class", "y", "outcome", "species", "sentiment", "category", "price")
+# A column of text is one of categories with at most so many values, or if most values repeat.
+FEW = 20
+# Texts have at least so many characters and words on average; shorter ones are names or codes.
+TEXT_CHARACTERS, TEXT_WORDS = 20, 4
+# A table with more columns than this beside the text is read as a table without the text.
+BESIDE_TEXT = 2
+SIDE = 64  # pixels; larger images train slowly on a CPU
+IMAGES_SEEN = 200
+
+
+@dataclass
+class Proposal:
+    """Parameters, and what was assumed, in sentences for the user."""
+
+    params: Params
+    assumptions: list[str]
+
+
+@dataclass
+class _Draft:
+    source: dict[str, Any]
+    prepare: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
+    architecture: str = ""
+
+    def assume(self, text: str) -> None:
+        self.assumptions.append(text)
+
+
+def for_digits() -> Params:
+    """The first project: scikit-learn's handwritten digits."""
+    return Params.model_validate(
+        {
+            "prepare": {"source": {"kind": "digits"}, "seed": 1},
+            "train": {"architecture": "cnn"},
+            "evaluate": {"gates": {"accuracy": 0.95, "macro_f1": 0.95}},
+            "registration": {"name": "digits", "metric": "macro_f1"},
+        }
+    )
+
+
+def propose(root: Path, path: str) -> Proposal:
+    """Parameters for the file or folder at `root / path`.
+
+    Raises:
+        InputError: nothing there is of a form that can be read; says which forms can.
+    """
+    draft = _draft(root / path, path)
+    kind = draft.source["kind"]
+    network = draft.architecture or NETWORKS[kind]
+    document = {
+        "prepare": {"source": draft.source, **draft.prepare},
+        "train": {"architecture": network},
+        "evaluate": {"gates": draft.gates},
+        "registration": {"name": _model_name(path)},
+    }
+    draft.assume(f"train.architecture: {network}")
+    params = Params.model_validate(document)
+    try:
+        sources.read(params.prepare.source, root)
+    except InputError as error:
+        draft.assume(f"NOT READABLE YET, edit params.yaml: {error}")
+    return Proposal(params, draft.assumptions)
+
+
+def _draft(path: Path, name: str) -> _Draft:
+    if path.is_dir():
+        return _of_folder(path, name)
+    if tables.form(path):
+        return _of_table(path, name)
+    if path.suffix == suffixes.LINES:
+        return _of_texts(path, name, classes=[])
+    if path.suffix == suffixes.ARRAYS:
+        return _of_arrays(path, name)
+    raise InputError(
+        f"{path.name} is not a form of data that can be read. A file ends in "
+        f"{', '.join([*suffixes.TABLES, suffixes.ARRAYS, suffixes.LINES])}; a folder has such "
+        "files, or one sub-folder of PNG or JPEG files for each class"
+    )
+
+
+def _of_folder(path: Path, name: str) -> _Draft:
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    if any(tables.form(p) for p in path.iterdir()):
+        return _of_table(path, name)
+    if any(p.name.endswith(suffixes.IDX) for p in files):
+        return _with_classes(_Draft({"kind": "image", "path": name}), [])
+    if images := [p for p in files if p.suffix.lower() in suffixes.IMAGES]:
+        return _of_images(images, name)
+    if texts := [p.stem for p in path.glob(f"*{suffixes.LINES}")]:
+        return _of_texts(path, name, classes=texts)
+    raise InputError(
+        f"the folder {path.name} has no data that can be read: neither tables, nor image files, "
+        "nor .txt files"
+    )
+
+
+def _of_images(files: list[Path], name: str) -> _Draft:
+    from PIL import Image
+
+    draft = _Draft({"kind": "image", "path": name})
+    sizes, modes = Counter[tuple[int, int]](), set[bool]()
+    step = max(1, len(files) // IMAGES_SEEN)
+    for file in files[::step]:
+        try:
+            with Image.open(file) as image:
+                sizes[image.height, image.width] += 1
+                modes.add(image.mode in ("1", "L", "LA", "I;16"))
+        except OSError:  # reading the source names it
+            continue
+    largest = max((max(size) for size in sizes), default=0)
+    if len(sizes) > 1 or largest > SIDE:
+        usual = sizes.most_common(1)[0][0]
+        draft.source["size"] = [SIDE, SIDE] if largest > SIDE else list(usual)
+        height, width = draft.source["size"]
+        draft.assume(
+            f"size: images are resized to {height} x {width} pixels (the largest has a "
+            f"side of {largest})"
+        )
+    if len(modes) > 1:
+        draft.source["colour"] = "rgb"
+        draft.assume("colour: rgb, since some images are grey and some are not")
+    labels = [file.parent.name for file in files]
+    draft.assume(
+        f"kind: image; task: classification by the {len(set(labels))} folders of the files"
+    )
+    return _with_classes(draft, labels)
+
+
+def _of_texts(path: Path, name: str, classes: list[str]) -> _Draft:
+    draft = _Draft({"kind": "text", "path": name})
+    if path.is_dir() and len(classes) > 1:
+        labels = [file.stem for file in path.glob(f"*{suffixes.LINES}") for _ in file.open("rb")]
+        draft.assume(f"kind: text; task: classification by file: {_some(sorted(classes))}")
+        return _with_classes(draft, labels)
+    draft.assume("kind: text; each line is a text without a label")
+    return _language_model(draft)
+
+
+def _of_arrays(path: Path, name: str) -> _Draft:
+    arrays = npz.load(path, "images", "sequences")
+    kind = "image" if "images" in arrays else "sequence"
+    labels = arrays.get("labels")
+    draft = _Draft({"kind": kind, "path": name})
+    draft.assume(f"kind: {kind}, from the names of the arrays")
+    return _with_target(draft, None if labels is None else pa.chunked_array([pa.array(labels)]))
+
+
+def _of_table(path: Path, name: str) -> _Draft:
+    table = tables.read(path)[0]
+    found = {column: table[column] for column in table.column_names}
+    if not table.num_rows:
+        raise InputError(f"{path.name} has no rows")
+    listed = [n for n, c in found.items() if pa.types.is_list(c.type) or _is_fixed_list(c)]
+    images = [n for n, c in found.items() if _is_images(c)]
+    texts = [n for n, c in found.items() if _is_text(c)]
+    if listed or images:
+        kind, column = ("image", images[0]) if images else ("sequence", listed[0])
+        others = {n: c for n, c in found.items() if n != column}
+        target = _target(others)
+        if target is None:
+            raise InputError(f"{path.name} has only the column {column!r}, and none to predict")
+        draft = _Draft({"kind": kind, "path": name, "column": column, "target": target})
+        draft.assume(f"kind: {kind}; column: {column}")
+        draft.assume(_why_target(target, others))
+        return _with_target(draft, found[target])
+    others = {n: c for n, c in found.items() if n not in texts}
+    if texts and len(others) <= BESIDE_TEXT + 1:
+        return _of_text_column(name, found, texts[0], others)
+    if (target := _target(others)) is None:
+        raise InputError(f"{path.name} has no column that could be predicted")
+    draft = _Draft({"kind": "tabular", "path": name, "target": target})
+    draft.assume("kind: tabular")
+    draft.assume(_why_target(target, others))
+    ignored = {n: why for n, c in found.items() if n != target and (why := _useless(n, c))}
+    if ignored:
+        draft.source["ignore"] = list(ignored)
+        draft.assumptions += [f"ignore: {n!r}, {why}" for n, why in ignored.items()]
+    used = [c for n, c in found.items() if n not in ignored]
+    if any(c.null_count or _blank(c) for c in used):
+        draft.prepare["missing"] = "fill"
+        draft.assume("missing: fill, since some values are missing")
+    return _with_target(draft, found[target])
+
+
+def _of_text_column(
+    name: str,
+    found: dict[str, pa.ChunkedArray],
+    text: str,
+    others: dict[str, pa.ChunkedArray],
+) -> _Draft:
+    draft = _Draft({"kind": "text", "path": name, "column": text})
+    target = _target(others)
+    draft.assume(f"kind: text; column: {text}, whose values are sentences")
+    if target is None:
+        return _language_model(draft)
+    draft.source["target"] = target
+    draft.assume(_why_target(target, others))
+    if unused := [n for n in found if n not in (text, target)]:
+        draft.assume(f"not used: {_some(unused)}; a model of texts has no other input")
+    if any(c.null_count for c in (found[text], found[target])):
+        draft.prepare["missing"] = "drop"
+        draft.assume("missing: drop, since some rows have no text or no label")
+    return _with_target(draft, found[target])
+
+
+def _with_target(draft: _Draft, column: pa.ChunkedArray | None) -> _Draft:
+    """Task and gates, from the values of the target."""
+    if column is None:
+        return _with_classes(draft, [])
+    values = column.drop_null()
+    distinct = pc.count_distinct(values).as_py()
+    number = pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    if number or (pa.types.is_integer(column.type) and distinct > FEW):
+        draft.prepare["task"] = "regression"
+        draft.gates = {"r2": 0.3}
+        draft.assume(f"task: regression, since the target has {distinct} different numbers")
+        draft.assume("gate r2 >= 0.3: 0 is what the mean of the target reaches, 1 is perfect")
+        return draft
+    draft.assume(f"task: classification, since the target has {distinct} different values")
+    return _with_classes(draft, values.to_pylist())
+
+
+def _with_classes(draft: _Draft, labels: list[Any]) -> _Draft:
+    """Gates for a classification, from how often its most frequent class occurs."""
+    share = max(Counter(labels).values()) / len(labels) if labels else 0.1
+    accuracy = min(0.99, round(share + (1 - share) / 4, 2))
+    draft.gates = {"accuracy": accuracy}
+    draft.assume(
+        f"gate accuracy >= {accuracy}: always the most frequent class would reach {share:.2f}; "
+        "raise it when you know what is possible"
+    )
+    return draft
+
+
+def _language_model(draft: _Draft) -> _Draft:
+    draft.prepare["task"] = "language_model"
+    draft.architecture = "transformer_lm"
+    draft.gates = {"perplexity": 1000.0}
+    draft.assume("task: language_model, since there is nothing else to predict")
+    draft.assume("gate perplexity <= 1000: lower it when you know what is possible")
+    return draft
+
+
+def _target(columns: dict[str, pa.ChunkedArray]) -> str | None:
+    """The column to predict: one that is called so, otherwise the last."""
+    named = {name.lower(): name for name in columns}
+    return next((named[t] for t in TARGETS if t in named), next(reversed(columns), None))
+
+
+def _why_target(target: str, columns: dict[str, pa.ChunkedArray]) -> str:
+    why = "by its name" if target.lower() in TARGETS else "the last column"
+    others = [name for name in columns if name != target]
+    more = f"; others are {_some(others)}" if others else ""
+    return f"target: {target}, {why}{more}"
+
+
+def _useless(name: str, column: pa.ChunkedArray) -> str:
+    """Why a column of a table is no feature; empty where it may be one."""
+    values = column.drop_null()
+    distinct = pc.count_distinct(values).as_py()
+    if not len(values):
+        return "which has no value"
+    if not name:
+        return "a column without a name, such as the index that pandas writes"
+    if distinct == 1:
+        return "which has one value in all rows"
+    whole = pa.types.is_integer(column.type) or pa.types.is_string(column.type)
+    if distinct == len(column) and whole and re.search(r"(^|_|\b)(id|uuid|index)$", name.lower()):
+        return "an identifier: it is different in every row"
+    if pa.types.is_string(column.type) and distinct > max(FEW, 0.5 * len(values)):
+        # Not numbers in another form, such as `5 kg`: reading them names the option that helps.
+        numbers = pc.sum(pc.match_substring_regex(values, r"^\W*\d")).as_py()
+        return "" if 2 * numbers > len(values) else f"text that hardly repeats ({distinct} values)"
+    return ""
+
+
+def _is_fixed_list(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_images(column: pa.ChunkedArray) -> bool:
+    """Whether values are image files: their bytes, or their paths."""
+    if pa.types.is_binary(column.type) or pa.types.is_struct(column.type):
+        return True
+    return pa.types.is_string(column.type) and bool(
+        (first := next(iter(column.drop_null().to_pylist()[:1]), ""))
+        and first.lower().endswith(suffixes.IMAGES)
+    )
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    """Whether values are sentences, by the first thousand."""
+    if not pa.types.is_string(column.type):
+        return False
+    values = [v for v in islice(column.drop_null().to_pylist(), 1000) if v.strip()]
+    if not values or len(set(values)) < 0.5 * len(values):
+        return False
+    characters = sum(map(len, values)) / len(values)
+    words = sum(len(value.split()) for value in values) / len(values)
+    return characters >= TEXT_CHARACTERS and words >= TEXT_WORDS
+
+
+def _blank(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_string(column.type) and bool(
+        pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py()
+    )
+
+
+def _model_name(path: str) -> str:
+    stem = Path(path).name.partition(".")[0].lower()
+    return re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:63] or "model"
+
+
+def _some(names: Iterable[str], shown: int = 5) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + more

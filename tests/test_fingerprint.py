@@ -1,0 +1,203 @@
+"""Fingerprints of the stages' code: what counts, who refuses other code, how they are updated."""
+
+import json
+import shutil
+
+import grimp
+import pytest
+from conftest import ROOT, Project, make_project
+
+from tasks import fingerprint
+from tasks.pipeline import STEPS
+from tasks.recorded import locked, misrecorded
+from tasks.workspace import Workspace
+
+CODE = '''
+"""A module."""
+import os  # the system
+
+
+class Thing:
+    """A thing."""
+
+    size: int = 3
+    """Its size in bytes."""
+
+    def grow(self, by: float = 1.5) -> float:
+        """Grow it."""
+        return self.size * (by + 1)
+'''
+
+
+def digest(text: str) -> str:
+    return fingerprint.file_digest(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  # the system", ""),
+        ("A module.", "Another docstring."),
+        ("A thing.", "Other words."),
+        ("Its size in bytes.", "The docstring of a field."),
+        ('        """Grow it."""\n', ""),
+        ("(by + 1)", "(  by\n            + 1  )"),
+        ("\n\nclass", "\n# A comment.\nclass"),
+    ],
+)
+def test_comments_docstrings_and_formatting_do_not_count(old, new):
+    assert old in CODE
+    assert digest(CODE.replace(old, new)) == digest(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("size: int = 3", "size: int = 4"),
+        ("size: int = 3", "size: int = 3.0"),
+        ("size: int = 3", "size: int = '3'"),
+        ("by + 1", "by - 1"),
+        ("by: float", "by: int"),
+        ("class Thing", "class Other"),
+        ("import os", "from os import path as os"),
+        ("import os", "import os, sys"),
+        ("self.size * (by + 1)", "self.size * by + 1"),
+        ("return ", ""),
+    ],
+)
+def test_everything_else_counts(old, new):
+    assert old in CODE
+    assert digest(CODE.replace(old, new)) != digest(CODE)
+
+
+def test_the_fingerprint_of_a_piece_of_code_is_the_same_in_every_release_of_python():
+    assert digest(CODE) == "6700409be198e08d"
+
+
+@pytest.mark.parametrize("stage", STEPS)
+def test_the_code_of_a_stage_is_all_that_its_step_imports(stage):
+    """Compared with another program that reads imports."""
+    graph = grimp.build_graph("tasks", cache_dir=None)
+    modules = {f"tasks.{stage}", "tasks.pipeline"}
+    ahead = set(modules)
+    while ahead:
+        module = ahead.pop()
+        new = graph.find_upstream_modules(module)
+        new |= {module.rpartition(".")[0]} - {""}  # importing a module runs its package first
+        ahead |= new - modules
+        modules |= new
+    stems = [ROOT / module.replace(".", "/") for module in modules]
+    paths = [p / "__init__.py" if p.is_dir() else p.with_suffix(".py") for p in stems]
+    assert set(fingerprint.files_of(stage)) == {p.relative_to(ROOT).as_posix() for p in paths}
+
+
+def test_the_fingerprints_in_the_repository_are_those_of_the_code():
+    """Where they are not: `modelmint code`."""
+    assert fingerprint.changes(ROOT, STEPS) == []
+    assert fingerprint.recorded(ROOT) == fingerprint.present(STEPS)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Project:
+    """A project whose dataset was prepared under DVC, of a small table."""
+    made = make_project(tmp_path_factory.mktemp("code") / "project")
+    rows = "".join(f"{n % 7},{n % 3},{'ab'[n % 2]}\n" for n in range(60))
+    (made.root / "data/raw/table.csv").write_text("x,z,y\n" + rows)
+    source = {"kind": "tabular", "path": "data/raw/table.csv", "target": "y"}
+    network = {"architecture": "logistic", "epochs": 1}
+    made.change_params({"prepare": {"source": source}, "train": network})
+    made.run("dvc", "repro", "-q", "prepare")
+    return made
+
+
+@pytest.fixture
+def project(template, tmp_path) -> Project:
+    shutil.copytree(template.root, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+def append(project: Project, name: str, text: str) -> None:
+    with (project.root / name).open("a") as file:
+        file.write(text)
+
+
+def test_a_comment_makes_no_stage_stale(project):
+    append(project, "tasks/prepare.py", "\n# A comment.\n")
+    before = (project.root / "code.json").read_bytes()
+    assert "no stage becomes stale" in project.modelmint("code").stderr
+    assert (project.root / "code.json").read_bytes() == before
+    done = project.run("dvc", "repro", "prepare")
+    assert "Stage 'prepare' didn't change, skipping" in done.stdout
+
+
+def test_code_that_the_fingerprint_does_not_describe_is_run_by_nothing_until_it_is_updated(project):
+    append(project, "tasks/preparing/splitting.py", "\nNEW = 1\n")
+    before = locked(project.root)
+    refused = (
+        "error: code.json does not describe the code that would run (prepare: "
+        "tasks/preparing/splitting.py), so nothing was run. `modelmint code` updates it"
+    )
+    # Fresh for DVC, but what a training registers would have another origin than it says.
+    assert refused in project.modelmint("train", status=2).stderr
+    done = project.run("dvc", "repro", "-f", "prepare", status=None)
+    assert done.returncode != 0
+    assert refused in done.stderr
+    assert locked(project.root) == before
+    said = project.modelmint("code", "--check", status=1).stderr.splitlines()
+    assert said[0] == "prepare would become stale: tasks/preparing/splitting.py"
+    assert json.loads(project.modelmint("code", "--json").stdout) == {
+        "prepare": ["tasks/preparing/splitting.py"]
+    }
+    assert "no stage becomes stale" in project.modelmint("code", "--check").stderr
+    status = project.run("dvc", "status", "prepare").stdout
+    assert "code.json" in status
+    assert "Running stage 'prepare'" in project.run("dvc", "repro", "prepare").stdout
+    assert locked(project.root) != before
+
+
+def test_code_of_one_stage_makes_no_other_stage_stale(project):
+    append(project, "tasks/metrics.py", "\nNEW = 1\n")
+    said = project.modelmint("code").stderr.splitlines()
+    assert said == [
+        "evaluate becomes stale: tasks/metrics.py",
+        "export becomes stale: tasks/metrics.py",
+        "updated code.json; commit it",
+    ]
+    done = project.run("dvc", "repro", "prepare")
+    assert "Stage 'prepare' didn't change, skipping" in done.stdout
+
+
+@pytest.mark.parametrize("content", [None, "<<<<<<< HEAD\n{}\n"])
+def test_a_fingerprint_that_is_missing_or_was_merged_is_written_again(content, project):
+    path = project.root / "code.json"
+    before = path.read_bytes()
+    path.unlink() if content is None else path.write_text(content)
+    assert "missing or cannot be read" in project.modelmint("train", status=2).stderr
+    project.modelmint("code")
+    assert path.read_bytes() == before
+
+
+def test_a_folder_of_the_users_own_does_not_take_the_place_of_the_code(project, tmp_path):
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    project.environment["PYTHONPATH"] = str(installed)
+    for package in ("tasks", "flows", "registry", "cli"):
+        (project.root / package).rename(installed / package)
+        (project.root / package).mkdir()
+        (project.root / package / "__init__.py").write_text("raise SystemExit('not this one')\n")
+    assert "no stage becomes stale" in project.modelmint("code").stderr
+    done = project.run("dvc", "repro", "-f", "prepare")
+    assert "Running stage 'prepare'" in done.stdout
+
+
+def test_a_stage_that_ran_other_code_than_dvc_recorded_runs_again(project):
+    """As when somebody ran `dvc commit` after an edit."""
+    record = project.root / "outputs/read/prepare.json"
+    document = json.loads(record.read_bytes())
+    assert document["code"] == fingerprint.of_stage(project.root, "prepare")
+    workspace = Workspace(project.root)
+    assert misrecorded(workspace, "prepare") == []
+    record.unlink()
+    record.write_text(json.dumps({**document, "code": "0" * 16}))
+    (found,) = misrecorded(workspace, "prepare")
+    assert found.startswith("code (0000000000000000 was run, ")

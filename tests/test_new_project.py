@@ -1,0 +1,311 @@
+"""`modelmint new`: projects for data of every form, beside an installed modelmint."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, SECONDS, Project
+from PIL import Image
+
+from flows.deploy import refuse_shadowing
+from flows.project import new_project
+from flows.runs import occupied
+from flows.settings import Settings
+from flows.versioning import pipeline
+from tasks import fingerprint, params
+from tasks.errors import InputError
+from tasks.pipeline import STEPS
+from tasks.proposal import propose
+
+HOUSES = "".join(
+    f"{n},{n * 7 % 40 + 20},{'abc'[n % 3]},{'' if n % 9 == 0 else n % 5},{n * 7 % 40 * 3 + n % 3}\n"
+    for n in range(120)
+)
+AUTHOR = {
+    f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+}
+WORDS = ("film", "story", "cinema", "evening", "people", "actors", "music", "scenes")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Data of every form."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "houses.csv").write_text("id,area,region,rooms,price\n" + HOUSES)
+    rows = [
+        (f"a {'good' if n % 2 else 'poor'} {WORDS[n % 8]} with {WORDS[n % 7]} {n}", n % 2)
+        for n in range(80)
+    ]
+    pq.write_table(
+        pa.table(
+            {"review": [t for t, _ in rows], "label": ["good" if y else "bad" for _, y in rows]}
+        ),
+        folder / "reviews.parquet",
+    )
+    (folder / "notes.txt").write_text("".join(f"{text}\n" for text, _ in rows))
+    random = np.random.default_rng(0)
+    for label, brightness in (("dark", 60), ("light", 180)):
+        (folder / "shapes" / label).mkdir(parents=True)
+        for n in range(20):
+            side = 12 if n % 4 else 16
+            pixels = np.clip(random.normal(brightness, 25, (side, side)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "shapes" / label / f"{n}.png")
+    np.savez(folder / "walks.npz", sequences=random.normal(size=(40, 9)), labels=np.arange(40) % 2)
+    (folder / "broken.csv").write_text("id,x,y\n1,2\n")
+    return folder
+
+
+PROPOSED = {
+    "houses.csv": (
+        {
+            "kind": "tabular",
+            "path": "data/raw/houses.csv",
+            "target": "price",
+            "ignore": ["id"],
+        },
+        ("regression", "fill", "mlp"),
+        {"r2": 0.3},
+    ),
+    "reviews.parquet": (
+        {"kind": "text", "path": "data/raw/reviews.parquet", "column": "review", "target": "label"},
+        ("classification", "refuse", "gru"),
+        {"accuracy": 0.62},
+    ),
+    "notes.txt": (
+        {"kind": "text", "path": "data/raw/notes.txt"},
+        ("language_model", "refuse", "transformer_lm"),
+        {"perplexity": 1000},
+    ),
+    "shapes": (
+        {"kind": "image", "path": "data/raw/shapes", "size": [12, 12]},
+        ("classification", "refuse", "cnn"),
+        {"accuracy": 0.62},
+    ),
+    "walks.npz": (
+        {"kind": "sequence", "path": "data/raw/walks.npz"},
+        ("classification", "refuse", "gru"),
+        {"accuracy": 0.62},
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), PROPOSED.items(), ids=PROPOSED)
+def test_parameters_are_proposed_for_the_data_and_the_assumptions_are_named(
+    name, expected, data, tmp_path
+):
+    source, (task, missing, network), gates = expected
+    place = tmp_path / source["path"]
+    place.parent.mkdir(parents=True)
+    (shutil.copytree if (data / name).is_dir() else shutil.copyfile)(data / name, place)
+    found = propose(tmp_path, source["path"])
+    given = found.params.prepare
+    assert given.source.model_dump(exclude_defaults=True) == source
+    assert (given.task, given.missing, found.params.train.architecture.name) == (
+        task,
+        missing,
+        network,
+    )
+    assert found.params.evaluate.gates == gates
+    assert found.params.registration.name == Path(name).stem
+    said = "\n".join(found.assumptions)
+    assert f"task: {task}" in said
+    assert f"train.architecture: {network}" in said
+    assert "NOT READABLE" not in said
+
+
+def test_data_that_cannot_be_read_yet_is_a_project_that_says_so(tmp_path):
+    (tmp_path / "mixed.csv").write_text("x,y\n" + "".join(f"{n} kg,{n % 2}\n" for n in range(30)))
+    (assumed,) = (a for a in propose(tmp_path, "mixed.csv").assumptions if "READABLE" in a)
+    assert "column 'x'" in assumed
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "folder"])
+def test_data_of_no_known_form_is_refused_with_the_forms_there_are(name, tmp_path):
+    path = tmp_path / name
+    path.touch() if path.suffix else path.mkdir()
+    with pytest.raises(InputError, match=r"\.csv.*|neither tables"):
+        propose(tmp_path, name)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory) -> Path:
+    """A folder with the packages alone, as `pip install` makes it."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    for package in ("cli", "flows", "modelmint", "registry", "tasks"):
+        shutil.copytree(ROOT / package, folder / package)
+    return folder
+
+
+def make(installation: Path, folder: Path, *arguments: str) -> Project:
+    project = Project(folder, {"PYTHONPATH": str(installation), **AUTHOR})
+    done = subprocess.run(
+        ["modelmint", "new", str(folder), "--json", *arguments],
+        cwd=folder.parent,
+        env=project.variables,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    project.outcome = json.loads(done.stdout)
+    return project
+
+
+@pytest.fixture(scope="module")
+def houses(installation, data, tmp_path_factory) -> Project:
+    folder = tmp_path_factory.mktemp("projects") / "houses"
+    return make(installation, folder, "--from", str(data / "houses.csv"))
+
+
+def test_a_new_project_is_a_repository_without_code_that_is_committed(houses):
+    root = houses.root
+    listed = houses.run("git", "ls-files").stdout.split()
+    assert {"params.yaml", "dvc.yaml", "prefect.yaml", "code.json", "README.md"} <= set(listed)
+    assert "data/raw/houses.csv.dvc" in listed
+    assert not [name for name in listed if name.endswith(".py")]
+    assert houses.run("git", "status", "--porcelain").stdout == ""
+    assert (root / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+    assert fingerprint.changes(root, STEPS) == []
+    assert houses.outcome["model"] == "houses"
+    assert len((root / "README.md").read_text().splitlines()) <= 15
+    assert not list(root.parent.glob(".houses*"))
+
+
+def test_every_parameter_is_written_with_its_meaning(houses):
+    text = (houses.root / "params.yaml").read_text()
+    found = params.load(houses.root / "params.yaml")
+    assert params.read(houses.root / "params.yaml") == found.model_dump(mode="json")
+    lines = text.splitlines()
+    values = [n for n, line in enumerate(lines) if ":" in line and "#" not in line]
+    unexplained = [lines[n] for n in values if not lines[n - 1].lstrip().startswith("#")]
+    assert unexplained == []
+
+
+def test_dvc_repro_runs_the_installed_code_in_a_project_with_a_folder_tasks(houses, tmp_path):
+    shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
+    project = Project(tmp_path / "houses", houses.environment)
+    (project.root / "tasks").mkdir()
+    (project.root / "tasks/__init__.py").write_text("raise SystemExit('not this one')\n")
+    project.run("dvc", "repro", "-q", "prepare")
+    report = json.loads((project.root / "data/prepared/report.json").read_bytes())
+    assert report["rows"]
+    with pytest.raises(InputError, match="in place of modelmint's own package `tasks`"):
+        refuse_shadowing(project.root)
+    refuse_shadowing(houses.root)
+    refuse_shadowing(ROOT)
+
+
+def test_an_update_of_the_framework_makes_stale_what_it_changes_and_says_why(
+    houses, installation, tmp_path
+):
+    shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
+    shutil.copytree(installation, tmp_path / "new")
+    project = Project(tmp_path / "houses", houses.environment)
+    project.run("dvc", "repro", "-q", "prepare")
+    project.environment = {"PYTHONPATH": str(tmp_path / "new")}
+    for name in ("tasks/prepare.py", "tasks/metrics.py"):
+        with (tmp_path / "new" / name).open("a") as file:
+            file.write("\n# A comment.\n")
+    assert "no stage becomes stale" in project.modelmint("code", "--check").stderr
+    assert "up to date" in project.run("dvc", "status", "prepare").stdout
+    with (tmp_path / "new/tasks/train.py").open("a") as file:
+        file.write("\nRELEASE = 2\n")
+    said = project.modelmint("code").stderr.splitlines()
+    assert said == ["train becomes stale: tasks/train.py", "updated code.json; commit it"]
+    assert "up to date" in project.run("dvc", "status", "prepare").stdout
+
+
+def test_a_project_is_found_from_any_of_its_folders(houses, monkeypatch):
+    for below in ("", "data", "data/raw"):
+        monkeypatch.chdir(houses.root / below)
+        assert Settings.from_environment().root == houses.root
+
+
+def test_the_dvc_file_of_the_digits_is_no_project_of_its_own(tmp_path, monkeypatch):
+    made = new_project(tmp_path / "digits", None)
+    monkeypatch.chdir(made.root / "data/raw")
+    assert Settings.from_environment().root == made.root
+    assert params.read(made.root / "params.yaml") == params.read(ROOT / "params.yaml")
+    written = (made.root / "prefect.yaml").read_bytes()
+    assert written == (ROOT / "prefect.yaml").read_bytes()
+    assert (made.root / "data/raw/dvc.yaml").read_bytes() == (
+        ROOT / "data/raw/dvc.yaml"
+    ).read_bytes()
+    assert list(pipeline(made.root)) == list(STEPS)
+
+
+def test_a_run_with_other_parameters_gets_a_worktree_of_the_project(houses, tmp_path):
+    shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
+    root = tmp_path / "houses"
+    settings = Settings(root, "", "", root / "cache", root / "runs")
+    with occupied(settings, params.load(root / "params.yaml", ["train.epochs=3"])) as run:
+        assert (run.workspace.root / "code.json").exists()
+        assert not (run.workspace.root / "tasks").exists()
+
+
+@pytest.mark.parametrize("there", ["file", "folder with a file"])
+def test_a_folder_that_is_not_empty_is_refused(there, tmp_path):
+    path = tmp_path / "project"
+    if there == "file":
+        path.write_text("mine")
+    else:
+        path.mkdir()
+        (path / "mine").write_text("mine")
+    with pytest.raises(InputError, match="exists and is not an empty folder"):
+        new_project(path, None)
+    assert (path if path.is_file() else path / "mine").read_text() == "mine"
+
+
+def test_nothing_is_left_of_a_project_that_cannot_be_made(data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "new"):
+        with pytest.raises(InputError, match=r"broken\.csv"):
+            new_project(tmp_path / folder, data / "broken.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
+    assert list((tmp_path / "empty").iterdir()) == []
+    with pytest.raises(InputError, match="does not exist"):
+        new_project(tmp_path / "new", tmp_path / "nothing")
+    with pytest.raises(InputError, match="lies in the data"):
+        new_project(data / "shapes/project", data / "shapes")
+
+
+def test_a_project_without_an_author_is_made_and_says_that_nothing_is_committed(
+    installation, tmp_path, monkeypatch
+):
+    for name in (*AUTHOR, "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.useConfigOnly")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    made = new_project(tmp_path / "project", None)
+    assert not made.committed
+    staged = subprocess.run(
+        ["git", "diff", "--cached", "--name-only"], cwd=made.root, capture_output=True, text=True
+    )
+    assert "params.yaml" in staged.stdout
+
+
+@pytest.mark.whole
+@pytest.mark.timeout(900)
+def test_the_commands_of_the_readme_train_and_predict(houses, prefect_server):
+    houses.environment["PREFECT_API_URL"] = prefect_server
+    readme = (houses.root / "README.md").read_text()
+    commands = [line.partition("#")[0].split() for line in readme.splitlines()]
+    commands = [words for words in commands if words[:1] == ["modelmint"]]
+    assert [words[1] for words in commands] == ["train", "train", "predict", "models", "serve"]
+    _, train, predict, history, _ = commands
+    outcome = json.loads(houses.run(*train, "--json").stdout)
+    assert outcome["version"] == "houses:1"
+    assert outcome["folder"] == str(houses.root)
+    houses.run(*predict)
+    predictions = pq.read_table(houses.root / "predictions/test/predictions.parquet")
+    assert predictions.num_rows == 24
+    assert "houses:1" in houses.run(*history).stderr
+    again = json.loads(houses.run(*train, "--json").stdout)
+    assert {step["how"] for step in again["steps"] if step["name"] in STEPS} == {"Fresh"}
