@@ -12,10 +12,10 @@ from modelmint import given, tables
 from modelmint.errors import Substituted
 from modelmint.rows import paths_of, rows_of
 from registry import Version
+from tasks.bundle.signature import Signature as Contract
 from tasks.errors import InputError
 from tasks.in_memory import Predicted, Predictor
 from tasks.inputs import find
-from tasks.signature import Signature as Contract
 
 _VALUES = 12  # of a category, that are shown
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.bundle.signature import Signature
+from tasks.columns import Column, ImageColumn, SequenceColumn
 from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files import npz
 from tasks.files.convert import from_values
-from tasks.signature import Column, ImageColumn, SequenceColumn, Signature
 
 _MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 

@@ -17,7 +17,7 @@ from tasks.preparing.fitting import Dataset, fit
 from tasks.preparing.lengths import measure
 from tasks.preparing.personal import hashed
 from tasks.preparing.profile import distribution, profile
-from tasks.preparing.rows import Column, Numbers, Rows
+from tasks.preparing.rows import CleanColumn, Indices, PreparedRows
 from tasks.preparing.types import lines, taken_for
 from tasks.preparing.writing import write
 from tasks.sources.raw import Raw
@@ -109,7 +109,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     return report
 
 
-def _in_train(repeats: copies.Copies, places: dict[str, Numbers]) -> dict[str, int]:
+def _in_train(repeats: copies.Copies, places: dict[str, Indices]) -> dict[str, int]:
     """How many test rows have an equal row in training; said, too."""
     rows, equal, whole = (
         len(places["test"]),
@@ -126,8 +126,8 @@ def _in_train(repeats: copies.Copies, places: dict[str, Numbers]) -> dict[str, i
 
 def _notices(
     raw: Raw,
-    full: Rows,
-    rows: Rows,
+    full: PreparedRows,
+    rows: PreparedRows,
     order: splitting.Order,
     params: Prepare,
     in_train: dict[str, int],
@@ -151,7 +151,9 @@ def _reserved(params: Prepare) -> list[str]:
     return [name for name in named if name]
 
 
-def _judged(raw: Raw, params: Prepare) -> tuple[dict[str, Column], Rows, splitting.Order]:
+def _judged(
+    raw: Raw, params: Prepare
+) -> tuple[dict[str, CleanColumn], PreparedRows, splitting.Order]:
     """Every column that matters, the rows that lack nothing, and the order of all rows."""
     features, target = clean(raw), targets.read_target(raw, params)
     order, others = splitting.read_order(raw, params)
@@ -159,19 +161,19 @@ def _judged(raw: Raw, params: Prepare) -> tuple[dict[str, Column], Rows, splitti
         others[str(raw.target)] = target
     keys = complete(raw, features, others, params.missing)
     table = pa.table({name: column.values for name, column in features.items()})
-    every = Rows(np.arange(len(raw)), table, target.values if target else None)
+    every = PreparedRows(np.arange(len(raw)), table, target.values if target else None)
     return features | others, every.take(keys), order
 
 
 def _split(
-    raw: Raw, rows: Rows, repeats: copies.Copies, order: splitting.Order, params: Prepare
-) -> tuple[Numbers | None, tuple[str, ...], dict[str, Numbers]]:
+    raw: Raw, rows: PreparedRows, repeats: copies.Copies, order: splitting.Order, params: Prepare
+) -> tuple[Indices | None, tuple[str, ...], dict[str, Indices]]:
     """The class of each row (N,), the names of all classes, and the rows of each split.
 
     No classes and no names where there are none. Rows that are to stay together are counted once
     when every class must have some.
     """
-    labels: Numbers | None = None
+    labels: Indices | None = None
     classes: tuple[str, ...] = ()
     together = copies.rule(raw, params) == "group"
     distinct = not copies.repeated(repeats.whole)
@@ -193,15 +195,17 @@ def _described(dataset: Dataset) -> dict[str, Any]:
     if signature.task != "language_model":
         name = "class_balance" if signature.classifies else "target"
         content[name] = {split: distribution(rows, signature) for split, rows in splits.items()}
-    if signature.kind == "tabular":
-        content["constant_columns"] = copies.constant_columns(splits["train"].features)
-        content["identical_columns"] = copies.identical_columns(splits["train"].features)
+    comparable = [column.name for column in signature.columns if not column.equal_is_copy]
+    if comparable:
+        train = splits["train"].features.select(comparable)
+        content["constant_columns"] = copies.constant_columns(train)
+        content["identical_columns"] = copies.identical_columns(train)
     return content
 
 
 def _suspects(
-    rows: Rows,
-    labels: Numbers | None,
+    rows: PreparedRows,
+    labels: Indices | None,
     dataset: Dataset,
     params: Prepare,
     describe: Callable[[int], str],

@@ -6,12 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.bundle.signature import Signature
+from tasks.columns import CategoryColumn, NumberColumn
 from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.dialect import decimal_sign, detect
 from tasks.files.reading import PLAIN, Reading
 from tasks.inputs import find
-from tasks.signature import CategoryColumn, NumberColumn, Signature
 
 ROWS = [{"a": 1.5, "b": "x"}, {"a": 2.25, "b": "é"}]
 

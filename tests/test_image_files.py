@@ -15,11 +15,12 @@ from PIL import Image
 from prepare_helpers import report, run, signature, splits, written
 
 from tasks import inputs, sources
+from tasks.bundle.signature import Signature
+from tasks.columns import ImageColumn, NumberColumn, TextColumn
 from tasks.config import ImageSource, Prepare
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import images
-from tasks.signature import ImageColumn, NumberColumn, Signature, TextColumn
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
 RGB = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4

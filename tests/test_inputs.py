@@ -15,28 +15,30 @@ from prepare_helpers import run, splits
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tasks import inputs
+from tasks.bundle.signature import Signature
+from tasks.columns import (
+    BooleanColumn,
+    CategoryColumn,
+    DateColumn,
+    ImageColumn,
+    NumberColumn,
+    SequenceColumn,
+    TextColumn,
+)
 from tasks.config import Prepare, TabularSource
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files.convert import convert
 from tasks.files.reading import PLAIN, Reading
 from tasks.hashed import held_still, refuse_changed
-from tasks.signature import (
-    CategoryColumn,
-    ImageColumn,
-    NumberColumn,
-    SequenceColumn,
-    Signature,
-    TextColumn,
-)
 
 TABLE = Encoder(
     Signature.of(
         "binary",
         (
             NumberColumn(name="age"),
-            NumberColumn(name="member", kind="boolean"),
-            NumberColumn(name="since", kind="date", fill=0.0),
+            BooleanColumn(name="member"),
+            DateColumn(name="since", fill=0.0),
             CategoryColumn(name="code", values=("007", "8"), fill="8"),
         ),
         ("no", "yes"),
@@ -342,8 +344,8 @@ def test_text_is_read_by_the_options_of_training_in_every_form(tmp_path):
     )
     columns = (
         NumberColumn(name="age", fill=7.0),
-        NumberColumn(name="member", kind="boolean"),
-        NumberColumn(name="since", kind="date"),
+        BooleanColumn(name="member"),
+        DateColumn(name="since"),
         CategoryColumn(name="code", values=("a", "b"), fill="b"),
     )
     encoder = Encoder(Signature.of("binary", columns, ("no", "yes"), reading))

@@ -466,7 +466,7 @@ def test_a_damaged_or_archived_version_or_one_without_a_model_is_not_loaded(
         bare = make_candidate(tmp_path / "bare", identity=frozenset({"card.md"}))
         bare = replace(bare, files={"card.md": bare.files["card.md"]})
         inner.register("bare", bare, actor="ada")
-    with pytest.raises(modelmint.InputError, match="is no signature"):
+    with pytest.raises(modelmint.InputError, match="is not a signature"):
         registry.load("other:1")
     with pytest.raises(modelmint.InputError, match=r"bare:1 cannot be loaded: .* model.onnx"):
         registry.load("bare:1")

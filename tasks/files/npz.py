@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
+from tasks.files.sequences import pack
 from tasks.files.tables import reading
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -79,9 +80,7 @@ def sequences(arrays: Arrays, path: Path) -> pa.ListArray:
             "steps that `sequences` has room for"
         )
     valid = steps[np.arange(longest) < lengths[:, np.newaxis]].astype(np.float32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(valid.ravel()), steps.shape[2])
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(lengths == 0))
+    return pack(valid, lengths)
 
 
 def labels(arrays: Arrays, rows: int, path: Path) -> pa.Array:

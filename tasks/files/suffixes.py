@@ -10,5 +10,7 @@ IMAGES = (".png", ".jpg", ".jpeg")
 """Image files, in any case."""
 IDX = ("images-idx3-ubyte", "images-idx3-ubyte.gz")
 """Files of images of the MNIST family."""
+FOLDER = "folder"
+"""Not a suffix: a folder of image files, or such files named one by one."""
 PREDICTED = (*TABLES, ARRAYS, LINES, *IMAGES, *IDX)
 """Files that a batch job reads."""

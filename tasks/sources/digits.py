@@ -58,6 +58,7 @@ def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
         images.astype(np.uint8) if whole else images
     )
     return Raw(
+        source,
         pa.table({"image": column, "label": pa.array(labels, pa.string())}),
         {"image": "image"},
         "label",

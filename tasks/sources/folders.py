@@ -1,6 +1,6 @@
 """PNG and JPEG files in one folder for each class."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.columns.image import decode_all
 from tasks.config import ImageSource
 from tasks.errors import InputError
 from tasks.files import images, tables
@@ -45,7 +46,7 @@ def read(source: ImageSource, path: Path) -> Images:
     ]
     if not found:
         raise InputError(f"{path} holds no image that prepare.source.pattern fits")
-    pixels, notes = pixels_of(
+    pixels, notes = decode_all(
         source, COLUMN, ((str(file), images.read_file(file)) for _, _, file in found), len(found)
     )
     notes.refuse_dark(str(path))
@@ -56,26 +57,6 @@ def read(source: ImageSource, path: Path) -> Images:
         [split for split, _, _ in found],
         notes.counts,
     )
-
-
-def pixels_of(
-    source: ImageSource, name: str, contents: Iterable[tuple[str, bytes]], rows: int
-) -> tuple[NDArray[np.uint8], images.Notes]:
-    """(N, H, W, C) of `rows` image files, each given with where it lies, for messages.
-
-    Raises:
-        InputError: one is no image, or is of another size or colour than the first and `source`
-            does not say what to make of it.
-    """
-    form, notes = None, images.Notes()
-    pixels = np.empty((0, 0, 0, 0), np.uint8)
-    for row, (where, content) in enumerate(contents):
-        image = images.decode(content, where, notes)
-        if form is None:
-            form = images.Form.of_first(image, where, name, source.size, source.colour)
-            pixels = np.empty((rows, *form.column.shape), np.uint8)
-        pixels[row] = images.pixels_of(image, form, where)
-    return pixels, notes
 
 
 def _subfolders(folder: Path) -> list[Path]:
