@@ -37,7 +37,7 @@ def test_a_row_with_a_missing_value_is_refused_by_file_row_and_column(tmp_path, 
     put(tmp_path, a=found)
     assert refusal(tmp_path) == (
         f"{tmp_path}/table.parquet, row 17, column 'a': missing, NaN or infinite (2 such rows in "
-        "all). Mend the data, or set prepare.missing to drop or fill."
+        "all). Correct the data, or set prepare.missing to drop or fill."
     )
 
 

@@ -20,6 +20,8 @@ STAGES = DVC["stages"]
 # Folders that `dvc.yaml` names instead of their files: all of each counts.
 WHOLE = (
     "tasks/architectures",
+    "tasks/bundle",
+    "tasks/columns",
     "tasks/config",
     "tasks/files",
     "tasks/preparing",
