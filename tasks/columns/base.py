@@ -167,6 +167,8 @@ class Column(BaseModel):
     """Forms of file, named in `tasks.files.suffixes`, whose rows are a value of this type alone."""
     names_files: ClassVar[bool] = False
     """Whether a table may have paths of files in place of the values."""
+    is_array: ClassVar[bool] = False
+    """Whether a single value is an array of numbers."""
     counted: ClassVar[tuple[str, str, str]] = ("rows", "unknown", "values")
     """Keys of `Counts` for all values and for unknown ones, and a word for what they count."""
 
@@ -269,8 +271,21 @@ class Column(BaseModel):
         a list of N texts to fit it on."""
         raise NotImplementedError
 
+    def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
+        """NumPy arrays as a column of a table, if `is_array`: one array (N, ...) of all rows, or a
+        list with one for each row, which may hold None. None if there is no row.
+
+        Raises:
+            InputError: they have another shape or dtype; begins with `where`.
+        """
+        return None
+
+    def describe(self) -> str:
+        """What a value is, in a few words."""
+        return self.kind
+
     def known(self) -> str:
-        """For a message: some of the values that a model knows."""
+        """Some of the values that a model knows, for a message."""
         return "those of the training split"
 
 

@@ -1,5 +1,6 @@
 """Categories: one of the values that the training split has, as text."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,8 +25,6 @@ from tasks.files.convert import Kind, convert
 
 if TYPE_CHECKING:
     from tasks.config import Source
-
-SHOWN = 3  # values in a message
 
 
 class CategoryColumn(Column):
@@ -108,10 +107,16 @@ class CategoryColumn(Column):
 
         return OneHotEncoder(handle_unknown="ignore"), self.encode(values, context)["categories"]
 
+    def describe(self) -> str:
+        return f"category: {_some(self.values, 12)}"
+
     def known(self) -> str:
-        more = len(self.values) - SHOWN
-        shown = ", ".join(map(repr, self.values[:SHOWN]))
-        return shown + (f" and {more} more" if more > 0 else "")
+        return _some([repr(value) for value in self.values], 3)
+
+
+def _some(values: Sequence[str], most: int) -> str:
+    more = len(values) - most
+    return ", ".join(values[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _most_frequent(values: pa.Array) -> str:

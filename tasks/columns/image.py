@@ -22,7 +22,7 @@ from tasks.columns.base import (
 )
 from tasks.columns.distributions import moments
 from tasks.errors import InputError
-from tasks.files import images, suffixes
+from tasks.files import images, npz, suffixes
 from tasks.files.convert import Kind
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ class ImageColumn(Column):
     equal_is_copy: ClassVar[bool] = True
     file_forms: ClassVar[tuple[str, ...]] = (suffixes.ARRAYS, *suffixes.IDX, suffixes.FOLDER)
     names_files: ClassVar[bool] = True
+    is_array: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    def describe(self) -> str:
+        return f"image: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
     @classmethod
     def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
@@ -120,6 +124,19 @@ class ImageColumn(Column):
         self, batches: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str]
     ) -> Iterator[pa.RecordBatch]:
         return image_rows.of_table(batches, table, members, self)
+
+    def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
+        if isinstance(values, list):
+            single = [isinstance(value, np.ndarray) for value in values]
+            if not all(single):
+                row = single.index(False)
+                raise InputError(f"{where}: row {row} is not an image; remove such rows")
+            if len({value.shape for value in values}) > 1:
+                shapes = ", ".join(sorted({str(value.shape) for value in values}))
+                raise InputError(f"{where}: the images are of several shapes: {shapes}")
+            values = np.stack(values)
+        pixels = np.ascontiguousarray(npz.images({"images": values}, where))
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(pixels) if len(pixels) else None
 
     def form(self) -> images.Form:
         """The array that an image file is made into for prediction."""

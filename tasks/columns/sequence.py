@@ -50,6 +50,7 @@ class SequenceColumn(Column):
     cleaned_as_read: ClassVar[bool] = True
     equal_is_copy: ClassVar[bool] = True
     file_forms: ClassVar[tuple[str, ...]] = (suffixes.ARRAYS,)
+    is_array: ClassVar[bool] = True
 
     @classmethod
     def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
@@ -106,6 +107,14 @@ class SequenceColumn(Column):
         sequences = npz.sequences(npz.load(path, "sequences"), path)
         for start in range(0, len(sequences), size):
             yield pa.record_batch({self.name: sequences[start : start + size]})
+
+    def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
+        if isinstance(values, list):  # of any lengths
+            return pa.array([v.tolist() if isinstance(v, np.ndarray) else v for v in values])
+        return npz.sequences({"sequences": values}, where)
+
+    def describe(self) -> str:
+        return f"sequence of steps of {self.features} numbers"
 
     def tensors(self) -> tuple[Tensor, ...]:
         return Tensor(name="sequence", dtype="float32", shape=(None, self.features)), LENGTH
