@@ -98,7 +98,9 @@ def test_every_arrow_type_has_a_kind_or_is_refused_by_name(tmp_path):
     assert raw.describe(1) == f"{tmp_path / 'in.parquet'}, row 1"
     pq.write_table(table.append_column("tags", [[["a"], ["b"]]]), tmp_path / "in.parquet")
     said = refusal("tabular", tmp_path, "in.parquet", target="y")
-    assert said.startswith("in.parquet: column 'tags' is list<element: string>, which is no number")
+    assert said.startswith(
+        "in.parquet: column 'tags' is list<element: string>, which is not a number"
+    )
     assert (
         "tags" in read("tabular", tmp_path, "in.parquet", ["tags"], target="y").table.schema.names
     )

@@ -76,6 +76,8 @@ class Table(nn.Module):
     a learned vector of that size. A value unseen in training (code 0) is all zeros in both.
     """
 
+    joins_columns = True  # all other fronts take a row of one column
+
     column: Tensor
     code: Tensor
     offset: Tensor
@@ -198,19 +200,31 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
 
 
 Fronts = Mapping[type[Column], type[nn.Module]]
-TABLES: Fronts = dict.fromkeys((NumberColumn, BooleanColumn, DateColumn, CategoryColumn), Table)
-IMAGES: Fronts = {ImageColumn: Image}
+TABLES: Fronts = {
+    NumberColumn: Table,
+    BooleanColumn: Table,
+    DateColumn: Table,
+    CategoryColumn: Table,
+}
+IMAGES: Fronts = {
+    ImageColumn: Image,
+}
 VECTORS: Fronts = {**TABLES, **IMAGES}
-TIMESTEPS: Fronts = {TextColumn: Tokens, SequenceColumn: Features}
-PATCHES: Fronts = {ImageColumn: Patches}
+TIMESTEPS: Fronts = {
+    TextColumn: Tokens,
+    SequenceColumn: Features,
+}
+PATCHES: Fronts = {
+    ImageColumn: Patches,
+}
 
 
 def front_of(signature: Signature, fronts: Fronts) -> type[nn.Module] | None:
     """The one of `fronts` that takes all columns of a row together; None if none does."""
     found = {fronts.get(type(column)) for column in signature.columns}
     front = found.pop()
-    # Only a table has several columns for one front.
-    return front if not found and (front is Table or len(signature.columns) == 1) else None
+    alone = len(signature.columns) == 1 or getattr(front, "joins_columns", False)
+    return front if not found and alone else None
 
 
 def vector(signature: Signature, embedding: int | None = None) -> Any:

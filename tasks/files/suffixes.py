@@ -1,7 +1,16 @@
 """What names of files end in, by what reads them; imports nothing, so that help texts may."""
 
-TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".jsonl", ".jsonl.gz")
-"""Files of rows and named columns."""
+TABLES = (
+    ".csv",
+    ".csv.gz",
+    ".tsv",
+    ".tsv.gz",
+    ".parquet",
+    ".arrow",
+    ".jsonl",
+    ".jsonl.gz",
+)
+"""Files of rows and named columns: the keys of `formats.FORMATS`, and their compressed forms."""
 ARRAYS = ".npz"
 """Files of NumPy arrays."""
 LINES = ".txt"

@@ -48,7 +48,8 @@ def form(path: Path, suffixes: Collection[str] = SUFFIXES) -> str | None:
 
 def first_row(path: Path) -> int:
     """The number that a file of this form gives to its first row."""
-    return 1 if _plain(path) in (".csv", ".tsv", ".jsonl") else 0
+    found = FORMATS.get(_plain(path))
+    return found.first_row if found else 0
 
 
 def _plain(path: Path) -> str:
