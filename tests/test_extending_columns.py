@@ -16,10 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.architectures import ARCHITECTURES
-from tasks.columns import COLUMNS, Column
+from tasks.architectures import ARCHITECTURES, build
+from tasks.bundle.signature import Signature
+from tasks.columns import (
+    COLUMNS,
+    Column,
+    NumberColumn,
+    SequenceColumn,
+    SourceLocation,
+    TextColumn,
+)
+from tasks.config import Prepare
+from tasks.dataset import read_split
+from tasks.encoding import Encoder
+from tasks.errors import InputError
 from tasks.files.formats import FORMATS
 from tasks.files.suffixes import TABLES
+from tasks.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/extending-columns.md"
@@ -121,6 +134,53 @@ def test_every_column_type_enters_some_network():
     assert taken == set(COLUMNS.values())
 
 
+def test_rows_that_mix_types_are_prepared_and_encoded_and_only_the_fronts_refuse_them(tmp_path):
+    even = np.arange(60) % 2
+    words = np.array(["snow and ice", "sun, heat, sweat"])[even]
+    table = {"age": np.arange(60), "review": words, "y": np.array(["no", "yes"])[even]}
+    pq.write_table(pa.table(table), tmp_path / "table.parquet")
+    source = {"kind": "tabular", "path": "table.parquet", "target": "y"}
+    source["columns"] = {"review": "text"}
+    params = Prepare(source=source, label_noise=True)
+    prepare(params, root=tmp_path, prepared=tmp_path / "prepared")
+    encoder = Encoder.read(tmp_path / "prepared")
+    assert list(map(str, encoder.signature.inputs)) == [
+        "numbers: float32[1]",
+        "tokens: int64[time]",
+        "length: int64[]",
+    ]
+    split = read_split(tmp_path / "prepared", "train", encoder)
+    assert split.inputs["numbers"].shape == (len(split), 1)
+    assert len(split.inputs["tokens"]) == len(split.inputs["length"]) == len(split)
+    report = json.loads((tmp_path / "prepared/report.json").read_text())
+    assert report["label_noise"]["suspects"] == 0
+    for entry in ARCHITECTURES.values():
+        with pytest.raises(InputError, match="this dataset is tabular and text"):
+            build(entry.debug, encoder.signature)
+
+
+def test_two_columns_with_timesteps_have_tensors_of_their_own():
+    columns = (
+        SequenceColumn(name="pulse", features=1, max_length=3),
+        TextColumn(name="note", vocabulary=9, max_length=4),
+        SequenceColumn(name="walk", features=2, max_length=5),
+        NumberColumn(name="age"),
+    )
+    signature = Signature.of("binary", columns, ("no", "yes"))
+    assert [tensor.name for tensor in signature.inputs] == [
+        *("numbers", "tokens", "length"),
+        *("pulse.sequence", "pulse.length", "walk.sequence", "walk.length"),
+    ]
+    only = Signature.of("binary", (columns[0], columns[2]), ("no", "yes"))
+    rows = pa.table({"pulse": [[1.0, 2.0], [3.0]], "walk": [[[1.0, 2.0]], [[3.0, 4.0]] * 4]})
+    inputs = Encoder(only).encode(rows, SourceLocation("rows"))
+    assert inputs["length"].tolist() == [2, 1]
+    assert inputs["walk.length"].tolist() == [1, 4]
+    first = only.trim_padding({name: array[:1] for name, array in inputs.items()})
+    assert first["sequence"].shape == (1, 2, 1)
+    assert first["walk.sequence"].shape == (1, 1, 2)
+
+
 def follow_the_page(root):
     """Do to the code below `root` what the page says, and touch nothing else."""
     for head, code in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
@@ -140,11 +200,8 @@ def follow_the_page(root):
         if classes:
             text = text[:start] + "\n\n".join(classes) + "\n\n\n" + text[start:]
             start = re.search(rf"^{name}\b.*? = ", text, re.MULTILINE).start()
-        close = ",\n    Field(" if entry.strip().startswith("|") else "\n}"
-        close = (
-            "\n)" if "\n)" in text[start:] and close == "\n}" and "{" not in text[start:] else close
-        )
-        end = text.index(close, start)
+        close = r",\n    Field\(" if entry.strip().startswith("|") else r"\n[})]"
+        end = re.compile(close).search(text, start).start()
         path.write_text(f"{text[:end]}\n{entry}{text[end:]}", encoding="utf-8")
 
 
