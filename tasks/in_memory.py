@@ -124,9 +124,9 @@ def _tidied(rows: pa.Table, signature: Signature, where: str) -> pa.Table:
 
 def _batches(rows: pa.Table, signature: Signature, where: str) -> Iterator[pa.RecordBatch]:
     """As many rows a time as in a batch job; image files decoded."""
-    wanted = [column.name for column in signature.columns]
-    if set(wanted) <= set(rows.column_names):  # if not, the message names what there is
-        rows = rows.select(wanted)
+    needed = [column.name for column in signature.columns]
+    if set(needed) <= set(rows.column_names):  # if not, the message names what there is
+        rows = rows.select(needed)
     parts: Iterator[pa.RecordBatch] = iter(rows.combine_chunks().to_batches(BATCH_SIZE))
     for column in signature.columns:
         parts = column.read_table(parts, Path(where), {})

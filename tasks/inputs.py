@@ -251,7 +251,7 @@ def _listing(members: Mapping[str, str]) -> str:
 def _pictures(folder: Path, files: list[Path]) -> InputFile:
     """Image files, a row each, under the names that they have in `folder`."""
     for file in files:
-        if not str(file).isprintable():  # a name that is no UTF-8 is not, and cannot be a key
+        if not str(file).isprintable():  # a name that is not UTF-8 cannot be a key
             raise InputError(f"{str(file)!r}: the name is not text that can be printed; rename it")
     found = {file.relative_to(folder).as_posix(): HashedFile.of(file) for file in files}
     members = _sha256s(found)

@@ -25,7 +25,7 @@ from tasks.sources.raw import Raw
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """Rows found, dropped and written, and what a person must be told of them."""
+    """Rows found, dropped and written, and what a person should know about them."""
 
     rows_in: int
     dropped_missing: int
@@ -60,7 +60,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     types = taken_for(raw, params)
     print(*lines(types), f"checking and splitting {len(raw)} rows", sep="\n", flush=True)
     hashes = hashed(raw, params, root)
-    columns, full, order = _judged(raw, params)
+    columns, full, order = _read_columns(raw, params)
     found = copies.find(raw, full, params)
     given = order.take(full.keys).given
     rows, repeats = copies.without_copies(raw, full, found, given, params)
@@ -132,7 +132,7 @@ def _notices(
     params: Prepare,
     in_train: dict[str, int],
 ) -> tuple[str, ...]:
-    """What a person must be told: `full` are the complete rows, `rows` those that are left."""
+    """What a person should know: `full` are the complete rows, `rows` those that are left."""
     steps = [
         (f"prepare.missing: {params.missing}", np.arange(len(raw)), full.keys),
         (f"prepare.duplicates: {copies.rule(raw, params)}", full.keys, rows.keys),
@@ -146,12 +146,12 @@ def _notices(
 
 
 def _reserved(params: Prepare) -> list[str]:
-    """Columns that are no features, whatever the source says."""
+    """Columns that are not features, whatever the source says."""
     named = [params.split_column, params.group, params.time, *params.sensitive]
     return [name for name in named if name]
 
 
-def _judged(
+def _read_columns(
     raw: Raw, params: Prepare
 ) -> tuple[dict[str, CleanColumn], PreparedRows, splitting.Order]:
     """Every column that matters, the rows that lack nothing, and the order of all rows."""

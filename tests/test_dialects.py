@@ -154,7 +154,7 @@ def test_a_number_is_read_by_its_separators_or_not_at_all(tmp_path):
             (batch,) = tables.stream(path, 9, kinds, reading)
             assert batch.to_pylist() == [{"a": 1.25}]
             continue
-        with pytest.raises(InputError, match="column 'a' is '1,25'; a number is wanted"):
+        with pytest.raises(InputError, match="column 'a' is '1,25'; a number is expected"):
             list(tables.stream(path, 9, kinds, reading))
 
 

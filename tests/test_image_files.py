@@ -474,10 +474,10 @@ def test_no_picture_of_a_folder_is_passed_over(tmp_path):
     Image.fromarray(GREY).save(folder / "a/1.png")
     Image.fromarray(GREY).save(folder / "a/2.bmp")
     assert refusal(model(), folder) == (
-        f"{folder / 'a/2.bmp'} is no PNG or JPEG file; convert, move or remove it"
+        f"{folder / 'a/2.bmp'} is not a PNG or JPEG file; convert, move or remove it"
     )
     (folder / "a/2.bmp").rename(folder / "2.bmp")
-    assert "2.bmp is no PNG" in refusal(model(), folder)
+    assert "2.bmp is not a PNG" in refusal(model(), folder)
     (folder / "2.bmp").unlink()
     (folder / "new.csv").write_text("image\na/1.png\n")
     assert [file.rows for file in inputs.find([folder], model().signature)] == [1]

@@ -196,4 +196,4 @@ def test_the_same_texts_give_the_same_dataset_byte_for_byte(tmp_path):
 
 def test_a_column_of_numbers_is_no_text(tmp_path):
     put(tmp_path, {"text": np.arange(60), "y": columns()["y"]})
-    assert "column 'text' is int64; texts are wanted" in refusal(tmp_path, texts())
+    assert "column 'text' is int64; texts are expected" in refusal(tmp_path, texts())

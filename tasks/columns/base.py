@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from tasks.columns import comparing
 from tasks.counts import Counts
 from tasks.errors import InputError
-from tasks.files.convert import Kind
+from tasks.files.convert import Kind, convert
 from tasks.files.reading import PLAIN, Reading
 from tasks.files.spelling import without_blank
 
@@ -78,7 +78,7 @@ class SourceLocation:
         )
 
     def wrong_type(self, name: str, values: pa.Array, expected: str) -> InputError:
-        return InputError(f"{self.file}: column {name!r} is {values.type}; {expected} is wanted")
+        return InputError(f"{self.file}: column {name!r} is {values.type}; {expected} is expected")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,9 @@ class Column(BaseModel):
         Raises:
             InputError: a value is not of this type; names row and column.
         """
-        return values
+        if cls.read_as is None:
+            return values
+        return convert(values, cls.read_as, raw.name, raw.describe, raw.reading)
 
     @classmethod
     def check_feature(cls, values: pa.ChunkedArray, raw: RawColumn) -> None:
@@ -193,7 +195,7 @@ class Column(BaseModel):
     @classmethod
     def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
         """What `read` gave (N,), as it will be written, and which values are missing."""
-        return CleanColumn.of(values)
+        return CleanColumn.of(cls.read(values, raw))
 
     @classmethod
     def identify(cls, values: pa.Array) -> NDArray[np.int64]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from tasks.columns.base import (
     Arrays,
-    CleanColumn,
     Column,
     EncodeContext,
     Fitted,
@@ -43,10 +42,6 @@ class CategoryColumn(Column):
     fillable: ClassVar[bool] = True
 
     @classmethod
-    def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
-        return convert(values, "category", raw.name, raw.describe, raw.reading)
-
-    @classmethod
     def check_feature(cls, values: pa.ChunkedArray, raw: RawColumn) -> None:
         """Not what looks like numbers or dates, nor what hardly repeats, unless said to be one."""
         source = raw.source
@@ -63,10 +58,6 @@ class CategoryColumn(Column):
                 "prepare.source.max_categories for a true category; name an identifier in "
                 "prepare.source.ignore"
             )
-
-    @classmethod
-    def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
-        return CleanColumn.of(convert(values, "category", raw.name, raw.describe, raw.reading))
 
     @classmethod
     def fit(cls, train: pa.Array, every: pa.ChunkedArray, raw: RawColumn) -> Fitted:

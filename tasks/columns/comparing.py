@@ -1,4 +1,4 @@
-"""Numbers for equal values, by Arrow type: also for columns that are no features."""
+"""Numbers for equal values, by Arrow type: also for columns that are not features."""
 
 import hashlib
 from typing import Any
@@ -18,7 +18,7 @@ def codes(values: pa.Array) -> NDArray[np.int64]:
     if pa.types.is_list(values.type) and pa.types.is_fixed_size_list(values.type.value_type):
         values = pa.array(_digests(values))
     elif pa.types.is_nested(values.type) or isinstance(values, pa.ExtensionArray):
-        # Of a column that is no feature; Arrow encodes no such values.
+        # Of a column that is not a feature; Arrow encodes no such values.
         values = pa.array([repr(value) for value in values.to_pylist()], pa.string())
     indices = values.dictionary_encode(null_encoding="encode").indices
     return np.asarray(indices.to_numpy(), np.int64)

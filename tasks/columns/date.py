@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.columns.base import CleanColumn, RawColumn
+from tasks.columns.base import RawColumn
 from tasks.columns.number import NumericColumn, with_offset
-from tasks.files.convert import Kind, convert
+from tasks.files.convert import Kind
 
 MICROSECONDS_OF_A_DAY = 86_400e6
 
@@ -21,14 +21,6 @@ class DateColumn(NumericColumn):
 
     arrow_types: ClassVar = (pa.types.is_date, pa.types.is_timestamp)
     read_as: ClassVar[Kind | None] = "date"
-
-    @classmethod
-    def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
-        return convert(values, "date", raw.name, raw.describe, raw.reading)
-
-    @classmethod
-    def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
-        return CleanColumn.of(convert(values, "date", raw.name, raw.describe, raw.reading))
 
     @classmethod
     def _range(cls, present: pa.Array) -> tuple[float | None, float | None]:

@@ -68,7 +68,7 @@ class ImageColumn(Column):
         if not images.holds_files(values.type):
             raise InputError(
                 f"{path}: column {raw.name!r} is {values.type}; paths of PNG or JPEG files, their "
-                "bytes, or a fixed-shape tensor are wanted"
+                "bytes, or a fixed-shape tensor are expected"
             )
         found = list(images.cells(values))
         present = np.array([not cell.missing for cell in found])
@@ -220,7 +220,7 @@ def decode_all(
     `source` says their size and colour; without it, they are those of the first image.
 
     Raises:
-        InputError: one is no image, or is of another size or colour than the first and `source`
+        InputError: one is not an image, or is of another size or colour than the first and `source`
             does not say what to make of it.
     """
     form, notes = None, images.Notes()

@@ -68,8 +68,8 @@ class NumericColumn(Column):
         return float(np.median(present.cast(pa.float64(), safe=False).to_numpy()))
 
     def _with_offset(self, train: pa.Array, every: pa.Array, raw: RawColumn) -> Self:
-        """With the offset by which float32 tells the values of `every` split apart, if any is
-        needed; it comes from the training split alone.
+        """With an offset, if float32 would merge values of `every` split without one; computed
+        from the training split alone.
 
         Raises:
             InputError: no offset helps; says what does.
@@ -134,9 +134,7 @@ class NumberColumn(NumericColumn):
 
     @classmethod
     def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
-        if _beyond(values):
-            return values
-        return convert(values, "number", raw.name, raw.describe, raw.reading)
+        return values if _beyond(values) else super().read(values, raw)
 
     @classmethod
     def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
@@ -179,10 +177,6 @@ class BooleanColumn(NumericColumn):
     read_as: ClassVar[Kind | None] = "boolean"
 
     @classmethod
-    def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
-        return convert(values, "boolean", raw.name, raw.describe, raw.reading)
-
-    @classmethod
     def _range(cls, present: pa.Array) -> tuple[float | None, float | None]:
         return None, None
 
@@ -216,7 +210,7 @@ def present_in(train: pa.Array, raw: RawColumn) -> pa.Array:
 def with_offset(
     column: Numeric, offsets: list[float], present: pa.Array, exact: NDArray[Any], raw: RawColumn
 ) -> Numeric:
-    """The column with the one of `offsets` that float32 tells most values apart by.
+    """The column with the one of `offsets` by which float32 merges the fewest values.
 
     `present` are the values of all splits, `exact` (N,) the same as numbers without loss. Most
     columns need no offset, and get none.

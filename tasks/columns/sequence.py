@@ -58,7 +58,7 @@ class SequenceColumn(Column):
         found = Timesteps.of(values.combine_chunks())
         refusal = InputError(
             f"{raw.where}: column {raw.name!r} is {values.type}; a list of numbers, or of lists of "
-            "as many numbers each, is wanted"
+            "as many numbers each, is expected"
         )
         if found is None:
             raise refusal

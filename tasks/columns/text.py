@@ -54,8 +54,9 @@ class TextColumn(Column):
         """Blank texts are missing."""
         if not pa.types.is_string(values.type):
             raise InputError(
-                f"{raw.where}: column {raw.name!r} is {values.type}; texts are wanted. Name their "
-                "column in prepare.source.column; one of numbers, dates or booleans is `tabular`"
+                f"{raw.where}: column {raw.name!r} is {values.type}; texts are expected. Name "
+                "their column in prepare.source.column; one of numbers, dates or booleans is "
+                "`tabular`"
             )
         return without_blank(without_na(values, raw.reading))
 

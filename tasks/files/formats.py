@@ -48,7 +48,7 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
                     "read; a value is a number, text, true or false, or a list of numbers"
                 ) from error
             if not isinstance(row, dict):
-                raise InputError(f"{path}, row {number}: one JSON object a line is wanted")
+                raise InputError(f"{path}, row {number}: one JSON object a line is expected")
             yield row
 
 

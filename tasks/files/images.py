@@ -138,7 +138,7 @@ def decode(content: bytes, where: str, notes: Notes | None = None) -> "Image.Ima
             return ImageOps.exif_transpose(flat)
     except Exception as error:  # a broken file makes the library raise nearly anything
         raise InputError(
-            f"{where} is not a readable PNG or JPEG file: {error}. Mend or remove it"
+            f"{where} is not a readable PNG or JPEG file: {error}. Repair or remove it"
         ) from error
 
 
@@ -237,7 +237,7 @@ def below(folder: Path) -> list[Path]:
         found, others = _walk(folder, frozenset())
     for file in others if found else ():
         if file.parent != folder or file.suffix.lower() in OTHER_PICTURES:
-            raise InputError(f"{file} is no PNG or JPEG file; convert, move or remove it")
+            raise InputError(f"{file} is not a PNG or JPEG file; convert, move or remove it")
     return found
 
 

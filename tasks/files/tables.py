@@ -91,7 +91,7 @@ def named(name: str, names: Iterable[str], where: str, what: str) -> str:
     """`name`, if it is one of the columns `names`.
 
     Raises:
-        InputError: it is not; says which is close, and `what` wanted it.
+        InputError: it is not; says which is close, and `what` named it.
     """
     names = list(names)
     if name not in names:

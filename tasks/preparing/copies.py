@@ -16,7 +16,7 @@ from tasks.preparing.rows import Describe, Indices, PreparedRows, is_number
 from tasks.sources.raw import Raw
 
 # Which of several copies stays. Those in a given test split: scores on a published test split are
-# comparable only if it is whole, and a copy in training would be learnt by heart.
+# comparable only if it is whole, and a copy in training would be memorized.
 PREFERENCE = ("test", "validation", "train")
 CONFLICTS_LISTED = 10
 

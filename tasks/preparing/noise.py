@@ -29,8 +29,8 @@ def suspects(
 ) -> dict[str, Any]:
     """How many rows were looked at, how many are suspect, and the most suspicious of them.
 
-    `labels` (N,) are places in `signature.classes`. Each row is judged by a linear model that has
-    not seen it. Above `MOST_ROWS`, that many are drawn by seed.
+    `labels` (N,) are places in `signature.classes`. Each row is predicted by a linear model that
+    has not seen it. Above `MOST_ROWS`, that many are drawn by seed.
     """
     chosen = _sample(labels, params.seed)
     given = labels[chosen]

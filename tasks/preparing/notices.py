@@ -1,4 +1,4 @@
-"""What a person must be told of a preparation: rows that a rule removed, test rows in training."""
+"""What a person should know of a preparation: rows that a rule removed, test rows in training."""
 
 import numpy as np
 from numpy.typing import NDArray

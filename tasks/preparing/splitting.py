@@ -18,8 +18,8 @@ from tasks.files.infer import typed
 from tasks.preparing.rows import CleanColumn, Indices, Mask, cell, is_number
 from tasks.sources.raw import Raw
 
-# A split by groups and classes takes whole folds: so many at most, that a share is near what was
-# asked for.
+# Stratified group splits are unions of folds; this many folds at most. More folds approximate the
+# requested share better.
 MOST_FOLDS = 20
 
 
@@ -82,7 +82,7 @@ def _split_names(raw: Raw, name: str) -> CleanColumn:
     if strange.any():
         row = int(np.argmax(strange))
         raise InputError(
-            f"{cell(raw, row, name)}: {names.values[row].as_py()!r} is no split; allowed are "
+            f"{cell(raw, row, name)}: {names.values[row].as_py()!r} is not a split; allowed are "
             f"{', '.join(SPLITS)}"
         )
     return names

@@ -17,7 +17,7 @@ from tasks.sources import digits, examples, globs, image, sequence, tabular, tex
 from tasks.sources.raw import Raw, refuse_unfit
 
 # Each reads what lies at one path; the columns of the last argument may be there, of any type,
-# and are no features.
+# and are not features.
 READERS: Mapping[str, Callable[[Any, Path, Collection[str]], Raw]] = {
     "digits": digits.read,
     "tabular": tabular.read,

@@ -34,7 +34,7 @@ def read(source: ImageSource, path: Path) -> Images:
     """Every image as uint8, in the order of the names of splits, classes and files.
 
     Raises:
-        InputError: a file is no image, or is of another size or colour than the first and
+        InputError: a file is not an image, or is of another size or colour than the first and
             `source` does not say what to make of it; a folder holds none.
     """
     found = [
@@ -80,8 +80,8 @@ def _splits(path: Path) -> dict[str, Path]:
                 raise InputError(f"{file} lies in no folder of a class; move it into one")
         if not _subfolders(folder):
             raise InputError(
-                f"{folder} holds no images; one sub-folder for each class is wanted, or IDX files, "
-                "or tables, and then their column of images in prepare.source.column"
+                f"{folder} holds no images; one sub-folder for each class is expected, or IDX "
+                "files, or tables, and then their column of images in prepare.source.column"
             )
     return splits
 
@@ -92,5 +92,5 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(f"{folder} holds no images; remove it, or put PNG or JPEG files there")
     for file in found:
         if file.suffix.lower() not in images.SUFFIXES or not file.is_file():
-            raise InputError(f"{file} is no PNG or JPEG file; convert, move or remove it")
+            raise InputError(f"{file} is not a PNG or JPEG file; convert, move or remove it")
     return found

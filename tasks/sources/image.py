@@ -66,8 +66,8 @@ def _images(source: ImageSource, path: Path) -> Images:
         )
     if source.target:
         raise InputError(
-            f"{path}: prepare.source.target names a column, and this is no table. Name the column "
-            "of images in prepare.source.column too, or remove it: labels are the names of "
+            f"{path}: prepare.source.target names a column, and this is not a table. Name the "
+            "column of images in prepare.source.column too, or remove it: labels are the names of "
             "folders, or arrays"
         )
     if path.is_dir() and not images_in(path, patterns(source)):

@@ -21,7 +21,7 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
     """The text column; blank texts are missing values.
 
     Raises:
-        InputError: there is no such column, it is no text, or a line is not UTF-8.
+        InputError: there is no such column, it is not text, or a line is not UTF-8.
     """
     reading = reading_of(source.csv)
     if _is_lines(path):
