@@ -120,7 +120,7 @@ found = {"text": 1}[kind]
 def test_every_column_type_has_the_same_shape_and_says_its_kind():
     for kind, column in COLUMNS.items():
         assert column.model_fields["kind"].default == kind
-        for name in ("fit", "tensors", "encode", "linear_features"):
+        for name in ("fit", "tensors", "encode"):
             owner = next(each for each in column.__mro__ if name in vars(each))
             assert owner is not Column, (kind, name)
 

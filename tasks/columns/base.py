@@ -270,8 +270,11 @@ class Column(BaseModel):
         self, values: pa.Array, context: EncodeContext, source: "Source"
     ) -> tuple[Any, Any]:
         """For the linear model that doubts labels: a transformer of scikit-learn, and (N, width) or
-        a list of N texts to fit it on."""
-        raise NotImplementedError
+        a list of N texts to fit it on. The encoded numbers, unless overridden."""
+        from sklearn.preprocessing import StandardScaler  # most runs need none of it
+
+        arrays = [array.reshape(len(array), -1) for array in self.encode(values, context).values()]
+        return StandardScaler(), np.hstack(arrays).astype(np.float32)
 
     def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
         """NumPy arrays as a column of a table, if `is_array`: one array (N, ...) of all rows, or a

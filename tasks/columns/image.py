@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,6 @@ from tasks.columns.distributions import moments
 from tasks.errors import InputError
 from tasks.files import images, npz, suffixes
 from tasks.files.convert import Kind
-
-if TYPE_CHECKING:
-    from tasks.config import Source
 
 
 class ImageColumn(Column):
@@ -202,14 +199,6 @@ class ImageColumn(Column):
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
         pixels = self.encode(values, context)[self.name]
         return {"inputs": {self.name: moments(pixels.reshape(-1, self.shape[-1]))}}
-
-    def linear_features(
-        self, values: pa.Array, context: EncodeContext, source: "Source"
-    ) -> tuple[Any, Any]:
-        from sklearn.preprocessing import StandardScaler
-
-        pixels = self.encode(values, context)[self.name]
-        return StandardScaler(), pixels.reshape(len(pixels), -1).astype(np.float32)
 
 
 def decode_all(

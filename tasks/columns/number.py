@@ -4,7 +4,7 @@ A numeric column becomes one float32 of the tensor `numbers`, raw: scaling is in
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,6 @@ from tasks.columns.distributions import moments
 from tasks.columns.narrowing import by_chance, example, merged
 from tasks.errors import InputError
 from tasks.files.convert import EXACT, Kind, convert
-
-if TYPE_CHECKING:
-    from tasks.config import Source
 
 Numeric = TypeVar("Numeric", bound="NumericColumn")
 
@@ -115,13 +112,6 @@ class NumericColumn(Column):
         found: Mapping[str, Any] = moments(self.encode(values, context)["numbers"])
         # The statistics are of what is left of the values without the offset.
         return {"inputs": {"numbers": {**found, "columns": [self.name], "offset": [self.offset]}}}
-
-    def linear_features(
-        self, values: pa.Array, context: EncodeContext, source: "Source"
-    ) -> tuple[Any, Any]:
-        from sklearn.preprocessing import StandardScaler
-
-        return StandardScaler(), self.encode(values, context)["numbers"]
 
 
 class NumberColumn(NumericColumn):

@@ -66,8 +66,7 @@ class Timesteps:
 
 def not_finite(matrix: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(T,): the timesteps of (T, F) that have a number that is missing, NaN or infinite."""
-    bad: NDArray[np.bool_] = ~np.isfinite(matrix).all(axis=1)
-    return bad
+    return np.asarray(~np.isfinite(matrix).all(axis=1), np.bool_)
 
 
 def pack(matrix: NDArray[np.float32], length: NDArray[np.int64]) -> pa.ListArray:
