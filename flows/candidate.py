@@ -11,9 +11,9 @@ from flows.git import Code, differs
 from flows.pretrained import parent
 from registry import Candidate, Lineage
 from tasks import fingerprint, recorded, snapshot
+from tasks.bundle.signature import IDENTITY
 from tasks.config import Params
 from tasks.errors import InputError
-from tasks.signature import IDENTITY
 from tasks.workspace import Workspace
 
 # Of this process; those that trained and exported are in the evaluation.

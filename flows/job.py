@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import Conflict, Job, NotFound, Registry, RegistryError, Resolved, Version
+from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.hashed import refuse_changed
 from tasks.inputs import InputFile, fingerprint, hashed, linked
 from tasks.predict import Device, PredictReport, completed, predict
-from tasks.signature import Signature
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import get_args
 
 from registry import CHALLENGER, CHAMPION, Alias, Conflict, Refused, Registry, Version
+from tasks.bundle.signature import Signature
 from tasks.config import Evaluate, LowerIsBetter
 from tasks.dataset import read_split
 from tasks.encoding import TOKENIZER, Encoder
 from tasks.errors import InputError
 from tasks.session import open_session
-from tasks.signature import Signature
 from tasks.snapshot import Stamp
 
 ATTEMPTS = 5
@@ -184,8 +184,7 @@ def _check_comparable(champion: Signature, challenger: Signature, version: Versi
 
     def asked(signature: Signature) -> object:
         columns = [(column.name, column.kind) for column in signature.columns]
-        shapes = signature.inputs if signature.kind == "image" else ()
-        return signature.task, signature.classes, columns, shapes
+        return signature.task, signature.classes, columns, signature.inputs
 
     if asked(champion) != asked(challenger):
         raise _incomparable("its inputs or classes differ from the challenger's", version)

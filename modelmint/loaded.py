@@ -12,12 +12,10 @@ from modelmint import given, tables
 from modelmint.errors import Substituted
 from modelmint.rows import paths_of, rows_of
 from registry import Version
+from tasks.bundle.signature import Signature as Contract
 from tasks.errors import InputError
 from tasks.in_memory import Predicted, Predictor
 from tasks.inputs import find
-from tasks.signature import Signature as Contract
-
-_VALUES = 12  # of a category, that are shown
 
 
 class Signature:
@@ -34,7 +32,7 @@ class Signature:
         """All of it, as `signature.json` has it."""
         self.task: str = contract.task
         """binary, multiclass, regression or language_model."""
-        self.columns: dict[str, str] = {c.name: _kind(c) for c in contract.columns}
+        self.columns: dict[str, str] = {c.name: c.describe() for c in contract.columns}
         """What each column that it takes holds."""
         self.classes: tuple[str, ...] = contract.classes
         """The answers of a classifier, in the order of the probabilities; else empty."""
@@ -49,19 +47,6 @@ class Signature:
         task = self.task.replace("_", " ")
         heading = f"{task}: {', '.join(self.classes)}" if self.classes else task
         return heading, [tables.Table("", ("column", "takes"), tuple(self.columns.items()))]
-
-
-def _kind(column: Any) -> str:
-    match column.kind:
-        case "category":
-            more = len(column.values) - _VALUES
-            known = ", ".join(column.values[:_VALUES])
-            return f"category: {known}" + (f" and {more} more" if more > 0 else "")
-        case "image":
-            return f"image: {column.dtype}[{', '.join(map(str, column.shape))}]"
-        case "sequence":
-            return f"sequence of steps of {column.features} numbers"
-    return str(column.kind)
 
 
 class Model:

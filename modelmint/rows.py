@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.bundle.signature import Signature
+from tasks.columns import Column
 from tasks.dataset import KEY
 from tasks.errors import InputError
-from tasks.files import npz
 from tasks.files.convert import from_values
-from tasks.signature import Column, ImageColumn, SequenceColumn, Signature
 
 _MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
@@ -143,7 +143,7 @@ def _column(values: Any, name: str, kind: Column | None, where: str) -> Any:
     if arrow:
         return values
     place = Path(f"{where}, column {name!r}")
-    if isinstance(kind, ImageColumn | SequenceColumn):
+    if kind is not None and kind.is_array:
         many = _arrays(values, kind, place)
         if many is not None:
             return many
@@ -194,25 +194,12 @@ def _with_texts_for_paths(values: Any) -> Any:
     return values
 
 
-def _arrays(values: Any, kind: ImageColumn | SequenceColumn, place: Path) -> Any:
-    """Images or sequences that are NumPy arrays, one of all rows or one of each; None: neither."""
+def _arrays(values: Any, column: Column, place: Path) -> Any:
+    """NumPy arrays, one of all rows or one of each, as a column; None if there are none."""
     if not (isinstance(values, np.ndarray) and values.ndim > 1):
         if not _of_objects(values):
             return None
         values = [np.asarray(v) if hasattr(v, "__array_interface__") else v for v in values]
-        single = [isinstance(v, np.ndarray) for v in values]
-        if not any(single):
+        if not any(isinstance(v, np.ndarray) for v in values):
             return None
-        if isinstance(kind, SequenceColumn):
-            return pa.array([v.tolist() if isinstance(v, np.ndarray) else v for v in values])
-        if not all(single):
-            row = single.index(False)
-            raise InputError(f"{place}: row {row} is not an image; remove such rows")
-        if len({v.shape for v in values}) > 1:
-            shapes = ", ".join(sorted({str(v.shape) for v in values}))
-            raise InputError(f"{place}: the images are of several shapes: {shapes}")
-        values = np.stack(values)
-    if isinstance(kind, SequenceColumn):
-        return npz.sequences({"sequences": values}, place)
-    pixels = np.ascontiguousarray(npz.images({"images": values}, place))
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(pixels) if len(pixels) else None
+    return column.of_arrays(values, place)

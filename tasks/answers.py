@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.encoding import Arrays, Encoder, Place
+from tasks.bundle.signature import Signature
+from tasks.columns import Arrays
+from tasks.columns import SourceLocation as Place
+from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.session import Session, refuse_not_finite
-from tasks.signature import Signature
 
 # The outputs of the graph that make up an answer.
 WANTED = {

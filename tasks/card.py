@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from tasks.bundle.signature import Signature
 from tasks.metrics import AVERAGES, Metrics, Verdict
 from tasks.parity import Parity
-from tasks.signature import Signature
 
 
 def write_card(
@@ -27,7 +27,7 @@ def write_card(
     best = config["results"]["best"]
     sections = [
         f"# {name}",
-        f"{signature.task.replace('_', ' ').capitalize()} on {signature.kind} data; "
+        f"{signature.task.replace('_', ' ').capitalize()} on {signature.data} data; "
         f"{shape or 'without parameters'}. Trained for {config['results']['epochs']} epochs; the "
         f"weights are those of epoch {best['epoch']} (validation loss "
         f"{best['validation_loss']:.4f}).",

@@ -15,9 +15,9 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor
 
 from tasks.architectures import Network, build
+from tasks.bundle.signature import Signature
 from tasks.config import Architecture, Train
 from tasks.encoding import TOKENIZER
-from tasks.signature import Signature
 
 LIBRARIES = ("torch", "lightning-fabric", "numpy")
 WEIGHTS, CONFIG, SIGNATURE = "weights.safetensors", "config.json", "signature.json"
@@ -39,7 +39,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     save_file({n: t.contiguous() for n, t in weights_of(network).items()}, folder / WEIGHTS)
     network.signature.write(folder / SIGNATURE)
-    if network.signature.kind == "text":
+    if network.signature.tokenized:
         shutil.copyfile(prepared / TOKENIZER, folder / TOKENIZER)
     config = {
         "architecture": params.architecture.model_dump(),

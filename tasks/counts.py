@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tasks.errors import InputError
-from tasks.signature import CategoryColumn, Column, TextColumn
+
+if TYPE_CHECKING:
+    from tasks.columns import Column
 
 SHARE = 0.01  # above it, the summary has a line
 SHOWN = 3
@@ -44,7 +47,7 @@ class Counts:
         """Whether a message has room for a value."""
         return len(self.given.get(column, ())) < SHOWN
 
-    def refuse_unknown(self, columns: Sequence[Column], where: str) -> None:
+    def refuse_unknown(self, columns: Sequence["Column"], where: str) -> None:
         """See that the model knew some value of each of `columns`, over the whole input.
 
         Raises:
@@ -52,25 +55,16 @@ class Counts:
         """
         for column in columns:
             found = self.columns.get(column.name, {})
-            text = isinstance(column, TextColumn)
-            rows = found.get("tokens" if text else "rows") or 0
-            unknown = found.get("unknown_tokens" if text else "unknown") or 0
+            rows, unknown = (found.get(key) or 0 for key in column.counted[:2])
             # What is missing was filled by rule, and is reported; it may be one row of one.
             if not unknown or unknown + (found.get("filled") or 0) < rows:
                 continue
             given = ", ".join(self.given.get(column.name, ()))
             raise InputError(
                 f"{where}: column {column.name!r}: the model knows none of the {unknown} "
-                f"{'tokens' if text else 'values'}. Given: {given}; known: {_known(column)}. "
+                f"{column.counted[2]}. Given: {given}; known: {column.known()}. "
                 "Spell them as in training, or train on data like these"
             )
-
-
-def _known(column: Column) -> str:
-    if not isinstance(column, CategoryColumn):
-        return "the tokens of the training texts"
-    more = len(column.values) - SHOWN
-    return ", ".join(map(repr, column.values[:SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def summary(substituted: Substituted | None) -> str:

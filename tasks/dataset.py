@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.encoding import Arrays, Encoder, Place
+from tasks.columns import Arrays, SourceLocation
+from tasks.encoding import Encoder
 
 SPLITS = ("train", "validation", "test")
 KEY, TARGET = "key", "target"
@@ -43,14 +44,14 @@ def write_split(table: pa.Table, path: Path) -> None:
 def read_split(folder: Path, name: str, encoder: Encoder) -> Split:
     """Read one of `SPLITS`, encoded; images are views into the memory-mapped file.
 
-    `encoder` may be another model's than the dataset's own: a champion is judged on the
+    `encoder` may be another model's than the dataset's own: a champion is evaluated on the
     challenger's test split. Classes are numbered in the order of the encoder's signature.
     """
     path = folder / f"{name}.arrow"
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     keys = table[KEY].to_numpy()
-    inputs = encoder.encode(table, Place(str(path)))
+    inputs = encoder.encode(table, SourceLocation(str(path)))
     signature = encoder.signature
     if TARGET not in table.schema.names or signature.task == "language_model":
         return Split(keys, inputs, np.zeros(len(keys), np.int64))

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.architectures import Network
+from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
+from tasks.columns import Arrays
 from tasks.config import Evaluate
 from tasks.dataset import read_split
-from tasks.encoding import Arrays, Encoder
+from tasks.encoding import Encoder
 from tasks.metrics import JUDGED, Metrics, measure
 from tasks.session import split_into
-from tasks.signature import Signature
 
 # Of a regression, enough to see; a plot of a million points shows no more.
 POINTS = 1000

@@ -13,7 +13,8 @@ from typing import Any
 import onnx
 import torch
 
-from tasks.architectures import Network, Served, dynamic_shapes, example_inputs
+from tasks.architectures import ExportWrapper, Network, dynamic_shapes, example_inputs
+from tasks.bundle.signature import Signature
 from tasks.card import write_card
 from tasks.checkpoint import WEIGHTS, load
 from tasks.config import Evaluate, Export
@@ -23,7 +24,6 @@ from tasks.evaluate import inference
 from tasks.metrics import JUDGED, Verdict, judge, measure
 from tasks.parity import Parity, compare
 from tasks.session import open_session
-from tasks.signature import Signature
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime-gpu", "scikit-learn", "pyarrow")
 # What whoever decides over a bundle must know of the preparation of its data.
@@ -114,7 +114,7 @@ def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
         program = torch.onnx.export(
-            Served(network).eval(),
+            ExportWrapper(network).eval(),
             example_inputs(signature),
             input_names=[tensor.name for tensor in signature.inputs],
             output_names=[output.name for output in signature.outputs],

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks import answers, image_rows
+from tasks import answers
+from tasks.bundle.signature import Signature
+from tasks.columns import SourceLocation
 from tasks.counts import Substituted
 from tasks.dataset import KEY
-from tasks.encoding import Encoder, Place
+from tasks.encoding import Encoder
 from tasks.files import tables
 from tasks.files.convert import plain
 from tasks.files.delimited import unique_names
@@ -23,7 +25,6 @@ from tasks.hashed import held_still
 from tasks.inputs import InputFile, hashed, kinds_of
 from tasks.predict import BATCH_SIZE, Device, named, predictions, rows_of
 from tasks.session import open_session
-from tasks.signature import ImageColumn, Signature
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class Predictor:
         if not rows.num_rows:
             parts = [pa.record_batch(answers.none(encoder, probabilities))]
             # Of no rows, types say nothing: a list without values has none.
-            encoder._check_names(rows.column_names, Place(where))
+            encoder.check_names(rows.column_names, SourceLocation(where))
         for batch in _batches(rows, self.signature, where):
-            place = Place(where, done)
-            arrays = encoder.encode(batch, place)
-            found = answers.answer(self._session, encoder, arrays, place, probabilities)
+            location = SourceLocation(where, done)
+            arrays = encoder.encode(batch, location)
+            found = answers.answer(self._session, encoder, arrays, location, probabilities)
             parts.append(pa.record_batch(found))
             done += batch.num_rows
         encoder.counts.refuse_unknown(self.signature.columns, where)
@@ -123,11 +124,10 @@ def _tidied(rows: pa.Table, signature: Signature, where: str) -> pa.Table:
 
 def _batches(rows: pa.Table, signature: Signature, where: str) -> Iterator[pa.RecordBatch]:
     """As many rows a time as in a batch job; image files decoded."""
-    wanted = [column.name for column in signature.columns]
-    if set(wanted) <= set(rows.column_names):  # if not, the message names what there is
-        rows = rows.select(wanted)
+    needed = [column.name for column in signature.columns]
+    if set(needed) <= set(rows.column_names):  # if not, the message names what there is
+        rows = rows.select(needed)
     parts: Iterator[pa.RecordBatch] = iter(rows.combine_chunks().to_batches(BATCH_SIZE))
-    column = signature.columns[0]
-    if isinstance(column, ImageColumn):
-        return image_rows.of_table(parts, Path(where), {}, column)
+    for column in signature.columns:
+        parts = column.read_table(parts, Path(where), {})
     return parts

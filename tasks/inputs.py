@@ -3,21 +3,21 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tasks import image_rows
+from tasks.bundle.signature import Signature
+from tasks.columns import Arrays, Column, SourceLocation
 from tasks.dataset import KEY
-from tasks.encoding import Arrays, Encoder, Place
+from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import idx, images, lines, npz, suffixes, tables
 from tasks.files.convert import Kind
 from tasks.hashed import HashedFile
-from tasks.signature import CategoryColumn, ImageColumn, NumberColumn, Signature, TextColumn
 
 _ROWS = (*suffixes.TABLES, suffixes.ARRAYS)
 SUFFIXES = suffixes.PREDICTED
@@ -87,22 +87,21 @@ def anything_in(folder: Path, signature: Signature | None = None) -> bool:
     """
     if not folder.is_dir():
         return False
-    kind = signature.kind if signature else None
     names = [path for path in folder.glob("[!.]*") if not path.is_dir()]
     return (
         any(tables.form(path, (*_ROWS, *idx.SUFFIXES)) for path in names)
-        or (kind in (None, "text") and any(path.suffix == lines.SUFFIX for path in names))
-        or (kind in (None, "image") and bool(images.every(folder)))
+        or (_may_take(signature, lines.SUFFIX) and any(p.suffix == lines.SUFFIX for p in names))
+        or (_may_take(signature, suffixes.FOLDER) and bool(images.every(folder)))
     )
 
 
 def linked(files: Iterable[InputFile], signature: Signature) -> list[InputFile]:
-    """The same, tables with the image files that they name where the model takes images."""
-    column = signature.columns[0]
-    if not isinstance(column, ImageColumn):
+    """The same, tables with the files that they name where a column may name files."""
+    naming = [column for column in signature.columns if column.names_files]
+    if not naming:
         return list(files)
     return [
-        _with_members(file, _named_by(file, column, signature))
+        _with_members(file, _named_by(file, naming, signature))
         if tables.form(file.path) and not file.members
         else file
         for file in files
@@ -153,7 +152,7 @@ def batches(
     """
     done = first_row(file)
     for batch in rows(file, encoder.signature, size):
-        arrays = encoder.encode(batch, Place(str(file.path), done))
+        arrays = encoder.encode(batch, SourceLocation(str(file.path), done))
         done += batch.num_rows
         found = batch[KEY] if KEY in batch.schema.names else None
         if found is not None and keys is not None and tables.first_row(file.path):
@@ -170,19 +169,29 @@ def rows(
     file: InputFile, signature: Signature, size: int, also: Mapping[str, Kind] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Batches with the columns of the signature; `also` says what other columns of a table are."""
-    path, column = file.path, signature.columns[0]
-    if file.is_images:
-        return image_rows.of_files(path, file.members, _images_wanted(path, signature), size)
-    if path.suffix == ".npz":
-        return _npz_batches(path, signature, size)
-    if idx.is_images(path):
-        return image_rows.of_idx(path, _images_wanted(path, signature), size)
-    if path.suffix == lines.SUFFIX:
-        return _line_batches(path, signature, size)
-    found = _table(path, size, signature, also)
-    if isinstance(column, ImageColumn):
-        return image_rows.of_table(found, path, file.members, column)
+    form = _form(file)
+    if form is not None:
+        if not _may_take(signature, form):
+            raise _other_form(file.path, signature)
+        return signature.columns[0].read_file(form, file.path, file.members, size)
+    found = _table(file.path, size, signature, also)
+    for column in signature.columns:
+        found = column.read_table(found, file.path, file.members)
     return found
+
+
+def _form(file: InputFile) -> str | None:
+    """The form of a file whose rows are one value each; None of a table."""
+    if file.is_images:
+        return suffixes.FOLDER
+    return tables.form(file.path, (suffixes.ARRAYS, suffixes.LINES, *suffixes.IDX))
+
+
+def _may_take(signature: Signature | None, form: str) -> bool:
+    """Whether a model reads rows of that form: it has one column, whose values such files hold."""
+    if signature is None:
+        return True
+    return len(signature.columns) == 1 and form in signature.columns[0].file_forms
 
 
 def _is_picture(path: Path) -> bool:
@@ -194,12 +203,12 @@ def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
     tabled += idx.images_in(folder)
     if tabled:
         found = [_inspect(path, signature) for path in tabled]
-        if signature and signature.kind == "image":
+        if signature and any(column.names_files for column in signature.columns):
             found = linked(found, signature)
             _refuse_unnamed(folder, found)
         return found
     texts = sorted(p for p in folder.glob("[!.]*") if p.suffix == lines.SUFFIX and p.is_file())
-    if not (texts and signature and signature.kind == "text"):
+    if not (texts and signature and _may_take(signature, lines.SUFFIX)):
         pictures = images.below(folder)
         if pictures:
             return [_pictures(folder, pictures)]
@@ -242,7 +251,7 @@ def _listing(members: Mapping[str, str]) -> str:
 def _pictures(folder: Path, files: list[Path]) -> InputFile:
     """Image files, a row each, under the names that they have in `folder`."""
     for file in files:
-        if not str(file).isprintable():  # a name that is no UTF-8 is not, and cannot be a key
+        if not str(file).isprintable():  # a name that is not UTF-8 cannot be a key
             raise InputError(f"{str(file)!r}: the name is not text that can be printed; rename it")
     found = {file.relative_to(folder).as_posix(): HashedFile.of(file) for file in files}
     members = _sha256s(found)
@@ -288,15 +297,18 @@ def _refuse_unnamed(folder: Path, found: list[InputFile]) -> None:
         )
 
 
-def _named_by(file: InputFile, column: ImageColumn, signature: Signature) -> dict[str, HashedFile]:
+def _named_by(
+    file: InputFile, columns: Sequence[Column], signature: Signature
+) -> dict[str, HashedFile]:
     """The image files that the rows of a table name."""
     members: dict[str, HashedFile] = {}
     for batch in _table(file.path, 4096, signature):
-        if column.name not in batch.schema.names or not images.names_files(batch[column.name].type):
-            return {}
-        for cell in images.cells(batch[column.name]):
-            if cell.path is not None and cell.path not in members:
-                members[cell.path] = HashedFile.of(file.path.parent / cell.path)
+        for name in (column.name for column in columns):
+            if name not in batch.schema.names or not images.names_files(batch[name].type):
+                continue
+            for cell in images.cells(batch[name]):
+                if cell.path is not None and cell.path not in members:
+                    members[cell.path] = HashedFile.of(file.path.parent / cell.path)
     return members
 
 
@@ -309,46 +321,12 @@ def _table(
 
 def kinds_of(signature: Signature) -> dict[str, Kind]:
     """What columns of a form without types of its own are to be read as."""
-    kinds: dict[str, Kind] = {KEY: "text"}
-    for column in signature.columns:
-        if isinstance(column, NumberColumn | CategoryColumn | TextColumn):
-            kinds[column.name] = column.kind
-        elif isinstance(column, ImageColumn):
-            kinds[column.name] = "text"  # the path of a file
-    return kinds
+    read_as = {column.name: column.read_as for column in signature.columns}
+    return {KEY: "text", **{name: kind for name, kind in read_as.items() if kind is not None}}
 
 
-def _npz_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:
-    if signature.kind not in ("image", "sequence"):
-        raise _other_kind(path, signature)
-    column = signature.columns[0].name
-    if signature.kind == "sequence":
-        sequences = npz.sequences(npz.load(path, "sequences"), path)
-        for start in range(0, len(sequences), size):
-            yield pa.record_batch({column: sequences[start : start + size]})
-        return
-    found = npz.images(npz.load(path, "images"), path)
-    for start in range(0, len(found), size):
-        yield image_rows.batch(column, found[start : start + size])
-
-
-def _line_batches(path: Path, signature: Signature, size: int) -> Iterator[pa.RecordBatch]:
-    if signature.kind != "text":
-        raise _other_kind(path, signature)
-    texts = lines.texts(path)
-    while part := list(itertools.islice(texts, size)):
-        yield pa.record_batch({signature.columns[0].name: pa.array(part, pa.string())})
-
-
-def _images_wanted(path: Path, signature: Signature) -> ImageColumn:
-    column = signature.columns[0]
-    if not isinstance(column, ImageColumn):
-        raise _other_kind(path, signature)
-    return column
-
-
-def _other_kind(path: Path, signature: Signature) -> InputError:
-    if signature.kind == "image":
+def _other_form(path: Path, signature: Signature) -> InputError:
+    if _may_take(signature, suffixes.FOLDER):
         return InputError(f"{path}: the model takes images; name files, tables or arrays of such")
     names = ", ".join(column.name for column in signature.columns)
     return InputError(f"{path}: the model takes a table of {names}; name a file of rows")

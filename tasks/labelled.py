@@ -13,13 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.bundle.signature import Signature
+from tasks.columns import Arrays
+from tasks.columns import SourceLocation as Place
 from tasks.dataset import KEY, TARGET
-from tasks.encoding import Arrays, Encoder, Place
+from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import idx, lines, npz, tables
 from tasks.files.convert import convert, plain
 from tasks.inputs import InputFile, first_row, rows
-from tasks.signature import Signature
 
 
 def batches(

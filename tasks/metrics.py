@@ -20,9 +20,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from tasks.bundle.signature import Signature
 from tasks.config import LowerIsBetter, Metric
 from tasks.session import refuse_not_finite
-from tasks.signature import Signature
 
 AVERAGES = ("precision", "recall", "f1")
 # The outputs of the graph that a task is judged by.

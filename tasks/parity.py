@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.encoding import Arrays
+from tasks.bundle.signature import Signature
+from tasks.columns import Arrays
 from tasks.session import Session
-from tasks.signature import Signature
 
 BATCH_SIZES = (1, 7)
 SAMPLE = 256
@@ -69,13 +69,13 @@ def compare(
     largest = min(rows, batch_size)
     names = [t.name for t in signature.outputs if t.dtype != "int64" and t.name != "probabilities"]
     passes = [(largest, rows, False), *((size, SAMPLE, False) for size in BATCH_SIZES)]
-    if signature.varies:
+    if signature.has_variable_length:
         passes.append((BATCH_SIZES[-1], SAMPLE, True))
     error, flipped = 0.0, np.zeros(rows, bool)
     for size, some, padded in passes:
         for start in range(0, min(rows, some), size):
             batch = {name: array[start : start + size] for name, array in inputs.items()}
-            cut = signature.cut(batch)
+            cut = signature.trim_padding(batch)
             told = session.run(batch if padded else cut, names)
             found, flips = _differ(told, expected(cut), tolerance, unit, centre)
             error = float(np.maximum(error, found))  # which keeps a NaN, so that it fails

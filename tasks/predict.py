@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.answers import answer, refuse_without_classes
+from tasks.columns import SourceLocation as Place
 from tasks.counts import Counts, Substituted
 from tasks.dataset import KEY
-from tasks.encoding import Encoder, Place
+from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.hashed import held_still
 from tasks.inputs import InputFile, batches, fingerprint, first_row, hashed, key_type

@@ -17,7 +17,7 @@ from tasks.preparing.fitting import Dataset, fit
 from tasks.preparing.lengths import measure
 from tasks.preparing.personal import hashed
 from tasks.preparing.profile import distribution, profile
-from tasks.preparing.rows import Column, Numbers, Rows
+from tasks.preparing.rows import CleanColumn, Indices, PreparedRows
 from tasks.preparing.types import lines, taken_for
 from tasks.preparing.writing import write
 from tasks.sources.raw import Raw
@@ -25,7 +25,7 @@ from tasks.sources.raw import Raw
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """Rows found, dropped and written, and what a person must be told of them."""
+    """Rows found, dropped and written, and what a person should know about them."""
 
     rows_in: int
     dropped_missing: int
@@ -60,7 +60,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     types = taken_for(raw, params)
     print(*lines(types), f"checking and splitting {len(raw)} rows", sep="\n", flush=True)
     hashes = hashed(raw, params, root)
-    columns, full, order = _judged(raw, params)
+    columns, full, order = _read_columns(raw, params)
     found = copies.find(raw, full, params)
     given = order.take(full.keys).given
     rows, repeats = copies.without_copies(raw, full, found, given, params)
@@ -109,7 +109,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     return report
 
 
-def _in_train(repeats: copies.Copies, places: dict[str, Numbers]) -> dict[str, int]:
+def _in_train(repeats: copies.Copies, places: dict[str, Indices]) -> dict[str, int]:
     """How many test rows have an equal row in training; said, too."""
     rows, equal, whole = (
         len(places["test"]),
@@ -126,13 +126,13 @@ def _in_train(repeats: copies.Copies, places: dict[str, Numbers]) -> dict[str, i
 
 def _notices(
     raw: Raw,
-    full: Rows,
-    rows: Rows,
+    full: PreparedRows,
+    rows: PreparedRows,
     order: splitting.Order,
     params: Prepare,
     in_train: dict[str, int],
 ) -> tuple[str, ...]:
-    """What a person must be told: `full` are the complete rows, `rows` those that are left."""
+    """What a person should know: `full` are the complete rows, `rows` those that are left."""
     steps = [
         (f"prepare.missing: {params.missing}", np.arange(len(raw)), full.keys),
         (f"prepare.duplicates: {copies.rule(raw, params)}", full.keys, rows.keys),
@@ -146,12 +146,14 @@ def _notices(
 
 
 def _reserved(params: Prepare) -> list[str]:
-    """Columns that are no features, whatever the source says."""
+    """Columns that are not features, whatever the source says."""
     named = [params.split_column, params.group, params.time, *params.sensitive]
     return [name for name in named if name]
 
 
-def _judged(raw: Raw, params: Prepare) -> tuple[dict[str, Column], Rows, splitting.Order]:
+def _read_columns(
+    raw: Raw, params: Prepare
+) -> tuple[dict[str, CleanColumn], PreparedRows, splitting.Order]:
     """Every column that matters, the rows that lack nothing, and the order of all rows."""
     features, target = clean(raw), targets.read_target(raw, params)
     order, others = splitting.read_order(raw, params)
@@ -159,19 +161,19 @@ def _judged(raw: Raw, params: Prepare) -> tuple[dict[str, Column], Rows, splitti
         others[str(raw.target)] = target
     keys = complete(raw, features, others, params.missing)
     table = pa.table({name: column.values for name, column in features.items()})
-    every = Rows(np.arange(len(raw)), table, target.values if target else None)
+    every = PreparedRows(np.arange(len(raw)), table, target.values if target else None)
     return features | others, every.take(keys), order
 
 
 def _split(
-    raw: Raw, rows: Rows, repeats: copies.Copies, order: splitting.Order, params: Prepare
-) -> tuple[Numbers | None, tuple[str, ...], dict[str, Numbers]]:
+    raw: Raw, rows: PreparedRows, repeats: copies.Copies, order: splitting.Order, params: Prepare
+) -> tuple[Indices | None, tuple[str, ...], dict[str, Indices]]:
     """The class of each row (N,), the names of all classes, and the rows of each split.
 
     No classes and no names where there are none. Rows that are to stay together are counted once
     when every class must have some.
     """
-    labels: Numbers | None = None
+    labels: Indices | None = None
     classes: tuple[str, ...] = ()
     together = copies.rule(raw, params) == "group"
     distinct = not copies.repeated(repeats.whole)
@@ -193,15 +195,17 @@ def _described(dataset: Dataset) -> dict[str, Any]:
     if signature.task != "language_model":
         name = "class_balance" if signature.classifies else "target"
         content[name] = {split: distribution(rows, signature) for split, rows in splits.items()}
-    if signature.kind == "tabular":
-        content["constant_columns"] = copies.constant_columns(splits["train"].features)
-        content["identical_columns"] = copies.identical_columns(splits["train"].features)
+    comparable = [column.name for column in signature.columns if not column.equal_is_copy]
+    if comparable:
+        train = splits["train"].features.select(comparable)
+        content["constant_columns"] = copies.constant_columns(train)
+        content["identical_columns"] = copies.identical_columns(train)
     return content
 
 
 def _suspects(
-    rows: Rows,
-    labels: Numbers | None,
+    rows: PreparedRows,
+    labels: Indices | None,
     dataset: Dataset,
     params: Prepare,
     describe: Callable[[int], str],

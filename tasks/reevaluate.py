@@ -73,7 +73,7 @@ def reevaluate(
         for file in files:
             done = 0
             for inputs, wanted in batches(file, encoder, target, evaluation.batch_size):
-                found = session.run(encoder.signature.cut(inputs), names)
+                found = session.run(encoder.signature.trim_padding(inputs), names)
                 first = first_row(file) + done
                 refuse_not_finite(found, lambda row, f=file, n=first: f"{f.path}, row {n + row}")  # type: ignore[misc]
                 for name in names:

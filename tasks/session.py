@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from tasks.encoding import Arrays
+from tasks.bundle.signature import Signature
+from tasks.columns import Arrays
 from tasks.errors import InputError
-from tasks.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def split_into(signature: Signature, arrays: Arrays, batch_size: int) -> Iterato
     """Batches of the inputs of a model, each without the steps that none of its rows has."""
     rows = len(next(iter(arrays.values())))
     for start in range(0, rows, batch_size):
-        yield signature.cut({n: a[start : start + batch_size] for n, a in arrays.items()})
+        yield signature.trim_padding({n: a[start : start + batch_size] for n, a in arrays.items()})
 
 
 def refuse_not_finite(outputs: Mapping[str, NDArray[Any]], describe: Callable[[int], str]) -> None:

@@ -22,7 +22,8 @@ from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.augmentation import augment, check_augmentation
 from tasks.training.base import start_from
-from tasks.training.batches import Rows, in_batches, order_of
+from tasks.training.batches import DeviceRows as Rows
+from tasks.training.batches import in_batches, order_of
 from tasks.training.objective import Objective, ValidationMetric
 from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
 from tasks.training.resume import Keeper, fingerprint

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from tasks.signature import TextColumn
+from tasks.columns import TextColumn
 
 
 def rows(signature, lengths, time=None):

@@ -9,8 +9,9 @@ from registry_helpers import bundle_candidate
 from training_helpers import make_prepared, run, tiny
 
 from registry import Registry
+from tasks.bundle.signature import Signature
+from tasks.columns import NumberColumn
 from tasks.config import Evaluate, Export, Optimizer
-from tasks.signature import NumberColumn, Signature
 from tasks.workspace import Workspace
 
 RANGES = {"size": (-1.0, 2.0), "born": (19_000.0, 19_015.0)}

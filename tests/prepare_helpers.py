@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.bundle.signature import Signature
 from tasks.config import (
     ImageSource,
     Prepare,
@@ -19,7 +20,6 @@ from tasks.dataset import SPLITS, read_split
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.prepare import prepare
-from tasks.signature import Signature
 
 FILES = [
     "profile.json",

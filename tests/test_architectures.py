@@ -12,24 +12,25 @@ from torch import nn
 
 from tasks.architectures import (
     ARCHITECTURES,
-    Served,
+    ExportWrapper,
     build,
     dynamic_shapes,
     example_inputs,
     signature_for,
 )
-from tasks.architectures.steps import Positions
-from tasks.config import Architecture, Cnn, Linear, Logistic, Lstm, Mlp, Transformer
-from tasks.config.architectures import expand
-from tasks.errors import InputError
-from tasks.signature import (
+from tasks.architectures.timesteps import Positions
+from tasks.bundle.signature import Signature
+from tasks.columns import (
+    BooleanColumn,
     CategoryColumn,
     ImageColumn,
     NumberColumn,
     SequenceColumn,
-    Signature,
     TextColumn,
 )
+from tasks.config import Architecture, Cnn, Linear, Logistic, Lstm, Mlp, Transformer
+from tasks.config.architectures import expand
+from tasks.errors import InputError
 
 COLUMNS = {
     # A name that other kinds give to a tensor of their own.
@@ -37,7 +38,7 @@ COLUMNS = {
     "tabular": (
         NumberColumn(name="age"),
         CategoryColumn(name="city", values=("Bern", "Oslo", "Rome")),
-        NumberColumn(name="open", kind="boolean"),
+        BooleanColumn(name="open"),
         CategoryColumn(name="colour", values=("blue", "red")),
     ),
     "text": (TextColumn(name="review", vocabulary=19, max_length=16),),
@@ -47,7 +48,7 @@ CLASSES = {"binary": ("no", "yes"), "multiclass": ("cat", "dog", "owl")}
 CASES = [
     (name, kind, task)
     for name, entry in ARCHITECTURES.items()
-    for kind in sorted(entry.kinds)
+    for kind in sorted({column.data for column in entry.fronts})
     for task in sorted(entry.tasks)
 ]
 # Tasks differ by the last layer alone: one of each suffices where a case takes seconds.
@@ -145,7 +146,7 @@ def onnx_session(network):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Served(network).eval(),
+            ExportWrapper(network).eval(),
             example_inputs(network.signature),
             input_names=[tensor.name for tensor in network.signature.inputs],
             output_names=[output.name for output in network.signature.outputs],

@@ -25,8 +25,9 @@ from prepare_helpers import (
     written,
 )
 
+from tasks.columns import SourceLocation
 from tasks.config import Prepare, TabularSource
-from tasks.encoding import Encoder, Place
+from tasks.encoding import Encoder
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
@@ -36,7 +37,7 @@ def test_a_row_with_a_missing_value_is_refused_by_file_row_and_column(tmp_path, 
     put(tmp_path, a=found)
     assert refusal(tmp_path) == (
         f"{tmp_path}/table.parquet, row 17, column 'a': missing, NaN or infinite (2 such rows in "
-        "all). Mend the data, or set prepare.missing to drop or fill."
+        "all). Correct the data, or set prepare.missing to drop or fill."
     )
 
 
@@ -90,7 +91,7 @@ def test_a_missing_category_is_one_in_a_prediction_too(tmp_path):
     fill = signature(tmp_path).columns[2].fill
     encoder = Encoder.read(tmp_path / "prepared")
     found = pa.table({"a": [0.0] * 4, "n": [1] * 4, "c": [None, "", " \t", fill]})
-    codes = encoder.encode(found, Place("new.parquet"))["categories"][:, 0]
+    codes = encoder.encode(found, SourceLocation("new.parquet"))["categories"][:, 0]
     assert codes.tolist() == [codes[3]] * 4
 
 

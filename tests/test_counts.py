@@ -8,16 +8,25 @@ import pyarrow as pa
 import pytest
 from training_helpers import WORDS, _tokenizer
 
+from tasks.bundle.signature import Signature
+from tasks.columns import (
+    BooleanColumn,
+    CategoryColumn,
+    DateColumn,
+    NumberColumn,
+    SequenceColumn,
+    SourceLocation,
+    TextColumn,
+)
 from tasks.counts import Counts, not_counted, summary
-from tasks.encoding import Encoder, Place
+from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.predict import PredictReport, completed
-from tasks.signature import CategoryColumn, NumberColumn, SequenceColumn, Signature, TextColumn
 
 COLUMNS = (
     NumberColumn(name="age", fill=40.0, low=18.0, high=90.0),
-    NumberColumn(name="when", kind="date", fill=5.0, low=0.0, high=9.5, offset=3.0),
-    NumberColumn(name="member", kind="boolean", fill=1.0),
+    DateColumn(name="when", fill=5.0, low=0.0, high=9.5, offset=3.0),
+    BooleanColumn(name="member", fill=1.0),
     NumberColumn(name="old"),
     CategoryColumn(name="code", values=("01", "02", "03", "04", "05"), fill="02"),
 )
@@ -27,7 +36,7 @@ DAY = 86_400_000_000
 def counted(columns, *batches, tokenizer=None):
     encoder = Encoder(Signature.of("regression", columns, ()), tokenizer)
     for batch in batches:
-        encoder.encode(pa.table(batch), Place("in.csv"))
+        encoder.encode(pa.table(batch), SourceLocation("in.csv"))
     return encoder
 
 

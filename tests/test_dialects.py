@@ -6,12 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.bundle.signature import Signature
+from tasks.columns import CategoryColumn, NumberColumn
 from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.dialect import decimal_sign, detect
 from tasks.files.reading import PLAIN, Reading
 from tasks.inputs import find
-from tasks.signature import CategoryColumn, NumberColumn, Signature
 
 ROWS = [{"a": 1.5, "b": "x"}, {"a": 2.25, "b": "é"}]
 
@@ -153,7 +154,7 @@ def test_a_number_is_read_by_its_separators_or_not_at_all(tmp_path):
             (batch,) = tables.stream(path, 9, kinds, reading)
             assert batch.to_pylist() == [{"a": 1.25}]
             continue
-        with pytest.raises(InputError, match="column 'a' is '1,25'; a number is wanted"):
+        with pytest.raises(InputError, match="column 'a' is '1,25'; a number is expected"):
             list(tables.stream(path, 9, kinds, reading))
 
 

@@ -17,7 +17,9 @@ from prepare_helpers import IMAGES, put_images, some_images
 from prepare_helpers import run as run_prepare
 from sklearn.metrics import f1_score
 
+from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
+from tasks.columns import NumberColumn, Tensor
 from tasks.config import Evaluate, Export, Logistic, Train
 from tasks.dataset import read_split
 from tasks.encoding import Encoder
@@ -25,7 +27,6 @@ from tasks.evaluate import evaluate, inference
 from tasks.export import export
 from tasks.parity import Parity, compare
 from tasks.session import open_session
-from tasks.signature import NumberColumn, Signature, Tensor
 from tasks.train import train
 
 CASES = [(name, dtype) for name in ("logistic", "mlp", "cnn") for dtype in ("uint8", "float32")]

@@ -15,11 +15,12 @@ from PIL import Image
 from prepare_helpers import report, run, signature, splits, written
 
 from tasks import inputs, sources
+from tasks.bundle.signature import Signature
+from tasks.columns import ImageColumn, NumberColumn, TextColumn
 from tasks.config import ImageSource, Prepare
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import images
-from tasks.signature import ImageColumn, NumberColumn, Signature, TextColumn
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
 RGB = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4
@@ -473,10 +474,10 @@ def test_no_picture_of_a_folder_is_passed_over(tmp_path):
     Image.fromarray(GREY).save(folder / "a/1.png")
     Image.fromarray(GREY).save(folder / "a/2.bmp")
     assert refusal(model(), folder) == (
-        f"{folder / 'a/2.bmp'} is no PNG or JPEG file; convert, move or remove it"
+        f"{folder / 'a/2.bmp'} is not a PNG or JPEG file; convert, move or remove it"
     )
     (folder / "a/2.bmp").rename(folder / "2.bmp")
-    assert "2.bmp is no PNG" in refusal(model(), folder)
+    assert "2.bmp is not a PNG" in refusal(model(), folder)
     (folder / "2.bmp").unlink()
     (folder / "new.csv").write_text("image\na/1.png\n")
     assert [file.rows for file in inputs.find([folder], model().signature)] == [1]

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from training_helpers import WORDS, make_prepared, run, tiny, written
 
 from tasks.architectures import ARCHITECTURES, build
+from tasks.bundle.signature import Signature
 from tasks.config import Optimizer, Schedule
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.signature import Signature
 from tasks.training.base import start_from
 
 OTHER_WORDS = ("new", "words", *WORDS[::-1][:8])

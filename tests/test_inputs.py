@@ -15,28 +15,30 @@ from prepare_helpers import run, splits
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tasks import inputs
+from tasks.bundle.signature import Signature
+from tasks.columns import (
+    BooleanColumn,
+    CategoryColumn,
+    DateColumn,
+    ImageColumn,
+    NumberColumn,
+    SequenceColumn,
+    TextColumn,
+)
 from tasks.config import Prepare, TabularSource
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files.convert import convert
 from tasks.files.reading import PLAIN, Reading
 from tasks.hashed import held_still, refuse_changed
-from tasks.signature import (
-    CategoryColumn,
-    ImageColumn,
-    NumberColumn,
-    SequenceColumn,
-    Signature,
-    TextColumn,
-)
 
 TABLE = Encoder(
     Signature.of(
         "binary",
         (
             NumberColumn(name="age"),
-            NumberColumn(name="member", kind="boolean"),
-            NumberColumn(name="since", kind="date", fill=0.0),
+            BooleanColumn(name="member"),
+            DateColumn(name="since", fill=0.0),
             CategoryColumn(name="code", values=("007", "8"), fill="8"),
         ),
         ("no", "yes"),
@@ -114,7 +116,7 @@ def test_a_value_that_does_not_fit_is_named_with_file_row_and_column(tmp_path):
     path = tmp_path / "in.csv"
     put(path, CSV.replace("-1.5", "old"))
     said = refusal(TABLE, path)
-    assert said == f"{path}, row 3: column 'age' is 'old'; a number is wanted"
+    assert said == f"{path}, row 3: column 'age' is 'old'; a number is expected"
     put(path, CSV.replace("-1.5", ""))
     assert refusal(TABLE, path, 2).startswith(f"{path}: row 3 of column 'age' is missing")
     put(path, CSV.replace("b,", "b,,"))
@@ -199,12 +201,12 @@ def test_a_value_that_the_first_rows_of_json_leave_out_is_missing_there(tmp_path
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("since", [None, 20240101], "is 20240101; a date (ISO 8601) is wanted"),
-        ("since", ["1970-01-01", "soon"], "is 'soon'; a date (ISO 8601) is wanted"),
+        ("since", [None, 20240101], "is 20240101; a date (ISO 8601) is expected"),
+        ("since", ["1970-01-01", "soon"], "is 'soon'; a date (ISO 8601) is expected"),
         ("since", pa.array([0, 2**60], pa.timestamp("ms")), "is '<value out of range: 1152921504"),
-        ("member", [1, 5], "is 5; true or false is wanted"),
-        ("age", ["1.5", "old"], "is 'old'; a number is wanted"),
-        ("code", [["8"], ["9"]], "is ['8']; text, a number or true and false is wanted"),
+        ("member", [1, 5], "is 5; true or false is expected"),
+        ("age", ["1.5", "old"], "is 'old'; a number is expected"),
+        ("code", [["8"], ["9"]], "is ['8']; text, a number or true and false is expected"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
@@ -278,10 +280,10 @@ def test_images_of_an_array_file_fill_the_column_of_the_signature(tmp_path):
     found = [arrays["photo"] for _, arrays in batches(encoder, tmp_path / "in.npz", 2)]
     assert np.array_equal(np.concatenate(found)[..., 0], images)
     np.savez(tmp_path / "in.npz", sequences=images)
-    assert "the arrays sequences; `images` is wanted" in refusal(encoder, tmp_path / "in.npz")
+    assert "the arrays sequences; `images` is expected" in refusal(encoder, tmp_path / "in.npz")
     np.savez(tmp_path / "in.npz", x=images)
     said = refusal(encoder, tmp_path / "in.npz")
-    assert said.endswith("the arrays x; `images` or `sequences` is wanted")
+    assert said.endswith("the arrays x; `images` or `sequences` is expected")
 
 
 def test_finding_takes_every_readable_file_of_a_folder_by_name(tmp_path):
@@ -342,8 +344,8 @@ def test_text_is_read_by_the_options_of_training_in_every_form(tmp_path):
     )
     columns = (
         NumberColumn(name="age", fill=7.0),
-        NumberColumn(name="member", kind="boolean"),
-        NumberColumn(name="since", kind="date"),
+        BooleanColumn(name="member"),
+        DateColumn(name="since"),
         CategoryColumn(name="code", values=("a", "b"), fill="b"),
     )
     encoder = Encoder(Signature.of("binary", columns, ("no", "yes"), reading))
@@ -361,7 +363,7 @@ def test_text_is_read_by_the_options_of_training_in_every_form(tmp_path):
         assert arrays["numbers"].tolist() == [[1250, 1, 2], [7, 0, 31]], name
         assert arrays["categories"].tolist() == [[1], [2]], name
     put(tmp_path / "in.csv", "age,member,since,code\n1,yes,1970-31-01,a\n")
-    assert "a date of the form '%d/%m/%Y' is wanted" in refusal(encoder, tmp_path / "in.csv")
+    assert "a date of the form '%d/%m/%Y' is expected" in refusal(encoder, tmp_path / "in.csv")
 
 
 def test_reading_inputs_imports_no_torch_or_scikit_learn():

@@ -9,9 +9,9 @@ from torch import nn
 from training_helpers import make_prepared, run, tiny, written
 
 from tasks.architectures import build
+from tasks.bundle.signature import Signature
 from tasks.config import Optimizer, Schedule
 from tasks.errors import InputError
-from tasks.signature import Signature
 from tasks.training.batches import order_of
 from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule as Moved

@@ -151,7 +151,7 @@ def test_the_commands_of_the_stages_take_raw_digits_to_a_bundle(workspace):
 def test_a_step_without_what_it_reads_fails_and_says_what_is_missing(workspace):
     done = run(workspace, "train")
     assert done.returncode == 2
-    assert "data/prepared/signature.json is no signature" in done.stderr
+    assert "data/prepared/signature.json is not a signature" in done.stderr
 
 
 def test_the_embedded_data_cannot_be_placed_without_parameters(tmp_path):

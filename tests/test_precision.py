@@ -12,13 +12,14 @@ from training_helpers import run as train
 from training_helpers import tiny
 
 from tasks import inputs
+from tasks.bundle.signature import Signature
+from tasks.columns import NumberColumn, TextColumn
 from tasks.config import Evaluate, Export, Optimizer
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.export import export
 from tasks.metrics import measure
 from tasks.predict import predict
-from tasks.signature import NumberColumn, Signature, TextColumn
 
 ROWS = 300
 STEPS = np.arange(ROWS)

@@ -458,7 +458,7 @@ def test_an_npz_file_without_images_or_with_pickles_is_refused(grey, tmp_path):
     path = tmp_path / "in.npz"
     np.savez(path, x=np.zeros(3))
     said = refusal(grey, tmp_path, path)
-    assert said == f"{path} holds the arrays x; `images` or `sequences` is wanted"
+    assert said == f"{path} holds the arrays x; `images` or `sequences` is expected"
     np.savez(path, images=np.array([{}], object))
     assert refusal(grey, tmp_path, path).startswith(f"{path} is not a readable .npz file: ")
     with path.open("wb") as file:

@@ -242,7 +242,7 @@ def test_what_is_rarely_substituted_is_counted_without_a_warning(model):
         (frame(colour=["green", "green", "blue"]), "knows none of the 3 values"),
         (frame(size=[0.1, None, 0.1]), "row 1 of column 'size' is missing"),
         (frame(size=[0.1, float("inf"), 0.1]), "row 1 of column 'size' is infinite"),
-        (frame(size=["small", "1", "2"]), "row 0: column 'size' is 'small'; a number is wanted"),
+        (frame(size=["small", "1", "2"]), "row 0: column 'size' is 'small'; a number is expected"),
         (frame(size=[1, "small", 2]), "row 1: column 'size' is 'small', which is of another type"),
         (frame(born=["2022-01-09", "soon", "2022-01-09"]), "row 1: column 'born' is 'soon'"),
         (frame().rename(columns={"size": "sise"}), r"no column 'size' \(did you mean 'sise'\?\)"),
@@ -466,7 +466,7 @@ def test_a_damaged_or_archived_version_or_one_without_a_model_is_not_loaded(
         bare = make_candidate(tmp_path / "bare", identity=frozenset({"card.md"}))
         bare = replace(bare, files={"card.md": bare.files["card.md"]})
         inner.register("bare", bare, actor="ada")
-    with pytest.raises(modelmint.InputError, match="is no signature"):
+    with pytest.raises(modelmint.InputError, match="is not a signature"):
         registry.load("other:1")
     with pytest.raises(modelmint.InputError, match=r"bare:1 cannot be loaded: .* model.onnx"):
         registry.load("bare:1")

@@ -13,12 +13,13 @@ from test_whole_path import register
 
 from flows.job import run_job, signature_of
 from tasks import params
+from tasks.bundle.signature import Signature
+from tasks.columns import NumberColumn, TextColumn
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.inputs import InputFile, find
 from tasks.pipeline import STEPS
 from tasks.predict import predict
-from tasks.signature import NumberColumn, Signature, TextColumn
 from tasks.workspace import Workspace
 
 SIZES = {"train": 40, "test": 30}

@@ -98,7 +98,9 @@ def test_every_arrow_type_has_a_kind_or_is_refused_by_name(tmp_path):
     assert raw.describe(1) == f"{tmp_path / 'in.parquet'}, row 1"
     pq.write_table(table.append_column("tags", [[["a"], ["b"]]]), tmp_path / "in.parquet")
     said = refusal("tabular", tmp_path, "in.parquet", target="y")
-    assert said.startswith("in.parquet: column 'tags' is list<element: string>, which is no number")
+    assert said.startswith(
+        "in.parquet: column 'tags' is list<element: string>, which is not a number"
+    )
     assert (
         "tags" in read("tabular", tmp_path, "in.parquet", ["tags"], target="y").table.schema.names
     )
@@ -264,8 +266,8 @@ def test_texts_are_the_lines_of_one_file_for_each_class(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("in.csv", "text,y\n1,a\n2,b\n", "in.csv: column 'text' is int64; texts are wanted"),
-        ("in.csv", "text,y\n,a\n,b\n", "in.csv: column 'text' is null; texts are wanted"),
+        ("in.csv", "text,y\n1,a\n2,b\n", "in.csv: column 'text' is int64; texts are expected"),
+        ("in.csv", "text,y\n,a\n,b\n", "in.csv: column 'text' is null; texts are expected"),
         ("in.csv", "texts,y\nx,a\n", "in.csv: no column 'text' (did you mean 'texts'?), which"),
         ("in.csv", b"text,y\nx,a\ncaf\xe9,b\n", "in.csv, row 2: column 'text' is not UTF-8: b'caf"),
         ("in.csv", "text,y\nx,a\nx,y,b\n", "in.csv, row 2: 3 fields, but the header has 2: 'x,y,b"),
@@ -326,9 +328,9 @@ def test_a_file_of_arrays_holds_sequences_cut_to_their_lengths(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": [1]}, "in.npz holds the arrays x; `sequences` is wanted"),
+        ({"x": [1]}, "in.npz holds the arrays x; `sequences` is expected"),
         ({"sequences": [1]}, "in.npz: sequences is int64[1]; numbers of shape (N, T) or (N, T, F)"),
-        ({"sequences": [[1]]}, "in.npz holds the arrays sequences; `labels` is wanted too"),
+        ({"sequences": [[1]]}, "in.npz holds the arrays sequences; `labels` is expected too"),
         ({"sequences": [[1]], "labels": [1, 2]}, "in.npz: labels is int64[2]; 1 numbers or str"),
         ({"sequences": [[1]], "labels": [1], "lengths": [2]}, "in.npz, row 0: the length 2 is not"),
         ({"sequences": [[1]], "labels": [1], "lengths": [1.0]}, "in.npz: lengths is float64[1];"),
@@ -447,7 +449,7 @@ def test_what_is_no_image_is_named(tmp_path):
         said = refusal("image", tmp_path, "in")
         assert said.startswith("in/a/2.png is not a readable PNG or JPEG file: ")
     (tmp_path / "in/a/2.png").rename(tmp_path / "in/a/2.bmp")
-    assert refusal("image", tmp_path, "in").startswith("in/a/2.bmp is no PNG or JPEG file; conv")
+    assert refusal("image", tmp_path, "in").startswith("in/a/2.bmp is not a PNG or JPEG file; conv")
     (tmp_path / "in/a/2.bmp").unlink()
     (tmp_path / "in/b").mkdir()
     assert refusal("image", tmp_path, "in").startswith("in/b holds no images; remove it, or put")
@@ -518,9 +520,9 @@ def test_images_of_an_array_file_keep_their_kind_of_number(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": [1]}, "in.npz holds the arrays x; `images` is wanted"),
+        ({"x": [1]}, "in.npz holds the arrays x; `images` is expected"),
         ({"images": GREY}, "in.npz: images is uint8[4, 5]; uint8 or floating point of shape"),
-        ({"images": RGB}, "in.npz holds the arrays images; `labels` is wanted too"),
+        ({"images": RGB}, "in.npz holds the arrays images; `labels` is expected too"),
         ({"images": RGB, "labels": [[1]]}, "in.npz: labels is int64[1, 1]; 4 numbers or strings"),
         ({"images": RGB, "labels": [b"\xff"] * 4}, "in.npz: a label of bytes must be ASCII"),
         ({"images": RGB[:0], "labels": []}, "in.npz holds no images"),

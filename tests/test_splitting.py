@@ -74,7 +74,7 @@ def test_another_name_in_a_split_column_is_refused_by_row(tmp_path, value):
     fold[13] = value
     put(tmp_path, fold=fold)
     assert refusal(tmp_path, split_column="fold") == (
-        f"{tmp_path}/table.parquet, row 13, column 'fold': {value!r} is no split; allowed are "
+        f"{tmp_path}/table.parquet, row 13, column 'fold': {value!r} is not a split; allowed are "
         "train, validation, test"
     )
 

@@ -239,7 +239,7 @@ def test_other_separators_tabs_and_a_byte_order_mark_are_read(tmp_path):
         ("in.jsonl", b"", "has columns () but no rows"),
         ("in.jsonl", b'{"a": 1}\n{"a": \n', ", row 2: not JSON: "),
         ("in.jsonl", b'{"a": 1}\n{"a": ' + b"[" * 99_999, ", row 2: lists or objects within each"),
-        ("in.jsonl", b'{"a": 1}\n[1]\n', ", row 2: one JSON object a line is wanted"),
+        ("in.jsonl", b'{"a": 1}\n[1]\n', ", row 2: one JSON object a line is expected"),
         ("in.jsonl", b'{"a": 1}\n{}\n{"a": "x"}\n', ", row 3: column 'a' is 'x', which is of an"),
     ],
 )
@@ -279,7 +279,9 @@ def test_a_value_of_another_type_is_named_with_its_row_over_all_blocks(tmp_path)
     path = put(tmp_path / "in.csv", b"a\n" + b"11\n" * rows + b"n/a\n1\n")
     with pytest.raises(InputError) as caught:
         streamed(path, 10_000, a="number")
-    assert str(caught.value) == (f"{path}, row {rows + 1}: column 'a' is 'n/a'; a number is wanted")
+    assert str(caught.value) == (
+        f"{path}, row {rows + 1}: column 'a' is 'n/a'; a number is expected"
+    )
     lines = put(tmp_path / "in.jsonl", b'{"a": 1}\n' * 5 + b'{"a": "n/a"}\n')
     with pytest.raises(InputError) as caught:
         streamed(lines, 2, a="number")
@@ -306,16 +308,16 @@ def test_dates_of_every_iso_form_become_moments_in_utc(text, iso):
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        ([1, 0, 2], "boolean", "2: column 'x' is 2; true or false is wanted"),
-        (["yes", "true"], "boolean", "0: column 'x' is 'yes'; true or false is wanted"),
-        (["2024-01-01", "soon"], "date", "1: column 'x' is 'soon'; a date (ISO 8601) is wanted"),
-        (["1", "2", " 3 ", "4a"], "number", "3: column 'x' is '4a'; a number is wanted"),
+        ([1, 0, 2], "boolean", "2: column 'x' is 2; true or false is expected"),
+        (["yes", "true"], "boolean", "0: column 'x' is 'yes'; true or false is expected"),
+        (["2024-01-01", "soon"], "date", "1: column 'x' is 'soon'; a date (ISO 8601) is expected"),
+        (["1", "2", " 3 ", "4a"], "number", "3: column 'x' is '4a'; a number is expected"),
         ([1.0, None, float("nan"), 0.5], "boolean", "3: column 'x' is 0.5; true or false is"),
-        ([None, 20240101], "date", "1: column 'x' is 20240101; a date (ISO 8601) is wanted"),
-        ([2024], "date", "0: column 'x' is 2024; a date (ISO 8601) is wanted"),
+        ([None, 20240101], "date", "1: column 'x' is 20240101; a date (ISO 8601) is expected"),
+        ([2024], "date", "0: column 'x' is 2024; a date (ISO 8601) is expected"),
         ([datetime.date(2024, 1, 1)], "number", "0: column 'x' is datetime.date(2024, 1, 1);"),
         ([datetime.time(1)], "date", "0: column 'x' is datetime.time(1, 0); a date (ISO 8601) is"),
-        ([[1]], "number", "0: column 'x' is [1]; a number is wanted"),
+        ([[1]], "number", "0: column 'x' is [1]; a number is expected"),
         (pa.array([0, 2**60], pa.timestamp("s")), "date", "1: column 'x' is '<value out of range"),
         (pa.array([0, -(2**31)], pa.date32()), "date", "1: column 'x' is '"),
     ],

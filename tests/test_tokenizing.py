@@ -10,9 +10,9 @@ import pytest
 from prepare_helpers import columns, profile, put, refusal, report, run, signature, splits, texts
 from tokenizers import Tokenizer as Trained
 
+from tasks.columns.tokenizing import count_tokens, train_tokenizer
 from tasks.config import Tokenizer
 from tasks.errors import InputError
-from tasks.preparing.tokenizing import count_tokens, train_tokenizer
 
 ENGLISH = ["The cat sat.", "the Cat ran, and ran!", "A dog sat: the café's", "and the dog ran"] * 3
 NAMES = ["word", "bpe", "character"]
@@ -111,7 +111,7 @@ MANY = """
 import sys
 import numpy as np
 from tasks.config import Tokenizer
-from tasks.preparing.tokenizing import train_tokenizer
+from tasks.columns.tokenizing import train_tokenizer
 chance = np.random.default_rng(0)
 letters = list("abcdefghij一二三四五六é")
 words = ["".join(chance.choice(letters, chance.integers(1, 9))) for _ in range(2000)]
@@ -196,4 +196,4 @@ def test_the_same_texts_give_the_same_dataset_byte_for_byte(tmp_path):
 
 def test_a_column_of_numbers_is_no_text(tmp_path):
     put(tmp_path, {"text": np.arange(60), "y": columns()["y"]})
-    assert "column 'text' is int64; texts are wanted" in refusal(tmp_path, texts())
+    assert "column 'text' is int64; texts are expected" in refusal(tmp_path, texts())

@@ -15,10 +15,10 @@ from flows.job import run_job
 from registry import Registry
 from tasks import params
 from tasks.architectures import ARCHITECTURES
+from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
 from tasks.inputs import find
 from tasks.pipeline import STEPS
-from tasks.signature import Signature
 from tasks.workspace import Workspace
 
 CASES = [

@@ -9,17 +9,18 @@ import pyarrow as pa
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tasks.architectures import ARCHITECTURES
-from tasks.config import Optimizer, Train
-from tasks.dataset import read_split, write_split
-from tasks.encoding import Encoder
-from tasks.signature import (
+from tasks.bundle.signature import Signature
+from tasks.columns import (
     CategoryColumn,
+    DateColumn,
     ImageColumn,
     NumberColumn,
     SequenceColumn,
-    Signature,
     TextColumn,
 )
+from tasks.config import Optimizer, Train
+from tasks.dataset import read_split, write_split
+from tasks.encoding import Encoder
 from tasks.train import TrainReport, train
 
 ROWS = {"train": 120, "validation": 40, "test": 10}
@@ -78,7 +79,7 @@ def _table(chance, dtype, words):
     columns = (
         NumberColumn(name="size"),
         CategoryColumn(name="colour", values=("black", "white")),
-        NumberColumn(name="born", kind="date"),
+        DateColumn(name="born"),
     )
 
     def draw(codes):

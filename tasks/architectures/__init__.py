@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.architectures import attention, cnn, linear, mlp, recurrent, resnet, transformer
+from tasks.architectures import attention, cnn, fronts, linear, mlp, recurrent, resnet, transformer
+from tasks.architectures.fronts import Fronts, front_of
 from tasks.architectures.network import Network, Parts
-from tasks.architectures.served import Served, dynamic_shapes, example_inputs
+from tasks.architectures.wrapper import ExportWrapper, dynamic_shapes, example_inputs
+from tasks.bundle.signature import Signature
+from tasks.columns import TextColumn
 from tasks.config import (
     Architecture,
     Attention,
@@ -22,13 +25,12 @@ from tasks.config import (
     TransformerLm,
 )
 from tasks.errors import InputError
-from tasks.signature import Signature
 
 __all__ = [
     "ARCHITECTURES",
     "Entry",
+    "ExportWrapper",
     "Network",
-    "Served",
     "build",
     "dynamic_shapes",
     "example_inputs",
@@ -41,63 +43,68 @@ class Entry:
     """An architecture: how its network is made, and for what."""
 
     parts: Callable[[Any, Signature], Parts]
-    kinds: frozenset[str]
-    """Kinds of data: image, tabular, text, sequence."""
+    fronts: Fronts
+    """Which column types it takes, and how."""
     tasks: frozenset[str]
     debug: Architecture
     """A tiny one, for tests."""
 
+    def takes(self, signature: Signature) -> bool:
+        """Whether one of its fronts takes all columns of a row."""
+        return front_of(signature, self.fronts) is not None
 
-VECTORS = frozenset({"tabular", "image"})
-STEPS = frozenset({"text", "sequence"})
+
 CLASSES = frozenset({"binary", "multiclass"})
 TARGETS = CLASSES | {"regression"}
 
 ARCHITECTURES: dict[str, Entry] = {
-    "linear": Entry(
-        linear.parts, frozenset({"tabular"}), frozenset({"regression"}), Linear(name="linear")
-    ),
-    "logistic": Entry(linear.parts, VECTORS, CLASSES, Logistic(name="logistic")),
+    "linear": Entry(linear.parts, fronts.TABLES, frozenset({"regression"}), Linear(name="linear")),
+    "logistic": Entry(linear.parts, fronts.VECTORS, CLASSES, Logistic(name="logistic")),
     "mlp": Entry(
         mlp.parts,
-        VECTORS,
+        fronts.VECTORS,
         TARGETS,
         Mlp(name="mlp", widths=[16, 8], normalization="batch", embedding=3),
     ),
     "cnn": Entry(
         cnn.parts,
-        frozenset({"image"}),
+        fronts.IMAGES,
         TARGETS,
         Cnn(name="cnn", channels=[4, 6], convolutions=1, dense=[8]),
     ),
     "resnet": Entry(
         resnet.parts,
-        frozenset({"image"}),
+        fronts.IMAGES,
         TARGETS,
         ResNet(name="resnet", widths=[4, 6], blocks=[1, 1]),
     ),
     "rnn": Entry(
-        recurrent.parts, STEPS, TARGETS, Rnn(name="rnn", width=6, hidden=5, pooling="mean")
+        recurrent.parts,
+        fronts.TIMESTEPS,
+        TARGETS,
+        Rnn(name="rnn", width=6, hidden=5, pooling="mean"),
     ),
-    "lstm": Entry(recurrent.parts, STEPS, TARGETS, Lstm(name="lstm", width=6, hidden=5, layers=2)),
+    "lstm": Entry(
+        recurrent.parts, fronts.TIMESTEPS, TARGETS, Lstm(name="lstm", width=6, hidden=5, layers=2)
+    ),
     "gru": Entry(
         recurrent.parts,
-        STEPS,
+        fronts.TIMESTEPS,
         TARGETS,
         Gru(name="gru", width=6, hidden=5, bidirectional=False, pooling="max"),
     ),
     "attention": Entry(
-        attention.parts, STEPS, TARGETS, Attention(name="attention", width=8, heads=2)
+        attention.parts, fronts.TIMESTEPS, TARGETS, Attention(name="attention", width=8, heads=2)
     ),
     "transformer": Entry(
         transformer.parts,
-        STEPS | {"image"},
+        {**fronts.TIMESTEPS, **fronts.PATCHES},
         TARGETS,
         Transformer(name="transformer", width=8, heads=2, layers=2, feedforward=16),
     ),
     "transformer_lm": Entry(
         transformer.parts,
-        frozenset({"text"}),
+        {TextColumn: fronts.Tokens},
         frozenset({"language_model"}),
         TransformerLm(name="transformer_lm", width=8, heads=2, layers=2, feedforward=16),
     ),
@@ -112,19 +119,21 @@ def signature_for(architecture: Architecture, signature: Signature) -> Signature
     Raises:
         InputError: the architecture does not take this kind of data, or has no such task.
     """
-    name, kind, task = architecture.name, signature.kind, signature.task
+    name, data, task = architecture.name, signature.data, signature.task
     entry = ARCHITECTURES[name]
-    if "language_model" in entry.tasks and kind in entry.kinds:
+    if "language_model" in entry.tasks and entry.takes(signature):
         return Signature.of("language_model", signature.columns, ())
-    if kind not in entry.kinds:
-        wrong = f"takes {' or '.join(sorted(entry.kinds))} data; this dataset is {kind}"
+    if not entry.takes(signature):
+        known = sorted({column.data for column in entry.fronts})
+        wrong = f"takes {' or '.join(known)} data; this dataset is {data}"
     elif task not in entry.tasks:
         wrong = f"is for {' or '.join(sorted(entry.tasks))}; this dataset is for {task}"
     else:
         return signature
-    fitting = [n for n, e in ARCHITECTURES.items() if kind in e.kinds and task in e.tasks]
+    fitting = [n for n, e in ARCHITECTURES.items() if e.takes(signature) and task in e.tasks]
     raise InputError(
-        f"train.architecture: {name} {wrong}. For {task} on {kind} data: {', '.join(fitting)}"
+        f"train.architecture: {name} {wrong}. For {task} on {data} data: "
+        f"{', '.join(fitting) or 'none'}"
     )
 
 

@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 from tasks.architectures import fronts
 from tasks.architectures.network import Parts
-from tasks.architectures.steps import Positions, pool, valid_steps
+from tasks.architectures.timesteps import Positions, pool, valid_timesteps
+from tasks.bundle.signature import Signature
 from tasks.config import Attention
-from tasks.signature import Signature
 
 
 def parts(params: Attention, signature: Signature) -> Parts:
     """(batch, time, width) and length (batch,) -> (batch, width)."""
-    steps, count = fronts.steps(signature, params.width)
-    positions = Positions(params.positions, count, params.width)
-    front = fronts.Steps(steps, params.dropout, positions)
+    timesteps = fronts.timesteps(signature, params.width)
+    positions = Positions(params.positions, timesteps.count, params.width)
+    front = fronts.SequenceFront(timesteps, params.dropout, positions)
     return Parts(front, SelfAttention(params), params.width)
 
 
@@ -32,7 +32,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, steps: Tensor, length: Tensor) -> Tensor:
         """`steps` (batch, time, width) and `length` (batch,) of at least 1."""
-        valid = valid_steps(steps, length)
+        valid = valid_timesteps(steps, length)
         seen, _ = self.attention(steps, steps, steps, key_padding_mask=~valid, need_weights=False)
         pooled: Tensor = self.dropout(pool(self.norm(steps + seen), valid, self.pooling))
         return pooled

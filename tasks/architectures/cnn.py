@@ -9,9 +9,9 @@ from torch import nn
 
 from tasks.architectures import fronts
 from tasks.architectures.network import Parts
+from tasks.bundle.signature import Signature
 from tasks.config import Cnn
 from tasks.errors import InputError
-from tasks.signature import Signature
 
 
 def parts(params: Cnn, signature: Signature) -> Parts:

@@ -1,18 +1,32 @@
 """Fronts: from the raw inputs of a signature to the floats that a body takes.
 
+The dicts at the end say which front takes which column type: as a vector for each row (`VECTORS`),
+as timesteps (`TIMESTEPS`), as patches of an image (`PATCHES`). No front takes rows that mix types
+of several fronts.
+
 Scaling is part of the weights, so nobody can forget it. A front's modules are named `scale`,
 `embedding`, `linear`, `patches`, `positions`: weights are found by these names.
 """
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from tasks.architectures.steps import Positions
+from tasks.architectures.timesteps import Positions
+from tasks.bundle.signature import Signature
+from tasks.columns import (
+    BooleanColumn,
+    CategoryColumn,
+    Column,
+    DateColumn,
+    ImageColumn,
+    NumberColumn,
+    SequenceColumn,
+    TextColumn,
+)
 from tasks.errors import InputError
-from tasks.signature import CategoryColumn, ImageColumn, SequenceColumn, Signature, TextColumn
 
 Inputs = Mapping[str, Tensor]
 
@@ -41,7 +55,7 @@ class Standardize(nn.Module):
 class Image(nn.Module):
     """(batch, height, width, channels) of uint8 or float32 -> (batch, channels, height, width)."""
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, embedding: int | None = None) -> None:
         super().__init__()
         column = cast(ImageColumn, signature.columns[0])
         self.name = column.name
@@ -62,6 +76,8 @@ class Table(nn.Module):
     a learned vector of that size. A value unseen in training (code 0) is all zeros in both.
     """
 
+    joins_columns = True  # all other fronts take a row of one column
+
     column: Tensor
     code: Tensor
     offset: Tensor
@@ -69,7 +85,7 @@ class Table(nn.Module):
     def __init__(self, signature: Signature, embedding: int | None = None) -> None:
         super().__init__()
         sizes = [len(c.values) for c in signature.columns if isinstance(c, CategoryColumn)]
-        numbers = len(signature.columns) - len(sizes)
+        numbers = sum(t.shape[0] or 0 for t in signature.inputs if t.name == "numbers")
         self.scale = Standardize(numbers) if numbers else None
         self.embedding: nn.Embedding | None = None
         self.hot = bool(sizes) and embedding is None
@@ -103,8 +119,10 @@ class Table(nn.Module):
 class Tokens(nn.Module):
     """`tokens` (batch, time) int64 -> (batch, time, width): a learned vector for each."""
 
-    def __init__(self, column: TextColumn, width: int) -> None:
+    def __init__(self, signature: Signature, width: int, patch: int) -> None:
         super().__init__()
+        column = cast(TextColumn, signature.columns[0])
+        self.count = column.max_length
         self.embedding = _embedding(column.vocabulary, width)
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -115,8 +133,10 @@ class Tokens(nn.Module):
 class Features(nn.Module):
     """`sequence` (batch, time, features) float32 -> (batch, time, width)."""
 
-    def __init__(self, column: SequenceColumn, width: int) -> None:
+    def __init__(self, signature: Signature, width: int, patch: int) -> None:
         super().__init__()
+        column = cast(SequenceColumn, signature.columns[0])
+        self.count = column.max_length
         self.scale = Standardize(column.features)
         self.linear = nn.Linear(column.features, width)
 
@@ -150,37 +170,23 @@ class Patches(nn.Module):
         return vectors.flatten(2).transpose(1, 2)
 
 
-class Steps(nn.Module):
-    """(batch, time, width): the steps of a text, a sequence or an image, with dropout.
+class SequenceFront(nn.Module):
+    """(batch, time, width): the timesteps of a text, a sequence or an image, with dropout.
 
-    With `positions`, a step knows where it stands; recurrent networks need none.
+    With `positions`, a timestep knows where it stands; recurrent networks need none.
     """
 
     def __init__(
-        self, steps: nn.Module, dropout: float, positions: Positions | None = None
+        self, timesteps: nn.Module, dropout: float, positions: Positions | None = None
     ) -> None:
         super().__init__()
-        self.steps = steps
+        self.steps = timesteps  # part of the names of weights
         self.positions = nn.Identity() if positions is None else positions
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         vectors: Tensor = self.dropout(self.positions(self.steps(inputs)))
         return vectors
-
-
-def vector(signature: Signature, embedding: int | None = None) -> Image | Table:
-    """The front of a network that takes each row as one vector of `width` numbers."""
-    return Image(signature) if signature.kind == "image" else Table(signature, embedding)
-
-
-def steps(signature: Signature, width: int) -> tuple[Tokens | Features, int]:
-    """The steps of a text or a sequence, and the most there can be."""
-    column = signature.columns[0]
-    if isinstance(column, TextColumn):
-        return Tokens(column, width), column.max_length
-    column = cast(SequenceColumn, column)
-    return Features(column, width), column.max_length
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
@@ -191,3 +197,46 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
     with torch.no_grad():
         embedding.weight[0].zero_()
     return embedding
+
+
+Fronts = Mapping[type[Column], type[nn.Module]]
+TABLES: Fronts = {
+    NumberColumn: Table,
+    BooleanColumn: Table,
+    DateColumn: Table,
+    CategoryColumn: Table,
+}
+IMAGES: Fronts = {
+    ImageColumn: Image,
+}
+VECTORS: Fronts = {**TABLES, **IMAGES}
+TIMESTEPS: Fronts = {
+    TextColumn: Tokens,
+    SequenceColumn: Features,
+}
+PATCHES: Fronts = {
+    ImageColumn: Patches,
+}
+
+
+def front_of(signature: Signature, fronts: Fronts) -> type[nn.Module] | None:
+    """The one of `fronts` that takes all columns of a row together; None if none does."""
+    found = {fronts.get(type(column)) for column in signature.columns}
+    front = found.pop()
+    alone = len(signature.columns) == 1 or getattr(front, "joins_columns", False)
+    return front if not found and alone else None
+
+
+def vector(signature: Signature, embedding: int | None = None) -> Any:
+    """The front of a network that takes each row as one vector of `width` numbers.
+
+    `embedding` is the size of a category's vector; without it, categories are one-hot.
+    """
+    front: Any = front_of(signature, VECTORS)
+    return front(signature, embedding)
+
+
+def timesteps(signature: Signature, width: int, patch: int = 1) -> Any:
+    """The timesteps of a text, a sequence or an image, (batch, time, width); at most `count`."""
+    front: Any = front_of(signature, {**TIMESTEPS, **PATCHES})
+    return front(signature, width, patch)

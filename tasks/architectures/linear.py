@@ -4,8 +4,8 @@ from torch import nn
 
 from tasks.architectures import fronts
 from tasks.architectures.network import Parts
+from tasks.bundle.signature import Signature
 from tasks.config import Linear, Logistic
-from tasks.signature import Signature
 
 
 def parts(params: Linear | Logistic, signature: Signature) -> Parts:

@@ -22,8 +22,8 @@ from torch import nn
 
 from tasks.architectures import fronts
 from tasks.architectures.network import Parts
+from tasks.bundle.signature import Signature
 from tasks.config import Mlp
-from tasks.signature import Signature
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 NARROW = 8

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.architectures.fronts import Inputs, Standardize
-from tasks.signature import Signature
+from tasks.bundle.signature import Signature
 
 
 class Parts(NamedTuple):
@@ -78,7 +78,7 @@ class Network(nn.Module):
             model (batch, time, vocabulary) logits of the token after each.
         """
         features = self.front(inputs)
-        if self.signature.kind in ("text", "sequence"):
+        if self.signature.has_variable_length:
             vectors = self.body(features, _length(inputs))
         else:
             vectors = self.body(features)

@@ -14,9 +14,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tasks.architectures import fronts
 from tasks.architectures.network import Parts
-from tasks.architectures.steps import pool, valid_steps
+from tasks.architectures.timesteps import pool, valid_timesteps
+from tasks.bundle.signature import Signature
 from tasks.config import Gru, Lstm, Rnn
-from tasks.signature import Signature
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 # ONNX's order of the gates, in numbers of torch's: i f g o -> i o f c, and r z n -> z r h.
@@ -25,9 +25,9 @@ GATES = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
 
 def parts(params: Rnn | Lstm | Gru, signature: Signature) -> Parts:
     """(batch, time, width) and length (batch,) -> (batch, hidden in each direction)."""
-    steps, _ = fronts.steps(signature, params.width)
+    front = fronts.SequenceFront(fronts.timesteps(signature, params.width), params.dropout)
     directions = 2 if params.bidirectional else 1
-    return Parts(fronts.Steps(steps, params.dropout), Recurrent(params), directions * params.hidden)
+    return Parts(front, Recurrent(params), directions * params.hidden)
 
 
 class Recurrent(nn.Module):
@@ -51,7 +51,7 @@ class Recurrent(nn.Module):
         encode = _onnx_operators if torch.onnx.is_in_onnx_export() else _packed
         states, last = encode(self.rnn, steps, length)
         if self.pooling != "last":
-            last = pool(states, valid_steps(steps, length), self.pooling)
+            last = pool(states, valid_timesteps(steps, length), self.pooling)
         pooled: Tensor = self.dropout(last)
         return pooled
 

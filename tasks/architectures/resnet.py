@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from tasks.architectures import fronts
 from tasks.architectures.network import Parts
+from tasks.bundle.signature import Signature
 from tasks.config import ResNet
-from tasks.signature import Signature
 
 
 def parts(params: ResNet, signature: Signature) -> Parts:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from tasks.architectures import fronts
 from tasks.architectures.network import Parts
-from tasks.architectures.steps import Positions, pool, valid_steps
+from tasks.architectures.timesteps import Positions, pool, valid_timesteps
+from tasks.bundle.signature import Signature
 from tasks.config import Transformer, TransformerLm
-from tasks.signature import Signature
 
 
 def parts(params: Transformer | TransformerLm, signature: Signature) -> Parts:
@@ -26,19 +26,14 @@ def parts(params: Transformer | TransformerLm, signature: Signature) -> Parts:
     Raises:
         InputError: patches of the size asked for do not fill the image.
     """
-    steps: nn.Module
-    if isinstance(params, Transformer) and signature.kind == "image":
-        steps = fronts.Patches(signature, params.width, params.patch)
-        count = steps.count
-    else:
-        steps, count = fronts.steps(signature, params.width)
-    positions = Positions(params.positions, count, params.width)
-    front = fronts.Steps(steps, params.dropout, positions)
+    patch = params.patch if isinstance(params, Transformer) else 1
+    timesteps = fronts.timesteps(signature, params.width, patch)
+    positions = Positions(params.positions, timesteps.count, params.width)
+    front = fronts.SequenceFront(timesteps, params.dropout, positions)
     if isinstance(params, Transformer):
         return Parts(front, Encoder(params), params.width)
-    assert isinstance(steps, fronts.Tokens)
     return Parts(
-        front, Decoder(params), params.width, tied=cast(nn.Parameter, steps.embedding.weight)
+        front, Decoder(params), params.width, tied=cast(nn.Parameter, timesteps.embedding.weight)
     )
 
 
@@ -71,7 +66,7 @@ class Encoder(_Blocks):
 
     def forward(self, steps: Tensor, length: Tensor | None = None) -> Tensor:
         """(batch, time, width) -> (batch, width); without `length`, all steps are valid."""
-        valid = None if length is None else valid_steps(steps, length)
+        valid = None if length is None else valid_timesteps(steps, length)
         for layer in self.layers:
             steps = layer(steps, src_key_padding_mask=None if valid is None else ~valid)
         pooled: Tensor = self.dropout(pool(self.norm(steps), valid, self.pooling))

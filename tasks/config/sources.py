@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tasks.config.section import Section, Width
 
 Example = Literal["cancer", "diabetes", "fashion", "tweets"]
-Kind = Literal["number", "boolean", "date", "category"]
+Kind = Literal["number", "boolean", "date", "category", "text"]
 
 
 class DigitsSource(Section):
@@ -122,7 +122,10 @@ class _Table(_Files):
 
 
 class TabularSource(_Table):
-    """A table of numbers, booleans, dates and categories."""
+    """A table of numbers, booleans, dates and categories.
+
+    A column may be named a text. No architecture takes texts beside other columns so far.
+    """
 
     kind: Literal["tabular"]
     ignore: list[str] = Field(default=[])

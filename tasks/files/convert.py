@@ -49,7 +49,7 @@ def convert(
     describe: Callable[[int], str],
     reading: Reading = PLAIN,
 ) -> pa.Array | pa.ChunkedArray:
-    """A column as what it holds; one that is so already comes back as it is, not copied.
+    """Cast a column to `kind`; returned unchanged, not copied, if it already has that type.
 
     Text is read as `reading` says. A `number` is float64, or float32 if it was, and keeps its NaN,
     which is null in all others. A `boolean` is bool, a `date` a timestamp in UTC of whole
@@ -68,10 +68,10 @@ def convert(
         word = _WORDS[kind]
         if kind == "date" and reading.date_format:
             word = f"a date of the form {reading.date_format!r}"
-        said = f"is {value!r}; {word} is wanted"
+        said = f"is {value!r}; {word} is expected"
         if isinstance(value, bytes):
             try:
-                said = f"is {value.decode()!r}; {word} is wanted"
+                said = f"is {value.decode()!r}; {word} is expected"
             except UnicodeDecodeError:
                 said = f"is not UTF-8: {value[:60]!r}. {_latin(value)}"
         raise InputError(f"{describe(row)}: column {name!r} {said}") from error
@@ -105,7 +105,7 @@ def fits(column: Any, kind: Kind, reading: Reading) -> bool:
 
 
 def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
-    wanted = _TYPES[kind]
+    target = _TYPES[kind]
     if pa.types.is_binary(column.type):
         column = column.cast(pa.string())  # checks that it is UTF-8
     if pa.types.is_float16(column.type):
@@ -115,7 +115,7 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
         spelled = one_spelling(_as_text(column, reading), reading)
         named = one_spelling(pa.array(reading.na_values, pa.string()), reading)
         return without(spelled, pc.is_in(spelled, named)) if len(named) else spelled
-    if column.type == wanted or (kind == "number" and pa.types.is_floating(column.type)):
+    if column.type == target or (kind == "number" and pa.types.is_floating(column.type)):
         return column
     if kind == "text":
         return _as_text(column, reading)
@@ -128,12 +128,12 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
         if kind == "date":
             return dates(column, reading)
         if kind == "boolean":
-            return booleans(column, reading).cast(wanted)
+            return booleans(column, reading).cast(target)
         return _from_text(column, reading)
     if kind == "date":
         # What is finer than a microsecond is cut; what is out of range must not wrap around.
-        return column.cast(options=pc.CastOptions(wanted, allow_time_truncate=True))
-    return column.cast(wanted, safe=False)
+        return column.cast(options=pc.CastOptions(target, allow_time_truncate=True))
+    return column.cast(target, safe=False)
 
 
 def _from_text(column: Any, reading: Reading) -> Any:

@@ -48,7 +48,7 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
                     "read; a value is a number, text, true or false, or a list of numbers"
                 ) from error
             if not isinstance(row, dict):
-                raise InputError(f"{path}, row {number}: one JSON object a line is wanted")
+                raise InputError(f"{path}, row {number}: one JSON object a line is expected")
             yield row
 
 
@@ -179,10 +179,12 @@ class Format:
     stream: Callable[[Path, int, Kinds, Reading], Iterator[Any]]
     count: Callable[[Path, Kinds, Reading], int]
     key: Callable[[Path, Kinds, Reading], pa.DataType | None]
+    first_row: int = 0
+    """The number that a file gives to its first row, in messages."""
 
 
-_CSV = Format(delimited.read, delimited.stream, delimited.count, delimited.key_type)
-FORMATS = {
+_CSV = Format(delimited.read, delimited.stream, delimited.count, delimited.key_type, 1)
+FORMATS: dict[str, Format] = {
     ".csv": _CSV,
     ".tsv": _CSV,
     ".parquet": Format(
@@ -202,5 +204,6 @@ FORMATS = {
         _stream_json,
         lambda path, kinds, reading: sum(1 for _ in _json_rows(path)),
         _json_key,
+        first_row=1,
     ),
 }

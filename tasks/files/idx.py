@@ -50,7 +50,7 @@ def labels_of(images: Path) -> Path:
     for path in (images.with_name(name), images.with_name(f"{name}.gz")):
         if path.exists():
             return path
-    raise InputError(f"{images} has no labels: {name} or {name}.gz is wanted beside it")
+    raise InputError(f"{images} has no labels: {name} or {name}.gz is expected beside it")
 
 
 def stream(path: Path, dimensions: int, size: int) -> Iterator[NDArray[np.uint8]]:

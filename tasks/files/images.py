@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from tasks.errors import InputError
 from tasks.files import suffixes
 from tasks.files.tables import reading
-from tasks.signature import ImageColumn
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,20 +60,18 @@ class Notes:
 class Form:
     """The array that every image is made into, and what is said of one that does not fit."""
 
-    column: ImageColumn
+    shape: tuple[int, int, int]
+    """Height, width, channels."""
+    resize: bool
+    """Whether images of another size are resized; otherwise they are refused."""
+    keeps_colour: bool
+    """Whether a colour image is refused where grey is expected, and not converted."""
+    is_bytes: bool
+    """Whether pixels are uint8, as those of image files are."""
+    expected: str
+    """The column, for messages."""
     other_size: str
     other_colour: str
-
-    @classmethod
-    def of_model(cls, column: ImageColumn) -> "Form":
-        """Of a column of a signature."""
-        height, width, _ = column.shape
-        return cls(
-            column,
-            f"the model takes {height}x{width}. Resize it; or train with prepare.source.size, "
-            "and the model resizes images itself",
-            "the model takes grey images. Give such; or train with prepare.source.colour",
-        )
 
     @classmethod
     def of_first(
@@ -88,18 +85,15 @@ class Form:
         """In training: `size` and `colour` where they are given, else what the first image is."""
         channels = {"grey": 1, "rgb": 3}.get(colour or "", CHANNELS[image.mode])
         height, width = size or (image.height, image.width)
-        column = ImageColumn(
-            name=name,
-            dtype="uint8",
-            shape=(height, width, channels),
-            resize="bilinear" if size else None,
-            colour=colour,
-        )
         return cls(
-            column,
-            f"{where} is {height}x{width}. Set prepare.source.size to [height, width] to resize "
-            "all images",
-            f"{where} has none; set prepare.source.colour to grey or rgb",
+            (height, width, channels),
+            resize=size is not None,
+            keeps_colour=colour is None,
+            is_bytes=True,
+            expected=name,
+            other_size=f"{where} is {height}x{width}. Set prepare.source.size to [height, width] "
+            "to resize all images",
+            other_colour=f"{where} has none; set prepare.source.colour to grey or rgb",
         )
 
 
@@ -144,7 +138,7 @@ def decode(content: bytes, where: str, notes: Notes | None = None) -> "Image.Ima
             return ImageOps.exif_transpose(flat)
     except Exception as error:  # a broken file makes the library raise nearly anything
         raise InputError(
-            f"{where} is not a readable PNG or JPEG file: {error}. Mend or remove it"
+            f"{where} is not a readable PNG or JPEG file: {error}. Repair or remove it"
         ) from error
 
 
@@ -202,18 +196,18 @@ def pixels_of(image: "Image.Image", form: Form, where: str) -> NDArray[np.uint8]
     """
     from PIL import Image
 
-    column = form.column
-    height, width, channels = column.shape
+    height, width, channels = form.shape
     mode = next((mode for mode, count in CHANNELS.items() if count == channels), None)
-    if column.dtype != "uint8" or mode is None:
+    if not form.is_bytes or mode is None:
         raise InputError(
-            f"{where}: an image file is 8 bits of grey or RGB, and the model takes {column}. Give "
-            "arrays: a .npz file with `images`, or a table with a tensor column"
+            f"{where}: an image file is 8 bits of grey or RGB, and the model takes "
+            f"{form.expected}. Give arrays: a .npz file with `images`, or a table with a tensor "
+            "column"
         )
-    if mode == "L" and image.mode == "RGB" and column.colour is None:
+    if mode == "L" and image.mode == "RGB" and form.keeps_colour:
         raise InputError(f"{where} has colours and {form.other_colour}")
     image = image.convert(mode)
-    if column.resize:
+    if form.resize:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     if (image.height, image.width) != (height, width):
         raise InputError(
@@ -243,7 +237,7 @@ def below(folder: Path) -> list[Path]:
         found, others = _walk(folder, frozenset())
     for file in others if found else ():
         if file.parent != folder or file.suffix.lower() in OTHER_PICTURES:
-            raise InputError(f"{file} is no PNG or JPEG file; convert, move or remove it")
+            raise InputError(f"{file} is not a PNG or JPEG file; convert, move or remove it")
     return found
 
 

@@ -7,25 +7,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
+from tasks.files.sequences import pack
 from tasks.files.tables import reading
 
 Arrays = dict[str, NDArray[np.generic]]
 
 
-def load(path: Path, *wanted: str) -> Arrays:
+def load(path: Path, *expected: str) -> Arrays:
     """All arrays of a file; nothing is unpickled.
 
     Raises:
-        InputError: the file is missing or broken, or none of the arrays `wanted` is in it.
+        InputError: the file is missing or broken, or none of the arrays `expected` is in it.
     """
     with reading(path), np.load(path, allow_pickle=False) as file:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("it is one array without a name, an .npy file")
         arrays: Arrays = {name: file[name] for name in file.files}
-    if wanted and not set(wanted) & arrays.keys():
+    if expected and not set(expected) & arrays.keys():
         raise InputError(
             f"{path} holds the arrays {', '.join(arrays) or 'none'}; "
-            f"{' or '.join(f'`{name}`' for name in wanted)} is wanted"
+            f"{' or '.join(f'`{name}`' for name in expected)} is expected"
         )
     return arrays
 
@@ -40,7 +41,7 @@ def images(arrays: Arrays, path: Path) -> NDArray[np.generic]:
     if found.ndim not in (3, 4) or not (found.dtype == np.uint8 or found.dtype.kind == "f"):
         raise InputError(
             f"{path}: images is {found.dtype}{list(found.shape)}; uint8 or floating point of "
-            "shape (N, H, W) or (N, H, W, C) is wanted"
+            "shape (N, H, W) or (N, H, W, C) is expected"
         )
     if found.ndim == 3:
         found = found[..., np.newaxis]
@@ -59,7 +60,7 @@ def sequences(arrays: Arrays, path: Path) -> pa.ListArray:
     if steps.ndim not in (2, 3) or steps.dtype.kind not in "iuf" or 0 in steps.shape[1:]:
         raise InputError(
             f"{path}: sequences is {steps.dtype}{list(steps.shape)}; numbers of shape (N, T) or "
-            "(N, T, F) are wanted"
+            "(N, T, F) are expected"
         )
     count, longest = steps.shape[:2]
     if steps.ndim == 2:
@@ -68,7 +69,7 @@ def sequences(arrays: Arrays, path: Path) -> pa.ListArray:
     if lengths.shape != (count,) or lengths.dtype.kind not in "iu":
         raise InputError(
             f"{path}: lengths is {lengths.dtype}{list(lengths.shape)}; {count} integers are "
-            "wanted, one for each sequence"
+            "expected, one for each sequence"
         )
     lengths = lengths.astype(np.int64)
     wrong = (lengths < 0) | (lengths > longest)
@@ -79,9 +80,7 @@ def sequences(arrays: Arrays, path: Path) -> pa.ListArray:
             "steps that `sequences` has room for"
         )
     valid = steps[np.arange(longest) < lengths[:, np.newaxis]].astype(np.float32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(valid.ravel()), steps.shape[2])
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(lengths == 0))
+    return pack(valid, lengths)
 
 
 def labels(arrays: Arrays, rows: int, path: Path) -> pa.Array:
@@ -92,13 +91,14 @@ def labels(arrays: Arrays, rows: int, path: Path) -> pa.Array:
     """
     if "labels" not in arrays:
         raise InputError(
-            f"{path} holds the arrays {', '.join(arrays)}; `labels` is wanted too, one for each row"
+            f"{path} holds the arrays {', '.join(arrays)}; `labels` is expected too, one for each "
+            "row"
         )
     found = arrays["labels"]
     if found.shape != (rows,) or found.dtype.kind not in "iubfUS":
         raise InputError(
             f"{path}: labels is {found.dtype}{list(found.shape)}; {rows} numbers or strings are "
-            "wanted, one for each row"
+            "expected, one for each row"
         )
     if found.dtype.kind not in "US":
         native = found.astype(found.dtype.newbyteorder("="))

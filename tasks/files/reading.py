@@ -29,7 +29,7 @@ class Reading(BaseModel):
     false_values: tuple[str, ...] = ()
     date_format: str | None = None
     spelling: Literal[1, 2] = 2
-    """1 as models had it before: blanks and Unicode forms told categories apart."""
+    """1 as models had it before: blanks and Unicode forms made two categories of one."""
 
 
 PLAIN = Reading()

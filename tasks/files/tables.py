@@ -48,7 +48,8 @@ def form(path: Path, suffixes: Collection[str] = SUFFIXES) -> str | None:
 
 def first_row(path: Path) -> int:
     """The number that a file of this form gives to its first row."""
-    return 1 if _plain(path) in (".csv", ".tsv", ".jsonl") else 0
+    found = FORMATS.get(_plain(path))
+    return found.first_row if found else 0
 
 
 def _plain(path: Path) -> str:
@@ -90,7 +91,7 @@ def named(name: str, names: Iterable[str], where: str, what: str) -> str:
     """`name`, if it is one of the columns `names`.
 
     Raises:
-        InputError: it is not; says which is close, and `what` wanted it.
+        InputError: it is not; says which is close, and `what` named it.
     """
     names = list(names)
     if name not in names:

@@ -1,47 +1,39 @@
-"""How long texts and sequences are, before any is cut."""
+"""How long texts and sequences are, before any is truncated."""
 
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from tasks.preparing.fitting import Dataset
-from tasks.preparing.tokenizing import count_tokens
-from tasks.signature import SequenceColumn, TextColumn
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
 
 
 def measure(dataset: Dataset) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
-    """By split, the lengths (N,) of its rows in tokens or steps, and what the report says of them.
+    """By column, the lengths (N,) of its training rows; and what the report says of all splits.
 
-    Nothing for data without lengths.
+    Nothing for columns without lengths. The first column with them is called `lengths` in the
+    report, others `NAME.lengths`.
     """
-    column = dataset.signature.columns[0]
-    if not isinstance(column, SequenceColumn | TextColumn):
-        return {}, {}
-    measured = {
-        split: _measure(rows.features[column.name].combine_chunks(), column, dataset.tokenizer)
-        for split, rows in dataset.splits.items()
-    }
-    lengths = {split: found for split, (found, _) in measured.items()}
-    return lengths, {"lengths": {split: report for split, (_, report) in measured.items()}}
-
-
-def _measure(
-    values: pa.Array, column: SequenceColumn | TextColumn, tokenizer: Tokenizer | None
-) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    training: dict[str, NDArray[np.int64]] = {}
     report: dict[str, Any] = {}
-    if isinstance(column, SequenceColumn):
-        lengths = pc.list_value_length(values).to_numpy().astype(np.int64)
-    else:
-        assert tokenizer is not None
-        lengths, unknown = count_tokens(tokenizer, values.to_pylist())
-        tokens = int((lengths - 1).sum())  # without the beginnings
-        report = {"tokens": tokens, "unknown_share": round(unknown / max(1, tokens), 6)}
-    report["truncated"] = int((lengths > column.max_length).sum())
-    found = np.percentile(lengths, PERCENTILES).tolist()
-    return lengths, report | {"percentiles": dict(zip(map(str, PERCENTILES), found, strict=True))}
+    for column in dataset.signature.columns:
+        reports = {}
+        for split, rows in dataset.splits.items():
+            values = rows.features[column.name].combine_chunks()
+            found = column.lengths(values, dataset.tokenizer)
+            if found is None:
+                break
+            lengths, content = found
+            if split == "train":
+                training[column.name] = lengths
+            most: int = getattr(column, "max_length", int(lengths.max(initial=0)))
+            percentiles = np.percentile(lengths, PERCENTILES).tolist()
+            reports[split] = content | {
+                "truncated": int((lengths > most).sum()),
+                "percentiles": dict(zip(map(str, PERCENTILES), percentiles, strict=True)),
+            }
+        if reports:
+            report[f"{column.name}.lengths" if report else "lengths"] = reports
+    return training, report

@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tasks.config import Prepare, TextSource
-from tasks.encoding import Encoder, Place
-from tasks.preparing.rows import Describe, Numbers, Rows
-from tasks.signature import Signature
+from tasks.bundle.signature import Signature
+from tasks.columns import EncodeContext, SourceLocation, with_tensors
+from tasks.config import Prepare
+from tasks.encoding import one_array
+from tasks.preparing.rows import Describe, Indices, PreparedRows
 
 MOST_ROWS = 5000
 LISTED = 20
@@ -26,12 +25,12 @@ FOLDS = 5
 
 
 def suspects(
-    rows: Rows, labels: Numbers, signature: Signature, params: Prepare, describe: Describe
+    rows: PreparedRows, labels: Indices, signature: Signature, params: Prepare, describe: Describe
 ) -> dict[str, Any]:
     """How many rows were looked at, how many are suspect, and the most suspicious of them.
 
-    `labels` (N,) are places in `signature.classes`. Each row is judged by a linear model that has
-    not seen it. Above `MOST_ROWS`, that many are drawn by seed.
+    `labels` (N,) are places in `signature.classes`. Each row is predicted by a linear model that
+    has not seen it. Above `MOST_ROWS`, that many are drawn by seed.
     """
     chosen = _sample(labels, params.seed)
     given = labels[chosen]
@@ -68,7 +67,7 @@ def suspects(
     }
 
 
-def confident_labels(probabilities: NDArray[np.float64], given: Numbers) -> Numbers:
+def confident_labels(probabilities: NDArray[np.float64], given: Indices) -> Indices:
     """(N,): the likeliest of the classes that a row reaches the threshold of, else the given one.
 
     `probabilities` (N, K) are out of sample; the threshold of a class is the mean of what its own
@@ -86,7 +85,7 @@ def confident_labels(probabilities: NDArray[np.float64], given: Numbers) -> Numb
     return np.where(reached.max(axis=1) >= 0, best, given)
 
 
-def _sample(labels: Numbers, seed: int) -> Numbers:
+def _sample(labels: Indices, seed: int) -> Indices:
     """Rows to look at, ascending; a class with a single one cannot be cross-validated."""
     chosen = np.arange(len(labels))
     if len(labels) > MOST_ROWS:
@@ -95,35 +94,33 @@ def _sample(labels: Numbers, seed: int) -> Numbers:
     return chosen[np.bincount(labels[chosen])[labels[chosen]] > 1]
 
 
-def _model(rows: Rows, signature: Signature, params: Prepare) -> tuple[Pipeline, Any]:
-    """A linear model for this kind of data, and what it is fitted on: (N, features), or texts."""
-    linear = LogisticRegression(max_iter=200)
-    if isinstance(params.source, TextSource):
-        character = params.source.tokenizer.name == "character"
-        words = TfidfVectorizer(
-            analyzer="char" if character else "word",
-            token_pattern=None if character else r"\w+|[^\w\s]+",
-            ngram_range=(1, 2),
-            sublinear_tf=True,
-            max_features=20_000,
-        )
-        return make_pipeline(words, linear), rows.features.column(0).to_pylist()
-    inputs = Encoder(signature).encode(rows.features, Place("rows"))
-    if signature.kind == "image":
-        flat = next(iter(inputs.values())).reshape(len(rows), -1).astype(np.float32)
-        return make_pipeline(StandardScaler(), linear), flat
-    if signature.kind == "sequence":
-        return make_pipeline(StandardScaler(), linear), _summary(**inputs)
-    scalers = {"numbers": StandardScaler(), "categories": OneHotEncoder(handle_unknown="ignore")}
-    parts, start = [], 0
-    for name, tensor in inputs.items():
-        parts.append((scalers[name], slice(start, start := start + tensor.shape[1])))
-    return make_pipeline(make_column_transformer(*parts), linear), np.hstack(list(inputs.values()))
+def _model(rows: PreparedRows, signature: Signature, params: Prepare) -> tuple[Pipeline, Any]:
+    """A linear model of these columns, and what it is fitted on: (N, features), or N texts.
 
-
-def _summary(sequence: NDArray[Any], length: NDArray[Any]) -> NDArray[np.float32]:
-    """(N, 4 F): mean, standard deviation, least and greatest of each feature over the steps."""
-    step = np.arange(sequence.shape[1]) < length[:, np.newaxis]
-    masked = np.ma.array(sequence, mask=np.broadcast_to(~step[..., np.newaxis], sequence.shape))
-    parts = [masked.mean(axis=1), masked.std(axis=1), masked.min(axis=1), masked.max(axis=1)]
-    return np.hstack([np.asarray(part) for part in parts]).astype(np.float32)
+    Columns that are scaled alike are scaled at once.
+    """
+    context, linear = (
+        EncodeContext(SourceLocation("rows"), signature.read_as),
+        LogisticRegression(max_iter=200),
+    )
+    parts: list[tuple[Any, Any]] = []
+    for column, _ in with_tensors(signature.columns):
+        values = one_array(rows.features[column.name])
+        parts.append(column.linear_features(values, context, params.source))
+    if len(parts) == 1 and signature.columns[0].equal_is_copy:
+        return make_pipeline(parts[0][0], linear), parts[0][1]
+    slices: list[tuple[Any, Any]] = []
+    start = 0
+    for transformer, features in parts:
+        if isinstance(features, list):  # texts, which scikit-learn takes as one column
+            slices.append((transformer, start))
+            start += 1
+        elif slices and repr(slices[-1][0]) == repr(transformer):
+            slices[-1] = transformer, slice(slices[-1][1].start, start := start + features.shape[1])
+        else:
+            slices.append((transformer, slice(start, start := start + features.shape[1])))
+    matrices = [
+        np.array(features, object)[:, np.newaxis] if isinstance(features, list) else features
+        for _, features in parts
+    ]
+    return make_pipeline(make_column_transformer(*slices), linear), np.hstack(matrices)

@@ -1,16 +1,16 @@
-"""What a person must be told of a preparation: rows that a rule removed, test rows in training."""
+"""What a person should know of a preparation: rows that a rule removed, test rows in training."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.preparing.rows import Numbers
+from tasks.preparing.rows import Indices
 
 # Below this share, what was removed is in the report alone.
 WORTH_SAYING = 0.05
 
 
 def removed(
-    rule: str, before: Numbers, after: Numbers, rows_in: int, given: NDArray[np.object_] | None
+    rule: str, before: Indices, after: Indices, rows_in: int, given: NDArray[np.object_] | None
 ) -> list[str]:
     """Sentences about a rule that left the rows `after` of those `before`, of `rows_in` in all.
 

@@ -5,65 +5,40 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.files.spelling import without_blank
+from tasks.columns import CleanColumn
+from tasks.columns.base import Mask
 from tasks.sources.raw import Raw
 
-Mask = NDArray[np.bool_]
-Numbers = NDArray[np.int64]
+__all__ = ["CleanColumn", "Describe", "Indices", "Mask", "PreparedRows", "cell", "is_number"]
+
+Indices = NDArray[np.int64]
 Describe = Callable[[int], str]  # a row of the raw data, as a report names it
 
 
 @dataclass(frozen=True)
-class Column:
-    """Values (N,) as they will be used, null where there is none; `missing` (N,) says where."""
-
-    values: pa.Array
-    missing: Mask
-
-    @classmethod
-    def of(cls, values: pa.Array) -> "Column":
-        """Missing is what is null, and text of nothing but white space."""
-        if pa.types.is_string(values.type):
-            values = without_blank(values)
-        return cls(values, values.is_null().to_numpy(zero_copy_only=False))
-
-    @classmethod
-    def of_numbers(cls, values: pa.Array) -> "Column":
-        """Missing is also what is not finite as a float32, in which networks count."""
-        if pa.types.is_decimal(values.type) or pa.types.is_float16(values.type):
-            values = values.cast(pa.float64())
-        if pa.types.is_floating(values.type):
-            with np.errstate(over="ignore"):
-                single = values.to_numpy(zero_copy_only=False).astype(np.float32)
-            values = pc.if_else(np.isfinite(single), values, pa.scalar(None, values.type))
-        return cls.of(values)
-
-
-@dataclass(frozen=True)
-class Rows:
+class PreparedRows:
     """Rows that are still in.
 
     `keys` (N,) are their numbers in the raw data, `features` their columns as they will be written,
     `target` what is to be predicted: (N,) strings or float64, or None.
     """
 
-    keys: Numbers
+    keys: Indices
     features: pa.Table
     target: pa.Array | None
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def take(self, positions: Numbers) -> "Rows":
+    def take(self, positions: Indices) -> "PreparedRows":
         """The rows at `positions`, in that order."""
         if np.array_equal(positions, np.arange(len(self))):
             return self  # a copy of every image would be the largest cost of all
         features = self.features.take(pa.array(positions)).combine_chunks()
         target = None if self.target is None else self.target.take(pa.array(positions))
-        return Rows(self.keys[positions], features, target)
+        return PreparedRows(self.keys[positions], features, target)
 
 
 def cell(raw: Raw, row: int, name: str) -> str:

@@ -15,11 +15,11 @@ from tasks.dataset import SPLITS
 from tasks.errors import InputError
 from tasks.files.convert import convert
 from tasks.files.infer import typed
-from tasks.preparing.rows import Column, Mask, Numbers, cell, is_number
+from tasks.preparing.rows import CleanColumn, Indices, Mask, cell, is_number
 from tasks.sources.raw import Raw
 
-# A split by groups and classes takes whole folds: so many at most, that a share is near what was
-# asked for.
+# Stratified group splits are unions of folds; this many folds at most. More folds approximate the
+# requested share better.
 MOST_FOLDS = 20
 
 
@@ -32,11 +32,11 @@ class Order:
     """
 
     given: NDArray[np.object_] | None = None
-    groups: Numbers | None = None
+    groups: Indices | None = None
     times: NDArray[np.generic] | None = None
-    copies: Numbers | None = None
+    copies: Indices | None = None
 
-    def take(self, keys: Numbers) -> "Order":
+    def take(self, keys: Indices) -> "Order":
         """That of some of the rows."""
         return Order(
             None if self.given is None else self.given[keys],
@@ -46,7 +46,7 @@ class Order:
         )
 
 
-def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, Column]]:
+def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, CleanColumn]]:
     """What decides the split, and by name the column that it was read from.
 
     Raises:
@@ -58,7 +58,9 @@ def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, Column]]:
         return Order(given=given), {params.split_column: names}
     if params.group:
         values = raw.table[params.group].combine_chunks()
-        groups = Column.of(convert(values, "category", params.group, raw.describe, raw.reading))
+        groups = CleanColumn.of(
+            convert(values, "category", params.group, raw.describe, raw.reading)
+        )
         codes = groups.values.dictionary_encode(null_encoding="encode").indices
         return Order(raw.split, groups=codes.to_numpy().astype(np.int64)), {params.group: groups}
     if params.time:
@@ -68,48 +70,48 @@ def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, Column]]:
     return Order(raw.split), {}
 
 
-def _split_names(raw: Raw, name: str) -> Column:
+def _split_names(raw: Raw, name: str) -> CleanColumn:
     if raw.split is not None:
         raise InputError(
             f"{raw.where} has a test split of its own, and prepare.split_column names {name!r}: "
             "leave one of them out"
         )
     values = raw.table[name].combine_chunks()
-    names = Column.of(convert(values, "category", name, raw.describe, raw.reading))
+    names = CleanColumn.of(convert(values, "category", name, raw.describe, raw.reading))
     strange = ~np.isin(names.values.fill_null(SPLITS[0]).to_numpy(zero_copy_only=False), SPLITS)
     if strange.any():
         row = int(np.argmax(strange))
         raise InputError(
-            f"{cell(raw, row, name)}: {names.values[row].as_py()!r} is no split; allowed are "
+            f"{cell(raw, row, name)}: {names.values[row].as_py()!r} is not a split; allowed are "
             f"{', '.join(SPLITS)}"
         )
     return names
 
 
-def _times(raw: Raw, name: str) -> Column:
+def _times(raw: Raw, name: str) -> CleanColumn:
     """Whole microseconds, or numbers as they are."""
     values = raw.table[name].combine_chunks()
     if is_number(values.type):
-        return Column.of_numbers(values)
+        return CleanColumn.of_numbers(values)
     if pa.types.is_string(values.type):
-        values = Column.of(values).values
+        values = CleanColumn.of(values).values
         numbers = typed(values, raw.reading)
         if is_number(numbers.type):
-            return Column.of_numbers(numbers)
+            return CleanColumn.of_numbers(numbers)
     found = convert(values, "date", name, raw.describe, raw.reading)
-    return Column.of(found.cast(pa.int64()))
+    return CleanColumn.of(found.cast(pa.int64()))
 
 
 def split(
     raw: Raw,
-    keys: Numbers,
-    labels: Numbers | None,
+    keys: Indices,
+    labels: Indices | None,
     classes: tuple[str, ...],
     order: Order,
     params: Prepare,
     *,
     distinct: bool,
-) -> dict[str, Numbers]:
+) -> dict[str, Indices]:
     """Positions in `keys` of each split, ascending; every class stands in every split.
 
     `keys` (N,) are rows of the raw data, `labels` (N,) their places in `classes`, for a
@@ -159,8 +161,8 @@ def split(
 
 
 def _carve(
-    rows: Numbers, share: float, labels: Numbers | None, order: Order, seed: int
-) -> tuple[Numbers, Numbers]:
+    rows: Indices, share: float, labels: Indices | None, order: Order, seed: int
+) -> tuple[Indices, Indices]:
     """The rest, and about `share` of `rows`: the latest, whole groups, or by chance."""
     classes = None if labels is None else labels[rows]
     copies = None if order.copies is None else order.copies[rows]
@@ -186,8 +188,8 @@ def _carve(
 
 
 def _latest(
-    rows: Numbers, share: float, times: NDArray[np.generic], copies: Numbers | None
-) -> tuple[Numbers, Numbers]:
+    rows: Indices, share: float, times: NDArray[np.generic], copies: Indices | None
+) -> tuple[Indices, Indices]:
     """The rest, and the latest `share` of `rows`; `times` (N,) and `copies` (N,) are theirs.
 
     Copies go where the latest of them goes: none is in the rest, and the rest holds nothing that
@@ -209,7 +211,7 @@ def _latest(
     return rows[order[:cut]], rows[order[cut:]]
 
 
-def _whole_copies(classes: Numbers, copies: Numbers, share: float, seed: int) -> Mask:
+def _whole_copies(classes: Indices, copies: Indices, share: float, seed: int) -> Mask:
     """(N,): about `share` of the rows of each class by chance, all copies of a row or none.
 
     Copies count for the class of the first of them.
@@ -237,7 +239,7 @@ def _whole_copies(classes: Numbers, copies: Numbers, share: float, seed: int) ->
     return np.isin(copies, copies[first[taken]])
 
 
-def _joined(groups: Numbers, copies: Numbers) -> Numbers:
+def _joined(groups: Indices, copies: Indices) -> Indices:
     """(N,): the same number for rows of one group and for copies, and for what these join."""
     found = groups
     while True:
@@ -251,7 +253,7 @@ def _joined(groups: Numbers, copies: Numbers) -> Numbers:
         found = joined
 
 
-def _stratified_groups(classes: Numbers, groups: Numbers, share: float, seed: int) -> Mask:
+def _stratified_groups(classes: Indices, groups: Indices, share: float, seed: int) -> Mask:
     """(N,): whole groups of about `share` of the rows, the classes as even as they allow."""
     most = min(MOST_FOLDS, len(np.unique(groups)))
     if most < 2:
@@ -270,7 +272,7 @@ def _stratified_groups(classes: Numbers, groups: Numbers, share: float, seed: in
     return part
 
 
-def _refuse_empty(raw: Raw, rows: dict[str, Numbers], params: Prepare) -> None:
+def _refuse_empty(raw: Raw, rows: dict[str, Indices], params: Prepare) -> None:
     for name, numbers in rows.items():
         if not len(numbers):
             raise InputError(
@@ -281,8 +283,8 @@ def _refuse_empty(raw: Raw, rows: dict[str, Numbers], params: Prepare) -> None:
 
 def _refuse_absent_classes(
     raw: Raw,
-    rows: dict[str, Numbers],
-    labels: Numbers | None,
+    rows: dict[str, Indices],
+    labels: Indices | None,
     classes: tuple[str, ...],
     params: Prepare,
 ) -> None:
@@ -299,7 +301,7 @@ def _refuse_absent_classes(
 
 
 def _refuse_crossing_groups(
-    raw: Raw, rest: Numbers, test: Numbers, keys: Numbers, order: Order, params: Prepare
+    raw: Raw, rest: Indices, test: Indices, keys: Indices, order: Order, params: Prepare
 ) -> None:
     """Only a test split that the files give can part a group."""
     if order.groups is None:

@@ -7,14 +7,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.columns.looks import advice
 from tasks.config import Prepare, TabularSource
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
 from tasks.files.convert import EXACT, convert, fits, misfit
 from tasks.files.infer import kind_of, typed
 from tasks.files.spelling import without_na
-from tasks.preparing.rows import Column, Rows, cell, is_number
-from tasks.sources.looks import advice
+from tasks.preparing.rows import CleanColumn as Column
+from tasks.preparing.rows import PreparedRows as Rows
+from tasks.preparing.rows import cell, is_number
 from tasks.sources.raw import Raw
 
 CLASSES_ARE = "classes are text, whole numbers, or true and false"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.config import Prepare, TabularSource, TextSource
+from tasks.config import Prepare
 from tasks.files.convert import convert
 from tasks.sources.raw import Raw
 
@@ -12,11 +12,10 @@ PRINTED, LONGEST = 60, 40  # columns in the log, characters of an example
 def taken_for(raw: Raw, params: Prepare) -> dict[str, Any]:
     """`reading` and `columns` of the report: how text was read, and by column its kind.
 
-    An example stands beside each kind, but for personal data and what is ignored. Nothing for
-    images and sequences.
+    An example stands beside each kind, but for personal data and what is ignored. Nothing where no
+    column can be spelled as text, as those of images and sequences.
     """
-    source = params.source
-    if not isinstance(source, TabularSource | TextSource):
+    if not any(column.reads_text for column in raw.types().values()):
         return {}
     parts = {
         params.split_column: "split",

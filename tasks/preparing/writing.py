@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.bundle.signature import Signature
 from tasks.dataset import KEY, TARGET, write_split
 from tasks.encoding import TOKENIZER
 from tasks.preparing.fitting import Dataset
-from tasks.preparing.rows import Rows
+from tasks.preparing.rows import PreparedRows
 from tasks.preparing.targets import numbered
-from tasks.signature import Signature
 
 
 def write(
@@ -47,11 +47,11 @@ def write(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _table(rows: Rows, signature: Signature, hashes: Mapping[str, pa.Array]) -> pa.Table:
+def _table(rows: PreparedRows, signature: Signature, hashes: Mapping[str, pa.Array]) -> pa.Table:
     columns = {KEY: pa.array(rows.keys)}
     for column in signature.columns:
         values = rows.features[column.name].combine_chunks()
-        columns[column.name] = values.dictionary_encode() if column.kind == "category" else values
+        columns[column.name] = column.stored(values)
     if signature.classifies:
         codes = pa.array(numbered(rows.target, signature.classes).astype(np.int32))
         columns[TARGET] = pa.DictionaryArray.from_arrays(codes, pa.array(signature.classes))

@@ -1,4 +1,7 @@
-"""Readers of raw data by kind: one explicit dict, no registration by import."""
+"""Where rows come from: one explicit dict of readers, one module each.
+
+A source finds the rows and says of which type each column is; `tasks.columns` says what a value is.
+"""
 
 import os
 import shutil
@@ -11,10 +14,10 @@ from tasks.config import DigitsSource, Source
 from tasks.dataset import KEY, TARGET
 from tasks.errors import InputError
 from tasks.sources import digits, examples, globs, image, sequence, tabular, text
-from tasks.sources.raw import FeatureKind, Raw, refuse_unfit
+from tasks.sources.raw import Raw, refuse_unfit
 
 # Each reads what lies at one path; the columns of the last argument may be there, of any type,
-# and are no features.
+# and are not features.
 READERS: Mapping[str, Callable[[Any, Path, Collection[str]], Raw]] = {
     "digits": digits.read,
     "tabular": tabular.read,
@@ -45,7 +48,7 @@ def read(source: Source, root: Path, reserved: Collection[str] = ()) -> Raw:
     return replace(raw, features=_features(raw, reserved), split=split)
 
 
-def _features(raw: Raw, reserved: Collection[str]) -> dict[str, FeatureKind]:
+def _features(raw: Raw, reserved: Collection[str]) -> dict[str, str]:
     features = {name: kind for name, kind in raw.features.items() if name not in reserved}
     if not features:
         raise InputError(f"{raw.where}: no column is left that a model may learn from")

@@ -26,7 +26,7 @@ def put(path: Path) -> None:
 
 
 def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
-    """Images (8, 8, 1) as uint8, or float32 where a value is no whole number from 0 to 255."""
+    """Images (8, 8, 1) as uint8, or float32 where a value is not a whole number from 0 to 255."""
     try:
         text = gzip.decompress(path.read_bytes()).decode("ascii")
     except FileNotFoundError as error:
@@ -42,10 +42,11 @@ def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
         values = line.split(",")
         if len(values) != 65:
             raise InputError(
-                f"{path}, row {number + 1}: {len(values)} values; 64 pixels and a digit are wanted"
+                f"{path}, row {number + 1}: {len(values)} values; 64 pixels and a digit are "
+                "expected"
             )
         try:
-            # An empty field is a missing value, which `prepare` judges by rule.
+            # An empty field is a missing value, for which `prepare` has a rule.
             rows[number] = [float(v) if v.strip() else np.nan for v in values[:64]]
             labels[number] = str(int(values[64])) if values[64].strip() else None
         except ValueError as error:
@@ -58,6 +59,7 @@ def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
         images.astype(np.uint8) if whole else images
     )
     return Raw(
+        source,
         pa.table({"image": column, "label": pa.array(labels, pa.string())}),
         {"image": "image"},
         "label",

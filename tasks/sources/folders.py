@@ -1,6 +1,6 @@
 """PNG and JPEG files in one folder for each class."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.columns.image import decode_all
 from tasks.config import ImageSource
 from tasks.errors import InputError
 from tasks.files import images, tables
@@ -33,7 +34,7 @@ def read(source: ImageSource, path: Path) -> Images:
     """Every image as uint8, in the order of the names of splits, classes and files.
 
     Raises:
-        InputError: a file is no image, or is of another size or colour than the first and
+        InputError: a file is not an image, or is of another size or colour than the first and
             `source` does not say what to make of it; a folder holds none.
     """
     found = [
@@ -45,7 +46,7 @@ def read(source: ImageSource, path: Path) -> Images:
     ]
     if not found:
         raise InputError(f"{path} holds no image that prepare.source.pattern fits")
-    pixels, notes = pixels_of(
+    pixels, notes = decode_all(
         source, COLUMN, ((str(file), images.read_file(file)) for _, _, file in found), len(found)
     )
     notes.refuse_dark(str(path))
@@ -56,26 +57,6 @@ def read(source: ImageSource, path: Path) -> Images:
         [split for split, _, _ in found],
         notes.counts,
     )
-
-
-def pixels_of(
-    source: ImageSource, name: str, contents: Iterable[tuple[str, bytes]], rows: int
-) -> tuple[NDArray[np.uint8], images.Notes]:
-    """(N, H, W, C) of `rows` image files, each given with where it lies, for messages.
-
-    Raises:
-        InputError: one is no image, or is of another size or colour than the first and `source`
-            does not say what to make of it.
-    """
-    form, notes = None, images.Notes()
-    pixels = np.empty((0, 0, 0, 0), np.uint8)
-    for row, (where, content) in enumerate(contents):
-        image = images.decode(content, where, notes)
-        if form is None:
-            form = images.Form.of_first(image, where, name, source.size, source.colour)
-            pixels = np.empty((rows, *form.column.shape), np.uint8)
-        pixels[row] = images.pixels_of(image, form, where)
-    return pixels, notes
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -99,8 +80,8 @@ def _splits(path: Path) -> dict[str, Path]:
                 raise InputError(f"{file} lies in no folder of a class; move it into one")
         if not _subfolders(folder):
             raise InputError(
-                f"{folder} holds no images; one sub-folder for each class is wanted, or IDX files, "
-                "or tables, and then their column of images in prepare.source.column"
+                f"{folder} holds no images; one sub-folder for each class is expected, or IDX "
+                "files, or tables, and then their column of images in prepare.source.column"
             )
     return splits
 
@@ -111,5 +92,5 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(f"{folder} holds no images; remove it, or put PNG or JPEG files there")
     for file in found:
         if file.suffix.lower() not in images.SUFFIXES or not file.is_file():
-            raise InputError(f"{file} is no PNG or JPEG file; convert, move or remove it")
+            raise InputError(f"{file} is not a PNG or JPEG file; convert, move or remove it")
     return found

@@ -28,7 +28,7 @@ def read(folder: Path, patterns: Collection[str]) -> Images:
         if len(images) != len(numbers):
             raise InputError(
                 f"{path} has {len(images)} images and {idx.labels_of(path)} {len(numbers)} labels; "
-                "one for each is wanted"
+                "one for each is expected"
             )
         if pixels and images.shape[1:] != pixels[0].shape[1:]:
             raise InputError(

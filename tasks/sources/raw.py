@@ -1,18 +1,17 @@
 """Raw: what every reader returns."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.columns import COLUMNS, Column, RawColumn
+from tasks.config import Source
 from tasks.errors import InputError
 from tasks.files.reading import PLAIN, Reading
 from tasks.files.tables import named
-
-FeatureKind = Literal["image", "number", "boolean", "date", "category", "text", "sequence"]
 
 
 @dataclass(frozen=True)
@@ -26,17 +25,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Raw:
-    """Rows as they were found, before any was judged.
+    """Rows as they were found, before any was checked.
 
-    `table` holds every column that was read, missing values as nulls: images as fixed-shape
-    tensors (H, W, C) of uint8 or float32, sequences as lists of fixed-size lists of float32, the
-    rest by Arrow's own types. `features` says which of them a model may look at, and what they
-    are; `target` which is to be predicted. `split` is an object array (N,) of `train` or `test`
-    where the files say so. `reading` says how text in the table is to be read.
+    `table` holds every column that was read, missing values as nulls: features as their column
+    types read them, the rest by Arrow's own types. `features` names those that a model may look
+    at, each with its column type, a key of `COLUMNS`; `target` the one to predict. `split` is an
+    object array (N,) of `train` or `test` where the files say so. `reading` says how text in the
+    table is to be read.
     """
 
+    source: Source
     table: pa.Table
-    features: dict[str, FeatureKind]
+    features: dict[str, str]
     target: str | None
     where: str
     origins: tuple[Origin, ...]
@@ -55,6 +55,21 @@ class Raw:
                 return f"{origin.path}, row {row + origin.first_row}"
             row -= origin.rows
         raise IndexError(row)
+
+    def types(self) -> dict[str, type[Column]]:
+        """The column type of each feature, by name."""
+        return {name: COLUMNS[kind] for name, kind in self.features.items()}
+
+    def column(self, name: str, *, fill: bool = False) -> RawColumn:
+        """What the methods of column types are given of a column."""
+        return RawColumn(name, self.where, self.describe, self.source, self.reading, fill)
+
+    def read_as(self, name: str, kind: str) -> "Raw":
+        """With the column `name` as its type reads it. Raises `InputError` as that does."""
+        column = self.column(name)
+        values = COLUMNS[kind].read(self.table[name], column)
+        table = self.table.set_column(self.table.column_names.index(name), name, values)
+        return replace(self, table=table, changed={**self.changed, **column.changed})
 
 
 def refuse_unfit(raw: Raw, reserved: Collection[str]) -> None:

@@ -7,15 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.columns import COLUMNS
 from tasks.config import Csv, TabularSource, TextSource
 from tasks.errors import InputError
 from tasks.files import tables
-from tasks.files.convert import EXACT, Kind, convert
 from tasks.files.infer import kind_of, typed
 from tasks.files.reading import PLAIN, Reading
 from tasks.sources.globs import patterns
-from tasks.sources.looks import refuse_lookalikes
-from tasks.sources.raw import FeatureKind, Origin, Raw, refuse_unfit
+from tasks.sources.raw import Origin, Raw, refuse_unfit
 
 # Numbers that say the same however they are spelled: not `007`, `1e3` or `+1`.
 _CANONICAL = r"^\s*-?(0|[1-9]\d*)([.,]\d+)?\s*$"
@@ -40,7 +39,7 @@ def rows_of(source: TabularSource | TextSource, path: Path, text: Collection[str
         tables.named(source.target, table.column_names, str(path), "prepare.source.target")
         if source.target not in text:
             table = with_typed_target(table, source.target, reading)
-    return Raw(table, {}, source.target, str(path), origins(rows), reading=reading)
+    return Raw(source, table, {}, source.target, str(path), origins(rows), reading=reading)
 
 
 def _numbers(source: TabularSource | TextSource) -> list[str]:
@@ -79,68 +78,39 @@ def read(source: TabularSource, path: Path, reserved: Collection[str]) -> Raw:
             tables.named(name, raw.table.column_names, raw.where, f"prepare.source.{key}")
     refuse_unfit(raw, reserved)
     aside = {source.target, *source.ignore, *reserved}
-    features: dict[str, FeatureKind] = {}
-    for number, name in enumerate(raw.table.column_names):
+    features: dict[str, str] = {}
+    for name in raw.table.column_names:
         said = source.columns.get(name)
         if name in aside and said is None:
             continue
-        kind: Kind = said or _kind_by_type(raw, name)
-        if kind == "category" and name not in aside:
-            _judge_category(raw, name, source)
-        column = raw.table[name]
-        if not (kind == "number" and _beyond(column)):
-            column = convert(column, kind, name, raw.describe, raw.reading)
-        raw = replace(raw, table=raw.table.set_column(number, name, column))
+        kind = said or _kind_of(raw, name)
         if name not in aside:
+            COLUMNS[kind].check_feature(raw.table[name], raw.column(name))
             features[name] = kind
+        raw = raw.read_as(name, kind)
     return replace(raw, features=features)
 
 
-def _beyond(column: pa.ChunkedArray) -> bool:
-    """Whether there are whole numbers that float64 does not tell apart."""
-    if not pa.types.is_integer(column.type):
-        return False
-    lowest, highest = pc.min_max(column).as_py().values()
-    return lowest is not None and max(-lowest, highest) > EXACT
-
-
-def _kind_by_type(raw: Raw, name: str) -> Kind:
-    kind = raw.table[name].type
-    types = pa.types
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return "number"
-    if types.is_boolean(kind):
-        return "boolean"
-    if types.is_date(kind) or types.is_timestamp(kind):
-        return "date"
-    if types.is_string(kind):
-        found = kind_of(raw.table[name], raw.reading)
+def _kind_of(raw: Raw, name: str) -> str:
+    """The column type of the values, a key of `COLUMNS`."""
+    values = raw.table[name]
+    for kind, column in COLUMNS.items():
+        if any(test(values.type) for test in column.arrow_types):
+            return kind
+    if pa.types.is_string(values.type):
+        found = kind_of(values, raw.reading)
         # Plain numbers that a file with types has as text may be codes: somebody must say. They are
         # numbers where options of `csv` were given to read them.
-        if found == "number" and kind_of(raw.table[name], PLAIN) == "number":
+        if found == "number" and kind_of(values, PLAIN) == "number":
             return "category"
         if found is not None:
             return "category" if found == "text" else found
-    if types.is_null(kind) or types.is_string(kind):
+    if pa.types.is_null(values.type) or pa.types.is_string(values.type):
         raise InputError(
             f"{raw.where}: column {name!r} has no value in any row; name it in "
             "prepare.source.ignore"
         )
     raise InputError(
-        f"{raw.where}: column {name!r} is {kind}, which is no number, boolean, date or category. "
-        "Name it in prepare.source.ignore, or convert it"
+        f"{raw.where}: column {name!r} is {values.type}, which is not a number, boolean, date or "
+        "category. Name it in prepare.source.ignore, or convert it"
     )
-
-
-def _judge_category(raw: Raw, name: str, source: TabularSource) -> None:
-    if name not in source.columns:
-        refuse_lookalikes(raw, name, source.max_categories)
-    column = raw.table[name]
-    distinct = pc.count_distinct(column).as_py()
-    if distinct > source.max_categories:
-        raise InputError(
-            f"{raw.where}: column {name!r} has {distinct} distinct values in {len(column)} rows, "
-            f"more than a category may have ({source.max_categories}). Raise "
-            "prepare.source.max_categories for a true category; name an identifier in "
-            "prepare.source.ignore"
-        )

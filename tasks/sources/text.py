@@ -10,7 +10,6 @@ from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.lines import SUFFIX
 from tasks.files.lines import texts as texts_of
-from tasks.files.spelling import without_blank, without_na
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw
 from tasks.sources.tabular import reading_of, rows_of
@@ -22,7 +21,7 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
     """The text column; blank texts are missing values.
 
     Raises:
-        InputError: there is no such column, it is no text, or a line is not UTF-8.
+        InputError: there is no such column, it is not text, or a line is not UTF-8.
     """
     reading = reading_of(source.csv)
     if _is_lines(path):
@@ -35,16 +34,9 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
     for name, key in ((source.column, "column"), (target, "target")):
         if name is not None:
             tables.named(name, table.column_names, str(path), f"prepare.source.{key}")
-    column = table[source.column]
-    if not pa.types.is_string(column.type):
-        raise InputError(
-            f"{path}: column {source.column!r} is {column.type}; texts are wanted. Name their "
-            "column in prepare.source.column; one of numbers, dates or booleans is `tabular`"
-        )
-    index = table.column_names.index(source.column)
-    column = without_blank(without_na(column, reading))
-    table = table.set_column(index, source.column, column)
-    return Raw(table, {source.column: "text"}, target, str(path), origins, reading=reading)
+    features = {source.column: "text"}
+    raw = Raw(source, table, features, target, str(path), origins, reading=reading)
+    return raw.read_as(source.column, "text")
 
 
 def _is_lines(path: Path) -> bool:

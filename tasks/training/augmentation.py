@@ -6,24 +6,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tasks.bundle.signature import Signature
+from tasks.columns import Column, ImageColumn, TextColumn
+from tasks.columns.tokenizing import PADDING, UNKNOWN
 from tasks.config import Augmentation, Train
 from tasks.errors import InputError
-from tasks.signature import PADDING, UNKNOWN, Signature
 
 # Of the image's area and of height to width, as in the paper.
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = (0.3, 1 / 0.3)
+# Parameters of `train`, and the column type that each changes.
+CHANGES: dict[str, type[Column]] = {"augmentation": ImageColumn, "token_dropout": TextColumn}
 
 
 def check_augmentation(params: Train, signature: Signature) -> None:
     """Raises `InputError` if `params` change what these data do not have."""
-    for name, asked, kind in (
-        ("augmentation", params.augmentation != Augmentation(), "image"),
-        ("token_dropout", params.token_dropout > 0, "text"),
-    ):
-        if asked and signature.kind != kind:
+    asked = {
+        "augmentation": params.augmentation != Augmentation(),
+        "token_dropout": params.token_dropout > 0,
+    }
+    for name, column in CHANGES.items():
+        if asked[name] and not any(type(c) is column for c in signature.columns):
             raise InputError(
-                f"train.{name} changes data of kind {kind}; this dataset is {signature.kind}. "
+                f"train.{name} changes {column.data} data; this dataset is {signature.data}. "
                 f"Remove train.{name}."
             )
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tasks.architectures import Network
 from tasks.architectures.fronts import Tokens
+from tasks.bundle.signature import Signature
 from tasks.checkpoint import weights_of
 from tasks.encoding import TOKENIZER
 from tasks.errors import InputError
-from tasks.signature import Signature
 
 WEIGHTS, VERSION = "weights.safetensors", "version.json"
 # Taken from the dataset that is trained on, never from another.
@@ -44,7 +44,7 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
     """
     ref = _version(init_from, base)
     there, here = Signature.read(base / "signature.json"), network.signature
-    if here.kind == "tabular" and there.columns != here.columns:
+    if any(t.is_vector for t in here.inputs) and there.columns != here.columns:
         raise InputError(
             f"train.init_from: {ref} was trained on other columns or categories than this dataset "
             "has, so its weights mean something else. Start from a version of the same table."

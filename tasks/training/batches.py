@@ -12,7 +12,7 @@ from tasks.encoding import Encoder
 
 
 @dataclass(frozen=True)
-class Rows:
+class DeviceRows:
     """A split on the device; every tensor has N rows."""
 
     inputs: dict[str, Tensor]
@@ -23,7 +23,7 @@ class Rows:
     varying: frozenset[str]
     """Inputs whose second axis is padded to the longest row."""
     lengths: Tensor | None
-    """Steps of each row where there are such inputs, (N,) int64, on the CPU."""
+    """Timesteps of each row where there are such inputs, (N,) int64, on the CPU."""
 
     @classmethod
     def read(
@@ -33,7 +33,7 @@ class Rows:
         encoder: Encoder,
         device: torch.device,
         scale: tuple[float, float] | None = None,
-    ) -> "Rows":
+    ) -> "DeviceRows":
         """Read a split; of a regression, `scale` is the mean and the deviation of its target."""
         split = read_split(prepared, name, encoder)
         # A copy: torch wants memory that it may write to, and a mapped file is not.
@@ -56,7 +56,7 @@ class Rows:
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Inputs and targets of a batch of row numbers, (B,) int64 on the CPU.
 
-        Varying inputs have no more steps than the batch's longest row.
+        Varying inputs have no more timesteps than the batch's longest row.
         """
         # Decided on the CPU: asking the device would mean waiting for it at every step.
         longest = None if self.lengths is None else max(1, int(self.lengths[rows].max()))

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tasks.bundle.signature import Signature, Task
+from tasks.columns.tokenizing import PADDING
 from tasks.config import Train
 from tasks.errors import InputError
-from tasks.signature import PADDING, Signature, Task
-from tasks.training.batches import Rows
+from tasks.training.batches import DeviceRows as Rows
 
 ValidationMetric = Literal["accuracy", "r2", "perplexity"]
 EVALUATION_BATCH = 1024

@@ -15,8 +15,9 @@ from tokenizers import Tokenizer as Trained
 
 from tasks.config import Tokenizer
 from tasks.errors import InputError
-from tasks.signature import BEGIN, UNKNOWN
 
+# Token ids that every tokenizer reserves; the third is the beginning of each text.
+PADDING, UNKNOWN, BEGIN = 0, 1, 2
 RESERVED = ["[PAD]", "[UNK]", "[BOS]"]  # in the order of PADDING, UNKNOWN, BEGIN
 BATCH = 10_000  # texts that are encoded at once; each takes a few kB until it is counted
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-def valid_steps(steps: Tensor, length: Tensor) -> Tensor:
+def valid_timesteps(steps: Tensor, length: Tensor) -> Tensor:
     """(batch, time, width) and (batch,) int64 of at least 1 -> (batch, time), False on padding."""
     return torch.arange(steps.shape[1], device=length.device) < length[:, None]
 

@@ -36,9 +36,9 @@ def merged(values: Values, encoded: Values, least: float = 0.0) -> NDArray[np.bo
 
 
 def by_chance(distinct: int) -> int:
-    """How many of so many values may become equal.
+    """How many of `distinct` values may become equal.
 
-    Among many random numbers some are closer to each other than float32 can tell, at the square
+    Among many random numbers some are closer to each other than float32 resolves, at the square
     of how many there are. None below 2048.
     """
     return distinct**2 >> 22

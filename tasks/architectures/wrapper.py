@@ -1,13 +1,13 @@
-"""Served: a network as the ONNX exporter traces it."""
+"""ExportWrapper: a network as the ONNX exporter traces it."""
 
 import torch
 from torch import Tensor, nn
 
 from tasks.architectures.network import Network
-from tasks.signature import Signature
+from tasks.bundle.signature import Signature
 
 
-class Served(nn.Module):
+class ExportWrapper(nn.Module):
     """Takes the signature's inputs and gives its outputs, both by position."""
 
     def __init__(self, network: Network) -> None:
@@ -21,7 +21,7 @@ class Served(nn.Module):
 
 
 def example_inputs(signature: Signature) -> tuple[Tensor, ...]:
-    """Zeros to trace with: three rows, of up to eleven steps.
+    """Zeros to trace with: three rows, of up to eleven timesteps.
 
     Sizes that differ from each other and from 1, which the exporter would take for constants.
     """
@@ -33,7 +33,7 @@ def example_inputs(signature: Signature) -> tuple[Tensor, ...]:
 
 
 def dynamic_shapes(signature: Signature) -> tuple[tuple[dict[int, str], ...]]:
-    """Which dimensions of `Served`'s inputs vary, by name; for `torch.onnx.export`.
+    """Which dimensions of `ExportWrapper`'s inputs vary, by name; for `torch.onnx.export`.
 
     Names, not `torch.export.Dim`: a dimension that the network fixes is then an error, and not
     quietly a constant.

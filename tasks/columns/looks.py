@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +15,9 @@ from tasks.files.convert import Kind, fits
 from tasks.files.infer import leading_zeros
 from tasks.files.reading import Reading
 from tasks.files.spelling import without_blank, without_na
-from tasks.sources.raw import Raw
+
+if TYPE_CHECKING:
+    from tasks.columns.base import RawColumn
 
 # A column of more distinct values than FEW, most of them seen once, is not one of categories.
 FEW = 20
@@ -56,15 +58,15 @@ _DAYS = (
 _TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 
 
-def refuse_lookalikes(raw: Raw, name: str, most_categories: int) -> None:
+def refuse_lookalikes(column: pa.ChunkedArray, raw: "RawColumn", most_categories: int) -> None:
     """Refuse a column of text that is not plainly one of categories.
 
     Raises:
         InputError: most of its values look like numbers or dates, or are seen once; says which
             option reads them.
     """
-    column = without_blank(without_na(raw.table[name], raw.reading))
-    counts = pc.value_counts(column.drop_null())
+    present = without_blank(without_na(column, raw.reading)).drop_null()
+    counts = pc.value_counts(present)
     if not len(counts):
         return
     original = counts.field("values")
@@ -77,17 +79,17 @@ def refuse_lookalikes(raw: Raw, name: str, most_categories: int) -> None:
     rows = pc.sum(pc.if_else(whole, counts.field("counts"), 0)).as_py()
     total = pc.sum(counts.field("counts")).as_py()
     if max(rows / total, pc.sum(whole).as_py() / len(values)) > 0.5:
-        _refuse(raw, name, original, values, whole, dated, zeros)
+        _refuse(raw, column, original, values, whole, dated, zeros)
     if len(values) > FEW and len(values) > 0.5 * total:
         first = original[0].as_py()
-        row = pc.index(raw.table[name].combine_chunks(), first).as_py()
+        row = pc.index(column.combine_chunks(), first).as_py()
         more = " with a larger prepare.source.max_categories"
         raise InputError(
-            f"{raw.where}: column {name!r} has {len(values)} distinct values in {total} rows, such "
-            f"as {_short(first)} ({raw.describe(row)}): they hardly repeat, and nothing can be "
-            "learnt from them as categories. Name an identifier in prepare.source.ignore; "
-            f"{_accept(name)}{more if len(values) > most_categories else ''}; or read whole texts "
-            "with prepare.source.kind: text"
+            f"{raw.where}: column {raw.name!r} has {len(values)} distinct values in {total} rows, "
+            f"such as {_short(first)} ({raw.describe(row)}): they hardly repeat, and nothing can "
+            "be learned from them as categories. Name an identifier in prepare.source.ignore; "
+            f"{_accept(raw.name)}{more if len(values) > most_categories else ''}; or read whole "
+            "texts with prepare.source.kind: text"
         )
 
 
@@ -124,7 +126,13 @@ def _with_unit(values: Any) -> Any:
 
 
 def _refuse(
-    raw: Raw, name: str, original: Any, values: Any, whole: Any, dated: Any, zeros: Any
+    raw: "RawColumn",
+    column: pa.ChunkedArray,
+    original: Any,
+    values: Any,
+    whole: Any,
+    dated: Any,
+    zeros: Any,
 ) -> None:
     """Say what most values look like, which one is an example, and what to write.
 
@@ -142,8 +150,8 @@ def _refuse(
     if pc.any(zeros).as_py():
         example = zeros
         way = (
-            f"Set prepare.source.columns: {{{name}: number}} if the zeros mean nothing, or "
-            f"{{{name}: category}} for a code"
+            f"Set prepare.source.columns: {{{raw.name}: number}} if the zeros mean nothing, or "
+            f"{{{raw.name}: category}} for a code"
         )
     elif pc.any(strange).as_py():
         example, way = strange, _option(values.filter(chosen), what, odd, raw.reading)
@@ -154,12 +162,12 @@ def _refuse(
             way += f", or set prepare.source.csv: {{{_na(odd)}}}"
     else:
         example = chosen
-        way = f"Set prepare.source.columns: {{{name}: {what}}} to read them so"
+        way = f"Set prepare.source.columns: {{{raw.name}: {what}}} to read them so"
     first = original.filter(example)[0].as_py()
-    row = pc.index(raw.table[name].combine_chunks(), first).as_py()
-    accept = "" if pc.any(zeros).as_py() else f"; {_accept(name)}"
+    row = pc.index(column.combine_chunks(), first).as_py()
+    accept = "" if pc.any(zeros).as_py() else f"; {_accept(raw.name)}"
     raise InputError(
-        f"{raw.describe(row)}: column {name!r} is {_short(first)}, where most values {verb} "
+        f"{raw.describe(row)}: column {raw.name!r} is {_short(first)}, where most values {verb} "
         f"{looks}. {way}{accept}; or name it in prepare.source.ignore"
     )
 

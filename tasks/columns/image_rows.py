@@ -3,14 +3,17 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.dataset import KEY
-from tasks.files import idx, images, tables
-from tasks.signature import ImageColumn
+from tasks.files import idx, images, npz, tables
+from tasks.files.delimited import KEY
+
+if TYPE_CHECKING:
+    from tasks.columns.image import ImageColumn
 
 
 def batch(name: str, pixels: NDArray[np.generic]) -> pa.RecordBatch:
@@ -20,28 +23,35 @@ def batch(name: str, pixels: NDArray[np.generic]) -> pa.RecordBatch:
 
 
 def of_files(
-    folder: Path, members: Mapping[str, str], column: ImageColumn, size: int
+    folder: Path, members: Mapping[str, str], column: "ImageColumn", size: int
 ) -> Iterator[pa.RecordBatch]:
     """Image files of a folder, given with the SHA-256 of each; their names are the keys.
 
     Raises:
         InputError: a file is broken, does not fit `column`, or is not what was hashed; names it.
     """
-    form, files = images.Form.of_model(column), iter(members.items())
+    form, files = column.form(), iter(members.items())
     while part := list(itertools.islice(files, size)):
         pixels = [images.load(folder / n, form, str(folder / n), sha256) for n, sha256 in part]
         names = pa.array([name for name, _ in part], pa.string())
         yield batch(column.name, np.stack(pixels)).append_column(KEY, names)
 
 
-def of_idx(path: Path, column: ImageColumn, size: int) -> Iterator[pa.RecordBatch]:
+def of_npz(path: Path, column: "ImageColumn", size: int) -> Iterator[pa.RecordBatch]:
+    """The array `images` of a NumPy file."""
+    found = npz.images(npz.load(path, "images"), path)
+    for start in range(0, len(found), size):
+        yield batch(column.name, found[start : start + size])
+
+
+def of_idx(path: Path, column: "ImageColumn", size: int) -> Iterator[pa.RecordBatch]:
     """The images of an IDX file, (H, W, 1)."""
     for part in idx.stream(path, 3, size):
         yield batch(column.name, part[..., np.newaxis])
 
 
 def of_table(
-    rows: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str], column: ImageColumn
+    rows: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str], column: "ImageColumn"
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a table; where `column` is one of paths or bytes, with the pixels instead.
 
@@ -49,7 +59,7 @@ def of_table(
         InputError: an image is broken, does not fit, or is not the one of which `members` has the
             hash; names table, row and file.
     """
-    form, name, first = images.Form.of_model(column), column.name, tables.first_row(table)
+    form, name, first = column.form(), column.name, tables.first_row(table)
     for part in rows:
         if name in part.schema.names and images.holds_files(part[name].type):
             found = list(images.cells(part[name]))

@@ -1,0 +1,1 @@
+"""The bundle: the files of a model, and the typed classes that read and write them."""

@@ -1,0 +1,116 @@
+"""Categories: one of the values that the training split has, as text."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.columns.base import (
+    Arrays,
+    Column,
+    EncodeContext,
+    Fitted,
+    RawColumn,
+    Tensor,
+)
+from tasks.columns.distributions import counts
+from tasks.columns.looks import refuse_lookalikes
+from tasks.columns.number import present_in
+from tasks.errors import InputError
+from tasks.files.convert import Kind, convert
+
+if TYPE_CHECKING:
+    from tasks.config import Source
+
+
+class CategoryColumn(Column):
+    """One of `values`, coded from 1 in that order; 0 is every value never seen in training.
+
+    Values are text, spelled by the rule of `tasks.files.convert`. A category is one int64 of the
+    tensor `categories`.
+    """
+
+    kind: Literal["category"] = "category"
+    values: tuple[str, ...]
+    fill: str | None = None
+    """What stands for a missing value; without it, a missing value is refused."""
+
+    read_as: ClassVar[Kind | None] = "category"
+    fillable: ClassVar[bool] = True
+
+    @classmethod
+    def check_feature(cls, values: pa.ChunkedArray, raw: RawColumn) -> None:
+        """Not what looks like numbers or dates, nor what hardly repeats, unless said to be one."""
+        source = raw.source
+        most, named = getattr(source, "max_categories", None), getattr(source, "columns", {})
+        if most is None:
+            return
+        if raw.name not in named:
+            refuse_lookalikes(values, raw, most)
+        distinct = pc.count_distinct(values).as_py()
+        if distinct > most:
+            raise InputError(
+                f"{raw.where}: column {raw.name!r} has {distinct} distinct values in {len(values)} "
+                f"rows, more than a category may have ({most}). Raise "
+                "prepare.source.max_categories for a true category; name an identifier in "
+                "prepare.source.ignore"
+            )
+
+    @classmethod
+    def fit(cls, train: pa.Array, every: pa.ChunkedArray, raw: RawColumn) -> Fitted:
+        present = present_in(train, raw)
+        categories = tuple(sorted(present.unique().to_pylist()))
+        fill = _most_frequent(present) if raw.fill else None
+        return Fitted(cls(name=raw.name, values=categories, fill=fill))
+
+    def stored(self, values: pa.Array) -> pa.Array:
+        return values.dictionary_encode()
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (Tensor(name="categories", dtype="int64", shape=(1,)),)
+
+    def encode(self, values: pa.Array, context: EncodeContext) -> Arrays:
+        location, seen = context.location, context.counts
+        text = convert(values, "category", self.name, location.describe, context.reading)
+        filled = text.null_count
+        if filled:
+            if self.fill is None:
+                raise location.missing(self.name, text.is_null().to_numpy(zero_copy_only=False))
+            text = text.fill_null(self.fill)
+        found = pc.index_in(text, value_set=pa.array(self.values, pa.string())).fill_null(-1)
+        codes: NDArray[np.int64] = found.to_numpy().astype(np.int64) + 1
+        unknown = np.flatnonzero(codes == 0)
+        seen.add(self.name, len(codes), unknown=len(unknown), filled=filled)
+        if len(unknown) and seen.wants(self.name):
+            seen.show(self.name, text.take(pa.array(unknown)).unique()[:3].to_pylist())
+        return {"categories": codes[:, np.newaxis]}
+
+    def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
+        return {"categories": {self.name: counts(values)}}
+
+    def linear_features(
+        self, values: pa.Array, context: EncodeContext, source: "Source"
+    ) -> tuple[Any, Any]:
+        from sklearn.preprocessing import OneHotEncoder
+
+        return OneHotEncoder(handle_unknown="ignore"), self.encode(values, context)["categories"]
+
+    def describe(self) -> str:
+        return f"category: {_some(self.values, 12)}"
+
+    def known(self) -> str:
+        return _some([repr(value) for value in self.values], 3)
+
+
+def _some(values: Sequence[str], most: int) -> str:
+    more = len(values) - most
+    return ", ".join(values[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _most_frequent(values: pa.Array) -> str:
+    """The first by alphabet of those that are most frequent."""
+    found = pc.value_counts(values).to_pylist()
+    return str(min(found, key=lambda c: (-c["counts"], c["values"]))["values"])

@@ -1,0 +1,250 @@
+"""Images of one size: arrays of pixels, or the paths or bytes of PNG and JPEG files."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.columns import image_rows
+from tasks.columns.base import (
+    Arrays,
+    CleanColumn,
+    Column,
+    EncodeContext,
+    Fitted,
+    RawColumn,
+    Tensor,
+)
+from tasks.columns.distributions import moments
+from tasks.errors import InputError
+from tasks.files import images, npz, suffixes
+from tasks.files.convert import Kind
+
+
+class ImageColumn(Column):
+    """Images of one size, (height, width, channels); `tasks.files.images` reads image files.
+
+    The tensor has the column's own name, dtype and shape.
+    """
+
+    kind: Literal["image"] = "image"
+    dtype: Literal["uint8", "float32"]
+    shape: tuple[int, int, int]
+    resize: Literal["bilinear"] | None = None
+    """How image files get this size; without it, those of another size are refused."""
+    colour: Literal["grey", "rgb"] | None = None
+    """What image files are converted to; without it, grey becomes RGB, and nothing grey."""
+
+    data: ClassVar[str] = "image"
+    read_as: ClassVar[Kind | None] = "text"  # the path of a file
+    reads_text: ClassVar[bool] = False
+    cleaned_as_read: ClassVar[bool] = True
+    equal_is_copy: ClassVar[bool] = True
+    file_forms: ClassVar[tuple[str, ...]] = (suffixes.ARRAYS, *suffixes.IDX, suffixes.FOLDER)
+    names_files: ClassVar[bool] = True
+    is_array: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    def describe(self) -> str:
+        return f"image: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    @classmethod
+    def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
+        """Fixed-shape tensors (H, W, C), null where a row has no image."""
+        path = Path(raw.where)
+        if isinstance(values.type, pa.FixedShapeTensorType):
+            refuse_options(raw.source, raw.where)
+            return values.combine_chunks()
+        if not images.holds_files(values.type):
+            raise InputError(
+                f"{path}: column {raw.name!r} is {values.type}; paths of PNG or JPEG files, their "
+                "bytes, or a fixed-shape tensor are expected"
+            )
+        found = list(images.cells(values))
+        present = np.array([not cell.missing for cell in found])
+        if not present.any():
+            raise InputError(f"{path}: column {raw.name!r} names no image in any row")
+
+        def contents() -> Iterator[tuple[str, bytes]]:
+            for row, cell in enumerate(found):
+                where = raw.cell(row)
+                if cell.path is not None:
+                    content = images.read_file(_tracked(path, cell.path, where))
+                    yield f"{where} ({cell.path})", content
+                elif cell.content is not None:
+                    yield where, cell.content
+
+        pixels, notes = decode_all(raw.source, raw.name, contents(), int(present.sum()))
+        notes.refuse_dark(str(path))
+        raw.changed.update(notes.counts)
+        return images.as_column(pixels, present)
+
+    @classmethod
+    def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
+        """Missing is also an image with a pixel that is not finite."""
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        if pa.types.is_floating(values.type.value_type):
+            present = values.drop_null() if values.null_count else values
+            pixels = present.to_numpy_ndarray().reshape(len(present), -1)
+            missing[~missing] = ~np.isfinite(pixels).all(axis=1)
+        return CleanColumn(values, missing)
+
+    @classmethod
+    def fit(cls, train: pa.Array, every: pa.ChunkedArray, raw: RawColumn) -> Fitted:
+        return Fitted(
+            cls(
+                name=raw.name,
+                dtype="uint8" if train.type.value_type == pa.uint8() else "float32",
+                shape=tuple(train.type.shape),
+                resize="bilinear" if getattr(raw.source, "size", None) else None,
+                colour=getattr(raw.source, "colour", None),
+            )
+        )
+
+    def read_file(
+        self, form: str, path: Path, members: Mapping[str, str], size: int
+    ) -> Iterator[pa.RecordBatch]:
+        if form == suffixes.FOLDER:
+            return image_rows.of_files(path, members, self, size)
+        if form == suffixes.ARRAYS:
+            return image_rows.of_npz(path, self, size)
+        return image_rows.of_idx(path, self, size)
+
+    def read_table(
+        self, batches: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str]
+    ) -> Iterator[pa.RecordBatch]:
+        return image_rows.of_table(batches, table, members, self)
+
+    def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
+        if isinstance(values, list):
+            single = [isinstance(value, np.ndarray) for value in values]
+            if not all(single):
+                row = single.index(False)
+                raise InputError(f"{where}: row {row} is not an image; remove such rows")
+            if len({value.shape for value in values}) > 1:
+                shapes = ", ".join(sorted({str(value.shape) for value in values}))
+                raise InputError(f"{where}: the images are of several shapes: {shapes}")
+            values = np.stack(values)
+        pixels = np.ascontiguousarray(npz.images({"images": values}, where))
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(pixels) if len(pixels) else None
+
+    def form(self) -> images.Form:
+        """The array that an image file is made into for prediction."""
+        height, width, _ = self.shape
+        return images.Form(
+            self.shape,
+            resize=self.resize is not None,
+            keeps_colour=self.colour is None,
+            is_bytes=self.dtype == "uint8",
+            expected=str(self),
+            other_size=f"the model takes {height}x{width}. Resize it; or train with "
+            "prepare.source.size, and the model resizes images itself",
+            other_colour="the model takes grey images. Give such; or train with "
+            "prepare.source.colour",
+        )
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (Tensor(name=self.name, dtype=self.dtype, shape=self.shape),)
+
+    def encode(self, values: pa.Array, context: EncodeContext) -> Arrays:
+        """Without a copy where Arrow's layout allows."""
+        context.counts.add(self.name, len(values))
+        location = context.location
+        tensor = isinstance(values.type, pa.FixedShapeTensorType)
+        storage = values.storage if tensor else values
+        flat = storage.flatten() if pa.types.is_fixed_size_list(storage.type) else storage
+        if values.null_count:
+            raise location.missing(self.name, values.is_null().to_numpy(zero_copy_only=False))
+        if flat.null_count:  # within a row
+            gone = flat.is_null().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+            raise location.missing(self.name, gone.any(axis=1))
+        array = values.to_numpy_ndarray() if tensor else self._unpack(values, flat)
+        if array is None or str(array.dtype) != self.dtype or array.shape[1:] != self.shape:
+            given = str(values.type)
+            if tensor and array is not None:
+                given = f"{array.dtype}[{', '.join(map(str, array.shape[1:]))}]"
+            width = math.prod(self.shape)
+            raise InputError(
+                f"{location.file}: column {self.name!r} is {given}; the model takes {self}, as a "
+                f"fixed-shape tensor, a list of fixed size {width}"
+                + (f" or binary of {width} bytes" if self.dtype == "uint8" else "")
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            raise location.missing(self.name, bad, "NaN or infinite")
+        return {self.name: array}
+
+    def _unpack(self, values: pa.Array, flat: pa.Array) -> NDArray[Any] | None:
+        """Images of a list or binary column of fixed size; None if it is neither, or of another."""
+        kind, width = values.type, math.prod(self.shape)
+        if pa.types.is_fixed_size_list(kind) and kind.list_size == width:
+            if pa.types.is_boolean(kind.value_type):
+                return None
+            pixels: NDArray[Any] = flat.to_numpy()
+        elif pa.types.is_fixed_size_binary(kind) and kind.byte_width == width:
+            start = values.offset * width
+            content = np.frombuffer(values.buffers()[1], np.uint8)
+            pixels = content[start : start + len(values) * width]
+        else:
+            return None
+        return pixels.reshape(len(values), *self.shape)
+
+    def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
+        pixels = self.encode(values, context)[self.name]
+        return {"inputs": {self.name: moments(pixels.reshape(-1, self.shape[-1]))}}
+
+
+def decode_all(
+    source: Any, name: str, contents: Iterable[tuple[str, bytes]], rows: int
+) -> tuple[NDArray[np.uint8], images.Notes]:
+    """(N, H, W, C) of `rows` image files, each given with where it lies, for messages.
+
+    `source` says their size and colour; without it, they are those of the first image.
+
+    Raises:
+        InputError: one is not an image, or is of another size or colour than the first and `source`
+            does not say what to make of it.
+    """
+    form, notes = None, images.Notes()
+    size, colour = getattr(source, "size", None), getattr(source, "colour", None)
+    pixels = np.empty((0, 0, 0, 0), np.uint8)
+    for row, (where, content) in enumerate(contents):
+        image = images.decode(content, where, notes)
+        if form is None:
+            form = images.Form.of_first(image, where, name, size, colour)
+            pixels = np.empty((rows, *form.shape), np.uint8)
+        pixels[row] = images.pixels_of(image, form, where)
+    return pixels, notes
+
+
+def refuse_options(source: Any, where: str) -> None:
+    """Raises `InputError` if `source` says what to make of image files; these images are arrays."""
+    if getattr(source, "size", None) or getattr(source, "colour", None):
+        raise InputError(
+            f"{where}: prepare.source.size and prepare.source.colour are for folders of image "
+            "files, and these images are arrays. Remove them"
+        )
+
+
+def _tracked(folder: Path, named: str, where: str) -> Path:
+    """The file that a row names, which must lie in the folder that DVC tracks."""
+    if not folder.is_dir():
+        raise InputError(
+            f"{where} names {named}, and DVC would track {folder.name} alone, not the images: a "
+            "change in them would go unnoticed. Put table and images into one folder, name it in "
+            f"prepare.source.path, and {folder.name} in prepare.source.pattern"
+        )
+    file = Path(os.path.normpath(folder / named))
+    if not file.is_relative_to(os.path.normpath(folder)):
+        raise InputError(
+            f"{where} names {named}, which lies outside of {folder}, where DVC would not track "
+            "it. Move it into that folder"
+        )
+    return file
