@@ -3,11 +3,11 @@ allowed and what to do next.
 
 RegistryError
   * InvalidReference   not a model name, an alias, a version, a revision, `NAME[@ALIAS|:VERSION]`
-  * InvalidQuery       not a search condition, an order, a limit or a place to go on from
-  * InvalidCandidate   what was offered to be stored is incomplete, or would not be read back
+  * InvalidQuery       not a search condition, an order, a limit or the position of a page
+  * InvalidCandidate   a value to store is incomplete, or could not be read back
   * NotFound           no such model, version, alias or job
   * Refused            a rule of the registry forbids it; the database keeps the rules
-  * Conflict           somebody else was faster: an alias moved, files vanished, a job was replaced
+  * Conflict           another process was faster: an alias moved, files vanished, a job replaced
   * Corrupt            stored bytes differ from their digest, or a file is missing
   * Unreachable        the database or the artifact store cannot be opened, read or written
     - NoRegistry       there is no registry in the database yet
@@ -27,13 +27,13 @@ class InvalidReference(RegistryError):
 
 
 class InvalidQuery(RegistryError):
-    """Something is not a search condition, an order, a limit, or a place to go on from; or the
-    search is for a key that no version has."""
+    """Something is not a search condition, an order, a limit or the position of a page; or no
+    version has the key that is searched for."""
 
 
 class InvalidCandidate(RegistryError):
-    """A candidate for registration, or a value that was offered to be stored (an actor, a reason,
-    a tag, a policy, what a job found), is incomplete or would not be read back as it was given."""
+    """A candidate for registration, or another value to store (an actor, a reason, a tag, a policy,
+    a job's result), is incomplete or could not be read back as it was given."""
 
 
 class NotFound(RegistryError):
@@ -45,7 +45,7 @@ class Refused(RegistryError):
 
 
 class Conflict(RegistryError):
-    """What the caller relied on has changed meanwhile; look again and decide again."""
+    """The state that the caller relied on has changed meanwhile; read it and decide again."""
 
 
 class Corrupt(RegistryError):
@@ -57,7 +57,7 @@ class Unreachable(RegistryError):
 
 
 class NoRegistry(Unreachable):
-    """There is no registry in the database: nothing was made yet, or the URL is mistaken."""
+    """There is no registry in the database: it was not created yet, or the URL is wrong."""
 
     def __init__(self, shown: str) -> None:
         super().__init__(

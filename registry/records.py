@@ -1,5 +1,5 @@
-"""What leaves the registry: frozen records. No SQL row or session ever leaves the package;
-these do. Times are timezone-aware UTC.
+"""Frozen records: what the registry returns. SQL rows and sessions never leave the package. Times
+are timezone-aware UTC.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a version came from."""
+    """The origin of a version."""
 
     dataset: str
     """The hash that DVC gives to the prepared dataset."""
@@ -46,12 +46,12 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is offered for registration."""
+    """A bundle to register, with its metadata."""
 
     files: Mapping[str, Path]
     """Logical path in the bundle -> the file to copy."""
     identity: frozenset[str]
-    """The logical paths whose bytes decide a prediction; these make the digest."""
+    """The logical paths of files whose bytes can change a prediction; the digest covers these."""
     signature: Json
     metrics: dict[str, float]
     params: Json
@@ -63,7 +63,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A bundle registered under a model's name. All but status, tags and aliases is for ever."""
+    """A bundle registered under a model's name. Only status, tags and aliases change."""
 
     model: str
     version: int
@@ -82,7 +82,7 @@ class Version:
     """Sorted by path."""
     tags: dict[str, str]
     aliases: tuple[str, ...]
-    """The aliases that point here, as of when the record was read."""
+    """The aliases that pointed here when the record was read."""
     created_at: datetime
     created_by: str
 
@@ -121,7 +121,7 @@ class Page:
 
     versions: tuple[Summary, ...]
     after: str | None
-    """What to give to `search` to go on; None: that was all."""
+    """`after` for the next page of `search`; None: this is the last page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,21 +165,21 @@ class Policy:
     """The rules of one model; by default there are none."""
 
     four_eyes: bool = False
-    """Whether a protected alias needs an approval by somebody other than who registered it."""
+    """Whether a protected alias needs an approval by somebody who did not register the version."""
     keep_last: int | None = None
-    """Retention: so many of the newest versions are not archived."""
+    """Retention: keep this many of the newest versions."""
     keep_days: int | None = None
-    """Retention: versions younger than this are not archived."""
+    """Retention: keep versions that are younger than this."""
     protected: tuple[str, ...] = ("champion",)
     """The aliases that only approved versions may hold. The champion always is one of them."""
     keep_holders: int = 2
-    """Retention: so many of the versions that held a protected alias before its present one are not
-    archived: of those that a rollback would reach, and of those that held it last."""
+    """Retention: of each protected alias, keep the versions that the next N rollbacks would reach,
+    and the N latest former holders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The version a reference meant at one moment, pinned."""
+    """The version that a reference referred to when it was resolved."""
 
     version: Version
     reference: str

@@ -60,7 +60,7 @@ def _likely(text: object) -> str:
 
 
 def how_to_get_newest(name: str, last: int | None = None) -> str:
-    """What to say to somebody who asks for the latest version."""
+    """The hint for a user who asks for the latest version."""
     newest = f"The newest version is {name}:{last}" if last else "The newest version comes first in"
     lists = f"`modelmint models search {name}`"
     return f"{newest}; {lists} lists them." if last else f"{newest} {lists}."
@@ -95,9 +95,9 @@ def check_alias(text: str) -> str:
 
 
 def person(name: str) -> str:
-    """Who somebody is, however the name was typed: `Ada ` and `ada` are the same person.
+    """A person's name in a form to compare: `Ada ` and `ada` are the same person.
 
-    Older releases took characters that nobody sees; they make nobody else.
+    Older releases accepted invisible characters; they do not make another person.
     """
     spaced = unicodedata.normalize("NFKC", " ".join(name.split()))
     shown_ = "".join(c for c in spaced if not is_unseen(c))

@@ -1,8 +1,8 @@
 """Signatures over the files of versions: OpenSSF model-signing with an elliptic-curve key.
 
-A signature says that the holder of a key vouches for exactly these bytes, whoever can write to
-the registry. It is a Sigstore bundle, kept beside the version; `model_signing verify key` checks
-it as well. The extra `signing` brings what this needs.
+A signature proves that the holder of a key signed exactly these bytes, whoever can write to the
+registry. It is a Sigstore bundle that is stored with the version; `model_signing verify key` can
+check it, too. Needs the extra `signing`.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _SHOWN = 12  # characters of a key's id in messages
 
 @dataclass(frozen=True, slots=True)
 class SignedVersion:
-    """What a key said of a version."""
+    """A version, and the key that signed it."""
 
     version: Version
     key_id: str
@@ -93,7 +93,7 @@ def check_signatures(
 ) -> list[Problem]:
     """Check that one key signed every version, of one model or of all, as its files are now.
 
-    Versions whose files were purged are passed over. `public_key` is a PEM file. Returns what is
+    Versions whose files were purged are skipped. `public_key` is a PEM file. Returns what is
     not signed, not by that key, or not with these bytes.
 
     Raises:
@@ -151,7 +151,7 @@ def _wrong(
 
 
 def _refuted(folder: Path, document: Path, public_key: Path) -> str | None:
-    """Why a document is no signature of a folder by a key; None: it is one."""
+    """Why a document is not a valid signature of a folder by a key; None if it is."""
     from model_signing.verifying import Config
 
     verifier = Config().set_hashing_config(_everything())
@@ -189,7 +189,7 @@ def _unpacked(registry: Registry, version: Version) -> Iterator[tuple[Path, Path
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another file system, or a file of somebody else's
+    except OSError:  # another file system, or a file of another user
         shutil.copyfile(source, target)
 
 

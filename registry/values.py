@@ -11,30 +11,29 @@ _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", "
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""Whatever a row may raise, on its way to a record or a hash, in which somebody put what its
-column is not for."""
+"""Errors that an edited row may raise when it is converted to a record or hashed."""
 
 _SHOWN = 60  # characters of a value in a message
 
 
 def now() -> int:
-    """The present, by this machine's clock."""
+    """Microseconds since 1970, by this machine's clock."""
     return time.time_ns() // 1000
 
 
 def moment(microseconds: int) -> datetime:
-    """A stored time as a record shows it, exactly."""
+    """A stored time as a datetime, exact to the microsecond."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def microseconds(moment: datetime) -> int:
-    """A moment as the tables keep it; one without a zone is in UTC."""
+    """A datetime as it is stored; without a time zone it counts as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
 def to_json(value: object) -> str:
-    """Compact JSON. ValueError for NaN, which is no JSON: a reader elsewhere would trip over it."""
+    """Compact JSON. Raises ValueError for NaN and infinity, which are not JSON."""
     return _JSON.encode(value)
 
 

@@ -14,7 +14,7 @@ from registry.display.documents import (
 from registry.records import Json, Version
 
 _WORDS = ("uncommitted changes", "parent")
-"""Of a version's origin, what is no hash."""
+"""The fields of a version's lineage that are not hashes."""
 
 
 @dataclass(frozen=True, slots=True)

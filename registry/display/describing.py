@@ -26,7 +26,7 @@ def facts(version: Version) -> Facts:
 
 
 def measurements(version: Version) -> Facts:
-    """Metrics of the evaluation whose gates are shown, and which one that is."""
+    """The metrics of the evaluation whose gates are shown, and where they were measured."""
     found = documents.measurement(version)
     metrics = [(name, number(value)) for name, value in found.metrics.items()]
     if found.registered:
@@ -47,9 +47,9 @@ def evidence(evaluation: Json) -> Facts:
 
 
 def failed(version: Version) -> str | None:
-    """What to say of a version that is to serve and failed its newest evaluation; None: it did not.
+    """The warning about a version that failed its newest evaluation; None if it passed.
 
-    Its approval stays, on the ground of an earlier one: whoever decides is to know.
+    Its approval, based on an earlier evaluation, stays valid, so whoever promotes it should know.
     """
     if not version.evaluation or version.evaluation.get("passed") is True:
         return None

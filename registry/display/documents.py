@@ -47,7 +47,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class ClassLine:
-    """How well one class is told: figures in the order of `Classes.names`."""
+    """The metrics of one class, in the order of `Classes.names`."""
 
     label: str
     values: tuple[float | None, ...]
@@ -56,7 +56,7 @@ class ClassLine:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """How well each class is told."""
+    """The metrics of each class."""
 
     names: tuple[str, ...]
     lines: tuple[ClassLine, ...]
@@ -136,7 +136,7 @@ def parity(evaluation: Json) -> Parity | None:
 
 
 def notices(evaluation: Json) -> tuple[str, ...]:
-    """What the preparation did to the data that nobody should overlook."""
+    """Warnings of the preparation about the data."""
     return texts(mapping(evaluation.get("data")).get("notices"))
 
 
@@ -171,7 +171,7 @@ def _rows(evaluation: Json) -> int | None:
 
 
 def per_class(evaluation: Json) -> Classes | None:
-    """How well each class is told."""
+    """The metrics of each class."""
     found = mapping(mapping(evaluation.get("metrics")).get("per_class"))
     each = {label: mapping(values) for label, values in found.items()}
     names = [n for n in dict.fromkeys(n for v in each.values() for n in v) if n != "support"]

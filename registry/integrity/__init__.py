@@ -1,8 +1,8 @@
-"""Does the registry still hold what was put into it? Files, versions, and every history.
+"""`verify`: check that files, versions and histories are what was registered.
 
-`snapshot` reads the rows, `history` replays the events, `seals` hashes, `present` and `tables`
-compare, `database_rules` looks at what the database refuses, `files` reads the store. `tables` has
-the list of columns that nothing vouches for: NOT_CHECKED.
+`snapshot` reads the rows, `history` replays the events, `seals` computes hashes, `present` and
+`tables` compare, `database_rules` checks triggers and constraints, `files` reads the store.
+NOT_CHECKED in `tables` lists the columns that no event and no other row confirms.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ __all__ = ["NOT_CHECKED", "Verification", "verify"]
 
 @dataclass
 class Verification:
-    """What was looked at, and what is wrong; no problem is good news."""
+    """What was checked, and what is wrong; without problems, all is well."""
 
     problems: list[Problem]
     versions: int = 0
@@ -38,13 +38,13 @@ class Verification:
     """Read and hashed."""
     events: int = 0
     purged: int = 0
-    """Files that archived versions gave up on purpose."""
+    """Files of archived versions that `gc --purge` removed."""
     newest: int | None = None
     """The id of the newest event, for the next `since`."""
     unknown: int = 0
-    """Files in the store that no version has: what killed registrations left, until `gc`."""
+    """Files in the store without a version: killed registrations leave them until `gc`."""
     not_looked_at: list[str] = field(default_factory=list)
-    """In words, what was left out because a name or `since` was given."""
+    """What was not checked because of `name` or `since`, in words."""
 
 
 @checked
@@ -57,18 +57,17 @@ def verify(
 ) -> Verification:
     """Hash every file of every version again, and check every history, of one model or of all.
 
-    All rows are those of one moment: whoever writes meanwhile causes no false alarm, and what he
-    adds is not looked at. Finds a byte that changed; a row that was edited, added or removed where
-    an event or another row vouches for it, which all columns are but those in
-    `tables.NOT_CHECKED`; an event that was edited or left out, and a history whose end was cut off;
-    a present that does not follow from its history; triggers and constraints of the database that
-    are missing or switched off; a store that is full of files that the database does not know.
+    All rows are read from one state of the database, so concurrent writers cause no false alarm and
+    their changes are not checked. Finds changed bytes of files; rows that were edited, added or
+    removed, in all columns except `tables.NOT_CHECKED`; edited or missing events, and histories
+    whose end was cut off; aliases and states that do not follow from the history; missing or
+    disabled triggers and constraints; files in the store that the database does not know.
 
-    Not found is a history that was written anew from some event on, its head included: compare the
-    head, the hash of the newest event, with one that was noted elsewhere.
+    Cannot detect a history that was rewritten from some event onwards, including its head: store
+    the head (the hash of the newest event) elsewhere and compare.
 
-    With `since`, the id of an event, only what later events touched is looked at: those events,
-    the versions that they name with their files, and the present of their models.
+    With `since`, the id of an event, checks only what later events touched: those events, the
+    versions that they name with their files, and the aliases and states of their models.
     `not_looked_at` says what was left out.
 
     Raises:
@@ -83,13 +82,13 @@ def verify(
                 _look_at_rows(snapshot, found, checks, name, since, progress)
     except Unreachable as error:
         if isinstance(error.__cause__, OperationalError | None):
-            raise  # it was not reached, or not any more
+            raise  # the database cannot be reached, or the connection was lost
         found.problems.append(Problem("the database", "", str(error)))
         found.not_looked_at = [_THE_REST]
     if found.not_looked_at:
         return found
     found.not_looked_at = _left_out(name, since)
-    # Without the transaction, which would hold back PostgreSQL's clean-up and SQLite's log.
+    # After the transaction, which keeps PostgreSQL from vacuuming and SQLite's log from shrinking.
     if _look_at_store(registry, found):
         _read_files(registry, found, checks, progress)
         if name is None and since is None:
@@ -101,7 +100,7 @@ _THE_REST = "rows and files, since the database cannot be read as this release w
 
 
 def _look_at_rules(registry: Registry, snapshot: Snapshot, found: Verification) -> bool:
-    """Whether the database can be read at all: what it refuses comes first, and how it is made."""
+    """Check triggers and constraints; False if tables are missing, so that rows cannot be read."""
     c = snapshot.connection
     made = database_rules.Found(c)
     found.problems += database_rules.broken(c, registry.database.dialect, made)
@@ -135,7 +134,7 @@ def _look_at_rows(
 
 
 def _look_at_store(registry: Registry, found: Verification) -> bool:
-    """Whether the store is that of the database: else that is the cause, and not each file."""
+    """Whether the store belongs to the database; if not, that is one problem, not one per file."""
     try:
         registry.check_store()
     except (Corrupt, Refused, SchemaMismatch) as error:

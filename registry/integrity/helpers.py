@@ -1,7 +1,7 @@
-"""Other processes that hash and seal: canonical JSON takes one core, however many threads.
+"""Helper processes that compute hashes: canonical JSON is pure Python, so threads do not help.
 
-Not `multiprocessing`: its processes run the caller's script once more, and an unguarded one would
-register, or train, again. These read lines of JSON and answer each with one.
+Not `multiprocessing`: its processes run the caller's script again, and a script without a main
+guard would register or train again. These processes read lines of JSON and answer with one each.
 """
 
 import json
@@ -19,7 +19,7 @@ from registry.integrity.snapshot import AT_ONCE, Row
 from registry.records import Problem
 
 _WORTH_IT = 2_000
-"""Versions from which on it pays to start processes."""
+"""With fewer versions, starting processes takes longer than they save."""
 
 _SERVE = "from registry.integrity.helpers import serve; serve()"
 
@@ -30,7 +30,7 @@ _TASKS: dict[str, Callable[[str, list[Row]], list[Any]]] = {
 
 
 class Helpers:
-    """Does tasks at once, or gives them to processes and goes on; `problems` come at the end."""
+    """Runs tasks here, or in helper processes in the background; then `finish` adds `problems`."""
 
     def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
         self._free: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
@@ -41,19 +41,19 @@ class Helpers:
         self.problems: list[Problem] = []
 
     def edited_events(self, name: str, rows: list[Row]) -> set[int]:
-        """The ids of events whose content does not make their hash."""
+        """The ids of events whose content does not match their hash."""
         pieces = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
         futures = [self._begin("events", name, piece) for piece in pieces]
         return {id_ for future in futures for id_ in future.result()}
 
     def check_versions(self, name: str, found: list[Row]) -> None:
-        """Begin to compare versions with their seals."""
+        """Start to compare versions with their seals."""
         self._waiting.append((name, self._begin("versions", name, found)))
-        while len(self._waiting) > 16:  # or all rows would be in memory
+        while len(self._waiting) > 16:  # otherwise all rows would be in memory
             self._take()
 
     def finish(self) -> None:
-        """Wait for all that was begun."""
+        """Wait for all tasks."""
         while self._waiting:
             self._take()
 
@@ -92,7 +92,7 @@ class Helpers:
 
 @contextmanager
 def started(versions: int) -> Iterator[Helpers]:
-    """Helpers for a registry of so many versions: a process for each core, or none."""
+    """Helpers for a registry with `versions` versions: one process per core, or none."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

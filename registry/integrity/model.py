@@ -1,4 +1,4 @@
-"""One model: its history, and everything of it that should follow from that."""
+"""Check one model: its history, and everything that follows from it."""
 
 from collections.abc import Iterator
 
@@ -18,13 +18,13 @@ _LIGHT = ("id", "version")
 
 
 class ModelCheck:
-    """Looks at a model, whole or as far as events after `since` touched it."""
+    """Checks a model, completely or as far as events after `since` touched it."""
 
     def __init__(self, snapshot: Snapshot, helpers: Helpers, model: Row, since: int) -> None:
         self._snapshot, self._helpers, self._model = snapshot, helpers, model
         self.name: str = model["name"]
         self.files: set[File] = set()
-        """What is to be read of the store."""
+        """The files to read from the store."""
         self.purged = 0
         events = schema.events
         rows = snapshot.rows(events, events.c.model_id == model["id"])
@@ -34,10 +34,10 @@ class ModelCheck:
         light = snapshot.rows(schema.versions, here, columns=_LIGHT)
         self._numbers = {row["id"]: row["version"] for row in light}
         self.touched = self._history.touched() if since else set(self._numbers.values())
-        """The numbers of the versions that are looked at."""
+        """The numbers of the versions to check."""
 
     def run(self) -> Iterator[int]:
-        """Look, and add what is wrong to the snapshot's problems; yields counts of versions."""
+        """Check, and add problems to the snapshot; yields counts of checked versions."""
         problems, newest = self._snapshot.problems, self._history.newest
         edited = self._helpers.edited_events(self.name, newest)
         self._history.check_chain(edited)
@@ -111,7 +111,7 @@ class ModelCheck:
         return {id_: (f"{name}:{number}", uid) for id_, name, number, uid in found}
 
     def _list_files(self, found: list[Row]) -> Iterator[Problem]:
-        """Take down which files versions need, and compare them with what is said of them."""
+        """Record which files versions need, and compare their rows with the events."""
         blobs = schema.blobs
         needed = {artifact["sha256"] for one in found for artifact in one["artifacts"]}
         rows = self._snapshot.rows(blobs, blobs.c.sha256.in_(sorted(needed, key=str)))

@@ -18,7 +18,7 @@ from registry.values import MALFORMED, moment, parse_object
 
 
 def edited_events(name: str, rows: list[Row]) -> list[int]:
-    """The ids of events of a model whose content does not make their hash."""
+    """The ids of events of a model whose content does not match their hash."""
     return [row["id"] for row in rows if not _makes_its_hash(name, row)]
 
 

@@ -1,7 +1,7 @@
-"""One state of the rows, read as they are stored: nothing in them is taken for granted.
+"""One state of all rows, read as they are stored: any value may have been edited.
 
-SQLite keeps a text in a column of numbers, and an owner writes what he likes into a document. So
-values are read without the conversions of SQLAlchemy, and each is compared with its column's type.
+SQLite stores text in a numeric column, and an owner can write anything into a document. So values
+are read without SQLAlchemy's conversions, and each is compared with its column's type.
 """
 
 import math
@@ -34,11 +34,11 @@ Row = dict[str, Any]
 """The values of a row by column. Of a document it has the object, and the stored text as well,
 under its name and ` text`."""
 
-AT_ONCE = 200  # rows that are looked at together
+AT_ONCE = 200  # rows that are checked together
 
 
 class Snapshot:
-    """The rows of one transaction; what is no value of its column is added to `problems`."""
+    """The rows of one transaction; values of a wrong type are added to `problems`."""
 
     def __init__(self, c: Connection, problems: list[Problem]) -> None:
         self.connection = c
@@ -61,7 +61,7 @@ class Snapshot:
         return found
 
     def in_pieces(self, table: Table, key: Column[Any]) -> Iterator[list[Row]]:
-        """All rows of a table, so many at a time; `key` is its primary key."""
+        """All rows of a table, AT_ONCE at a time; `key` is its primary key."""
         after: Any = None
         while True:
             here = () if after is None else (key > after,)
@@ -88,7 +88,7 @@ class Snapshot:
 
 @contextmanager
 def taken(database: Database, problems: list[Problem]) -> Iterator[Snapshot]:
-    """A transaction that sees one state, however long it takes and whoever writes beside it."""
+    """A transaction that sees one state of the database, regardless of other writers."""
     with database.read() as c, any_bytes(c):
         yield Snapshot(c, problems)
 

@@ -1,4 +1,4 @@
-"""The table `aliases`: the present. How it came about is in `events`."""
+"""The table `aliases`: where aliases point now. How they were moved is in `events`."""
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select, update
 
@@ -7,7 +7,7 @@ from registry.records import Alias
 from registry.references import NUMBER, how_to_get_newest
 from registry.schema import aliases, models
 
-# Built once: that takes longer than SQLite needs to answer.
+# Built once: building a statement takes longer than SQLite needs to answer it.
 _ALL = (
     select(models.c.name, aliases.c.alias, aliases.c.version, aliases.c.revision)
     .join(models, models.c.id == aliases.c.model_id)
@@ -22,12 +22,12 @@ def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Alias]:
 
 
 def of_model(c: Connection, name: str) -> list[Alias]:
-    """The aliases of a model; none where there is no such model."""
+    """The aliases of a model; none if there is no such model."""
     return load_all(c, models.c.name == name)
 
 
 def find(c: Connection, name: str, alias: str) -> Alias | None:
-    """An alias of a model; None also where there is no such model."""
+    """An alias of a model; None also if there is no such model."""
     row = c.execute(_ONE, {"model": name, "name": alias}).one_or_none()
     return None if row is None else Alias(*row)
 
@@ -41,7 +41,7 @@ def load(c: Connection, name: str, alias: str) -> Alias:
 
 
 def unknown(c: Connection, name: str, alias: str) -> NotFound:
-    """What to say where a model that exists has no such alias."""
+    """The error for an alias that an existing model does not have."""
     known = [held.name for held in of_model(c, name)]
     what = f"Model {name!r} has no alias {alias!r}."
     if (number := NUMBER.fullmatch(alias)) and int(number[1]) > 0:
@@ -66,7 +66,7 @@ def move(
 ) -> None:
     """Point an alias to a version of that status, as its `revision`.
 
-    The caller holds the model's row, so nobody else has moved it since it was read.
+    The caller has locked the model's row, so nobody else has moved the alias since it was read.
     """
     to = {"version": version, "status": status, "revision": revision}
     if set_yet:

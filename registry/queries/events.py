@@ -1,4 +1,4 @@
-"""The table `events`: a chain of hashes for each model, only ever added to."""
+"""The table `events`: one append-only chain of hashes for each model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ MOVES = ("promoted", "rolled back", "unset")
 def hash_of(model: str, fields: Mapping[str, Any]) -> str:
     """SHA-256, in hex, of the canonical JSON (RFC 8785) of an event and its model's name.
 
-    `prev_hash` is one of the fields, so a hash vouches for everything before it, too.
+    `prev_hash` is one of the fields, so a hash also depends on all earlier events.
     """
     document = {"model": model, **{name: fields[name] for name in _HASHED}}
     return seal_json(document)
@@ -54,7 +54,7 @@ def add(
     reason: str | None = None,
     payload: Json | None = None,
 ) -> None:
-    """Append to a model's history; the database moves the model's head along."""
+    """Append to a model's history; a trigger updates the model's head."""
     fields = {
         "at": now(),
         "actor": actor,
@@ -86,46 +86,43 @@ def query(*where: ColumnElement[bool]) -> Select[Any]:
 
 
 def holders(c: Connection, model: int, alias: str) -> list[int]:
-    """The versions that held an alias one after the other since it was set, the present one last.
+    """The versions that held an alias since it was last set, in order, the present one last.
 
-    A rollback took those away that it went back over.
+    Versions that were rolled back are left out.
 
     Raises:
         Corrupt: the moves do not follow from each other: somebody edited them.
     """
-    return _lives(c, model, alias)[-1]
+    return _periods(c, model, alias)[-1]
 
 
 def former_holders(c: Connection, model: int, alias: str) -> list[int]:
     """The versions that held an alias, each once, in the order in which rollbacks reach them.
 
-    The present holder comes first. Those of before the alias was last unset follow: no rollback
-    reaches them now, but whoever sets the alias anew may want one of them.
+    The present holder comes first. Holders from before the alias was last unset come at the end: no
+    rollback reaches them, but they may be needed when the alias is set again.
     """
-    lives = _lives(c, model, alias)
-    return list(dict.fromkeys(version for held in reversed(lives) for version in reversed(held)))
+    periods = _periods(c, model, alias)
+    return list(dict.fromkeys(version for held in reversed(periods) for version in reversed(held)))
 
 
 def latest_holders(c: Connection, model: int, alias: str) -> list[int]:
-    """The versions that held an alias, each once, the one that it was moved to last first.
-
-    Those are among them that a rollback went back over.
-    """
+    """The versions that held an alias, each once, the latest first, including rolled back ones."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES[:2]))
     query = select(events.c.version).where(*moves).group_by(events.c.version)
     return list(c.execute(query.order_by(func.max(events.c.id).desc())).scalars())
 
 
-def _lives(c: Connection, model: int, alias: str) -> list[list[int]]:
-    """What `holders` says, of each time between two at which the alias was not set."""
+def _periods(c: Connection, model: int, alias: str) -> list[list[int]]:
+    """The result of `holders` for each period in which the alias was set."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))
     query = select(events.c.id, events.c.kind, events.c.version).where(*moves)
     held: list[int] = []
-    lives = [held]
+    periods = [held]
     for id_, kind, version in c.execute(query.order_by(events.c.id)):
         if kind == "unset":
             held = []
-            lives.append(held)
+            periods.append(held)
         elif not isinstance(version, int) or (kind == "rolled back" and version not in held[:-1]):
             raise Corrupt(
                 f"The history of {alias} was edited: event {id_} ({kind}) does not follow from "
@@ -138,7 +135,7 @@ def _lives(c: Connection, model: int, alias: str) -> list[list[int]]:
             held.pop()
             while held[-1] != version:
                 held.pop()
-    return lives
+    return periods
 
 
 def holder_at(c: Connection, model: int, alias: str, when: datetime) -> int | None:
@@ -151,7 +148,7 @@ def holder_at(c: Connection, model: int, alias: str, when: datetime) -> int | No
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What the history says of an alias."""
+    """What the history says about an alias."""
 
     count: int
     """How often it was moved."""
@@ -170,7 +167,7 @@ def moves_of(c: Connection, model: int, alias: str) -> Moves:
     return Moves(count, None if kind == "unset" else version)
 
 
-# As they are stored: a line that somebody edited must not hide the others.
+# Read as stored, without conversion: one edited row must not hide the others.
 _STORED = [
     type_coerce(cast(column, Text) if column.name == "payload" else column, NullType()).label(
         column.name

@@ -70,7 +70,7 @@ def dead() -> ColumnElement[bool]:
 
 
 def lose_dead(c: Connection, version_id: int) -> None:
-    """End the jobs of a version that were killed: they keep it no longer."""
+    """Mark killed jobs of a version as lost, so that they no longer keep it from being archived."""
     here = and_(jobs.c.version_id == version_id, dead())
     if c.execute(select(jobs.c.id).where(here).limit(1)).first():
         c.execute(update(jobs).where(here).values(state="lost", finished_at=now()))
@@ -105,24 +105,24 @@ def _missing(job_id: str) -> NotFound:
 def page(
     c: Connection, *where: ColumnElement[bool], limit: int, before: str | None
 ) -> tuple[tuple[Job, ...], str | None]:
-    """Some of the jobs that meet conditions, and the id to go on from; None: that was all."""
+    """Some of the jobs that meet conditions, and `before` for the next page; None: no more."""
     found = load(c, *where, limit=limit + 1, before=before)
     shown = tuple(found[:limit])
     return shown, shown[-1].id if len(found) > limit else None
 
 
 def of_model(c: Connection, name: str) -> ColumnElement[bool]:
-    """The condition that jobs are of a model; NotFound where there is none of that name."""
+    """The condition that jobs are of a model; raises NotFound."""
     id_ = models_.load_id(c, name)
     _, size = models_.find_size(c, name)
-    # Of a model with many versions, jobs are looked at from the newest on, not version by version;
-    # no index serves a sum.
+    # For a model with many versions, `+ 0` keeps the planner from using the index on versions: it
+    # reads the jobs from the newest on instead, and stops after a page.
     own = versions.c.model_id
     return own == id_ if size <= _FEW else own + 0 == id_
 
 
 _FEW = 1000
-"""Versions whose jobs are looked up one version after the other."""
+"""For up to this many versions of a model, jobs are looked up version by version."""
 
 
 def count(c: Connection, version_id: int) -> int:
@@ -139,7 +139,7 @@ def load(
 ) -> list[Job]:
     """The jobs that meet conditions on `jobs`, `versions` or `models`, newest first.
 
-    Those that are older than the job whose id is `before`; NotFound where there is none.
+    With `before`, only jobs that are older than the job with that id; NotFound if it is missing.
     """
     if before is not None:
         started = c.execute(select(jobs.c.started_at).where(jobs.c.id == before)).scalar()

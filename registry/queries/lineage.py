@@ -1,6 +1,6 @@
-"""What was made with a version, and what was built on data: a page at a time.
+"""Versions and jobs that used a version or a dataset, a page at a time.
 
-Versions that started from one come oldest first, all else newest first.
+Children of a version come oldest first, everything else newest first.
 """
 
 from sqlalchemy import Connection, func, select, union
@@ -13,8 +13,8 @@ from registry.references import parse_reference
 
 _v = schema.versions.c
 _FEW = 1000
-"""Up to so many versions, their jobs are looked up one version after the other; of more, among
-all jobs from the newest on."""
+"""For up to this many versions, jobs are looked up version by version; for more, all jobs are read
+from the newest on."""
 
 
 def trace(
@@ -49,7 +49,7 @@ def trace(
 def trace_data(
     c: Connection, md5: str, *, limit: int, after: str | None, before: str | None
 ) -> DataTrace:
-    """The versions that were built on data, and the jobs of all of these."""
+    """The versions that were trained on a dataset or file, and their jobs."""
     if not md5 or not md5.isprintable() or " " in md5:
         raise InvalidQuery(f"{md5!r} is no hash. Give one in full, as dvc.lock has it.")
     rows, more = search.built_on_page(c, md5, limit=limit, after=after)

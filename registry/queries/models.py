@@ -112,7 +112,7 @@ def load_all(c: Connection) -> list[Model]:
 
 
 def load_page(c: Connection, *, contains: str, limit: int, after: str | None) -> list[Model]:
-    """Models whose name contains a text, by name, from the one behind `after` on."""
+    """Models whose name contains a text, by name, starting after `after`."""
     query = _WITH_POLICY.where(models.c.name.contains(contains, autoescape=True))
     if after is not None:
         query = query.where(models.c.name > after)
@@ -124,7 +124,7 @@ def load_page(c: Connection, *, contains: str, limit: int, after: str | None) ->
 
 
 def set_policy(c: Connection, model: Locked, policy: Policy) -> None:
-    """Replace the rules of a model."""
+    """Replace the policy of a model."""
     rules = asdict(policy)
     of_it = protected_aliases.c.model_id == model.id
     before = set(c.execute(select(protected_aliases.c.alias).where(of_it)).scalars())

@@ -1,4 +1,4 @@
-"""Which versions a policy no longer keeps, and which of the archived ones still have files."""
+"""Versions that a policy no longer keeps, and archived versions that still have files."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def outlived(c: Connection, model: Model, version: int | None = None) -> list[Ro
 def _to_roll_back_to(c: Connection, model: Model) -> set[int]:
     """The versions that the next `keep_holders` rollbacks of each protected alias would reach.
 
-    And as many of those that held it last: what was gone back over may be wanted again.
+    Also as many of the latest holders: a version that was rolled back may be needed again.
     """
     id_, keep = named.load_id(c, model.name), model.policy.keep_holders
     present = {alias.name: alias.version for alias in model.aliases}

@@ -1,6 +1,6 @@
 """The tables `approvals` and `version_state`: what a version may be used for.
 
-The database itself makes the state of a new version, a candidate.
+A trigger adds the state of a new version: candidate.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ tables, and would rather read every state than look for those of a page."""
 
 
 def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
-    """version_id, status, created_by of a version of a model that is held."""
+    """version_id, status, created_by of a version; the caller has locked its model."""
     query = select(version_state.c.version_id, version_state.c.status, versions.c.created_by)
     query = query.join(versions, versions.c.id == version_state.c.version_id)
     here = and_(version_state.c.model_id == model.id, version_state.c.version == version)
@@ -31,7 +31,7 @@ def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
 
 
 def approve(c: Connection, version_id: int, evaluation: Row[Any], approver: str, why: str) -> None:
-    """Record an approval on the ground of an evaluation, and make the version approved."""
+    """Record an approval that is based on an evaluation; the version is approved now."""
     new = {
         "version_id": version_id,
         "evaluation_id": evaluation.id,
@@ -46,6 +46,6 @@ def approve(c: Connection, version_id: int, evaluation: Row[Any], approver: str,
 
 
 def change(c: Connection, version_id: int, status: str) -> None:
-    """Any other status; an approval it may have had no longer counts."""
+    """Set another status; an earlier approval no longer counts."""
     here = version_state.c.version_id == version_id
     c.execute(update(version_state).where(here).values(status=status, approval_id=None))

@@ -28,8 +28,8 @@ _ALWAYS = {CHAMPION, CHALLENGER}
 def refuse(c: Connection, name: str | None, kind: str, key: str) -> None:
     """Raise InvalidQuery for a metric or param that no version of a model, or of any, has.
 
-    Of data, for what is no hash; of aliases and tags, which come and go, only for one that is
-    written almost as another.
+    For data, if the key is not a hash; for aliases and tags, which may be removed, only if the key
+    is almost equal to an existing one.
     """
     if kind == "dataset":
         bare = key.removeprefix("dvc:").removesuffix(".dir")
@@ -57,7 +57,7 @@ def refuse(c: Connection, name: str | None, kind: str, key: str) -> None:
 
 
 def check_hash(text: str) -> None:
-    """Raise InvalidQuery where nothing was found, and the text is no whole hash of DVC anyway."""
+    """Raise InvalidQuery for a text without results that is not a complete DVC hash."""
     if not _HASH.fullmatch(text.removeprefix("dvc:")):
         raise InvalidQuery(
             f"No version was built on {text!r}, which is no hash as DVC gives it: 32 digits of "

@@ -216,7 +216,7 @@ def parent_uid(c: Connection, id_: int) -> str | None:
 
 
 def missing(c: Connection, name: str, number: int) -> NotFound:
-    """What to say where there is no such version, or not even the model."""
+    """The error for a version, or a model, that does not exist."""
     last = models.load(c, name).last_version
     there_is = f"It has 1 to {last}, {name}:{last} is the newest" if last else "It has none yet"
     return NotFound(f"Model {name!r} has no version {number}. {there_is}.")
@@ -235,7 +235,7 @@ def load(c: Connection, name: str, number: int) -> Version:
 
 def load_held(c: Connection, name: str, alias: str) -> tuple[Version, int] | None:
     """The version that an alias points to, and the alias's revision."""
-    rows = c.execute(_HELD, {"name": name, "alias": alias}).all()
+    rows = c.execute(_OF_ALIAS, {"name": name, "alias": alias}).all()
     return (_complete(c, rows)[0], rows[0].revision) if rows else None
 
 
@@ -273,11 +273,11 @@ def _full() -> Select[Any]:
     )
 
 
-# Built once: that takes longer than SQLite needs to answer.
+# Built once: building a statement takes longer than SQLite needs to answer it.
 _FULL = _full()
 _OF_MODEL = _FULL.where(schema.models.c.name == bindparam("name"))
 _ONE = _OF_MODEL.where(versions.c.version == bindparam("number"))
-_HELD = (
+_OF_ALIAS = (
     _OF_MODEL.join(schema.aliases, parts.POINTS_HERE)
     .where(schema.aliases.c.alias == bindparam("alias"))
     .add_columns(schema.aliases.c.revision)

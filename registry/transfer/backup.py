@@ -1,4 +1,4 @@
-"""Backups of a whole registry, and registries made from them; the folder: `backup_folder`.
+"""Backup of a whole registry, and restoring it. `backup_folder` describes the folder.
 
 A backup of a registry in SQLite can be restored into PostgreSQL, and the other way: that is also
 how a registry moves from one to the other.
@@ -38,9 +38,9 @@ from registry.validation.arguments import checked
 __all__ = ["BackupReport", "backup", "restore", "verify_backup"]
 
 PATIENCE = 3
-"""How often the files of a state are looked for before removals are made to wait."""
+"""Attempts to copy the files of one state before collections are made to wait."""
 
-_TRIES = 20  # where they cannot be made to wait
+_TRIES = 20  # if this user cannot make them wait
 
 
 @dataclass
@@ -74,21 +74,21 @@ def backup(
     replace: bool = False,
     progress: Progress = silent,
 ) -> BackupReport:
-    """Copy one state of all rows, and the files they need, into a new folder or onto a backup.
+    """Copy one state of all rows, and the files they need, into a new folder or an older backup.
 
-    The registry may be used meanwhile, and may be read-only. What the folder has from the backup
-    before is not copied again: neither files nor, of tables that only grow, rows; somebody who
-    edits such rows by hand does not reach a backup that was made before. A file in the folder that
-    was changed since is hashed again, and repaired if it is damaged; damage that the file system
-    knows nothing of is found by `verify_backup`, and repaired by the next backup after that. Killed
-    at any moment, this leaves the backup before as it was, and what it copied is used by the next.
+    The registry may be in use, and may be read-only. Files of an older backup in the folder are not
+    copied again, nor are rows of append-only tables; so an edited row of such a table does not
+    change an earlier backup. A file in the folder that was modified since is hashed again, and
+    repaired if it is damaged. Damage without a new modification time is found by `verify_backup`
+    and repaired by the next backup. If this is killed at any moment, the older backup is unchanged,
+    and the next backup uses what was copied.
 
     Raises:
-        NoRegistry: there is none to back up.
-        Refused: the folder holds something else; or a backup that this registry is not a later
-            state of, which `replace` gives up; or the registry's files are another's.
-        Conflict: another backup is being made into it.
-        Corrupt: a file of the registry is damaged; what the folder held before is still there.
+        NoRegistry: there is no registry to back up.
+        Refused: the folder has something else, or a backup of another registry or of a later state
+            (`replace` overwrites it); or the store belongs to another registry.
+        Conflict: another process is making a backup in the folder.
+        Corrupt: a file of the registry is damaged; the older backup is unchanged.
         SchemaMismatch: the backup in the folder was made by a newer modelmint.
         Unreachable: the folder cannot be written, or the registry not be read.
     """

@@ -36,7 +36,7 @@ class Segment:
     table: str
     """Empty in format 1, whose only segment has the rows of all tables."""
     span: int | None
-    """Which range of keys; None where the table is not cut by its key."""
+    """Which range of keys; None if the table is not split by its key."""
     rows: int
     sha256: str
     size: int
@@ -84,7 +84,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class BackupContents:
-    """A backup whose manifest and rows were checked; its other files were not."""
+    """A backup whose manifest and rows were checked, but not its other files."""
 
     schema: str
     """The revision of the tables that the rows are from."""
@@ -94,7 +94,7 @@ class BackupContents:
 
 
 def silent(_doing: str, _done: int, _total: int) -> None:
-    """Progress that nobody asked for."""
+    """Report no progress."""
 
 
 def patient(progress: Progress) -> Progress:
@@ -112,7 +112,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read a manifest, and compare it with the hash that it names.
 
     Raises:
-        Corrupt: there is none, or it was changed.
+        Corrupt: it is missing or was changed.
         SchemaMismatch: it was made by a newer modelmint.
     """
     try:
@@ -158,7 +158,7 @@ def _manifest(document: Json, format_: int, revision: str) -> Manifest:
 
 
 def _segment(*, table: Any, span: Any, rows: Any, sha256: Any, size: Any) -> Segment:
-    """A segment of a document, in which somebody may have put anything."""
+    """A segment from a document that may have been edited."""
     span = None if span is None else int(span)
     return Segment(str(table), span, int(rows), str(sha256), int(size))
 

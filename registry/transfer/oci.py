@@ -1,7 +1,7 @@
-"""Versions as files that travel: out of one registry, into another, or into a container registry.
+"""Export and import of single versions, between registries or to a container registry.
 
 An archive is an OCI image layout (`layout.py`) whose layers are the version's files and whose
-config is everything that the registry knows of it, its history included.
+config is everything that the registry knows about it, including its history.
 """
 
 import os
@@ -108,13 +108,13 @@ def export_version(registry: Registry, reference: str, path: Path) -> Export:
 def import_version(
     registry: Registry, path: Path, *, actor: str, name: str | None = None
 ) -> Registration:
-    """Register the version that an archive holds, under its model's name or another.
+    """Register the version in an archive, under its model's name or another.
 
-    It keeps its uid and its digest and gets the next number here. It arrives as a candidate with
-    its newest evaluation; earlier ones, its history and where it came from are in the event that
-    records it. The version that it started from may come later: it is its parent then. Its
-    signatures come along, to be checked by whoever has the keys. A version that is here already,
-    by its uid or as the same bytes from the same dataset, is returned as it is.
+    It keeps its uid and digest and gets the next number in this registry. It becomes a candidate
+    with its newest evaluation; earlier evaluations, its history and its origin are in the event
+    that records the import. If its parent is imported later, the two are linked then. Its
+    signatures are imported, too. If the version exists in this registry (same uid, or same bytes
+    from the same dataset), it is returned unchanged.
 
     Raises:
         InvalidCandidate: the archive is damaged, or holds something else.

@@ -1,8 +1,8 @@
 """The rows of a backup: one state of all tables, in segments of some thousand rows.
 
-A table that only grows is cut by its key, so that a segment of the backup before is known to be
-true without reading its rows again. The other tables are read; where they are cut is decided by the
-rows themselves, so that a new row changes one segment and not all behind it.
+An append-only table is split by its key, so that a segment of the older backup is known to be
+correct without reading its rows again. The other tables are read; their split points depend on the
+rows themselves, so that a new row changes one segment and not all that follow.
 """
 
 import zlib
@@ -26,7 +26,7 @@ SPAN = 2000
 """Ids in a segment of a table that is cut by its key; on average rows in one of the others."""
 
 FOLLOWING = ("version_state", "version_tags")
-"""Tables whose rows change together with an event of their version, and only so."""
+"""Tables whose rows change only together with an event of their version."""
 
 _AT_ONCE = 1000  # rows in memory
 
@@ -40,13 +40,13 @@ class State:
 
 
 Known = State | Manifest
-"""An earlier state of the same registry, whose histories go on in the present one."""
+"""An earlier state of the same registry: its histories are the beginning of the present ones."""
 
 
 def differences(c: Connection, source: BackupFolder, before: Manifest) -> list[str]:
-    """In what a registry is not the one that a backup is of, or not a later state of it.
+    """Why a registry is not a later state of the registry in a backup; empty if it is.
 
-    Histories that go on have the same events, and every row but those of jobs follows from these.
+    If each history continues the one in the backup, all rows except jobs follow from it.
     """
     found = []
     if before.registry not in (None, id_ := identity.load(c).registry):

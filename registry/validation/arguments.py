@@ -42,9 +42,9 @@ _R = TypeVar("_R")
 
 
 def checked(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A method whose arguments are checked by their names, as `BY_NAME` says, before it runs.
+    """Decorate a method so that `BY_NAME` checks its arguments by their names before it runs.
 
-    An argument may be None where its annotation says so.
+    An argument may be None if its annotation allows it.
     """
     checks: dict[str, Callable[[str, Any], Any]] = {}
     for name, parameter in signature(method).parameters.items():
@@ -53,7 +53,7 @@ def checked(method: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @wraps(method)
     def call(*args: Any, **kwargs: Any) -> _R:
-        # Not bound to the signature, which takes longer: the method says what is missing.
+        # Not `signature.bind`, which is slower; the method itself reports missing arguments.
         first = [
             check(name, value) for (name, check), value in zip(checks.items(), args, strict=False)
         ]
@@ -79,7 +79,7 @@ def _moment(field: str, value: object) -> datetime:
 
 
 def _path(field: str, value: object) -> Path:
-    """Where a file or a folder lies on this machine: as a path, a URL would name a new folder."""
+    """The path of a local file or folder; a URL is refused, as it would create a folder."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text or pathlib.Path.")
     if scheme := url_scheme(value):
@@ -148,7 +148,7 @@ def _document(field: str, value: object) -> Any:
 
 
 def _asked(field: str, value: object) -> str:
-    """A text to compare with what is stored: as long as that, and with whatever may be in it."""
+    """A text that is only compared with stored values: any length and characters that they have."""
     if not isinstance(value, str):
         raise InvalidQuery(f"{field} is {shown(value)}. Give text.")
     if found := NEVER.search(value):
@@ -165,7 +165,7 @@ def _conditions(field: str, value: object) -> list[str]:
     return [_asked("a condition", one) for one in value]
 
 
-# Which of them an argument gets
+# Which check an argument gets
 
 _VERSION = 999_999_999
 _kept = partial(whole, least=0, most=_INTEGER)
@@ -179,7 +179,7 @@ def _page(of: str, field: str, value: object) -> int:
 
 
 BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
-    # Names of something that is there, or is not: any text, so that NotFound says what there is.
+    # Names of existing things accept any text, so that NotFound can list what exists.
     "name": _named,
     "alias": _named,
     "promote.alias": lambda f, v: check_alias(_named(f, v)),
@@ -188,7 +188,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "version": lambda f, v: whole(f, v, 1, _VERSION, InvalidReference),
     "expect_revision": lambda f, v: whole(f, v, 0, error=InvalidReference),
     "actor": person,
-    # Of an import: whoever it was called elsewhere, and by whatever release.
+    # Imported names may be from any registry and any release.
     "trainer": lambda f, v: person(f, seen(v) if isinstance(v, str) else v),
     "reason": reason,
     "note.text": reason,
@@ -246,8 +246,8 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "provider": text,
     "onnxruntime": text,
     "error": storable,
-    # What gives something up is not given up by whatever is taken for true.
+    # These permit a loss, so only True is accepted, not any value that counts as true.
     "lost": _flag,
     "unknown": _flag,
 }
-"""The check of each argument, by its name; of one method, where that is before it."""
+"""The check of each argument by its name; `METHOD.NAME` is for one method only."""

@@ -28,7 +28,7 @@ from registry.validation.checks import (
 )
 
 UNKNOWN = "unknown"
-"""What stands for a dataset, and for a test split, of which MLflow has no digest."""
+"""The dataset and test split of an import whose digests MLflow does not have."""
 
 
 def check(candidate: object, *, non_finite: bool = False) -> Candidate:
@@ -79,7 +79,7 @@ def check_json(field: str, value: object) -> bytes:
 
 
 def canonical_form(field: str, value: Any) -> bytes:
-    """The same of a document that was looked at. Raises InvalidCandidate where it is too long."""
+    """The canonical form of a document that was checked. Raises InvalidCandidate if too long."""
     form = rfc8785.dumps(value)
     if len(form) > DOCUMENT:
         raise InvalidCandidate(

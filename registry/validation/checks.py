@@ -1,8 +1,8 @@
-"""Checks of single values and of JSON documents, which return the form that is stored.
+"""Checks of single values and of JSON documents; each returns the value in its stored form.
 
-What is hashed is then what is read back, on every database; and one limit holds on all of them.
-Each raises InvalidCandidate, unless another error is named, with what was given and what is
-allowed. Which argument of a public method gets which is in `registry.validation.arguments`.
+So the hash of a value is the same after it was read back, and limits are the same on every
+database. Each check raises InvalidCandidate, unless another error is passed, and says what was
+given and what is allowed. `registry.validation.arguments` says which argument gets which check.
 """
 
 import math
@@ -15,7 +15,7 @@ from registry.errors import InvalidCandidate, RegistryError
 
 # PostgreSQL keeps at most 2.7 kB in a row of an index.
 KEY = 500
-"""Characters of a key, of a path in a bundle, of the place of predictions."""
+"""Characters of a key, of a path in a bundle, of an output path of predictions."""
 LINE = 200
 """Characters of a person, a request id, a hash."""
 TEXT = 100_000
@@ -25,16 +25,16 @@ DOCUMENT = 2**24
 DEPTH = 100
 """Levels of a JSON document."""
 EXACT = 2**53 - 1
-"""The largest integer that every reader of JSON takes alike."""
+"""The largest integer that every JSON reader reads exactly."""
 
-# What moves a terminal's cursor, or turns the direction of a line.
+# Characters that move a terminal's cursor or change the direction of a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # A Path has collapsed s3://bucket to s3:/bucket by then; one letter is a drive.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 NEVER = re.compile("[\x00\ud800-\udfff]")
-"""What no database keeps in a text."""
+"""Characters that no database can store in a text."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Letters and marks that show nothing: fillers, joiners, variation selectors; and an empty Braille.
+# Invisible letters and marks: fillers, joiners, variation selectors, the empty Braille pattern.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
@@ -68,7 +68,7 @@ def text(
     empty: bool = False,
     error: _Error = InvalidCandidate,
 ) -> str:
-    """A text that every database keeps and a terminal shows; of several `lines` where allowed."""
+    """A text that every database can store and a terminal can show; with `lines`, several."""
     if not isinstance(value, str):
         raise error(f"{field} is {shown(value)}. Give text.")
     plain = str.__str__(value)
@@ -88,7 +88,7 @@ def text(
 
 
 def person(field: str, value: object) -> str:
-    """Somebody's name in one form: composed (NFC), without space around it, and all of it seen."""
+    """A person's name in one form: NFC, stripped, without invisible characters."""
     name = unicodedata.normalize("NFC", text(field, value)).strip()
     if unseen := next(filter(is_unseen, name), None):
         raise InvalidCandidate(
@@ -99,7 +99,7 @@ def person(field: str, value: object) -> str:
 
 
 def is_unseen(character: str) -> bool:
-    """Whether a character shows nothing, looks like a blank, or is none that Unicode knows."""
+    """Whether a character is invisible, looks like a blank, or is not assigned in Unicode."""
     kind = unicodedata.category(character)
     return (
         kind in ("Cc", "Cf", "Cn", "Co", "Cs")
@@ -134,7 +134,7 @@ def sha256(field: str, value: object) -> str:
 
 
 def storable(field: str, value: object) -> str:
-    """The text of an error, whatever is in it: what cannot be kept is escaped, the end cut off."""
+    """The text of an error: characters that cannot be stored are escaped, the end is cut off."""
     if not isinstance(value, str):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give text.")
     return escaped(value, lines=True)[:TEXT]
@@ -151,7 +151,7 @@ def escaped(value: str, *, lines: bool = False) -> str:
 
 
 def seen(name: str) -> str:
-    """A person's name with what nobody sees written out, as in \\u200b; of old rows and imports."""
+    """A person's name with invisible characters escaped (\\u200b); for old rows and imports."""
     return "".join(
         c.encode("unicode_escape", "surrogatepass").decode() if is_unseen(c) else c
         for c in unicodedata.normalize("NFC", name)
@@ -159,7 +159,7 @@ def seen(name: str) -> str:
 
 
 def python_scalar(value: object) -> object:
-    """A scalar of NumPy as Python's; others as they are. NumPy itself is not imported for that."""
+    """A NumPy scalar as Python's; other values unchanged. Does not import NumPy."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         kind = getattr(getattr(value, "dtype", None), "kind", "")
         if kind and kind in "biufU":
@@ -257,7 +257,7 @@ def texts(
 
 
 def items(field: str, value: object, most: int, key: str | None = None) -> list[tuple[str, Any]]:
-    """The items of a dict whose keys are texts of at most so many characters."""
+    """The items of a dict whose keys are texts of at most `most` characters."""
     if not isinstance(value, Mapping):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a dict with text as keys.")
     what = key or f"a key of {field}"

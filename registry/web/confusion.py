@@ -1,4 +1,4 @@
-"""The confusion matrix as a table whose colours say where a model errs."""
+"""The confusion matrix as a table whose colours show the errors of a model."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _LEVELS = 8
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """So many rows of one class that were told as another, or rightly."""
+    """The number of rows of one class that were predicted as one class."""
 
     count: int
     level: int
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One class told as another."""
+    """One class that was predicted as another."""
 
     actual: str
     predicted: str
@@ -56,8 +56,8 @@ def confusion(version: Version) -> Confusion | None:
         (
             names[actual],
             tuple(
-                Cell(count, _level(count, sum(row)), actual == told, names[told])
-                for told, count in enumerate(row)
+                Cell(count, _level(count, sum(row)), actual == predicted, names[predicted])
+                for predicted, count in enumerate(row)
             ),
         )
         for actual, row in enumerate(counts)
@@ -76,9 +76,9 @@ def _level(count: int, total: int) -> int:
 
 def _mistakes(names: tuple[str, ...], counts: list[list[int]]) -> tuple[Mistake, ...]:
     found = [
-        Mistake(names[actual], names[told], count, count / sum(row))
+        Mistake(names[actual], names[predicted], count, count / sum(row))
         for actual, row in enumerate(counts)
-        for told, count in enumerate(row)
-        if count and actual != told
+        for predicted, count in enumerate(row)
+        if count and actual != predicted
     ]
     return tuple(sorted(found, key=lambda m: (-m.count, -m.share))[:MOST])

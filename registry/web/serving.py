@@ -14,16 +14,16 @@ from registry.web.app import make_app
 from registry.web.security import LOOPBACK, is_loopback
 
 REQUEST_S = 10.0
-"""Seconds in which a request has to be here, whole, from when it or its connection began."""
+"""Seconds within which a request must be complete, from the start of it or its connection."""
 CONNECTIONS = 500
 """Connections at a time; beyond that a request is answered 503, before files run out."""
 
 
 class Punctual(H11Protocol):
-    """HTTP that does not wait for ever for a request that was begun, or never is.
+    """HTTP with a time limit for receiving a request.
 
-    Uvicorn itself closes only what is idle between two requests. A client that sends half a
-    header, or a header and half a body, would keep its connection as long as it likes.
+    Uvicorn itself closes only connections that are idle between two requests. A client that sends
+    half a header, or half a body, could keep its connection open for ever.
     """
 
     _late: asyncio.TimerHandle | None = None
@@ -45,7 +45,7 @@ class Punctual(H11Protocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        """Go on waiting where something of a request is missing; not anew with each byte of it."""
+        """Keep the timer running while a request is incomplete; new bytes do not restart it."""
         missing = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
         if missing and not self._is_idle():
             if self._late is None:
@@ -54,7 +54,7 @@ class Punctual(H11Protocol):
             self._stop_waiting()
 
     def _is_idle(self) -> bool:
-        """Whether it was answered, and nothing came since: uvicorn closes it soon."""
+        """Whether the connection is idle after an answer: uvicorn closes it soon."""
         return self.timeout_keep_alive_task is not None
 
     def _stop_waiting(self) -> None:

@@ -1,6 +1,6 @@
-"""Who has typed the token, and how often it may be got wrong. Both take a bounded memory.
+"""Sessions of users who entered the token, and a limit on wrong tokens. Both use bounded memory.
 
-Both are kept by the process that serves the page: who restarts it makes everybody sign in again.
+Both live in the process that serves the page: after a restart everybody signs in again.
 """
 
 import ipaddress
@@ -10,28 +10,28 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 SESSION_S = 12 * 3600
-"""After so many seconds the token has to be typed again."""
+"""Seconds after which the token must be entered again."""
 
 _MOST_SESSIONS = 1000
 _MOST_ADDRESSES = 1000
 
 EACH = (5, 12.0)
-"""Wrong tokens of one address in a row, and seconds until it may try once more."""
+"""Wrong tokens in a row from one address, and seconds until the next try."""
 ALL = (30, 2.0)
-"""The same of all addresses together: guesses may come from many."""
+"""The same for all addresses together, since guesses may come from many."""
 
 Clock = Callable[[], float]
 
 
 class Sessions:
-    """Ids that stand for the token until they expire or are given up; the oldest go first."""
+    """Session ids, valid until they expire or are revoked; the oldest are dropped first."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._ends: OrderedDict[str, float] = OrderedDict()
 
     def begin(self) -> str:
-        """A new session's id, which nobody can guess."""
+        """A new random session id."""
         if len(self._ends) >= _MOST_SESSIONS:
             self._ends.popitem(last=False)
         id_ = secrets.token_urlsafe(32)
