@@ -273,7 +273,7 @@ def _refuse_backup(files: Store) -> None:
     readme = files.marker("README.txt") or b""
     if readme.startswith(BACKUP_README) or files.marker(MANIFEST) is not None:
         raise Refused(
-            f"{files.root} holds the backup of a registry, which is no place for the files of one. "
+            f"{files.root} holds the backup of a registry, and cannot be an artifact store, too. "
             "Set MODELMINT_ARTIFACTS to another place; `modelmint models restore` brings the "
             "backup there."
         )

@@ -811,7 +811,7 @@ def test_what_a_command_cannot_read_is_answered_with_what_to_give(registry, monk
         (["policy", "pet", "--four-eyes"], "Did you mean 'pets'"),
         (["trace", "d" * 32], "Give dvc:" + "d" * 32),
         (["trace", "d" * 32 + ".dir"], "Give dvc:" + "d" * 32 + ".dir"),
-        (["trace", "dvc:123"], "no hash as DVC gives it"),
+        (["trace", "dvc:123"], "not a hash as DVC gives it"),
         (["verify", "--since", "0"], "Without --since, everything is looked at"),
         (["evaluate", "pets:1", "/nowhere", "--gate", "accuracy>=0.5"], "/nowhere is missing"),
         (["restore", "/nowhere"], "There is no folder /nowhere"),

@@ -725,13 +725,13 @@ def test_what_is_no_condition_or_no_hash_is_told_what_was_meant(place):
             "version=2": "A version is named, as in digits:3",
             "accuracy>0.9": "Did you mean metric.accuracy>0.9?",
             "epochs=3": "Did you mean param.epochs=3?",
-            "dataset=123": "no hash as DVC gives it: 32 digits",
-            "dataset=dvc:xyz": "no hash as DVC gives it: 32 digits",
+            "dataset=123": "not a hash as DVC gives it: 32 digits",
+            "dataset=dvc:xyz": "not a hash as DVC gives it: 32 digits",
         }.items():
             with pytest.raises(InvalidQuery, match=re.escape(says)):
                 r.search("digits", [asked])
         for md5 in ("123", "xyz", "D" * 32):
-            with pytest.raises(InvalidQuery, match="no hash as DVC gives it: 32 digits"):
+            with pytest.raises(InvalidQuery, match="not a hash as DVC gives it: 32 digits"):
                 r.trace_data(md5)
         assert r.trace_data("0" * 32).version_count == 0
         assert r.search("digits", ["dataset=" + "0" * 32]).versions == ()

@@ -351,7 +351,7 @@ def test_a_file_that_is_no_mlflow_registry_is_left_alone(registry, tmp_path, tex
 def test_a_postgresql_database_is_never_made_into_an_mlflow_registry(registry, postgres):
     uri = postgres
     before = fetch(uri, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    with pytest.raises(Unreachable, match="no MLflow registry"):
+    with pytest.raises(Unreachable, match="not an MLflow registry"):
         import_from_mlflow(registry, uri, "any", actor="eve")
     assert fetch(uri, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == before
 

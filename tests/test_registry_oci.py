@@ -585,7 +585,7 @@ def of_version(**changes):
         (lambda c: c.update(version=[]), "config is not as it should be"),
         (lambda c: c.update(head=7), "config is not as it should be"),
         (of_version(digest="a" * 64), "do not make digest"),
-        (of_version(uid="../" + "a" * 29), "is no uid"),
+        (of_version(uid="../" + "a" * 29), "is not a uid"),
         (lambda c: c.update(parent_uid="../x"), "is not a uid"),
         (lambda c: c.update(parent_uid=c["version"]["uid"]), "its version is its own parent"),
         (of_version(artifacts=[]), "layers are not the files"),

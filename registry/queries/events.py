@@ -182,7 +182,7 @@ def _event(row: Row[Any]) -> Event:
     try:
         at = moment(row.at)
     except (OverflowError, TypeError, ValueError):
-        at, wrong = moment(0), [*wrong, f"its time is none: {shown(row.at)}"]
+        at, wrong = moment(0), [*wrong, f"its time is invalid: {shown(row.at)}"]
     return Event(
         id=row.id,
         model=row.model,

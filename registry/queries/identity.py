@@ -30,7 +30,7 @@ def load(c: Connection) -> Identity:
     if not isinstance(own.registry, str) or not isinstance(own.store, str | None):
         raise Corrupt(
             f"The table `registry` of this database has the ids {shown(own.registry)} and "
-            f"{shown(own.store)}, which are no texts: somebody edited it. Restore a backup."
+            f"{shown(own.store)}, which are not texts: somebody edited it. Restore a backup."
         )
     return own
 

@@ -51,7 +51,7 @@ def trace_data(
 ) -> DataTrace:
     """The versions that were trained on a dataset or file, and their jobs."""
     if not md5 or not md5.isprintable() or " " in md5:
-        raise InvalidQuery(f"{md5!r} is no hash. Give one in full, as dvc.lock has it.")
+        raise InvalidQuery(f"{md5!r} is not a hash. Give one in full, as dvc.lock has it.")
     rows, more = search.built_on_page(c, md5, limit=limit, after=after)
     prepared, raw = search.built_on_ids(md5)
     count = select(func.count()).select_from(union(prepared, raw).subquery())

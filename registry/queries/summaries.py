@@ -32,19 +32,20 @@ def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
     found = parts.load_for_lists(c, [row.id for row in rows])
     # Asked for once per document of parameters: most versions of a page share theirs.
     compare_by = parts.load_metric_names(c, sorted({row.params_id for row in rows}))
+    # Unpacked: with row.model and so on, a list of 100 versions takes a sixth longer.
     return tuple(
         Summary(
-            model=row.model,
-            version=row.number,
-            digest=row.digest,
-            dataset=row.dataset,
-            status=typed(str, row.status),
-            metrics=found[row.id].metrics,
-            tags=found[row.id].tags,
-            aliases=tuple(found[row.id].aliases),
-            created_at=moment(row.created_at),
-            created_by=row.created_by,
-            metric=compare_by.get(row.params_id),
+            model=model,
+            version=number,
+            digest=digest,
+            dataset=dataset,
+            status=typed(str, status),
+            metrics=found[id_].metrics,
+            tags=found[id_].tags,
+            aliases=tuple(found[id_].aliases),
+            created_at=moment(at),
+            created_by=created_by,
+            metric=compare_by.get(params_id),
         )
-        for row in rows
+        for id_, model, number, digest, dataset, at, created_by, status, params_id, *_ in rows
     )

@@ -60,7 +60,7 @@ def check_hash(text: str) -> None:
     """Raise InvalidQuery for a text without results that is not a complete DVC hash."""
     if not _HASH.fullmatch(text.removeprefix("dvc:")):
         raise InvalidQuery(
-            f"No version was built on {text!r}, which is no hash as DVC gives it: 32 digits of "
+            f"No version was built on {text!r}, which is not a hash as DVC gives it: 32 digits of "
             "0-9a-f, of a folder with .dir behind. Give one in full, as dvc.lock has it."
         )
 

@@ -174,7 +174,7 @@ class Layout:
                 continue
             plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
             if not plain:
-                raise refused(self._path, f"it holds {member.name!r}, which is no plain file")
+                raise refused(self._path, f"it holds {member.name!r}, which is not a regular file")
             if name in found:
                 raise refused(self._path, f"it holds {name!r} twice")
             found[name] = member

@@ -102,7 +102,7 @@ def _schema(uri: str, shown: str) -> str:
             revision = connection.execute(text("SELECT version_num FROM alembic_version"))
             return str(revision.scalar_one())
     except (SQLAlchemyError, ImportError) as error:
-        raise unreachable(shown, f"it is no MLflow registry ({error})") from error
+        raise unreachable(shown, f"it is not an MLflow registry ({error})") from error
 
 
 def _migrations(mlflow: Any) -> ScriptDirectory:

@@ -214,7 +214,7 @@ def _parse(path: Path, config: bytes) -> VersionRecord:
     except ValueError as error:
         raise layout.refused(path, f"its config is not as it should be: {error}") from error
     if re.fullmatch(r"[0-9a-f]{32}", record.version.uid) is None:
-        raise layout.refused(path, f"{record.version.uid!r} is no uid")
+        raise layout.refused(path, f"{record.version.uid!r} is not a uid")
     parent = record.parent_uid
     if parent is not None and re.fullmatch(r"[0-9a-f]{32}", parent) is None:
         raise layout.refused(path, f"{parent!r} is not a uid")

@@ -150,7 +150,7 @@ class Guard:
         async for chunk in request.stream():
             form += chunk
             if len(form) > _LONGEST_FORM:
-                return PlainTextResponse("That is no token.\n", 413)
+                return PlainTextResponse("That is not a token.\n", 413)
         given = parse_qs(form.decode("latin-1")).get("token", [""])[0]
         right = self._is_right(request, given.strip().encode(), token)
         if right is None:
