@@ -182,7 +182,7 @@ class PromotionMixin(ApprovalMixin):
         actor: str,
         reason: str,
     ) -> Alias:
-        status = self._admit(c, model, state, version, alias, actor=actor, reason=reason)
+        status = self._status_to_hold(c, model, state, version, alias, actor=actor, reason=reason)
         revision = 1 + max(before.count, held.revision if held else 0)
         aliases.move(
             c,
@@ -205,7 +205,7 @@ class PromotionMixin(ApprovalMixin):
         )
         return Alias(model.name, alias, version, revision)
 
-    def _admit(
+    def _status_to_hold(
         self,
         c: Connection,
         model: Locked,

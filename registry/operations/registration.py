@@ -86,7 +86,7 @@ class RegistrationMixin(RegistryBase):
                 f"The evaluation of this candidate for {name!r} does not say that it passed. Only "
                 "a bundle that passed its gates and its parity check can become a version."
             )
-        return self.admit(name, candidate, "registered", actor=actor, request_id=request_id)
+        return self._register(name, candidate, "registered", actor=actor, request_id=request_id)
 
     @checked
     def admit(
@@ -109,6 +109,31 @@ class RegistrationMixin(RegistryBase):
         `parent_uid` names the version that the training started from if that version is not in
         this registry; if it is imported later, it is found as the parent.
         """
+        return self._register(
+            name,
+            candidate,
+            kind,
+            actor=actor,
+            request_id=request_id,
+            trainer=trainer,
+            uid=uid,
+            parent_uid=parent_uid,
+            payload=payload,
+        )
+
+    def _register(
+        self,
+        name: str,
+        candidate: Candidate,
+        kind: str,
+        *,
+        actor: str,
+        request_id: str | None = None,
+        trainer: str | None = None,
+        uid: str | None = None,
+        parent_uid: str | None = None,
+        payload: Json | None = None,
+    ) -> Registration:
         check_name(name)
         self.create()
         claimed = ownership.compare(self.database, self.files)
