@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tasks import snapshot
@@ -53,17 +54,11 @@ class Change:
 
 def present(stages: Iterable[str]) -> Code:
     """The code that this installation runs for the given stages."""
-    modules = _Modules()
-    files = {stage: modules.needed_by(stage) for stage in stages}
+    files = {stage: files_of(stage) for stage in stages}
     return Code(
         {stage: _combined(found) for stage, found in files.items()},
         {name: digest for found in files.values() for name, digest in found.items()},
     )
-
-
-def files_of(stage: str) -> dict[str, str]:
-    """The files that a stage runs, each with its fingerprint."""
-    return _Modules().needed_by(stage)
 
 
 def recorded(root: Path) -> Code | None:
@@ -97,9 +92,9 @@ def changes(root: Path, stages: Iterable[str]) -> list[Change]:
     """The stages whose code is not what the project's `code.json` says."""
     if (before := recorded(root)) is None:
         return [Change(stage, (f"{FILE} is missing or cannot be read",)) for stage in stages]
-    modules, found = _Modules(), []
+    found = []
     for stage in stages:
-        files = modules.needed_by(stage)
+        files = files_of(stage)
         if before.stages.get(stage) != _combined(files):
             # A stage can lose a file only if another one of its files no longer imports it.
             names = [name for name, digest in files.items() if before.files.get(name) != digest]
@@ -162,39 +157,35 @@ def file_digest(content: bytes) -> str:
     return _digest_of(ast.parse(content))
 
 
-class _Modules:
-    """The modules of this package: parsed once, when they are first needed."""
+def files_of(stage: str) -> dict[str, str]:
+    """The files that a stage runs, each with its fingerprint: all that its step imports."""
+    # `pipeline` decides which parameters and paths the step gets.
+    ahead = [f"{PACKAGE.name}.{stage}", f"{PACKAGE.name}.pipeline"]
+    files: dict[str, str] = {}
+    seen = set[str]()
+    while ahead:
+        module = ahead.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        if path := _path_of(module):
+            digest, imports = _parsed(module, path, Stamp.of(path))
+            files[path.relative_to(PACKAGE.parent).as_posix()] = digest
+            ahead += imports
+    return files
 
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[str, set[str]]] = {}
 
-    def needed_by(self, stage: str) -> dict[str, str]:
-        """Files and fingerprints of all modules that the step of a stage imports."""
-        # `pipeline` decides which parameters and paths the step gets.
-        ahead = [f"{PACKAGE.name}.{stage}", f"{PACKAGE.name}.pipeline"]
-        files: dict[str, str] = {}
-        seen = set[str]()
-        while ahead:
-            module = ahead.pop()
-            if module in seen:
-                continue
-            seen.add(module)
-            if path := _path_of(module):
-                digest, imports = self._load(module, path)
-                files[path.relative_to(PACKAGE.parent).as_posix()] = digest
-                ahead += imports
-        return files
-
-    def _load(self, module: str, path: Path) -> tuple[str, set[str]]:
-        if module not in self._found:
-            content = path.read_bytes()
-            try:
-                tree = ast.parse(content, str(path))
-            except (SyntaxError, ValueError):  # somebody is writing it: it cannot be loaded either
-                return hashlib.sha256(content).hexdigest()[:16], set()
-            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-            self._found[module] = (_digest_of(tree), set(_imports(tree, package)))
-        return self._found[module]
+# A training compares several times. A file that was written has another stamp.
+@lru_cache(maxsize=1024)
+def _parsed(module: str, path: Path, stamp: Stamp) -> tuple[str, frozenset[str]]:
+    """Fingerprint of a file, and the names that it imports."""
+    content = path.read_bytes()
+    try:
+        tree = ast.parse(content, str(path))
+    except (SyntaxError, ValueError):  # somebody is writing it: it cannot be loaded either
+        return hashlib.sha256(content).hexdigest()[:16], frozenset()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return _digest_of(tree), frozenset(_imports(tree, package))
 
 
 def _path_of(module: str) -> Path | None:

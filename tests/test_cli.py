@@ -47,7 +47,7 @@ def test_the_help_of_predict_names_every_form_of_file_and_costs_no_library_to_re
     )
     wide = {**os.environ, "COLUMNS": "300"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=wide)
-    assert f"{', '.join(inputs.SUFFIXES)}; folders too." in done.stdout
+    assert f"{', '.join(inputs.SUFFIXES)}, or a folder." in done.stdout
     assert done.stderr.splitlines()[-1] == "[]"
 
 

@@ -384,7 +384,7 @@ def test_a_section_of_the_parameters_is_printed_in_lines_that_fit():
     every = list(listing.lines(listing.chosen(None)))
     assert max(map(len, every)) <= 100
     said = list(listing.lines(listing.chosen("train.optimizer")))
-    assert said[:2] == ["train.optimizer", "    How weights follow gradients."]
+    assert said[:2] == ["train.optimizer", "    The optimizer: how gradients change the weights."]
     assert "train.optimizer.learning_rate: a number > 0; default 0.002" in said
     assert not any(line.startswith("train.schedule") for line in said)
     assert 'prepare.source.csv.decimal: one of ".", "," or null; default null' in every
