@@ -124,8 +124,8 @@ def test_an_augmented_training_is_the_same_each_time(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "changes", "said"),
     [
-        ("text", {"augmentation": Augmentation(flip=True)}, "changes data of kind image"),
-        ("image", {"token_dropout": 0.1}, "changes data of kind text"),
+        ("text", {"augmentation": Augmentation(flip=True)}, "changes image data"),
+        ("image", {"token_dropout": 0.1}, "changes text data"),
     ],
 )
 def test_changes_that_the_data_do_not_have_are_refused(kind, changes, said, tmp_path):

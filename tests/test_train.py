@@ -16,7 +16,7 @@ from tasks.dataset import read_split
 from tasks.device import choose_device
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.training.batches import Rows, in_batches, order_of
+from tasks.training.batches import DeviceRows, in_batches, order_of
 
 NAMES = ["logistic", "mlp", "cnn"]
 # Each architecture once, each kind of data and each task at least once.
@@ -214,7 +214,7 @@ def test_every_epoch_has_each_row_once_but_for_a_last_batch_of_one():
 
 def test_a_batch_of_texts_is_as_long_as_its_longest(prepared):
     encoder = Encoder.read(prepared("text"))
-    rows = Rows.read(prepared("text"), "train", encoder, torch.device("cpu"))
+    rows = DeviceRows.read(prepared("text"), "train", encoder, torch.device("cpu"))
     short = torch.argsort(rows.lengths)[:5]
     inputs, targets = rows.take(short)
     assert inputs["tokens"].shape == (5, rows.lengths[short].max())

@@ -24,7 +24,7 @@ from tasks.workspace import Workspace
 CASES = [
     (name, kind, task)
     for name, entry in ARCHITECTURES.items()
-    for kind in sorted(entry.kinds)
+    for kind in sorted({column.data for column in entry.fronts})
     for task in sorted(entry.tasks)
 ]
 # Tasks differ by the last layer alone: a stack of layers is exported for one of each.
