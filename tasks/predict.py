@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from tasks.counts import Counts, Substituted
 from tasks.dataset import KEY
 from tasks.encoding import Encoder
 from tasks.errors import InputError
+from tasks.formats import record
 from tasks.hashed import held_still
 from tasks.inputs import InputFile, batches, fingerprint, first_row, hashed, key_type
 from tasks.session import Session, open_session
@@ -183,9 +184,7 @@ def completed(output: Path) -> PredictReport | None:
     if not manifest.exists():
         return None
     try:
-        document = dict(json.loads(manifest.read_bytes()))
-        known = {field.name for field in fields(PredictReport)}
-        report = PredictReport(**{n: v for n, v in document.items() if n in known})
+        report = record(PredictReport, json.loads(manifest.read_bytes()))
         with (output / report.output["path"]).open("rb") as stream:
             intact = hashlib.file_digest(stream, "sha256").hexdigest() == report.output["sha256"]
     except (OSError, ValueError, TypeError, KeyError) as error:
