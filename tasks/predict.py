@@ -1,6 +1,6 @@
-"""predict: a verified bundle over input files; Parquet and a manifest that proves completeness.
+"""predict: run a model on input files; writes Parquet, and a manifest that proves completeness.
 
-Imports no torch: what serves is ONNX Runtime alone.
+Uses ONNX Runtime; imports no torch.
 """
 
 import fcntl
@@ -39,7 +39,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What a finished job left: the manifest's content."""
+    """The manifest of a finished job."""
 
     rows: int
     provider: str
@@ -73,9 +73,9 @@ def predict(
     Its columns are `key`, `prediction` and `score`: a class and its probability; a number, which
     has no score; or the token that a text goes on with, and the perplexity of the text. With
     `probabilities` a column `probability_CLASS` (float32) for each class follows, in their order.
-    One row for each input row, in order. Each file appears whole or not at all, the manifest
-    last: where it lies, the job is complete. `provenance` says which model this is; it goes into
-    both. `progress` is told the number of rows of each batch done.
+    One row for each input row, in order. Each file appears whole or not at all, the manifest last:
+    where it exists, the job is complete. `provenance` identifies the model and is written to both.
+    `progress` gets the number of rows of each batch.
 
     Raises:
         InputError: an input does not match the signature, or changed since it was found; there are
@@ -107,7 +107,7 @@ def predict(
 
 @contextmanager
 def _own(output: Path) -> Iterator[None]:
-    """Hold a folder against every other job; one that this made and nothing was put into goes.
+    """Lock a folder against other jobs; if it is new and stays empty, it is removed again.
 
     Raises:
         InputError: another job writes there, or it cannot be written.
@@ -173,7 +173,7 @@ def _publish(
 
 
 def completed(output: Path) -> PredictReport | None:
-    """The report of a job that is complete in `output`, or None.
+    """The manifest of a job that is complete in `output`, or None.
 
     An older release wrote fewer fields, a newer one may have written more.
 
@@ -192,13 +192,13 @@ def completed(output: Path) -> PredictReport | None:
     if not intact:
         raise InputError(
             f"{output / PREDICTIONS} is not what its manifest describes; somebody changed it. "
-            "Remove the folder to predict anew."
+            "Remove the folder to predict again."
         )
     return report
 
 
 def rows_of(files: list[InputFile]) -> int:
-    """How many rows the files have. Raises `InputError` where there is none."""
+    """The number of rows in the files. Raises `InputError` if there is none."""
     if not (rows := sum(file.rows for file in files)):
         raise InputError(f"{named(files)}: no rows to predict")
     return rows

@@ -6,10 +6,10 @@ import warnings
 import numpy as np
 import pytest
 from sklearn import metrics as sk
-from tasks.bundle.signature import Signature
-from tasks.columns import NumberColumn, TextColumn
 
 from tasks.bundle.evaluation import check_gates
+from tasks.bundle.signature import Signature
+from tasks.columns import NumberColumn, TextColumn
 from tasks.problems import PROBLEMS
 
 

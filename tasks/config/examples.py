@@ -42,15 +42,16 @@ def _section(name: str, data: Mapping[str, Any]) -> list[str]:
     source = _mapping(_mapping(data.get("prepare")).get("source"))
     kind = source.get("kind") if source.get("kind") in NETWORKS else "tabular"
     task = _task(data)
+    untargeted = PROBLEMS[task].target is None
     if name == "prepare":
-        shown = "language_model" if task == "language_model" else "classification"
-        found = SOURCES["text" if shown == "language_model" else str(kind)]
+        shown = task if untargeted else "classification"
+        found = SOURCES["text" if untargeted else str(kind)]
         lines = [f"    {key}: {value}" for key, value in found.items()]
         *others, last = PROBLEMS
         tasks = f"{', '.join(others)} or {last}"
         return ["prepare:", "  source:", *lines, f"  task: {shown}    # {tasks}"]
     if name == "train":
-        network = "transformer_lm" if task == "language_model" else NETWORKS[str(kind)]
+        network = "transformer_lm" if untargeted else NETWORKS[str(kind)]
         return ["train:", f"  architecture: {network}"]
     if name == "evaluate":
         metrics = [metric for metric in PROBLEMS[task].metrics if metric.example is not None]
