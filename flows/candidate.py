@@ -10,7 +10,7 @@ from typing import Any
 from flows.git import Code, differs
 from flows.pretrained import parent
 from registry import Candidate, Lineage
-from tasks import fingerprint, recorded, snapshot
+from tasks import fingerprint, formats, recorded, snapshot
 from tasks.bundle.evaluation import Evaluation
 from tasks.bundle.files import IDENTITY, Bundle
 from tasks.config import Params
@@ -79,6 +79,7 @@ def collect(
     )
     resolved = params.model_dump(mode="json")
     document = {
+        "format": formats.LINEAGE,
         "dataset": lineage.dataset,
         "test_split": lineage.test_split,
         "git": {"commit": lineage.git_commit, "dirty": lineage.git_dirty},

@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 import torch
 
+from tasks import formats
 from tasks.architectures import ExportWrapper, Network, dynamic_shapes, example_inputs
 from tasks.bundle.card import write_card
 from tasks.bundle.evaluation import Evaluation, Gate, Parity, TestSplit, check_gates
@@ -97,7 +98,7 @@ def export(
 
 def _reported(path: Path) -> dict[str, Any]:
     """The fields `REPORTED` of the dataset's report; none if it is missing or older."""
-    report = json.loads(path.read_bytes()) if path.exists() else {}
+    report = formats.read(path, formats.REPORT) if path.exists() else {}
     return {name: report[name] for name in REPORTED} if report.keys() >= set(REPORTED) else {}
 
 

@@ -18,19 +18,18 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import formats
 from tasks.answers import answer, refuse_without_classes
 from tasks.columns import SourceLocation as Place
 from tasks.counts import Counts, Substituted
 from tasks.dataset import KEY
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.formats import record
 from tasks.hashed import held_still
 from tasks.inputs import InputFile, batches, fingerprint, first_row, hashed, key_type
 from tasks.session import Session, open_session
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
-FORMAT = 2  # of the manifest; the first had no number, and no `substituted`
 BATCH_SIZE = 256
 ROWS_PER_GROUP = 65_536
 
@@ -163,7 +162,7 @@ def _publish(
         provenance=provenance,
         probabilities=probabilities,
         substituted=substituted,
-        format=FORMAT,
+        format=formats.MANIFEST,
     )
     document = asdict(report)
     if not probabilities:
@@ -175,18 +174,19 @@ def _publish(
 def completed(output: Path) -> PredictReport | None:
     """The manifest of a job that is complete in `output`, or None.
 
-    An older release wrote fewer fields, a newer one may have written more.
-
     Raises:
-        InputError: there is a manifest, but the predictions are not those it describes.
+        InputError: there is a manifest, but the predictions are not those it describes; or it is of
+            a release with a newer format.
     """
     manifest = output / MANIFEST
     if not manifest.exists():
         return None
     try:
-        report = record(PredictReport, json.loads(manifest.read_bytes()))
+        report = formats.record(PredictReport, formats.read(manifest, formats.MANIFEST))
         with (output / report.output["path"]).open("rb") as stream:
             intact = hashlib.file_digest(stream, "sha256").hexdigest() == report.output["sha256"]
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{manifest} cannot be read ({error}); remove the folder") from error
     if not intact:

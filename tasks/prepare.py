@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks import sources
+from tasks import formats, sources
 from tasks.bundle.files import PROFILE
 from tasks.config import Prepare
 from tasks.dataset import REPORT
@@ -84,6 +84,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         notices=_notices(raw, full, rows, order, params, in_train),
     )
     content: dict[str, Any] = {
+        "format": formats.REPORT,
         "parameters": params.model_dump(),
         **types,
         "notices": list(report.notices),

@@ -1,7 +1,6 @@
 """train: the chosen architecture on the prepared dataset; the best weights are kept."""
 
 import csv
-import json
 import math
 import os
 import time
@@ -13,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from tasks import architectures
+from tasks import architectures, formats
 from tasks.architectures.network import target_scale
 from tasks.bundle.files import Bundle
 from tasks.checkpoint import save
@@ -88,7 +87,7 @@ def train(
     signature = architectures.signature_for(params.architecture, dataset.signature)
     check_augmentation(params, signature)
     encoder = Encoder(signature, dataset.tokenizer)
-    profile = json.loads(Bundle.at(prepared).profile.read_bytes())
+    profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
     scale = target_scale(profile) if signature.problem.standardised else None
     training = DeviceRows.read(prepared, "train", encoder, fabric.device, scale)
     validation = DeviceRows.read(prepared, "validation", encoder, fabric.device, scale)

@@ -3,13 +3,13 @@
 Other code takes the words from here: `figure`, `Gate`, `Parity`.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks import formats
 from tasks.errors import InputError
 from tasks.formats import record
 from tasks.problems import METRICS, Metrics
@@ -157,7 +157,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Evaluation":
-        """From a document of this or another release.
+        """From a document of any format up to this release's.
 
         Raises:
             KeyError, TypeError: something is missing.
@@ -178,13 +178,16 @@ class Evaluation:
     def read(cls, path: Path) -> "Evaluation":
         """Raises `InputError` if the file is not an evaluation that this release understands."""
         try:
-            return cls.of(json.loads(path.read_bytes()))
+            return cls.of(formats.read(path, formats.EVALUATION))
+        except InputError:
+            raise
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path} is not an evaluation that can be read: {error!r}") from error
 
     def as_dict(self) -> dict[str, Any]:
         """The document, as JSON values."""
         document = {
+            "format": formats.EVALUATION,
             "passed": self.passed,
             "gates": [asdict(gate) for gate in self.gates],
             "parity": self.parity and self.parity.as_dict(),
