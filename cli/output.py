@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 # Into a file or a pipe, wide enough for a digest.
 WIDTH = None if sys.stderr.isatty() else 120
 IGNORED = 12  # lines in the summary of a training
-# What stands in place of a gate where there is none; see `tasks.metrics.judge`.
-NO_GATES = "gates"
 console = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
 
 
@@ -71,6 +69,9 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
 
 def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     """The summary of a training, and of the batch job that followed it."""
+    from tasks.bundle.evaluation import NO_GATES, Parity
+    from tasks.formats import record
+
     facts: list[tuple[str, str]] = []
     if outcome.dataset:
         facts += [
@@ -84,7 +85,8 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         if outcome.looked:
             facts += _every_number(outcome)
         facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]
-        facts.append(("parity", _parity(outcome.parity)))
+        if outcome.parity:
+            facts.append(("parity", record(Parity, outcome.parity).summary))
         facts += [("notice", text) for text in outcome.notices]
     if outcome.looked and outcome.ended_well:
         facts.append(("registered", "nothing was registered: this was a look"))
@@ -152,21 +154,17 @@ def error(message: str) -> None:
 
 def _spelled(metric: str) -> str:
     """A metric as people write it."""
-    return metric.replace("_", " ").replace("f1", "F1").replace("r2", "R²").replace("mae", "MAE")
+    from tasks.problems import label
+
+    return label(metric)
 
 
 def gate(found: dict[str, Any]) -> str:
-    """A gate with what was found, and its verdict."""
-    value = "not measured" if found["value"] is None else f"{found['value']:.4f}"
-    verdict = "passed" if found["passed"] else "REFUSED"
-    return f"{found['gate']} {value} {found['condition']}: {verdict}"
+    """A gate with the value that was found, and whether it passed."""
+    from tasks.bundle.evaluation import Gate
+    from tasks.formats import record
 
-
-def _parity(parity: dict[str, Any]) -> str:
-    return (
-        f"{'passed' if parity['passed'] else 'REFUSED'}: ONNX is within {parity['max_error']:.1e} "
-        f"of PyTorch (<= {parity['tolerance']:g}), {parity['flipped']} labels flipped"
-    )
+    return str(record(Gate, found))
 
 
 def _encode(value: Any) -> Any:

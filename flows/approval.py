@@ -4,7 +4,7 @@ The run is suspended meanwhile: no process runs, and servers may restart. After 
 again from the top, so the question is stored with the run and is not asked twice.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,10 @@ from flows.deploy import deployed_name
 from flows.runner import SERVED_WITHIN
 from flows.settings import Settings
 from registry import CHAMPION, Conflict, Registry, RegistryError, Version
+from tasks.bundle.evaluation import Gate, figure
+from tasks.bundle.files import CARD
 from tasks.errors import InputError
+from tasks.formats import record
 
 quiet.install()
 
@@ -156,9 +159,7 @@ def _decided(registry: Registry, version: Version) -> str:
 
 def _asked() -> Question | None:
     kept: Any = read_flow_run_input(QUESTION)
-    # A newer release may have asked, and written more.
-    known = {field.name for field in fields(Question)}
-    return Question(**{n: v for n, v in kept.items() if n in known}) if kept else None
+    return record(Question, kept) if kept else None
 
 
 def _ask(registry: Registry, version: Version, reason: str) -> Question:
@@ -166,7 +167,7 @@ def _ask(registry: Registry, version: Version, reason: str) -> Question:
     champion = registry.resolve(f"{alias.model}:{alias.version}").version if alias else None
     verdicts = _verdicts(version, champion, reason)
     files = registry.open(version)
-    card = files["card.md"].read_text(encoding="utf-8") if "card.md" in files else ""
+    card = files[CARD].read_text(encoding="utf-8") if CARD in files else ""
     artifact = create_markdown_artifact(
         f"{verdicts}\n\n{card}", key="approval-question", description=version.ref
     )
@@ -194,24 +195,16 @@ def _verdicts(version: Version, champion: Version | None, reason: str) -> str:
     lines += _table(
         ["metric", *(rival.ref for rival in rivals)],
         [
-            [name, *(_figure(rival.metrics.get(name)) for rival in rivals)]
+            [name, *(figure(rival.metrics.get(name)) for rival in rivals)]
             for name in version.metrics
         ],
     )
     if champion and champion.lineage.test_split != version.lineage.test_split:
         lines.append("The two were evaluated on different test splits.")
-    gates = version.evaluation.get("gates", [])
+    gates = [record(Gate, gate) for gate in version.evaluation.get("gates", [])]
     lines += _table(
         ["gate", "condition", "value", "result"],
-        [
-            [
-                gate["gate"],
-                gate["condition"],
-                _figure(gate["value"]),
-                "passed" if gate["passed"] else "refused",
-            ]
-            for gate in gates
-        ],
+        [[gate.gate, gate.condition, gate.figure, gate.verdict] for gate in gates],
     )
     return "\n".join(lines)
 
@@ -219,10 +212,6 @@ def _verdicts(version: Version, champion: Version | None, reason: str) -> str:
 def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
     lines = [titles, ["---"] * len(titles), *rows]
     return ["", *(f"| {' | '.join(cells)} |" for cells in lines), ""] if rows else []
-
-
-def _figure(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4f}"
 
 
 # Who asks

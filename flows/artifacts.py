@@ -28,28 +28,28 @@ def tag_run(tag: str) -> None:
 
 def verdicts(model: str, bundle: EvaluatedBundle) -> None:
     """The model card and the verdicts of a candidate, refused ones included."""
-    evaluation = bundle.candidate.evaluation
+    evaluation = bundle.evaluation
     create_markdown_artifact(
         bundle.card, key=_key(model, "model-card"), description=f"Model card of {model}"
     )
-    parity = evaluation["parity"]
     rows = [
         {
-            "gate": gate["gate"],
-            "value": "not measured" if gate["value"] is None else round(gate["value"], 4),
-            "condition": gate["condition"],
-            "verdict": "passed" if gate["passed"] else "refused",
+            "gate": gate.gate,
+            "value": gate.figure,
+            "condition": gate.condition,
+            "verdict": gate.verdict,
         }
-        for gate in evaluation["gates"]
+        for gate in evaluation.gates
     ]
-    rows.append(
-        {
-            "gate": "parity with PyTorch",
-            "value": float(f"{parity['max_error']:.1e}"),
-            "condition": f"<= {parity['tolerance']:g}, no label flips",
-            "verdict": "passed" if parity["passed"] else "refused",
-        }
-    )
+    if (parity := evaluation.parity) is not None:
+        rows.append(
+            {
+                "gate": "parity with PyTorch",
+                "value": f"{parity.max_error:.1e}",
+                "condition": f"<= {parity.tolerance:g}, no label flips",
+                "verdict": parity.verdict,
+            }
+        )
     create_table_artifact(
         rows, key=_key(model, "gate-verdicts"), description=f"Gate verdicts of {model}"
     )

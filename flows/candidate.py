@@ -10,8 +10,9 @@ from typing import Any
 from flows.git import Code, differs
 from flows.pretrained import parent
 from registry import Candidate, Lineage
-from tasks import fingerprint, recorded, snapshot
-from tasks.bundle.signature import IDENTITY
+from tasks import fingerprint, formats, recorded, snapshot
+from tasks.bundle.evaluation import Evaluation
+from tasks.bundle.files import IDENTITY, Bundle
 from tasks.config import Params
 from tasks.errors import InputError
 from tasks.workspace import Workspace
@@ -25,28 +26,17 @@ class EvaluatedBundle:
     """A bundle and its evaluation, before it is registered or refused."""
 
     candidate: Candidate
+    evaluation: Evaluation
     card: str
 
     @property
     def passed(self) -> bool:
-        return self.candidate.evaluation.get("passed") is True
+        return self.evaluation.passed is True
 
     @property
     def refusals(self) -> list[str]:
         """A sentence for each gate that failed, and for parity if it failed."""
-        evaluation = self.candidate.evaluation
-        found = [
-            f"{g['gate']} is {_figure(g['value'])}, but must be {g['condition']}"
-            for g in evaluation["gates"]
-            if not g["passed"]
-        ]
-        parity = evaluation["parity"]
-        if not parity["passed"]:
-            found.append(
-                f"ONNX differs from PyTorch: max error {parity['max_error']:.1e}, tolerance "
-                f"{parity['tolerance']:g}, {parity['flipped']} labels flipped"
-            )
-        return found
+        return self.evaluation.refusals
 
 
 def collect(
@@ -60,34 +50,36 @@ def collect(
     Raises:
         InputError: `dvc.lock` says something else of what a stage read, or of the bundle.
     """
-    bundle = scratch / "bundle"
-    shutil.copytree(workspace.bundle, bundle)
+    folder = scratch / "bundle"
+    shutil.copytree(workspace.bundle, folder)
     stages = recorded.locked(workspace.root)
     for name in stages:
         recorded.refuse_misrecorded(workspace, name)
     dataset = _hash_of(workspace.prepared, workspace, stages["prepare"])
-    copied = snapshot.take(bundle, lambda path, is_folder: False)
+    copied = snapshot.take(folder, lambda path, is_folder: False)
     if not copied or copied.md5 != _hash_of(workspace.bundle, workspace, stages["export"]):
         raise InputError(
             f"{workspace.bundle} is not what dvc.lock names: it changed just now, so nothing was "
             "registered. The same command evaluates what is there now."
         )
-    _take_history(workspace, stages["train"], bundle)
-    evaluation = json.loads((bundle / "evaluation.json").read_bytes())
+    _take_history(workspace, stages["train"], Bundle.at(folder).history)
+    bundle = Bundle.at(folder)
+    evaluation = Evaluation.read(bundle.evaluation)
     base = parent(workspace) if params.train.init_from else None
     lineage = Lineage(
         dataset=dataset,
-        test_split=evaluation["test_split"]["sha256"],
+        test_split=evaluation.test_split.sha256,
         git_commit=code.commit,
         # The commit was looked up before the stages ran.
         git_dirty=code.dirty or code.commit is None or _other_code(workspace, code.commit),
         flow_run_id=flow_run_id,
-        libraries=evaluation["libraries"] | {name: version(name) for name in LIBRARIES},
+        libraries=evaluation.libraries | {name: version(name) for name in LIBRARIES},
         parent=base["ref"] if base else None,
         data={dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]},
     )
     resolved = params.model_dump(mode="json")
     document = {
+        "format": formats.LINEAGE,
         "dataset": lineage.dataset,
         "test_split": lineage.test_split,
         "git": {"commit": lineage.git_commit, "dirty": lineage.git_dirty},
@@ -100,23 +92,22 @@ def collect(
         "code": {name: recorded.code_of(stage) for name, stage in stages.items()},
     }
     text = json.dumps(document, indent=2) + "\n"
-    (bundle / "lineage.json").write_text(text, encoding="utf-8")
-    files = {path.name: path for path in sorted(bundle.iterdir())}
+    bundle.lineage.write_text(text, encoding="utf-8")
+    files = {path.name: path for path in sorted(folder.iterdir())}
     candidate = Candidate(
         files=files,
         identity=IDENTITY & files.keys(),
-        signature=json.loads((bundle / "signature.json").read_bytes()),
-        metrics=evaluation["metrics"]["summary"],
+        signature=json.loads(bundle.signature.read_bytes()),
+        metrics=evaluation.metrics.summary,
         params=resolved,
-        evaluation=evaluation,
+        evaluation=json.loads(bundle.evaluation.read_bytes()),
         lineage=lineage,
     )
-    return EvaluatedBundle(candidate, (bundle / "card.md").read_text(encoding="utf-8"))
+    return EvaluatedBundle(candidate, evaluation, bundle.card.read_text(encoding="utf-8"))
 
 
-def _take_history(workspace: Workspace, stage: dict[str, Any], bundle: Path) -> None:
+def _take_history(workspace: Workspace, stage: dict[str, Any], copied: Path) -> None:
     """Put the curves of the training beside the bundle, as they are in `dvc.lock`."""
-    copied = bundle / "history.csv"
     try:
         shutil.copyfile(workspace.history, copied)
         same = snapshot.file_md5(copied) == _hash_of(workspace.history, workspace, stage)
@@ -138,7 +129,3 @@ def _hash_of(path: Path, workspace: Workspace, stage: dict[str, Any]) -> str:
 def _other_code(workspace: Workspace, commit: str) -> bool:
     """Whether the stages ran other code than a commit describes."""
     return differs(workspace.root, commit, [fingerprint.FILE])
-
-
-def _figure(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4f}"

@@ -4,20 +4,19 @@ Imports no Prefect, as `job.py` does not.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flows.gates import listed
 from registry import CHAMPION, Registry, Resolved, Version
 from registry.display import documents
+from tasks.bundle.files import Bundle, lacking
 from tasks.config import Evaluate
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.inputs import find
 from tasks.predict import Device
-
-NEEDED = ("model.onnx", "signature.json")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def evaluate_version(
     files = _verified(registry, version)
     encoder = Encoder.of(files)
     found = reevaluate(
-        files["model.onnx"],
+        Bundle(files).model,
         encoder,
         find(data, encoder.signature),
         evaluation,
@@ -82,24 +81,23 @@ def evaluate_version(
         device=device,
         progress=progress,
     )
-    notices = found.document["data"]["notices"]
-    split = found.document["test_split"]
-    if split["sha256"] != version.lineage.test_split:
+    notices, split = list(found.data["notices"]), found.test_split
+    if split.sha256 != version.lineage.test_split:
         where = ", ".join(str(path) for path in data)
         notices.insert(
             0,
-            f"evaluated on {split['rows']:,} rows of {where}, which are not the test "
+            f"evaluated on {split.rows:,} rows of {where}, which are not the test "
             "split that its metrics were registered with",
         )
     before = {(gate.name, gate.condition) for gate in documents.gates(version.evaluation)}
-    asked = [(gate["gate"], gate["condition"]) for gate in found.document["gates"]]
+    asked = [(gate.gate, gate.condition) for gate in found.gates]
     if evaluation.gates and before and before != set(asked):
         notices.append(
             f"evaluated by {listed(asked)}; its evaluation before was by {listed(sorted(before))}"
         )
-    notices = list(notices)
+    found = replace(found, data={**found.data, "notices": list(notices)})
     if record:
-        registry.evaluate(version.model, version.version, found.document, actor=actor)
+        registry.evaluate(version.model, version.version, found.as_dict(), actor=actor)
         held = registry.alias(version.model)
         if not found.passed and held and held.version == version.version:
             notices.append(
@@ -112,11 +110,11 @@ def evaluate_version(
         passed=found.passed if evaluation.gates else None,
         recorded=record,
         rows=found.metrics.rows,
-        sha256=found.document["test_split"]["sha256"],
-        provider=found.document["evaluated_on"]["provider"],
+        sha256=split.sha256,
+        provider=(found.evaluated_on or {})["provider"],
         metrics=found.metrics.summary,
         headline=found.metrics.headline,
-        gates=found.document["gates"] if evaluation.gates else [],
+        gates=[asdict(gate) for gate in found.gates] if evaluation.gates else [],
         notices=notices,
     )
 
@@ -134,7 +132,7 @@ def trained_target(params: Mapping[str, Any]) -> str | None:
 def _verified(registry: Registry, version: Version) -> dict[str, Path]:
     """The files of a version, every byte checked; all that an evaluation needs is among them."""
     there = {artifact.path for artifact in version.artifacts}
-    if lost := [name for name in NEEDED if name not in there]:
+    if lost := lacking(there):
         raise InputError(
             f"{version.ref} has no {' and no '.join(lost)}, which `modelmint models evaluate` "
             "needs: an ONNX model, and the signature that says which columns go in and what comes "

@@ -7,21 +7,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
 from tasks import params as parameters
-from tasks.config import Evaluate, LowerIsBetter, Metric
+from tasks.config import Evaluate
 from tasks.errors import InputError
+from tasks.problems import METRICS
 
 _GATE = re.compile(r"\s*([A-Za-z0-9_]+)\s*(>=|<=)\s*(\S+)\s*")
-_METRICS: dict[str, Metric] = {name: name for name in get_args(Metric)}
-_LOWER = frozenset(get_args(LowerIsBetter))
-_RANGES = {
-    **dict.fromkeys(("log_loss", "mse", "rmse", "mae"), (0.0, math.inf)),
-    "perplexity": (1.0, math.inf),
-    "r2": (-math.inf, 1.0),
-}
-"""What a metric can be; all others are shares, from 0 to 1."""
 
 
 def settings_of(texts: Sequence[str], params: Path | None = None) -> tuple[Evaluate, list[str]]:
@@ -29,7 +21,7 @@ def settings_of(texts: Sequence[str], params: Path | None = None) -> tuple[Evalu
 
     Also returns a line for each gate of the file that was replaced. Raises `InputError`.
     """
-    given: dict[Metric, float] = {}
+    given: dict[str, float] = {}
     for text in texts:
         metric, bound = gate_of(text)
         if metric in given:
@@ -61,7 +53,7 @@ def of_mapping(gates: object) -> Evaluate:
     )
 
 
-def gate_of(text: str) -> tuple[Metric, float]:
+def gate_of(text: str) -> tuple[str, float]:
     """`macro_f1>=0.9` as a metric and its bound. Raises `InputError`."""
     found = _GATE.fullmatch(text)
     if found is None:
@@ -72,7 +64,7 @@ def gate_of(text: str) -> tuple[Metric, float]:
     name, given, number = found.groups()
     metric = metric_of(name, f"{text!r}: ")
     if given != sign(metric):
-        better = "lower" if metric in _LOWER else "higher"
+        better = "lower" if METRICS[metric].lower_is_better else "higher"
         raise InputError(
             f"{text!r}: of {metric}, {better} is better. Give {metric}{sign(metric)}{number}"
         )
@@ -81,7 +73,7 @@ def gate_of(text: str) -> tuple[Metric, float]:
 
 def sign(metric: str) -> str:
     """How its gate compares."""
-    return "<=" if metric in _LOWER else ">="
+    return METRICS[metric].sign
 
 
 def listed(gates: Iterable[tuple[str, str]]) -> str:
@@ -89,13 +81,13 @@ def listed(gates: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{name} {condition}" for name, condition in gates)
 
 
-def metric_of(name: object, where: str = "") -> Metric:
+def metric_of(name: object, where: str = "") -> str:
     """The metric of that name. Raises `InputError`, which has the close match."""
-    if isinstance(name, str) and name in _METRICS:
-        return _METRICS[name]
-    close = difflib.get_close_matches(str(name).lower(), _METRICS, n=1)
+    if isinstance(name, str) and name in METRICS:
+        return name
+    close = difflib.get_close_matches(str(name).lower(), METRICS, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise InputError(f"{where}there is no metric {name!r}{hint}; allowed: {', '.join(_METRICS)}")
+    raise InputError(f"{where}there is no metric {name!r}{hint}; allowed: {', '.join(METRICS)}")
 
 
 def _bound(metric: str, given: object, where: str) -> float:
@@ -105,7 +97,7 @@ def _bound(metric: str, given: object, where: str) -> float:
         bound = math.nan
     if not math.isfinite(bound):
         raise InputError(f"{where}{given!r} is not a finite number")
-    low, high = _RANGES.get(metric, (0.0, 1.0))
+    low, high = METRICS[metric].low, METRICS[metric].high
     if not low <= bound <= high:
         allowed = f"{low:g} or more" if high == math.inf else f"{high:g} or less"
         allowed = f"from {low:g} to {high:g}" if math.isfinite(high - low) else allowed

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import Conflict, Job, NotFound, Registry, RegistryError, Resolved, Version
+from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
 from tasks.encoding import Encoder
@@ -84,7 +85,7 @@ def run_job(
     )
     try:
         report = predict(
-            paths["model.onnx"],
+            Bundle(paths).model,
             encoder,
             files,
             output=output,

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from registry import NotFound, Registry
+from tasks.bundle.files import PRETRAINED
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
 VERSION = "version.json"
-# What training needs of a bundle; only models of text have a tokenizer.
-NEEDED = ("weights.safetensors", "signature.json", "tokenizer.json")
 
 
 def place_pretrained(registry: Registry, init_from: str | None, workspace: Workspace) -> str:
@@ -38,13 +37,13 @@ def place_pretrained(registry: Registry, init_from: str | None, workspace: Works
     document = {
         "ref": version.ref,
         "digest": version.digest,
-        "sha256": {a.path: a.sha256 for a in version.artifacts if a.path in NEEDED},
+        "sha256": {a.path: a.sha256 for a in version.artifacts if a.path in PRETRAINED},
     }
     if _read(workspace.base) != document or _changed(workspace.base, document):
         files = registry.open(version)
         _clear(workspace.base)
         workspace.base.mkdir(parents=True, exist_ok=True)
-        for name in NEEDED:
+        for name in PRETRAINED:
             if name in files:
                 shutil.copyfile(files[name], workspace.base / name)
         text = json.dumps(document, indent=2) + "\n"
@@ -88,5 +87,5 @@ def _changed(base: Path, document: dict[str, Any]) -> str:
 
 
 def _clear(base: Path) -> None:
-    for name in (VERSION, *NEEDED):
+    for name in (VERSION, *PRETRAINED):
         (base / name).unlink(missing_ok=True)

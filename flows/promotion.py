@@ -3,14 +3,15 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from registry import CHALLENGER, CHAMPION, Alias, Conflict, Refused, Registry, Version
+from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
-from tasks.config import Evaluate, LowerIsBetter
+from tasks.config import Evaluate
 from tasks.dataset import read_split
-from tasks.encoding import TOKENIZER, Encoder
+from tasks.encoding import Encoder
 from tasks.errors import InputError
+from tasks.problems import METRICS
 from tasks.session import open_session
 from tasks.snapshot import Stamp
 
@@ -86,7 +87,7 @@ def _is_better(
         return False, f"{champion.ref} stays: {error}"
     value = challenger.metrics[metric]
     figures = f"{metric} {value:.4f} against {found:.4f} of {champion.ref} on the same test split"
-    better = value < found if metric in get_args(LowerIsBetter) else value > found
+    better = value < found if METRICS[metric].lower_is_better else value > found
     return better, figures if better else f"{champion.ref} stays: {figures}"
 
 
@@ -132,27 +133,25 @@ def _value(
     evaluation: Evaluate,
 ) -> float:
     """The champion's metric on the challenger's test split."""
-    files = registry.open(champion)
-    encoder = Encoder.of(files)
+    bundle = Bundle(registry.open(champion))
+    encoder = Encoder.of(bundle.files)
     signature = encoder.signature
     _check_comparable(signature, Signature.model_validate(challenger.signature), challenger)
-    if signature.task == "language_model":
-        own = registry.open(challenger)[TOKENIZER].read_bytes()
-        if files[TOKENIZER].read_bytes() != own:
+    if signature.problem.token_bound:
+        own = Bundle(registry.open(challenger)).tokenizer.read_bytes()
+        if bundle.tokenizer.read_bytes() != own:
             raise _incomparable("its tokens differ", challenger)
     same = champion.lineage.test_split == challenger.lineage.test_split
     if same and metric in champion.metrics:
         return champion.metrics[metric]
-    from tasks.metrics import JUDGED, measure  # scikit-learn, 1 s that only this rare case needs
-
     stamp = _stamp_of_split(prepared, challenger)
     test = read_split(prepared, "test", encoder)
-    session = open_session(files["model.onnx"], "cpu")
-    names = JUDGED[signature.task]
-    outputs = session.run_all(signature, test.inputs, names, evaluation.batch_size)
+    session = open_session(bundle.model, "cpu")
+    problem = signature.problem
+    outputs = session.run_all(signature, test.inputs, problem.evaluated, evaluation.batch_size)
     if stamp != _stamp_of_split(prepared, challenger):
         raise _other_split(prepared, challenger)
-    result = measure(signature, test.targets, outputs, evaluation.calibration_bins)
+    result = problem.measure(signature, test.targets, outputs, evaluation.calibration_bins)
     return result.summary[metric]
 
 

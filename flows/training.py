@@ -285,12 +285,13 @@ def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     candidate = bundle.candidate
     outcome.dataset = candidate.lineage.dataset
     outcome.metrics = candidate.metrics
-    outcome.headline = candidate.evaluation["metrics"]["headline"]
-    outcome.gates = candidate.evaluation["gates"]
-    outcome.parity = candidate.evaluation["parity"]
-    outcome.per_class = candidate.evaluation["metrics"]["per_class"]
-    outcome.rows = candidate.evaluation["data"].get("rows", {})
-    outcome.notices = candidate.evaluation["data"].get("notices", [])
+    evaluation = bundle.evaluation
+    outcome.headline = evaluation.metrics.headline
+    outcome.gates = [asdict(gate) for gate in evaluation.gates]
+    outcome.parity = evaluation.parity.as_dict() if evaluation.parity else {}
+    outcome.per_class = evaluation.metrics.per_class
+    outcome.rows = evaluation.data.get("rows", {})
+    outcome.notices = evaluation.data.get("notices", [])
     artifacts.verdicts(outcome.model, bundle)
 
 

@@ -12,6 +12,7 @@ from modelmint import given, tables
 from modelmint.errors import Substituted
 from modelmint.rows import paths_of, rows_of
 from registry import Version
+from tasks.bundle.files import lacking
 from tasks.bundle.signature import Signature as Contract
 from tasks.errors import InputError
 from tasks.in_memory import Predicted, Predictor
@@ -66,12 +67,11 @@ class Model:
         files: dict[str, Path],
         device: Literal["auto", "cpu", "cuda"],
     ) -> None:
-        for name in ("model.onnx", "signature.json"):
-            if name not in files:
-                raise InputError(
-                    f"{version.ref} cannot be loaded: it has no file {name}, but "
-                    f"{', '.join(files)}. `registry.files({version.ref!r})` says where they lie"
-                )
+        for name in lacking(files):
+            raise InputError(
+                f"{version.ref} cannot be loaded: it has no file {name}, but "
+                f"{', '.join(files)}. `registry.files({version.ref!r})` says where they lie"
+            )
         self._predictor = Predictor(files, device)
         self.version = version
         """The version that predicts, with its metrics, parameters and lineage."""

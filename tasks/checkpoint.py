@@ -1,6 +1,6 @@
-"""A checkpoint: weights as safetensors, with all that rebuilds their network and its inputs.
+"""A checkpoint: weights as safetensors, and everything that rebuilds their network and its inputs.
 
-Whoever loads one needs no `params.yaml`; `Encoder.read` of its folder makes the network's inputs.
+Loading one needs no `params.yaml`; `Encoder.read` of its folder makes the network's inputs.
 """
 
 import json
@@ -15,16 +15,16 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor
 
 from tasks.architectures import Network, build
+from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.config import Architecture, Train
-from tasks.encoding import TOKENIZER
 
 LIBRARIES = ("torch", "lightning-fabric", "numpy")
-WEIGHTS, CONFIG, SIGNATURE = "weights.safetensors", "config.json", "signature.json"
+CONFIG = "config.json"
 
 
 def weights_of(network: Network) -> dict[str, Tensor]:
-    """Weights and buffers by name; those that two modules share have two names, but come once."""
+    """Weights and buffers by name; those that two modules share are listed once."""
     named = {name for name, _ in chain(network.named_parameters(), network.named_buffers())}
     return {name: t for name, t in network.state_dict().items() if name in named}
 
@@ -37,10 +37,11 @@ def save(
     Of texts, the tokenizer of the dataset in `prepared` as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({n: t.contiguous() for n, t in weights_of(network).items()}, folder / WEIGHTS)
-    network.signature.write(folder / SIGNATURE)
+    files = Bundle.at(folder)
+    save_file({n: t.contiguous() for n, t in weights_of(network).items()}, files.weights)
+    network.signature.write(files.signature)
     if network.signature.tokenized:
-        shutil.copyfile(prepared / TOKENIZER, folder / TOKENIZER)
+        shutil.copyfile(Bundle.at(prepared).tokenizer, files.tokenizer)
     config = {
         "architecture": params.architecture.model_dump(),
         "parameters": params.model_dump(),
@@ -53,10 +54,11 @@ def save(
 def load(folder: Path) -> tuple[Network, dict[str, Any]]:
     """The network on the CPU, ready to evaluate, and its configuration with its `signature`."""
     config = json.loads((folder / CONFIG).read_bytes())
-    signature = Signature.read(folder / SIGNATURE)
+    files = Bundle.at(folder)
+    signature = Signature.read(files.signature)
     config["signature"] = signature.model_dump(mode="json")
     architecture: Architecture = TypeAdapter(Architecture).validate_python(config["architecture"])
     network = build(architecture, signature)
-    load_model(network, folder / WEIGHTS)
+    load_model(network, files.weights)
     network.eval()
     return network, config

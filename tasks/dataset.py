@@ -17,6 +17,7 @@ from tasks.encoding import Encoder
 
 SPLITS = ("train", "validation", "test")
 KEY, TARGET = "key", "target"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,7 @@ def read_split(folder: Path, name: str, encoder: Encoder) -> Split:
     keys = table[KEY].to_numpy()
     inputs = encoder.encode(table, SourceLocation(str(path)))
     signature = encoder.signature
-    if TARGET not in table.schema.names or signature.task == "language_model":
+    target = signature.problem.target
+    if target is None or TARGET not in table.schema.names:
         return Split(keys, inputs, np.zeros(len(keys), np.int64))
-    column = table[TARGET].combine_chunks()
-    if signature.task == "regression":
-        return Split(keys, inputs, column.to_numpy().astype(np.float64))
-    order = np.array([signature.classes.index(c) for c in column.dictionary.to_pylist()], np.int64)
-    return Split(keys, inputs, order[column.indices.to_numpy()])
+    return Split(keys, inputs, target.loaded(table[TARGET].combine_chunks(), signature))

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
+from tasks.bundle.files import SIGNATURE, TOKENIZER
 from tasks.bundle.signature import Signature
 from tasks.columns import Arrays, EncodeContext, SourceLocation, with_tensors
 from tasks.counts import Counts
 from tasks.errors import InputError
-
-TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class Encoder:
     @classmethod
     def read(cls, folder: Path) -> "Encoder":
         """From the files of a prepared dataset, a checkpoint or a bundle."""
-        return cls.of({name: folder / name for name in ("signature.json", TOKENIZER)})
+        return cls.of({name: folder / name for name in (SIGNATURE, TOKENIZER)})
 
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> "Encoder":
         """From `signature.json` and, for text, `tokenizer.json`, wherever they lie."""
-        signature = Signature.read(files["signature.json"])
+        signature = Signature.read(files[SIGNATURE])
         if not signature.tokenized:
             return cls(signature)
         try:

@@ -1,4 +1,4 @@
-"""evaluate: the PyTorch network on the test split. ONNX Runtime's figures come with `export`."""
+"""evaluate: metrics of the PyTorch network on the test split. `export` has ONNX Runtime's."""
 
 import csv
 import json
@@ -9,20 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tasks.architectures import Network
-from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
 from tasks.columns import Arrays
 from tasks.config import Evaluate
 from tasks.dataset import read_split
 from tasks.encoding import Encoder
-from tasks.metrics import JUDGED, Metrics, measure
+from tasks.problems import Metrics
 from tasks.session import split_into
 
-# Of a regression, enough to see; a plot of a million points shows no more.
-POINTS = 1000
 # The files of plots with their columns. dvc.yaml names each, and DVC warns of one that is missing.
 PLOTS = {
     "confusion.csv": ("actual", "predicted"),
@@ -47,23 +43,23 @@ def evaluate(
 ) -> EvaluateReport:
     """Write `metrics` (JSON, for `dvc metrics`) and the folder `plots` (CSV, for `dvc plots`).
 
-    Those that decide come first in `metrics`; those of each class are in `plots`. Every file of
-    `plots` is always there: one that does not apply to the task holds its header alone.
+    `metrics` begins with the headline ones; those of each class are in `plots`. Every file of
+    `plots` is always written: one that does not apply to the problem holds its header alone.
     """
     encoder = Encoder.read(checkpoint)
-    signature = encoder.signature
+    signature, problem = encoder.signature, encoder.signature.problem
     test = read_split(prepared, "test", encoder)
     network, _ = load(checkpoint)
-    infer = inference(network, JUDGED[signature.task])
+    infer = inference(network, problem.evaluated)
     parts = [infer(part) for part in split_into(signature, test.inputs, params.batch_size)]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    result = measure(signature, test.targets, outputs, params.calibration_bins)
+    result = problem.measure(signature, test.targets, outputs, params.calibration_bins)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     first = {name: result.summary[name] for name in result.headline}
     document = {**first, **result.summary, "rows": result.rows}
     metrics.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     plots.mkdir(parents=True, exist_ok=True)
-    drawn = _plots(signature, result, test.targets, outputs)
+    drawn = problem.plots(signature, result, test.targets, outputs)
     for name, columns in PLOTS.items():
         _write_csv(plots / name, columns, drawn.get(name, []))
     return EvaluateReport(result)
@@ -80,25 +76,6 @@ def inference(network: Network, names: Sequence[str]) -> Callable[[Arrays], Arra
         return {name: outputs[name].numpy() for name in names}
 
     return infer
-
-
-def _plots(
-    signature: Signature, result: Metrics, targets: NDArray[Any], outputs: Arrays
-) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each CSV file, by its name."""
-    if signature.task == "language_model":
-        return {}
-    if signature.task == "regression":
-        pairs = zip(targets[:POINTS].tolist(), outputs["prediction"].tolist(), strict=False)
-        return {"predictions.csv": [{"actual": a, "predicted": p} for a, p in pairs]}
-    named = np.array(signature.classes)
-    best = named[outputs["probabilities"].argmax(axis=1)]
-    pairs = zip(named[targets], best, strict=True)
-    return {
-        "confusion.csv": [{"actual": a, "predicted": p} for a, p in pairs],
-        "calibration.csv": result.calibration,
-        "per_class.csv": [{"class": c, **row} for c, row in result.per_class.items()],
-    }
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:

@@ -1,11 +1,11 @@
-"""export: the best weights become an ONNX file, and that file is judged."""
+"""export: write the best weights as an ONNX file and evaluate that file in ONNX Runtime."""
 
 import hashlib
 import json
 import logging
 import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,33 +13,35 @@ from typing import Any
 import onnx
 import torch
 
+from tasks import formats
 from tasks.architectures import ExportWrapper, Network, dynamic_shapes, example_inputs
+from tasks.bundle.card import write_card
+from tasks.bundle.evaluation import Evaluation, Gate, Parity, TestSplit, check_gates
+from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
-from tasks.card import write_card
-from tasks.checkpoint import WEIGHTS, load
+from tasks.checkpoint import load
 from tasks.config import Evaluate, Export
-from tasks.dataset import read_split
-from tasks.encoding import TOKENIZER, Encoder
+from tasks.dataset import REPORT, read_split
+from tasks.encoding import Encoder
 from tasks.evaluate import inference
-from tasks.metrics import JUDGED, Verdict, judge, measure
-from tasks.parity import Parity, compare
+from tasks.parity import compare
 from tasks.session import open_session
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime-gpu", "scikit-learn", "pyarrow")
-# What whoever decides over a bundle must know of the preparation of its data.
+# The part of the dataset's report that the evaluation repeats, for whoever promotes the version.
 REPORTED = ("rows_in", "dropped", "rows", "duplicates", "test_rows_also_in_train", "notices")
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What the judges of the ONNX file found."""
+    """Metrics, gates and parity of the ONNX file."""
 
     summary: dict[str, float]
-    verdicts: list[Verdict]
+    gates: list[Gate]
     parity: Parity
 
     def __str__(self) -> str:
-        return "\n".join(["exported to ONNX", str(self.parity), *map(str, self.verdicts)])
+        return "\n".join(["exported to ONNX", str(self.parity), *map(str, self.gates)])
 
 
 def export(
@@ -47,61 +49,56 @@ def export(
 ) -> ExportReport:
     """Write the bundle: model, signature, evaluation, profile, weights, card.
 
-    A failed gate or parity check is a verdict in `evaluation.json`, not an error: the evidence
-    is kept, and whoever registers reads it. Metrics are those of ONNX Runtime.
+    A failed gate or parity check is noted in `evaluation.json` and is not an error here; whoever
+    registers the bundle reads it. Metrics are those of ONNX Runtime.
 
     Raises:
         InputError: an output of the model is NaN or infinite.
     """
     bundle.mkdir(parents=True, exist_ok=True)
+    files = Bundle.at(bundle)
     network, config = load(checkpoint)
     encoder = Encoder.read(checkpoint)
-    signature = encoder.signature
-    model = bundle / "model.onnx"
-    _write_onnx(network, signature, params.opset, model)
+    signature, problem = encoder.signature, encoder.signature.problem
+    _write_onnx(network, signature, params.opset, files.model)
 
     test = read_split(prepared, "test", encoder)
-    session = open_session(model, "cpu")
+    session = open_session(files.model, "cpu")
     expected = inference(network, [output.name for output in signature.outputs])
     size = evaluation.batch_size
-    unit, centre = 1.0, 0.0
-    if signature.task == "regression":
-        unit, centre = network.target_std.item(), network.target_mean.item()
     parity = compare(
-        session, signature, test.inputs, expected, size, params.tolerance, unit, centre
+        session, signature, test.inputs, expected, size, params.tolerance, *network.output_scale
     )
-    outputs = session.run_all(signature, test.inputs, JUDGED[signature.task], size)
-    metrics = measure(signature, test.targets, outputs, evaluation.calibration_bins)
-    verdicts = judge(evaluation.gates, metrics.summary)
-    data = _reported(prepared / "report.json")
-
-    document = {
-        "passed": parity.passed and all(v.passed for v in verdicts),
-        "gates": [asdict(verdict) for verdict in verdicts],
-        "parity": parity.as_dict(),
-        "test_split": {
-            "rows": len(test),
-            "sha256": hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest(),
-        },
-        "metrics": metrics.as_dict(),
-        "data": data,
-        "libraries": {name: version(name) for name in LIBRARIES} | config["libraries"],
-        "parameters": {"export": params.model_dump(), "evaluate": evaluation.model_dump()},
-    }
-    signature.write(bundle / "signature.json")
-    _write_json(bundle / "evaluation.json", document)
-    _write_json(bundle / "architecture.json", config["architecture"])
-    shutil.copyfile(checkpoint / WEIGHTS, bundle / WEIGHTS)
+    outputs = session.run_all(signature, test.inputs, problem.evaluated, size)
+    metrics = problem.measure(signature, test.targets, outputs, evaluation.calibration_bins)
+    gates = check_gates(evaluation.gates, metrics.summary)
+    result = Evaluation(
+        passed=parity.passed and all(gate.passed for gate in gates),
+        gates=gates,
+        parity=parity,
+        test_split=TestSplit(
+            len(test), hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest()
+        ),
+        metrics=metrics,
+        data=_reported(prepared / REPORT),
+        libraries={name: version(name) for name in LIBRARIES} | config["libraries"],
+        parameters={"export": params.model_dump(), "evaluate": evaluation.model_dump()},
+    )
+    signature.write(files.signature)
+    _write_json(files.evaluation, result.as_dict())
+    _write_json(files.architecture, config["architecture"])
+    trained, dataset = Bundle.at(checkpoint), Bundle.at(prepared)
+    shutil.copyfile(trained.weights, files.weights)
     if encoder.tokenizer is not None:
-        shutil.copyfile(checkpoint / TOKENIZER, bundle / TOKENIZER)
-    shutil.copyfile(prepared / "profile.json", bundle / "profile.json")
-    write_card(bundle / "card.md", config, signature, metrics, verdicts, parity, data)
-    return ExportReport(metrics.summary, verdicts, parity)
+        shutil.copyfile(trained.tokenizer, files.tokenizer)
+    shutil.copyfile(dataset.profile, files.profile)
+    write_card(files.card, config, signature, result)
+    return ExportReport(metrics.summary, gates, parity)
 
 
 def _reported(path: Path) -> dict[str, Any]:
-    """What the report of `prepare` says of the data; nothing where it is missing or older."""
-    report = json.loads(path.read_bytes()) if path.exists() else {}
+    """The fields `REPORTED` of the dataset's report; none if it is missing or older."""
+    report = formats.read(path, formats.REPORT) if path.exists() else {}
     return {name: report[name] for name in REPORTED} if report.keys() >= set(REPORTED) else {}
 
 
@@ -140,11 +137,11 @@ def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) 
 
 
 def _check_shapes(model: onnx.ModelProto, signature: Signature) -> None:
-    """That every dimension the signature leaves open was left open by the exporter."""
+    """Check that every dimension which may vary by the signature may vary in the graph."""
     for tensor, found in zip(signature.inputs, model.graph.input, strict=True):
         dims = found.type.tensor_type.shape.dim
-        for wanted, dim in zip((None, *tensor.shape), dims, strict=True):
-            if wanted is None and not dim.dim_param:
+        for expected, dim in zip((None, *tensor.shape), dims, strict=True):
+            if expected is None and not dim.dim_param:
                 raise RuntimeError(f"the exporter fixed a dimension of {tensor} to {dim.dim_value}")
 
 

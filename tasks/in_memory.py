@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import answers
+from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.columns import SourceLocation
 from tasks.counts import Substituted
@@ -45,7 +46,7 @@ class Predictor:
             InputError: the signature or tokenizer cannot be read, or CUDA was asked for in vain.
         """
         self._encoder = Encoder.of(files)
-        self._session = open_session(files["model.onnx"], device)
+        self._session = open_session(Bundle(files).model, device)
         self._of_thread = threading.local()
 
     @property
@@ -87,7 +88,7 @@ class Predictor:
         rows = _tidied(rows, self.signature, where)
         parts = []
         if not rows.num_rows:
-            parts = [pa.record_batch(answers.none(encoder, probabilities))]
+            parts = [pa.record_batch(answers.no_answers(encoder, probabilities))]
             # Of no rows, types say nothing: a list without values has none.
             encoder.check_names(rows.column_names, SourceLocation(where))
         for batch in _batches(rows, self.signature, where):

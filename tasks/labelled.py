@@ -1,4 +1,4 @@
-"""Rows of which the answer is known, in the files that prediction reads.
+"""Labelled rows: the files that prediction reads, with the expected answer of each row.
 
 The answer is in a column of a table, in `labels` of an `.npz` file, in the file of labels beside an
 IDX file, or in the name of the folder of an image and of the file of a text, as in training.
@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.bundle.signature import Signature
-from tasks.columns import Arrays
-from tasks.columns import SourceLocation as Place
+from tasks.columns import Arrays, SourceLocation
 from tasks.dataset import KEY, TARGET
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import idx, lines, npz, tables
-from tasks.files.convert import convert, plain
+from tasks.files.convert import Kind
 from tasks.inputs import InputFile, first_row, rows
+from tasks.problems.targets import Target
 
 
 def batches(
@@ -36,41 +35,39 @@ def batches(
         InputError: as `inputs.batches` does; or a row has no answer, or one that the model does
             not know. Names file, row and column.
     """
-    signature = encoder.signature
-    unlabelled = signature.task == "language_model"
+    signature, expected = encoder.signature, encoder.signature.problem.target
     if target in [column.name for column in signature.columns]:
         raise InputError(
             f"{target!r} is a column that the model takes, and not the answer. Name the column "
             "that it predicts with --target"
         )
     tabled = tables.form(file.path) is not None and not file.is_images
-    also = {target: _kind(signature)} if target and tabled and not unlabelled else {}
-    answers = None if tabled or unlabelled else _beside(file)
+    also: dict[str, Kind] = {target: expected.kind} if target and tabled and expected else {}
+    answers = None if tabled or expected is None else _beside(file)
     start = 0
     for batch in rows(file, signature, size, also):
-        place = Place(str(file.path), first_row(file) + start)
+        place = SourceLocation(str(file.path), first_row(file) + start)
         count = batch.num_rows
-        if unlabelled:
+        if expected is None:
             targets: NDArray[Any] = np.zeros(count, np.int64)
         elif answers is not None:
-            targets = _targets(answers[start : start + count], signature, "label", place)
+            values = answers[start : start + count]
+            targets = expected.parsed(values, signature, "label", place.describe)
         else:
-            column = _column(file, batch.schema, signature, target)
-            targets = _targets(batch[column], signature, column, place)
+            column = _column(file, batch.schema, signature, expected, target)
+            targets = expected.parsed(batch[column], signature, column, place.describe)
         yield encoder.encode(batch, place), targets
         start += count
 
 
-def _kind(signature: Signature) -> Any:
-    return "category" if signature.classifies else "number"
-
-
-def _column(file: InputFile, schema: pa.Schema, signature: Signature, target: str | None) -> str:
+def _column(
+    file: InputFile, schema: pa.Schema, signature: Signature, expected: Target, target: str | None
+) -> str:
     """Which column of a table is the target."""
     names = schema.names
     if target in names:
         return str(target)
-    if _is_prepared(schema, signature):
+    if _is_prepared(schema, signature, expected):
         return TARGET
     if target is None:
         raise InputError(
@@ -80,12 +77,11 @@ def _column(file: InputFile, schema: pa.Schema, signature: Signature, target: st
     return tables.named(target, names, str(file.path), "the target (--target names another)")
 
 
-def _is_prepared(schema: pa.Schema, signature: Signature) -> bool:
+def _is_prepared(schema: pa.Schema, signature: Signature, expected: Target) -> bool:
     """Whether a table is a split that `prepare` wrote."""
     if not {KEY, TARGET, *(column.name for column in signature.columns)} <= set(schema.names):
         return False
-    kind = schema.field(TARGET).type
-    return bool(pa.types.is_dictionary(kind) if signature.classifies else kind == pa.float64())
+    return expected.is_stored(schema.field(TARGET).type)
 
 
 def _beside(file: InputFile) -> pa.Array:
@@ -112,34 +108,3 @@ def _folder_of(file: InputFile, name: str) -> str:
             "that holds one sub-folder of images for each class, such as data/raw/test"
         )
     return parts[0]
-
-
-def _targets(values: Any, signature: Signature, name: str, place: Place) -> NDArray[Any]:
-    reading = signature.read_as
-    if not signature.classifies:
-        numbers = convert(plain(values), "number", name, place.describe, reading)
-        found = numbers.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        _refuse(~np.isfinite(found), name, place)
-        return np.asarray(found, np.float64)
-    text = convert(plain(values), "category", name, place.describe, reading)
-    _refuse(text.is_null().to_numpy(zero_copy_only=False), name, place)
-    classes = pa.array(signature.classes, pa.string())
-    codes = pc.index_in(text.cast(pa.string()), value_set=classes)
-    unknown = codes.is_null().to_numpy(zero_copy_only=False)
-    if unknown.any():
-        row = int(np.argmax(unknown))
-        raise InputError(
-            f"{place.describe(row)}: {name!r} is {text[row].as_py()!r}, which is not a class of "
-            f"the model: {', '.join(signature.classes[:20])}. Correct or remove such rows "
-            f"({int(unknown.sum())} in this batch)"
-        )
-    return np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
-
-
-def _refuse(missing: NDArray[np.bool_], name: str, place: Place) -> None:
-    if missing.any():
-        raise InputError(
-            f"{place.describe(int(np.argmax(missing)))}: {name!r} has no value, and every row "
-            f"needs the answer to compare with. Fill or remove such rows ({int(missing.sum())} "
-            "in this batch)"
-        )

@@ -1,49 +1,17 @@
-"""Does ONNX Runtime say what PyTorch says?"""
+"""Compares the outputs of ONNX Runtime with PyTorch's."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.bundle.evaluation import Parity
 from tasks.bundle.signature import Signature
 from tasks.columns import Arrays
 from tasks.session import Session
 
 BATCH_SIZES = (1, 7)
 SAMPLE = 256
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far the two are apart on the whole test split.
-
-    `max_error` is the largest |onnx - torch| / max(unit, |torch - centre|) over all outputs and
-    batch sizes.
-    `flipped` counts rows whose best class, or next token, differs although PyTorch's two best
-    logits are further apart than the tolerance allows: a flip within it is a tie.
-    """
-
-    rows: int
-    batch_sizes: tuple[int, ...]
-    tolerance: float
-    max_error: float
-    flipped: int
-
-    @property
-    def passed(self) -> bool:
-        return self.max_error <= self.tolerance and self.flipped == 0  # False with a NaN
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "passed": self.passed}
-
-    def __str__(self) -> str:
-        return (
-            f"parity {'passed' if self.passed else 'REFUSED'}: max error {self.max_error:.1e} "
-            f"(<= {self.tolerance:g}), {self.flipped} labels flipped, {self.rows} rows at batch "
-            f"sizes {', '.join(map(str, self.batch_sizes))}"
-        )
 
 
 def compare(
@@ -56,14 +24,17 @@ def compare(
     unit: float = 1.0,
     centre: float = 0.0,
 ) -> Parity:
-    """Compare the session's outputs with what `expected` (PyTorch) says for the same rows.
+    """Compare the session's outputs with those of `expected` (PyTorch) for the same rows.
 
-    `unit` is the size below which an error does not count for more, and `centre` where that size
-    is measured from: 1 and 0 for logits, the target's standard deviation and mean for a
-    regression, whose numbers may all be tiny, or huge and close to each other.
+    Compares all rows at the largest batch size and the first 256 at sizes 1 and 7. Variable-length
+    inputs are also run fully padded in ONNX Runtime and compared with unpadded PyTorch output.
 
-    All rows at the largest batch size, the first of them at the small ones. Sequences come once
-    more with all their padding, to which PyTorch's have none.
+    Args:
+        inputs: All rows, encoded, by name.
+        tolerance: The largest error of an output of size `unit` or less; larger outputs may differ
+            in proportion.
+        unit, centre: 1 and 0 for logits. For a regression the standard deviation and mean of the
+            target, whose values may all be tiny, or huge and close to each other.
     """
     rows = len(next(iter(inputs.values())))
     largest = min(rows, batch_size)
@@ -76,23 +47,23 @@ def compare(
         for start in range(0, min(rows, some), size):
             batch = {name: array[start : start + size] for name, array in inputs.items()}
             cut = signature.trim_padding(batch)
-            told = session.run(batch if padded else cut, names)
-            found, flips = _differ(told, expected(cut), tolerance, unit, centre)
+            actual = session.run(batch if padded else cut, names)
+            found, flips = _differ(actual, expected(cut), tolerance, unit, centre)
             error = float(np.maximum(error, found))  # which keeps a NaN, so that it fails
             flipped[start : start + size] |= flips
     return Parity(rows, (*BATCH_SIZES, largest), tolerance, error, int(flipped.sum()))
 
 
 def _differ(
-    told: Arrays, wanted: Arrays, tolerance: float, unit: float, centre: float
+    actual: Arrays, expected: Arrays, tolerance: float, unit: float, centre: float
 ) -> tuple[float, NDArray[np.bool_]]:
     """The largest error, and which rows have another best logit, ties aside."""
-    errors, flips = [0.0], np.zeros(len(next(iter(told.values()))), bool)
-    for name, array in told.items():
-        scale = np.maximum(unit, np.abs(wanted[name] - centre))
-        errors.append(float((np.abs(array - wanted[name]) / scale).max()))
+    errors, flips = [0.0], np.zeros(len(next(iter(actual.values()))), bool)
+    for name, array in actual.items():
+        scale = np.maximum(unit, np.abs(expected[name] - centre))
+        errors.append(float((np.abs(array - expected[name]) / scale).max()))
         if name == "logits":
-            best = np.sort(wanted[name], axis=1)
+            best = np.sort(expected[name], axis=1)
             tied = best[:, -1] - best[:, -2] <= 2 * tolerance * scale.max(axis=1)
-            flips = (array.argmax(1) != wanted[name].argmax(1)) & ~tied
+            flips = (array.argmax(1) != expected[name].argmax(1)) & ~tied
     return float(np.max(errors)), flips

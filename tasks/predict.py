@@ -1,6 +1,6 @@
-"""predict: a verified bundle over input files; Parquet and a manifest that proves completeness.
+"""predict: run a model on input files; writes Parquet, and a manifest that proves completeness.
 
-Imports no torch: what serves is ONNX Runtime alone.
+Uses ONNX Runtime; imports no torch.
 """
 
 import fcntl
@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import formats
 from tasks.answers import answer, refuse_without_classes
 from tasks.columns import SourceLocation as Place
 from tasks.counts import Counts, Substituted
@@ -29,7 +30,6 @@ from tasks.inputs import InputFile, batches, fingerprint, first_row, hashed, key
 from tasks.session import Session, open_session
 
 PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
-FORMAT = 2  # of the manifest; the first had no number, and no `substituted`
 BATCH_SIZE = 256
 ROWS_PER_GROUP = 65_536
 
@@ -38,7 +38,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What a finished job left: the manifest's content."""
+    """The manifest of a finished job."""
 
     rows: int
     provider: str
@@ -72,9 +72,9 @@ def predict(
     Its columns are `key`, `prediction` and `score`: a class and its probability; a number, which
     has no score; or the token that a text goes on with, and the perplexity of the text. With
     `probabilities` a column `probability_CLASS` (float32) for each class follows, in their order.
-    One row for each input row, in order. Each file appears whole or not at all, the manifest
-    last: where it lies, the job is complete. `provenance` says which model this is; it goes into
-    both. `progress` is told the number of rows of each batch done.
+    One row for each input row, in order. Each file appears whole or not at all, the manifest last:
+    where it exists, the job is complete. `provenance` identifies the model and is written to both.
+    `progress` gets the number of rows of each batch.
 
     Raises:
         InputError: an input does not match the signature, or changed since it was found; there are
@@ -106,7 +106,7 @@ def predict(
 
 @contextmanager
 def _own(output: Path) -> Iterator[None]:
-    """Hold a folder against every other job; one that this made and nothing was put into goes.
+    """Lock a folder against other jobs; if it is new and stays empty, it is removed again.
 
     Raises:
         InputError: another job writes there, or it cannot be written.
@@ -162,7 +162,7 @@ def _publish(
         provenance=provenance,
         probabilities=probabilities,
         substituted=substituted,
-        format=FORMAT,
+        format=formats.MANIFEST,
     )
     document = asdict(report)
     if not probabilities:
@@ -172,34 +172,33 @@ def _publish(
 
 
 def completed(output: Path) -> PredictReport | None:
-    """The report of a job that is complete in `output`, or None.
-
-    An older release wrote fewer fields, a newer one may have written more.
+    """The manifest of a job that is complete in `output`, or None.
 
     Raises:
-        InputError: there is a manifest, but the predictions are not those it describes.
+        InputError: there is a manifest, but the predictions are not those it describes; or it is of
+            a release with a newer format.
     """
     manifest = output / MANIFEST
     if not manifest.exists():
         return None
     try:
-        document = dict(json.loads(manifest.read_bytes()))
-        known = {field.name for field in fields(PredictReport)}
-        report = PredictReport(**{n: v for n, v in document.items() if n in known})
+        report = formats.record(PredictReport, formats.read(manifest, formats.MANIFEST))
         with (output / report.output["path"]).open("rb") as stream:
             intact = hashlib.file_digest(stream, "sha256").hexdigest() == report.output["sha256"]
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{manifest} cannot be read ({error}); remove the folder") from error
     if not intact:
         raise InputError(
             f"{output / PREDICTIONS} is not what its manifest describes; somebody changed it. "
-            "Remove the folder to predict anew."
+            "Remove the folder to predict again."
         )
     return report
 
 
 def rows_of(files: list[InputFile]) -> int:
-    """How many rows the files have. Raises `InputError` where there is none."""
+    """The number of rows in the files. Raises `InputError` if there is none."""
     if not (rows := sum(file.rows for file in files)):
         raise InputError(f"{named(files)}: no rows to predict")
     return rows

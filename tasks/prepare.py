@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks import sources
+from tasks import formats, sources
+from tasks.bundle.files import PROFILE
 from tasks.config import Prepare
+from tasks.dataset import REPORT
 from tasks.errors import InputError
 from tasks.preparing import copies, notices, splitting, targets
 from tasks.preparing.cleaning import clean, complete
@@ -20,6 +22,8 @@ from tasks.preparing.profile import distribution, profile
 from tasks.preparing.rows import CleanColumn, Indices, PreparedRows
 from tasks.preparing.types import lines, taken_for
 from tasks.preparing.writing import write
+from tasks.problems import PROBLEMS
+from tasks.problems.targets import ClassTarget, class_numbers
 from tasks.sources.raw import Raw
 
 
@@ -80,6 +84,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         notices=_notices(raw, full, rows, order, params, in_train),
     )
     content: dict[str, Any] = {
+        "format": formats.REPORT,
         "parameters": params.model_dump(),
         **types,
         "notices": list(report.notices),
@@ -104,7 +109,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     content |= _described(dataset) | described
     if params.label_noise:
         content["label_noise"] = _suspects(rows, labels, dataset, params, describe)
-    documents = {"profile.json": profile(dataset, lengths), "report.json": content}
+    documents = {PROFILE: profile(dataset, lengths), REPORT: content}
     write(dataset, hashes, documents, prepared)
     return report
 
@@ -177,10 +182,10 @@ def _split(
     classes: tuple[str, ...] = ()
     together = copies.rule(raw, params) == "group"
     distinct = not copies.repeated(repeats.whole)
-    if params.task == "classification":
+    if isinstance(PROBLEMS[params.task].target, ClassTarget):
         counted = copies.distinct(rows, repeats) if together else rows
         classes = targets.class_names(raw, counted, distinct=together or distinct)
-        labels = targets.numbered(rows.target, classes)
+        labels = class_numbers(rows.target, classes)
     order = order.take(rows.keys)
     if together and copies.repeated(repeats.features):
         order = replace(order, copies=repeats.features)
@@ -192,9 +197,10 @@ def _described(dataset: Dataset) -> dict[str, Any]:
     """What the report says of features and targets."""
     splits, signature = dataset.splits, dataset.signature
     content: dict[str, Any] = {}
-    if signature.task != "language_model":
-        name = "class_balance" if signature.classifies else "target"
-        content[name] = {split: distribution(rows, signature) for split, rows in splits.items()}
+    if (target := signature.problem.target) is not None:
+        content[target.reported_as] = {
+            split: distribution(rows, signature) for split, rows in splits.items()
+        }
     comparable = [column.name for column in signature.columns if not column.equal_is_copy]
     if comparable:
         train = splits["train"].features.select(comparable)

@@ -1,20 +1,24 @@
-"""An exported model on labelled rows, in ONNX Runtime: new evidence for an old version.
+"""Evaluates an exported model on labelled rows, in ONNX Runtime. Imports no torch.
 
-Imports no torch. The document has the form that `export` writes, less what only the training knew:
-parity with PyTorch, and what was done to the raw data.
+The evaluation is as `export` writes it, but without what only a training knows: parity with
+PyTorch, and how the raw data were prepared.
 """
 
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
+from tasks.bundle.evaluation import Evaluation, TestSplit, check_gates
+from tasks.bundle.files import MODEL, SIGNATURE
+from tasks.columns import Arrays
 from tasks.config import Evaluate
 from tasks.counts import Counts, summary
 from tasks.encoding import Encoder
@@ -22,26 +26,11 @@ from tasks.errors import InputError
 from tasks.hashed import held_still
 from tasks.inputs import InputFile, fingerprint, first_row, hashed
 from tasks.labelled import batches
-from tasks.metrics import JUDGED, Metrics, Verdict, judge, measure
 from tasks.predict import Device
-from tasks.session import Session, open_session, refuse_not_finite
+from tasks.problems import Metrics, refuse_not_finite
+from tasks.session import Session, open_session
 
 LIBRARIES = ("scikit-learn", "pyarrow")
-
-
-@dataclass(frozen=True)
-class Reevaluation:
-    """What a model reached on rows, and what its gates say of that."""
-
-    metrics: Metrics
-    verdicts: list[Verdict]
-    document: dict[str, Any]
-    """For the registry."""
-
-    @property
-    def passed(self) -> bool:
-        """False without gates."""
-        return bool(self.document["passed"])
 
 
 def reevaluate(
@@ -53,55 +42,41 @@ def reevaluate(
     target: str | None = None,
     device: Device = "auto",
     progress: Callable[[int], None] = lambda rows: None,
-) -> Reevaluation:
-    """Compare the model's answers with those in `files`; see `tasks.labelled` for `target`.
+) -> Evaluation:
+    """Compare the model's predictions with the answers in `files`.
+
+    `target` is as in `tasks.labelled.batches`; `progress` gets the number of rows of each batch.
 
     Raises:
         InputError: the files do not fit the model, changed meanwhile or have no rows; an answer is
             missing or unknown; a prediction is NaN or infinite; a gate names a metric that the
-            task has no figure for; or the model cannot be loaded.
+            problem does not have; or the model cannot be loaded.
     """
     where = ", ".join(str(file.path) for file in files)
     if not sum(file.rows for file in files):
         raise InputError(f"{where}: no rows to evaluate with")
     encoder = replace(encoder, counts=Counts())  # of these rows alone
     session = _session(model, encoder, device)
-    names = JUDGED[encoder.signature.task]
-    outputs: dict[str, list[Any]] = {name: [] for name in names}
-    targets = []
     with held_still(hashed(files)):
-        for file in files:
-            done = 0
-            for inputs, wanted in batches(file, encoder, target, evaluation.batch_size):
-                found = session.run(encoder.signature.trim_padding(inputs), names)
-                first = first_row(file) + done
-                refuse_not_finite(found, lambda row, f=file, n=first: f"{f.path}, row {n + row}")  # type: ignore[misc]
-                for name in names:
-                    outputs[name].append(found[name])
-                targets.append(wanted)
-                done += len(wanted)
-                progress(len(wanted))
+        outputs, targets = _predict(session, encoder, files, target, evaluation, progress)
     encoder.counts.refuse_unknown(encoder.signature.columns, where)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of figures that these rows do not give
-        metrics = measure(
-            encoder.signature,
-            np.concatenate(targets),
-            {name: np.concatenate(parts) for name, parts in outputs.items()},
-            evaluation.calibration_bins,
+        warnings.simplefilter("ignore", UserWarning)  # of metrics that these rows do not have
+        metrics = encoder.signature.problem.measure(
+            encoder.signature, targets, outputs, evaluation.calibration_bins
         )
     _refuse_other_gates(evaluation, metrics, encoder.signature.task)
     metrics, notices = _measured(metrics)
     if told := summary(encoder.counts.columns):
         notices.append(f"substituted in more than 1 % of the rows: {told}")
-    verdicts = judge(evaluation.gates, metrics.summary)
-    document = {
-        "passed": all(verdict.passed for verdict in verdicts),
-        "gates": [asdict(verdict) for verdict in verdicts],
-        "test_split": {"rows": metrics.rows, "sha256": _sha256(files)},
-        "metrics": metrics.as_dict(),
-        "data": {"notices": notices},
-        "evaluated_on": {
+    gates = check_gates(evaluation.gates, metrics.summary)
+    return Evaluation(
+        passed=all(gate.passed for gate in gates),
+        gates=gates,
+        test_split=TestSplit(metrics.rows, _sha256(files)),
+        metrics=metrics,
+        data={"notices": notices},
+        evaluated_on={
             "files": [
                 {"path": str(file.path), "sha256": file.identity, "rows": file.rows}
                 for file in files
@@ -111,37 +86,61 @@ def reevaluate(
             "nodes": session.nodes,
             "substituted": encoder.counts.columns,
         },
-        "libraries": {"onnxruntime": onnxruntime.__version__}
+        libraries={"onnxruntime": onnxruntime.__version__}
         | {name: version(name) for name in LIBRARIES},
-        "parameters": {"evaluate": evaluation.model_dump()},
-    }
-    return Reevaluation(metrics, verdicts, document)
+        parameters={"evaluate": evaluation.model_dump()},
+    )
+
+
+def _predict(
+    session: Session,
+    encoder: Encoder,
+    files: list[InputFile],
+    target: str | None,
+    evaluation: Evaluate,
+    progress: Callable[[int], None],
+) -> tuple[Arrays, NDArray[Any]]:
+    """The outputs that metrics need, and the targets (N,), of all rows."""
+    names = encoder.signature.problem.evaluated
+    outputs, targets = [], []
+    for file in files:
+        done = 0
+        for inputs, expected in batches(file, encoder, target, evaluation.batch_size):
+            found = session.run(encoder.signature.trim_padding(inputs), names)
+            first = first_row(file) + done
+            refuse_not_finite(found, lambda row, f=file, n=first: f"{f.path}, row {n + row}")  # type: ignore[misc]
+            outputs.append(found)
+            targets.append(expected)
+            done += len(expected)
+            progress(len(expected))
+    whole = {name: np.concatenate([found[name] for found in outputs]) for name in names}
+    return whole, np.concatenate(targets)
 
 
 def _sha256(files: list[InputFile]) -> str:
-    """Of one file its own, as `export` notes that of the test split."""
+    """One file's own hash, as `export` has that of the test split; else one over all files."""
     return files[0].identity if len(files) == 1 else fingerprint(files)
 
 
 def _session(model: Path, encoder: Encoder, device: Device) -> Session:
-    """The model, with the inputs and outputs that its signature says."""
+    """The model in ONNX Runtime; its inputs and outputs are those of the signature."""
     try:
         session = open_session(model, device)
     except InputError:
         raise
     except Exception as error:  # of ONNX Runtime, which has classes of its own for each cause
-        said = " ".join(str(error).split())[:300]
-        raise InputError(f"model.onnx cannot be loaded by ONNX Runtime: {said}") from error
+        message = " ".join(str(error).split())[:300]
+        raise InputError(f"{MODEL} cannot be loaded by ONNX Runtime: {message}") from error
     signature = encoder.signature
     sides = (
         ("takes", session.inner.get_inputs(), [tensor.name for tensor in signature.inputs]),
-        ("gives", session.inner.get_outputs(), list(JUDGED[signature.task])),
+        ("gives", session.inner.get_outputs(), list(signature.problem.evaluated)),
     )
-    for verb, found, wanted in sides:
+    for verb, found, expected in sides:
         names = [tensor.name for tensor in found]
-        if lost := [name for name in wanted if name not in names]:
+        if lost := [name for name in expected if name not in names]:
             raise InputError(
-                f"model.onnx {verb} {', '.join(names)}; its signature.json wants "
+                f"{MODEL} {verb} {', '.join(names)}; its {SIGNATURE} wants "
                 f"{', '.join(lost)} too, so the two do not belong together"
             )
     return session
@@ -157,7 +156,7 @@ def _refuse_other_gates(evaluation: Evaluate, metrics: Metrics, task: str) -> No
 
 
 def _measured(metrics: Metrics) -> tuple[Metrics, list[str]]:
-    """The metrics that these rows give, and what to know of the others."""
+    """The metrics that are finite on these rows, and notices about the others."""
     kept = {name: value for name, value in metrics.summary.items() if math.isfinite(value)}
     lost = [name for name in metrics.summary if name not in kept]
     notices = [f"not measured on these rows: {', '.join(lost)}"] if lost else []

@@ -1,17 +1,16 @@
-"""An ONNX Runtime session that says honestly where it runs. Needs no torch."""
+"""An ONNX Runtime session, and the device it really runs on. Needs no torch."""
 
 import ctypes
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from tasks.bundle.signature import Signature
 from tasks.columns import Arrays
@@ -39,27 +38,10 @@ class Session:
 
 
 def split_into(signature: Signature, arrays: Arrays, batch_size: int) -> Iterator[Arrays]:
-    """Batches of the inputs of a model, each without the steps that none of its rows has."""
+    """Batches of a model's inputs, each padded only to its own longest row."""
     rows = len(next(iter(arrays.values())))
     for start in range(0, rows, batch_size):
         yield signature.trim_padding({n: a[start : start + batch_size] for n, a in arrays.items()})
-
-
-def refuse_not_finite(outputs: Mapping[str, NDArray[Any]], describe: Callable[[int], str]) -> None:
-    """See that a model's `outputs`, batch first, are numbers; `describe` says where a row is.
-
-    Raises:
-        InputError: one is NaN or infinite.
-    """
-    for name, array in outputs.items():
-        finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-        if not finite.all():
-            raise InputError(
-                f"{describe(int(np.argmin(finite)))}: the model's output {name!r} is NaN or "
-                f"infinite ({int((~finite).sum())} such rows in this batch). Look for values far "
-                "from those of the training in these rows; or train a model whose weights are "
-                "finite, with a lower train.optimizer.learning_rate"
-            )
 
 
 def open_session(model: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Session:

@@ -1,7 +1,6 @@
 """train: the chosen architecture on the prepared dataset; the best weights are kept."""
 
 import csv
-import json
 import math
 import os
 import time
@@ -13,8 +12,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from tasks import architectures
+from tasks import architectures, formats
 from tasks.architectures.network import target_scale
+from tasks.bundle.files import Bundle
 from tasks.checkpoint import save
 from tasks.config import Train
 from tasks.device import choose_device
@@ -22,11 +22,10 @@ from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.augmentation import augment, check_augmentation
 from tasks.training.base import start_from
-from tasks.training.batches import DeviceRows as Rows
-from tasks.training.batches import in_batches, order_of
-from tasks.training.objective import Objective, ValidationMetric
+from tasks.training.batches import DeviceRows, in_batches, order_of
+from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
-from tasks.training.resume import Keeper, fingerprint
+from tasks.training.resume import TrainingCheckpointer, fingerprint
 from tasks.training.state import State
 
 COLUMNS = ["epoch", "train_loss", "validation_loss", "validation_metric", "learning_rate"]
@@ -42,7 +41,7 @@ class TrainReport:
     epochs: int
     best_epoch: int
     validation_loss: float
-    metric: ValidationMetric
+    metric: str
     validation_metric: float
 
     def __str__(self) -> str:
@@ -63,12 +62,12 @@ def train(
     resume: Path,
     confirm: Callable[[], None] = lambda: None,
 ) -> TrainReport:
-    """Train until the epochs are over or patience is; write `checkpoint` and `history`.
+    """Train for `epochs`, or stop after `patience` epochs without a lower validation loss.
 
-    The same data, parameters, seed, device and number of threads give the same bytes, even where
-    the training was killed and goes on from what it kept in `resume`, a folder of its own that a
-    good end removes. `base` holds the weights that `params.init_from` names. `confirm` is called
-    before that, and raises where the result does not count.
+    Writes `checkpoint` and `history`. The same data, parameters, seed, device and number of threads
+    give the same bytes, also if the training was killed and resumed. Its state is in `resume`, a
+    folder that is removed at the end; `confirm` is called before that, and raises if the result
+    must not count. `base` holds the weights that `params.init_from` names.
 
     Raises:
         InputError: the device is not there, the architecture cannot take these inputs, a
@@ -79,7 +78,7 @@ def train(
     torch.use_deterministic_algorithms(True)
     device = choose_device(params)
     print(f"device: {device.reason}", flush=True)
-    # Before anything is read: what is kept must not be taken for a training on what came later.
+    # Before anything is read: a saved state must not be taken for one of data that came later.
     identity = fingerprint(params, device, prepared, base)
     fabric = Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
     torch.manual_seed(params.seed)
@@ -88,14 +87,14 @@ def train(
     signature = architectures.signature_for(params.architecture, dataset.signature)
     check_augmentation(params, signature)
     encoder = Encoder(signature, dataset.tokenizer)
-    profile = json.loads((prepared / "profile.json").read_bytes())
-    scale = target_scale(profile) if signature.task == "regression" else None
-    training = Rows.read(prepared, "train", encoder, fabric.device, scale)
-    held = Rows.read(prepared, "validation", encoder, fabric.device, scale)
+    profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
+    scale = target_scale(profile) if signature.problem.standardised else None
+    training = DeviceRows.read(prepared, "train", encoder, fabric.device, scale)
+    validation = DeviceRows.read(prepared, "validation", encoder, fabric.device, scale)
     batches = len(in_batches(torch.arange(len(training)), params.batch_size))
-    if not batches or not len(held):
+    if not batches or not len(validation):
         raise InputError(
-            f"{prepared}: {len(training)} rows to train on and {len(held)} to validate with; "
+            f"{prepared}: {len(training)} rows to train on and {len(validation)} to validate with; "
             "at least 2 and 1 are needed"
         )
 
@@ -110,27 +109,32 @@ def train(
     _, stepper = fabric.setup(network, optimizer)  # moves the network to the device
     state = State(fabric, network, stepper, schedule)
 
-    keeper = Keeper(resume, identity, params.keep)
-    keeper.resume(state)
-    _learn(params, state, objective, training, held, keeper)
-    report = _finish(params, state, objective.metric, prepared, checkpoint, history)
+    checkpointer = TrainingCheckpointer(resume, identity, params.keep)
+    checkpointer.resume(state)
+    _learn(params, state, objective, training, validation, checkpointer)
+    report = _finish(params, state, objective.loss.metric, prepared, checkpoint, history)
     confirm()
-    keeper.remove()
+    checkpointer.remove()
     return report
 
 
 def _learn(
-    params: Train, state: State, objective: Objective, training: Rows, held: Rows, keeper: Keeper
+    params: Train,
+    state: State,
+    objective: Objective,
+    training: DeviceRows,
+    validation: DeviceRows,
+    checkpointer: TrainingCheckpointer,
 ) -> None:
-    """Epochs, each followed by a look at the validation split."""
+    """Run epochs, each followed by a validation."""
     row_weights = objective.row_weights(training.targets) if params.imbalance == "sampler" else None
     while state.epoch <= params.epochs:
         order = order_of(len(training), params.seed, state.epoch, row_weights)
         batches = in_batches(order, params.batch_size)
-        _epoch(params, state, objective, training, batches, keeper)
+        _epoch(params, state, objective, training, batches, checkpointer)
         train_loss = state.loss.item() / sum(map(len, batches))
         state.network.eval()
-        loss, metric = objective.validate(state.scores, held, params.batch_size)
+        loss, metric = objective.validate(state.scores, validation, params.batch_size)
         state.schedule.end_epoch(loss)
         rate = state.optimizer.param_groups[0]["lr"]
         numbers = (state.epoch, train_loss, loss, metric, rate)
@@ -139,27 +143,27 @@ def _learn(
         # The line's beginning is what the flow's progress artifact reads.
         print(
             f"epoch {done}/{params.epochs}: loss {train_loss:.4f}, validation loss {loss:.4f}, "
-            f"{objective.metric} {metric:.4f} (best: epoch {best})",
+            f"{objective.loss.metric} {metric:.4f} (best: epoch {best})",
             flush=True,
         )
         if math.isnan(loss):
-            break  # no step leads back from there
+            break  # no further step makes it a number again
         if done - best >= params.patience:
             print(f"stopping early: no lower validation loss for {params.patience} epochs")
             break
         if done < params.epochs:
-            keeper.after_epoch(state)
+            checkpointer.after_epoch(state)
 
 
 def _epoch(
     params: Train,
     state: State,
     objective: Objective,
-    training: Rows,
+    training: DeviceRows,
     batches: list[Tensor],
-    keeper: Keeper,
+    checkpointer: TrainingCheckpointer,
 ) -> None:
-    """The steps of an epoch, from where it stands."""
+    """The rest of an epoch: `state.batch` batches of it are done."""
     fabric, network, optimizer = state.fabric, state.network, state.optimizer
     printed = time.monotonic()
     begin_epoch(network)
@@ -173,7 +177,7 @@ def _epoch(
         if state.batch % params.accumulate and state.batch < len(batches):
             continue
         if params.clip is not None:
-            # An infinite gradient is the scaler's business, or ends in divergence.
+            # An infinite gradient is handled by the scaler, or ends in divergence.
             fabric.clip_gradients(
                 network, optimizer, max_norm=params.clip, error_if_nonfinite=False
             )
@@ -182,7 +186,7 @@ def _epoch(
         state.schedule.step()
         if state.batch == len(batches):
             return
-        keeper.after_step(state)
+        checkpointer.after_step(state)
         if time.monotonic() - printed >= PROGRESS_S:
             printed = time.monotonic()
             mean = state.loss.item() / (state.batch * params.batch_size)
@@ -196,12 +200,12 @@ def _epoch(
 def _finish(
     params: Train,
     state: State,
-    metric: ValidationMetric,
+    metric: str,
     prepared: Path,
     checkpoint: Path,
     history: Path,
 ) -> TrainReport:
-    """Write what the training came to."""
+    """Write checkpoint and history."""
     network, best, rows = state.network, state.best, state.rows
     if not state.best_weights:
         raise InputError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import Alias, Candidate, Lineage, Page, Registry, RegistryError
-from tasks.bundle.signature import IDENTITY
+from tasks.bundle.files import IDENTITY
 from tasks.workspace import Workspace
 
 LINEAGE = Lineage(

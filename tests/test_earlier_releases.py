@@ -140,7 +140,7 @@ MANIFEST = {
     [
         ({}, 1),  # the first release: no number, no counts
         ({"format": 2, "substituted": {"columns": {}, "rows": 2}}, 2),
-        ({"format": 3, "substituted": None, "seconds": 0.5}, 3),  # a later one
+        ({"format": 2, "substituted": None, "seconds": 0.5}, 2),  # a later one
     ],
     ids=["first", "present", "later"],
 )

@@ -242,7 +242,7 @@ def test_the_metrics_follow_the_onnx_file_and_not_the_checkpoint(
     assert not document["parity"]["passed"]
     assert document["parity"]["flipped"] > 0
     assert report.summary["accuracy"] < 0.34 < evaluation(folder)["metrics"]["summary"]["accuracy"]
-    assert [verdict.passed for verdict in report.verdicts] == [True]
+    assert [verdict.passed for verdict in report.gates] == [True]
 
 
 @pytest.mark.parametrize("gates", [{}, {"accuracy": 1.01}])

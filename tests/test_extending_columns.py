@@ -48,7 +48,6 @@ CLASSES = {
 ALLOWED = {
     "flows/evaluation.py": (1, "how the parameters of a source name the target"),
     "tasks/architectures/fronts.py": (1, "the front of tables makes vectors of categories"),
-    "tasks/bundle/signature.py": (1, "a language model predicts the tokens of its text"),
     "tasks/config/describing.py": (1, "a type of JSON schema"),
     "tasks/files/convert.py": (9, "from one Arrow type to another; for targets and keys, too"),
     "tasks/files/delimited.py": (1, "a CSV reader finds types unless text is asked for"),

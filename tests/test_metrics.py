@@ -7,7 +7,29 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tasks.metrics import judge, score, score_numbers, score_text
+from tasks.bundle.evaluation import check_gates
+from tasks.bundle.signature import Signature
+from tasks.columns import NumberColumn, TextColumn
+from tasks.problems import PROBLEMS
+
+
+def score(labels, probabilities, classes, bins):
+    signature = Signature.of("multiclass", (NumberColumn(name="x"),), classes)
+    outputs = {"probabilities": probabilities}
+    return PROBLEMS["classification"].measure(signature, labels, outputs, bins)
+
+
+def score_numbers(targets, predictions):
+    signature = Signature.of("regression", (NumberColumn(name="x"),), ())
+    outputs = {"prediction": predictions}
+    return PROBLEMS["regression"].measure(signature, targets, outputs, 15)
+
+
+def score_text(log_likelihood, scored):
+    text = TextColumn(name="t", vocabulary=9, max_length=9)
+    signature = Signature.of("language_model", (text,), ())
+    outputs = {"log_likelihood": log_likelihood, "scored": scored}
+    return PROBLEMS["language_model"].measure(signature, scored, outputs, 15)
 
 
 def sample(classes, rows=200):
@@ -126,13 +148,13 @@ SUMMARY = {"accuracy": 0.9, "macro_f1": 0.8, "log_loss": 0.3, "calibration_error
     ],
 )
 def test_a_gate_passes_at_its_threshold_and_on_the_better_side_of_it(gate, threshold, passed):
-    (verdict,) = judge({gate: threshold}, SUMMARY)
+    (verdict,) = check_gates({gate: threshold}, SUMMARY)
     assert verdict.passed is passed
     assert (verdict.gate, verdict.value) == (gate, SUMMARY[gate])
 
 
 def test_every_gate_has_a_verdict_of_its_own():
-    verdicts = judge({"accuracy": 0.95, "macro_f1": 0.5, "log_loss": 1}, SUMMARY)
+    verdicts = check_gates({"accuracy": 0.95, "macro_f1": 0.5, "log_loss": 1}, SUMMARY)
     assert [(v.gate, v.passed) for v in verdicts] == [
         ("accuracy", False),
         ("macro_f1", True),
@@ -141,7 +163,7 @@ def test_every_gate_has_a_verdict_of_its_own():
 
 
 def test_without_gates_nothing_passes():
-    (verdict,) = judge({}, SUMMARY)
+    (verdict,) = check_gates({}, SUMMARY)
     assert not verdict.passed
     assert "at least one in evaluate.gates" in str(verdict)
 
@@ -149,16 +171,16 @@ def test_without_gates_nothing_passes():
 @pytest.mark.parametrize("gate", ["accuracy", "log_loss"])
 @pytest.mark.parametrize("summary", [{"accuracy": math.nan, "log_loss": math.nan}, {}])
 def test_a_metric_that_is_missing_or_not_a_number_is_refused(gate, summary):
-    (verdict,) = judge({gate: 0.5}, summary)
+    (verdict,) = check_gates({gate: 0.5}, summary)
     assert not verdict.passed
     assert verdict.value is None
     assert "not measured" in str(verdict)
 
 
 def test_a_verdict_reads_as_a_sentence():
-    passed, refused = judge({"accuracy": 0.85, "log_loss": 0.2}, SUMMARY)
-    assert str(passed) == "accuracy 0.9000 (>= 0.85): passed"
-    assert str(refused) == "log_loss 0.3000 (<= 0.2): REFUSED"
+    passed, refused = check_gates({"accuracy": 0.85, "log_loss": 0.2}, SUMMARY)
+    assert str(passed) == "accuracy 0.9000 >= 0.85: passed"
+    assert str(refused) == "log_loss 0.3000 <= 0.2: REFUSED"
 
 
 def test_two_classes_have_the_areas_under_their_curves():
@@ -185,5 +207,5 @@ def test_perplexity_weighs_every_token_alike():
 
 def test_a_perplexity_beyond_all_numbers_still_fails_its_gate():
     done = score_text(np.array([-1e30], np.float32), np.array([1]))
-    (verdict,) = judge({"perplexity": 100.0}, done.summary)
+    (verdict,) = check_gates({"perplexity": 100.0}, done.summary)
     assert not verdict.passed

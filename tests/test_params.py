@@ -209,8 +209,8 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
             "evaluate.gates.acuracy=0.9",
             "evaluate.gates.acuracy: 'acuracy' is not allowed; did you mean 'accuracy'? "
             "allowed: accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, "
-            "weighted_precision, weighted_recall, weighted_f1, roc_auc, average_precision, r2, "
-            "log_loss, calibration_error, mse, rmse, mae, perplexity",
+            "weighted_precision, weighted_recall, weighted_f1, roc_auc, average_precision, "
+            "log_loss, calibration_error, r2, mae, rmse, mse, perplexity",
         ),
         ("evaluate.gates.accuracy=.nan", "evaluate.gates.accuracy: input should be a finite numb"),
         ("registration.metric=loss", "registration.metric: 'loss' is not allowed; did you mean"),

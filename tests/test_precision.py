@@ -18,7 +18,6 @@ from tasks.config import Evaluate, Export, Optimizer
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.export import export
-from tasks.metrics import measure
 from tasks.predict import predict
 
 ROWS = 300
@@ -257,4 +256,4 @@ def test_a_model_whose_outputs_are_no_numbers_has_no_metrics(bad):
     ]
     for found, given in outputs:
         with pytest.raises(InputError, match="row 1 of the test split: the model's output"):
-            measure(found, np.array([0, 1, 1]), given, 10)
+            found.problem.measure(found, np.array([0, 1, 1]), given, 10)

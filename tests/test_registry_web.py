@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import get_args
 
 import httpx
 import pytest
@@ -37,7 +36,7 @@ from registry.web.security import HEADERS, LOOPBACK, landing
 from registry.web.serving import listen, server
 from registry.web.sessions import SESSION_S, Sessions, Tries
 from registry.web.views import VERSIONS, conditions
-from tasks.config import LowerIsBetter
+from tasks.problems import METRICS
 from tasks.workspace import Workspace
 
 WEB = Path(__file__).parents[1] / "registry" / "web"
@@ -899,7 +898,7 @@ def test_an_empty_registry_says_how_to_begin(visit, tmp_path):
 
 
 def test_less_is_better_where_the_gates_say_so(evaluation):
-    assert {name for name in get_args(LowerIsBetter) if not lower_is_better(name)} == set()
+    assert {n for n, m in METRICS.items() if m.lower_is_better != lower_is_better(n)} == set()
     assert not lower_is_better("accuracy")
 
 

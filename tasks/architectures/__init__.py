@@ -25,6 +25,7 @@ from tasks.config import (
     TransformerLm,
 )
 from tasks.errors import InputError
+from tasks.problems import BY_TASK
 
 __all__ = [
     "ARCHITECTURES",
@@ -55,7 +56,7 @@ class Entry:
 
 
 CLASSES = frozenset({"binary", "multiclass"})
-TARGETS = CLASSES | {"regression"}
+TARGETS = frozenset(task for task, problem in BY_TASK.items() if problem.target is not None)
 
 ARCHITECTURES: dict[str, Entry] = {
     "linear": Entry(linear.parts, fronts.TABLES, frozenset({"regression"}), Linear(name="linear")),
@@ -121,8 +122,9 @@ def signature_for(architecture: Architecture, signature: Signature) -> Signature
     """
     name, data, task = architecture.name, signature.data, signature.task
     entry = ARCHITECTURES[name]
-    if "language_model" in entry.tasks and entry.takes(signature):
-        return Signature.of("language_model", signature.columns, ())
+    for own in entry.tasks:
+        if BY_TASK[own].target is None and entry.takes(signature):
+            return Signature.of(own, signature.columns, ())
     if not entry.takes(signature):
         known = sorted({column.data for column in entry.fronts})
         wrong = f"takes {' or '.join(known)} data; this dataset is {data}"

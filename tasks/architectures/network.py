@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.architectures.fronts import Inputs, Standardize
+from tasks.architectures.outputs import OUTPUTS, lengths
 from tasks.bundle.signature import Signature
 
 
@@ -42,7 +43,7 @@ class Network(nn.Module):
         self.head = nn.Linear(parts.width, int(first[0] or 1) if first else 1)
         if parts.tied is not None:
             self.head.weight = parts.tied
-        if signature.task == "regression":
+        if signature.problem.standardised:
             self.register_buffer("target_mean", torch.zeros(1, dtype=torch.float64))
             self.register_buffer("target_std", torch.ones(1, dtype=torch.float64))
 
@@ -65,7 +66,7 @@ class Network(nn.Module):
         for tensor, scale in zip(scaled, scales, strict=True):
             given = profile["inputs"][tensor.name]
             scale.set(given["mean"], given["std"])
-        if self.signature.task == "regression":
+        if self.signature.problem.standardised:
             mean, std = target_scale(profile)
             self.target_mean.fill_(mean)
             self.target_std.fill_(std)
@@ -79,44 +80,24 @@ class Network(nn.Module):
         """
         features = self.front(inputs)
         if self.signature.has_variable_length:
-            vectors = self.body(features, _length(inputs))
+            vectors = self.body(features, lengths(inputs))
         else:
             vectors = self.body(features)
         scores: Tensor = self.head(vectors)
-        return scores.squeeze(1) if self.signature.task == "regression" else scores
+        return scores if self.signature.outputs[0].shape else scores.squeeze(1)
 
     def outputs(self, inputs: Inputs, scores: Tensor) -> dict[str, Tensor]:
         """What the signature's outputs name, in its order, of the scores of `inputs`."""
-        if self.signature.task == "regression":
-            # float32 has 7 digits: a price of a billion would be rounded to the nearest 64.
-            prediction = scores.to(torch.float64) * self.target_std + self.target_mean
-            # A checkpoint of an older release promises float32.
-            return {"prediction": prediction.to(getattr(torch, self.signature.outputs[0].dtype))}
-        if self.signature.task == "language_model":
-            return _likelihood(inputs["tokens"], _length(inputs), scores)
-        return {"logits": scores, "probabilities": torch.softmax(scores, dim=1)}
+        return OUTPUTS[self.signature.problem.scores](self, inputs, scores)
+
+    @property
+    def output_scale(self) -> tuple[float, float]:
+        """Standard deviation and mean of the numbers that the network predicts; else 1 and 0."""
+        if not self.signature.problem.standardised:
+            return 1.0, 0.0
+        return self.target_std.item(), self.target_mean.item()
 
 
 def target_scale(profile: Mapping[str, Any]) -> tuple[float, float]:
     """Mean and standard deviation by which a regression's target is standardised, float64."""
     return profile["target"]["mean"], profile["target"]["std"] or 1.0
-
-
-def _length(inputs: Inputs) -> Tensor:
-    # A row that is all padding counts as one step: no mean over nothing, nothing to attend to.
-    return inputs["length"].clamp(min=1)
-
-
-def _likelihood(tokens: Tensor, length: Tensor, scores: Tensor) -> dict[str, Tensor]:
-    """Each token but the first is predicted from those before it."""
-    # torch.gather, for the exporter makes constants of the dimensions in take_along_dim.
-    log_probabilities = torch.log_softmax(scores[:, :-1], dim=2)
-    given = log_probabilities.gather(2, tokens[:, 1:, None]).squeeze(2)
-    scored = torch.arange(1, tokens.shape[1], device=tokens.device) < length[:, None]
-    place = (length - 1)[:, None, None].expand(-1, 1, scores.shape[2])
-    last = scores.gather(1, place).squeeze(1)
-    return {
-        "logits": last,
-        "log_likelihood": torch.where(scored, given, 0.0).sum(1),
-        "scored": length - 1,
-    }

@@ -1,1 +1,1 @@
-"""The bundle: the files of a model, and the typed classes that read and write them."""
+"""What a bundle holds: its files, and the typed documents among them. Imports no torch."""

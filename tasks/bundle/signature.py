@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.columns import COLUMNS, Column, Tensor, TextColumn, data_of, with_tensors
+from tasks.columns import COLUMNS, Column, Tensor, data_of, with_tensors
 from tasks.errors import InputError
 from tasks.files.reading import EARLIER, Reading
+from tasks.problems import BY_TASK, Problem
+from tasks.problems.targets import ClassTarget
 
-# The files of a bundle that decide a prediction, and so make its digest; the rest is evidence.
-# Only models of text have a tokenizer.
-IDENTITY = frozenset({"model.onnx", "signature.json", "tokenizer.json"})
-
-Task = Literal["binary", "multiclass", "regression", "language_model"]
+if TYPE_CHECKING:
+    Task = str
+else:
+    Task = Literal[tuple(BY_TASK)]
 Array = TypeVar("Array", bound=Any)
 
 
@@ -56,7 +57,10 @@ class Signature(BaseModel):
             task=task,
             columns=columns,
             inputs=_inputs(columns),
-            outputs=_outputs(task, columns, classes),
+            outputs=tuple(
+                Tensor.model_validate(output._asdict())
+                for output in BY_TASK[task].outputs(columns, classes)
+            ),
             classes=classes,
             reading=reading,
         )
@@ -93,8 +97,12 @@ class Signature(BaseModel):
         return self.reading or EARLIER
 
     @property
+    def problem(self) -> Problem:
+        return BY_TASK[self.task]
+
+    @property
     def classifies(self) -> bool:
-        return self.task in ("binary", "multiclass")
+        return isinstance(self.problem.target, ClassTarget)
 
     @property
     def tokenized(self) -> bool:
@@ -131,23 +139,3 @@ def _inputs(columns: tuple[Column, ...]) -> tuple[Tensor, ...]:
                 tensor = tensor.model_copy(update={"shape": (width,)})
             found[tensor.name] = tensor
     return tuple(found.values())
-
-
-def _outputs(
-    task: Task, columns: tuple[Column, ...], classes: tuple[str, ...]
-) -> tuple[Tensor, ...]:
-    if task == "regression":
-        return (Tensor(name="prediction", dtype="float64", shape=()),)
-    if task == "language_model":
-        assert isinstance(columns[0], TextColumn)
-        return (
-            # Of the token that would follow the text.
-            Tensor(name="logits", dtype="float32", shape=(columns[0].vocabulary,)),
-            # Of the text: the natural logarithm, summed over its `scored` tokens.
-            Tensor(name="log_likelihood", dtype="float32", shape=()),
-            Tensor(name="scored", dtype="int64", shape=()),
-        )
-    return tuple(
-        Tensor(name=name, dtype="float32", shape=(len(classes),))
-        for name in ("logits", "probabilities")
-    )

@@ -4,7 +4,7 @@ Imports no torch, so that reading parameters is quick. This package is code of e
 default that changes here makes every stage stale, as a value in `params.yaml` would.
 """
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,13 @@ from tasks.config.sources import (
     Tokenizer,
 )
 from tasks.config.train import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
+from tasks.problems import METRICS, PROBLEMS
+
+if TYPE_CHECKING:
+    MetricName = str
+    ProblemName = str
+else:  # forms, help and messages list the names that there are
+    MetricName, ProblemName = Literal[tuple(METRICS)], Literal[tuple(PROBLEMS)]
 
 __all__ = [
     "PRESETS",
@@ -48,13 +55,11 @@ __all__ = [
     "Evaluate",
     "Export",
     "Gru",
-    "HigherIsBetter",
     "ImageSource",
     "Linear",
     "Logistic",
-    "LowerIsBetter",
     "Lstm",
-    "Metric",
+    "MetricName",
     "Mlp",
     "Optimizer",
     "Params",
@@ -79,7 +84,7 @@ class Prepare(Section):
 
     source: Source
     """Which raw data, and how it is read."""
-    task: Literal["classification", "regression", "language_model"] = "classification"
+    task: ProblemName = "classification"
     """What to predict: a class, a number, or, without a target, the next token."""
     seed: Seed = 0
     """Seed of the random splits."""
@@ -134,33 +139,10 @@ class Prepare(Section):
         return self
 
 
-HigherIsBetter = Literal[
-    "accuracy",
-    "balanced_accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "roc_auc",
-    "average_precision",
-    "r2",
-]
-LowerIsBetter = Literal["log_loss", "calibration_error", "mse", "rmse", "mae", "perplexity"]
-Metric = Literal[HigherIsBetter, LowerIsBetter]
-
-# Those that a task has a figure for; all others are a classification's.
-_MEASURED: dict[str, tuple[str, ...]] = {
-    "regression": ("r2", "mse", "rmse", "mae"),
-    "language_model": ("perplexity",),
-}
-
-
 class Evaluate(Section):
     """The stage `evaluate`, and the gates that every candidate must pass."""
 
-    gates: dict[Metric, float]
+    gates: dict[MetricName, float]
     """By metric on the test split: the lowest value that passes, or the highest where lower is
     better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Nothing is
     registered without a gate, or with one for a metric that was not measured."""
@@ -185,7 +167,7 @@ class Registration(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     """The model's name in the registry."""
-    metric: Metric | None = None
+    metric: MetricName | None = None
     """The metric in which a challenger must beat the champion, on the same test split. Default:
     `macro_f1` for classes, `r2` for numbers, `perplexity` for a language model."""
 
@@ -206,12 +188,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":
-        task: str = self.prepare.task
+        task = self.prepare.task
         if self.train.architecture.name == "transformer_lm":
             task = "language_model"
-        every = (*get_args(HigherIsBetter), *get_args(LowerIsBetter))
-        others = {name for names in _MEASURED.values() for name in names}
-        allowed = _MEASURED.get(task, tuple(name for name in every if name not in others))
+        allowed = [metric.name for metric in PROBLEMS[task].metrics]
         asked = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
         if self.registration.metric:
             asked["registration.metric"] = self.registration.metric

@@ -5,11 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-GATES: dict[str, dict[str, float]] = {
-    "classification": {"accuracy": 0.9, "macro_f1": 0.85},
-    "regression": {"r2": 0.5},
-    "language_model": {"perplexity": 100},
-}
+from tasks.problems import PROBLEMS
+
 SOURCES: dict[str, dict[str, str]] = {
     "tabular": {"kind": "tabular", "path": "data/raw/mine.csv", "target": "price"},
     "text": {"kind": "text", "path": "data/raw/mine.csv", "column": "text", "target": "label"},
@@ -45,18 +42,21 @@ def _section(name: str, data: Mapping[str, Any]) -> list[str]:
     source = _mapping(_mapping(data.get("prepare")).get("source"))
     kind = source.get("kind") if source.get("kind") in NETWORKS else "tabular"
     task = _task(data)
+    untargeted = PROBLEMS[task].target is None
     if name == "prepare":
-        shown = "language_model" if task == "language_model" else "classification"
-        found = SOURCES["text" if shown == "language_model" else str(kind)]
+        shown = task if untargeted else "classification"
+        found = SOURCES["text" if untargeted else str(kind)]
         lines = [f"    {key}: {value}" for key, value in found.items()]
-        tasks = "classification, regression or language_model"
+        *others, last = PROBLEMS
+        tasks = f"{', '.join(others)} or {last}"
         return ["prepare:", "  source:", *lines, f"  task: {shown}    # {tasks}"]
     if name == "train":
-        network = "transformer_lm" if task == "language_model" else NETWORKS[str(kind)]
+        network = "transformer_lm" if untargeted else NETWORKS[str(kind)]
         return ["train:", f"  architecture: {network}"]
     if name == "evaluate":
-        bound = "most" if task == "language_model" else "least"
-        gates = [f"    {metric}: {value:g}" for metric, value in GATES[task].items()]
+        metrics = [metric for metric in PROBLEMS[task].metrics if metric.example is not None]
+        bound = "most" if metrics[0].lower_is_better else "least"
+        gates = [f"    {metric.name}: {metric.example:g}" for metric in metrics]
         gates[0] += f"    # the {bound} that it may be on the test split"
         return ["evaluate:", "  gates:", *gates]
     stem = PurePosixPath(str(source.get("path", ""))).name.partition(".")[0].lower()
@@ -69,7 +69,7 @@ def _task(data: Mapping[str, Any]) -> str:
     if "transformer_lm" in (network, _mapping(network).get("name")):
         return "language_model"
     task = _mapping(data.get("prepare")).get("task")
-    return task if isinstance(task, str) and task in GATES else "classification"
+    return task if isinstance(task, str) and task in PROBLEMS else "classification"
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from tasks.bundle.signature import Signature, Task
+from tasks.bundle.signature import Signature
 from tasks.config import Prepare
 from tasks.errors import InputError
 from tasks.preparing.rows import PreparedRows
 from tasks.preparing.targets import refuse_constant
+from tasks.problems import PROBLEMS
+from tasks.problems.targets import NumberTarget
 from tasks.sources.raw import Raw
 
 
@@ -33,7 +35,8 @@ def fit(
         InputError: there is nothing in the training split to fit on; says of which column.
     """
     train, types = splits["train"].features, raw.types()
-    if params.task == "regression":
+    problem = PROBLEMS[params.task]
+    if isinstance(problem.target, NumberTarget):
         refuse_constant(raw, splits["train"].target)
     _refuse_two_tokenizers(raw)
     every = pa.concat_tables([rows.features for rows in splits.values()])
@@ -48,11 +51,9 @@ def fit(
     columns = tuple(found.column for found in fitted)
     # Nothing is said of how text is read where no column has any.
     reading = raw.reading if any(column.reads_text for column in columns) else None
-    task: Task = "binary" if len(classes) == 2 else "multiclass"
-    if params.task != "classification":
-        task = params.task
     tokenizer = next((found.tokenizer for found in fitted if found.tokenizer is not None), None)
-    return Dataset(splits, Signature.of(task, columns, classes, reading), tokenizer)
+    signature = Signature.of(problem.task(classes), columns, classes, reading)
+    return Dataset(splits, signature, tokenizer)
 
 
 def _refuse_two_tokenizers(raw: Raw) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks import formats
 from tasks.bundle.signature import Signature
 from tasks.columns import EncodeContext, SourceLocation, with_tensors
 from tasks.columns.distributions import counts
@@ -21,6 +22,7 @@ def profile(dataset: Dataset, lengths: dict[str, NDArray[np.int64]]) -> dict[str
     """
     train, signature = dataset.splits["train"], dataset.signature
     content: dict[str, Any] = {
+        "format": formats.PROFILE,
         "rows": len(train),
         "inputs": {},
         "target": distribution(train, signature),

@@ -1,6 +1,7 @@
-"""The column to predict: classes or finite numbers."""
+"""Reads the column to predict from raw data: classes or finite numbers."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -14,21 +15,21 @@ from tasks.errors import InputError
 from tasks.files.convert import EXACT, convert, fits, misfit
 from tasks.files.infer import kind_of, typed
 from tasks.files.spelling import without_na
-from tasks.preparing.rows import CleanColumn as Column
-from tasks.preparing.rows import PreparedRows as Rows
-from tasks.preparing.rows import cell, is_number
+from tasks.preparing.rows import CleanColumn, PreparedRows, cell, is_number
+from tasks.problems import PROBLEMS
 from tasks.sources.raw import Raw
 
 CLASSES_ARE = "classes are text, whole numbers, or true and false"
 
 
-def read_target(raw: Raw, params: Prepare) -> Column | None:
-    """Strings for a classification, float64 for a regression, nothing for a language model.
+def read_target(raw: Raw, params: Prepare) -> CleanColumn | None:
+    """The column to predict: strings for classes, float64 for numbers; None if there is none.
 
     Raises:
-        InputError: there is no target, or it does not suit the task; names row and column.
+        InputError: there is no target, or it does not suit the problem; names row and column.
     """
-    if params.task == "language_model":
+    target = PROBLEMS[params.task].target
+    if target is None:
         if "text" not in raw.features.values():
             raise InputError(f"{raw.where} holds no text; a language model needs source.kind: text")
         return None
@@ -39,27 +40,25 @@ def read_target(raw: Raw, params: Prepare) -> Column | None:
         )
     values = raw.table[raw.target].combine_chunks()
     if pa.types.is_null(values.type):
-        return Column.of(values.cast(pa.string()))
-    if params.task != "classification":
-        return _numbers(raw, values)
-    said = params.source.columns if isinstance(params.source, TabularSource) else {}
-    if said.get(raw.target) == "category":
-        return Column.of(values.cast(pa.string()))  # as `columns` says
-    return _classes(raw, values)
+        return CleanColumn.of(values.cast(pa.string()))
+    return READERS[target.kind](raw, params, values)
 
 
-def _classes(raw: Raw, values: pa.Array) -> Column:
-    """Labels as they are spelled in every form of file."""
+def _classes(raw: Raw, params: Prepare, values: pa.Array) -> CleanColumn:
+    """Labels, spelled the same whatever the file format."""
     kind, name = values.type, str(raw.target)
+    declared = params.source.columns if isinstance(params.source, TabularSource) else {}
+    if declared.get(name) == "category":
+        return CleanColumn.of(values.cast(pa.string()))
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = Column.of_numbers(values).values.cast(pa.float64()).fill_null(0.0).to_numpy()
+        numbers = CleanColumn.of_numbers(values).values.cast(pa.float64()).fill_null(0.0).to_numpy()
         _refuse_fractions(raw, numbers)
         values = values.cast(pa.float64())
     elif pa.types.is_string(kind):
         _refuse_numbers_and_dates(raw, values)
     elif not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise InputError(f"{raw.where}: column {name!r} is {kind}; {CLASSES_ARE}")
-    return Column.of(convert(values, "category", name, raw.describe, raw.reading))
+    return CleanColumn.of(convert(values, "category", name, raw.describe, raw.reading))
 
 
 def _refuse_fractions(raw: Raw, numbers: NDArray[np.float64]) -> None:
@@ -73,17 +72,17 @@ def _refuse_fractions(raw: Raw, numbers: NDArray[np.float64]) -> None:
 
 
 def _refuse_numbers_and_dates(raw: Raw, values: pa.Array) -> None:
-    """Labels of text may be whole numbers; what all else are numbers, or dates, are no labels."""
+    """Whole numbers may be labels; other numbers, and dates, may not."""
     kind = kind_of(values, raw.reading)
     if kind == "date":
         raise InputError(f"{raw.where}: column {str(raw.target)!r} holds dates; {CLASSES_ARE}")
     if kind == "number":
         numbers = convert(values, "number", str(raw.target), raw.describe, raw.reading)
-        finite = Column.of_numbers(numbers).values.fill_null(0.0)
+        finite = CleanColumn.of_numbers(numbers).values.fill_null(0.0)
         _refuse_fractions(raw, finite.to_numpy())
 
 
-def _numbers(raw: Raw, values: pa.Array) -> Column:
+def _numbers(raw: Raw, params: Prepare, values: pa.Array) -> CleanColumn:
     if pa.types.is_string(values.type):
         values = _from_text(raw, values)
     if not is_number(values.type):
@@ -99,11 +98,11 @@ def _numbers(raw: Raw, values: pa.Array) -> Column:
                 f"its neighbours; whole numbers between -{EXACT} and {EXACT} can be predicted. "
                 "Divide the column by some power of ten, or name another one"
             )
-    return Column.of_numbers(without_na(numbers, raw.reading))
+    return CleanColumn.of_numbers(without_na(numbers, raw.reading))
 
 
 def _from_text(raw: Raw, values: pa.Array) -> pa.Array:
-    """Numbers; leading zeros and exponents are nothing special in a number that is predicted."""
+    """Numbers; here leading zeros and exponents do not make them text."""
     found = typed(values, raw.reading)
     if pa.types.is_integer(found.type) or pa.types.is_null(found.type):
         return found.cast(pa.int64())
@@ -121,13 +120,19 @@ def _no_number(raw: Raw, row: int, value: object, way: str = "") -> InputError:
     )
 
 
-def class_names(raw: Raw, rows: Rows, *, distinct: bool) -> tuple[str, ...]:
+READERS: dict[str, Callable[[Raw, Prepare, pa.Array], CleanColumn]] = {
+    "category": _classes,
+    "number": _numbers,
+}
+
+
+def class_names(raw: Raw, rows: PreparedRows, *, distinct: bool) -> tuple[str, ...]:
     """Classes in the order a reader expects: 2 before 10, words by alphabet.
 
-    `distinct` says that there are no copies among `rows`, for the message.
+    `distinct` says that `rows` has no duplicates, for the message.
 
     Raises:
-        InputError: there is one class alone, or one with fewer rows than there are splits.
+        InputError: there is only one class, or one with fewer rows than there are splits.
     """
     counts = {c["values"]: c["counts"] for c in pc.value_counts(rows.target).to_pylist()}
     if len(counts) < 2:
@@ -148,14 +153,8 @@ def class_names(raw: Raw, rows: Rows, *, distinct: bool) -> tuple[str, ...]:
     return tuple(sorted(counts, key=(lambda c: (int(c), c)) if numeric else None))
 
 
-def numbered(target: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """(N,): the place of each label in `classes`."""
-    found: NDArray[np.int64] = pc.index_in(target, pa.array(classes)).to_numpy().astype(np.int64)
-    return found
-
-
 def refuse_constant(raw: Raw, target: pa.Array) -> None:
-    """Raises `InputError` when there is nothing to learn: `target` (N,) is one number."""
+    """Raises `InputError` when there is nothing to learn: `target` (N,) has one value."""
     lowest, highest = pc.min_max(target).as_py().values()
     if lowest == highest:
         raise InputError(
@@ -165,6 +164,6 @@ def refuse_constant(raw: Raw, target: pa.Array) -> None:
 
 
 def _some(names: list[str], most: int = 20) -> str:
-    """The first few of what may be thousands."""
+    """The first few names: there may be thousands."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more

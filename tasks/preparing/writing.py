@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.dataset import KEY, TARGET, write_split
-from tasks.encoding import TOKENIZER
 from tasks.preparing.fitting import Dataset
 from tasks.preparing.rows import PreparedRows
-from tasks.preparing.targets import numbered
 
 
 def write(
@@ -34,9 +32,10 @@ def write(
     try:
         for name, rows in dataset.splits.items():
             write_split(_table(rows, dataset.signature, hashes), part / f"{name}.arrow")
-        dataset.signature.write(part / "signature.json")
+        files = Bundle.at(part)
+        dataset.signature.write(files.signature)
         if dataset.tokenizer is not None:
-            dataset.tokenizer.save(str(part / TOKENIZER))
+            dataset.tokenizer.save(str(files.tokenizer))
         for name, content in documents.items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (part / name).write_text(text + "\n", encoding="utf-8")
@@ -52,10 +51,7 @@ def _table(rows: PreparedRows, signature: Signature, hashes: Mapping[str, pa.Arr
     for column in signature.columns:
         values = rows.features[column.name].combine_chunks()
         columns[column.name] = column.stored(values)
-    if signature.classifies:
-        codes = pa.array(numbered(rows.target, signature.classes).astype(np.int32))
-        columns[TARGET] = pa.DictionaryArray.from_arrays(codes, pa.array(signature.classes))
-    elif rows.target is not None:
-        columns[TARGET] = rows.target
+    if (target := signature.problem.target) is not None:
+        columns[TARGET] = target.stored(rows.target, signature.classes)
     taken = {name: pc.take(values, pa.array(rows.keys)) for name, values in hashes.items()}
     return pa.table(columns | taken)

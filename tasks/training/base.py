@@ -1,4 +1,4 @@
-"""Starting from a registered version's weights: what matches is loaded, the rest reported."""
+"""Starts a training from a registered version's weights: loads what fits, reports the rest."""
 
 import hashlib
 import json
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from tasks.architectures import Network
 from tasks.architectures.fronts import Tokens
+from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.checkpoint import weights_of
-from tasks.encoding import TOKENIZER
 from tasks.errors import InputError
 
-WEIGHTS, VERSION = "weights.safetensors", "version.json"
+VERSION = "version.json"
 # Taken from the dataset that is trained on, never from another.
 SCALES = {"mean", "std", "target_mean", "target_std"}
 
 
 class SharedTokens(NamedTuple):
-    """Numbers of the tokens that two tokenizers know, (S,) int64 each."""
+    """Ids of the tokens that two tokenizers have in common, (S,) int64 each."""
 
     here: Tensor
     base: Tensor
@@ -32,7 +32,7 @@ class SharedTokens(NamedTuple):
 
 
 def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> str:
-    """Load what matches from `base` by name and shape, and say what did.
+    """Load the weights in `base` that fit by name and shape; returns a report of them.
 
     The head is loaded only for the same classes, and a table's network only for the same columns:
     there, equal shapes may mean other things. Where the tokenizers differ, the rows of tokens that
@@ -40,46 +40,53 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
 
     Raises:
         InputError: `base` is empty or holds another version, one of another table, or nothing of
-            it matches.
+            it fits.
     """
-    ref = _version(init_from, base)
-    there, here = Signature.read(base / "signature.json"), network.signature
+    ref, files = _version(init_from, base), Bundle.at(base)
+    there, here = Signature.read(files.signature), network.signature
     if any(t.is_vector for t in here.inputs) and there.columns != here.columns:
         raise InputError(
             f"train.init_from: {ref} was trained on other columns or categories than this dataset "
             "has, so its weights mean something else. Start from a version of the same table."
         )
-    same_outputs = (there.task, there.classes) == (here.task, here.classes)
-    given = {n: t for n, t in load_file(base / WEIGHTS).items() if not _is_scale(n)}
+    given = {n: t for n, t in load_file(files.weights).items() if not _is_scale(n)}
     into = {n: t for n, t in weights_of(network).items() if not _is_scale(n)}
+    names = [name for name in into if name in given]
+    if (there.task, there.classes) != (here.task, here.classes):
+        # As many outputs may be those of other classes.
+        names = [name for name in names if not name.startswith("head.")]
     shared = _shared_tokens(base, prepared)
-    of_tokens = set() if shared is None else _token_tensors(network)
-    loaded = []
-    for name in (name for name in into if name in given):
-        if name.startswith("head.") and not same_outputs:
-            continue  # as many outputs may be, but of other classes
-        if shared is not None and name in of_tokens:
-            fits = (
-                given[name].shape[1:] == into[name].shape[1:] and len(given[name]) >= shared.known
-            )
-            if fits:
-                into[name][shared.here] = given[name][shared.base]
-        elif fits := given[name].shape == into[name].shape:
-            into[name].copy_(given[name])
-        if fits:
-            loaded.append(name)
+    of_tokens = _token_tensors(network) if shared else set()
+    loaded = [
+        name
+        for name in names
+        if _copy(given[name], into[name], shared if name in of_tokens else None)
+    ]
     if not any(name in loaded for name, _ in network.named_parameters()):
         raise InputError(
             f"train.init_from: no weight of {ref} has the name and shape of one of this network. "
             "Give both the same architecture with the same widths, or remove train.init_from."
         )
-    said = [f"starting from {ref}: loaded {len(loaded)} of {len(into)} tensors"]
+    lines = [f"starting from {ref}: loaded {len(loaded)} of {len(into)} tensors"]
     if shared is not None and of_tokens & set(loaded):
-        said.append(f"of tokens, the rows of the {len(shared.here):,} that both tokenizers know")
-    for what, names in (("new", into), ("unused", given)):
-        left = [name for name in names if name not in loaded]
-        said += [f"{what}: {', '.join(left)}"] if left else []
-    return "; ".join(said)
+        lines.append(f"of tokens, the rows of the {len(shared.here):,} that both tokenizers know")
+    for what, tensors in (("new", into), ("unused", given)):
+        left = [name for name in tensors if name not in loaded]
+        lines += [f"{what}: {', '.join(left)}"] if left else []
+    return "; ".join(lines)
+
+
+def _copy(given: Tensor, into: Tensor, shared: SharedTokens | None) -> bool:
+    """Copy a tensor, or its rows of `shared` tokens; False if the shapes do not fit."""
+    if shared is None:
+        if given.shape != into.shape:
+            return False
+        into.copy_(given)
+        return True
+    if given.shape[1:] != into.shape[1:] or len(given) < shared.known:
+        return False
+    into[shared.here] = given[shared.base]
+    return True
 
 
 def _is_scale(name: str) -> bool:
@@ -112,8 +119,8 @@ def _version(init_from: str, base: Path) -> str:
 
 
 def _shared_tokens(base: Path, prepared: Path) -> SharedTokens | None:
-    """None where the numbers of all tokens are the same, or there is no text."""
-    paths = [folder / TOKENIZER for folder in (prepared, base)]
+    """None if all tokens have the same ids, or if there is no text."""
+    paths = [Bundle.at(folder).tokenizer for folder in (prepared, base)]
     if not all(path.is_file() for path in paths):
         return None
     here, there = (Tokenizer.from_file(str(path)).get_vocab() for path in paths)
@@ -131,4 +138,5 @@ def _token_tensors(network: Network) -> set[str]:
     """Names of the tensors that have one row for each token."""
     modules = network.named_modules()
     names = {f"{name}.embedding.weight" for name, m in modules if isinstance(m, Tokens)}
-    return names | {"head.bias"} if network.signature.task == "language_model" else names
+    # Without a target, what is predicted is the next token.
+    return names if network.signature.problem.target else names | {"head.bias"}

@@ -1,4 +1,4 @@
-"""Rows of a split, whole on the device, and the order in which a training sees them."""
+"""DeviceRows of a split, whole on the device, and the order in which a training sees them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ class DeviceRows:
     """By name, as the signature has them."""
     targets: Tensor
     """Numbers of classes (N,) int64, standardised values (N,) float32, or for a language model its
-    tokens."""
+    tokens (N, T) int64."""
     varying: frozenset[str]
     """Inputs whose second axis is padded to the longest row."""
     lengths: Tensor | None
@@ -34,17 +34,18 @@ class DeviceRows:
         device: torch.device,
         scale: tuple[float, float] | None = None,
     ) -> "DeviceRows":
-        """Read a split; of a regression, `scale` is the mean and the deviation of its target."""
+        """Read a split; `scale` is mean and standard deviation of a target that is standardised."""
         split = read_split(prepared, name, encoder)
         # A copy: torch wants memory that it may write to, and a mapped file is not.
         inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
         targets = torch.tensor(split.targets)
-        if encoder.signature.task == "regression":
+        problem = encoder.signature.problem
+        if problem.standardised:
             assert scale is not None
             # Narrowed only now, for float32 cannot tell large values from each other.
             standardised = (split.targets.astype(np.float64) - scale[0]) / scale[1]
             targets = torch.tensor(standardised.astype(np.float32))
-        if encoder.signature.task == "language_model":
+        if problem.target is None:
             targets = inputs["tokens"]
         varying = frozenset(t.name for t in encoder.signature.inputs if None in t.shape)
         there = {name: tensor.to(device) for name, tensor in inputs.items()}
@@ -56,17 +57,17 @@ class DeviceRows:
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Inputs and targets of a batch of row numbers, (B,) int64 on the CPU.
 
-        Varying inputs have no more timesteps than the batch's longest row.
+        Varying inputs are padded only to the batch's longest row.
         """
         # Decided on the CPU: asking the device would mean waiting for it at every step.
         longest = None if self.lengths is None else max(1, int(self.lengths[rows].max()))
         index = rows.to(self.targets.device)
 
-        def of(tensor: Tensor, varies: bool) -> Tensor:
-            return (tensor[:, :longest] if varies else tensor)[index]
+        def pick(tensor: Tensor, padded: bool) -> Tensor:
+            return (tensor[:, :longest] if padded else tensor)[index]
 
-        inputs = {name: of(t, name in self.varying) for name, t in self.inputs.items()}
-        return inputs, of(self.targets, self.targets.dim() > 1)
+        inputs = {name: pick(t, name in self.varying) for name, t in self.inputs.items()}
+        return inputs, pick(self.targets, self.targets.dim() > 1)
 
 
 def in_batches(order: Tensor, size: int) -> list[Tensor]:
@@ -78,10 +79,9 @@ def in_batches(order: Tensor, size: int) -> list[Tensor]:
 
 
 def order_of(rows: int, seed: int, epoch: int, weights: Tensor | None = None) -> Tensor:
-    """Row numbers in an order that only the seed and the epoch decide, (N,) int64 on the CPU.
+    """Row numbers in a random order that depends on seed and epoch alone, (N,) int64 on the CPU.
 
-    Every row once or, with `weights` (N,), as many drawn with replacement, each as probable as
-    its weight.
+    Every row once or, with `weights` (N,), N rows drawn with replacement in proportion to them.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     if weights is None:

@@ -1,4 +1,4 @@
-"""How the weights move: the optimizer, and the learning rate over the training."""
+"""The optimizer, and the learning rate over the training."""
 
 import math
 from fnmatch import fnmatchcase
@@ -13,7 +13,7 @@ from tasks.errors import InputError
 
 
 def freeze(network: nn.Module, patterns: list[str]) -> None:
-    """Let no weight learn whose name matches one of `patterns`.
+    """Freeze the weights whose names match one of `patterns` (shell wildcards).
 
     Raises:
         InputError: a pattern matches nothing, or nothing is left to learn.
@@ -33,7 +33,7 @@ def freeze(network: nn.Module, patterns: list[str]) -> None:
 
 
 def begin_epoch(network: nn.Module) -> None:
-    """Set the network to learn, but not the running statistics of norms that are frozen."""
+    """Set the network to training mode, but keep the running statistics of frozen norms."""
     network.train()
     for module in network.modules():
         weights = module.parameters(recurse=False)
@@ -42,7 +42,7 @@ def begin_epoch(network: nn.Module) -> None:
 
 
 def make_optimizer(network: nn.Module, params: Train) -> Optimizer:
-    """The optimizer of those weights that learn."""
+    """The optimizer of the weights that are not frozen."""
     p = params.optimizer
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     if p.name == "sgd":
@@ -58,9 +58,13 @@ def make_optimizer(network: nn.Module, params: Train) -> Optimizer:
 
 
 class Schedule:
-    """The learning rate: moved after each step, and for `plateau` after each epoch.
+    """The learning rate: changed after each step, and for `plateau` after each epoch.
 
-    `steps` are those of the optimizer in one epoch.
+    `steps` are the optimizer's steps in one epoch.
+
+    Warm-up and decay are one factor of a `LambdaLR`. torch's `SequentialLR` of `LinearLR` and
+    `CosineAnnealingLR` gives the same rates only within 2e-18, so other bytes; it refuses
+    `ReduceLROnPlateau`, so `plateau` would need what is here anyway.
     """
 
     def __init__(self, optimizer: Optimizer, params: Train, steps: int) -> None:
@@ -69,7 +73,7 @@ class Schedule:
         self._plateau: ReduceLROnPlateau | None = None
         self._by_step: LambdaLR | OneCycleLR
         if p.name == "one_cycle":
-            # The momentum stays what the user said it is.
+            # The momentum stays as the user set it.
             self._by_step = OneCycleLR(
                 optimizer,
                 max_lr=params.optimizer.learning_rate,
@@ -88,19 +92,19 @@ class Schedule:
 
         self._by_step = LambdaLR(optimizer, factor)
         if p.name == "plateau":
-            # Of torch's patience, the next epoch without a fall is the one that counts.
+            # torch reduces the rate in the epoch after `patience` epochs without improvement.
             self._plateau = ReduceLROnPlateau(
                 optimizer, factor=p.factor, patience=p.every - 1, threshold=0
             )
 
     def step(self) -> None:
-        """The optimizer has made a step."""
-        # LambdaLR sets the rate anew from its beginning: it would undo what plateau did.
+        """Call after each step of the optimizer."""
+        # LambdaLR computes the rate from the first one: it would undo what plateau did.
         if self._plateau is None or self._by_step.last_epoch < self._warmup:
             self._by_step.step()
 
     def end_epoch(self, validation_loss: float) -> None:
-        """An epoch is over."""
+        """Call after each epoch."""
         if self._plateau is not None and self._by_step.last_epoch >= self._warmup:
             self._plateau.step(validation_loss)
 

@@ -1,4 +1,4 @@
-"""The state of a training in a file, to go on from after a kill at any moment."""
+"""The state of a training in a file, to resume from after a kill at any moment."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from tasks.device import Device
 from tasks.training.state import State, join, split
 
 STATE = "state.safetensors"
-# Writing may take this share of the time; of quick epochs, only some are kept.
+# Writing may take this share of the time: after quick epochs, some writes are skipped.
 LARGEST_SHARE = 0.05
 
 
-class Keeper:
+class TrainingCheckpointer:
     """Writes a `State` to `folder` as often as `every` says, and reads it back.
 
-    When it is written follows the clock; what the training comes to does not.
+    The clock decides when it is written, but never changes the result of the training.
     """
 
     def __init__(self, folder: Path, fingerprint: str, every: CheckpointEvery) -> None:
@@ -34,7 +34,7 @@ class Keeper:
         self._cost = 0.0
 
     def resume(self, state: State) -> None:
-        """Go on from the file, if there is one of the same training; say so."""
+        """Resume from the file, if there is one of the same training; prints what it did."""
         if not self._file.exists():
             return
         try:
@@ -56,12 +56,12 @@ class Keeper:
         print(f"resuming after epoch {state.epoch - 1}{within}", flush=True)
 
     def after_epoch(self, state: State) -> None:
-        """An epoch is over and another follows."""
+        """Call when an epoch is over and another follows."""
         if (state.epoch - 1) % self._every.epochs == 0:
             self._write(state)
 
     def after_step(self, state: State) -> None:
-        """The weights have moved, and will again in this epoch."""
+        """Call after each optimizer step but the last of an epoch."""
         minutes = self._every.minutes
         if minutes is not None and time.monotonic() - self._written >= 60 * minutes:
             self._write(state)
@@ -83,14 +83,14 @@ class Keeper:
         self._cost = self._written - started
 
     def remove(self) -> None:
-        """The training is over."""
+        """Remove the file: the training is over."""
         shutil.rmtree(self._file.parent, ignore_errors=True)
 
 
 def fingerprint(params: Train, device: Device, prepared: Path, base: Path) -> str:
-    """SHA-256 of all that decides what a training comes to.
+    """SHA-256 of everything that decides the result of a training.
 
-    `keep` is not in it: how often the state is written changes nothing.
+    `keep` is left out: how often the state is written changes nothing.
     """
     package = Path(__file__).parents[1]
     folders = [prepared, base] if params.init_from else [prepared]

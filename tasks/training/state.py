@@ -1,4 +1,4 @@
-"""State: all that a training is at one moment, and how it becomes one safetensors file."""
+"""State: everything that changes during a training, and how it becomes one safetensors file."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,20 +19,20 @@ LEAF = "tensor:"
 
 @dataclass
 class State:
-    """What moves while a network learns; put back, the training goes on to the same bits."""
+    """What changes while a network learns; restored, the training ends in the same bits."""
 
     fabric: Fabric
     network: Network
     optimizer: _FabricOptimizer
     schedule: Schedule
     epoch: int = 1
-    """The epoch under way."""
+    """The present epoch, from 1."""
     batch: int = 0
     """Batches of it that are done."""
     loss: Tensor = field(init=False)
-    """Over these, summed over rows."""
+    """Summed over the rows of these batches."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of the history, one for each epoch that is over."""
+    """Of the history: one for each epoch that is over."""
     best: dict[str, Any] = field(default_factory=lambda: {"validation_loss": math.inf, "epoch": 0})
     """The row with the lowest validation loss."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -41,14 +41,14 @@ class State:
         self.loss = torch.zeros((), device=self.fabric.device)
 
     def scores(self, inputs: dict[str, Tensor]) -> Tensor:
-        """What the network gives, float32."""
+        """The network's scores, float32."""
         # Not through Fabric's wrapper: it would round raw inputs before the network scales them.
         with self.fabric.autocast():
             scores: Tensor = self.network(inputs)
         return scores.float()
 
     def end_epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is over; its weights are kept if they are the best."""
+        """Add the row of an epoch that is over; keep its weights if they are the best."""
         self.rows.append(row)
         if row["validation_loss"] < self.best["validation_loss"]:
             self.best = row
@@ -56,7 +56,7 @@ class State:
         self.epoch, self.batch, self.loss = self.epoch + 1, 0, torch.zeros_like(self.loss)
 
     def tree(self) -> Tree:
-        """For `restore`, in another process."""
+        """Everything that `restore` needs."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -69,11 +69,11 @@ class State:
             "schedule": self.schedule.state_dict(),
             # Of the gradient scaler, where there is one.
             "precision": self.fabric.strategy.precision.state_dict(),
-            "chance": _chance(self.fabric.device),
+            "rng_state": _rng_state(self.fabric.device),
         }
 
     def restore(self, tree: Tree) -> None:
-        """Go back to the moment of `tree`."""
+        """Restore what `tree` returned, perhaps in another process."""
         device = self.fabric.device
         self.epoch, self.batch = tree["epoch"], tree["batch"]
         self.rows, self.best = tree["rows"], tree["best"]
@@ -81,18 +81,18 @@ class State:
         self.best_weights = dict(tree["best_weights"])
         self.network.load_state_dict(tree["network"])
         optimizer = tree["optimizer"]
-        # JSON made strings of the weights' numbers.
+        # JSON turned the parameters' numbers into strings.
         optimizer["state"] = {int(number): s for number, s in optimizer["state"].items()}
         self.optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(tree["schedule"])
         self.fabric.strategy.precision.load_state_dict(tree["precision"])
-        torch.set_rng_state(tree["chance"]["cpu"])
+        torch.set_rng_state(tree["rng_state"]["cpu"])
         if device.type != "cpu":
-            getattr(torch, device.type).set_rng_state(tree["chance"][device.type])
+            getattr(torch, device.type).set_rng_state(tree["rng_state"][device.type])
 
 
-def _chance(device: torch.device) -> dict[str, Tensor]:
-    """Where the random numbers of the CPU and of the device stand."""
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    """The random number generators of the CPU and of the device."""
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         states[device.type] = getattr(torch, device.type).get_rng_state()
@@ -114,7 +114,7 @@ def split(tree: Tree, tensors: dict[str, Tensor]) -> Tree:
 
 
 def join(tree: Tree, tensors: dict[str, Tensor]) -> Tree:
-    """What `split` took apart."""
+    """The reverse of `split`."""
     if isinstance(tree, str) and tree.startswith(LEAF):
         return tensors[tree.removeprefix(LEAF)]
     if isinstance(tree, dict):

@@ -1,26 +1,26 @@
-"""The model card: what a person wants to know of a bundle, in Markdown."""
+"""The model card: a bundle's summary in Markdown."""
 
 from pathlib import Path
 from typing import Any
 
+from tasks.bundle.evaluation import Evaluation, figure
 from tasks.bundle.signature import Signature
-from tasks.metrics import AVERAGES, Metrics, Verdict
-from tasks.parity import Parity
+from tasks.problems import Metrics
+
+AVERAGES = ("precision", "recall", "f1")
 
 
 def write_card(
     path: Path,
     config: dict[str, Any],
     signature: Signature,
-    metrics: Metrics,
-    verdicts: list[Verdict],
-    parity: Parity,
-    data: dict[str, Any],
+    evaluation: Evaluation,
 ) -> None:
-    """Write the card. After Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
+    """Write the card, after Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
 
-    Figures are those of ONNX Runtime on the test split; `data` is of the report of `prepare`.
+    `config` is that of the checkpoint.
     """
+    metrics = evaluation.metrics
     architecture = dict(config["architecture"])
     name = architecture.pop("name")
     shape = ", ".join(f"{key} {value}" for key, value in architecture.items())
@@ -35,20 +35,15 @@ def write_card(
         _table(
             ["gate", "value", "condition", "verdict"],
             [
-                [
-                    v.gate,
-                    "not measured" if v.value is None else f"{v.value:.4f}",
-                    v.condition,
-                    "passed" if v.passed else "**refused**",
-                ]
-                for v in verdicts
+                [g.gate, g.figure, g.condition, g.verdict if g.passed else f"**{g.verdict}**"]
+                for g in evaluation.gates
             ],
         ),
-        f"P{str(parity)[1:]}.",
+        f"P{str(evaluation.parity)[1:]}.",
         f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
-        _table(["metric", "value"], [[n, f"{v:.4f}"] for n, v in metrics.summary.items()]),
+        _table(["metric", "value"], [[n, figure(v)] for n, v in metrics.summary.items()]),
         *_classes(signature, metrics),
-        *_data(data),
+        *_data(evaluation.data),
         "## Signature",
         "\n".join(
             [f"- column: `{c.name}`, {c.kind}" for c in signature.columns]
@@ -60,7 +55,7 @@ def write_card(
 
 
 def _data(data: dict[str, Any]) -> list[str]:
-    """Rows and what became of them, a line each; what must not be overlooked stands first."""
+    """Rows kept and dropped, a line each; what must not be overlooked comes first."""
     if not data:
         return []
     dropped, in_train = data["dropped"], data["test_rows_also_in_train"]
@@ -77,14 +72,14 @@ def _data(data: dict[str, Any]) -> list[str]:
 
 
 def _classes(signature: Signature, metrics: Metrics) -> list[str]:
-    """What there is to say of each class, where there are classes."""
+    """Metrics of each class and the confusion matrix, where there are classes."""
     if not metrics.per_class:
         return []
     return [
         _table(
             ["class", "precision", "recall", "F1", "rows"],
             [
-                [c, *(f"{m[name]:.4f}" for name in AVERAGES), f"{m['support']:.0f}"]
+                [c, *(figure(m[name]) for name in AVERAGES), f"{m['support']:.0f}"]
                 for c, m in metrics.per_class.items()
             ],
         ),

@@ -1,0 +1,59 @@
+"""From a network's scores to the outputs of the graph: one explicit dict.
+
+A problem names the one that it has; `Problem.outputs` says the names and shapes.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tasks.architectures.fronts import Inputs
+    from tasks.architectures.network import Network
+
+
+def class_probabilities(network: "Network", inputs: "Inputs", scores: Tensor) -> dict[str, Tensor]:
+    """Scores are logits (batch, classes)."""
+    return {"logits": scores, "probabilities": torch.softmax(scores, dim=1)}
+
+
+def scaled_number(network: "Network", inputs: "Inputs", scores: Tensor) -> dict[str, Tensor]:
+    """Scores are standardised values (batch,)."""
+    # float32 has 7 digits: a price of a billion would be rounded to the nearest 64.
+    prediction = scores.to(torch.float64) * network.target_std + network.target_mean
+    # A checkpoint of an older release promises float32.
+    return {"prediction": prediction.to(getattr(torch, network.signature.outputs[0].dtype))}
+
+
+def token_likelihood(network: "Network", inputs: "Inputs", scores: Tensor) -> dict[str, Tensor]:
+    """Scores are logits (batch, time, vocabulary) of the token after each.
+
+    Each token but the first is predicted from those before it.
+    """
+    tokens, length = inputs["tokens"], lengths(inputs)
+    # torch.gather, for the exporter makes constants of the dimensions in take_along_dim.
+    log_probabilities = torch.log_softmax(scores[:, :-1], dim=2)
+    given = log_probabilities.gather(2, tokens[:, 1:, None]).squeeze(2)
+    scored = torch.arange(1, tokens.shape[1], device=tokens.device) < length[:, None]
+    place = (length - 1)[:, None, None].expand(-1, 1, scores.shape[2])
+    last = scores.gather(1, place).squeeze(1)
+    return {
+        "logits": last,
+        "log_likelihood": torch.where(scored, given, 0.0).sum(1),
+        "scored": length - 1,
+    }
+
+
+def lengths(inputs: "Inputs") -> Tensor:
+    """Steps of each row, (batch,) int64."""
+    # A row that is all padding counts as one step: no mean over nothing, nothing to attend to.
+    return inputs["length"].clamp(min=1)
+
+
+OUTPUTS: dict[str, Callable[["Network", "Inputs", Tensor], dict[str, Tensor]]] = {
+    "class_probabilities": class_probabilities,
+    "scaled_number": scaled_number,
+    "token_likelihood": token_likelihood,
+}

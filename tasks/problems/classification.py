@@ -1,0 +1,193 @@
+"""Classification: one of two or more classes."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
+from tasks.problems.targets import ClassTarget
+
+if TYPE_CHECKING:
+    from tasks.bundle.signature import Signature
+    from tasks.columns import Arrays, Column
+    from tasks.encoding import Encoder
+
+PER_CLASS = ("precision", "recall", "f1", "support")
+
+
+def _sklearn() -> Any:
+    # Imported late: it takes 1 s, and predictions need no metrics.
+    from sklearn import metrics
+
+    return metrics
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predicted classes beside the actual ones, as scikit-learn takes them."""
+
+    labels: NDArray[np.int64]
+    """(N,)"""
+    probabilities: NDArray[np.float64]
+    """(N, classes)"""
+    predicted: NDArray[np.int64]
+    """(N,): the most probable class. Of float32 probabilities, as predictions have it."""
+    classes: tuple[str, ...]
+    bins: int
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        return np.arange(len(self.classes))
+
+    def averages(self, average: str | None) -> Any:
+        """Precision, recall, F1 and support: averaged, or with None those of each class."""
+        return _sklearn().precision_recall_fscore_support(
+            self.labels, self.predicted, labels=self.numbers, average=average, zero_division=0
+        )
+
+    @cached_property
+    def macro(self) -> Any:
+        return self.averages("macro")
+
+    @cached_property
+    def weighted(self) -> Any:
+        return self.averages("weighted")
+
+    @cached_property
+    def calibration(self) -> list[dict[str, float]]:
+        """Mean confidence and accuracy in `bins` of equal width, those that are not empty.
+
+        By hand, because torchmetrics (which needs torch) gives the error without its bins, and
+        scikit-learn's `calibration_curve` gives no row counts.
+        """
+        confidence = self.probabilities.max(axis=1)
+        correct = self.predicted == self.labels
+        bin_of = np.minimum((confidence * self.bins).astype(int), self.bins - 1)
+        return [
+            {
+                "confidence": float(confidence[bin_of == b].mean()),
+                "accuracy": float(correct[bin_of == b].mean()),
+                "rows": int((bin_of == b).sum()),
+            }
+            for b in np.unique(bin_of)
+        ]
+
+
+def _of_two(name: str, scored: Scored) -> float | None:
+    """The area under a curve, of the second of two classes."""
+    if len(scored.classes) != 2:
+        return None
+    area: float = getattr(_sklearn(), name)(scored.labels, scored.probabilities[:, 1])
+    return area
+
+
+def _log_loss(scored: Scored) -> float:
+    # Rows of float32 add up to 1 only roughly, and scikit-learn warns of that.
+    rows = scored.probabilities / scored.probabilities.sum(1, keepdims=True)
+    loss: float = _sklearn().log_loss(scored.labels, rows, labels=scored.numbers)
+    return loss
+
+
+def _calibration_error(scored: Scored) -> float:
+    """Guo et al. 2017, https://arxiv.org/abs/1706.04599: of the predicted class."""
+    rows = len(scored.labels)
+    return sum(abs(b["accuracy"] - b["confidence"]) * b["rows"] / rows for b in scored.calibration)
+
+
+class Classification(Problem):
+    """Metrics are scikit-learn's; the predicted class is the most probable one."""
+
+    name = "classification"
+    tasks = ("binary", "multiclass")
+    target = ClassTarget()
+    headline = ("macro_f1", "accuracy")
+    evaluated = ("probabilities",)
+    predicted = ("probabilities",)
+    loss = "cross_entropy"
+    scores = "class_probabilities"
+    metrics = (
+        Metric(
+            "accuracy",
+            "accuracy",
+            lambda s: _sklearn().accuracy_score(s.labels, s.predicted),
+            example=0.9,
+        ),
+        Metric(
+            "balanced_accuracy",
+            "balanced accuracy",
+            lambda s: _sklearn().balanced_accuracy_score(s.labels, s.predicted),
+        ),
+        Metric("macro_precision", "macro precision", lambda s: s.macro[0]),
+        Metric("macro_recall", "macro recall", lambda s: s.macro[1]),
+        Metric("macro_f1", "macro F1", lambda s: s.macro[2], example=0.85),
+        Metric("weighted_precision", "weighted precision", lambda s: s.weighted[0]),
+        Metric("weighted_recall", "weighted recall", lambda s: s.weighted[1]),
+        Metric("weighted_f1", "weighted F1", lambda s: s.weighted[2]),
+        Metric("roc_auc", "ROC AUC", lambda s: _of_two("roc_auc_score", s)),
+        Metric(
+            "average_precision",
+            "average precision",
+            lambda s: _of_two("average_precision_score", s),
+        ),
+        Metric("log_loss", "log loss", _log_loss, lower_is_better=True, high=math.inf),
+        Metric("calibration_error", "calibration error", _calibration_error, lower_is_better=True),
+    )
+
+    def task(self, classes: tuple[str, ...]) -> str:
+        return "binary" if len(classes) == 2 else "multiclass"
+
+    def outputs(
+        self, columns: "tuple[Column, ...]", classes: tuple[str, ...]
+    ) -> tuple[Output, ...]:
+        return tuple(
+            Output(name, "float32", (len(classes),)) for name in ("logits", "probabilities")
+        )
+
+    def scored(
+        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
+    ) -> Scored:
+        probabilities = outputs["probabilities"]
+        best = probabilities.argmax(axis=1)
+        return Scored(targets, probabilities.astype(np.float64), best, signature.classes, bins)
+
+    def details(self, scored: Scored) -> dict[str, Any]:
+        each = scored.averages(None)
+        confusion = _sklearn().confusion_matrix(
+            scored.labels, scored.predicted, labels=scored.numbers
+        )
+        return {
+            "per_class": {
+                label: {name: float(each[i][number]) for i, name in enumerate(PER_CLASS)}
+                for number, label in enumerate(scored.classes)
+            },
+            "confusion": confusion.tolist(),
+            "calibration": scored.calibration,
+        }
+
+    def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
+        """The most probable class, and its probability (float32)."""
+        probabilities = outputs["probabilities"]
+        best = probabilities.argmax(axis=1)
+        classes = pa.array(encoder.signature.classes, pa.string())
+        return {
+            "prediction": classes.take(pa.array(best)),
+            "score": pa.array(probabilities[np.arange(len(best)), best]),
+        }
+
+    def plots(
+        self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"
+    ) -> dict[str, Rows]:
+        named = np.array(signature.classes)
+        best = named[outputs["probabilities"].argmax(axis=1)]
+        return {
+            "confusion.csv": [
+                {"actual": a, "predicted": p} for a, p in zip(named[targets], best, strict=True)
+            ],
+            "calibration.csv": metrics.calibration,
+            "per_class.csv": [{"class": c, **row} for c, row in metrics.per_class.items()],
+        }

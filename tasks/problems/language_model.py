@@ -1,0 +1,85 @@
+"""Language model: the next token of a text. Needs no target."""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.problems.problem import Metric, Output, Problem
+
+if TYPE_CHECKING:
+    from tasks.bundle.signature import Signature
+    from tasks.columns import Arrays, Column
+    from tasks.encoding import Encoder
+
+
+class Scored(NamedTuple):
+    """Of each text, (N,): the natural logarithm of its likelihood, and its predicted tokens."""
+
+    log_likelihood: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+
+
+def _perplexity(scored: Scored) -> float:
+    """exp of the mean negative log-likelihood of a token (Jelinek et al. 1977).
+
+    It compares models over the same tokenizer only.
+    """
+    tokens = max(1, int(scored.tokens.sum()))
+    total = float(scored.log_likelihood.astype(np.float64).sum())
+    return math.exp(min(700.0, -total / tokens))  # math.exp overflows beyond
+
+
+class LanguageModel(Problem):
+    """The first token of a text is given; each token after it is predicted from those before."""
+
+    name = "language_model"
+    tasks = ("language_model",)
+    headline = ("perplexity",)
+    evaluated = ("log_likelihood", "scored")
+    predicted = ("logits", "log_likelihood", "scored")
+    loss = "next_token"
+    scores = "token_likelihood"
+    token_bound = True
+    metrics = (
+        Metric(
+            "perplexity",
+            "perplexity",
+            _perplexity,
+            lower_is_better=True,
+            low=1.0,
+            high=math.inf,
+            example=100.0,
+        ),
+    )
+
+    def outputs(
+        self, columns: "tuple[Column, ...]", classes: tuple[str, ...]
+    ) -> tuple[Output, ...]:
+        text = next(column for column in columns if column.tokenized)
+        return (
+            # Of the token that would follow the text.
+            Output("logits", "float32", (text.vocabulary,)),  # type: ignore[attr-defined]
+            # Of the text: the natural logarithm, summed over its `scored` tokens.
+            Output("log_likelihood", "float32", ()),
+            Output("scored", "int64", ()),
+        )
+
+    def scored(
+        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
+    ) -> Scored:
+        return Scored(outputs["log_likelihood"], outputs["scored"])
+
+    def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
+        """The most probable next token, and the perplexity of the text (float32)."""
+        assert encoder.tokenizer is not None
+        best = outputs["logits"].argmax(axis=1).tolist()
+        mean = outputs["log_likelihood"] / np.maximum(1, outputs["scored"])
+        with np.errstate(over="ignore"):  # to infinity, which is refused
+            perplexity = np.exp(-mean).astype(np.float32)
+        return {
+            "prediction": pa.array([encoder.tokenizer.id_to_token(i) for i in best], pa.string()),
+            "score": pa.array(perplexity),
+        }

@@ -1,0 +1,92 @@
+"""Regression: a number."""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
+from tasks.problems.targets import NumberTarget
+
+if TYPE_CHECKING:
+    from tasks.bundle.signature import Signature
+    from tasks.columns import Arrays, Column
+    from tasks.encoding import Encoder
+
+# A plot of a million points shows no more than one of so many.
+POINTS = 1000
+
+
+class Scored(NamedTuple):
+    """Numbers, (N,) float64 each."""
+
+    actual: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+
+def _sklearn(name: str, scored: Scored) -> float:
+    # Imported late: it takes 1 s, and predictions need no metrics.
+    from sklearn import metrics
+
+    return float(getattr(metrics, name)(scored.actual, scored.predicted))
+
+
+class Regression(Problem):
+    """Metrics are scikit-learn's."""
+
+    name = "regression"
+    tasks = ("regression",)
+    target = NumberTarget()
+    headline = ("r2", "mae")
+    evaluated = ("prediction",)
+    predicted = ("prediction",)
+    loss = "squared_error"
+    scores = "scaled_number"
+    standardised = True
+    metrics = (
+        Metric("r2", "R²", lambda s: _sklearn("r2_score", s), low=-math.inf, example=0.5),
+        Metric(
+            "mae",
+            "MAE",
+            lambda s: _sklearn("mean_absolute_error", s),
+            lower_is_better=True,
+            high=math.inf,
+        ),
+        Metric(
+            "rmse",
+            "RMSE",
+            lambda s: math.sqrt(_sklearn("mean_squared_error", s)),
+            lower_is_better=True,
+            high=math.inf,
+        ),
+        Metric(
+            "mse",
+            "MSE",
+            lambda s: _sklearn("mean_squared_error", s),
+            lower_is_better=True,
+            high=math.inf,
+        ),
+    )
+
+    def outputs(
+        self, columns: "tuple[Column, ...]", classes: tuple[str, ...]
+    ) -> tuple[Output, ...]:
+        return (Output("prediction", "float64", ()),)
+
+    def scored(
+        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
+    ) -> Scored:
+        # Older releases predict float32; the errors of those numbers are computed as they are.
+        return Scored(targets, outputs["prediction"].astype(np.float64))
+
+    def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
+        """The number alone: a regression has no score."""
+        return {"prediction": pa.array(outputs["prediction"])}
+
+    def plots(
+        self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"
+    ) -> dict[str, Rows]:
+        pairs = zip(targets[:POINTS].tolist(), outputs["prediction"].tolist(), strict=False)
+        return {"predictions.csv": [{"actual": a, "predicted": p} for a, p in pairs]}

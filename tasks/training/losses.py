@@ -1,0 +1,122 @@
+"""Losses by name: one explicit dict. A problem says which one it is trained with.
+
+Each also computes the metric that a training prints for the validation split.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasks.columns.tokenizing import PADDING
+from tasks.config import Train
+
+
+class Loss(ABC):
+    """A loss for one training."""
+
+    metric: ClassVar[str]
+    """The name of the validation metric."""
+    validation_batch: ClassVar[int | None] = 1024
+    """Rows of the validation split that are computed together; None: as many as in training."""
+
+    def __init__(self, params: Train, class_weights: Tensor | None) -> None:
+        """`class_weights` (K,) float32 are of `train.imbalance`; None without it."""
+        self._smoothing = params.label_smoothing
+
+    @abstractmethod
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The batch's mean loss, a scalar, from the network's float32 scores."""
+
+    @abstractmethod
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Of one batch, what `result` needs of it: (n,), to be added up over batches."""
+
+    @abstractmethod
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        """Mean loss, without label smoothing, and metric; `targets` are all of the split."""
+
+
+class CrossEntropy(Loss):
+    """Scores are logits (B, K), targets class numbers (B,)."""
+
+    metric = "accuracy"
+
+    def __init__(self, params: Train, class_weights: Tensor | None) -> None:
+        super().__init__(params, class_weights)
+        # With the sampler the batches are balanced already. Validation is weighted with both: the
+        # best epoch is then the best at what was asked for.
+        self._training_weights = class_weights if params.imbalance == "weights" else None
+        self._weights = class_weights
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        weights = self._training_weights
+        return F.cross_entropy(scores, targets, weights, label_smoothing=self._smoothing)
+
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        total = F.cross_entropy(scores, targets, self._weights, reduction="sum")
+        count = torch.zeros((), device=scores.device) + len(targets)
+        divisor = count if self._weights is None else self._weights[targets].sum()
+        return torch.stack([total, divisor, (scores.argmax(1) == targets).sum()])
+
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        total, divisor, right = sums
+        return total / max(divisor, 1e-12), right / len(targets)
+
+
+class SquaredError(Loss):
+    """Scores and targets are standardised values (B,)."""
+
+    metric = "r2"
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(scores, targets)
+
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(scores, targets, reduction="sum").unsqueeze(0)
+
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        (total,) = sums
+        spread = (targets - targets.mean()).square().sum().item()
+        return total / len(targets), 1 - total / spread if spread > 0 else 0.0
+
+
+class NextToken(Loss):
+    """Scores are logits (B, T, V) of the token after each, targets the tokens (B, T)."""
+
+    metric = "perplexity"
+    validation_batch = None  # logits over a vocabulary are large; a training batch is known to fit
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        total, tokens = self._total(scores, targets, self._smoothing)
+        return total / tokens.clamp(min=1)
+
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack(self._total(scores, targets, 0.0))
+
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        total, tokens = sums
+        loss = total / max(tokens, 1e-12)
+        return loss, math.exp(min(loss, 700.0))  # math.exp overflows beyond
+
+    def _total(self, scores: Tensor, tokens: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each token after the first, summed, and how many these are."""
+        targets = tokens[:, 1:]
+        total = F.cross_entropy(
+            scores[:, :-1].flatten(0, 1),
+            targets.flatten(),
+            ignore_index=PADDING,
+            reduction="sum",
+            label_smoothing=smoothing,
+        )
+        return total, (targets != PADDING).sum()
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "cross_entropy": CrossEntropy,
+    "squared_error": SquaredError,
+    "next_token": NextToken,
+}

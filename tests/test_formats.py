@@ -1,0 +1,183 @@
+"""Documents of other releases: those of 0.1 (tests/data/release_0_1), with more fields, too new.
+
+The data are what the commit 9e3f80e wrote, before evaluation, profile and report had a format
+number: prices of 60 homes, a linear model, and predictions of the four rows in homes.csv.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from registry_helpers import LINEAGE, Place
+
+from flows import approval
+from flows.job import run_job
+from registry import Candidate
+from registry.integrity import verify
+from tasks import formats
+from tasks.bundle.evaluation import Evaluation, Gate
+from tasks.bundle.files import IDENTITY, Bundle
+from tasks.config import Evaluate, Export, Linear, Train
+from tasks.encoding import Encoder
+from tasks.errors import InputError
+from tasks.export import export
+from tasks.in_memory import Predictor
+from tasks.inputs import find
+from tasks.predict import PredictReport, completed
+from tasks.train import train
+
+OLD = Path(__file__).parent / "data/release_0_1"
+TOO_NEW = "has format 9; this release of modelmint reads formats up to {}. Upgrade modelmint"
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A copy of what the release wrote."""
+    return Path(shutil.copytree(OLD, tmp_path / "old"))
+
+
+@dataclass(frozen=True)
+class LongerEvaluation(Evaluation):
+    """As a later release may have it."""
+
+    reviewer: str = "nobody"
+
+
+@dataclass(frozen=True)
+class LongerGate(Gate):
+    weight: float = 1.0
+
+
+def change(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **fields}))
+
+
+def test_a_bundle_of_the_first_release_predicts_what_it_predicted_then(old):
+    bundle = Bundle.at(old / "bundle")
+    model = Predictor(bundle.files, "cpu")
+    found = model.files(find([old / "homes.csv"], model.signature)).table
+    before = pq.read_table(old / "predictions/predictions.parquet")
+    assert found["key"].to_pylist() == before["key"].to_pylist() == [1, 2, 3, 4]
+    assert found["prediction"].to_pylist() == pytest.approx(before["prediction"].to_pylist())
+
+
+def test_an_evaluation_of_the_first_release_is_read_whole(old):
+    found = Evaluation.read(Bundle.at(old / "bundle").evaluation)
+    assert found.passed
+    assert [str(gate) for gate in found.gates] == ["r2 0.9998 >= 0.5: passed"]
+    assert found.parity.passed
+    assert found.metrics.headline == ["r2", "mae"]
+    assert (found.test_split.rows, found.data["rows_in"], found.refusals) == (12, 60, [])
+    assert found.as_dict()["format"] == 1
+
+
+def test_a_record_class_that_gained_a_field_reads_the_documents_of_before(old):
+    document = json.loads(Bundle.at(old / "bundle").evaluation.read_bytes())
+    assert LongerEvaluation.of(document).reviewer == "nobody"
+    assert formats.record(LongerGate, document["gates"][0]).weight == 1.0
+    asked = {"version": "digits:1", "champion": None, "revision": 0, "key": "k", "text": "t"}
+    longer = make_dataclass(
+        "Longer", [("urgent", bool, False)], bases=(approval.Question,), frozen=True
+    )
+    assert formats.record(longer, asked).urgent is False
+
+
+def test_a_manifest_is_read_by_a_report_that_gained_a_field(old):
+    document = formats.read(old / "predictions/manifest.json", formats.MANIFEST)
+    fields = [("seconds", float, 0.0)]
+    longer = make_dataclass("Longer", fields, bases=(PredictReport,), frozen=True)
+    report = formats.record(longer, document)
+    assert (report.rows, report.seconds, report.format) == (4, 0.0, 2)
+    assert completed(old / "predictions").rows == 4
+
+
+def test_a_job_goes_on_where_the_first_release_left_it(old, tmp_path, monkeypatch):
+    """The same bundle has the same digest, so its predictions are not made again."""
+    files = {path.name: path for path in (old / "bundle").iterdir()}
+    document = json.loads(files["evaluation.json"].read_bytes())
+    candidate = Candidate(
+        files=files,
+        identity=IDENTITY & files.keys(),
+        signature=json.loads(files["signature.json"].read_bytes()),
+        metrics=document["metrics"]["summary"],
+        params={},
+        evaluation=document,
+        lineage=LINEAGE,
+    )
+    monkeypatch.chdir(old)  # the manifest has relative paths
+    place = Place(tmp_path)
+    place.make()
+    with place.open() as registry:
+        registry.register("homes", candidate, actor="ada")
+        resolved = registry.resolve("homes:1")
+        signature = Encoder.read(old / "bundle").signature
+        inputs = find([Path("homes.csv")], signature)
+        done = run_job(registry, resolved, inputs, Path("predictions"), device="cpu")
+        assert (done.fresh, done.rows) == (True, 4)
+        (old / "predictions/manifest.json").unlink()
+        again = run_job(registry, resolved, inputs, Path("predictions"), device="cpu")
+        assert (again.fresh, again.rows) == (False, 4)
+        assert verify(registry).problems == []
+
+
+def test_a_dataset_of_the_first_release_trains_and_exports(old, tmp_path):
+    given = Train(architecture=Linear(name="linear"), epochs=2, device="cpu")
+    train(
+        given,
+        prepared=old / "prepared",
+        base=tmp_path / "base",
+        checkpoint=tmp_path / "checkpoint",
+        history=tmp_path / "history.csv",
+        resume=tmp_path / "resume",
+    )
+    paths = {"prepared": old / "prepared", "checkpoint": tmp_path / "checkpoint"}
+    export(Export(), Evaluate(gates={"r2": -1e9}), **paths, bundle=tmp_path / "bundle")
+    written = Bundle.at(tmp_path / "bundle")
+    assert Evaluation.read(written.evaluation).data["rows_in"] == 60
+    change(old / "prepared/report.json", format=9)
+    with pytest.raises(InputError, match=TOO_NEW.format(1)):
+        export(Export(), Evaluate(gates={"r2": -1e9}), **paths, bundle=tmp_path / "other")
+    change(old / "prepared/profile.json", format=9)
+    with pytest.raises(InputError, match=rf"profile.json {TOO_NEW.format(1)}"):
+        train(
+            given,
+            prepared=old / "prepared",
+            base=tmp_path / "base",
+            checkpoint=tmp_path / "checkpoint",
+            history=tmp_path / "history.csv",
+            resume=tmp_path / "resume",
+        )
+
+
+READERS: dict[str, tuple[str, Callable[[Path], Any], int]] = {
+    "evaluation": (
+        "bundle/evaluation.json",
+        lambda old: Evaluation.read(old / "bundle/evaluation.json"),
+        formats.EVALUATION,
+    ),
+    "manifest": (
+        "predictions/manifest.json",
+        lambda old: completed(old / "predictions"),
+        formats.MANIFEST,
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "read", "newest"), READERS.values(), ids=READERS)
+def test_further_fields_are_ignored_and_a_higher_number_is_refused(name, read, newest, old):
+    before = read(old)
+    change(old / name, further={"field": [1]}, format=newest)
+    assert read(old) == before
+    change(old / name, format=9)
+    with pytest.raises(InputError, match=TOO_NEW.format(newest)) as refusal:
+        read(old)
+    assert str(old / name) in str(refusal.value)
+    assert "remove the folder" not in str(refusal.value)
+    change(old / name, format="2026")
+    with pytest.raises(InputError, match="has format '2026'"):
+        read(old)
