@@ -23,6 +23,7 @@ from typing import Any
 import commands
 import numpy as np
 import pytest
+from forks import ForkServer
 from registry_helpers import Place, quick_folder
 from ruamel.yaml import YAML
 from servers import create_database, drop_database
@@ -47,6 +48,7 @@ pytest_plugins = ["databases", "stores"]
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 240  # for one command, beside others
+forks = ForkServer()
 # Before anything imports Prefect: a home of the tests' own, and nothing inherited.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="modelmint-prefect-")
 for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MODELMINT_DATABASE_URL"):
@@ -86,6 +88,9 @@ class Project:
 
     def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run to the end; the exit status must be `status`, unless that is None."""
+        served = "PREFECT_API_URL" in self.environment  # or it starts a server for itself
+        if command[0] == "dvc" or (command[:2] == ("modelmint", "train") and served):
+            command = tuple(forks.command(*command))
         done = subprocess.run(
             command,
             cwd=self.root,
