@@ -9,6 +9,7 @@ For commands that run to their end (`Project.run`). Tests that kill or interrupt
 one (`Project.start`).
 """
 
+import gc
 import importlib
 import json
 import os
@@ -113,6 +114,7 @@ def serve(path: str, python: str) -> None:
     """Fork for each request, until standard input is closed."""
     for module in PRELOADED:
         importlib.import_module(module)
+    gc.freeze()  # no fork looks through all this for garbage, nor copies it by doing so
     sys.executable = python
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the guards
     with socket.socket(socket.AF_UNIX) as listening:

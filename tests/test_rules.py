@@ -85,11 +85,6 @@ def test_every_relative_link_of_a_page_leads_to_a_file(page):
     assert [path for path in paths if path and not (page.parent / path).exists()] == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_example_is_valid_as_it_stands(path):
-    params.load(path)
-
-
 def test_params_yaml_names_every_parameter():
     given = params.read(ROOT / "params.yaml")
     assert params.validate(given, "").model_dump() == given
