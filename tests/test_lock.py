@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -42,6 +43,7 @@ def test_the_lock_names_releases_and_no_builds_indexes_or_cuda_libraries():
         assert part not in LOCK
 
 
+@pytest.mark.whole
 def test_a_file_with_another_hash_is_not_installed(tmp_path):
     (whole,) = re.findall(r"^idna==.*\n(?: .*\n)+", LOCK, re.MULTILINE)
     # The first digit of each hash becomes another one.
