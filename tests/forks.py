@@ -80,7 +80,7 @@ with socket.socket(socket.AF_UNIX) as server:
     status = server.recv(1)
 os._exit(status[0] if status else 1)
 """
-SECONDS = 120.0  # until the server has imported all
+SECONDS = 300.0  # until the server has imported all: 10 on an idle core
 
 
 class ForkServer:
