@@ -9,12 +9,14 @@ For commands that run to their end (`Project.run`). Tests that kill or interrupt
 one (`Project.start`).
 """
 
+import contextlib
 import gc
 import importlib
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -124,6 +126,7 @@ def serve(path: str, python: str) -> None:
         while True:
             ready, _, _ = select.select([listening, sys.stdin], [], [])
             if sys.stdin in ready:
+                shutil.rmtree(Path(path).parent)
                 return
             client, _ = listening.accept()
             if not os.fork():
@@ -150,7 +153,8 @@ def guard(client: socket.socket) -> None:
     if ended not in ready:
         os.killpg(process, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    client.send(bytes([status if status >= 0 else 128 - status]))
+    with contextlib.suppress(BrokenPipeError):  # killed, with nobody left who wants to know
+        client.send(bytes([status if status >= 0 else 128 - status]))
     os._exit(0)
 
 

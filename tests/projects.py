@@ -63,8 +63,9 @@ class Project:
 
     def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run to the end; the exit status must be `status`, unless that is None."""
-        served = "PREFECT_API_URL" in self.environment  # or it starts a server for itself
-        if command[0] == "dvc" or (command[:2] == ("modelmint", "train") and served):
+        # Without a server `train` starts one, which is not for a fork.
+        train = command[:2] == ("modelmint", "train") and "PREFECT_API_URL" in self.environment
+        if sys.platform == "linux" and (train or command[0] == "dvc"):  # `forks` uses pidfd
             command = tuple(forks.command(*command))
         done = subprocess.run(
             command,
