@@ -13,6 +13,7 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import select
@@ -171,7 +172,10 @@ def become(outputs: list[int], command: list[str], folder: str, variables: dict[
     first = [] if "-P" in command else [folder]
     sys.path[:1] = first + list(filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)))
     command = sys.argv = command[command.index("-m") + 1 :]
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+    # By lines, since a step may end with os._exit.
+    sys.stdin, sys.stdout, sys.stderr = (open(n, m, 1) for n, m in enumerate("rww"))  # noqa: SIM115
+    if command[0] != "modelmint":
+        logging.root.handlers.clear()  # Prefect's: DVC and the steps do not import it
     status: object = 0
     try:
         if command[0] == "modelmint":
