@@ -3,15 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: setup data run check test test-gpu lint docs bench lock test-tools
 
 setup: $(READY) data
 
-$(READY): requirements.lock pyproject.toml
+# torch comes without hashes, because it has two builds: requirements-torch.lock says more.
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) --require-hashes --no-deps -r requirements.lock
+	$(PIP) -r requirements-torch.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 data: $(READY)  # the embedded raw data; the user's own lies there already
@@ -46,16 +49,16 @@ bench: setup
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/registry.py
 
-lock:  # resolve pyproject.toml anew
+lock:  # resolve pyproject.toml anew, for Linux and macOS, with the hash of every file on PyPI
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet pip-tools
-	$(VENV)-lock/bin/pip-compile --quiet --extra dev --strip-extras --no-emit-index-url \
-	    --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
-	# torch by release, not by build: its CUDA build pins its own libraries, its CPU build has none.
-	sed -i -e 's/^\(torch==[0-9.]*\).*/\1/' -e '/^\(nvidia-\|cuda-\|triton\)/d' requirements.lock
-	# Resolved for Linux; macOS has onnxruntime in place of onnxruntime-gpu.
-	sed -i 's/^onnxruntime-gpu==\([0-9.]*\).*/onnxruntime==\1 ; sys_platform == "darwin"\n&/' requirements.lock
-	rm -r $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --extra dev --no-annotate --no-header --output-file requirements.lock pyproject.toml
+	sed -i.old 's/^torch==.*/'"$$(grep -o '^torch==[0-9.]*' requirements.lock)"'/' requirements-torch.lock
+	# torch, and what its CUDA build pins, go without hashes: see requirements-torch.lock.
+	awk '/^[a-z]/ {drop = /^(torch|triton|nvidia-|cuda-)/} !drop' requirements.lock > $(VENV)-lock/kept
+	mv $(VENV)-lock/kept requirements.lock
+	rm -r $(VENV)-lock requirements-torch.lock.old
 
 test-tools:  # what the tests look with and talk to: a browser, PostgreSQL, skopeo
 	@tests/install-browser

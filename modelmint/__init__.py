@@ -6,8 +6,8 @@
     model = registry.load("digits@champion")
     model.predict(frame)
 
-`import modelmint` is quick: ONNX Runtime and Arrow are imported with the first model, pandas where
-a DataFrame is asked for, torch and Prefect never. `docs/python.md` shows everything.
+`import modelmint` is quick: ONNX Runtime and Arrow are imported with the first model, pandas for
+the first DataFrame, torch and Prefect never. `docs/python.md` shows everything.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import registry as registries
 from flows.settings import Places
-from modelmint import given
+from modelmint import arguments
 from modelmint.errors import FailedEvaluation, MissingPackage, Substituted
 from modelmint.interface import Registry
 from registry import (
@@ -60,10 +60,10 @@ def registry(
     *,
     cache: str | Path | None = None,
 ) -> Registry:
-    """Open a registry: that of the project which the current folder lies in, or another.
+    """Open the registry of the project that the current folder is in, or another one.
 
-    What is not given comes from the settings, as on the command line: MODELMINT_DATABASE_URL,
-    MODELMINT_ARTIFACTS and MODELMINT_CACHE, or else places in the project's folder. Close it by
+    Defaults are those of the command line: MODELMINT_DATABASE_URL, MODELMINT_ARTIFACTS and
+    MODELMINT_CACHE, then paths in the project. Close it by
     `close()` or with a `with` block; a notebook may leave it open.
 
         >>> import modelmint
@@ -77,13 +77,13 @@ def registry(
         cache: Folder from which files of a bucket are opened.
 
     Raises:
-        InputError: a place is not given, and the current folder lies in no project.
+        InputError: an argument is missing, and the current folder is in no project.
         RegistryError: the registry cannot be opened.
     """
     if not isinstance(database_url, str | None):
         raise InputError(f"database_url is {database_url!r}. Give text, as in sqlite:////srv/r.db")
     if artifacts is not None:
-        given.path("artifacts", artifacts)
+        arguments.path("artifacts", artifacts)
     if database_url is None or artifacts is None:
         places = Places.of_registry(database_url, artifacts, files=True)
         database_url, artifacts = places.database_url, places.artifacts

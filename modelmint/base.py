@@ -1,4 +1,4 @@
-"""What every part of the Python interface works on: an open registry."""
+"""The base of the classes that make up the Python interface."""
 
 import registry as registries
 from flows.settings import actor as user
@@ -6,8 +6,8 @@ from modelmint.targets import version_of
 from registry import Resolved
 
 
-class Opened:
-    """An open registry; `actor` of a method is who did it, by default the user."""
+class RegistryBase:
+    """An open registry. `actor` of a method is recorded as who did it; default: the user."""
 
     def __init__(self, inner: registries.Registry) -> None:
         self._inner = inner

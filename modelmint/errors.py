@@ -1,4 +1,4 @@
-"""What the Python interface raises and warns of, beyond what the registry and the tasks do."""
+"""Errors and warnings of the Python interface itself."""
 
 from types import ModuleType
 
@@ -17,7 +17,7 @@ class MissingPackage(RegistryError, ImportError):
 
 
 class Substituted(UserWarning):
-    """A model did not know some values, and predicted with others in their place.
+    """A model did not know some values and replaced them.
 
     >>> import modelmint, warnings
     >>> warnings.simplefilter("error", modelmint.Substituted)  # an error, from now on

@@ -11,7 +11,7 @@ from registry.display.documents import headline
 
 
 def count(records: Sequence[object], one: str, many: str = "") -> str:
-    """How many there are: `3 versions`."""
+    """The number of records in words: `3 versions`."""
     return f"{len(records):,} {one if len(records) == 1 else many or one + 's'}"
 
 

@@ -4,13 +4,13 @@ from typing import Self
 
 import registry as registries
 from modelmint import forms, tables
-from modelmint.deciding import Deciding
-from modelmint.looking import Looking
+from modelmint.decisions import Decisions
+from modelmint.queries import Queries
 from modelmint.upkeep import Upkeep
 from registry import RegistryError, hide_password
 
 
-class Registry(Looking, Deciding, Upkeep):
+class Registry(Queries, Decisions, Upkeep):
     """An open registry. Made by `modelmint.registry`.
 
     Safe to use from threads; not to be carried across a fork.
@@ -46,7 +46,7 @@ class Registry(Looking, Deciding, Upkeep):
     def _content(self) -> tuple[str, list[tables.Table]]:
         try:
             models = forms.count(self._inner.models(), "model")
-        except RegistryError as error:  # whoever looks at it must not stumble
+        except RegistryError as error:  # showing the registry must not raise
             models = f"not to be read: {error}"
         facts = (("database", self._database), ("artifacts", self._artifacts), ("holds", models))
         return "model registry", [tables.Table("", ("", ""), facts)]

@@ -1,4 +1,4 @@
-"""Lists of records: a sequence, a table to look at, a DataFrame to work with."""
+"""Lists of records, shown as a table and converted to a DataFrame."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ _SHOWN = 25  # rows of a list that is looked at
 
 @dataclass(frozen=True)
 class Form(Generic[T]):
-    """How records of one kind are written."""
+    """How records of one kind become a table or a DataFrame."""
 
     shown: Callable[[T], dict[str, str]]
-    """A line of the table that people see."""
+    """A record as a line of the table that is shown."""
     flat: Callable[[T], Row]
-    """A row of the DataFrame."""
+    """A record as a row of the DataFrame."""
     columns: tuple[str, ...]
-    """Of the DataFrame, those that it always has."""
+    """Columns that the DataFrame always has."""
 
 
 class Listing(Sequence[T]):
-    """Records in order. They can be counted, sliced and gone through; `to_pandas` has them all.
+    """A sequence of records; `to_pandas` gives them as a DataFrame.
 
-    A notebook shows the first of them as a table.
+    A notebook shows the first 25 as a table.
 
         >>> found = registry.search("pets")
         >>> len(found)
@@ -61,7 +61,7 @@ class Listing(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]
 
     def to_pandas(self) -> Any:
-        """All records as a DataFrame, one a row.
+        """All records as a DataFrame, one in each row.
 
             >>> frame = registry.search("pets").to_pandas()
             >>> list(frame["version"])
@@ -76,7 +76,7 @@ class Listing(Sequence[T]):
         found = {}
         for name in (*self._form.columns, *own):
             values = [row.get(name) for row in rows]
-            # Or one that is missing would make numbers of versions 3.0 and nan.
+            # Without Int64, one missing value would turn version numbers into 3.0 and nan.
             whole = None in values and {type(v) for v in values} == {int, type(None)}
             found[name] = pandas.array(values, dtype="Int64") if whole else values
         return pandas.DataFrame(found)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from flows.job import remarks
-from modelmint import given, tables
+from modelmint import arguments, tables
 from modelmint.errors import Substituted
 from modelmint.rows import paths_of, rows_of
 from registry import Version
@@ -20,7 +20,7 @@ from tasks.inputs import find
 
 
 class Signature:
-    """What a model takes and what it answers.
+    """The inputs and the outputs of a model.
 
     >>> model.signature.columns
     {'size': 'number', 'colour': 'category: black, white', 'born': 'date'}
@@ -34,9 +34,9 @@ class Signature:
         self.task: str = contract.task
         """binary, multiclass, regression or language_model."""
         self.columns: dict[str, str] = {c.name: c.describe() for c in contract.columns}
-        """What each column that it takes holds."""
+        """The kind of each input column."""
         self.classes: tuple[str, ...] = contract.classes
-        """The answers of a classifier, in the order of the probabilities; else empty."""
+        """The classes of a classifier, in the order of the probabilities; else empty."""
 
     def __repr__(self) -> str:
         return tables.as_text(*self._content())
@@ -51,9 +51,9 @@ class Signature:
 
 
 class Model:
-    """A version whose every byte was verified, in ONNX Runtime. Made by `registry.load`.
+    """A version in ONNX Runtime, with all files verified. Made by `registry.load`.
 
-    It stays the version it was, wherever an alias moves. Safe to use from threads.
+    It stays the same version if the alias moves. Safe to use from threads.
 
         >>> model = registry.load("pets@champion")
         >>> model.version.ref, model.reference
@@ -76,12 +76,12 @@ class Model:
         self.version = version
         """The version that predicts, with its metrics, parameters and lineage."""
         self.reference = reference
-        """The reference in full by which it was found: `pets@champion`."""
+        """The full reference that it was loaded by: `pets@champion`."""
         self.signature = Signature(self._predictor.signature)
 
     @property
     def provider(self) -> str:
-        """The execution provider of ONNX Runtime that computes, as in CPUExecutionProvider.
+        """The execution provider of ONNX Runtime, such as CPUExecutionProvider.
 
         >>> model.provider.endswith("ExecutionProvider")
         True
@@ -89,9 +89,9 @@ class Model:
         return self._predictor.provider
 
     def predict(self, rows: Any, *, probabilities: bool = False) -> Any:
-        """Predict rows: the same values and the same refusals as `modelmint predict` gives.
+        """Predict rows, with the same results and the same errors as `modelmint predict`.
 
-        The answer has the columns `key` (the column of that name, or the number of the row),
+        The result has the columns `key` (the column of that name, or the number of the row),
         `prediction` and `score`, and with `probabilities` a column `probability_CLASS` for each
         class. A DataFrame is answered by a DataFrame with its index, anything else by an Arrow
         table. Columns that the model does not take are ignored; without rows, the answer has none.
@@ -113,7 +113,7 @@ class Model:
         Raises:
             InputError: the rows do not match the signature; names row and column.
         """
-        probabilities = given.flag("probabilities", probabilities)
+        probabilities = arguments.flag("probabilities", probabilities)
         paths = paths_of(rows)
         if paths is not None:
             files = find(paths, self._predictor.signature)
@@ -143,7 +143,7 @@ class Model:
         answer = found.table.to_pandas()
         answer.index = frame.index
         names = [str(name) for name in frame.columns]
-        if "key" in names:  # as it is: pandas has types that Arrow gives back as others
+        if "key" in names:  # unchanged: some pandas types change on the way through Arrow
             answer["key"] = frame.iloc[:, names.index("key")]
         answer.attrs = {
             "model": self.version.ref,

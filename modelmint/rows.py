@@ -1,4 +1,4 @@
-"""Rows as people have them in a notebook, as an Arrow table for a model."""
+"""Rows from a notebook (DataFrame, dict, list, Arrow, arrays) as an Arrow table for a model."""
 
 import reprlib
 import sys
@@ -19,14 +19,14 @@ from tasks.files.convert import from_values
 
 _MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
-_PLAINLY = {"period": ".dt.to_timestamp()", "sparse": ".sparse.to_dense()"}
-"""How a column of pandas of such a type becomes one that a model takes."""
-_ANYHOW = ".astype(str)"
+_CONVERSIONS = {"period": ".dt.to_timestamp()", "sparse": ".sparse.to_dense()"}
+"""How to convert a pandas column of a type that a model does not take, by a word in its name."""
+_DEFAULT_CONVERSION = ".astype(str)"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table, what messages call it, and the DataFrame it came from, if it did."""
+    """A table, its name in messages, and the DataFrame it came from, if any."""
 
     table: pa.Table
     where: str
@@ -34,7 +34,7 @@ class Rows:
 
 
 def paths_of(given: Any) -> list[Path] | None:
-    """The files or folders that were given; None where it was something else."""
+    """`given` as paths of files or folders; None if it is something else."""
     if isinstance(given, str | Path):
         return [Path(given)]
     if isinstance(given, list | tuple) and given and all(isinstance(p, str | Path) for p in given):
@@ -45,11 +45,11 @@ def paths_of(given: Any) -> list[Path] | None:
 def rows_of(given: Any, signature: Signature) -> Rows:
     """A DataFrame, an Arrow table or batch, columns by name, or a list of rows by name.
 
-    Whatever can be had as Arrow, such as a DataFrame of Polars, is taken too. A named index of a
+    Also takes anything with `__arrow_c_stream__`, such as a Polars DataFrame. A named index of a
     DataFrame counts as a column.
 
     Raises:
-        InputError: it is something else, or a column cannot be read; says which.
+        InputError: it is something else, or a column cannot be read; names the column.
     """
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(given, pandas.DataFrame):
@@ -160,7 +160,7 @@ def _column(values: Any, name: str, kind: Column | None, where: str) -> Any:
 
 
 def _refuse_unknown(kind: Any, name: str, where: str) -> None:
-    """Of a type made from another, what is stored would be predicted: of a Period, its number."""
+    """Refuse extension types: their storage would be predicted, such as the number of a Period."""
     if isinstance(kind, pa.DataType):
         while isinstance(kind, pa.DictionaryType):
             kind = kind.value_type
@@ -175,7 +175,10 @@ def _refuse_unknown(kind: Any, name: str, where: str) -> None:
         plain = (pandas.CategoricalDtype, pandas.DatetimeTZDtype, pandas.StringDtype)
         known = isinstance(kind, plain) or hasattr(kind, "numpy_dtype")
     if not known:
-        how = next((how for word, how in _PLAINLY.items() if word in str(kind).lower()), _ANYHOW)
+        how = next(
+            (how for word, how in _CONVERSIONS.items() if word in str(kind).lower()),
+            _DEFAULT_CONVERSION,
+        )
         raise InputError(
             f"{where}: column {name!r} is of the type {kind}, which a model does not take. Convert "
             f"it to numbers, text, dates, or true and false, as by {how}"
@@ -183,12 +186,12 @@ def _refuse_unknown(kind: Any, name: str, where: str) -> None:
 
 
 def _of_objects(values: Any) -> bool:
-    """Whether the values are Python's own, and may be anything."""
+    """Whether the values are Python objects, of any type."""
     return str(getattr(values, "dtype", "object")) == "object"
 
 
 def _with_texts_for_paths(values: Any) -> Any:
-    """Paths of image files are texts in a table."""
+    """Paths of image files become text, as they are in a table."""
     if _of_objects(values) and any(isinstance(v, Path) for v in values):
         return [str(v) if isinstance(v, Path) else v for v in values]
     return values

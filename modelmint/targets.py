@@ -1,4 +1,4 @@
-"""What may stand for a model or a version: a reference, or any record that names one."""
+"""How arguments name a model or a version: by a reference, or by a record of one."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from registry import (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model, and at most one of an alias and a version of it."""
+    """A model, and an alias or a version of it, or neither."""
 
     name: str
     alias: str | None = None
@@ -35,7 +35,7 @@ class Target:
 
 
 def target(given: Any) -> Target:
-    """The model or version that a text or a record names.
+    """The model or version that a text or a record refers to.
 
     Raises:
         InvalidReference: it names none.
@@ -66,12 +66,12 @@ def target(given: Any) -> Target:
 
 
 def model_of(given: Any) -> str:
-    """The name of the model that is meant. Raises InvalidReference."""
+    """The name of a model. Raises InvalidReference."""
     return target(given).name
 
 
 def version_of(given: Any) -> Target:
-    """The version that is meant; a bare name means the champion.
+    """A version; a bare name means the champion.
 
     Raises:
         InvalidReference: it names none, as an event of a whole model does.

@@ -1,10 +1,10 @@
-"""The part of the Python interface that looks after a registry, and carries versions elsewhere."""
+"""Methods of the Python interface for upkeep: verify, clean, back up, export, import, sign."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelmint import forms, given
-from modelmint.base import Opened
+from modelmint import arguments, forms
+from modelmint.base import RegistryBase
 from modelmint.listing import Listing
 from modelmint.targets import model_of
 from registry import InvalidQuery, Problem, Registration, Stray, Summary, integrity, upkeep
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from registry.transfer.oci import Export
 
 
-class Upkeep(Opened):
-    """What the commands of the same names do."""
+class Upkeep(RegistryBase):
+    """The same as the commands of these names."""
 
     def verify(
         self,
@@ -26,7 +26,7 @@ class Upkeep(Opened):
         since: int | None = None,
         public_key: str | Path | None = None,
     ) -> Listing[Problem]:
-        """Read every file again, and check versions and history; what is wrong. Empty: all is well.
+        """Check every file, version and event; returns the problems. Empty: none.
 
             >>> registry.verify()
             all is what was registered: 2 versions, ...
@@ -48,7 +48,9 @@ class Upkeep(Opened):
         if public_key is not None:
             from registry.signing import check_signatures
 
-            problems += check_signatures(self._inner, given.path("public_key", public_key), name)
+            problems += check_signatures(
+                self._inner, arguments.path("public_key", public_key), name
+            )
         everything = "what was looked at is" if found.not_looked_at else "all is"
         said = (
             forms.count(problems, "problem")
@@ -67,7 +69,7 @@ class Upkeep(Opened):
         unknown: bool = False,
         actor: str | None = None,
     ) -> Listing[Stray]:
-        """Remove files that no version refers to; returns those that were found.
+        """Remove files that no version refers to; returns them.
 
             >>> registry.gc(dry_run=True)
             0 files
@@ -83,9 +85,9 @@ class Upkeep(Opened):
             Refused: there are such files, or all of them are another registry's.
             Unreachable: the database or the store cannot be written.
         """
-        dry_run, purge = given.flag("dry_run", dry_run), given.flag("purge", purge)
-        unknown = given.flag("unknown", unknown)
-        grace_s = given.seconds("grace_s", grace_s)
+        dry_run, purge = arguments.flag("dry_run", dry_run), arguments.flag("purge", purge)
+        unknown = arguments.flag("unknown", unknown)
+        grace_s = arguments.seconds("grace_s", grace_s)
         strays = list(upkeep.gc(self._inner, dry_run=dry_run, grace_s=grace_s, unknown=unknown))
         if purge:
             strays += upkeep.purge(
@@ -96,7 +98,7 @@ class Upkeep(Opened):
     def retain(
         self, model: Any = None, *, dry_run: bool = False, actor: str | None = None
     ) -> Listing[Summary]:
-        """Archive the versions that their model's policy no longer keeps; returns those.
+        """Archive the versions that the policy of their model no longer keeps; returns them.
 
             >>> registry.retain("pets", dry_run=True)
             0 versions
@@ -104,13 +106,13 @@ class Upkeep(Opened):
         Raises:
             InvalidReference, NotFound: there is no such model.
         """
-        dry_run = given.flag("dry_run", dry_run)
+        dry_run = arguments.flag("dry_run", dry_run)
         name = None if model is None else model_of(model)
         retired = upkeep.retain(self._inner, name, actor=self._actor(actor), dry_run=dry_run)
         return Listing(retired, forms.SUMMARIES, forms.count(retired, "version"))
 
     def backup(self, folder: str | Path, *, replace: bool = False) -> "BackupReport":
-        """Copy all rows, and the files they need, to a folder; again, and only new files are.
+        """Back up all rows and their files to a folder. A second backup copies only new files.
 
             >>> registry.backup(folder / "backup").files > 0
             True
@@ -120,14 +122,14 @@ class Upkeep(Opened):
             replace: Also give up a backup of another registry, or of a later state of this one.
 
         Raises:
-            Refused: the folder holds something else.
+            Refused: there is something else in the folder.
             Corrupt: a file of the registry is damaged.
             Unreachable: the folder cannot be written, or the registry not be read.
         """
         from registry.transfer.backup import backup
 
-        where = given.path("folder", folder)
-        return backup(self._inner, where, replace=given.flag("replace", replace))
+        where = arguments.path("folder", folder)
+        return backup(self._inner, where, replace=arguments.flag("replace", replace))
 
     def export(self, reference: Any, path: str | Path) -> "Export":
         """Write a version with its history to a tar archive, an OCI image layout.
@@ -143,7 +145,7 @@ class Upkeep(Opened):
         """
         from registry.transfer.oci import export_version
 
-        where = given.path("path", path)
+        where = arguments.path("path", path)
         return export_version(self._inner, self._resolve(reference).version.ref, where)
 
     def import_version(
@@ -160,19 +162,19 @@ class Upkeep(Opened):
             actor: Who does it.
 
         Raises:
-            InvalidCandidate: the archive is damaged, or holds something else.
+            InvalidCandidate: the archive is damaged, or is not an export.
             InvalidReference: the name is not allowed.
-            Conflict: it is here under other bytes, or under another name.
+            Conflict: this registry has it with other bytes, or under another name.
         """
         from registry.transfer.oci import import_version
 
-        where = given.path("path", path)
+        where = arguments.path("path", path)
         return import_version(self._inner, where, actor=self._actor(actor), name=name)
 
     def sign(
         self, reference: Any, private_key: str | Path, *, actor: str | None = None
     ) -> "SignedVersion":
-        """Sign the files of a version with a key of yours, a PEM file (OpenSSF model signing).
+        """Sign the files of a version with your key, a PEM file (OpenSSF model signing).
 
             >>> registry.sign("pets:1", folder / "key.pem").created
             True
@@ -180,10 +182,10 @@ class Upkeep(Opened):
         Raises:
             InvalidReference, NotFound: there is no such version.
             Corrupt: a file of it is missing or was changed.
-            RegistryError: the file holds no key, or the extra `signing` is not installed.
+            RegistryError: there is no key in the file, or the extra `signing` is not installed.
         """
         from registry.signing import sign
 
         ref = self._resolve(reference).version.ref
-        key = given.path("private_key", private_key)
+        key = arguments.path("private_key", private_key)
         return sign(self._inner, ref, key, actor=self._actor(actor))

@@ -1,4 +1,4 @@
-"""A version, and two versions side by side, for people to look at."""
+"""Views of one version, and of two versions side by side."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -14,7 +14,7 @@ from registry.display.documents import flat, per_class
 
 @dataclass(frozen=True, repr=False)
 class Shown:
-    """A version to look at: a table in a notebook, lines in a shell.
+    """A version, shown as a table in a notebook and as lines in a shell.
 
     >>> registry.show("pets:2").version.metrics["accuracy"]
     1.0
@@ -43,7 +43,7 @@ class Shown:
 
 
 class Comparison:
-    """Two versions side by side; what they share is left out, but for metrics, gates and classes.
+    """Two versions side by side. Equal lines are left out, except metrics, gates and classes.
 
     >>> both = registry.compare("pets:1", "pets:2")
     >>> [(change.key, change.left, change.right) for change in both.params]
@@ -68,12 +68,12 @@ class Comparison:
         """Whether both have the same digest, and so predict the same."""
         self.left_on = both.left_on
         self.right_on = both.right_on
-        """Which rows metrics, gates and classes of each were measured on, in words."""
+        """The rows on which each version was measured, in words."""
         self.same_split = both.same_split
-        """Whether those are the same rows."""
+        """Whether both were measured on the same rows."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain JSON values, as `modelmint models compare --json` prints it.
+        """The comparison as JSON values, as `modelmint models compare --json` prints it.
 
         >>> registry.compare("pets:1", "pets:2").as_dict()["same_split"]
         True

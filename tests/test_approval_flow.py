@@ -13,8 +13,8 @@ from uuid import UUID
 
 import pytest
 from browser import keep, open_browser
-from conftest import Project, make_project
 from playwright.sync_api import expect
+from projects import Project, make_project
 from registry_helpers import make_candidate
 
 from registry import Policy, Registry

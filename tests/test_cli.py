@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from projects import Project
 from typer.testing import CliRunner
 
 from cli.main import app

@@ -1,4 +1,4 @@
-"""The worked examples on small tables reach what examples/README.md says; the others are valid."""
+"""The worked examples on small tables reach what examples/README.md says."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def run(name: str, root: Path) -> dict[str, float]:
 
 @pytest.mark.whole
 @pytest.mark.parametrize("name", ["cancer-logistic", "cancer-mlp"])
-def test_cancer_is_told_from_none_in_96_of_100_rows(name, tmp_path):
+def test_the_cancer_examples_reach_an_accuracy_of_96_percent(name, tmp_path):
     assert run(name, tmp_path)["accuracy"] >= 0.96
 
 
@@ -42,13 +42,12 @@ def split(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.whole
 @pytest.mark.parametrize("name", ["diabetes-linear", "diabetes-mlp"])
-def test_diabetes_is_foretold_as_well_as_by_least_squares(name, tmp_path):
+def test_the_diabetes_examples_reach_the_r2_of_least_squares(name, tmp_path):
     r2 = run(name, tmp_path)["r2"]
     exact = LinearRegression().fit(*split(tmp_path, "train")).score(*split(tmp_path, "test"))
     assert r2 >= exact - 0.02
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_has_gates_and_a_line_in_the_table(path):
-    assert params.load(path).evaluate.gates
+def test_every_example_has_a_line_in_the_table(path):
     assert f"| `{path.stem}` |" in (ROOT / "examples/README.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import shutil
 
 import grimp
 import pytest
-from conftest import ROOT, Project, make_project
+from projects import ROOT, Project, make_project
 
 from tasks import fingerprint
 from tasks.pipeline import STEPS

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Project, make_project, worktree
+from projects import Project, make_project, worktree
 
 from flows.git import git
 from flows.raw import version_raw_data

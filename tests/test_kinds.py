@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import sample_data
-from conftest import Project
+from projects import Project
 from ruamel.yaml import YAML
 
 from tasks.architectures import ARCHITECTURES

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEBUG, Project, make_project
+from projects import DEBUG, Project, make_project
 from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 

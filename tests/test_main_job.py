@@ -5,7 +5,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Project, make_project
+from projects import Project, make_project
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from projects import Project
 from registry_helpers import make_candidate
 
 from registry import Registry

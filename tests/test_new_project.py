@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SECONDS, Project
 from PIL import Image
+from projects import ROOT, SECONDS, Project
 
 from flows.deploy import refuse_shadowing
 from flows.project import new_project

@@ -2,8 +2,8 @@
 
 import pytest
 from browser import keep, open_browser
-from conftest import Project
 from playwright.sync_api import Page, expect
+from projects import Project
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from conftest import made_once
 from PIL import Image
+from projects import made_once
 from registry_helpers import LINEAGE, bundle_candidate, make_candidate
 from setuptools import find_packages
 from training_helpers import make_prepared, run, tiny

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Project, make_project, worktree
+from projects import Project, make_project, worktree
 
 from flows.raw import copy_salt, version_raw_data
 from flows.settings import Settings

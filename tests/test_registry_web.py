@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 import pytest
 from browser import keep, open_browser
-from conftest import Project
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from projects import Project
 from registry_helpers import bundle_candidate, database_url, make_candidate, open_registry
 from starlette.requests import Request
 

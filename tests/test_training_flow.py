@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Family, Project
+from projects import Family, Project
 from ruamel.yaml import YAML
 
 # Long enough to be killed in the middle of, short enough to wait for afterwards.

@@ -1,11 +1,11 @@
-"""The part of the Python interface that looks: models, versions, history, lineage."""
+"""Methods of the Python interface that only read: models, versions, history, lineage."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelmint import forms, given
-from modelmint.base import Opened
+from modelmint import arguments, forms
+from modelmint.base import RegistryBase
 from modelmint.listing import Listing
 from modelmint.targets import model_of, target
 from modelmint.views import Comparison, Shown
@@ -17,16 +17,14 @@ from registry.validation.checks import whole
 if TYPE_CHECKING:  # ONNX Runtime and Arrow take a while to import
     from modelmint.loaded import Model
 
-_AT_ONCE = 1000  # versions of one query
+_PAGE_SIZE = 1000  # versions of one query
 
 
-class Looking(Opened):
-    """Whatever asks for a version takes NAME, NAME@ALIAS, NAME:VERSION or a record of one; NAME
-    alone means the champion.
-    """
+class Queries(RegistryBase):
+    """A version is given as NAME (its champion), NAME@ALIAS, NAME:VERSION, or a record of one."""
 
     def load(self, reference: Any, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> "Model":
-        """Open a version to predict with, after checking every byte of it.
+        """Open a version to predict with. Checks the SHA-256 of each file first.
 
             >>> model = registry.load("pets@champion")
             >>> model.version.ref
@@ -36,11 +34,11 @@ class Looking(Opened):
             InvalidReference, NotFound: there is no such version.
             Refused: it is archived.
             Corrupt: a file of it is missing or was changed.
-            InputError: it holds no model that can be loaded, or CUDA was asked for in vain.
+            InputError: it has no model that can be loaded, or there is no CUDA device.
         """
         from modelmint.loaded import Model
 
-        given.choice("device", device, ("auto", "cpu", "cuda"))
+        arguments.choice("device", device, ("auto", "cpu", "cuda"))
         resolved = self._resolve(reference)
         version = resolved.version
         if version.status == "archived":
@@ -73,7 +71,7 @@ class Looking(Opened):
         return Comparison(comparing.compare(*versions))
 
     def resolve(self, reference: Any) -> Resolved:
-        """The version that a reference means now, with all that is recorded of it.
+        """The version that a reference points to now, with its record.
 
             >>> registry.resolve("pets").version.ref
             'pets:2'
@@ -84,7 +82,7 @@ class Looking(Opened):
         return self._resolve(reference)
 
     def files(self, reference: Any) -> dict[str, Path]:
-        """Where the files of a version lie, by their paths in it, after checking every byte.
+        """The files of a version by their paths in it. Checks the SHA-256 of each.
 
             >>> registry.files("pets:2")["model.onnx"].is_file()
             True
@@ -111,7 +109,7 @@ class Looking(Opened):
         order: str = "newest",
         limit: int | None = None,
     ) -> Listing[Summary]:
-        """The versions of a model, or of all, that meet every condition.
+        """The versions of one model, or of all models, that meet every condition.
 
             >>> [v.ref for v in registry.search("pets", "metric.accuracy>=0.5", "alias=champion")]
             ['pets:2']
@@ -121,7 +119,7 @@ class Looking(Opened):
             where: Conditions: metric.NAME>=0.9, param.NAME=VALUE, tag.KEY=VALUE, alias=NAME,
                 status=approved, dataset=HASH, created>=2026-01-31 and others.
             order: newest, metric.NAME (highest first) or metric.NAME:asc.
-            limit: How many at most; without one, all.
+            limit: The highest number of versions; None: all.
 
         Raises:
             NotFound: there is no such model.
@@ -129,7 +127,7 @@ class Looking(Opened):
                 a parameter that none of these versions has.
         """
         name = None if model is None else model_of(model)
-        conditions = given.conditions(where)
+        conditions = arguments.conditions(where)
         most = None if limit is None else whole("limit", limit, 1, error=InvalidQuery)
         found, more = [], True
         for page in self._pages(name, conditions, order, most):
@@ -139,7 +137,7 @@ class Looking(Opened):
         return Listing(found, forms.SUMMARIES, f"{title}; there are more" if more else title)
 
     def history(self, reference: Any, *, limit: int | None = None) -> Listing[Event]:
-        """What happened, newest first: to a model, or to the alias or version that is named.
+        """The events of a model, or of one alias or version, newest first.
 
             >>> registry.history("pets:2")[-1].kind
             'registered'
@@ -159,7 +157,7 @@ class Looking(Opened):
         after: str | None = None,
         before: str | None = None,
     ) -> Trace:
-        """Where a version came from (`version.lineage`), and what was made with it.
+        """What a version was made from (`version.lineage`), and what was made with it.
 
             >>> registry.trace("pets:2").children
             ()
@@ -174,7 +172,7 @@ class Looking(Opened):
         return self._inner.trace(ref, limit=limit, after=after, before=before)
 
     def jobs(self, model: Any = None, *, limit: int | None = None) -> Listing[Job]:
-        """The batch inferences of a model, or of all, newest first.
+        """The batch jobs of a model, or of all models, newest first.
 
             >>> len(registry.jobs("pets"))
             0
@@ -190,7 +188,7 @@ class Looking(Opened):
     ) -> Iterator[Any]:
         left, after = limit, None
         while True:
-            size = _AT_ONCE if left is None else min(left, _AT_ONCE)
+            size = _PAGE_SIZE if left is None else min(left, _PAGE_SIZE)
             page = self._inner.search(name, where, order=order, limit=size, after=after)
             yield page
             after = page.after

@@ -1,12 +1,15 @@
-"""The part of the Python interface that decides and remarks; all of it is in the history."""
+"""Methods of the Python interface that change versions, aliases and policies.
+
+Each change is an event in the history.
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelmint import given
-from modelmint.base import Opened
+from modelmint import arguments
+from modelmint.base import RegistryBase
 from modelmint.errors import FailedEvaluation
 from modelmint.targets import alias_of, model_of
 from registry import CHAMPION, Alias, Policy
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
     from flows.evaluation import EvaluationReport
 
 
-class Deciding(Opened):
-    """`actor` is who does it, by default the user; `reason` is kept in the history."""
+class Decisions(RegistryBase):
+    """`actor` is recorded as who did it (default: the user), `reason` as why."""
 
     def note(self, reference: Any, text: str, *, actor: str | None = None) -> None:
         """Write a remark about a version into the history.
@@ -55,9 +58,9 @@ class Deciding(Opened):
         expect_revision: int | None = None,
         actor: str | None = None,
     ) -> Alias:
-        """Point an alias to a version, whatever it scored: the decision is yours.
+        """Point an alias to a version, whatever its metrics are.
 
-        A warning of the class `FailedEvaluation` says where its newest evaluation failed.
+        Warns with `FailedEvaluation` if its newest evaluation failed.
 
             >>> registry.promote("pets:1", "canary", reason="a look").version
             1
@@ -66,8 +69,8 @@ class Deciding(Opened):
             reference: The version.
             alias: The alias to move.
             reason: Why.
-            expect_revision: The alias's revision that the decision was based on; None moves it
-                from wherever it is.
+            expect_revision: The revision of the alias that the decision was based on; None moves
+                it whatever its revision is.
             actor: Who decides.
 
         Raises:
@@ -95,9 +98,9 @@ class Deciding(Opened):
         expect_revision: int | None = None,
         actor: str | None = None,
     ) -> Alias:
-        """Point an alias, NAME or NAME@ALIAS, back to the version that held it before.
+        """Point an alias, NAME or NAME@ALIAS, back to the version that it pointed to before.
 
-        A warning of the class `FailedEvaluation` says where that one's newest evaluation failed.
+        Warns with `FailedEvaluation` if the newest evaluation of that version failed.
 
             >>> registry.rollback("pets", reason="too many cats").version
             1
@@ -105,7 +108,7 @@ class Deciding(Opened):
         Raises:
             InvalidReference, NotFound: there is no such alias.
             Conflict: the alias is not at that revision.
-            Refused: no version that may hold it held it before.
+            Refused: there is no earlier version that may have the alias.
         """
         name, alias = alias_of(reference)
         moved = self._inner.rollback(
@@ -144,7 +147,7 @@ class Deciding(Opened):
         dry_run: bool = False,
         actor: str | None = None,
     ) -> "EvaluationReport":
-        """Evaluate a version on labelled rows and record the verdict, which counts from then on.
+        """Evaluate a version on labelled rows and record the result as its newest evaluation.
 
             >>> report = registry.evaluate(
             ...     "pets:2", "../data/prepared/test.arrow", {"accuracy": 0.9}, dry_run=True
@@ -156,10 +159,10 @@ class Deciding(Opened):
             reference: The version.
             data: The path or paths of files with the column to predict, of a folder with one
                 sub-folder of images for each class, or of a prepared split.
-            gates: By metric, the least it may be, or the most where lower is better.
-            target: The column to compare with; by default the one it was trained on.
-            device: Where to run.
-            dry_run: Only compute the figures; needs no gates.
+            gates: By metric, the lowest value that passes (highest where lower is better).
+            target: The column of the labels; default: the one it was trained on.
+            device: Where ONNX Runtime computes.
+            dry_run: Compute the metrics and record nothing; needs no gates.
             actor: Who does it.
 
         Raises:
@@ -170,12 +173,12 @@ class Deciding(Opened):
         from flows.evaluation import evaluate_version
         from flows.gates import of_mapping
 
-        dry_run = given.flag("dry_run", dry_run)
-        given.choice("device", device, ("auto", "cpu", "cuda"))
+        dry_run = arguments.flag("dry_run", dry_run)
+        arguments.choice("device", device, ("auto", "cpu", "cuda"))
         return evaluate_version(
             self._inner,
             self._resolve(reference),
-            given.paths("data", data),
+            arguments.paths("data", data),
             of_mapping(gates),
             actor=self._actor(actor),
             target=target,
@@ -186,7 +189,7 @@ class Deciding(Opened):
     def record_evaluation(
         self, reference: Any, report: dict[str, Any], *, actor: str | None = None
     ) -> None:
-        """Record an evaluation that was made elsewhere; it counts from then on.
+        """Record an evaluation made elsewhere as the newest one of a version.
 
             >>> registry.record_evaluation("pets:2", {"passed": False, "by": "the vets"})
             >>> registry.history("pets:2", limit=1)[0].payload["passed"]
@@ -205,7 +208,7 @@ class Deciding(Opened):
         self._inner.evaluate(version.model, version.version, report, actor=self._actor(actor))
 
     def approve(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
-        """Approve a version whose newest evaluation passed: only such can be champion.
+        """Approve a version whose newest evaluation passed; only approved versions become champion.
 
             >>> registry.approve("pets:2", reason="I looked at the dogs")
 
@@ -217,7 +220,7 @@ class Deciding(Opened):
         self._inner.approve(version.model, version.version, actor=self._actor(actor), reason=reason)
 
     def reject(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
-        """Turn a version down: it cannot become champion, unless it is approved after all.
+        """Reject a version: it cannot become champion unless it is approved later.
 
             >>> registry.reject("pets:2", reason="too many cats")
 
@@ -229,7 +232,7 @@ class Deciding(Opened):
         self._inner.reject(version.model, version.version, actor=self._actor(actor), reason=reason)
 
     def archive(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
-        """Retire a version that nothing uses; it predicts no more.
+        """Archive a version that nothing uses; it can no longer predict.
 
             >>> registry.archive("pets:2", reason="superseded")
 
@@ -267,19 +270,19 @@ class Deciding(Opened):
         keep_holders: int | None = None,
         actor: str | None = None,
     ) -> Policy:
-        """Change those rules of a model that are given; all of them, as they are now.
+        """Change the rules that are given; returns all rules of the model.
 
             >>> registry.set_policy("pets", keep_last=20).keep_last
             20
 
         Args:
             model: The model.
-            four_eyes: Whether a protected alias needs an approval by somebody other than who
-                trained the version.
-            protected: The aliases that only approved versions may hold; the champion always is one.
-            keep_last: Retention keeps so many of the newest versions; 0: no rule.
-            keep_days: Retention keeps younger versions; 0: no rule.
-            keep_holders: Retention keeps so many champions of before.
+            four_eyes: Whether a protected alias needs an approval by somebody who did not train
+                the version.
+            protected: The aliases that only approved versions may have; `champion` always is one.
+            keep_last: Retention keeps this number of newest versions; 0: no rule.
+            keep_days: Retention keeps versions younger than this; 0: no rule.
+            keep_holders: Retention keeps this number of earlier champions.
             actor: Who decides.
 
         Raises:

@@ -1,0 +1,196 @@
+"""Python processes that need not import torch, Prefect and scikit-learn again.
+
+Of the 35 CPU seconds of a whole `modelmint train`, 30 are imports in nine processes. A server
+imports what others have written, once for each worker of pytest, and forks for each process of a
+training: for the flow, and for every `python -m ...` below it, through a stand-in for `python`.
+Our own code is imported anew in each, from the project's folder.
+
+For commands that run to their end (`Project.run`). Tests that kill or interrupt one start a real
+one (`Project.start`).
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import logging
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PRELOADED = [
+    "torch",
+    "torch._dynamo",
+    "torch.export._trace",
+    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._compat",
+    "torch.onnx._internal.exporter._torchlib.ops",
+    "lightning_fabric",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnxscript.function_libs.torch_lib.ops",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "safetensors.torch",
+    "sklearn.metrics",
+    "sklearn.model_selection",
+    "sympy.combinatorics",
+    "tokenizers",
+    "dvc.cli.parser",
+    "dvc.commands.repro",
+    "dvc.data_cloud",
+    "dvc.lock",
+    "dvc.repo.artifacts",
+    "dvc.repo.datasets",
+    "dvc.repo.plots",
+    "dvc.repo.reproduce",
+    "dvc.repo.stage",
+    "dvc.rwlock",
+    "dvc.scm",
+    "dvc.utils.strictyaml",
+    "prefect.artifacts",
+    "prefect.client.orchestration",
+    "prefect.deployments",
+    "prefect.flow_engine",
+    "prefect.server.api.server",
+    "prefect.task_engine",
+    "anyio._backends._asyncio",
+    "rfc8785",
+    "rich.progress",
+    "ruamel.yaml",
+    "sqlalchemy.dialects.sqlite",
+    "typer",
+]
+# Waits for the process that the server forks for it, and dies if this one is killed.
+STAND_IN = """#!{python} -SI
+import json, os, socket, sys
+if "-m" not in sys.argv:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({path!r})
+    socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+    server.sendall(request)
+    status = server.recv(1)
+os._exit(status[0] if status else 1)
+"""
+SECONDS = 300.0  # until the server has imported all: 10 on an idle core
+
+
+class ForkServer:
+    """Starts with the first command; ends with this process."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="modelmint-forks-"))
+        self.python = self.folder / "python"
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def command(self, *arguments: str) -> list[str]:
+        """`python -m ARGUMENTS` in a fork, where `modelmint` is a module as well."""
+        if self._server is None:
+            path = str(self.folder / "socket")
+            self.python.write_text(STAND_IN.format(python=sys.executable, path=path))
+            self.python.chmod(0o700)
+            self._server = subprocess.Popen(
+                [sys.executable, __file__, path, str(self.python)],
+                env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+                stdin=subprocess.PIPE,  # closed when this process ends, however that comes
+            )
+            deadline = time.monotonic() + SECONDS
+            while not Path(path).exists():
+                assert self._server.poll() is None, "the server of forks did not start"
+                assert time.monotonic() < deadline, "the server of forks takes too long"
+                time.sleep(0.05)
+        return [str(self.python), "-P", "-m", *arguments]
+
+
+def serve(path: str, python: str) -> None:
+    """Fork for each request, until standard input is closed."""
+    for module in PRELOADED:
+        importlib.import_module(module)
+    gc.freeze()  # no fork looks through all this for garbage, nor copies it by doing so
+    sys.executable = python
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the guards
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path + ".new")
+        listening.listen(16)
+        os.rename(path + ".new", path)
+        while True:
+            ready, _, _ = select.select([listening, sys.stdin], [], [])
+            if sys.stdin in ready:
+                shutil.rmtree(Path(path).parent)
+                return
+            client, _ = listening.accept()
+            if not os.fork():
+                listening.close()
+                guard(client)
+            client.close()
+
+
+def guard(client: socket.socket) -> None:
+    """Fork once more; report how that process ends, or kill it if the client goes first."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    length, outputs, _, _ = socket.recv_fds(client, 8, 3)
+    request = b""
+    while len(request) < int.from_bytes(length, "big"):
+        request += client.recv(1 << 20)
+    process = os.fork()
+    if not process:
+        client.close()
+        become(outputs, *json.loads(request))
+    for number in outputs:
+        os.close(number)
+    ended = os.pidfd_open(process)
+    ready, _, _ = select.select([ended, client], [], [])
+    if ended not in ready:
+        os.killpg(process, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with contextlib.suppress(BrokenPipeError):  # killed, with nobody left who wants to know
+        client.send(bytes([status if status >= 0 else 128 - status]))
+    os._exit(0)
+
+
+def become(outputs: list[int], command: list[str], folder: str, variables: dict[str, str]) -> None:
+    """Be what the interpreter would be with `[-P] -m COMMAND`."""
+    os.setpgid(0, 0)
+    for number, output in enumerate(outputs):
+        os.dup2(output, number)
+    os.environ.clear()
+    os.environ.update(variables)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    sys.modules["prefect.context"].refresh_global_settings_context()
+    os.chdir(folder)
+    first = [] if "-P" in command else [folder]
+    sys.path[:1] = first + list(filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)))
+    command = sys.argv = command[command.index("-m") + 1 :]
+    # By lines, since a step may end with os._exit.
+    sys.stdin, sys.stdout, sys.stderr = (open(n, m, 1) for n, m in enumerate("rww"))  # noqa: SIM115
+    if command[0] != "modelmint":
+        logging.root.handlers.clear()  # Prefect's: DVC and the steps do not import it
+    status: object = 0
+    try:
+        if command[0] == "modelmint":
+            importlib.import_module("cli.main").main()
+        else:
+            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

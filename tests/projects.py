@@ -1,0 +1,206 @@
+"""Projects to run commands in, as a user has them, and the processes that their commands start."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import commands
+import pytest
+from forks import ForkServer
+from ruamel.yaml import YAML
+
+from flows.runs import occupied
+from flows.settings import Settings
+from tasks.config import Params
+from tasks.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 240  # for one command, beside others
+forks = ForkServer()
+
+# Small enough to train in no time, and gates that it passes.
+DEBUG = {
+    "train": {
+        "architecture": {"name": "logistic"},
+        "epochs": 3,
+        "optimizer": {"learning_rate": 0.02},
+    },
+    "evaluate": {"gates": {"accuracy": 0.5}},
+}
+
+
+@dataclass
+class Project:
+    """A git repository with the checkout as it stands, and a way to run commands in it."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    outcome: dict = field(default_factory=dict)
+    """Of `trained`: what its training printed."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+        return {
+            **inherited,
+            # The clone's code, not the installed one.
+            "PYTHONPATH": str(self.root),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "COLUMNS": "200",
+            **self.environment,
+        }
+
+    def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run to the end; the exit status must be `status`, unless that is None."""
+        # Without a server `train` starts one, which is not for a fork.
+        train = command[:2] == ("modelmint", "train") and "PREFECT_API_URL" in self.environment
+        if sys.platform == "linux" and (train or command[0] == "dvc"):  # `forks` uses pidfd
+            command = tuple(forks.command(*command))
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        return expect(done, status)
+
+    def modelmint(
+        self, *arguments: str, status: int | None = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands, as `run` does."""
+        if arguments[0] in ("models", "predict"):
+            return expect(commands.run(arguments, self.root, self.variables, SECONDS), status)
+        return self.run("modelmint", *arguments, status=status)
+
+    def train(self, *arguments: str, status: int = 0) -> dict:
+        """`modelmint train --json`: what it printed."""
+        return json.loads(self.modelmint("train", "--json", *arguments, status=status).stdout)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command whose output can be read line by line."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**self.variables, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A suite that a script started in the background ignores Ctrl-C; its children must not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def change_params(self, changes: dict) -> None:
+        """Merge into params.yaml; `architecture`, `gates` and `source` are replaced whole."""
+        path = self.root / "params.yaml"
+        params = YAML(typ="safe").load(path.read_text())
+        for section, values in changes.items():
+            params[section] |= values
+        # In one step, as editors do: a run that looks meanwhile must not see half a file.
+        written = path.with_name(".params.yaml.new")
+        with written.open("w") as file:
+            YAML(typ="safe", pure=True).dump(params, file)
+        written.replace(path)
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "change")
+
+
+def expect(
+    done: subprocess.CompletedProcess[str], status: int | None
+) -> subprocess.CompletedProcess[str]:
+    """`done`, after a check that it exited with `status`; None allows any."""
+    assert status is None or done.returncode == status, (
+        f"{' '.join(done.args)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
+    return done
+
+
+def make_project(folder: Path, changes: dict | None = None) -> Project:
+    """A repository of the files that git knows or would add, with the raw data in place."""
+    folder.mkdir(parents=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():  # one that was deleted is still in git's index
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    project = Project(folder)
+    if changes:
+        project.change_params(changes)
+    project.run("git", "init", "-q", "-b", "main")
+    project.commit()
+    project.run(sys.executable, "-m", "tasks.sources")
+    return project
+
+
+@contextmanager
+def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder that all workers share; one is in the block at a time, and the first fills it."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield shared / name
+
+
+def worktree(settings: Settings, params: Params) -> Workspace:
+    """The worktree of a run that was stopped."""
+    with occupied(settings, params) as run:
+        return run.workspace
+
+
+class Family:
+    """Finds every process that a test started, however deep, by a mark they all inherit."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+
+    def members(self) -> list[str]:
+        """The command lines of those alive."""
+        return [command for _, command in self._members()]
+
+    def kill(self, words: str = "") -> None:
+        """End those whose command line holds `words` by SIGKILL, as the loss of power would."""
+        for number, command in self._members():
+            if words in command:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+
+    def _members(self) -> list[tuple[int, str]]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                alive = self.mark.encode() in (entry / "environ").read_bytes()
+                if alive and entry.name.isdigit():
+                    command = (entry / "cmdline").read_text().replace("\0", " ")
+                    found.append((int(entry.name), command))
+            except OSError:  # it ended meanwhile, or is not ours
+                continue
+        return [(number, command) for number, command in found if command.strip()]
+
+    def wait_until_gone(self, seconds: float) -> list[str]:
+        """Those still alive after so long."""
+        deadline = time.monotonic() + seconds
+        while (alive := self.members()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return alive
