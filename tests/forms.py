@@ -1,7 +1,7 @@
 """The same rows in every form of file: prepared, trained, exported and predicted from each.
 
-`python tests/forms.py FILE.parquet TARGET [regression]` does so with your own table, and prints
-whether splits, metrics and predictions are the same.
+`python tests/forms.py FILE.parquet TARGET [regression]` does so with your own table.
+It prints whether splits, metrics and predictions are the same.
 """
 
 import csv

@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 import modelmint
 from cli.main import app
 from flows.job import run_job
-from modelmint import looking
+from modelmint import queries
 from modelmint.targets import target
 from registry import Event, Policy, Registry
 from tasks.config import Evaluate, Export, Optimizer
@@ -585,7 +585,7 @@ def test_decisions_name_the_user_unless_told_otherwise(registry, monkeypatch):
 def test_a_search_returns_all_pages_unless_there_is_a_limit(
     registry, project, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(looking, "_AT_ONCE", 2)
+    monkeypatch.setattr(queries, "_PAGE_SIZE", 2)
     with Registry(f"sqlite:///{project}/modelmint.db", project / "artifacts") as inner:
         for number in range(5):
             tags = {"team": "risk"} if number else {}
