@@ -20,6 +20,7 @@ import tomllib
 import urllib.request
 from collections.abc import Callable
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,9 @@ def answers(api: str, patience_s: float = 0.5) -> bool:
     try:
         with urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=patience_s) as reply:
             return bool(reply.read().strip() == b"true")
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
+        # Another program answers there; or nobody does, and on a free port of the range for
+        # outgoing connections the request came back to itself.
         return False
 
 

@@ -1,4 +1,4 @@
-"""The code of docs/extending-columns.md is added to a copy of the project, and works there. And who
+"""The code of docs/extending.md is added to a copy of the project, and works there. And who
 may branch on column types: what a new one would otherwise have to change.
 """
 
@@ -35,7 +35,7 @@ from tasks.files.suffixes import TABLES
 from tasks.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/extending-columns.md"
+PAGE = ROOT / "docs/extending.md"
 BLOCK = re.compile(r"```py\n# (.*?)\n(.*?)```", re.DOTALL)
 PACKAGES = ("cli", "flows", "modelmint", "tasks")
 # `tabular` was what data of numbers, booleans, dates and categories were called as a whole.

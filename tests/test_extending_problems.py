@@ -1,4 +1,4 @@
-"""docs/extending-problems.md works as written; few other places know which problems there are."""
+"""docs/extending.md works as written; few other places know which problems there are."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/extending-problems.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 STEP = re.compile(r"^(?:(In|New file) `([^`]+)`:)|^```(python|diff)\n(.*?)^```", re.M | re.S)
 
 

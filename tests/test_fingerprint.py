@@ -156,11 +156,11 @@ def test_code_that_the_fingerprint_does_not_describe_is_run_by_nothing_until_it_
 
 
 def test_code_of_one_stage_makes_no_other_stage_stale(project):
-    append(project, "tasks/metrics.py", "\nNEW = 1\n")
+    append(project, "tasks/evaluate.py", "\nNEW = 1\n")
     said = project.modelmint("code").stderr.splitlines()
     assert said == [
-        "evaluate becomes stale: tasks/metrics.py",
-        "export becomes stale: tasks/metrics.py",
+        "evaluate becomes stale: tasks/evaluate.py",
+        "export becomes stale: tasks/evaluate.py",
         "updated code.json; commit it",
     ]
     done = project.run("dvc", "repro", "prepare")

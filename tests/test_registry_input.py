@@ -797,8 +797,8 @@ def test_a_search_that_finds_something_asks_nothing_more(place):
         event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
         r.search("digits", ["metric.accuracy>0"], order="metric.accuracy")
         # The size of the model, by which an order is looked up; the page; of what is on it the
-        # metrics, the tags and the aliases.
-        assert len([statement for statement in seen if "SELECT" in statement]) == 2 + 3
+        # metrics, the tags, the aliases and the metric to compare by.
+        assert len([statement for statement in seen if "SELECT" in statement]) == 2 + 4
 
 
 # What is printed
