@@ -68,7 +68,7 @@ def targets(scratch: Path, databases: list[str]) -> list[Target]:
             url = f"sqlite:///{folder}/registry.db"
             if database == "PostgreSQL":
                 # Imported here: SQLite alone needs no server.
-                from tests.servers import create_database, start_postgres
+                from tests.helpers.servers import create_database, start_postgres
 
                 # Memory as PostgreSQL has it by itself; tests, which are many, get less.
                 server = server or start_postgres(shared_buffers="128MB")

@@ -63,7 +63,7 @@ def _new_database(database: str, folder: Path) -> str:
     if database == "SQLite":
         return f"sqlite:///{folder}/registry.db"
     # Imported here: SQLite alone needs no server.
-    from tests.servers import create_database, start_postgres
+    from tests.helpers.servers import create_database, start_postgres
 
     # Memory as PostgreSQL has it by itself; tests, which are many, get less.
     return create_database(start_postgres(shared_buffers="128MB"))

@@ -40,53 +40,53 @@ for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MODELMINT_DATABASE_URL"):
 
 # Whole flows, and many processes. They start first, so that none runs alone for minutes at the end.
 LONG = (
-    "test_training_flow.py",
-    "test_kinds.py",
-    "test_main_job.py",
-    "test_models_cli.py",
-    "test_approval_flow.py",
-    "test_registry_web.py",
-    "test_serve.py",
-    "test_whole_path.py",
-    "test_registry_upgrade.py",
-    "test_registry_kills.py",
-    "test_registry_processes.py",
+    "flows/test_training_flow.py",
+    "flows/test_kinds.py",
+    "flows/test_main_job.py",
+    "cli/test_models_cli.py",
+    "flows/test_approval_flow.py",
+    "registry/test_web.py",
+    "flows/test_serve.py",
+    "flows/test_whole_path.py",
+    "registry/test_upgrade.py",
+    "registry/test_kills.py",
+    "registry/test_processes.py",
 )
 
 # `make check` leaves out LONG and these files: they train, make many registries or start many
 # processes.
 WHOLE_FILES = {
     *LONG,
-    "test_architectures.py",
-    "test_augmentation.py",
-    "test_backup_cli.py",
-    "test_export.py",
-    "test_git.py",
-    "test_init_from.py",
-    "test_label_noise.py",
-    "test_lineage.py",
-    "test_models_evaluate.py",
-    "test_optimisation.py",
-    "test_precision.py",
-    "test_prefect_ui.py",
-    "test_promotion.py",
-    "test_raw.py",
-    "test_reconcile.py",
-    "test_registry_backup.py",
-    "test_registry_backup_again.py",
-    "test_registry_belonging.py",
-    "test_registry_bucket.py",
-    "test_registry_database.py",
-    "test_registry_mlflow.py",
-    "test_registry_model.py",
-    "test_registry_oci.py",
-    "test_registry_shell.py",
-    "test_registry_signing.py",
-    "test_registry_upkeep.py",
-    "test_resume.py",
-    "test_runs.py",
-    "test_same_files.py",
-    "test_train.py",
+    "tasks/test_architectures.py",
+    "tasks/test_augmentation.py",
+    "cli/test_backup_cli.py",
+    "tasks/test_export.py",
+    "flows/test_git.py",
+    "tasks/test_init_from.py",
+    "tasks/test_label_noise.py",
+    "flows/test_lineage.py",
+    "cli/test_models_evaluate.py",
+    "tasks/test_optimisation.py",
+    "tasks/test_precision.py",
+    "flows/test_prefect_ui.py",
+    "flows/test_promotion.py",
+    "flows/test_raw.py",
+    "flows/test_reconcile.py",
+    "registry/test_backup.py",
+    "registry/test_backup_again.py",
+    "registry/test_belonging.py",
+    "registry/test_bucket.py",
+    "registry/test_database.py",
+    "registry/test_mlflow.py",
+    "registry/test_model.py",
+    "registry/test_oci.py",
+    "registry/test_shell.py",
+    "registry/test_signing.py",
+    "registry/test_upkeep.py",
+    "tasks/test_resume.py",
+    "flows/test_runs.py",
+    "flows/test_same_files.py",
+    "tasks/test_train.py",
 }
 # In other files it leaves out tests with one of these fixtures, which do the same,
 WHOLE_FIXTURES = {
@@ -105,16 +105,21 @@ WHOLE_FIXTURES = {
 WHOLE_PARAMETERS = {"bucket", "postgresql"}
 
 
+def place_of(path: Path) -> str:
+    """The path of a file in tests/, as `flows/test_serve.py`."""
+    return path.relative_to(Path(__file__).parent).as_posix() if path.suffix else path.name
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not import the files that `make check` leaves out: MLflow alone takes seconds."""
     quick = "not whole" in config.option.markexpr
-    return True if quick and collection_path.name in WHOLE_FILES else None
+    return True if quick and place_of(collection_path) in WHOLE_FILES else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files of `LONG` first, in its order; mark what takes long or needs a server."""
     places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+    items.sort(key=lambda item: places.get(place_of(item.path), len(LONG)))
     for item in items:
         if is_whole(item):
             item.add_marker("whole")
@@ -124,7 +129,7 @@ def is_whole(item: pytest.Item) -> bool:
     """Whether `make check` leaves a test out."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return (
-        item.path.name in WHOLE_FILES
+        place_of(item.path) in WHOLE_FILES
         or not WHOLE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
         or any(isinstance(p, str) and p in WHOLE_PARAMETERS for p in parameters)
     )

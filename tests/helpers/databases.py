@@ -27,7 +27,7 @@ from sqlalchemy import (
 from registry.databases.database import DIALECTS, MIGRATIONS
 from registry.schema import VERSION_TABLE
 
-KEPT = Path(__file__).parent / "data" / "registry_0001.sql"
+KEPT = Path(__file__).parents[1] / "data" / "registry_0001.sql"
 """Three models, five versions, promotions, refusals and jobs: a registry of revision 0001."""
 
 

@@ -25,7 +25,7 @@ from flows.settings import Settings
 from tasks.config import Params
 from tasks.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECONDS = 240  # for one command, beside others
 forks = ForkServer()
 

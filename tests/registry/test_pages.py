@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from databases import raw, unguarded
 from registry_helpers import LINEAGE, make_candidate, promote, register_versions
-from test_registry_search import fill, plan_of
+from search_helpers import fill, plan_of
 
 from registry import InvalidQuery, InvalidReference, NotFound, RegistryError, schema
 from registry.queries import events, jobs

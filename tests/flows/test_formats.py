@@ -31,7 +31,7 @@ from tasks.inputs import find
 from tasks.predict import PredictReport, completed
 from tasks.train import train
 
-OLD = Path(__file__).parent / "data/release_0_1"
+OLD = Path(__file__).parents[1] / "data/release_0_1"
 TOO_NEW = "has format 9; this release of modelmint reads formats up to {}. Upgrade modelmint"
 
 

@@ -117,7 +117,8 @@ with occupied(settings_of(root), changed(root, sys.argv[1])):
 
 
 def hold(project: Project, assignment: str) -> subprocess.Popen:
-    paths = f"{project.root}{os.pathsep}{Path(__file__).parent}"
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (project.root, here, here.parent / "helpers")))
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, assignment],
         cwd=project.root,

@@ -1,6 +1,6 @@
 """The same rows in every form of file: prepared, trained, exported and predicted from each.
 
-`python tests/forms.py FILE.parquet TARGET [regression]` does so with your own table.
+`python tests/helpers/forms.py FILE.parquet TARGET [regression]` does so with your own table.
 It prints whether splits, metrics and predictions are the same.
 """
 

@@ -11,7 +11,7 @@ from training_helpers import make_prepared, run, tiny, written
 
 from tasks.config import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 ROWS = {"train": 401, "validation": 40}
 IN_EPOCH = CheckpointEvery(epochs=1000, minutes=1e-6)
 TRAIN = """
@@ -38,7 +38,7 @@ def start(params: Train, folder: Path, prepared: Path, code: str = TRAIN) -> sub
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-c", code, params.model_dump_json(), folder, prepared],
-        env={**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT}/tests/helpers"},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import sample_data
 from network_helpers import check_at_other_sizes, open_quietly
-from registry_helpers import bundle_candidate
+from path_helpers import register
 
 from flows.job import run_job
-from registry import Registry
 from tasks import params
 from tasks.architectures import ARCHITECTURES
 from tasks.bundle.signature import Signature
@@ -55,14 +54,6 @@ def resolved(name: str, kind: str, task: str, root: Path) -> params.Params:
         "registration": {"name": "sample"},
     }
     return params.validate(data, "test")
-
-
-def register(workspace: Workspace) -> Registry:
-    """A registry in which what the steps left is the first version, and champion."""
-    registry = Registry(f"sqlite:///{workspace.root}/registry.db", workspace.root / "artifacts")
-    version = registry.register("sample", bundle_candidate(workspace), actor="ada").version
-    registry.promote("sample", version.version, expect_revision=0, actor="ada", reason="first")
-    return registry
 
 
 @pytest.mark.parametrize(("name", "kind", "task"), CASES, ids=["-".join(c) for c in CASES])

@@ -20,7 +20,7 @@ from registry.artifacts import Bucket
 from registry.integrity import verify
 from registry.upkeep import gc
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LARGE = 20_000_000  # bytes; sent in two parts
 PART = 16 << 20
 
@@ -171,7 +171,11 @@ def test_a_registration_killed_while_it_sends_leaves_nothing_wrong_and_gc_clears
     line = Line(bucket.behind.endpoint, up=PART + 1_000_000, stall=True)
     victim = subprocess.Popen(
         [sys.executable, "-c", SENDING, bucket.url, bucket.behind.root, str(bucket.folder)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests", "AWS_ENDPOINT_URL": line.endpoint},
+        env=os.environ
+        | {
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/helpers",
+            "AWS_ENDPOINT_URL": line.endpoint,
+        },
     )
     assert line.broken.wait(60)
     victim.send_signal(signal.SIGKILL)

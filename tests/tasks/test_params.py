@@ -16,7 +16,7 @@ from tasks.config import Logistic, Mlp, Params
 from tasks.config.describing import parameters
 from tasks.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = """
 prepare: {source: {kind: digits}}
 train: {architecture: {name: cnn, channels: [4], dropout: 0.1}}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
-from test_sources import put, read, refusal, source
+from source_helpers import put, read, refusal, source
 
 
 def csv(values, name="x"):

@@ -12,7 +12,7 @@ from tasks import params
 from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = ["train.architecture=logistic", "train.epochs=2", "evaluate.gates={accuracy: 0.1}"]
 
 

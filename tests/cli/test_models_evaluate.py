@@ -404,7 +404,7 @@ def test_gates_in_python_are_checked_like_those_of_the_command(gates, said):
 def test_a_metric_has_one_gate_and_one_that_is_given_counts_before_that_of_the_file():
     with pytest.raises(InputError, match=r"accuracy has a gate already, 0\.8\. Give one"):
         settings_of(["accuracy>=0.8", "macro_f1>=0.1", "accuracy >= 0.9"])
-    path = Path(__file__).parents[1] / "params.yaml"
+    path = Path(__file__).parents[2] / "params.yaml"
     (name, bound), *others = params.load(path).evaluate.gates.items()
     found, said = settings_of([f"{name}>=0.25", "roc_auc>=0.75"], path)
     assert found.gates == {name: 0.25, "roc_auc": 0.75, **dict(others)}

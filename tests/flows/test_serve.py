@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from flows.deploy import LASTING
 from tasks.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_one_run():

@@ -17,7 +17,7 @@ from registry.artifacts import Folder
 from registry.integrity import verify
 from registry.upkeep import gc, purge
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_dry_run_names_strays_and_leftovers_and_keeps_them(kept):
@@ -218,7 +218,7 @@ with Registry(url, root, Path(folder) / "cache") as registry:
 def test_a_registration_killed_before_its_files_are_in_place_leaves_nothing_wrong(kept):
     victim = subprocess.run(
         [sys.executable, "-c", KILLED, kept.url, kept.behind.root, str(kept.folder)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests/helpers"},
     )
     assert victim.returncode == -9
     with kept.open() as registry:

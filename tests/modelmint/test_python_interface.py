@@ -37,7 +37,7 @@ from tasks.config import Evaluate, Export, Optimizer
 from tasks.inputs import find
 from tasks.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GOOD = {
     "size": [0.1, 1.2, -0.2],
     "colour": ["white", "black", "white"],

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from path_helpers import register
 from PIL import Image
-from test_whole_path import register
 
 from flows.job import run_job, signature_of
 from tasks import params

@@ -11,34 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from pydantic import TypeAdapter
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from source_helpers import put, read, refusal, source
 
 from tasks import sources
-from tasks.config import Source
 from tasks.errors import InputError
 from tasks.sources import examples
-
-
-def source(kind, path, **more):
-    return TypeAdapter(Source).validate_python({"kind": kind, "path": path, **more})
-
-
-def read(kind, root, path, reserved=(), **more):
-    return sources.read(source(kind, path, **more), root, reserved)
-
-
-def refusal(kind, root, path, reserved=(), **more):
-    with pytest.raises(InputError) as caught:
-        read(kind, root, path, reserved, **more)
-    return str(caught.value).replace(f"{root}{os.sep}", "")
-
-
-def put(root, name, content):
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
 
 # Tables
 

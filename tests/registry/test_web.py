@@ -39,7 +39,7 @@ from registry.web.views import VERSIONS, conditions
 from tasks.problems import METRICS
 from tasks.workspace import Workspace
 
-WEB = Path(__file__).parents[1] / "registry" / "web"
+WEB = Path(__file__).parents[2] / "registry" / "web"
 PREFECT = "http://127.0.0.1:4200"
 MANY = 2 * VERSIONS + 10
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"

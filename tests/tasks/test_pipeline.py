@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DVC = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 STAGES = DVC["stages"]
 each_step = pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)

@@ -6,8 +6,9 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from databases import raw, unguarded
+from databases import raw
 from registry_helpers import LINEAGE, make_candidate, numbers, promote, register_versions
+from search_helpers import fill, part, plan_of
 from sqlalchemy import event
 
 from registry import InvalidQuery, NotFound, schema
@@ -136,59 +137,6 @@ def test_a_search_of_an_unknown_model_names_the_close_match(place):
 # Many versions, written as rows: registering them would take minutes
 
 
-def fill(url, count):
-    """`count` versions of digits, the first of them a real one; their metrics repeat."""
-    with unguarded(url) as connection:
-        (model,) = connection.exec_driver_sql("SELECT id FROM models").scalars()
-        first = connection.execute(schema.versions.select()).mappings().one()
-        rows = [
-            {
-                **first,
-                "id": number,
-                "uid": uuid.uuid4().hex,
-                "version": number,
-                "digest": f"{number:064}",
-                "dataset": f"{number % 1500:032}.dir",
-                "git_commit": f"{number % 1500:040}",
-                "flow_run_id": f"run-{number}",
-                "created_at": first["created_at"] + number,
-                "created_by": f"user-{number % 1500}",
-                "params_id": 2 + number % 1500,
-            }
-            for number in range(2, count + 1)
-        ]
-
-        def insert(table, make):
-            connection.execute(table.insert(), [make(row["id"]) for row in rows])
-
-        documents = range(2, 1502)
-        connection.execute(
-            schema.params.insert(),
-            [{"id": n, "sha256": f"{n:064}", "document": {"epochs": n - 2}} for n in documents],
-        )
-        connection.execute(
-            schema.param_values.insert(),
-            [{"params_id": n, "key": "epochs", "value": str(n - 2)} for n in documents],
-        )
-        connection.execute(schema.versions.insert(), rows)
-        insert(schema.version_state, lambda n: state(n, model))
-        insert(schema.version_metrics, lambda n: part(n, "accuracy", (n % 1000) / 1000))
-        insert(schema.version_tags, lambda n: part(n, "team", f"team-{n % 1500}"))
-        data = schema.version_data
-        insert(data, lambda n: {"version_id": n, "path": "a.csv", "md5": f"{n % 1500:032}"})
-        connection.execute(schema.models.update().values(last_version=count))
-        connection.exec_driver_sql("ANALYZE")
-
-
-def state(number, model):
-    status = {"status": "candidate", "approval_id": None}
-    return {"version_id": number, "model_id": model, "version": number, **status}
-
-
-def part(number, key, value):
-    return {"version_id": number, "key": key, "value": value}
-
-
 @pytest.fixture
 def many(place):
     """A registry with 3,000 versions of one model."""
@@ -219,16 +167,6 @@ WHOLE_MODEL = (
     r"|SEARCH versions USING.*\(model_id=\?\)"
 )
 """That every version of a model is looked at."""
-
-
-def plan_of(connection, query):
-    dialect = connection.dialect
-    compiled = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-    sqlite = dialect.name == "sqlite"
-    explained = connection.exec_driver_sql(
-        f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{compiled.replace('%', '%%')}"
-    )
-    return "\n".join(str(row[-1]) for row in explained)
 
 
 def test_a_selective_search_reads_an_index_and_no_whole_table(many):
