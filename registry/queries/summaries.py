@@ -23,6 +23,7 @@ SUMMARY = select(
     versions.c.created_by,
     STATUS,
     versions.c.params_id,
+    parts.ALIASES,
 ).join(schema.models, schema.models.c.id == versions.c.model_id)
 """The rows that `load` wants; conditions and order are the caller's."""
 
@@ -42,10 +43,10 @@ def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
             status=typed(str, status),
             metrics=found[id_].metrics,
             tags=found[id_].tags,
-            aliases=tuple(found[id_].aliases),
+            aliases=tuple(sorted(aliases.split(","))) if aliases else (),
             created_at=moment(at),
             created_by=created_by,
-            metric=compare_by.get(params_id),
+            metric=compare_by.get(params),
         )
-        for id_, model, number, digest, dataset, at, created_by, status, params_id, *_ in rows
+        for id_, model, number, digest, dataset, at, created_by, status, params, aliases, *_ in rows
     )

@@ -62,9 +62,11 @@ def part(number, key, value):
 
 def plan_of(connection, query):
     dialect = connection.dialect
-    compiled = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    # With the values themselves, as planners use them; separators of texts stay parameters.
+    compiled = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     sqlite = dialect.name == "sqlite"
+    given = tuple(compiled.params.values()) if sqlite else compiled.params
     explained = connection.exec_driver_sql(
-        f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{compiled.replace('%', '%%')}"
+        f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{compiled}", given
     )
     return "\n".join(str(row[-1]) for row in explained)
