@@ -26,6 +26,7 @@ from registry.errors import Conflict, Corrupt, InvalidCandidate, Refused, Unreac
 from registry.operations import duplicates
 from registry.operations.base import RegistryBase
 from registry.queries import blobs, evaluations, events, models, params, versions
+from registry.queries.models import Locked
 from registry.records import Artifact, Candidate, Event, Json, Registration, Version
 from registry.references import check_name
 from registry.validation import candidates
@@ -270,20 +271,27 @@ class RegistrationMixin(RegistryBase):
                 request_id=offer.request_id,
                 uid=offer.uid,
             )
-            seals = {"record": digests.seal(version, offer.documents)}
-            blobs.touch(c, offer.files, self.database.dialect.CLOCK)
-            versions.add_parts(c, id_, version)
-            if candidate.evaluation:
-                evaluations.add(c, id_, candidate.evaluation, offer.actor)
-                seals["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
-            # No seal covers these: tags may change, and a request belongs to this registry only.
-            unsealed = {"tags": candidate.tags, "request": offer.request_id}
-            payload = {**offer.payload, **unsealed, **seals}
-            events.add(c, model, offer.kind, offer.actor, version=version.version, payload=payload)
+            self._add_rows(c, model, id_, version, offer)
             # A collection may have removed files before these rows kept it out.
             staged = offer.staged.values()
             self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
             return version
+
+    def _add_rows(
+        self, c: Connection, model: Locked, id_: int, version: Version, offer: _Offer
+    ) -> None:
+        """Insert what belongs to a new version: its files, parts, evaluation and event."""
+        candidate, dialect = offer.candidate, self.database.dialect
+        # No seal covers these: tags may change, and a request belongs to this registry only.
+        payload = {**offer.payload, "tags": candidate.tags, "request": offer.request_id}
+        payload["record"] = digests.seal(version, offer.documents)
+        with dialect.pipelined(c):
+            blobs.touch(c, offer.files, dialect.CLOCK)
+            versions.add_parts(c, id_, version)
+            if candidate.evaluation:
+                evaluations.add(c, id_, candidate.evaluation, offer.actor)
+                payload["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
+            events.add(c, model, offer.kind, offer.actor, version=version.version, payload=payload)
 
     def _restore(self, offer: _Offer, number: int) -> Version:
         """A version; files of it that are lost or damaged are replaced by the same bytes."""

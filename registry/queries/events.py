@@ -67,7 +67,8 @@ def add(
         "prev_hash": model.head,
     }
     model.head = hash_of(model.name, fields)
-    c.execute(insert(events), {"model_id": model.id, "hash": model.head, **fields})
+    # inline: nobody needs the new id, and to return it would end a pipeline of statements.
+    c.execute(insert(events).inline(), {"model_id": model.id, "hash": model.head, **fields})
 
 
 def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Event]:

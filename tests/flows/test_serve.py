@@ -47,7 +47,7 @@ def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_on
     ("change", "expected"),
     [
         (('cron: "0 3 * * 1"', 'cron: "every monday"'), "deployment weekly"),
-        (("training.py:training", "training.py:trainning"), "trainning"),
+        (("flows.training:training", "flows.training:trainning"), "trainning"),
         (("    description: Predict", "    descripton: Predict"), "KeyError: 'description'"),
         (("deployments:", "deployment:"), "a list `deployments`"),
     ],
