@@ -1,6 +1,6 @@
 """Learning problems by name: one explicit dict, one module for each. Imports no torch.
 
-The losses, which need torch, are in `tasks.training.objectives`, under the same names.
+The losses, which need torch, are in `tasks.training.losses`, by the name that a problem gives.
 """
 
 from tasks.problems.classification import Classification
