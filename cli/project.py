@@ -36,15 +36,15 @@ def new(
         output.say("Assumed from the data, and written to params.yaml:")
     for assumption in made.assumptions:
         output.say(f"  {assumption}")
-    if not made.committed:
-        output.say("Nothing is committed yet: git does not know your name (git config user.name).")
+    if made.uncommitted:
+        output.say(f"Nothing is committed yet. {made.uncommitted}")
     if as_json:
         output.print_json(
             {
                 "folder": str(made.root),
                 "model": made.model,
                 "assumptions": made.assumptions,
-                "committed": made.committed,
+                "committed": not made.uncommitted,
             }
         )
     output.next_steps(

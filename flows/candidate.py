@@ -31,12 +31,18 @@ class EvaluatedBundle:
 
     @property
     def passed(self) -> bool:
-        return self.evaluation.passed is True
+        """Whether the evaluation says so, and its gates and its parity say the same."""
+        evaluation = self.evaluation
+        complete = bool(evaluation.gates) and evaluation.parity is not None
+        return evaluation.passed is True and complete and not evaluation.refusals
 
     @property
     def refusals(self) -> list[str]:
         """A sentence for each gate that failed, and for parity if it failed."""
-        return self.evaluation.refusals
+        found = self.evaluation.refusals
+        if not (found or self.passed):
+            found.append("evaluation.json does not say that every gate and the parity check passed")
+        return found
 
 
 def collect(

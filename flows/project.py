@@ -17,18 +17,19 @@ from tasks.errors import InputError
 from tasks.pipeline import STEPS
 from tasks.proposal import Proposal, for_digits, propose
 
+_OF_DVC = {".dvc", ".dvcignore", "dvc.yaml", "dvc.lock"}
 # None of them is called dvc.yaml: DVC would take it for a pipeline of this repository.
 _TEMPLATES = files("flows") / "templates"
 
 
 @dataclass(frozen=True)
 class NewProject:
-    """What was made; `committed` says whether git knows whose work it is."""
+    """What was made; `uncommitted` says why git has not committed it, if it has not."""
 
     root: Path
     model: str
     assumptions: list[str]
-    committed: bool
+    uncommitted: str
 
 
 def new_project(folder: Path, data: Path | None) -> NewProject:
@@ -46,14 +47,14 @@ def new_project(folder: Path, data: Path | None) -> NewProject:
     try:
         draft.chmod(0o755)  # mkdtemp gives it to this user alone
         proposal = _fill(draft, folder.name, data)
-        committed = _commit(draft)
+        uncommitted = _commit(draft)
         draft.replace(folder)
     except OSError as error:
         raise InputError(f"cannot make {folder}: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     name = proposal.params.registration.name
-    return NewProject(folder, name, proposal.assumptions, committed)
+    return NewProject(folder, name, proposal.assumptions, uncommitted)
 
 
 def _refuse(folder: Path, data: Path | None) -> None:
@@ -63,8 +64,22 @@ def _refuse(folder: Path, data: Path | None) -> None:
         raise InputError(f"{folder} is the current folder; name a new one, or run this above it")
     if data is not None and not data.exists():
         raise InputError(f"--from: {data} does not exist")
-    if data is not None and folder.is_relative_to(data.absolute()):
+    if set(str(folder)) & set("{}"):
+        raise InputError(f"{folder}: DVC cannot work in a path with {{ or }}; name another folder")
+    if data is not None and data.is_dir():
+        _refuse_data(folder, data)
+
+
+def _refuse_data(folder: Path, data: Path) -> None:
+    """Raises `InputError` if a copy of the folder `data` would not end, or means more to DVC."""
+    source = data.resolve()
+    if folder.resolve().is_relative_to(source):
         raise InputError(f"{folder} lies in the data; name a folder outside of {data}")
+    for path in source.rglob("*"):
+        if path.is_symlink() and path.is_dir() and source.is_relative_to(path.resolve()):
+            raise InputError(f"--from: the link {path} leads back into the data; remove it")
+        if path.name in _OF_DVC or path.suffix == ".dvc":
+            raise InputError(f"--from: {path} belongs to DVC; leave it out of the data")
 
 
 def _fill(root: Path, title: str, data: Path | None) -> Proposal:
@@ -102,13 +117,14 @@ def _write(root: Path, title: str, params: Params) -> None:
     fingerprint.record(root, fingerprint.present(STEPS))
 
 
-def _commit(root: Path) -> bool:
+def _commit(root: Path) -> str:
+    """Commit everything; the reason if git cannot, such as that it knows no author yet."""
     git(root, "add", "-A")
     try:
         git(root, "commit", "-q", "-m", "New modelmint project")
-    except InputError:  # git has no name and address of an author yet
-        return False
-    return True
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _template(name: str) -> str:

@@ -26,7 +26,7 @@ from tasks.workspace import Workspace
 # Git needs an author; a snapshot belongs to nobody and to no branch.
 _AUTHOR = ["-c", "user.name=modelmint", "-c", "user.email=modelmint@localhost"]
 # Data is shared with the cache, not copied, wherever the file system can.
-_CONFIG = '[cache]\n    dir = {cache}\n    type = "reflink,hardlink,symlink,copy"\n'
+_CONFIG = '[cache]\n    dir = "{cache}"\n    type = "reflink,hardlink,symlink,copy"\n'
 
 
 @contextmanager

@@ -148,6 +148,8 @@ def training(
     try:
         with stages_stop_with_this():
             _train(outcome, params_file, overrides or [], look)
+    except WorkspaceBusy as error:  # nothing is wrong with the input
+        outcome.end, outcome.message = "error", str(error)
     except (InputError, InvalidReference, NotFound) as error:
         outcome.end, outcome.message = "input", str(error)
     except RegistryError as error:

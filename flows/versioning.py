@@ -51,9 +51,10 @@ def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
 def why_stale(root: Path, name: str) -> Any:
     """What DVC finds changed about a stage; empty when it is fresh. Raises `WorkspaceBusy`."""
     with _repo(root) as repo:
-        # By its file: DVC would look for a bare name in the current folder's dvc.yaml.
-        found = repo.status(targets=[f"{root / 'dvc.yaml'}:{name}"])
-        return next(iter(found.values()), [])
+        # Not by a target: DVC reads an @ in the path of dvc.yaml as the key of a matrix.
+        stage = next(s for s in repo.index.stages if _is_ours(s, root) and s.name == name)
+        with repo.lock:
+            return next(iter(stage.status().values()), [])
 
 
 def repro_command(stage: str) -> list[str]:
@@ -108,6 +109,8 @@ def pull(root: Path, tracker: Path) -> str:
     try:
         with _repo(root) as repo:
             repo.pull(targets=[str(tracker)])
+    except WorkspaceBusy:
+        raise
     except InputError as error:
         return str(error)
     return ""

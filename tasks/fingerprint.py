@@ -12,9 +12,12 @@ library is imported, so that a stage can look at its code before it loads the re
 
 import ast
 import hashlib
+import importlib.util
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +68,8 @@ def recorded(root: Path) -> Code | None:
     """What `code.json` says; None where there is none, or it cannot be read, as after a merge."""
     try:
         document = json.loads((root / FILE).read_bytes())
+        if type(document["format"]) is not int or document["format"] != FORMAT:
+            return None
         return Code(dict(document["stages"]), dict(document["files"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -83,7 +88,7 @@ def record(root: Path, code: Code) -> None:
         "stages": dict(code.stages),
         "files": dict(sorted(code.files.items())),
     }
-    part = root / f"{FILE}.part"
+    part = root / f".{FILE}.{os.getpid()}.part"
     part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     part.replace(root / FILE)
 
@@ -118,6 +123,7 @@ class RunningCode:
     def __init__(self) -> None:
         """To be made before anything but this module and its imports is loaded."""
         self._stamps = snapshot.stamps(PACKAGE)
+        _remove_old_bytecode(self._stamps)
         self._files: dict[str, str] = {}
         self._loaded = set(sys.modules)
 
@@ -152,6 +158,21 @@ class RunningCode:
             return True
 
 
+def _remove_old_bytecode(stamps: Mapping[Path, Stamp]) -> None:
+    """Remove compiled files that may be older than their source.
+
+    Python runs one if the source has the time (in whole seconds) and size that it had then. Both
+    can be the same after an edit: one within the second, or one whose time was set back. The time
+    of the last change of status, with which this compares, cannot be set.
+    """
+    for path, stamp in stamps.items():
+        compiled = Path(importlib.util.cache_from_source(str(path)))
+        # Where nobody may write (OSError), nobody edits either.
+        with suppress(OSError):
+            if compiled.stat().st_mtime_ns <= stamp.changed:
+                compiled.unlink()
+
+
 def file_digest(content: bytes) -> str:
     """Fingerprint of a Python file: the first 16 hex digits of SHA-256 over its syntax."""
     return _digest_of(ast.parse(content))
@@ -159,8 +180,8 @@ def file_digest(content: bytes) -> str:
 
 def files_of(stage: str) -> dict[str, str]:
     """The files that a stage runs, each with its fingerprint: all that its step imports."""
-    # `pipeline` decides which parameters and paths the step gets.
-    ahead = [f"{PACKAGE.name}.{stage}", f"{PACKAGE.name}.pipeline"]
+    # `pipeline` and `params` decide which parameters and paths the step gets.
+    ahead = [f"{PACKAGE.name}.{module}" for module in (stage, "pipeline", "params")]
     files: dict[str, str] = {}
     seen = set[str]()
     while ahead:

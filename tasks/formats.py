@@ -36,7 +36,7 @@ def read(path: Path, newest: int) -> dict[str, Any]:
 def accept(document: dict[str, Any], newest: int, where: str) -> dict[str, Any]:
     """The document as it is. Raises `InputError` if its format is newer than `newest`."""
     number = document.get("format", 1)
-    if not isinstance(number, int) or number > newest:
+    if type(number) is not int or not 1 <= number <= newest:  # true is an int, too
         raise InputError(
             f"{where} has format {number!r}; this release of modelmint reads formats up to "
             f"{newest}. Upgrade modelmint to read it"

@@ -166,6 +166,10 @@ def _of_arrays(path: Path, name: str) -> _Draft:
     arrays = npz.load(path, "images", "sequences")
     kind = "image" if "images" in arrays else "sequence"
     labels = arrays.get("labels")
+    if labels is not None and labels.ndim != 1:
+        raise InputError(
+            f"{path.name}: labels has the shape {labels.shape}; one label a row is expected"
+        )
     draft = _Draft({"kind": kind, "path": name})
     draft.assume(f"kind: {kind}, from the names of the arrays")
     return _with_target(draft, None if labels is None else pa.chunked_array([pa.array(labels)]))
@@ -233,8 +237,12 @@ def _with_target(draft: _Draft, column: pa.ChunkedArray | None) -> _Draft:
     """Task and gates, from the values of the target."""
     if column is None:
         return _with_classes(draft, [])
-    values = column.drop_null()
-    distinct = pc.count_distinct(values).as_py()
+    values, distinct = column.drop_null(), _distinct(column)
+    if not distinct or pa.types.is_temporal(column.type):
+        raise InputError(
+            f"the target is a column of type {column.type} with {len(values)} values, which cannot "
+            "be predicted: move a column of classes or numbers to the end, or call it `target`"
+        )
     number = pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     if number or (pa.types.is_integer(column.type) and distinct > FEW):
         draft.prepare["task"] = "regression"
@@ -280,12 +288,21 @@ def _why_target(target: str, columns: dict[str, pa.ChunkedArray]) -> str:
     return f"target: {target}, {why}{more}"
 
 
+def _distinct(column: pa.ChunkedArray) -> int | None:
+    """How many different values there are; None for types that are compared with nothing."""
+    try:
+        return int(pc.count_distinct(column.drop_null()).as_py())
+    except pa.ArrowNotImplementedError:
+        return None
+
+
 def _useless(name: str, column: pa.ChunkedArray) -> str:
     """Why a column of a table is no feature; empty where it may be one."""
-    values = column.drop_null()
-    distinct = pc.count_distinct(values).as_py()
+    values, distinct = column.drop_null(), _distinct(column)
     if not len(values):
         return "which has no value"
+    if distinct is None:
+        return f"of type {column.type}, which is not a feature"
     if not name:
         return "a column without a name, such as the index that pandas writes"
     if distinct == 1:
@@ -306,8 +323,10 @@ def _is_fixed_list(column: pa.ChunkedArray) -> bool:
 
 
 def _is_images(column: pa.ChunkedArray) -> bool:
-    """Whether values are image files: their bytes, or their paths."""
+    """Whether values are images: tensors, or bytes or paths of files."""
     if pa.types.is_binary(column.type) or pa.types.is_struct(column.type):
+        return True
+    if isinstance(column.type, pa.FixedShapeTensorType):
         return True
     return pa.types.is_string(column.type) and bool(
         (first := next(iter(column.drop_null().to_pylist()[:1]), ""))

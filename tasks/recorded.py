@@ -257,7 +257,7 @@ def _cache(root: Path) -> Path:
         given = config.get("cache", "dir", fallback="cache")
     except (configparser.Error, OSError):
         given = "cache"
-    return root / ".dvc" / given
+    return root / ".dvc" / given.strip('"')
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:

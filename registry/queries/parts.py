@@ -33,12 +33,12 @@ POINTS_HERE = and_(
 
 _held = schema.aliases.alias("held").c
 ALIASES = (
-    select(func.aggregate_strings(_held.alias, ","))
+    select(func.aggregate_strings(_held.alias, "\n"))
     .where(_held.model_id == versions.c.model_id, _held.version == versions.c.version)
     .scalar_subquery()
     .label("aliases")
 )
-"""The aliases of a row of `versions`, with commas between them, in no order; NULL if it has none.
+"""The aliases of a row of `versions`, each in a line, in no order; NULL if it has none.
 A list of 100 versions saves a query by it: 0.4 ms on PostgreSQL."""
 
 

@@ -43,7 +43,7 @@ def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
             status=typed(str, status),
             metrics=found[id_].metrics,
             tags=found[id_].tags,
-            aliases=tuple(sorted(aliases.split(","))) if aliases else (),
+            aliases=tuple(sorted(aliases.split("\n"))) if aliases else (),
             created_at=moment(at),
             created_by=created_by,
             metric=compare_by.get(params),

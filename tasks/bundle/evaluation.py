@@ -170,7 +170,7 @@ class Evaluation:
                 "gates": [record(Gate, gate) for gate in document["gates"]],
                 "test_split": record(TestSplit, document["test_split"]),
                 "metrics": record(Metrics, document["metrics"]),
-                "parity": record(Parity, parity) if parity else None,
+                "parity": None if parity is None else record(Parity, parity),
             },
         )
 

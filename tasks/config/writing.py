@@ -55,7 +55,10 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_plain, value)) + "]"
     plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./@-]*", value)
-    return value if plain and value.lower() not in _WORDS else json.dumps(value, ensure_ascii=False)
+    if plain and value.lower() not in _WORDS:
+        return str(value)
+    # A next line (U+0085) is a line break in YAML, and none in JSON.
+    return json.dumps(value, ensure_ascii=False).replace("\x85", "\\N")
 
 
 def _chosen(found: list[Parameter], values: dict[str, Any]) -> Parameter | None:

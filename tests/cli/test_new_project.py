@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from projects import ROOT, SECONDS, Project
+from ruamel.yaml import YAML
 
 from flows.deploy import refuse_shadowing
 from flows.project import new_project
@@ -309,3 +310,63 @@ def test_the_commands_of_the_readme_train_and_predict(houses, prefect_server):
     assert "houses:1" in houses.run(*history).stderr
     again = json.loads(houses.run(*train, "--json").stdout)
     assert {step["how"] for step in again["steps"] if step["name"] in STEPS} == {"Fresh"}
+
+
+def test_data_in_which_the_project_would_lie_is_refused_whatever_its_path(tmp_path, monkeypatch):
+    (tmp_path / "data/sub").mkdir(parents=True)
+    (tmp_path / "data/a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path / "data")
+    for given in (Path("."), Path("sub/.."), tmp_path / "link"):
+        with pytest.raises(InputError, match="lies in the data"):
+            new_project(Path("new"), given)
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("name", [".dvcignore", "dvc.yaml", "a.csv.dvc"])
+def test_data_that_means_more_to_dvc_is_refused(name, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text("")
+    with pytest.raises(InputError, match=f"{name} belongs to DVC"):
+        new_project(tmp_path / "new", tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_link_that_leads_back_into_the_data_is_refused(tmp_path):
+    (tmp_path / "data/a").mkdir(parents=True)
+    (tmp_path / "data/a/up").symlink_to("..")
+    with pytest.raises(InputError, match="leads back into the data"):
+        new_project(tmp_path / "new", tmp_path / "data")
+
+
+def test_a_path_with_braces_is_refused(tmp_path):
+    with pytest.raises(InputError, match="DVC cannot work in a path"):
+        new_project(tmp_path / "a{b}", None)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.nulls(3), "of type null with 0 values"),
+        (pa.array([1, 2, 3], pa.date32()), "of type date32"),
+        (pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())), "of type map"),
+    ],
+)
+def test_a_target_that_cannot_be_predicted_is_named(values, expected, tmp_path):
+    pq.write_table(pa.table({"x": [1.5, 2.5, 3.5], "target": values}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=expected):
+        propose(tmp_path, "t.parquet")
+
+
+def test_columns_without_values_or_of_other_types_are_ignored(tmp_path):
+    maps = pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64()))
+    table = pa.table({"none": pa.nulls(3), "maps": maps, "x": [1.5, 2, 3], "y": ["a", "b", "a"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    found = propose(tmp_path, "t.parquet")
+    assert found.params.prepare.source.ignore == ["none", "maps"]
+
+
+def test_names_that_yaml_would_read_as_numbers_stay_text():
+    text = (ROOT / "flows/templates/prefect.yaml").read_text().replace("$name", "2024")
+    document = YAML(typ="safe").load(text.replace("$$", "$"))
+    assert document["name"] == "2024"

@@ -181,3 +181,16 @@ def test_further_fields_are_ignored_and_a_higher_number_is_refused(name, read, n
     change(old / name, format="2026")
     with pytest.raises(InputError, match="has format '2026'"):
         read(old)
+
+
+@pytest.mark.parametrize("number", [0, -1, True, False, None, 1.0, "1"])
+def test_a_number_that_no_release_wrote_is_refused(number):
+    with pytest.raises(InputError, match="has format"):
+        formats.accept({"format": number}, 1, "evaluation.json")
+
+
+def test_an_evaluation_without_the_numbers_of_its_parity_is_refused(old):
+    path = old / "bundle/evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"parity": {}}))
+    with pytest.raises(InputError, match="not an evaluation"):
+        Evaluation.read(path)

@@ -1,13 +1,17 @@
 """Fingerprints of the stages' code: what counts, who refuses other code, how they are updated."""
 
+import importlib.util
 import json
+import os
+import py_compile
 import shutil
+from pathlib import Path
 
 import grimp
 import pytest
 from projects import ROOT, Project, make_project
 
-from tasks import fingerprint
+from tasks import fingerprint, snapshot
 from tasks.pipeline import STEPS
 from tasks.recorded import locked, misrecorded
 from tasks.workspace import Workspace
@@ -201,3 +205,32 @@ def test_a_stage_that_ran_other_code_than_dvc_recorded_runs_again(project):
     record.write_text(json.dumps({**document, "code": "0" * 16}))
     (found,) = misrecorded(workspace, "prepare")
     assert found.startswith("code (0000000000000000 was run, ")
+
+
+@pytest.mark.parametrize("stage", STEPS)
+def test_what_reads_the_parameters_is_code_of_every_stage(stage):
+    assert {"tasks/params.py", "tasks/config/train.py"} <= fingerprint.files_of(stage).keys()
+
+
+def test_a_compiled_file_that_may_be_older_than_its_source_is_not_run(tmp_path):
+    source = tmp_path / "module.py"
+    source.write_text("FOLDS = 3\n")
+    compiled = Path(py_compile.compile(str(source)))
+    assert compiled == Path(importlib.util.cache_from_source(str(source)))
+    fingerprint._remove_old_bytecode(snapshot.stamps(tmp_path))
+    assert compiled.exists()
+    before = source.stat()
+    source.write_text("FOLDS = 7\n")  # of the same size, and then with the same time
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    fingerprint._remove_old_bytecode(snapshot.stamps(tmp_path))
+    assert not compiled.exists()
+
+
+@pytest.mark.parametrize("number", [2, 0, -1, True, None, "1", 1.0])
+def test_a_fingerprint_of_another_format_is_written_anew(number, tmp_path):
+    fingerprint.record(tmp_path, fingerprint.present(STEPS))
+    assert not fingerprint.changes(tmp_path, STEPS)
+    path = tmp_path / fingerprint.FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
+    assert [change.stage for change in fingerprint.changes(tmp_path, STEPS)] == list(STEPS)
+    assert list(tmp_path.iterdir()) == [path]
