@@ -10,7 +10,6 @@ from training_helpers import make_prepared, run, tiny
 
 from registry import Registry
 from tasks.bundle.signature import Signature
-from tasks.columns import NumberColumn
 from tasks.config import Evaluate, Export, Optimizer
 from tasks.workspace import Workspace
 
@@ -50,7 +49,7 @@ def _note_ranges(path: Path) -> None:
     signature = Signature.read(path)
     columns = tuple(
         column.model_copy(update=dict(zip(("low", "high"), RANGES[column.name], strict=True)))
-        if isinstance(column, NumberColumn)
+        if column.name in RANGES
         else column
         for column in signature.columns
     )
