@@ -525,7 +525,7 @@ def test_only_plain_files_are_read(registry, archive, tmp_path, kind):
         entry = tarfile.TarInfo("blobs/sha256/" + "b" * 64)
         entry.type, entry.linkname = kind, "/etc/passwd"
         tar.addfile(entry)
-    refuse(registry, path, "no plain file|damaged")
+    refuse(registry, path, "not a regular file|damaged")
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(registry, archive, tmp_path):

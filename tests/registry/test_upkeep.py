@@ -258,14 +258,17 @@ def test_what_an_interrupted_registration_brings_back_of_a_purged_version_is_col
     register_versions(place, 1)
     again = make_candidate(place.folder / "again", "model 1")
 
-    def interrupted(_):
-        raise KeyboardInterrupt
-
     with place.open() as registry:
+        publish = registry.files.publish
+
+        def interrupted(*staged):
+            publish(*staged)
+            raise KeyboardInterrupt
+
         registry.archive("digits", 1, actor="ada", reason="old")
         purge(registry, actor="ada", dry_run=False)
         assert files(place) == set()
-        registry._add = interrupted
+        registry.files.publish = interrupted
         with pytest.raises(KeyboardInterrupt):
             registry.register("digits", again, actor="ada")
         brought = files(place)
@@ -275,7 +278,7 @@ def test_what_an_interrupted_registration_brings_back_of_a_purged_version_is_col
         assert len(gc(registry, dry_run=False, grace_s=0)) == 3
         assert (files(place), verify(registry).problems) == (set(), [])
         assert gc(registry, dry_run=True, grace_s=0) == []
-        del registry._add
+        del registry.files.publish
         assert not registry.register("digits", again, actor="ada").created
         assert (files(place), gc(registry, dry_run=True, grace_s=0)) == (brought, [])
 
