@@ -143,8 +143,8 @@ class RunningCode:
         if any(self._written(path) for path in self._stamps):
             now = files_of(stage)
             names = {name for name, digest in now.items() if self._files.get(name) != digest}
-            # A file that is missing takes with it what only it imports.
-            names = names or self._files.keys() - now.keys()
+            # Not all that `now` lacks: a missing file takes with it what only it imports.
+            names |= {name for name in self._files if not (PACKAGE.parent / name).exists()}
         late = [sys.modules[name] for name in set(sys.modules) - self._loaded]
         paths = [Path(str(getattr(module, "__file__", None))) for module in late]
         names |= {p.relative_to(PACKAGE.parent).as_posix() for p in paths if self._written(p)}
