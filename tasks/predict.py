@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tasks import formats
 from tasks.answers import answer, refuse_without_classes
-from tasks.columns import SourceLocation as Place
+from tasks.columns import SourceLocation
 from tasks.counts import Counts, Substituted
 from tasks.dataset import KEY
 from tasks.encoding import Encoder
@@ -225,7 +225,7 @@ def predictions(
     for file in files:
         before = done
         for keys, arrays in batches(file, encoder, BATCH_SIZE, kept):
-            place = Place(str(file.path), first_row(file) + done - before)
+            place = SourceLocation(str(file.path), first_row(file) + done - before)
             answers = answer(session, encoder, arrays, place, probabilities)
             rows = len(answers["prediction"])
             if keys is None:
