@@ -23,7 +23,9 @@ def trace(
     """The children and the jobs of a version."""
     own = versions.load_id(c, version.ref)
     children = select(schema.models.c.name, _v.version).join(schema.models)
-    children = children.where(_v.parent_uid == version.uid).order_by(_v.id).limit(limit + 1)
+    # `+ 0` keeps PostgreSQL from walking the primary key until it has met enough children: 100,000
+    # rows and 100 ms, where the newest versions are the children.
+    children = children.where(_v.parent_uid == version.uid).order_by(_v.id + 0).limit(limit + 1)
     if after is not None:
         last = parse_reference(after)
         if last.version is None:
