@@ -18,6 +18,7 @@ from registry.web import lineage, views
 from registry.web.failures import add_failures
 from registry.web.pages import STATIC, Pages, version_facts, wants_part
 from registry.web.security import LOOPBACK, Guard
+from registry.web.together import Together
 
 _LARGEST = 2**53
 _NO_ZERO = r"^[^\x00]*$"  # which PostgreSQL does not take as a text
@@ -51,6 +52,7 @@ def make_app(
         title="modelmint", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_at_work
     )
     pages = Pages(prefect_ui, signs_in=token is not None)
+    app.add_middleware(Together, at_once=AT_ONCE)  # within the guard: the last one is outermost
     app.add_middleware(Guard, token=token and token.strip(), hosts=hosts, sign_in=pages.sign_in)
     app.mount("/static", StaticFiles(directory=STATIC))
     add_failures(app, registry, pages)
