@@ -69,9 +69,9 @@ def code(
     from tasks.pipeline import STEPS
 
     root = Settings.from_environment().root
-    changes = fingerprint.changes(root, STEPS)
+    changes = fingerprint.code_changes(root, STEPS)
     if not check:
-        fingerprint.record(root, fingerprint.present(STEPS))
+        fingerprint.record_code(root, fingerprint.installed_code(STEPS))
     for change in changes:
         output.say(f"{change.stage} {'would become' if check else 'becomes'} stale: {change}")
     if not changes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from flows.server import ServerDown, find_api, prefect_api
-from tasks.process import uncollected
+from tasks.process import paused_gc
 
 if TYPE_CHECKING:
     from flows.job import JobReport
@@ -17,7 +17,7 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
     """Have a Prefect API that answers, and the flows imported. Raises `ServerDown`."""
     ready = prefect_api(say)
     # Takes as long as a temporary server needs to wake up, so it happens meanwhile.
-    with uncollected():
+    with paused_gc():
         import flows.inference
         import flows.training  # noqa: F401
 

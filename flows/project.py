@@ -114,7 +114,7 @@ def _write(root: Path, title: str, params: Params) -> None:
     }
     for name, text in written.items():
         (root / name).write_text(text, encoding="utf-8")
-    fingerprint.record(root, fingerprint.present(STEPS))
+    fingerprint.record_code(root, fingerprint.installed_code(STEPS))
 
 
 def _commit(root: Path) -> str:

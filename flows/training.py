@@ -246,7 +246,11 @@ def _unchanged(workspace: Workspace, params: Params) -> bool:
     try:
         stages = pipeline(workspace.root)
         fresh = not any(why_stale(workspace.root, stage) for stage in stages)
-        return fresh and holds(workspace, params) and not fingerprint.changes(workspace.root, STEPS)
+        return (
+            fresh
+            and holds(workspace, params)
+            and not fingerprint.code_changes(workspace.root, STEPS)
+        )
     except WorkspaceBusy:  # another run is making something else of it
         return False
 

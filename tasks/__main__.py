@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from tasks.fingerprint import RunningCode
-from tasks.process import die_with_flow, uncollected
+from tasks.process import die_with_flow, paused_gc
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 0 done, 2 the input was wrong; anything else is a traceback and 1."""
-    die_with_flow()  # first: everything after it takes time
-    code = RunningCode()  # before any more of it is loaded
+    """Run the step. Returns the exit status: 0 when done, 2 for wrong input; a bug raises."""
+    die_with_flow()  # first, because the imports below take time
+    code = RunningCode()  # before any other module of this package is imported
     from tasks import params
     from tasks.errors import InputError
     from tasks.lineage import StageInputs
@@ -22,28 +22,28 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in STEPS:
         print(f"usage: python -m tasks {{{','.join(STEPS)}}}", file=sys.stderr)
         return 2
-    # Before torch is loaded: its idle threads would burn the cores that others need.
+    # Before torch is imported: its idle threads would spin and use up cores that others need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
-        params.load(workspace.params)  # a file with mistakes is not written to
-        if added := params.complete(workspace.params):  # before DVC looks for what this stage read
+        params.load(workspace.params)  # `complete` must not write to a file with mistakes
+        if added := params.complete(workspace.params):  # before DVC reads the parameters
             print(added, flush=True)
-        read = StageInputs(workspace, step, code)
-        with uncollected():
+        inputs = StageInputs(workspace, step, code)
+        with paused_gc():
             step.function()
-        read.refuse_rewritten()
+        inputs.refuse_rewritten()
         try:
-            report = step.run(read.params, workspace, read.refuse_changed)
+            report = step.run(inputs.params, workspace, inputs.refuse_changed)
         except Exception:
-            read.refuse_changed()  # half a file can look broken in any way
+            inputs.refuse_changed()  # the step may have failed on a half-written file
             raise
-        read.end()
+        inputs.end()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
-        gc.freeze()  # what is left need not be searched for garbage when the process ends
+        gc.freeze()  # skips the garbage collection at the end of the process
     print(report, flush=True)
     return 0
 
@@ -51,5 +51,6 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     ended = main(sys.argv[1:])
     sys.stdout.flush()
-    # At once: what is edited between the last comparison and DVC's own would go unnoticed.
+    # At once: DVC hashes the inputs after this process ends, and would record an edit made between
+    # our last comparison and its own.
     os._exit(ended)

@@ -1,6 +1,6 @@
-"""A checkpoint: weights as safetensors, and everything that rebuilds their network and its inputs.
+"""A checkpoint: weights as safetensors, and what is needed to rebuild the network and its inputs.
 
-Loading one needs no `params.yaml`; `Encoder.read` of its folder makes the network's inputs.
+Loading a checkpoint does not need `params.yaml`. `Encoder.read(folder)` makes the network's inputs.
 """
 
 import json
@@ -24,7 +24,7 @@ CONFIG = "config.json"
 
 
 def weights_of(network: Network) -> dict[str, Tensor]:
-    """Weights and buffers by name; those that two modules share are listed once."""
+    """Weights and buffers by name; a weight that two modules share is listed once."""
     named = {name for name, _ in chain(network.named_parameters(), network.named_buffers())}
     return {name: t for name, t in network.state_dict().items() if name in named}
 
@@ -32,9 +32,9 @@ def weights_of(network: Network) -> dict[str, Tensor]:
 def save(
     folder: Path, network: Network, params: Train, results: dict[str, Any], prepared: Path
 ) -> None:
-    """Write weights, signature, training parameters and results (JSON values) to `folder`.
+    """Write weights, signature, training parameters and `results` (JSON values) to `folder`.
 
-    Of texts, the tokenizer of the dataset in `prepared` as well.
+    For text, also copies the tokenizer of the dataset in `prepared`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = Bundle.at(folder)
@@ -52,7 +52,7 @@ def save(
 
 
 def load(folder: Path) -> tuple[Network, dict[str, Any]]:
-    """The network on the CPU, ready to evaluate, and its configuration with its `signature`."""
+    """The network, on the CPU and in evaluation mode, and the configuration with its `signature`."""
     config = json.loads((folder / CONFIG).read_bytes())
     files = Bundle.at(folder)
     signature = Signature.read(files.signature)

@@ -1,8 +1,8 @@
 """The prepared dataset on disk: one Arrow file for each split.
 
 Arrow IPC, uncompressed, memory-mapped on reading. Columns: `key` (the row's number in the raw data,
-int64), the columns of the signature as they were found (images as fixed-shape tensors), and
-`target`: a dictionary of strings for classes, float64 for numbers, absent where there is none.
+int64), the columns of the signature before encoding (images as fixed-shape tensors), and `target`
+(a dictionary of strings for classes, float64 for numbers; absent without a target).
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split: `keys` (N,) int64, `inputs` as the signature has them, `targets` (N,).
+    """Rows of one split: `keys` (N,) int64, `inputs` by tensor of the signature, `targets` (N,).
 
-    `targets` are int64 numbers of classes, float64 values, or zeros where nothing is given.
+    `targets` are class numbers (int64), values (float64), or zeros without a target.
     """
 
     keys: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Split:
 
 
 def write_split(table: pa.Table, path: Path) -> None:
-    """Write a split; the same rows give the same bytes."""
+    """Write a split. The same rows give the same bytes."""
     table = table.combine_chunks()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -45,8 +45,8 @@ def write_split(table: pa.Table, path: Path) -> None:
 def read_split(folder: Path, name: str, encoder: Encoder) -> Split:
     """Read one of `SPLITS`, encoded; images are views into the memory-mapped file.
 
-    `encoder` may be another model's than the dataset's own: a champion is evaluated on the
-    challenger's test split. Classes are numbered in the order of the encoder's signature.
+    `encoder` may belong to another model: a champion is evaluated on the challenger's test split.
+    Classes are numbered in the order of the encoder's signature.
     """
     path = folder / f"{name}.arrow"
     with pa.memory_map(str(path)) as source:

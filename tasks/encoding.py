@@ -1,6 +1,6 @@
-"""From a user's columns to the tensors of the graph: the same code in training and in prediction.
+"""Encodes a user's columns as the input tensors of the graph, in training and in prediction.
 
-Numbers stay raw: scaling is inside the graph. Needs no torch.
+Numbers are not scaled here: scaling is inside the graph. Imports no torch.
 """
 
 import difflib
@@ -21,12 +21,12 @@ from tasks.errors import InputError
 
 @dataclass(frozen=True)
 class Encoder:
-    """Makes the inputs of `signature`; `tokenizer` where there is text."""
+    """Encodes the columns of `signature` as tensors; text columns need the `tokenizer`."""
 
     signature: Signature
     tokenizer: Tokenizer | None = None
     counts: Counts = field(default_factory=Counts, compare=False, repr=False)
-    """Of all that was encoded: values that were unknown, missing, truncated or out of range."""
+    """Counts encoded values that were unknown, missing, truncated or out of range."""
 
     @classmethod
     def read(cls, folder: Path) -> "Encoder":
@@ -35,21 +35,21 @@ class Encoder:
 
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> "Encoder":
-        """From `signature.json` and, for text, `tokenizer.json`, wherever they lie."""
+        """From the paths of `signature.json` and, for text, `tokenizer.json`."""
         signature = Signature.read(files[SIGNATURE])
         if not signature.tokenized:
             return cls(signature)
         try:
             return cls(signature, Tokenizer.from_file(str(files[TOKENIZER])))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library has no narrower class of errors
             raise InputError(f"{files.get(TOKENIZER)} is not a tokenizer: {error}") from error
 
     def encode(self, batch: pa.RecordBatch | pa.Table, location: SourceLocation) -> Arrays:
-        """Inputs by name, batch first, each (N, *shape); varying ones padded with zeros.
+        """Inputs by name, each (N, *shape); inputs of variable length are padded with zeros.
 
         Raises:
-            InputError: a column is missing, has another type or shape, or a value is missing and
-                none stands for it; names file, row and column.
+            InputError: a column is missing or has the wrong type or shape, or a value is missing
+                and has no fill value. The message names file, row and column.
         """
         self.check_names(batch.schema.names, location)
         context = EncodeContext(location, self.signature.read_as, self.tokenizer, self.counts)
@@ -63,7 +63,7 @@ class Encoder:
         }
 
     def check_names(self, names: list[str], location: SourceLocation) -> None:
-        """Raises `InputError` if `names` lack a column of the signature, or have one twice."""
+        """Raises `InputError` if a column of the signature is missing, or a name is duplicated."""
         if len(set(names)) < len(names):
             raise InputError(f"{location.file}: two columns have the same name: {', '.join(names)}")
         columns = self.signature.columns
@@ -79,7 +79,7 @@ class Encoder:
 
 
 def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A column as one array, its dictionary resolved."""
+    """A column as one array, with dictionary encoding resolved."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

@@ -1,9 +1,9 @@
-"""What a step raises when the user, not the program, must do something."""
+"""The error that a step raises for a mistake in the user's input."""
 
 
 class InputError(ValueError):
     """The user's input was wrong.
 
-    The message says what was given, what was allowed and what to do next. Commands that
-    meet it exit with status 2 and print the message without a traceback.
+    The message says what was given, what is allowed and what to do next. A command prints it
+    without a traceback and exits with status 2.
     """

@@ -1,4 +1,4 @@
-"""evaluate: metrics of the PyTorch network on the test split. `export` has ONNX Runtime's."""
+"""evaluate: metrics of the PyTorch network on the test split. `export` does it in ONNX Runtime."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from tasks.encoding import Encoder
 from tasks.problems import Metrics
 from tasks.session import split_into
 
-# The files of plots with their columns. dvc.yaml names each, and DVC warns of one that is missing.
+# The plot files with their columns. dvc.yaml names each, and DVC warns if one is missing.
 PLOTS = {
     "confusion.csv": ("actual", "predicted"),
     "calibration.csv": ("confidence", "accuracy", "rows"),
@@ -43,8 +43,8 @@ def evaluate(
 ) -> EvaluateReport:
     """Write `metrics` (JSON, for `dvc metrics`) and the folder `plots` (CSV, for `dvc plots`).
 
-    `metrics` begins with the headline ones; those of each class are in `plots`. Every file of
-    `plots` is always written: one that does not apply to the problem holds its header alone.
+    `metrics` begins with the headline metrics; metrics of each class are in `plots`. Every file of
+    `PLOTS` is written: a file that does not apply to the problem has only a header.
     """
     encoder = Encoder.read(checkpoint)
     signature, problem = encoder.signature, encoder.signature.problem
@@ -70,7 +70,7 @@ def inference(network: Network, names: Sequence[str]) -> Callable[[Arrays], Arra
 
     @torch.inference_mode()
     def infer(batch: Arrays) -> Arrays:
-        # A copy: torch wants memory that it may write to, and a mapped file is not.
+        # A copy, because torch needs writable memory and the split is memory-mapped read-only.
         inputs = {name: torch.tensor(array) for name, array in batch.items()}
         outputs = network.outputs(inputs, network(inputs))
         return {name: outputs[name].numpy() for name in names}

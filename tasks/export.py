@@ -28,7 +28,7 @@ from tasks.parity import compare
 from tasks.session import open_session
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime-gpu", "scikit-learn", "pyarrow")
-# The part of the dataset's report that the evaluation repeats, for whoever promotes the version.
+# The fields of the dataset's report that the evaluation repeats, for the person who promotes.
 REPORTED = ("rows_in", "dropped", "rows", "duplicates", "test_rows_also_in_train", "notices")
 
 
@@ -49,8 +49,8 @@ def export(
 ) -> ExportReport:
     """Write the bundle: model, signature, evaluation, profile, weights, card.
 
-    A failed gate or parity check is noted in `evaluation.json` and is not an error here; whoever
-    registers the bundle reads it. Metrics are those of ONNX Runtime.
+    A failed gate or parity check is recorded in `evaluation.json` and is not an error here; the
+    registration refuses such a bundle. Metrics are computed from ONNX Runtime's outputs.
 
     Raises:
         InputError: an output of the model is NaN or infinite.
@@ -97,13 +97,13 @@ def export(
 
 
 def _reported(path: Path) -> dict[str, Any]:
-    """The fields `REPORTED` of the dataset's report; none if it is missing or older."""
+    """The fields `REPORTED` of the dataset's report; empty if it lacks any of them."""
     report = formats.read(path, formats.REPORT) if path.exists() else {}
     return {name: report[name] for name in REPORTED} if report.keys() >= set(REPORTED) else {}
 
 
 def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) -> None:
-    """Export with a dynamic batch, and dynamic lengths where rows have some.
+    """Export with a dynamic batch size and, for sequences, a dynamic length.
 
     The same weights give the same bytes in any folder.
     """
@@ -123,8 +123,8 @@ def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) 
         )
     assert program is not None
     model = program.model_proto
-    # The exporter notes source lines and absolute paths on every node: private, and different in
-    # every folder. Recorded instead: the release of torch, without its build label.
+    # The exporter writes source lines and absolute paths on every node: they are private, and
+    # differ between folders. Keep only the release of torch, without its build label.
     graph = model.graph
     for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         del part.metadata_props[:]
@@ -137,7 +137,7 @@ def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) 
 
 
 def _check_shapes(model: onnx.ModelProto, signature: Signature) -> None:
-    """Check that every dimension which may vary by the signature may vary in the graph."""
+    """Check that each dimension that is dynamic in the signature is dynamic in the graph."""
     for tensor, found in zip(signature.inputs, model.graph.input, strict=True):
         dims = found.type.tensor_type.shape.dim
         for expected, dim in zip((None, *tensor.shape), dims, strict=True):

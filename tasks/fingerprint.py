@@ -1,13 +1,14 @@
-"""One fingerprint for the code of each stage, kept in the project's `code.json`.
+"""The fingerprint of each stage's code, stored in the project's `code.json`.
 
-The code of a stage is all of this package that its step imports, directly or not. Only the syntax
-counts: comments, docstrings and formatting do not, so editing them makes no stage stale. What
-starts and supervises a step (`__main__`, `lineage`, `recorded`, ...) decides no output and does not
-count either.
+The code of a stage is every module of this package that its step imports, directly or indirectly.
+Only the syntax counts: a changed comment, docstring or line break makes no stage stale. Modules
+that start and supervise a step (`__main__`, `lineage`, `recorded`, ...) do not count either,
+because they do not influence its output.
 
-`dvc.yaml` names the fingerprint as a parameter of the stage, so DVC sees when it changes. DVC does
-not see when the code changes: everything that records a run compares both first. Only the standard
-library is imported, so that a stage can look at its code before it loads the rest of it.
+`dvc.yaml` names the fingerprint as a parameter of the stage, so DVC notices when it changes. DVC
+does not notice when the code changes, so every command that records a run first compares the code
+with the fingerprint. Imports only the standard library: a stage compares its code before it loads
+the rest of it.
 """
 
 import ast
@@ -35,16 +36,16 @@ _ABOUT = "The code that each stage runs. Written by `modelmint code`; after a me
 
 @dataclass(frozen=True)
 class Code:
-    """Fingerprints of the code: of each stage, and of each file that one of them runs."""
+    """Fingerprints of all stages, and of all files that they run."""
 
     stages: Mapping[str, str]
     files: Mapping[str, str]
-    """By path from the folder of the package, such as `tasks/train.py`."""
+    """By path, such as `tasks/train.py`."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A stage whose code is not the recorded one, and the files that differ."""
+    """A stage whose code differs from the recorded one, and the files that differ."""
 
     stage: str
     files: tuple[str, ...]
@@ -55,8 +56,8 @@ class Change:
         return f"{shown} and {more} more" if more > 0 else shown
 
 
-def present(stages: Iterable[str]) -> Code:
-    """The code that this installation runs for the given stages."""
+def installed_code(stages: Iterable[str]) -> Code:
+    """The code that this installation runs for `stages`."""
     files = {stage: files_of(stage) for stage in stages}
     return Code(
         {stage: _combined(found) for stage, found in files.items()},
@@ -64,8 +65,8 @@ def present(stages: Iterable[str]) -> Code:
     )
 
 
-def recorded(root: Path) -> Code | None:
-    """What `code.json` says; None where there is none, or it cannot be read, as after a merge."""
+def recorded_code(root: Path) -> Code | None:
+    """The content of `code.json`; None if it is missing or unreadable, as after a merge conflict."""
     try:
         document = json.loads((root / FILE).read_bytes())
         if type(document["format"]) is not int or document["format"] != FORMAT:
@@ -76,12 +77,12 @@ def recorded(root: Path) -> Code | None:
 
 
 def of_stage(root: Path, stage: str) -> str | None:
-    """The fingerprint of a stage in `code.json`; None where there is none."""
-    return found.stages.get(stage) if (found := recorded(root)) else None
+    """The fingerprint of a stage in `code.json`; None if it has none."""
+    return found.stages.get(stage) if (found := recorded_code(root)) else None
 
 
-def record(root: Path, code: Code) -> None:
-    """Write `code.json`; it appears whole or not at all."""
+def record_code(root: Path, code: Code) -> None:
+    """Write `code.json` atomically."""
     document = {
         "about": _ABOUT,
         "format": FORMAT,
@@ -93,57 +94,57 @@ def record(root: Path, code: Code) -> None:
     part.replace(root / FILE)
 
 
-def changes(root: Path, stages: Iterable[str]) -> list[Change]:
-    """The stages whose code is not what the project's `code.json` says."""
-    if (before := recorded(root)) is None:
+def code_changes(root: Path, stages: Iterable[str]) -> list[Change]:
+    """The stages whose code differs from the project's `code.json`."""
+    if (before := recorded_code(root)) is None:
         return [Change(stage, (f"{FILE} is missing or cannot be read",)) for stage in stages]
     found = []
     for stage in stages:
         files = files_of(stage)
         if before.stages.get(stage) != _combined(files):
-            # A stage can lose a file only if another one of its files no longer imports it.
+            # Removed files need no check: a file that no longer imports them has changed too.
             names = [name for name, digest in files.items() if before.files.get(name) != digest]
             found.append(Change(stage, tuple(sorted(names)) or (FILE,)))
     return found
 
 
 def refuse_changed(root: Path, stages: Iterable[str]) -> None:
-    """Raises `InputError` if a stage would run other code than `code.json` says."""
-    if found := changes(root, stages):
+    """Raises `InputError` if the code of a stage differs from `code.json`."""
+    if found := code_changes(root, stages):
         reasons = "; ".join(f"{change.stage}: {change}" for change in found)
         raise InputError(
             f"{FILE} does not describe the code that would run ({reasons}), so nothing was run. "
-            "`modelmint code` updates it, and says which stages become stale."
+            "Run `modelmint code`: it updates the file and says which stages become stale."
         )
 
 
 class RunningCode:
-    """The code that this process runs, watched from before it is loaded until the stage ends."""
+    """Detects edits of the code that this process runs, from before the imports to the end."""
 
     def __init__(self) -> None:
-        """To be made before anything but this module and its imports is loaded."""
+        """Create it before any module but this one and its imports is loaded."""
         self._stamps = snapshot.stamps(PACKAGE)
         _remove_old_bytecode(self._stamps)
         self._files: dict[str, str] = {}
         self._loaded = set(sys.modules)
 
     def read(self, stage: str) -> str:
-        """Fingerprint of the stage's code as it is now."""
+        """The fingerprint of the stage's code as it is now."""
         self._files = files_of(stage)
         return _combined(self._files)
 
     def rewritten(self) -> list[str]:
-        """Files of the stage that were written while they were read and loaded."""
+        """Files of the stage that were written since this object was created."""
         self._loaded = set(sys.modules)
         return [name for name in self._files if self._written(PACKAGE.parent / name)]
 
     def changed(self, stage: str) -> list[str]:
-        """Files of the stage whose syntax changed, or that changed before they were loaded late."""
+        """Files of the stage whose syntax changed, or that were edited before a late import."""
         names = set[str]()
         if any(self._written(path) for path in self._stamps):
             now = files_of(stage)
             names = {name for name, digest in now.items() if self._files.get(name) != digest}
-            # Not all that `now` lacks: a missing file takes with it what only it imports.
+            # Only files that are gone: `now` also lacks what only a missing file imports.
             names |= {name for name in self._files if not (PACKAGE.parent / name).exists()}
         late = [sys.modules[name] for name in set(sys.modules) - self._loaded]
         paths = [Path(str(getattr(module, "__file__", None))) for module in late]
@@ -151,7 +152,7 @@ class RunningCode:
         return sorted(names)
 
     def _written(self, path: Path) -> bool:
-        """Whether a file of the package is not the one that lay there at the beginning."""
+        """Whether a file of the package was written or replaced since the beginning."""
         try:
             return path in self._stamps and Stamp.of(path) != self._stamps[path]
         except OSError:
@@ -161,26 +162,26 @@ class RunningCode:
 def _remove_old_bytecode(stamps: Mapping[Path, Stamp]) -> None:
     """Remove compiled files that may be older than their source.
 
-    Python runs one if the source has the time (in whole seconds) and size that it had then. Both
-    can be the same after an edit: one within the second, or one whose time was set back. The time
-    of the last change of status, with which this compares, cannot be set.
+    Python runs a compiled file if the source still has the same size and modification time (in
+    whole seconds). Both can be equal after an edit within the second, or after an edit that set
+    the time back. This compares with the time of the last status change, which cannot be set.
     """
     for path, stamp in stamps.items():
         compiled = Path(importlib.util.cache_from_source(str(path)))
-        # Where nobody may write (OSError), nobody edits either.
+        # OSError: the folder is not writable, so its sources are not edited either.
         with suppress(OSError):
             if compiled.stat().st_mtime_ns <= stamp.changed:
                 compiled.unlink()
 
 
 def file_digest(content: bytes) -> str:
-    """Fingerprint of a Python file: the first 16 hex digits of SHA-256 over its syntax."""
+    """The fingerprint of a Python file: the first 16 hex digits of SHA-256 of its syntax."""
     return _digest_of(ast.parse(content))
 
 
 def files_of(stage: str) -> dict[str, str]:
-    """The files that a stage runs, each with its fingerprint: all that its step imports."""
-    # `pipeline` and `params` decide which parameters and paths the step gets.
+    """All files that the stage's step imports, each with its fingerprint."""
+    # `pipeline` and `params` decide which parameters and paths a step gets.
     ahead = [f"{PACKAGE.name}.{module}" for module in (stage, "pipeline", "params")]
     files: dict[str, str] = {}
     seen = set[str]()
@@ -196,21 +197,21 @@ def files_of(stage: str) -> dict[str, str]:
     return files
 
 
-# A training compares several times. A file that was written has another stamp.
+# Cached, because one training compares several times. A written file has another stamp.
 @lru_cache(maxsize=1024)
 def _parsed(module: str, path: Path, stamp: Stamp) -> tuple[str, frozenset[str]]:
-    """Fingerprint of a file, and the names that it imports."""
+    """The fingerprint of a file, and the names that it imports."""
     content = path.read_bytes()
     try:
         tree = ast.parse(content, str(path))
-    except (SyntaxError, ValueError):  # somebody is writing it: it cannot be loaded either
+    except (SyntaxError, ValueError):  # half-written, perhaps: importing it fails as well
         return hashlib.sha256(content).hexdigest()[:16], frozenset()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     return _digest_of(tree), frozenset(_imports(tree, package))
 
 
 def _path_of(module: str) -> Path | None:
-    """The file of a module of this package; None for anything else."""
+    """The file of a module of this package; None for other modules."""
     first, *rest = module.split(".")
     stem = PACKAGE.joinpath(*rest)
     if first != PACKAGE.name:
@@ -219,7 +220,7 @@ def _path_of(module: str) -> Path | None:
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Names that may be modules, with their packages: importing a module runs those first."""
+    """Imported names that may be modules, and their packages, which Python imports first."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -244,10 +245,10 @@ def _digest_of(tree: ast.AST) -> str:
 
 
 def _syntax(tree: ast.AST) -> list[str]:
-    """A syntax tree as lines, the same in every release of Python.
+    """A syntax tree as lines that are the same in every release of Python.
 
-    `ast.dump` and `ast.unparse` differ between releases; fields that a later one adds are empty
-    for code that an earlier one can parse, so empty fields are left out.
+    `ast.dump` and `ast.unparse` differ between releases. A new release may add fields, but they
+    are empty for code that older releases can parse. So empty fields are skipped.
     """
     lines: list[str] = []
 
@@ -256,7 +257,7 @@ def _syntax(tree: ast.AST) -> list[str]:
             lines.append(type(value).__name__)
             for name in value._fields:
                 inner = getattr(value, name, None)
-                # `ctx`, load or store, follows from where a name stands.
+                # `ctx` (load or store) follows from the position of a name.
                 if inner is not None and inner != [] and name != "ctx":
                     lines.append(f".{name}")
                     add(inner)
@@ -274,7 +275,7 @@ def _syntax(tree: ast.AST) -> list[str]:
 
 
 def _is_docstring(node: object) -> bool:
-    """Whether a statement is only a text: the docstring of a module, class, function or field."""
+    """Whether a statement is only a string: the docstring of a module, class, function or field."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

@@ -1,7 +1,7 @@
-"""JSON documents that another release may have written: their format numbers, and their readers.
+"""Format numbers and readers of JSON documents that another release may have written.
 
-A document without a number is of the first releases and counts as format 1. Fields that this
-release does not know are ignored; a higher number is refused, for its fields may mean other things.
+A document without a number was written by the first releases and counts as format 1. Unknown fields
+are ignored. A higher number is refused, because the meaning of its fields may have changed.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from tasks.errors import InputError
 
-# The newest format of each document: what this release writes. Raise the number when older readers
-# would misunderstand the document; a further field does not need it.
+# The format of each document that this release writes. Raise a number when older readers would
+# misunderstand the document; an additional field does not need a new number.
 EVALUATION = 1
 LINEAGE = 1
 PROFILE = 1
 REPORT = 1
-MANIFEST = 2  # the first had no `substituted`
+MANIFEST = 2  # format 1 had no `substituted`
 
 Record = TypeVar("Record")
 
@@ -27,16 +27,16 @@ def read(path: Path, newest: int) -> dict[str, Any]:
     """A document from a file.
 
     Raises:
-        InputError: it has a newer format than `newest`.
+        InputError: its format is newer than `newest`.
         OSError, ValueError, TypeError: it cannot be read, or is not a JSON object.
     """
     return accept(dict(json.loads(path.read_bytes())), newest, str(path))
 
 
 def accept(document: dict[str, Any], newest: int, where: str) -> dict[str, Any]:
-    """The document as it is. Raises `InputError` if its format is newer than `newest`."""
+    """The document, unchanged. Raises `InputError` if its format is newer than `newest`."""
     number = document.get("format", 1)
-    if type(number) is not int or not 1 <= number <= newest:  # true is an int, too
+    if type(number) is not int or not 1 <= number <= newest:  # isinstance would accept true
         raise InputError(
             f"{where} has format {number!r}; this release of modelmint reads formats up to "
             f"{newest}. Upgrade modelmint to read it"
@@ -45,9 +45,9 @@ def accept(document: dict[str, Any], newest: int, where: str) -> dict[str, Any]:
 
 
 def record(kind: type[Record], document: Mapping[str, Any]) -> Record:
-    """A dataclass from a document: a newer release may have written more fields than it has.
+    """Build a dataclass from a document, ignoring fields that the class does not have.
 
-    A field that an older release did not write needs a default in the class.
+    A field that older releases did not write needs a default in the class.
 
     Raises:
         TypeError: a field without a default is missing.

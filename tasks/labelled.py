@@ -1,7 +1,7 @@
-"""Labelled rows: the files that prediction reads, with the expected answer of each row.
+"""Labelled rows: the files that prediction reads, with the target of each row.
 
-The answer is in a column of a table, in `labels` of an `.npz` file, in the file of labels beside an
-IDX file, or in the name of the folder of an image and of the file of a text, as in training.
+The target is a column of a table, `labels` of an `.npz` file, the label file beside an IDX file,
+the name of an image's folder, or the name of a text file, as in training.
 """
 
 from collections.abc import Iterator
@@ -26,44 +26,44 @@ from tasks.problems.targets import Target
 def batches(
     file: InputFile, encoder: Encoder, target: str | None, size: int
 ) -> Iterator[tuple[Arrays, NDArray[Any]]]:
-    """Inputs, and the targets (N,) to compare with, at most `size` rows a time.
+    """Inputs and targets (N,) in batches of at most `size` rows.
 
-    Targets are int64 numbers of classes, float64 values, or zeros for a language model. `target`
-    names the column of a table; the one of a prepared split is found by itself.
+    Targets are class numbers (int64), values (float64), or zeros for a language model. `target`
+    names the target column of a table; prepared splits do not need it.
 
     Raises:
-        InputError: as `inputs.batches` does; or a row has no answer, or one that the model does
-            not know. Names file, row and column.
+        InputError: as `inputs.batches` does; or a row has no target, or a class that the model
+            does not know. The message names file, row and column.
     """
     signature, expected = encoder.signature, encoder.signature.problem.target
     if target in [column.name for column in signature.columns]:
         raise InputError(
-            f"{target!r} is a column that the model takes, and not the answer. Name the column "
-            "that it predicts with --target"
+            f"--target {target}: this column is an input of the model. Give the column that the "
+            "model predicts"
         )
-    tabled = tables.form(file.path) is not None and not file.is_images
-    also: dict[str, Kind] = {target: expected.kind} if target and tabled and expected else {}
-    answers = None if tabled or expected is None else _beside(file)
+    is_table = tables.form(file.path) is not None and not file.is_images
+    also: dict[str, Kind] = {target: expected.kind} if target and is_table and expected else {}
+    labels = None if is_table or expected is None else _labels_beside(file)
     start = 0
     for batch in rows(file, signature, size, also):
-        place = SourceLocation(str(file.path), first_row(file) + start)
+        location = SourceLocation(str(file.path), first_row(file) + start)
         count = batch.num_rows
         if expected is None:
             targets: NDArray[Any] = np.zeros(count, np.int64)
-        elif answers is not None:
-            values = answers[start : start + count]
-            targets = expected.parsed(values, signature, "label", place.describe)
+        elif labels is not None:
+            values = labels[start : start + count]
+            targets = expected.parsed(values, signature, "label", location.describe)
         else:
-            column = _column(file, batch.schema, signature, expected, target)
-            targets = expected.parsed(batch[column], signature, column, place.describe)
-        yield encoder.encode(batch, place), targets
+            column = _target_column(file, batch.schema, signature, expected, target)
+            targets = expected.parsed(batch[column], signature, column, location.describe)
+        yield encoder.encode(batch, location), targets
         start += count
 
 
-def _column(
+def _target_column(
     file: InputFile, schema: pa.Schema, signature: Signature, expected: Target, target: str | None
 ) -> str:
-    """Which column of a table is the target."""
+    """The name of a table's target column."""
     names = schema.names
     if target in names:
         return str(target)
@@ -71,8 +71,8 @@ def _column(
         return TARGET
     if target is None:
         raise InputError(
-            f"{file.path}: nothing says which column holds the answers; it has "
-            f"{', '.join(names)}. Name it with --target"
+            f"{file.path}: the target column is unknown. Name it with --target; the columns are "
+            f"{', '.join(names)}"
         )
     return tables.named(target, names, str(file.path), "the target (--target names another)")
 
@@ -84,8 +84,8 @@ def _is_prepared(schema: pa.Schema, signature: Signature, expected: Target) -> b
     return expected.is_stored(schema.field(TARGET).type)
 
 
-def _beside(file: InputFile) -> pa.Array:
-    """The answers that are not in a table, a value for each row."""
+def _labels_beside(file: InputFile) -> pa.Array:
+    """The labels (N,) of a file that is not a table."""
     if file.is_images:
         return pa.array([_folder_of(file, name) for name in file.members], pa.string())
     if file.path.suffix == ".npz":
@@ -93,18 +93,21 @@ def _beside(file: InputFile) -> pa.Array:
     if idx.is_images(file.path):
         found = idx.read(idx.labels_of(file.path), 1)
         if len(found) != file.rows:
-            raise InputError(f"{file.path} has {file.rows} images, and {len(found)} labels")
+            raise InputError(
+                f"{file.path} has {file.rows} images, but {len(found)} labels; one label for each "
+                "image is expected"
+            )
         return pa.array(found.astype(np.int64))
-    assert file.path.suffix == lines.SUFFIX, "no other form is read"
+    assert file.path.suffix == lines.SUFFIX, "no other kind of file is read"
     return pa.array([file.path.stem] * file.rows, pa.string())
 
 
 def _folder_of(file: InputFile, name: str) -> str:
-    """The class of an image: the folder that it lies in."""
+    """The class of an image: the name of its folder."""
     parts = PurePosixPath(name).parts
     if len(parts) != 2:
         raise InputError(
-            f"{file.path / name}: an image's class is the name of its folder, so name the folder "
-            "that holds one sub-folder of images for each class, such as data/raw/test"
+            f"{file.path / name}: the class of an image is the name of its folder. Give a folder "
+            "with one sub-folder of images for each class, such as data/raw/test"
         )
     return parts[0]

@@ -1,8 +1,8 @@
-"""What a stage reads, compared before its code is loaded and again at its end.
+"""Detects whether the inputs of a stage change while it runs, and records what it read.
 
-DVC hashes what a stage depends on, and reads its parameters, after the command has ended: an edit
-in between would be recorded as read. So the command itself compares, and leaves a record of what
-it read. DVC keeps that as an output of the stage, beside what it makes.
+DVC hashes dependencies and reads parameters after the command of a stage has ended: an edit during
+the run would be recorded as if the stage had read it. So the command itself compares its inputs at
+its start and its end, and writes a record of them. For DVC, this record is an output of the stage.
 """
 
 import os
@@ -29,19 +29,20 @@ _OTHER_RELEASE = "Take dvc.yaml from the release of modelmint that is installed 
 
 @dataclass(frozen=True)
 class Stage:
-    """An entry of `dvc.yaml`: paths, and keys of params.yaml."""
+    """A stage in `dvc.yaml`: paths it depends on, and keys of params.yaml."""
 
     deps: tuple[str, ...]
     params: tuple[str, ...]
     is_recorded: bool = True
-    """False without a `dvc.yaml`: then nobody records what the step read."""
+    """False without a `dvc.yaml`: DVC does not record such a run."""
 
     @classmethod
     def of(cls, root: Path, step: Step, given: Params) -> "Stage":
-        """The entry of a step; where no `dvc.yaml` has one, the parameters alone.
+        """The stage of a step; without an entry in `dvc.yaml`, only its parameters.
 
         Raises:
-            InputError: the entry does not name the record or the fingerprint of the code.
+            InputError: the entry lacks the record among its outs, or the code fingerprint among
+                its params.
         """
         entry = recorded.stages_of(root).get(step.name)
         if entry is None:
@@ -49,13 +50,14 @@ class Stage:
         record = recorded.record_path(Workspace(root), step.name).relative_to(root).as_posix()
         if record not in recorded.outputs_of(entry):
             raise InputError(
-                f"dvc.yaml: the stage {step.name} must name {record} among its outs: there it "
-                f"says what it read. {_OTHER_RELEASE}"
+                f"dvc.yaml: the stage {step.name} must name {record} among its outs; it is the "
+                f"record of what the stage read. {_OTHER_RELEASE}"
             )
         if {fingerprint.FILE: [f"stages.{step.name}"]} not in entry["params"]:
             raise InputError(
                 f"dvc.yaml: the stage {step.name} must name {fingerprint.FILE}: "
-                f"[stages.{step.name}] among its params: that is its code. {_OTHER_RELEASE}"
+                f"[stages.{step.name}] among its params; it is the fingerprint of its code. "
+                f"{_OTHER_RELEASE}"
             )
         values = given.model_dump(mode="json")
         deps = [VALUE.sub(lambda m: str(_pick(values, m[1])), dep) for dep in entry["deps"]]
@@ -63,19 +65,19 @@ class Stage:
 
 
 class StageInputs:
-    """What a stage reads in one run of its command, from before its code is loaded to its end."""
+    """The inputs of one run of a stage, as they were before its code was loaded."""
 
     def __init__(self, workspace: Workspace, step: Step, code: RunningCode) -> None:
-        """`code` was made before any of the step's code was loaded.
+        """Read parameters and hashes. `code` must have been created before the step's imports.
 
         Raises:
-            InputError: the parameters are wrong, the code is not the one that `code.json`
-                describes, or what an earlier stage left is not what `dvc.lock` says.
+            InputError: the parameters are invalid, the code differs from `code.json`, or the
+                output of an earlier stage differs from `dvc.lock`.
         """
         self._workspace, self._step, self._code = workspace, step, code
         document = parameters.parse(parameters.content(workspace.params), workspace.params)
         self.params = parameters.validate(document, workspace.params.name)
-        """What the step is to be given: the file is read once."""
+        """The parameters for the step. The file is read only once, so they match the record."""
         self._stage = stage = Stage.of(workspace.root, step, self.params)
         self._values = {key: _pick(document, key) for key in stage.params}
         self._ignored = snapshot.ignore_rules(workspace.root)
@@ -86,21 +88,21 @@ class StageInputs:
         self._salt = self._mark = None
         if step.name == "prepare" and (path := _salt_file(self.params.prepare, workspace.root)):
             self._salt, self._mark = self._take(path), recorded.salt_mark(path)
-        if "DVC_STAGE" in os.environ:  # DVC records nothing of a step that is run by hand
+        if "DVC_STAGE" in os.environ:  # set by DVC; a step that is run by hand is not recorded
             hashes = {dep: found.md5 for dep, found in self._deps.items() if found}
             recorded.refuse_upstream(workspace, step.name, hashes)
         recorded.record_path(workspace, step.name).unlink(missing_ok=True)
 
     def refuse_rewritten(self) -> None:
-        """The step's function is there. Raises `InputError` if its code changed meanwhile."""
+        """Call after importing the step. Raises `InputError` if its code changed meanwhile."""
         self._refuse(self._code.rewritten())
 
     def refuse_changed(self) -> None:
-        """The step is done.
+        """Call after the step.
 
         Raises:
-            InputError: something that it read changed in the meantime; names it. What the step
-                wrote is removed then, since nobody knows any more what it was made from.
+            InputError: an input changed during the run; names it. The outputs of the step are
+                removed, because it is unknown which version of the input they come from.
         """
         changed = self._changed_params()
         for dep, found in self._found():
@@ -118,7 +120,7 @@ class StageInputs:
         self._refuse(list(dict.fromkeys(changed)))
 
     def end(self) -> None:
-        """Leave the record of what the step read. Raises `InputError` as `refuse_changed` does."""
+        """Write the record of what the step read. Raises `InputError` as `refuse_changed` does."""
         self.refuse_changed()
         recorded.write_record(
             self._workspace,
@@ -130,9 +132,9 @@ class StageInputs:
         )
 
     def _is_recorded_code(self) -> bool:
-        """Whether `code.json` says what runs; also true where no `dvc.yaml` asks for it."""
-        said = fingerprint.of_stage(self._workspace.root, self._step.name)
-        return not self._stage.is_recorded or said == self._fingerprint
+        """Whether the code matches `code.json`; also true without a `dvc.yaml`."""
+        recorded_code = fingerprint.of_stage(self._workspace.root, self._step.name)
+        return not self._stage.is_recorded or recorded_code == self._fingerprint
 
     def _take(self, path: Path) -> Snapshot | None:
         return snapshot.take(path, self._ignored)
@@ -153,14 +155,14 @@ class StageInputs:
         """Raises `InputError` if anything changed."""
         if changed:
             raise InputError(
-                f"changed while the stage {self._step.name} ran: {recorded.some(changed)}. So "
-                "nobody knows what the stage has read: nothing was recorded, and what it wrote was "
-                "removed. The same command runs the stage again, with what is there now."
+                f"changed while the stage {self._step.name} ran: {recorded.some(changed)}. It is "
+                "unknown which version the stage has read, so nothing was recorded and its outputs "
+                "were removed. Give the same command again to run the stage on the present files."
             )
 
 
 def _pick(values: Mapping[str, Any], key: str) -> Any:
-    """The value of `section.key`; None where there is none."""
+    """The value of `section.key`; None if it is missing."""
     found: Any = values
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -168,7 +170,7 @@ def _pick(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _salt_file(params: Prepare, root: Path) -> Path | None:
-    """The file whose key the stage `prepare` uses; None where it uses none, or none is there."""
+    """The salt file that `prepare` reads; None if it needs none, or the file is missing."""
     if not params.sensitive or params.sensitive_rule == "drop" or not params.salt_file:
         return None
     path = root / params.salt_file

@@ -1,4 +1,4 @@
-"""Reads `params.yaml`, applies overrides, and says in plain words what is wrong with them."""
+"""Reads `params.yaml`, applies overrides, and explains mistakes in them."""
 
 import difflib
 import os
@@ -16,12 +16,14 @@ from tasks.config import PRESETS, Params
 from tasks.config.examples import example
 from tasks.errors import InputError
 
-# Where one of several classes is chosen, and by which of its keys.
+# Sections that may be one of several classes, and the key that chooses among them.
 UNIONS: dict[tuple[str, ...], str] = {
     ("train", "architecture"): "name",
     ("prepare", "source"): "kind",
 }
 TAGS = tuple(UNIONS.values())
+RENAMED = {"train.keep": "train.checkpoint"}
+"""Former names of parameters, and the present ones."""
 NEXT = (
     "`modelmint params` says what each parameter means; `modelmint train --look` trains without "
     "gates, shows every number and registers nothing."
@@ -32,45 +34,45 @@ def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        InputError: the file is missing, is not YAML, or holds no mapping.
+        InputError: the file is missing, is not YAML, or is not a mapping.
     """
     return parse(content(path), path)
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file of parameters. Raises `InputError` if it cannot be read."""
+    """The bytes of a parameter file. Raises `InputError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise InputError(
             f"cannot read the parameters: {path}: {error.strerror}. "
-            "Give an existing file with --params, or run where params.yaml lies."
+            "Give an existing file with --params, or change to the folder with params.yaml."
         ) from error
 
 
 def parse(content: bytes, path: Path) -> dict[str, Any]:
-    """The mapping that the bytes of the file `path` hold.
+    """The mapping in `content`; `path` is for messages.
 
     Raises:
-        InputError: they are not YAML, or no mapping.
+        InputError: it is not YAML, or not a mapping.
     """
     try:
         data = YAML(typ="safe").load(content.decode())
     except (YAMLError, ValueError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise InputError(f"{path} must hold sections ({', '.join(Params.model_fields)})")
+        raise InputError(f"{path} must have sections ({', '.join(Params.model_fields)})")
     return data
 
 
 def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """A copy of `data` with each `section.key=value` applied; values are read as YAML.
+    """A copy of `data` with each `section.key=value` applied; values are parsed as YAML.
 
-    Another architecture or kind of source starts from its own defaults: the keys beside it
-    belonged to the old one.
+    An override of the architecture or the kind of source removes the other keys of that section,
+    because they belong to the former choice.
 
     Raises:
-        InputError: an assignment is not of that form, or goes through a value.
+        InputError: an assignment does not have that form, or treats a value as a section.
     """
     result: dict[str, Any] = _copy(data)
     for assignment in assignments:
@@ -82,7 +84,7 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             )
         try:
             value = YAML(typ="safe").load(text)
-        except (YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        except (YAMLError, ValueError) as error:  # ValueError: an impossible date
             raise InputError(f"-S {assignment}: the value is not YAML") from error
         place = result
         for parent in parents:
@@ -90,7 +92,9 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             if isinstance(inner, str) and parent == "architecture":
                 inner = place[parent] = {"name": inner}
             if not isinstance(inner, dict):
-                raise InputError(f"-S {assignment}: {parent} is a value, it has no {key}")
+                raise InputError(
+                    f"-S {assignment}: {parent} is a value, not a section; it has no {key}"
+                )
             place = inner
         if UNIONS.get(tuple(parents)) == key and place.get(key) not in (None, value):
             place.clear()
@@ -99,10 +103,10 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
 
 
 def validate(data: Mapping[str, Any], where: str) -> Params:
-    """The parameters in `data`; `where` names their origin in messages.
+    """The parameters in `data`; `where` is their origin, for messages.
 
     Raises:
-        InputError: one line for each mistake: where it is, what was given, what is allowed.
+        InputError: has one line for each mistake: where it is, what was given, what is allowed.
     """
     try:
         return Params.model_validate(dict(data))
@@ -117,14 +121,14 @@ def validate(data: Mapping[str, Any], where: str) -> Params:
 
 
 def load(path: Path, assignments: Iterable[str] = (), *, look: bool = False) -> Params:
-    """The parameters of a file, with overrides; for a look, with what only registration needs.
+    """The parameters of a file, with overrides. With `look`, gates and a model name are optional.
 
     Raises:
         InputError: as `read`, `override` and `validate` do.
     """
     data = override(read(path), assignments)
     if look:
-        # Whatever else is in these sections is checked as always.
+        # Only these two keys get defaults; the rest of the sections is checked as usual.
         for section, key, value in (("evaluate", "gates", {}), ("registration", "name", "look")):
             inner = data.get(section)
             if inner is None or isinstance(inner, dict):
@@ -133,13 +137,13 @@ def load(path: Path, assignments: Iterable[str] = (), *, look: bool = False) -> 
 
 
 def complete(path: Path) -> str:
-    """Add to a file the sections that it leaves to their defaults, as empty ones.
+    """Append missing optional sections to a file, as empty mappings. Returns a line for the log.
 
-    DVC reads and records only sections that stand in the file: without one, `dvc repro` fails when
-    a stage has run. Says in a line what was added; empty where nothing was missing.
+    DVC records only sections that are in the file: if one is missing, `dvc repro` fails after the
+    stage. Returns an empty string if nothing was missing.
 
     Raises:
-        InputError: the file cannot be written, or nothing can be added at its end.
+        InputError: the file cannot be written, or its syntax allows no appended lines.
     """
     before = content(path)
     data = parse(before, path)
@@ -156,25 +160,25 @@ def complete(path: Path) -> str:
         part.write_bytes(text)
         shutil.copymode(path, part)
         if read(part) != {**data, **{name: {} for name in missing}}:
-            raise InputError("nothing can be added at the end of the file")
+            raise InputError("the syntax of the file allows no appended lines")
         if content(path) != before:
-            raise InputError("somebody edits it just now, and nothing of that may be lost")
+            raise InputError("the file was edited in the meantime")
         part.replace(path.resolve())
     except (InputError, OSError) as error:
         raise InputError(
-            f"{path.name}: the section {', '.join(missing)} is missing, and DVC needs it to record "
-            f"it. Add this line: {added.strip()}"
+            f"{path.name}: the section {', '.join(missing)} is missing, and DVC cannot record a "
+            f"run without it. Add this line: {added.strip()}"
         ) from error
     finally:
         part.unlink(missing_ok=True)
     return (
         f"{path.name} had no section {', '.join(missing)}; added {added.strip()!r} (all defaults), "
-        "for DVC records only sections that stand there"
+        "because DVC records only sections that are in the file"
     )
 
 
 def differences(params: Params, other: Params) -> dict[str, Any]:
-    """The values of `params` that are not those of `other`, by names such as `train.epochs`."""
+    """The values of `params` that differ from `other`, by names such as `train.epochs`."""
     before = _flat(other.model_dump(mode="json"))
     given = _flat(params.model_dump(mode="json"))
     return {name: v for name, v in given.items() if name not in before or before[name] != v}
@@ -191,7 +195,7 @@ def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def write(data: Mapping[str, Any], path: Path) -> None:
-    """Write a mapping as YAML; the file appears whole or not at all."""
+    """Write a mapping as YAML, atomically."""
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(dict(data), file)
@@ -205,15 +209,17 @@ def _copy(data: Any) -> Any:
 def _explain(error: ErrorDetails) -> str:
     """One pydantic error as `train.epoch: unknown key ...; did you mean epochs?`."""
     loc = error["loc"]
-    # Within a union pydantic puts the member's tag into the location; a reader of YAML has none.
+    # In a union, pydantic adds the member's tag to the location; it is not a key of the YAML.
     shown, owner = _follow(loc)
     name, given = ".".join(shown), error.get("input")
     match error["type"]:
         case "extra_forbidden":
+            if name in RENAMED:
+                return f"{name}: this parameter is now called {RENAMED[name]}; rename it"
             allowed = list(owner.model_fields) if owner else []
             return f"{name}: unknown key; {_nearest(str(loc[-1]), allowed)}"
         case "missing":
-            return f"{name}: required, and not given"
+            return f"{name}: this parameter is required"
         case "union_tag_invalid":
             allowed = error["ctx"]["expected_tags"].replace("'", "").split(", ")
             if shown == ["train", "architecture"]:
@@ -224,7 +230,7 @@ def _explain(error: ErrorDetails) -> str:
             )
         case "union_tag_not_found":
             key = error["ctx"]["discriminator"].strip("'")
-            return f"{name}: say which one with the key {key!r}; given was {given!r}"
+            return f"{name}: the key {key!r} is missing, which chooses one; given was {given!r}"
         case "literal_error":
             allowed = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             return f"{name}: {given!r} is not allowed; {_nearest(str(given), allowed)}"
@@ -235,7 +241,7 @@ def _explain(error: ErrorDetails) -> str:
 
 
 def _follow(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None]:
-    """The location as a user writes it, and the class whose key its last part is."""
+    """The location as a user writes it, and the class that the last key belongs to."""
     shown: list[str] = []
     owner: type[BaseModel] | None = None
     here: Any = Params

@@ -1,4 +1,4 @@
-"""Compares the outputs of ONNX Runtime with PyTorch's."""
+"""Compares the outputs of ONNX Runtime with those of PyTorch."""
 
 from collections.abc import Callable
 
@@ -31,10 +31,10 @@ def compare(
 
     Args:
         inputs: All rows, encoded, by name.
-        tolerance: The largest error of an output of size `unit` or less; larger outputs may differ
-            in proportion.
-        unit, centre: 1 and 0 for logits. For a regression the standard deviation and mean of the
-            target, whose values may all be tiny, or huge and close to each other.
+        tolerance: The largest allowed error of an output of size `unit` or less; larger outputs may
+            differ in proportion.
+        unit, centre: 1 and 0 for logits. For a regression, the standard deviation and mean of the
+            target: its values may all be tiny, or large with small differences.
     """
     rows = len(next(iter(inputs.values())))
     largest = min(rows, batch_size)
@@ -43,21 +43,21 @@ def compare(
     if signature.has_variable_length:
         passes.append((BATCH_SIZES[-1], SAMPLE, True))
     error, flipped = 0.0, np.zeros(rows, bool)
-    for size, some, padded in passes:
-        for start in range(0, min(rows, some), size):
+    for size, limit, padded in passes:
+        for start in range(0, min(rows, limit), size):
             batch = {name: array[start : start + size] for name, array in inputs.items()}
-            cut = signature.trim_padding(batch)
-            actual = session.run(batch if padded else cut, names)
-            found, flips = _differ(actual, expected(cut), tolerance, unit, centre)
-            error = float(np.maximum(error, found))  # which keeps a NaN, so that it fails
+            trimmed = signature.trim_padding(batch)
+            actual = session.run(batch if padded else trimmed, names)
+            found, flips = _compare_batch(actual, expected(trimmed), tolerance, unit, centre)
+            error = float(np.maximum(error, found))  # unlike max(), keeps a NaN, which fails
             flipped[start : start + size] |= flips
     return Parity(rows, (*BATCH_SIZES, largest), tolerance, error, int(flipped.sum()))
 
 
-def _differ(
+def _compare_batch(
     actual: Arrays, expected: Arrays, tolerance: float, unit: float, centre: float
 ) -> tuple[float, NDArray[np.bool_]]:
-    """The largest error, and which rows have another best logit, ties aside."""
+    """The largest error, and which rows (N,) have a different best logit that is not a tie."""
     errors, flips = [0.0], np.zeros(len(next(iter(actual.values()))), bool)
     for name, array in actual.items():
         scale = np.maximum(unit, np.abs(expected[name] - centre))

@@ -1,6 +1,6 @@
-"""STEPS: which parameters and which paths each step gets. The one place that says so.
+"""STEPS: which parameters and which paths each step gets.
 
-`dvc.yaml` says which stages there are and in what order; a test keeps the two in agreement.
+`dvc.yaml` lists the stages in their order; a test compares it with `STEPS`.
 """
 
 import importlib
@@ -14,12 +14,12 @@ from tasks.workspace import Workspace
 
 @dataclass(frozen=True)
 class Step:
-    """A pure function `tasks.<name>.<name>` and what it is given.
+    """A pure function `tasks.<name>.<name>` and its arguments.
 
-    `sections` of the parameters come first, then `reads`, `writes` and `keeps`: names of paths of
-    a `Workspace`, passed by keyword. What it keeps is its own, from an attempt that was killed to
-    the next; DVC knows nothing of it, for DVC removes what a stage wrote before it runs it again. A
-    step that keeps something is also given `confirm`, to call before that goes.
+    The function gets the `sections` of the parameters by position, and the paths of a `Workspace`
+    that `reads`, `writes` and `keeps` name by keyword. What a step `keeps` survives a killed run;
+    it is not an output in `dvc.yaml`, because DVC removes the outputs before it reruns a stage. A
+    step that keeps something also gets `confirm`, which it calls before it removes that.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Step:
     keeps: tuple[str, ...] = ()
 
     def function(self) -> Callable[..., Any]:
-        """The step's function, imported now: `prepare` does not pay for the torch of `train`."""
+        """The step's function, imported late so that `prepare` does not import torch."""
         found: Callable[..., Any] = getattr(
             importlib.import_module(f"tasks.{self.name}"), self.name
         )

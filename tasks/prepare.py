@@ -1,4 +1,4 @@
-"""prepare: raw data, validated, cleaned and split, becomes the prepared dataset."""
+"""prepare: validate, clean and split the raw data, and write the prepared dataset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from tasks.sources.raw import Raw
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """Rows found, dropped and written, and what a person should know about them."""
+    """Rows found, dropped and written, and notices for the user."""
 
     rows_in: int
     dropped_missing: int
@@ -47,18 +47,18 @@ class PrepareReport:
 
 
 def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
-    """Read, validate, clean, split and write to `prepared`, which is replaced whole.
+    """Read, validate, clean and split the raw data, and replace the folder `prepared`.
 
-    Nothing is written before everything was checked. What is fitted, be it a tokenizer,
-    categories or what stands for a missing value, is fitted on the training split alone.
+    Everything is checked before anything is written. Tokenizer, categories and fill values are
+    fitted on the training split only.
 
     Raises:
-        InputError: the raw data breaks a rule; says which one, at which row, and what to do.
+        InputError: the raw data breaks a rule; names the rule and the row, and says what to do.
     """
     print(f"reading {params.source.path}", flush=True)
     raw = sources.read(params.source, root, _reserved(params))
     if not len(raw):
-        raise InputError(f"{raw.where} holds no rows")
+        raise InputError(f"{raw.where} has no rows")
     for what, count in raw.changed.items():
         print(f"{count} images: {what}", flush=True)
     types = taken_for(raw, params)
@@ -72,7 +72,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     dataset = fit(raw, {name: rows.take(place) for name, place in places.items()}, classes, params)
 
     def describe(row: int) -> str:
-        # Without this machine's path: the report is a part of the dataset.
+        # Relative, because the report is part of the dataset, which is equal on every machine.
         return raw.describe(row).removeprefix(f"{root}/")
 
     in_train = _in_train(repeats, places)
@@ -115,7 +115,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
 
 
 def _in_train(repeats: copies.Copies, places: dict[str, Indices]) -> dict[str, int]:
-    """How many test rows have an equal row in training; said, too."""
+    """Count test rows that have an equal row in training, and print the counts."""
     rows, equal, whole = (
         len(places["test"]),
         copies.leaked(repeats.features, places, "test"),
@@ -137,7 +137,7 @@ def _notices(
     params: Prepare,
     in_train: dict[str, int],
 ) -> tuple[str, ...]:
-    """What a person should know: `full` are the complete rows, `rows` those that are left."""
+    """Notices for the user. `full` are the complete rows, `rows` those left by the rules."""
     steps = [
         (f"prepare.missing: {params.missing}", np.arange(len(raw)), full.keys),
         (f"prepare.duplicates: {copies.rule(raw, params)}", full.keys, rows.keys),
@@ -151,7 +151,7 @@ def _notices(
 
 
 def _reserved(params: Prepare) -> list[str]:
-    """Columns that are not features, whatever the source says."""
+    """Columns that are never features."""
     named = [params.split_column, params.group, params.time, *params.sensitive]
     return [name for name in named if name]
 
@@ -159,7 +159,7 @@ def _reserved(params: Prepare) -> list[str]:
 def _read_columns(
     raw: Raw, params: Prepare
 ) -> tuple[dict[str, CleanColumn], PreparedRows, splitting.Order]:
-    """Every column that matters, the rows that lack nothing, and the order of all rows."""
+    """The used columns by name, the complete rows, and what decides the split of all rows."""
     features, target = clean(raw), targets.read_target(raw, params)
     order, others = splitting.read_order(raw, params)
     if target is not None:
@@ -173,10 +173,10 @@ def _read_columns(
 def _split(
     raw: Raw, rows: PreparedRows, repeats: copies.Copies, order: splitting.Order, params: Prepare
 ) -> tuple[Indices | None, tuple[str, ...], dict[str, Indices]]:
-    """The class of each row (N,), the names of all classes, and the rows of each split.
+    """The class of each row (N,), the class names, and the rows of each split.
 
-    No classes and no names where there are none. Rows that are to stay together are counted once
-    when every class must have some.
+    Without classes, None and no names. Each class needs some rows; copies that must stay in one
+    split count as one row.
     """
     labels: Indices | None = None
     classes: tuple[str, ...] = ()
@@ -194,7 +194,7 @@ def _split(
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:
-    """What the report says of features and targets."""
+    """The part of the report about features and targets."""
     splits, signature = dataset.splits, dataset.signature
     content: dict[str, Any] = {}
     if (target := signature.problem.target) is not None:
@@ -218,7 +218,7 @@ def _suspects(
 ) -> dict[str, Any]:
     if labels is None:
         return {"skipped": f"a {params.task} has no labels to doubt"}
-    # Only now: most runs need none of scikit-learn's models.
+    # Imported late, because most runs do not need scikit-learn's models.
     from tasks.preparing import noise
 
     print(f"looking for wrong labels in {min(len(rows), noise.MOST_ROWS)} rows", flush=True)

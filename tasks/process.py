@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-# How a flow tells the stage's command, two processes below it, who it is.
+# The process id of the flow, for the command of a stage, which is its grandchild.
 FLOW_PID = "MODELMINT_FLOW_PID"
 
 _PR_SET_PDEATHSIG = 1
@@ -17,22 +17,22 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
-    """Ask the kernel for a signal when the process `parent` dies (Linux; elsewhere nothing).
+    """Make the kernel send a signal when the process `parent` dies. Does nothing outside Linux.
 
-    A fork does not inherit the request, so every process of a chain makes its own:
+    A child does not inherit this setting, so every process of a chain calls it:
     https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:  # it died before it was asked
+        if os.getppid() != parent:  # the parent died before prctl was called
             os.kill(os.getpid(), number)
 
 
 def die_with_flow() -> None:
-    """For the command of a stage: end with its parent, and with the flow that asked for it."""
+    """End this process when its parent dies, and now if the flow that started it has ended."""
     die_with_parent(os.getppid())
     flow = os.environ.get(FLOW_PID)
-    with contextlib.suppress(PermissionError):  # alive, and somebody else's
+    with contextlib.suppress(PermissionError):  # the flow lives, under another user
         try:
             if flow:
                 os.kill(int(flow), 0)
@@ -41,8 +41,8 @@ def die_with_flow() -> None:
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """For big imports: what they make stays, so looking through it for garbage is time lost."""
+def paused_gc() -> Iterator[None]:
+    """Pause garbage collection during large imports: their objects stay until the process ends."""
     gc.disable()
     try:
         yield

@@ -1,7 +1,7 @@
 """Evaluates an exported model on labelled rows, in ONNX Runtime. Imports no torch.
 
-The evaluation is as `export` writes it, but without what only a training knows: parity with
-PyTorch, and how the raw data were prepared.
+The evaluation has the format that `export` writes, without parity and without the report on the
+raw data, which are known only in training.
 """
 
 import math
@@ -43,32 +43,33 @@ def reevaluate(
     device: Device = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Evaluation:
-    """Compare the model's predictions with the answers in `files`.
+    """Evaluate the model's predictions against the targets in `files`.
 
-    `target` is as in `tasks.labelled.batches`; `progress` gets the number of rows of each batch.
+    `target` is as in `tasks.labelled.batches`. `progress` is called with the row count of each
+    batch.
 
     Raises:
-        InputError: the files do not fit the model, changed meanwhile or have no rows; an answer is
+        InputError: the files do not fit the model, changed meanwhile or have no rows; a target is
             missing or unknown; a prediction is NaN or infinite; a gate names a metric that the
             problem does not have; or the model cannot be loaded.
     """
     where = ", ".join(str(file.path) for file in files)
     if not sum(file.rows for file in files):
         raise InputError(f"{where}: no rows to evaluate with")
-    encoder = replace(encoder, counts=Counts())  # of these rows alone
+    encoder = replace(encoder, counts=Counts())  # counts of these rows only
     session = _session(model, encoder, device)
     with held_still(hashed(files)):
         outputs, targets = _predict(session, encoder, files, target, evaluation, progress)
     encoder.counts.refuse_unknown(encoder.signature.columns, where)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of metrics that these rows do not have
+        warnings.simplefilter("ignore", UserWarning)  # about metrics undefined on these rows
         metrics = encoder.signature.problem.measure(
             encoder.signature, targets, outputs, evaluation.calibration_bins
         )
     _refuse_other_gates(evaluation, metrics, encoder.signature.task)
     metrics, notices = _measured(metrics)
-    if told := summary(encoder.counts.columns):
-        notices.append(f"substituted in more than 1 % of the rows: {told}")
+    if substituted := summary(encoder.counts.columns):
+        notices.append(f"substituted in more than 1 % of the rows: {substituted}")
     gates = check_gates(evaluation.gates, metrics.summary)
     return Evaluation(
         passed=all(gate.passed for gate in gates),
@@ -100,7 +101,7 @@ def _predict(
     evaluation: Evaluate,
     progress: Callable[[int], None],
 ) -> tuple[Arrays, NDArray[Any]]:
-    """The outputs that metrics need, and the targets (N,), of all rows."""
+    """The outputs that metrics are computed from, and the targets (N,)."""
     names = encoder.signature.problem.evaluated
     outputs, targets = [], []
     for file in files:
@@ -118,30 +119,30 @@ def _predict(
 
 
 def _sha256(files: list[InputFile]) -> str:
-    """One file's own hash, as `export` has that of the test split; else one over all files."""
+    """The hash of a single file, as `export` records it; else a fingerprint of all files."""
     return files[0].identity if len(files) == 1 else fingerprint(files)
 
 
 def _session(model: Path, encoder: Encoder, device: Device) -> Session:
-    """The model in ONNX Runtime; its inputs and outputs are those of the signature."""
+    """The model in ONNX Runtime, after a check of its inputs and outputs."""
     try:
         session = open_session(model, device)
     except InputError:
         raise
-    except Exception as error:  # of ONNX Runtime, which has classes of its own for each cause
+    except Exception as error:  # ONNX Runtime has an unrelated class for each cause
         message = " ".join(str(error).split())[:300]
         raise InputError(f"{MODEL} cannot be loaded by ONNX Runtime: {message}") from error
     signature = encoder.signature
     sides = (
-        ("takes", session.inner.get_inputs(), [tensor.name for tensor in signature.inputs]),
-        ("gives", session.inner.get_outputs(), list(signature.problem.evaluated)),
+        ("has the inputs", session.inner.get_inputs(), [t.name for t in signature.inputs]),
+        ("has the outputs", session.inner.get_outputs(), list(signature.problem.evaluated)),
     )
     for verb, found, expected in sides:
         names = [tensor.name for tensor in found]
         if lost := [name for name in expected if name not in names]:
             raise InputError(
-                f"{MODEL} {verb} {', '.join(names)}; its {SIGNATURE} wants "
-                f"{', '.join(lost)} too, so the two do not belong together"
+                f"{MODEL} {verb} {', '.join(names)}, but {SIGNATURE} expects "
+                f"{', '.join(lost)} too. The two files do not belong together"
             )
     return session
 
@@ -150,13 +151,13 @@ def _refuse_other_gates(evaluation: Evaluate, metrics: Metrics, task: str) -> No
     for gate in evaluation.gates:
         if gate not in metrics.summary:
             raise InputError(
-                f"the gate {gate} is not measured for {task.replace('_', ' ')}; measured are "
-                f"{', '.join(metrics.summary)}"
+                f"the gate {gate} is not measured for {task.replace('_', ' ')}; "
+                f"allowed: {', '.join(metrics.summary)}"
             )
 
 
 def _measured(metrics: Metrics) -> tuple[Metrics, list[str]]:
-    """The metrics that are finite on these rows, and notices about the others."""
+    """The metrics that are finite on these rows, and notices about those that are not."""
     kept = {name: value for name, value in metrics.summary.items() if math.isfinite(value)}
     lost = [name for name in metrics.summary if name not in kept]
     notices = [f"not measured on these rows: {', '.join(lost)}"] if lost else []

@@ -109,7 +109,7 @@ def train(
     _, stepper = fabric.setup(network, optimizer)  # moves the network to the device
     state = State(fabric, network, stepper, schedule)
 
-    checkpointer = TrainingCheckpointer(resume, identity, params.keep)
+    checkpointer = TrainingCheckpointer(resume, identity, params.checkpoint)
     checkpointer.resume(state)
     _learn(params, state, objective, training, validation, checkpointer)
     report = _finish(params, state, objective.loss.metric, prepared, checkpoint, history)

@@ -17,26 +17,26 @@ class Optimizer(Section):
     learning_rate: float = Field(default=0.002, gt=0)
     """The highest learning rate of the schedule."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Strength of the pull of weights towards zero."""
+    """Weight decay: how strongly weights are pulled towards zero."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Only for `sgd`."""
+    """Momentum of `sgd`; ignored for the others."""
 
 
 class Schedule(Section):
     """How the learning rate changes during the training."""
 
     name: Literal["constant", "cosine", "one_cycle", "step", "plateau"] = "cosine"
-    """`cosine` falls to zero over all epochs (Loshchilov and Hutter 2017); `one_cycle` rises over
-    the first 30 % of the steps and falls to nearly zero (Smith and Topin 2018); `step` multiplies
-    by `factor` after every `every` epochs; `plateau` does when the validation loss has not fallen
-    for `every` epochs."""
+    """`constant` stays the same. `cosine` falls to zero over all epochs (Loshchilov and Hutter
+    2017). `one_cycle` rises over the first 30 % of the steps and falls to nearly zero (Smith and
+    Topin 2018). `step` multiplies by `factor` after every `every` epochs. `plateau` multiplies by
+    `factor` when the validation loss has not fallen for `every` epochs."""
     warmup: float = Field(default=1, ge=0)
-    """Epochs, also fractions, over which the learning rate first rises linearly. Not for
-    `one_cycle`, which has its own."""
+    """Epochs (may be a fraction) over which the learning rate first rises linearly. Ignored for
+    `one_cycle`, which has its own warm-up."""
     every: int = Field(default=10, ge=1)
-    """Epochs, for `step` and `plateau`."""
+    """Number of epochs, for `step` and `plateau`."""
     factor: float = Field(default=0.1, gt=0, lt=1)
-    """For `step` and `plateau`."""
+    """What the learning rate is multiplied by, for `step` and `plateau`."""
 
 
 class Augmentation(Section):
@@ -53,9 +53,9 @@ class Augmentation(Section):
 
 
 class CheckpointEvery(Section):
-    """How often the state of the training is saved; after a kill the training resumes from it.
+    """How often the state of the training is saved. A killed training resumes from the last one.
 
-    Saved less often if writing it would take more than a twentieth of the time.
+    Some saves are skipped if writing would take more than a twentieth of the time.
     """
 
     epochs: int = Field(default=1, ge=1)
@@ -73,7 +73,7 @@ class Train(Section):
     seed: Seed = 0
     """Seed of the initial weights, dropout and the order of the batches."""
     epochs: int = Field(default=40, ge=1)
-    """Largest number of epochs."""
+    """Maximum number of epochs."""
     patience: int = Field(default=15, ge=1)
     """Stop after this many epochs without a lower validation loss."""
     batch_size: int = Field(default=64, ge=2)
@@ -81,7 +81,7 @@ class Train(Section):
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are summed before each update of the weights."""
     clip: float | None = Field(default=None, gt=0)
-    """Largest norm of all gradients together; larger ones are scaled down."""
+    """Gradient clipping: the maximum norm of all gradients together; null does not clip."""
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     """Share of each label given to the other classes while training (Szegedy et al. 2016)."""
     imbalance: Literal["none", "weights", "sampler"] = "none"
@@ -96,13 +96,13 @@ class Train(Section):
     schedule: Schedule = Schedule()
     """How the learning rate changes during the training."""
     init_from: str | None = None
-    """A registered version whose weights to start from, as NAME, NAME@ALIAS or NAME:VERSION.
-    Layers that match are loaded, the rest is reported."""
+    """A registered version to start from, as NAME, NAME@ALIAS or NAME:VERSION. Layers with the same
+    names and shapes are loaded; the others are listed in the log."""
     freeze: list[str] = Field(default=[])
-    """Patterns of weights that are not trained, such as `front.*`, with shell wildcards. Batch
+    """Names of weights that are not trained, with shell wildcards, such as `front.*`. Batch
     normalisation with frozen weights keeps its running statistics too."""
-    keep: CheckpointEvery = CheckpointEvery()
-    """How often the state is saved; after a kill the same command resumes from it."""
+    checkpoint: CheckpointEvery = CheckpointEvery()
+    """How often the state is saved. After a kill, the same command resumes from the last one."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on; `auto` uses a GPU if there is one."""
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"

@@ -72,7 +72,7 @@ def _options(
     except pa.ArrowInvalid as error:
         if "Empty CSV file" in str(error):
             raise InputError(
-                f"{path} holds no rows; a header line and a line for each row are expected"
+                f"{path} has no rows; a header line and a line for each row are expected"
             ) from error
         if not ragged:
             raise

@@ -52,7 +52,7 @@ def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
         except ValueError as error:
             raise InputError(f"{path}, row {number + 1}: {error}") from error
     if not lines:
-        raise InputError(f"{path} holds no rows")
+        raise InputError(f"{path} has no rows")
     images = rows.reshape(-1, 8, 8, 1)
     whole = np.isfinite(images).all() and np.array_equal(images, images.astype(np.uint8))
     column = pa.FixedShapeTensorArray.from_numpy_ndarray(

@@ -33,7 +33,7 @@ def read(source: SequenceSource, path: Path, reserved: Collection[str]) -> Raw:
         origin = Origin(str(path), len(column), 0)
         raw = Raw(source, table, features, source.target, str(path), (origin,))
         if not len(raw):
-            raise InputError(f"{path} holds no rows")
+            raise InputError(f"{path} has no rows")
         return raw
     table, rows, reading = tables.read(
         path, text=[source.target, *reserved], patterns=patterns(source)

@@ -62,7 +62,7 @@ def _lines(source: TextSource, path: Path) -> tuple[pa.Table, tuple[Origin, ...]
         labels += [file.stem] * len(lines)
         origins.append(Origin(str(file), len(lines)))
     if not texts:
-        raise InputError(f"{path} holds no rows")
+        raise InputError(f"{path} has no rows")
     columns = {source.column: pa.array(texts, pa.string())}
     if path.is_dir():
         columns[source.target or LABEL] = pa.array(labels, pa.string())

@@ -90,13 +90,13 @@ class TrainingCheckpointer:
 def fingerprint(params: Train, device: Device, prepared: Path, base: Path) -> str:
     """SHA-256 of everything that decides the result of a training.
 
-    `keep` is left out: how often the state is written changes nothing.
+    `checkpoint` is left out: how often the state is written does not change the result.
     """
     package = Path(__file__).parents[1]
     folders = [prepared, base] if params.init_from else [prepared]
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     given = {
-        "parameters": params.model_dump(mode="json", exclude={"keep"}),
+        "parameters": params.model_dump(mode="json", exclude={"checkpoint"}),
         "torch": torch.__version__,
         "device": [device.hardware, device.precision],
         "files": [_digest(path) for path in files],

@@ -192,7 +192,7 @@ def test_image_folders_arrays_and_texts_by_file_are_labelled_as_in_training(
         Image.fromarray(image).save(folder / str(label) / f"{number}.png")
     found = evaluated(registry, "pictures:1", folder, record=False)
     assert found.metrics == pytest.approx(expected.metrics, abs=1e-6)
-    with pytest.raises(InputError, match="an image's class is the name of its folder"):
+    with pytest.raises(InputError, match="the class of an image is the name of its folder"):
         evaluated(registry, "pictures:1", folder / "yes", record=False)
     (folder / "yes").rename(folder / "maybe")
     with pytest.raises(InputError, match=r"'maybe', which is not a class of the model: no, yes"):
@@ -251,7 +251,7 @@ def test_the_column_of_answers_can_be_named(registered, registry, tmp_path):
         evaluated(registry, "classes:1", tmp_path / "other.csv", record=False)
     report = evaluated(registry, "classes:1", tmp_path / "other.csv", target="truth", record=False)
     assert report.rows == 180
-    with pytest.raises(InputError, match="'height' is a column that the model takes"):
+    with pytest.raises(InputError, match="--target height: this column is an input of the model"):
         evaluated(registry, "classes:1", tmp_path / "other.csv", target="height")
 
 
@@ -335,7 +335,7 @@ def test_an_import_without_an_evaluation_becomes_champion_by_the_command_it_is_t
     told = _set_alias(registry, "champion", "theirs:1", "ada")
     assert "`modelmint models evaluate theirs:1 DATA --gate 'METRIC>=NUMBER'`" in told
     table = workspace.root / "table.csv"
-    with pytest.raises(InputError, match=r"nothing says which column .* Name it with --target"):
+    with pytest.raises(InputError, match=r"the target column is unknown\. Name it with --target"):
         evaluated(registry, "theirs:1", table)
     evaluated(registry, "theirs:1", table, target="outcome")
     registry.promote("theirs", 1, expect_revision=0, actor="bo", reason="evaluated")

@@ -171,7 +171,7 @@ def test_a_new_project_is_a_repository_without_code_that_is_committed(houses):
     assert not [name for name in listed if name.endswith(".py")]
     assert houses.run("git", "status", "--porcelain").stdout == ""
     assert (root / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
-    assert fingerprint.changes(root, STEPS) == []
+    assert fingerprint.code_changes(root, STEPS) == []
     assert houses.outcome["model"] == "houses"
     assert len((root / "README.md").read_text().splitlines()) <= 15
     assert not list(root.parent.glob(".houses*"))

@@ -97,8 +97,8 @@ def test_the_code_of_a_stage_is_all_that_its_step_imports(stage):
 
 def test_the_fingerprints_in_the_repository_are_those_of_the_code():
     """Where they are not: `modelmint code`."""
-    assert fingerprint.changes(ROOT, STEPS) == []
-    assert fingerprint.recorded(ROOT) == fingerprint.present(STEPS)
+    assert fingerprint.code_changes(ROOT, STEPS) == []
+    assert fingerprint.recorded_code(ROOT) == fingerprint.installed_code(STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +228,9 @@ def test_a_compiled_file_that_may_be_older_than_its_source_is_not_run(tmp_path):
 
 @pytest.mark.parametrize("number", [2, 0, -1, True, None, "1", 1.0])
 def test_a_fingerprint_of_another_format_is_written_anew(number, tmp_path):
-    fingerprint.record(tmp_path, fingerprint.present(STEPS))
-    assert not fingerprint.changes(tmp_path, STEPS)
+    fingerprint.record_code(tmp_path, fingerprint.installed_code(STEPS))
+    assert not fingerprint.code_changes(tmp_path, STEPS)
     path = tmp_path / fingerprint.FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
-    assert [change.stage for change in fingerprint.changes(tmp_path, STEPS)] == list(STEPS)
+    assert [change.stage for change in fingerprint.code_changes(tmp_path, STEPS)] == list(STEPS)
     assert list(tmp_path.iterdir()) == [path]

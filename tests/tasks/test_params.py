@@ -142,7 +142,7 @@ def test_another_kind_of_source_drops_the_keys_of_the_old_one(small):
     path = "prepare: {source: {kind: digits, path: old.gz}}"
     small.write_text(SMALL.replace("prepare: {source: {kind: digits}}", path))
     message = refusal(small, "prepare.source.kind=image")
-    assert message == "params.yaml: prepare.source.path: required, and not given"
+    assert message == "params.yaml: prepare.source.path: this parameter is required"
 
 
 def test_another_name_for_the_registered_model_keeps_its_metric(small):
@@ -155,6 +155,10 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
     ("assignment", "message"),
     [
         ("train.epoch=3", "train.epoch: unknown key; did you mean 'epochs'? allowed: archit"),
+        (
+            "train.keep.epochs=3",
+            "train.keep: this parameter is now called train.checkpoint; rename it",
+        ),
         ("trian.epochs=3", "trian: unknown key; did you mean 'train'? allowed: prepare, train, ev"),
         ("train.zzz=3", "train.zzz: unknown key; allowed: architecture, seed, epochs, patience"),
         (
@@ -182,7 +186,7 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
         ),
         (
             "train.architecture={dense: 3}",
-            "train.architecture: say which one with the key 'name'; given was {'dense': 3}",
+            "train.architecture: the key 'name' is missing, which chooses one; given was",
         ),
         ("prepare.source.kind=x", "prepare.source: unknown 'kind' 'x'; allowed: digits, tabular"),
         ("train.epochs=many", "train.epochs: input should be a valid integer; given was 'many'"),
@@ -232,7 +236,10 @@ def test_a_mistake_says_where_it_is_what_was_given_and_what_is_allowed(small, as
         ("epochs=3", "-S epochs=3: not of the form section.key=value, such as train.epochs=3"),
         ("train.epochs", "-S train.epochs: not of the form section.key=value"),
         ("train.=3", "-S train.=3: not of the form section.key=value"),
-        ("registration.name.x=3", "-S registration.name.x=3: name is a value, it has no x"),
+        (
+            "registration.name.x=3",
+            "-S registration.name.x=3: name is a value, not a section; it has",
+        ),
         ("train.epochs=[", "-S train.epochs=[: the value is not YAML"),
     ],
 )
@@ -272,9 +279,9 @@ def test_missing_sections_come_with_an_example_that_is_fit_for_the_task(
         params.validate(data, "params.yaml")
     said = str(caught.value)
     assert said.startswith(
-        "params.yaml: train: required, and not given\n"
-        "params.yaml: evaluate: required, and not given\n"
-        "params.yaml: registration: required, and not given\n"
+        "params.yaml: train: this parameter is required\n"
+        "params.yaml: evaluate: this parameter is required\n"
+        "params.yaml: registration: this parameter is required\n"
         "For example:\n"
     )
     assert "modelmint train --look" in said
@@ -293,7 +300,7 @@ def test_a_missing_section_is_named_with_an_example_of_it_alone(small, section):
     with pytest.raises(InputError) as caught:
         params.validate(data, "params.yaml")
     said = str(caught.value)
-    assert said.startswith(f"params.yaml: {section}: required, and not given\nFor example:\n")
+    assert said.startswith(f"params.yaml: {section}: this parameter is required\nFor example:\n")
     assert list(snippet(said)) == [section]
     if section != "prepare":
         params.validate(data | snippet(said), "params.yaml")
@@ -306,7 +313,9 @@ def test_a_section_that_lacks_what_it_must_have_comes_with_an_example_too(small,
     data[section] = {}
     with pytest.raises(InputError) as caught:
         params.validate(data, "params.yaml")
-    assert str(caught.value).startswith(f"params.yaml: {key}: required, and not given\nFor exampl")
+    assert str(caught.value).startswith(
+        f"params.yaml: {key}: this parameter is required\nFor exampl"
+    )
     assert list(snippet(str(caught.value))[section]) == [name]
 
 
@@ -326,7 +335,7 @@ def test_a_look_needs_neither_gates_nor_a_name_and_checks_the_rest(small, lackin
     with pytest.raises(InputError, match="unknown key; did you mean 'batch_size'"):
         params.load(small, ["evaluate.batch_sise=3"], look=True)
     if lacking:
-        with pytest.raises(InputError, match="required, and not given"):
+        with pytest.raises(InputError, match="this parameter is required"):
             params.load(small)
 
 
@@ -418,7 +427,7 @@ def test_a_file_that_is_not_plain_yaml_is_named(small, content):
 @pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "hello"])
 def test_a_file_without_sections_is_refused(small, content):
     small.write_text(content)
-    assert refusal(small).startswith(f"{small} must hold sections (prepare, train, evaluate")
+    assert refusal(small).startswith(f"{small} must have sections (prepare, train, evaluate")
 
 
 def test_parameters_are_frozen(small):

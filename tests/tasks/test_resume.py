@@ -83,7 +83,7 @@ def prepared(tmp_path_factory):
                 "clip": 0.5,
                 "accumulate": 3,
                 "schedule": Schedule(name="one_cycle"),
-                "keep": IN_EPOCH,
+                "checkpoint": IN_EPOCH,
             },
         ),
         (
@@ -92,7 +92,7 @@ def prepared(tmp_path_factory):
             {
                 "augmentation": Augmentation(shift=1, flip=True, crop=0.8, erase=0.5),
                 "schedule": Schedule(name="plateau", every=1, factor=0.5),
-                "keep": IN_EPOCH,
+                "checkpoint": IN_EPOCH,
             },
         ),
         (
@@ -104,7 +104,7 @@ def prepared(tmp_path_factory):
                 "token_dropout": 0.2,
                 "precision": "bf16-mixed",
                 "batch_size": 64,
-                "keep": CheckpointEvery(epochs=2),
+                "checkpoint": CheckpointEvery(epochs=2),
             },
         ),
     ],
@@ -122,13 +122,13 @@ def test_a_killed_training_comes_to_the_same_bytes(
     run(params, killed, prepared(kind))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("resuming after epoch ")
-    assert (" batches of epoch " in lines[1]) == (params.keep == IN_EPOCH)
+    assert (" batches of epoch " in lines[1]) == (params.checkpoint == IN_EPOCH)
     assert written(killed) == written(whole)
     assert not (killed / "resume").exists()
 
 
 def test_a_training_may_be_killed_again_and_again_even_while_it_writes(prepared, tmp_path, capsys):
-    params = tiny("mlp", epochs=30, patience=30, keep=CheckpointEvery(minutes=1e-6))
+    params = tiny("mlp", epochs=30, patience=30, checkpoint=CheckpointEvery(minutes=1e-6))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     run(params, whole, prepared("image"))
@@ -172,7 +172,7 @@ def test_what_was_kept_of_another_training_is_not_gone_on_with(prepared, tmp_pat
     (data / "profile.json").write_bytes(profile)
     (folder / "resume").mkdir()
     (folder / "resume/state.safetensors").write_bytes(state)
-    run(params.model_copy(update={"keep": CheckpointEvery(epochs=7)}), folder, data)
+    run(params.model_copy(update={"checkpoint": CheckpointEvery(epochs=7)}), folder, data)
     assert capsys.readouterr().out.splitlines()[1].startswith("resuming after epoch ")
 
 

@@ -250,7 +250,7 @@ def test_texts_are_the_lines_of_one_file_for_each_class(tmp_path):
         ("in.csv", b"text,y\nx,a\ncaf\xe9,b\n", "in.csv, row 2: column 'text' is not UTF-8: b'caf"),
         ("in.csv", "text,y\nx,a\nx,y,b\n", "in.csv, row 2: 3 fields, but the header has 2: 'x,y,b"),
         ("in.txt", b"x\ncaf\xe9\n", "in.txt, row 2: not UTF-8: "),
-        ("in.txt", b"", "in.txt holds no rows"),
+        ("in.txt", b"", "in.txt has no rows"),
     ],
 )
 def test_texts_that_are_none_are_refused(name, content, message, tmp_path):
@@ -312,7 +312,7 @@ def test_a_file_of_arrays_holds_sequences_cut_to_their_lengths(tmp_path):
         ({"sequences": [[1]], "labels": [1, 2]}, "in.npz: labels is int64[2]; 1 numbers or str"),
         ({"sequences": [[1]], "labels": [1], "lengths": [2]}, "in.npz, row 0: the length 2 is not"),
         ({"sequences": [[1]], "labels": [1], "lengths": [1.0]}, "in.npz: lengths is float64[1];"),
-        ({"sequences": np.zeros((0, 3)), "labels": np.zeros(0)}, "in.npz holds no rows"),
+        ({"sequences": np.zeros((0, 3)), "labels": np.zeros(0)}, "in.npz has no rows"),
     ],
 )
 def test_arrays_that_are_no_sequences_are_refused(arrays, message, tmp_path):

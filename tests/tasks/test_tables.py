@@ -230,9 +230,9 @@ def test_other_separators_tabs_and_a_byte_order_mark_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("in.csv", b"", "holds no rows; a header line and a line"),
-        ("in.csv.gz", gzip.compress(b"", mtime=0), "holds no rows; a header line and a line"),
-        ("in.csv", b"a,b", "holds no rows; a header line and a line"),
+        ("in.csv", b"", "has no rows; a header line and a line"),
+        ("in.csv.gz", gzip.compress(b"", mtime=0), "has no rows; a header line and a line"),
+        ("in.csv", b"a,b", "has no rows; a header line and a line"),
         ("in.csv.gz", b"a,b\n1,2\n", "is not a readable .csv.gz file: "),
         ("in.csv", b"a,b\n", "has columns (a, b) but no rows"),
         ("in.csv", b"a,b,a\n1,2,3\n", ": two columns have the same name: a, b, a"),

@@ -136,7 +136,7 @@ def test_the_history_has_a_row_for_each_epoch_with_what_a_plot_needs(prepared, t
     )
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("device: cpu (asked for), precision 32-true")
+    assert printed[0].startswith("device: cpu (requested), precision 32-true")
     assert [line.split(":")[0] for line in printed[1:]] == [f"epoch {n}/3" for n in (1, 2, 3)]
     assert f"validation loss {rows[2]['validation_loss']:.4f}, accuracy " in printed[3]
 
@@ -262,7 +262,7 @@ def test_asking_for_a_device_that_is_not_there_says_what_is(prepared, tmp_path):
     with pytest.raises(InputError) as caught:
         run(tiny(device="cuda"), tmp_path, prepared())
     said = str(caught.value)
-    assert said.startswith(f"train.device asks for cuda, which torch {torch.__version__} does not")
+    assert said.startswith(f"train.device is cuda, which torch {torch.__version__} does not")
     assert "it finds cpu" in said
     assert "Set train.device to one of these or to auto." in said
     assert not list(tmp_path.iterdir())
@@ -279,11 +279,11 @@ def test_auto_finds_a_device_and_says_why():
 def test_a_precision_that_was_asked_for_is_taken():
     chosen = choose_device(tiny(precision="bf16-mixed"))
     assert chosen.precision == "bf16-mixed"
-    assert chosen.reason == "cpu (asked for), precision bf16-mixed (asked for)"
+    assert chosen.reason == "cpu (requested), precision bf16-mixed (requested)"
 
 
 def test_a_precision_that_the_cpu_does_not_compute_is_refused():
-    with pytest.raises(InputError, match="set it to bf16-mixed, 32-true or auto"):
+    with pytest.raises(InputError, match="Set train.precision to bf16-mixed"):
         choose_device(tiny(precision="16-mixed", device="cpu"))
 
 
