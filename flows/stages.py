@@ -28,7 +28,7 @@ from flows.progress import TrainingProgress
 from flows.versioning import WorkspaceBusy, why_stale
 from tasks.errors import InputError
 from tasks.process import FLOW_PID, die_with_parent
-from tasks.recorded import forget, misrecorded, refuse_damaged, refuse_misrecorded, some
+from tasks.recorded import misrecorded, refuse_damaged, refuse_misrecorded, remove_record, some
 from tasks.workspace import Workspace
 
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
@@ -101,7 +101,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
                 if not repaired and (wrong := misrecorded(workspace, name)):
                     repaired = True
                     log.warning("%s did not read what DVC has recorded: %s", name, some(wrong))
-                    forget(workspace, name)
+                    remove_record(workspace, name)
                     continue
                 if (fault := _damage(workspace, name)) and not why_stale(workspace.root, name):
                     return failed(STATUS_INPUT, fault)
@@ -124,7 +124,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
         return failed(status, _killed(status) or _reason(tail))
     if fault := _damage(workspace, name):
         if misrecorded(workspace, name):
-            forget(workspace, name)
+            remove_record(workspace, name)
         return failed(STATUS_INPUT, fault)
     how = "Restored" if restored else "Completed"
     return Completed(name=how, message=f"{name} {how.lower()}", data=result(how))

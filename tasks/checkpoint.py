@@ -52,7 +52,7 @@ def save(
 
 
 def load(folder: Path) -> tuple[Network, dict[str, Any]]:
-    """The network, on the CPU and in evaluation mode, and the configuration with its `signature`."""
+    """The network on the CPU, in evaluation mode, and the configuration with its `signature`."""
     config = json.loads((folder / CONFIG).read_bytes())
     files = Bundle.at(folder)
     signature = Signature.read(files.signature)

@@ -66,7 +66,7 @@ def installed_code(stages: Iterable[str]) -> Code:
 
 
 def recorded_code(root: Path) -> Code | None:
-    """The content of `code.json`; None if it is missing or unreadable, as after a merge conflict."""
+    """The content of `code.json`; None if missing or unreadable, as after a merge conflict."""
     try:
         document = json.loads((root / FILE).read_bytes())
         if type(document["format"]) is not int or document["format"] != FORMAT:

@@ -219,7 +219,7 @@ def _explain(error: ErrorDetails) -> str:
             allowed = list(owner.model_fields) if owner else []
             return f"{name}: unknown key; {_nearest(str(loc[-1]), allowed)}"
         case "missing":
-            return f"{name}: this parameter is required"
+            return f"{name}: required, but missing"
         case "union_tag_invalid":
             allowed = error["ctx"]["expected_tags"].replace("'", "").split(", ")
             if shown == ["train", "architecture"]:

@@ -1,7 +1,7 @@
-"""Parameters for data that nobody has described yet: a proposal, and the assumptions behind it.
+"""Proposes parameters for new data, and lists the assumptions behind them.
 
-Guessing is for the start of a project alone. What it guesses is written into `params.yaml`, where a
-person reads and corrects it; no stage guesses.
+Used only when a project is created: the proposal is written to `params.yaml`, where the user can
+correct it. The stages never guess.
 """
 
 import re
@@ -22,19 +22,19 @@ from tasks.errors import InputError
 from tasks.files import npz, suffixes, tables
 
 TARGETS = ("target", "label", "class", "y", "outcome", "species", "sentiment", "category", "price")
-# A column of text is one of categories with at most so many values, or if most values repeat.
+# A string column is a category if it has at most this many values, or if most values repeat.
 FEW = 20
-# Texts have at least so many characters and words on average; shorter ones are names or codes.
+# Texts have at least this many characters and words on average; shorter ones are names or codes.
 TEXT_CHARACTERS, TEXT_WORDS = 20, 4
-# A table with more columns than this beside the text is read as a table without the text.
+# With more other columns than this, a table is tabular data, and its text column is not used.
 BESIDE_TEXT = 2
 SIDE = 64  # pixels; larger images train slowly on a CPU
-IMAGES_SEEN = 200
+IMAGES_SEEN = 200  # images whose size and mode are read
 
 
 @dataclass
 class Proposal:
-    """Parameters, and what was assumed, in sentences for the user."""
+    """Proposed parameters, and the assumptions as sentences for the user."""
 
     params: Params
     assumptions: list[str]
@@ -68,7 +68,7 @@ def propose(root: Path, path: str) -> Proposal:
     """Parameters for the file or folder at `root / path`.
 
     Raises:
-        InputError: nothing there is of a form that can be read; says which forms can.
+        InputError: no file there can be read; says which kinds of file can.
     """
     draft = _draft(root / path, path)
     kind = draft.source["kind"]
@@ -98,9 +98,9 @@ def _draft(path: Path, name: str) -> _Draft:
     if path.suffix == suffixes.ARRAYS:
         return _of_arrays(path, name)
     raise InputError(
-        f"{path.name} is not a form of data that can be read. A file ends in "
-        f"{', '.join([*suffixes.TABLES, suffixes.ARRAYS, suffixes.LINES])}; a folder has such "
-        "files, or one sub-folder of PNG or JPEG files for each class"
+        f"{path.name} cannot be read. Give a file that ends in "
+        f"{', '.join([*suffixes.TABLES, suffixes.ARRAYS, suffixes.LINES])}, a folder of such "
+        "files, or a folder with one sub-folder of PNG or JPEG files for each class"
     )
 
 
@@ -115,8 +115,8 @@ def _of_folder(path: Path, name: str) -> _Draft:
     if texts := [p.stem for p in path.glob(f"*{suffixes.LINES}")]:
         return _of_texts(path, name, classes=texts)
     raise InputError(
-        f"the folder {path.name} has no data that can be read: neither tables, nor image files, "
-        "nor .txt files"
+        f"the folder {path.name} has no files that can be read; tables, PNG or JPEG files, or "
+        ".txt files are expected"
     )
 
 
@@ -131,7 +131,7 @@ def _of_images(files: list[Path], name: str) -> _Draft:
             with Image.open(file) as image:
                 sizes[image.height, image.width] += 1
                 modes.add(image.mode in ("1", "L", "LA", "I;16"))
-        except OSError:  # reading the source names it
+        except OSError:  # `sources.read` names the broken file later
             continue
     largest = max((max(size) for size in sizes), default=0)
     if len(sizes) > 1 or largest > SIDE:
@@ -168,7 +168,7 @@ def _of_arrays(path: Path, name: str) -> _Draft:
     labels = arrays.get("labels")
     if labels is not None and labels.ndim != 1:
         raise InputError(
-            f"{path.name}: labels has the shape {labels.shape}; one label a row is expected"
+            f"{path.name}: labels has the shape {labels.shape}; one label per row is expected"
         )
     draft = _Draft({"kind": kind, "path": name})
     draft.assume(f"kind: {kind}, from the names of the arrays")
@@ -188,7 +188,9 @@ def _of_table(path: Path, name: str) -> _Draft:
         others = {n: c for n, c in found.items() if n != column}
         target = _target(others)
         if target is None:
-            raise InputError(f"{path.name} has only the column {column!r}, and none to predict")
+            raise InputError(
+                f"{path.name} has only the column {column!r}; a column to predict is expected too"
+            )
         draft = _Draft({"kind": kind, "path": name, "column": column, "target": target})
         draft.assume(f"kind: {kind}; column: {column}")
         draft.assume(_why_target(target, others))
@@ -197,11 +199,13 @@ def _of_table(path: Path, name: str) -> _Draft:
     if texts and len(others) <= BESIDE_TEXT + 1:
         return _of_text_column(name, found, texts[0], others)
     if (target := _target(others)) is None:
-        raise InputError(f"{path.name} has no column that could be predicted")
+        raise InputError(
+            f"{path.name} has no column to predict; a column of classes or numbers is expected"
+        )
     draft = _Draft({"kind": "tabular", "path": name, "target": target})
     draft.assume("kind: tabular")
     draft.assume(_why_target(target, others))
-    ignored = {n: why for n, c in found.items() if n != target and (why := _useless(n, c))}
+    ignored = {n: why for n, c in found.items() if n != target and (why := _reason_to_ignore(n, c))}
     if ignored:
         draft.source["ignore"] = list(ignored)
         draft.assumptions += [f"ignore: {n!r}, {why}" for n, why in ignored.items()]
@@ -234,14 +238,14 @@ def _of_text_column(
 
 
 def _with_target(draft: _Draft, column: pa.ChunkedArray | None) -> _Draft:
-    """Task and gates, from the values of the target."""
+    """Set the task and gates by the values of the target."""
     if column is None:
         return _with_classes(draft, [])
     values, distinct = column.drop_null(), _distinct(column)
     if not distinct or pa.types.is_temporal(column.type):
         raise InputError(
-            f"the target is a column of type {column.type} with {len(values)} values, which cannot "
-            "be predicted: move a column of classes or numbers to the end, or call it `target`"
+            f"the target has the type {column.type} and {len(values)} values, and cannot be "
+            "predicted. Move a column of classes or numbers to the end, or name it `target`"
         )
     number = pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     if number or (pa.types.is_integer(column.type) and distinct > FEW):
@@ -255,13 +259,13 @@ def _with_target(draft: _Draft, column: pa.ChunkedArray | None) -> _Draft:
 
 
 def _with_classes(draft: _Draft, labels: list[Any]) -> _Draft:
-    """Gates for a classification, from how often its most frequent class occurs."""
+    """Set gates for a classification: better than always predicting the most frequent class."""
     share = max(Counter(labels).values()) / len(labels) if labels else 0.1
     accuracy = min(0.99, round(share + (1 - share) / 4, 2))
     draft.gates = {"accuracy": accuracy}
     draft.assume(
-        f"gate accuracy >= {accuracy}: always the most frequent class would reach {share:.2f}; "
-        "raise it when you know what is possible"
+        f"gate accuracy >= {accuracy}: always predicting the most frequent class reaches "
+        f"{share:.2f}; raise the gate when you know what is possible"
     )
     return draft
 
@@ -276,7 +280,7 @@ def _language_model(draft: _Draft) -> _Draft:
 
 
 def _target(columns: dict[str, pa.ChunkedArray]) -> str | None:
-    """The column to predict: one that is called so, otherwise the last."""
+    """The column to predict: one with a name in `TARGETS`, otherwise the last one."""
     named = {name.lower(): name for name in columns}
     return next((named[t] for t in TARGETS if t in named), next(reversed(columns), None))
 
@@ -284,36 +288,37 @@ def _target(columns: dict[str, pa.ChunkedArray]) -> str | None:
 def _why_target(target: str, columns: dict[str, pa.ChunkedArray]) -> str:
     why = "by its name" if target.lower() in TARGETS else "the last column"
     others = [name for name in columns if name != target]
-    more = f"; others are {_some(others)}" if others else ""
+    more = f"; the other columns are {_some(others)}" if others else ""
     return f"target: {target}, {why}{more}"
 
 
 def _distinct(column: pa.ChunkedArray) -> int | None:
-    """How many different values there are; None for types that are compared with nothing."""
+    """How many different values there are; None if Arrow cannot compare this type."""
     try:
         return int(pc.count_distinct(column.drop_null()).as_py())
     except pa.ArrowNotImplementedError:
         return None
 
 
-def _useless(name: str, column: pa.ChunkedArray) -> str:
-    """Why a column of a table is no feature; empty where it may be one."""
+def _reason_to_ignore(name: str, column: pa.ChunkedArray) -> str:
+    """Why a column of a table cannot be a feature; empty if it can."""
     values, distinct = column.drop_null(), _distinct(column)
     if not len(values):
-        return "which has no value"
+        return "which has no values"
     if distinct is None:
-        return f"of type {column.type}, which is not a feature"
+        return f"of type {column.type}, which cannot be a feature"
     if not name:
         return "a column without a name, such as the index that pandas writes"
     if distinct == 1:
-        return "which has one value in all rows"
+        return "which has the same value in all rows"
     whole = pa.types.is_integer(column.type) or pa.types.is_string(column.type)
     if distinct == len(column) and whole and re.search(r"(^|_|\b)(id|uuid|index)$", name.lower()):
-        return "an identifier: it is different in every row"
+        return "an identifier: it differs in every row"
     if pa.types.is_string(column.type) and distinct > max(FEW, 0.5 * len(values)):
-        # Not numbers in another form, such as `5 kg`: reading them names the option that helps.
+        # Formatted numbers such as `5 kg` are kept: the error on reading names an option for them.
         numbers = pc.sum(pc.match_substring_regex(values, r"^\W*\d")).as_py()
-        return "" if 2 * numbers > len(values) else f"text that hardly repeats ({distinct} values)"
+        if 2 * numbers <= len(values):
+            return f"text whose values hardly repeat ({distinct} different values)"
     return ""
 
 
@@ -323,7 +328,7 @@ def _is_fixed_list(column: pa.ChunkedArray) -> bool:
 
 
 def _is_images(column: pa.ChunkedArray) -> bool:
-    """Whether values are images: tensors, or bytes or paths of files."""
+    """Whether the values are images: tensors, or bytes or paths of image files."""
     if pa.types.is_binary(column.type) or pa.types.is_struct(column.type):
         return True
     if isinstance(column.type, pa.FixedShapeTensorType):
@@ -335,7 +340,7 @@ def _is_images(column: pa.ChunkedArray) -> bool:
 
 
 def _is_text(column: pa.ChunkedArray) -> bool:
-    """Whether values are sentences, by the first thousand."""
+    """Whether the first 1000 values are sentences."""
     if not pa.types.is_string(column.type):
         return False
     values = [v for v in islice(column.drop_null().to_pylist(), 1000) if v.strip()]

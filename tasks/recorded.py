@@ -1,8 +1,8 @@
-"""Compares `dvc.lock` with what the stages read and with what lies in their outputs.
+"""Compares `dvc.lock` with what the stages read, and with the present content of their outputs.
 
-DVC trusts its own records: what it saw at the end of a stage, and what it once put into its cache.
-Here the files are read again, and any difference is described in a message. This module knows the
-formats of DVC's files and the layout of its cache; `flows/versioning.py` calls its programs.
+DVC trusts its records: the hashes taken at the end of a stage, and the files in its cache. This
+module reads the files again and reports differences. It knows the formats of DVC's files and the
+layout of its cache; `flows/versioning.py` runs DVC's commands.
 """
 
 import configparser
@@ -27,25 +27,25 @@ _OUTPUTS = ("outs", "metrics", "plots")
 
 
 def stages_of(root: Path) -> dict[str, Any]:
-    """The stages of `dvc.yaml` as they stand there; none without the file."""
+    """The stages of `dvc.yaml`, unparsed; empty without the file."""
     found: dict[str, Any] = yaml_mapping(root / "dvc.yaml").get("stages") or {}
     return found
 
 
 def locked(root: Path) -> dict[str, Any]:
-    """The stages of `dvc.lock`: none without the file."""
+    """The stages of `dvc.lock`; empty without the file."""
     found: dict[str, Any] = yaml_mapping(root / "dvc.lock").get("stages") or {}
     return found
 
 
 def outputs_of(entry: Mapping[str, Any]) -> list[str]:
-    """The paths of all outputs of a stage of `dvc.yaml`, where some carry settings."""
+    """The paths of all outputs of a stage of `dvc.yaml`; some entries are mappings with options."""
     listed = [out for kind in _OUTPUTS for out in entry.get(kind) or ()]
     return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
 
 
 def record_path(workspace: Workspace, stage: str) -> Path:
-    """Where a stage leaves the record of what it read."""
+    """The path of the record of what a stage read."""
     return workspace.read / f"{stage}.json"
 
 
@@ -58,7 +58,7 @@ def write_record(
     code: str,
     salt: str | None,
 ) -> None:
-    """Leave a record of what a stage read: DVC's hash by path, parameters by key, and its code."""
+    """Write the record of what a stage read: hashes by path, parameters by key, and its code."""
     document = {"format": FORMAT, "stage": stage, "deps": deps, "params": params, "code": code}
     if salt is not None:
         document["salt"] = salt
@@ -71,10 +71,10 @@ def write_record(
 
 
 def misrecorded(workspace: Workspace, stage: str) -> list[str]:
-    """What `dvc.lock` says that a stage read although it did not; empty where they agree.
+    """Inputs of a stage that differ between `dvc.lock` and the stage's own record.
 
-    It may have been edited in the moment in which DVC recorded it. The key for sensitive columns
-    counts too, where there is one: DVC does not know of it.
+    They differ if an input was edited between the end of the stage and DVC's hashing. The key for
+    sensitive columns is compared with the present file, because DVC does not track it.
     """
     path = record_path(workspace, stage)
     entry = locked(workspace.root).get(stage)
@@ -84,7 +84,7 @@ def misrecorded(workspace: Workspace, stage: str) -> list[str]:
         record = json.loads(path.read_bytes())
         read, values = record["deps"], record["params"]
     except (ValueError, KeyError, TypeError):
-        return [f"{path.relative_to(workspace.root)} (it cannot be read)"]
+        return [f"{path.relative_to(workspace.root)} (cannot be read)"]
     root = str(workspace.root)
     hashes = [
         {os.path.normpath(os.path.join(root, path)): md5 for path, md5 in found.items()}
@@ -106,33 +106,33 @@ def misrecorded(workspace: Workspace, stage: str) -> list[str]:
 
 
 def code_of(entry: Mapping[str, Any]) -> str | None:
-    """Fingerprint of the code of a stage of `dvc.lock`; None in one that an old release wrote."""
+    """The code fingerprint in a stage of `dvc.lock`; None if an older release wrote it."""
     params = (entry.get("params") or {}).get(fingerprint.FILE) or {}
     return next(iter(params.values()), None)
 
 
 def refuse_misrecorded(workspace: Workspace, stage: str) -> None:
-    """Raises `InputError` if `dvc.lock` names something that the stage did not read."""
+    """Raises `InputError` if `dvc.lock` differs from what the stage read."""
     if names := misrecorded(workspace, stage):
         raise InputError(
-            f"the stage {stage} did not read what DVC has recorded, or it changed since: "
-            f"{some(names)}. The same command runs the stage again, with what is there now."
+            f"the stage {stage} did not read what DVC has recorded, or it has changed since: "
+            f"{some(names)}. Give the same command again to run the stage on the present files."
         )
 
 
-def forget(workspace: Workspace, stage: str) -> None:
-    """Make a stage stale for DVC: its record goes, also from the cache, so nothing restores it."""
+def remove_record(workspace: Workspace, stage: str) -> None:
+    """Make a stage stale for DVC: remove its record, also from the cache, so it stays removed."""
     path = record_path(workspace, stage)
     name = path.relative_to(workspace.root).as_posix()
     path.unlink(missing_ok=True)
     for out in locked(workspace.root).get(stage, {}).get("outs") or ():
         if out["path"] == name:
-            with suppress(OSError):  # somebody else's, perhaps
+            with suppress(OSError):  # the cache may belong to another user
                 _object(_cache(workspace.root), out["md5"]).unlink()
 
 
 def refuse_damaged(workspace: Workspace, stage: str) -> None:
-    """Raises `InputError` if an output of a stage does not have the content of `dvc.lock`."""
+    """Raises `InputError` if the content of an output differs from `dvc.lock`."""
     ignored = snapshot.ignore_rules(workspace.root)
     for out in locked(workspace.root).get(stage, {}).get("outs") or ():
         found = snapshot.take(workspace.root / out["path"], ignored)
@@ -141,10 +141,10 @@ def refuse_damaged(workspace: Workspace, stage: str) -> None:
 
 
 def refuse_upstream(workspace: Workspace, stage: str, read: Mapping[str, str | None]) -> None:
-    """Whether a stage may start on what the stages before it left; `read` has the MD5 by path.
+    """Check the stages that a stage depends on; `read` has the MD5 of its inputs by path.
 
     Raises:
-        InputError: one of them did not read what DVC has recorded, or what it left is damaged.
+        InputError: one of them did not read what DVC has recorded, or its output is damaged.
     """
     stages, lock = stages_of(workspace.root), locked(workspace.root)
     makers = {out: name for name, entry in stages.items() for out in outputs_of(entry)}
@@ -158,7 +158,7 @@ def refuse_upstream(workspace: Workspace, stage: str, read: Mapping[str, str | N
         try:
             refuse_misrecorded(workspace, name)
         except InputError:
-            forget(workspace, name)
+            remove_record(workspace, name)
             raise
         for out in lock.get(name, {}).get("outs") or ():
             if out["path"] in read and "md5" in out and read[out["path"]] != out["md5"]:
@@ -169,7 +169,7 @@ def refuse_upstream(workspace: Workspace, stage: str, read: Mapping[str, str | N
 
 
 def differences(first: Any, second: Any, words: str, name: str = "") -> list[str]:
-    """Keys of nested mappings whose values differ, with both values put into `words`."""
+    """Keys of nested mappings whose values differ, with both values formatted by `words`."""
     if isinstance(first, dict) and isinstance(second, dict):
         texts = [{str(key): value for key, value in one.items()} for one in (first, second)]
         keys = sorted(texts[0].keys() | texts[1].keys())
@@ -185,18 +185,18 @@ def differences(first: Any, second: Any, words: str, name: str = "") -> list[str
 
 
 def some(names: list[str]) -> str:
-    """The first of many names."""
+    """The first names, joined for a message, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def salt_mark(path: Path) -> str:
-    """Names a key without giving it away. Raises `OSError`."""
+    """Identifies a key without revealing it. Raises `OSError`."""
     return hmac.digest(path.read_bytes().strip(), b"modelmint: which key", "sha256").hex()
 
 
 def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
-    """The mark of the present key; None where it is not here, as on a colleague's machine."""
+    """The mark of the present key; None if the file is missing, as on a colleague's machine."""
     given = (values.get("prepare") or {}).get("salt_file")
     try:
         return salt_mark(workspace.root / given) if given else None
@@ -207,20 +207,20 @@ def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
 def _damage(root: Path, stage: str, out: Mapping[str, Any], found: snapshot.Snapshot | None) -> str:
     """What is wrong with an output, and how to repair it."""
     names, broken = wrong_files(root, out, found)
-    said = f"{some(names)}: not the content that dvc.lock records for the stage {stage}. "
+    what = f"{some(names)}: the content differs from the one in dvc.lock (stage {stage}). "
     if broken:
         files = " ".join(broken)
-        return said + f"The DVC cache is damaged; repair it: rm -f {files} && dvc repro -sf {stage}"
+        return what + f"The DVC cache is damaged; repair it: rm -f {files} && dvc repro -sf {stage}"
     path = out["path"]
-    return said + f"It was changed by hand; restore it: rm -r {path} && dvc repro -s {stage}"
+    return what + f"It was changed by hand; restore it: rm -r {path} && dvc repro -s {stage}"
 
 
 def wrong_files(
     root: Path, out: Mapping[str, Any], found: snapshot.Snapshot | None
 ) -> tuple[list[str], list[str]]:
-    """Which files of an output differ from what DVC has noted, and which of its cache are broken.
+    """Which files of an output differ from DVC's record, and which files in the cache are broken.
 
-    `out` is an entry of `dvc.lock` or of a `.dvc` file. Of a folder whose listing is not in the
+    `out` is an entry of `dvc.lock` or of a `.dvc` file. If the listing of a folder is not in the
     cache, only the folder is named.
     """
     path, cache = out["path"], _cache(root)
@@ -250,7 +250,7 @@ def _object(cache: Path, md5: str) -> Path:
 
 
 def _cache(root: Path) -> Path:
-    """The DVC cache of a project, as the files beside it say."""
+    """The DVC cache of a project, by its configuration files."""
     config = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")

@@ -1,7 +1,6 @@
-"""Files and folders at one moment, with the hashes that DVC gives them.
+"""Snapshots of files and folders, with the hashes that DVC computes.
 
-Only the standard library is imported at once: a stage takes the stamps of its code with it before
-it loads the rest.
+Imports only the standard library: a stage takes the stamps of its code before it loads the rest.
 """
 
 import hashlib
@@ -14,9 +13,9 @@ from pathlib import Path
 
 from tasks.errors import InputError
 
-# File systems stamp a change with a clock that ticks: two changes within one tick look like one.
+# File times have a limited resolution: two changes within one tick leave the same time.
 TICK_NS = 50_000_000
-COARSE_TICK_NS = 2_000_000_000  # of those that keep whole seconds
+COARSE_TICK_NS = 2_000_000_000  # on file systems that store whole seconds
 ALWAYS_IGNORED = {".git", ".hg", ".dvc"}
 
 Ignored = Callable[[Path, bool], bool]
@@ -24,7 +23,7 @@ Ignored = Callable[[Path, bool], bool]
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the file system says of a file without reading it; times in ns since 1970."""
+    """Metadata that tells whether a file was written; times in ns since 1970."""
 
     device: int
     inode: int
@@ -32,13 +31,13 @@ class Stamp:
     modified: int
     changed: int
     young: bool = field(default=False, compare=False)
-    """Whether it changed so lately that the next change may leave the same times."""
+    """Whether the file changed so recently that another change may leave the same times."""
     links: int = field(default=1, compare=False)
     mode: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, file: Path | int) -> "Stamp":
-        """Of a path (links are followed) or an open file. Raises `OSError`."""
+        """The stamp of a path (following links) or of an open file. Raises `OSError`."""
         found = os.stat(file)
         whole = not (found.st_mtime_ns % 1_000_000_000 and found.st_ctime_ns % 1_000_000_000)
         latest = max(found.st_mtime_ns, found.st_ctime_ns)
@@ -48,7 +47,7 @@ class Stamp:
         return cls(*place, *times, young, found.st_nlink, found.st_mode)
 
     def only_touched(self, earlier: "Stamp") -> bool:
-        """Whether the file was not written, only its link count, mode or name may have changed."""
+        """Whether the content was not written; link count, mode and name may have changed."""
         return (self.device, self.inode, self.size, self.modified) == (
             earlier.device,
             earlier.inode,
@@ -57,13 +56,13 @@ class Stamp:
         )
 
     def linked_or_locked(self, earlier: "Stamp") -> bool:
-        """Whether the file got another link count or mode, which its name has no part in."""
+        """Whether the link count or mode changed, which a rename does not do."""
         return (self.links, self.mode) != (earlier.links, earlier.mode)
 
 
 @dataclass(frozen=True)
 class File:
-    """A file's stamp, taken before its MD5; `folder` is when its folder got or lost a name."""
+    """A file's stamp, taken before its MD5; `folder` is the modification time of its folder."""
 
     stamp: Stamp
     md5: str
@@ -72,44 +71,44 @@ class File:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A file, or all files of a folder by relative path; the file itself has the path ''."""
+    """A file, or all files of a folder by relative path; a single file has the path ''."""
 
     path: Path
     place: Stamp
-    """Of the file or folder itself."""
+    """The stamp of the file or folder itself."""
     is_folder: bool
     files: Mapping[str, File]
 
     @property
     def md5(self) -> str:
-        """As DVC writes it into `dvc.lock`; that of a folder ends in `.dir`."""
+        """The hash as in `dvc.lock`; for a folder, it ends in `.dir`."""
         if not self.is_folder:
             return self.files[""].md5
         return folder_md5({name: file.md5 for name, file in self.files.items()})
 
     def changed(self, ignored: Ignored) -> list[str]:
-        """Names of the files that are not what they were, '' for a single file itself.
+        """Names of the files that changed since the snapshot; '' for a single file.
 
-        A file counts as changed also if it was written or replaced with the same content: whoever
-        read it in the meantime may have seen something else.
+        A file that was written or replaced also counts as changed if its content is the same:
+        a reader may have seen other content in between.
         """
         now = dict(_walk(self.path, ignored))
         names = [name for name in self.files if name not in now]
         names += [name for name in now if name not in self.files]
         for name in self.files.keys() & now.keys():
-            if not _holds(self.files[name], now[name]):
+            if not _is_unchanged(self.files[name], now[name]):
                 names.append(name)
         if self.is_folder and not names and Stamp.of(self.path) != self.place:
-            names.append("")  # moved away and back, or something came and went
+            names.append("")  # the folder was moved away and back, or a file was added and removed
         return sorted(names)
 
 
 def take(path: Path, ignored: Ignored) -> Snapshot | None:
-    """What lies at `path`; None where nothing does.
+    """A snapshot of `path`; None if nothing exists there.
 
     Raises:
-        InputError: a file cannot be read, or a folder holds a link to another folder, in which
-            DVC would not look.
+        InputError: a file cannot be read, or a folder contains a link to a folder, which DVC does
+            not follow.
     """
     if not os.path.lexists(path):
         return None
@@ -122,7 +121,7 @@ def take(path: Path, ignored: Ignored) -> Snapshot | None:
 
 
 def stamps(folder: Path) -> dict[Path, Stamp]:
-    """Stamps of all files of Python code in a folder."""
+    """Stamps of all Python files in a folder and its sub-folders."""
     return {path: Stamp.of(path) for path in folder.rglob("*.py")}
 
 
@@ -140,7 +139,7 @@ def file_md5(path: Path) -> str:
 
 
 def ignore_rules(root: Path) -> Ignored:
-    """Which paths below `root` DVC passes over, by the `.dvcignore` there."""
+    """A function that says whether DVC ignores a path, by the `.dvcignore` in `root`."""
     rules = root / ".dvcignore"
     lines = rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else []
     if not any(line.strip() and not line.startswith("#") for line in lines):
@@ -171,8 +170,8 @@ def _walk(path: Path, ignored: Ignored) -> Iterator[tuple[str, Path]]:
         for name in folders:
             if (folder / name).is_symlink():
                 raise InputError(
-                    f"{folder / name} is a link to a folder, which DVC does not look into: what "
-                    "lies there would be read and not be recorded. Put the folder itself there."
+                    f"{folder / name} is a link to a folder. DVC does not follow it, so its files "
+                    "would be read but not recorded. Replace the link by the folder itself."
                 )
         for name in files:
             if not ignored(folder / name, False):
@@ -185,18 +184,18 @@ def _file(path: Path) -> File:
     return File(stamp, file_md5(path), folder)
 
 
-def _holds(file: File, path: Path) -> bool:
-    """Whether a file is what it was, by its stamp, and by its content where that cannot tell."""
+def _is_unchanged(file: File, path: Path) -> bool:
+    """Whether a file is unchanged, by its stamp or, if that is not certain, by its content."""
     try:
         now = Stamp.of(path)
         if now == file.stamp and not file.stamp.young:
             return True
         if now != file.stamp:
-            # A second link to the same file (DVC makes some) is harmless. One that was moved away
-            # and back is not: what lay there in the meantime may have been read.
+            # Another link to the same file is harmless (DVC creates some). A file that was moved
+            # away and back is not: another file may have been read in between.
             moved = os.stat(path.parent).st_mtime_ns != file.folder
             if moved or not now.only_touched(file.stamp):
                 return False
         return file_md5(path) == file.md5
-    except OSError:  # it went while we looked
+    except OSError:  # removed in the meantime
         return False

@@ -1,4 +1,4 @@
-"""train: the chosen architecture on the prepared dataset; the best weights are kept."""
+"""train: train the chosen architecture on the prepared dataset, and keep the best weights."""
 
 import csv
 import math
@@ -34,7 +34,7 @@ PROGRESS_S = 10.0
 
 @dataclass(frozen=True)
 class TrainReport:
-    """The epoch whose weights were kept, and how it did on the validation split."""
+    """The epoch whose weights were kept, and its results on the validation split."""
 
     architecture: str
     parameters: int
@@ -65,20 +65,20 @@ def train(
     """Train for `epochs`, or stop after `patience` epochs without a lower validation loss.
 
     Writes `checkpoint` and `history`. The same data, parameters, seed, device and number of threads
-    give the same bytes, also if the training was killed and resumed. Its state is in `resume`, a
-    folder that is removed at the end; `confirm` is called before that, and raises if the result
-    must not count. `base` holds the weights that `params.init_from` names.
+    give the same bytes, even if the training was killed and resumed. The folder `resume` holds the
+    state of the training and is removed at the end. `confirm` is called before that; it raises if
+    the result must be discarded. `base` has the weights of the version in `params.init_from`.
 
     Raises:
-        InputError: the device is not there, the architecture cannot take these inputs, a
-            parameter asks for what these data do not have, or the training diverged.
+        InputError: the device is not available, the architecture does not fit the inputs, a
+            parameter does not apply to these data, or the training diverged.
     """
-    # cuBLAS is deterministic only with a fixed workspace, and reads this once, at its start.
+    # cuBLAS is deterministic only with a fixed workspace; it reads this variable when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     device = choose_device(params)
     print(f"device: {device.reason}", flush=True)
-    # Before anything is read: a saved state must not be taken for one of data that came later.
+    # Computed before the data is read: a state must not get the fingerprint of later data.
     identity = fingerprint(params, device, prepared, base)
     fabric = Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
     torch.manual_seed(params.seed)
@@ -94,8 +94,8 @@ def train(
     batches = len(in_batches(torch.arange(len(training)), params.batch_size))
     if not batches or not len(validation):
         raise InputError(
-            f"{prepared}: {len(training)} rows to train on and {len(validation)} to validate with; "
-            "at least 2 and 1 are needed"
+            f"{prepared}: {len(training)} training rows and {len(validation)} validation rows; at "
+            "least 2 and 1 are needed"
         )
 
     network = architectures.build(params.architecture, signature)
@@ -126,7 +126,7 @@ def _learn(
     validation: DeviceRows,
     checkpointer: TrainingCheckpointer,
 ) -> None:
-    """Run epochs, each followed by a validation."""
+    """Run the epochs, with a validation after each."""
     row_weights = objective.row_weights(training.targets) if params.imbalance == "sampler" else None
     while state.epoch <= params.epochs:
         order = order_of(len(training), params.seed, state.epoch, row_weights)
@@ -140,14 +140,14 @@ def _learn(
         numbers = (state.epoch, train_loss, loss, metric, rate)
         state.end_epoch(dict(zip(COLUMNS, numbers, strict=True)))
         done, best = len(state.rows), state.best["epoch"]
-        # The line's beginning is what the flow's progress artifact reads.
+        # The flow parses the beginning of this line for its progress artifact.
         print(
             f"epoch {done}/{params.epochs}: loss {train_loss:.4f}, validation loss {loss:.4f}, "
             f"{objective.loss.metric} {metric:.4f} (best: epoch {best})",
             flush=True,
         )
         if math.isnan(loss):
-            break  # no further step makes it a number again
+            break  # NaN weights stay NaN
         if done - best >= params.patience:
             print(f"stopping early: no lower validation loss for {params.patience} epochs")
             break
@@ -163,7 +163,7 @@ def _epoch(
     batches: list[Tensor],
     checkpointer: TrainingCheckpointer,
 ) -> None:
-    """The rest of an epoch: `state.batch` batches of it are done."""
+    """Run the rest of an epoch, of which `state.batch` batches are done."""
     fabric, network, optimizer = state.fabric, state.network, state.optimizer
     printed = time.monotonic()
     begin_epoch(network)
@@ -177,7 +177,7 @@ def _epoch(
         if state.batch % params.accumulate and state.batch < len(batches):
             continue
         if params.clip is not None:
-            # An infinite gradient is handled by the scaler, or ends in divergence.
+            # No error: the scaler skips an infinite gradient, or the training diverges.
             fabric.clip_gradients(
                 network, optimizer, max_norm=params.clip, error_if_nonfinite=False
             )
@@ -205,12 +205,12 @@ def _finish(
     checkpoint: Path,
     history: Path,
 ) -> TrainReport:
-    """Write checkpoint and history."""
+    """Write the checkpoint with the best weights, and the history."""
     network, best, rows = state.network, state.best, state.rows
     if not state.best_weights:
         raise InputError(
             "training diverged: the validation loss was never a finite number. Lower "
-            "train.optimizer.learning_rate, or give train.schedule.warmup more epochs."
+            "train.optimizer.learning_rate, or increase train.schedule.warmup."
         )
     network.load_state_dict(state.best_weights)
     results = {"best": best, "metric": metric, "epochs": len(rows)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """A checkout in which the stages run: the user's own, or a worktree made for one run."""
+    """A project folder in which the stages run: the user's own, or a worktree of one run."""
 
     root: Path
 
@@ -21,7 +21,7 @@ class Workspace:
 
     @property
     def base(self) -> Path:
-        """Weights of a registered version to start from; empty where none are."""
+        """Weights of a registered version to start from; empty without `train.init_from`."""
         return self.root / "data/base"
 
     @property
@@ -31,7 +31,7 @@ class Workspace:
 
     @property
     def checkpoint(self) -> Path:
-        """Best weights and what rebuilds their network."""
+        """Best weights, and what is needed to rebuild the network."""
         return self.root / "outputs/checkpoint"
 
     @property
@@ -51,10 +51,10 @@ class Workspace:
 
     @property
     def read(self) -> Path:
-        """What each stage read: one record for each, which DVC carries with what it wrote."""
+        """Records of what each stage read, one file each; for DVC, outputs of the stages."""
         return self.root / "outputs/read"
 
     @property
     def bundle(self) -> Path:
-        """What is registered: ONNX, signature, and the evidence beside them."""
+        """The bundle to register: ONNX file, signature, evaluation and so on."""
         return self.root / "outputs/bundle"

@@ -345,9 +345,9 @@ def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_
     done = whole.run("dvc", "repro", "-sf", "evaluate", status=None)
     assert done.returncode != 0
     assert (
-        "error: the stage train did not read what DVC has recorded, or it changed since: "
-        "train.optimizer.learning_rate (0.02 was read, 0.5 is recorded). The same command runs the "
-        "stage again"
+        "error: the stage train did not read what DVC has recorded, or it has changed since: "
+        "train.optimizer.learning_rate (0.02 was read, 0.5 is recorded). Give the same command "
+        "again"
     ) in done.stdout + done.stderr
     assert "Running stage 'train'" in whole.run("dvc", "repro", "train").stdout
     assert rate(whole) == (0.5, 0.5)
@@ -382,8 +382,8 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
     (line,) = (found for found in done.stderr.splitlines() if found.startswith("error: "))
     remedy = f"rm -f {path} && dvc repro -sf prepare"
     assert line == (
-        "error: data/prepared/train.arrow: not the content that dvc.lock records for the stage "
-        f"prepare. The DVC cache is damaged; repair it: {remedy}"
+        "error: data/prepared/train.arrow: the content differs from the one in dvc.lock (stage "
+        f"prepare). The DVC cache is damaged; repair it: {remedy}"
     )
     whole.run("sh", "-c", remedy)
     whole.run("dvc", "repro", "train")
@@ -405,7 +405,7 @@ def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, pr
     shutil.rmtree(project.root / "outputs/bundle")
     for _ in "ab":
         outcome = project.train(status=2)
-        assert "export: outputs/bundle/model.onnx: not the content that" in outcome["message"]
+        assert "export: outputs/bundle/model.onnx: the content differs" in outcome["message"]
         assert not outcome["version"]
     remedy = f"rm -f {path} && dvc repro -sf export"
     assert outcome["message"].endswith(remedy)

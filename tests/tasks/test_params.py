@@ -142,7 +142,7 @@ def test_another_kind_of_source_drops_the_keys_of_the_old_one(small):
     path = "prepare: {source: {kind: digits, path: old.gz}}"
     small.write_text(SMALL.replace("prepare: {source: {kind: digits}}", path))
     message = refusal(small, "prepare.source.kind=image")
-    assert message == "params.yaml: prepare.source.path: this parameter is required"
+    assert message == "params.yaml: prepare.source.path: required, but missing"
 
 
 def test_another_name_for_the_registered_model_keeps_its_metric(small):
@@ -238,7 +238,7 @@ def test_a_mistake_says_where_it_is_what_was_given_and_what_is_allowed(small, as
         ("train.=3", "-S train.=3: not of the form section.key=value"),
         (
             "registration.name.x=3",
-            "-S registration.name.x=3: name is a value, not a section; it has",
+            "-S registration.name.x=3: name is a value, not a section; it",
         ),
         ("train.epochs=[", "-S train.epochs=[: the value is not YAML"),
     ],
@@ -279,9 +279,9 @@ def test_missing_sections_come_with_an_example_that_is_fit_for_the_task(
         params.validate(data, "params.yaml")
     said = str(caught.value)
     assert said.startswith(
-        "params.yaml: train: this parameter is required\n"
-        "params.yaml: evaluate: this parameter is required\n"
-        "params.yaml: registration: this parameter is required\n"
+        "params.yaml: train: required, but missing\n"
+        "params.yaml: evaluate: required, but missing\n"
+        "params.yaml: registration: required, but missing\n"
         "For example:\n"
     )
     assert "modelmint train --look" in said
@@ -300,7 +300,7 @@ def test_a_missing_section_is_named_with_an_example_of_it_alone(small, section):
     with pytest.raises(InputError) as caught:
         params.validate(data, "params.yaml")
     said = str(caught.value)
-    assert said.startswith(f"params.yaml: {section}: this parameter is required\nFor example:\n")
+    assert said.startswith(f"params.yaml: {section}: required, but missing\nFor example:\n")
     assert list(snippet(said)) == [section]
     if section != "prepare":
         params.validate(data | snippet(said), "params.yaml")
@@ -313,9 +313,7 @@ def test_a_section_that_lacks_what_it_must_have_comes_with_an_example_too(small,
     data[section] = {}
     with pytest.raises(InputError) as caught:
         params.validate(data, "params.yaml")
-    assert str(caught.value).startswith(
-        f"params.yaml: {key}: this parameter is required\nFor exampl"
-    )
+    assert str(caught.value).startswith(f"params.yaml: {key}: required, but missing\nFor exampl")
     assert list(snippet(str(caught.value))[section]) == [name]
 
 
@@ -335,7 +333,7 @@ def test_a_look_needs_neither_gates_nor_a_name_and_checks_the_rest(small, lackin
     with pytest.raises(InputError, match="unknown key; did you mean 'batch_size'"):
         params.load(small, ["evaluate.batch_sise=3"], look=True)
     if lacking:
-        with pytest.raises(InputError, match="this parameter is required"):
+        with pytest.raises(InputError, match="required, but missing"):
             params.load(small)
 
 
