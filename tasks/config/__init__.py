@@ -1,7 +1,7 @@
-"""Params: everything that `params.yaml` may say, one class per section.
+"""Params: everything that `params.yaml` can contain, one class for each section.
 
-Imports no torch, so that reading parameters is quick. This package is code of every stage: a
-default that changes here makes every stage stale, as a value in `params.yaml` would.
+Imports no torch, so that reading parameters is fast. This package is code of every stage: a changed
+default makes every stage stale.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -40,7 +40,7 @@ from tasks.problems import METRICS, PROBLEMS
 if TYPE_CHECKING:
     MetricName = str
     ProblemName = str
-else:  # forms, help and messages list the names that there are
+else:  # pydantic needs the actual names, for forms, help and messages
     MetricName, ProblemName = Literal[tuple(METRICS)], Literal[tuple(PROBLEMS)]
 
 __all__ = [
@@ -83,55 +83,57 @@ class Prepare(Section):
     """The stage `prepare`: from raw data to the prepared dataset."""
 
     source: Source
-    """Which raw data, and how it is read."""
+    """Where the raw data is, and how it is read."""
     task: ProblemName = "classification"
-    """What to predict: a class, a number, or, without a target, the next token."""
+    """What to predict: a class, a number or, without a target, the next token."""
     seed: Seed = 0
     """Seed of the random splits."""
     test: Fraction = 0.2
     """Share of the rows in the test split."""
     validation: Fraction = 0.1
-    """Share of the rows in the validation split. If a test split is given: share of the other
+    """Share of the rows in the validation split; if a test split is given, share of the remaining
     rows."""
     split_column: str | None = None
-    """A column that says `train`, `validation` or `test`. Only a validation split that it does not
-    name is drawn at random."""
+    """A column with the values `train`, `validation` and `test`. If it has no `validation`, that
+    split is drawn at random."""
     group: str | None = None
     """A column such as `patient`: rows with the same value are never in two splits."""
     time: str | None = None
-    """A column to order the rows by: the latest are the test split, those before validation."""
+    """A column to order the rows by. The latest rows are the test split, the rows before them the
+    validation split."""
     missing: Literal["refuse", "drop", "fill"] = "refuse"
-    """What happens to rows with a missing or non-finite value. `fill` uses the median of the
-    training split for a number, and its most frequent value for a category. A row without a target
-    is refused or dropped."""
+    """What happens to rows with a missing or non-finite value. `refuse`: an error. `drop`: they are
+    removed. `fill`: a number becomes the median of the training split, a category its most frequent
+    value; a row without a target is removed."""
     duplicates: Literal["auto", "keep", "group", "drop", "refuse"] = "auto"
     """What happens to equal rows. `keep`: nothing; the report says how many test rows have an equal
-    row in training. `group`: rows with the same features are never in two splits (with `time`,
-    duplicates go where the latest of them goes). `drop`: of rows that agree in every column of the
-    raw data, ignored columns too, one stays. `refuse`: such rows are an error.
-    `auto` is `keep` for tables and `group` for images, texts and sequences. A test split that is
-    given (by `split_column` or by the files) is never changed."""
+    row in training. `group`: rows with the same features are never in two splits (with `time`, all
+    go to the split of the latest). `drop`: of rows that are equal in every column of the raw data,
+    ignored columns included, one is kept. `refuse`: such rows are an error. `auto`: `keep` for
+    tables and `group` for images, texts and sequences. A test split that is given (by
+    `split_column` or by the files) is never changed."""
     sensitive: list[str] = Field(default=[])
-    """Columns of personal data. They are never features."""
+    """Columns with personal data. They are never features."""
     sensitive_rule: Literal["drop", "hash"] = "drop"
-    """`hash` keeps a keyed hash of each value beside the row, to join by."""
+    """`drop` leaves these columns out of the dataset. `hash` writes a keyed hash of each value, so
+    that rows can be joined."""
     salt_file: str | None = None
-    """The file with the key of those hashes; keep it out of git and DVC. The stage records a mark
-    of the key: with another key, a flow runs it again."""
+    """The file with the key of the hashes; keep it out of git and DVC. The stage records a mark of
+    the key: with another key, a flow runs the stage again."""
     label_noise: bool = False
-    """List rows whose label looks wrong to a cross-validated linear model (Northcutt et al. 2021,
-    https://arxiv.org/abs/1911.00068)."""
+    """Report rows whose label is probably wrong, according to a cross-validated linear model
+    (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068)."""
 
     @model_validator(mode="after")
     def _rules_that_go_together(self) -> "Prepare":
         if self.test + self.validation >= 1:
             raise ValueError(
-                f"test ({self.test}) + validation ({self.validation}) must be less than 1: "
-                "what is left over is the training split"
+                f"test ({self.test}) + validation ({self.validation}) must be less than 1; the "
+                "remaining share is the training split"
             )
         ways = [name for name in ("split_column", "group", "time") if getattr(self, name)]
         if len(ways) > 1:
-            raise ValueError(f"{' and '.join(ways)} exclude each other: name one of them")
+            raise ValueError(f"{' and '.join(ways)} cannot be combined; set only one of them")
         if self.sensitive_rule == "hash" and not self.salt_file:
             raise ValueError(
                 "sensitive_rule hash needs salt_file; make one with `openssl rand -hex 32 > FILE`"
@@ -143,23 +145,23 @@ class Evaluate(Section):
     """The stage `evaluate`, and the gates that every candidate must pass."""
 
     gates: dict[MetricName, float]
-    """By metric on the test split: the lowest value that passes, or the highest where lower is
-    better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Nothing is
-    registered without a gate, or with one for a metric that was not measured."""
+    """For each metric on the test split: the lowest value that passes, or the highest where lower
+    is better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). A model is not
+    registered without gates, or if the metric of a gate was not measured."""
     batch_size: int = Field(default=1024, ge=1)
-    """Rows that are evaluated together; does not change the metrics."""
+    """Rows per batch in evaluation; does not change the metrics."""
     calibration_bins: int = Field(default=15, ge=1)
-    """Bins of equal width for the expected calibration error."""
+    """Number of bins of equal width for the expected calibration error."""
 
 
 class Export(Section):
     """The stage `export`: from the best weights to an evaluated ONNX bundle."""
 
     opset: int = Field(default=20, ge=18, le=22)
-    """ONNX operator set. From 23 on, ONNX Runtime on a CPU refuses masked attention."""
+    """ONNX operator set. ONNX Runtime cannot run masked attention of sets from 23 on a CPU."""
     tolerance: float = Field(default=1e-4, gt=0)
-    """Largest difference between ONNX Runtime and PyTorch: |d| <= tolerance * max(1, |y|); for a
-    regression, the standard deviation of the target in place of 1."""
+    """Largest allowed difference between ONNX Runtime and PyTorch: |d| <= tolerance * max(1, |y|);
+    for a regression, with the standard deviation of the target in place of 1."""
 
 
 class Registration(Section):
@@ -168,8 +170,8 @@ class Registration(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     """The model's name in the registry."""
     metric: MetricName | None = None
-    """The metric in which a challenger must beat the champion, on the same test split. Default:
-    `macro_f1` for classes, `r2` for numbers, `perplexity` for a language model."""
+    """The metric by which a challenger is compared with the champion, on the same test split.
+    Default: `macro_f1` for classes, `r2` for numbers, `perplexity` for a language model."""
 
 
 class Params(Section):
@@ -184,7 +186,7 @@ class Params(Section):
     export: Export = Export()
     """The ONNX bundle."""
     registration: Registration
-    """The model's name, and the metric that versions are compared by."""
+    """The model's name, and the metric by which versions are compared."""
 
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":

@@ -1,4 +1,4 @@
-"""Networks by name: one class of parameters for each; how they are built is in architectures/."""
+"""Networks by name: the parameters of each, one class per network. tasks/architectures builds them."""
 
 from typing import Annotated, Any, Literal
 
@@ -30,15 +30,15 @@ class Mlp(Section):
     activation: Activation = "relu"
     """The function after each hidden layer."""
     normalization: Literal["none", "batch", "layer"] = "none"
-    """Normalisation between a layer and its activation. Deep or narrow networks need one."""
+    """Normalisation between a layer and its activation. Deep or narrow networks need it."""
     dropout: Dropout = 0.2
     """Share of the units of each hidden layer that are set to zero at each training step."""
     embedding: Width | None = None
-    """Width of the learned vector for each category of a table; without it they are one-hot."""
+    """Size of the learned vector for each category of a table; without it, one-hot encoding."""
 
 
 class Cnn(Section):
-    """Blocks of convolutions, each ended by 2x2 max pooling, then dense layers."""
+    """Blocks of convolutions with 2x2 max pooling at the end of each, then dense layers."""
 
     name: Literal["cnn"]
     channels: list[Width] = Field(default=[32, 64], min_length=1)
@@ -48,7 +48,7 @@ class Cnn(Section):
     kernel: Literal[3, 5, 7] = 3
     """Height and width of a convolution in pixels."""
     padding: bool = True
-    """Zeros around the image, so that a convolution keeps its size."""
+    """Pad images with zeros, so that a convolution keeps their size."""
     batch_norm: bool = True
     """Batch normalisation after each convolution."""
     dense: list[Width] = Field(default=[128])
@@ -72,8 +72,8 @@ class ResNet(Section):
     def _as_many_widths_as_blocks(self) -> "ResNet":
         if len(self.widths) != len(self.blocks):
             raise ValueError(
-                f"widths names {len(self.widths)} stages and blocks {len(self.blocks)}: "
-                "give one number for each stage in both"
+                f"widths has {len(self.widths)} numbers and blocks {len(self.blocks)}; give one "
+                "number for each stage in both"
             )
         return self
 
@@ -89,7 +89,7 @@ class _Recurrent(Section):
     """Also read the sequence backwards."""
     pooling: Pooling = "last"
     """How a sequence becomes one vector: the last valid state of each direction, or the mean or
-    maximum over the valid steps."""
+    maximum over the valid timesteps."""
     dropout: Dropout = 0.3
     """Share of the units that are set to zero at each training step: of the input, between layers,
     and before the outputs."""
@@ -126,16 +126,16 @@ class _Heads(Section):
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "_Heads":
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads")
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         return self
 
 
 class Attention(_Heads):
-    """One self-attention block (Vaswani et al. 2017), then pooling over the valid steps."""
+    """One self-attention block (Vaswani et al. 2017), then pooling over the valid timesteps."""
 
     name: Literal["attention"]
     pooling: Literal["mean", "max"] = "mean"
-    """How a sequence becomes one vector: mean or maximum over the valid steps."""
+    """How a sequence becomes one vector: mean or maximum over the valid timesteps."""
 
 
 class _Transformer(_Heads):
@@ -146,13 +146,14 @@ class _Transformer(_Heads):
 
 
 class Transformer(_Transformer):
-    """A transformer encoder (Vaswani et al. 2017); on images, of patches (Dosovitskiy 2021)."""
+    """A transformer encoder (Vaswani et al. 2017); images are split into patches (Dosovitskiy
+    2021)."""
 
     name: Literal["transformer"]
     pooling: Literal["mean", "max"] = "mean"
-    """How a sequence becomes one vector: mean or maximum over the valid steps."""
+    """How a sequence becomes one vector: mean or maximum over the valid timesteps."""
     patch: Width = 4
-    """Height and width in pixels of an image's patches."""
+    """Height and width of an image's patches in pixels."""
 
 
 class TransformerLm(_Transformer):
@@ -198,11 +199,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patch": 4,
     },
 }
-"""Names that stand for an architecture with other defaults; a key beside the name still counts."""
+"""Names for an architecture with other defaults; keys beside the name override these defaults."""
 
 
 def expand(architecture: object) -> object:
-    """A bare name, or a preset's, as the mapping that it stands for."""
+    """The mapping for a bare name or a preset; returns anything else unchanged."""
     if isinstance(architecture, str):
         architecture = {"name": architecture}
     if isinstance(architecture, dict) and architecture.get("name") in PRESETS:

@@ -1,4 +1,4 @@
-"""Every parameter with meaning, bounds and default, read from the classes that validate them."""
+"""All parameters with type, bounds, default and meaning, from the schema of `Params`."""
 
 import json
 import re
@@ -30,12 +30,12 @@ class Parameter:
     path: str
     """`train.optimizer.learning_rate`."""
     only: str
-    """The choice that it belongs to, such as `kind: image`; empty where it always counts."""
+    """The choice that it belongs to, such as `kind: image`; empty if it always applies."""
     type: str
-    """In words, with the bounds: `a whole number >= 1`, `one of relu, gelu, tanh`; `section`."""
+    """In words, with bounds: `a whole number >= 1`, `one of relu, gelu, tanh`; or `section`."""
     required: bool
     default: Any
-    """As YAML would give it; None also where there is none."""
+    """As parsed from YAML; None also if there is no default."""
     meaning: str
 
     @property
@@ -45,7 +45,7 @@ class Parameter:
 
 
 def parameters() -> list[Parameter]:
-    """Every section and parameter, in the order in which they are declared."""
+    """All sections and parameters, in the order of their declaration."""
     schema = Params.model_json_schema()
     return list(_of(schema, schema["$defs"], "", ""))
 
@@ -59,7 +59,7 @@ def _of(owner: Schema, defs: Schema, prefix: str, only: str) -> Iterator[Paramet
         meaning, default = _line(field, nested), field.get("default")
         if not members and nested is None:
             kind = _type(field, defs)
-            if "const" in field:  # the key that chooses among several: what is chosen
+            if "const" in field:  # the discriminator, such as `kind`: describe the chosen class
                 meaning = _text(owner.get("description", ""))
             yield Parameter(path, only, kind, name in required, default, meaning)
             continue
@@ -69,11 +69,11 @@ def _of(owner: Schema, defs: Schema, prefix: str, only: str) -> Iterator[Paramet
         for member in members:
             key = field["discriminator"]["propertyName"]
             choice = f"{key}: {member['properties'][key]['const']}"
-            yield from _of(_first(member, key), defs, f"{path}.", choice)
+            yield from _of(_key_first(member, key), defs, f"{path}.", choice)
 
 
-def _first(member: Schema, key: str) -> Schema:
-    """The same with the key that chooses it before all others."""
+def _key_first(member: Schema, key: str) -> Schema:
+    """The schema with the property `key` before all others."""
     properties = member["properties"]
     return member | {"properties": {key: properties[key]} | properties}
 
@@ -115,6 +115,6 @@ def _type(field: Schema, defs: Schema) -> str:
 
 
 def shown(value: Any) -> str:
-    """A default as it could stand in `params.yaml`."""
+    """A default value as YAML, for a page or a message."""
     plain = isinstance(value, str) and re.fullmatch(r"\w[\w./-]*", value)
     return str(value) if plain else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Examples for what is missing in `params.yaml`, fit for the data and the task that it names."""
+"""Examples for missing keys of `params.yaml`, suited to its data and task."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "digits": {"kind": "digits"},
 }
 NETWORKS = {"tabular": "mlp", "text": "gru", "image": "cnn", "sequence": "gru", "digits": "cnn"}
-# What there is an example for: of each, the rest of its section may be there.
+# The keys that have an example.
 KNOWN = (
     ("prepare",),
     ("prepare", "source"),
@@ -29,9 +29,9 @@ KNOWN = (
 
 
 def example(data: Mapping[str, Any], missing: Iterable[tuple[int | str, ...]]) -> str:
-    """Lines of YAML for the keys `missing` in `data`; empty where there is none for them.
+    """Lines of YAML for the keys `missing` in `data`; empty if none of them has an example.
 
-    `data` is what `params.yaml` holds, valid or not.
+    `data` is the content of `params.yaml`, valid or not.
     """
     asked = [path for path in KNOWN if path in set(missing)]
     parts = {path[0]: _section(path[0], data) for path in asked}
@@ -57,7 +57,7 @@ def _section(name: str, data: Mapping[str, Any]) -> list[str]:
         metrics = [metric for metric in PROBLEMS[task].metrics if metric.example is not None]
         bound = "most" if metrics[0].lower_is_better else "least"
         gates = [f"    {metric.name}: {metric.example:g}" for metric in metrics]
-        gates[0] += f"    # the {bound} that it may be on the test split"
+        gates[0] += f"    # at {bound} this value on the test split"
         return ["evaluate:", "  gates:", *gates]
     stem = PurePosixPath(str(source.get("path", ""))).name.partition(".")[0].lower()
     model = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:63] or "mine"

@@ -1,4 +1,4 @@
-"""What every section of the parameters is made of."""
+"""The base class of all sections of the parameters, and types of their fields."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """A frozen part of the parameters; keys that it does not name are refused."""
+    """A frozen section of the parameters; unknown keys are refused."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -1,4 +1,4 @@
-"""Where raw data lies and how it is read: one class for each kind of data."""
+"""Where the raw data is and how it is read: one class for each kind of data."""
 
 import codecs
 import datetime
@@ -17,50 +17,51 @@ class DigitsSource(Section):
 
     kind: Literal["digits"]
     path: str = "data/raw/digits.csv.gz"
-    """Where the raw file lies. It is put there from scikit-learn when it is missing."""
+    """Path of the raw file. If it is missing, it is copied from scikit-learn."""
 
 
 class _Files(Section):
-    """What all sources of the user's own files have in common."""
+    """Fields that all sources of the user's own files have in common."""
 
     path: str
     """A file, or a folder of files of one format. DVC tracks it as a whole."""
     pattern: str | None = None
-    """Which files of the folder to read, a glob such as `2024-*.csv`; without it, all of them."""
+    """A glob for the files of the folder to read, such as `2024-*.csv`; default: all files."""
     test: str | None = None
-    """Files of the folder that are the test split, a glob such as `test*.csv`, if it was made
-    elsewhere. The other files are split into training and validation."""
+    """A glob for the files of the folder that are the test split, such as `test*.csv`. The other
+    files are split into training and validation."""
     example: Example | None = None
-    """A public dataset to put at `path` when nothing lies there: see `examples/README.md`."""
+    """A public dataset to download to `path` if nothing exists there: see `examples/README.md`."""
 
 
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
 
 
 class Csv(Section):
-    """How the text in files is written, where it is not detected as it should be.
+    """How the text in files is written, for files that are not detected correctly.
 
-    The first three are of CSV files. The others also hold for text in the other forms of table. All
-    of them, given or detected, become part of the signature: prediction reads by the same rules.
+    The first three apply to CSV files only, the others to text in all table formats. All of them,
+    given or detected, become part of the signature: prediction reads files by the same rules.
     """
 
     encoding: str | None = None
-    """Such as `latin-1`. UTF-8 and UTF-16 are detected; other files are refused."""
+    """Text encoding, such as `latin-1`. UTF-8 and UTF-16 are detected; other encodings must be
+    given."""
     delimiter: Sign | None = None
-    """Separator of fields. Detected: comma, semicolon, tab, vertical bar; a `.tsv` file has
-    tabs."""
+    """Separator of fields. Detected: comma, semicolon, tab and vertical bar; `.tsv` files always
+    have tabs."""
     quote: Sign | None = None
     """Quote around a field that contains the delimiter. Detected: `"` and `'`."""
     decimal: Literal[".", ","] | None = None
     """Decimal sign of numbers. A comma is detected if it is not the delimiter."""
     thousands: Sign | None = None
-    """Separator of groups of three digits; without it, such text is not a number."""
+    """Separator of groups of three digits. Without it, such text is not a number."""
     na_values: list[str] = Field(default=[])
-    """Values that mean a missing value, in every column; an empty field always does."""
+    """Text that means a missing value, in every column. An empty field is always missing."""
     true_values: list[str] = Field(default=[])
-    """Values that mean true, such as `yes`; `true` always does."""
+    """Text that means true, such as `yes`, in addition to `true`."""
     false_values: list[str] = Field(default=[])
-    """Values that mean false, such as `no`; `false` always does."""
+    """Text that means false, such as `no`, in addition to `false`."""
     date_format: str | None = None
     """Format of dates, such as `%d/%m/%Y` (strptime); default: ISO 8601."""
 
@@ -71,18 +72,18 @@ class Csv(Section):
                 codecs.lookup(self.encoding)
             except LookupError as error:
                 raise ValueError(
-                    f"encoding {self.encoding!r} is unknown; known are utf-8, utf-16, latin-1, "
-                    "cp1252 and the others that Python has"
+                    f"encoding {self.encoding!r} is unknown; allowed are utf-8, utf-16, latin-1, "
+                    "cp1252 and the other encodings of Python"
                 ) from error
         signs = [sign for sign in (self.delimiter, self.quote) if sign]
         if len(set(signs)) < len(signs):
             raise ValueError(f"delimiter and quote are both {self.delimiter!r}")
         if self.thousands is not None and self.thousands == (self.decimal or "."):
             raise ValueError(
-                f"decimal and thousands are both {self.thousands!r}; name the other one too"
+                f"decimal and thousands are both {self.thousands!r}; set decimal to another sign"
             )
         if both := set(self.true_values) & set(self.false_values):
-            raise ValueError(f"{sorted(both)[0]!r} is in true_values and in false_values")
+            raise ValueError(f"{sorted(both)[0]!r} is in both true_values and false_values")
         if self.date_format is not None:
             day = datetime.datetime(2020, 1, 31)
             try:
@@ -91,8 +92,8 @@ class Csv(Section):
                 known = None
             if known != day:
                 raise ValueError(
-                    f"date_format {self.date_format!r} does not give a day, a month and a year; "
-                    "one that does is %d/%m/%Y"
+                    f"date_format {self.date_format!r} must contain day, month and year, such as "
+                    "%d/%m/%Y"
                 )
         return self
 
@@ -100,8 +101,8 @@ class Csv(Section):
 class _Table(_Files):
     """Files of rows and named columns: `.csv`, `.csv.gz`, `.tsv`, `.parquet`, `.arrow`, `.jsonl`.
 
-    CSV has a header line; an empty field is a missing value. `separator`, as `csv.delimiter` was
-    called before, is understood.
+    CSV files need a header line; an empty field is a missing value. `separator`, the former name of
+    `csv.delimiter`, is accepted.
     """
 
     target: str | None = None
@@ -117,95 +118,96 @@ class _Table(_Files):
         rest = {name: value for name, value in data.items() if name != "separator"}
         csv = rest.get("csv", {})
         if not isinstance(csv, dict) or csv.get("delimiter"):
-            raise ValueError("separator is now csv.delimiter; remove separator")
+            raise ValueError("separator is now called csv.delimiter; remove separator")
         return {**rest, "csv": {**csv, "delimiter": data["separator"]}}
 
 
 class TabularSource(_Table):
     """A table of numbers, booleans, dates and categories.
 
-    A column may be named a text. No architecture takes texts beside other columns so far.
+    `columns` also accepts `text`, but no architecture takes a text beside other columns so far.
     """
 
     kind: Literal["tabular"]
     ignore: list[str] = Field(default=[])
     """Columns that are not features."""
     columns: dict[str, Kind] = Field(default={})
-    """Type of a column if its values do not show it: an integer that is a `category`, a `number`
-    with leading zeros. Text is a category. Text that looks like numbers, dates or names is refused,
-    unless it is a `category` here."""
+    """Types of columns whose values do not show them, such as an integer that is a `category`, or a
+    `number` with leading zeros. Text is a category by default. Text that looks like numbers, dates
+    or names is refused unless it is declared a `category` here."""
     max_categories: Width = 1000
-    """A category with more distinct values than this is refused: it is an identifier."""
+    """A category with more distinct values than this is refused, because it is probably an
+    identifier."""
 
 
 class ImageSource(_Files):
     """Images: a `.npz` file, IDX files, a folder with one sub-folder per class, or tables.
 
     `.npz`: `images`, uint8 or floating point of shape (N, H, W) or (N, H, W, C), and `labels`
-    (N,). IDX (`.gz` too, the MNIST family): a folder of `*-images-idx3-ubyte` and
+    (N,). IDX (the MNIST family, also `.gz`): a folder of `*-images-idx3-ubyte` and
     `*-labels-idx1-ubyte`; `t10k-` or `test-` in a name marks the test split. Folders: PNG or JPEG
     files; a folder `train` beside a folder `test` marks the splits. Tables: a column of paths, or
-    of bytes of PNG or JPEG files (in Parquet and Arrow, also structs of both). Paths start at the
-    table's folder, and `path` is that folder, so that DVC tracks the images too. Nothing is
-    unpickled. What is transparent is laid on white, in training and in prediction.
+    of bytes of PNG or JPEG files (in Parquet and Arrow, also structs of both). Paths are relative
+    to the table's folder; set `path` to that folder, so that DVC tracks the images too. Pickled
+    arrays are refused. Transparent pixels are blended with white.
     """
 
     kind: Literal["image"]
     size: list[Width] | None = Field(default=None, min_length=2, max_length=2)
-    """Height and width in pixels to which every image file is resized. Without it, a file of
-    another size than the first is refused."""
+    """Resize every image file to this height and width in pixels. Without it, all image files must
+    have the size of the first."""
     colour: Literal["grey", "rgb"] | None = None
-    """Convert image files to this; default: the mode of the first file. Then a colour image among
-    grey ones is refused."""
+    """Convert every image file to this mode; default: the mode of the first file, and a colour
+    image among grey ones is refused."""
     column: str | None = None
-    """In tables, the column of paths or bytes; default `image`. If it is given, a folder is read
-    as tables."""
+    """In tables, the column of paths or bytes; default `image`. If given, a folder is read as
+    tables."""
     target: str | None = None
     """In tables, the column to predict; default `label`."""
 
 
 class Tokenizer(Section):
-    """How text becomes tokens; trained on the training split alone.
+    """How text is split into tokens; the tokenizer is trained on the training split only.
 
     `word`: splits at white space and punctuation. `bpe`: byte-pair encoding (Sennrich et al.
-    2016, https://arxiv.org/abs/1508.07909). `character`: one token each, for scripts without
-    spaces and for small data.
+    2016, https://arxiv.org/abs/1508.07909). `character`: one token for each character, for scripts
+    without spaces and for small data.
     """
 
     name: Literal["word", "bpe", "character"] = "word"
     """What a token is: a word, a frequent piece of words, or a character."""
     vocabulary: int = Field(default=8000, ge=8)
-    """Largest number of tokens, with the three reserved ones."""
+    """Maximum number of tokens, including the three reserved ones."""
     min_frequency: int = Field(default=2, ge=1)
-    """Rarer words and characters are unknown; rarer pairs are not merged."""
+    """Words and characters that are rarer become the unknown token; rarer pairs are not merged."""
     lowercase: bool = True
-    """Whether `Word` and `word` are the same token."""
+    """Convert text to lower case, so that `Word` and `word` are the same token."""
     normalization: Literal["nfc", "nfkc", "none"] = "nfkc"
     """Unicode normalization form."""
     strip_accents: bool = False
-    """Whether `é` and `e` are the same character."""
+    """Remove accents, so that `é` and `e` are the same character."""
 
 
 class TextSource(_Table):
-    """Texts: a column of a table, or a folder with one `.txt` file per class, a text on each line.
+    """Texts: a column of a table, or a folder with one `.txt` file per class, one text per line.
 
-    The name of such a file is its class.
+    The name of a `.txt` file is its class.
     """
 
     kind: Literal["text"]
     column: str = "text"
     """The column of texts."""
     tokenizer: Tokenizer = Tokenizer()
-    """How text becomes tokens."""
+    """How text is split into tokens."""
     max_length: int = Field(default=128, ge=2)
-    """Largest number of tokens of a text, with the start token; longer texts are truncated."""
+    """Maximum number of tokens of a text, including the start token; longer texts are truncated."""
 
 
 class SequenceSource(_Files):
     """Numeric sequences of equal or varying length.
 
-    Parquet or Arrow: a list column, of numbers or of lists of as many numbers each. `.npz`:
-    `sequences` (N, T) or (N, T, F), `labels` (N,), and `lengths` (N,) where they vary.
+    Parquet or Arrow: a column of lists, of numbers or of lists with the same number of numbers
+    each. `.npz`: `sequences` (N, T) or (N, T, F), `labels` (N,), and `lengths` (N,) if they vary.
     """
 
     kind: Literal["sequence"]
@@ -214,7 +216,7 @@ class SequenceSource(_Files):
     target: str = "label"
     """The column to predict."""
     max_length: Width = 512
-    """Largest number of timesteps; longer sequences are truncated."""
+    """Maximum number of timesteps; longer sequences are truncated."""
 
 
 Source = Annotated[

@@ -1,4 +1,4 @@
-"""`params.yaml` as text: every parameter with its value, and its meaning above it."""
+"""Writes `params.yaml` with all parameters, each explained by a comment above it."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from tasks.config.describing import Parameter, parameters
 WIDTH = 96
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 _HEAD = """\
-# Every parameter of the pipeline: one section for each stage. `modelmint train -S train.epochs=3`
-# changes one for a single run; `modelmint params` says which values are allowed.
+# All parameters of the pipeline, one section for each stage. `modelmint train -S train.epochs=3`
+# overrides one for a single run. `modelmint params` says which values are allowed.
 """
 
 
 def explained(params: Params) -> str:
-    """YAML that says what `params` says, each value explained by a comment."""
+    """The parameters as YAML, each value explained by a comment."""
     described: dict[str, list[Parameter]] = {}
     for parameter in parameters():
         described.setdefault(parameter.path, []).append(parameter)
@@ -57,7 +57,7 @@ def _plain(value: Any) -> str:
     plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./@-]*", value)
     if plain and value.lower() not in _WORDS:
         return str(value)
-    # A next line (U+0085) is a line break in YAML, and none in JSON.
+    # The character U+0085 is a line break in YAML, but not in JSON.
     return json.dumps(value, ensure_ascii=False).replace("\x85", "\\N")
 
 

@@ -174,7 +174,7 @@ def test_what_a_stage_read_and_what_changed_meanwhile_is_named_and_not_recorded(
     said = passage(project, stage, edit)
     assert said.startswith(f"changed while the stage {stage} ran: ")
     assert named in said
-    assert "The same command runs the stage again" in said
+    assert "Give the same command again" in said
     written = {
         "prepare": ["data/prepared"],
         "train": ["outputs/checkpoint", "outputs/history.csv"],

@@ -212,11 +212,11 @@ def test_the_separator_of_earlier_releases_is_the_delimiter(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoding": "utf-9"}, "encoding 'utf-9' is unknown; known are utf-8, utf-16, latin-1"),
-        ({"thousands": "."}, "decimal and thousands are both '.'; name the other one too"),
+        ({"encoding": "utf-9"}, "encoding 'utf-9' is unknown; allowed are utf-8, utf-16, latin-1"),
+        ({"thousands": "."}, "decimal and thousands are both '.'; set decimal to another sign"),
         ({"delimiter": '"', "quote": '"'}, "delimiter and quote are both"),
-        ({"date_format": "%d/%m"}, "does not give a day, a month and a year"),
-        ({"true_values": ["1"], "false_values": ["1"]}, "'1' is in true_values and in false"),
+        ({"date_format": "%d/%m"}, "must contain day, month and year"),
+        ({"true_values": ["1"], "false_values": ["1"]}, "'1' is in both true_values and"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

@@ -56,7 +56,7 @@ def test_a_preset_is_an_architecture_whose_parameters_still_count(small):
 
 def test_two_ways_to_split_exclude_each_other(small):
     said = refusal(small, "prepare.group=patient", "prepare.time=visit")
-    assert said.startswith("params.yaml: prepare: group and time exclude each other: name one")
+    assert said.startswith("params.yaml: prepare: group and time cannot be combined; set only one")
 
 
 def test_a_file_is_read_into_typed_sections_with_defaults(small):
@@ -178,11 +178,11 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
         ),
         (
             "train.architecture={name: resnet, widths: [8, 16]}",
-            "train.architecture: widths names 2 stages and blocks 3: give one number for each",
+            "train.architecture: widths has 2 numbers and blocks 3; give one number for each",
         ),
         (
             "train.architecture={name: attention, width: 10, heads: 4}",
-            "train.architecture: width 10 cannot be shared by 4 heads",
+            "train.architecture: width (10) must be a multiple of heads (4)",
         ),
         (
             "train.architecture={dense: 3}",
@@ -206,7 +206,7 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
         ("prepare.test=0", "prepare.test: input should be greater than 0; given was 0"),
         (
             "prepare.test=0.95",
-            "prepare: test (0.95) + validation (0.1) must be less than 1: what is left over is "
+            "prepare: test (0.95) + validation (0.1) must be less than 1; the remaining share is "
             "the training split",
         ),
         (
