@@ -1,6 +1,6 @@
-"""Column types by name: one explicit dict, one module each. `base.Column` says what each must say.
+"""Column types by name: one explicit dict, one module for each. `base.Column` is their interface.
 
-Nothing here imports torch; `tasks.architectures.fronts` says how a network takes each type.
+Imports no torch; `tasks.architectures.fronts` says which part of a network takes each type.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,16 +57,16 @@ COLUMNS: dict[str, type[Column]] = {
 
 
 def data_of(columns: Iterable[type[Column] | Column]) -> str:
-    """What data of such columns is called: `tabular`, or `tabular and text`."""
+    """The name for data with such columns: `tabular`, or `tabular and text`."""
     return " and ".join(dict.fromkeys(column.data for column in columns))
 
 
 def with_tensors(columns: Sequence[Column]) -> list[tuple[Column, dict[str, Tensor]]]:
-    """Each column with its tensors, by its own names for them, as the graph has them.
+    """Each column with its tensors in the graph, by the column's own names for them.
 
-    Types are in the order of `COLUMNS`; types that share a base class share its tensors and stay
-    in the order of the rows. Of two columns whose tensors have the same name and cannot be joined,
-    such as those of a text and a sequence, the second gets its own name in front: `pulse.length`.
+    The order is that of `COLUMNS`; types with the same tensors, such as all numeric ones, stay in
+    the order of the row. If two columns have tensors of the same name that cannot be joined, such
+    as the `length` of a text and a sequence, the second gets a prefix: `pulse.length`.
     """
     order = [kind.tensors for kind in COLUMNS.values()]
     found, joined = [], dict[str, bool]()

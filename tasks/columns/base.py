@@ -1,8 +1,8 @@
-"""Column: what every column type says of itself, and what its methods are given.
+"""Column: the interface of all column types, and the types of its arguments.
 
-A column type is a class. Class methods work on raw values, before anything is fitted; an instance
-is what was fitted, and its fields are what `signature.json` says of the column. The steps know no
-type: they ask `tasks.columns.COLUMNS` for it.
+A column type is a class. Its class methods work on raw values, before anything is fitted. An
+instance is a fitted column, and its fields are those of the column in `signature.json`. The steps
+find a type in `tasks.columns.COLUMNS` and do not know the single types.
 """
 
 from collections import Counter
@@ -35,8 +35,8 @@ Mask = NDArray[np.bool_]
 class Tensor(BaseModel):
     """One named input or output of the ONNX graph.
 
-    `shape` is that of a single row, without the batch; None is the number of timesteps, which
-    varies from batch to batch.
+    `shape` is the shape of one row, without the batch; None is the number of timesteps, which
+    varies between batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,31 +50,31 @@ class Tensor(BaseModel):
 
     @property
     def is_vector(self) -> bool:
-        """Whether several such tensors can be joined to one, as the numbers of a table are."""
+        """Whether tensors of this shape can be joined, as the numbers of a table are."""
         return len(self.shape) == 1 and None not in self.shape
 
 
 LENGTH = Tensor(name="length", dtype="int64", shape=())
-"""How many timesteps of a row are not padding."""
+"""The number of timesteps of a row, without padding."""
 
 
 @dataclass(frozen=True)
 class SourceLocation:
-    """Where a batch of rows lies, for messages: a file, and the number of its first row."""
+    """Where a batch of rows comes from, for messages: a file, and the number of the first row."""
 
     file: str
     first: int = 0
 
     def describe(self, row: int) -> str:
-        """A row of the batch: `new/a.csv, row 17`."""
+        """The location of a row of the batch: `new/a.csv, row 17`."""
         return f"{self.file}, row {self.first + row}"
 
     def missing(self, name: str, bad: Mask, what: str = "missing") -> InputError:
         """The error for the rows `bad` (N,) of the column `name`."""
         row = self.first + int(np.argmax(bad))
         return InputError(
-            f"{self.file}: row {row} of column {name!r} is {what}; "
-            f"fill or remove such rows ({int(bad.sum())} in this batch)"
+            f"{self.file}: row {row} of column {name!r} is {what}. "
+            f"Fill or remove such rows ({int(bad.sum())} in this batch)"
         )
 
     def wrong_type(self, name: str, values: pa.Array, expected: str) -> InputError:
@@ -83,19 +83,19 @@ class SourceLocation:
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column of the raw data: its name, where it lies, and what the parameters say of it."""
+    """A column of the raw data: its name, its location, and the parameters that apply to it."""
 
     name: str
     where: str
     """The file or folder, for messages."""
     describe: Callable[[int], str]
-    """Names a row as its file counts it."""
+    """The location of a row, counted as in its file."""
     source: "Source"
     reading: Reading = PLAIN
     fill: bool = False
-    """Whether missing values are to be filled."""
+    """Whether missing values are filled."""
     changed: Counter[str] = field(default_factory=Counter, compare=False)
-    """Filled by `read`: of how many values something was changed, and what."""
+    """Filled by `read`: how many values it changed, by a description of the change."""
 
     def cell(self, row: int) -> str:
         """`data/raw/a.csv, row 17, column 'age'`."""
@@ -104,21 +104,21 @@ class RawColumn:
 
 @dataclass(frozen=True)
 class CleanColumn:
-    """Values (N,) as they will be used, null where there is none; `missing` (N,) says where."""
+    """Cleaned values (N,) with nulls for missing ones; `missing` (N,) is True there."""
 
     values: pa.Array
     missing: Mask
 
     @classmethod
     def of(cls, values: pa.Array) -> "CleanColumn":
-        """Missing is what is null, and text of nothing but white space."""
+        """Missing: nulls, and text that is only white space."""
         if pa.types.is_string(values.type):
             values = without_blank(values)
         return cls(values, values.is_null().to_numpy(zero_copy_only=False))
 
     @classmethod
     def of_numbers(cls, values: pa.Array) -> "CleanColumn":
-        """Missing is also what is not finite as a float32, in which networks count."""
+        """Missing: also numbers that are not finite as float32, the type of network inputs."""
         if pa.types.is_decimal(values.type) or pa.types.is_float16(values.type):
             values = values.cast(pa.float64())
         if pa.types.is_floating(values.type):
@@ -130,7 +130,7 @@ class CleanColumn:
 
 @dataclass(frozen=True)
 class EncodeContext:
-    """What the values of a batch are encoded with."""
+    """What `Column.encode` needs besides the values."""
 
     location: SourceLocation
     reading: Reading = PLAIN
@@ -140,7 +140,7 @@ class EncodeContext:
 
 
 class Column(BaseModel):
-    """A column of a user's rows. Subclasses add what was fitted on the training split."""
+    """A column of the user's rows. Subclasses add the fields fitted on the training split."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -148,29 +148,29 @@ class Column(BaseModel):
     kind: str
 
     data: ClassVar[str] = "tabular"
-    """What a dataset of such columns is called, in messages."""
+    """The name for data with such columns, for messages."""
     arrow_types: ClassVar[tuple[Callable[[pa.DataType], bool], ...]] = ()
     """Tests for the Arrow types that are of this type unless the parameters say otherwise."""
     read_as: ClassVar[Kind | None] = None
-    """What `tasks.files` reads such a column as, from files without types; None if it cannot."""
+    """The kind to which `tasks.files` converts text of this column; None if it cannot be text."""
     reads_text: ClassVar[bool] = True
-    """Whether values may be spelled as text, so that the signature must say how it is read."""
+    """Whether values may be written as text, so that the signature needs the rules for reading."""
     fillable: ClassVar[bool] = False
-    """Whether `prepare.missing: fill` has a value for it."""
+    """Whether `prepare.missing: fill` can fill missing values."""
     cleaned_as_read: ClassVar[bool] = False
-    """Whether cleaning changes no value, so that comparing clean values compares raw ones."""
+    """Whether cleaning changes no value, so that clean values can be compared in place of raw."""
     equal_is_copy: ClassVar[bool] = False
-    """Whether two equal values are one thing, such as an image, and not a coincidence."""
+    """Whether equal values are copies, as for images, rather than a coincidence."""
     tokenized: ClassVar[bool] = False
     """Whether `tokenizer.json` is needed beside the signature."""
     file_forms: ClassVar[tuple[str, ...]] = ()
-    """Forms of file, named in `tasks.files.suffixes`, whose rows are a value of this type alone."""
+    """Kinds of file (see `tasks.files.suffixes`) whose rows are one value of this type."""
     names_files: ClassVar[bool] = False
     """Whether a table may have paths of files in place of the values."""
     is_array: ClassVar[bool] = False
     """Whether a single value is an array of numbers."""
     counted: ClassVar[tuple[str, str, str]] = ("rows", "unknown", "values")
-    """Keys of `Counts` for all values and for unknown ones, and a word for what they count."""
+    """Keys of `Counts` for all values and for unknown ones, and a noun for what they count."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.kind}"
@@ -179,10 +179,10 @@ class Column(BaseModel):
 
     @classmethod
     def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
-        """Values of a table (N,) in the one Arrow type that this column type has.
+        """Convert values (N,) of a table to the Arrow type of this column type.
 
         Raises:
-            InputError: a value is not of this type; names row and column.
+            InputError: a value cannot be converted; names row and column.
         """
         if cls.read_as is None:
             return values
@@ -190,24 +190,24 @@ class Column(BaseModel):
 
     @classmethod
     def check_feature(cls, values: pa.ChunkedArray, raw: RawColumn) -> None:
-        """Raises `InputError` if unread `values` (N,) cannot sensibly be a feature of this type."""
+        """Raises `InputError` if raw `values` (N,) are not a sensible feature of this type."""
 
     @classmethod
     def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
-        """What `read` gave (N,), as it will be written, and which values are missing."""
+        """Clean the result of `read` (N,): the values to write, and which are missing."""
         return CleanColumn.of(cls.read(values, raw))
 
     @classmethod
     def identify(cls, values: pa.Array) -> NDArray[np.int64]:
-        """(N,): the same number, below N, exactly for equal clean values."""
+        """(N,): a number below N for each clean value; equal values have equal numbers."""
         return comparing.codes(values)
 
     @classmethod
     def fit(cls, train: pa.Array, every: pa.ChunkedArray, raw: RawColumn) -> "Fitted":
-        """Fit on clean values of the training split; `every` are those of all splits.
+        """Fit on the clean values of the training split; `every` are the values of all splits.
 
         Raises:
-            InputError: there is nothing to fit on, or `every` cannot be encoded without loss.
+            InputError: there are no values to fit on, or encoding `every` would lose values.
         """
         raise NotImplementedError
 
@@ -216,87 +216,87 @@ class Column(BaseModel):
     def read_file(
         self, form: str, path: Path, members: Mapping[str, str], size: int
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a file of one of `file_forms`, at most `size` a time.
+        """The rows of a file of one of `file_forms`, in batches of at most `size`.
 
-        `members` are the files of a folder by name, each with the SHA-256 that it must have.
+        `members` are the files of a folder by name, with the expected SHA-256 of each.
 
         Raises:
-            InputError: the file is broken, or what it holds does not fit.
+            InputError: the file is broken, or its content does not fit the column.
         """
         raise NotImplementedError
 
     def read_table(
         self, batches: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str]
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a table, with the values in place of the files that it names."""
+        """The rows of a table, with paths of files replaced by the values."""
         return batches
 
     # Fitted
 
     def stored(self, values: pa.Array) -> pa.Array:
-        """Clean values (N,) as the prepared dataset has them on disk."""
+        """Clean values (N,) in the form in which a prepared dataset stores them."""
         return values
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Inputs of the graph that `encode` makes. Vectors of one name are joined in one tensor."""
+        """The graph inputs that `encode` makes. Vectors of the same name are joined."""
         raise NotImplementedError
 
     def encode(self, values: pa.Array, context: EncodeContext) -> Arrays:
-        """Values (N,) as the arrays of `tensors`, batch first, padded with zeros.
+        """Encode values (N,) as the arrays of `tensors`, batch first, padded with zeros.
 
         Raises:
-            InputError: a value has another type or shape, or is missing and none stands for it.
+            InputError: a value has the wrong type or shape, or is missing without a fill value.
         """
         raise NotImplementedError
 
     def lengths(
         self, values: pa.Array, tokenizer: Tokenizer | None
     ) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
-        """Lengths (N,) in timesteps, before any is truncated, and what the report says of them.
+        """Lengths (N,) in timesteps before truncation, and fields for the report.
 
-        None where values have no length.
+        None if values have no length.
         """
         return None
 
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
-        """What `profile.json` says of the training split, but for lengths. The parts of all columns
-        are merged: objects key by key, lists by appending.
+        """The column's part of `profile.json`, without lengths. The parts of all columns are
+        merged: objects key by key, lists by appending.
 
-        `inputs` has, by tensor, lists with an entry for each element of its last axis.
+        `inputs` has, for each tensor, lists with one entry per element of its last axis.
         """
         return {}
 
     def linear_features(
         self, values: pa.Array, context: EncodeContext, source: "Source"
     ) -> tuple[Any, Any]:
-        """For the linear model that doubts labels: a transformer of scikit-learn, and (N, width) or
-        a list of N texts to fit it on. The encoded numbers, unless overridden."""
-        from sklearn.preprocessing import StandardScaler  # most runs need none of it
+        """A scikit-learn transformer and its input, (N, width) or N texts, for the linear model
+        that finds label errors. By default, the encoded numbers."""
+        from sklearn.preprocessing import StandardScaler  # imported late: most runs do not need it
 
         arrays = [array.reshape(len(array), -1) for array in self.encode(values, context).values()]
         return StandardScaler(), np.hstack(arrays).astype(np.float32)
 
     def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
-        """NumPy arrays as a column of a table, if `is_array`: one array (N, ...) of all rows, or a
-        list with one for each row, which may hold None. None if there is no row.
+        """Convert NumPy arrays to a column, if `is_array`: one array (N, ...) of all rows, or a
+        list with an array or None for each row. Returns None if there are no rows.
 
         Raises:
-            InputError: they have another shape or dtype; begins with `where`.
+            InputError: they have the wrong shape or dtype; the message begins with `where`.
         """
         return None
 
     def describe(self) -> str:
-        """What a value is, in a few words."""
+        """A short description of a value, for messages."""
         return self.kind
 
     def known(self) -> str:
-        """Some of the values that a model knows, for a message."""
+        """Some of the values that the model knows, for messages."""
         return "those of the training split"
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `Column.fit` gives."""
+    """The result of `Column.fit`."""
 
     column: Column
     tokenizer: Tokenizer | None = None

@@ -1,4 +1,4 @@
-"""Categories: one of the values that the training split has, as text."""
+"""Category columns: one of the values in the training split, as text."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
 
 class CategoryColumn(Column):
-    """One of `values`, coded from 1 in that order; 0 is every value never seen in training.
+    """One of `values`, with codes from 1 in this order; 0 is a value unseen in training.
 
-    Values are text, spelled by the rule of `tasks.files.convert`. A category is one int64 of the
+    Values are text in the spelling of `tasks.files.convert`. A category becomes one int64 in the
     tensor `categories`.
     """
 
     kind: Literal["category"] = "category"
     values: tuple[str, ...]
     fill: str | None = None
-    """What stands for a missing value; without it, a missing value is refused."""
+    """The value for missing ones; without it, a missing value is refused."""
 
     read_as: ClassVar[Kind | None] = "category"
     fillable: ClassVar[bool] = True
 
     @classmethod
     def check_feature(cls, values: pa.ChunkedArray, raw: RawColumn) -> None:
-        """Not what looks like numbers or dates, nor what hardly repeats, unless said to be one."""
+        """Refuses text that looks like numbers or dates, or hardly repeats, unless declared."""
         source = raw.source
         most, named = getattr(source, "max_categories", None), getattr(source, "columns", {})
         if most is None:
@@ -54,8 +54,8 @@ class CategoryColumn(Column):
         if distinct > most:
             raise InputError(
                 f"{raw.where}: column {raw.name!r} has {distinct} distinct values in {len(values)} "
-                f"rows, more than a category may have ({most}). Raise "
-                "prepare.source.max_categories for a true category; name an identifier in "
+                f"rows, more than a category may have ({most}). If it is a category, increase "
+                "prepare.source.max_categories; if it is an identifier, name it in "
                 "prepare.source.ignore"
             )
 
@@ -111,6 +111,6 @@ def _some(values: Sequence[str], most: int) -> str:
 
 
 def _most_frequent(values: pa.Array) -> str:
-    """The first by alphabet of those that are most frequent."""
+    """The most frequent value; of several, the first in alphabetical order."""
     found = pc.value_counts(values).to_pylist()
     return str(min(found, key=lambda c: (-c["counts"], c["values"]))["values"])

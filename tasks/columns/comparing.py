@@ -1,4 +1,4 @@
-"""Numbers for equal values, by Arrow type: also for columns that are not features."""
+"""Numbers that are equal for equal values, for columns of any Arrow type."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def codes(values: pa.Array) -> NDArray[np.int64]:
-    """(N,): the same number exactly for the same value; a missing one is a value too."""
+    """(N,): equal numbers for equal values, different ones otherwise; nulls equal each other."""
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     if isinstance(values, pa.FixedShapeTensorArray) and not values.null_count:
@@ -18,18 +18,18 @@ def codes(values: pa.Array) -> NDArray[np.int64]:
     if pa.types.is_list(values.type) and pa.types.is_fixed_size_list(values.type.value_type):
         values = pa.array(_digests(values))
     elif pa.types.is_nested(values.type) or isinstance(values, pa.ExtensionArray):
-        # Of a column that is not a feature; Arrow encodes no such values.
+        # Only in columns that are not features. Arrow cannot dictionary-encode these types.
         values = pa.array([repr(value) for value in values.to_pylist()], pa.string())
     indices = values.dictionary_encode(null_encoding="encode").indices
     return np.asarray(indices.to_numpy(), np.int64)
 
 
 def distinct(matrix: NDArray[Any]) -> NDArray[np.int64]:
-    """(N,): the same number exactly for rows (N, width) of equal bytes."""
+    """(N,): equal numbers for rows of `matrix` (N, width) with equal bytes."""
     content = np.ascontiguousarray(matrix).view(np.uint8).reshape(len(matrix), -1)
     width = content.shape[1]
-    # Arrow's hash table compares whole values, but holds at most 2 GiB of them; so wide rows, such
-    # as images, go by digest.
+    # Arrow's hash table holds at most 2 GiB of values, so wide rows such as images are compared by
+    # their SHA-256.
     if width > 64:
         flat = memoryview(content.data).cast("B")
         starts = range(0, len(flat), width)
@@ -44,7 +44,7 @@ def distinct(matrix: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _digests(sequences: pa.Array) -> list[bytes]:
-    """Of each sequence, its steps; what was flattened begins at this array's first step."""
+    """SHA-256 of the timesteps of each sequence. `flatten` respects the offset of a slice."""
     steps = sequences.flatten()
     flat = memoryview(steps.flatten().to_numpy().tobytes())
     ends = np.cumsum(pc.list_value_length(sequences).to_numpy()) * steps.type.list_size * 4

@@ -1,4 +1,4 @@
-"""Dates and times: days since 1970-01-01 (UTC), one float32 of the tensor `numbers`."""
+"""Date columns: days since 1970-01-01 (UTC), one float32 in the tensor `numbers`."""
 
 from typing import ClassVar, Literal, Self
 
@@ -15,7 +15,7 @@ MICROSECONDS_OF_A_DAY = 86_400e6
 
 
 class DateColumn(NumericColumn):
-    """A date or a moment; fill, offset and range are in days."""
+    """A date, or a date with a time; fill, offset and range are in days."""
 
     kind: Literal["date"] = "date"
 
@@ -42,7 +42,7 @@ class DateColumn(NumericColumn):
 
     def narrow(self, values: pa.Array) -> NDArray[np.float32]:
         moments = values.cast(pa.int64())
-        if self.offset:  # whole microseconds, of which float64 has few enough then
+        if self.offset:  # subtracted in whole microseconds: float64 days would lose precision
             moments = pc.subtract(moments, _microseconds(self.offset))
         return super().narrow(
             pc.divide(moments.cast(pa.float64(), safe=False), MICROSECONDS_OF_A_DAY)

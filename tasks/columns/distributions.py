@@ -1,4 +1,4 @@
-"""How values are distributed: constants to normalise by, and a reference for drift."""
+"""Distributions of values: constants to normalise by, and a reference to detect drift."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 BINS = 16
-BATCH = 1 << 22  # bytes that are counted at once, for which they are widened to int64
+BATCH = 1 << 22  # bytes counted at once; bincount widens each to int64
 
 
 def counts(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
-    """Rows by value, in the order of the text; missing ones are not counted."""
+    """Row counts by value, in alphabetical order; missing values are not counted."""
     found = pc.value_counts(values.drop_null()).to_pylist()
     return {c["values"]: c["counts"] for c in sorted(found, key=lambda c: str(c["values"]))}
 
@@ -26,7 +26,7 @@ def moments(values: NDArray[Any]) -> dict[str, list[Any]]:
 def distribution(values: NDArray[Any]) -> dict[str, Any]:
     """Mean, standard deviation, extremes and a histogram of numbers (N,)."""
     weights, low, high = None, float(values.min()), float(values.max())
-    if values.dtype == np.uint8:  # millions of pixels have 256 values
+    if values.dtype == np.uint8:  # images: 256 counts in place of millions of pixels
         batches = np.array_split(values, len(values) // BATCH + 1)
         weights = np.sum([np.bincount(batch, minlength=256) for batch in batches], axis=0)
         values = np.arange(256)
@@ -34,7 +34,7 @@ def distribution(values: NDArray[Any]) -> dict[str, Any]:
     mean = np.average(values, weights=weights)
     bins: int | list[float] = BINS
     if high - low < 2 * BINS * np.spacing(max(abs(low), abs(high))):
-        bins = [low, float(np.nextafter(high, np.inf))]  # one value, or as good as one
+        bins = [low, float(np.nextafter(high, np.inf))]  # the values are equal up to rounding
     found, edges = np.histogram(values, bins, (low, high), weights=weights)
     return {
         "mean": float(mean),

@@ -1,4 +1,4 @@
-"""Images of one size: arrays of pixels, or the paths or bytes of PNG and JPEG files."""
+"""Image columns: arrays of pixels of one size, or paths or bytes of PNG and JPEG files."""
 
 import math
 import os
@@ -27,18 +27,19 @@ from tasks.files.convert import Kind
 
 
 class ImageColumn(Column):
-    """Images of one size, (height, width, channels); `tasks.files.images` reads image files.
+    """Images of one shape, (height, width, channels); `tasks.files.images` reads image files.
 
-    The tensor has the column's own name, dtype and shape.
+    The tensor has the name, dtype and shape of the column.
     """
 
     kind: Literal["image"] = "image"
     dtype: Literal["uint8", "float32"]
     shape: tuple[int, int, int]
     resize: Literal["bilinear"] | None = None
-    """How image files get this size; without it, those of another size are refused."""
+    """How image files are resized; without it, files of another size are refused."""
     colour: Literal["grey", "rgb"] | None = None
-    """What image files are converted to; without it, grey becomes RGB, and nothing grey."""
+    """The mode image files are converted to. Without it, grey files are converted to RGB if
+    needed, but colour files are never converted to grey."""
 
     data: ClassVar[str] = "image"
     read_as: ClassVar[Kind | None] = "text"  # the path of a file
@@ -64,13 +65,13 @@ class ImageColumn(Column):
             return values.combine_chunks()
         if not images.holds_files(values.type):
             raise InputError(
-                f"{path}: column {raw.name!r} is {values.type}; paths of PNG or JPEG files, their "
-                "bytes, or a fixed-shape tensor are expected"
+                f"{path}: column {raw.name!r} is {values.type}; paths or bytes of PNG or JPEG "
+                "files, or a fixed-shape tensor, are expected"
             )
         found = list(images.cells(values))
         present = np.array([not cell.missing for cell in found])
         if not present.any():
-            raise InputError(f"{path}: column {raw.name!r} names no image in any row")
+            raise InputError(f"{path}: column {raw.name!r} has no image in any row")
 
         def contents() -> Iterator[tuple[str, bytes]]:
             for row, cell in enumerate(found):
@@ -88,7 +89,7 @@ class ImageColumn(Column):
 
     @classmethod
     def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
-        """Missing is also an image with a pixel that is not finite."""
+        """Missing: also images with a pixel that is NaN or infinite."""
         missing = values.is_null().to_numpy(zero_copy_only=False)
         if pa.types.is_floating(values.type.value_type):
             present = values.drop_null() if values.null_count else values
@@ -127,16 +128,18 @@ class ImageColumn(Column):
             single = [isinstance(value, np.ndarray) for value in values]
             if not all(single):
                 row = single.index(False)
-                raise InputError(f"{where}: row {row} is not an image; remove such rows")
+                raise InputError(f"{where}: row {row} has no image; remove such rows")
             if len({value.shape for value in values}) > 1:
                 shapes = ", ".join(sorted({str(value.shape) for value in values}))
-                raise InputError(f"{where}: the images are of several shapes: {shapes}")
+                raise InputError(
+                    f"{where}: the images have different shapes: {shapes}; one shape is expected"
+                )
             values = np.stack(values)
         pixels = np.ascontiguousarray(npz.images({"images": values}, where))
         return pa.FixedShapeTensorArray.from_numpy_ndarray(pixels) if len(pixels) else None
 
     def form(self) -> images.Form:
-        """The array that an image file is made into for prediction."""
+        """The form of array that image files are converted to for prediction."""
         height, width, _ = self.shape
         return images.Form(
             self.shape,
@@ -144,9 +147,9 @@ class ImageColumn(Column):
             keeps_colour=self.colour is None,
             is_bytes=self.dtype == "uint8",
             expected=str(self),
-            other_size=f"the model takes {height}x{width}. Resize it; or train with "
-            "prepare.source.size, and the model resizes images itself",
-            other_colour="the model takes grey images. Give such; or train with "
+            other_size=f"the model takes {height}x{width}. Resize the image, or train with "
+            "prepare.source.size, so that images are resized automatically",
+            other_colour="the model takes grey images. Convert the image to grey, or train with "
             "prepare.source.colour",
         )
 
@@ -154,7 +157,7 @@ class ImageColumn(Column):
         return (Tensor(name=self.name, dtype=self.dtype, shape=self.shape),)
 
     def encode(self, values: pa.Array, context: EncodeContext) -> Arrays:
-        """Without a copy where Arrow's layout allows."""
+        """Encodes without a copy where Arrow's layout allows."""
         context.counts.add(self.name, len(values))
         location = context.location
         tensor = isinstance(values.type, pa.FixedShapeTensorType)
@@ -162,7 +165,7 @@ class ImageColumn(Column):
         flat = storage.flatten() if pa.types.is_fixed_size_list(storage.type) else storage
         if values.null_count:
             raise location.missing(self.name, values.is_null().to_numpy(zero_copy_only=False))
-        if flat.null_count:  # within a row
+        if flat.null_count:  # null pixels within an image
             gone = flat.is_null().to_numpy(zero_copy_only=False).reshape(len(values), -1)
             raise location.missing(self.name, gone.any(axis=1))
         array = values.to_numpy_ndarray() if tensor else self._unpack(values, flat)
@@ -182,7 +185,7 @@ class ImageColumn(Column):
         return {self.name: array}
 
     def _unpack(self, values: pa.Array, flat: pa.Array) -> NDArray[Any] | None:
-        """Images of a list or binary column of fixed size; None if it is neither, or of another."""
+        """Images from a fixed-size list or binary column; None for other types or sizes."""
         kind, width = values.type, math.prod(self.shape)
         if pa.types.is_fixed_size_list(kind) and kind.list_size == width:
             if pa.types.is_boolean(kind.value_type):
@@ -204,13 +207,13 @@ class ImageColumn(Column):
 def decode_all(
     source: Any, name: str, contents: Iterable[tuple[str, bytes]], rows: int
 ) -> tuple[NDArray[np.uint8], images.Notes]:
-    """(N, H, W, C) of `rows` image files, each given with where it lies, for messages.
+    """Decode `rows` image files to (N, H, W, C). `contents` has the location and bytes of each.
 
-    `source` says their size and colour; without it, they are those of the first image.
+    Size and colour are those of `source`, or else those of the first image.
 
     Raises:
-        InputError: one is not an image, or is of another size or colour than the first and `source`
-            does not say what to make of it.
+        InputError: a file is not an image, or differs from the first in size or colour and `source`
+            does not set it.
     """
     form, notes = None, images.Notes()
     size, colour = getattr(source, "size", None), getattr(source, "colour", None)
@@ -225,26 +228,26 @@ def decode_all(
 
 
 def refuse_options(source: Any, where: str) -> None:
-    """Raises `InputError` if `source` says what to make of image files; these images are arrays."""
+    """Raises `InputError` if `source` has options for image files; these images are arrays."""
     if getattr(source, "size", None) or getattr(source, "colour", None):
         raise InputError(
-            f"{where}: prepare.source.size and prepare.source.colour are for folders of image "
-            "files, and these images are arrays. Remove them"
+            f"{where}: the images are arrays, but prepare.source.size and prepare.source.colour "
+            "apply only to image files. Remove them"
         )
 
 
 def _tracked(folder: Path, named: str, where: str) -> Path:
-    """The file that a row names, which must lie in the folder that DVC tracks."""
+    """The path of the file in a row. It must be in `folder`, which DVC tracks."""
     if not folder.is_dir():
         raise InputError(
-            f"{where} names {named}, and DVC would track {folder.name} alone, not the images: a "
-            "change in them would go unnoticed. Put table and images into one folder, name it in "
-            f"prepare.source.path, and {folder.name} in prepare.source.pattern"
+            f"{where} names {named}, but DVC would track only {folder.name}, not the images, and "
+            "would not notice changed images. Put the table and the images into one folder; set "
+            f"prepare.source.path to this folder and prepare.source.pattern to {folder.name}"
         )
     file = Path(os.path.normpath(folder / named))
     if not file.is_relative_to(os.path.normpath(folder)):
         raise InputError(
-            f"{where} names {named}, which lies outside of {folder}, where DVC would not track "
-            "it. Move it into that folder"
+            f"{where} names {named}, which is outside of {folder}, so DVC would not track it. Move "
+            "the file into that folder"
         )
     return file

@@ -1,4 +1,4 @@
-"""Batches of images for prediction, from files, IDX files, and tables that name or hold files."""
+"""Batches of images for prediction: from image files, arrays, IDX files and tables."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -25,10 +25,10 @@ def batch(name: str, pixels: NDArray[np.generic]) -> pa.RecordBatch:
 def of_files(
     folder: Path, members: Mapping[str, str], column: "ImageColumn", size: int
 ) -> Iterator[pa.RecordBatch]:
-    """Image files of a folder, given with the SHA-256 of each; their names are the keys.
+    """Image files of a folder; `members` has the SHA-256 of each. The file names are the keys.
 
     Raises:
-        InputError: a file is broken, does not fit `column`, or is not what was hashed; names it.
+        InputError: a file is broken, does not fit `column`, or has another hash; names the file.
     """
     form, files = column.form(), iter(members.items())
     while part := list(itertools.islice(files, size)):
@@ -53,11 +53,11 @@ def of_idx(path: Path, column: "ImageColumn", size: int) -> Iterator[pa.RecordBa
 def of_table(
     rows: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str], column: "ImageColumn"
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a table; where `column` is one of paths or bytes, with the pixels instead.
+    """The rows of a table, with paths or bytes of images replaced by their pixels.
 
     Raises:
-        InputError: an image is broken, does not fit, or is not the one of which `members` has the
-            hash; names table, row and file.
+        InputError: an image is broken, does not fit, or has another hash than in `members`; names
+            table, row and file.
     """
     form, name, first = column.form(), column.name, tables.first_row(table)
     for part in rows:

@@ -1,4 +1,4 @@
-"""Text that looks like numbers or dates, or like names: refused before it becomes categories."""
+"""Refuses text columns that look like numbers, dates or names, before they become categories."""
 
 import datetime
 import itertools
@@ -19,12 +19,12 @@ from tasks.files.spelling import without_blank, without_na
 if TYPE_CHECKING:
     from tasks.columns.base import RawColumn
 
-# A column of more distinct values than FEW, most of them seen once, is not one of categories.
+# A column with more distinct values than FEW, most of which occur once, is not a category.
 FEW = 20
-FEW_ODD = 3  # distinct words that may stand for a missing value
-LOOKED_AT = 1000  # distinct values that an option must read to be advised
+FEW_ODD = 3  # at most this many distinct words may mean a missing value
+LOOKED_AT = 1000  # an option is recommended if it can read this many distinct values
 
-_APART = " '_\u2019\u00a0\u202f"  # what else parts groups of three digits
+_APART = " '_\u2019\u00a0\u202f"  # thousands separators besides point and comma
 _DIGITS = rf"(\d+([.,]\d*)?|\d{{1,3}}([.,{_APART}]\d{{3}})+([.,]\d+)?|[.,]\d+)([eE][+-]?\d+)?"
 _SIGN = r"(USD|EUR|GBP|CHF|JPY|[$€£¥%‰°])"
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -34,7 +34,7 @@ _DATES = (
     rf"\d{{1,2}}[/.-]\d{{1,2}}[/.-]{_YEAR}|\d{{4}}[/.-]\d{{1,2}}[/.-]\d{{1,2}}"
     rf"|\d{{1,2}}[ .-]*{_MONTH}[ .,-]*{_YEAR}|{_MONTH}[ .-]*\d{{1,2}}(st|nd|rd|th)?[ .,-]+{_YEAR}"
 )
-_PLUS = "[+\u2212-]?"  # U+2212 is a minus sign that is no hyphen
+_PLUS = "[+\u2212-]?"  # U+2212 is the mathematical minus sign
 _NUMBER = rf"^{_PLUS}{_DIGITS}$"
 _MARKED = rf"^{_PLUS}\(?{_PLUS}{_SIGN}? ?{_PLUS}{_DIGITS} ?{_SIGN}?\)?-?$"
 _DATE = rf"^(?i:({_DATES}){_TIME}|\d{{1,2}}(:\d\d){{1,2}}( ?[ap]m)?)$"
@@ -59,11 +59,11 @@ _TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %I:%M %p", " %I:%M
 
 
 def refuse_lookalikes(column: pa.ChunkedArray, raw: "RawColumn", most_categories: int) -> None:
-    """Refuse a column of text that is not plainly one of categories.
+    """Refuse a text column that is probably not a category.
 
     Raises:
-        InputError: most of its values look like numbers or dates, or are seen once; says which
-            option reads them.
+        InputError: most of its values look like numbers or dates, or occur once; recommends an
+            option that reads them.
     """
     present = without_blank(without_na(column, raw.reading)).drop_null()
     counts = pc.value_counts(present)
@@ -86,15 +86,16 @@ def refuse_lookalikes(column: pa.ChunkedArray, raw: "RawColumn", most_categories
         more = " with a larger prepare.source.max_categories"
         raise InputError(
             f"{raw.where}: column {raw.name!r} has {len(values)} distinct values in {total} rows, "
-            f"such as {_short(first)} ({raw.describe(row)}): they hardly repeat, and nothing can "
-            "be learned from them as categories. Name an identifier in prepare.source.ignore; "
-            f"{_accept(raw.name)}{more if len(values) > most_categories else ''}; or read whole "
-            "texts with prepare.source.kind: text"
+            f"such as {_short(first)} ({raw.describe(row)}). They hardly repeat, so a model cannot "
+            "learn from them as categories. If it is an identifier, name it in "
+            f"prepare.source.ignore; {_accept(raw.name)}"
+            f"{more if len(values) > most_categories else ''}; or train on whole texts with "
+            "prepare.source.kind: text"
         )
 
 
 def advice(column: Any, reading: Reading) -> str:
-    """How to read a column of text (N,), most of which looks like numbers; empty if it does not."""
+    """Advice for text (N,) that mostly looks like numbers; empty if it does not."""
     values = pc.utf8_trim_whitespace(without_blank(without_na(column, reading))).unique()
     values = values.drop_null()
     alike = pc.or_(_matches(values, _NUMBER), _matches(values, _MARKED))
@@ -111,7 +112,7 @@ def _matches(values: Any, pattern: str) -> Any:
 
 
 def _with_unit(values: Any) -> Any:
-    """Where values are `5 kg`: numbers that most share one unit; `1A`, `2B` and `1st` are not."""
+    """(N,): True for values such as `5 kg`, if most have the same unit. Not for `1A` or `1st`."""
     found = _matches(values, _UNIT)
     units = pc.replace_substring_regex(values.filter(found), _UNIT, r"\2")
     if not len(units):
@@ -134,10 +135,11 @@ def _refuse(
     dated: Any,
     zeros: Any,
 ) -> None:
-    """Say what most values look like, which one is an example, and what to write.
+    """Raises `InputError` with what most values look like, an example, and a recommended option.
 
-    `values` are those of `original` without blanks around; `whole` says which look like something,
-    `dated` which like a date, `zeros` which are numbers with leading zeros.
+    `values` are those of `original` without surrounding white space. `whole` is True where a value
+    looks like a number or a date, `dated` where it looks like a date, `zeros` where it is a number
+    with leading zeros.
     """
     is_dated = 2 * (pc.sum(dated).as_py() or 0) > pc.sum(whole).as_py()
     what: Kind = "date" if is_dated else "number"
@@ -151,18 +153,18 @@ def _refuse(
         example = zeros
         way = (
             f"Set prepare.source.columns: {{{raw.name}: number}} if the zeros mean nothing, or "
-            f"{{{raw.name}: category}} for a code"
+            f"{{{raw.name}: category}} if it is a code"
         )
     elif pc.any(strange).as_py():
         example, way = strange, _option(values.filter(chosen), what, odd, raw.reading)
     elif odd:
         example, verb = pc.invert(chosen), "are"
-        way = "Leave a missing value empty"
+        way = "Leave missing values empty"
         if len(odd) <= FEW_ODD:
             way += f", or set prepare.source.csv: {{{_na(odd)}}}"
     else:
         example = chosen
-        way = f"Set prepare.source.columns: {{{raw.name}: {what}}} to read them so"
+        way = f"Set prepare.source.columns: {{{raw.name}: {what}}}"
     first = original.filter(example)[0].as_py()
     row = pc.index(column.combine_chunks(), first).as_py()
     accept = "" if pc.any(zeros).as_py() else f"; {_accept(raw.name)}"
@@ -173,7 +175,7 @@ def _refuse(
 
 
 def _fitting(values: Any, kind: Kind, reading: Reading) -> Any:
-    """Where values (N,) are of a kind as they stand; only the first ones are looked at."""
+    """(N,): True where values convert to `kind`; only the first `LOOKED_AT` are tested."""
     if fits(values, kind, reading):
         return pa.array([True] * len(values))
     seen = [fits(values[n : n + 1], kind, reading) for n in range(min(len(values), LOOKED_AT))]
@@ -181,7 +183,7 @@ def _fitting(values: Any, kind: Kind, reading: Reading) -> Any:
 
 
 def _option(some: Any, what: str, odd: list[str], reading: Reading) -> str:
-    """The options of `source.csv` that read what looks so."""
+    """Advice: the options of `source.csv` that read such values."""
     sample = some[:LOOKED_AT]
     found = (
         [{"date_format": form} for form in _forms(sample.to_pylist())]
@@ -206,7 +208,7 @@ def _na(odd: list[str]) -> str:
 
 
 def _readings(sample: Any, reading: Reading) -> list[dict[str, str]]:
-    """The smallest changes of `reading` by which all of `sample` are numbers."""
+    """The smallest changes of `reading` with which all of `sample` are numbers."""
     found = [o for o in _NUMBERS if fits(sample, "number", reading.model_copy(update=o))]
     least = min((len(option) for option in found), default=0)
     return [option for option in found if len(option) == least]
@@ -226,9 +228,9 @@ def _all(texts: Sequence[str], form: str) -> bool:
 
 
 def _accept(name: str) -> str:
-    return f"or set prepare.source.columns: {{{name}: category}} to take the values as they are"
+    return f"or set prepare.source.columns: {{{name}: category}} to use the values as categories"
 
 
 def _short(value: str) -> str:
-    """For a message."""
+    """The beginning of a value, for a message."""
     return repr(value if len(value) <= 60 else value[:60] + "...")

@@ -1,7 +1,7 @@
-"""Numbers as float32, in which networks count: which values would become equal, and what helps.
+"""Finds values that would become equal as float32, the type of network inputs.
 
-float32 has 24 bits: it holds 1,700,000,000 and the next larger number is 1,700,000,128. Where that
-would lose values, a column is encoded as its distance from an `offset` of the signature.
+float32 has 24 bits of precision: the next number after 1,700,000,000 is 1,700,000,128. Where this
+would lose values, a column is encoded as the distance from an `offset` in the signature.
 """
 
 from typing import Any
@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT = 2**53  # to here float64 has every whole number
-NOISE = 2.0**-48  # of a float64: what is closer differs by rounding alone
+EXACT = 2**53  # float64 represents every whole number up to this
+NOISE = 2.0**-48  # relative; float64 values that are closer differ only by rounding
 Values = NDArray[Any]
 
 
 def whole(values: Values) -> bool:
-    """Whether these are counts, seconds or ids, where every difference means something."""
+    """Whether all values are whole numbers (counts, seconds, ids): every difference matters."""
     if values.dtype.kind in "iu":
         return True
     return bool((values == np.rint(values)).all() and (np.abs(values) <= EXACT).all())
 
 
 def merged(values: Values, encoded: Values, least: float = 0.0) -> NDArray[np.bool_]:
-    """Of sorted distinct `values` (N,), (N - 1,): which have the same float32 as the next one.
+    """(N - 1,): which of the sorted distinct `values` (N,) have the same float32 as the next.
 
-    Differences of fractions up to rounding, or up to `least`, do not count.
+    For fractions, differences up to rounding or up to `least` do not count.
     """
     if len(values) < 2:
         return np.zeros(0, bool)
@@ -36,19 +36,19 @@ def merged(values: Values, encoded: Values, least: float = 0.0) -> NDArray[np.bo
 
 
 def by_chance(distinct: int) -> int:
-    """How many of `distinct` values may become equal.
+    """How many of `distinct` values may become equal; 0 below 2048 values.
 
-    Among many random numbers some are closer to each other than float32 resolves, at the square
-    of how many there are. None below 2048.
+    Of many random numbers, some are closer to each other than float32 resolves. How many grows with
+    the square of their number.
     """
     return distinct**2 >> 22
 
 
 def example(values: Values, lost: NDArray[np.bool_]) -> str:
-    """For a message: how many are lost, and two that would be one."""
+    """For a message: how many values are lost, and two that would become equal."""
     first = int(np.argmax(lost))
     return (
         f"{int(lost.sum())} of its {len(values)} distinct values would become equal to another "
-        f"one as float32, in which networks count, for instance {values[first]} and "
+        f"one as float32, the type of network inputs, for instance {values[first]} and "
         f"{values[first + 1]}"
     )

@@ -1,6 +1,6 @@
-"""Numbers and booleans; `date` beside this is a number of days.
+"""Number and boolean columns, and the base class of date columns.
 
-A numeric column becomes one float32 of the tensor `numbers`, raw: scaling is inside the graph.
+A numeric column becomes one float32 in the tensor `numbers`; scaling is inside the graph.
 """
 
 from collections.abc import Mapping
@@ -30,16 +30,19 @@ Numeric = TypeVar("Numeric", bound="NumericColumn")
 
 
 class NumericColumn(Column):
-    """One number for each row: what numbers, booleans and dates have in common."""
+    """One number for each row: the base class of numbers, booleans and dates.
+
+    All fields are in the unit of the column, such as days for dates.
+    """
 
     fill: float | None = None
-    """What stands for a missing value; without it, a missing value is refused."""
+    """The value for missing ones; without it, a missing value is refused."""
     offset: float = 0.0
-    """What is subtracted, as float64, before a value becomes float32; in the column's own unit,
-    as are all numbers here. Other than 0 only where float32 would lose values."""
+    """Subtracted, as float64, before a value becomes float32. Other than 0 only if float32 would
+    lose values."""
     low: float | None = None
     high: float | None = None
-    """The smallest and largest value of the training split; older releases did not note them."""
+    """The smallest and largest value of the training split; None in older signatures."""
 
     fillable: ClassVar[bool] = True
 
@@ -53,7 +56,7 @@ class NumericColumn(Column):
 
     @classmethod
     def _range(cls, present: pa.Array) -> tuple[float | None, float | None]:
-        """The smallest and largest value, in the column's unit."""
+        """The smallest and largest value."""
         if not len(present):
             return None, None
         found = pc.min_max(present).as_py()
@@ -61,15 +64,15 @@ class NumericColumn(Column):
 
     @classmethod
     def _typical(cls, present: pa.Array) -> float:
-        """What stands for a missing value: the median."""
+        """The fill value: the median."""
         return float(np.median(present.cast(pa.float64(), safe=False).to_numpy()))
 
     def _with_offset(self, train: pa.Array, every: pa.Array, raw: RawColumn) -> Self:
-        """With an offset, if float32 would merge values of `every` split without one; computed
-        from the training split alone.
+        """Add an offset if float32 would merge values of `every` split. It is computed from the
+        training split only.
 
         Raises:
-            InputError: no offset helps; says what does.
+            InputError: no offset helps; says what to do.
         """
         return self
 
@@ -94,15 +97,15 @@ class NumericColumn(Column):
         return {"numbers": array[:, np.newaxis]}
 
     def narrow(self, values: pa.Array) -> NDArray[np.float32]:
-        """(N,) float32 of what `convert` gave: less the offset, a null as NaN."""
+        """Converted values (N,) as float32: minus the offset, with NaN for null."""
         return _to_float32(values.to_numpy(zero_copy_only=False))
 
     def _narrow_one(self, value: float) -> np.float32:
-        """A number of the signature as `narrow` has it."""
+        """A single number, narrowed like the values."""
         return np.float32(value - self.offset)
 
     def _outside(self, array: NDArray[np.float32], filled: Mask) -> int | None:
-        """How many given values are not within the training range; None where none is recorded."""
+        """How many values are outside the training range; None if no range is recorded."""
         if self.low is None or self.high is None:
             return None
         beyond = (array < self._narrow_one(self.low)) | (array > self._narrow_one(self.high))
@@ -110,12 +113,12 @@ class NumericColumn(Column):
 
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
         found: Mapping[str, Any] = moments(self.encode(values, context)["numbers"])
-        # The statistics are of what is left of the values without the offset.
+        # The statistics are of the values minus the offset.
         return {"inputs": {"numbers": {**found, "columns": [self.name], "offset": [self.offset]}}}
 
 
 class NumberColumn(NumericColumn):
-    """A number: whole ones are written as int64, others as float64."""
+    """A number. Whole numbers are stored as int64, others as float64."""
 
     kind: Literal["number"] = "number"
 
@@ -128,7 +131,7 @@ class NumberColumn(NumericColumn):
 
     @classmethod
     def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
-        """Whole numbers as int64, whether their file has them as integers or as 1.0."""
+        """Convert whole numbers to int64, also if the file has them as 1.0."""
         found = CleanColumn.of_numbers(values)
         numbers = found.values
         if (
@@ -146,7 +149,7 @@ class NumberColumn(NumericColumn):
     def _with_offset(self, train: pa.Array, every: pa.Array, raw: RawColumn) -> Self:
         if self.low is None or self.high is None:
             return self
-        # The middle of most values, or of all of them.
+        # Candidates: the median, and the middle of the range.
         offsets = [self._typical(train), (self.low + self.high) / 2]
         whole = [float(np.floor(offset)) for offset in offsets]
         return with_offset(self, whole, every, every.to_numpy(zero_copy_only=False), raw)
@@ -183,16 +186,16 @@ class BooleanColumn(NumericColumn):
 
 
 def present_in(train: pa.Array, raw: RawColumn) -> pa.Array:
-    """The values of the training split that are there.
+    """The values of the training split that are not missing.
 
     Raises:
-        InputError: there are none, and missing ones are to be filled.
+        InputError: there are none, so missing values cannot be filled.
     """
     present = train.drop_null()
     if raw.fill and not len(present):
         raise InputError(
-            f"{raw.where}: column {raw.name!r} has no value in the training split that could stand "
-            "for missing ones. Put it into prepare.source.ignore."
+            f"{raw.where}: column {raw.name!r} has no value in the training split, so missing "
+            "values cannot be filled. Name it in prepare.source.ignore."
         )
     return present
 
@@ -200,10 +203,10 @@ def present_in(train: pa.Array, raw: RawColumn) -> pa.Array:
 def with_offset(
     column: Numeric, offsets: list[float], present: pa.Array, exact: NDArray[Any], raw: RawColumn
 ) -> Numeric:
-    """The column with the one of `offsets` by which float32 merges the fewest values.
+    """The column with the one of `offsets` with which float32 merges the fewest values.
 
-    `present` are the values of all splits, `exact` (N,) the same as numbers without loss. Most
-    columns need no offset, and get none.
+    `present` are the values of all splits, `exact` (N,) the same values as exact numbers. A column
+    without merged values gets no offset.
 
     Raises:
         InputError: too many values would still become equal.
@@ -221,22 +224,22 @@ def with_offset(
         shown = values if kind == "number" else unique.to_numpy(zero_copy_only=False)
         raise InputError(
             f"{raw.where}: column {column.name!r}: {example(shown, each[best])}. Split it into "
-            "several columns, such as the day and the second of the day; say in "
-            f"prepare.source.columns that {column.name} is a category; or name it in "
-            "prepare.source.ignore, as you would an identifier"
+            "several columns, such as the day and the second of the day; set "
+            f"prepare.source.columns: {{{column.name}: category}}; or, if it is an identifier, "
+            "name it in prepare.source.ignore"
         )
-    # Where an offset does not help much, the column stays as it is.
+    # An offset must keep at least three quarters of the merged values apart.
     return fitted[best] if 4 * each[best].sum() < lost.sum() else column
 
 
 def _to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # to infinity, which is refused
+    with np.errstate(over="ignore"):  # too large values become infinite, which is refused later
         array: NDArray[np.float32] = values.astype(np.float32, copy=False)
     return array
 
 
 def _beyond(column: pa.ChunkedArray) -> bool:
-    """Whether there are whole numbers that float64 does not tell apart."""
+    """Whether there are integers that float64 cannot represent."""
     if not pa.types.is_integer(column.type):
         return False
     lowest, highest = pc.min_max(column).as_py().values()

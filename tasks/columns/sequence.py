@@ -1,4 +1,4 @@
-"""Sequences of timesteps: lists of numbers, or of lists of as many numbers each."""
+"""Sequence columns: lists of numbers, or of lists with the same number of numbers each."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ from tasks.files.sequences import Timesteps, not_finite, pack
 if TYPE_CHECKING:
     from tasks.config import Source
 
-MAX_LENGTH = 512  # timesteps, where the parameters of the source do not say
+MAX_LENGTH = 512  # timesteps, if the source has no `max_length`
 
 
 class SequenceColumn(Column):
@@ -43,7 +43,7 @@ class SequenceColumn(Column):
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
     """The smallest and largest value of each feature in the training split, in timesteps that are
-    kept; older releases did not note them."""
+    not truncated; None in older signatures."""
 
     data: ClassVar[str] = "sequence"
     reads_text: ClassVar[bool] = False
@@ -54,11 +54,11 @@ class SequenceColumn(Column):
 
     @classmethod
     def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
-        """list<fixed_size_list<float32>[F]>; a missing number is NaN."""
+        """Convert to list<fixed_size_list<float32>[F]>; a missing number becomes NaN."""
         found = Timesteps.of(values.combine_chunks())
         refusal = InputError(
-            f"{raw.where}: column {raw.name!r} is {values.type}; a list of numbers, or of lists of "
-            "as many numbers each, is expected"
+            f"{raw.where}: column {raw.name!r} is {values.type}; a list of numbers, or a list of "
+            "lists of equal length, is expected"
         )
         if found is None:
             raise refusal
@@ -67,9 +67,9 @@ class SequenceColumn(Column):
         if uneven.any() or not width:
             first = np.argmax(uneven)
             raise InputError(
-                f"{raw.describe(int(found.row_of()[first]))}: column {raw.name!r} has a step of "
-                f"{found.widths[first]} numbers, where the first has {width}; every step needs as "
-                "many"
+                f"{raw.describe(int(found.row_of()[first]))}: column {raw.name!r} has a timestep "
+                f"of {found.widths[first]} numbers; the first timestep has {width}, and all must "
+                "have the same"
             )
         kind = found.numbers.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -80,7 +80,7 @@ class SequenceColumn(Column):
 
     @classmethod
     def clean(cls, values: pa.Array, raw: RawColumn) -> CleanColumn:
-        """Missing is a sequence without timesteps, or with a number that is not finite."""
+        """Missing: sequences without timesteps, or with a number that is NaN or infinite."""
         found = _packed(values)
         return CleanColumn(
             values, (found.length == 0) | found.rows_with(not_finite(found.matrix()))
@@ -114,7 +114,7 @@ class SequenceColumn(Column):
         return npz.sequences({"sequences": values}, where)
 
     def describe(self) -> str:
-        return f"sequence of steps of {self.features} numbers"
+        return f"sequence of timesteps of {self.features} numbers"
 
     def tensors(self) -> tuple[Tensor, ...]:
         return Tensor(name="sequence", dtype="float32", shape=(None, self.features)), LENGTH
@@ -155,8 +155,8 @@ class SequenceColumn(Column):
         return {"sequence": sequence, "length": kept}
 
     def _outside(self, sequence: NDArray[np.float32], length: NDArray[np.int64]) -> int | None:
-        """How many of `sequence` (N, time, features) have a timestep that is not within the
-        training range; None where none is recorded.
+        """How many of `sequence` (N, time, features) have a timestep outside the training range;
+        None if no range is recorded.
         """
         if self.low is None or self.high is None:
             return None
@@ -177,7 +177,7 @@ class SequenceColumn(Column):
     def linear_features(
         self, values: pa.Array, context: EncodeContext, source: "Source"
     ) -> tuple[Any, Any]:
-        """(N, 4 F): mean, standard deviation, least and greatest of each feature over the steps."""
+        """(N, 4 F): mean, standard deviation, minimum and maximum of each feature over time."""
         from sklearn.preprocessing import StandardScaler
 
         encoded = self.encode(values, context)
@@ -190,7 +190,7 @@ class SequenceColumn(Column):
 
 
 def refuse_equal_in_float32(steps: NDArray[Any], where: str, name: str) -> None:
-    """Raises `InputError` where float32 cannot tell the numbers of `steps` (..., F) apart."""
+    """Raises `InputError` if too many numbers of `steps` (..., F) are equal as float32."""
     single = steps.astype(np.float32)
     if steps.dtype.itemsize <= 2 or (single == steps).all():
         return
@@ -200,14 +200,14 @@ def refuse_equal_in_float32(steps: NDArray[Any], where: str, name: str) -> None:
         lost = merged(values, values.astype(np.float32), least)
         if lost.sum() > by_chance(len(values)):
             raise InputError(
-                f"{where}: number {feature} of the steps of {name!r}: {example(values, lost)}. "
-                "Subtract what they have in common, such as each sequence's first time, or leave "
-                "the number out"
+                f"{where}: feature {feature} of the timesteps of {name!r}: {example(values, lost)}."
+                " Subtract a constant, such as the first time of each sequence, or leave the "
+                "feature out"
             )
 
 
 def _packed(values: pa.Array) -> Timesteps:
-    """The timesteps of what `read` gave."""
+    """The timesteps of a column that `read` returned."""
     found = Timesteps.of(values)
     assert found is not None
     return found

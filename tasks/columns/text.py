@@ -1,4 +1,4 @@
-"""Texts: tokens of a tokenizer that is trained on the training split."""
+"""Text columns: tokens of a tokenizer that is trained on the training split."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 
 class TextColumn(Column):
-    """Text; `tokenizer.json` beside the signature makes tokens of it.
+    """Text, split into tokens by `tokenizer.json` beside the signature.
 
     It becomes the tensors `tokens` (time,) int64 and `length`.
     """
 
     kind: Literal["text"] = "text"
     vocabulary: int
-    """Token ids are below this; 0 is padding, 1 an unknown token, 2 the beginning of each text."""
+    """The number of token ids; 0 is padding, 1 the unknown token, 2 the start token."""
     max_length: int
-    """Tokens that are kept of a text, its beginning included."""
+    """The maximum number of tokens of a text, including the start token."""
 
     data: ClassVar[str] = "text"
     read_as: ClassVar[Kind | None] = "text"
@@ -55,8 +55,8 @@ class TextColumn(Column):
         if not pa.types.is_string(values.type):
             raise InputError(
                 f"{raw.where}: column {raw.name!r} is {values.type}; texts are expected. Name "
-                "their column in prepare.source.column; one of numbers, dates or booleans is "
-                "`tabular`"
+                "the column of texts in prepare.source.column, or set prepare.source.kind: tabular "
+                "for numbers, dates and booleans"
             )
         return without_blank(without_na(values, raw.reading))
 
@@ -96,7 +96,7 @@ class TextColumn(Column):
         counts.add(
             self.name,
             len(encoded),
-            tokens=int(length.sum()) - len(encoded),  # without each text's beginning
+            tokens=int(length.sum()) - len(encoded),  # without start tokens
             unknown_tokens=int((tokens == UNKNOWN).sum()),
             truncated=sum(bool(e.overflowing) for e in encoded),
         )
@@ -110,7 +110,7 @@ class TextColumn(Column):
     ) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
         assert tokenizer is not None
         lengths, unknown = count_tokens(tokenizer, values.to_pylist())
-        tokens = int((lengths - 1).sum())  # without the beginnings
+        tokens = int((lengths - 1).sum())  # without start tokens
         return lengths, {"tokens": tokens, "unknown_share": round(unknown / max(1, tokens), 6)}
 
     def linear_features(
@@ -133,7 +133,7 @@ class TextColumn(Column):
 
 
 def _parameters(source: "Source") -> "TextSource":
-    """What the parameters say of texts: the defaults, unless the source is one of texts."""
+    """The parameters for texts: the defaults if the source is not a `TextSource`."""
     from tasks.config import TextSource
 
     return source if isinstance(source, TextSource) else TextSource(kind="text", path=source.path)

@@ -1,7 +1,6 @@
-"""How text becomes tokens: a tokenizer, trained on the training split alone.
+"""Trains tokenizers, in the file format of the library `tokenizers`.
 
-Ids 0, 1 and 2 are reserved for padding, an unknown token and the beginning of each text. What is
-written is the file format of the library `tokenizers`.
+Ids 0, 1 and 2 are reserved for padding, the unknown token and the start token of each text.
 """
 
 import json
@@ -16,17 +15,17 @@ from tokenizers import Tokenizer as Trained
 from tasks.config import Tokenizer
 from tasks.errors import InputError
 
-# Token ids that every tokenizer reserves; the third is the beginning of each text.
+# Token ids that every tokenizer reserves.
 PADDING, UNKNOWN, BEGIN = 0, 1, 2
 RESERVED = ["[PAD]", "[UNK]", "[BOS]"]  # in the order of PADDING, UNKNOWN, BEGIN
-BATCH = 10_000  # texts that are encoded at once; each takes a few kB until it is counted
+BATCH = 10_000  # texts encoded at once; each takes a few kB of memory
 
 
 def train_tokenizer(texts: list[str], params: Tokenizer) -> Trained:
-    """A tokenizer of `texts`; the same texts and parameters give the same one, byte for byte.
+    """Train a tokenizer on `texts`. The same texts and parameters give the same bytes.
 
     Raises:
-        InputError: nothing in the texts is frequent enough to become a token.
+        InputError: no word or character is frequent enough to become a token.
     """
     tokenizer = Trained(_MODELS[params.name](unk_token=RESERVED[UNKNOWN]))
     tokenizer.normalizer = _normalizer(params)
@@ -49,17 +48,17 @@ def train_tokenizer(texts: list[str], params: Tokenizer) -> Trained:
     if tokenizer.get_vocab_size() <= len(RESERVED):
         what = "word" if params.name == "word" else "character"
         raise InputError(
-            f"no {what} stands {params.min_frequency} times in the {len(texts)} texts of the "
+            f"no {what} occurs {params.min_frequency} times in the {len(texts)} texts of the "
             "training split; lower prepare.source.tokenizer.min_frequency"
         )
-    # The library would take "[PAD]" in a user's text for padding; for us it is but text.
+    # Otherwise the library would treat "[PAD]" in a user's text as padding.
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = []
     return Trained.from_str(json.dumps(state))
 
 
 def count_tokens(tokenizer: Trained, texts: list[str]) -> tuple[NDArray[np.int64], int]:
-    """Tokens of each text (N,), its beginning included, and how many of all are unknown."""
+    """Tokens of each text (N,), including the start token, and how many tokens are unknown."""
     unknown, lengths = 0, []
     for start in range(0, len(texts), BATCH):
         for encoded in tokenizer.encode_batch_fast(texts[start : start + BATCH]):
@@ -93,19 +92,19 @@ def _normalizer(params: Tokenizer) -> normalizers.Sequence:
 
 def _pre_tokenizer(params: Tokenizer) -> Any:
     if params.name == "word":
-        return pre_tokenizers.Whitespace()  # runs of letters and digits, runs of other signs
+        return pre_tokenizers.Whitespace()  # runs of letters and digits, runs of punctuation
     if params.name == "character":
         return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    # White space becomes part of the word that follows (Kudo and Richardson 2018,
-    # https://arxiv.org/abs/1808.06226), so that tokens tell where words begin.
+    # White space becomes part of the following word, so that tokens mark where words begin (Kudo
+    # and Richardson 2018, https://arxiv.org/abs/1808.06226).
     return pre_tokenizers.Metaspace()
 
 
 def _of_common_characters(texts: list[str], tokenizer: Trained, params: Tokenizer) -> list[str]:
-    """Normalized texts to learn pairs from.
+    """Normalized texts to learn merges from.
 
-    Without their rare characters, each of which would become a token, and with what spells a
-    reserved token broken up: merged, it would be that token.
+    Rare characters are removed, because each would become a token. The text of a reserved token is
+    broken up, because merging it would give that token.
     """
     normalized = [tokenizer.normalizer.normalize_str(text) for text in texts]
     counts: Counter[str] = Counter()
@@ -113,7 +112,7 @@ def _of_common_characters(texts: list[str], tokenizer: Trained, params: Tokenize
         counts.update(text)
     del counts[" "]
     ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    room = params.vocabulary - len(RESERVED) - 1  # one is for white space
+    room = params.vocabulary - len(RESERVED) - 1  # one more is for white space
     common = {c for c in ranked[:room] if counts[c] >= params.min_frequency}
     rare = {ord(c): " " for c in counts if c not in common}
     for number, text in enumerate(normalized):

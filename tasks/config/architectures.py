@@ -1,4 +1,4 @@
-"""Networks by name: the parameters of each, one class per network. tasks/architectures builds them."""
+"""Parameters of each network by name, one class for each. tasks/architectures builds them."""
 
 from typing import Annotated, Any, Literal
 

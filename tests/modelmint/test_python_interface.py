@@ -431,7 +431,7 @@ def test_images_are_paths_bytes_or_arrays(kinds, tmp_path, monkeypatch):
     assert model.predict(paths)["key"].to_pylist() == names
     with pytest.raises(modelmint.InputError, match="row 1 is not an image"):
         model.predict({"image": [pixels[0], None]})
-    with pytest.raises(modelmint.InputError, match="of several shapes"):
+    with pytest.raises(modelmint.InputError, match="the images have different shapes"):
         model.predict({"image": [pixels[0], pixels[0][:4]]})
     with pytest.raises(modelmint.InputError, match=r"gone.png"):
         model.predict({"image": ["gone.png"]})

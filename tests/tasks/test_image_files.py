@@ -335,13 +335,13 @@ def test_tables_of_images_that_cannot_be_read_are_refused(tmp_path):
     root = tmp_path / "in"
     names = glyphs(root)
     put_tables(root, names)
-    # DVC would track the table alone, so that a change of the images went unnoticed.
+    # DVC would track only the table, and would not notice changed images.
     said = source_refusal(tmp_path, path="in/paths/a.csv", **OPTIONS)
-    assert said.startswith("in/paths/a.csv, row 1, column 'image' names bar/00.png, and DVC would")
+    assert said.startswith("in/paths/a.csv, row 1, column 'image' names bar/00.png, but DVC would")
     assert "prepare.source.path" in said
     (root / "paths/a.csv").write_text(f"image,label\n{names[0]},a\n../large.parquet,b\n")
     said = source_refusal(tmp_path, path="in/paths", column="image", **OPTIONS)
-    assert said.startswith("in/paths/a.csv, row 2, column 'image' names ../large.parquet, which l")
+    assert said.startswith("in/paths/a.csv, row 2, column 'image' names ../large.parquet, which i")
     (root / "paths/a.csv").write_text(f"image,label\n{names[0]},a\nbar/none.png,b\n")
     said = source_refusal(tmp_path, path="in/paths", column="image", **OPTIONS)
     assert said.startswith("in/paths/bar/none.png is missing")
@@ -352,7 +352,7 @@ def test_tables_of_images_that_cannot_be_read_are_refused(tmp_path):
     said = source_refusal(tmp_path, path="in/b.parquet")
     assert said.startswith("in/b.parquet, row 0, column 'image' is not a readable PNG or JPEG")
     pq.write_table(pa.table({"image": [1.5], "label": ["a"]}), root / "b.parquet")
-    assert "column 'image' is double; paths of" in source_refusal(tmp_path, path="in/b.parquet")
+    assert "column 'image' is double; paths or" in source_refusal(tmp_path, path="in/b.parquet")
     np.savez(root / "c.npz", images=np.zeros((1, 2, 2), np.uint8), labels=[1])
     assert "names a column, and this is no" in source_refusal(
         tmp_path, path="in/c.npz", target="label"
@@ -437,8 +437,8 @@ def test_a_model_without_a_resize_takes_images_that_fit_as_they_are(tmp_path):
     assert np.array_equal(predicted(model(), path)[1][0, ..., 0], GREY)
     assert np.array_equal(predicted(model((4, 5, 3)), path)[1][0], np.dstack([GREY] * 3))
     assert refusal(model((5, 4, 1)), path) == (
-        f"{path} is 4x5 pixels (height x width); the model takes 5x4. Resize it; or train with "
-        "prepare.source.size, and the model resizes images itself"
+        f"{path} is 4x5 pixels (height x width); the model takes 5x4. Resize the image, or train "
+        "with prepare.source.size, so that images are resized automatically"
     )
     assert "and the model takes image: float32[4, 5, 1]" in refusal(model(dtype="float32"), path)
     assert "and the model takes image: uint8[4, 5, 4]" in refusal(model((4, 5, 4)), path)

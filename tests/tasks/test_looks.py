@@ -150,7 +150,7 @@ def test_a_number_with_leading_zeros_is_refused_with_both_ways_out(tmp_path):
     assert said.startswith(
         "in.csv, row 1: column 'zip' is '01234', where most values look like num"
     )
-    assert "{zip: number} if the zeros mean nothing, or {zip: category} for a code" in said
+    assert "{zip: number} if the zeros mean nothing, or {zip: category} if it is a code" in said
     for kind, first in (("number", 1234), ("category", "01234")):
         raw = read("tabular", tmp_path, "in.csv", target="y", columns={"zip": kind})
         assert raw.table["zip"].to_pylist()[0] == first

@@ -146,7 +146,7 @@ def test_steps_of_sequences_that_float32_cannot_tell_apart_are_refused(tmp_path)
     times = pa.array([[[SECOND + row, 1], [SECOND + row + 7, 2]] for row in range(60)])
     put(tmp_path, {"sequence": times, "y": ["no", "yes"] * 30})
     said = refusal(tmp_path, SEQUENCES)
-    assert "number 0 of the steps of 'sequence'" in said
+    assert "feature 0 of the timesteps of 'sequence'" in said
     chance = np.random.default_rng(1)
     kelvin = pa.array(chance.normal(293, 5, (60, 4)).tolist())
     put(tmp_path, {"sequence": kelvin, "y": ["no", "yes"] * 30})

@@ -283,7 +283,7 @@ def test_lists_of_numbers_and_of_lists_become_lists_of_steps(tmp_path):
     [
         ([1, 2], "in.parquet: column 'sequence' is int64; a list of numbers"),
         ([["a"], ["b"]], "in.parquet: column 'sequence' is list<element: string>; a list of num"),
-        ([[[1, 2]], [[3, 4], [5]]], "in.parquet, row 1: column 'sequence' has a step of 1 numbers"),
+        ([[[1, 2]], [[3, 4], [5]]], "in.parquet, row 1: column 'sequence' has a timestep of 1"),
     ],
 )
 def test_lists_that_are_no_sequences_are_refused(column, message, tmp_path):
@@ -479,7 +479,7 @@ def test_broken_idx_files_are_named(tmp_path):
     path = tmp_path / "in/images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
     assert refusal("image", tmp_path, "in").startswith("in/images-idx3-ubyte.gz is not a readable")
-    assert "are for folders of image files" in refusal("image", tmp_path, "in", size=[2, 2])
+    assert "apply only to image files" in refusal("image", tmp_path, "in", size=[2, 2])
 
 
 def test_images_of_an_array_file_keep_their_kind_of_number(tmp_path):

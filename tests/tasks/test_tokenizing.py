@@ -103,7 +103,7 @@ def test_composed_and_decomposed_letters_are_the_same():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_texts_in_which_nothing_is_frequent_are_refused(name):
-    with pytest.raises(InputError, match=r"stands 9 times in the 1 texts of the training split"):
+    with pytest.raises(InputError, match=r"occurs 9 times in the 1 texts of the training split"):
         trained(["abc"], name, min_frequency=9)
 
 
