@@ -1,1 +1,1 @@
-"""Files of rows and of arrays, read for sources and for batch inference alike."""
+"""Readers of files of rows and of arrays, for training and for batch inference."""

@@ -1,6 +1,6 @@
-"""Columns from one Arrow type to another, saying which row does not fit.
+"""Converts columns to another Arrow type, and names the first row that does not fit.
 
-Training and prediction both convert here, so that a row means the same in either.
+Training and prediction share this code, so that they read a value the same way.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ _WORDS = {
     "category": "text, a number or true and false",
     "text": "text",
 }
-EXACT = 2**53  # to here float64 has every whole number
+EXACT = 2**53  # float64 represents every whole number up to this
 _MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
 
 
@@ -51,14 +51,16 @@ def convert(
 ) -> pa.Array | pa.ChunkedArray:
     """Cast a column to `kind`; returned unchanged, not copied, if it already has that type.
 
-    Text is read as `reading` says. A `number` is float64, or float32 if it was, and keeps its NaN,
-    which is null in all others. A `boolean` is bool, a `date` a timestamp in UTC of whole
-    microseconds, `text` a string. So is a `category`, where blank is null, and which each form of
-    file spells alike: `1.0` is `1`, `True` and `TRUE` are `true`, midnight is a date without a
-    time, blanks around it and the Unicode form do not count; `007` and `1.50` stay as they are.
+    Text is read by the rules of `reading`. The types are:
+    - `number`: float64, or float32 if the column has that type; NaN stays NaN.
+    - `boolean`: bool. `date`: timestamp in UTC with microseconds. NaN becomes null in both.
+    - `text`: string.
+    - `category`: string, with one spelling for every file format: `1.0` becomes `1`, `True` and
+      `TRUE` become `true`, midnight becomes a date without a time; surrounding white space and
+      Unicode forms are normalized; blank text and NaN become null. `007` and `1.50` are unchanged.
 
     Raises:
-        InputError: a value is none of that kind; `describe` says where its row is.
+        InputError: a value cannot be converted; `describe` gives the location of its row.
     """
     try:
         return _cast(column, kind, reading)
@@ -78,21 +80,21 @@ def convert(
 
 
 def misfit(column: Any, kind: Kind, reading: Reading) -> int:
-    """The number of the first value that `convert` fails at; it fails at the whole."""
+    """The index of the first value that `convert` cannot convert; there must be one."""
     return _first_misfit(column, lambda part: _cast(part, kind, reading))
 
 
 def _latin(value: bytes) -> str:
-    """What to do about bytes that are not UTF-8."""
+    """Advice for bytes that are not UTF-8."""
     return (
-        "Convert the file, for instance with iconv, or name its encoding where the model is "
-        f"trained: if this is {value[:60].decode('latin-1')!r}, it is Latin-1, "
+        "Convert the file to UTF-8, for instance with iconv, or train the model with its encoding: "
+        f"if the value is {value[:60].decode('latin-1')!r}, it is Latin-1; set "
         "prepare.source.csv.encoding: latin-1"
     )
 
 
 def fits(column: Any, kind: Kind, reading: Reading) -> bool:
-    """Whether `convert` would succeed; true and false are not numbers by themselves."""
+    """Whether `convert` would succeed; for `number`, the words true and false do not count."""
     try:
         if kind == "number" and pa.types.is_string(column.type):
             values = without_blank(without_na(column, reading))
@@ -109,7 +111,7 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
     if pa.types.is_binary(column.type):
         column = column.cast(pa.string())  # checks that it is UTF-8
     if pa.types.is_float16(column.type):
-        column = column.cast(pa.float32())  # which Arrow can count with
+        column = column.cast(pa.float32())  # Arrow's functions do not take float16
     column = without_na(column, reading)
     if kind == "category":
         spelled = one_spelling(_as_text(column, reading), reading)
@@ -120,7 +122,7 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
     if kind == "text":
         return _as_text(column, reading)
     if kind in ("boolean", "date") and is_number(column.type):
-        # A cast would make any number true, or a moment just after 1970.
+        # A direct cast would turn any number into true, or into a time just after 1970.
         column = _without_nan(column).cast(pa.string())
     if pa.types.is_string(column.type):
         column = pc.utf8_trim_whitespace(column)
@@ -131,13 +133,13 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
             return booleans(column, reading).cast(target)
         return _from_text(column, reading)
     if kind == "date":
-        # What is finer than a microsecond is cut; what is out of range must not wrap around.
+        # Nanoseconds are truncated, but values out of range must raise and not wrap around.
         return column.cast(options=pc.CastOptions(target, allow_time_truncate=True))
     return column.cast(target, safe=False)
 
 
 def _from_text(column: Any, reading: Reading) -> Any:
-    """Numbers; true and false are 1 and 0, as in a file with types that has booleans there."""
+    """Numbers; the words true and false become 1 and 0, as booleans in typed files do."""
     plainly = plain_numbers(column, reading)
     try:
         return plainly.cast(pa.float64())
@@ -151,7 +153,7 @@ def _from_text(column: Any, reading: Reading) -> Any:
 
 
 def _as_text(column: Any, reading: Reading) -> Any:
-    """Text; a whole number has no fraction and no exponent, as in an integer column."""
+    """Text; whole numbers without fraction or exponent, as in an integer column."""
     if pa.types.is_timestamp(column.type) and reading.spelling > 1:
         column = column.cast(options=pc.CastOptions(MOMENT, allow_time_truncate=True))
     if not pa.types.is_floating(column.type):
@@ -163,7 +165,7 @@ def _as_text(column: Any, reading: Reading) -> Any:
 
 
 def _python(value: Any) -> Any:
-    """A value for a message; Python has no dates after 9999, and none of nanoseconds."""
+    """A value for a message. Python has no dates after 9999 and no nanoseconds: then as text."""
     try:
         return value.as_py()
     except (ValueError, OverflowError):
@@ -171,24 +173,24 @@ def _python(value: Any) -> Any:
 
 
 def from_values(values: list[Any], name: str, describe: Callable[[int], str]) -> pa.Array:
-    """Values of JSON as a column of the one type that they have.
+    """JSON values as a column of one type.
 
     Raises:
-        InputError: they are of several types; `describe` says where the first other one is.
+        InputError: they have different types; `describe` gives the location of the first misfit.
     """
     try:
         return pa.array(values)
     except (*_MISFIT, OverflowError) as error:
         row = _first_misfit(values, pa.array)
         raise InputError(
-            f"{describe(row)}: column {name!r} is {values[row]!r}, which is of another type than "
-            "the values before it"
+            f"{describe(row)}: column {name!r} is {values[row]!r}, which has another type than the "
+            "values before it"
         ) from error
 
 
 def _first_misfit(values: Any, attempt: Callable[[Any], Any]) -> int:
-    """The number of the first value that `attempt` fails at; it fails at the whole."""
-    bad, fine = len(values), 0  # of the shortest prefix that fails, and the longest that holds
+    """The index of the first value that `attempt` fails for; it must fail for all values."""
+    bad, fine = len(values), 0  # lengths of prefixes known to fail and to succeed: bisection
     while bad - fine > 1:
         middle = (bad + fine) // 2
         try:
@@ -200,7 +202,7 @@ def _first_misfit(values: Any, attempt: Callable[[Any], Any]) -> int:
 
 
 def plain(column: Any) -> Any:
-    """Dictionaries resolved; one type of string, the empty ones missing."""
+    """Resolve dictionaries, use one string type, and turn empty strings into nulls."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
@@ -211,7 +213,7 @@ def plain(column: Any) -> Any:
 
 
 def _without_nan(column: Any) -> Any:
-    """Numbers, those missing that are NaN."""
+    """Turn NaN into null."""
     if not pa.types.is_floating(column.type):
         return column
     return without(column, pc.is_nan(column))

@@ -1,4 +1,4 @@
-"""CSV files: read whole as text, or in batches as what the columns are to be."""
+"""CSV files: read whole as text, or in batches with converted columns."""
 
 import io
 from collections.abc import Collection, Iterator, Mapping
@@ -15,10 +15,9 @@ from tasks.files.convert import Kind, convert
 from tasks.files.dialect import Dialect, decimal_sign, detect, opened
 from tasks.files.reading import PLAIN, Reading
 
-# A row of CSV must fit into a block.
-BLOCK = 16 << 20
+BLOCK = 16 << 20  # bytes; a row of CSV must fit into one block
 Kinds = Mapping[str, Kind]
-KEY = "key"  # of a row that is predicted: it need not be there, and stays as it stands
+KEY = "key"  # optional column that identifies a row in predictions; its text is not changed
 
 
 def unique_names(names: list[str], path: Path) -> None:
@@ -28,7 +27,7 @@ def unique_names(names: list[str], path: Path) -> None:
 
 
 def row_of(path: Path, first: int, row: int) -> str:
-    """A row for messages, of a part of the file that begins at `first`."""
+    """The location of a row, for messages, in a part of the file that begins at `first`."""
     return f"{path}, row {row + first}"
 
 
@@ -40,7 +39,7 @@ def _options(
     skipped: list[int] | None = None,
     only: Collection[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Options for `pyarrow.csv`; ragged rows are refused, or counted where there is `skipped`."""
+    """Options for `pyarrow.csv`. Ragged rows are refused, or added to `skipped` if it is given."""
     ragged: list[csv.InvalidRow] = []
 
     def remember(row: csv.InvalidRow) -> str:
@@ -52,7 +51,7 @@ def _options(
 
     try:
         yield {
-            # Threads would lose the numbers of the rows.
+            # With threads, pyarrow does not know row numbers.
             "read_options": csv.ReadOptions(
                 use_threads=False, block_size=BLOCK, encoding=dialect.encoding
             ),
@@ -79,14 +78,13 @@ def _options(
         row = ragged[0]
         raise InputError(
             f"{path}, row {row.number - 1}: {row.actual_columns} fields, but the header has "
-            f"{row.expected_columns}: {row.text[:80]!r}. Fields are parted by "
-            f"{dialect.delimiter!r}: quote a field that holds it, or set "
-            "prepare.source.csv.delimiter"
+            f"{row.expected_columns}: {row.text[:80]!r}. The delimiter is {dialect.delimiter!r}; "
+            "quote fields that contain it, or set prepare.source.csv.delimiter"
         ) from error
 
 
 def read(path: Path, reading: Reading, text: Collection[str]) -> tuple[pa.Table, Dialect | None]:
-    """All rows, every column as text, and the dialect that was detected."""
+    """All rows, with every column as text, and the detected dialect."""
     dialect, _ = detect(path, reading)
     batches = list(_batches(path, dialect))
     if not batches:
@@ -100,7 +98,7 @@ def read(path: Path, reading: Reading, text: Collection[str]) -> tuple[pa.Table,
 
 
 def _refuse_open_quote(path: Path, last: Any, number: int, dialect: Dialect) -> None:
-    """Refuse a quote that is never closed: Arrow takes all that follows for one field."""
+    """Refuse a quote that is never closed: Arrow reads the rest of the file as one field."""
     values = [str(column[0].as_py()) for column in last.columns if len(column)]
     if not any("\n" in value or r"\n" in value for value in values):
         return
@@ -109,8 +107,8 @@ def _refuse_open_quote(path: Path, last: Any, number: int, dialect: Dialect) -> 
         quotes = sum(line.count(dialect.quote) for line in lines)
     if quotes % 2:
         raise InputError(
-            f"{path}, row {number}: a quote opens a field and is never closed; close it, or write "
-            "a quote within a quoted field twice"
+            f"{path}, row {number}: a quoted field is never closed. Close it; a quote within a "
+            "quoted field must be doubled"
         )
 
 
@@ -124,7 +122,7 @@ def _names(path: Path, dialect: Dialect, skipped: list[int] | None = None) -> li
 def _batches(
     path: Path, dialect: Dialect, skipped: list[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Blocks of rows, every column as bytes."""
+    """Blocks of rows, with every column as bytes."""
     types = dict.fromkeys(_names(path, dialect, skipped), pa.binary())
     last, rows = None, 0
     if skipped:
@@ -141,7 +139,7 @@ def _batches(
 
 
 def stream(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa.RecordBatch]:
-    """Blocks of rows, the columns of `kinds` converted, others as bytes."""
+    """Blocks of rows, with the columns of `kinds` converted and the others as bytes."""
     done = 1
     dialect, _ = detect(path, reading, kinds.keys() - {KEY})
     numbers = [name for name, kind in kinds.items() if kind == "number"]
@@ -167,7 +165,7 @@ def stream(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa
 
 
 def key_type(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
-    """int64 where all keys are whole numbers, else text; None where there are none."""
+    """int64 if all keys are whole numbers, else string; None if there is no column `key`."""
     dialect, _ = detect(path, reading, kinds.keys() - {KEY})
     if KEY not in _names(path, dialect):
         return None
@@ -180,7 +178,7 @@ def key_type(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
 
 
 def _whole(keys: Any) -> bool:
-    """Whether all are whole numbers, spelled as Python spells them."""
+    """Whether all keys are whole numbers in their shortest spelling, so not `007`."""
     try:
         numbers = keys.cast(pa.string()).cast(pa.int64())
     except pa.ArrowInvalid:
@@ -189,7 +187,7 @@ def _whole(keys: Any) -> bool:
 
 
 def count(path: Path, kinds: Kinds, reading: Reading) -> int:
-    """Rows, as `stream` finds them; a ragged row is refused where it is certain what parts it."""
+    """The number of rows of `stream`. Ragged rows are refused if the delimiter is certain."""
     dialect, certain = detect(path, reading, kinds.keys() - {KEY})
     skipped: list[int] | None = None if certain else []
     rows: int = sum(batch.num_rows for batch in _batches(path, dialect, skipped))

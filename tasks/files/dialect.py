@@ -1,4 +1,4 @@
-"""How a CSV file is written: encoding, delimiter, quote and decimal sign, detected in one place."""
+"""Detects how a CSV file is written: encoding, delimiter, quote and decimal sign."""
 
 import codecs
 import csv
@@ -17,22 +17,22 @@ import pyarrow.compute as pc
 from tasks.files.reading import Reading
 from tasks.files.spelling import without_na
 
-SAMPLE, ROWS = 1 << 20, 500  # bytes and rows that are looked at
+SAMPLE, ROWS = 1 << 20, 500  # bytes and rows that are read for the detection
 DELIMITERS = ",;\t|"
 _BOMS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, because it begins with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Every file can be read as one of these, also one that is UTF-8.
+# These encodings can decode any bytes, also UTF-8.
 _ONE_BYTE = re.compile(r"(iso8859|cp125|cp850|cp437|mac|koi8|latin)")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Of one file."""
+    """How one CSV file is written."""
 
     encoding: str
     delimiter: str
@@ -41,17 +41,17 @@ class Dialect:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
-    """The bytes of a file, or of what it compresses."""
+    """The bytes of a file, decompressed if its name ends in `.gz`."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         yield stream
 
 
 def detect(path: Path, reading: Reading, expected: Collection[str] = ()) -> tuple[Dialect, bool]:
-    """The dialect of a file: as `reading` has it, where the file is not evidently another.
+    """The dialect of a file, and whether it is certain.
 
-    Also whether that is certain: most rows have as many fields as the header, and more than one.
-
-    `expected` are columns that must be there: a delimiter that does not give them is not the one.
+    It is the one of `reading`, unless the file evidently has another one. It is certain if most
+    rows have as many fields as the header, and more than one. `expected` are the names of columns
+    that the right delimiter must give.
     """
     with opened(path) as stream:
         head = stream.read(SAMPLE)
@@ -84,7 +84,7 @@ def _candidates(reading: Reading) -> str:
 
 
 def _rows(text: str, delimiter: str, quote: str) -> list[list[str]]:
-    """The first rows; what is in quotes may hold delimiters and line ends."""
+    """The first rows; quoted fields may contain delimiters and line ends."""
     rows: list[list[str]] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
     try:
@@ -93,7 +93,7 @@ def _rows(text: str, delimiter: str, quote: str) -> list[list[str]]:
                 rows.append(row)
             if len(rows) > ROWS:
                 break
-    except csv.Error:  # a field longer than the module reads
+    except csv.Error:  # a field is longer than the module's limit
         pass
     return rows
 
@@ -101,7 +101,8 @@ def _rows(text: str, delimiter: str, quote: str) -> list[list[str]]:
 def _score(
     rows: list[list[str]], expected: Collection[str], quote: str
 ) -> tuple[bool, bool, float, bool, int]:
-    """Larger is likelier: the expected columns, all rows alike, most rows alike, many fields."""
+    """Larger is likelier. By importance: expected columns present, all rows of equal length, share
+    of rows of equal length, no quotes left, number of fields."""
     if not rows:
         return False, False, 0.0, True, 0
     header, rest = rows[0], rows[1:]
@@ -110,7 +111,7 @@ def _score(
     if fields == 1:
         alike = 0.0
     there = bool(expected) and set(expected) <= set(header)
-    # A field that is still in quotes was not taken apart.
+    # If fields are still in quotes, the quote sign is another one.
     whole = all(len(n) > 1 and n[0] == n[-1] and n[0] in "\"'" for n in header)
     return there and not whole, alike == 1.0 and not whole, alike, not whole, fields
 
@@ -121,13 +122,13 @@ def _encoding(path: Path, head: bytes, given: str | None) -> str:
             return name
     even, odd = head[0:4096:2], head[1:4096:2]
     for zeros, other, name in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
-        # Of the two bytes of a Latin letter, one is zero.
+        # In UTF-16, one of the two bytes of a Latin letter is zero.
         if len(zeros) > 1 and zeros.count(0) > 0.5 * len(zeros) and other.count(0) == 0:
             return name
     if given is None:
         return "utf-8"
     name = codecs.lookup(given).name
-    # UTF-16 and UTF-32 have zeros, in the line ends at least: a file without is of neither.
+    # UTF-16 and UTF-32 have zero bytes, at least in line ends.
     narrow = name.startswith(("utf-16", "utf-32")) and b"\0" not in head
     if narrow or (_ONE_BYTE.match(name) and _is_utf_8(path)):
         return "utf-8"
@@ -135,7 +136,7 @@ def _encoding(path: Path, head: bytes, given: str | None) -> str:
 
 
 def _is_utf_8(path: Path) -> bool:
-    """Whether a file has characters beyond ASCII and all of them are UTF-8."""
+    """Whether a file has non-ASCII characters and is valid UTF-8."""
     decoder, beyond = codecs.getincrementaldecoder("utf-8")(), False
     with opened(path) as stream:
         try:
@@ -155,9 +156,10 @@ _GROUPS = {",": r"^[+-]?[1-9]\d{0,2}(,\d{3})+$", ".": r"^[+-]?[1-9]\d{0,2}(\.\d{
 
 
 def decimal_sign(columns: Iterable[Any], delimiter: str, reading: Reading) -> Literal[".", ","]:
-    """The decimal sign of columns of text: as `reading` has it, unless they plainly have the other.
+    """The decimal sign of text columns: that of `reading`, unless the values evidently differ.
 
-    `1,250` does not count: it may be one thousand and more. Nor does a comma between commas.
+    `1,250` is no evidence, because the comma may separate thousands. If the delimiter is a comma,
+    the sign is a point.
     """
     usual: Literal[".", ","] = reading.decimal or "."
     if reading.thousands or (delimiter == "," and usual == "."):
@@ -168,7 +170,7 @@ def decimal_sign(columns: Iterable[Any], delimiter: str, reading: Reading) -> Li
             continue
         try:
             values = without_na(column.cast(pa.string()), reading).unique().drop_null()
-        except pa.ArrowInvalid:  # is not UTF-8; said where the column is read
+        except pa.ArrowInvalid:  # not UTF-8; reading the column raises an error with the row
             continue
         values = pc.utf8_trim_whitespace(values)
         whole = _count(values, _WHOLE)

@@ -1,7 +1,7 @@
-"""CSV, JSON Lines, Parquet and Arrow files, one at a time; `tables` beside this reads them all.
+"""Readers of CSV, JSON Lines, Parquet and Arrow files; `tasks.files.tables` uses them.
 
-`read` gives a whole file with its own types, columns named in `text` as text, and all columns of
-CSV; `stream` gives batches of rows, as the given kinds where the form has no types of its own.
+`read` returns a whole file with its own types; all columns of CSV and the columns named in `text`
+are text. `stream` returns batches of rows; for formats without types, columns have the given kinds.
 """
 
 import codecs
@@ -37,18 +37,18 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
                 utf_16 = line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in line
                 raise InputError(
                     f"{path}, row {number}: not UTF-8: {error}. It is "
-                    + ("UTF-16" if utf_16 else f"perhaps Latin-1 ({line.decode('latin-1')[:60]!r})")
-                    + "; convert the file to UTF-8, for instance with iconv"
+                    + ("UTF-16" if utf_16 else f"maybe Latin-1 ({line.decode('latin-1')[:60]!r})")
+                    + ". Convert the file to UTF-8, for instance with iconv"
                 ) from error
             except json.JSONDecodeError as error:
                 raise InputError(f"{path}, row {number}: not JSON: {error}") from error
             except RecursionError as error:
                 raise InputError(
-                    f"{path}, row {number}: lists or objects within each other, too deep to be "
-                    "read; a value is a number, text, true or false, or a list of numbers"
+                    f"{path}, row {number}: lists or objects are nested too deeply; a value must "
+                    "be a number, text, true, false or a list of numbers"
                 ) from error
             if not isinstance(row, dict):
-                raise InputError(f"{path}, row {number}: one JSON object a line is expected")
+                raise InputError(f"{path}, row {number}: one JSON object per line is expected")
             yield row
 
 
@@ -65,7 +65,7 @@ def _json_columns(
     for name in names:
         values = [row.get(name) for row in rows]
         if kinds.get(name) in ("category", "text"):
-            # A number that is a category, or a key; NaN, which alone is not itself, is missing.
+            # Categories and keys may be numbers. `v != v` is only true for NaN, a missing value.
             values = [
                 v if isinstance(v, str) else None if v is None or v != v else json.dumps(v)
                 for v in values
@@ -91,16 +91,15 @@ def _stream_json(path: Path, size: int, kinds: Kinds, reading: Reading) -> Itera
     rows, done, names = _json_rows(path), 0, dict[str, None]()
     while part := list(itertools.islice(rows, size)):
         names |= {name: None for row in part for name in row}
-        if (
-            not done and kinds.keys() - {KEY} - names.keys()
-        ):  # a later row may have what these leave out
+        if not done and kinds.keys() - {KEY} - names.keys():
+            # The first rows lack a column: a later row may have it.
             names |= {name: None for row in _json_rows(path) for name in row}
         yield pa.record_batch(_json_columns(part, names, path, done, kinds, reading))
         done += len(part)
 
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    # Not mapped: a mapped file that is cut short under a batch job ends the process (SIGBUS).
+    # Not memory-mapped: truncating a mapped file during a batch job kills the process (SIGBUS).
     with pa.OSFile(str(path)) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
@@ -151,7 +150,7 @@ def _count_parquet(path: Path, kinds: Kinds, reading: Reading) -> int:
 
 def _json_key(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
     with opened(path) as lines:
-        if not any(b'"key"' in line for line in lines):  # much faster than to parse them
+        if not any(b'"key"' in line for line in lines):  # much faster than parsing all rows
             return None
     found = [row[KEY] for row in _json_rows(path) if row.get(KEY) is not None]
     if not found:
@@ -169,10 +168,10 @@ def _typed_key(schema: pa.Schema) -> pa.DataType | None:
 
 @dataclass(frozen=True)
 class Format:
-    """How one form of file is read whole, read in batches, and counted.
+    """How files of one format are read whole, read in batches, and counted.
 
-    What is read of a form without types is text, with the dialect that was found. `key` gives the
-    type of the column of that name.
+    For CSV, `read` returns text and the detected dialect. `key` returns the type of the column
+    `key`.
     """
 
     read: Callable[[Path, Reading, Collection[str]], tuple[Any, Dialect | None]]
@@ -180,7 +179,7 @@ class Format:
     count: Callable[[Path, Kinds, Reading], int]
     key: Callable[[Path, Kinds, Reading], pa.DataType | None]
     first_row: int = 0
-    """The number that a file gives to its first row, in messages."""
+    """The number of the first row in messages."""
 
 
 _CSV = Format(delimited.read, delimited.stream, delimited.count, delimited.key_type, 1)

@@ -1,4 +1,4 @@
-"""IDX files, the format of the MNIST family (http://yann.lecun.com/exdb/mnist/), `.gz` or not."""
+"""IDX files, the format of MNIST (http://yann.lecun.com/exdb/mnist/), compressed or not."""
 
 import gzip
 import math
@@ -25,27 +25,27 @@ def is_labels(path: Path) -> bool:
 
 
 def is_test(path: Path) -> bool:
-    """Whether a file is of the test split, by its name."""
+    """Whether a file belongs to the test split, by its name."""
     return "t10k-" in path.name or "test-" in path.name
 
 
 def images_in(folder: Path, patterns: Collection[str] = ()) -> list[Path]:
-    """Its files of images that one of the globs fits, those of the test split last.
+    """The image files of a folder that match one of the globs; those of the test split are last.
 
     Raises:
-        InputError: one lies there twice, compressed and not.
+        InputError: a file is there twice, compressed and uncompressed.
     """
     found = [p for p in folder.glob("[!.]*") if is_images(p) and chosen(p, folder, patterns)]
     for path in found:
         if path.with_name(f"{path.name}.gz") in found:
             raise InputError(
-                f"{path} and {path.name}.gz are the same images twice; remove one of them"
+                f"{path} and {path.name}.gz are duplicates of the same images; remove one of them"
             )
     return sorted(found, key=lambda path: (is_test(path), path.name))
 
 
 def labels_of(images: Path) -> Path:
-    """The file of labels that belongs to a file of images. Raises InputError if there is none."""
+    """The label file of an image file. Raises `InputError` if there is none."""
     name = images.name.removesuffix(".gz").replace(IMAGES, LABELS)
     for path in (images.with_name(name), images.with_name(f"{name}.gz")):
         if path.exists():
@@ -54,35 +54,35 @@ def labels_of(images: Path) -> Path:
 
 
 def stream(path: Path, dimensions: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The entries of a file, (N, ...) in `dimensions` axes, at most `size` at a time.
+    """The entries of a file, (N, ...) with `dimensions` axes, in batches of at most `size`.
 
     Raises:
-        InputError: the file is missing, broken, or of another number of axes.
+        InputError: the file is missing or broken, or has another number of axes.
     """
     with reading(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         header = np.frombuffer(file.read(4 + 4 * dimensions), ">i4")
         # Two zero bytes, 8 for unsigned bytes, and the number of dimensions.
         if len(header) <= dimensions or header[0] != 0x800 + dimensions:
-            raise ValueError(f"it does not begin as one of unsigned bytes in {dimensions} axes")
+            raise ValueError(f"the header is not that of unsigned bytes with {dimensions} axes")
         shape = [int(length) for length in header[1:]]
         if min(shape) < 0:
-            raise ValueError(f"it has a negative length: {shape}")
+            raise ValueError(f"the header has a negative length: {shape}")
         entry = math.prod(shape[1:])
         for start in range(0, max(1, shape[0]), size):
             rows = min(size, shape[0] - start)
             content = file.read(rows * entry)
             if len(content) < rows * entry:
-                raise ValueError(f"it ends before its {shape[0]} entries do")
+                raise ValueError(f"it has less data than the {shape[0]} entries in its header")
             yield np.frombuffer(content, np.uint8).reshape(rows, *shape[1:])
         if file.read(1):
-            raise ValueError(f"it goes on after its {shape[0]} entries")
+            raise ValueError(f"it has more data than the {shape[0]} entries in its header")
 
 
 def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """All entries of a file at once. Raises `InputError` as `stream` does."""
+    """All entries of a file. Raises `InputError` as `stream` does."""
     return np.concatenate(list(stream(path, dimensions, 2**16)))
 
 
 def count(path: Path) -> int:
-    """The images of a file, all of which are read to see that they are there."""
+    """The number of images of a file. Reads them all, to detect a truncated file."""
     return sum(len(part) for part in stream(path, 3, 2**12))

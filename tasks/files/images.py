@@ -1,9 +1,9 @@
-"""PNG and JPEG files as arrays of pixels: the one reader of training and prediction.
+"""Reads PNG and JPEG files as arrays of pixels, for training and prediction.
 
-An image is read as it is looked at: upright (EXIF), what is transparent on white, the first picture
-of a JPEG that holds several, 8 bits a channel. Of 16 bits of grey v, v // 257 is kept; of 16 bits
-a colour or with an alpha channel, the upper 8. Palettes, CMYK and the like become RGB; colour
-profiles are not applied.
+An image is read as a viewer shows it: upright (EXIF), transparent pixels on white, the first
+picture of a JPEG file with several, 8 bits per channel. A 16-bit grey value v becomes v // 257; of
+16-bit colours, and of grey with an alpha channel, the upper 8 bits are kept. Palettes, CMYK and
+other modes become RGB; colour profiles are not applied.
 """
 
 import hashlib
@@ -26,48 +26,48 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = suffixes.IMAGES
-# Picture files that are not read: beside images that are, to leave one out is a mistake.
+# Picture files that are not supported; skipping one beside supported images would be a mistake.
 OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".jp2", ".svg")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_WITH_ALPHA = 4  # the colour type of a PNG file
 CHANNELS = {"L": 1, "RGB": 3}
-# 16-bit images none of which is brighter than this hold 12 bits or fewer, of which 4 would remain.
+# If no 16-bit image is brighter than this, they have at most 12 bits, of which 4 would be left.
 DARK = 4096
 
 
 class Notes:
-    """What was changed in the images of a dataset on the way to 8 bits a channel."""
+    """What was changed in the images of a dataset to get 8 bits per channel."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.brightest: int | None = None
-        """The highest value of the images of 16 bits of grey that lose something in 8."""
+        """The highest value of 16-bit grey images that lose values in 8 bits."""
 
     def add(self, what: str) -> None:
         self.counts[what] += 1
 
     def refuse_dark(self, where: str) -> None:
-        """Raises `InputError` if the images of 16 bits of grey use so few that 8 lose the rest."""
+        """Raises `InputError` if 16-bit grey images are so dark that 8 bits lose most values."""
         if self.brightest is not None and self.brightest < DARK:
             raise InputError(
-                f"{where}: the images of 16 bits of grey have no value above {self.brightest} of "
-                f"65535, so {self.brightest // 257 + 1} of their grey tones would be left in 8 "
-                "bits. Scale them to the whole range, or put them as float32 into a .npz file"
+                f"{where}: the 16-bit grey images have no value above {self.brightest} of 65535, "
+                f"so only {self.brightest // 257 + 1} grey tones would be left in 8 bits. Scale "
+                "them to the whole range, or store them as float32 in a .npz file"
             )
 
 
 @dataclass(frozen=True)
 class Form:
-    """The array that every image is made into, and what is said of one that does not fit."""
+    """The array that every image is converted to, and parts of messages about misfits."""
 
     shape: tuple[int, int, int]
     """Height, width, channels."""
     resize: bool
     """Whether images of another size are resized; otherwise they are refused."""
     keeps_colour: bool
-    """Whether a colour image is refused where grey is expected, and not converted."""
+    """Whether a colour image is refused, not converted, if grey is expected."""
     is_bytes: bool
-    """Whether pixels are uint8, as those of image files are."""
+    """Whether pixels are uint8, like those of image files."""
     expected: str
     """The column, for messages."""
     other_size: str
@@ -82,7 +82,7 @@ class Form:
         size: list[int] | None,
         colour: Literal["grey", "rgb"] | None,
     ) -> "Form":
-        """In training: `size` and `colour` where they are given, else what the first image is."""
+        """For training: `size` and `colour` if given, else those of the first image."""
         channels = {"grey": 1, "rgb": 3}.get(colour or "", CHANNELS[image.mode])
         height, width = size or (image.height, image.width)
         return cls(
@@ -93,15 +93,15 @@ class Form:
             expected=name,
             other_size=f"{where} is {height}x{width}. Set prepare.source.size to [height, width] "
             "to resize all images",
-            other_colour=f"{where} has none; set prepare.source.colour to grey or rgb",
+            other_colour=f"{where} is grey; set prepare.source.colour to grey or rgb",
         )
 
 
 def read_file(path: Path, sha256: str | None = None) -> bytes:
-    """A file's content.
+    """The content of a file.
 
     Raises:
-        InputError: it is missing or unreadable, or no longer what had the hash `sha256`.
+        InputError: it is missing or unreadable, or its hash is not `sha256`.
     """
     with reading(path):
         content = path.read_bytes()
@@ -114,10 +114,10 @@ def read_file(path: Path, sha256: str | None = None) -> bytes:
 
 
 def decode(content: bytes, where: str, notes: Notes | None = None) -> "Image.Image":
-    """An image as it is to be looked at, of mode `L` or `RGB`, 8 bits a channel.
+    """Decode an image to mode `L` or `RGB`, upright, with 8 bits per channel.
 
     Raises:
-        InputError: it is neither PNG nor JPEG, is broken or animated; begins with `where`.
+        InputError: it is not PNG or JPEG, is broken or animated; the message begins with `where`.
     """
     from PIL import Image, ImageOps
 
@@ -126,24 +126,24 @@ def decode(content: bytes, where: str, notes: Notes | None = None) -> "Image.Ima
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as file:
             frames = getattr(file, "n_frames", 1)
             if file.format == "PNG" and frames > 1:
-                raise ValueError(f"it is animated, {frames} pictures in one")
+                raise ValueError(f"it is animated and has {frames} pictures")
             file.load()
             depth, kind = content[24:26] if content.startswith(_PNG) else (8, 0)
             if depth == 16:
                 notes.add("16 bits a channel, of which 8 were kept")
             flat = _flat(file, depth, notes)
             if kind == _GREY_WITH_ALPHA:
-                flat = flat.convert("L")  # of 16 bits, Pillow makes three equal channels
-            flat.info = file.info  # which may say how it lies
+                flat = flat.convert("L")  # Pillow reads 16 bits of it as three equal channels
+            flat.info = file.info  # has the orientation
             return ImageOps.exif_transpose(flat)
-    except Exception as error:  # a broken file makes the library raise nearly anything
+    except Exception as error:  # Pillow raises many types for broken files
         raise InputError(
             f"{where} is not a readable PNG or JPEG file: {error}. Repair or remove it"
         ) from error
 
 
 def _flat(image: "Image.Image", depth: int, notes: Notes) -> "Image.Image":
-    """Of mode `L` or `RGB`, what is transparent on white; `depth` in bits a channel."""
+    """Convert to mode `L` or `RGB`, on white; `depth` is the number of bits per channel."""
     from PIL import Image
 
     key = image.info.get("transparency")
@@ -160,7 +160,7 @@ def _flat(image: "Image.Image", depth: int, notes: Notes) -> "Image.Image":
         return Image.fromarray(_keyed(grey, None if key is None else grey == key, notes))
     if image.mode == "RGB" and key is not None:
         if depth == 16:
-            raise ValueError("it has 16 bits a channel and a colour that stands for transparent")
+            raise ValueError("it has 16 bits per channel and a transparent colour")
         colours = np.asarray(image)
         return Image.fromarray(_keyed(colours, (colours == key).all(axis=-1), notes))
     if image.mode in ("LA", "RGBA") or key is not None:
@@ -181,7 +181,7 @@ def _flat(image: "Image.Image", depth: int, notes: Notes) -> "Image.Image":
 def _keyed(
     pixels: NDArray[np.uint8], transparent: NDArray[np.bool_] | None, notes: Notes
 ) -> NDArray[np.uint8]:
-    """White where `transparent` (H, W) says so."""
+    """Make pixels white where `transparent` (H, W) is True."""
     if transparent is None or not transparent.any():
         return pixels
     notes.add("transparent, laid on white")
@@ -189,10 +189,10 @@ def _keyed(
 
 
 def pixels_of(image: "Image.Image", form: Form, where: str) -> NDArray[np.uint8]:
-    """(H, W, C) as `form` has it.
+    """The pixels (H, W, C), converted to `form`.
 
     Raises:
-        InputError: the image has colours or a size that `form` has not, and may not be changed.
+        InputError: the image has another colour mode or size, and `form` forbids the conversion.
     """
     from PIL import Image
 
@@ -200,7 +200,7 @@ def pixels_of(image: "Image.Image", form: Form, where: str) -> NDArray[np.uint8]
     mode = next((mode for mode, count in CHANNELS.items() if count == channels), None)
     if not form.is_bytes or mode is None:
         raise InputError(
-            f"{where}: an image file is 8 bits of grey or RGB, and the model takes "
+            f"{where}: image files have 8 bits of grey or RGB, and the model takes "
             f"{form.expected}. Give arrays: a .npz file with `images`, or a table with a tensor "
             "column"
         )
@@ -217,21 +217,20 @@ def pixels_of(image: "Image.Image", form: Form, where: str) -> NDArray[np.uint8]
 
 
 def load(path: Path, form: Form, where: str, sha256: str | None) -> NDArray[np.uint8]:
-    """The pixels (H, W, C) of a file. Raises `InputError` as the steps that it takes do."""
+    """The pixels (H, W, C) of a file. Raises `InputError` as `read_file` and `decode` do."""
     return pixels_of(decode(read_file(path, sha256), where), form, where)
 
 
 def every(folder: Path) -> list[Path]:
-    """All image files in a folder and its sub-folders, whatever else lies there."""
+    """All image files in a folder and its sub-folders; other files are ignored."""
     return _walk(folder, frozenset())[0]
 
 
 def below(folder: Path) -> list[Path]:
-    """All image files in a folder and its sub-folders, by class and name; hidden ones are not.
+    """All image files in a folder and its sub-folders, by class and name, except hidden ones.
 
     Raises:
-        InputError: beside them, in a sub-folder, lies what is not an image file; or anywhere, a
-            picture of another kind.
+        InputError: there are other files in a sub-folder, or unsupported pictures anywhere.
     """
     with reading(folder):
         found, others = _walk(folder, frozenset())
@@ -242,7 +241,7 @@ def below(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> tuple[list[Path], list[Path]]:
-    """Image files and others; links to folders are followed, but not in circles."""
+    """Image files and other files. Links to folders are followed, except in circles."""
     images: list[Path] = []
     others: list[Path] = []
     above |= {folder.resolve()}
@@ -272,7 +271,7 @@ class Cell:
 
 
 def holds_files(kind: pa.DataType) -> bool:
-    """Whether a column is one of image files: paths, encoded bytes, or Hugging Face's structs."""
+    """Whether a column may hold image files: paths, encoded bytes, or Hugging Face's structs."""
     types = pa.types
     if types.is_dictionary(kind):
         return holds_files(kind.value_type)
@@ -283,13 +282,13 @@ def holds_files(kind: pa.DataType) -> bool:
 
 
 def names_files(kind: pa.DataType) -> bool:
-    """Whether such a column may hold paths."""
+    """Whether a column of image files may hold paths."""
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     return holds_files(kind) and not binary
 
 
 def cells(column: pa.Array | pa.ChunkedArray) -> Iterator[Cell]:
-    """The images of a column for which `holds_files`; one without bytes or name is missing."""
+    """The images of a column that `holds_files`; a cell without bytes or path is missing."""
     for scalar in column:
         value: Any = scalar.as_py()
         content = path = None
@@ -305,7 +304,7 @@ def cells(column: pa.Array | pa.ChunkedArray) -> Iterator[Cell]:
 
 
 def as_column(pixels: NDArray[np.uint8], present: NDArray[np.bool_]) -> pa.Array:
-    """Images (P, H, W, C) as the rows of a column that are `present` (N,); the others are null."""
+    """A column with images (P, H, W, C) in the rows that are `present` (N,), and null elsewhere."""
     if present.all():
         return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(pixels))
     every = np.zeros((len(present), *pixels.shape[1:]), np.uint8)

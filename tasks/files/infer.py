@@ -1,4 +1,4 @@
-"""What columns of text hold, where the form of a file has no types of its own."""
+"""Infers the types of text columns, for file formats without types."""
 
 from typing import Any
 
@@ -13,22 +13,22 @@ _HEAD = 200
 
 
 def kind_of(text: Any, reading: Reading) -> Kind | None:
-    """What all values of a column of text are: `number`, `boolean`, `date`, or else `text`.
+    """The kind of all values of a text column: `number`, `boolean`, `date`, or else `text`.
 
-    Nothing where it has no value. Numbers with leading zeros are text, for the zeros tell `007`
-    from `7`; so are whole numbers that no column of numbers could hold.
+    None if it has no values. Numbers with leading zeros are text, because `007` may differ from
+    `7`. Whole numbers beyond int64 are text too.
     """
     return _found(text, reading)[0]
 
 
 def typed(text: Any, reading: Reading) -> Any:
-    """A column of text as what `kind_of` finds: whole numbers are int64, others float64."""
+    """A text column converted to the kind of `kind_of`; numbers become int64 or float64."""
     kind, values = _found(text, reading)
     return text if kind == "text" else values
 
 
 def leading_zeros(text: Any, reading: Reading) -> Any:
-    """Where text (N,) is a number that begins with a zero too many."""
+    """(N,): True where the text is a number with leading zeros."""
     plain = plain_numbers(pc.utf8_trim_whitespace(text), reading)
     return pc.match_substring_regex(plain, r"^[+-]?0\d+(\.\d*)?$")
 
@@ -38,7 +38,7 @@ def _found(text: Any, reading: Reading) -> tuple[Kind | None, Any]:
     values = without(values, pc.equal(values, ""))
     if values.null_count == len(values):
         return None, pa.nulls(len(text))
-    # Most columns of text are known by their first values.
+    # The first values rule out most kinds, which saves converting the whole column.
     head = values.drop_null()[:_HEAD]
     if fits(head, "number", reading):
         try:

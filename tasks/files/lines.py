@@ -1,4 +1,4 @@
-"""Text files of lines, a text on each: for training and prediction alike."""
+"""Text files with one text per line, for training and prediction."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ SUFFIX = suffixes.LINES
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, blank ones included, without their ends (LF or CRLF).
+    """The lines of a UTF-8 file, including blank lines, without line ends (LF or CRLF).
 
     Raises:
         InputError: the file is missing, or a line is not UTF-8; names the row, from 1.
@@ -24,6 +24,6 @@ def texts(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
             except UnicodeDecodeError as error:
                 raise InputError(
-                    f"{path}, row {number}: not UTF-8: {error}. Convert the file, for instance "
-                    "with iconv"
+                    f"{path}, row {number}: not UTF-8: {error}. Convert the file to UTF-8, for "
+                    "instance with iconv"
                 ) from error

@@ -1,4 +1,4 @@
-"""NumPy `.npz` files of images or of sequences, for training and for prediction alike."""
+"""NumPy `.npz` files of images or sequences, for training and prediction."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 def load(path: Path, *expected: str) -> Arrays:
-    """All arrays of a file; nothing is unpickled.
+    """All arrays of a file. Pickled arrays are refused.
 
     Raises:
-        InputError: the file is missing or broken, or none of the arrays `expected` is in it.
+        InputError: the file is missing or broken, or has none of the arrays `expected`.
     """
     with reading(path), np.load(path, allow_pickle=False) as file:
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array without a name, an .npy file")
+            raise ValueError("it is an .npy file, a single array without a name")
         arrays: Arrays = {name: file[name] for name in file.files}
     if expected and not set(expected) & arrays.keys():
         raise InputError(
@@ -32,10 +32,10 @@ def load(path: Path, *expected: str) -> Arrays:
 
 
 def images(arrays: Arrays, path: Path) -> NDArray[np.generic]:
-    """`images`, (N, H, W) or (N, H, W, C), as (N, H, W, C) of uint8 or float32.
+    """The array `images`, (N, H, W) or (N, H, W, C), as (N, H, W, C) of uint8 or float32.
 
     Raises:
-        InputError: they have another shape or dtype.
+        InputError: it has another shape or dtype.
     """
     found = arrays["images"]
     if found.ndim not in (3, 4) or not (found.dtype == np.uint8 or found.dtype.kind == "f"):
@@ -49,12 +49,12 @@ def images(arrays: Arrays, path: Path) -> NDArray[np.generic]:
 
 
 def sequences(arrays: Arrays, path: Path) -> pa.ListArray:
-    """`sequences`, (N, T) or (N, T, F), cut to `lengths` (N,) where there are any.
+    """The array `sequences`, (N, T) or (N, T, F), truncated to `lengths` (N,) if given.
 
-    A list of fixed-size lists of float32 for each row; one of no steps is a missing value.
+    Each row is a list of fixed-size lists of float32; a row of length 0 is a missing value.
 
     Raises:
-        InputError: they have another shape or dtype, or a length is not within 0 and T.
+        InputError: an array has another shape or dtype, or a length is not between 0 and T.
     """
     steps = arrays["sequences"]
     if steps.ndim not in (2, 3) or steps.dtype.kind not in "iuf" or 0 in steps.shape[1:]:
@@ -76,24 +76,21 @@ def sequences(arrays: Arrays, path: Path) -> pa.ListArray:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
-            f"{path}, row {row}: the length {lengths[row]} is not within 0 and {longest}, the "
-            "steps that `sequences` has room for"
+            f"{path}, row {row}: the length {lengths[row]} is not between 0 and {longest}, the "
+            "number of timesteps in `sequences`"
         )
     valid = steps[np.arange(longest) < lengths[:, np.newaxis]].astype(np.float32)
     return pack(valid, lengths)
 
 
 def labels(arrays: Arrays, rows: int, path: Path) -> pa.Array:
-    """`labels` (N,): integers, booleans, floating point or strings, of which empty ones are null.
+    """The array `labels` (N,): integers, booleans, floating point or strings (empty means null).
 
     Raises:
-        InputError: there are none, not one for each of `rows`, or of another dtype.
+        InputError: it is missing, has another length than `rows`, or another dtype.
     """
     if "labels" not in arrays:
-        raise InputError(
-            f"{path} holds the arrays {', '.join(arrays)}; `labels` is expected too, one for each "
-            "row"
-        )
+        raise InputError(f"{path} holds the arrays {', '.join(arrays)}; `labels` is expected too")
     found = arrays["labels"]
     if found.shape != (rows,) or found.dtype.kind not in "iubfUS":
         raise InputError(
@@ -106,5 +103,5 @@ def labels(arrays: Arrays, rows: int, path: Path) -> pa.Array:
     try:
         text = found.astype(str)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: a label of bytes must be ASCII: {error}") from error
+        raise InputError(f"{path}: labels of bytes must be ASCII: {error}") from error
     return pa.array([str(label) or None for label in text], pa.string())

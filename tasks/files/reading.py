@@ -1,6 +1,6 @@
-"""Reading: how text stands for numbers, dates and words; the same in training and in prediction.
+"""Reading: how text is parsed as numbers, dates and words, in training and in prediction.
 
-Part of the signature, so that a file that can be trained on can be predicted.
+It is part of the signature, so that prediction reads the same files as training.
 """
 
 from typing import Literal
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Reading(BaseModel):
-    """What was given or detected; None and empty say that nothing was.
+    """The given or detected rules; None or empty if there is none.
 
-    `encoding`, `delimiter` and `quote` are those of CSV files, and detected for a file that
-    evidently has others. The rest holds for the text in every form of file: `decimal` and
-    `thousands` in numbers, `na_values` beside the empty string in all columns, `true_values` and
-    `false_values` beside true and false, `date_format` (strptime) beside ISO 8601.
+    `encoding`, `delimiter` and `quote` apply to CSV files; for a file that evidently has others,
+    they are detected again. The rest applies to text in all formats: `decimal` and `thousands` to
+    numbers, `na_values` to all columns (the empty string is always missing), `true_values` and
+    `false_values` in addition to true and false, `date_format` (strptime) in addition to ISO 8601.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,9 +29,10 @@ class Reading(BaseModel):
     false_values: tuple[str, ...] = ()
     date_format: str | None = None
     spelling: Literal[1, 2] = 2
-    """1 as models had it before: blanks and Unicode forms made two categories of one."""
+    """2 normalizes white space and Unicode forms in categories; 1 is for models of older releases,
+    which did not."""
 
 
 PLAIN = Reading()
-# That of a signature which does not say.
+# For signatures of older releases, which have no `reading`.
 EARLIER = Reading(spelling=1)

@@ -1,4 +1,4 @@
-"""Sequences of timesteps as Arrow lists: unpacked from any column of lists, packed as one form."""
+"""Sequences of timesteps as Arrow lists: unpacks any column of lists, and packs it as one type."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Timesteps:
-    """All timesteps of N sequences, one after another.
+    """The timesteps of N sequences, concatenated.
 
-    `length` (N,) int64 is how many each sequence has, 0 where it is missing; `widths` (T,) how many
-    numbers each timestep has, T being the sum of `length`; `numbers` an Arrow array of all numbers.
-    `nested` says whether the column has lists of lists, and not lists of numbers.
+    `length` (N,) int64 is the number of timesteps of each sequence, 0 if it is missing; T is their
+    sum. `widths` (T,) is the number of values of each timestep. `numbers` is an Arrow array of all
+    values. `nested` is True for lists of lists, and False for lists of numbers.
     """
 
     length: NDArray[np.int64]
@@ -25,11 +25,11 @@ class Timesteps:
 
     @classmethod
     def of(cls, column: pa.Array) -> "Timesteps | None":
-        """Those of a column of lists, or of lists of lists or tensors; None of any other."""
+        """The timesteps of a column of lists of numbers, lists or tensors; None for others."""
         if not _is_list(column.type):
             return None
         length = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
-        steps = column.flatten()  # begins at this slice's first timestep
+        steps = column.flatten()  # respects the offset of a slice
         if isinstance(steps.type, pa.FixedShapeTensorType):
             steps = steps.storage
         if not _is_list(steps.type):
@@ -38,22 +38,22 @@ class Timesteps:
         return cls(length, widths, steps.flatten(), nested=True)
 
     def row_of(self) -> NDArray[np.int64]:
-        """(T,): the sequence of each timestep."""
+        """(T,): the index of each timestep's sequence."""
         return np.repeat(np.arange(len(self.length)), self.length)
 
     def position(self) -> NDArray[np.int64]:
-        """(T,): where each timestep stands in its sequence, from 0."""
+        """(T,): the position of each timestep in its sequence, from 0."""
         starts = np.cumsum(self.length) - self.length
         return np.arange(len(self.widths)) - np.repeat(starts, self.length)
 
     def rows_with(self, found: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(N,): the sequences with a timestep that is `found` (T,)."""
+        """(N,): True for sequences with a timestep for which `found` (T,) is True."""
         rows = np.zeros(len(self.length), bool)
         rows[self.row_of()[found]] = True
         return rows
 
     def matrix(self) -> NDArray[np.float32]:
-        """(T, F) float32, a missing number as NaN; all timesteps must have equal widths.
+        """(T, F) float32, with NaN for missing values; all timesteps must have the same width.
 
         Raises:
             pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError: they are not numbers.
@@ -65,12 +65,12 @@ class Timesteps:
 
 
 def not_finite(matrix: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(T,): the timesteps of (T, F) that have a number that is missing, NaN or infinite."""
+    """(T,): True for timesteps with a value that is missing, NaN or infinite."""
     return np.asarray(~np.isfinite(matrix).all(axis=1), np.bool_)
 
 
 def pack(matrix: NDArray[np.float32], length: NDArray[np.int64]) -> pa.ListArray:
-    """list<fixed_size_list<float32>[F]> of timesteps (T, F); a sequence without any is null."""
+    """Pack timesteps (T, F) as list<fixed_size_list<float32>[F]>; an empty sequence is null."""
     offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
     flat = pa.array(np.ascontiguousarray(matrix).ravel(), from_pandas=False)
     return pa.ListArray.from_arrays(

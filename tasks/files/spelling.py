@@ -1,6 +1,6 @@
-"""What text says: missing values, numbers, dates, words and their one spelling.
+"""Parses text: missing values, numbers, dates, booleans, and the normalized spelling of categories.
 
-All of these take and return Arrow strings, or what is not text as it is.
+The functions take and return Arrow strings; columns of other types are returned unchanged.
 """
 
 import datetime
@@ -16,7 +16,7 @@ MOMENT = pa.timestamp("us")
 
 
 def without_na(column: Any, reading: Reading) -> Any:
-    """Text and numbers, those missing that `na_values` names."""
+    """Turn the values in `na_values` into nulls, in text and numbers."""
     if not reading.na_values:
         return column
     if pa.types.is_string(column.type):
@@ -37,10 +37,10 @@ def _float(text: str) -> float | None:
 
 
 def plain_numbers(text: Any, reading: Reading) -> Any:
-    """Trimmed text in which numbers have a decimal point and no thousands separator.
+    """Write numbers in trimmed text with a decimal point and without thousands separators.
 
-    A separator that does not part groups of three, or a point where the comma is the decimal sign,
-    stays and makes the text no number.
+    A separator that does not separate groups of three digits is not removed, nor a point if the
+    decimal sign is a comma; such text is then not a number.
     """
     sign = re.escape(reading.decimal or ".")
     if reading.thousands:
@@ -54,7 +54,7 @@ def plain_numbers(text: Any, reading: Reading) -> Any:
 
 
 def booleans(text: Any, reading: Reading) -> Any:
-    """Trimmed text in which `true_values` and `false_values` are true and false."""
+    """Replace `true_values` and `false_values` in trimmed text by true and false."""
     for word, values in (("true", reading.true_values), ("false", reading.false_values)):
         if values:
             named = pc.is_in(text, pa.array([v.strip() for v in values], pa.string()))
@@ -63,7 +63,7 @@ def booleans(text: Any, reading: Reading) -> Any:
 
 
 def dates(text: Any, reading: Reading) -> Any:
-    """Of `date_format` where there is one, else of ISO 8601."""
+    """Parse dates in `date_format` if there is one, else in ISO 8601."""
     form = reading.date_format
     if form is None:
         return _moments(text)
@@ -78,7 +78,7 @@ def _moment(text: str, form: str) -> datetime.datetime:
     try:
         return _in_utc(datetime.datetime.strptime(text, form))
     except ValueError as error:
-        # A form that begins with the year could read an ISO date as another day.
+        # A format that begins with the year could read an ISO date as another day.
         if form.startswith("%Y"):
             raise pa.ArrowInvalid(str(error)) from error
     moment = _moments(pa.array([text]))[0].as_py()
@@ -91,9 +91,9 @@ def _in_utc(moment: datetime.datetime) -> datetime.datetime:
 
 
 def _moments(column: Any) -> Any:
-    """Dates and times of ISO 8601, in UTC where they say no offset."""
+    """Parse dates and times in ISO 8601; without an offset, they are in UTC."""
     column = pc.replace_substring_regex(column, r"(\.\d{6})\d{1,3}", r"\1")
-    # Arrow reads times with an offset and those without as two types.
+    # Arrow has different types for times with and without an offset.
     zoned = pc.match_substring_regex(column, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
     aware = without(column, pc.invert(zoned)).cast(pa.timestamp("us", "UTC")).cast(MOMENT)
     return pc.coalesce(aware, without(column, zoned).cast(MOMENT))
@@ -103,10 +103,10 @@ _WITH_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\
 
 
 def one_spelling(text: Any, reading: Reading) -> Any:
-    """Text as every form of file has it; what is blank is missing."""
+    """The spelling that a category has in all file formats; blank text becomes null."""
     if isinstance(text, pa.ChunkedArray):
         text = text.combine_chunks()
-    encoded = text.dictionary_encode()  # a regular expression is slow, and distinct values are few
+    encoded = text.dictionary_encode()  # regular expressions are slow: apply to distinct values
     values = encoded.dictionary
     if reading.spelling > 1:
         values = pc.utf8_normalize(pc.utf8_trim_whitespace(values), "NFC")
@@ -128,7 +128,7 @@ def one_spelling(text: Any, reading: Reading) -> Any:
 
 
 def _spelled_moment(text: str) -> str:
-    """As ISO 8601 in UTC; without a time at midnight, without a fraction of zeros."""
+    """ISO 8601 in UTC, without the time if it is midnight, and without a fraction of zeros."""
     try:
         moment = _in_utc(datetime.datetime.fromisoformat(text))
     except ValueError:  # such as the 30th of February
@@ -139,7 +139,7 @@ def _spelled_moment(text: str) -> str:
 
 
 def without_blank(column: Any) -> Any:
-    """Strings, those missing that are nothing but white space."""
+    """Turn strings that are only white space into nulls."""
     return without(column, pc.equal(pc.utf8_trim_whitespace(column), ""))
 
 

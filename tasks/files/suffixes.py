@@ -1,4 +1,4 @@
-"""What names of files end in, by what reads them; imports nothing, so that help texts may."""
+"""Suffixes of supported files. Imports nothing, so that help texts can use it."""
 
 TABLES = (
     ".csv",
@@ -10,16 +10,16 @@ TABLES = (
     ".jsonl",
     ".jsonl.gz",
 )
-"""Files of rows and named columns: the keys of `formats.FORMATS`, and their compressed forms."""
+"""Files of rows and named columns: the keys of `formats.FORMATS`, also compressed."""
 ARRAYS = ".npz"
 """Files of NumPy arrays."""
 LINES = ".txt"
-"""Files of texts, one on each line."""
+"""Files with one text per line."""
 IMAGES = (".png", ".jpg", ".jpeg")
-"""Image files, in any case."""
+"""Image files; upper case is accepted too."""
 IDX = ("images-idx3-ubyte", "images-idx3-ubyte.gz")
-"""Files of images of the MNIST family."""
+"""Image files of the MNIST family."""
 FOLDER = "folder"
-"""Not a suffix: a folder of image files, or such files named one by one."""
+"""Not a suffix: a folder of image files, or a list of image files."""
 PREDICTED = (*TABLES, ARRAYS, LINES, *IMAGES, *IDX)
 """Files that a batch job reads."""

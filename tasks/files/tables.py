@@ -1,8 +1,8 @@
-"""Files of rows and named columns: the one place that reads them.
+"""Reads files of rows and named columns in all formats.
 
-A missing value is an empty field of CSV, `null` or nothing in JSON Lines, null in Parquet and
-Arrow, and an empty string in any of them. Rows of CSV and JSON Lines are counted from 1, as a
-person does below the header; those of Parquet and Arrow from 0. Blank lines do not count.
+Missing values are empty fields of CSV, `null` or absent keys in JSON Lines, nulls in Parquet and
+Arrow, and empty strings in all formats. Rows of CSV and JSON Lines are counted from 1, without the
+header; rows of Parquet and Arrow from 0. Blank lines do not count.
 """
 
 import difflib
@@ -28,7 +28,7 @@ from tasks.files.infer import typed
 from tasks.files.reading import PLAIN, Reading
 
 SUFFIXES = suffixes.TABLES
-# What pandas calls the columns of an index without a name, one for each of its levels.
+# Names that pandas gives to the columns of an unnamed index, one for each level.
 _INDEX = re.compile(r"__index_level_\d+__")
 _BROKEN = (
     pa.ArrowException,
@@ -42,23 +42,23 @@ _BROKEN = (
 
 
 def form(path: Path, suffixes: Collection[str] = SUFFIXES) -> str | None:
-    """Which of `suffixes` a file's name ends in."""
+    """The one of `suffixes` that a file name ends in; None if there is none."""
     return next((s for s in suffixes if path.name.endswith(s)), None)
 
 
 def first_row(path: Path) -> int:
-    """The number that a file of this form gives to its first row."""
+    """The number of the first row of a file in this format."""
     found = FORMATS.get(_plain(path))
     return found.first_row if found else 0
 
 
 def _plain(path: Path) -> str:
-    """The form without its compression."""
+    """The suffix without `.gz`."""
     return (form(path) or "").removesuffix(".gz")
 
 
 def chosen(file: Path, folder: Path, patterns: Collection[str]) -> bool:
-    """Whether one of the globs fits a file's path below `folder`; without any, every file is."""
+    """Whether the path below `folder` matches one of the globs, or there are no globs."""
     name = file.relative_to(folder).as_posix()
     return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
@@ -66,10 +66,10 @@ def chosen(file: Path, folder: Path, patterns: Collection[str]) -> bool:
 def files(
     path: Path, suffixes: Collection[str] = SUFFIXES, patterns: Collection[str] = ()
 ) -> list[Path]:
-    """`path` itself, or the files of a folder that one of the globs `patterns` fits; sorted.
+    """`path` itself, or the files of a folder that match one of the globs `patterns`; sorted.
 
     Raises:
-        InputError: there are none, or they are of several forms.
+        InputError: there are none, or they have different formats.
     """
     found = [path]
     if path.is_dir():
@@ -77,21 +77,23 @@ def files(
         found = [file for file in every if chosen(file, path, patterns)]
     endings = ", ".join(suffixes)
     if not found:
-        fitting = f" that {' or '.join(map(repr, patterns))} fits" if patterns else ""
-        raise InputError(f"{path} holds no file ending in {endings}{fitting}")
+        matching = f" that matches {' or '.join(map(repr, patterns))}" if patterns else ""
+        raise InputError(f"{path} holds no file ending in {endings}{matching}")
     for file in found:
         if not form(file, suffixes):
-            raise InputError(f"{file}: a file must end in {endings}, to be read by that form")
+            raise InputError(f"{file}: the file name must end in {endings}")
         if form(file, suffixes) != form(found[0], suffixes):
-            raise InputError(f"{found[0]} and {file} are of two forms; put them apart")
+            raise InputError(
+                f"{found[0]} and {file} have different formats; put them into separate folders"
+            )
     return found
 
 
 def named(name: str, names: Iterable[str], where: str, what: str) -> str:
-    """`name`, if it is one of the columns `names`.
+    """Check that the column `name` is one of `names`; returns it.
 
     Raises:
-        InputError: it is not; says which is close, and `what` named it.
+        InputError: it is not. Suggests a similar name; `what` is the parameter with the name.
     """
     names = list(names)
     if name not in names:
@@ -106,7 +108,7 @@ def named(name: str, names: Iterable[str], where: str, what: str) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever a library says of a broken file, as an `InputError` that names the file."""
+    """Turn the errors of libraries about a broken file into an `InputError` with its name."""
     try:
         yield
     except InputError:
@@ -116,11 +118,12 @@ def reading(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         if not error.encoding.startswith("utf-8"):
             raise InputError(
-                f"{path} is not {error.encoding}, as prepare.source.csv.encoding says: {error}"
+                f"{path} does not have the encoding {error.encoding} of "
+                f"prepare.source.csv.encoding: {error}"
             ) from error
         raise InputError(
-            f"{path}: the header is not UTF-8: {error}. Convert the file, for instance with "
-            "iconv, or name its encoding where the model is trained: if it is Latin-1, "
+            f"{path}: the header is not UTF-8: {error}. Convert the file to UTF-8, for instance "
+            "with iconv, or train the model with its encoding: for Latin-1, set "
             "prepare.source.csv.encoding: latin-1"
         ) from error
     except _BROKEN as error:
@@ -136,11 +139,11 @@ def read(
     patterns: Collection[str] = (),
     numbers: Collection[str] = (),
 ) -> tuple[pa.Table, list[tuple[Path, int]], Reading]:
-    """All rows of a file or folder, as `files` finds them, and how many come from each.
+    """All rows of a file or folder, the row count of each file, and `given` with what was detected.
 
-    Types are the file's own, in CSV as all values of a file suggest; columns named in `text` stay
-    text, so that `007` keeps its zeros. Those of them that `numbers` names say, as the others do,
-    which decimal sign a CSV file has. Also `given`, with what was detected.
+    Types are those of the file, or inferred for CSV. Columns in `text` stay text, so that `007`
+    keeps its zeros. The decimal sign of CSV is detected in columns that are not in `text`, and in
+    those in `numbers`.
 
     Raises:
         InputError: a file is missing or broken, or differs from the first; names file, row, column.
@@ -173,7 +176,7 @@ def read(
 
 
 def _typed(table: pa.Table, given: Reading, text: Collection[str]) -> pa.Table:
-    """A table of text with the types that its values have."""
+    """Convert the text columns that are not in `text` to the types inferred from their values."""
     for number, name in enumerate(table.column_names):
         if name not in text:
             table = table.set_column(number, name, typed(table.column(number), given))
@@ -181,20 +184,20 @@ def _typed(table: pa.Table, given: Reading, text: Collection[str]) -> pa.Table:
 
 
 def without_index(rows: Any, kinds: Kinds | None = None) -> Any:
-    """A table or batch without the columns into which pandas writes an index that has no name.
+    """Drop the columns of an unnamed pandas index: they only number the rows.
 
-    They number the rows and say nothing of them. An index with a name is a column like any other,
-    as it is in CSV. One that a model was once trained on, and `kinds` names, stays.
+    A named index is a column like any other, as in CSV. Columns in `kinds` are kept, because the
+    model was trained on them.
     """
     index = [n for n in rows.schema.names if _INDEX.fullmatch(n) and n not in (kinds or {})]
     return rows.drop_columns(index) if index else rows
 
 
 def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
-    """Tables one below the other, each with the name of where it came from.
+    """Concatenate tables, each given with the name of its file.
 
     Raises:
-        InputError: columns differ; names which, and in which file.
+        InputError: columns differ; names the columns and the file.
     """
     first, head = parts[0]
     names, schema = head.column_names, head.schema
@@ -206,7 +209,7 @@ def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
                 f"{where} differs from {first}: "
                 + "; ".join(
                     f"{what} {', '.join(map(repr, which))}"
-                    for what, which in (("it has no column", lost), ("it adds", added))
+                    for what, which in (("missing columns", lost), ("additional columns", added))
                     if which
                 )
             )
@@ -216,9 +219,9 @@ def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
                 unified = pa.unify_schemas(two, promote_options="permissive")
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise InputError(
-                    f"{where}: column {name!r} is {two[1].types[0]}; before it, from {first} on, "
-                    f"it is {two[0].types[0]}. Say in prepare.source.columns what it is, or in "
-                    "prepare.source.csv how it is written"
+                    f"{where}: column {name!r} is {two[1].types[0]}, but {two[0].types[0]} in the "
+                    f"files before, from {first} on. Declare its type in prepare.source.columns, "
+                    "or how it is written in prepare.source.csv"
                 ) from error
             schema = schema.set(schema.get_field_index(name), unified.field(0))
     tables = [table.select(names) for _, table in parts]
@@ -226,14 +229,14 @@ def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
 
 
 def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Iterator[pa.RecordBatch]:
-    """The rows of one file, at most `size` a time.
+    """The rows of one file, in batches of at most `size`.
 
-    Columns of CSV and JSON Lines that are named in `kinds` become those kinds, as `given` says,
-    or as the CSV file evidently is written; others of CSV are bytes as they stand there. Those of
-    Parquet and Arrow keep their types.
+    In CSV and JSON Lines, columns in `kinds` are converted by the rules of `given`, or of the
+    dialect detected in the file; other columns of CSV are raw bytes. Parquet and Arrow keep their
+    types.
 
     Raises:
-        InputError: the file is missing or broken, or a value is not of the kind; names file, row
+        InputError: the file is missing or broken, or a value cannot be converted; names file, row
             and column.
     """
     with reading(path):
@@ -248,15 +251,15 @@ def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Itera
 
 
 def count(path: Path, kinds: Kinds | None = None, given: Reading = PLAIN) -> int:
-    """Rows of one file, as `stream` finds them; of CSV and JSON Lines, by a pass over it."""
+    """The number of rows of one file; for CSV and JSON Lines, this reads the whole file."""
     with reading(path):
         return FORMATS[_plain(path)].count(path, kinds or {}, given)
 
 
 def type_of_key(path: Path, kinds: Kinds, given: Reading = PLAIN) -> pa.DataType | None:
-    """The type of the column `key` of one file, None where it has none.
+    """The type of the column `key` of one file; None if there is no such column.
 
-    Where the form has no types, that is int64 if all are whole numbers, and else text.
+    For formats without types, int64 if all keys are whole numbers, else string.
     """
     with reading(path):
         return FORMATS[_plain(path)].key(path, kinds, given)

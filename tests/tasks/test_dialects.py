@@ -79,7 +79,7 @@ def test_latin_1_is_named_and_read_where_it_is_given(tmp_path):
     with pytest.raises(InputError) as caught:
         tables.read(path)
     assert "in.csv, row 2: column 'b' is not UTF-8: b'\\xe9'" in str(caught.value)
-    assert "if this is 'é', it is Latin-1, prepare.source.csv.encoding: latin-1" in str(
+    assert "if the value is 'é', it is Latin-1; set prepare.source.csv.encoding: latin-1" in str(
         caught.value
     )
     given = Reading(encoding="latin-1")

@@ -157,9 +157,11 @@ def test_every_orientation_of_a_camera_is_turned_upright(orientation, form):
 def test_images_that_would_lose_something_unseen_are_refused(tmp_path):
     frames = [Image.fromarray(GREY), Image.fromarray(GREY.T[:4, :4]).resize((5, 4))]
     animated = encoded(frames[0], save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match=r"x is not a readable .* it is animated, 2 pictures"):
+    with pytest.raises(
+        InputError, match=r"x is not a readable .* it is animated and has 2 pictures"
+    ):
         images.decode(animated, "x")
-    with pytest.raises(InputError, match="16 bits a channel and a colour that stands for trans"):
+    with pytest.raises(InputError, match="16 bits per channel and a transparent colour"):
         images.decode(png(16, 2, RGB.astype(int) * 257, (0, 4, 8)), "x")
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/1.png").write_bytes(png(16, 0, DEEP // 32))
@@ -403,7 +405,10 @@ def test_idx_files_are_predicted_alone_or_as_a_folder(tmp_path):
         inputs.find([folder / "t10k-labels-idx1-ubyte"])
     path = folder / "t10k-images-idx3-ubyte"
     whole = path.read_bytes()
-    for content, said in ((whole[:-1], "ends before its 10"), (whole + b"x", "goes on after its")):
+    for content, said in (
+        (whole[:-1], "has less data than the 10"),
+        (whole + b"x", "has more data than"),
+    ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"t10k-images-idx3-ubyte is not .*it {said}"):
             inputs.find([path])

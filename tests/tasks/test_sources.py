@@ -210,7 +210,7 @@ def test_a_test_file_with_other_columns_is_named(tmp_path):
     put(tmp_path, "in/test.csv", "b,y\n1,x\n")
     said = refusal("tabular", tmp_path, "in", test="test*", target="y")
     assert "test.csv differs from " in said
-    assert said.endswith("it has no column 'a'; it adds 'b'")
+    assert said.endswith("missing columns 'a'; additional columns 'b'")
 
 
 # Texts
@@ -416,7 +416,7 @@ def test_image_files_that_do_not_fit_are_named(tmp_path):
     assert said.startswith("in/a/2.png is 5x4 pixels (height x width); in/a/1.png is 4x5. Set pre")
     save(tmp_path, "in/a/2.png", RGB)
     said = refusal("image", tmp_path, "in")
-    assert said.startswith("in/a/2.png has colours and in/a/1.png has none; set prepare.source.col")
+    assert said.startswith("in/a/2.png has colours and in/a/1.png is grey; set prepare.source.col")
 
 
 def test_what_is_no_image_is_named(tmp_path):
@@ -474,7 +474,7 @@ def test_broken_idx_files_are_named(tmp_path):
     idx(tmp_path, "in/test-images-idx3-ubyte", np.zeros((3, 5, 4)))
     assert "in/test-images-idx3-ubyte: images of 5x4 pixels" in refusal("image", tmp_path, "in")
     idx(tmp_path, "in/images-idx3-ubyte", np.zeros((3, 4, 5)))
-    assert "are the same images twice" in refusal("image", tmp_path, "in")
+    assert "are duplicates of the same images" in refusal("image", tmp_path, "in")
     (tmp_path / "in/images-idx3-ubyte").unlink()
     path = tmp_path / "in/images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
@@ -502,7 +502,7 @@ def test_images_of_an_array_file_keep_their_kind_of_number(tmp_path):
         ({"images": GREY}, "in.npz: images is uint8[4, 5]; uint8 or floating point of shape"),
         ({"images": RGB}, "in.npz holds the arrays images; `labels` is expected too"),
         ({"images": RGB, "labels": [[1]]}, "in.npz: labels is int64[1, 1]; 4 numbers or strings"),
-        ({"images": RGB, "labels": [b"\xff"] * 4}, "in.npz: a label of bytes must be ASCII"),
+        ({"images": RGB, "labels": [b"\xff"] * 4}, "in.npz: labels of bytes must be ASCII"),
         ({"images": RGB[:0], "labels": []}, "in.npz holds no images"),
         ({"images": np.array([{}], object)}, "in.npz is not a readable .npz file: "),
     ],
