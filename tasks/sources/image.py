@@ -1,5 +1,5 @@
-"""Images of one size: arrays (`.npz`, IDX), folders of image files, or tables that name or hold
-such files.
+"""Images of one size: arrays (`.npz`, IDX), folders of image files, or tables with their paths or
+bytes.
 """
 
 from collections.abc import Collection
@@ -21,16 +21,16 @@ from tasks.sources.tabular import origins, with_typed_target
 
 
 def read(source: ImageSource, path: Path, reserved: Collection[str]) -> Raw:
-    """A column of images, (H, W, C) of uint8 or float32, and the target; in tables, all others.
+    """A column of images, (H, W, C) of uint8 or float32, and the target; of tables, all columns.
 
     Raises:
-        InputError: nothing readable lies there, or images differ in size; names the file.
+        InputError: there are no readable images, or they differ in size; names the file.
     """
     if source.column or tables.form(path):
         return _table(source, path)
     found = _images(source, path)
     if 0 in found.pixels.shape:
-        raise InputError(f"{path} holds no images, or images without pixels")
+        raise InputError(f"{path} has no images, or images without pixels")
     column = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(found.pixels))
     split = None
     if "test" in found.split:
@@ -48,7 +48,7 @@ def read(source: ImageSource, path: Path, reserved: Collection[str]) -> Raw:
 
 
 def _table(source: ImageSource, path: Path) -> Raw:
-    """The rows of tables, one column of which holds image files: their paths or their bytes."""
+    """The rows of tables with a column of paths or bytes of image files."""
     name, target = source.column or COLUMN, source.target or LABEL
     table, rows, reading = tables.read(path, text=(name, target), patterns=patterns(source))
     for column, key in ((name, "column"), (target, "target")):
@@ -60,15 +60,11 @@ def _table(source: ImageSource, path: Path) -> Raw:
 
 def _images(source: ImageSource, path: Path) -> Images:
     if not path.exists():
-        raise InputError(
-            f"{path} is missing. Put the images there, or name another place in "
-            "prepare.source.path."
-        )
+        raise InputError(f"{path} is missing. Put the images there, or set prepare.source.path.")
     if source.target:
         raise InputError(
-            f"{path}: prepare.source.target names a column, and this is not a table. Name the "
-            "column of images in prepare.source.column too, or remove it: labels are the names of "
-            "folders, or arrays"
+            f"{path}: prepare.source.target is for tables. If these are tables, also name the "
+            "column of images in prepare.source.column; otherwise remove prepare.source.target"
         )
     if path.is_dir() and not images_in(path, patterns(source)):
         return folders.read(source, path)
@@ -77,8 +73,8 @@ def _images(source: ImageSource, path: Path) -> Images:
         return idx.read(path, patterns(source))
     if path.suffix != ".npz":
         raise InputError(
-            f"{path}: images are a .npz file, a folder of IDX files, a folder with one "
-            "sub-folder of PNG or JPEG files for each class, or a table with their paths or bytes"
+            f"{path}: a .npz file, a folder of IDX files, a folder with one sub-folder of PNG or "
+            "JPEG files for each class, or a table with their paths or bytes is expected"
         )
     arrays = npz.load(path, "images")
     pixels = npz.images(arrays, path)

@@ -1,4 +1,4 @@
-"""Raw: what every reader returns."""
+"""Raw: the result of every reader."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from tasks.files.tables import named
 
 @dataclass(frozen=True)
 class Origin:
-    """A file, how many rows came from it, and the number it gives to the first of them."""
+    """A file, how many rows come from it, and the number of its first row in messages."""
 
     path: str
     rows: int
@@ -25,13 +25,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Raw:
-    """Rows as they were found, before any was checked.
+    """Raw rows, before any checks.
 
-    `table` holds every column that was read, missing values as nulls: features as their column
-    types read them, the rest by Arrow's own types. `features` names those that a model may look
-    at, each with its column type, a key of `COLUMNS`; `target` the one to predict. `split` is an
-    object array (N,) of `train` or `test` where the files say so. `reading` says how text in the
-    table is to be read.
+    `table` has all columns, with nulls for missing values; features have the Arrow types of their
+    column types. `features` maps the names of features to their column types, the keys of
+    `COLUMNS`. `target` is the column to predict. `split` is an object array (N,) of `train` and
+    `test`, or None if the files do not mark a test split. `reading` has the rules for text in the
+    table.
     """
 
     source: Source
@@ -42,14 +42,14 @@ class Raw:
     origins: tuple[Origin, ...]
     split: NDArray[np.object_] | None = None
     changed: Mapping[str, int] = field(default_factory=dict)
-    """Of how many image files something was changed on reading, and what."""
+    """How many image files were changed on reading, by a description of the change."""
     reading: Reading = PLAIN
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def describe(self, row: int) -> str:
-        """A row as its file counts it: `data/raw/a.csv, row 17`."""
+        """The location of a row, counted as in its file: `data/raw/a.csv, row 17`."""
         for origin in self.origins:
             if row < origin.rows:
                 return f"{origin.path}, row {row + origin.first_row}"
@@ -61,11 +61,11 @@ class Raw:
         return {name: COLUMNS[kind] for name, kind in self.features.items()}
 
     def column(self, name: str, *, fill: bool = False) -> RawColumn:
-        """What the methods of column types are given of a column."""
+        """The argument for the class methods of a column type."""
         return RawColumn(name, self.where, self.describe, self.source, self.reading, fill)
 
     def read_as(self, name: str, kind: str) -> "Raw":
-        """With the column `name` as its type reads it. Raises `InputError` as that does."""
+        """Convert the column `name` to its column type. Raises `InputError` as `Column.read`."""
         column = self.column(name)
         values = COLUMNS[kind].read(self.table[name], column)
         table = self.table.set_column(self.table.column_names.index(name), name, values)
@@ -73,11 +73,11 @@ class Raw:
 
 
 def refuse_unfit(raw: Raw, reserved: Collection[str]) -> None:
-    """Raises `InputError` if a column that has a part in `prepare` is not there, or the target."""
+    """Raises `InputError` if a reserved column is missing, or is the target."""
     for name in reserved:
         named(name, raw.table.column_names, raw.where, "prepare")
     if raw.target in reserved:
         raise InputError(
-            f"{raw.where}: column {raw.target!r} is the target and has another part in prepare "
-            "too; name another column there"
+            f"{raw.where}: column {raw.target!r} is the target, and cannot also be used as split, "
+            "group, time or sensitive column in prepare; name another column there"
         )

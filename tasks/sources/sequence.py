@@ -16,10 +16,10 @@ from tasks.sources.tabular import origins, with_typed_target
 
 
 def read(source: SequenceSource, path: Path, reserved: Collection[str]) -> Raw:
-    """Sequences as lists of fixed-size lists of float32; those without a step are missing.
+    """Sequences as lists of fixed-size lists of float32; a sequence without timesteps is missing.
 
     Raises:
-        InputError: a column or array is missing or of another type, or steps differ in width.
+        InputError: a column or array is missing or has another type, or timesteps differ in width.
     """
     if path.suffix == ".npz":
         arrays = npz.load(path, "sequences")

@@ -16,19 +16,19 @@ from tasks.files.reading import PLAIN, Reading
 from tasks.sources.globs import patterns
 from tasks.sources.raw import Origin, Raw, refuse_unfit
 
-# Numbers that say the same however they are spelled: not `007`, `1e3` or `+1`.
+# Numbers that lose nothing as a number: not `007`, `1e3` or `+1`, which may be codes.
 _CANONICAL = r"^\s*-?(0|[1-9]\d*)([.,]\d+)?\s*$"
 
 
 def reading_of(csv: Csv) -> Reading:
-    """What the parameters say about text."""
+    """The rules for text, from the parameters."""
     return Reading(**csv.model_dump())
 
 
 def rows_of(source: TabularSource | TextSource, path: Path, text: Collection[str]) -> Raw:
-    """The table that lies at `path`, with its target; no features yet.
+    """The table at `path` and its target, without features.
 
-    The columns `text` and the target are text wherever the spelling of a value can matter.
+    The columns `text`, and the target if its spelling may matter, are read as text.
     """
     as_text = {*text, *([source.target] if source.target else [])}
     numbers = [name for name in (source.target, *_numbers(source)) if name]
@@ -43,18 +43,18 @@ def rows_of(source: TabularSource | TextSource, path: Path, text: Collection[str
 
 
 def _numbers(source: TabularSource | TextSource) -> list[str]:
-    """Columns that the parameters say are numbers."""
+    """Columns that the parameters declare as numbers."""
     columns = source.columns if isinstance(source, TabularSource) else {}
     return [name for name, kind in columns.items() if kind == "number"]
 
 
 def origins(rows: list[tuple[Path, int]]) -> tuple[Origin, ...]:
-    """What `tables.read` says of its files."""
+    """The origins of rows, from the row counts of `tables.read`."""
     return tuple(Origin(str(file), count, tables.first_row(file)) for file, count in rows)
 
 
 def with_typed_target(table: pa.Table, name: str, reading: Reading) -> pa.Table:
-    """The table, its target as numbers if it is text that loses nothing by it."""
+    """Convert the target from text to numbers if this loses nothing."""
     column = table[name]
     if (
         pa.types.is_string(column.type)
@@ -66,11 +66,11 @@ def with_typed_target(table: pa.Table, name: str, reading: Reading) -> pa.Table:
 
 
 def read(source: TabularSource, path: Path, reserved: Collection[str]) -> Raw:
-    """Every column but the target and the ignored ones is a feature.
+    """All columns except target, ignored and reserved ones are features.
 
     Raises:
-        InputError: a column is missing, is of no kind, or holds a value that is not of its kind;
-            text is not plainly a category, or a category has too many values.
+        InputError: a column is missing, has an unsupported type, or a value that cannot be
+            converted; text is probably not a category, or a category has too many values.
     """
     raw = rows_of(source, path, {*source.columns, *source.ignore, *reserved})
     for key, names in (("ignore", source.ignore), ("columns", source.columns)):
@@ -99,16 +99,15 @@ def _kind_of(raw: Raw, name: str) -> str:
             return kind
     if pa.types.is_string(values.type):
         found = kind_of(values, raw.reading)
-        # Plain numbers that a file with types has as text may be codes: somebody must say. They are
-        # numbers where options of `csv` were given to read them.
+        # A typed file has plain numbers as text: they may be codes. As a category, they are refused
+        # unless declared. They are numbers if they need options of `csv`.
         if found == "number" and kind_of(values, PLAIN) == "number":
             return "category"
         if found is not None:
             return "category" if found == "text" else found
     if pa.types.is_null(values.type) or pa.types.is_string(values.type):
         raise InputError(
-            f"{raw.where}: column {name!r} has no value in any row; name it in "
-            "prepare.source.ignore"
+            f"{raw.where}: column {name!r} has no values; name it in prepare.source.ignore"
         )
     raise InputError(
         f"{raw.where}: column {name!r} is {values.type}, which is not a number, boolean, date or "

@@ -21,7 +21,7 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
     """The text column; blank texts are missing values.
 
     Raises:
-        InputError: there is no such column, it is not text, or a line is not UTF-8.
+        InputError: the column is missing or not text, or a line is not UTF-8.
     """
     reading = reading_of(source.csv)
     if _is_lines(path):
@@ -40,17 +40,17 @@ def read(source: TextSource, path: Path, reserved: Collection[str]) -> Raw:
 
 
 def _is_lines(path: Path) -> bool:
-    """Whether texts lie there as lines; a `.txt` file beside tables is about them."""
+    """Whether `path` has texts as lines; a `.txt` file beside tables is documentation."""
     if not path.is_dir():
         return path.suffix == SUFFIX
     return any(path.glob("*.txt")) and not any(map(tables.form, path.iterdir()))
 
 
 def _lines(source: TextSource, path: Path) -> tuple[pa.Table, tuple[Origin, ...]]:
-    """A row for each line; of a folder, the names of its files are the classes."""
+    """A row for each line; in a folder, the file names are the classes."""
     if source.test:
         raise InputError(
-            f"{path}: each of its files is a class, so none can be the test split; remove "
+            f"{path}: each .txt file is a class, so a file cannot be the test split. Remove "
             "prepare.source.test, or put the texts into tables"
         )
     texts: list[str] = []

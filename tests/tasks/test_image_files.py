@@ -356,7 +356,7 @@ def test_tables_of_images_that_cannot_be_read_are_refused(tmp_path):
     pq.write_table(pa.table({"image": [1.5], "label": ["a"]}), root / "b.parquet")
     assert "column 'image' is double; paths or" in source_refusal(tmp_path, path="in/b.parquet")
     np.savez(root / "c.npz", images=np.zeros((1, 2, 2), np.uint8), labels=[1])
-    assert "names a column, and this is no" in source_refusal(
+    assert "prepare.source.target is for tables" in source_refusal(
         tmp_path, path="in/c.npz", target="label"
     )
 

@@ -116,7 +116,7 @@ def refused(done):
 def test_a_mistake_of_the_user_gets_one_line_and_status_2(workspace):
     line = refused(run(workspace, "prepare"))
     assert line.startswith("error: ")
-    assert "data/raw/digits.csv.gz is missing. `python -m tasks.sources` puts" in line
+    assert "data/raw/digits.csv.gz is missing. Run `python -m tasks.sources`" in line
     assert [p.name for p in workspace.iterdir()] == ["params.yaml"]
 
 

