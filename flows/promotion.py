@@ -151,7 +151,7 @@ def _value(
     outputs = session.run_all(signature, test.inputs, problem.evaluated, evaluation.batch_size)
     if stamp != _stamp_of_split(prepared, challenger):
         raise _other_split(prepared, challenger)
-    result = problem.measure(signature, test.targets, outputs, evaluation.calibration_bins)
+    result = problem.compute_metrics(signature, test.targets, outputs, evaluation.calibration_bins)
     return result.summary[metric]
 
 

@@ -53,7 +53,7 @@ def evaluate(
     infer = inference(network, problem.evaluated)
     parts = [infer(part) for part in split_into(signature, test.inputs, params.batch_size)]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    result = problem.measure(signature, test.targets, outputs, params.calibration_bins)
+    result = problem.compute_metrics(signature, test.targets, outputs, params.calibration_bins)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     first = {name: result.summary[name] for name in result.headline}
     document = {**first, **result.summary, "rows": result.rows}

@@ -70,7 +70,7 @@ def export(
         session, signature, test.inputs, expected, size, params.tolerance, *network.output_scale
     )
     outputs = session.run_all(signature, test.inputs, problem.evaluated, size)
-    metrics = problem.measure(signature, test.targets, outputs, evaluation.calibration_bins)
+    metrics = problem.compute_metrics(signature, test.targets, outputs, evaluation.calibration_bins)
     gates = check_gates(evaluation.gates, metrics.summary)
     result = Evaluation(
         passed=parity.passed and all(gate.passed for gate in gates),

@@ -16,11 +16,11 @@ from tasks.errors import InputError
 from tasks.preparing import copies, notices, splitting, targets
 from tasks.preparing.cleaning import clean, complete
 from tasks.preparing.fitting import Dataset, fit
-from tasks.preparing.lengths import measure
-from tasks.preparing.personal import hashed
+from tasks.preparing.lengths import measure_lengths
+from tasks.preparing.personal import hash_sensitive
 from tasks.preparing.profile import distribution, profile
 from tasks.preparing.rows import CleanColumn, Indices, PreparedRows
-from tasks.preparing.types import lines, taken_for
+from tasks.preparing.types import column_kinds, log_lines
 from tasks.preparing.writing import write
 from tasks.problems import PROBLEMS
 from tasks.problems.targets import ClassTarget, class_numbers
@@ -61,11 +61,11 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         raise InputError(f"{raw.where} has no rows")
     for what, count in raw.changed.items():
         print(f"{count} images: {what}", flush=True)
-    types = taken_for(raw, params)
-    print(*lines(types), f"checking and splitting {len(raw)} rows", sep="\n", flush=True)
-    hashes = hashed(raw, params, root)
+    types = column_kinds(raw, params)
+    print(*log_lines(types), f"checking and splitting {len(raw)} rows", sep="\n", flush=True)
+    hashes = hash_sensitive(raw, params, root)
     columns, full, order = _read_columns(raw, params)
-    found = copies.find(raw, full, params)
+    found = copies.find_copies(raw, full, params)
     given = order.take(full.keys).given
     rows, repeats = copies.without_copies(raw, full, found, given, params)
     labels, classes, places = _split(raw, rows, repeats, order, params)
@@ -95,7 +95,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         "sensitive_columns": dict.fromkeys(params.sensitive, params.sensitive_rule),
         **({"images_changed": dict(raw.changed)} if raw.changed else {}),
         "duplicates": {
-            "rule": copies.rule(raw, params),
+            "rule": copies.duplicates_rule(raw, params),
             "dropped": report.dropped_duplicates,
             **found.counts(),
         },
@@ -105,7 +105,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
             repeats.features, places, "validation", "test"
         ),
     }
-    lengths, described = measure(dataset)
+    lengths, described = measure_lengths(dataset)
     content |= _described(dataset) | described
     if params.label_noise:
         content["label_noise"] = _suspects(rows, labels, dataset, params, describe)
@@ -140,7 +140,7 @@ def _notices(
     """Notices for the user. `full` are the complete rows, `rows` those left by the rules."""
     steps = [
         (f"prepare.missing: {params.missing}", np.arange(len(raw)), full.keys),
-        (f"prepare.duplicates: {copies.rule(raw, params)}", full.keys, rows.keys),
+        (f"prepare.duplicates: {copies.duplicates_rule(raw, params)}", full.keys, rows.keys),
     ]
     found = [
         text
@@ -180,7 +180,7 @@ def _split(
     """
     labels: Indices | None = None
     classes: tuple[str, ...] = ()
-    together = copies.rule(raw, params) == "group"
+    together = copies.duplicates_rule(raw, params) == "group"
     distinct = not copies.repeated(repeats.whole)
     if isinstance(PROBLEMS[params.task].target, ClassTarget):
         counted = copies.distinct(rows, repeats) if together else rows

@@ -63,7 +63,7 @@ def reevaluate(
     encoder.counts.refuse_unknown(encoder.signature.columns, where)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about metrics undefined on these rows
-        metrics = encoder.signature.problem.measure(
+        metrics = encoder.signature.problem.compute_metrics(
             encoder.signature, targets, outputs, evaluation.calibration_bins
         )
     _refuse_other_gates(evaluation, metrics, encoder.signature.task)

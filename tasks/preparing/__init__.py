@@ -1,3 +1,1 @@
-"""What `prepare` is made of, in the order in which it happens: each module judges or changes one
-thing, and writes nothing.
-"""
+"""The parts of `prepare`. Each module checks or changes one thing; only `writing` writes files."""

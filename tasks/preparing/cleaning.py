@@ -1,7 +1,7 @@
-"""Features as they will be written, and rows with missing values by rule.
+"""Cleans features, and applies the rule for rows with missing values.
 
-Missing are nulls, NaN, infinities (also what float32 cannot hold), text of nothing but white space,
-and what each column type calls missing besides.
+Missing values are nulls, NaN, infinities (also numbers too large for float32), text that is only
+white space, and what a column type defines as missing.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from tasks.sources.raw import Raw
 
 
 def clean(raw: Raw) -> dict[str, CleanColumn]:
-    """The features by name, each of the type that it is written as.
+    """The cleaned features by name, with the types in which they are stored.
 
     Raises:
-        InputError: a value cannot be read as what its column holds; names the row.
+        InputError: a value cannot be converted; names the row.
     """
     return {
         name: column.clean(raw.table[name].combine_chunks(), raw.column(name))
@@ -27,12 +27,12 @@ def clean(raw: Raw) -> dict[str, CleanColumn]:
 def complete(
     raw: Raw, features: dict[str, CleanColumn], others: dict[str, CleanColumn], rule: str
 ) -> Indices:
-    """Numbers of the rows that stay: those that lack nothing, or nothing that can be filled.
+    """The numbers of complete rows; with the rule `fill`, also of rows that can be filled.
 
-    `others` are the target and what decides the split: no rule fills those.
+    `others` are the target and the column that decides the split. They are never filled.
 
     Raises:
-        InputError: the rule refuses a row, or none stays; names row and column.
+        InputError: the rule refuses a row, or no row is complete; names row and column.
     """
     fillable = [name for name, column in raw.types().items() if column.fillable]
     missing = {name: found.missing for name, found in (features | others).items()}
@@ -52,7 +52,7 @@ def complete(
     if bad.all():
         empty = [repr(name) for name, mask in missing.items() if mask.all()]
         raise InputError(
-            f"{raw.where}: no row has all of its values"
-            + (f"; no row at all has a value of {', '.join(empty)}" if empty else "")
+            f"{raw.where}: every row has a missing value"
+            + (f"; all values of {', '.join(empty)} are missing" if empty else "")
         )
     return np.flatnonzero(~bad)

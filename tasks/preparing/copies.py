@@ -1,4 +1,4 @@
-"""Rows that repeat others: exact copies, conflicting labels, rows on both sides of a split."""
+"""Finds equal rows: exact copies, conflicting labels, rows that are in two splits."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from tasks.errors import InputError
 from tasks.preparing.rows import Describe, Indices, PreparedRows, is_number
 from tasks.sources.raw import Raw
 
-# Which of several copies stays. Those in a given test split: scores on a published test split are
-# comparable only if it is whole, and a copy in training would be memorized.
+# The copy in the first of these splits is kept. The given test split is first, because its scores
+# are comparable only if it is complete, and a copy in training would be memorized.
 PREFERENCE = ("test", "validation", "train")
 CONFLICTS_LISTED = 10
 
 
 def identities(raw: Raw, table: pa.Table) -> Indices:
-    """(N,): the same number, below N, exactly for rows that agree in every feature of `table`."""
+    """(N,): a number below N for each row; equal for rows with equal features in `table`."""
     codes = [column.identify(table[name].combine_chunks()) for name, column in raw.types().items()]
     return codes[0] if len(codes) == 1 else comparing.distinct(np.stack(codes, axis=1))
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What repeats among rows (N,): each array has the same number, below N, for equal rows.
+    """Which rows (N,) are equal: in each array, equal rows have the same number below N.
 
-    `raw` compares complete rows of the raw data, ignored and sensitive columns included, but not
-    the column that names the split; `features` what the model sees; `whole` also the target.
+    `raw` compares all columns of the raw data, including ignored and sensitive ones, except the
+    split column. `features` compares the features, `whole` the features and the target.
     """
 
     raw: Indices
@@ -40,11 +40,11 @@ class Copies:
     whole: Indices
 
     def take(self, positions: Indices) -> "Copies":
-        """Those of some of the rows."""
+        """The numbers of the rows at `positions`."""
         return Copies(self.raw[positions], self.features[positions], self.whole[positions])
 
     def counts(self) -> dict[str, int]:
-        """Rows that equal an earlier one, by what is compared."""
+        """How many rows equal an earlier row, for each kind of comparison."""
         return {
             "equal_raw_rows": repeated(self.raw),
             "equal_features_and_target": repeated(self.whole),
@@ -52,21 +52,21 @@ class Copies:
         }
 
 
-def find(raw: Raw, rows: PreparedRows, params: Prepare) -> Copies:
-    """What repeats among `rows`."""
+def find_copies(raw: Raw, rows: PreparedRows, params: Prepare) -> Copies:
+    """Which of `rows` are equal."""
     features = identities(raw, rows.features)
     whole = features
     if rows.target is not None:
         whole = comparing.distinct(np.stack([features, comparing.codes(rows.target)], axis=1))
-    # `features` has compared these already.
+    # Comparing `features` has compared the raw values of these columns too.
     compared = {name for name, column in raw.types().items() if column.cleaned_as_read}
     others = [n for n in raw.table.column_names if n not in compared | {params.split_column}]
     codes = [comparing.codes(_taken(raw.table[name], rows.keys)) for name in others]
     return Copies(comparing.distinct(np.stack([features, *codes], axis=1)), features, whole)
 
 
-def rule(raw: Raw, params: Prepare) -> str:
-    """keep, group, drop or refuse: what `auto` stands for depends on the features."""
+def duplicates_rule(raw: Raw, params: Prepare) -> str:
+    """The rule for duplicates (keep, group, drop or refuse), with `auto` resolved."""
     if params.duplicates != "auto":
         return params.duplicates
     return "group" if any(column.equal_is_copy for column in raw.types().values()) else "keep"
@@ -75,16 +75,16 @@ def rule(raw: Raw, params: Prepare) -> str:
 def without_copies(
     raw: Raw, rows: PreparedRows, found: Copies, given: NDArray[np.object_] | None, params: Prepare
 ) -> tuple[PreparedRows, Copies]:
-    """The rows that the rule for duplicates leaves, and what repeats among them.
+    """The rows left by the rule for duplicates, and which of them are equal.
 
-    `found` is what repeats among `rows`. `given` (N,) names the split of each row, where one is
-    given: every row of a given test split stays, and goes before its copies in training. Otherwise
-    the first of several copies stays.
+    `found` says which of `rows` are equal. `given` (N,) is the split of each row, if it is given:
+    all rows of a given test split are kept, and their copies elsewhere are dropped. Otherwise the
+    first of several copies is kept.
 
     Raises:
-        InputError: there are copies, and the rule refuses them; names both rows.
+        InputError: there are copies and the rule is `refuse`; names both rows.
     """
-    chosen = rule(raw, params)
+    chosen = duplicates_rule(raw, params)
     if chosen in ("keep", "group"):
         return rows, found
     every = np.arange(len(rows))
@@ -93,7 +93,8 @@ def without_copies(
         rank = sum(place * (given == name) for place, name in enumerate(PREFERENCE))
         order, stays = np.argsort(rank.astype(np.int64), kind="stable"), given == "test"
     first = np.empty(len(rows), np.int64)
-    first[found.raw[order[::-1]]] = order[::-1]  # of equal rows, the first in order is written last
+    # For each number, the first row in `order`: assigned in reverse, so that it overwrites others.
+    first[found.raw[order[::-1]]] = order[::-1]
     original = first[found.raw]
     copies = np.flatnonzero(original != every)
     if len(copies) and chosen == "refuse":
@@ -107,21 +108,21 @@ def without_copies(
 
 
 def distinct(rows: PreparedRows, found: Copies) -> PreparedRows:
-    """The first of the rows that agree in features and target; `found` is of `rows`."""
+    """The first of all rows with equal features and target; `found` belongs to `rows`."""
     _, first = np.unique(found.whole, return_index=True)
     return rows.take(np.sort(first))
 
 
 def repeated(numbers: Indices) -> int:
-    """How many rows (N,) have the number of an earlier one."""
+    """How many rows (N,) have the same number as an earlier row."""
     return len(numbers) - len(np.unique(numbers))
 
 
 def conflicts(rows: PreparedRows, found: Copies, describe: Describe) -> dict[str, Any]:
-    """How many rows agree in their features with one of another target, and the first of them."""
+    """How many rows have equal features but different targets, and the first of them."""
     if rows.target is None:
         return {"rows_with_conflicting_targets": 0, "conflicting_targets": []}
-    _, one = np.unique(found.whole, return_index=True)  # a row for each target of the same features
+    _, one = np.unique(found.whole, return_index=True)  # one row for each target of equal features
     targets = np.bincount(found.features[one], minlength=len(rows) + 1)
     conflicting = np.flatnonzero(targets[found.features] > 1)
     _, first = np.unique(found.features[conflicting], return_index=True)
@@ -138,18 +139,18 @@ def conflicts(rows: PreparedRows, found: Copies, describe: Describe) -> dict[str
 
 
 def leaked(numbers: Indices, splits: dict[str, Indices], *names: str) -> int:
-    """Rows of the splits `names` whose number (of `Copies`) a row of `train` has, too."""
+    """How many rows of the splits `names` have an equal row in `train`, by numbers of `Copies`."""
     train = numbers[splits["train"]]
     return sum(int(np.isin(numbers[splits[name]], train).sum()) for name in names)
 
 
 def constant_columns(table: pa.Table) -> list[str]:
-    """Columns with one value, or none, in all rows."""
+    """Columns that have the same value, or no value, in all rows."""
     return [name for name in table.column_names if pc.count_distinct(table[name]).as_py() <= 1]
 
 
 def identical_columns(table: pa.Table) -> list[list[str]]:
-    """Groups of columns that have the same values, row by row."""
+    """Groups of columns with equal values in every row."""
     groups: dict[bytes, list[str]] = {}
     for name in table.column_names:
         values = table[name].combine_chunks()
@@ -163,6 +164,6 @@ def identical_columns(table: pa.Table) -> list[list[str]]:
 
 
 def _taken(column: pa.ChunkedArray, keys: Indices) -> pa.Array:
-    """The values at `keys`, without a copy where these are all of them."""
+    """The values at `keys`; not copied if these are all values."""
     values = column.combine_chunks()
     return values if len(keys) == len(values) else values.take(pa.array(keys))

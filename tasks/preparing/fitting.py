@@ -1,6 +1,4 @@
-"""What is fitted, on the training split alone: tokenizer, categories, what stands for a missing
-value; and with these the signature.
-"""
+"""Fits tokenizer, categories and fill values on the training split, and makes the signature."""
 
 from dataclasses import dataclass
 
@@ -19,7 +17,7 @@ from tasks.sources.raw import Raw
 
 @dataclass(frozen=True)
 class Dataset:
-    """The rows of each split, and what was fitted on those of training."""
+    """The rows of each split, and what was fitted on the training split."""
 
     splits: dict[str, PreparedRows]
     signature: Signature
@@ -29,10 +27,10 @@ class Dataset:
 def fit(
     raw: Raw, splits: dict[str, PreparedRows], classes: tuple[str, ...], params: Prepare
 ) -> Dataset:
-    """The dataset of these splits.
+    """Fit the columns on the training split.
 
     Raises:
-        InputError: there is nothing in the training split to fit on; says of which column.
+        InputError: a column has no values in the training split; names it.
     """
     train, types = splits["train"].features, raw.types()
     problem = PROBLEMS[params.task]
@@ -49,7 +47,7 @@ def fit(
         for name in train.column_names
     ]
     columns = tuple(found.column for found in fitted)
-    # Nothing is said of how text is read where no column has any.
+    # Images and sequences contain no text, so they need no rules for it.
     reading = raw.reading if any(column.reads_text for column in columns) else None
     tokenizer = next((found.tokenizer for found in fitted if found.tokenizer is not None), None)
     signature = Signature.of(problem.task(classes), columns, classes, reading)
@@ -60,6 +58,6 @@ def _refuse_two_tokenizers(raw: Raw) -> None:
     names = [name for name, column in raw.types().items() if column.tokenized]
     if len(names) > 1:
         raise InputError(
-            f"{raw.where}: {' and '.join(map(repr, names))} are texts, and a model has one "
-            "tokenizer. Name one of them in prepare.source.ignore"
+            f"{raw.where}: {' and '.join(map(repr, names))} are texts, but a model has only one "
+            "tokenizer. Keep one of them, and name the others in prepare.source.ignore"
         )

@@ -1,4 +1,4 @@
-"""How long texts and sequences are, before any is truncated."""
+"""Lengths of texts and sequences before truncation."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from tasks.preparing.fitting import Dataset
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
 
 
-def measure(dataset: Dataset) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
-    """By column, the lengths (N,) of its training rows; and what the report says of all splits.
+def measure_lengths(dataset: Dataset) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
+    """The lengths (N,) of training rows by column, and the report about all splits.
 
-    Nothing for columns without lengths. The first column with them is called `lengths` in the
-    report, others `NAME.lengths`.
+    Columns without lengths are left out. In the report, the key of the first column with lengths is
+    `lengths`; of the others, `NAME.lengths`.
     """
     training: dict[str, NDArray[np.int64]] = {}
     report: dict[str, Any] = {}

@@ -1,5 +1,5 @@
-"""Rows whose label looks wrong: confident learning (Northcutt, Jiang and Chuang 2021, Journal of
-Artificial Intelligence Research 70, https://arxiv.org/abs/1911.00068).
+"""Finds rows whose label is probably wrong, by confident learning (Northcutt, Jiang and Chuang
+2021, Journal of Artificial Intelligence Research 70, https://arxiv.org/abs/1911.00068).
 """
 
 import warnings
@@ -27,10 +27,10 @@ FOLDS = 5
 def suspects(
     rows: PreparedRows, labels: Indices, signature: Signature, params: Prepare, describe: Describe
 ) -> dict[str, Any]:
-    """How many rows were looked at, how many are suspect, and the most suspicious of them.
+    """The number of checked and of suspect rows, and the most suspicious rows, for the report.
 
-    `labels` (N,) are places in `signature.classes`. Each row is predicted by a linear model that
-    has not seen it. Above `MOST_ROWS`, that many are drawn by seed.
+    `labels` (N,) are indices into `signature.classes`. Each row is predicted by a linear model that
+    was trained without it. Of more than `MOST_ROWS` rows, a random sample is checked.
     """
     chosen = _sample(labels, params.seed)
     given = labels[chosen]
@@ -41,10 +41,10 @@ def suspects(
         min(FOLDS, int(np.bincount(given)[given].min())), shuffle=True, random_state=params.seed
     )
     with warnings.catch_warnings():
-        # A model that is nearly fitted ranks rows as well.
+        # A model that has not fully converged is good enough to rank rows.
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = cross_val_predict(model, features, given, cv=folds, method="predict_proba")
-    # Classes too rare for the sample have no column.
+    # The model has no column for classes that are not in the sample.
     probabilities = np.zeros((len(given), len(signature.classes)))
     probabilities[:, np.unique(given)] = found
     suggested = confident_labels(probabilities, given)
@@ -68,10 +68,10 @@ def suspects(
 
 
 def confident_labels(probabilities: NDArray[np.float64], given: Indices) -> Indices:
-    """(N,): the likeliest of the classes that a row reaches the threshold of, else the given one.
+    """(N,): the most probable class among those whose threshold a row reaches, else its own label.
 
-    `probabilities` (N, K) are out of sample; the threshold of a class is the mean of what its own
-    rows have for it.
+    `probabilities` (N, K) are out of sample. The threshold of a class is the mean probability that
+    its own rows have for it.
     """
     classes = probabilities.shape[1]
     threshold = np.array(
@@ -86,7 +86,7 @@ def confident_labels(probabilities: NDArray[np.float64], given: Indices) -> Indi
 
 
 def _sample(labels: Indices, seed: int) -> Indices:
-    """Rows to look at, ascending; a class with a single one cannot be cross-validated."""
+    """The rows to check, ascending, without classes of one row, which need two for folds."""
     chosen = np.arange(len(labels))
     if len(labels) > MOST_ROWS:
         chosen = np.random.default_rng(seed).choice(chosen, MOST_ROWS, replace=False)
@@ -95,9 +95,9 @@ def _sample(labels: Indices, seed: int) -> Indices:
 
 
 def _model(rows: PreparedRows, signature: Signature, params: Prepare) -> tuple[Pipeline, Any]:
-    """A linear model of these columns, and what it is fitted on: (N, features), or N texts.
+    """A linear model of these columns, and its input, (N, features) or N texts.
 
-    Columns that are scaled alike are scaled at once.
+    Columns with the same scaler are scaled together, which is faster.
     """
     context, linear = (
         EncodeContext(SourceLocation("rows"), signature.read_as),

@@ -1,4 +1,4 @@
-"""Personal data: what `sensitive` names is dropped, or written as keyed hashes to join by."""
+"""Personal data: sensitive columns are dropped, or written as keyed hashes."""
 
 import hmac
 from pathlib import Path
@@ -12,11 +12,11 @@ from tasks.files.convert import convert
 from tasks.sources.raw import Raw
 
 
-def hashed(raw: Raw, params: Prepare, root: Path) -> dict[str, pa.Array]:
-    """By name, the HMAC-SHA256 (N,) of each sensitive value as text, spelled as a category is.
+def hash_sensitive(raw: Raw, params: Prepare, root: Path) -> dict[str, pa.Array]:
+    """The HMAC-SHA256 (N,) of each sensitive column by name; null where a value is missing.
 
-    Nothing where they are dropped; null where a value is missing. The key is what stands in the
-    salt file, without white space around it.
+    Values are hashed in the spelling of a category. The key is the content of the salt file without
+    surrounding white space. Empty if sensitive columns are dropped.
 
     Raises:
         InputError: there is no key, or a column cannot be hashed.
@@ -41,11 +41,11 @@ def _key(path: Path, given: str) -> bytes:
 def _hash(raw: Raw, name: str, key: bytes) -> pa.Array:
     if name in (KEY, TARGET):
         raise InputError(
-            f"{raw.where}: the prepared dataset uses the name {name!r} itself. Rename the column, "
-            "or set prepare.sensitive_rule to drop."
+            f"{raw.where}: a hashed column cannot have the name {name!r}, because the prepared "
+            "dataset uses it. Rename the column, or set prepare.sensitive_rule to drop."
         )
     values = raw.table[name].combine_chunks()
-    # In one spelling, so that a value has the same hash from every form of file.
+    # With one spelling, a value has the same hash in every file format.
     spelled = convert(values, "category", name, raw.describe, raw.reading)
     encoded = spelled.dictionary_encode()
     digests = [hmac.digest(key, v.encode(), "sha256").hex() for v in encoded.dictionary.to_pylist()]

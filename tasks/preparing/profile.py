@@ -1,4 +1,4 @@
-"""What the training split looks like: constants to normalise by, and a reference for drift."""
+"""The profile of the training split: constants to normalise by, and a reference to detect drift."""
 
 from typing import Any
 
@@ -16,10 +16,7 @@ from tasks.preparing.rows import PreparedRows
 
 
 def profile(dataset: Dataset, lengths: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """The content of `profile.json`; `lengths` are those of the training split, by column.
-
-    Each column type says what its part is.
-    """
+    """The content of `profile.json`; `lengths` are those of the training split, by column."""
     train, signature = dataset.splits["train"], dataset.signature
     content: dict[str, Any] = {
         "format": formats.PROFILE,
@@ -34,7 +31,7 @@ def profile(dataset: Dataset, lengths: dict[str, NDArray[np.int64]]) -> dict[str
         inputs = {tensors[name].name: found for name, found in part.pop("inputs", {}).items()}
         _merge(content, {"inputs": inputs, **part})
     for found in content["inputs"].values():
-        if not any(found.get("offset", ())):  # hardly any column needs one
+        if not any(found.get("offset", ())):  # left out if all are 0, as nearly always
             found.pop("offset", None)
     for name, found in lengths.items():
         content[f"{name}.length" if "length" in content else "length"] = distribution_of(found)
@@ -42,7 +39,7 @@ def profile(dataset: Dataset, lengths: dict[str, NDArray[np.int64]]) -> dict[str
 
 
 def distribution(rows: PreparedRows, signature: Signature) -> dict[str, Any]:
-    """Rows of each class, or how the numbers are distributed; nothing without a target."""
+    """Row counts by class, or the distribution of numbers; empty without a target."""
     if rows.target is None:
         return {}
     if signature.classifies:

@@ -1,4 +1,4 @@
-"""Rows on their way from the raw data to a split, and where they lie, for messages."""
+"""Rows on their way from the raw data to a split, and their location, for messages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from tasks.sources.raw import Raw
 __all__ = ["CleanColumn", "Describe", "Indices", "Mask", "PreparedRows", "cell", "is_number"]
 
 Indices = NDArray[np.int64]
-Describe = Callable[[int], str]  # a row of the raw data, as a report names it
+Describe = Callable[[int], str]  # the location of a raw row, for reports
 
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Rows that are still in.
+    """The rows that were not dropped so far.
 
-    `keys` (N,) are their numbers in the raw data, `features` their columns as they will be written,
-    `target` what is to be predicted: (N,) strings or float64, or None.
+    `keys` (N,) are their numbers in the raw data, `features` their clean features, `target` (N,)
+    strings or float64, or None without a target.
     """
 
     keys: Indices
@@ -35,7 +35,7 @@ class PreparedRows:
     def take(self, positions: Indices) -> "PreparedRows":
         """The rows at `positions`, in that order."""
         if np.array_equal(positions, np.arange(len(self))):
-            return self  # a copy of every image would be the largest cost of all
+            return self  # avoids a copy of all images, the most expensive operation here
         features = self.features.take(pa.array(positions)).combine_chunks()
         target = None if self.target is None else self.target.take(pa.array(positions))
         return PreparedRows(self.keys[positions], features, target)

@@ -1,4 +1,4 @@
-"""Which rows are for training, which for validation, which for the test."""
+"""Splits rows into training, validation and test."""
 
 import math
 import warnings
@@ -25,10 +25,10 @@ MOST_FOLDS = 20
 
 @dataclass(frozen=True)
 class Order:
-    """What decides a split beside chance, for each row (N,), where it applies.
+    """What decides the split of each row (N,) besides the seed; None if it does not apply.
 
-    `given` names the split, `groups` numbers what must stay together, `times` orders the rows, and
-    `copies` numbers rows that are equal, where copies must stay together.
+    `given` is the split itself. Rows with equal `groups`, or with equal `copies`, stay in one
+    split. `times` orders the rows.
     """
 
     given: NDArray[np.object_] | None = None
@@ -37,7 +37,7 @@ class Order:
     copies: Indices | None = None
 
     def take(self, keys: Indices) -> "Order":
-        """That of some of the rows."""
+        """The order of the rows `keys`."""
         return Order(
             None if self.given is None else self.given[keys],
             None if self.groups is None else self.groups[keys],
@@ -47,10 +47,10 @@ class Order:
 
 
 def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, CleanColumn]]:
-    """What decides the split, and by name the column that it was read from.
+    """What decides the split, and the column it was read from, by name.
 
     Raises:
-        InputError: a value of it cannot be used; names the row.
+        InputError: a value of that column is invalid; names the row.
     """
     if params.split_column:
         names = _split_names(raw, params.split_column)
@@ -65,7 +65,7 @@ def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, CleanColumn]
         return Order(raw.split, groups=codes.to_numpy().astype(np.int64)), {params.group: groups}
     if params.time:
         times = _times(raw, params.time)
-        # No row without a time will stay.
+        # Rows without a time are refused or dropped later.
         return Order(raw.split, times=times.values.fill_null(0).to_numpy()), {params.time: times}
     return Order(raw.split), {}
 
@@ -73,8 +73,8 @@ def read_order(raw: Raw, params: Prepare) -> tuple[Order, dict[str, CleanColumn]
 def _split_names(raw: Raw, name: str) -> CleanColumn:
     if raw.split is not None:
         raise InputError(
-            f"{raw.where} has a test split of its own, and prepare.split_column names {name!r}: "
-            "leave one of them out"
+            f"{raw.where} already has a test split, and prepare.split_column is {name!r}; remove "
+            "one of them"
         )
     values = raw.table[name].combine_chunks()
     names = CleanColumn.of(convert(values, "category", name, raw.describe, raw.reading))
@@ -82,14 +82,14 @@ def _split_names(raw: Raw, name: str) -> CleanColumn:
     if strange.any():
         row = int(np.argmax(strange))
         raise InputError(
-            f"{cell(raw, row, name)}: {names.values[row].as_py()!r} is not a split; allowed are "
+            f"{cell(raw, row, name)}: {names.values[row].as_py()!r} is not a split; allowed: "
             f"{', '.join(SPLITS)}"
         )
     return names
 
 
 def _times(raw: Raw, name: str) -> CleanColumn:
-    """Whole microseconds, or numbers as they are."""
+    """Times in microseconds, or the numbers of a numeric column."""
     values = raw.table[name].combine_chunks()
     if is_number(values.type):
         return CleanColumn.of_numbers(values)
@@ -112,14 +112,14 @@ def split(
     *,
     distinct: bool,
 ) -> dict[str, Indices]:
-    """Positions in `keys` of each split, ascending; every class stands in every split.
+    """The positions in `keys` of each split, ascending. Every class is in every split.
 
-    `keys` (N,) are rows of the raw data, `labels` (N,) their places in `classes`, for a
-    classification; `order` is theirs. `distinct` says that there are no copies, for messages.
+    `keys` (N,) are rows of the raw data, and `order` belongs to them. `labels` (N,) are indices
+    into `classes`, for a classification. `distinct` says that there are no copies, for messages.
 
     Raises:
-        InputError: a split would be empty or without a class, or a group stands in two; says what
-            to do.
+        InputError: a split would be empty or without a class, or a group would be in two splits;
+            says what to do.
     """
     every = np.arange(len(keys))
     given = order.given
@@ -130,10 +130,10 @@ def split(
         found = replace(order, groups=joined)
         if len(np.unique(order.groups)) > len(np.unique(joined)) == 1:
             raise InputError(
-                f"{raw.where}: rows with the same features stand in so many groups of "
-                f"{params.group!r} that all of them would have to stay together. Set "
-                "prepare.duplicates to keep, which lets such rows cross the splits and reports "
-                "how many do, or leave out prepare.group."
+                f"{raw.where}: rows with the same features are in so many groups of "
+                f"{params.group!r} that all groups would have to be in one split. Set "
+                "prepare.duplicates to keep, which allows such rows in several splits and reports "
+                "how many there are, or remove prepare.group."
             )
     try:
         if given is None:
@@ -163,7 +163,7 @@ def split(
 def _carve(
     rows: Indices, share: float, labels: Indices | None, order: Order, seed: int
 ) -> tuple[Indices, Indices]:
-    """The rest, and about `share` of `rows`: the latest, whole groups, or by chance."""
+    """Split `rows` into the rest and about `share` of them: the latest, whole groups, or random."""
     classes = None if labels is None else labels[rows]
     copies = None if order.copies is None else order.copies[rows]
     if copies is not None and len(np.unique(copies)) == len(rows):
@@ -190,12 +190,12 @@ def _carve(
 def _latest(
     rows: Indices, share: float, times: NDArray[np.generic], copies: Indices | None
 ) -> tuple[Indices, Indices]:
-    """The rest, and the latest `share` of `rows`; `times` (N,) and `copies` (N,) are theirs.
+    """Split `rows` into the rest and the latest `share`; `times` and `copies` (N,) are theirs.
 
-    Copies go where the latest of them goes: none is in the rest, and the rest holds nothing that
-    is later than its end.
+    All copies of a row go where the latest of them goes. So no copy of a late row is in the rest,
+    and no row of the rest is later than the boundary.
     """
-    # Rows of one moment stay in the order of the raw data.
+    # Rows of the same time stay in the order of the raw data.
     order = np.argsort(times, kind="stable")
     cut = len(rows) - max(1, round(share * len(rows)))
     if copies is not None:
@@ -212,9 +212,9 @@ def _latest(
 
 
 def _whole_copies(classes: Indices, copies: Indices, share: float, seed: int) -> Mask:
-    """(N,): about `share` of the rows of each class by chance, all copies of a row or none.
+    """(N,): a random `share` of the rows of each class, with all copies of a row or none.
 
-    Copies count for the class of the first of them.
+    Copies count for the class of the first copy.
     """
     _, first, counts = np.unique(copies, return_index=True, return_counts=True)
     if len(first) < 2:
@@ -231,7 +231,7 @@ def _whole_copies(classes: Indices, copies: Indices, share: float, seed: int) ->
         if sizes[unit] <= left[of[unit]]:
             taken[unit] = True
             left[of[unit]] -= sizes[unit]
-    # A class whose every row has more copies than there is room for gives its smallest set.
+    # If every set of copies in a class is larger than its share, take the smallest set.
     for unit in sorted(chance, key=sizes.__getitem__):
         if left[of[unit]] == room[of[unit]] and there[of[unit]] > 1:
             taken[unit] = True
@@ -240,7 +240,7 @@ def _whole_copies(classes: Indices, copies: Indices, share: float, seed: int) ->
 
 
 def _joined(groups: Indices, copies: Indices) -> Indices:
-    """(N,): the same number for rows of one group and for copies, and for what these join."""
+    """(N,): equal numbers for rows that are connected by a group, by copies, or by a chain of both."""
     found = groups
     while True:
         joined = found
@@ -254,7 +254,7 @@ def _joined(groups: Indices, copies: Indices) -> Indices:
 
 
 def _stratified_groups(classes: Indices, groups: Indices, share: float, seed: int) -> Mask:
-    """(N,): whole groups of about `share` of the rows, the classes as even as they allow."""
+    """(N,): whole groups with about `share` of the rows, with classes as balanced as possible."""
     most = min(MOST_FOLDS, len(np.unique(groups)))
     if most < 2:
         raise ValueError("all rows belong to one group")
@@ -265,7 +265,7 @@ def _stratified_groups(classes: Indices, groups: Indices, share: float, seed: in
     folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     part = np.zeros(len(classes), bool)
     with warnings.catch_warnings():
-        # A class with fewer rows than folds; whether it stands in every split is seen later.
+        # sklearn warns of a class with fewer rows than folds; a later check covers this.
         warnings.simplefilter("ignore", UserWarning)
         for _, (_, fold) in zip(range(taken), folds.split(classes, classes, groups), strict=False):
             part[fold] = True
@@ -303,7 +303,7 @@ def _refuse_absent_classes(
 def _refuse_crossing_groups(
     raw: Raw, rest: Indices, test: Indices, keys: Indices, order: Order, params: Prepare
 ) -> None:
-    """Only a test split that the files give can part a group."""
+    """Refuse a group in both splits, which only a given test split can cause."""
     if order.groups is None:
         return
     shared = np.intersect1d(order.groups[rest], order.groups[test])
@@ -313,26 +313,28 @@ def _refuse_crossing_groups(
         )
         raise InputError(
             f"{raw.describe(one)} and {raw.describe(other)} have the same value of "
-            f"{params.group!r}, which prepare.group names, but only one of them is in the test "
-            f"split ({len(shared)} such groups). Move them together, or leave out prepare.group."
+            f"{params.group!r}, which is prepare.group, but only one of them is in the test split "
+            f"({len(shared)} such groups). Move both to one split, or remove prepare.group."
         )
 
 
 def _because(raw: Raw, params: Prepare) -> str:
-    """What the splits were made by."""
+    """The parameter that decided the splits, in brackets, for messages."""
     if params.split_column:
         return f" (prepare.split_column: {params.split_column})"
     if params.group:
         return f" (prepare.group: {params.group})"
     if params.time:
         return f" (prepare.time: {params.time})"
-    return " (the files give the test split)" if raw.split is not None else ""
+    return " (the files mark the test split)" if raw.split is not None else ""
 
 
 def _remedy(raw: Raw, params: Prepare, what: str) -> str:
-    larger = "enlarge prepare.test or prepare.validation"
-    if params.split_column or raw.split is not None:
-        return f"Add {what}, or leave out what names the splits, or {larger} where one is drawn"
+    larger = "increase prepare.test or prepare.validation"
+    if params.split_column:
+        return f"Add {what}, or remove prepare.split_column; if validation is drawn, increase it"
+    if raw.split is not None:
+        return f"Add {what}, or do not mark a test split, or increase prepare.validation"
     if params.group:
         return f"Add groups with {what}, or try another prepare.seed, or {larger}"
     return f"Add {what}, or {larger}"

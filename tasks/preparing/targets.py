@@ -1,4 +1,4 @@
-"""Reads the column to predict from raw data: classes or finite numbers."""
+"""Reads the target from raw data: classes or finite numbers."""
 
 import re
 from collections.abc import Callable
@@ -19,24 +19,26 @@ from tasks.preparing.rows import CleanColumn, PreparedRows, cell, is_number
 from tasks.problems import PROBLEMS
 from tasks.sources.raw import Raw
 
-CLASSES_ARE = "classes are text, whole numbers, or true and false"
+CLASSES_ARE = "classes must be text, whole numbers, or true and false"
 
 
 def read_target(raw: Raw, params: Prepare) -> CleanColumn | None:
-    """The column to predict: strings for classes, float64 for numbers; None if there is none.
+    """The target: strings for classes, float64 for numbers; None for a language model.
 
     Raises:
-        InputError: there is no target, or it does not suit the problem; names row and column.
+        InputError: there is no target, or it does not fit the task; names row and column.
     """
     target = PROBLEMS[params.task].target
     if target is None:
         if "text" not in raw.features.values():
-            raise InputError(f"{raw.where} holds no text; a language model needs source.kind: text")
+            raise InputError(
+                f"{raw.where} has no text; a language model needs prepare.source.kind: text"
+            )
         return None
     if raw.target is None:
         raise InputError(
-            f"{raw.where}: nothing says what to predict. Name a column in prepare.source.target, "
-            "or set prepare.task: language_model."
+            f"{raw.where}: the target is unknown. Name the column to predict in "
+            "prepare.source.target, or set prepare.task: language_model."
         )
     values = raw.table[raw.target].combine_chunks()
     if pa.types.is_null(values.type):
@@ -45,7 +47,7 @@ def read_target(raw: Raw, params: Prepare) -> CleanColumn | None:
 
 
 def _classes(raw: Raw, params: Prepare, values: pa.Array) -> CleanColumn:
-    """Labels, spelled the same whatever the file format."""
+    """Class labels, with the same spelling for every file format."""
     kind, name = values.type, str(raw.target)
     declared = params.source.columns if isinstance(params.source, TabularSource) else {}
     if declared.get(name) == "category":
@@ -66,16 +68,16 @@ def _refuse_fractions(raw: Raw, numbers: NDArray[np.float64]) -> None:
     if broken.any():
         row = int(np.argmax(broken))
         raise InputError(
-            f"{cell(raw, row, str(raw.target))}: {numbers[row]} is no class; {CLASSES_ARE}. To "
+            f"{cell(raw, row, str(raw.target))}: {numbers[row]} is not a class; {CLASSES_ARE}. To "
             "predict a number, set prepare.task: regression."
         )
 
 
 def _refuse_numbers_and_dates(raw: Raw, values: pa.Array) -> None:
-    """Whole numbers may be labels; other numbers, and dates, may not."""
+    """Refuse dates and fractions as class labels; whole numbers are allowed."""
     kind = kind_of(values, raw.reading)
     if kind == "date":
-        raise InputError(f"{raw.where}: column {str(raw.target)!r} holds dates; {CLASSES_ARE}")
+        raise InputError(f"{raw.where}: column {str(raw.target)!r} has dates; {CLASSES_ARE}")
     if kind == "number":
         numbers = convert(values, "number", str(raw.target), raw.describe, raw.reading)
         finite = CleanColumn.of_numbers(numbers).values.fill_null(0.0)
@@ -87,35 +89,35 @@ def _numbers(raw: Raw, params: Prepare, values: pa.Array) -> CleanColumn:
         values = _from_text(raw, values)
     if not is_number(values.type):
         row = int(np.argmin(values.is_null().to_numpy(zero_copy_only=False)))
-        raise _no_number(raw, row, values[row].as_py())
+        raise _not_a_number(raw, row, values[row].as_py())
     numbers = values.cast(pa.float64(), safe=False)
     if pa.types.is_integer(values.type):
         large = np.abs(numbers.fill_null(0.0).to_numpy()) >= EXACT
         if large.any():
             row = int(np.argmax(large))
             raise InputError(
-                f"{cell(raw, row, str(raw.target))}: {values[row]} is too large to be told from "
-                f"its neighbours; whole numbers between -{EXACT} and {EXACT} can be predicted. "
-                "Divide the column by some power of ten, or name another one"
+                f"{cell(raw, row, str(raw.target))}: {values[row]} is too large to be exact in "
+                f"float64; whole numbers between -{EXACT} and {EXACT} are allowed. Divide the "
+                "column by a power of ten, or choose another target"
             )
     return CleanColumn.of_numbers(without_na(numbers, raw.reading))
 
 
 def _from_text(raw: Raw, values: pa.Array) -> pa.Array:
-    """Numbers; here leading zeros and exponents do not make them text."""
+    """Convert text to numbers, also with leading zeros or exponents."""
     found = typed(values, raw.reading)
     if pa.types.is_integer(found.type) or pa.types.is_null(found.type):
         return found.cast(pa.int64())
     if not fits(values, "number", raw.reading):
         row = misfit(values, "number", raw.reading)
-        raise _no_number(raw, row, values[row].as_py(), advice(values, raw.reading))
+        raise _not_a_number(raw, row, values[row].as_py(), advice(values, raw.reading))
     return convert(values, "number", str(raw.target), raw.describe, raw.reading)
 
 
-def _no_number(raw: Raw, row: int, value: object, way: str = "") -> InputError:
+def _not_a_number(raw: Raw, row: int, value: object, way: str = "") -> InputError:
     return InputError(
-        f"{cell(raw, row, str(raw.target))}: {value!r} is no number; a regression needs a column "
-        f"of numbers. {way}{'. ' if way else ''}To predict a class, set prepare.task: "
+        f"{cell(raw, row, str(raw.target))}: {value!r} is not a number; a regression needs a "
+        f"column of numbers. {way}{'. ' if way else ''}To predict a class, set prepare.task: "
         "classification."
     )
 
@@ -127,12 +129,12 @@ READERS: dict[str, Callable[[Raw, Prepare, pa.Array], CleanColumn]] = {
 
 
 def class_names(raw: Raw, rows: PreparedRows, *, distinct: bool) -> tuple[str, ...]:
-    """Classes in the order a reader expects: 2 before 10, words by alphabet.
+    """The class names in order: by number if all are whole numbers, else alphabetical.
 
     `distinct` says that `rows` has no duplicates, for the message.
 
     Raises:
-        InputError: there is only one class, or one with fewer rows than there are splits.
+        InputError: there is only one class, or a class has fewer rows than there are splits.
     """
     counts = {c["values"]: c["counts"] for c in pc.value_counts(rows.target).to_pylist()}
     if len(counts) < 2:
@@ -154,7 +156,7 @@ def class_names(raw: Raw, rows: PreparedRows, *, distinct: bool) -> tuple[str, .
 
 
 def refuse_constant(raw: Raw, target: pa.Array) -> None:
-    """Raises `InputError` when there is nothing to learn: `target` (N,) has one value."""
+    """Raises `InputError` if all values of `target` (N,) are equal."""
     lowest, highest = pc.min_max(target).as_py().values()
     if lowest == highest:
         raise InputError(
@@ -164,6 +166,6 @@ def refuse_constant(raw: Raw, target: pa.Array) -> None:
 
 
 def _some(names: list[str], most: int = 20) -> str:
-    """The first few names: there may be thousands."""
+    """The first names, for a message: there may be thousands."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more

@@ -1,4 +1,4 @@
-"""What each column of a table was taken for, for the log and the report."""
+"""The role and kind of each column of a table, for the log and the report."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from tasks.sources.raw import Raw
 PRINTED, LONGEST = 60, 40  # columns in the log, characters of an example
 
 
-def taken_for(raw: Raw, params: Prepare) -> dict[str, Any]:
-    """`reading` and `columns` of the report: how text was read, and by column its kind.
+def column_kinds(raw: Raw, params: Prepare) -> dict[str, Any]:
+    """The report fields `reading` (the rules for text) and `columns` (the kind of each column).
 
-    An example stands beside each kind, but for personal data and what is ignored. Nothing where no
-    column can be spelled as text, as those of images and sequences.
+    Each kind comes with an example, except for sensitive and ignored columns. Empty if no column
+    can be text, as for images and sequences.
     """
     if not any(column.reads_text for column in raw.types().values()):
         return {}
@@ -35,12 +35,12 @@ def taken_for(raw: Raw, params: Prepare) -> dict[str, Any]:
     return {"reading": raw.reading.model_dump(exclude={"spelling"}), "columns": columns}
 
 
-def lines(content: dict[str, Any]) -> list[str]:
-    """What the log says of `taken_for`."""
+def log_lines(content: dict[str, Any]) -> list[str]:
+    """The lines for the log about the result of `column_kinds`."""
     if not content:
         return []
     options = ", ".join(f"{k} {v!r}" for k, v in content["reading"].items() if v)
-    found = [f"text is read with {options}" if options else "text is read as it stands"]
+    found = [f"text is read with {options}" if options else "text is read without special rules"]
     for name, column in list(content["columns"].items())[:PRINTED]:
         such = f", such as {column['example']!r}" if "example" in column else ""
         found.append(f"  {name}: {column['kind']}{such}")

@@ -1,4 +1,4 @@
-"""The prepared dataset on disk, whole or not at all."""
+"""Writes the prepared dataset, atomically."""
 
 import json
 import shutil
@@ -22,12 +22,12 @@ def write(
     documents: Mapping[str, dict[str, Any]],
     folder: Path,
 ) -> None:
-    """Replace `folder` by the dataset, `documents` beside it as JSON.
+    """Replace `folder` by the dataset and the `documents`, which are written as JSON.
 
-    `hashes` are columns (N,) of all raw rows, written beside those that are still in.
+    `hashes` are columns (N,) of all raw rows; only the rows of the dataset are written.
     """
     part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(part, ignore_errors=True)  # left by a killed run
     part.mkdir(parents=True)
     try:
         for name, rows in dataset.splits.items():

@@ -131,7 +131,7 @@ class Problem(ABC):
         """Further fields of `Metrics`, such as those of each class."""
         return {}
 
-    def measure(
+    def compute_metrics(
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Metrics:
         """The metrics of the graph's `outputs`, compared with `targets` (N,).

@@ -186,7 +186,7 @@ def test_a_column_that_cannot_be_filled_from_the_training_split_is_named(tmp_pat
 def test_data_without_one_complete_row_is_refused_with_the_column(tmp_path):
     put(tmp_path, a=np.full(60, np.nan))
     assert refusal(tmp_path, missing="drop") == (
-        f"{tmp_path}/table.parquet: no row has all of its values; no row at all has a value of 'a'"
+        f"{tmp_path}/table.parquet: every row has a missing value; all values of 'a' are missing"
     )
 
 

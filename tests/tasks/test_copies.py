@@ -198,7 +198,7 @@ def test_copies_that_join_all_groups_are_refused_with_a_way_out(tmp_path):
     who = [f"p{n // 2}" for n in range(60)]
     put(tmp_path, {"text": words, "who": who, "y": ["a", "a", "b", "b"] * 15})
     said = refusal(tmp_path, texts(), group="who")
-    assert "stand in so many groups of 'who' that all of them" in said
+    assert "are in so many groups of 'who' that all groups would" in said
     assert "Set prepare.duplicates to keep" in said
     run(tmp_path, texts(), group="who", duplicates="keep")
     assert report(tmp_path)["test_rows_also_in_train"]["equal_features"] > 0

@@ -98,7 +98,7 @@ def test_labels_that_differ_in_blanks_and_unicode_forms_or_a_zero_fraction_are_o
 
 
 def test_numbers_and_dates_are_no_classes_in_csv(tmp_path):
-    for value, said in (("0.5", "row 1, column 'y': 0.5 is no class"), ("2020-01-31", "dates;")):
+    for value, said in (("0.5", "row 1, column 'y': 0.5 is not a class"), ("2020-01-31", "dates;")):
         (tmp_path / "in.csv").write_text("a,y\n" + f"1,{value}\n2,{value}\n" * 20)
         assert said in refusal(tmp_path, params("in.csv"))
     source = TabularSource(kind="tabular", path="in.csv", target="y", columns={"y": "category"})

@@ -16,20 +16,20 @@ from tasks.problems import PROBLEMS
 def score(labels, probabilities, classes, bins):
     signature = Signature.of("multiclass", (NumberColumn(name="x"),), classes)
     outputs = {"probabilities": probabilities}
-    return PROBLEMS["classification"].measure(signature, labels, outputs, bins)
+    return PROBLEMS["classification"].compute_metrics(signature, labels, outputs, bins)
 
 
 def score_numbers(targets, predictions):
     signature = Signature.of("regression", (NumberColumn(name="x"),), ())
     outputs = {"prediction": predictions}
-    return PROBLEMS["regression"].measure(signature, targets, outputs, 15)
+    return PROBLEMS["regression"].compute_metrics(signature, targets, outputs, 15)
 
 
 def score_text(log_likelihood, scored):
     text = TextColumn(name="t", vocabulary=9, max_length=9)
     signature = Signature.of("language_model", (text,), ())
     outputs = {"log_likelihood": log_likelihood, "scored": scored}
-    return PROBLEMS["language_model"].measure(signature, scored, outputs, 15)
+    return PROBLEMS["language_model"].compute_metrics(signature, scored, outputs, 15)
 
 
 def sample(classes, rows=200):

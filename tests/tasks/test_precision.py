@@ -256,4 +256,4 @@ def test_a_model_whose_outputs_are_no_numbers_has_no_metrics(bad):
     ]
     for found, given in outputs:
         with pytest.raises(InputError, match="row 1 of the test split: the model's output"):
-            found.problem.measure(found, np.array([0, 1, 1]), given, 10)
+            found.problem.compute_metrics(found, np.array([0, 1, 1]), given, 10)

@@ -368,7 +368,7 @@ def test_folders_of_train_and_test_are_the_splits(tmp_path):
     ]
     assert "has no image that matches prep" in refusal("image", tmp_path, "in/train", pattern="c/*")
     save(tmp_path, "in/validation/a/1.png", GREY)
-    assert "beside train and test" in refusal("image", tmp_path, "in")
+    assert "only train and test are allowed together" in refusal("image", tmp_path, "in")
 
 
 def test_a_class_named_test_without_one_named_train_is_a_class(tmp_path):

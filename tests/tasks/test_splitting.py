@@ -74,7 +74,7 @@ def test_another_name_in_a_split_column_is_refused_by_row(tmp_path, value):
     fold[13] = value
     put(tmp_path, fold=fold)
     assert refusal(tmp_path, split_column="fold") == (
-        f"{tmp_path}/table.parquet, row 13, column 'fold': {value!r} is not a split; allowed are "
+        f"{tmp_path}/table.parquet, row 13, column 'fold': {value!r} is not a split; allowed: "
         "train, validation, test"
     )
 
@@ -94,7 +94,7 @@ def test_a_split_column_that_leaves_a_split_empty_is_refused(tmp_path, absent):
     put(tmp_path, fold=["validation"] * 10 + [other] * 50)
     assert refusal(tmp_path, split_column="fold").startswith(
         f"{tmp_path}/table.parquet: the {absent} split has no rows (prepare.split_column: fold). "
-        "Add rows, or leave out what names the splits"
+        "Add rows, or remove prepare.split_column"
     )
 
 
@@ -125,7 +125,7 @@ def test_two_ways_to_give_a_split_are_refused(tmp_path):
     (data / "table.parquet").rename(data / "test.parquet")
     source = TabularSource(kind="tabular", path="data", target="y", test="test*")
     said = refusal(tmp_path, Prepare(source=source), split_column="fold")
-    assert "has a test split of its own, and prepare.split_column names 'fold'" in said
+    assert "already has a test split, and prepare.split_column is 'fold'; remove one" in said
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -210,7 +210,7 @@ def test_a_group_that_the_files_put_on_both_sides_is_refused_with_its_rows(tmp_p
     source = TabularSource(kind="tabular", path="data", target="y", test="test*")
     said = refusal(tmp_path, Prepare(source=source), group="patient")
     assert f"{data}/test.parquet, row 0 have the same value of 'patient'" in said
-    assert "(10 such groups). Move them together, or leave out prepare.group." in said
+    assert "(10 such groups). Move both to one split, or remove prepare.group." in said
 
 
 MOMENTS = [datetime(2024, 1, 1) + timedelta(hours=int(h)) for h in (np.arange(60) * 7) % 60]
@@ -268,7 +268,7 @@ def test_a_given_test_split_without_a_class_is_refused(tmp_path):
     put(tmp_path, fold=fold, y=np.where(fold == "test", "no", labels()))
     said = refusal(tmp_path, split_column="fold")
     assert "the test split has no row of the class 'yes', which has 25 rows in all" in said
-    assert "Add rows of it, or leave out what names the splits" in said
+    assert "Add rows of it, or remove prepare.split_column" in said
 
 
 def test_a_drawn_split_too_small_for_every_class_is_refused(tmp_path):
@@ -281,7 +281,7 @@ def test_fewer_rows_than_a_split_needs_are_refused(tmp_path):
     put(tmp_path, columns(8))
     said = refusal(tmp_path, test=0.1, validation=0.1)
     assert said.startswith(f"{tmp_path}/table.parquet: 8 complete, distinct rows cannot be split: ")
-    assert said.endswith(". Add rows, or enlarge prepare.test or prepare.validation.")
+    assert said.endswith(". Add rows, or increase prepare.test or prepare.validation.")
 
 
 def test_a_column_that_is_not_there_is_refused_with_one_that_is_close(tmp_path):

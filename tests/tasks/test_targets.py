@@ -48,22 +48,22 @@ def test_classes_are_ordered_as_numbers_or_else_as_words(tmp_path, target, class
 def test_broken_numbers_are_no_classes(tmp_path):
     put(tmp_path, y=np.where(np.arange(60) == 8, 0.5, np.arange(60) % 2))
     assert refusal(tmp_path) == (
-        f"{tmp_path}/table.parquet, row 8, column 'y': 0.5 is no class; classes are text, whole "
-        "numbers, or true and false. To predict a number, set prepare.task: regression."
+        f"{tmp_path}/table.parquet, row 8, column 'y': 0.5 is not a class; classes must be text, "
+        "whole numbers, or true and false. To predict a number, set prepare.task: regression."
     )
 
 
 def test_dates_are_no_classes(tmp_path):
     put(tmp_path, y=pa.array(np.arange(60), pa.int32()).cast(pa.date32()))
-    assert "column 'y' is date32[day]; classes are text, whole numbers" in refusal(tmp_path)
+    assert "column 'y' is date32[day]; classes must be text, whole" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("value", ["three", True])
 def test_a_regression_refuses_what_is_no_number(tmp_path, value):
     put(tmp_path, y=[None, *[value] * 59])
     assert refusal(tmp_path, NUMBERS) == (
-        f"{tmp_path}/table.parquet, row 1, column 'y': {value!r} is no number; a regression needs "
-        "a column of numbers. To predict a class, set prepare.task: classification."
+        f"{tmp_path}/table.parquet, row 1, column 'y': {value!r} is not a number; a regression "
+        "needs a column of numbers. To predict a class, set prepare.task: classification."
     )
 
 
@@ -109,9 +109,9 @@ def test_what_is_to_be_predicted_must_be_named(tmp_path):
     put(tmp_path)
     source = TabularSource(kind="tabular", path="table.parquet")
     said = refusal(tmp_path, Prepare(source=source))
-    assert "Name a column in prepare.source.target" in said
+    assert "Name the column to predict in prepare.source.target" in said
     said = refusal(tmp_path, Prepare(source=source, task="language_model"))
-    assert "holds no text; a language model needs source.kind: text" in said
+    assert "has no text; a language model needs prepare.source.kind: text" in said
 
 
 def test_a_language_model_has_no_target(tmp_path):
