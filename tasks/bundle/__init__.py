@@ -1,1 +1,1 @@
-"""What a bundle holds: its files, and the typed documents among them. Imports no torch."""
+"""The files of a bundle, and classes for the documents among them. Imports no torch."""

@@ -18,7 +18,7 @@ def write_card(
 ) -> None:
     """Write the card, after Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
 
-    `config` is that of the checkpoint.
+    `config` is the configuration of the checkpoint.
     """
     metrics = evaluation.metrics
     architecture = dict(config["architecture"])
@@ -55,7 +55,7 @@ def write_card(
 
 
 def _data(data: dict[str, Any]) -> list[str]:
-    """Rows kept and dropped, a line each; what must not be overlooked comes first."""
+    """Lines about notices and about kept and dropped rows; the notices come first."""
     if not data:
         return []
     dropped, in_train = data["dropped"], data["test_rows_also_in_train"]
@@ -72,7 +72,7 @@ def _data(data: dict[str, Any]) -> list[str]:
 
 
 def _classes(signature: Signature, metrics: Metrics) -> list[str]:
-    """Metrics of each class and the confusion matrix, where there are classes."""
+    """Metrics of each class and the confusion matrix; empty without classes."""
     if not metrics.per_class:
         return []
     return [

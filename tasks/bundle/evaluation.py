@@ -1,6 +1,6 @@
-"""Evaluation: `evaluation.json`, with gates, parity and metrics; and how they read as text.
+"""Evaluation: `evaluation.json`, with gates, parity and metrics, and their form as text.
 
-Other code takes the words from here: `figure`, `Gate`, `Parity`.
+All other code formats gates and metrics with `figure`, `Gate` and `Parity`.
 """
 
 import math
@@ -14,7 +14,7 @@ from tasks.errors import InputError
 from tasks.formats import record
 from tasks.problems import METRICS, Metrics
 
-# The name of the failed gate that stands where there is none.
+# The name of the failed gate that is added if no gates are given.
 NO_GATES = "gates"
 
 
@@ -25,7 +25,7 @@ def figure(value: float | None) -> str:
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition for registration, and whether the model met it."""
+    """A condition for registration, and whether the model passed it."""
 
     gate: str
     """The metric's name."""
@@ -55,12 +55,11 @@ class Gate:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far ONNX Runtime and PyTorch are apart on the whole test split.
+    """The difference between ONNX Runtime and PyTorch on the whole test split.
 
     `max_error` is the largest |onnx - torch| / max(unit, |torch - centre|) over all outputs and
-    batch sizes.
-    `flipped` counts rows whose best class, or next token, differs although PyTorch's two best
-    logits are further apart than the tolerance allows: a flip within it is a tie.
+    batch sizes. `flipped` counts rows whose best class, or next token, differs. Rows whose two best
+    logits in PyTorch are equal within the tolerance do not count: they are ties.
     """
 
     rows: int
@@ -87,7 +86,7 @@ class Parity:
 
     @property
     def summary(self) -> str:
-        """The result in a short line."""
+        """The result in one line."""
         return (
             f"{'passed' if self.passed else 'REFUSED'}: ONNX is within {self.max_error:.1e} "
             f"of PyTorch (<= {self.tolerance:g}), {self.flipped} labels flipped"
@@ -107,7 +106,7 @@ class Parity:
 def check_gates(gates: Mapping[str, float], summary: Mapping[str, float]) -> list[Gate]:
     """Compare metrics with their bounds.
 
-    Fails closed: without a gate, and with a metric that is missing or a NaN, one has failed.
+    Returns a failed gate if there are no gates. A gate fails if its metric is missing or NaN.
     """
     if not gates:
         return [Gate(NO_GATES, None, "at least one in evaluate.gates", False)]
@@ -131,17 +130,17 @@ class TestSplit:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reached, and whether that is enough to register it."""
+    """The evaluation of a model, and whether it passed all gates and the parity check."""
 
     passed: bool
     gates: list[Gate]
     test_split: TestSplit
     metrics: Metrics
-    """Of ONNX Runtime."""
+    """Computed from the outputs of ONNX Runtime."""
     parity: Parity | None = None
-    """None in evaluations of a registered version: PyTorch has no part in them."""
+    """None in evaluations of a registered version, which do not use PyTorch."""
     data: dict[str, Any] = field(default_factory=dict)
-    """What to know of the data, such as dropped rows and `notices`."""
+    """Facts about the data, such as dropped rows and `notices`."""
     evaluated_on: dict[str, Any] | None = None
     """Files and device of an evaluation of a registered version."""
     libraries: dict[str, str] = field(default_factory=dict)
@@ -149,7 +148,7 @@ class Evaluation:
 
     @property
     def refusals(self) -> list[str]:
-        """Each gate that failed, in a sentence; also parity, if it failed."""
+        """A sentence for each failed gate, and for parity if it failed."""
         found = [gate.refusal for gate in self.gates if not gate.passed]
         if self.parity is not None and not self.parity.passed:
             found.append(self.parity.refusal)
@@ -157,10 +156,10 @@ class Evaluation:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Evaluation":
-        """From a document of any format up to this release's.
+        """From a document in any format up to that of this release.
 
         Raises:
-            KeyError, TypeError: something is missing.
+            KeyError, TypeError: a field is missing.
         """
         parity = document.get("parity")
         return record(
@@ -176,7 +175,7 @@ class Evaluation:
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
-        """Raises `InputError` if the file is not an evaluation that this release understands."""
+        """Raises `InputError` if this release cannot read the file."""
         try:
             return cls.of(formats.read(path, formats.EVALUATION))
         except InputError:

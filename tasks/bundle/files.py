@@ -1,6 +1,6 @@
 """Bundle: the files that are registered as one version, and their names.
 
-A prepared dataset and a checkpoint hold some of these files as well, under the same names.
+A prepared dataset and a checkpoint have some of these files too, with the same names.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,34 +10,34 @@ from pathlib import Path
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 TOKENIZER = "tokenizer.json"
-"""Only of models of text."""
+"""Only for models of text."""
 WEIGHTS = "weights.safetensors"
-"""Of the PyTorch network, to start other trainings from."""
+"""Weights of the PyTorch network, for `train.init_from`."""
 ARCHITECTURE = "architecture.json"
 PROFILE = "profile.json"
 EVALUATION = "evaluation.json"
 CARD = "card.md"
 HISTORY = "history.csv"
-"""Added when the bundle is registered, as is the next."""
+"""Added at registration, like `LINEAGE`."""
 LINEAGE = "lineage.json"
 
-# The files that decide a prediction, and so make the digest; the rest is evidence.
+# The files that influence predictions. The digest of a version covers only these.
 IDENTITY = frozenset({MODEL, SIGNATURE, TOKENIZER})
-# What a prediction or an evaluation cannot do without.
+# The files that every prediction and evaluation needs.
 SERVED = (MODEL, SIGNATURE)
-# What a training that starts from a version reads of it.
+# The files that `train.init_from` reads.
 PRETRAINED = (WEIGHTS, SIGNATURE, TOKENIZER)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Paths of a bundle's files by name; a store keeps each of them somewhere else."""
+    """Paths of a bundle's files by name; in the artifact store, they are in different folders."""
 
     files: Mapping[str, Path]
 
     @classmethod
     def at(cls, folder: Path) -> "Bundle":
-        """A bundle in a folder, whether its files exist yet or not."""
+        """A bundle in a folder; the files need not exist."""
         names = (
             MODEL,
             SIGNATURE,
@@ -94,6 +94,6 @@ class Bundle:
 
 
 def lacking(names: Iterable[str]) -> list[str]:
-    """Which of the files that every prediction needs are not among `names`."""
-    there = set(names)
-    return [name for name in SERVED if name not in there]
+    """The files of `SERVED` that are not in `names`."""
+    present = set(names)
+    return [name for name in SERVED if name not in present]

@@ -1,4 +1,4 @@
-"""The input and output contract of a model, and of the dataset it was trained on."""
+"""Signature: the inputs and outputs of a model, or the columns of a prepared dataset."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ else:
 Array = TypeVar("Array", bound=Any)
 
 
-# A type checker sees the base class; pydantic picks the class by `kind`.
+# Type checkers see the base class; pydantic chooses the class by `kind`.
 if TYPE_CHECKING:
     AnyColumn = Column
 else:
@@ -27,9 +27,9 @@ else:
 
 
 class Signature(BaseModel):
-    """Columns of a user's rows, tensors in and out of the graph, and classes.
+    """Columns of the user's rows, input and output tensors of the graph, and classes.
 
-    Part of a bundle's digest. `tasks.encoding` makes the tensors of the columns.
+    Part of a bundle's digest. `tasks.encoding` encodes the columns as tensors.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,9 +40,9 @@ class Signature(BaseModel):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] = ()
-    """Labels in the order of the model's outputs; of a binary task, the second is the positive."""
+    """Labels in the order of the model's outputs; for a binary task, the second is positive."""
     reading: Reading | None = None
-    """How text in tables is read; None in signatures of images, sequences and earlier releases."""
+    """Rules for text in tables; None for images and sequences, and in older signatures."""
 
     @classmethod
     def of(
@@ -67,7 +67,7 @@ class Signature(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Signature":
-        """Raises `InputError` if the file is not a signature that this release understands."""
+        """Raises `InputError` if this release cannot read the file."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
@@ -82,18 +82,18 @@ class Signature(BaseModel):
             raise InputError(f"{where} has no readable signature: {error}") from error
 
     def write(self, path: Path) -> None:
-        unsaid = {"reading"} if self.reading is None else None
-        text = self.model_dump_json(indent=2, exclude=unsaid)
+        left_out = {"reading"} if self.reading is None else None
+        text = self.model_dump_json(indent=2, exclude=left_out)
         path.write_text(text + "\n", encoding="utf-8")
 
     @property
     def data(self) -> str:
-        """What data this is, for messages: `tabular`, `image`, `tabular and text`."""
+        """The kind of data, for messages: `tabular`, `image`, `tabular and text`."""
         return data_of(self.columns)
 
     @property
     def read_as(self) -> Reading:
-        """How text is read, also where the signature does not say."""
+        """The rules for text, with a default for signatures without them."""
         return self.reading or EARLIER
 
     @property
@@ -106,16 +106,16 @@ class Signature(BaseModel):
 
     @property
     def tokenized(self) -> bool:
-        """Whether `tokenizer.json` belongs beside this."""
+        """Whether the model needs `tokenizer.json`."""
         return any(column.tokenized for column in self.columns)
 
     @property
     def has_variable_length(self) -> bool:
-        """Whether rows have different numbers of timesteps."""
+        """Whether the inputs have variable length."""
         return any(None in tensor.shape for tensor in self.inputs)
 
     def trim_padding(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs of one batch, arrays or tensors, without the timesteps that no row of it has."""
+        """Cut the inputs of one batch, arrays or tensors, to the length of its longest row."""
         trimmed = dict(inputs)
         for tensor in self.inputs:
             if None in tensor.shape:
@@ -125,7 +125,7 @@ class Signature(BaseModel):
 
 
 def length_of(tensor: Tensor) -> str:
-    """The name of the tensor with the lengths of one that is padded."""
+    """The name of the tensor with the lengths of a padded tensor."""
     column, dot, _ = tensor.name.rpartition(".")
     return f"{column}{dot}length"
 

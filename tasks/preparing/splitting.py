@@ -240,7 +240,7 @@ def _whole_copies(classes: Indices, copies: Indices, share: float, seed: int) ->
 
 
 def _joined(groups: Indices, copies: Indices) -> Indices:
-    """(N,): equal numbers for rows that are connected by a group, by copies, or by a chain of both."""
+    """(N,): equal numbers for rows that are connected by groups and copies, also indirectly."""
     found = groups
     while True:
         joined = found
@@ -332,7 +332,10 @@ def _because(raw: Raw, params: Prepare) -> str:
 def _remedy(raw: Raw, params: Prepare, what: str) -> str:
     larger = "increase prepare.test or prepare.validation"
     if params.split_column:
-        return f"Add {what}, or remove prepare.split_column; if validation is drawn, increase it"
+        return (
+            f"Add {what}, or remove prepare.split_column, or increase prepare.validation if that "
+            "split is drawn at random"
+        )
     if raw.split is not None:
         return f"Add {what}, or do not mark a test split, or increase prepare.validation"
     if params.group:

@@ -1,6 +1,6 @@
 """Learning problems by name: one explicit dict, one module for each. Imports no torch.
 
-The losses, which need torch, are in `tasks.training.losses`, by the name that a problem gives.
+The losses need torch, so they are in `tasks.training.losses`; `Problem.loss` is their name.
 """
 
 from tasks.problems.classification import Classification
@@ -24,12 +24,12 @@ PROBLEMS: dict[str, Problem] = {
     "regression": Regression(),
     "language_model": LanguageModel(),
 }
-# By the task of a signature: `binary` and `multiclass` are both classification.
+# Problems by the task of a signature: `binary` and `multiclass` are both classification.
 BY_TASK = {task: problem for problem in PROBLEMS.values() for task in problem.tasks}
 METRICS = {metric.name: metric for problem in PROBLEMS.values() for metric in problem.metrics}
 
 
 def label(metric: str) -> str:
-    """A metric as people write it; also those of one class, such as `f1`."""
+    """The display name of a metric, also of metrics of one class, such as `f1`."""
     known = METRICS.get(metric)
     return known.label if known else metric.replace("_", " ").replace("f1", "F1")

@@ -21,7 +21,7 @@ PER_CLASS = ("precision", "recall", "f1", "support")
 
 
 def _sklearn() -> Any:
-    # Imported late: it takes 1 s, and predictions need no metrics.
+    # Imported late: the import takes 1 s, and predictions do not need metrics.
     from sklearn import metrics
 
     return metrics
@@ -36,7 +36,7 @@ class Scored:
     probabilities: NDArray[np.float64]
     """(N, classes)"""
     predicted: NDArray[np.int64]
-    """(N,): the most probable class. Of float32 probabilities, as predictions have it."""
+    """(N,): the class with the highest float32 probability, as in predictions."""
     classes: tuple[str, ...]
     bins: int
 
@@ -45,7 +45,7 @@ class Scored:
         return np.arange(len(self.classes))
 
     def averages(self, average: str | None) -> Any:
-        """Precision, recall, F1 and support: averaged, or with None those of each class."""
+        """Precision, recall, F1 and support: averaged, or with None for each class."""
         return _sklearn().precision_recall_fscore_support(
             self.labels, self.predicted, labels=self.numbers, average=average, zero_division=0
         )
@@ -60,10 +60,10 @@ class Scored:
 
     @cached_property
     def calibration(self) -> list[dict[str, float]]:
-        """Mean confidence and accuracy in `bins` of equal width, those that are not empty.
+        """Mean confidence, accuracy and row count of each bin that is not empty.
 
-        By hand, because torchmetrics (which needs torch) gives the error without its bins, and
-        scikit-learn's `calibration_curve` gives no row counts.
+        Written by hand: torchmetrics needs torch and returns no bins, and scikit-learn's
+        `calibration_curve` returns no row counts.
         """
         confidence = self.probabilities.max(axis=1)
         correct = self.predicted == self.labels
@@ -79,7 +79,7 @@ class Scored:
 
 
 def _of_two(name: str, scored: Scored) -> float | None:
-    """The area under a curve, of the second of two classes."""
+    """The area under a curve for the second of two classes; None for more classes."""
     if len(scored.classes) != 2:
         return None
     area: float = getattr(_sklearn(), name)(scored.labels, scored.probabilities[:, 1])
@@ -87,20 +87,21 @@ def _of_two(name: str, scored: Scored) -> float | None:
 
 
 def _log_loss(scored: Scored) -> float:
-    # Rows of float32 add up to 1 only roughly, and scikit-learn warns of that.
+    # float32 probabilities add up to 1 only approximately, and scikit-learn warns of that.
     rows = scored.probabilities / scored.probabilities.sum(1, keepdims=True)
     loss: float = _sklearn().log_loss(scored.labels, rows, labels=scored.numbers)
     return loss
 
 
 def _calibration_error(scored: Scored) -> float:
-    """Guo et al. 2017, https://arxiv.org/abs/1706.04599: of the predicted class."""
+    """Expected calibration error of the predicted class (Guo et al. 2017,
+    https://arxiv.org/abs/1706.04599)."""
     rows = len(scored.labels)
     return sum(abs(b["accuracy"] - b["confidence"]) * b["rows"] / rows for b in scored.calibration)
 
 
 class Classification(Problem):
-    """Metrics are scikit-learn's; the predicted class is the most probable one."""
+    """The predicted class is the most probable one. Metrics are computed by scikit-learn."""
 
     name = "classification"
     tasks = ("binary", "multiclass")

@@ -1,4 +1,4 @@
-"""Language model: the next token of a text. Needs no target."""
+"""Language model: predicts the next token of a text. Needs no target."""
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Scored(NamedTuple):
-    """Of each text, (N,): the natural logarithm of its likelihood, and its predicted tokens."""
+    """For each text, (N,): the natural logarithm of its likelihood, and the number of tokens that
+    are predicted."""
 
     log_likelihood: NDArray[np.float32]
     tokens: NDArray[np.int64]
@@ -25,7 +26,7 @@ class Scored(NamedTuple):
 def _perplexity(scored: Scored) -> float:
     """exp of the mean negative log-likelihood of a token (Jelinek et al. 1977).
 
-    It compares models over the same tokenizer only.
+    Comparable only between models with the same tokenizer.
     """
     tokens = max(1, int(scored.tokens.sum()))
     total = float(scored.log_likelihood.astype(np.float64).sum())
@@ -33,7 +34,7 @@ def _perplexity(scored: Scored) -> float:
 
 
 class LanguageModel(Problem):
-    """The first token of a text is given; each token after it is predicted from those before."""
+    """Predicts each token of a text, except the first, from the tokens before it."""
 
     name = "language_model"
     tasks = ("language_model",)
@@ -60,9 +61,9 @@ class LanguageModel(Problem):
     ) -> tuple[Output, ...]:
         text = next(column for column in columns if column.tokenized)
         return (
-            # Of the token that would follow the text.
+            # Logits of the token that follows the text.
             Output("logits", "float32", (text.vocabulary,)),  # type: ignore[attr-defined]
-            # Of the text: the natural logarithm, summed over its `scored` tokens.
+            # Natural logarithm of the text's likelihood, summed over its `scored` tokens.
             Output("log_likelihood", "float32", ()),
             Output("scored", "int64", ()),
         )
@@ -77,7 +78,7 @@ class LanguageModel(Problem):
         assert encoder.tokenizer is not None
         best = outputs["logits"].argmax(axis=1).tolist()
         mean = outputs["log_likelihood"] / np.maximum(1, outputs["scored"])
-        with np.errstate(over="ignore"):  # to infinity, which is refused
+        with np.errstate(over="ignore"):  # an infinite score is refused later
             perplexity = np.exp(-mean).astype(np.float32)
         return {
             "prediction": pa.array([encoder.tokenizer.id_to_token(i) for i in best], pa.string()),

@@ -1,6 +1,6 @@
-"""Problem: what the steps need to know of a learning problem. One subclass in each module here.
+"""Problem: the interface of all learning problems; each is a subclass in a module of its own.
 
-Imports neither torch nor scikit-learn: parameters and predictions need the names and columns alone.
+Imports neither torch nor scikit-learn: parameters and predictions need only names and columns.
 """
 
 from abc import ABC, abstractmethod
@@ -25,29 +25,28 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that says how good a model is on a split."""
+    """A metric of a model on a split: its name, computation, direction and range."""
 
     name: str
-    """As `params.yaml` and `evaluation.json` write it."""
+    """The name in `params.yaml` and `evaluation.json`."""
     label: str
-    """As people write it."""
+    """The display name."""
     compute: Callable[[Any], float | None]
-    """From what the problem's `scored` returns; None where these classes or rows have no such
-    metric."""
+    """Takes the result of the problem's `scored`; returns None if the metric is undefined."""
     lower_is_better: bool = False
     low: float = 0.0
     high: float = 1.0
-    """The values that it can have; a gate outside of them is a mistake."""
+    """The possible values; a gate outside of them is a mistake."""
     example: float | None = None
-    """A bound for the gates in the examples that messages give."""
+    """A bound for gates in the examples of messages; None leaves the metric out of them."""
 
     @property
     def sign(self) -> str:
-        """How a gate compares the metric with its bound."""
+        """The comparison of a gate, `>=` or `<=`."""
         return "<=" if self.lower_is_better else ">="
 
     def reaches(self, value: float, bound: float) -> bool:
-        """Whether `value` is at least as good as `bound`; never for a NaN."""
+        """Whether `value` is at least as good as `bound`; False for NaN."""
         return value <= bound if self.lower_is_better else value >= bound
 
 
@@ -55,9 +54,9 @@ class Metric:
 class Metrics:
     """All metrics of a model on one split.
 
-    `summary` by name; `headline` names those to show first, and to compare versions by. For classes
-    also `per_class` by class, `confusion[actual][predicted]`, and `calibration`: one row for each
-    bin that is not empty, of confidence, accuracy, rows.
+    `summary` has the metrics by name; `headline` names the metrics to show first and to compare
+    versions by. For classes, also `per_class` by class, `confusion[actual][predicted]`, and
+    `calibration`: confidence, accuracy and rows of each bin that is not empty.
     """
 
     rows: int
@@ -86,30 +85,30 @@ class Problem(ABC):
     """A learning problem. Stateless: there is one instance of each, in `PROBLEMS`."""
 
     name: ClassVar[str]
-    """In `prepare.task`."""
+    """The value of `prepare.task`."""
     tasks: ClassVar[tuple[str, ...]]
-    """The names that signatures have for it."""
+    """The values of `task` in signatures."""
     target: ClassVar[Target | None] = None
-    """What is predicted; None where nothing but the inputs is needed."""
+    """The kind of target; None if the problem needs no labels."""
     metrics: ClassVar[tuple[Metric, ...]]
-    """In the order of `evaluation.json`."""
+    """All metrics, in the order of `evaluation.json`."""
     headline: ClassVar[tuple[str, ...]]
     """Metrics to show first; versions are compared by the first one."""
     evaluated: ClassVar[tuple[str, ...]]
-    """Outputs of the graph that metrics are computed from."""
+    """Outputs of the graph from which metrics are computed."""
     predicted: ClassVar[tuple[str, ...]]
-    """Outputs of the graph that the columns of predictions are made from."""
+    """Outputs of the graph from which the columns of predictions are made."""
     loss: ClassVar[str]
-    """In `tasks.training.losses`."""
+    """A key of `tasks.training.losses.LOSSES`."""
     scores: ClassVar[str]
-    """In `tasks.architectures.outputs`: how the network's scores become the graph's outputs."""
+    """A key of `tasks.architectures.outputs.OUTPUTS`: computes the graph's outputs from scores."""
     standardised: ClassVar[bool] = False
-    """Whether networks predict the target in standard deviations from its mean."""
+    """Whether networks predict the standardised target (mean 0, standard deviation 1)."""
     token_bound: ClassVar[bool] = False
-    """Whether metrics only compare models with the same tokenizer."""
+    """Whether metrics are comparable only between models with the same tokenizer."""
 
     def task(self, classes: tuple[str, ...]) -> str:
-        """Which of `tasks` a model with these classes has."""
+        """The one of `tasks` for a model with these classes."""
         return self.tasks[0]
 
     @abstractmethod
@@ -122,22 +121,22 @@ class Problem(ABC):
     def scored(
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Any:
-        """What the functions of `metrics` compute from.
+        """The argument for `Metric.compute`.
 
-        `targets` are (N,), `outputs` those that `evaluated` names, `bins` those of a calibration.
+        `targets` are (N,), `outputs` those in `evaluated`, `bins` the number of calibration bins.
         """
 
     def details(self, scored: Any) -> dict[str, Any]:
-        """Further fields of `Metrics`, such as those of each class."""
+        """More fields of `Metrics`, such as metrics of each class."""
         return {}
 
     def compute_metrics(
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Metrics:
-        """The metrics of the graph's `outputs`, compared with `targets` (N,).
+        """Compute the metrics of the graph's `outputs` against `targets` (N,).
 
         Raises:
-            InputError: an output is NaN or infinite: such a model has no metrics.
+            InputError: an output is NaN or infinite.
         """
         refuse_not_finite(outputs, "row {} of the test split".format)
         scored = self.scored(signature, targets, outputs, bins)
@@ -151,27 +150,27 @@ class Problem(ABC):
 
     @abstractmethod
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
-        """The columns `prediction` and, where there is one, `score`, (N,) each."""
+        """The columns `prediction` and, if the problem has one, `score`, (N,) each."""
 
     def plots(
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"
     ) -> dict[str, Rows]:
-        """Rows of CSV files for `dvc plots`, by name of the file in `tasks.evaluate.PLOTS`."""
+        """Rows of CSV files for `dvc plots`, by file name in `tasks.evaluate.PLOTS`."""
         return {}
 
 
 def refuse_not_finite(outputs: Mapping[str, NDArray[Any]], describe: Callable[[int], str]) -> None:
-    """Check that a model's `outputs`, batch first, are finite; `describe` says where a row is.
+    """Check that a model's `outputs`, batch first, are finite; `describe` locates a row.
 
     Raises:
-        InputError: one is NaN or infinite.
+        InputError: an output is NaN or infinite.
     """
     for name, array in outputs.items():
         finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
         if not finite.all():
             raise InputError(
                 f"{describe(int(np.argmin(finite)))}: the model's output {name!r} is NaN or "
-                f"infinite ({int((~finite).sum())} such rows in this batch). Look for values far "
-                "from those of the training in these rows; or train a model whose weights are "
-                "finite, with a lower train.optimizer.learning_rate"
+                f"infinite ({int((~finite).sum())} such rows in this batch). Check these rows for "
+                "values far outside the training range; or train the model again with a lower "
+                "train.optimizer.learning_rate"
             )

@@ -1,4 +1,4 @@
-"""Regression: a number."""
+"""Regression: predicts a number."""
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
 
-# A plot of a million points shows no more than one of so many.
+# Points in the plot: more of them would not be visible.
 POINTS = 1000
 
 
 class Scored(NamedTuple):
-    """Numbers, (N,) float64 each."""
+    """Actual and predicted numbers, (N,) float64 each."""
 
     actual: NDArray[np.float64]
     predicted: NDArray[np.float64]
 
 
 def _sklearn(name: str, scored: Scored) -> float:
-    # Imported late: it takes 1 s, and predictions need no metrics.
+    # Imported late: the import takes 1 s, and predictions do not need metrics.
     from sklearn import metrics
 
     return float(getattr(metrics, name)(scored.actual, scored.predicted))
 
 
 class Regression(Problem):
-    """Metrics are scikit-learn's."""
+    """Metrics are computed by scikit-learn."""
 
     name = "regression"
     tasks = ("regression",)
@@ -78,7 +78,7 @@ class Regression(Problem):
     def scored(
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Scored:
-        # Older releases predict float32; the errors of those numbers are computed as they are.
+        # Models of older releases predict float32.
         return Scored(targets, outputs["prediction"].astype(np.float64))
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:

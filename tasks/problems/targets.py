@@ -1,6 +1,6 @@
-"""What a model predicts: a class or a number. How both are stored, numbered and compared.
+"""Targets, classes or numbers: how they are stored, encoded and compared.
 
-How the column is read from raw data is in `tasks.preparing.targets`, which knows the sources.
+`tasks.preparing.targets` reads them from raw data.
 """
 
 from abc import ABC, abstractmethod
@@ -18,42 +18,42 @@ from tasks.files.convert import convert, plain
 if TYPE_CHECKING:  # the signature imports this package
     from tasks.bundle.signature import Signature
 
-Describe = Callable[[int], str]  # where a row is, for messages
+Describe = Callable[[int], str]  # the location of a row, for messages
 
 
 class Target(ABC):
-    """The column to predict. `values` are (N,) as they were read: strings or float64."""
+    """The column to predict. `values` are (N,) strings or float64."""
 
     kind: ClassVar[Literal["category", "number"]]
-    """What its column in a table of labelled rows is converted to."""
+    """The kind to which the target column of labelled rows is converted."""
     reported_as: ClassVar[str]
-    """Its name in the report of `prepare`."""
+    """The key of its distribution in the report of `prepare`."""
 
     @abstractmethod
     def stored(self, values: pa.Array, classes: tuple[str, ...]) -> pa.Array:
-        """The column of a prepared split."""
+        """The values as a column of a prepared split."""
 
     @abstractmethod
     def is_stored(self, kind: pa.DataType) -> bool:
-        """Whether a column of this type can be one of a prepared split."""
+        """Whether a prepared split stores the target in this Arrow type."""
 
     @abstractmethod
     def loaded(self, column: pa.Array, signature: "Signature") -> NDArray[Any]:
-        """The stored column (N,) as metrics and losses take it, classes as the signature's."""
+        """The stored column (N,) as numbers; classes by their index in the signature."""
 
     @abstractmethod
     def parsed(
         self, values: pa.Array, signature: "Signature", name: str, describe: Describe
     ) -> NDArray[Any]:
-        """The column `name` of labelled rows, (N,) as from `loaded`.
+        """The column `name` of labelled rows, (N,), in the form of `loaded`.
 
         Raises:
-            InputError: a row has no value, or one that the model does not know.
+            InputError: a row has no value, or a class that the model does not know.
         """
 
 
 class ClassTarget(Target):
-    """One of several classes: int64 numbers in the order of the signature's classes."""
+    """One of several classes, as an int64 index into the signature's classes."""
 
     kind = "category"
     reported_as = "class_balance"
@@ -114,7 +114,7 @@ class NumberTarget(Target):
 
 
 def class_numbers(values: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """(N,): the position of each label in `classes`."""
+    """(N,): the index of each label in `classes`."""
     found: NDArray[np.int64] = pc.index_in(values, pa.array(classes)).to_numpy().astype(np.int64)
     return found
 
@@ -122,7 +122,7 @@ def class_numbers(values: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int6
 def _refuse_missing(missing: NDArray[np.bool_], name: str, describe: Describe) -> None:
     if missing.any():
         raise InputError(
-            f"{describe(int(np.argmax(missing)))}: {name!r} has no value, and every row "
-            f"needs the answer to compare with. Fill or remove such rows ({int(missing.sum())} "
-            "in this batch)"
+            f"{describe(int(np.argmax(missing)))}: {name!r} has no value, but an evaluation needs "
+            f"the target of every row. Fill or remove such rows ({int(missing.sum())} in this "
+            "batch)"
         )

@@ -1,1 +1,1 @@
-"""What the loop of `tasks.train` is made of."""
+"""The parts of the training loop in `tasks.train`."""

@@ -1,4 +1,4 @@
-"""Random changes to a batch of the training split, drawn from torch's seeded generator."""
+"""Random changes to a training batch, drawn from torch's seeded generator."""
 
 import math
 
@@ -12,29 +12,29 @@ from tasks.columns.tokenizing import PADDING, UNKNOWN
 from tasks.config import Augmentation, Train
 from tasks.errors import InputError
 
-# Of the image's area and of height to width, as in the paper.
+# Share of the image's area, and height / width, as in the paper on random erasing.
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = (0.3, 1 / 0.3)
-# Parameters of `train`, and the column type that each changes.
+# Parameters of `train`, and the column type that each applies to.
 CHANGES: dict[str, type[Column]] = {"augmentation": ImageColumn, "token_dropout": TextColumn}
 
 
 def check_augmentation(params: Train, signature: Signature) -> None:
-    """Raises `InputError` if `params` change what these data do not have."""
-    asked = {
+    """Raises `InputError` if `params` augment a kind of data that the dataset does not have."""
+    enabled = {
         "augmentation": params.augmentation != Augmentation(),
         "token_dropout": params.token_dropout > 0,
     }
     for name, column in CHANGES.items():
-        if asked[name] and not any(type(c) is column for c in signature.columns):
+        if enabled[name] and not any(type(c) is column for c in signature.columns):
             raise InputError(
-                f"train.{name} changes {column.data} data; this dataset is {signature.data}. "
-                f"Remove train.{name}."
+                f"train.{name} applies to {column.data} data, but this dataset is "
+                f"{signature.data}. Remove train.{name}."
             )
 
 
 def augment(inputs: dict[str, Tensor], params: Train) -> dict[str, Tensor]:
-    """The inputs of one batch, changed as `params` say."""
+    """The inputs of one batch, randomly changed by the rules in `params`."""
     if params.token_dropout > 0:
         inputs = {**inputs, "tokens": drop_tokens(inputs["tokens"], params.token_dropout)}
     if params.augmentation != Augmentation():
@@ -43,7 +43,7 @@ def augment(inputs: dict[str, Tensor], params: Train) -> dict[str, Tensor]:
 
 
 def drop_tokens(tokens: Tensor, share: float) -> Tensor:
-    """Tokens (B, T) int64, `share` of them unknown; padding and the beginning stay."""
+    """Replace a `share` of the tokens (B, T) int64 by the unknown token, except padding and start."""
     dropped = torch.rand(tokens.shape, device=tokens.device) < share
     dropped &= tokens != PADDING
     dropped[:, 0] = False
@@ -51,7 +51,7 @@ def drop_tokens(tokens: Tensor, share: float) -> Tensor:
 
 
 def change_images(images: Tensor, params: Augmentation) -> Tensor:
-    """Images (B, H, W, C) of uint8 or float32, cut out, flipped, shifted and erased."""
+    """Crop, flip, shift and erase images (B, H, W, C) of uint8 or float32."""
     changed = images.permute(0, 3, 1, 2).float()
     if params.crop < 1 or params.flip or params.shift:
         grid = F.affine_grid(_transforms(images, params), list(changed.shape), align_corners=False)
@@ -64,7 +64,7 @@ def change_images(images: Tensor, params: Augmentation) -> Tensor:
 
 
 def _transforms(images: Tensor, params: Augmentation) -> Tensor:
-    """Where each image is looked at, (B, 2, 3) float32: x first, from -1 to 1 edge to edge."""
+    """Transforms for `affine_grid`, (B, 2, 3) float32: x first; the edges are at -1 and 1."""
     rows, height, width, _ = images.shape
 
     def uniform(low: float, high: float) -> Tensor:
@@ -80,21 +80,21 @@ def _transforms(images: Tensor, params: Augmentation) -> Tensor:
 
 
 def _rectangles(images: Tensor, share: float) -> Tensor:
-    """True inside a rectangle of `share` of the images, (B, 1, H, W) bool.
+    """(B, 1, H, W) bool: True inside a random rectangle, in a `share` of the images.
 
     Random erasing, Zhong et al. 2017, https://arxiv.org/abs/1708.04896.
     """
     rows, height, width, _ = images.shape
-    chance = torch.rand(5, rows, 1, 1, 1, device=images.device)
+    uniform = torch.rand(5, rows, 1, 1, 1, device=images.device)
     low, high = ERASED_AREA
-    area = (low + (high - low) * chance[0]) * height * width
+    area = (low + (high - low) * uniform[0]) * height * width
     low, high = map(math.log, ERASED_ASPECT)
-    aspect = torch.exp(low + (high - low) * chance[1])
+    aspect = torch.exp(low + (high - low) * uniform[1])
     tall = (area * aspect).sqrt().round().clamp(1, height)
     wide = (area / aspect).sqrt().round().clamp(1, width)
-    top = (chance[2] * (height - tall + 1)).floor()
-    left = (chance[3] * (width - wide + 1)).floor()
+    top = (uniform[2] * (height - tall + 1)).floor()
+    left = (uniform[3] * (width - wide + 1)).floor()
     y = torch.arange(height, device=images.device)[:, None]
     x = torch.arange(width, device=images.device)
     inside = (y >= top) & (y < top + tall) & (x >= left) & (x < left + wide)
-    return inside & (chance[4] < share)
+    return inside & (uniform[4] < share)

@@ -1,4 +1,4 @@
-"""Starts a training from a registered version's weights: loads what fits, reports the rest."""
+"""Starts a training from the weights of a registered version: loads what fits, lists the rest."""
 
 import hashlib
 import json
@@ -18,42 +18,42 @@ from tasks.checkpoint import weights_of
 from tasks.errors import InputError
 
 VERSION = "version.json"
-# Taken from the dataset that is trained on, never from another.
+# Buffers that always come from the new dataset.
 SCALES = {"mean", "std", "target_mean", "target_std"}
 
 
 class SharedTokens(NamedTuple):
-    """Ids of the tokens that two tokenizers have in common, (S,) int64 each."""
+    """Ids of the tokens that the new tokenizer and the one of the base share, (S,) int64 each."""
 
     here: Tensor
     base: Tensor
     known: int
-    """Tokens of the base, shared or not."""
+    """Number of all tokens of the base."""
 
 
 def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> str:
-    """Load the weights in `base` that fit by name and shape; returns a report of them.
+    """Load the weights in `base` with matching names and shapes; returns a line for the log.
 
-    The head is loaded only for the same classes, and a table's network only for the same columns:
-    there, equal shapes may mean other things. Where the tokenizers differ, the rows of tokens that
-    both know are copied by the token's text.
+    The head is loaded only if the classes are the same, and the network of a table only if the
+    columns are the same, because weights of equal shape may mean something else. If the tokenizers
+    differ, the rows of shared tokens are copied.
 
     Raises:
-        InputError: `base` is empty or holds another version, one of another table, or nothing of
-            it fits.
+        InputError: `base` is empty, has another version or one of another table, or no weights
+            match.
     """
     ref, files = _version(init_from, base), Bundle.at(base)
     there, here = Signature.read(files.signature), network.signature
     if any(t.is_vector for t in here.inputs) and there.columns != here.columns:
         raise InputError(
-            f"train.init_from: {ref} was trained on other columns or categories than this dataset "
-            "has, so its weights mean something else. Start from a version of the same table."
+            f"train.init_from: {ref} was trained on other columns or categories than this dataset, "
+            "so its weights mean something else. Start from a version of the same table."
         )
     given = {n: t for n, t in load_file(files.weights).items() if not _is_scale(n)}
     into = {n: t for n, t in weights_of(network).items() if not _is_scale(n)}
     names = [name for name in into if name in given]
     if (there.task, there.classes) != (here.task, here.classes):
-        # As many outputs may be those of other classes.
+        # An equal number of outputs may belong to other classes.
         names = [name for name in names if not name.startswith("head.")]
     shared = _shared_tokens(base, prepared)
     of_tokens = _token_tensors(network) if shared else set()
@@ -64,12 +64,12 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
     ]
     if not any(name in loaded for name, _ in network.named_parameters()):
         raise InputError(
-            f"train.init_from: no weight of {ref} has the name and shape of one of this network. "
-            "Give both the same architecture with the same widths, or remove train.init_from."
+            f"train.init_from: no weight of {ref} matches a weight of this network in name and "
+            "shape. Use the same architecture and widths for both, or remove train.init_from."
         )
     lines = [f"starting from {ref}: loaded {len(loaded)} of {len(into)} tensors"]
     if shared is not None and of_tokens & set(loaded):
-        lines.append(f"of tokens, the rows of the {len(shared.here):,} that both tokenizers know")
+        lines.append(f"the tokenizers share {len(shared.here):,} tokens, whose rows were copied")
     for what, tensors in (("new", into), ("unused", given)):
         left = [name for name in tensors if name not in loaded]
         lines += [f"{what}: {', '.join(left)}"] if left else []
@@ -77,7 +77,7 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
 
 
 def _copy(given: Tensor, into: Tensor, shared: SharedTokens | None) -> bool:
-    """Copy a tensor, or its rows of `shared` tokens; False if the shapes do not fit."""
+    """Copy a tensor, or its rows of `shared` tokens; returns False if the shapes do not match."""
     if shared is None:
         if given.shape != into.shape:
             return False
@@ -94,32 +94,32 @@ def _is_scale(name: str) -> bool:
 
 
 def _version(init_from: str, base: Path) -> str:
-    """The version that lies in `base`, as `NAME:NUMBER`."""
+    """The version whose weights are in `base`, as `NAME:NUMBER`."""
     if not (base / VERSION).is_file():
         raise InputError(
-            f"train.init_from names {init_from}, whose weights are not in {base}; "
-            "`modelmint train` fetches them"
+            f"train.init_from is {init_from}, but its weights are not in {base}. Run `modelmint "
+            "train`, which fetches them"
         )
     document = json.loads((base / VERSION).read_bytes())
     for name, sha256 in document.get("sha256", {}).items():
         file = base / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
             raise InputError(
-                f"train.init_from: {file} is not the file of {document['ref']}; somebody "
-                "changed it. `modelmint train` fetches it again"
+                f"train.init_from: {file} differs from the registered file of {document['ref']}. "
+                "Run `modelmint train`, which fetches it again"
             )
     ref: str = document["ref"]
     found = ref if ":" in init_from else ref.partition(":")[0]
     if found != init_from.partition("@")[0]:
         raise InputError(
-            f"train.init_from names {init_from}, but the weights in {base} are those of {ref}; "
-            "`modelmint train` fetches the right ones"
+            f"train.init_from is {init_from}, but the weights in {base} are those of {ref}. Run "
+            "`modelmint train`, which fetches the right ones"
         )
     return ref
 
 
 def _shared_tokens(base: Path, prepared: Path) -> SharedTokens | None:
-    """None if all tokens have the same ids, or if there is no text."""
+    """The shared tokens; None if the tokenizers are the same, or if there is no text."""
     paths = [Bundle.at(folder).tokenizer for folder in (prepared, base)]
     if not all(path.is_file() for path in paths):
         return None
@@ -135,8 +135,8 @@ def _shared_tokens(base: Path, prepared: Path) -> SharedTokens | None:
 
 
 def _token_tensors(network: Network) -> set[str]:
-    """Names of the tensors that have one row for each token."""
+    """Names of the tensors with one row for each token."""
     modules = network.named_modules()
     names = {f"{name}.embedding.weight" for name, m in modules if isinstance(m, Tokens)}
-    # Without a target, what is predicted is the next token.
+    # A network without a target predicts the next token, so its head has one row for each.
     return names if network.signature.problem.target else names | {"head.bias"}

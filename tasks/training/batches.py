@@ -1,4 +1,4 @@
-"""DeviceRows of a split, whole on the device, and the order in which a training sees them."""
+"""DeviceRows: a whole split on the device; and the batches of an epoch in random order."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ class DeviceRows:
     """A split on the device; every tensor has N rows."""
 
     inputs: dict[str, Tensor]
-    """By name, as the signature has them."""
+    """By tensor name of the signature."""
     targets: Tensor
-    """Numbers of classes (N,) int64, standardised values (N,) float32, or for a language model its
+    """Class numbers (N,) int64, standardised values (N,) float32, or for a language model the
     tokens (N, T) int64."""
     varying: frozenset[str]
-    """Inputs whose second axis is padded to the longest row."""
+    """Names of inputs whose second axis is padded to the longest row."""
     lengths: Tensor | None
-    """Timesteps of each row where there are such inputs, (N,) int64, on the CPU."""
+    """Number of timesteps of each row, (N,) int64 on the CPU; None without varying inputs."""
 
     @classmethod
     def read(
@@ -34,15 +34,15 @@ class DeviceRows:
         device: torch.device,
         scale: tuple[float, float] | None = None,
     ) -> "DeviceRows":
-        """Read a split; `scale` is mean and standard deviation of a target that is standardised."""
+        """Read a split; `scale` is the mean and standard deviation to standardise the target by."""
         split = read_split(prepared, name, encoder)
-        # A copy: torch wants memory that it may write to, and a mapped file is not.
+        # A copy, because torch needs writable memory and the split is memory-mapped read-only.
         inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
         targets = torch.tensor(split.targets)
         problem = encoder.signature.problem
         if problem.standardised:
             assert scale is not None
-            # Narrowed only now, for float32 cannot tell large values from each other.
+            # Converted to float32 only after scaling: large values would lose their differences.
             standardised = (split.targets.astype(np.float64) - scale[0]) / scale[1]
             targets = torch.tensor(standardised.astype(np.float32))
         if problem.target is None:
@@ -55,11 +55,11 @@ class DeviceRows:
         return len(self.targets)
 
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Inputs and targets of a batch of row numbers, (B,) int64 on the CPU.
+        """Inputs and targets of the rows with these numbers, (B,) int64 on the CPU.
 
-        Varying inputs are padded only to the batch's longest row.
+        Varying inputs are padded only to the longest row of the batch.
         """
-        # Decided on the CPU: asking the device would mean waiting for it at every step.
+        # Computed on the CPU: reading a value from the GPU would wait for it at every step.
         longest = None if self.lengths is None else max(1, int(self.lengths[rows].max()))
         index = rows.to(self.targets.device)
 
@@ -71,17 +71,16 @@ class DeviceRows:
 
 
 def in_batches(order: Tensor, size: int) -> list[Tensor]:
-    """Row numbers of each batch; a last batch of one row is left out.
-
-    Batch normalisation cannot learn from one row.
+    """Row numbers of each batch. A last batch of one row is left out, because batch normalisation
+    needs at least two.
     """
     return [batch for batch in torch.split(order, size) if len(batch) > 1]
 
 
 def order_of(rows: int, seed: int, epoch: int, weights: Tensor | None = None) -> Tensor:
-    """Row numbers in a random order that depends on seed and epoch alone, (N,) int64 on the CPU.
+    """Row numbers in random order, (N,) int64 on the CPU; depends only on seed and epoch.
 
-    Every row once or, with `weights` (N,), N rows drawn with replacement in proportion to them.
+    Each row once or, with `weights` (N,), N rows drawn in proportion to them with replacement.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     if weights is None:

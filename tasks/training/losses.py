@@ -1,6 +1,6 @@
-"""Losses by name: one explicit dict. A problem says which one it is trained with.
+"""Losses by name: one explicit dict. `Problem.loss` is the name.
 
-Each also computes the metric that a training prints for the validation split.
+Each loss also computes the validation metric that the training prints.
 """
 
 import math
@@ -21,23 +21,23 @@ class Loss(ABC):
     metric: ClassVar[str]
     """The name of the validation metric."""
     validation_batch: ClassVar[int | None] = 1024
-    """Rows of the validation split that are computed together; None: as many as in training."""
+    """Batch size for validation; None means the batch size of the training."""
 
     def __init__(self, params: Train, class_weights: Tensor | None) -> None:
-        """`class_weights` (K,) float32 are of `train.imbalance`; None without it."""
+        """`class_weights` (K,) float32 come from `train.imbalance`; None without it."""
         self._smoothing = params.label_smoothing
 
     @abstractmethod
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The batch's mean loss, a scalar, from the network's float32 scores."""
+        """The mean loss of a batch, a scalar, from the network's float32 scores."""
 
     @abstractmethod
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Of one batch, what `result` needs of it: (n,), to be added up over batches."""
+        """The sums (n,) of one batch that `result` needs; the caller adds them up over batches."""
 
     @abstractmethod
     def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
-        """Mean loss, without label smoothing, and metric; `targets` are all of the split."""
+        """Mean loss without label smoothing, and metric; `targets` are those of the whole split."""
 
 
 class CrossEntropy(Loss):
@@ -47,8 +47,8 @@ class CrossEntropy(Loss):
 
     def __init__(self, params: Train, class_weights: Tensor | None) -> None:
         super().__init__(params, class_weights)
-        # With the sampler the batches are balanced already. Validation is weighted with both: the
-        # best epoch is then the best at what was asked for.
+        # The sampler already balances training batches. Validation is weighted in both cases, so
+        # that the best epoch is the best for balanced classes.
         self._training_weights = class_weights if params.imbalance == "weights" else None
         self._weights = class_weights
 
@@ -85,10 +85,10 @@ class SquaredError(Loss):
 
 
 class NextToken(Loss):
-    """Scores are logits (B, T, V) of the token after each, targets the tokens (B, T)."""
+    """Scores are logits (B, T, V) of the next token, targets the tokens (B, T)."""
 
     metric = "perplexity"
-    validation_batch = None  # logits over a vocabulary are large; a training batch is known to fit
+    validation_batch = None  # the logits are large; a training batch is known to fit into memory
 
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
         total, tokens = self._total(scores, targets, self._smoothing)
@@ -103,7 +103,7 @@ class NextToken(Loss):
         return loss, math.exp(min(loss, 700.0))  # math.exp overflows beyond
 
     def _total(self, scores: Tensor, tokens: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each token after the first, summed, and how many these are."""
+        """The summed cross-entropy of all tokens after the first, and how many they are."""
         targets = tokens[:, 1:]
         total = F.cross_entropy(
             scores[:, :-1].flatten(0, 1),

@@ -1,4 +1,4 @@
-"""Objective: the loss of a training, the weights of its classes, and how it validates."""
+"""Objective: the loss of a training, class weights, and validation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ from tasks.training.losses import LOSSES, Loss
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training minimises. Targets of a regression are standardised."""
+    """The loss that a training minimises. Targets of a regression are standardised."""
 
     loss: Loss
     class_weights: Tensor | None
-    """(K,) float32: the inverse of each class's frequency, 1 for an average row; None without
-    `train.imbalance`."""
+    """(K,) float32: the inverse frequency of each class, scaled so that the mean over rows is 1;
+    None without `train.imbalance`."""
 
     @classmethod
     def of(cls, params: Train, signature: Signature, targets: Tensor) -> "Objective":
         """The objective of a training on rows with these `targets`.
 
         Raises:
-            InputError: `train.imbalance` asks for balance where there are no classes.
+            InputError: `train.imbalance` is set, but the task has no classes.
         """
         weights = None
         if params.imbalance != "none":
             if not signature.classifies:
                 raise InputError(
-                    f"train.imbalance is {params.imbalance}, which balances classes; the task "
-                    f"{signature.task} has none. Set it to none."
+                    f"train.imbalance is {params.imbalance}, which balances classes, but the task "
+                    f"{signature.task} has no classes. Set train.imbalance to none."
                 )
             counts = torch.bincount(targets, minlength=len(signature.classes)).float()
             weights = len(targets) / (len(counts) * counts.clamp(min=1))
         return cls(LOSSES[signature.problem.loss](params, weights), weights)
 
     def row_weights(self, targets: Tensor) -> Tensor:
-        """The relative probability of each row if classes are drawn equally often, (N,), CPU."""
+        """(N,) on the CPU: sampling weights of rows with which all classes are equally frequent."""
         assert self.class_weights is not None
         return self.class_weights[targets].cpu()
 
@@ -52,12 +52,12 @@ class Objective:
         validation: DeviceRows,
         batch_size: int,
     ) -> tuple[float, float]:
-        """Mean loss, without label smoothing, and metric on the validation split."""
+        """Mean loss without label smoothing, and metric, on the validation split."""
         size = self.loss.validation_batch or batch_size
         sums = []
         for rows in torch.split(torch.arange(len(validation)), size):
             inputs, targets = validation.take(rows)
             sums.append(self.loss.sums(scores_of(inputs), targets))
-        # Added up in float64, on the CPU: not every device has it.
+        # Added up in float64 on the CPU, because not every device supports float64.
         total = torch.stack(sums).cpu().double().sum(0).tolist()
         return self.loss.result(total, validation.targets)

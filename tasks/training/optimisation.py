@@ -1,4 +1,4 @@
-"""The optimizer, and the learning rate over the training."""
+"""The optimizer, frozen weights, and the schedule of the learning rate."""
 
 import math
 from fnmatch import fnmatchcase
@@ -16,20 +16,19 @@ def freeze(network: nn.Module, patterns: list[str]) -> None:
     """Freeze the weights whose names match one of `patterns` (shell wildcards).
 
     Raises:
-        InputError: a pattern matches nothing, or nothing is left to learn.
+        InputError: a pattern matches no weight, or all weights would be frozen.
     """
     weights = dict(network.named_parameters())
     for pattern in patterns:
         matching = [name for name in weights if fnmatchcase(name, pattern)]
         if not matching:
             raise InputError(
-                f"train.freeze names {pattern!r}, which matches no weight; they are "
-                f"{', '.join(weights)}"
+                f"train.freeze: {pattern!r} matches no weight; the weights are {', '.join(weights)}"
             )
         for name in matching:
             weights[name].requires_grad_(False)
     if not any(weight.requires_grad for weight in weights.values()):
-        raise InputError("train.freeze leaves no weight that learns: name fewer")
+        raise InputError("train.freeze matches all weights; remove a pattern")
 
 
 def begin_epoch(network: nn.Module) -> None:
@@ -58,13 +57,13 @@ def make_optimizer(network: nn.Module, params: Train) -> Optimizer:
 
 
 class Schedule:
-    """The learning rate: changed after each step, and for `plateau` after each epoch.
+    """The learning rate, updated after each optimizer step, and for `plateau` after each epoch.
 
-    `steps` are the optimizer's steps in one epoch.
+    `steps` is the number of optimizer steps in one epoch.
 
     Warm-up and decay are one factor of a `LambdaLR`. torch's `SequentialLR` of `LinearLR` and
-    `CosineAnnealingLR` gives the same rates only within 2e-18, so other bytes; it refuses
-    `ReduceLROnPlateau`, so `plateau` would need what is here anyway.
+    `CosineAnnealingLR` differs by up to 2e-18, which changes the bytes of models. It does not
+    accept `ReduceLROnPlateau` either.
     """
 
     def __init__(self, optimizer: Optimizer, params: Train, steps: int) -> None:
@@ -73,7 +72,7 @@ class Schedule:
         self._plateau: ReduceLROnPlateau | None = None
         self._by_step: LambdaLR | OneCycleLR
         if p.name == "one_cycle":
-            # The momentum stays as the user set it.
+            # `cycle_momentum` would override the user's momentum.
             self._by_step = OneCycleLR(
                 optimizer,
                 max_lr=params.optimizer.learning_rate,
@@ -99,7 +98,7 @@ class Schedule:
 
     def step(self) -> None:
         """Call after each step of the optimizer."""
-        # LambdaLR computes the rate from the first one: it would undo what plateau did.
+        # LambdaLR computes from the initial rate: after the warm-up, it would undo `plateau`.
         if self._plateau is None or self._by_step.last_epoch < self._warmup:
             self._by_step.step()
 

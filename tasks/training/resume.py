@@ -1,4 +1,4 @@
-"""The state of a training in a file, to resume from after a kill at any moment."""
+"""Saves the state of a training to a file, to resume from after a kill at any moment."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from tasks.device import Device
 from tasks.training.state import State, join, split
 
 STATE = "state.safetensors"
-# Writing may take this share of the time: after quick epochs, some writes are skipped.
+# Writing may take at most this share of the time: if epochs are short, some saves are skipped.
 LARGEST_SHARE = 0.05
 
 
 class TrainingCheckpointer:
-    """Writes a `State` to `folder` as often as `every` says, and reads it back.
+    """Writes a `State` to `folder` as often as `every` says, and restores it.
 
-    The clock decides when it is written, but never changes the result of the training.
+    Saving depends on the clock, but does not change the result of the training.
     """
 
     def __init__(self, folder: Path, fingerprint: str, every: CheckpointEvery) -> None:
@@ -34,20 +34,21 @@ class TrainingCheckpointer:
         self._cost = 0.0
 
     def resume(self, state: State) -> None:
-        """Resume from the file, if there is one of the same training; prints what it did."""
+        """Restore the state of the same training, if there is a file of it; prints a line."""
         if not self._file.exists():
             return
         try:
             with safe_open(self._file, framework="pt") as file:
                 header = file.metadata()
-                # Copies: the mapped file is about to be replaced.
+                # Copies, because the memory-mapped file will be replaced.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            print(f"starting anew: {self._file} cannot be read ({error})", flush=True)
+            print(f"starting from scratch: {self._file} cannot be read ({error})", flush=True)
             return
         if header["fingerprint"] != self._fingerprint:
             print(
-                f"starting anew: {self._file} is of other data, parameters, code or device",
+                f"starting from scratch: {self._file} belongs to other data, parameters, code or "
+                "device",
                 flush=True,
             )
             return
@@ -56,7 +57,7 @@ class TrainingCheckpointer:
         print(f"resuming after epoch {state.epoch - 1}{within}", flush=True)
 
     def after_epoch(self, state: State) -> None:
-        """Call when an epoch is over and another follows."""
+        """Call after each epoch but the last."""
         if (state.epoch - 1) % self._every.epochs == 0:
             self._write(state)
 
@@ -88,7 +89,7 @@ class TrainingCheckpointer:
 
 
 def fingerprint(params: Train, device: Device, prepared: Path, base: Path) -> str:
-    """SHA-256 of everything that decides the result of a training.
+    """SHA-256 of everything that influences the result of a training.
 
     `checkpoint` is left out: how often the state is written does not change the result.
     """

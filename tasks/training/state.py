@@ -1,4 +1,4 @@
-"""State: everything that changes during a training, and how it becomes one safetensors file."""
+"""State: everything that changes during a training, and its conversion to one safetensors file."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,20 +19,20 @@ LEAF = "tensor:"
 
 @dataclass
 class State:
-    """What changes while a network learns; restored, the training ends in the same bits."""
+    """Everything that changes during a training. A restored training gives the same bits."""
 
     fabric: Fabric
     network: Network
     optimizer: _FabricOptimizer
     schedule: Schedule
     epoch: int = 1
-    """The present epoch, from 1."""
+    """The current epoch, from 1."""
     batch: int = 0
-    """Batches of it that are done."""
+    """How many batches of the epoch are done."""
     loss: Tensor = field(init=False)
-    """Summed over the rows of these batches."""
+    """The loss summed over the rows of these batches."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of the history: one for each epoch that is over."""
+    """Rows of the history, one for each finished epoch."""
     best: dict[str, Any] = field(default_factory=lambda: {"validation_loss": math.inf, "epoch": 0})
     """The row with the lowest validation loss."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -42,13 +42,13 @@ class State:
 
     def scores(self, inputs: dict[str, Tensor]) -> Tensor:
         """The network's scores, float32."""
-        # Not through Fabric's wrapper: it would round raw inputs before the network scales them.
+        # Fabric's wrapper would round raw inputs to half precision before the network scales them.
         with self.fabric.autocast():
             scores: Tensor = self.network(inputs)
         return scores.float()
 
     def end_epoch(self, row: dict[str, Any]) -> None:
-        """Add the row of an epoch that is over; keep its weights if they are the best."""
+        """Add the row of a finished epoch, and keep its weights if they are the best."""
         self.rows.append(row)
         if row["validation_loss"] < self.best["validation_loss"]:
             self.best = row
@@ -67,13 +67,13 @@ class State:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            # Of the gradient scaler, where there is one.
+            # The state of the gradient scaler, if there is one.
             "precision": self.fabric.strategy.precision.state_dict(),
             "rng_state": _rng_state(self.fabric.device),
         }
 
     def restore(self, tree: Tree) -> None:
-        """Restore what `tree` returned, perhaps in another process."""
+        """Restore the result of `tree`, which another process may have written."""
         device = self.fabric.device
         self.epoch, self.batch = tree["epoch"], tree["batch"]
         self.rows, self.best = tree["rows"], tree["best"]
@@ -92,7 +92,7 @@ class State:
 
 
 def _rng_state(device: torch.device) -> dict[str, Tensor]:
-    """The random number generators of the CPU and of the device."""
+    """The states of the random number generators of CPU and device."""
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         states[device.type] = getattr(torch, device.type).get_rng_state()
@@ -100,9 +100,9 @@ def _rng_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def split(tree: Tree, tensors: dict[str, Tensor]) -> Tree:
-    """The tree as JSON values; its tensors go to `tensors`, copied to the CPU."""
+    """The tree as JSON values. Its tensors are copied to the CPU and added to `tensors`."""
     if isinstance(tree, Tensor):
-        # Copies, because safetensors refuses weights that share memory.
+        # Copies, because safetensors refuses tensors that share memory.
         name = str(len(tensors))
         tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
         return LEAF + name

@@ -211,7 +211,7 @@ def test_image_folders_arrays_and_texts_by_file_are_labelled_as_in_training(
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("", r"row 7: 'outcome' has no value, and every row needs the answer"),
+        ("", r"row 7: 'outcome' has no value, but an evaluation needs the target"),
         ("cow", r"row 7: 'outcome' is 'cow', which is not a class of the model: cat, dog, owl"),
     ],
 )

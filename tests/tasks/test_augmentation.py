@@ -124,11 +124,11 @@ def test_an_augmented_training_is_the_same_each_time(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "changes", "said"),
     [
-        ("text", {"augmentation": Augmentation(flip=True)}, "changes image data"),
-        ("image", {"token_dropout": 0.1}, "changes text data"),
+        ("text", {"augmentation": Augmentation(flip=True)}, "applies to image data"),
+        ("image", {"token_dropout": 0.1}, "applies to text data"),
     ],
 )
 def test_changes_that_the_data_do_not_have_are_refused(kind, changes, said, tmp_path):
     data = make_prepared(tmp_path / "data", kind)
-    with pytest.raises(InputError, match=f"{said}; this dataset is {kind}. Remove train."):
+    with pytest.raises(InputError, match=f"{said}, but this dataset is {kind}. Remove train."):
         run(tiny("gru" if kind == "text" else "mlp", **changes), tmp_path, data)

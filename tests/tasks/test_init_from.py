@@ -71,7 +71,7 @@ def test_embeddings_go_by_the_tokens_text_where_the_tokenizers_differ(folders):
         assert torch.equal(network.state_dict()[name][number], source), token
     shared = len(here.keys() & there.keys())
     assert 3 < shared < len(here)
-    assert f"of tokens, the rows of the {shared} that both tokenizers know" in said
+    assert f"the tokenizers share {shared} tokens" in said
     assert torch.equal(
         network.body.norm.weight,
         load_file(folders / "base/weights.safetensors")["body.norm.weight"],
@@ -135,21 +135,23 @@ def test_a_base_that_is_not_there_says_how_it_comes(folders, tmp_path):
     with pytest.raises(InputError) as caught:
         run(tiny("transformer", init_from="texts-lm@champion"), tmp_path, folders / "texts")
     assert str(caught.value) == (
-        f"train.init_from names texts-lm@champion, whose weights are not in {tmp_path / 'base'}; "
-        "`modelmint train` fetches them"
+        f"train.init_from is texts-lm@champion, but its weights are not in {tmp_path / 'base'}. Run "
+        "`modelmint train`, which fetches them"
     )
 
 
 @pytest.mark.parametrize("asked", ["texts-lm:4", "tweets", "tweets@champion"])
 def test_a_base_of_another_version_is_refused(asked, folders):
     network = fresh("transformer", folders / "texts")
-    with pytest.raises(InputError, match=f"names {asked}, but the weights in .* of texts-lm:3"):
+    with pytest.raises(InputError, match=f"is {asked}, but the weights in .* of texts-lm:3"):
         start_from(network, asked, folders / "base", folders / "texts")
 
 
 def test_a_base_that_nothing_matches_is_refused(folders):
     network = fresh("gru", folders / "texts")
-    with pytest.raises(InputError, match="no weight of texts-lm:3 has the name and shape of one"):
+    with pytest.raises(
+        InputError, match="no weight of texts-lm:3 matches a weight of this network"
+    ):
         start_from(network, "texts-lm", folders / "base", folders / "texts")
 
 
@@ -191,5 +193,7 @@ def test_weights_that_are_not_those_of_the_version_are_refused(folders, tmp_path
     network = fresh("transformer", folders / "texts")
     assert start_from(network, "texts-lm:3", base, folders / "texts")
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
-    with pytest.raises(InputError, match=r"weights\.safetensors is not the file of texts-lm:3"):
+    with pytest.raises(
+        InputError, match=r"weights\.safetensors differs from the registered file of texts-lm:3"
+    ):
         start_from(network, "texts-lm:3", base, folders / "texts")

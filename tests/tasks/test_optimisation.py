@@ -168,12 +168,12 @@ def test_a_pattern_that_freezes_nothing_is_refused_with_the_names_there_are(prep
     with pytest.raises(InputError) as caught:
         run(tiny("logistic", freeze=["encoder.*"]), tmp_path, prepared)
     assert str(caught.value) == (
-        "train.freeze names 'encoder.*', which matches no weight; they are head.weight, head.bias"
+        "train.freeze: 'encoder.*' matches no weight; the weights are head.weight, head.bias"
     )
 
 
 def test_freezing_everything_is_refused(prepared, tmp_path):
-    with pytest.raises(InputError, match="leaves no weight that learns"):
+    with pytest.raises(InputError, match="matches all weights; remove"):
         run(tiny("logistic", freeze=["*"]), tmp_path, prepared)
 
 
@@ -210,5 +210,5 @@ def test_a_balanced_training_changes_what_is_learnt(imbalance, prepared, tmp_pat
 def test_there_is_no_balance_without_classes(tmp_path):
     data = make_prepared(tmp_path / "data", "tabular", "regression")
     params = tiny(imbalance="weights")
-    with pytest.raises(InputError, match="balances classes; the task regression has none"):
+    with pytest.raises(InputError, match="balances classes, but the task regression has no"):
         run(params, tmp_path, data)

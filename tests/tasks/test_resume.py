@@ -164,8 +164,8 @@ def test_what_was_kept_of_another_training_is_not_gone_on_with(prepared, tmp_pat
         run(other, folder, data)
         lines = capsys.readouterr().out.splitlines()
         assert lines[1] == (
-            f"starting anew: {folder / 'resume/state.safetensors'} is of other data, parameters, "
-            "code or device"
+            f"starting from scratch: {folder / 'resume/state.safetensors'} belongs to other data, "
+            "parameters, code or device"
         )
         assert lines[2].startswith("epoch 1/2: ")
     # How often the state is kept may change between attempts.
@@ -188,6 +188,6 @@ def test_a_file_that_cannot_be_read_is_no_state(prepared, tmp_path, capsys):
     (tmp_path / "resume/state.safetensors").write_bytes(b"no safetensors")
     run(tiny("mlp"), tmp_path, prepared("tabular"))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("starting anew: ")
+    assert lines[1].startswith("starting from scratch: ")
     assert "state.safetensors cannot be read" in lines[1]
     assert lines[2].startswith("epoch 1/2: ")
