@@ -1,4 +1,4 @@
-"""Networks by name: one explicit dict, one small file for each family."""
+"""Networks by name: one explicit dict, one module for each family."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,17 +41,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Entry:
-    """An architecture: how its network is made, and for what."""
+    """An architecture: how its network is built, and for which data and tasks."""
 
     parts: Callable[[Any, Signature], Parts]
     fronts: Fronts
-    """Which column types it takes, and how."""
+    """The column types it takes, with the front for each."""
     tasks: frozenset[str]
     debug: Architecture
-    """A tiny one, for tests."""
+    """Parameters of a tiny network, for tests."""
 
     def takes(self, signature: Signature) -> bool:
-        """Whether one of its fronts takes all columns of a row."""
+        """Whether one of the fronts takes all columns of the signature."""
         return front_of(signature, self.fronts) is not None
 
 
@@ -113,12 +113,12 @@ ARCHITECTURES: dict[str, Entry] = {
 
 
 def signature_for(architecture: Architecture, signature: Signature) -> Signature:
-    """The signature of the model, given that of the dataset.
+    """The signature of the model, from the signature of the dataset.
 
-    They are the same, but for a language model: it takes any dataset of texts, labelled or not.
+    They are equal, except for a language model: it takes any dataset of texts, labelled or not.
 
     Raises:
-        InputError: the architecture does not take this kind of data, or has no such task.
+        InputError: the architecture does not support this kind of data or this task.
     """
     name, data, task = architecture.name, signature.data, signature.task
     entry = ARCHITECTURES[name]
@@ -132,18 +132,18 @@ def signature_for(architecture: Architecture, signature: Signature) -> Signature
         wrong = f"is for {' or '.join(sorted(entry.tasks))}; this dataset is for {task}"
     else:
         return signature
-    fitting = [n for n, e in ARCHITECTURES.items() if e.takes(signature) and task in e.tasks]
+    allowed = [n for n, e in ARCHITECTURES.items() if e.takes(signature) and task in e.tasks]
     raise InputError(
-        f"train.architecture: {name} {wrong}. For {task} on {data} data: "
-        f"{', '.join(fitting) or 'none'}"
+        f"train.architecture: {name} {wrong}. Allowed for {task} on {data} data: "
+        f"{', '.join(allowed) or 'none'}"
     )
 
 
 def build(architecture: Architecture, signature: Signature) -> Network:
-    """The network that takes the raw inputs of the model's `signature`, with fresh weights.
+    """Build the network for the raw inputs of `signature`, with newly initialised weights.
 
     Raises:
-        InputError: the architecture cannot take inputs of that kind or shape.
+        InputError: the architecture does not support inputs of that kind or shape.
     """
     signature = signature_for(architecture, signature)
     return Network(signature, ARCHITECTURES[architecture.name].parts(architecture, signature))

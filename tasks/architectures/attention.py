@@ -21,7 +21,7 @@ def parts(params: Attention, signature: Signature) -> Parts:
 
 
 class SelfAttention(nn.Module):
-    """Every step looks at all valid ones; then they are pooled."""
+    """Every timestep attends to all valid timesteps; then pooling."""
 
     def __init__(self, params: Attention) -> None:
         super().__init__()

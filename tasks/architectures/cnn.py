@@ -18,7 +18,7 @@ def parts(params: Cnn, signature: Signature) -> Parts:
     """(batch, channels, height, width) -> (batch, the last of `dense`).
 
     Raises:
-        InputError: the image is smaller than what the blocks take away.
+        InputError: the image is too small for this number of blocks.
     """
     front = fronts.Image(signature)
     channels, height, width = front.shape
@@ -29,10 +29,10 @@ def parts(params: Cnn, signature: Signature) -> Parts:
         if min(height, width) < 1:
             _, high, wide = front.shape
             raise InputError(
-                f"train.architecture.channels names {len(params.channels)} blocks, of which each "
-                + (f"takes {lost} pixels of height and width and " if lost else "")
-                + f"halves what is left; an image of {high}x{wide} allows {block}. Name fewer"
-                + ("." if params.padding else ", or set train.architecture.padding.")
+                f"train.architecture.channels has {len(params.channels)} blocks, each of which "
+                + (f"removes {lost} pixels of height and width and " if lost else "")
+                + f"halves height and width; an image of {high}x{wide} allows {block} blocks. Give "
+                + ("fewer." if params.padding else "fewer, or set train.architecture.padding.")
             )
         for _ in range(params.convolutions):
             layers += _convolution(channels, filters, params)
@@ -47,7 +47,7 @@ def parts(params: Cnn, signature: Signature) -> Parts:
 
 
 def _convolution(channels: int, filters: int, params: Cnn) -> list[nn.Module]:
-    # Batch normalisation brings its own shift, so the convolution needs no bias.
+    # Batch normalisation has its own shift, so the convolution needs no bias.
     padding = params.kernel // 2 if params.padding else 0
     layers: list[nn.Module] = [
         nn.Conv2d(channels, filters, params.kernel, padding=padding, bias=not params.batch_norm)

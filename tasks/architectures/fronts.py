@@ -1,11 +1,12 @@
-"""Fronts: from the raw inputs of a signature to the floats that a body takes.
+"""Fronts: the first part of a network, from the raw inputs of a signature to floats for the body.
 
-The dicts at the end say which front takes which column type: as a vector for each row (`VECTORS`),
-as timesteps (`TIMESTEPS`), as patches of an image (`PATCHES`). No front takes rows that mix types
-of several fronts.
+The dicts at the end map column types to fronts: for one vector per row (`VECTORS`), for timesteps
+(`TIMESTEPS`), and for patches of an image (`PATCHES`). A row whose columns need different fronts is
+not supported.
 
-Scaling is part of the weights, so nobody can forget it. A front's modules are named `scale`,
-`embedding`, `linear`, `patches`, `positions`: weights are found by these names.
+Scaling is part of the front, so a model never gets unscaled inputs. The modules of fronts must be
+named `scale`, `embedding`, `linear`, `patches` or `positions`: other code finds weights by these
+names.
 """
 
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ class Standardize(nn.Module):
 
     def set(self, mean: list[float], std: list[float]) -> None:
         self.mean.copy_(torch.tensor(mean))
-        # What never changes carries nothing; dividing by its zero would make NaN.
+        # A constant input has a standard deviation of 0, and dividing by it would give NaN.
         self.std.copy_(torch.tensor([s if s > 0 else 1.0 for s in std]))
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -70,13 +71,13 @@ class Image(nn.Module):
 
 
 class Table(nn.Module):
-    """`numbers` (batch, n) and `categories` (batch, m), one of which may be absent.
+    """`numbers` (batch, n) and `categories` (batch, m) -> (batch, width). One may be absent.
 
-    Gives (batch, width): standardised numbers, then each category one-hot or, with `embedding`, as
-    a learned vector of that size. A value unseen in training (code 0) is all zeros in both.
+    Standardised numbers, then each category one-hot or, with `embedding`, as a learned vector of
+    that size. A value unseen in training (code 0) is all zeros in both cases.
     """
 
-    joins_columns = True  # all other fronts take a row of one column
+    joins_columns = True  # the other fronts take only one column
 
     column: Tensor
     code: Tensor
@@ -90,13 +91,13 @@ class Table(nn.Module):
         self.embedding: nn.Embedding | None = None
         self.hot = bool(sizes) and embedding is None
         if self.hot:
-            # Entry i of the one-hot vector is whether column[i] has code[i].
+            # Entry i of the one-hot vector is 1 if column[i] has code[i].
             column = [c for c, size in enumerate(sizes) for _ in range(size)]
             code = [value for size in sizes for value in range(1, size + 1)]
             self.register_buffer("column", torch.tensor(column), persistent=False)
             self.register_buffer("code", torch.tensor(code), persistent=False)
         elif sizes:
-            # One table for all columns, each with rows of its own; row 0 is the unseen value's.
+            # One embedding for all columns, with separate rows; row 0 is for unseen values.
             offset = [sum(sizes[:column]) for column in range(len(sizes))]
             self.register_buffer("offset", torch.tensor(offset), persistent=False)
             self.embedding = _embedding(sum(sizes) + 1, cast(int, embedding))
@@ -117,7 +118,7 @@ class Table(nn.Module):
 
 
 class Tokens(nn.Module):
-    """`tokens` (batch, time) int64 -> (batch, time, width): a learned vector for each."""
+    """`tokens` (batch, time) int64 -> (batch, time, width): a learned vector for each token."""
 
     def __init__(self, signature: Signature, width: int, patch: int) -> None:
         super().__init__()
@@ -146,10 +147,10 @@ class Features(nn.Module):
 
 
 class Patches(nn.Module):
-    """An image, as `Image` takes it, -> (batch, patches, width), row by row.
+    """An image -> (batch, patches, width), with patches row by row.
 
     Raises:
-        InputError: patches of that size do not fill the image.
+        InputError: the size of the image is not a multiple of the patch size.
     """
 
     def __init__(self, signature: Signature, width: int, patch: int) -> None:
@@ -159,8 +160,8 @@ class Patches(nn.Module):
         if high % patch or wide % patch:
             fit = [n for n in range(1, min(high, wide) + 1) if high % n == wide % n == 0]
             raise InputError(
-                f"train.architecture.patch: patches of {patch}x{patch} do not fill an image of "
-                f"{high}x{wide}. Sizes that do: {', '.join(map(str, fit))}"
+                f"train.architecture.patch is {patch}, but the image size {high}x{wide} is not a "
+                f"multiple of it; allowed: {', '.join(map(str, fit))}"
             )
         self.count = (high // patch) * (wide // patch)
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
@@ -173,14 +174,14 @@ class Patches(nn.Module):
 class SequenceFront(nn.Module):
     """(batch, time, width): the timesteps of a text, a sequence or an image, with dropout.
 
-    With `positions`, a timestep knows where it stands; recurrent networks need none.
+    `positions` adds the position of each timestep; recurrent networks do not need it.
     """
 
     def __init__(
         self, timesteps: nn.Module, dropout: float, positions: Positions | None = None
     ) -> None:
         super().__init__()
-        self.steps = timesteps  # part of the names of weights
+        self.steps = timesteps  # this attribute is part of the names of weights
         self.positions = nn.Identity() if positions is None else positions
         self.dropout = nn.Dropout(dropout)
 
@@ -190,9 +191,9 @@ class SequenceFront(nn.Module):
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
-    """Vectors of length about 1; that of row 0 is zero and stays so."""
+    """An embedding with vectors of length about 1; row 0 is always zero."""
     embedding = nn.Embedding(rows, width, padding_idx=0)
-    # torch's own vectors are `width**0.5` long: noise that rare tokens never unlearn.
+    # By default, torch's vectors have the length `width**0.5`: rare tokens would stay mostly noise.
     nn.init.normal_(embedding.weight, std=width**-0.5)
     with torch.no_grad():
         embedding.weight[0].zero_()
@@ -220,7 +221,7 @@ PATCHES: Fronts = {
 
 
 def front_of(signature: Signature, fronts: Fronts) -> type[nn.Module] | None:
-    """The one of `fronts` that takes all columns of a row together; None if none does."""
+    """The front that takes all columns of the signature; None if there is none."""
     found = {fronts.get(type(column)) for column in signature.columns}
     front = found.pop()
     alone = len(signature.columns) == 1 or getattr(front, "joins_columns", False)
@@ -228,15 +229,15 @@ def front_of(signature: Signature, fronts: Fronts) -> type[nn.Module] | None:
 
 
 def vector(signature: Signature, embedding: int | None = None) -> Any:
-    """The front of a network that takes each row as one vector of `width` numbers.
+    """A front with one vector of `width` numbers per row.
 
-    `embedding` is the size of a category's vector; without it, categories are one-hot.
+    `embedding` is the size of the vectors of categories; without it, they are one-hot.
     """
     front: Any = front_of(signature, VECTORS)
     return front(signature, embedding)
 
 
 def timesteps(signature: Signature, width: int, patch: int = 1) -> Any:
-    """The timesteps of a text, a sequence or an image, (batch, time, width); at most `count`."""
+    """A front with timesteps (batch, time, width) of a text, sequence or image; at most `count`."""
     front: Any = front_of(signature, {**TIMESTEPS, **PATCHES})
     return front(signature, width, patch)

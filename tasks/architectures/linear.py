@@ -1,4 +1,4 @@
-"""Linear, logistic and softmax regression: the network's last layer alone."""
+"""Linear, logistic and softmax regression: only the last layer of the network."""
 
 from torch import nn
 
@@ -9,6 +9,6 @@ from tasks.config import Linear, Logistic
 
 
 def parts(params: Linear | Logistic, signature: Signature) -> Parts:
-    """A row's numbers and one-hot categories, or an image's pixels, as one vector."""
+    """Numbers and one-hot categories of a row, or the pixels of an image, as one vector."""
     front = fronts.vector(signature)
     return Parts(front, nn.Flatten(), front.width)

@@ -1,21 +1,21 @@
-"""A feed-forward network of any list of widths.
+"""A feed-forward network with any list of widths.
 
-Deep stacks that narrow to a few units, such as 1024-512-256-128-64-32-16-8-4-2-1, train only with
-care. Three things are done about what goes wrong in them:
+Deep networks that narrow to a few units, such as 1024-512-256-128-64-32-16-8-4-2-1, are hard to
+train. Three measures help:
 
-- torch's own weights make the signal 0.4 times as strong in each layer, and ten layers leave
-  nothing of it. Those of He et al. 2015 (https://arxiv.org/abs/1502.01852) keep its strength.
-- A ReLU unit that is negative for every row never learns again, and when all of a narrow layer's
-  are, neither does anything before them (Lu et al. 2019, https://arxiv.org/abs/1903.06733). Batch
-  normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167) moves each unit to where
-  some rows are positive. Its shift starts at 1 here, not 0: five rows in six pass a unit, and not
-  half of them, so that a layer of two units loses little before it has learned anything.
-- Layer normalisation (Ba et al. 2016, https://arxiv.org/abs/1607.06450) of two units leaves no
-  more than which is larger, and of one unit nothing. Layers of fewer than `NARROW` go without.
+- torch's default weights scale the signal by 0.4 in each layer, so it vanishes after ten layers.
+  The weights of He et al. 2015 (https://arxiv.org/abs/1502.01852) keep its scale.
+- A ReLU unit that is negative for every row never learns again; if all units of a narrow layer are,
+  no layer before it learns either (Lu et al. 2019, https://arxiv.org/abs/1903.06733). Batch
+  normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167) makes each unit positive
+  for some rows. Its shift starts at 1, not 0: then five rows in six are positive, not three, so a
+  layer of two units loses less before training.
+- Layer normalisation (Ba et al. 2016, https://arxiv.org/abs/1607.06450) of two units keeps only
+  which one is larger, and of one unit nothing. Layers with fewer than `NARROW` units have none.
 
-Trained for 300 batches of 128 rows on a target of 8 hidden numbers, with six seeds, that network
-reached an R2 of 0.81 to 0.92 with batch normalisation (0.73 to 0.91 with a shift from 0), 0.65 to
-0.91 with layer normalisation, 0.33 to 0.94 with He's weights alone, and -0.11 to 0.71 with torch's.
+After 300 batches of 128 rows on a target of 8 hidden numbers, with six seeds, that network reached
+an R2 of 0.81 to 0.92 with batch normalisation (0.73 to 0.91 with a shift from 0), 0.65 to 0.91 with
+layer normalisation, 0.33 to 0.94 with He's weights only, and -0.11 to 0.71 with torch's weights.
 """
 
 from torch import nn
@@ -46,11 +46,11 @@ def parts(params: Mlp, signature: Signature) -> Parts:
 
 
 def _linear(width: int, units: int, params: Mlp) -> nn.Linear:
-    # Batch normalisation brings its own shift.
+    # Batch normalisation has its own shift, so the layer needs no bias.
     linear = nn.Linear(width, units, bias=params.normalization != "batch")
     if params.activation == "tanh":
         nn.init.kaiming_normal_(linear.weight, nonlinearity="tanh")
-    else:  # what GELU passes is nearly what ReLU does
+    else:  # GELU is nearly ReLU, and torch has no gain for it
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -61,6 +61,6 @@ def _normalization(units: int, params: Mlp) -> list[nn.Module]:
     if params.normalization == "none" or (params.normalization == "layer" and units < NARROW):
         return []
     norm = nn.BatchNorm1d(units) if params.normalization == "batch" else nn.LayerNorm(units)
-    if params.activation != "tanh":  # which passes most of what is near zero
+    if params.activation != "tanh":  # tanh does not cut negative values off
         nn.init.ones_(norm.bias)
     return [norm]

@@ -12,23 +12,23 @@ from tasks.bundle.signature import Signature
 
 
 class Parts(NamedTuple):
-    """What an architecture is made of before its last layer."""
+    """The parts of a network before its last layer."""
 
     front: nn.Module
-    """From the inputs by name to floats; see `fronts`."""
+    """Takes the inputs by name, and returns floats; see `fronts`."""
     body: nn.Module
-    """From what the front gives, and for texts and sequences `length` (batch,), to vectors."""
+    """Takes the front's output, and `length` (batch,) for variable length; returns vectors."""
     width: int
-    """Numbers in each of those vectors."""
+    """The size of these vectors."""
     tied: nn.Parameter | None = None
-    """Weights that the last layer shares, instead of its own."""
+    """Weights that the last layer uses in place of its own."""
 
 
 class Network(nn.Module):
-    """Weights are named `front.*`, `body.*` and `head.*`.
+    """A front, a body and a head. Weights are named `front.*`, `body.*` and `head.*`.
 
-    For regression the buffers `target_mean` and `target_std` (1,) turn scores into predictions.
-    They are float64, as predictions are, and stay on the CPU: not every device has float64.
+    For regression, the buffers `target_mean` and `target_std` (1,) scale scores to predictions.
+    They are float64, like predictions, and stay on the CPU: not every device supports float64.
     """
 
     target_mean: Tensor
@@ -38,7 +38,7 @@ class Network(nn.Module):
         super().__init__()
         self.signature = signature
         self.front, self.body = parts.front, parts.body
-        # Classes, or the vocabulary, or the one number of a regression.
+        # The number of classes, the size of the vocabulary, or 1 for a regression.
         first = signature.outputs[0].shape
         self.head = nn.Linear(parts.width, int(first[0] or 1) if first else 1)
         if parts.tied is not None:
@@ -48,7 +48,7 @@ class Network(nn.Module):
             self.register_buffer("target_std", torch.ones(1, dtype=torch.float64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Network":
-        # What `to` and `cpu` do to every tensor, they do not do to the scale of the target.
+        # `to`, `cpu`, `half` etc. must not move or convert the float64 scale of the target.
         kept: dict[str, Tensor | None] = {}
         for name in ("target_mean", "target_std"):
             if name in self._buffers:
@@ -60,7 +60,7 @@ class Network(nn.Module):
         return self
 
     def normalise_by(self, profile: Mapping[str, Any]) -> None:
-        """Take means and standard deviations of inputs and target from a `profile.json`."""
+        """Set the means and standard deviations of inputs and target from a `profile.json`."""
         scaled = [t for t in self.signature.inputs if t.dtype != "int64"]
         scales = [m for m in self.front.modules() if isinstance(m, Standardize)]
         for tensor, scale in zip(scaled, scales, strict=True):
@@ -72,11 +72,11 @@ class Network(nn.Module):
             self.target_std.fill_(std)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Scores, float32: what the loss is computed from.
+        """Scores, float32, from which the loss is computed.
 
         Returns:
-            (batch, classes) logits; for regression (batch,) standardised values; for a language
-            model (batch, time, vocabulary) logits of the token after each.
+            (batch, classes) logits; for regression, (batch,) standardised values; for a language
+            model, (batch, time, vocabulary) logits of the next token.
         """
         features = self.front(inputs)
         if self.signature.has_variable_length:
@@ -87,12 +87,12 @@ class Network(nn.Module):
         return scores if self.signature.outputs[0].shape else scores.squeeze(1)
 
     def outputs(self, inputs: Inputs, scores: Tensor) -> dict[str, Tensor]:
-        """What the signature's outputs name, in its order, of the scores of `inputs`."""
+        """The outputs of the signature, in its order, from the scores of `inputs`."""
         return OUTPUTS[self.signature.problem.scores](self, inputs, scores)
 
     @property
     def output_scale(self) -> tuple[float, float]:
-        """Standard deviation and mean of the numbers that the network predicts; else 1 and 0."""
+        """Standard deviation and mean of the predicted numbers; 1 and 0 if not a regression."""
         if not self.signature.problem.standardised:
             return 1.0, 0.0
         return self.target_std.item(), self.target_mean.item()

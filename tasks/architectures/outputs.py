@@ -1,6 +1,6 @@
-"""From a network's scores to the outputs of the graph: one explicit dict.
+"""Functions from scores to the outputs of the graph, by name: one explicit dict.
 
-A problem names the one that it has; `Problem.outputs` says the names and shapes.
+`Problem.scores` is the name, and `Problem.outputs` has the names and shapes of the outputs.
 """
 
 from collections.abc import Callable
@@ -23,17 +23,17 @@ def scaled_number(network: "Network", inputs: "Inputs", scores: Tensor) -> dict[
     """Scores are standardised values (batch,)."""
     # float32 has 7 digits: a price of a billion would be rounded to the nearest 64.
     prediction = scores.to(torch.float64) * network.target_std + network.target_mean
-    # A checkpoint of an older release promises float32.
+    # Signatures of older releases have float32.
     return {"prediction": prediction.to(getattr(torch, network.signature.outputs[0].dtype))}
 
 
 def token_likelihood(network: "Network", inputs: "Inputs", scores: Tensor) -> dict[str, Tensor]:
-    """Scores are logits (batch, time, vocabulary) of the token after each.
+    """Scores are logits (batch, time, vocabulary) of the next token.
 
-    Each token but the first is predicted from those before it.
+    Each token but the first is predicted from the tokens before it.
     """
     tokens, length = inputs["tokens"], lengths(inputs)
-    # torch.gather, for the exporter makes constants of the dimensions in take_along_dim.
+    # Not take_along_dim: the exporter would turn its dimensions into constants.
     log_probabilities = torch.log_softmax(scores[:, :-1], dim=2)
     given = log_probabilities.gather(2, tokens[:, 1:, None]).squeeze(2)
     scored = torch.arange(1, tokens.shape[1], device=tokens.device) < length[:, None]
@@ -47,8 +47,8 @@ def token_likelihood(network: "Network", inputs: "Inputs", scores: Tensor) -> di
 
 
 def lengths(inputs: "Inputs") -> Tensor:
-    """Steps of each row, (batch,) int64."""
-    # A row that is all padding counts as one step: no mean over nothing, nothing to attend to.
+    """The number of timesteps of each row, at least 1, (batch,) int64."""
+    # At least 1, because a mean over no timesteps, or attention to none, would be NaN.
     return inputs["length"].clamp(min=1)
 
 

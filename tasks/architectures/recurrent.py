@@ -1,4 +1,4 @@
-"""Recurrent networks over the steps of a text or a sequence.
+"""Recurrent networks over the timesteps of a text or a sequence.
 
 Elman 1990, "Finding structure in time"; Hochreiter and Schmidhuber 1997, "Long short-term memory";
 Cho et al. 2014, https://arxiv.org/abs/1406.1078 (gated recurrent units); Schuster and Paliwal 1997
@@ -19,7 +19,7 @@ from tasks.bundle.signature import Signature
 from tasks.config import Gru, Lstm, Rnn
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-# ONNX's order of the gates, in numbers of torch's: i f g o -> i o f c, and r z n -> z r h.
+# The order of ONNX's gates as indices of torch's: i f g o -> i o f c, and r z n -> z r h.
 GATES = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
 
 
@@ -31,7 +31,7 @@ def parts(params: Rnn | Lstm | Gru, signature: Signature) -> Parts:
 
 
 class Recurrent(nn.Module):
-    """Layers of one kind of cell, then pooling; padding changes nothing."""
+    """Layers of one kind of cell, then pooling. Padding does not change the result."""
 
     def __init__(self, params: Rnn | Lstm | Gru) -> None:
         super().__init__()
@@ -61,16 +61,16 @@ def _packed(rnn: nn.RNNBase, steps: Tensor, length: Tensor) -> tuple[Tensor, Ten
     packed = pack_padded_sequence(steps, length.cpu(), batch_first=True, enforce_sorted=False)
     states, last = rnn(packed)
     states, _ = pad_packed_sequence(states, batch_first=True, total_length=steps.shape[1])
-    if isinstance(last, tuple):  # an LSTM's state has a second half, the cell
+    if isinstance(last, tuple):  # LSTM: (hidden state, cell state)
         last = last[0]
     directions = 2 if rnn.bidirectional else 1
     return states, last[-directions:].transpose(0, 1).flatten(1)
 
 
 def _onnx_operators(rnn: nn.RNNBase, steps: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """The same as one ONNX operator for each layer, whose `sequence_lens` is what packing does.
+    """The same as `_packed`, with one ONNX operator per layer; `sequence_lens` replaces packing.
 
-    torch's exporter cannot do it: it unrolls the loop over the traced number of steps.
+    torch's exporter would unroll the loop over the traced number of timesteps.
     """
     directions = 2 if rnn.bidirectional else 1
     attributes: dict[str, Any] = {
@@ -78,7 +78,7 @@ def _onnx_operators(rnn: nn.RNNBase, steps: Tensor, length: Tensor) -> tuple[Ten
         "direction": "bidirectional" if rnn.bidirectional else "forward",
     }
     if rnn.mode == "GRU":
-        attributes["linear_before_reset"] = 1  # torch's variant: the reset comes after the product
+        attributes["linear_before_reset"] = 1  # torch applies the reset gate after the product
     kind = "RNN" if rnn.mode.startswith("RNN") else rnn.mode
     batch, time, _ = steps.shape
     state = (directions, batch, rnn.hidden_size)
@@ -98,7 +98,7 @@ def _onnx_operators(rnn: nn.RNNBase, steps: Tensor, length: Tensor) -> tuple[Ten
 
 
 def _onnx_weights(rnn: nn.RNNBase, kind: str, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one layer, directions first: from the input, from the state, and both biases."""
+    """Weights of one layer, directions first: input weights, state weights, and biases."""
 
     def ordered(name: str, suffix: str) -> Tensor:
         weights, size = getattr(rnn, f"{name}_l{layer}{suffix}"), rnn.hidden_size

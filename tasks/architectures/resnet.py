@@ -23,13 +23,13 @@ def parts(params: ResNet, signature: Signature) -> Parts:
     body = nn.Sequential(*layers, Average(), nn.Dropout(params.dropout))
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
-            # He et al. 2015, https://arxiv.org/abs/1502.01852: variance kept on the way back.
+            # He et al. 2015, https://arxiv.org/abs/1502.01852; fan_out keeps the gradients' scale.
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return Parts(front, body, channels)
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut, which is the identity where the shapes allow it."""
+    """Two convolutions and a shortcut, which is the identity if the shapes are equal."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -46,9 +46,9 @@ class Block(nn.Module):
         """(batch, channels, height, width) -> (batch, width, height / stride, width / stride)."""
         short = image
         if isinstance(self.shortcut, nn.Sequential) and image.device.type == "cpu":
-            # On CPUs with AVX2 and no AVX-512, oneDNN in torch 2.13 writes past the end of memory
-            # in the backward pass of a 1x1 convolution with stride 2 whose channels are in the
-            # last dimension, as they are in our images, and no multiple of 8.
+            # On CPUs with AVX2 but without AVX-512, oneDNN in torch 2.13 writes out of bounds in
+            # the backward pass of a 1x1 convolution with stride 2, if the memory is channels-last,
+            # as that of our images, and the channels are not a multiple of 8.
             short = image.contiguous()
         return nn.functional.relu(self.residual(image) + self.shortcut(short))
 

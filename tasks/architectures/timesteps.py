@@ -1,4 +1,4 @@
-"""What every network of steps needs: which are valid, where they stand, one vector of them all."""
+"""Parts of all networks over timesteps: the mask of valid timesteps, positions, pooling."""
 
 import math
 from typing import Literal
@@ -13,9 +13,9 @@ def valid_timesteps(steps: Tensor, length: Tensor) -> Tensor:
 
 
 def pool(steps: Tensor, valid: Tensor | None, how: Literal["mean", "max"]) -> Tensor:
-    """(batch, time, width) -> (batch, width): the mean or the maximum over the valid steps.
+    """(batch, time, width) -> (batch, width): the mean or maximum over the valid timesteps.
 
-    `valid` is (batch, time); without it, all steps are.
+    `valid` is (batch, time); None means that all timesteps are valid.
     """
     if valid is None:
         return steps.mean(1) if how == "mean" else steps.amax(1)
@@ -25,7 +25,7 @@ def pool(steps: Tensor, valid: Tensor | None, how: Literal["mean", "max"]) -> Te
 
 
 class Positions(nn.Module):
-    """Adds to each step a vector for where it stands; the first `count` places have one.
+    """Adds a vector for its position to each timestep; there are at most `count` positions.
 
     Learned (Gehring et al. 2017, https://arxiv.org/abs/1705.03122) or sinusoidal (Vaswani et al.
     2017, https://arxiv.org/abs/1706.03762).
@@ -51,5 +51,5 @@ def _sinusoids(count: int, width: int) -> Tensor:
     wavelengths = torch.pow(torch.tensor(10_000.0), even / width)
     angles = torch.arange(count)[:, None] / wavelengths
     table = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
-    # The paper multiplies token vectors by the root of the width instead; the ratio is the same.
+    # The paper multiplies token vectors by the root of the width; dividing here has the same ratio.
     return table / math.sqrt(width)

@@ -1,11 +1,11 @@
-"""Transformers: an encoder that sees all steps, and a language model that sees those before.
+"""Transformers: an encoder, which attends to all timesteps, and a decoder, only to earlier ones.
 
-Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; normalisation comes first in each block, as
-in Xiong et al. 2020, https://arxiv.org/abs/2002.04745, which is stable without a long warm-up.
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Normalisation comes first in each block, as
+in Xiong et al. 2020, https://arxiv.org/abs/2002.04745, which trains without a long warm-up.
 Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929 (patches of images). Radford et al. 2018,
-"Improving language understanding by generative pre-training": the language model, and starting a
-classifier from its weights; those of front and body have the same names and shapes in both. Press
-and Wolf 2017, https://arxiv.org/abs/1608.05859: tokens have one vector, whether read or predicted.
+"Improving language understanding by generative pre-training": a classifier can start from the
+language model, because front and body have the same weights in both. Press and Wolf 2017,
+https://arxiv.org/abs/1608.05859: the head shares the token embedding.
 """
 
 from typing import cast
@@ -24,7 +24,7 @@ def parts(params: Transformer | TransformerLm, signature: Signature) -> Parts:
     """(batch, time, width) -> (batch, width), or (batch, time, width) of a language model.
 
     Raises:
-        InputError: patches of the size asked for do not fill the image.
+        InputError: the size of the image is not a multiple of the patch size.
     """
     patch = params.patch if isinstance(params, Transformer) else 1
     timesteps = fronts.timesteps(signature, params.width, patch)
@@ -40,7 +40,7 @@ def parts(params: Transformer | TransformerLm, signature: Signature) -> Parts:
 class _Blocks(nn.Module):
     def __init__(self, params: Transformer | TransformerLm) -> None:
         super().__init__()
-        # Not nn.TransformerEncoder: its layers are copies, all of which start from equal weights.
+        # Not nn.TransformerEncoder: it copies one layer, so all layers start with equal weights.
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 params.width,
@@ -57,7 +57,7 @@ class _Blocks(nn.Module):
 
 
 class Encoder(_Blocks):
-    """Every step looks at all valid ones; then they are pooled."""
+    """Every timestep attends to all valid timesteps; then pooling."""
 
     def __init__(self, params: Transformer) -> None:
         super().__init__(params)
@@ -65,7 +65,7 @@ class Encoder(_Blocks):
         self.dropout = nn.Dropout(params.dropout)
 
     def forward(self, steps: Tensor, length: Tensor | None = None) -> Tensor:
-        """(batch, time, width) -> (batch, width); without `length`, all steps are valid."""
+        """(batch, time, width) -> (batch, width); without `length`, all timesteps are valid."""
         valid = None if length is None else valid_timesteps(steps, length)
         for layer in self.layers:
             steps = layer(steps, src_key_padding_mask=None if valid is None else ~valid)
@@ -74,7 +74,7 @@ class Encoder(_Blocks):
 
 
 class Decoder(_Blocks):
-    """Every step looks at itself and those before it, so padding behind a text is never seen."""
+    """Every timestep attends to itself and earlier ones, so padding at the end is never seen."""
 
     def forward(self, steps: Tensor, length: Tensor) -> Tensor:
         """(batch, time, width) -> the same shape."""

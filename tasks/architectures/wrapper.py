@@ -1,4 +1,4 @@
-"""ExportWrapper: a network as the ONNX exporter traces it."""
+"""ExportWrapper: the form of a network that the ONNX exporter traces."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from tasks.bundle.signature import Signature
 
 
 class ExportWrapper(nn.Module):
-    """Takes the signature's inputs and gives its outputs, both by position."""
+    """Takes the inputs of the signature and returns its outputs, both by position."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -21,9 +21,10 @@ class ExportWrapper(nn.Module):
 
 
 def example_inputs(signature: Signature) -> tuple[Tensor, ...]:
-    """Zeros to trace with: three rows, of up to eleven timesteps.
+    """Zeros for tracing: three rows of up to eleven timesteps.
 
-    Sizes that differ from each other and from 1, which the exporter would take for constants.
+    The sizes differ from each other and from 1, because the exporter treats equal sizes as one
+    dimension, and 1 as a constant.
     """
     longest = min([11, *(c.max_length for c in signature.columns if hasattr(c, "max_length"))])
     return tuple(
@@ -35,8 +36,8 @@ def example_inputs(signature: Signature) -> tuple[Tensor, ...]:
 def dynamic_shapes(signature: Signature) -> tuple[tuple[dict[int, str], ...]]:
     """Which dimensions of `ExportWrapper`'s inputs vary, by name; for `torch.onnx.export`.
 
-    Names, not `torch.export.Dim`: a dimension that the network fixes is then an error, and not
-    quietly a constant.
+    Names, not `torch.export.Dim`: then the exporter raises if the network fixes a dimension, in
+    place of making it a constant.
     """
     return (
         tuple(

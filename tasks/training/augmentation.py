@@ -43,7 +43,7 @@ def augment(inputs: dict[str, Tensor], params: Train) -> dict[str, Tensor]:
 
 
 def drop_tokens(tokens: Tensor, share: float) -> Tensor:
-    """Replace a `share` of the tokens (B, T) int64 by the unknown token, except padding and start."""
+    """Make a `share` of the tokens (B, T) int64 unknown, except padding and the start token."""
     dropped = torch.rand(tokens.shape, device=tokens.device) < share
     dropped &= tokens != PADDING
     dropped[:, 0] = False

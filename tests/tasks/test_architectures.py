@@ -212,10 +212,15 @@ def test_a_language_model_takes_labelled_texts():
 @pytest.mark.parametrize(
     ("name", "kind", "task", "message"),
     [
-        ("cnn", "text", "binary", "cnn takes image data; this dataset is text. For binary on "),
+        ("cnn", "text", "binary", "cnn takes image data; this dataset is text. Allowed for bin"),
         ("cnn", "text", "binary", "text data: rnn, lstm, gru, attention, transformer$"),
         ("linear", "tabular", "binary", "linear is for regression; this dataset is for binary"),
-        ("logistic", "tabular", "regression", "For regression on tabular data: linear, mlp$"),
+        (
+            "logistic",
+            "tabular",
+            "regression",
+            "Allowed for regression on tabular data: linear, mlp$",
+        ),
         ("lstm", "text", "language_model", "language_model on text data: transformer_lm$"),
         ("transformer_lm", "sequence", "binary", "takes text data; this dataset is sequence"),
     ],
@@ -292,14 +297,14 @@ def test_the_lenet_preset_has_the_classic_shapes():
 
 def test_an_image_too_small_for_its_convolutions_is_refused():
     signature = signature_of("image", "binary")
-    with pytest.raises(InputError, match=r"names 4 blocks.*8x12 allows 3\. Name fewer"):
+    with pytest.raises(InputError, match=r"has 4 blocks.*8x12 allows 3 blocks\. Give fewer"):
         build(Cnn(name="cnn", channels=[2] * 4), signature)
-    with pytest.raises(InputError, match=r"takes 8 pixels.*allows 0.*padding"):
+    with pytest.raises(InputError, match=r"removes 8 pixels.*allows 0.*padding"):
         build(Cnn(name="cnn", kernel=5, padding=False), signature)
 
 
 def test_patches_that_do_not_fill_the_image_are_refused():
-    with pytest.raises(InputError, match=r"5x5 do not fill an image of 8x12.*: 1, 2, 4$"):
+    with pytest.raises(InputError, match=r"is 5, but the image size 8x12 is not .*: 1, 2, 4$"):
         build(Transformer(name="transformer", patch=5), signature_of("image", "binary"))
 
 

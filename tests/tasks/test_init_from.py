@@ -135,8 +135,8 @@ def test_a_base_that_is_not_there_says_how_it_comes(folders, tmp_path):
     with pytest.raises(InputError) as caught:
         run(tiny("transformer", init_from="texts-lm@champion"), tmp_path, folders / "texts")
     assert str(caught.value) == (
-        f"train.init_from is texts-lm@champion, but its weights are not in {tmp_path / 'base'}. Run "
-        "`modelmint train`, which fetches them"
+        f"train.init_from is texts-lm@champion, but its weights are not in {tmp_path / 'base'}. "
+        "Run `modelmint train`, which fetches them"
     )
 
 
