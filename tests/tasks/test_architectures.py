@@ -219,7 +219,7 @@ def test_a_language_model_takes_labelled_texts():
             "logistic",
             "tabular",
             "regression",
-            "Allowed for regression on tabular data: linear, mlp$",
+            "for regression on tabular data: linear, mlp$",
         ),
         ("lstm", "text", "language_model", "language_model on text data: transformer_lm$"),
         ("transformer_lm", "sequence", "binary", "takes text data; this dataset is sequence"),
