@@ -88,7 +88,7 @@ def network_for(name, kind, task, **changes):
 
 
 @pytest.mark.parametrize(("name", "kind", "task"), CASES)
-def test_the_outputs_are_those_that_the_signature_names(name, kind, task):
+def test_network_outputs_match_the_signature(name, kind, task):
     network = network_for(name, kind, task).eval()
     inputs = rows(network.signature, [4, 9, 1, 6, 9])
 
@@ -107,7 +107,7 @@ def test_the_outputs_are_those_that_the_signature_names(name, kind, task):
 
 
 @pytest.mark.parametrize(("name", "kind", "task"), CASES)
-def test_the_gradient_reaches_every_weight(name, kind, task):
+def test_every_weight_gets_a_gradient(name, kind, task):
     network = network_for(name, kind, task).train()
     inputs = rows(network.signature, [4, 9, 1, 6, 9, 2, 3, 8])
 
@@ -120,7 +120,7 @@ def test_the_gradient_reaches_every_weight(name, kind, task):
 
 
 @pytest.mark.parametrize(("name", "kind", "task"), OF_STEPS)
-def test_padding_changes_nothing(name, kind, task):
+def test_padding_does_not_change_the_outputs(name, kind, task):
     network = network_for(name, kind, task).eval()
     together = rows(network.signature, [5, 11, 0])
     alone = {n: t[:1] if n == "length" else t[:1, :5] for n, t in together.items()}
@@ -136,7 +136,7 @@ def test_padding_changes_nothing(name, kind, task):
 
 # Those of steps are compared in test_whole_path.py, which exports them all anyway.
 @pytest.mark.parametrize(("name", "kind"), [p for p in PAIRS if p[1] in ("image", "tabular")])
-def test_onnx_runtime_agrees_at_other_sizes_than_those_exported(name, kind):
+def test_onnx_runtime_matches_pytorch_at_other_batch_sizes_and_lengths(name, kind):
     network = network_for(name, kind, PAIRS[name, kind]).eval()
     check_at_other_sizes(network, onnx_session(network))
 
@@ -159,7 +159,7 @@ def onnx_session(network):
     return open_quietly(program.model_proto.SerializeToString())
 
 
-def test_a_language_model_does_not_see_later_tokens():
+def test_a_language_model_does_not_attend_to_later_tokens():
     network = network_for("transformer_lm", "text", "language_model").eval()
     inputs = rows(network.signature, [9])
     changed = {**inputs, "tokens": inputs["tokens"].clone()}
@@ -171,7 +171,7 @@ def test_a_language_model_does_not_see_later_tokens():
     assert not torch.allclose(scores[:, 6:], after[:, 6:], atol=1e-3)
 
 
-def test_a_language_model_says_how_likely_each_text_is():
+def test_a_language_model_outputs_the_log_likelihood_of_each_text():
     network = network_for("transformer_lm", "text", "language_model").eval()
     inputs = rows(network.signature, [4, 7, 1])
 
@@ -190,7 +190,7 @@ def test_a_language_model_says_how_likely_each_text_is():
         assert torch.equal(outputs["logits"][row], scores[row, length - 1])
 
 
-def test_a_language_models_weights_start_a_classifier():
+def test_a_classifier_can_load_the_weights_of_a_language_model():
     model = network_for("transformer_lm", "text", "language_model")
     classifier = network_for("transformer", "text", "multiclass")
 
@@ -202,7 +202,7 @@ def test_a_language_models_weights_start_a_classifier():
     assert any(n.startswith("body.layers.1") for n in found)
 
 
-def test_a_language_model_takes_labelled_texts():
+def test_a_language_model_accepts_a_labelled_dataset():
     signature = signature_for(ARCHITECTURES["transformer_lm"].debug, signature_of("text", "binary"))
 
     assert signature == signature_of("text", "language_model")
@@ -225,12 +225,12 @@ def test_a_language_model_takes_labelled_texts():
         ("transformer_lm", "sequence", "binary", "takes text data; this dataset is sequence"),
     ],
 )
-def test_an_architecture_that_does_not_fit_the_dataset_is_refused(name, kind, task, message):
+def test_build_refuses_an_architecture_that_does_not_support_the_dataset(name, kind, task, message):
     with pytest.raises(InputError, match=message):
         build(ARCHITECTURES[name].debug, signature_of(kind, task))
 
 
-def test_numbers_are_standardised_by_the_profile():
+def test_numbers_are_standardised_with_the_profile():
     network = build(Linear(name="linear"), signature_of("tabular", "regression"))
     # The second never changed.
     numbers = {"mean": [40.0, 1.0], "std": [8.0, 0.0]}
@@ -245,7 +245,7 @@ def test_numbers_are_standardised_by_the_profile():
     assert network.outputs(inputs, scores)["prediction"].tolist() == [120.0]
 
 
-def test_a_target_that_never_changes_is_predicted():
+def test_a_constant_target_is_predicted_without_nan():
     network = build(Linear(name="linear"), signature_of("tabular", "regression"))
     numbers = {"mean": [0.0, 0.0], "std": [1.0, 1.0]}
     network.normalise_by({"inputs": {"numbers": numbers}, "target": {"mean": 7.0, "std": 0.0}})
@@ -254,7 +254,7 @@ def test_a_target_that_never_changes_is_predicted():
 
 
 @pytest.mark.parametrize("embedding", [None, 3])
-def test_an_unseen_category_is_all_zeros(embedding):
+def test_an_unseen_category_is_encoded_as_zeros(embedding):
     network = build(Mlp(name="mlp", embedding=embedding), signature_of("tabular", "binary"))
     numbers = torch.zeros(3, 2)
     codes = torch.tensor([[0, 0], [3, 0], [0, 1]])
@@ -272,7 +272,7 @@ def test_an_unseen_category_is_all_zeros(embedding):
         assert torch.equal(first_colour[5:8], network.front.embedding.weight[4])
 
 
-def test_a_table_may_have_only_numbers_or_only_categories():
+def test_a_table_front_accepts_only_numbers_or_only_categories():
     for columns in (COLUMNS["tabular"][:1], COLUMNS["tabular"][1:2]):
         signature = Signature.of("binary", columns, CLASSES["binary"])
         network = build(Logistic(name="logistic"), signature)
@@ -280,7 +280,7 @@ def test_a_table_may_have_only_numbers_or_only_categories():
         assert network(rows(signature, [1, 1])).shape == (2, 2)
 
 
-def test_the_lenet_preset_has_the_classic_shapes():
+def test_the_lenet_preset_has_the_layer_shapes_of_lenet_5():
     signature = Signature.of(
         "multiclass",
         (ImageColumn(name="image", dtype="uint8", shape=(32, 32, 3)),),
@@ -295,7 +295,7 @@ def test_the_lenet_preset_has_the_classic_shapes():
     assert network(rows(signature, [1, 1])).shape == (2, 10)
 
 
-def test_an_image_too_small_for_its_convolutions_is_refused():
+def test_cnn_refuses_an_image_too_small_for_its_blocks():
     signature = signature_of("image", "binary")
     with pytest.raises(InputError, match=r"has 4 blocks.*8x12 allows 3 blocks\. Give fewer"):
         build(Cnn(name="cnn", channels=[2] * 4), signature)
@@ -303,12 +303,12 @@ def test_an_image_too_small_for_its_convolutions_is_refused():
         build(Cnn(name="cnn", kernel=5, padding=False), signature)
 
 
-def test_patches_that_do_not_fill_the_image_are_refused():
+def test_transformer_refuses_a_patch_size_that_does_not_divide_the_image():
     with pytest.raises(InputError, match=r"is 5, but the image size 8x12 is not .*: 1, 2, 4$"):
         build(Transformer(name="transformer", patch=5), signature_of("image", "binary"))
 
 
-def test_sinusoidal_positions_are_those_of_the_paper():
+def test_sinusoidal_positions_match_the_paper():
     table = Positions("sinusoidal", 7, 6).table * math.sqrt(6)
 
     for place in range(7):
@@ -320,7 +320,7 @@ def test_sinusoidal_positions_are_those_of_the_paper():
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
 @pytest.mark.parametrize("name", ["attention", "transformer"])
-def test_the_order_of_the_tokens_matters(name, positions):
+def test_positions_make_the_order_of_tokens_matter(name, positions):
     network = network_for(name, "text", "binary", positions=positions).eval()
     inputs = rows(network.signature, [6])
     turned = {**inputs, "tokens": inputs["tokens"].flip(1)}
@@ -328,7 +328,7 @@ def test_the_order_of_the_tokens_matters(name, positions):
     assert not torch.allclose(network(inputs), network(turned), atol=1e-4)
 
 
-def test_the_last_state_of_each_direction_is_of_the_last_valid_step():
+def test_last_pooling_uses_the_last_valid_timestep_of_each_direction():
     network = build(
         Lstm(name="lstm", width=4, hidden=3, dropout=0.0), signature_of("text", "binary")
     )
@@ -358,7 +358,7 @@ def ten_narrowing_layers(normalization):
     )
 
 
-def test_ten_narrowing_layers_train_with_batch_normalisation():
+def test_a_ten_layer_mlp_trains_with_batch_normalisation():
     network, steps = ten_narrowing_layers("batch"), 300
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(8, 1024, generator=generator)
@@ -379,7 +379,7 @@ def test_ten_narrowing_layers_train_with_batch_normalisation():
     assert 1 - (error / target.var()).item() > 0.8
 
 
-def test_ten_narrowing_layers_lose_the_signal_as_torch_initialises_them():
+def test_a_ten_layer_mlp_loses_the_signal_with_default_torch_weights():
     numbers = torch.randn(128, 1024)
     network = ten_narrowing_layers("none")
     for module in network.body:
@@ -392,7 +392,7 @@ def test_ten_narrowing_layers_lose_the_signal_as_torch_initialises_them():
 
 @pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
-def test_ten_layers_keep_the_strength_of_the_signal(normalization, activation):
+def test_a_ten_layer_mlp_keeps_the_scale_of_the_signal(normalization, activation):
     columns = tuple(NumberColumn(name=f"n{i}") for i in range(256))
     widths = [256] * 10
     network = build(

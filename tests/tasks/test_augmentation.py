@@ -34,7 +34,7 @@ def moved(image, dy, dx):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_a_shift_moves_whole_pixels_in_all_directions(dtype):
+def test_augmentation_shift_moves_images_by_whole_pixels(dtype):
     given = images().to(dtype)
     places = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
     expected = [moved(given[0], dy, dx) for dy, dx in places]
@@ -46,7 +46,7 @@ def test_a_shift_moves_whole_pixels_in_all_directions(dtype):
     assert len(seen) == 25
 
 
-def test_a_flip_mirrors_about_half_of_the_images_left_to_right():
+def test_augmentation_flip_mirrors_about_half_of_the_images():
     given = images()
     changed = change_images(given, Augmentation(flip=True))
     mirrored = (changed == given.flip(2)).flatten(1).all(1)
@@ -54,7 +54,7 @@ def test_a_flip_mirrors_about_half_of_the_images_left_to_right():
     assert 0.4 < mirrored.float().mean() < 0.6
 
 
-def test_a_crop_shows_a_part_at_the_size_of_the_whole():
+def test_augmentation_crop_resizes_a_part_to_the_full_size():
     # A ramp from left to right: what is seen says where the part begins and how wide it is.
     ramp = torch.linspace(0, 1, 50)[None, None, :, None].expand(300, 40, -1, -1)
     changed = change_images(ramp.contiguous(), Augmentation(crop=0.5))
@@ -66,7 +66,7 @@ def test_a_crop_shows_a_part_at_the_size_of_the_whole():
     assert changed[:, 20, 0, 0].max() > 0.2
 
 
-def test_erasing_blackens_one_rectangle_of_a_share_of_the_images():
+def test_augmentation_erase_blackens_one_rectangle_in_a_share_of_the_images():
     given = images(height=20, width=20, channels=1).clamp(min=20)
     black = (change_images(given, Augmentation(erase=0.25)) == 0).squeeze(3)
     erased = black.flatten(1).any(1)
@@ -80,7 +80,7 @@ def test_erasing_blackens_one_rectangle_of_a_share_of_the_images():
     assert 0.3 < share.max() < 0.45
 
 
-def test_each_image_of_a_batch_changes_in_its_own_way_and_anew_each_time():
+def test_augmentation_differs_between_images_and_between_batches():
     params = Augmentation(shift=2, flip=True, crop=0.7, erase=0.5)
     first, second = (change_images(images(50), params) for _ in range(2))
     assert len({image.numpy().tobytes() for image in first}) > 45
@@ -89,7 +89,7 @@ def test_each_image_of_a_batch_changes_in_its_own_way_and_anew_each_time():
     assert torch.equal(change_images(images(50), params), first)
 
 
-def test_dropped_tokens_are_unknown_but_never_the_beginning_nor_padding():
+def test_token_dropout_keeps_padding_and_the_start_token():
     tokens = torch.randint(3, 50, (200, 12))
     tokens[:, 0] = 2
     tokens[:, 9:] = 0
@@ -101,7 +101,7 @@ def test_dropped_tokens_are_unknown_but_never_the_beginning_nor_padding():
     assert 0.25 < changed[:, 1:9].float().mean() < 0.35
 
 
-def test_only_the_training_split_is_augmented(tmp_path):
+def test_augmentation_changes_only_the_training_split(tmp_path):
     data = make_prepared(tmp_path / "data")
     params = tiny("logistic", augmentation=Augmentation(shift=1, erase=1.0))
     report, _ = run(params, tmp_path, data)
@@ -113,7 +113,7 @@ def test_only_the_training_split_is_augmented(tmp_path):
     assert report.validation_loss == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_an_augmented_training_is_the_same_each_time(tmp_path):
+def test_a_training_with_augmentation_is_deterministic(tmp_path):
     data = make_prepared(tmp_path / "data", dtype="float32")
     params = tiny("cnn", augmentation=Augmentation(shift=1, flip=True, crop=0.8, erase=0.3))
     for folder in ("a", "b"):
@@ -128,7 +128,7 @@ def test_an_augmented_training_is_the_same_each_time(tmp_path):
         ("image", {"token_dropout": 0.1}, "applies to text data"),
     ],
 )
-def test_changes_that_the_data_do_not_have_are_refused(kind, changes, said, tmp_path):
+def test_train_refuses_augmentation_of_another_kind_of_data(kind, changes, said, tmp_path):
     data = make_prepared(tmp_path / "data", kind)
     with pytest.raises(InputError, match=f"{said}, but this dataset is {kind}. Remove train."):
         run(tiny("gru" if kind == "text" else "mlp", **changes), tmp_path, data)

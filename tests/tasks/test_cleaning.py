@@ -31,7 +31,7 @@ from tasks.encoding import Encoder
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
-def test_a_row_with_a_missing_value_is_refused_by_file_row_and_column(tmp_path, value):
+def test_missing_refuse_names_file_row_and_column(tmp_path, value):
     found = columns()["a"]
     found[[17, 23]] = value
     put(tmp_path, a=found)
@@ -42,9 +42,7 @@ def test_a_row_with_a_missing_value_is_refused_by_file_row_and_column(tmp_path, 
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_image_with_a_value_that_is_no_number_is_refused_or_dropped_never_filled(
-    tmp_path, value
-):
+def test_an_image_with_a_nan_pixel_is_refused_or_dropped_but_not_filled(tmp_path, value):
     images = some_images(dtype="float32")
     images[[17, 23], 2, 1] = value
     put_images(tmp_path, images)
@@ -57,7 +55,7 @@ def test_an_image_with_a_value_that_is_no_number_is_refused_or_dropped_never_fil
 
 
 @pytest.mark.parametrize("blank", [None, "", "  \t"])
-def test_text_of_nothing_but_white_space_is_refused_or_dropped_never_filled(tmp_path, blank):
+def test_blank_text_is_refused_or_dropped_but_not_filled(tmp_path, blank):
     words = [f"words {number}" for number in range(60)]
     words[5] = blank
     put(tmp_path, {"text": words, "y": columns()["y"]})
@@ -68,7 +66,7 @@ def test_text_of_nothing_but_white_space_is_refused_or_dropped_never_filled(tmp_
 
 
 @pytest.mark.parametrize("bad", [[], None, [[1.0, np.nan]], [[1.0, 2.0], [np.inf, 0.0]]])
-def test_a_sequence_that_is_empty_or_not_finite_is_refused_or_dropped(tmp_path, bad):
+def test_an_empty_or_non_finite_sequence_is_refused_or_dropped(tmp_path, bad):
     steps = [[[float(row), 0.0]] for row in range(60)]
     steps[7] = bad
     put(tmp_path, {"sequence": pa.array(steps, STEPS), "y": columns()["y"]})
@@ -78,14 +76,14 @@ def test_a_sequence_that_is_empty_or_not_finite_is_refused_or_dropped(tmp_path, 
 
 
 @pytest.mark.parametrize("blank", [None, "", " \t "])
-def test_an_empty_category_is_a_missing_value(tmp_path, blank):
+def test_a_blank_category_is_a_missing_value(tmp_path, blank):
     found = columns()["c"].tolist()
     found[3] = blank
     put(tmp_path, c=found)
     assert "row 3, column 'c': missing, NaN or infinite (1 such rows" in refusal(tmp_path)
 
 
-def test_a_missing_category_is_one_in_a_prediction_too(tmp_path):
+def test_a_blank_category_is_missing_in_prediction_too(tmp_path):
     put(tmp_path, c=without(columns()["c"].tolist(), 3))
     run(tmp_path, missing="fill")
     fill = signature(tmp_path).columns[2].fill
@@ -95,13 +93,13 @@ def test_a_missing_category_is_one_in_a_prediction_too(tmp_path):
     assert codes.tolist() == [codes[3]] * 4
 
 
-def test_a_date_out_of_range_is_refused_not_wrapped_around(tmp_path):
+def test_a_date_out_of_range_is_refused(tmp_path):
     put(tmp_path, seen=pa.array([*range(59), 2**60], pa.timestamp("ms")))
     said = refusal(tmp_path)
     assert said.startswith(f"{tmp_path}/table.parquet, row 59: column 'seen' is '<value out of ran")
 
 
-def test_incomplete_rows_are_dropped_and_counted_on_request(tmp_path):
+def test_missing_drop_drops_and_counts_incomplete_rows(tmp_path):
     found = columns()
     put(tmp_path, a=without(found["a"], 17), y=without(found["y"], 3))
     assert "row 3, column 'y': missing" in refusal(tmp_path)
@@ -122,7 +120,7 @@ def test_rows_of_a_csv_file_are_counted_from_one(tmp_path):
     assert said.startswith(f"{tmp_path}/t.csv, row 4, column 'a': missing")
 
 
-def test_missing_values_are_filled_with_what_is_typical_of_the_training_split(tmp_path):
+def test_missing_fill_uses_median_or_most_frequent_value_of_the_training_split(tmp_path):
     found = columns()
     days = [datetime(2020, 1, 1 + row % 28) for row in range(60)]
     put(
@@ -152,7 +150,7 @@ def test_missing_values_are_filled_with_what_is_typical_of_the_training_split(tm
         assert (split.inputs["categories"] > 0).all()
 
 
-def test_what_fills_comes_from_no_other_split(tmp_path):
+def test_fill_values_come_only_from_the_training_split(tmp_path):
     split = np.array(["train"] * 40 + ["validation"] * 10 + ["test"] * 10)
     found = np.where(split == "train", np.arange(60) % 3, 1000.0)
     put(tmp_path, a=without(found, 0, 50), c=np.where(split == "train", "x", "z"), fold=split)
@@ -163,41 +161,41 @@ def test_what_fills_comes_from_no_other_split(tmp_path):
     assert set(splits(tmp_path)["test"].inputs["categories"][:, 0].tolist()) == {0}
 
 
-def test_without_fill_nothing_stands_for_a_missing_value(tmp_path):
+def test_the_signature_has_no_fill_values_without_missing_fill(tmp_path):
     put(tmp_path)
     run(tmp_path, missing="drop")
     assert {column.fill for column in signature(tmp_path).columns} == {None}
 
 
-def test_a_row_without_a_target_is_dropped_not_filled(tmp_path):
+def test_missing_fill_drops_rows_without_a_target(tmp_path):
     put(tmp_path, y=without(np.random.default_rng(0).normal(0, 1, 60), 4))
     assert run(tmp_path, NUMBERS, missing="fill").dropped_missing == 1
     assert 4 not in kept(tmp_path)
     assert "set prepare.missing to drop." in refusal(tmp_path, NUMBERS)
 
 
-def test_a_column_that_cannot_be_filled_from_the_training_split_is_named(tmp_path):
+def test_missing_fill_refuses_a_column_without_values_in_the_training_split(tmp_path):
     split = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
     put(tmp_path, a=without(columns()["a"], *range(40)), fold=split)
     said = refusal(tmp_path, split_column="fold", missing="fill")
     assert "table.parquet: column 'a' has no value in the training split" in said
 
 
-def test_data_without_one_complete_row_is_refused_with_the_column(tmp_path):
+def test_data_without_a_complete_row_is_refused(tmp_path):
     put(tmp_path, a=np.full(60, np.nan))
     assert refusal(tmp_path, missing="drop") == (
         f"{tmp_path}/table.parquet: every row has a missing value; all values of 'a' are missing"
     )
 
 
-def test_categories_are_those_of_the_training_split_sorted_by_text(tmp_path):
+def test_categories_are_the_sorted_values_of_the_training_split(tmp_path):
     found = np.array(["b", "a", "10", "9", "Ä"])[np.arange(60) % 5]
     put(tmp_path, c=found)
     run(tmp_path)
     assert signature(tmp_path).columns[2].values == ("10", "9", "a", "b", "Ä")
 
 
-def test_a_category_with_a_million_values_is_refused_by_column_and_count(tmp_path):
+def test_a_category_with_a_million_values_is_refused_with_column_and_count(tmp_path):
     rows = 1_000_000
     put(tmp_path, {"id": [f"user{n}" for n in range(rows)], "y": np.arange(rows) % 2})
     said = refusal(tmp_path)

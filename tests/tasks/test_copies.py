@@ -26,7 +26,7 @@ from prepare_helpers import (
 from tasks.config import ImageSource, Prepare, TabularSource
 
 
-def test_copies_that_are_dropped_are_counted_and_none_crosses_a_split(tmp_path):
+def test_duplicates_drop_counts_copies_and_leaves_none_in_two_splits(tmp_path):
     images, labels = some_images(40), np.arange(40) % 2
     put_images(tmp_path, np.concatenate([images] * 3), np.concatenate([labels] * 3))
     done = run(tmp_path, IMAGES, duplicates="drop")
@@ -37,7 +37,7 @@ def test_copies_that_are_dropped_are_counted_and_none_crosses_a_split(tmp_path):
     assert kept(tmp_path) == list(range(40))
 
 
-def test_rows_of_a_table_that_are_equal_stay_and_the_report_counts_them_across_splits(tmp_path):
+def test_duplicates_auto_keeps_equal_table_rows_and_counts_them_across_splits(tmp_path):
     chance = np.random.default_rng(0)
     grade, yes = chance.integers(0, 4, 300), np.array(["no", "yes"])[np.arange(300) % 2]
     put(tmp_path, {"grade": grade, "y": yes})
@@ -84,7 +84,7 @@ def people(ignore=("name",), **others):
 
 
 @pytest.mark.parametrize("rule", ["auto", "keep", "drop", "refuse", "group"])
-def test_rows_that_an_ignored_column_tells_apart_are_all_kept_by_every_rule(tmp_path, rule):
+def test_rows_that_differ_in_an_ignored_column_are_not_duplicates(tmp_path, rule):
     found, source = people()
     put(tmp_path, found)
     done = run(tmp_path, source=source, duplicates=rule)
@@ -95,7 +95,7 @@ def test_rows_that_an_ignored_column_tells_apart_are_all_kept_by_every_rule(tmp_
 
 
 @pytest.mark.parametrize("apart", ["ignore", "sensitive", "group", "time"])
-def test_columns_that_are_no_features_count_when_copies_are_dropped(tmp_path, apart):
+def test_duplicates_drop_compares_columns_that_are_not_features(tmp_path, apart):
     who = [f"2024-01-{1 + row % 28:02}" if apart == "time" else f"p{row % 7}" for row in range(60)]
     # Rows 10 to 19 repeat rows 0 to 9 but for `who`; 20 to 24 repeat 0 to 4 with it.
     source = np.r_[0:10, 0:10, 0:5, 25:60]
@@ -111,7 +111,7 @@ def test_columns_that_are_no_features_count_when_copies_are_dropped(tmp_path, ap
     assert kept(tmp_path) == [*range(20), *range(25, 60)]
 
 
-def test_a_column_of_lists_that_is_no_feature_is_compared_as_well(tmp_path):
+def test_duplicates_drop_compares_a_column_of_lists(tmp_path):
     found = {name: np.asarray(column)[np.r_[0:30, 0:30]] for name, column in columns().items()}
     lists = [[str(row % 3)] for row in range(30)] * 2
     lists[31] = ["other"]
@@ -142,7 +142,7 @@ def put_many(folder, found):
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("kind", ["image", "text", "sequence"])
-def test_all_copies_of_an_image_a_text_or_a_sequence_stand_in_one_split(tmp_path, kind, seed):
+def test_duplicates_group_keeps_copies_in_one_split(tmp_path, kind, seed):
     source, found, params = many(kind)
     put_many(tmp_path, found)
     done = run(tmp_path, params, seed=seed)
@@ -158,7 +158,7 @@ def test_all_copies_of_an_image_a_text_or_a_sequence_stand_in_one_split(tmp_path
 
 
 @pytest.mark.parametrize("kind", ["image", "text", "sequence"])
-def test_copies_with_another_label_stay_together_too(tmp_path, kind):
+def test_duplicates_group_keeps_copies_with_different_labels_in_one_split(tmp_path, kind):
     _, found, params = many(kind, copies=2)
     name = "labels" if kind == "image" else "y"
     found[name] = np.repeat(["no", "yes"], 60)
@@ -170,7 +170,7 @@ def test_copies_with_another_label_stay_together_too(tmp_path, kind):
     assert report(tmp_path)["class_balance"]["test"] == {"no": 12, "yes": 12}
 
 
-def test_a_set_of_copies_that_is_larger_than_a_split_goes_into_training(tmp_path):
+def test_copies_larger_than_a_split_go_to_the_training_split(tmp_path):
     words = [f"word {row}" for row in range(60)] + ["ok"] * 60
     put(tmp_path, {"text": words, "y": np.array(["no", "yes"])[np.arange(120) % 2]})
     done = run(tmp_path, texts())
@@ -178,7 +178,7 @@ def test_a_set_of_copies_that_is_larger_than_a_split_goes_into_training(tmp_path
     assert {60, 119} <= set(keys(tmp_path)["train"])
 
 
-def test_groups_and_copies_stay_together_with_whatever_joins_them(tmp_path):
+def test_groups_and_copies_that_are_connected_stay_in_one_split(tmp_path):
     # Texts 2k and 2k+1 are of one person, and the first text of each person but the first is the
     # last one of the person before.
     person = np.arange(120) // 4
@@ -193,7 +193,7 @@ def test_groups_and_copies_stay_together_with_whatever_joins_them(tmp_path):
     assert kept(tmp_path) == list(range(120))
 
 
-def test_copies_that_join_all_groups_are_refused_with_a_way_out(tmp_path):
+def test_copies_that_connect_all_groups_are_refused(tmp_path):
     words = [f"words of {n}" if n % 2 else "ok" for n in range(60)]
     who = [f"p{n // 2}" for n in range(60)]
     put(tmp_path, {"text": words, "who": who, "y": ["a", "a", "b", "b"] * 15})
@@ -204,7 +204,7 @@ def test_copies_that_join_all_groups_are_refused_with_a_way_out(tmp_path):
     assert report(tmp_path)["test_rows_also_in_train"]["equal_features"] > 0
 
 
-def test_of_rows_in_time_copies_go_where_the_latest_of_them_goes(tmp_path):
+def test_with_time_copies_go_to_the_split_of_the_latest(tmp_path):
     number = np.arange(100)
     number[95] = 3  # the text of row 3 comes again
     found = {
@@ -221,7 +221,7 @@ def test_of_rows_in_time_copies_go_where_the_latest_of_them_goes(tmp_path):
     assert report(tmp_path)["test_rows_also_in_train"]["equal_features"] == 0
 
 
-def test_a_language_models_texts_and_a_regressions_images_keep_their_copies_together(tmp_path):
+def test_duplicates_group_works_for_language_models_and_regressions(tmp_path):
     source, found, _ = many("text")
     put(tmp_path, {"text": found["text"]})
     run(tmp_path, texts(target=None), task="language_model")
@@ -235,7 +235,7 @@ def test_a_language_models_texts_and_a_regressions_images_keep_their_copies_toge
 
 @pytest.mark.parametrize("rule", ["auto", "keep", "group", "drop"])
 @pytest.mark.parametrize("kind", ["table", "text", "sequence"])
-def test_a_given_test_split_is_the_same_under_every_rule(tmp_path, kind, rule):
+def test_no_duplicates_rule_changes_a_given_test_split(tmp_path, kind, rule):
     if kind == "table":
         found, params = columns(), TABLE
         source = np.arange(60)
@@ -267,7 +267,7 @@ def test_a_given_test_split_is_the_same_under_every_rule(tmp_path, kind, rule):
         assert not sides["train"] & sides["validation"]
 
 
-def test_test_files_folders_and_idx_files_are_given_test_splits_too(tmp_path):
+def test_test_files_folders_and_idx_files_are_given_test_splits(tmp_path):
     table = pa.table(columns())
     (tmp_path / "rows").mkdir()
     pq.write_table(table, tmp_path / "rows/train.parquet")
@@ -301,9 +301,7 @@ def put_idx(folder, name, images, labels):
     [(3, False), (4, True)],  # of 60 rows: 5 %, and more
 )
 @pytest.mark.parametrize("rule", ["missing", "duplicates"])
-def test_a_rule_that_removes_more_than_a_twentieth_of_the_rows_is_a_notice(
-    tmp_path, rule, lost, said
-):
+def test_removing_more_than_5_percent_of_the_rows_gives_a_notice(tmp_path, rule, lost, said):
     found = columns()
     if rule == "missing":
         found["a"] = without(found["a"], *range(lost))
@@ -318,13 +316,13 @@ def test_a_rule_that_removes_more_than_a_twentieth_of_the_rows_is_a_notice(
     assert ("notice: " in str(done)) == said
 
 
-def test_rows_without_a_target_that_fill_removes_are_a_notice_as_well(tmp_path):
+def test_missing_fill_gives_a_notice_about_removed_rows_without_a_target(tmp_path):
     put(tmp_path, y=without(columns()["y"], *range(10)))
     done = run(tmp_path, missing="fill")
     assert done.notices == ("prepare.missing: fill removed 10 of 60 rows (16.7%)",)
 
 
-def test_what_a_given_test_split_lost_is_a_notice_however_little_it_is(tmp_path):
+def test_any_row_removed_from_a_given_test_split_gives_a_notice(tmp_path):
     fold = np.array(["train"] * 45 + ["test"] * 15)
     put(tmp_path, a=without(columns()["a"], 59), fold=fold)
     done = run(tmp_path, missing="drop", split_column="fold")
@@ -346,7 +344,7 @@ def copied(kind):
 
 
 @pytest.mark.parametrize("kind", ["tabular", "text", "sequence"])
-def test_copies_and_conflicts_are_found_in_every_kind_of_data(tmp_path, kind):
+def test_copies_and_conflicting_labels_are_found_in_every_kind_of_data(tmp_path, kind):
     found, params = copied(kind)
     put(tmp_path, found)
     assert refusal(tmp_path, params, duplicates="refuse") == (
@@ -367,7 +365,7 @@ def test_copies_and_conflicts_are_found_in_every_kind_of_data(tmp_path, kind):
     ]
 
 
-def test_rows_that_lack_the_same_value_are_copies_and_others_are_not(tmp_path):
+def test_rows_with_the_same_missing_value_are_copies(tmp_path):
     chance = np.random.default_rng(0)
     found = pa.array([None, None, 1.0, 0.0, *chance.normal(0, 1, 56)])
     put(tmp_path, {"a": found, "y": np.array(["no", "yes"])[np.arange(60) // 2 % 2]})
@@ -375,7 +373,7 @@ def test_rows_that_lack_the_same_value_are_copies_and_others_are_not(tmp_path):
     assert kept(tmp_path) == [0, *range(2, 60)]
 
 
-def test_of_copies_in_training_and_validation_the_one_in_validation_stays(tmp_path):
+def test_duplicates_drop_keeps_the_copy_in_validation_not_in_training(tmp_path):
     source = np.arange(60)
     source[[45, 55]] = 5, 6  # row 45 is for validation, row 55 for the test
     found = {name: column[source] for name, column in columns().items()}
@@ -386,7 +384,7 @@ def test_of_copies_in_training_and_validation_the_one_in_validation_stays(tmp_pa
     assert {45, 55} <= set(keys(tmp_path)["validation"] + keys(tmp_path)["test"])
 
 
-def test_conflicting_rows_on_both_sides_of_a_split_are_counted(tmp_path):
+def test_conflicting_labels_across_splits_are_counted(tmp_path):
     images = some_images(30)
     put_images(tmp_path, np.concatenate([images, images]), np.repeat([0, 1], 30))
     run(tmp_path, IMAGES, duplicates="keep")
@@ -404,14 +402,14 @@ def test_conflicting_rows_on_both_sides_of_a_split_are_counted(tmp_path):
     assert found["rows_of_validation_and_test_also_in_train"] == crossing > 0
 
 
-def test_wide_rows_are_compared_to_their_last_value(tmp_path):
+def test_wide_rows_are_compared_in_all_values(tmp_path):
     images = np.zeros((60, 20, 20), np.uint8)
     images[:, -1, -1] = np.arange(60)
     put_images(tmp_path, images)
     assert run(tmp_path, IMAGES, duplicates="drop").dropped_duplicates == 0
 
 
-def test_constant_and_identical_columns_are_named(tmp_path):
+def test_the_report_names_constant_and_identical_columns(tmp_path):
     found = columns()
     put(tmp_path, one=np.ones(60), same=found["a"], whole=found["n"].astype(float), word=["x"] * 60)
     run(tmp_path)

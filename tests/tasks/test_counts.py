@@ -51,7 +51,7 @@ def table(**changed):
     return good | changed
 
 
-def test_each_kind_of_substitution_is_counted_over_all_batches():
+def test_counts_add_up_each_kind_of_substitution_over_all_batches():
     strange = table(
         age=[1e12, None, 17.9],
         when=pa.array([-DAY, None, 10 * DAY], pa.timestamp("us")),
@@ -67,7 +67,7 @@ def test_each_kind_of_substitution_is_counted_over_all_batches():
     }
 
 
-def test_tokens_and_steps_are_counted():
+def test_counts_include_tokens_and_timesteps():
     text = TextColumn(name="text", vocabulary=3 + len(WORDS), max_length=4)
     texts = {"text": ["the purr", "the zebra purr", "zebra a and cream bark"]}
     found = counted((text,), texts, tokenizer=_tokenizer(WORDS)).counts
@@ -78,7 +78,7 @@ def test_tokens_and_steps_are_counted():
     assert found.columns == {"steps": {"rows": 3, "truncated": 1, "outside": None}}
 
 
-def test_sequences_with_a_step_outside_the_training_range_are_counted():
+def test_counts_include_sequences_outside_the_training_range():
     steps = SequenceColumn(
         name="steps", features=2, max_length=2, low=(1.0, -3.0), high=(2.0, -0.1)
     )
@@ -97,7 +97,7 @@ def refused(columns, *batches, tokenizer=None):
     return str(caught.value)
 
 
-def test_a_column_of_which_no_value_is_known_refuses_the_job():
+def test_refuse_unknown_refuses_a_column_without_a_known_value():
     code = COLUMNS[-1:]
     said = refused(code, {"code": ["1", "2"]}, {"code": ["3", "4", "5", "1"]})
     assert said == (
@@ -110,21 +110,21 @@ def test_a_column_of_which_no_value_is_known_refuses_the_job():
     assert "the model knows none of the 3 tokens. Given: 'zebra lion', 'lion'" in said
 
 
-def test_a_column_that_is_filled_everywhere_is_reported():
+def test_a_column_that_is_filled_in_every_row_is_reported():
     empty = pa.array([None, None, None], pa.float64())
     counts = counted(COLUMNS, table(age=empty)).counts
     counts.refuse_unknown(COLUMNS, "in.csv")
     assert "age: filled values, 3 of 3" in summary(counts.columns)
 
 
-def test_one_known_value_in_any_batch_lets_the_job_pass():
+def test_refuse_unknown_accepts_one_known_value_in_any_batch():
     code = COLUMNS[-1:]
     found = counted(code, {"code": ["1", "2"]}, {"code": ["03"]})
     found.counts.refuse_unknown(code, "in.csv")
     Counts().refuse_unknown(code, "in.csv")
 
 
-def test_a_share_above_one_percent_is_told_in_one_line():
+def test_summary_lists_substitutions_above_one_percent():
     found = {
         "age": {"rows": 1000, "filled": 10, "outside": 11},
         "code": {"rows": 1000, "unknown": 400, "filled": 0},
@@ -138,7 +138,7 @@ def test_a_share_above_one_percent_is_told_in_one_line():
     assert summary({"image": {"rows": 5}}) == summary(None) == ""
 
 
-def test_what_was_not_counted_is_said():
+def test_summary_says_what_was_not_counted():
     assert not_counted({"age": {"rows": 3, "filled": 0, "outside": 0}}) == ""
     assert "training range" in not_counted({"age": {"rows": 3, "outside": None}})
     assert "an older release" in not_counted(None)
@@ -152,7 +152,7 @@ def test_what_was_not_counted_is_said():
     ],
     ids=["older", "newer"],
 )
-def test_manifests_of_older_and_newer_releases_are_read(change, expected, tmp_path):
+def test_manifests_of_older_and_newer_releases_can_be_read(change, expected, tmp_path):
     (tmp_path / "predictions.parquet").write_bytes(b"")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     report = PredictReport(
@@ -174,7 +174,7 @@ def test_manifests_of_older_and_newer_releases_are_read(change, expected, tmp_pa
     assert (found.substituted, found.format) == expected
 
 
-def test_the_training_range_of_a_file_in_single_precision_is_not_left():
+def test_float32_values_at_the_bounds_are_within_the_training_range():
     column = (NumberColumn(name="x", low=0.1, high=0.3),)
     single = np.array([0.1, 0.3, 0.2], np.float32)
     assert counted(column, {"x": single}).counts.columns["x"]["outside"] == 0

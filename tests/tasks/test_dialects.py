@@ -55,7 +55,7 @@ def test_delimiter_quote_and_decimal_sign_are_detected(name, content, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
 @pytest.mark.parametrize("name", ["in.csv", "in.csv.gz"])
-def test_encodings_that_say_what_they_are_are_detected(name, encoding, tmp_path):
+def test_utf_16_utf_32_and_utf_8_sig_are_detected(name, encoding, tmp_path):
     assert both(put(tmp_path / name, "a;b\n1,5;x\n2,25;é\n", encoding)) == ROWS
 
 
@@ -70,11 +70,11 @@ def test_encodings_that_say_what_they_are_are_detected(name, encoding, tmp_path)
         ("text\nhello\nworld\n", ["text"]),
     ],
 )
-def test_names_and_values_may_hold_what_could_part_them(content, names, tmp_path):
+def test_quoted_names_and_values_may_contain_delimiters(content, names, tmp_path):
     assert list(both(put(tmp_path / "in.csv", content))[0]) == names
 
 
-def test_latin_1_is_named_and_read_where_it_is_given(tmp_path):
+def test_latin_1_is_refused_with_advice_and_read_with_csv_encoding(tmp_path):
     path = put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n", "latin-1")
     with pytest.raises(InputError) as caught:
         tables.read(path)
@@ -89,21 +89,21 @@ def test_latin_1_is_named_and_read_where_it_is_given(tmp_path):
     assert both(put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n", "utf-16"), given) == ROWS
 
 
-def test_a_header_in_latin_1_is_counted_and_read_by_the_encoding_of_training(tmp_path):
+def test_a_latin_1_header_is_read_with_the_encoding_of_training(tmp_path):
     path = put(tmp_path / "in.csv", "größe,é\n1.5,x\n2.25,é\n", "latin-1")
     assert both(path, Reading(encoding="latin-1"))[0] == {"größe": 1.5, "é": "x"}
     with pytest.raises(InputError, match="the header is not UTF-8"):
         tables.count(path)
 
 
-def test_a_delimiter_that_nobody_would_guess_can_be_given(tmp_path):
+def test_csv_delimiter_can_be_an_unusual_sign(tmp_path):
     path = put(tmp_path / "in.csv", "a:b\n1.5:x\n2.25:é\n")
     assert both(path, Reading(delimiter=":")) == ROWS
     put(path, "a:b\n1.5:x,y,z\n2.25:é\n")  # counted before anybody knows the delimiter
     assert both(path, Reading(delimiter=":"))[0] == {"a": 1.5, "b": "x,y,z"}
 
 
-def test_a_file_with_another_delimiter_than_in_training_is_read_by_its_columns(tmp_path):
+def test_prediction_detects_another_delimiter_by_the_expected_columns(tmp_path):
     semicolon = Reading(delimiter=";", decimal=",", encoding="utf-8", quote='"')
     path = put(tmp_path / "in.csv", "a,b\n1.5,x\n2.25,é\n")
     (batch,) = tables.stream(path, 9, {"a": "number", "b": "category"}, semicolon)
@@ -129,24 +129,24 @@ def test_a_file_with_another_delimiter_than_in_training_is_read_by_its_columns(t
         ([None, "1,5"], "\t", PLAIN, ","),
     ],
 )
-def test_the_decimal_sign_is_what_the_values_plainly_have(values, delimiter, reading, sign):
+def test_the_decimal_sign_is_detected_from_the_values(values, delimiter, reading, sign):
     assert decimal_sign([pa.array(values)], delimiter, reading) == sign
 
 
-def test_columns_with_points_and_with_commas_leave_the_point(tmp_path):
+def test_columns_with_different_decimal_signs_use_the_point(tmp_path):
     path = put(tmp_path / "in.csv", "a;b\n1,5;1.5\n")
     table, _, found = tables.read(path)
     assert table.to_pylist() == [{"a": "1,5", "b": 1.5}]
     assert found == Reading(encoding="utf-8", delimiter=";", quote='"', decimal=".")
 
 
-def test_a_target_and_columns_that_are_said_to_be_numbers_decide_the_decimal_sign_too(tmp_path):
+def test_the_decimal_sign_is_detected_from_the_target_and_declared_numbers(tmp_path):
     path = put(tmp_path / "in.csv", "a;y\n1;1,5\n2;2,5\n")
     for numbers, sign in (([], "."), (["y"], ",")):
         assert tables.read(path, PLAIN, ["y"], (), numbers)[2].decimal == sign
 
 
-def test_a_number_is_read_by_its_separators_or_not_at_all(tmp_path):
+def test_numbers_with_wrong_separators_are_refused(tmp_path):
     path = put(tmp_path / "in.csv", 'a\n"1,25"\n')
     for reading in (PLAIN, Reading(thousands=","), Reading(decimal=",", thousands=".")):
         kinds = {"a": "number"}
@@ -158,12 +158,12 @@ def test_a_number_is_read_by_its_separators_or_not_at_all(tmp_path):
             list(tables.stream(path, 9, kinds, reading))
 
 
-def test_a_tsv_file_has_tabs_whatever_is_given(tmp_path):
+def test_a_tsv_file_always_has_tabs(tmp_path):
     path = put(tmp_path / "in.tsv", "a\tb\n1.5\tx;y\n")
     assert detect(path, Reading(delimiter=";"))[0].delimiter == "\t"
 
 
-def test_files_of_a_folder_may_be_written_differently(tmp_path):
+def test_files_of_a_folder_may_have_different_dialects(tmp_path):
     put(tmp_path / "1.csv", "a,b\n1.5,x\n")
     put(tmp_path / "2.csv", "a;b\n2.25;é\n", "utf-16")
     assert tables.read(tmp_path)[0].to_pylist() == ROWS
@@ -181,12 +181,12 @@ def test_files_of_a_folder_may_be_written_differently(tmp_path):
         (["a\n5\n"], None),
     ],
 )
-def test_the_keys_of_csv_have_the_type_that_all_of_them_have(contents, expected, tmp_path):
+def test_csv_keys_are_int64_only_if_all_are_whole_numbers(contents, expected, tmp_path):
     path = put(tmp_path / "in.csv", contents[0])
     assert tables.type_of_key(path, {"a": "number", "key": "text"}) == expected
 
 
-def test_the_keys_of_other_forms_keep_their_type(tmp_path):
+def test_keys_of_typed_formats_keep_their_type(tmp_path):
     kinds = {"a": "number", "key": "text"}
     for content, expected in (
         ('{"key": 1, "a": 5}\n{"a": 6}\n', pa.int64()),
@@ -200,7 +200,7 @@ def test_the_keys_of_other_forms_keep_their_type(tmp_path):
         assert tables.type_of_key(tmp_path / "in.parquet", kinds) == column.type
 
 
-def test_rows_are_counted_by_the_dialect_that_they_are_read_with(tmp_path):
+def test_count_and_stream_use_the_same_dialect(tmp_path):
     for number, (content, reading) in enumerate(
         (
             ('a~b\n1~"x\ny"\n2~"u\nv"\n', Reading(delimiter="~")),
@@ -214,7 +214,7 @@ def test_rows_are_counted_by_the_dialect_that_they_are_read_with(tmp_path):
         assert file.rows == 2
 
 
-def test_utf_16_without_its_mark_is_read_where_it_is_given(tmp_path):
+def test_utf_16_without_a_byte_order_mark_is_read_with_csv_encoding(tmp_path):
     path, rows = tmp_path / "in.csv", [{"a": 1.5, "b": "漢字" * 60}, {"a": 2.0, "b": "かな"}]
     text = "a,b\n" + "".join(f"{row['a']},{row['b']}\n" for row in rows)
     for encoding in ("utf-16-le", "utf-16-be", "utf-8"):

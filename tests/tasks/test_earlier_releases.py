@@ -90,7 +90,7 @@ def write(rows, path):
 
 
 @pytest.mark.parametrize("name", ["in.parquet", "in.jsonl", "in.csv", "semicolon.csv"])
-def test_a_table_is_encoded_as_it_was(name, tmp_path):
+def test_tables_are_encoded_as_in_earlier_releases(name, tmp_path):
     found, counted = encoded(TABLE, write(ROWS, tmp_path / name), tmp_path)
     assert found == TABLE_TENSORS
     assert counted == {
@@ -102,14 +102,14 @@ def test_a_table_is_encoded_as_it_was(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in.parquet", "in.jsonl", "in.csv"])
-def test_texts_are_encoded_as_they_were(name, tmp_path):
+def test_texts_are_encoded_as_in_earlier_releases(name, tmp_path):
     rows = {"text": ["the purr", "zebra  the a and"]}
     found, _ = encoded(TEXT, write(rows, tmp_path / name), tmp_path)
     assert found == {"tokens": [[2, 3, 6, 0], [2, 1, 3, 4]], "length": [3, 4]}
 
 
 @pytest.mark.parametrize("name", ["in.parquet", "in.jsonl"])
-def test_sequences_are_encoded_as_they_were(name, tmp_path):
+def test_sequences_are_encoded_as_in_earlier_releases(name, tmp_path):
     rows = {"steps": [[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0], [5.0, 1e30]]]}
     found, _ = encoded(SEQUENCE, write(rows, tmp_path / name), tmp_path)
     assert found == {
@@ -118,7 +118,7 @@ def test_sequences_are_encoded_as_they_were(name, tmp_path):
     }
 
 
-def test_images_are_encoded_as_they_were(tmp_path):
+def test_images_are_encoded_as_in_earlier_releases(tmp_path):
     np.savez(tmp_path / "in.npz", images=np.array([[[0, 255]], [[7, 8]]], np.uint8))
     found, _ = encoded(IMAGE, tmp_path / "in.npz", tmp_path)
     assert found == {"image": [[[[0], [255]]], [[[7], [8]]]]}
@@ -144,7 +144,7 @@ MANIFEST = {
     ],
     ids=["first", "present", "later"],
 )
-def test_finished_predictions_are_known_whichever_release_wrote_them(fields, expected, tmp_path):
+def test_finished_predictions_of_all_releases_are_recognised(fields, expected, tmp_path):
     predictions = b"as they were written"
     (tmp_path / "predictions.parquet").write_bytes(predictions)
     output = {

@@ -47,7 +47,7 @@ def evaluation(folder):
 
 
 @each_case
-def test_the_bundle_passes_its_checks_and_has_every_file(name, dtype, exported):
+def test_export_writes_every_file_of_a_bundle_that_passes(name, dtype, exported):
     folder = exported(name, dtype)
     assert sorted(p.name for p in (folder / "bundle").iterdir()) == [
         "architecture.json",
@@ -71,7 +71,7 @@ def test_the_bundle_passes_its_checks_and_has_every_file(name, dtype, exported):
 
 
 @each_case
-def test_raw_rows_give_pytorchs_logits_at_any_batch_size(name, dtype, exported, prepared_images):
+def test_onnx_logits_match_pytorch_at_any_batch_size(name, dtype, exported, prepared_images):
     folder = exported(name, dtype)
     session = plain_session(folder / "bundle/model.onnx")
     images = held_out(prepared_images[dtype]).inputs["image"]
@@ -97,7 +97,7 @@ def test_raw_rows_give_pytorchs_logits_at_any_batch_size(name, dtype, exported, 
 
 
 @each_case
-def test_the_onnx_file_is_valid_self_contained_and_agrees_with_its_signature(name, dtype, exported):
+def test_the_onnx_file_is_valid_and_matches_its_signature(name, dtype, exported):
     bundle = exported(name, dtype) / "bundle"
     model = onnx.load(bundle / "model.onnx", load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
@@ -115,9 +115,7 @@ def test_the_onnx_file_is_valid_self_contained_and_agrees_with_its_signature(nam
 
 
 @each_case
-def test_nothing_of_place_time_or_person_is_in_the_onnx_file(
-    name, dtype, exported, prepared_images
-):
+def test_the_onnx_file_contains_no_path_time_or_user_name(name, dtype, exported, prepared_images):
     content = (exported(name, dtype) / "bundle/model.onnx").read_bytes()
     for place in (
         Path(__file__).parents[2],
@@ -131,7 +129,7 @@ def test_nothing_of_place_time_or_person_is_in_the_onnx_file(
     assert not re.search(rb"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d", content)
 
 
-def test_opset_and_producer_are_recorded_without_a_build_label(exported):
+def test_the_onnx_file_records_opset_and_torch_release(exported):
     model = onnx.load(exported("mlp", "uint8") / "bundle/model.onnx")
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
     assert model.producer_name == "pytorch"
@@ -139,7 +137,7 @@ def test_opset_and_producer_are_recorded_without_a_build_label(exported):
 
 
 @pytest.mark.parametrize("opset", [18, 22])
-def test_another_opset_is_what_the_file_then_says(opset, exported, prepared_images, tmp_path):
+def test_export_opset_sets_the_opset_of_the_onnx_file(opset, exported, prepared_images, tmp_path):
     given = {
         "prepared": prepared_images["uint8"],
         "checkpoint": exported("cnn", "uint8") / "checkpoint",
@@ -162,9 +160,7 @@ export(Export(), Evaluate(gates=gates), prepared=prepared, checkpoint=checkpoint
 """
 
 
-def test_the_same_checkpoint_gives_the_same_bundle_in_other_processes_and_folders(
-    exported, prepared_images, tmp_path
-):
+def test_the_same_checkpoint_gives_the_same_bundle_bytes(exported, prepared_images, tmp_path):
     folder = exported("cnn", "uint8")
     running = []
     for seed, place in (("1", tmp_path / "a"), ("2", tmp_path / "elsewhere/of another name")):
@@ -186,7 +182,7 @@ def test_the_same_checkpoint_gives_the_same_bundle_in_other_processes_and_folder
 
 
 @each_case
-def test_the_metrics_are_those_of_the_onnx_file_recomputed_by_hand(
+def test_evaluation_metrics_match_a_recomputation_from_the_onnx_file(
     name, dtype, exported, prepared_images
 ):
     folder = exported(name, dtype)
@@ -211,7 +207,7 @@ def test_the_metrics_are_those_of_the_onnx_file_recomputed_by_hand(
     assert document["test_split"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_the_metrics_follow_the_onnx_file_and_not_the_checkpoint(
+def test_evaluation_metrics_come_from_the_onnx_file_not_the_checkpoint(
     exported, prepared_images, tmp_path, monkeypatch
 ):
     """An exporter that ruins the weights: parity refuses, and what is scored is the ruin."""
@@ -246,7 +242,7 @@ def test_the_metrics_follow_the_onnx_file_and_not_the_checkpoint(
 
 
 @pytest.mark.parametrize("gates", [{}, {"accuracy": 1.01}])
-def test_a_refused_candidate_keeps_its_evidence(gates, exported, prepared_images, tmp_path):
+def test_export_keeps_the_evaluation_if_a_gate_failed(gates, exported, prepared_images, tmp_path):
     folder = exported("logistic", "uint8")
     export(
         Export(),
@@ -264,7 +260,7 @@ def test_a_refused_candidate_keeps_its_evidence(gates, exported, prepared_images
         assert (tmp_path / "bundle" / name).read_bytes() == (folder / "bundle" / name).read_bytes()
 
 
-def test_the_card_shows_the_figures_of_the_onnx_file(exported):
+def test_the_card_shows_the_metrics_of_the_onnx_file(exported):
     folder = exported("mlp", "uint8")
     card = (folder / "bundle/card.md").read_text()
     summary = evaluation(folder)["metrics"]["summary"]
@@ -275,7 +271,7 @@ def test_the_card_shows_the_figures_of_the_onnx_file(exported):
         assert f"| **{label}** |" in card
 
 
-def test_other_weights_fail_parity_with_their_flips_counted(
+def test_parity_fails_for_other_weights_and_counts_flips(
     exported, prepared_images, tiny_train, tmp_path
 ):
     prepared = prepared_images["uint8"]
@@ -339,7 +335,7 @@ def parity(session, served, expected, tolerance=1e-3, unit=1.0):
     return compare(session, ECHO, {"x": served}, expects, len(served), tolerance, unit)
 
 
-def test_a_tie_is_not_a_flip(echo):
+def test_parity_does_not_count_a_tie_as_a_flip(echo):
     served, expected = [[0.5004, 0.5, 0]], [[0.5, 0.5004, 0]]
     found = parity(echo, served, expected)
     assert found.passed
@@ -347,7 +343,7 @@ def test_a_tie_is_not_a_flip(echo):
     assert found.max_error == pytest.approx(4e-4, rel=1e-3)
 
 
-def test_a_flip_beyond_a_tie_is_refused_and_counted_once_per_row(echo):
+def test_parity_counts_a_flip_once_per_row(echo):
     served = [[0.51, 0.5, 0], [1, 0, 0], [0, 1, 0]]
     expected = [[0.5, 0.51, 0], [1, 0, 0], [0, 0, 1]]
     found = parity(echo, served, expected)
@@ -356,37 +352,37 @@ def test_a_flip_beyond_a_tie_is_refused_and_counted_once_per_row(echo):
     assert found.rows == 3
 
 
-def test_flipped_labels_alone_refuse():
+def test_parity_fails_for_flipped_labels_within_the_tolerance():
     assert Parity(9, (1,), tolerance=0.1, max_error=0.0, flipped=0).passed
     assert not Parity(9, (1,), tolerance=0.1, max_error=0.0, flipped=1).passed
 
 
-def test_an_error_beyond_the_tolerance_is_refused_though_no_label_flips(echo):
+def test_parity_fails_for_an_error_above_the_tolerance_without_flips(echo):
     found = parity(echo, [[1.002, 0, 0]], [[1, 0, 0]])
     assert not found.passed
     assert found.flipped == 0
 
 
-def test_large_logits_are_compared_by_their_size(echo):
+def test_parity_compares_large_logits_relatively(echo):
     assert parity(echo, [[1000.5, 0, 0]], [[1000, 0, 0]]).passed
     assert not parity(echo, [[1002.0, 0, 0]], [[1000, 0, 0]]).passed
 
 
-def test_small_numbers_are_compared_by_the_unit_they_come_in(echo):
+def test_parity_compares_small_numbers_relative_to_the_unit(echo):
     served, expected = [[2e-5, 0, 0]], [[1e-5, 0, 0]]
     assert parity(echo, served, expected).passed
     assert not parity(echo, served, expected, unit=1e-5).passed
 
 
 @pytest.mark.parametrize("position", [0, 9])
-def test_a_logit_that_is_not_a_number_fails_parity_wherever_it_stands(echo, position):
+def test_parity_fails_for_a_nan_logit_in_any_position(echo, position):
     served = np.tile(np.float32([1, 0, 0]), (10, 1))
     expected = served.copy()
     served[position, 0] = np.nan  # so that the class is the same
     assert not parity(echo, served, expected).passed
 
 
-def test_pytorchs_own_evaluation_agrees_and_is_ready_to_plot(exported, prepared_images, tmp_path):
+def test_evaluate_matches_export_and_writes_plots(exported, prepared_images, tmp_path):
     folder = exported("mlp", "uint8")
     report = evaluate(
         Evaluate(gates={}),
@@ -416,7 +412,7 @@ def test_pytorchs_own_evaluation_agrees_and_is_ready_to_plot(exported, prepared_
     assert sum(int(line.split(",")[2]) for line in calibration[1:]) == report.metrics.rows
 
 
-def test_what_prepare_removed_is_in_the_evaluation_and_on_the_card(tmp_path):
+def test_evaluation_and_card_list_what_prepare_removed(tmp_path):
     images, labels = some_images(60), np.arange(60) % 2
     put_images(tmp_path, np.concatenate([images, images[:6]]), np.r_[labels, labels[:6]])
     run_prepare(tmp_path, IMAGES, duplicates="drop")

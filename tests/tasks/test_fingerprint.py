@@ -49,7 +49,7 @@ def digest(text: str) -> str:
         ("\n\nclass", "\n# A comment.\nclass"),
     ],
 )
-def test_comments_docstrings_and_formatting_do_not_count(old, new):
+def test_comments_docstrings_and_formatting_do_not_change_the_fingerprint(old, new):
     assert old in CODE
     assert digest(CODE.replace(old, new)) == digest(CODE)
 
@@ -69,17 +69,17 @@ def test_comments_docstrings_and_formatting_do_not_count(old, new):
         ("return ", ""),
     ],
 )
-def test_everything_else_counts(old, new):
+def test_every_change_of_syntax_changes_the_fingerprint(old, new):
     assert old in CODE
     assert digest(CODE.replace(old, new)) != digest(CODE)
 
 
-def test_the_fingerprint_of_a_piece_of_code_is_the_same_in_every_release_of_python():
+def test_the_fingerprint_is_the_same_in_every_release_of_python():
     assert digest(CODE) == "6700409be198e08d"
 
 
 @pytest.mark.parametrize("stage", STEPS)
-def test_the_code_of_a_stage_is_all_that_its_step_imports(stage):
+def test_files_of_a_stage_are_all_modules_that_its_step_imports(stage):
     """Compared with another program that reads imports."""
     graph = grimp.build_graph("tasks", cache_dir=None)
     modules = {f"tasks.{stage}", "tasks.pipeline", "tasks.params"}
@@ -95,7 +95,7 @@ def test_the_code_of_a_stage_is_all_that_its_step_imports(stage):
     assert set(fingerprint.files_of(stage)) == {p.relative_to(ROOT).as_posix() for p in paths}
 
 
-def test_the_fingerprints_in_the_repository_are_those_of_the_code():
+def test_code_json_of_the_repository_is_up_to_date():
     """Where they are not: `modelmint code`."""
     assert fingerprint.code_changes(ROOT, STEPS) == []
     assert fingerprint.recorded_code(ROOT) == fingerprint.installed_code(STEPS)
@@ -134,7 +134,7 @@ def test_a_comment_makes_no_stage_stale(project):
     assert "Stage 'prepare' didn't change, skipping" in done.stdout
 
 
-def test_code_that_the_fingerprint_does_not_describe_is_run_by_nothing_until_it_is_updated(project):
+def test_stages_and_flows_refuse_changed_code_until_modelmint_code_runs(project):
     append(project, "tasks/preparing/splitting.py", "\nNEW = 1\n")
     before = locked(project.root)
     refused = (
@@ -159,7 +159,7 @@ def test_code_that_the_fingerprint_does_not_describe_is_run_by_nothing_until_it_
     assert locked(project.root) != before
 
 
-def test_code_of_one_stage_makes_no_other_stage_stale(project):
+def test_changed_code_of_one_stage_makes_no_other_stage_stale(project):
     append(project, "tasks/evaluate.py", "\nNEW = 1\n")
     said = project.modelmint("code").stderr.splitlines()
     assert said == [
@@ -172,7 +172,7 @@ def test_code_of_one_stage_makes_no_other_stage_stale(project):
 
 
 @pytest.mark.parametrize("content", [None, "<<<<<<< HEAD\n{}\n"])
-def test_a_fingerprint_that_is_missing_or_was_merged_is_written_again(content, project):
+def test_modelmint_code_replaces_a_missing_or_conflicting_code_json(content, project):
     path = project.root / "code.json"
     before = path.read_bytes()
     path.unlink() if content is None else path.write_text(content)
@@ -181,7 +181,7 @@ def test_a_fingerprint_that_is_missing_or_was_merged_is_written_again(content, p
     assert path.read_bytes() == before
 
 
-def test_a_folder_of_the_users_own_does_not_take_the_place_of_the_code(project, tmp_path):
+def test_a_tasks_folder_in_the_project_does_not_shadow_the_installed_code(project, tmp_path):
     installed = tmp_path / "installed"
     installed.mkdir()
     project.environment["PYTHONPATH"] = str(installed)
@@ -194,7 +194,7 @@ def test_a_folder_of_the_users_own_does_not_take_the_place_of_the_code(project, 
     assert "Running stage 'prepare'" in done.stdout
 
 
-def test_a_stage_that_ran_other_code_than_dvc_recorded_runs_again(project):
+def test_a_stage_runs_again_if_dvc_recorded_other_code(project):
     """As when somebody ran `dvc commit` after an edit."""
     record = project.root / "outputs/read/prepare.json"
     document = json.loads(record.read_bytes())
@@ -208,11 +208,11 @@ def test_a_stage_that_ran_other_code_than_dvc_recorded_runs_again(project):
 
 
 @pytest.mark.parametrize("stage", STEPS)
-def test_what_reads_the_parameters_is_code_of_every_stage(stage):
+def test_params_and_config_are_code_of_every_stage(stage):
     assert {"tasks/params.py", "tasks/config/train.py"} <= fingerprint.files_of(stage).keys()
 
 
-def test_a_compiled_file_that_may_be_older_than_its_source_is_not_run(tmp_path):
+def test_bytecode_that_may_be_older_than_its_source_is_removed(tmp_path):
     source = tmp_path / "module.py"
     source.write_text("FOLDS = 3\n")
     compiled = Path(py_compile.compile(str(source)))
@@ -227,7 +227,7 @@ def test_a_compiled_file_that_may_be_older_than_its_source_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("number", [2, 0, -1, True, None, "1", 1.0])
-def test_a_fingerprint_of_another_format_is_written_anew(number, tmp_path):
+def test_code_json_of_another_format_is_replaced(number, tmp_path):
     fingerprint.record_code(tmp_path, fingerprint.installed_code(STEPS))
     assert not fingerprint.code_changes(tmp_path, STEPS)
     path = tmp_path / fingerprint.FILE

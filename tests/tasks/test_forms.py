@@ -40,7 +40,7 @@ def digest(text):
     return hmac.new(b"key", text.encode(), hashlib.sha256).hexdigest()
 
 
-def test_six_forms_give_the_same_bytes_of_every_split(tmp_path):
+def test_six_file_formats_give_the_same_bytes_of_every_split(tmp_path):
     write(table(), tmp_path)
     (tmp_path / "salt").write_text("key")
     section = {
@@ -68,7 +68,7 @@ def test_six_forms_give_the_same_bytes_of_every_split(tmp_path):
 
 
 @pytest.mark.whole
-def test_a_network_answers_the_same_whichever_form_it_saw(tmp_path):
+def test_a_network_predicts_the_same_for_every_file_format(tmp_path):
     key = pa.array(range(1000, 1000 + ROWS))
     rows = table(key=key, y=np.arange(ROWS) * 1.5 + 0.5).drop(["house", "person", "born"])
     section = {"missing": "fill", "task": "regression", "source": {"ignore": ["key"]}}
@@ -77,7 +77,7 @@ def test_a_network_answers_the_same_whichever_form_it_saw(tmp_path):
 
 
 @pytest.mark.parametrize("label", [("0101", "101"), ("1e3", "1000"), ("+1", "1")])
-def test_labels_that_are_spelled_differently_are_two_classes(label, tmp_path):
+def test_labels_with_different_spelling_are_two_classes(label, tmp_path):
     lines = "".join(f"{row % 9},{label[row % 2]}\n" for row in range(60))
     (tmp_path / "in.csv").write_text("a,y\n" + lines)
     run(tmp_path, params("in.csv"))
@@ -85,7 +85,7 @@ def test_labels_that_are_spelled_differently_are_two_classes(label, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in.csv", "in.jsonl"])
-def test_labels_that_differ_in_blanks_and_unicode_forms_or_a_zero_fraction_are_one(name, tmp_path):
+def test_labels_are_normalised_for_white_space_unicode_and_zero_fractions(name, tmp_path):
     labels = ["cafe\u0301", " caf\u00e9 ", "1.0", "1"]
     lines = [f'{row % 9},"{labels[row % 4]}"' for row in range(60)]
     if name == "in.jsonl":
@@ -97,7 +97,7 @@ def test_labels_that_differ_in_blanks_and_unicode_forms_or_a_zero_fraction_are_o
     assert signature(tmp_path).classes == ("1", "caf\u00e9")
 
 
-def test_numbers_and_dates_are_no_classes_in_csv(tmp_path):
+def test_csv_fractions_and_dates_are_refused_as_classes(tmp_path):
     for value, said in (("0.5", "row 1, column 'y': 0.5 is not a class"), ("2020-01-31", "dates;")):
         (tmp_path / "in.csv").write_text("a,y\n" + f"1,{value}\n2,{value}\n" * 20)
         assert said in refusal(tmp_path, params("in.csv"))
@@ -117,7 +117,7 @@ def test_numbers_and_dates_are_no_classes_in_csv(tmp_path):
         ('"1,5"', {"decimal": ","}, 1.5),
     ],
 )
-def test_a_number_to_predict_is_read_by_the_options(text, options, numbers, tmp_path):
+def test_a_regression_target_is_read_with_the_csv_options(text, options, numbers, tmp_path):
     lines = "".join(f"{row},{[text, 2, 'NA'][row % 3]}\n" for row in range(60))
     (tmp_path / "in.csv").write_text("a,y\n" + lines)
     source = TabularSource.model_validate(
@@ -132,7 +132,7 @@ def test_a_number_to_predict_is_read_by_the_options(text, options, numbers, tmp_
     assert set(written(tmp_path)["target"].to_pylist()) == {numbers, 2.0}
 
 
-def test_the_log_and_the_report_say_what_each_column_is_taken_for(tmp_path, capsys):
+def test_log_and_report_show_the_kind_of_each_column(tmp_path, capsys):
     lines = "".join(f"{row % 7},5;x;{row};Ann{row % 3};b{row % 2}\n" for row in range(60))
     (tmp_path / "in.csv").write_text("size;colour;id;who;y\n" + lines)
     source = TabularSource(kind="tabular", path="in.csv", target="y", ignore=["id"])

@@ -126,7 +126,7 @@ MODES = (
     ],
     ids=MODES.split(),
 )
-def test_an_image_is_read_as_it_is_looked_at_on_white(content, expected):
+def test_decode_supports_every_png_and_jpeg_mode(content, expected):
     image = images.decode(content, "x")
     assert image.mode == ("L" if expected.ndim == 2 else "RGB")
     found = np.asarray(image).astype(int)
@@ -135,7 +135,7 @@ def test_an_image_is_read_as_it_is_looked_at_on_white(content, expected):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_every_orientation_of_a_camera_is_turned_upright(orientation, form):
+def test_every_exif_orientation_is_turned_upright(orientation, form):
     image = np.zeros((16, 24), np.uint8)
     image[:8, :8] = 255  # as the camera's chip had it
     exif = Image.Exif()
@@ -154,7 +154,7 @@ def test_every_orientation_of_a_camera_is_turned_upright(orientation, form):
     assert np.array_equal(found, turned[orientation] > 127)
 
 
-def test_images_that_would_lose_something_unseen_are_refused(tmp_path):
+def test_images_that_would_silently_lose_content_are_refused(tmp_path):
     frames = [Image.fromarray(GREY), Image.fromarray(GREY.T[:4, :4]).resize((5, 4))]
     animated = encoded(frames[0], save_all=True, append_images=frames[1:])
     with pytest.raises(
@@ -231,7 +231,7 @@ def assert_as_trained(root, pixels, order=None):
         assert np.array_equal(pixels[place], expected), key
 
 
-def test_a_folder_is_predicted_with_the_pixels_that_were_trained_on(tmp_path):
+def test_prediction_of_a_folder_reads_the_same_pixels_as_training(tmp_path):
     names = glyphs(tmp_path / "in")
     encoder = prepared(tmp_path, path="in", **OPTIONS)
     (column,) = encoder.signature.columns
@@ -255,7 +255,7 @@ def test_a_folder_is_predicted_with_the_pixels_that_were_trained_on(tmp_path):
     assert np.array_equal(one[0], pixels[names.index("bar/02.png")])
 
 
-def test_folders_of_train_and_test_are_predicted_whole(tmp_path):
+def test_prediction_reads_train_and_test_folders_completely(tmp_path):
     names = glyphs(tmp_path / "in/train")
     glyphs(tmp_path / "in/test", 6, seed=6)
     encoder = prepared(tmp_path, path="in", **OPTIONS)
@@ -295,7 +295,7 @@ def put_tables(root, names):
     return [*files, "structs.parquet", "paths", "held"]
 
 
-def test_paths_and_bytes_in_tables_are_the_same_images(tmp_path):
+def test_tables_of_paths_and_of_bytes_give_the_same_images(tmp_path):
     root = tmp_path / "in"
     names = glyphs(root)
     tables = put_tables(root, names)
@@ -308,7 +308,7 @@ def test_paths_and_bytes_in_tables_are_the_same_images(tmp_path):
             assert_as_trained(tmp_path, pixels)
 
 
-def test_a_table_may_have_columns_of_its_own_for_images_and_labels(tmp_path):
+def test_source_column_and_target_name_the_columns_of_an_image_table(tmp_path):
     names = glyphs(tmp_path / "in")
     table = pa.table(
         {
@@ -361,7 +361,7 @@ def test_tables_of_images_that_cannot_be_read_are_refused(tmp_path):
     )
 
 
-def test_a_row_without_an_image_is_missing(tmp_path):
+def test_a_table_row_without_an_image_is_a_missing_value(tmp_path):
     names = glyphs(tmp_path / "in")
     contents = [(tmp_path / "in" / name).read_bytes() for name in names]
     contents[4], contents[9] = None, b""
@@ -377,7 +377,7 @@ def test_a_row_without_an_image_is_missing(tmp_path):
         predicted(encoder, tmp_path / "in.parquet", 5)
 
 
-def test_idx_files_are_predicted_alone_or_as_a_folder(tmp_path):
+def test_prediction_accepts_idx_files_and_folders_of_them(tmp_path):
     chance = np.random.default_rng(1)
     found = chance.integers(0, 255, (30, 4, 5)).astype(np.uint8)
     folder = tmp_path / "in"
@@ -433,7 +433,7 @@ def refusal(encoder, *paths):
     return str(caught.value)
 
 
-def test_a_model_without_a_resize_takes_images_that_fit_as_they_are(tmp_path):
+def test_a_model_without_resize_accepts_only_images_of_its_size(tmp_path):
     # As signatures of earlier releases are, which do not name these fields.
     old = {"name": "image", "kind": "image", "dtype": "uint8", "shape": [4, 5, 1]}
     assert model().signature.columns[0] == ImageColumn.model_validate(old)
@@ -452,7 +452,7 @@ def test_a_model_without_a_resize_takes_images_that_fit_as_they_are(tmp_path):
     assert predicted(model(colour="grey"), path)[1].shape == (1, 4, 5, 1)
 
 
-def test_a_broken_image_is_named_wherever_it_lies(tmp_path):
+def test_a_broken_image_is_named_in_every_kind_of_input(tmp_path):
     folder = tmp_path / "in/new"
     folder.mkdir(parents=True)
     for number in range(4):
@@ -473,7 +473,7 @@ def test_a_broken_image_is_named_wherever_it_lies(tmp_path):
     assert said.startswith(f"{tmp_path / 'in.csv'}, row 2, column 'image' (in/new/3.png) is not a")
 
 
-def test_no_picture_of_a_folder_is_passed_over(tmp_path):
+def test_files_of_a_folder_that_would_be_skipped_are_refused(tmp_path):
     folder = tmp_path / "in"
     (folder / "a").mkdir(parents=True)
     Image.fromarray(GREY).save(folder / "a/1.png")
@@ -507,7 +507,7 @@ def test_no_picture_of_a_folder_is_passed_over(tmp_path):
     assert keys == [["in/a/1.png", "other/1.png"]]
 
 
-def test_the_fingerprint_is_over_every_image(tmp_path):
+def test_the_input_fingerprint_covers_every_image(tmp_path):
     folder = tmp_path / "in"
     (folder / "a").mkdir(parents=True)
     for number in range(3):
@@ -536,7 +536,7 @@ def test_the_fingerprint_is_over_every_image(tmp_path):
             list(inputs.batches(was, encoder, 1))
 
 
-def test_an_inbox_is_looked_into_for_everything_that_can_be_predicted(tmp_path):
+def test_find_in_an_inbox_returns_every_supported_file(tmp_path):
     text = Signature.of("binary", (TextColumn(name="t", vocabulary=9, max_length=4),), ("a", "b"))
     table = Signature.of("binary", (NumberColumn(name="x"),), ("a", "b"))
     kinds = {None: None, "image": model().signature, "text": text, "table": table}

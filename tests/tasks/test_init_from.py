@@ -44,7 +44,7 @@ def fresh(name, prepared, seed=9):
     return build(ARCHITECTURES[name].debug, Signature.read(prepared / "signature.json"))
 
 
-def test_a_classifier_starts_from_the_language_model_of_the_same_texts(folders):
+def test_init_from_starts_a_classifier_from_a_language_model(folders):
     network, before = (fresh("transformer", folders / "texts") for _ in "ab")
     said = start_from(network, "texts-lm@champion", folders / "base", folders / "texts")
     base = load_file(folders / "base/weights.safetensors")
@@ -58,7 +58,7 @@ def test_a_classifier_starts_from_the_language_model_of_the_same_texts(folders):
     )
 
 
-def test_embeddings_go_by_the_tokens_text_where_the_tokenizers_differ(folders):
+def test_init_from_copies_embeddings_of_shared_tokens(folders):
     prepared = folders / "others"
     network, before = (fresh("transformer", prepared) for _ in "ab")
     said = start_from(network, "texts-lm:3", folders / "base", prepared)
@@ -78,7 +78,7 @@ def test_embeddings_go_by_the_tokens_text_where_the_tokenizers_differ(folders):
     )
 
 
-def test_a_language_model_keeps_what_its_head_knows_of_shared_tokens(folders):
+def test_init_from_copies_embeddings_and_head_biases_of_shared_tokens(folders):
     prepared = folders / "others"
     network = fresh("transformer_lm", prepared)
     said = start_from(network, "texts-lm", folders / "base", prepared)
@@ -91,7 +91,7 @@ def test_a_language_model_keeps_what_its_head_knows_of_shared_tokens(folders):
     assert "unused:" not in said
 
 
-def test_scales_come_from_the_new_dataset_and_not_from_the_base(tmp_path):
+def test_init_from_does_not_copy_scales(tmp_path):
     old = make_prepared(tmp_path / "old")
     run(tiny("mlp"), tmp_path / "first", old)
     as_base(tmp_path / "first/checkpoint", tmp_path / "second/base", "pets:1")
@@ -104,7 +104,7 @@ def test_scales_come_from_the_new_dataset_and_not_from_the_base(tmp_path):
     assert not torch.equal(after["front.scale.mean"], base["front.scale.mean"])
 
 
-def test_a_training_that_barely_moves_ends_at_the_base(folders, tmp_path, capsys):
+def test_init_from_with_a_tiny_learning_rate_keeps_the_weights(folders, tmp_path, capsys):
     shutil.copytree(folders / "base", tmp_path / "base")
     params = tiny(
         "transformer",
@@ -121,7 +121,7 @@ def test_a_training_that_barely_moves_ends_at_the_base(folders, tmp_path, capsys
     torch.testing.assert_close(after["body.norm.weight"], base["body.norm.weight"])
 
 
-def test_the_same_base_gives_the_same_bytes(folders, tmp_path):
+def test_init_from_is_deterministic(folders, tmp_path):
     for folder in ("a", "b"):
         shutil.copytree(folders / "base", tmp_path / folder / "base")
         run(tiny("transformer", init_from="texts-lm"), tmp_path / folder, folders / "texts")
@@ -131,7 +131,7 @@ def test_the_same_base_gives_the_same_bytes(folders, tmp_path):
     assert a["weights.safetensors"] != c["weights.safetensors"]
 
 
-def test_a_base_that_is_not_there_says_how_it_comes(folders, tmp_path):
+def test_init_from_without_fetched_weights_is_refused(folders, tmp_path):
     with pytest.raises(InputError) as caught:
         run(tiny("transformer", init_from="texts-lm@champion"), tmp_path, folders / "texts")
     assert str(caught.value) == (
@@ -141,13 +141,13 @@ def test_a_base_that_is_not_there_says_how_it_comes(folders, tmp_path):
 
 
 @pytest.mark.parametrize("asked", ["texts-lm:4", "tweets", "tweets@champion"])
-def test_a_base_of_another_version_is_refused(asked, folders):
+def test_init_from_refuses_weights_of_another_version(asked, folders):
     network = fresh("transformer", folders / "texts")
     with pytest.raises(InputError, match=f"is {asked}, but the weights in .* of texts-lm:3"):
         start_from(network, asked, folders / "base", folders / "texts")
 
 
-def test_a_base_that_nothing_matches_is_refused(folders):
+def test_init_from_refuses_weights_of_which_none_match(folders):
     network = fresh("gru", folders / "texts")
     with pytest.raises(
         InputError, match="no weight of texts-lm:3 matches a weight of this network"
@@ -155,7 +155,7 @@ def test_a_base_that_nothing_matches_is_refused(folders):
         start_from(network, "texts-lm", folders / "base", folders / "texts")
 
 
-def test_a_head_of_other_classes_is_not_taken_though_it_has_the_same_shape(folders, tmp_path):
+def test_init_from_does_not_load_a_head_of_other_classes(folders, tmp_path):
     prepared = folders / "texts"
     run(tiny("transformer"), tmp_path / "first", prepared)
     as_base(tmp_path / "first/checkpoint", tmp_path / "base", "moods:1")
@@ -170,7 +170,7 @@ def test_a_head_of_other_classes_is_not_taken_though_it_has_the_same_shape(folde
     assert torch.equal(network.head.weight, before.head.weight)
 
 
-def test_a_base_of_another_table_is_refused(tmp_path):
+def test_init_from_refuses_a_version_of_another_table(tmp_path):
     prepared = make_prepared(tmp_path / "table", "tabular")
     run(tiny("mlp"), tmp_path / "first", prepared)
     as_base(tmp_path / "first/checkpoint", tmp_path / "base", "table:1")
@@ -182,7 +182,7 @@ def test_a_base_of_another_table_is_refused(tmp_path):
         start_from(fresh("mlp", prepared), "table", tmp_path / "base", prepared)
 
 
-def test_weights_that_are_not_those_of_the_version_are_refused(folders, tmp_path):
+def test_init_from_refuses_changed_weights(folders, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(folders / "base", base)
     weights = base / "weights.safetensors"

@@ -69,7 +69,7 @@ def refusal(encoder, path, size=256):
     return str(caught.value)
 
 
-def test_csv_is_read_as_the_columns_of_the_signature(tmp_path):
+def test_csv_is_converted_to_the_columns_of_the_signature(tmp_path):
     path = put(tmp_path / "in.csv", CSV)
     assert inputs.find([path])[0].rows == 4
     ((keys, arrays),) = batches(TABLE, path)
@@ -84,7 +84,7 @@ def test_other_columns_of_csv_may_hold_anything(tmp_path):
     assert len(arrays["numbers"]) == 4
 
 
-def test_every_form_of_a_table_gives_the_same_tensors(tmp_path):
+def test_every_table_format_gives_the_same_tensors(tmp_path):
     put(tmp_path / "in.csv", CSV)
     rows = [
         {"key": "a", "code": "007", "age": 30, "member": True, "since": "1970-01-03"},
@@ -112,7 +112,7 @@ def test_every_form_of_a_table_gives_the_same_tensors(tmp_path):
             assert np.array_equal(joined, expected[tensor]), name
 
 
-def test_a_value_that_does_not_fit_is_named_with_file_row_and_column(tmp_path):
+def test_a_value_that_cannot_be_converted_is_named_with_file_row_and_column(tmp_path):
     path = tmp_path / "in.csv"
     put(path, CSV.replace("-1.5", "old"))
     said = refusal(TABLE, path)
@@ -172,7 +172,7 @@ def put_raw(folder):
 
 
 @pytest.mark.parametrize("trained", ["in.csv", "in.jsonl", "in.parquet", "in.arrow"])
-def test_a_raw_file_of_any_form_is_predicted_as_its_rows_were_trained(trained, tmp_path):
+def test_a_raw_file_of_any_format_is_encoded_as_in_training(trained, tmp_path):
     put_raw(tmp_path)
     source = TabularSource(kind="tabular", path=trained, target="y", columns=KINDS)
     run(tmp_path, Prepare(source=source, missing="fill"))
@@ -188,7 +188,7 @@ def test_a_raw_file_of_any_form_is_predicted_as_its_rows_were_trained(trained, t
                 assert np.array_equal(joined[split.keys], values), (name, tensor)
 
 
-def test_a_value_that_the_first_rows_of_json_leave_out_is_missing_there(tmp_path):
+def test_a_key_absent_in_the_first_json_rows_is_missing_there(tmp_path):
     rows = [{"age": 1, "member": True, "code": "8"}] * 3
     rows += [{"age": 1, "member": True, "code": "007", "since": "1970-01-03"}]
     path = put(tmp_path / "in.jsonl", "\n".join(map(json.dumps, rows)))
@@ -210,7 +210,7 @@ def test_a_value_that_the_first_rows_of_json_leave_out_is_missing_there(tmp_path
     ],
 )
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
-def test_a_typed_value_that_does_not_fit_is_named_too(column, values, said, suffix, tmp_path):
+def test_a_typed_value_that_cannot_be_converted_is_named(column, values, said, suffix, tmp_path):
     good = {"age": [1.0, 2.0], "member": [True, False], "since": [None, None], "code": ["8", "8"]}
     table = pa.table(good | {column: values})
     path = tmp_path / f"in.{suffix}"
@@ -230,14 +230,14 @@ def test_numbers_that_fit_are_neither_copied_nor_converted(tmp_path):
     assert convert(moments, "date", "x", str) is moments
 
 
-def test_rows_of_other_forms_are_counted_from_0(tmp_path):
+def test_rows_of_typed_formats_are_counted_from_0(tmp_path):
     table = pa.table({"age": [1.0, None], "member": [True, False], "code": ["8", "8"]})
     table = table.append_column("since", pa.nulls(2, pa.date32()))
     pq.write_table(table, tmp_path / "in.parquet")
     assert ": row 1 of column 'age' is missing" in refusal(TABLE, tmp_path / "in.parquet")
 
 
-def test_texts_are_tokenized_as_they_stand(tmp_path):
+def test_lines_of_a_text_file_are_tokenized_unchanged(tmp_path):
     tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "007": 2}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     columns = (TextColumn(name="text", vocabulary=3, max_length=4),)
@@ -286,7 +286,7 @@ def test_images_of_an_array_file_fill_the_column_of_the_signature(tmp_path):
     assert said.endswith("the arrays x; `images` or `sequences` is expected")
 
 
-def test_finding_takes_every_readable_file_of_a_folder_by_name(tmp_path):
+def test_find_returns_every_supported_file_of_a_folder_by_name(tmp_path):
     for name in ("3.csv", "1.jsonl", "2.tsv.gz"):
         content = {"3.csv": b"a\n1\n", "1.jsonl": b'{"a": 1}\n\n{"a": 2}\n'}.get(name)
         put(tmp_path / name, content or gzip.compress(b'a\n"1\n2"\n3\n\n4\n'))
@@ -307,7 +307,7 @@ def keys_of(folder, *names):
     return [keys for file in files for keys, _ in inputs.batches(file, TABLE, 2, kept)]
 
 
-def test_keys_come_back_with_the_type_they_had_over_all_files(tmp_path):
+def test_keys_keep_the_common_type_of_all_files(tmp_path):
     whole = CSV.encode("latin-1")
     for letter, number in (("a", "1"), ("b", "20"), ("c", "-3"), ("d", "4")):
         whole = whole.replace(f"\n{letter},".encode(), f"\n{number},".encode())
@@ -323,7 +323,7 @@ EARLIER = CategoryColumn(name="code", values=(" a", "a", "1"))
 
 
 @pytest.mark.parametrize("reading", [None, PLAIN])
-def test_a_signature_of_an_earlier_release_tells_categories_apart_as_it_did(reading, tmp_path):
+def test_categories_of_an_earlier_signature_keep_their_spelling(reading, tmp_path):
     encoder = Encoder(Signature.of("binary", (EARLIER,), ("no", "yes"), reading))
     path = put(tmp_path / "in.csv", "code,n\n a,1\na,1\na ,1\n1.0,1\n")
     ((_, arrays),) = batches(encoder, path)
@@ -334,7 +334,7 @@ def test_a_signature_of_an_earlier_release_tells_categories_apart_as_it_did(read
     assert ("reading" in (tmp_path / "signature.json").read_text()) == (reading is not None)
 
 
-def test_text_is_read_by_the_options_of_training_in_every_form(tmp_path):
+def test_every_format_reads_text_with_the_options_of_training(tmp_path):
     reading = Reading(
         thousands=",",
         na_values=("NA",),
@@ -389,7 +389,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("suffix", "put"), FORMS.items())
-def test_a_file_of_any_form_is_held_still_while_it_is_read(suffix, put, tmp_path):
+def test_a_file_that_changes_while_it_is_read_is_refused(suffix, put, tmp_path):
     path = tmp_path / f"in{suffix}"
     put(path)
     files = inputs.hashed(inputs.find([path]))
@@ -407,7 +407,7 @@ def test_a_file_of_any_form_is_held_still_while_it_is_read(suffix, put, tmp_path
         raise RuntimeError("whatever a reader says of half a file")
 
 
-def test_an_error_of_a_file_that_did_not_change_is_not_covered_up(tmp_path):
+def test_an_error_of_an_unchanged_file_is_raised_as_it_is(tmp_path):
     FORMS[".csv"](tmp_path / "in.csv")
     files = inputs.hashed(inputs.find([tmp_path]))
     with pytest.raises(RuntimeError, match="of another kind"), held_still(files):

@@ -55,7 +55,7 @@ def put_separable(folder, kind):
 
 
 @pytest.mark.parametrize("kind", ["tabular", "numbers", "image", "sequence", "words", "characters"])
-def test_wrong_labels_are_found_and_named_by_row(tmp_path, kind):
+def test_label_noise_names_rows_with_wrong_labels(tmp_path, kind):
     params = put_separable(tmp_path, kind)
     run(tmp_path, params, label_noise=True)
     found = report(tmp_path)["label_noise"]
@@ -73,7 +73,7 @@ def test_wrong_labels_are_found_and_named_by_row(tmp_path, kind):
         assert 0.5 < suspect["probability"] <= 1
 
 
-def test_only_missing_values_that_were_filled_do_not_hide_wrong_labels(tmp_path):
+def test_label_noise_works_with_filled_values(tmp_path):
     params = put_separable(tmp_path, "tabular")
     found = columns(120)["n"].astype(float)
     found[::7] = np.nan
@@ -82,7 +82,7 @@ def test_only_missing_values_that_were_filled_do_not_hide_wrong_labels(tmp_path)
     assert report(tmp_path)["label_noise"]["suspects"] == 3
 
 
-def test_the_most_suspicious_come_first_and_are_twenty_at_most(tmp_path):
+def test_label_noise_lists_the_20_most_suspicious_rows(tmp_path):
     chance = np.random.default_rng(0)
     level = chance.integers(0, 2, 400)
     y = np.where(chance.random(400) < 0.2, 1 - level, level)
@@ -94,7 +94,7 @@ def test_the_most_suspicious_come_first_and_are_twenty_at_most(tmp_path):
     assert shares == sorted(shares, reverse=True)
 
 
-def test_of_many_rows_some_are_looked_at_and_the_report_says_how_many(tmp_path):
+def test_label_noise_checks_a_sample_of_many_rows(tmp_path):
     rows = noise.MOST_ROWS + 50
     y = np.arange(rows) % 2
     y[[100, 4000, 5049]] = 2  # of these, one alone may be drawn, and is left out
@@ -109,19 +109,19 @@ def test_of_many_rows_some_are_looked_at_and_the_report_says_how_many(tmp_path):
     assert (tmp_path / "prepared/report.json").read_bytes() == first
 
 
-def test_numbers_have_no_labels_to_doubt(tmp_path):
+def test_label_noise_is_skipped_for_regression(tmp_path):
     put(tmp_path, y=np.random.default_rng(0).normal(0, 1, 60))
     run(tmp_path, NUMBERS, label_noise=True)
     assert report(tmp_path)["label_noise"] == {"skipped": "a regression has no labels to doubt"}
 
 
-def test_nothing_is_looked_for_unless_asked(tmp_path):
+def test_label_noise_is_off_by_default(tmp_path):
     put(tmp_path)
     run(tmp_path)
     assert "label_noise" not in report(tmp_path)
 
 
-def test_a_row_is_suspect_when_it_reaches_the_mean_confidence_of_another_class():
+def test_a_row_is_suspect_if_it_reaches_the_threshold_of_another_class():
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.4, 0.6], [0.45, 0.55]])
     given = np.array([0, 0, 1, 1, 0])
     # Thresholds: (0.9 + 0.7 + 0.45) / 3 = 0.683 and (0.8 + 0.6) / 2 = 0.7.

@@ -69,7 +69,7 @@ NA = "na_values: [NA]"
         ),
     ],
 )
-def test_text_that_looks_like_numbers_or_dates_names_the_option_that_reads_it(
+def test_text_like_numbers_or_dates_is_refused_with_the_option_that_reads_it(
     values, example, way, options, kind, first, tmp_path
 ):
     put(tmp_path, "in.csv", csv(values))
@@ -110,7 +110,7 @@ def test_text_that_looks_like_numbers_or_dates_names_the_option_that_reads_it(
         ["\u22121.5", "2.5"],
     ],
 )
-def test_what_no_option_reads_is_refused_too(values, tmp_path):
+def test_text_like_numbers_that_no_option_reads_is_refused(values, tmp_path):
     put(tmp_path, "in.csv", csv(values))
     said = refusal("tabular", tmp_path, "in.csv", target="y")
     assert said.startswith(f"in.csv, row 1: column 'x' is {values[0]!r}, where most values look")
@@ -132,19 +132,19 @@ def test_what_no_option_reads_is_refused_too(values, tmp_path):
         ["mon", "may"],
     ],
 )
-def test_categories_with_digits_in_them_are_categories(values, tmp_path):
+def test_categories_with_digits_are_accepted(values, tmp_path):
     put(tmp_path, "in.csv", csv(values))
     assert read("tabular", tmp_path, "in.csv", target="y").features == {"x": "category"}
 
 
-def test_a_space_that_is_not_the_usual_one_is_advised_so_that_it_can_be_typed(tmp_path):
+def test_an_unusual_space_is_recommended_as_an_escape_sequence(tmp_path):
     put(tmp_path, "in.csv", csv(["1\u202f250", "2\u202f500"]))
     said = refusal("tabular", tmp_path, "in.csv", target="y")
     assert r'prepare.source.csv: {thousands: "\u202f"}' in said
     assert YAML(typ="safe").load(r'{thousands: "\u202f"}') == {"thousands": "\u202f"}
 
 
-def test_a_number_with_leading_zeros_is_refused_with_both_ways_out(tmp_path):
+def test_numbers_with_leading_zeros_are_refused_with_both_remedies(tmp_path):
     put(tmp_path, "in.csv", csv(["01234", "12345"], "zip"))
     said = refusal("tabular", tmp_path, "in.csv", target="y")
     assert said.startswith(
@@ -156,7 +156,7 @@ def test_a_number_with_leading_zeros_is_refused_with_both_ways_out(tmp_path):
         assert raw.table["zip"].to_pylist()[0] == first
 
 
-def test_values_that_hardly_repeat_are_no_categories(tmp_path):
+def test_text_that_hardly_repeats_is_refused_as_category(tmp_path):
     names = [f"person {row}" for row in range(60)]
     put(tmp_path, "in.csv", csv(names))
     said = refusal("tabular", tmp_path, "in.csv", target="y")
@@ -172,14 +172,14 @@ def test_values_that_hardly_repeat_are_no_categories(tmp_path):
         assert read("tabular", tmp_path, "in.csv", target="y").features == {"x": "category"}
 
 
-def test_more_numbers_than_a_category_may_have_are_not_advised_away(tmp_path):
+def test_more_number_like_values_than_max_categories_still_give_the_csv_option(tmp_path):
     lines = "".join(f'"{row % 1500},5",{row % 2}\n' for row in range(3000))
     put(tmp_path, "in.csv", "x,y\n" + lines)
     said = refusal("tabular", tmp_path, "in.csv", target="y")
     assert '{decimal: ","}' in said
 
 
-def test_what_stands_for_a_missing_value_does_so_in_every_kind_of_column(tmp_path):
+def test_na_values_are_missing_in_every_kind_of_column(tmp_path):
     put(tmp_path, "in.csv", "n,b,d,c,y\n-,-,-,-,a\n1, - ,2020-01-01,x,-\n2,true,-,-,b\n")
     options = {"na_values": ["-"]}
     raw = read("tabular", tmp_path, "in.csv", target="y", csv=options)
@@ -195,14 +195,14 @@ def test_what_stands_for_a_missing_value_does_so_in_every_kind_of_column(tmp_pat
     assert raw.table.select(["n", "f"]).to_pylist() == [{"n": None, "f": None}, {"n": 1, "f": 2}]
 
 
-def test_words_can_be_true_and_false(tmp_path):
+def test_true_values_and_false_values_are_read_as_booleans(tmp_path):
     put(tmp_path, "in.csv", csv(["yes", "no", "true"]))
     options = {"true_values": ["yes"], "false_values": ["no"]}
     raw = read("tabular", tmp_path, "in.csv", target="y", csv=options)
     assert raw.table["x"].to_pylist()[:3] == [True, False, True]
 
 
-def test_the_separator_of_earlier_releases_is_the_delimiter(tmp_path):
+def test_separator_is_accepted_as_the_former_name_of_csv_delimiter(tmp_path):
     assert source("tabular", "in.csv", separator=";").csv.delimiter == ";"
     assert source("text", "in.csv", separator="|", csv={"decimal": ","}).csv.delimiter == "|"
     with pytest.raises(ValueError, match=r"separator is now csv\.delimiter; remove separator"):
@@ -219,6 +219,6 @@ def test_the_separator_of_earlier_releases_is_the_delimiter(tmp_path):
         ({"true_values": ["1"], "false_values": ["1"]}, "'1' is in both true_values and"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, message):
+def test_invalid_csv_options_are_refused(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         source("tabular", "in.csv", csv=options)

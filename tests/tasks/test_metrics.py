@@ -47,7 +47,7 @@ def score_sample(classes, bins=15):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
-def test_the_summary_is_what_scikit_learn_says(classes):
+def test_the_summary_matches_scikit_learn(classes):
     labels, probabilities = sample(classes)
     predicted = probabilities.argmax(1)
     summary = score_sample(classes).summary
@@ -77,7 +77,7 @@ def score_yes(bins=10):
     return score(YES_LABELS, np.stack([1 - YES, YES], axis=1), ("no", "yes"), bins)
 
 
-def test_figures_worked_out_by_hand():
+def test_metrics_match_hand_computed_values():
     done = score_yes()
     assert done.rows == 8
     assert done.confusion == [[2, 2], [1, 3]]  # actual in rows, predicted in columns
@@ -91,7 +91,7 @@ def test_figures_worked_out_by_hand():
     assert done.summary["macro_f1"] == pytest.approx((2 / 3 + 4 / 7) / 2)
 
 
-def test_calibration_error_worked_out_by_hand():
+def test_calibration_error_matches_a_hand_computed_value():
     # Confidences 0.9 0.9 0.8 0.6 0.7 0.6 0.8 0.9; right: 1 1 1 0 0 0 1 1. Two bins of which one
     # is empty, as the predicted class of two never has less than half.
     done = score_yes(bins=2)
@@ -106,7 +106,7 @@ def test_calibration_error_worked_out_by_hand():
     assert done.summary["calibration_error"] == pytest.approx(by_hand)
 
 
-def test_full_confidence_falls_into_the_last_bin():
+def test_a_confidence_of_1_is_in_the_last_calibration_bin():
     probabilities = np.array([[1, 0], [0.04, 0.96]], np.float32)
     done = score(np.array([0, 1]), probabilities, ("a", "b"), 15)
     assert done.calibration == [{"confidence": pytest.approx(0.98), "accuracy": 1.0, "rows": 2}]
@@ -114,7 +114,7 @@ def test_full_confidence_falls_into_the_last_bin():
     assert done.summary["log_loss"] == pytest.approx(-np.log(0.96) / 2, rel=1e-5)
 
 
-def test_a_class_that_is_never_predicted_scores_zero_without_a_warning():
+def test_a_class_that_is_never_predicted_has_f1_0_without_a_warning():
     labels, probabilities = np.array([0, 1, 2]), np.eye(3, dtype=np.float32)[[0, 0, 0]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -124,7 +124,7 @@ def test_a_class_that_is_never_predicted_scores_zero_without_a_warning():
     assert done.confusion == [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
 
 
-def test_every_figure_is_a_plain_number_that_json_can_hold():
+def test_metrics_can_be_written_as_json():
     import json
 
     document = score_sample(3).as_dict()
@@ -147,13 +147,13 @@ SUMMARY = {"accuracy": 0.9, "macro_f1": 0.8, "log_loss": 0.3, "calibration_error
         ("calibration_error", 0.01, False),
     ],
 )
-def test_a_gate_passes_at_its_threshold_and_on_the_better_side_of_it(gate, threshold, passed):
+def test_a_gate_passes_at_its_bound_or_better(gate, threshold, passed):
     (verdict,) = check_gates({gate: threshold}, SUMMARY)
     assert verdict.passed is passed
     assert (verdict.gate, verdict.value) == (gate, SUMMARY[gate])
 
 
-def test_every_gate_has_a_verdict_of_its_own():
+def test_each_gate_passes_or_fails_separately():
     verdicts = check_gates({"accuracy": 0.95, "macro_f1": 0.5, "log_loss": 1}, SUMMARY)
     assert [(v.gate, v.passed) for v in verdicts] == [
         ("accuracy", False),
@@ -162,7 +162,7 @@ def test_every_gate_has_a_verdict_of_its_own():
     ]
 
 
-def test_without_gates_nothing_passes():
+def test_check_gates_fails_without_gates():
     (verdict,) = check_gates({}, SUMMARY)
     assert not verdict.passed
     assert "at least one in evaluate.gates" in str(verdict)
@@ -170,20 +170,20 @@ def test_without_gates_nothing_passes():
 
 @pytest.mark.parametrize("gate", ["accuracy", "log_loss"])
 @pytest.mark.parametrize("summary", [{"accuracy": math.nan, "log_loss": math.nan}, {}])
-def test_a_metric_that_is_missing_or_not_a_number_is_refused(gate, summary):
+def test_a_gate_fails_if_its_metric_is_missing_or_nan(gate, summary):
     (verdict,) = check_gates({gate: 0.5}, summary)
     assert not verdict.passed
     assert verdict.value is None
     assert "not measured" in str(verdict)
 
 
-def test_a_verdict_reads_as_a_sentence():
+def test_gates_as_text():
     passed, refused = check_gates({"accuracy": 0.85, "log_loss": 0.2}, SUMMARY)
     assert str(passed) == "accuracy 0.9000 >= 0.85: passed"
     assert str(refused) == "log_loss 0.3000 <= 0.2: REFUSED"
 
 
-def test_two_classes_have_the_areas_under_their_curves():
+def test_binary_metrics_include_roc_auc_and_average_precision():
     labels = np.array([0, 0, 1, 1])
     positive = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
     done = score(labels, np.stack([1 - positive, positive], 1), ("no", "yes"), 5)
@@ -192,20 +192,20 @@ def test_two_classes_have_the_areas_under_their_curves():
     assert "roc_auc" not in score_sample(3).summary
 
 
-def test_numbers_are_judged_by_their_errors():
+def test_regression_metrics_match_hand_computed_values():
     done = score_numbers(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 6.0]))
     assert done.summary == pytest.approx({"r2": 0.2, "mae": 0.5, "rmse": 1.0, "mse": 1.0})
     assert done.headline[0] == "r2"
 
 
-def test_perplexity_weighs_every_token_alike():
+def test_perplexity_weights_all_tokens_equally():
     # One token of probability 1/2, three of 1/8: exp(mean of -log p) over four tokens.
     likelihood = np.log(np.array([1 / 2, 1 / 512], np.float32))
     done = score_text(likelihood, np.array([1, 3]))
     assert done.summary["perplexity"] == pytest.approx(2 ** ((1 + 9) / 4), rel=1e-6)
 
 
-def test_a_perplexity_beyond_all_numbers_still_fails_its_gate():
+def test_an_overflowing_perplexity_fails_its_gate():
     done = score_text(np.array([-1e30], np.float32), np.array([1]))
     (verdict,) = check_gates({"perplexity": 100.0}, done.summary)
     assert not verdict.passed

@@ -43,28 +43,28 @@ def rates(losses=(), **schedule):
     return [*found, optimizer.param_groups[0]["lr"]]
 
 
-def test_the_learning_rate_warms_up_and_then_falls_along_a_cosine():
+def test_schedule_cosine_with_warmup():
     half = math.sqrt(0.5)
     expected = [0.25, 0.5, 0.75, 1, 1, (1 + half) / 2, 0.5, (1 - half) / 2, 0]
     assert rates(name="cosine", warmup=2) == pytest.approx(expected)
 
 
-def test_a_constant_schedule_keeps_the_rate():
+def test_schedule_constant():
     assert rates(name="constant", warmup=0) == [1.0] * 9
 
 
-def test_steps_multiply_the_rate_after_so_many_epochs():
+def test_schedule_step_multiplies_the_rate_every_n_epochs():
     expected = [0.5, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01]
     assert rates(name="step", warmup=1, every=2, factor=0.1) == pytest.approx(expected)
 
 
-def test_a_plateau_multiplies_the_rate_once_the_loss_has_not_fallen_for_so_many_epochs():
+def test_schedule_plateau_reduces_the_rate_after_n_epochs_without_improvement():
     found = rates([3, 2, 2, 2, 1, 1, 1], name="plateau", warmup=1, every=2, factor=0.5)
     # Epoch 1 warms up. The loss falls in epochs 2 and 5; two without a fall end with 4 and 7.
     assert found == pytest.approx([0.5, 1.0, *[1.0] * 6, *[0.5] * 6, 0.25])
 
 
-def test_one_cycle_rises_for_three_tenths_of_the_steps_and_falls_to_nearly_nothing():
+def test_schedule_one_cycle_rises_for_30_percent_of_the_steps():
     found = rates([1.0] * 10, name="one_cycle")
     assert found[0] == pytest.approx(1 / 25)
     assert found.index(max(found)) == 5
@@ -74,7 +74,7 @@ def test_one_cycle_rises_for_three_tenths_of_the_steps_and_falls_to_nearly_nothi
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle", "step", "plateau"])
-def test_each_optimizer_learns_under_each_schedule(name, schedule, prepared, tmp_path):
+def test_each_optimizer_trains_with_each_schedule(name, schedule, prepared, tmp_path):
     params = tiny(
         "logistic",
         epochs=6,
@@ -85,7 +85,7 @@ def test_each_optimizer_learns_under_each_schedule(name, schedule, prepared, tmp
     assert rows[-1]["validation_loss"] < 0.7 * rows[0]["validation_loss"]
 
 
-def test_sgd_without_momentum_is_plain_descent():
+def test_sgd_without_momentum_is_plain_gradient_descent():
     params = tiny(optimizer=Optimizer(name="sgd", learning_rate=0.5, momentum=0, weight_decay=0))
     layer = torch.nn.Linear(1, 1, bias=False)
     before = layer.weight.item()
@@ -94,7 +94,7 @@ def test_sgd_without_momentum_is_plain_descent():
     assert layer.weight.item() == pytest.approx(before - 0.5 * 3)
 
 
-def test_accumulated_batches_are_one_larger_batch(tmp_path):
+def test_accumulate_equals_one_larger_batch(tmp_path):
     data = make_prepared(tmp_path / "data", rows={"train": 96, "validation": 20})
     once = tiny("logistic", batch_size=32)
     twice = tiny("logistic", batch_size=16, accumulate=2)
@@ -108,7 +108,7 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path):
         torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_the_last_batches_of_an_epoch_move_the_weights_even_if_they_are_too_few(tmp_path):
+def test_accumulate_updates_after_an_incomplete_last_group(tmp_path):
     data = make_prepared(tmp_path / "data", rows={"train": 48, "validation": 20})
     plain = Schedule(name="constant", warmup=0)
     sgd = Optimizer(name="sgd", learning_rate=0.05)
@@ -124,7 +124,7 @@ def test_the_last_batches_of_an_epoch_move_the_weights_even_if_they_are_too_few(
     assert weights[0] != weights[1] == weights[2]
 
 
-def test_clipping_bounds_how_far_a_step_goes(prepared, tmp_path):
+def test_clip_bounds_the_size_of_a_step(prepared, tmp_path):
     params = tiny(
         "logistic",
         epochs=1,
@@ -141,7 +141,7 @@ def test_clipping_bounds_how_far_a_step_goes(prepared, tmp_path):
     assert moved.item() == pytest.approx(0.001, rel=1e-3)
 
 
-def test_weights_that_a_pattern_freezes_do_not_move(prepared, tmp_path):
+def test_frozen_weights_do_not_change(prepared, tmp_path):
     params = tiny("mlp", freeze=["front.*", "body.?.weight"])
     torch.manual_seed(params.seed)
     start = build(params.architecture, Signature.read(prepared / "signature.json")).state_dict()
@@ -155,7 +155,7 @@ def test_weights_that_a_pattern_freezes_do_not_move(prepared, tmp_path):
     assert not {name for name in moved if name.startswith(("front.", "body.0", "body.1"))}
 
 
-def test_the_statistics_of_a_frozen_batch_norm_stay_as_they_were():
+def test_frozen_batch_norm_keeps_its_running_statistics():
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2), nn.BatchNorm1d(2))
     freeze(network, ["0.*", "1.*"])
     begin_epoch(network)
@@ -164,7 +164,7 @@ def test_the_statistics_of_a_frozen_batch_norm_stay_as_they_were():
     assert network[3].running_mean.abs().min() > 0
 
 
-def test_a_pattern_that_freezes_nothing_is_refused_with_the_names_there_are(prepared, tmp_path):
+def test_freeze_refuses_a_pattern_without_a_match(prepared, tmp_path):
     with pytest.raises(InputError) as caught:
         run(tiny("logistic", freeze=["encoder.*"]), tmp_path, prepared)
     assert str(caught.value) == (
@@ -172,12 +172,12 @@ def test_a_pattern_that_freezes_nothing_is_refused_with_the_names_there_are(prep
     )
 
 
-def test_freezing_everything_is_refused(prepared, tmp_path):
+def test_freeze_refuses_to_freeze_all_weights(prepared, tmp_path):
     with pytest.raises(InputError, match="matches all weights; remove"):
         run(tiny("logistic", freeze=["*"]), tmp_path, prepared)
 
 
-def test_class_weights_are_the_inverse_of_the_frequencies(prepared):
+def test_class_weights_are_inverse_frequencies(prepared):
     signature = Signature.read(prepared / "signature.json")
     targets = torch.tensor([0] * 8 + [1] * 2)
     objective = Objective.of(tiny(imbalance="weights", label_smoothing=0.0), signature, targets)
@@ -200,14 +200,14 @@ def test_the_sampler_draws_each_class_equally_often(prepared):
 
 
 @pytest.mark.parametrize("imbalance", ["weights", "sampler"])
-def test_a_balanced_training_changes_what_is_learnt(imbalance, prepared, tmp_path):
+def test_imbalance_changes_the_trained_weights(imbalance, prepared, tmp_path):
     for folder, how in (("plain", "none"), ("balanced", imbalance)):
         run(tiny("logistic", imbalance=how, epochs=10), tmp_path / folder, prepared)
     plain, balanced = (written(tmp_path / folder) for folder in ("plain", "balanced"))
     assert plain["weights.safetensors"] != balanced["weights.safetensors"]
 
 
-def test_there_is_no_balance_without_classes(tmp_path):
+def test_imbalance_is_refused_for_regression(tmp_path):
     data = make_prepared(tmp_path / "data", "tabular", "regression")
     params = tiny(imbalance="weights")
     with pytest.raises(InputError, match="balances classes, but the task regression has no"):

@@ -42,11 +42,11 @@ def refusal(path, *assignments):
 @pytest.mark.parametrize(
     "path", [ROOT / "params.yaml", *ROOT.glob("examples/*.yaml")], ids=lambda path: path.name
 )
-def test_the_files_that_come_with_modelmint_are_valid_and_have_gates(path):
+def test_params_yaml_and_examples_are_valid_and_have_gates(path):
     assert params.load(path).evaluate.gates
 
 
-def test_a_preset_is_an_architecture_whose_parameters_still_count(small):
+def test_keys_beside_a_preset_override_it(small):
     chosen = params.load(small, ["train.architecture=lenet"]).train.architecture
     assert (chosen.name, chosen.channels, chosen.dense) == ("cnn", [6, 16], [120, 84])
     wider = ["train.architecture.name=vit", "train.architecture.width=96"]
@@ -54,7 +54,7 @@ def test_a_preset_is_an_architecture_whose_parameters_still_count(small):
     assert (chosen.name, chosen.width, chosen.layers) == ("transformer", 96, 4)
 
 
-def test_two_ways_to_split_exclude_each_other(small):
+def test_group_and_time_cannot_be_combined(small):
     said = refusal(small, "prepare.group=patient", "prepare.time=visit")
     assert said.startswith("params.yaml: prepare: group and time cannot be combined; set only one")
 
@@ -75,7 +75,7 @@ def test_an_override_changes_one_value_and_no_other(small):
     assert changed == plain.model_copy(update={"train": train})
 
 
-def test_an_override_reaches_any_depth_and_may_make_sections_on_its_way(small):
+def test_an_override_creates_missing_sections(small):
     read = params.load(
         small,
         ["train.optimizer.name=sgd", "train.optimizer.learning_rate=0.5", "export.opset=18"],
@@ -84,35 +84,35 @@ def test_an_override_reaches_any_depth_and_may_make_sections_on_its_way(small):
     assert read.export.opset == 18
 
 
-def test_overrides_leave_the_mapping_they_were_given_alone(small):
+def test_override_does_not_change_its_argument(small):
     data = params.read(small)
     params.override(data, ["train.architecture.channels=[9]", "evaluate.gates.accuracy=0.1"])
     assert data == params.read(small)
 
 
-def test_of_two_overrides_of_one_key_the_last_counts(small):
+def test_the_last_override_of_a_key_wins(small):
     assert params.load(small, ["train.seed=1", "train.seed=2"]).train.seed == 2
 
 
-def test_an_override_value_may_be_a_list_or_hold_an_equals_sign(small):
+def test_an_override_value_may_be_a_list_or_contain_an_equals_sign(small):
     read = params.load(small, ["train.architecture.channels=[1, 2]", "prepare.source.path=a=b.gz"])
     assert read.train.architecture.channels == [1, 2]
     assert read.prepare.source.path == "a=b.gz"
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001", "1E-3"])
-def test_floats_are_those_of_yaml_1_2_in_files_and_overrides(small, text):
+def test_floats_are_parsed_as_yaml_1_2(small, text):
     override = f"train.optimizer.learning_rate={text}"
     assert params.load(small, [override]).train.optimizer.learning_rate == 0.001
     small.write_text(SMALL + f"export: {{tolerance: {text}}}\n")
     assert params.load(small).export.tolerance == 0.001
 
 
-def test_words_that_yaml_1_1_took_for_booleans_are_strings(small):
+def test_yaml_1_1_booleans_such_as_on_are_strings(small):
     assert params.load(small, ["registration.name=on"]).registration.name == "on"
 
 
-def test_a_bare_name_stands_for_an_architecture_with_its_defaults(small):
+def test_a_bare_architecture_name_uses_its_defaults(small):
     small.write_text(SMALL.replace("{name: cnn, channels: [4], dropout: 0.1}", "mlp"))
     assert params.load(small).train.architecture == Mlp(name="mlp")
     assert params.load(small, ["train.architecture=logistic"]).train.architecture == Logistic(
@@ -120,7 +120,7 @@ def test_a_bare_name_stands_for_an_architecture_with_its_defaults(small):
     )
 
 
-def test_a_bare_name_takes_overrides_of_its_keys_and_of_its_name(small):
+def test_a_bare_architecture_name_can_be_overridden(small):
     small.write_text(SMALL.replace("{name: cnn, channels: [4], dropout: 0.1}", "mlp"))
     wider = params.load(small, ["train.architecture.widths=[3]"])
     assert wider.train.architecture == Mlp(name="mlp", widths=[3])
@@ -128,24 +128,24 @@ def test_a_bare_name_takes_overrides_of_its_keys_and_of_its_name(small):
     assert other.train.architecture == Logistic(name="logistic")
 
 
-def test_another_architecture_drops_the_keys_of_the_old_one(small):
+def test_overriding_the_architecture_drops_its_former_keys(small):
     read = params.load(small, ["train.architecture.name=mlp", "train.architecture.widths=[5]"])
     assert read.train.architecture == Mlp(name="mlp", widths=[5])
 
 
-def test_naming_the_same_architecture_again_keeps_its_keys(small):
+def test_overriding_with_the_same_architecture_keeps_its_keys(small):
     read = params.load(small, ["train.architecture.name=cnn"])
     assert read.train.architecture.channels == [4]
 
 
-def test_another_kind_of_source_drops_the_keys_of_the_old_one(small):
+def test_overriding_the_source_kind_drops_its_former_keys(small):
     path = "prepare: {source: {kind: digits, path: old.gz}}"
     small.write_text(SMALL.replace("prepare: {source: {kind: digits}}", path))
     message = refusal(small, "prepare.source.kind=image")
     assert message == "params.yaml: prepare.source.path: required, but missing"
 
 
-def test_another_name_for_the_registered_model_keeps_its_metric(small):
+def test_overriding_the_registration_name_keeps_its_metric(small):
     small.write_text(SMALL.replace("{name: digits}", "{name: digits, metric: accuracy}"))
     read = params.load(small, ["registration.name=numbers"])
     assert (read.registration.name, read.registration.metric) == ("numbers", "accuracy")
@@ -224,7 +224,7 @@ def test_another_name_for_the_registered_model_keeps_its_metric(small):
         ("registration.name=Digits!", "registration.name: string should match pattern"),
     ],
 )
-def test_a_mistake_says_where_it_is_what_was_given_and_what_is_allowed(small, assignment, message):
+def test_a_validation_error_names_key_given_value_and_allowed_values(small, assignment, message):
     said = refusal(small, assignment)
     assert said.startswith(f"params.yaml: {message}")
     assert "\n" not in said
@@ -243,11 +243,11 @@ def test_a_mistake_says_where_it_is_what_was_given_and_what_is_allowed(small, as
         ("train.epochs=[", "-S train.epochs=[: the value is not YAML"),
     ],
 )
-def test_an_override_of_another_form_is_quoted_back(small, assignment, message):
+def test_a_malformed_override_is_quoted_in_the_error(small, assignment, message):
     assert refusal(small, assignment).startswith(message)
 
 
-def test_every_mistake_has_a_line_of_its_own(small):
+def test_each_validation_error_has_its_own_line(small):
     said = refusal(small, "train.epoch=3", "export.opset=99").splitlines()
     assert [line.split(":")[1] for line in said] == [" train.epoch", " export.opset"]
 
@@ -271,9 +271,7 @@ def snippet(said):
 
 
 @pytest.mark.parametrize(("task", "source", "gates", "network", "name"), CASES)
-def test_missing_sections_come_with_an_example_that_is_fit_for_the_task(
-    task, source, gates, network, name
-):
+def test_missing_sections_give_an_example_for_the_task(task, source, gates, network, name):
     data = {"prepare": {"source": source, "task": task}}
     with pytest.raises(InputError) as caught:
         params.validate(data, "params.yaml")
@@ -294,7 +292,7 @@ def test_missing_sections_come_with_an_example_that_is_fit_for_the_task(
 
 
 @pytest.mark.parametrize("section", ["prepare", "train", "evaluate", "registration"])
-def test_a_missing_section_is_named_with_an_example_of_it_alone(small, section):
+def test_a_missing_section_gives_an_example_of_only_this_section(small, section):
     data = params.read(small)
     del data[section]
     with pytest.raises(InputError) as caught:
@@ -307,7 +305,7 @@ def test_a_missing_section_is_named_with_an_example_of_it_alone(small, section):
 
 
 @pytest.mark.parametrize("key", ["train.architecture", "evaluate.gates", "registration.name"])
-def test_a_section_that_lacks_what_it_must_have_comes_with_an_example_too(small, key):
+def test_a_missing_required_key_gives_an_example(small, key):
     section, _, name = key.partition(".")
     data = params.read(small)
     data[section] = {}
@@ -317,12 +315,12 @@ def test_a_section_that_lacks_what_it_must_have_comes_with_an_example_too(small,
     assert list(snippet(str(caught.value))[section]) == [name]
 
 
-def test_other_mistakes_come_without_an_example(small):
+def test_other_validation_errors_give_no_example(small):
     assert "For example" not in refusal(small, "train.epoch=3")
 
 
 @pytest.mark.parametrize("lacking", [(), ("evaluate",), ("registration",), ("evaluate", "registr")])
-def test_a_look_needs_neither_gates_nor_a_name_and_checks_the_rest(small, lacking):
+def test_look_makes_gates_and_name_optional_and_checks_the_rest(small, lacking):
     text = "".join(
         line + "\n" for line in SMALL.splitlines() if not line.startswith(lacking or ("#",))
     )
@@ -346,7 +344,7 @@ def every_field(model, prefix=""):
                 yield from every_field(kind, f"{prefix}{name}.")
 
 
-def test_every_parameter_is_described_with_its_meaning():
+def test_every_parameter_has_a_meaning():
     found = parameters()
     assert {p.path for p in found} == set(every_field(Params))
     assert [p.path for p in found if not p.meaning] == []
@@ -368,12 +366,12 @@ def test_every_parameter_is_described_with_its_meaning():
         ("prepare.source.tokenizer.lowercase", "kind: text", "true or false", True),
     ],
 )
-def test_a_parameter_is_described_with_its_bounds_and_default(path, only, kind, default):
+def test_parameters_have_type_bounds_and_default(path, only, kind, default):
     (found,) = [p for p in parameters() if (p.path, p.only) == (path, only)]
     assert (found.type, found.default, found.required) == (kind, default, False)
 
 
-def test_a_required_parameter_says_so():
+def test_required_parameters_are_marked():
     required = {p.path for p in parameters() if p.required and not p.only}
     assert required == {
         "prepare",
@@ -387,7 +385,7 @@ def test_a_required_parameter_says_so():
     }
 
 
-def test_a_section_of_the_parameters_is_printed_in_lines_that_fit():
+def test_modelmint_params_prints_a_section_in_100_columns():
     every = list(listing.lines(listing.chosen(None)))
     assert max(map(len, every)) <= 100
     said = list(listing.lines(listing.chosen("train.optimizer")))
@@ -401,12 +399,12 @@ def test_a_section_of_the_parameters_is_printed_in_lines_that_fit():
         listing.chosen("train.epoch")
 
 
-def test_the_page_of_the_parameters_is_up_to_date():
+def test_docs_parameters_md_is_up_to_date():
     page = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
     assert page == listing.page(), "write it again with `make docs`"
 
 
-def test_a_missing_file_is_named_with_what_to_do(tmp_path):
+def test_a_missing_params_file_is_named_with_a_remedy(tmp_path):
     said = refusal(tmp_path / "none.yaml")
     assert said.startswith(f"cannot read the parameters: {tmp_path / 'none.yaml'}: No such file")
     assert "--params" in said
@@ -415,7 +413,7 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"train: [", b"a: 1\na: 2\n", b"\xff\xfe\x00", b"a: !!python/object:os.system x"]
 )
-def test_a_file_that_is_not_plain_yaml_is_named(small, content):
+def test_a_params_file_that_is_not_yaml_is_named(small, content):
     small.write_bytes(content)
     said = refusal(small)
     assert said.startswith(f"{small} is not YAML: ")
@@ -423,7 +421,7 @@ def test_a_file_that_is_not_plain_yaml_is_named(small, content):
 
 
 @pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "hello"])
-def test_a_file_without_sections_is_refused(small, content):
+def test_a_params_file_without_sections_is_refused(small, content):
     small.write_text(content)
     assert refusal(small).startswith(f"{small} must have sections (prepare, train, evaluate")
 
@@ -436,7 +434,7 @@ def test_parameters_are_frozen(small):
         read.train.architecture.dense = 3
 
 
-def test_what_was_written_reads_back_the_same(small, tmp_path):
+def test_written_params_can_be_read_back(small, tmp_path):
     data = params.override(params.read(small), ["train.optimizer.learning_rate=1e-5"])
     params.write(data, tmp_path / "resolved.yaml")
     assert params.read(tmp_path / "resolved.yaml") == data
@@ -449,7 +447,7 @@ def test_reading_parameters_imports_no_torch():
     assert done.stdout.strip() == "False"
 
 
-def test_another_optimizer_keeps_the_learning_rate_beside_it():
+def test_overriding_the_optimizer_name_keeps_the_learning_rate():
     chosen = params.load(ROOT / "params.yaml", ["train.optimizer.name=sgd"])
     assert chosen.train.optimizer.name == "sgd"
     assert chosen.train.optimizer.learning_rate == 0.002
@@ -464,7 +462,7 @@ registration: {name: digits}"""
 
 
 @pytest.mark.parametrize("end", ["", "\n", "  # the end\n", "\n\n"])
-def test_a_section_that_is_missing_is_added_and_nothing_else_changed(tmp_path, end):
+def test_complete_appends_a_missing_section_only(tmp_path, end):
     path = tmp_path / "params.yaml"
     path.write_text(WHOLE + end)
     before = params.load(path)
@@ -478,7 +476,7 @@ def test_a_section_that_is_missing_is_added_and_nothing_else_changed(tmp_path, e
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
 
 
-def test_a_file_keeps_its_line_endings_when_a_section_is_added(tmp_path):
+def test_complete_keeps_line_endings(tmp_path):
     path = tmp_path / "params.yaml"
     before = WHOLE.replace("\n", "\r\n").encode()
     path.write_bytes(before)
@@ -486,7 +484,7 @@ def test_a_file_keeps_its_line_endings_when_a_section_is_added(tmp_path):
     assert path.read_bytes() == before + b"\r\nexport: {}\r\n"
 
 
-def test_an_edit_made_while_a_section_is_added_is_not_lost(tmp_path, monkeypatch):
+def test_complete_does_not_overwrite_a_concurrent_edit(tmp_path, monkeypatch):
     path = tmp_path / "params.yaml"
     path.write_text(WHOLE)
     edited = WHOLE.replace("0.5", "0.7")
@@ -504,7 +502,7 @@ def test_an_edit_made_while_a_section_is_added_is_not_lost(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("form", ["{%s}\n", "%s\n...\n"], ids=["flow style", "end of document"])
-def test_a_file_to_which_nothing_can_be_added_is_left_with_advice(tmp_path, form):
+def test_complete_refuses_a_file_that_cannot_be_appended_to(tmp_path, form):
     path = tmp_path / "params.yaml"
     lines = WHOLE.splitlines()[1:]
     text = form % (", ".join(lines) if form.startswith("{") else "\n".join(lines))
@@ -515,7 +513,7 @@ def test_a_file_to_which_nothing_can_be_added_is_left_with_advice(tmp_path, form
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
 
 
-def test_differences_are_named_by_their_path():
+def test_differences_are_named_by_dotted_path():
     own = params.load(ROOT / "params.yaml")
     assert params.differences(own, own) == {}
     changes = ["train.epochs=3", "evaluate.gates.log_loss=1", "train.architecture=logistic"]

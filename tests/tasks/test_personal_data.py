@@ -27,7 +27,7 @@ def everything_written(folder):
     return b"".join(path.read_bytes() for path in sorted((folder / "prepared").iterdir()))
 
 
-def test_sensitive_columns_are_dropped_before_anything_is_written(tmp_path):
+def test_sensitive_rule_drop_writes_no_sensitive_column(tmp_path):
     put(tmp_path, name=NAMES, born=np.arange(60) + 77_000_000)
     run(tmp_path, sensitive=["name", "born"])
     assert [c.name for c in signature(tmp_path).columns] == ["a", "n", "c"]
@@ -39,7 +39,7 @@ def test_sensitive_columns_are_dropped_before_anything_is_written(tmp_path):
         assert (77_000_000 + number).to_bytes(8, "little") not in content
 
 
-def test_sensitive_columns_are_kept_as_keyed_hashes_to_join_by(tmp_path):
+def test_sensitive_rule_hash_writes_keyed_hashes(tmp_path):
     put(tmp_path, name=[None, *NAMES[1:]], born=np.arange(60) + 77_000_000)
     (tmp_path / "salt").write_text("0123abcd\n")
     changes = {"sensitive_rule": "hash", "salt_file": "salt"}
@@ -60,7 +60,7 @@ def digest(value, key=b"0123abcd"):
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()
 
 
-def test_a_sensitive_group_decides_the_split_and_is_not_written(tmp_path):
+def test_a_sensitive_group_column_is_used_but_not_written(tmp_path):
     put(tmp_path, name=[NAMES[row // 4] for row in range(60)])
     run(tmp_path, group="name", sensitive=["name"])
     found = [{row // 4 for row in rows} for rows in keys(tmp_path).values()]
@@ -68,7 +68,7 @@ def test_a_sensitive_group_decides_the_split_and_is_not_written(tmp_path):
     assert b"secret" not in everything_written(tmp_path)
 
 
-def test_without_a_key_nothing_is_hashed(tmp_path):
+def test_sensitive_rule_hash_needs_a_key(tmp_path):
     put(tmp_path, name=NAMES)
     changes = {"sensitive": ["name"], "sensitive_rule": "hash", "salt_file": "salt"}
     said = refusal(tmp_path, **changes)
@@ -80,13 +80,13 @@ def test_without_a_key_nothing_is_hashed(tmp_path):
     run(tmp_path, **changes | {"salt_file": str(tmp_path / "elsewhere")})
 
 
-def test_a_sensitive_column_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_sensitive_column_is_refused(tmp_path):
     put(tmp_path, name=NAMES)
     assert "did you mean 'name'?" in refusal(tmp_path, sensitive=["nme"])
     assert "'y' is the target" in refusal(tmp_path, sensitive=["y"])
 
 
-def test_a_hashed_column_cannot_have_a_name_that_the_dataset_uses(tmp_path):
+def test_a_hashed_column_cannot_be_named_key_or_target(tmp_path):
     put(tmp_path, key=NAMES)
     (tmp_path / "salt").write_text("key")
     said = refusal(tmp_path, sensitive=["key"], sensitive_rule="hash", salt_file="salt")
@@ -104,7 +104,7 @@ def test_a_hashed_column_cannot_have_a_name_that_the_dataset_uses(tmp_path):
         (["true", "True"], ["true", "true"]),
     ],
 )
-def test_personal_data_of_csv_are_hashed_as_they_are_spelled(given, hashed, tmp_path):
+def test_csv_values_are_hashed_in_their_category_spelling(given, hashed, tmp_path):
     rows = [f"{row},{'ab'[row % 2]},{given[row % 2]}" for row in range(60)]
     (tmp_path / "in.csv").write_text("\n".join(["x,y,who", *rows]))
     (tmp_path / "salt").write_text("0123abcd")

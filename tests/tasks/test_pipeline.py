@@ -31,12 +31,12 @@ def place(name):
     return getattr(Workspace(Path()), name).as_posix()
 
 
-def test_the_stages_are_the_steps_in_the_same_order():
+def test_dvc_yaml_has_the_steps_in_the_same_order():
     assert list(STAGES) == list(STEPS)
 
 
 @each_step
-def test_a_stage_runs_its_step_with_the_parameters_that_the_step_gets(step):
+def test_dvc_yaml_names_the_params_of_each_step(step):
     stage = STAGES[step.name]
     assert stage["cmd"] == f"python -P -m tasks {step.name}"
     code = {"code.json": [f"stages.{step.name}"]}
@@ -45,13 +45,13 @@ def test_a_stage_runs_its_step_with_the_parameters_that_the_step_gets(step):
 
 
 @each_step
-def test_a_stage_depends_on_what_its_step_reads_and_on_nothing_else(step):
+def test_dvc_yaml_deps_are_the_paths_that_the_step_reads(step):
     deps = paths(STAGES[step.name]["deps"])
     assert sorted(deps) == sorted(place(name) for name in step.reads)
 
 
 @each_step
-def test_a_stage_gives_what_its_step_writes(step):
+def test_dvc_yaml_outs_are_the_paths_that_the_step_writes(step):
     stage = STAGES[step.name]
     given = [path for kind in ("outs", "metrics", "plots") for path in paths(stage.get(kind))]
     written = {place(name) for name in step.writes}
@@ -61,14 +61,14 @@ def test_a_stage_gives_what_its_step_writes(step):
     assert not {place(name) for name in step.keeps} & set(given)
 
 
-def test_what_a_stage_reads_an_earlier_one_has_written():
+def test_each_stage_reads_outputs_of_earlier_stages():
     there = {"root", "base"}  # what a flow puts in place
     for step in STEPS.values():
         assert set(step.reads) <= there, step.name
         there |= set(step.writes)
 
 
-def test_the_rules_of_who_imports_whom_hold():
+def test_import_contracts_are_kept():
     command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,7 +99,7 @@ def run(workspace, *arguments, module="tasks"):
 
 
 @pytest.mark.parametrize("arguments", [[], ["prepar"], ["predict"], ["prepare", "train"]])
-def test_a_wrong_name_gets_the_usage_and_status_2(arguments, workspace):
+def test_an_unknown_step_prints_usage_and_exits_with_2(arguments, workspace):
     done = run(workspace, *arguments)
     assert done.returncode == 2
     assert done.stderr == "usage: python -m tasks {prepare,train,evaluate,export}\n"
@@ -113,14 +113,14 @@ def refused(done):
     return line
 
 
-def test_a_mistake_of_the_user_gets_one_line_and_status_2(workspace):
+def test_an_input_error_prints_one_line_and_exits_with_2(workspace):
     line = refused(run(workspace, "prepare"))
     assert line.startswith("error: ")
     assert "data/raw/digits.csv.gz is missing. Run `python -m tasks.sources`" in line
     assert [p.name for p in workspace.iterdir()] == ["params.yaml"]
 
 
-def test_a_mistake_in_the_parameters_gets_one_line_and_status_2(workspace):
+def test_invalid_params_print_one_line_and_exit_with_2(workspace):
     text = (workspace / "params.yaml").read_text()
     (workspace / "params.yaml").write_text(text.replace("epochs", "epoch"))
     line = refused(run(workspace, "prepare"))
@@ -130,7 +130,7 @@ def test_a_mistake_in_the_parameters_gets_one_line_and_status_2(workspace):
     assert line.startswith("error: cannot read the parameters: ")
 
 
-def test_the_commands_of_the_stages_take_raw_digits_to_a_bundle(workspace):
+def test_the_stage_commands_make_a_bundle_from_raw_digits(workspace):
     assert run(workspace, module="tasks.sources").returncode == 0
     for step in STEPS:
         done = run(workspace, step)
@@ -148,13 +148,13 @@ def test_the_commands_of_the_stages_take_raw_digits_to_a_bundle(workspace):
     assert (workspace / "params.yaml").read_text().endswith("\nexport: {}\n")
 
 
-def test_a_step_without_what_it_reads_fails_and_says_what_is_missing(workspace):
+def test_a_step_without_its_input_names_the_missing_file(workspace):
     done = run(workspace, "train")
     assert done.returncode == 2
     assert "data/prepared/signature.json is not a signature" in done.stderr
 
 
-def test_the_embedded_data_cannot_be_placed_without_parameters(tmp_path):
+def test_tasks_sources_without_params_yaml_is_refused(tmp_path):
     done = run(tmp_path, module="tasks.sources")
     assert done.returncode == 1
     assert done.stderr.startswith("error: cannot read the parameters")
@@ -162,7 +162,7 @@ def test_the_embedded_data_cannot_be_placed_without_parameters(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
-def test_a_step_does_not_outlive_the_process_that_started_it(workspace):
+def test_a_step_ends_when_its_parent_is_killed(workspace):
     """A parent that is killed outright takes its step with it."""
     assert run(workspace, module="tasks.sources").returncode == 0
     assert run(workspace, "prepare").returncode == 0

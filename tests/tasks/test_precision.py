@@ -41,7 +41,7 @@ def predicted(bundle, path, output):
 
 
 @pytest.mark.parametrize("base", [0, SECOND, -3e12, 2.0**52 - ROWS])
-def test_a_regression_is_judged_by_the_error_of_what_it_predicts(base, tmp_path):
+def test_regression_metrics_match_the_float64_predictions(base, tmp_path):
     y = base + STEPS.astype(np.float64)
     put(tmp_path, {"x": STEPS, "y": y})
     run(tmp_path, NUMBERS)
@@ -71,7 +71,7 @@ NEEDS_OFFSET = {
 
 
 @pytest.mark.parametrize("name", NEEDS_OFFSET)
-def test_a_feature_keeps_as_many_values_as_it_has(name, tmp_path):
+def test_an_offset_keeps_distinct_feature_values_distinct(name, tmp_path):
     values = NEEDS_OFFSET[name]
     put(tmp_path, {"x": values, "y": STEPS.astype(float)})
     run(tmp_path, NUMBERS)
@@ -101,7 +101,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_feature_that_float32_holds_is_encoded_as_ever(name, tmp_path):
+def test_a_feature_that_fits_float32_gets_no_offset(name, tmp_path):
     values = PLAIN[name]
     put(tmp_path, {"x": values, "y": STEPS.astype(float)})
     run(tmp_path, NUMBERS)
@@ -123,7 +123,7 @@ def test_a_feature_that_float32_holds_is_encoded_as_ever(name, tmp_path):
     ],
     ids=["ids beyond float64", "two ranges", "timestamps of 30 years"],
 )
-def test_a_feature_that_no_offset_saves_is_refused_with_advice(values, tmp_path):
+def test_a_feature_that_no_offset_keeps_distinct_is_refused(values, tmp_path):
     put(tmp_path, {"x": values, "y": STEPS.astype(float)})
     said = refusal(tmp_path, NUMBERS)
     assert "column 'x':" in said
@@ -131,7 +131,7 @@ def test_a_feature_that_no_offset_saves_is_refused_with_advice(values, tmp_path)
     assert "prepare.source.ignore" in said
 
 
-def test_a_fill_is_in_the_columns_own_unit(tmp_path):
+def test_fill_values_are_in_the_unit_of_the_column(tmp_path):
     values = pa.array([None if step % 5 == 0 else SECOND + step for step in range(ROWS)])
     put(tmp_path, {"x": values, "y": STEPS.astype(float)})
     run(tmp_path, NUMBERS, missing="fill")
@@ -142,7 +142,7 @@ def test_a_fill_is_in_the_columns_own_unit(tmp_path):
     assert np.array_equal(train.inputs["numbers"][:, 0], expected.astype(np.float32))
 
 
-def test_steps_of_sequences_that_float32_cannot_tell_apart_are_refused(tmp_path):
+def test_sequence_values_that_are_equal_in_float32_are_refused(tmp_path):
     times = pa.array([[[SECOND + row, 1], [SECOND + row + 7, 2]] for row in range(60)])
     put(tmp_path, {"sequence": times, "y": ["no", "yes"] * 30})
     said = refusal(tmp_path, SEQUENCES)
@@ -182,7 +182,7 @@ def by_hand(folder, operator, output):
     return folder
 
 
-def test_a_bundle_of_an_older_release_predicts_as_before(tmp_path):
+def test_a_bundle_of_an_older_release_predicts_the_same(tmp_path):
     bundle = by_hand(tmp_path / "bundle", "Abs", "prediction")
     put(tmp_path, {"x": [-1.5, SECOND + 1.0]})
     table = predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
@@ -193,7 +193,7 @@ def test_a_bundle_of_an_older_release_predicts_as_before(tmp_path):
 
 
 @pytest.mark.parametrize(("bad", "operator"), [(-1.0, "Log"), (0.0, "Log"), (0.0, "Reciprocal")])
-def test_a_prediction_that_is_no_number_is_refused_with_file_and_row(bad, operator, tmp_path):
+def test_a_nan_prediction_is_refused_with_file_and_row(bad, operator, tmp_path):
     bundle = by_hand(tmp_path / "bundle", operator, "prediction")
     x = np.ones(600)
     x[431] = bad
@@ -207,7 +207,7 @@ def test_a_prediction_that_is_no_number_is_refused_with_file_and_row(bad, operat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_column_that_is_missing_everywhere_is_filled_and_reported(tmp_path):
+def test_a_column_with_only_missing_values_is_filled_and_reported(tmp_path):
     bundle = by_hand(tmp_path / "bundle", "Abs", "prediction")
     document = json.loads((bundle / "signature.json").read_bytes())
     document["columns"][0]["fill"] = 1.0
@@ -219,7 +219,7 @@ def test_a_column_that_is_missing_everywhere_is_filled_and_reported(tmp_path):
     assert manifest["substituted"]["x"]["filled"] == manifest["substituted"]["x"]["rows"] == 600
 
 
-def test_a_job_that_is_refused_for_its_whole_input_leaves_nothing(tmp_path):
+def test_a_refused_prediction_job_leaves_no_files(tmp_path):
     bundle = by_hand(tmp_path / "bundle", "Abs", "prediction")
     model = onnx.load(bundle / "model.onnx")
     model.graph.input[0].name = model.graph.node[0].input[0] = "categories"
@@ -243,7 +243,7 @@ NUMBER, TEXT = NumberColumn(name="x"), TextColumn(name="t", vocabulary=9, max_le
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_model_whose_outputs_are_no_numbers_has_no_metrics(bad):
+def test_compute_metrics_refuses_nan_outputs(bad):
     two = Signature.of("binary", (NUMBER,), ("no", "yes"))
     probabilities = np.array([[0.5, 0.5], [bad, 0.5], [0.1, 0.9]], np.float32)
     outputs = [

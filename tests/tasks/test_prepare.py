@@ -45,14 +45,14 @@ def digits(tmp_path_factory):
     return folder
 
 
-def test_the_digits_are_split_by_the_shares_asked_for(digits):
+def test_the_digits_are_split_by_the_given_shares(digits):
     rows = {name: len(split) for name, split in splits(digits).items()}
     assert sum(rows.values()) == 1797
     assert rows == pytest.approx({"train": 1258, "validation": 180, "test": 359}, abs=2)
     assert report(digits)["rows"] == rows
 
 
-def test_the_digits_keep_the_split_that_their_published_figures_were_measured_on(digits):
+def test_the_split_of_the_digits_does_not_change(digits):
     labels = sources.read(DIGITS.source, digits).table["label"].to_numpy().astype(int)
     rest, test = train_test_split(
         np.arange(1797), test_size=0.2, stratify=labels, random_state=DIGITS.seed
@@ -64,14 +64,14 @@ def test_the_digits_keep_the_split_that_their_published_figures_were_measured_on
     assert keys(digits) == {name: sorted(rows.tolist()) for name, rows in expected.items()}
 
 
-def test_every_class_has_its_share_of_each_split(digits):
+def test_splits_are_stratified_by_class(digits):
     every = splits(digits)
     whole = np.bincount(np.concatenate([s.targets for s in every.values()])) / 1797
     for split in every.values():
         assert np.bincount(split.targets) / len(split) == pytest.approx(whole, abs=0.01)
 
 
-def test_each_row_stands_in_one_split_with_its_own_image_and_label(digits):
+def test_each_row_is_in_one_split_with_its_image_and_label(digits):
     raw = sources.read(DIGITS.source, digits)
     images = raw.table["image"].combine_chunks().to_numpy_ndarray()
     labels = raw.table["label"].to_numpy().astype(int)
@@ -83,7 +83,7 @@ def test_each_row_stands_in_one_split_with_its_own_image_and_label(digits):
         assert split.targets.tolist() == labels[split.keys].tolist()
 
 
-def test_the_signature_says_what_the_model_will_take(digits):
+def test_the_signature_describes_the_inputs_of_the_model(digits):
     found = signature(digits)
     assert found.task == "multiclass"
     assert [str(t) for t in found.inputs] == ["image: uint8[8, 8, 1]"]
@@ -91,7 +91,7 @@ def test_the_signature_says_what_the_model_will_take(digits):
     assert found.classes == tuple("0123456789")
 
 
-def test_the_profile_describes_the_training_split_alone(digits):
+def test_the_profile_describes_only_the_training_split(digits):
     found, train = profile(digits), splits(digits)["train"]
     values = train.inputs["image"].astype(float)
     image = found["inputs"]["image"]
@@ -104,7 +104,7 @@ def test_the_profile_describes_the_training_split_alone(digits):
     assert list(found["target"].values()) == np.bincount(train.targets).tolist()
 
 
-def test_the_same_data_parameters_and_seed_give_the_same_bytes_in_any_folder(digits, tmp_path):
+def test_prepare_is_deterministic_in_any_folder(digits, tmp_path):
     sources.place_embedded(DIGITS.source, tmp_path)
     run(tmp_path, DIGITS)
     for folder in (digits, tmp_path):
@@ -115,7 +115,7 @@ def test_the_same_data_parameters_and_seed_give_the_same_bytes_in_any_folder(dig
         ).read_bytes(), name
 
 
-def test_nothing_that_is_written_says_where_it_was_written(tmp_path):
+def test_the_prepared_dataset_contains_no_absolute_path(tmp_path):
     images = some_images()
     images[9] = images[4]  # labelled 1 and 0: a conflict, which the report lists
     put_images(tmp_path, images)
@@ -125,7 +125,7 @@ def test_nothing_that_is_written_says_where_it_was_written(tmp_path):
         assert str(tmp_path).encode() not in path.read_bytes(), path
 
 
-def test_what_stood_there_is_replaced_whole(tmp_path):
+def test_prepare_replaces_the_whole_folder(tmp_path):
     (tmp_path / "prepared").mkdir()
     (tmp_path / "prepared/tokenizer.json").write_text("of another dataset")
     (tmp_path / "prepared.part").mkdir()
@@ -136,7 +136,7 @@ def test_what_stood_there_is_replaced_whole(tmp_path):
     assert sorted(p.name for p in (tmp_path / "prepared").iterdir()) == FILES
 
 
-def test_a_run_that_fails_while_writing_leaves_the_former_dataset(tmp_path):
+def test_a_failed_prepare_keeps_the_former_dataset(tmp_path):
     put(tmp_path)
     run(tmp_path)
     before = {p.name: p.read_bytes() for p in (tmp_path / "prepared").iterdir()}
@@ -152,7 +152,7 @@ def test_a_run_that_fails_while_writing_leaves_the_former_dataset(tmp_path):
     assert not (tmp_path / "prepared.part").exists()
 
 
-def test_columns_are_written_as_they_were_found_and_encoded_as_the_signature_says(tmp_path):
+def test_columns_are_stored_raw_and_encoded_by_the_signature(tmp_path):
     days = [date(2020, 1, 1) + timedelta(days=n) for n in range(60)]
     put(tmp_path, open=np.arange(60) % 3 == 0, seen=pa.array(days))
     run(tmp_path)
@@ -186,7 +186,7 @@ def test_columns_are_written_as_they_were_found_and_encoded_as_the_signature_say
         assert split.targets.tolist() == (split.keys % 2).tolist()
 
 
-def test_images_may_be_grey_or_coloured_and_floats_become_float32(tmp_path):
+def test_images_may_be_grey_or_rgb_and_floats_become_float32(tmp_path):
     for shape, dtype, expected in (
         ((60, 4, 5), "uint8", "image: uint8[4, 5, 1]"),
         ((60, 4, 5, 3), "float64", "image: float32[4, 5, 3]"),
@@ -204,7 +204,7 @@ def test_images_may_be_grey_or_coloured_and_floats_become_float32(tmp_path):
         assert found["std"] == pytest.approx(values.std(axis=(0, 1, 2)))
 
 
-def test_pickled_arrays_are_refused_and_never_run(tmp_path):
+def test_pickled_arrays_are_refused(tmp_path):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
@@ -234,7 +234,7 @@ def test_the_profile_of_a_table_has_one_entry_for_each_column(tmp_path):
     assert found["categories"]["c"] == dict(Counter(sorted(written(tmp_path)["c"].to_pylist())))
 
 
-def test_columns_of_one_huge_number_are_described_too(tmp_path):
+def test_the_profile_of_a_huge_constant_column_is_finite(tmp_path):
     huge = {"n": np.full(60, 10**18), "m": np.where(np.arange(60) % 3, 1e20, 1e20 + 16384)}
     put(tmp_path, **huge)
     run(tmp_path)
@@ -244,7 +244,7 @@ def test_columns_of_one_huge_number_are_described_too(tmp_path):
         assert histogram["edges"][0] < histogram["edges"][1]
 
 
-def test_numbers_to_predict_are_written_and_described(tmp_path):
+def test_regression_targets_are_stored_and_profiled(tmp_path):
     values = np.random.default_rng(1).normal(50, 10, 60)
     put(tmp_path, y=values)
     run(tmp_path, NUMBERS)
@@ -262,7 +262,7 @@ def test_numbers_to_predict_are_written_and_described(tmp_path):
     assert set(report(tmp_path)["target"]) == {"train", "validation", "test"}
 
 
-def test_sequences_are_described_by_their_steps_alone_and_cut(tmp_path):
+def test_sequences_are_truncated_and_profiled_without_padding(tmp_path):
     steps = [[[float(row), -1.0]] * (2 + row % 8) for row in range(60)]
     put(tmp_path, {"sequence": pa.array(steps, STEPS), "y": columns()["y"]})
     run(tmp_path, SEQUENCES)
@@ -282,7 +282,7 @@ def test_sequences_are_described_by_their_steps_alone_and_cut(tmp_path):
     assert cut["train"] > 0
 
 
-def test_what_was_done_is_said_in_a_line_and_a_tokenizer_is_written_beside_texts(tmp_path):
+def test_prepare_prints_a_summary_and_writes_a_tokenizer_for_texts(tmp_path):
     words = [f"row {number} says {'yes' if number % 2 else 'no'}" for number in range(60)]
     put(tmp_path, {"text": words, "y": columns()["y"]})
     done = run(tmp_path, texts())
@@ -294,7 +294,7 @@ def test_what_was_done_is_said_in_a_line_and_a_tokenizer_is_written_beside_texts
     assert written(tmp_path).column_names == ["key", "text", "target"]
 
 
-def test_columns_that_a_model_may_not_see_are_not_written(tmp_path):
+def test_columns_that_are_not_features_are_not_written(tmp_path):
     put(tmp_path, when=np.arange(60), useless=[f"id{n}" for n in range(60)])
     source = TabularSource(**{**dict(TABLE.source), "ignore": ["useless"]})
     run(tmp_path, source=source, time="when")

@@ -110,7 +110,7 @@ def prepared(tmp_path_factory):
     ],
     ids=["sgd", "sampler", "augmentation", "text"],
 )
-def test_a_killed_training_comes_to_the_same_bytes(
+def test_a_killed_and_resumed_training_gives_the_same_bytes(
     kind, architecture, changes, prepared, tmp_path, capsys
 ):
     params = tiny(architecture, epochs=20, patience=20, **changes)
@@ -127,7 +127,7 @@ def test_a_killed_training_comes_to_the_same_bytes(
     assert not (killed / "resume").exists()
 
 
-def test_a_training_may_be_killed_again_and_again_even_while_it_writes(prepared, tmp_path, capsys):
+def test_a_training_can_be_killed_several_times_also_while_saving(prepared, tmp_path, capsys):
     params = tiny("mlp", epochs=30, patience=30, checkpoint=CheckpointEvery(minutes=1e-6))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
@@ -147,7 +147,7 @@ def test_a_training_may_be_killed_again_and_again_even_while_it_writes(prepared,
     assert not (killed / "resume").exists()
 
 
-def test_what_was_kept_of_another_training_is_not_gone_on_with(prepared, tmp_path, capsys):
+def test_the_state_of_another_training_is_not_resumed(prepared, tmp_path, capsys):
     folder, data = tmp_path / "a", prepared("tabular")
     params = tiny("mlp", epochs=30, patience=30)
     kill_after("epoch 3/30", params, folder, data)
@@ -176,14 +176,14 @@ def test_what_was_kept_of_another_training_is_not_gone_on_with(prepared, tmp_pat
     assert capsys.readouterr().out.splitlines()[1].startswith("resuming after epoch ")
 
 
-def test_nothing_is_kept_after_the_last_epoch(prepared, tmp_path):
+def test_no_state_is_saved_after_the_last_epoch(prepared, tmp_path):
     (tmp_path / "resume").write_text("in the way of a folder")
     run(tiny("mlp", epochs=1), tmp_path, prepared("tabular"))
     with pytest.raises(OSError, match="resume"):
         run(tiny("mlp", epochs=2), tmp_path, prepared("tabular"))
 
 
-def test_a_file_that_cannot_be_read_is_no_state(prepared, tmp_path, capsys):
+def test_an_unreadable_state_starts_the_training_from_scratch(prepared, tmp_path, capsys):
     (tmp_path / "resume").mkdir()
     (tmp_path / "resume/state.safetensors").write_bytes(b"no safetensors")
     run(tiny("mlp"), tmp_path, prepared("tabular"))

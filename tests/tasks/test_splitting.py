@@ -40,7 +40,7 @@ def test_another_seed_gives_another_split_and_the_same_seed_the_same(tmp_path):
     assert one == keys(tmp_path)
 
 
-def test_numbers_are_split_by_chance_alone(tmp_path):
+def test_regression_rows_are_split_at_random(tmp_path):
     put(tmp_path, y=np.random.default_rng(0).normal(0, 1, 60))
     run(tmp_path, NUMBERS, seed=4)
     rest, test = train_test_split(np.arange(60), test_size=0.2, random_state=4)
@@ -49,7 +49,7 @@ def test_numbers_are_split_by_chance_alone(tmp_path):
     assert keys(tmp_path) == {name: sorted(rows.tolist()) for name, rows in expected.items()}
 
 
-def test_a_split_column_is_followed_to_the_row(tmp_path):
+def test_split_column_decides_the_split_of_each_row(tmp_path):
     fold = np.array(["test", "train", "train", "validation", "train", "train"] * 10)
     put(tmp_path, fold=fold, y=labels()[np.arange(60) // 6])
     run(tmp_path, split_column="fold")
@@ -58,7 +58,7 @@ def test_a_split_column_is_followed_to_the_row(tmp_path):
     }
 
 
-def test_a_validation_split_that_is_not_given_is_carved_from_training_by_class(tmp_path):
+def test_a_missing_validation_split_is_drawn_from_training_by_class(tmp_path):
     fold = np.array(["train"] * 50 + ["test"] * 10)
     put(tmp_path, fold=fold)
     run(tmp_path, split_column="fold", validation=0.2)
@@ -69,7 +69,7 @@ def test_a_validation_split_that_is_not_given_is_carved_from_training_by_class(t
 
 
 @pytest.mark.parametrize("value", ["dev", "Test", "0"])
-def test_another_name_in_a_split_column_is_refused_by_row(tmp_path, value):
+def test_an_unknown_value_in_split_column_is_refused_with_its_row(tmp_path, value):
     fold = np.array(["train"] * 40 + ["validation"] * 10 + ["test"] * 10, object)
     fold[13] = value
     put(tmp_path, fold=fold)
@@ -79,7 +79,7 @@ def test_another_name_in_a_split_column_is_refused_by_row(tmp_path, value):
     )
 
 
-def test_a_row_of_no_split_is_refused_or_dropped(tmp_path):
+def test_a_row_without_a_split_is_refused_or_dropped(tmp_path):
     fold = np.array(["train"] * 40 + ["validation"] * 10 + ["test"] * 10, object)
     fold[13] = None
     put(tmp_path, fold=fold)
@@ -98,7 +98,7 @@ def test_a_split_column_that_leaves_a_split_empty_is_refused(tmp_path, absent):
     )
 
 
-def test_a_split_that_the_files_make_is_kept(tmp_path):
+def test_a_test_split_marked_by_files_is_kept(tmp_path):
     for name, rows, shift in (("train", 50, 0), ("t10k", 12, 100)):
         put_idx(tmp_path, name, some_images(rows) // 2 + shift, np.arange(rows) % 2)
     source = ImageSource(kind="image", path=".")
@@ -116,7 +116,7 @@ def put_idx(folder, name, images, found):
         (folder / f"{name}-{what}-ubyte").write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def test_two_ways_to_give_a_split_are_refused(tmp_path):
+def test_a_split_column_and_marked_test_files_are_refused(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     put(data, fold=["train"] * 60)
@@ -130,7 +130,7 @@ def test_two_ways_to_give_a_split_are_refused(tmp_path):
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3])
-def test_no_group_stands_in_two_splits(tmp_path, task, share):
+def test_no_group_is_in_two_splits(tmp_path, task, share):
     chance = np.random.default_rng(5)
     group = chance.integers(0, 60, 600)
     y = chance.integers(0, 3, 600) if task == "classification" else chance.normal(0, 1, 600)
@@ -143,7 +143,7 @@ def test_no_group_stands_in_two_splits(tmp_path, task, share):
     assert len(found["validation"]) / 600 == pytest.approx(0.15, abs=0.05)
 
 
-def test_groups_are_chosen_so_that_classes_keep_their_shares(tmp_path):
+def test_group_splits_are_stratified_by_class(tmp_path):
     chance = np.random.default_rng(5)
     group = np.arange(600) // 10
     rare = group % 10 == 0  # one group in ten has the rare class, and nothing else
@@ -183,7 +183,7 @@ def test_a_row_without_a_group_is_refused_or_dropped(tmp_path):
     assert run(tmp_path, group="patient", missing="drop").dropped_missing == 2
 
 
-def test_nan_is_no_group(tmp_path):
+def test_nan_in_the_group_column_is_missing(tmp_path):
     group = np.arange(60) // 2 * 1.0
     group[[7, 9]] = np.nan
     put(tmp_path, patient=pa.array(group))
@@ -191,13 +191,13 @@ def test_nan_is_no_group(tmp_path):
     assert run(tmp_path, group="patient", missing="drop").dropped_missing == 2
 
 
-def test_a_list_is_no_group(tmp_path):
+def test_a_group_column_of_lists_is_refused(tmp_path):
     put(tmp_path, patient=[[row // 2] for row in range(60)])
     said = refusal(tmp_path, group="patient")
     assert said.startswith(f"{tmp_path}/table.parquet, row 0: column 'patient' is [0]; text, a num")
 
 
-def test_a_group_that_the_files_put_on_both_sides_is_refused_with_its_rows(tmp_path):
+def test_a_group_in_training_and_test_files_is_refused_with_its_rows(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     for name, shift in (("a", 0), ("test", 50)):
@@ -226,7 +226,7 @@ MOMENTS = [datetime(2024, 1, 1) + timedelta(hours=int(h)) for h in (np.arange(60
         [moment.date() + timedelta(days=moment.hour * 3) for moment in MOMENTS],
     ],
 )
-def test_the_latest_rows_are_the_test_and_those_before_validation(tmp_path, when):
+def test_with_time_the_latest_rows_are_test_and_the_rows_before_validation(tmp_path, when):
     put(tmp_path, when=when)
     run(tmp_path, time="when")
     found = keys(tmp_path)
@@ -240,13 +240,13 @@ def test_the_latest_rows_are_the_test_and_those_before_validation(tmp_path, when
     assert latest["train"] <= first["validation"] <= latest["validation"] <= first["test"]
 
 
-def test_rows_of_one_moment_stay_in_their_order(tmp_path):
+def test_rows_of_the_same_time_stay_in_order(tmp_path):
     put(tmp_path, when=[2024] * 60)
     run(tmp_path, time="when")
     assert keys(tmp_path)["test"] == list(range(48, 60))
 
 
-def test_a_time_that_is_none_is_refused_by_row_and_a_missing_one_by_rule(tmp_path):
+def test_an_invalid_time_is_refused_and_a_missing_time_follows_the_rule(tmp_path):
     when = [moment.isoformat() for moment in MOMENTS]
     put(tmp_path, when=[*when[:9], "yesterday", *when[10:]])
     said = refusal(tmp_path, time="when")
@@ -256,7 +256,7 @@ def test_a_time_that_is_none_is_refused_by_row_and_a_missing_one_by_rule(tmp_pat
     assert run(tmp_path, time="when", missing="fill").dropped_missing == 1
 
 
-def test_a_class_that_comes_late_cannot_be_learnt_in_time(tmp_path):
+def test_with_time_a_class_only_in_late_rows_is_refused(tmp_path):
     put(tmp_path, when=np.arange(60), y=np.where(np.arange(60) < 49, "old", "new"))
     said = refusal(tmp_path, time="when")
     assert "the train split has no row of the class 'new', which has 11 rows in all" in said
@@ -271,7 +271,7 @@ def test_a_given_test_split_without_a_class_is_refused(tmp_path):
     assert "Add rows of it, or remove prepare.split_column" in said
 
 
-def test_a_drawn_split_too_small_for_every_class_is_refused(tmp_path):
+def test_a_split_too_small_for_every_class_is_refused(tmp_path):
     put(tmp_path, y=np.where(np.arange(60) < 4, "yes", "no"))
     said = refusal(tmp_path, test=0.1, validation=0.1)
     assert "split has no row of the class 'yes', which has 4 rows in all. Add rows of it" in said
@@ -284,13 +284,13 @@ def test_fewer_rows_than_a_split_needs_are_refused(tmp_path):
     assert said.endswith(". Add rows, or increase prepare.test or prepare.validation.")
 
 
-def test_a_column_that_is_not_there_is_refused_with_one_that_is_close(tmp_path):
+def test_a_missing_split_column_is_refused_with_a_suggestion(tmp_path):
     put(tmp_path, patient=np.arange(60) // 2)
     for name in ("group", "time", "split_column"):
         assert "did you mean 'patient'?" in refusal(tmp_path, TABLE, **{name: "patent"})
 
 
-def test_what_splits_is_no_feature_of_a_text_either(tmp_path):
+def test_the_group_column_of_a_text_table_is_not_a_feature(tmp_path):
     words = [f"words {number}" for number in range(60)]
     put(tmp_path, {"text": words, "y": labels(), "patient": np.arange(60) // 3})
     run(tmp_path, texts(), group="patient")

@@ -35,7 +35,7 @@ from tasks.config import Prepare, TabularSource
         ([Decimal("2"), Decimal("10"), Decimal("0")], ("0", "2", "10")),
     ],
 )
-def test_classes_are_ordered_as_numbers_or_else_as_words(tmp_path, target, classes):
+def test_classes_are_ordered_by_number_or_alphabetically(tmp_path, target, classes):
     put(tmp_path, y=target * 20)
     run(tmp_path)
     assert signature(tmp_path).classes == classes
@@ -45,7 +45,7 @@ def test_classes_are_ordered_as_numbers_or_else_as_words(tmp_path, target, class
     assert [list(part) for part in balance.values()] == [list(classes)] * 3
 
 
-def test_broken_numbers_are_no_classes(tmp_path):
+def test_fractions_are_refused_as_classes(tmp_path):
     put(tmp_path, y=np.where(np.arange(60) == 8, 0.5, np.arange(60) % 2))
     assert refusal(tmp_path) == (
         f"{tmp_path}/table.parquet, row 8, column 'y': 0.5 is not a class; classes must be text, "
@@ -53,13 +53,13 @@ def test_broken_numbers_are_no_classes(tmp_path):
     )
 
 
-def test_dates_are_no_classes(tmp_path):
+def test_dates_are_refused_as_classes(tmp_path):
     put(tmp_path, y=pa.array(np.arange(60), pa.int32()).cast(pa.date32()))
     assert "column 'y' is date32[day]; classes must be text, whole" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("value", ["three", True])
-def test_a_regression_refuses_what_is_no_number(tmp_path, value):
+def test_regression_refuses_a_target_that_is_not_a_number(tmp_path, value):
     put(tmp_path, y=[None, *[value] * 59])
     assert refusal(tmp_path, NUMBERS) == (
         f"{tmp_path}/table.parquet, row 1, column 'y': {value!r} is not a number; a regression "
@@ -68,7 +68,7 @@ def test_a_regression_refuses_what_is_no_number(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", [2**53 + 1, -(2**60)])
-def test_a_whole_number_that_float64_lacks_is_refused_by_row(tmp_path, value):
+def test_regression_refuses_integers_beyond_float64_with_their_row(tmp_path, value):
     put(tmp_path, y=[*range(59), value])
     said = refusal(tmp_path, NUMBERS)
     assert said.startswith(f"{tmp_path}/table.parquet, row 59, column 'y': {value} is too large to")
@@ -84,7 +84,7 @@ def test_a_whole_number_that_float64_lacks_is_refused_by_row(tmp_path, value):
         ("word {}", "needs a column of numbers. To predict a class"),
     ],
 )
-def test_numbers_to_predict_that_are_formatted_come_with_the_option_that_reads_them(
+def test_a_formatted_regression_target_is_refused_with_the_option_that_reads_it(
     form, way, tmp_path
 ):
     every = 9 if form == "NA" else 1
@@ -92,7 +92,7 @@ def test_numbers_to_predict_that_are_formatted_come_with_the_option_that_reads_t
     assert way in refusal(tmp_path, NUMBERS)
 
 
-def test_a_constant_number_or_class_cannot_be_predicted(tmp_path):
+def test_a_constant_target_is_refused(tmp_path):
     put(tmp_path, y=np.full(60, 3.0))
     assert refusal(tmp_path, NUMBERS) == (
         f"{tmp_path}/table.parquet: every row of the training split has the target 3.0 in column "
@@ -105,7 +105,7 @@ def test_a_constant_number_or_class_cannot_be_predicted(tmp_path):
     )
 
 
-def test_what_is_to_be_predicted_must_be_named(tmp_path):
+def test_a_missing_target_is_refused(tmp_path):
     put(tmp_path)
     source = TabularSource(kind="tabular", path="table.parquet")
     said = refusal(tmp_path, Prepare(source=source))
@@ -123,7 +123,7 @@ def test_a_language_model_has_no_target(tmp_path):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_label_seen_less_often_than_there_are_splits_is_named_with_its_row(tmp_path, times):
+def test_a_class_with_fewer_rows_than_splits_is_refused(tmp_path, times):
     labels = columns()["y"].astype("U4")
     labels[31 : 31 + times] = "rare"
     put(tmp_path, y=labels)
@@ -134,7 +134,7 @@ def test_a_label_seen_less_often_than_there_are_splits_is_named_with_its_row(tmp
     )
 
 
-def test_a_class_of_copies_counts_as_often_as_it_differs(tmp_path):
+def test_copies_count_once_in_the_minimum_rows_of_a_class(tmp_path):
     images = some_images()
     images[::2] = images[0]
     put_images(tmp_path, images)

@@ -26,24 +26,24 @@ def tokens(tokenizer, text):
     return tokenizer.encode(text).tokens
 
 
-def test_words_are_split_at_white_space_and_punctuation():
+def test_word_tokenizer_splits_at_white_space_and_punctuation():
     tokenizer = trained(ENGLISH)
     assert tokens(tokenizer, "  The dog's\n\tCAT!") == ["[BOS]", "the", "dog", "'", "s", "cat", "!"]
 
 
-def test_characters_are_one_token_each_and_white_space_is_one():
+def test_character_tokenizer_has_one_token_per_character():
     tokenizer = trained(ENGLISH, "character")
     assert tokens(tokenizer, " A \n\t dog") == ["[BOS]", "a", " ", "d", "o", "g"]
 
 
-def test_pairs_are_merged_within_words_whose_beginnings_are_told():
+def test_bpe_tokenizer_merges_within_words_and_marks_their_beginning():
     tokenizer = trained(ENGLISH, "bpe", vocabulary=60)
     assert tokens(tokenizer, "The  dog") == ["[BOS]", "▁the", "▁dog"]
     assert tokens(tokenizer, "thedog") != ["[BOS]", "▁the", "▁dog"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ids_of_padding_unknown_and_beginning_are_reserved(name):
+def test_ids_of_padding_unknown_and_start_are_reserved(name):
     tokenizer = trained(ENGLISH, name)
     assert [tokenizer.token_to_id(t) for t in ("[PAD]", "[UNK]", "[BOS]")] == [0, 1, 2]
     assert tokenizer.encode("").ids == [2]
@@ -52,7 +52,7 @@ def test_ids_of_padding_unknown_and_beginning_are_reserved(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_text_that_spells_a_reserved_token_is_but_text(name):
+def test_the_text_of_a_reserved_token_is_ordinary_text(name):
     found = [*ENGLISH, *[f"{c}[PAD]{c} {c}[BOS]{c}" for c in "qwertyuiop"]]
     tokenizer = trained(found, name, lowercase=False)
     ids = tokenizer.encode("q[PAD]q the w[BOS]w [PAD] [BOS]").ids
@@ -61,7 +61,7 @@ def test_a_text_that_spells_a_reserved_token_is_but_text(name):
 
 
 @pytest.mark.parametrize("name", ["bpe", "character"])
-def test_scripts_without_spaces_need_no_list_of_words(name):
+def test_scripts_without_spaces_can_be_tokenized(name):
     tokenizer = trained(["今天天气很好", "今天很冷", "天气不好"] * 4, name)
     ids = tokenizer.encode("今天天气不好").ids
     assert 1 not in ids
@@ -70,20 +70,20 @@ def test_scripts_without_spaces_need_no_list_of_words(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("vocabulary", [8, 12, 30])
-def test_there_are_never_more_tokens_than_allowed(name, vocabulary):
+def test_the_vocabulary_is_at_most_the_given_size(name, vocabulary):
     chinese = ["".join(map(chr, range(0x4E00, 0x4E60)))]
     for found in (ENGLISH, chinese, ENGLISH + chinese):
         assert trained(found, name, vocabulary=vocabulary).get_vocab_size() <= vocabulary
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_too_rare_is_unknown(name):
+def test_words_below_min_frequency_are_unknown(name):
     tokenizer = trained([*ENGLISH, "龍"], name, min_frequency=2)
     assert tokenizer.encode("龍").ids[-1] == 1
     assert 1 not in tokenizer.encode("the cat ran").ids
 
 
-def test_normalization_is_by_parameter():
+def test_lowercase_normalization_and_strip_accents_are_applied():
     wide = "ＣＡＦÉ"
     for changes, expected in (
         ({}, "café"),
@@ -96,13 +96,13 @@ def test_normalization_is_by_parameter():
         assert tokens(tokenizer, wide) == ["[BOS]", expected]
 
 
-def test_composed_and_decomposed_letters_are_the_same():
+def test_composed_and_decomposed_letters_give_the_same_tokens():
     tokenizer = trained(["caf\u00e9"] * 2)
     assert tokens(tokenizer, "cafe\u0301") == ["[BOS]", "caf\u00e9"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_in_which_nothing_is_frequent_are_refused(name):
+def test_texts_without_a_frequent_token_are_refused(name):
     with pytest.raises(InputError, match=r"occurs 9 times in the 1 texts of the training split"):
         trained(["abc"], name, min_frequency=9)
 
@@ -122,7 +122,7 @@ for name in ("word", "bpe", "character"):
 """
 
 
-def test_every_process_trains_the_same_bytes_in_any_number_of_threads():
+def test_tokenizer_training_is_deterministic_for_any_number_of_threads():
     found = set()
     for seed, threads in (("0", "1"), ("1", "2"), ("random", "4")):
         environment = {
@@ -139,7 +139,7 @@ def test_every_process_trains_the_same_bytes_in_any_number_of_threads():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_token_comes_from_the_other_splits(tmp_path, name):
+def test_the_tokenizer_is_trained_on_the_training_split_only(tmp_path, name):
     fold = np.array(["train"] * 40 + ["validation"] * 10 + ["test"] * 10)
     own = {"train": "alpha beta", "validation": "ψωξ", "test": "жщэ"}
     found = [f"{own[split]} {row}" for row, split in enumerate(fold.tolist())]
@@ -155,7 +155,7 @@ def test_no_token_comes_from_the_other_splits(tmp_path, name):
     assert unknown["validation"] > 0.2 < unknown["test"]
 
 
-def test_texts_are_cut_and_the_report_counts_them(tmp_path):
+def test_long_texts_are_truncated_and_counted_in_the_report(tmp_path):
     found = [f"number{row} " + "word " * (row % 10) for row in range(60)]
     put(tmp_path, {"text": found, "y": columns()["y"]})
     run(tmp_path, texts(max_length=6))
@@ -173,7 +173,7 @@ def test_texts_are_cut_and_the_report_counts_them(tmp_path):
     assert profile(tmp_path)["inputs"] == {}
 
 
-def test_the_file_is_the_tokenizer_without_a_length(tmp_path):
+def test_tokenizer_json_contains_no_truncation(tmp_path):
     put(tmp_path, {"text": [f"a b c {row}" for row in range(60)], "y": columns()["y"]})
     run(tmp_path, texts(max_length=3))
     path = tmp_path / "prepared/tokenizer.json"
@@ -183,7 +183,7 @@ def test_the_file_is_the_tokenizer_without_a_length(tmp_path):
     assert unknown == 2
 
 
-def test_the_same_texts_give_the_same_dataset_byte_for_byte(tmp_path):
+def test_prepare_of_texts_is_deterministic(tmp_path):
     chance = np.random.default_rng(0)
     words = np.array([f"w{n}" for n in range(40)])[chance.integers(0, 40, (60, 9))]
     put(tmp_path, {"text": [" ".join(row) for row in words], "y": columns()["y"]})
@@ -194,6 +194,6 @@ def test_the_same_texts_give_the_same_dataset_byte_for_byte(tmp_path):
     assert found[0] == found[1]
 
 
-def test_a_column_of_numbers_is_no_text(tmp_path):
+def test_a_column_of_numbers_is_refused_as_text(tmp_path):
     put(tmp_path, {"text": np.arange(60), "y": columns()["y"]})
     assert "column 'text' is int64; texts are expected" in refusal(tmp_path, texts())

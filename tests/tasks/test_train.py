@@ -72,17 +72,17 @@ def test_each_architecture_trains_from_raw_inputs(name, kind, task, prepared, tm
     assert report.metric == config["results"]["metric"] == metrics.get(task, "accuracy")
 
 
-def test_every_architecture_is_trained_here():
+def test_every_architecture_is_covered():
     assert {name for name, _, _ in CASES} == set(ARCHITECTURES)
 
 
-def test_more_epochs_learn_the_images(prepared, tmp_path):
+def test_eight_epochs_learn_the_images(prepared, tmp_path):
     report, _ = run(tiny("mlp", epochs=8), tmp_path, prepared())
     assert report.validation_metric > 0.9
 
 
 @pytest.mark.parametrize("name", [*NAMES, "lstm"])
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(name, prepared, tmp_path):
+def test_training_is_deterministic_by_seed(name, prepared, tmp_path):
     kind = "text" if name == "lstm" else "image"
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
         run(tiny(name, seed=seed), tmp_path / folder, prepared(kind))
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(name, prepared,
     assert a["history.csv"] != c["history.csv"]
 
 
-def test_what_was_drawn_before_does_not_change_the_training(prepared, tmp_path):
+def test_training_does_not_depend_on_the_former_random_state(prepared, tmp_path):
     for folder in ("a", "b"):
         torch.rand(17 if folder == "b" else 1)
         run(tiny("mlp"), tmp_path / folder, prepared())
@@ -109,7 +109,7 @@ def overshoot(**changes):
     return tiny("cnn", optimizer=rate, schedule=Schedule(name="constant", warmup=0), **changes)
 
 
-def test_the_weights_of_the_best_epoch_are_kept_not_the_last(prepared, tmp_path):
+def test_the_checkpoint_has_the_weights_of_the_best_epoch(prepared, tmp_path):
     report, rows = run(overshoot(epochs=6), tmp_path, prepared())
     losses = [row["validation_loss"] for row in rows]
     assert losses.index(min(losses)) < len(losses) - 1  # or the test would show nothing
@@ -124,12 +124,12 @@ def test_the_weights_of_the_best_epoch_are_kept_not_the_last(prepared, tmp_path)
     assert config["results"] == {"best": pytest.approx(best), "metric": "accuracy", "epochs": 6}
 
 
-def test_training_stops_after_the_patience_is_over(prepared, tmp_path):
+def test_training_stops_after_patience_epochs_without_improvement(prepared, tmp_path):
     report, rows = run(overshoot(epochs=60, patience=2), tmp_path, prepared())
     assert len(rows) == report.epochs == report.best_epoch + 2 < 60
 
 
-def test_the_history_has_a_row_for_each_epoch_with_what_a_plot_needs(prepared, tmp_path, capsys):
+def test_history_csv_has_a_row_for_each_epoch(prepared, tmp_path, capsys):
     _, rows = run(tiny("logistic", epochs=3), tmp_path, prepared())
     assert (tmp_path / "history.csv").read_text().splitlines()[0] == (
         "epoch,train_loss,validation_loss,validation_metric,learning_rate"
@@ -141,7 +141,7 @@ def test_the_history_has_a_row_for_each_epoch_with_what_a_plot_needs(prepared, t
     assert f"validation loss {rows[2]['validation_loss']:.4f}, accuracy " in printed[3]
 
 
-def test_a_long_epoch_says_how_far_it_is(prepared, tmp_path, capsys, monkeypatch):
+def test_a_long_epoch_prints_its_progress(prepared, tmp_path, capsys, monkeypatch):
     run(tiny("mlp"), tmp_path / "quiet", prepared())
     capsys.readouterr()
     monkeypatch.setattr("tasks.train.PROGRESS_S", 0.0)
@@ -152,7 +152,7 @@ def test_a_long_epoch_says_how_far_it_is(prepared, tmp_path, capsys, monkeypatch
     assert written(tmp_path / "quiet") == written(tmp_path / "told")
 
 
-def test_r2_of_a_regression_is_that_of_its_predictions(prepared, tmp_path):
+def test_validation_r2_matches_the_predictions(prepared, tmp_path):
     from sklearn.metrics import r2_score
 
     report, _ = run(tiny("mlp", epochs=4), tmp_path, prepared("tabular", "regression"))
@@ -164,7 +164,7 @@ def test_r2_of_a_regression_is_that_of_its_predictions(prepared, tmp_path):
     assert 0 < report.validation_loss < 2
 
 
-def test_perplexity_counts_each_token_but_the_first_and_no_padding(prepared, tmp_path):
+def test_validation_perplexity_skips_the_first_token_and_padding(prepared, tmp_path):
     data = prepared("text", "language_model")
     report, _ = run(tiny("transformer_lm", epochs=2), tmp_path, data)
     network, inputs, scores, _ = validation(tmp_path, data)
@@ -175,14 +175,14 @@ def test_perplexity_counts_each_token_but_the_first_and_no_padding(prepared, tmp
     assert report.validation_metric == pytest.approx(math.exp(mean), rel=1e-4)
 
 
-def test_a_language_model_learns_from_a_labelled_dataset_too(prepared, tmp_path):
+def test_a_language_model_trains_on_a_labelled_dataset(prepared, tmp_path):
     report, _ = run(tiny("transformer_lm"), tmp_path, prepared("text", "multiclass"))
     _, config = load(tmp_path / "checkpoint")
     assert report.metric == "perplexity"
     assert (config["signature"]["task"], config["signature"]["classes"]) == ("language_model", [])
 
 
-def test_images_are_normalised_by_the_training_split_inside_the_network(prepared, tmp_path):
+def test_the_network_normalises_images_with_the_training_profile(prepared, tmp_path):
     data = prepared(dtype="float32")
     run(tiny("logistic"), tmp_path, data)
     network, _ = load(tmp_path / "checkpoint")
@@ -191,7 +191,7 @@ def test_images_are_normalised_by_the_training_split_inside_the_network(prepared
     assert network.front.scale.std.numpy() == pytest.approx(images.std((0, 1, 2)), rel=1e-4)
 
 
-def test_half_precision_does_not_round_raw_numbers_before_they_are_scaled(prepared, tmp_path):
+def test_mixed_precision_does_not_round_raw_inputs(prepared, tmp_path):
     # Days since 1970 differ in the third digit, where bfloat16 ends.
     data = prepared("tabular", "regression")
     report, _ = run(tiny("mlp", epochs=8, precision="bf16-mixed"), tmp_path, data)
@@ -202,7 +202,7 @@ def test_half_precision_does_not_round_raw_numbers_before_they_are_scaled(prepar
     assert report.validation_loss == pytest.approx(loss, rel=1e-3)
 
 
-def test_every_epoch_has_each_row_once_but_for_a_last_batch_of_one():
+def test_an_epoch_has_each_row_once_except_a_last_batch_of_one():
     def rows_of(rows, epoch=1):
         return [batch.tolist() for batch in in_batches(order_of(rows, 0, epoch), 4)]
 
@@ -212,7 +212,7 @@ def test_every_epoch_has_each_row_once_but_for_a_last_batch_of_one():
     assert rows_of(10) == rows_of(10) != rows_of(10, epoch=2)
 
 
-def test_a_batch_of_texts_is_as_long_as_its_longest(prepared):
+def test_a_batch_of_texts_is_padded_to_its_longest_text(prepared):
     encoder = Encoder.read(prepared("text"))
     rows = DeviceRows.read(prepared("text"), "train", encoder, torch.device("cpu"))
     short = torch.argsort(rows.lengths)[:5]
@@ -224,27 +224,27 @@ def test_a_batch_of_texts_is_as_long_as_its_longest(prepared):
     assert (targets == rows.targets[short]).all()
 
 
-def test_the_training_ignores_a_row_that_would_be_a_batch_of_its_own(tmp_path):
+def test_training_skips_a_last_batch_of_one_row(tmp_path):
     # Batch normalisation would fail on it.
     data = make_prepared(tmp_path / "data", rows={"train": 33, "validation": 5})
     _, rows = run(tiny("mlp", batch_size=16), tmp_path, data)
     assert math.isfinite(rows[1]["train_loss"])
 
 
-def test_a_split_with_nothing_to_learn_from_is_refused(tmp_path):
+def test_train_refuses_a_split_with_too_few_rows(tmp_path):
     data = make_prepared(tmp_path / "data", rows={"train": 1, "validation": 5})
     with pytest.raises(InputError, match="1 training rows and 5 validation rows; at least 2"):
         run(tiny("logistic"), tmp_path, data)
 
 
-def test_more_blocks_than_the_image_can_be_halved_are_refused(prepared, tmp_path):
+def test_train_refuses_a_cnn_with_too_many_blocks(prepared, tmp_path):
     params = tiny().model_copy(update={"architecture": Cnn(name="cnn", channels=[2, 2, 2, 2])})
     with pytest.raises(InputError, match="allows 3"):
         run(params, tmp_path, prepared())
     assert not list(tmp_path.iterdir())
 
 
-def test_training_that_diverges_says_so_and_writes_nothing(prepared, tmp_path):
+def test_a_diverged_training_is_refused_and_writes_nothing(prepared, tmp_path):
     rate = Optimizer(name="sgd", learning_rate=1e30)
     params = tiny("mlp", optimizer=rate, schedule=Schedule(warmup=0)).model_copy(
         update={"architecture": Mlp(name="mlp", widths=[16])}
@@ -258,7 +258,7 @@ def test_training_that_diverges_says_so_and_writes_nothing(prepared, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_asking_for_a_device_that_is_not_there_says_what_is(prepared, tmp_path):
+def test_an_unavailable_device_is_refused_with_the_available_ones(prepared, tmp_path):
     with pytest.raises(InputError) as caught:
         run(tiny(device="cuda"), tmp_path, prepared())
     said = str(caught.value)
@@ -268,7 +268,7 @@ def test_asking_for_a_device_that_is_not_there_says_what_is(prepared, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_auto_finds_a_device_and_says_why():
+def test_device_auto_chooses_the_best_device_with_a_reason():
     chosen = choose_device(tiny(device="auto"))
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     best = next((name for name, there in available.items() if there), "cpu")
@@ -276,19 +276,19 @@ def test_auto_finds_a_device_and_says_why():
     assert chosen.reason.startswith(f"{best} (the best device torch")
 
 
-def test_a_precision_that_was_asked_for_is_taken():
+def test_a_requested_precision_is_used():
     chosen = choose_device(tiny(precision="bf16-mixed"))
     assert chosen.precision == "bf16-mixed"
     assert chosen.reason == "cpu (requested), precision bf16-mixed (requested)"
 
 
-def test_a_precision_that_the_cpu_does_not_compute_is_refused():
+def test_a_precision_that_the_cpu_does_not_support_is_refused():
     with pytest.raises(InputError, match=r"Set train\.precision to bf16-mixed"):
         choose_device(tiny(precision="16-mixed", device="cpu"))
 
 
 @pytest.mark.parametrize("kind", ["image", "text"])
-def test_a_checkpoint_rebuilds_its_network_and_its_inputs_alone(kind, prepared, tmp_path):
+def test_a_checkpoint_can_be_loaded_without_other_files(kind, prepared, tmp_path):
     run(tiny("mlp" if kind == "image" else "gru"), tmp_path, prepared(kind))
     network, config = load(tmp_path / "checkpoint")
     encoder, theirs = Encoder.read(tmp_path / "checkpoint"), Encoder.read(prepared(kind))
@@ -303,7 +303,7 @@ def test_a_checkpoint_rebuilds_its_network_and_its_inputs_alone(kind, prepared, 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 @pytest.mark.parametrize("name", NAMES)
-def test_training_on_cuda_gives_a_checkpoint_that_the_cpu_agrees_with(name, prepared, tmp_path):
+def test_a_checkpoint_trained_on_cuda_gives_the_same_outputs_on_the_cpu(name, prepared, tmp_path):
     for folder in ("a", "b"):
         params = tiny(name, device="cuda", precision="32-true")
         report, _ = run(params, tmp_path / folder, prepared())
