@@ -1,4 +1,4 @@
-"""Every architecture on every kind of data and for every task that it is for, at debug size."""
+"""Every architecture on all kinds of data and tasks that it supports, at debug size."""
 
 import logging
 import math
@@ -341,7 +341,7 @@ def test_last_pooling_uses_the_last_valid_timestep_of_each_direction():
 
 
 def latent_rows(count, generator, mixing):
-    """(count, 1024) numbers that mix 8 hidden ones, and a noisy target of those, of variance 1."""
+    """(count, 1024) mixtures of 8 hidden numbers, and a noisy function of them with variance 1."""
     hidden = torch.randn(count, 8, generator=generator)
     numbers = (hidden @ mixing + torch.randn(count, 1024, generator=generator)) / 3
     target = hidden.sum(1) / math.sqrt(8) + 0.5 * torch.sin(2 * hidden[:, 0])

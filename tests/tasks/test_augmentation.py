@@ -18,13 +18,13 @@ def _seeded():
 
 
 def images(rows=400, height=9, width=7, channels=2):
-    """Bright pixels, each of its own value, so that none is black and each is known again."""
+    """Images whose pixels have distinct values, none of them black."""
     values = torch.arange(height * width * channels).reshape(height, width, channels) + 20
     return values.to(torch.uint8).expand(rows, -1, -1, -1).contiguous()
 
 
 def moved(image, dy, dx):
-    """The image moved down by dy and right by dx, black where nothing comes in."""
+    """The image moved down by dy and right by dx; new pixels are black."""
     there = torch.zeros_like(image)
     height, width = image.shape[:2]
     there[max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)] = image[

@@ -1,4 +1,4 @@
-"""What prepare does with missing values and categories."""
+"""Missing values and categories in `prepare`."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Copies, conflicts and rows on both sides of a split; constant and identical columns."""
+"""Copies, conflicting labels, rows in two splits; constant and identical columns."""
 
 import numpy as np
 import pyarrow as pa
@@ -122,7 +122,7 @@ def test_duplicates_drop_compares_a_column_of_lists(tmp_path):
 
 
 def many(kind, copies=3, rows=60):
-    """Rows of a kind in each of which a number stands, `copies` times as many; and parameters."""
+    """Distinct rows of a kind of data, each `copies` times, and parameters for them."""
     source = np.tile(np.arange(rows), copies)
     label = np.array(["no", "yes"])[source % 2]
     if kind == "image":
@@ -332,7 +332,7 @@ def test_any_row_removed_from_a_given_test_split_gives_a_notice(tmp_path):
 
 
 def copied(kind):
-    """Sixty rows of a kind; rows 42 and 50 are copies of row 6, but 50 has another target."""
+    """60 rows of a kind of data; rows 42 and 50 are copies of row 6, but 50 has another target."""
     source = [6 if row in (42, 50) else row for row in range(60)]
     label = np.array(["no", "yes"])[[1 if row == 50 else s % 2 for row, s in enumerate(source)]]
     if kind == "text":

@@ -1,4 +1,4 @@
-"""What a prediction put in place of values that the model does not know is counted, and told."""
+"""Counts of unknown, missing, truncated and out-of-range values in predictions."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""How CSV files are written: detected alike for training and for prediction."""
+"""Detection of the dialect of CSV files, in training and in prediction."""
 
 import gzip
 
@@ -24,7 +24,7 @@ def put(path, content, encoding="utf-8"):
 
 
 def both(path, reading=PLAIN):
-    """What training reads, after seeing that prediction reads the same."""
+    """The rows that training reads; checks that prediction reads the same."""
     table, _, found = tables.read(path, reading)
     kinds = dict.fromkeys(table.column_names, "category")
     kinds |= {n: "number" for n in table.column_names if not pa.types.is_string(table[n].type)}

@@ -61,7 +61,7 @@ IMAGE = {
 
 
 def encoded(document, path, folder):
-    """The inputs that a bundle with this signature has of a file, and what was counted."""
+    """The encoded inputs of a file for a bundle with this signature, and the counts."""
     outputs = [
         {"name": name, "dtype": "float32", "shape": [2]} for name in ("logits", "probabilities")
     ]

@@ -1,4 +1,4 @@
-"""The ONNX bundle: its bytes, its parity with PyTorch, and the metrics it is judged by."""
+"""The ONNX bundle: its bytes, its parity with PyTorch, and its evaluation."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ each_case = pytest.mark.parametrize(("name", "dtype"), CASES)
 
 
 def plain_session(model):
-    """ONNX Runtime as anybody else would open it."""
+    """A session of ONNX Runtime with default options."""
     return ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
 
@@ -210,7 +210,7 @@ def test_evaluation_metrics_match_a_recomputation_from_the_onnx_file(
 def test_evaluation_metrics_come_from_the_onnx_file_not_the_checkpoint(
     exported, prepared_images, tmp_path, monkeypatch
 ):
-    """An exporter that ruins the weights: parity refuses, and what is scored is the ruin."""
+    """If the exporter ruins the weights, parity fails and the metrics are those of the ONNX file."""
     import tasks.export
 
     folder = exported("logistic", "uint8")

@@ -1,4 +1,4 @@
-"""Fingerprints of the stages' code: what counts, who refuses other code, how they are updated."""
+"""Fingerprints of the stages' code: what they cover, and refusal of changed code."""
 
 import importlib.util
 import json
@@ -80,7 +80,7 @@ def test_the_fingerprint_is_the_same_in_every_release_of_python():
 
 @pytest.mark.parametrize("stage", STEPS)
 def test_files_of_a_stage_are_all_modules_that_its_step_imports(stage):
-    """Compared with another program that reads imports."""
+    """Compares with `modulefinder` or another independent reader of imports."""
     graph = grimp.build_graph("tasks", cache_dir=None)
     modules = {f"tasks.{stage}", "tasks.pipeline", "tasks.params"}
     ahead = set(modules)
@@ -96,14 +96,14 @@ def test_files_of_a_stage_are_all_modules_that_its_step_imports(stage):
 
 
 def test_code_json_of_the_repository_is_up_to_date():
-    """Where they are not: `modelmint code`."""
+    """If this fails, run `modelmint code`."""
     assert fingerprint.code_changes(ROOT, STEPS) == []
     assert fingerprint.recorded_code(ROOT) == fingerprint.installed_code(STEPS)
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Project:
-    """A project whose dataset was prepared under DVC, of a small table."""
+    """A project with a small table, after `dvc repro prepare`."""
     made = make_project(tmp_path_factory.mktemp("code") / "project")
     rows = "".join(f"{n % 7},{n % 3},{'ab'[n % 2]}\n" for n in range(60))
     (made.root / "data/raw/table.csv").write_text("x,z,y\n" + rows)
@@ -195,7 +195,7 @@ def test_a_tasks_folder_in_the_project_does_not_shadow_the_installed_code(projec
 
 
 def test_a_stage_runs_again_if_dvc_recorded_other_code(project):
-    """As when somebody ran `dvc commit` after an edit."""
+    """As after `dvc commit` with edited code."""
     record = project.root / "outputs/read/prepare.json"
     document = json.loads(record.read_bytes())
     assert document["code"] == fingerprint.of_stage(project.root, "prepare")

@@ -1,4 +1,4 @@
-"""The same rows give the same dataset and the same predictions from every form of file."""
+"""The same rows give the same dataset and predictions in every file format."""
 
 import datetime
 import hashlib
@@ -16,7 +16,7 @@ ROWS = 90
 
 
 def table(**others):
-    """Columns of every kind that a table has."""
+    """Columns of all types that a table can have."""
     chance = np.random.default_rng(3)
     number = np.arange(ROWS)
     day = datetime.datetime(2020, 1, 1)

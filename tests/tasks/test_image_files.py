@@ -1,4 +1,4 @@
-"""Image files: the same pixels in training and in prediction, and how jobs find them."""
+"""Image files: equal pixels in training and prediction, and how prediction finds them."""
 
 import gzip
 import io
@@ -34,7 +34,7 @@ def encoded(image, form="PNG", **more):
 
 
 def png(depth, colour, pixels, transparent=None):
-    """A PNG file by hand, for what Pillow cannot write; `pixels` are packed rows of bytes."""
+    """A PNG file in a mode that Pillow cannot write; `pixels` are packed rows of bytes."""
     height, width = pixels.shape[:2]
     samples = pixels.reshape(height, -1)
     if depth == 16:
@@ -176,7 +176,7 @@ def test_images_that_would_silently_lose_content_are_refused(tmp_path):
 
 
 def glyphs(folder, rows=24, seed=5):
-    """Files of two classes whose colours say nothing; returns their names."""
+    """Image files of two classes with random colours; returns their names."""
     chance = np.random.default_rng(seed)
     names = []
     for row in range(rows):
@@ -206,7 +206,7 @@ def prepared(root, **source):
 
 
 def predicted(encoder, path, size=7):
-    """Keys and pixels of a job's input."""
+    """Keys and pixels of the input of a prediction."""
     files = inputs.find([path], encoder.signature)
     found = [part for file in files for part in inputs.batches(file, encoder, size)]
     assert sum(file.rows for file in files) == sum(len(a["image"]) for _, a in found)
@@ -215,7 +215,7 @@ def predicted(encoder, path, size=7):
 
 
 def trained_pixels(root):
-    """By their number in the raw data, the pixels that a network is trained and judged on."""
+    """The pixels in the prepared dataset by row number in the raw data."""
     return {
         int(key): pixels
         for split in splits(root).values()
@@ -266,7 +266,7 @@ def test_prediction_reads_train_and_test_folders_completely(tmp_path):
 
 
 def put_tables(root, names):
-    """The same images in every form of table: by path, or by content."""
+    """The same images in every table format, as paths or as bytes."""
     contents = [(root / name).read_bytes() for name in names]
     labels = [name.split("/")[0] for name in names]
     numbers = list(range(len(names)))

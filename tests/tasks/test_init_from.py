@@ -1,4 +1,4 @@
-"""Starting from the weights of a registered version."""
+"""`train.init_from`: starting from the weights of a registered version."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ OTHER_WORDS = ("new", "words", *WORDS[::-1][:8])
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Texts; the same classes in other words; and a language model of the first as a base."""
+    """Two datasets of texts with different words, and a language model of the first as base."""
     root = tmp_path_factory.mktemp("init")
     make_prepared(root / "texts", "text")
     make_prepared(root / "others", "text", words=OTHER_WORDS + WORDS[8:10])
@@ -31,7 +31,7 @@ def folders(tmp_path_factory):
 
 
 def as_base(checkpoint, base, ref):
-    """What a flow puts in `base` of a registered version."""
+    """The files of a registered version that a flow puts into `base`."""
     base.mkdir(parents=True)
     for name in ("weights.safetensors", "signature.json", "tokenizer.json"):
         if (checkpoint / name).exists():

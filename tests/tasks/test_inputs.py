@@ -1,4 +1,4 @@
-"""Files of a batch job: found, counted, and read as the signature wants them."""
+"""Files of a prediction job: finding, counting, and reading by the signature."""
 
 import gzip
 import json
@@ -157,7 +157,7 @@ def write_arrow(table, path):
 
 
 def put_raw(folder):
-    """The same rows in every form, as other programs would write them."""
+    """The same rows in every format, as other programs would write them."""
     rows = [dict(zip(RAW, values, strict=True)) for values in zip(*RAW.values(), strict=True)]
     put(folder / "in.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     fields = [["" if v is None else str(v) for v in row.values()] for row in rows]
@@ -301,7 +301,7 @@ def test_find_returns_every_supported_file_of_a_folder_by_name(tmp_path):
 
 
 def keys_of(folder, *names):
-    """The keys that a job over these files writes."""
+    """The keys that a prediction of these files writes."""
     files = inputs.find([folder / name for name in names])
     kept = inputs.key_type(files, TABLE.signature)
     return [keys for file in files for keys, _ in inputs.batches(file, TABLE, 2, kept)]

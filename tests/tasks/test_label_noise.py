@@ -1,4 +1,4 @@
-"""Labels that look wrong: found in every kind of data, and never where there is nothing to find."""
+"""`prepare.label_noise` finds wrong labels in all kinds of data, and none in clean data."""
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ NAMED = np.array(["cold", "warm"])[GIVEN]
 
 
 def put_separable(folder, kind):
-    """Rows whose class is plain to see, three of them labelled as the other."""
+    """Separable rows of two classes, with three wrong labels."""
     chance = np.random.default_rng(0)
     noise_of = chance.normal(0, 0.1, 120)
     if kind == "image":

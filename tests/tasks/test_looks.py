@@ -1,4 +1,4 @@
-"""How text in tables is read, and which text is refused before it becomes categories."""
+"""Options for text in tables, and text that is refused as categories."""
 
 import re
 from datetime import datetime

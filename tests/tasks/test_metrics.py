@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn's and against figures worked out by hand; gates."""
+"""Metrics compared with scikit-learn and with hand-computed values; gates."""
 
 import math
 import warnings
@@ -33,7 +33,7 @@ def score_text(log_likelihood, scored):
 
 
 def sample(classes, rows=200):
-    """Labels and the probabilities of a classifier that is often right."""
+    """Labels, and probabilities of a classifier that is right in most rows."""
     chance = np.random.default_rng(classes)
     labels = np.concatenate([np.arange(classes), chance.integers(0, classes, rows - classes)])
     logits = chance.normal(0, 1, (rows, classes)) + 1.2 * np.eye(classes)[labels]

@@ -1,4 +1,4 @@
-"""How weights move: optimizers, schedules, clipping, accumulation, freezing, balance of classes."""
+"""Optimizers, schedules, clipping, accumulation, frozen weights, class balance."""
 
 import math
 
@@ -26,7 +26,7 @@ def prepared(tmp_path_factory):
 
 
 def rates(losses=(), **schedule):
-    """The learning rate of each step of an epoch of two, and the one after the last."""
+    """The learning rate of each step, with two steps per epoch, and the rate after the last."""
     params = tiny(
         epochs=max(4, len(losses)),
         optimizer=Optimizer(name="sgd", learning_rate=1.0),

@@ -27,7 +27,7 @@ registration: {name: digits}
 
 @pytest.fixture
 def small(tmp_path):
-    """A small file of parameters in which all but the required keys are defaults."""
+    """A small params file with only the required keys."""
     path = tmp_path / "params.yaml"
     path.write_text(SMALL)
     return path
@@ -336,7 +336,7 @@ def test_look_makes_gates_and_name_optional_and_checks_the_rest(small, lacking):
 
 
 def every_field(model, prefix=""):
-    """The paths of all fields of a class of parameters, those of every choice included."""
+    """The paths of all fields of a parameter class, including all choices."""
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
         for kind in [field.annotation, *get_args(field.annotation)]:

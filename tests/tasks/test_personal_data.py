@@ -1,4 +1,4 @@
-"""Personal data: never a feature, and never written as it is."""
+"""Sensitive columns: never features, and never written unhashed."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""`dvc.yaml` and `tasks.pipeline.STEPS` agree; the command of a stage; who imports whom."""
+"""`dvc.yaml` matches `tasks.pipeline.STEPS`; the command of a stage; import contracts."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ each_step = pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: ste
 
 
 def paths(entries):
-    """The paths of a list of `dvc.yaml`, whose entries may carry settings."""
+    """The paths of a list in `dvc.yaml`; entries may be mappings with options."""
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries or ()]
 
 
@@ -77,7 +77,7 @@ def test_import_contracts_are_kept():
 
 @pytest.fixture
 def workspace(tmp_path):
-    """A folder with parameters of a tiny training on the embedded digits."""
+    """A folder with parameters for a tiny training on the digits."""
     (tmp_path / "params.yaml").write_text("""
 prepare: {source: {kind: digits}}
 train: {architecture: logistic, epochs: 1, device: cpu}
@@ -107,7 +107,7 @@ def test_an_unknown_step_prints_usage_and_exits_with_2(arguments, workspace):
 
 
 def refused(done):
-    """The one line for the user."""
+    """The single line of the error message."""
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     return line
@@ -163,7 +163,7 @@ def test_tasks_sources_without_params_yaml_is_refused(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 def test_a_step_ends_when_its_parent_is_killed(workspace):
-    """A parent that is killed outright takes its step with it."""
+    """Also if the parent is killed with SIGKILL."""
     assert run(workspace, module="tasks.sources").returncode == 0
     assert run(workspace, "prepare").returncode == 0
     text = (workspace / "params.yaml").read_text()

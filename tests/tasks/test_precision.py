@@ -1,4 +1,4 @@
-"""Numbers that float32 cannot tell apart: as targets, as features, and as predictions."""
+"""Numbers beyond the precision of float32, as targets, features and predictions."""
 
 import json
 
@@ -26,7 +26,7 @@ SECOND = 1_700_000_000
 
 
 def exported(folder, **changes):
-    """Train a linear regression on the prepared dataset and export it: its evaluation."""
+    """Train a linear regression on the prepared dataset, export it, and return its evaluation."""
     params = tiny("linear", epochs=60, optimizer=Optimizer(learning_rate=0.05), **changes)
     train(params, folder, folder / "prepared")
     given = {"prepared": folder / "prepared", "checkpoint": folder / "checkpoint"}

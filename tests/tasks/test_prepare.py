@@ -1,4 +1,4 @@
-"""From raw data to the prepared dataset: what is written, and what never is."""
+"""`prepare`: from raw data to the prepared dataset."""
 
 import resource
 from collections import Counter
@@ -38,7 +38,7 @@ DIGITS = Prepare(source=DigitsSource(kind="digits", path="digits.csv.gz"), seed=
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """The embedded digits, prepared."""
+    """The prepared digits."""
     folder = tmp_path_factory.mktemp("digits")
     assert sources.place_embedded(DIGITS.source, folder)
     run(folder, DIGITS)

@@ -1,4 +1,4 @@
-"""A training that was killed goes on, and comes to the very bytes of one that was not."""
+"""A killed training resumes, and gives the same bytes as an uninterrupted one."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def start(params: Train, folder: Path, prepared: Path, code: str = TRAIN) -> sub
 
 
 def kill_after(line: str, params: Train, folder: Path, prepared: Path) -> str:
-    """Start the training, kill it once it has printed `line`, and give what it printed before."""
+    """Start the training, kill it after it has printed `line`, and return its output so far."""
     process = start(params, folder, prepared)
     printed = ""
     for said in process.stdout:
@@ -168,7 +168,7 @@ def test_the_state_of_another_training_is_not_resumed(prepared, tmp_path, capsys
             "parameters, code or device"
         )
         assert lines[2].startswith("epoch 1/2: ")
-    # How often the state is kept may change between attempts.
+    # How often the state is saved may change between attempts.
     (data / "profile.json").write_bytes(profile)
     (folder / "resume").mkdir()
     (folder / "resume/state.safetensors").write_bytes(state)

@@ -1,4 +1,4 @@
-"""Raw data of every kind: what is read, and what bad input gets."""
+"""Raw data of all kinds: how it is read, and how bad input is refused."""
 
 import gzip
 import os
@@ -335,7 +335,7 @@ RGB = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 
 
 def on_white(pixels, alpha):
-    """What is seen of colours with an alpha channel on white."""
+    """Colours with an alpha channel, blended with white."""
     mixed = pixels.astype(float) * alpha + 255.0 * (255.0 - alpha)
     return np.floor(mixed / 255 + 0.5).astype(np.uint8)
 

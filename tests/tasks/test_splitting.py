@@ -1,4 +1,4 @@
-"""Which rows train, which validate, which test; and what parts them."""
+"""Splits into training, validation and test: random, by column, group or time."""
 
 from datetime import datetime, timedelta
 

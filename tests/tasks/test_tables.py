@@ -1,4 +1,4 @@
-"""Files of rows and columns: the same rows from every form, and what broken ones get."""
+"""Table files: the same rows in every format, and how broken files are refused."""
 
 import datetime
 import gzip
@@ -25,7 +25,7 @@ ROWS = [
 
 
 def write(path, rows):
-    """Rows as a file of the form that its name ends in."""
+    """Write rows in the format of the file's suffix."""
     table = pa.Table.from_pylist(rows)
     form = tables.form(path)
     if form == ".parquet":

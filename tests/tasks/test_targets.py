@@ -1,4 +1,4 @@
-"""What may be predicted: classes, numbers, or the next token."""
+"""Targets: classes, numbers, or none for a language model."""
 
 from decimal import Decimal
 

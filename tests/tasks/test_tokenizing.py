@@ -1,4 +1,4 @@
-"""How text becomes tokens: deterministic, from the training split alone, for any script."""
+"""Tokenizers: deterministic, trained on the training split only, for any script."""
 
 import json
 import os

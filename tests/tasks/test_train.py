@@ -39,7 +39,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Prepared datasets by kind, task and so on; each is made once."""
+    """Prepared datasets by kind and task; each is made once."""
     made = {}
 
     def make(kind="image", task="multiclass", **given):
@@ -52,7 +52,7 @@ def prepared(tmp_path_factory):
 
 
 def validation(folder, prepared):
-    """Inputs, scores and targets of the validation split, by the network that was kept."""
+    """Inputs, scores and targets of the validation split, from the checkpoint."""
     split = read_split(prepared, "validation", Encoder.read(folder / "checkpoint"))
     network, _ = load(folder / "checkpoint")
     inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
@@ -104,7 +104,7 @@ def test_training_does_not_depend_on_the_former_random_state(prepared, tmp_path)
 
 
 def overshoot(**changes):
-    """Training that gets worse soon: so high a rate that the later epochs undo the first."""
+    """A training whose learning rate is so high that later epochs are worse than the first."""
     rate = Optimizer(name="sgd", learning_rate=0.5, weight_decay=0)
     return tiny("cnn", optimizer=rate, schedule=Schedule(name="constant", warmup=0), **changes)
 
