@@ -1,6 +1,6 @@
-"""Bundles of releases before this one are read, and give the network what they gave it then.
+"""Bundles of earlier releases can be read, and files are encoded for them as they were then.
 
-The signatures are as those releases wrote them, the tensors as they encoded these rows.
+The signatures and the expected tensors were written by those releases.
 """
 
 import csv

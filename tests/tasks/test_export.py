@@ -210,7 +210,7 @@ def test_evaluation_metrics_match_a_recomputation_from_the_onnx_file(
 def test_evaluation_metrics_come_from_the_onnx_file_not_the_checkpoint(
     exported, prepared_images, tmp_path, monkeypatch
 ):
-    """If the exporter ruins the weights, parity fails and the metrics are those of the ONNX file."""
+    """If the export ruins the weights, parity fails and the metrics are of the ONNX file."""
     import tasks.export
 
     folder = exported("logistic", "uint8")

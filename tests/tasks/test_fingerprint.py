@@ -80,7 +80,7 @@ def test_the_fingerprint_is_the_same_in_every_release_of_python():
 
 @pytest.mark.parametrize("stage", STEPS)
 def test_files_of_a_stage_are_all_modules_that_its_step_imports(stage):
-    """Compares with `modulefinder` or another independent reader of imports."""
+    """Compares with the import graph of the library grimp."""
     graph = grimp.build_graph("tasks", cache_dir=None)
     modules = {f"tasks.{stage}", "tasks.pipeline", "tasks.params"}
     ahead = set(modules)
