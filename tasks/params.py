@@ -86,19 +86,19 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             value = YAML(typ="safe").load(text)
         except (YAMLError, ValueError) as error:  # ValueError: an impossible date
             raise InputError(f"-S {assignment}: the value is not YAML") from error
-        place = result
+        section = result
         for parent in parents:
-            inner = place.setdefault(parent, {})
+            inner = section.setdefault(parent, {})
             if isinstance(inner, str) and parent == "architecture":
-                inner = place[parent] = {"name": inner}
+                inner = section[parent] = {"name": inner}
             if not isinstance(inner, dict):
                 raise InputError(
                     f"-S {assignment}: {parent} is a value, not a section; it has no {key}"
                 )
-            place = inner
-        if UNIONS.get(tuple(parents)) == key and place.get(key) not in (None, value):
-            place.clear()
-        place[key] = value
+            section = inner
+        if UNIONS.get(tuple(parents)) == key and section.get(key) not in (None, value):
+            section.clear()
+        section[key] = value
     return result
 
 

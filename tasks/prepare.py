@@ -68,14 +68,16 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     found = copies.find_copies(raw, full, params)
     given = order.take(full.keys).given
     rows, repeats = copies.without_copies(raw, full, found, given, params)
-    labels, classes, places = _split(raw, rows, repeats, order, params)
-    dataset = fit(raw, {name: rows.take(place) for name, place in places.items()}, classes, params)
+    labels, classes, positions = _split(raw, rows, repeats, order, params)
+    dataset = fit(
+        raw, {name: rows.take(position) for name, position in positions.items()}, classes, params
+    )
 
     def describe(row: int) -> str:
         # Relative, because the report is part of the dataset, which is equal on every machine.
         return raw.describe(row).removeprefix(f"{root}/")
 
-    in_train = _in_train(repeats, places)
+    in_train = _in_train(repeats, positions)
     report = PrepareReport(
         rows_in=len(raw),
         dropped_missing=len(raw) - len(full),
@@ -102,7 +104,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         "test_rows_also_in_train": in_train,
         **copies.conflicts(rows, repeats, describe),
         "rows_of_validation_and_test_also_in_train": copies.leaked(
-            repeats.features, places, "validation", "test"
+            repeats.features, positions, "validation", "test"
         ),
     }
     lengths, described = measure_lengths(dataset)
@@ -114,12 +116,12 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
     return report
 
 
-def _in_train(repeats: copies.Copies, places: dict[str, Indices]) -> dict[str, int]:
+def _in_train(repeats: copies.Copies, positions: dict[str, Indices]) -> dict[str, int]:
     """Count test rows that have an equal row in training, and print the counts."""
     rows, equal, whole = (
-        len(places["test"]),
-        copies.leaked(repeats.features, places, "test"),
-        copies.leaked(repeats.whole, places, "test"),
+        len(positions["test"]),
+        copies.leaked(repeats.features, positions, "test"),
+        copies.leaked(repeats.whole, positions, "test"),
     )
     print(
         f"{equal} of {rows} test rows have an equal row in training, {whole} of them with the same "
@@ -189,8 +191,8 @@ def _split(
     order = order.take(rows.keys)
     if together and copies.repeated(repeats.features):
         order = replace(order, copies=repeats.features)
-    places = splitting.split(raw, rows.keys, labels, classes, order, params, distinct=distinct)
-    return labels, classes, places
+    positions = splitting.split(raw, rows.keys, labels, classes, order, params, distinct=distinct)
+    return labels, classes, positions
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:

@@ -231,8 +231,8 @@ def wrong_files(
             objects = {entry["relpath"]: entry["md5"] for entry in listed}
         except (OSError, ValueError, KeyError, TypeError):
             return [path], []
-    there = {name: file.md5 for name, file in found.files.items()} if found else {}
-    wrong = sorted(n for n in there.keys() | objects.keys() if there.get(n) != objects.get(n))
+    present = {name: file.md5 for name, file in found.files.items()} if found else {}
+    wrong = sorted(n for n in present.keys() | objects.keys() if present.get(n) != objects.get(n))
     cached = [(_object(cache, objects[name]), objects[name]) for name in wrong if name in objects]
     broken = [file for file, md5 in cached if file.is_file() and snapshot.file_md5(file) != md5]
     return (

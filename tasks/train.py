@@ -21,10 +21,10 @@ from tasks.device import choose_device
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.augmentation import augment, check_augmentation
-from tasks.training.base import start_from
 from tasks.training.batches import DeviceRows, in_batches, order_of
 from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
+from tasks.training.pretrained import start_from
 from tasks.training.resume import TrainingCheckpointer, fingerprint
 from tasks.training.state import State
 

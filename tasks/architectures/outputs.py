@@ -37,8 +37,8 @@ def token_likelihood(network: "Network", inputs: "Inputs", scores: Tensor) -> di
     log_probabilities = torch.log_softmax(scores[:, :-1], dim=2)
     given = log_probabilities.gather(2, tokens[:, 1:, None]).squeeze(2)
     scored = torch.arange(1, tokens.shape[1], device=tokens.device) < length[:, None]
-    place = (length - 1)[:, None, None].expand(-1, 1, scores.shape[2])
-    last = scores.gather(1, place).squeeze(1)
+    index = (length - 1)[:, None, None].expand(-1, 1, scores.shape[2])
+    last = scores.gather(1, index).squeeze(1)
     return {
         "logits": last,
         "log_likelihood": torch.where(scored, given, 0.0).sum(1),

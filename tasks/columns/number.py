@@ -211,9 +211,9 @@ def with_offset(
     Raises:
         InputError: too many values would still become equal.
     """
-    values, places = np.unique(exact, return_index=True)
+    values, indices = np.unique(exact, return_index=True)
     kind = cast(Kind, column.read_as)
-    unique = convert(present.take(pa.array(places)), kind, column.name, raw.describe, raw.reading)
+    unique = convert(present.take(pa.array(indices)), kind, column.name, raw.describe, raw.reading)
     lost = merged(values, column.narrow(unique))
     if not lost.any():
         return column

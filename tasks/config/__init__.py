@@ -194,10 +194,10 @@ class Params(Section):
         if self.train.architecture.name == "transformer_lm":
             task = "language_model"
         allowed = [metric.name for metric in PROBLEMS[task].metrics]
-        asked = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
+        named = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
         if self.registration.metric:
-            asked["registration.metric"] = self.registration.metric
-        for where, name in asked.items():
+            named["registration.metric"] = self.registration.metric
+        for where, name in named.items():
             if name not in allowed:
                 raise ValueError(
                     f"{where}: {name} is not measured for {task}; allowed: {', '.join(allowed)}"

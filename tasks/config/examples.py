@@ -33,8 +33,8 @@ def example(data: Mapping[str, Any], missing: Iterable[tuple[int | str, ...]]) -
 
     `data` is the content of `params.yaml`, valid or not.
     """
-    asked = [path for path in KNOWN if path in set(missing)]
-    parts = {path[0]: _section(path[0], data) for path in asked}
+    chosen = [path for path in KNOWN if path in set(missing)]
+    parts = {path[0]: _section(path[0], data) for path in chosen}
     return "\n".join(line for lines in parts.values() for line in lines)
 
 

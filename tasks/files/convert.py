@@ -70,13 +70,13 @@ def convert(
         word = _WORDS[kind]
         if kind == "date" and reading.date_format:
             word = f"a date of the form {reading.date_format!r}"
-        said = f"is {value!r}; {word} is expected"
+        problem = f"is {value!r}; {word} is expected"
         if isinstance(value, bytes):
             try:
-                said = f"is {value.decode()!r}; {word} is expected"
+                problem = f"is {value.decode()!r}; {word} is expected"
             except UnicodeDecodeError:
-                said = f"is not UTF-8: {value[:60]!r}. {_latin(value)}"
-        raise InputError(f"{describe(row)}: column {name!r} {said}") from error
+                problem = f"is not UTF-8: {value[:60]!r}. {_latin(value)}"
+        raise InputError(f"{describe(row)}: column {name!r} {problem}") from error
 
 
 def misfit(column: Any, kind: Kind, reading: Reading) -> int:

@@ -110,10 +110,10 @@ def _score(
     alike = sum(len(row) == fields for row in rest) / len(rest) if rest else 1.0
     if fields == 1:
         alike = 0.0
-    there = bool(expected) and set(expected) <= set(header)
+    complete = bool(expected) and set(expected) <= set(header)
     # If fields are still in quotes, the quote sign is another one.
-    whole = all(len(n) > 1 and n[0] == n[-1] and n[0] in "\"'" for n in header)
-    return there and not whole, alike == 1.0 and not whole, alike, not whole, fields
+    quoted = all(len(n) > 1 and n[0] == n[-1] and n[0] in "\"'" for n in header)
+    return complete and not quoted, alike == 1.0 and not quoted, alike, not quoted, fields
 
 
 def _encoding(path: Path, head: bytes, given: str | None) -> str:

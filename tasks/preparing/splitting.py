@@ -199,11 +199,11 @@ def _latest(
     order = np.argsort(times, kind="stable")
     cut = len(rows) - max(1, round(share * len(rows)))
     if copies is not None:
-        place = np.empty(len(rows), np.int64)
-        place[order] = np.arange(len(rows))
+        rank = np.empty(len(rows), np.int64)
+        rank[order] = np.arange(len(rows))
         last = np.zeros(copies.max() + 1, np.int64)
-        np.maximum.at(last, copies, place)
-        order = np.lexsort([place, last[copies]])
+        np.maximum.at(last, copies, rank)
+        order = np.lexsort([rank, last[copies]])
         starts = 1 + np.flatnonzero(np.diff(copies[order]))
         if not len(starts):
             raise ValueError("all rows are copies of one")
@@ -224,16 +224,16 @@ def _whole_copies(classes: Indices, copies: Indices, share: float, seed: int) ->
     room = np.floor(exact)
     missing = math.ceil(share * len(copies)) - int(room.sum())
     room[np.argsort(room - exact, kind="stable")[:missing]] += 1
-    left, there = room.tolist(), np.bincount(classes[first], minlength=len(room)).tolist()
+    left, sets = room.tolist(), np.bincount(classes[first], minlength=len(room)).tolist()
     taken = np.zeros(len(first), bool)
-    chance = np.random.default_rng(seed).permutation(len(first)).tolist()
-    for unit in chance:
+    shuffled = np.random.default_rng(seed).permutation(len(first)).tolist()
+    for unit in shuffled:
         if sizes[unit] <= left[of[unit]]:
             taken[unit] = True
             left[of[unit]] -= sizes[unit]
     # If every set of copies in a class is larger than its share, take the smallest set.
-    for unit in sorted(chance, key=sizes.__getitem__):
-        if left[of[unit]] == room[of[unit]] and there[of[unit]] > 1:
+    for unit in sorted(shuffled, key=sizes.__getitem__):
+        if left[of[unit]] == room[of[unit]] and sets[of[unit]] > 1:
             taken[unit] = True
             left[of[unit]] -= sizes[unit]
     return np.isin(copies, copies[first[taken]])

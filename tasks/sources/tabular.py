@@ -80,10 +80,10 @@ def read(source: TabularSource, path: Path, reserved: Collection[str]) -> Raw:
     aside = {source.target, *source.ignore, *reserved}
     features: dict[str, str] = {}
     for name in raw.table.column_names:
-        said = source.columns.get(name)
-        if name in aside and said is None:
+        declared = source.columns.get(name)
+        if name in aside and declared is None:
             continue
-        kind = said or _kind_of(raw, name)
+        kind = declared or _kind_of(raw, name)
         if name not in aside:
             COLUMNS[kind].check_feature(raw.table[name], raw.column(name))
             features[name] = kind

@@ -48,8 +48,8 @@ class DeviceRows:
         if problem.target is None:
             targets = inputs["tokens"]
         varying = frozenset(t.name for t in encoder.signature.inputs if None in t.shape)
-        there = {name: tensor.to(device) for name, tensor in inputs.items()}
-        return cls(there, targets.to(device), varying, inputs["length"] if varying else None)
+        on_device = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return cls(on_device, targets.to(device), varying, inputs["length"] if varying else None)
 
     def __len__(self) -> int:
         return len(self.targets)

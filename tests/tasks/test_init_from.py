@@ -14,7 +14,7 @@ from tasks.bundle.signature import Signature
 from tasks.config import Optimizer, Schedule
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.training.base import start_from
+from tasks.training.pretrained import start_from
 
 OTHER_WORDS = ("new", "words", *WORDS[::-1][:8])
 
