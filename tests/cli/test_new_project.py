@@ -129,7 +129,7 @@ def test_data_that_cannot_be_read_yet_is_a_project_that_says_so(tmp_path):
 def test_data_of_no_known_form_is_refused_with_the_forms_there_are(name, tmp_path):
     path = tmp_path / name
     path.touch() if path.suffix else path.mkdir()
-    with pytest.raises(InputError, match=r"\.csv.*|neither tables"):
+    with pytest.raises(InputError, match=r"\.csv.*|tables, PNG or JPEG files"):
         propose(tmp_path, name)
 
 
@@ -347,9 +347,9 @@ def test_a_path_with_braces_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (pa.nulls(3), "of type null with 0 values"),
-        (pa.array([1, 2, 3], pa.date32()), "of type date32"),
-        (pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())), "of type map"),
+        (pa.nulls(3), "the type null and 0 values"),
+        (pa.array([1, 2, 3], pa.date32()), "the type date32"),
+        (pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())), "the type map"),
     ],
 )
 def test_a_target_that_cannot_be_predicted_is_named(values, expected, tmp_path):

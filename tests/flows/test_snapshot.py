@@ -154,7 +154,7 @@ def test_a_change_within_one_tick_of_the_clock_is_found(folder):
 def test_a_link_to_a_folder_is_refused_for_dvc_does_not_look_into_it(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (folder / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match=r"data/link is a link to a folder.*not be recorded"):
+    with pytest.raises(InputError, match=r"data/link is a link to a folder.*but not recorded"):
         snapshot.take(folder, every)
 
 

@@ -243,7 +243,7 @@ def test_what_is_rarely_substituted_is_counted_without_a_warning(model):
         (frame(size=[0.1, None, 0.1]), "row 1 of column 'size' is missing"),
         (frame(size=[0.1, float("inf"), 0.1]), "row 1 of column 'size' is infinite"),
         (frame(size=["small", "1", "2"]), "row 0: column 'size' is 'small'; a number is expected"),
-        (frame(size=[1, "small", 2]), "row 1: column 'size' is 'small', which is of another type"),
+        (frame(size=[1, "small", 2]), "row 1: column 'size' is 'small', which has another type"),
         (frame(born=["2022-01-09", "soon", "2022-01-09"]), "row 1: column 'born' is 'soon'"),
         (frame().rename(columns={"size": "sise"}), r"no column 'size' \(did you mean 'sise'\?\)"),
         (
@@ -429,7 +429,7 @@ def test_images_are_paths_bytes_or_arrays(kinds, tmp_path, monkeypatch):
         assert model.predict({"image": given})["score"] == wanted["score"]
     assert list(model.predict(pd.DataFrame({"image": paths}))["key"]) == [0, 1, 2]
     assert model.predict(paths)["key"].to_pylist() == names
-    with pytest.raises(modelmint.InputError, match="row 1 is not an image"):
+    with pytest.raises(modelmint.InputError, match="row 1 has no image"):
         model.predict({"image": [pixels[0], None]})
     with pytest.raises(modelmint.InputError, match="the images have different shapes"):
         model.predict({"image": [pixels[0], pixels[0][:4]]})
