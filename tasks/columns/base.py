@@ -150,7 +150,7 @@ class Column(BaseModel):
     data: ClassVar[str] = "tabular"
     """The name for data with such columns, for messages."""
     arrow_types: ClassVar[tuple[Callable[[pa.DataType], bool], ...]] = ()
-    """Tests for the Arrow types that are of this type unless the parameters say otherwise."""
+    """Predicates for Arrow types that are read as this column type by default."""
     read_as: ClassVar[Kind | None] = None
     """The kind to which `tasks.files` converts text of this column; None if it cannot be text."""
     reads_text: ClassVar[bool] = True

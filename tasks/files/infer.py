@@ -54,7 +54,7 @@ def _found(text: Any, reading: Reading) -> tuple[Kind | None, Any]:
 
 
 def _numbers(values: Any, reading: Reading) -> Any:
-    """int64 or float64; None where the spelling says more. Raises `ArrowInvalid` if it is text."""
+    """int64 or float64; None if a number would lose spelling. Raises `ArrowInvalid` for text."""
     plain = plain_numbers(values, reading)
     numbers = plain.cast(pa.float64())
     if pc.any(pc.match_substring_regex(plain, r"^[+-]?0\d")).as_py():
