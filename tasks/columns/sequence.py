@@ -131,7 +131,7 @@ class SequenceColumn(Column):
             raise location.wrong_type(name, values, expected)
         wrong = found.widths != self.features
         if wrong.any():
-            what = f"of steps that are not {self.features} numbers"
+            what = f"a sequence with timesteps that do not have {self.features} numbers"
             raise location.missing(name, found.rows_with(wrong), what)
         try:
             flat = found.matrix().reshape(-1, self.features)
@@ -139,7 +139,7 @@ class SequenceColumn(Column):
             raise location.wrong_type(name, values, expected) from error
         bad = not_finite(flat)
         if bad.any():
-            what = "missing, NaN or infinite in a step"
+            what = "missing, NaN or infinite in a timestep"
             raise location.missing(name, found.rows_with(bad), what)
         kept = np.minimum(found.length, self.max_length)
         sequence = np.zeros((len(kept), kept.max(initial=1), self.features), np.float32)
