@@ -58,7 +58,7 @@ def collect(
     """
     folder = scratch / "bundle"
     shutil.copytree(workspace.bundle, folder)
-    stages = recorded.locked(workspace.root)
+    stages = recorded.locked_stages(workspace.root)
     for name in stages:
         recorded.refuse_misrecorded(workspace, name)
     dataset = _hash_of(workspace.prepared, workspace, stages["prepare"])

@@ -28,7 +28,13 @@ from flows.progress import TrainingProgress
 from flows.versioning import WorkspaceBusy, why_stale
 from tasks.errors import InputError
 from tasks.process import FLOW_PID, die_with_parent
-from tasks.recorded import misrecorded, refuse_damaged, refuse_misrecorded, remove_record, some
+from tasks.recorded import (
+    first_names,
+    misrecorded,
+    refuse_damaged,
+    refuse_misrecorded,
+    remove_record,
+)
 from tasks.workspace import Workspace
 
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
@@ -100,7 +106,9 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
             if not (why := why_stale(workspace.root, name)):
                 if not repaired and (wrong := misrecorded(workspace, name)):
                     repaired = True
-                    log.warning("%s did not read what DVC has recorded: %s", name, some(wrong))
+                    log.warning(
+                        "%s did not read what DVC has recorded: %s", name, first_names(wrong)
+                    )
                     remove_record(workspace, name)
                     continue
                 if (fault := _damage(workspace, name)) and not why_stale(workspace.root, name):

@@ -26,8 +26,12 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
-        params.load(workspace.params)  # `complete` must not write to a file with mistakes
-        if added := params.complete(workspace.params):  # before DVC reads the parameters
+        params.load(
+            workspace.params
+        )  # `add_missing_sections` must not write to a file with mistakes
+        if added := params.add_missing_sections(
+            workspace.params
+        ):  # before DVC reads the parameters
             print(added, flush=True)
         inputs = StageInputs(workspace, step, code)
         with paused_gc():

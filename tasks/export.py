@@ -24,7 +24,7 @@ from tasks.config import Evaluate, Export
 from tasks.dataset import REPORT, read_split
 from tasks.encoding import Encoder
 from tasks.evaluate import inference
-from tasks.parity import compare
+from tasks.parity import compare_outputs
 from tasks.session import open_session
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime-gpu", "scikit-learn", "pyarrow")
@@ -66,7 +66,7 @@ def export(
     session = open_session(files.model, "cpu")
     expected = inference(network, [output.name for output in signature.outputs])
     size = evaluation.batch_size
-    parity = compare(
+    parity = compare_outputs(
         session, signature, test.inputs, expected, size, params.tolerance, *network.output_scale
     )
     outputs = session.run_all(signature, test.inputs, problem.evaluated, size)

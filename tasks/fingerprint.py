@@ -123,7 +123,7 @@ class RunningCode:
 
     def __init__(self) -> None:
         """Create it before any module but this one and its imports is loaded."""
-        self._stamps = snapshot.stamps(PACKAGE)
+        self._stamps = snapshot.python_stamps(PACKAGE)
         _remove_old_bytecode(self._stamps)
         self._files: dict[str, str] = {}
         self._loaded = set(sys.modules)

@@ -155,9 +155,10 @@ class StageInputs:
         """Raises `InputError` if anything changed."""
         if changed:
             raise InputError(
-                f"changed while the stage {self._step.name} ran: {recorded.some(changed)}. It is "
-                "unknown which version the stage has read, so nothing was recorded and its outputs "
-                "were removed. Give the same command again to run the stage on the present files."
+                f"changed while the stage {self._step.name} ran: {recorded.first_names(changed)}. "
+                "It is unknown which version the stage has read, so nothing was recorded and its "
+                "outputs were removed. Give the same command again to run the stage on the present "
+                "files."
             )
 
 

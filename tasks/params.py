@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.config import PRESETS, Params
-from tasks.config.examples import example
+from tasks.config.examples import example_yaml
 from tasks.errors import InputError
 
 # Sections that may be one of several classes, and the key that chooses among them.
@@ -114,7 +114,7 @@ def validate(data: Mapping[str, Any], where: str) -> Params:
         lines = [_explain(e) for e in error.errors()]
         message = f"{where}: " + f"\n{where}: ".join(lines)
         lacking = [e["loc"] for e in error.errors() if e["type"] == "missing"]
-        if shown := example(data, lacking):
+        if shown := example_yaml(data, lacking):
             indented = "\n".join(f"    {line}" for line in shown.splitlines())
             message += f"\nFor example:\n\n{indented}\n\n{NEXT}"
         raise InputError(message) from error
@@ -136,7 +136,7 @@ def load(path: Path, assignments: Iterable[str] = (), *, look: bool = False) -> 
     return validate(data, path.name)
 
 
-def complete(path: Path) -> str:
+def add_missing_sections(path: Path) -> str:
     """Append missing optional sections to a file, as empty mappings. Returns a line for the log.
 
     DVC records only sections that are in the file: if one is missing, `dvc repro` fails after the

@@ -14,7 +14,7 @@ BATCH_SIZES = (1, 7)
 SAMPLE = 256
 
 
-def compare(
+def compare_outputs(
     session: Session,
     signature: Signature,
     inputs: Arrays,

@@ -103,7 +103,7 @@ def prepare(params: Prepare, *, root: Path, prepared: Path) -> PrepareReport:
         },
         "test_rows_also_in_train": in_train,
         **copies.conflicts(rows, repeats, describe),
-        "rows_of_validation_and_test_also_in_train": copies.leaked(
+        "rows_of_validation_and_test_also_in_train": copies.count_in_train(
             repeats.features, positions, "validation", "test"
         ),
     }
@@ -120,8 +120,8 @@ def _in_train(repeats: copies.Copies, positions: dict[str, Indices]) -> dict[str
     """Count test rows that have an equal row in training, and print the counts."""
     rows, equal, whole = (
         len(positions["test"]),
-        copies.leaked(repeats.features, positions, "test"),
-        copies.leaked(repeats.whole, positions, "test"),
+        copies.count_in_train(repeats.features, positions, "test"),
+        copies.count_in_train(repeats.whole, positions, "test"),
     )
     print(
         f"{equal} of {rows} test rows have an equal row in training, {whole} of them with the same "
@@ -147,9 +147,9 @@ def _notices(
     found = [
         text
         for rule, before, after in steps
-        for text in notices.removed(rule, before, after, len(raw), order.given)
+        for text in notices.removal_notices(rule, before, after, len(raw), order.given)
     ]
-    return *found, *notices.seen(in_train["test_rows"], in_train["equal_features"])
+    return *found, *notices.seen_notices(in_train["test_rows"], in_train["equal_features"])
 
 
 def _reserved(params: Prepare) -> list[str]:
@@ -183,13 +183,13 @@ def _split(
     labels: Indices | None = None
     classes: tuple[str, ...] = ()
     together = copies.duplicates_rule(raw, params) == "group"
-    distinct = not copies.repeated(repeats.whole)
+    distinct = not copies.count_repeated(repeats.whole)
     if isinstance(PROBLEMS[params.task].target, ClassTarget):
         counted = copies.distinct(rows, repeats) if together else rows
         classes = targets.class_names(raw, counted, distinct=together or distinct)
         labels = class_numbers(rows.target, classes)
     order = order.take(rows.keys)
-    if together and copies.repeated(repeats.features):
+    if together and copies.count_repeated(repeats.features):
         order = replace(order, copies=repeats.features)
     positions = splitting.split(raw, rows.keys, labels, classes, order, params, distinct=distinct)
     return labels, classes, positions
@@ -224,4 +224,4 @@ def _suspects(
     from tasks.preparing import noise
 
     print(f"looking for wrong labels in {min(len(rows), noise.MOST_ROWS)} rows", flush=True)
-    return noise.suspects(rows, labels, dataset.signature, params, describe)
+    return noise.find_suspects(rows, labels, dataset.signature, params, describe)

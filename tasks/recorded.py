@@ -32,7 +32,7 @@ def stages_of(root: Path) -> dict[str, Any]:
     return found
 
 
-def locked(root: Path) -> dict[str, Any]:
+def locked_stages(root: Path) -> dict[str, Any]:
     """The stages of `dvc.lock`; empty without the file."""
     found: dict[str, Any] = yaml_mapping(root / "dvc.lock").get("stages") or {}
     return found
@@ -77,7 +77,7 @@ def misrecorded(workspace: Workspace, stage: str) -> list[str]:
     sensitive columns is compared with the present file, because DVC does not track it.
     """
     path = record_path(workspace, stage)
-    entry = locked(workspace.root).get(stage)
+    entry = locked_stages(workspace.root).get(stage)
     if entry is None or not path.is_file():
         return []
     try:
@@ -116,7 +116,8 @@ def refuse_misrecorded(workspace: Workspace, stage: str) -> None:
     if names := misrecorded(workspace, stage):
         raise InputError(
             f"the stage {stage} did not read what DVC has recorded, or it has changed since: "
-            f"{some(names)}. Give the same command again to run the stage on the present files."
+            f"{first_names(names)}. Give the same command again to run the stage on the present "
+            "files."
         )
 
 
@@ -125,7 +126,7 @@ def remove_record(workspace: Workspace, stage: str) -> None:
     path = record_path(workspace, stage)
     name = path.relative_to(workspace.root).as_posix()
     path.unlink(missing_ok=True)
-    for out in locked(workspace.root).get(stage, {}).get("outs") or ():
+    for out in locked_stages(workspace.root).get(stage, {}).get("outs") or ():
         if out["path"] == name:
             with suppress(OSError):  # the cache may belong to another user
                 _object(_cache(workspace.root), out["md5"]).unlink()
@@ -134,7 +135,7 @@ def remove_record(workspace: Workspace, stage: str) -> None:
 def refuse_damaged(workspace: Workspace, stage: str) -> None:
     """Raises `InputError` if the content of an output differs from `dvc.lock`."""
     ignored = snapshot.ignore_rules(workspace.root)
-    for out in locked(workspace.root).get(stage, {}).get("outs") or ():
+    for out in locked_stages(workspace.root).get(stage, {}).get("outs") or ():
         found = snapshot.take(workspace.root / out["path"], ignored)
         if "md5" in out and (found is None or found.md5 != out["md5"]):
             raise InputError(_damage(workspace.root, stage, out, found))
@@ -146,7 +147,7 @@ def refuse_upstream(workspace: Workspace, stage: str, read: Mapping[str, str | N
     Raises:
         InputError: one of them did not read what DVC has recorded, or its output is damaged.
     """
-    stages, lock = stages_of(workspace.root), locked(workspace.root)
+    stages, lock = stages_of(workspace.root), locked_stages(workspace.root)
     makers = {out: name for name, entry in stages.items() for out in outputs_of(entry)}
     ahead, seen = [stage], set[str]()
     while ahead:
@@ -184,7 +185,7 @@ def differences(first: Any, second: Any, words: str, name: str = "") -> list[str
     return [] if one == other else [f"{name} ({words.format(one, other)})"]
 
 
-def some(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """The first names, joined for a message, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -207,7 +208,7 @@ def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
 def _damage(root: Path, stage: str, out: Mapping[str, Any], found: snapshot.Snapshot | None) -> str:
     """What is wrong with an output, and how to repair it."""
     names, broken = wrong_files(root, out, found)
-    what = f"{some(names)}: the content differs from the one in dvc.lock (stage {stage}). "
+    what = f"{first_names(names)}: the content differs from the one in dvc.lock (stage {stage}). "
     if broken:
         files = " ".join(broken)
         return what + f"The DVC cache is damaged; repair it: rm -f {files} && dvc repro -sf {stage}"

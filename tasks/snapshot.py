@@ -120,7 +120,7 @@ def take(path: Path, ignored: Ignored) -> Snapshot | None:
     return Snapshot(path, place, path.is_dir(), files)
 
 
-def stamps(folder: Path) -> dict[Path, Stamp]:
+def python_stamps(folder: Path) -> dict[Path, Stamp]:
     """Stamps of all Python files in a folder and its sub-folders."""
     return {path: Stamp.of(path) for path in folder.rglob("*.py")}
 

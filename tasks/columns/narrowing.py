@@ -14,14 +14,14 @@ NOISE = 2.0**-48  # relative; float64 values that are closer differ only by roun
 Values = NDArray[Any]
 
 
-def whole(values: Values) -> bool:
+def all_whole(values: Values) -> bool:
     """Whether all values are whole numbers (counts, seconds, ids): every difference matters."""
     if values.dtype.kind in "iu":
         return True
     return bool((values == np.rint(values)).all() and (np.abs(values) <= EXACT).all())
 
 
-def merged(values: Values, encoded: Values, least: float = 0.0) -> NDArray[np.bool_]:
+def merged_values(values: Values, encoded: Values, least: float = 0.0) -> NDArray[np.bool_]:
     """(N - 1,): which of the sorted distinct `values` (N,) have the same float32 as the next.
 
     For fractions, differences up to rounding or up to `least` do not count.
@@ -29,7 +29,7 @@ def merged(values: Values, encoded: Values, least: float = 0.0) -> NDArray[np.bo
     if len(values) < 2:
         return np.zeros(0, bool)
     equal: NDArray[np.bool_] = np.diff(encoded) == 0
-    if whole(values):
+    if all_whole(values):
         return equal
     size = np.maximum(np.abs(values[:-1]), np.abs(values[1:]))
     return equal & (np.diff(values) > np.maximum(NOISE * size, least))
@@ -44,7 +44,7 @@ def by_chance(distinct: int) -> int:
     return distinct**2 >> 22
 
 
-def example(values: Values, lost: NDArray[np.bool_]) -> str:
+def merged_example(values: Values, lost: NDArray[np.bool_]) -> str:
     """For a message: how many values are lost, and two that would become equal."""
     first = int(np.argmax(lost))
     return (

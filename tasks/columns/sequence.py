@@ -20,7 +20,7 @@ from tasks.columns.base import (
     Tensor,
 )
 from tasks.columns.distributions import moments
-from tasks.columns.narrowing import by_chance, example, merged
+from tasks.columns.narrowing import by_chance, merged_example, merged_values
 from tasks.errors import InputError
 from tasks.files import npz, suffixes
 from tasks.files.sequences import Timesteps, not_finite, pack
@@ -197,12 +197,12 @@ def refuse_equal_in_float32(steps: NDArray[Any], where: str, name: str) -> None:
     for feature, numbers in enumerate(steps.reshape(-1, steps.shape[-1]).T):
         values = np.unique(numbers[np.isfinite(numbers)])
         least = 2.0**-14 * float(values.std()) if len(values) else 0.0
-        lost = merged(values, values.astype(np.float32), least)
+        lost = merged_values(values, values.astype(np.float32), least)
         if lost.sum() > by_chance(len(values)):
             raise InputError(
-                f"{where}: feature {feature} of the timesteps of {name!r}: {example(values, lost)}."
-                " Subtract a constant, such as the first time of each sequence, or leave the "
-                "feature out"
+                f"{where}: feature {feature} of the timesteps of {name!r}: "
+                f"{merged_example(values, lost)}. Subtract a constant, such as the first time of "
+                "each sequence, or leave the feature out"
             )
 
 

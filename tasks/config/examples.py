@@ -28,7 +28,7 @@ KNOWN = (
 )
 
 
-def example(data: Mapping[str, Any], missing: Iterable[tuple[int | str, ...]]) -> str:
+def example_yaml(data: Mapping[str, Any], missing: Iterable[tuple[int | str, ...]]) -> str:
     """Lines of YAML for the keys `missing` in `data`; empty if none of them has an example.
 
     `data` is the content of `params.yaml`, valid or not.

@@ -16,9 +16,9 @@ from tasks.files.spelling import (
     booleans,
     dates,
     is_number,
+    null_where,
     one_spelling,
     plain_numbers,
-    without,
     without_blank,
     without_na,
 )
@@ -65,7 +65,7 @@ def convert(
     try:
         return _cast(column, kind, reading)
     except _MISFIT as error:
-        row = misfit(column, kind, reading)
+        row = first_misfit(column, kind, reading)
         value = _python(column[row])
         word = _WORDS[kind]
         if kind == "date" and reading.date_format:
@@ -79,9 +79,9 @@ def convert(
         raise InputError(f"{describe(row)}: column {name!r} {problem}") from error
 
 
-def misfit(column: Any, kind: Kind, reading: Reading) -> int:
+def first_misfit(column: Any, kind: Kind, reading: Reading) -> int:
     """The index of the first value that `convert` cannot convert; there must be one."""
-    return _first_misfit(column, lambda part: _cast(part, kind, reading))
+    return _bisect_misfit(column, lambda part: _cast(part, kind, reading))
 
 
 def _latin(value: bytes) -> str:
@@ -116,7 +116,7 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
     if kind == "category":
         spelled = one_spelling(_as_text(column, reading), reading)
         named = one_spelling(pa.array(reading.na_values, pa.string()), reading)
-        return without(spelled, pc.is_in(spelled, named)) if len(named) else spelled
+        return null_where(spelled, pc.is_in(spelled, named)) if len(named) else spelled
     if column.type == target or (kind == "number" and pa.types.is_floating(column.type)):
         return column
     if kind == "text":
@@ -126,7 +126,7 @@ def _cast(column: Any, kind: Kind, reading: Reading) -> Any:
         column = _without_nan(column).cast(pa.string())
     if pa.types.is_string(column.type):
         column = pc.utf8_trim_whitespace(column)
-        column = without(column, pc.equal(column, ""))
+        column = null_where(column, pc.equal(column, ""))
         if kind == "date":
             return dates(column, reading)
         if kind == "boolean":
@@ -160,7 +160,7 @@ def _as_text(column: Any, reading: Reading) -> Any:
         return column.cast(pa.string())
     column = _without_nan(column)
     whole = pc.and_(pc.equal(column, pc.round(column)), pc.less_equal(pc.abs(column), float(EXACT)))
-    digits = without(column, pc.invert(whole)).cast(pa.int64())
+    digits = null_where(column, pc.invert(whole)).cast(pa.int64())
     return pc.coalesce(digits.cast(pa.string()), column.cast(pa.string()))
 
 
@@ -181,14 +181,14 @@ def from_values(values: list[Any], name: str, describe: Callable[[int], str]) ->
     try:
         return pa.array(values)
     except (*_MISFIT, OverflowError) as error:
-        row = _first_misfit(values, pa.array)
+        row = _bisect_misfit(values, pa.array)
         raise InputError(
             f"{describe(row)}: column {name!r} is {values[row]!r}, which has another type than the "
             "values before it"
         ) from error
 
 
-def _first_misfit(values: Any, attempt: Callable[[Any], Any]) -> int:
+def _bisect_misfit(values: Any, attempt: Callable[[Any], Any]) -> int:
     """The index of the first value that `attempt` fails for; it must fail for all values."""
     bad, fine = len(values), 0  # lengths of prefixes known to fail and to succeed: bisection
     while bad - fine > 1:
@@ -208,7 +208,7 @@ def plain(column: Any) -> Any:
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
     if pa.types.is_string(column.type):
-        column = without(column, pc.equal(column, ""))
+        column = null_where(column, pc.equal(column, ""))
     return column
 
 
@@ -216,4 +216,4 @@ def _without_nan(column: Any) -> Any:
     """Turn NaN into null."""
     if not pa.types.is_floating(column.type):
         return column
-    return without(column, pc.is_nan(column))
+    return null_where(column, pc.is_nan(column))

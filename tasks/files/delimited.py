@@ -12,7 +12,7 @@ import pyarrow.csv as csv
 
 from tasks.errors import InputError
 from tasks.files.convert import Kind, convert
-from tasks.files.dialect import Dialect, decimal_sign, detect, opened
+from tasks.files.dialect import Dialect, decimal_sign, detect, open_decompressed
 from tasks.files.reading import PLAIN, Reading
 
 BLOCK = 16 << 20  # bytes; a row of CSV must fit into one block
@@ -102,7 +102,7 @@ def _refuse_open_quote(path: Path, last: Any, number: int, dialect: Dialect) -> 
     values = [str(column[0].as_py()) for column in last.columns if len(column)]
     if not any("\n" in value or r"\n" in value for value in values):
         return
-    with opened(path) as stream:
+    with open_decompressed(path) as stream:
         lines = io.TextIOWrapper(stream, dialect.encoding, errors="replace")
         quotes = sum(line.count(dialect.quote) for line in lines)
     if quotes % 2:

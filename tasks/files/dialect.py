@@ -40,7 +40,7 @@ class Dialect:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
+def open_decompressed(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
     """The bytes of a file, decompressed if its name ends in `.gz`."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         yield stream
@@ -53,7 +53,7 @@ def detect(path: Path, reading: Reading, expected: Collection[str] = ()) -> tupl
     rows have as many fields as the header, and more than one. `expected` are the names of columns
     that the right delimiter must give.
     """
-    with opened(path) as stream:
+    with open_decompressed(path) as stream:
         head = stream.read(SAMPLE)
     encoding = _encoding(path, head, reading.encoding)
     text = head.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="replace")
@@ -138,7 +138,7 @@ def _encoding(path: Path, head: bytes, given: str | None) -> str:
 def _is_utf_8(path: Path) -> bool:
     """Whether a file has non-ASCII characters and is valid UTF-8."""
     decoder, beyond = codecs.getincrementaldecoder("utf-8")(), False
-    with opened(path) as stream:
+    with open_decompressed(path) as stream:
         try:
             while block := stream.read(SAMPLE):
                 beyond |= not block.isascii()

@@ -20,13 +20,13 @@ from tasks.errors import InputError
 from tasks.files import delimited
 from tasks.files.convert import Kind, convert, from_values, plain
 from tasks.files.delimited import KEY, Kinds, row_of
-from tasks.files.dialect import Dialect, opened
+from tasks.files.dialect import Dialect, open_decompressed
 from tasks.files.reading import PLAIN, Reading
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     number = 0
-    with opened(path) as lines:
+    with open_decompressed(path) as lines:
         for line in lines:
             if not line.strip():
                 continue
@@ -149,7 +149,7 @@ def _count_parquet(path: Path, kinds: Kinds, reading: Reading) -> int:
 
 
 def _json_key(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
-    with opened(path) as lines:
+    with open_decompressed(path) as lines:
         if not any(b'"key"' in line for line in lines):  # much faster than parsing all rows
             return None
     found = [row[KEY] for row in _json_rows(path) if row.get(KEY) is not None]

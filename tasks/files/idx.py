@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import InputError
 from tasks.files import suffixes
-from tasks.files.tables import chosen, reading
+from tasks.files.tables import matches_patterns, reading
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 SUFFIXES = suffixes.IDX
@@ -35,7 +35,9 @@ def images_in(folder: Path, patterns: Collection[str] = ()) -> list[Path]:
     Raises:
         InputError: a file is there twice, compressed and uncompressed.
     """
-    found = [p for p in folder.glob("[!.]*") if is_images(p) and chosen(p, folder, patterns)]
+    found = [
+        p for p in folder.glob("[!.]*") if is_images(p) and matches_patterns(p, folder, patterns)
+    ]
     for path in found:
         if path.with_name(f"{path.name}.gz") in found:
             raise InputError(

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from tasks.files.convert import Kind, convert, fits
 from tasks.files.reading import Reading
-from tasks.files.spelling import plain_numbers, without, without_na
+from tasks.files.spelling import null_where, plain_numbers, without_na
 
 _HEAD = 200
 
@@ -35,7 +35,7 @@ def leading_zeros(text: Any, reading: Reading) -> Any:
 
 def _found(text: Any, reading: Reading) -> tuple[Kind | None, Any]:
     values = pc.utf8_trim_whitespace(without_na(text, reading))
-    values = without(values, pc.equal(values, ""))
+    values = null_where(values, pc.equal(values, ""))
     if values.null_count == len(values):
         return None, pa.nulls(len(text))
     # The first values rule out most kinds, which saves converting the whole column.

@@ -21,11 +21,11 @@ def without_na(column: Any, reading: Reading) -> Any:
         return column
     if pa.types.is_string(column.type):
         named = pa.array([value.strip() for value in reading.na_values], pa.string())
-        return without(column, pc.is_in(pc.utf8_trim_whitespace(column), named))
+        return null_where(column, pc.is_in(pc.utf8_trim_whitespace(column), named))
     if is_number(column.type):
         found = {number for value in reading.na_values if (number := _float(value)) is not None}
         numbers = column.cast(pa.float64(), safe=False)
-        return without(column, pc.is_in(numbers, pa.array(sorted(found), pa.float64())))
+        return null_where(column, pc.is_in(numbers, pa.array(sorted(found), pa.float64())))
     return column
 
 
@@ -95,8 +95,8 @@ def _moments(column: Any) -> Any:
     column = pc.replace_substring_regex(column, r"(\.\d{6})\d{1,3}", r"\1")
     # Arrow has different types for times with and without an offset.
     zoned = pc.match_substring_regex(column, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
-    aware = without(column, pc.invert(zoned)).cast(pa.timestamp("us", "UTC")).cast(MOMENT)
-    return pc.coalesce(aware, without(column, zoned).cast(MOMENT))
+    aware = null_where(column, pc.invert(zoned)).cast(pa.timestamp("us", "UTC")).cast(MOMENT)
+    return pc.coalesce(aware, null_where(column, zoned).cast(MOMENT))
 
 
 _WITH_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?$"
@@ -140,10 +140,10 @@ def _spelled_moment(text: str) -> str:
 
 def without_blank(column: Any) -> Any:
     """Turn strings that are only white space into nulls."""
-    return without(column, pc.equal(pc.utf8_trim_whitespace(column), ""))
+    return null_where(column, pc.equal(pc.utf8_trim_whitespace(column), ""))
 
 
-def without(column: Any, mask: Any) -> Any:
+def null_where(column: Any, mask: Any) -> Any:
     return pc.if_else(mask, pa.scalar(None, column.type), column)
 
 

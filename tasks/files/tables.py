@@ -57,7 +57,7 @@ def _plain(path: Path) -> str:
     return (form(path) or "").removesuffix(".gz")
 
 
-def chosen(file: Path, folder: Path, patterns: Collection[str]) -> bool:
+def matches_patterns(file: Path, folder: Path, patterns: Collection[str]) -> bool:
     """Whether the path below `folder` matches one of the globs, or there are no globs."""
     name = file.relative_to(folder).as_posix()
     return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
@@ -74,7 +74,7 @@ def files(
     found = [path]
     if path.is_dir():
         every = sorted(p for p in path.glob("[!.]*") if p.is_file() and form(p, suffixes))
-        found = [file for file in every if chosen(file, path, patterns)]
+        found = [file for file in every if matches_patterns(file, path, patterns)]
     endings = ", ".join(suffixes)
     if not found:
         matching = f" that matches {' or '.join(map(repr, patterns))}" if patterns else ""

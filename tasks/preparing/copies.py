@@ -46,9 +46,9 @@ class Copies:
     def counts(self) -> dict[str, int]:
         """How many rows equal an earlier row, for each kind of comparison."""
         return {
-            "equal_raw_rows": repeated(self.raw),
-            "equal_features_and_target": repeated(self.whole),
-            "equal_features": repeated(self.features),
+            "equal_raw_rows": count_repeated(self.raw),
+            "equal_features_and_target": count_repeated(self.whole),
+            "equal_features": count_repeated(self.features),
         }
 
 
@@ -113,7 +113,7 @@ def distinct(rows: PreparedRows, found: Copies) -> PreparedRows:
     return rows.take(np.sort(first))
 
 
-def repeated(numbers: Indices) -> int:
+def count_repeated(numbers: Indices) -> int:
     """How many rows (N,) have the same number as an earlier row."""
     return len(numbers) - len(np.unique(numbers))
 
@@ -138,7 +138,7 @@ def conflicts(rows: PreparedRows, found: Copies, describe: Describe) -> dict[str
     return {"rows_with_conflicting_targets": len(conflicting), "conflicting_targets": listed}
 
 
-def leaked(numbers: Indices, splits: dict[str, Indices], *names: str) -> int:
+def count_in_train(numbers: Indices, splits: dict[str, Indices], *names: str) -> int:
     """How many rows of the splits `names` have an equal row in `train`, by numbers of `Copies`."""
     train = numbers[splits["train"]]
     return sum(int(np.isin(numbers[splits[name]], train).sum()) for name in names)

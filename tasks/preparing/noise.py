@@ -24,7 +24,7 @@ LISTED = 20
 FOLDS = 5
 
 
-def suspects(
+def find_suspects(
     rows: PreparedRows, labels: Indices, signature: Signature, params: Prepare, describe: Describe
 ) -> dict[str, Any]:
     """The number of checked and of suspect rows, and the most suspicious rows, for the report.

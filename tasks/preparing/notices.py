@@ -9,7 +9,7 @@ from tasks.preparing.rows import Indices
 WORTH_SAYING = 0.05
 
 
-def removed(
+def removal_notices(
     rule: str, before: Indices, after: Indices, rows_in: int, given: NDArray[np.object_] | None
 ) -> list[str]:
     """Notices about a rule that left the rows `after` of the rows `before`; `rows_in` is the total.
@@ -28,7 +28,7 @@ def removed(
     return found
 
 
-def seen(test_rows: int, equal: int) -> list[str]:
+def seen_notices(test_rows: int, equal: int) -> list[str]:
     """A notice about test rows with equal features in training, if there are many."""
     if equal <= WORTH_SAYING * test_rows:
         return []

@@ -12,7 +12,7 @@ from tasks.columns.looks import advice
 from tasks.config import Prepare, TabularSource
 from tasks.dataset import SPLITS
 from tasks.errors import InputError
-from tasks.files.convert import EXACT, convert, fits, misfit
+from tasks.files.convert import EXACT, convert, first_misfit, fits
 from tasks.files.infer import kind_of, typed
 from tasks.files.spelling import without_na
 from tasks.preparing.rows import CleanColumn, PreparedRows, cell, is_number
@@ -109,7 +109,7 @@ def _from_text(raw: Raw, values: pa.Array) -> pa.Array:
     if pa.types.is_integer(found.type) or pa.types.is_null(found.type):
         return found.cast(pa.int64())
     if not fits(values, "number", raw.reading):
-        row = misfit(values, "number", raw.reading)
+        row = first_misfit(values, "number", raw.reading)
         raise _not_a_number(raw, row, values[row].as_py(), advice(values, raw.reading))
     return convert(values, "number", str(raw.target), raw.describe, raw.reading)
 

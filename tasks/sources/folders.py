@@ -42,7 +42,7 @@ def read(source: ImageSource, path: Path) -> Images:
         for split, folder in _splits(path).items()
         for label in _subfolders(folder)
         for file in _files(label)
-        if tables.chosen(file, path, patterns(source))
+        if tables.matches_patterns(file, path, patterns(source))
     ]
     if not found:
         raise InputError(f"{path} has no image that matches prepare.source.pattern")

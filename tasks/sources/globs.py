@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tasks.config import ImageSource, SequenceSource, TabularSource, TextSource
 from tasks.errors import InputError
-from tasks.files.tables import chosen
+from tasks.files.tables import matches_patterns
 from tasks.sources.raw import Raw
 
 Files = TabularSource | TextSource | ImageSource | SequenceSource
@@ -40,7 +40,7 @@ def split(raw: Raw, folder: Path, test: str) -> NDArray[np.object_]:
             f"{raw.where} already has a test split, marked by the names of its folders or files. "
             "Remove prepare.source.test"
         )
-    matches = [chosen(Path(origin.path), folder, [test]) for origin in raw.origins]
+    matches = [matches_patterns(Path(origin.path), folder, [test]) for origin in raw.origins]
     if all(matches) or not any(matches):
         raise InputError(
             f"{raw.where}: prepare.source.test ({test}) matches "

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from flows.git import differs
 from flows.pretrained import parent, place_pretrained
 from tasks.errors import InputError
-from tasks.recorded import locked
+from tasks.recorded import locked_stages
 from tasks.workspace import Workspace
 
 # A stage whose step takes no time: what is edited meanwhile is the third argument.
@@ -273,7 +273,7 @@ def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, 
 
 def rate(project: Project) -> tuple[float, float]:
     """The learning rate that `dvc.lock` names, and the one that was used."""
-    params = locked(project.root)["train"]["params"]["params.yaml"]
+    params = locked_stages(project.root)["train"]["params"]["params.yaml"]
     history = (project.root / "outputs/history.csv").read_text().splitlines()
     return params["train"]["optimizer"]["learning_rate"], float(history[1].split(",")[-1])
 
@@ -283,11 +283,11 @@ def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(pr
         project.change_params({"train": {"optimizer": {"learning_rate": value}}})
 
     project.change_params({"train": {"epochs": 30, "patience": 30}})
-    before = locked(project.root)["train"]
+    before = locked_stages(project.root)["train"]
     status, said = edited(project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001))
     assert status != 0
     assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in said
-    assert locked(project.root)["train"] == before
+    assert locked_stages(project.root)["train"] == before
     # Put back, the training goes on from where it was: nobody pays for it twice.
     edit(0.02)
     said = project.run("dvc", "repro", "train").stdout
@@ -302,7 +302,7 @@ def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(pr
 def test_code_edited_in_mid_training_is_refused_by_repro(project):
     code = project.root / "tasks/training/objective.py"
     project.change_params({"train": {"epochs": 20, "patience": 20}})
-    before = locked(project.root)["train"]
+    before = locked_stages(project.root)["train"]
 
     def edit():
         code.write_text(code.read_text() + "\nEDITED = True\n")
@@ -310,12 +310,12 @@ def test_code_edited_in_mid_training_is_refused_by_repro(project):
     status, said = edited(project, ["dvc", "repro"], "epoch 3/20", edit)
     assert status != 0
     assert "changed while the stage train ran: tasks/training/objective.py" in said
-    assert locked(project.root)["train"] == before
+    assert locked_stages(project.root)["train"] == before
 
 
 def test_raw_data_replaced_while_they_are_prepared_are_refused_by_repro(project):
     raw = project.root / "data/raw/digits.csv.gz"
-    before = locked(project.root)["prepare"]
+    before = locked_stages(project.root)["prepare"]
 
     def edit():
         raw.with_name("new").write_bytes(raw.read_bytes() + b"\n")
@@ -324,7 +324,7 @@ def test_raw_data_replaced_while_they_are_prepared_are_refused_by_repro(project)
     status, said = edited(project, ["dvc", "repro"], "reading data/raw", edit)
     assert status != 0
     assert "changed while the stage prepare ran: data/raw/digits.csv.gz" in said
-    assert locked(project.root)["prepare"] == before
+    assert locked_stages(project.root)["prepare"] == before
 
 
 def misrecord(project: Project, value: float = 0.5) -> None:
@@ -356,7 +356,9 @@ def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_
 
 def damage(project: Project, name: str) -> Path:
     """Change one byte of a file in the DVC cache."""
-    record = {out["path"]: out["md5"] for s in locked(project.root).values() for out in s["outs"]}
+    record = {
+        out["path"]: out["md5"] for s in locked_stages(project.root).values() for out in s["outs"]
+    }
     folder, _, within = name.rpartition("/")
     cache = project.root / ".dvc/cache/files/md5"
     if name in record:

@@ -10,7 +10,7 @@ from projects import Project
 
 from tasks import snapshot
 from tasks.errors import InputError
-from tasks.recorded import locked
+from tasks.recorded import locked_stages
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_files_and_folders_have_the_hashes_that_dvc_gives_them(repository):
     stage = ["dvc", "stage", "add", "-q", "-n", "s", "-d", "raw", "-d", "raw/a.txt", "true"]
     repository.run(*stage)
     repository.run("dvc", "repro", "-q")
-    found = {dep["path"]: dep["md5"] for dep in locked(root)["s"]["deps"]}
+    found = {dep["path"]: dep["md5"] for dep in locked_stages(root)["s"]["deps"]}
     rules = snapshot.ignore_rules(root)
     assert {path: snapshot.take(root / path, rules).md5 for path in found} == found
     names = snapshot.take(root / "raw", rules).files

@@ -25,7 +25,7 @@ from tasks.dataset import read_split
 from tasks.encoding import Encoder
 from tasks.evaluate import evaluate, inference
 from tasks.export import export
-from tasks.parity import Parity, compare
+from tasks.parity import Parity, compare_outputs
 from tasks.session import open_session
 from tasks.train import train
 
@@ -289,7 +289,7 @@ def test_parity_fails_for_other_weights_and_counts_flips(
     expected = told({"image": images})["logits"]
     bundle = exported("mlp", "uint8") / "bundle"
     session, signature = open_session(bundle / "model.onnx", "cpu"), Encoder.read(bundle).signature
-    found = compare(session, signature, {"image": images}, told, 8, 1e-4)
+    found = compare_outputs(session, signature, {"image": images}, told, 8, 1e-4)
     (served,) = session.inner.run(["logits"], {"image": images})
     assert not found.passed
     assert found.flipped == (served.argmax(1) != expected.argmax(1)).sum() > 0
@@ -332,7 +332,7 @@ def parity(session, served, expected, tolerance=1e-3, unit=1.0):
     def expects(batch):
         return {"logits": np.stack([wanted[row.tobytes()] for row in batch["x"]])}
 
-    return compare(session, ECHO, {"x": served}, expects, len(served), tolerance, unit)
+    return compare_outputs(session, ECHO, {"x": served}, expects, len(served), tolerance, unit)
 
 
 def test_parity_does_not_count_a_tie_as_a_flip(echo):

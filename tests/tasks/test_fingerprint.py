@@ -13,7 +13,7 @@ from projects import ROOT, Project, make_project
 
 from tasks import fingerprint, snapshot
 from tasks.pipeline import STEPS
-from tasks.recorded import locked, misrecorded
+from tasks.recorded import locked_stages, misrecorded
 from tasks.workspace import Workspace
 
 CODE = '''
@@ -136,7 +136,7 @@ def test_a_comment_makes_no_stage_stale(project):
 
 def test_stages_and_flows_refuse_changed_code_until_modelmint_code_runs(project):
     append(project, "tasks/preparing/splitting.py", "\nNEW = 1\n")
-    before = locked(project.root)
+    before = locked_stages(project.root)
     refused = (
         "error: code.json does not describe the code that would run (prepare: "
         "tasks/preparing/splitting.py), so nothing was run. `modelmint code` updates it"
@@ -146,7 +146,7 @@ def test_stages_and_flows_refuse_changed_code_until_modelmint_code_runs(project)
     done = project.run("dvc", "repro", "-f", "prepare", status=None)
     assert done.returncode != 0
     assert refused in done.stderr
-    assert locked(project.root) == before
+    assert locked_stages(project.root) == before
     said = project.modelmint("code", "--check", status=1).stderr.splitlines()
     assert said[0] == "prepare would become stale: tasks/preparing/splitting.py"
     assert json.loads(project.modelmint("code", "--json").stdout) == {
@@ -156,7 +156,7 @@ def test_stages_and_flows_refuse_changed_code_until_modelmint_code_runs(project)
     status = project.run("dvc", "status", "prepare").stdout
     assert "code.json" in status
     assert "Running stage 'prepare'" in project.run("dvc", "repro", "prepare").stdout
-    assert locked(project.root) != before
+    assert locked_stages(project.root) != before
 
 
 def test_changed_code_of_one_stage_makes_no_other_stage_stale(project):
@@ -217,12 +217,12 @@ def test_bytecode_that_may_be_older_than_its_source_is_removed(tmp_path):
     source.write_text("FOLDS = 3\n")
     compiled = Path(py_compile.compile(str(source)))
     assert compiled == Path(importlib.util.cache_from_source(str(source)))
-    fingerprint._remove_old_bytecode(snapshot.stamps(tmp_path))
+    fingerprint._remove_old_bytecode(snapshot.python_stamps(tmp_path))
     assert compiled.exists()
     before = source.stat()
     source.write_text("FOLDS = 7\n")  # of the same size, and then with the same time
     os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
-    fingerprint._remove_old_bytecode(snapshot.stamps(tmp_path))
+    fingerprint._remove_old_bytecode(snapshot.python_stamps(tmp_path))
     assert not compiled.exists()
 
 

@@ -205,7 +205,9 @@ def test_true_values_and_false_values_are_read_as_booleans(tmp_path):
 def test_separator_is_accepted_as_the_former_name_of_csv_delimiter(tmp_path):
     assert source("tabular", "in.csv", separator=";").csv.delimiter == ";"
     assert source("text", "in.csv", separator="|", csv={"decimal": ","}).csv.delimiter == "|"
-    with pytest.raises(ValueError, match=r"separator is now called csv\.delimiter; remove separator"):
+    with pytest.raises(
+        ValueError, match=r"separator is now called csv\.delimiter; remove separator"
+    ):
         source("tabular", "in.csv", separator=";", csv={"delimiter": ","})
 
 

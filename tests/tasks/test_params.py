@@ -466,12 +466,12 @@ def test_complete_appends_a_missing_section_only(tmp_path, end):
     path = tmp_path / "params.yaml"
     path.write_text(WHOLE + end)
     before = params.load(path)
-    assert "had no section export; added 'export: {}'" in params.complete(path)
+    assert "had no section export; added 'export: {}'" in params.add_missing_sections(path)
     text = path.read_text()
     assert text.startswith(WHOLE + end.rstrip("\n"))
     assert text.endswith("\nexport: {}\n")
     assert params.load(path) == before
-    assert params.complete(path) == ""
+    assert params.add_missing_sections(path) == ""
     assert path.read_text() == text
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
 
@@ -480,7 +480,7 @@ def test_complete_keeps_line_endings(tmp_path):
     path = tmp_path / "params.yaml"
     before = WHOLE.replace("\n", "\r\n").encode()
     path.write_bytes(before)
-    params.complete(path)
+    params.add_missing_sections(path)
     assert path.read_bytes() == before + b"\r\nexport: {}\r\n"
 
 
@@ -496,7 +496,7 @@ def test_complete_does_not_overwrite_a_concurrent_edit(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "copymode", edit_meanwhile)
     with pytest.raises(InputError, match=r"the section export is missing.*Add this line: export: "):
-        params.complete(path)
+        params.add_missing_sections(path)
     assert path.read_text() == edited
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
 
@@ -508,7 +508,7 @@ def test_complete_refuses_a_file_that_cannot_be_appended_to(tmp_path, form):
     text = form % (", ".join(lines) if form.startswith("{") else "\n".join(lines))
     path.write_text(text)
     with pytest.raises(InputError, match=r"the section export is missing.*Add this line: export: "):
-        params.complete(path)
+        params.add_missing_sections(path)
     assert path.read_text() == text
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
 
