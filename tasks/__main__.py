@@ -26,12 +26,8 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     workspace, step = Workspace(Path.cwd()), STEPS[arguments[0]]
     try:
-        params.load(
-            workspace.params
-        )  # `add_missing_sections` must not write to a file with mistakes
-        if added := params.add_missing_sections(
-            workspace.params
-        ):  # before DVC reads the parameters
+        params.load(workspace.params)  # refuses mistakes before the next line writes to the file
+        if added := params.add_missing_sections(workspace.params):
             print(added, flush=True)
         inputs = StageInputs(workspace, step, code)
         with paused_gc():
