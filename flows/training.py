@@ -310,7 +310,7 @@ def bring_raw_data(settings: Settings, params: Params) -> None:
     log = get_run_logger()
     log.info(version_raw_data(params.prepare.source, settings.root))
     own = Workspace(settings.root)
-    if holds(own, params) and (added := parameters.complete(own.params)):
+    if holds(own, params) and (added := parameters.add_missing_sections(own.params)):
         log.warning(added)
 
 
