@@ -166,7 +166,7 @@ def test_images_that_would_silently_lose_content_are_refused(tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/1.png").write_bytes(png(16, 0, DEEP // 32))
     source = ImageSource(kind="image", path="in")
-    with pytest.raises(InputError, match="no value above 1834 of 65535, so 8 of their grey tones"):
+    with pytest.raises(InputError, match="no value above 1834 of 65535, so only 8 grey tones"):
         sources.read(source, tmp_path)
     (tmp_path / "in/a/2.png").write_bytes(png(16, 0, DEEP))
     assert sources.read(source, tmp_path).changed == {"16 bits a channel, of which 8 were kept": 2}
