@@ -97,7 +97,7 @@ def test_every_arrow_type_has_a_column_type_or_is_refused(tmp_path):
         ),
         ({"columns": {"Age": "number"}}, "in.csv: no column 'Age' (did you mean 'age'?), which"),
         ({"reserved": ["grup"]}, "in.csv: no column 'grup', which prepare names; it has age, city"),
-        ({"reserved": ["label"], "target": "label"}, "in.csv: column 'label' is the target and"),
+        ({"reserved": ["label"], "target": "label"}, "in.csv: column 'label' is the target, and"),
         ({"columns": {"city": "number"}}, "in.csv, row 1: column 'city' is 'Bern'; a number is"),
         ({"columns": {"age": "boolean"}}, "in.csv, row 1: column 'age' is '30'; true or false is"),
         ({"columns": {"note": "date"}}, "in.csv, row 1: column 'note' is 'x'; a date (ISO 8601)"),
@@ -193,8 +193,8 @@ def test_source_test_selects_the_files_of_the_test_split(tmp_path):
         ("in", {"test": "tset*"}, "in: prepare.source.test (tset*) matches none of the 2 files"),
         ("in", {"test": "*"}, "in: prepare.source.test (*) matches all of the 2 files"),
         ("in", {"pattern": "x*"}, "in holds no file ending in .csv, "),
-        ("in/1.csv", {"test": "1*"}, "in/1.csv is a file; prepare.source.pattern and"),
-        ("in/1.csv", {"pattern": "1*"}, "in/1.csv is a file; prepare.source.pattern and"),
+        ("in/1.csv", {"test": "1*"}, "in/1.csv is a file, but prepare.source.pattern and"),
+        ("in/1.csv", {"pattern": "1*"}, "in/1.csv is a file, but prepare.source.pattern and"),
     ],
 )
 def test_invalid_pattern_and_test_globs_are_refused(path, more, message, tmp_path):

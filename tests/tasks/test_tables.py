@@ -160,7 +160,7 @@ def test_a_folder_without_supported_files_is_refused(tmp_path):
     said = refusal(tables.read, tmp_path)
     assert said == f"{tmp_path} holds no file ending in {', '.join(tables.SUFFIXES)}"
     path = put(tmp_path / "in.xlsx", b"PK")
-    assert refusal(tables.read, path).startswith(f"{path}: a file must end in .csv, .csv.gz")
+    assert refusal(tables.read, path).startswith(f"{path}: the file name must end in .csv, .csv.gz")
 
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
@@ -239,9 +239,9 @@ def test_other_separators_tabs_and_a_byte_order_mark_are_read(tmp_path):
         ("in.csv", b"a,b,a\n1,2,3\n", ": two columns have the same name: a, b, a"),
         ("in.jsonl", b"", "has columns () but no rows"),
         ("in.jsonl", b'{"a": 1}\n{"a": \n', ", row 2: not JSON: "),
-        ("in.jsonl", b'{"a": 1}\n{"a": ' + b"[" * 99_999, ", row 2: lists or objects within each"),
+        ("in.jsonl", b'{"a": 1}\n{"a": ' + b"[" * 99_999, ", row 2: lists or objects are nested"),
         ("in.jsonl", b'{"a": 1}\n[1]\n', ", row 2: one JSON object per line is expected"),
-        ("in.jsonl", b'{"a": 1}\n{}\n{"a": "x"}\n', ", row 3: column 'a' is 'x', which is of an"),
+        ("in.jsonl", b'{"a": 1}\n{}\n{"a": "x"}\n', ", row 3: column 'a' is 'x', which has ano"),
     ],
 )
 def test_broken_text_files_are_refused(name, content, message, tmp_path):
