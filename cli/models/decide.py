@@ -1,4 +1,4 @@
-"""Commands that decide: who is champion, what is approved, what is retired."""
+"""Commands that move aliases, change the status of versions and set policies."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -31,7 +31,10 @@ def promote(
     alias: Annotated[str, typer.Option(help="The alias to move.")] = CHAMPION,
     reason: Reason = "by hand",
 ) -> None:
-    """Point an alias to a version, whatever its metrics are. The decision is recorded."""
+    """Point an alias to a version, without comparing metrics. The decision is recorded.
+
+    A candidate can become champion only if its newest evaluation passed.
+    """
     with open_registry() as registry:
         version = registry.resolve(reference).version
         _moved(registry, _promote(registry, version, alias, reason))
@@ -62,7 +65,7 @@ def unset(
     parsed = parse_reference(reference)
     if parsed.alias is None or "@" not in reference:
         raise InvalidReference(
-            f"{reference!r} names no alias. Give NAME@ALIAS, as in digits@canary."
+            f"{reference!r} does not name an alias. Give NAME@ALIAS, as in digits@canary."
         )
     with open_registry() as registry:
         registry.unset(parsed.name, parsed.alias, actor=actor(), reason=reason)
@@ -97,7 +100,7 @@ def reject(reference: Numbered, reason: Reason = "by hand") -> None:
 
 @app.command()
 def archive(reference: Numbered, reason: Reason = "by hand") -> None:
-    """Retire a version that nothing uses; `gc --purge` may then remove its files."""
+    """Archive a version that nothing uses; `gc --purge` may then remove its files."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
         registry.archive(version.model, version.version, actor=actor(), reason=reason)
@@ -124,7 +127,7 @@ def tag(
     pairs = [text.partition("=") for text in tags]
     for text, (key, equals, _value) in zip(tags, pairs, strict=True):
         if not key or not equals:
-            raise InvalidReference(f"{text!r} is no tag. Give KEY=VALUE, or KEY= to remove one.")
+            raise InvalidReference(f"{text!r} is not a tag. Give KEY=VALUE, or KEY= to remove one.")
     with open_registry() as registry:
         version = registry.resolve(reference).version
         for key, _, value in pairs:
@@ -152,8 +155,8 @@ def policy(
         bool | None,
         typer.Option(
             "--four-eyes/--no-four-eyes",
-            help="Whether a champion, or any protected alias, needs an approval by somebody other "
-            "than who trained it.",
+            help="Whether the champion, and every protected alias, needs an approval by somebody "
+            "who did not train the version.",
         ),
     ] = None,
     protect: Annotated[

@@ -45,7 +45,7 @@ def here(tmp_path, monkeypatch, capfd) -> Here:
     return made
 
 
-def test_the_backup_of_another_registry_is_replaced_only_when_asked(here):
+def test_backup_of_another_registry_needs_replace(here):
     here.fill("other")
     assert "1 models, 1 versions" in here.models("mine", "backup", "backup")
     said = here.models("mine", "verify", "--backup", "backup")
@@ -62,7 +62,7 @@ def test_the_backup_of_another_registry_is_replaced_only_when_asked(here):
     assert "is of the registry" in here.models("mine", "verify", "--backup", "backup", status=1)
 
 
-def test_a_backup_is_verified_where_no_registry_can_be_opened(here):
+def test_verify_backup_works_without_a_registry(here):
     here.models("mine", "backup", "backup")
     (here.folder / "nowhere.db").mkdir()
     said = here.models("nowhere", "verify", "--backup", "backup")
@@ -73,7 +73,7 @@ def test_a_backup_is_verified_where_no_registry_can_be_opened(here):
     assert "is whole" not in said
 
 
-def test_the_backup_of_an_empty_registry_says_so(here):
+def test_verify_backup_of_an_empty_registry_says_so(here):
     with Registry(*here.places("empty")) as registry:
         registry.create()
     here.models("empty", "backup", "backup")
@@ -92,14 +92,14 @@ def test_the_backup_of_an_empty_registry_says_so(here):
         ["import", "file:///tmp/x.tar"],
     ],
 )
-def test_a_url_is_no_folder_of_this_machine(command, here):
+def test_backup_refuses_a_url_as_folder(command, here):
     said = here.models("mine", *command, status=2)
     assert "is a URL" in said
     assert "secret" not in said
     assert not [path for path in here.folder.iterdir() if ":" in path.name]
 
 
-def test_a_file_of_somebody_else_is_not_removed_by_verify(here):
+def test_verify_backup_removes_no_other_file(here):
     (here.folder / "last-hashed.txt").write_text("my notes")
     said = here.models("mine", "verify", "--backup", ".", status=1)
     assert "holds no backup" in said

@@ -189,9 +189,7 @@ def empty_cells(url: str) -> int:
 
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
-def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
-    source, target, filled, new_url, tmp_path
-):
+def test_restore_gives_the_same_rows_on_any_database(source, target, filled, new_url, tmp_path):
     url, folder = filled(source)
     with opened(url, folder) as registry:
         made = backup(registry, tmp_path / "backup")
@@ -213,7 +211,7 @@ def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restored_registry_goes_on_where_it_was(kind, origin, new_url, tmp_path):
+def test_restored_registry_continues_numbers_and_history(kind, origin, new_url, tmp_path):
     backup(origin, tmp_path / "backup")
     url = new_url(kind)
     restore(tmp_path / "backup", url, tmp_path / "artifacts")
@@ -233,7 +231,7 @@ def test_a_restored_registry_goes_on_where_it_was(kind, origin, new_url, tmp_pat
         execute(url, "UPDATE events SET actor = 'eve'")
 
 
-def test_a_backup_says_what_it_holds(origin, tmp_path):
+def test_backup_reports_its_content(origin, tmp_path):
     told = []
     made = backup(origin, tmp_path / "backup", progress=lambda *so_far: told.append(so_far))
     manifest = manifest_of(tmp_path / "backup")
@@ -254,7 +252,7 @@ def test_a_backup_says_what_it_holds(origin, tmp_path):
     assert found == replace(made, copied=0)
 
 
-def test_files_move_between_a_bucket_and_a_folder(bucket, tmp_path):
+def test_restore_moves_files_between_a_bucket_and_a_folder(bucket, tmp_path):
     with bucket.open() as registry:
         version = registry.register("digits", make_candidate(tmp_path / "b"), actor="ada").version
         assert backup(registry, tmp_path / "backup").files == 3
@@ -270,7 +268,7 @@ def test_files_move_between_a_bucket_and_a_folder(bucket, tmp_path):
 # Again into the same folder
 
 
-def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_path):
+def test_second_backup_copies_new_files_and_removes_purged_ones(own, tmp_path):
     folder = tmp_path / "backup"
     first = backup(own, folder)
     old_rows, segments = rows_file(folder), set(segments_of(folder))
@@ -288,14 +286,14 @@ def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_p
     assert {segments_of(folder)[sha256] for sha256 in again} >= {"jobs", "approvals", "aliases"}
 
 
-def test_a_backup_of_an_unchanged_registry_copies_nothing(origin, tmp_path):
+def test_backup_of_an_unchanged_registry_copies_nothing(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     before = files_in(tmp_path / "backup" / "sha256")
     assert backup(origin, tmp_path / "backup").copied == 0
     assert files_in(tmp_path / "backup" / "sha256") == before
 
 
-def test_a_purge_during_a_backup_does_not_stop_it(own, tmp_path):
+def test_backup_succeeds_during_a_purge(own, tmp_path):
     removed = []
 
     def look(*_so_far) -> None:
@@ -309,7 +307,7 @@ def test_a_purge_during_a_backup_does_not_stop_it(own, tmp_path):
     assert Path(removed[0].path).name not in str(files_in(tmp_path / "backup").keys())
 
 
-def test_a_damaged_file_of_the_registry_stops_the_backup_and_keeps_the_one_before(own, tmp_path):
+def test_backup_of_a_damaged_file_fails_and_keeps_the_earlier_backup(own, tmp_path):
     backup(own, tmp_path / "backup")
     new = own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada").version
     path = own.open(new)["model.onnx"]
@@ -322,7 +320,7 @@ def test_a_damaged_file_of_the_registry_stops_the_backup_and_keeps_the_one_befor
     assert found.heads["words"] != own.history("words")[0].hash
 
 
-def test_a_folder_of_something_else_is_left_alone(origin, tmp_path):
+def test_backup_refuses_a_folder_with_other_files(origin, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"meow")
     with pytest.raises(Refused, match="holds something that is not a backup"):
@@ -349,7 +347,7 @@ DIGEST = "ab" * 32
         {"README.txt": "# A backup of a modelmint registry.", "last-hashed.txt": "my notes"},
     ],
 )
-def test_a_folder_that_only_looks_like_a_backup_is_left_alone(there, origin, tmp_path):
+def test_backup_refuses_a_folder_that_only_resembles_a_backup(there, origin, tmp_path):
     folder = tmp_path / "strange"
     for name, content in there.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -365,7 +363,7 @@ def test_a_folder_that_only_looks_like_a_backup_is_left_alone(there, origin, tmp
     assert (folder / "tmp").exists() == any("tmp/" in name for name in there)
 
 
-def test_what_somebody_put_into_a_backup_stays(own, tmp_path):
+def test_backup_keeps_files_that_somebody_added_to_the_folder(own, tmp_path):
     folder = tmp_path / "backup"
     backup(own, folder)
     theirs = (
@@ -386,7 +384,7 @@ def test_what_somebody_put_into_a_backup_stays(own, tmp_path):
 
 
 @pytest.mark.parametrize("readme", ["", EXPLANATION[:20], EXPLANATION])
-def test_a_backup_that_was_killed_at_its_explanation_is_begun_again(readme, origin, tmp_path):
+def test_backup_restarts_after_a_kill_while_writing_the_readme(readme, origin, tmp_path):
     (tmp_path / "backup").mkdir()
     (tmp_path / "backup" / "README.txt").write_text(readme)
     backup(origin, tmp_path / "backup")
@@ -397,7 +395,7 @@ def test_a_backup_that_was_killed_at_its_explanation_is_begun_again(readme, orig
     assert (tmp_path / "backup" / "README.txt").read_text() == noted
 
 
-def test_jobs_of_another_copy_are_not_lost_from_a_backup(own, tmp_path):
+def test_backup_refuses_to_drop_jobs_of_another_copy(own, tmp_path):
     """No history tells two copies apart of which each only predicted."""
     folder, url = tmp_path / "backup", f"sqlite:///{tmp_path}/copy.db"
     backup(own, folder)
@@ -425,7 +423,7 @@ def test_jobs_of_another_copy_are_not_lost_from_a_backup(own, tmp_path):
         backup(own, folder)
 
 
-def test_two_backups_into_one_folder_do_not_meet(origin, tmp_path):
+def test_concurrent_backups_into_one_folder_conflict(origin, tmp_path):
     refusals = []
 
     def look(*_so_far) -> None:
@@ -509,7 +507,7 @@ def change_a_count(folder: Path) -> Path:
         change_a_count,
     ],
 )
-def test_damage_is_found_and_not_restored(damage, origin, tmp_path):
+def test_restore_refuses_a_damaged_backup(damage, origin, tmp_path):
     folder, url = tmp_path / "backup", f"sqlite:///{tmp_path}/registry.db"
     backup(origin, folder)
     path = damage(folder)
@@ -562,7 +560,7 @@ ODD_NUMBERS = ["0", "-1", "1.5", "true", '"2"', "NaN", "Infinity", "1e999", "nul
         ),
     ],
 )
-def test_an_odd_manifest_is_no_manifest_and_its_copy_is_used(change, full, tmp_path):
+def test_malformed_manifest_is_replaced_by_its_copy(change, full, tmp_path):
     origin, folder = full
     path = folder / "manifest.json"
     text = (folder / "manifest-copy.json").read_text()
@@ -576,7 +574,7 @@ def test_an_odd_manifest_is_no_manifest_and_its_copy_is_used(change, full, tmp_p
     assert verify_backup(folder, origin).problems == []
 
 
-def test_without_a_manifest_its_copy_says_whose_backup_it_is(origin, own, tmp_path):
+def test_missing_manifest_is_replaced_by_its_copy(origin, own, tmp_path):
     folder = tmp_path / "backup"
     own.note("digits", 3, "a later state", actor="bo")
     backup(own, folder)
@@ -587,7 +585,7 @@ def test_without_a_manifest_its_copy_says_whose_backup_it_is(origin, own, tmp_pa
     assert verify_backup(folder, own).problems == []
 
 
-def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
+def test_restore_refuses_a_backup_by_a_newer_release(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     path = tmp_path / "backup" / "manifest.json"
     text = path.read_text()
@@ -598,7 +596,7 @@ def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
             restore(tmp_path / "backup", f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts")
 
 
-def test_what_was_wrong_in_the_registry_is_told_after_the_restore(own, tmp_path):
+def test_restore_reports_problems_that_the_registry_had(own, tmp_path):
     url = str(own.database._engine.url)
     execute(url, "DROP TRIGGER events_refuses_update")
     execute(url, "UPDATE events SET actor = 'eve' WHERE kind = 'rejected'")
@@ -612,7 +610,7 @@ def test_what_was_wrong_in_the_registry_is_told_after_the_restore(own, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_registry_that_was_opened_but_never_used_can_be_filled(kind, origin, new_url, tmp_path):
+def test_restore_into_an_empty_created_registry_works(kind, origin, new_url, tmp_path):
     backup(origin, tmp_path / "backup")
     url = new_url(kind)
     opened(url, tmp_path).close()
@@ -621,7 +619,7 @@ def test_a_registry_that_was_opened_but_never_used_can_be_filled(kind, origin, n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_registry_in_use_is_not_restored_over(kind, origin, new_url, tmp_path):
+def test_restore_refuses_a_registry_in_use(kind, origin, new_url, tmp_path):
     backup(origin, tmp_path / "backup")
     url = new_url(kind)
     with opened(url, tmp_path) as registry:
@@ -635,7 +633,7 @@ def test_a_registry_in_use_is_not_restored_over(kind, origin, new_url, tmp_path)
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_restore_does_not_take_the_files_of_the_original(own, tmp_path, marked):
+def test_restore_refuses_the_store_of_the_original(own, tmp_path, marked):
     """Whose store has no marker yet, perhaps: it is of an earlier release."""
     backup(own, tmp_path / "backup")
     if not marked:
@@ -648,7 +646,7 @@ def test_a_restore_does_not_take_the_files_of_the_original(own, tmp_path, marked
     own.check_store()
 
 
-def test_a_backup_and_the_files_of_a_registry_lie_apart(own, tmp_path):
+def test_backup_refuses_the_folder_of_the_store(own, tmp_path):
     root = Path(own.files.root)
     for folder in (root, root / "backup", root.parent, root / "sha256" / ".."):
         with pytest.raises(Refused, match=r"(apart from|is) the folder"):
@@ -661,7 +659,7 @@ def test_a_backup_and_the_files_of_a_registry_lie_apart(own, tmp_path):
     assert files_in(tmp_path) == before
 
 
-def test_a_backup_is_no_place_for_the_files_of_a_registry(own, tmp_path):
+def test_backup_folder_is_refused_as_artifact_store(own, tmp_path):
     """Whoever names it as MODELMINT_ARTIFACTS would collect from it."""
     backup(own, tmp_path / "backup")
     url = str(own.database._engine.url)
@@ -689,7 +687,7 @@ def test_a_backup_is_no_place_for_the_files_of_a_registry(own, tmp_path):
         assert files_in(tmp_path / name) == before
 
 
-def test_a_database_of_something_else_is_not_restored_over(origin, tmp_path):
+def test_restore_refuses_a_database_with_other_tables(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     url = f"sqlite:///{tmp_path}/shop.db"
     execute(url, "CREATE TABLE customers (id INTEGER)")
@@ -698,7 +696,7 @@ def test_a_database_of_something_else_is_not_restored_over(origin, tmp_path):
     assert all_rows(url) == {"customers": []}
 
 
-def test_rows_of_an_older_schema_are_upgraded_on_the_way(make_database):
+def test_restore_upgrades_rows_of_an_older_schema(make_database):
     old = rows_of(kept())
     url, upgraded = make_database(), make_database()
     fill_with_kept(upgraded)
@@ -768,7 +766,7 @@ def killed(function: Callable[..., None], *arguments: object) -> bool:
     return child.exitcode != 0
 
 
-def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before(own, tmp_path):
+def test_killed_backup_keeps_the_earlier_backup(own, tmp_path):
     folder, first = tmp_path / "backup", tmp_path / "first"
     before = backup(own, first)
     own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada")
@@ -792,7 +790,7 @@ def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before(own, tmp_path
     assert set(ended[:-1]) == {True, False}, "killed before the manifest, and after it"
 
 
-def test_a_first_backup_that_is_killed_is_none_and_can_be_made_again(origin, tmp_path):
+def test_killed_first_backup_can_be_repeated(origin, tmp_path):
     place = str(origin.database._engine.url), origin.files.root
     assert killed(backup_until, 45, *place, tmp_path / "backup")
     (problem,) = verify_backup(tmp_path / "backup").problems
@@ -802,7 +800,7 @@ def test_a_first_backup_that_is_killed_is_none_and_can_be_made_again(origin, tmp
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restore_that_is_killed_leaves_an_empty_database_and_can_be_done_again(
+def test_killed_restore_leaves_an_empty_database_and_can_be_repeated(
     kind, origin, new_url, tmp_path
 ):
     backup(origin, tmp_path / "backup")
@@ -818,7 +816,7 @@ def test_a_restore_that_is_killed_leaves_an_empty_database_and_can_be_done_again
     assert files_in(tmp_path / "artifacts/sha256") == files_in(Path(origin.files.root) / "sha256")
 
 
-def test_what_a_killed_restore_left_is_used_by_the_next_and_by_no_other_registry(origin, tmp_path):
+def test_files_of_a_killed_restore_are_used_only_by_the_same_registry(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     url, artifacts = f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts"
     assert killed(restore_until, 5, tmp_path / "backup", url, artifacts)

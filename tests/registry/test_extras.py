@@ -25,7 +25,7 @@ from registry.transfer.mlflow_import import import_from_mlflow
     ],
     ids=["postgresql", "bucket", "mlflow", "signing"],
 )
-def test_a_missing_extra_is_named(module, extra, act, tmp_path, monkeypatch):
+def test_missing_extra_is_named_in_the_error(module, extra, act, tmp_path, monkeypatch):
     with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as registry:
         registry.register("m", make_candidate(tmp_path / "b"), actor="ada")
         monkeypatch.chdir(tmp_path)

@@ -138,7 +138,7 @@ def wait_until_alone(place: Place) -> None:
         time.sleep(0.01)
 
 
-def test_whoever_is_killed_the_registry_is_whole_and_nothing_is_left_over(place):
+def test_killed_process_leaves_a_valid_registry_without_leftovers(place):
     chance = random.Random(7)
     register_versions(place, 1)  # a store of which the database knows nothing is not collected
     victims = Victims(place)

@@ -167,7 +167,7 @@ class Operations(RuleBasedStateMachine):
         assert all(one.tags == self.model.tags[number] for number, one in found.items())
 
 
-def test_a_registry_agrees_with_its_model(place):
+def test_registry_agrees_with_a_dict_model(place):
     class Here(Operations):
         pass
 

@@ -97,7 +97,7 @@ def test_a_trace_of_data_names_all_versions_and_jobs_page_by_page(traced, few, m
     assert (none.versions, none.jobs, none.version_count) == ((), (), 0)
 
 
-def test_jobs_follow_each_other_page_by_page_also_of_one_moment(traced):
+def test_jobs_are_paged_even_with_equal_start_times(traced):
     for name, count in ((None, 9), ("digits", 8), ("nightly", 1)):
         whole = traced.jobs(name)
         assert len(whole) == count
@@ -109,7 +109,7 @@ def test_jobs_follow_each_other_page_by_page_also_of_one_moment(traced):
     assert traced.job(whole[0].id) == whole[0]
 
 
-def test_models_follow_each_other_with_who_holds_their_aliases(place):
+def test_overview_pages_models_with_alias_holders(place):
     for name in ("churn", "digits", "digits-2", "fraud"):
         register_versions(place, 2, name)
     with place.open() as registry:
@@ -155,13 +155,13 @@ def test_models_follow_each_other_with_who_holds_their_aliases(place):
         (lambda r: r.holders("digts"), NotFound, "Did you mean 'digits'"),
     ],
 )
-def test_a_page_that_cannot_be_is_refused_with_what_can(traced, ask, error, says):
+def test_invalid_page_argument_is_refused_with_a_remedy(traced, ask, error, says):
     with pytest.raises(RegistryError, match=says) as refused:
         ask(traced)
     assert type(refused.value) is error
 
 
-def test_a_search_finds_the_same_however_it_is_executed(place):
+def test_search_finds_the_same_with_every_query_plan(place):
     """Which way is quicker depends on how many there are; the answers must not."""
     register_versions(place, 1)
     fill(place.url, 60)
@@ -184,7 +184,7 @@ def test_a_search_finds_the_same_however_it_is_executed(place):
                             assert found == expected, (where, order, after, name, few)
 
 
-def test_long_lists_are_read_from_an_index_in_their_order(place):
+def test_long_lists_are_read_from_an_ordered_index(place):
     register_versions(place, 1)
     fill(place.url, 3000)
     j, e = schema.jobs.c, schema.events.c

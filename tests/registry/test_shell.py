@@ -242,7 +242,7 @@ def in_shell(path, statement):
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_the_stock_shell_is_refused(what, place):
+def test_sqlite_shell_is_refused(what, place):
     path = place.folder / "registry.db"
     before = dump(path)
     said = in_shell(path, REFUSED[what])
@@ -263,7 +263,7 @@ def test_a_metric_is_a_finite_number(place, value):
     connection.close()
 
 
-def test_a_version_has_a_status_whoever_inserts_it(place):
+def test_inserted_version_gets_a_status(place):
     connection = sqlite3.connect(place.folder / "registry.db")
     connection.executescript(NEW)
     states = connection.execute("SELECT * FROM version_state WHERE version_id = 9").fetchall()
@@ -271,7 +271,7 @@ def test_a_version_has_a_status_whoever_inserts_it(place):
     assert states == [(9, 1, 5, "candidate", None)]
 
 
-def test_the_registry_is_whole_after_all_that(place):
+def test_registry_verifies_after_all_shell_attempts(place):
     for statement in REFUSED.values():
         in_shell(place.folder / "registry.db", statement)
     with place.open() as registry:
@@ -283,7 +283,7 @@ def test_the_registry_is_whole_after_all_that(place):
         assert verify(registry).problems == []
 
 
-def test_a_status_takes_its_aliases_along_in_the_stock_shell(tmp_path):
+def test_status_change_in_the_sqlite_shell_updates_aliases(tmp_path):
     made = Place(tmp_path)
     with made.open() as registry:
         registry.register("digits", make_candidate(tmp_path / "bundle"), actor="ada")
@@ -294,7 +294,7 @@ def test_a_status_takes_its_aliases_along_in_the_stock_shell(tmp_path):
         assert connection.execute("SELECT status FROM aliases").fetchall() == [("rejected",)]
 
 
-def test_the_store_of_a_registry_is_set_once(tmp_path):
+def test_store_id_is_set_once(tmp_path):
     with Place(tmp_path).open() as registry:
         registry.create()
     path = tmp_path / "registry.db"
