@@ -1,4 +1,4 @@
-"""`modelmint models backup`, and `verify --backup`, as a person meets them."""
+"""`modelmint models backup` and `modelmint models verify --backup`."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from registry import Registry
 
 
 class Here:
-    """A project of which nothing but the registry is used; `name` chooses which."""
+    """A project of which only the registry is used; `name` chooses which."""
 
     def __init__(self, folder: Path, monkeypatch, capfd) -> None:
         self.folder, self.monkeypatch, self.capfd = folder, monkeypatch, capfd

@@ -1,4 +1,4 @@
-"""The command line: what bad input gets, and that nothing heavy is imported for little."""
+"""The command line: errors for invalid input, and no heavy imports for light commands."""
 
 import json
 import os

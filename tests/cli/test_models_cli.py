@@ -1,4 +1,4 @@
-"""`modelmint models` as a person uses it, on a trained project."""
+"""`modelmint models` on a trained project."""
 
 import json
 import re
@@ -26,14 +26,14 @@ def figures(trained: Project) -> Project:
 
 
 def registered(project: Project, folder: Path, name: str, count: int) -> None:
-    """Versions that cost no training."""
+    """Versions registered without a training."""
     with Registry(f"sqlite:///{project.root}/modelmint.db", project.root / "artifacts") as registry:
         for number in range(count):
             registry.register(name, make_candidate(folder / "b", f"{name} {number}"), actor="ada")
 
 
 def models(project: Project, *arguments: str, status: int = 0) -> str:
-    """What a command told a person."""
+    """What a command printed for people."""
     return project.modelmint("models", *arguments, status=status).stderr
 
 
@@ -84,7 +84,7 @@ def test_search_finds_versions_by_metric_parameter_and_tag(figures):
 
 
 def table_of(said: str) -> list[list[str]]:
-    """The cells of a printed table of versions, header first; what was folded is left out."""
+    """The cells of a printed table of versions, header first, without folded lines."""
     lines = [line.strip() for line in said.splitlines()]
     return [re.split(" {2,}", line) for line in lines if re.match(r"version |[a-z]\S*:\d+ ", line)]
 
@@ -136,7 +136,7 @@ def test_search_prints_the_option_for_the_next_page(figures):
 
 
 def pages(project: Project, *arguments: str, option: str) -> list[str]:
-    """What a command prints, page by page, each with the option that the one before named."""
+    """The output of a command page by page, using the option that the previous page named."""
     found, more = [], ()
     while True:
         found.append(models(project, *arguments, *more))

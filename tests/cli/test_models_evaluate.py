@@ -1,4 +1,4 @@
-"""`modelmint models evaluate`: registered versions on labelled rows, in every form they come in."""
+"""`modelmint models evaluate`: registered versions on labelled rows of every form."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ REACHED = {"accuracy": 0.1, "r2": -50.0, "perplexity": 1e9}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished workspace for a case, made when it is first asked for, and its parameters."""
+    """A finished workspace for a case and its parameters, created on first use."""
     found = {}
 
     def make(case: str) -> tuple[Workspace, params.Params]:

@@ -1,4 +1,4 @@
-"""`modelmint new`: projects for data of every form, beside an installed modelmint."""
+"""`modelmint new`: projects for every form of data, with an installed modelmint."""
 
 import json
 import shutil

@@ -48,7 +48,7 @@ ANSWERS = ["cat", "dog", "cat"]
 
 @pytest.fixture
 def project(pets, tmp_path, monkeypatch):
-    """A copy of the project, with the current folder below it."""
+    """A copy of the project; the current folder is inside it."""
     root = tmp_path / "project"
     shutil.copytree(pets, root)
     monkeypatch.chdir(root / "notebooks")
@@ -75,7 +75,7 @@ def frame(**changed):
 
 
 def in_a_process(code, folder, **environment):
-    """What a new interpreter prints."""
+    """The output of a new interpreter."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True
@@ -144,7 +144,7 @@ ARCHITECTURES = {
 
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory):
-    """A registry with a model for each kind of data, and one that goes on with texts."""
+    """A registry with a model for each kind of data, and a language model."""
     with made_once(tmp_path_factory, "kinds") as root:
         if not (root / "done").exists():
             make_kinds(root)
@@ -796,7 +796,7 @@ def test_promote_and_rollback_warn_about_a_failed_evaluation(registry):
 
 
 def cli(*arguments):
-    """What a command printed, for people or as JSON."""
+    """The output of a command, as text or JSON."""
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     return re.sub(" +\n", "\n", done.output)

@@ -1,4 +1,4 @@
-"""Who may become champion: evaluations, approvals, other eyes, and the way back."""
+"""Evaluations, approvals, four eyes, promotion to champion and rollback."""
 
 import pytest
 from registry_helpers import make_candidate, outcome, promote, register_versions
@@ -21,7 +21,7 @@ def kinds(registry, count):
 
 
 def admit_unjudged(registry, folder):
-    """Version 1, as an import brings it: without an evaluation."""
+    """Version 1, imported without an evaluation."""
     candidate = make_candidate(folder / "bundle", evaluation={})
     return registry.admit("digits", candidate, "imported", actor="ada").version
 

@@ -1,4 +1,4 @@
-"""Stored bytes, in a folder and in a bucket: tampering, loss and repair."""
+"""The artifact store, in a folder and in a bucket: changed and lost files, and their repair."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""A backup holds one state of a registry, and becomes a registry again: all of it or nothing."""
+"""Backup and restore: one state of a registry, completely or not at all."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ KINDS = ["sqlite", "postgresql"]
 
 @pytest.fixture(scope="module")
 def new_url(request, tmp_path_factory) -> Iterator[Callable[[str], str]]:
-    """A function that makes an empty database of a kind and returns its URL."""
+    """A function that creates an empty database of a kind and returns its URL."""
     made = []
 
     def make(kind: str) -> str:
@@ -59,11 +59,10 @@ def new_url(request, tmp_path_factory) -> Iterator[Callable[[str], str]]:
 
 
 def fill(url: str, folder: Path) -> None:
-    """A registry with something of everything: its files in folder/artifacts.
+    """Fill a registry with every kind of row; its files are in folder/artifacts.
 
-    digits: 1 archived and purged; 2 archived, the files still there; 3 the parent of 4, with jobs;
-    4 the champion, who came before the policy of other eyes; 5 approved by somebody else; 6
-    rejected. words: 1, of which nothing was made.
+    digits: 1 archived and purged; 2 archived with files; 3 the parent of 4, with jobs; 4 champion
+    since before four eyes was required; 5 approved by somebody else; 6 rejected. words: 1, unused.
     """
     with Registry(url, folder / "artifacts") as registry:
         for number in range(1, 7):
@@ -105,7 +104,7 @@ def fill(url: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def filled(new_url, tmp_path_factory) -> Callable[[str], tuple[str, Path]]:
-    """URL and folder of a filled registry of a kind, made once; for tests that only read it."""
+    """URL and folder of a filled registry of a kind, shared by tests that only read it."""
     made: dict[str, tuple[str, Path]] = {}
 
     def make(kind: str) -> tuple[str, Path]:
@@ -123,14 +122,14 @@ def opened(url: str, folder: Path) -> Registry:
 
 @pytest.fixture
 def origin(filled) -> Iterator[Registry]:
-    """A filled registry, to read."""
+    """A filled registry, for reading only."""
     with opened(*filled("sqlite")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="module")
 def full(filled, tmp_path_factory) -> Iterator[tuple[Registry, Path]]:
-    """A filled registry, to read, and the folder of a backup of it, which is left whole."""
+    """A filled registry and the folder of its backup, both for reading only."""
     folder = tmp_path_factory.mktemp("full") / "backup"
     with opened(*filled("sqlite")) as registry:
         backup(registry, folder)
@@ -139,7 +138,7 @@ def full(filled, tmp_path_factory) -> Iterator[tuple[Registry, Path]]:
 
 @pytest.fixture
 def own(filled, tmp_path) -> Iterator[Registry]:
-    """A filled registry of the test's own."""
+    """A filled registry that the test may change."""
     url, folder = filled("sqlite")
     shutil.copytree(folder / "artifacts", tmp_path / "own" / "artifacts")
     shutil.copytree(Path(url.removeprefix("sqlite:///")).parent, tmp_path / "own" / "database")
@@ -148,7 +147,7 @@ def own(filled, tmp_path) -> Iterator[Registry]:
 
 
 def all_rows(url: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, but not where the files are: a restored registry forgets that."""
+    """Every row of every table, without the store id, which a restored registry does not keep."""
     rows = rows_of(raw_engine(url))
     for row in rows.get("registry", []):
         row["store"] = None
@@ -171,7 +170,7 @@ def segments_of(folder: Path) -> dict[str, str]:
 
 
 def rows_file(folder: Path, table: str = "events") -> Path:
-    """The file of the first rows of a table."""
+    """The file with the first rows of a table."""
     segments = manifest_of(folder)["segments"]
     sha256 = next(one["sha256"] for one in segments if one["table"] == table)
     return folder / "sha256" / sha256[:2] / sha256
@@ -181,7 +180,7 @@ def rows_file(folder: Path, table: str = "events") -> Path:
 
 
 def empty_cells(url: str) -> int:
-    """Jobs that do not say what they substituted, by SQL: JSON's null is not the same there."""
+    """Jobs whose `substituted` is SQL's NULL, which differs from JSON's null."""
     with raw_engine(url).connect() as connection:
         query = "SELECT count(*) FROM jobs WHERE substituted IS NULL"
         return connection.execute(text(query)).scalar_one()
@@ -396,7 +395,7 @@ def test_backup_restarts_after_a_kill_while_writing_the_readme(readme, origin, t
 
 
 def test_backup_refuses_to_drop_jobs_of_another_copy(own, tmp_path):
-    """No history tells two copies apart of which each only predicted."""
+    """Two copies that only ran predictions have equal histories: their jobs are compared."""
     folder, url = tmp_path / "backup", f"sqlite:///{tmp_path}/copy.db"
     backup(own, folder)
     assert restore(folder, url, tmp_path / "artifacts").problems == []
@@ -519,7 +518,7 @@ def test_restore_refuses_a_damaged_backup(damage, origin, tmp_path):
 
 
 def sealed(text: str, **changed: object) -> str:
-    """A manifest with another content, which has the hash that it names."""
+    """A manifest with changed content and a matching hash."""
     document = json.loads(text) | changed
     del document["seal"]
     return json.dumps(document | {"seal": seal_json(document)})
@@ -634,7 +633,7 @@ def test_restore_refuses_a_registry_in_use(kind, origin, new_url, tmp_path):
 
 @pytest.mark.parametrize("marked", [True, False])
 def test_restore_refuses_the_store_of_the_original(own, tmp_path, marked):
-    """Whose store has no marker yet, perhaps: it is of an earlier release."""
+    """The store of an earlier release may have no marker."""
     backup(own, tmp_path / "backup")
     if not marked:
         (Path(own.files.root) / MARKER).unlink()
@@ -660,7 +659,7 @@ def test_backup_refuses_the_folder_of_the_store(own, tmp_path):
 
 
 def test_backup_folder_is_refused_as_artifact_store(own, tmp_path):
-    """Whoever names it as MODELMINT_ARTIFACTS would collect from it."""
+    """As MODELMINT_ARTIFACTS, it would lose files to `gc`."""
     backup(own, tmp_path / "backup")
     url = str(own.database._engine.url)
     with unguarded(url) as c:  # a registry that does not know yet where its files are
@@ -722,7 +721,7 @@ def test_restore_upgrades_rows_of_an_older_schema(make_database):
 
 
 def die_at(step: int) -> None:
-    """SIGKILL this process at its step of that number: a file renamed or removed, SQL written."""
+    """SIGKILL this process at step N; a step is a renamed or removed file, or written SQL."""
     done = 0
 
     def count(*_arguments) -> None:
@@ -756,7 +755,7 @@ def restore_until(step: int, folder: Path, url: str, artifacts: Path) -> None:
 
 
 def killed(function: Callable[..., None], *arguments: object) -> bool:
-    """Whether a process that calls the function killed itself; else it ended well."""
+    """Whether a process that calls the function was killed; otherwise it must succeed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["registry.transfer.backup", "alembic.command", "databases"])
     child = context.Process(target=function, args=arguments)

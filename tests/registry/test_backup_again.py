@@ -1,4 +1,4 @@
-"""A backup onto a backup: only of the same registry, only what is new, and damage is repaired."""
+"""Repeated backups: only of the same registry, only new rows and files, damage is repaired."""
 
 import json
 import multiprocessing
@@ -27,7 +27,7 @@ from registry.upkeep import purge
 
 @pytest.fixture
 def place(database_url, tmp_path) -> Place:
-    """A registry: digits has versions 1 to 3, of which 1 is champion; words has one."""
+    """A registry: digits has versions 1 to 3, and 1 is champion; words has one version."""
     place = Place(tmp_path / "here", database_url)
     with place.open() as registry:
         for number in (1, 2, 3):
@@ -49,14 +49,14 @@ def add(registry: Registry, place: Place, model: str, name: str = "digits") -> i
 
 
 def all_rows(url: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, but not where the files are: a restored registry forgets that."""
+    """Every row of every table, without the store id, which a restored registry does not keep."""
     rows = rows_of(raw_engine(url))
     rows["registry"][0]["store"] = None
     return rows
 
 
 def restored(folder: Path, url: str, artifacts: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the registry that is made from a backup; nothing is wrong with it."""
+    """The rows of the registry restored from a backup; it must verify without problems."""
     assert restore(folder, url, artifacts).problems == []
     return all_rows(url)
 
@@ -190,7 +190,7 @@ def test_backup_of_an_empty_registry_is_reported(database_url, tmp_path):
 
 
 def write_format_1(registry: Registry, folder: Path) -> None:
-    """A backup as the release before wrote it: schema 0003, all rows in one file, no id."""
+    """A backup as the previous release wrote it: schema 0003, all rows in one file, no id."""
     engine = raw_engine(f"sqlite:///{folder.parent}/0003.db")
     with DIALECTS["sqlite"].migrating(engine) as c:
         _run_alembic(c, MIGRATIONS, "0003.db", "0003")
@@ -254,7 +254,7 @@ def test_older_format_backup_is_verified_restored_and_replaced(
 
 
 def damage(path: Path) -> None:
-    """Another content of the same size and age."""
+    """Replace the content by another of the same size and age."""
     before, content = path.stat(), path.read_bytes()
     path.chmod(0o644)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -317,7 +317,7 @@ def test_backup_without_a_readable_manifest_needs_replace(registry, tmp_path):
 
 @pytest.fixture
 def small(monkeypatch) -> None:
-    """A few rows in a segment."""
+    """Make segments of a few rows."""
     monkeypatch.setattr(segments, "SPAN", 2)
 
 
@@ -356,7 +356,7 @@ def test_next_backup_has_every_kind_of_change(place, registry, make_database, tm
 
 
 def segment_rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a backup by table, read by nobody's code but this."""
+    """The rows of a backup by table, read without the code under test."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in manifest_of(folder)["segments"]:
         path = folder / "sha256" / one["sha256"][:2] / one["sha256"]
@@ -424,7 +424,7 @@ def test_backup_without_changes_writes_no_segment(registry, tmp_path):
 def test_backup_succeeds_if_files_are_purged_while_copying(
     place, registry, make_database, tmp_path
 ):
-    """Each look at the rows finds a living version whose file is gone when it is to be copied."""
+    """After each read of the rows, the file of one version is gone before it is copied."""
     last = [add(registry, place, "to go")]
     threads: list[threading.Thread] = []
 
@@ -450,7 +450,7 @@ def test_backup_succeeds_if_files_are_purged_while_copying(
 
 
 def come_and_go(place: Place, over) -> None:
-    """Register, promote, archive and purge as fast as it goes."""
+    """Register, promote, archive and purge as fast as possible."""
     number = 0
     with place.open() as registry:
         while not over.is_set():
@@ -500,7 +500,7 @@ def test_backup_fails_fast_on_a_lost_file(place, registry, tmp_path):
 
 
 class Vanishing(Folder):
-    """A store from which each file is purged between two looks at it."""
+    """A store from which each file is purged between two reads."""
 
     def fetch(self, sha256: str, size: int) -> Path:
         path = super().fetch(sha256, size)

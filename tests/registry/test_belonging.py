@@ -1,4 +1,4 @@
-"""Which files belong to which database: nobody adds, replaces or removes those of another."""
+"""Store and database belong together: no registry adds, replaces or removes another's files."""
 
 import errno
 import hashlib
@@ -56,7 +56,7 @@ def with_database(kept, url):
 
 
 def is_missing(url):
-    """Whether nobody made anything of a database."""
+    """Whether a database is still missing or empty."""
     if url.startswith("sqlite"):
         return not Path(url.removeprefix("sqlite:///")).exists()
     return inspect(create_engine(url)).get_table_names() == []
@@ -195,7 +195,7 @@ def register_alone(index, places):
 
 
 def at_once(kept, count, places):
-    """Registrations in as many processes; threads where processes know nothing of the bucket."""
+    """Concurrent registrations: processes for a folder, threads for the bucket of this process."""
     if isinstance(kept.behind, BehindFolder):
         return in_processes(count, register_alone, places)
     return together(*(partial(register_alone, index, places) for index in range(count)))
@@ -296,7 +296,7 @@ def test_gc_refuses_a_database_with_file_rows_but_no_version(kept, count):
 
 
 class Dead(BaseException):
-    """Nobody catches it, and nothing is cleaned up, as after a kill."""
+    """Stands for a kill: nothing catches it and nothing is cleaned up."""
 
 
 def die(*_):
@@ -359,7 +359,7 @@ def test_gc_removes_a_note_after_a_day_and_after_its_files(tmp_path):
 
 @pytest.fixture
 def older(kept, tmp_path):
-    """A registry whose database is a copy of last week, and the champion of this week."""
+    """A registry with last week's copy of its database, and this week's champion."""
     register_versions(kept, 2)
     with kept.open() as registry:
         registry.archive("digits", 1, actor="ada", reason="old")
@@ -436,7 +436,7 @@ class Killed(Exception):
 
 
 class DiesMarking:
-    """A store that a process dies at when it marks it."""
+    """A store at which the process dies while writing the marker."""
 
     def __init__(self, files):
         self._files = files
@@ -467,7 +467,7 @@ def test_crash_before_the_marker_is_written_is_repaired_by_the_next_command(kept
 
 
 def make_old(kept):
-    """A registry of before there were markers, upgraded."""
+    """An upgraded registry from before there were markers."""
     kept.behind.delete(MARKER)
     with unguarded(kept.url) as c:
         c.exec_driver_sql("UPDATE registry SET store = NULL")
@@ -488,7 +488,7 @@ def test_unmarked_store_is_marked_by_the_first_writer_that_knows_its_files(kept)
 
 
 def test_gc_keeps_files_from_before_a_shared_store_was_marked(kept, make_database):
-    """Two registries of the release before in one place: the first to write takes it."""
+    """Two registries of the previous release in one store: the first writer gets it."""
     register_versions(kept, 2)
     make_old(kept)
     other = with_database(kept, make_database())
@@ -539,7 +539,7 @@ def test_purge_keeps_files_from_before_a_shared_store_was_marked(kept):
 
 
 class Unmarked:
-    """A store as the release before saw it: whose it is was not asked."""
+    """A store as the previous release used it, without checking its owner."""
 
     def __init__(self, files):
         self._files = files
@@ -609,7 +609,7 @@ def test_upgraded_registry_refuses_an_empty_store(kept):
 
 @pytest.mark.parametrize("upgraded", [True, False])
 def test_store_with_one_common_file_is_refused(kept, upgraded):
-    """Two models often have a file in common: an empty one, a card."""
+    """Two models often have an equal file, such as an empty one or a card."""
     register_versions(kept, 1)
     if upgraded:
         make_old(kept)
@@ -840,7 +840,7 @@ def test_gc_keeps_files_of_active_versions_marked_as_purged(place):
 
 
 def as_nobody(folder, function, *arguments):
-    """Call a function in a process of a user who may write nothing there."""
+    """Call a function in a process of a user without write permission there."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     return in_processes(1, _as_nobody, function, *arguments)[0]
@@ -857,7 +857,7 @@ def _as_nobody(_index, function, *arguments):
 
 @pytest.fixture
 def readable(tmp_path_factory, sqlite_template):
-    """A registry that everybody may read, in a folder that everybody may enter."""
+    """A registry that everybody may read, in a folder that everybody may list."""
     folder = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp")
     folder = folder / f"modelmint-{tmp_path_factory.mktemp('of').name}-{os.getpid()}"
     folder.mkdir(mode=0o755)
@@ -1035,7 +1035,7 @@ def test_closed_postgresql_connection_is_replaced(of_postgresql):
 
 @pytest.fixture
 def modelmint(tmp_path, monkeypatch, capsys):
-    """A command outside of any project: its exit status and what it said."""
+    """Run a command outside of any project; returns its exit status and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/a/registry.db")
     monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))

@@ -1,4 +1,4 @@
-"""What only a bucket can do wrong: the network, the credentials, and the copies on this machine."""
+"""Failures that only a bucket has: network, credentials, and the local cache."""
 
 import os
 import signal
@@ -188,7 +188,7 @@ def test_gc_removes_uploads_of_a_killed_registration(bucket):
 
 
 def locked_server():
-    """A server of its own that knows nobody: the place of a bucket on it."""
+    """A bucket on a server of its own that accepts no credentials."""
     behind = BehindBucket(start_s3())
     urllib.request.urlopen(
         urllib.request.Request(
@@ -208,7 +208,7 @@ MISTAKES = {
 
 
 def assert_unreachable(kept, says):
-    """Whatever is asked of the registry's files ends in the sentence, and nothing is lost by it."""
+    """Every operation on the files fails with this message, and nothing is lost."""
     with kept.open() as registry:
         candidate = make_candidate(kept.folder / "bundle", "another model")
         version = registry.resolve("digits:1").version

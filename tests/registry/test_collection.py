@@ -1,4 +1,4 @@
-"""Collecting what no version needs, from a folder and from a bucket."""
+"""`gc` of files that no version needs, in a folder and in a bucket."""
 
 import os
 import subprocess
@@ -113,7 +113,7 @@ def test_gc_ignores_folders_and_links_in_the_store(tmp_path):
 
 
 class Dead(BaseException):
-    """Nobody catches it, and nothing is cleaned up, as after a kill."""
+    """Stands for a kill: nothing catches it and nothing is cleaned up."""
 
 
 def test_purged_file_stays_purged_if_its_new_upload_is_killed(bucket):
@@ -138,7 +138,7 @@ def test_purged_file_stays_purged_if_its_new_upload_is_killed(bucket):
 
 
 class Swept:
-    """A store that a collection with too short a grace empties behind the files, once."""
+    """A store that `gc` with too short a grace period empties once after files were published."""
 
     def __init__(self, files):
         self._files, self.swept = files, False

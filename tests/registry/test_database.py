@@ -1,4 +1,4 @@
-"""The database keeps its own rules: triggers, keys, schema revisions, and clear refusals."""
+"""The database enforces its rules: triggers, keys, schema revisions, and readable errors."""
 
 import contextlib
 import re
@@ -55,7 +55,7 @@ def sqlite_url(folder):
 
 
 def opened(url):
-    """A registry, made where there is none."""
+    """A new registry."""
     database = Database(url)
     database.create()
     return contextlib.closing(database)
@@ -65,8 +65,8 @@ def opened(url):
 def full_url(database_url):
     """The URL of a registry of this schema with a row in every table.
 
-    digits has versions 1 to 3 of the ids 1 to 3: 1 has a job, 2 is the champion and has one, 3 is
-    staging. words has the ids 4 and 5, and 5 is its champion. Nobody approved 1, 3 and 4.
+    digits has versions 1 to 3 with ids 1 to 3: 1 has a job, 2 is champion and has a job, 3 is
+    staging. words has versions with ids 4 and 5, and 5 is champion. 1, 3 and 4 are not approved.
     """
     return filled(database_url)
 
@@ -88,14 +88,14 @@ def filled(url):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def lasting_url(request):
-    """Like full_url, once for all tests that leave it as it was."""
+    """Like full_url, shared by tests that do not change it."""
     with new_databases(request.param, request) as make:
         yield filled(make())
 
 
 @pytest.fixture
 def postgres_url(lasting_url):
-    """The same, of PostgreSQL only."""
+    """The same, on PostgreSQL only."""
     if lasting_url.startswith("sqlite"):
         pytest.skip("SQLite has nothing of the kind")
     return lasting_url
@@ -105,7 +105,7 @@ def postgres_url(lasting_url):
 
 
 def refused(url, *statements):
-    """What the database says to the last of these statements; the others are undone."""
+    """The answer of the database to the last of these statements; all are rolled back."""
     *prepared, last = statements
     with raw(url) as connection:
         for statement in prepared:
@@ -506,7 +506,7 @@ def test_migrated_schema_equals_the_schema_in_code(make_database):
 
 
 def facts_of(url):
-    """What there is of each table, in words; columns in their order."""
+    """A description of each table as text; columns in their order."""
     tables = list(schema.metadata.tables)
     with raw(url) as connection:
         look = inspect(connection)
@@ -526,7 +526,7 @@ def facts_of(url):
 
 
 def in_words(found):
-    """A fact in words; the condition of an index would show itself by its address."""
+    """A fact as text; without this, the condition of an index would print as a memory address."""
     options = {name: str(value) for name, value in found.get("dialect_options", {}).items()}
     return str({**found, "dialect_options": options})
 

@@ -1,7 +1,7 @@
-"""On PostgreSQL no role reaches, through rows that it may write, what another one may decide.
+"""On PostgreSQL no role gains the rights of another role through rows that it may write.
 
-Each statement is sent as each role to a real server, constraints that wait for the end included,
-and undone; then the attacks are committed where the server lets them, and honest work goes on.
+Each statement is sent to a real server as each role, with deferred constraints, and rolled back.
+Then attacks are committed where the server allows it, and ordinary work must still succeed.
 """
 
 import pytest
@@ -245,7 +245,7 @@ def attack(place, login, *statements):
 
 @pytest.fixture
 def raced(place, request):
-    """A model of which 1 and 2 were champion, and walt has registered 3: its name and its id."""
+    """Name and id of a model: versions 1 and 2 were champion, and walt has registered 3."""
     name = f"raced-{abs(hash(request.node.name)) % 10**8}"
     with place.open("walt") as registry:
         for number in (1, 2, 3):

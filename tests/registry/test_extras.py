@@ -1,4 +1,4 @@
-"""What needs a package that is not installed says how to install it."""
+"""Using a missing extra raises an error that says how to install it."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""History: who, when and why, what was then, and what verification says of those who change it."""
+"""History: who did what, when and why; past states; and what `verify` reports after edits."""
 
 import random
 import time
@@ -264,7 +264,7 @@ def test_verify_names_changes_by_the_database_owner(told, what):
 
 
 def forge(url, event, actor):
-    """Edit an event and make its hash anew, as somebody would who has read our code."""
+    """Edit an event and recompute its hash, as somebody who has read our code could."""
     with unguarded(url) as connection, raw(url) as reader:
         here = schema.events.c.id == event
         row = reader.execute(schema.events.select().where(here)).one()
@@ -363,7 +363,7 @@ EDITED_ALIASES = {
 
 @pytest.fixture
 def championed(place):
-    """1 and then 2 were champion; 3 is approved."""
+    """Version 1 was champion, then version 2; version 3 is approved."""
     register_versions(place, 3)
     with place.open() as registry:
         for number in (1, 2):

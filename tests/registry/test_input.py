@@ -1,4 +1,4 @@
-"""What is handed in: refused alike on both databases, or stored as it is read back."""
+"""Arguments: refused with the same error on both databases, or read back as they were given."""
 
 import itertools
 import math
@@ -56,7 +56,7 @@ def problems(registry):
 
 
 def refusal(call):
-    """Class and message of a refusal; of what was accepted, what it returned."""
+    """Class and message of the error, or the returned value."""
     try:
         return "accepted", call()
     except RegistryError as error:
@@ -64,7 +64,7 @@ def refusal(call):
 
 
 def expect(cases, error):
-    """Each case is refused with that error; those that are not, or with another, are listed."""
+    """Each case must be refused with that error; the failing cases are listed."""
     found = {name: refusal(call) for name, call in cases.items()}
     assert {name: said for name, said in found.items() if said[0] != error.__name__} == {}
     return {name: message for name, (_, message) in found.items()}

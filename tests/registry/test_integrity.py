@@ -1,4 +1,4 @@
-"""Verification: it looks at one moment, at every column, and names what somebody edited."""
+"""`verify` reads one snapshot, checks every column, and names what was edited."""
 
 import threading
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def refs(registry, *args, **given):
 
 @contextmanager
 def lawless(url):
-    """The database without triggers and foreign keys, whose owner writes what he likes."""
+    """The database without triggers and foreign keys, as its owner can write to it."""
     if url.startswith("postgresql"):
         with unguarded(url) as connection:
             yield connection
@@ -43,7 +43,7 @@ def lawless(url):
 
 @pytest.fixture
 def lived(place):
-    """A registry in which everything was used: a row or more in every table."""
+    """A registry with at least one row in every table."""
     with place.open() as registry:
         for number in range(1, 6):
             lineage = replace(
@@ -90,7 +90,7 @@ def lived(place):
 
 
 def sign_as_recorded(registry):
-    """The event of a signature that was written into its table before."""
+    """Add the event of a signature that was inserted into its table before."""
     from registry.digests import seal_json
     from registry.queries import events, models
 
@@ -124,7 +124,7 @@ COLUMNS = [
 
 
 def test_verify_reports_an_edit_of_any_column_outside_not_checked(lived):
-    """Column by column, by an owner who switched all rules off."""
+    """Edits each column as an owner who has switched all rules off."""
     assert NOT_CHECKED.keys() <= set(COLUMNS)
     unreported = set()
     with lived.open() as registry:
@@ -171,7 +171,7 @@ def test_verify_reports_a_deleted_row_of_any_table(lived):
 
 
 def test_verify_during_writes_reports_no_false_problem(place):
-    """Registers, promotes, tags, archives and purges in a thread while verification goes on."""
+    """Registers, promotes, tags, archives and purges in a thread during `verify`."""
     register_versions(place, 2)
     failures, over = [], threading.Event()
 
@@ -246,7 +246,7 @@ PURGE = {"actor": "bo", "dry_run": False}
 
 
 def write_stored(url, statement, *values):
-    """Run a statement with values that the driver sends as they are."""
+    """Run a statement with values that the driver sends unchanged."""
     with lawless(url) as connection:
         mark = "?" if url.startswith("sqlite") else "%s"
         connection.exec_driver_sql(statement.replace("?", mark), values)
@@ -353,7 +353,7 @@ def test_verify_reports_an_evaluation_without_an_event(place):
 
 
 def test_verify_reports_rows_of_a_model_replaced_by_sql(lived):
-    """INSERT OR REPLACE removes the row of a name, and the foreign keys of a shell are off."""
+    """INSERT OR REPLACE deletes a row of that name; in a shell, foreign keys are off."""
     with lawless(lived.url) as connection:
         connection.exec_driver_sql("DELETE FROM models WHERE name = 'digits'")
         connection.exec_driver_sql(
@@ -381,7 +381,7 @@ def test_verify_reports_parameters_without_a_version(place):
 
 
 def switched_off(url):
-    """Statements by which an owner takes rules away, and what of it is named."""
+    """Statements with which an owner removes rules, and the expected problems."""
     if url.startswith("sqlite"):
         return {
             "DROP TRIGGER events_refuses_update": "trigger events_refuses_update is gone",
@@ -418,7 +418,7 @@ def test_verify_reports_missing_triggers_and_constraints(place):
 
 
 def test_verify_reports_a_table_recreated_without_constraints(lived):
-    """As a tool does on SQLite that copies a table, renames it and knows no constraints."""
+    """As a SQLite tool does that copies a table without constraints and renames it."""
     with lawless(lived.url) as connection:
         connection.exec_driver_sql("CREATE TABLE copy AS SELECT * FROM aliases")
         connection.exec_driver_sql("DROP TABLE aliases")

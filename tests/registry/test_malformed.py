@@ -1,5 +1,5 @@
-"""What an owner broke by hand, past all rules: verification names it, and nothing ends in a
-traceback: each command ends in one of the registry's errors, or in an answer.
+"""Rows that an owner edited past all rules: `verify` names them, and every command ends with a
+result or one of the registry's errors, never with a traceback.
 """
 
 import itertools
@@ -110,7 +110,7 @@ def test_unopenable_sqlite_file_says_what_to_do(on_sqlite):
 
 @pytest.fixture(scope="module")
 def lawless():
-    """A registry in which all was used, the file's owner, and what the file was like before."""
+    """A registry with rows in every table, the owner of its file, and the original content."""
     with quick_folder() as folder:
         place = Place(folder)
         with place.open() as registry:
@@ -154,7 +154,7 @@ VALUES = ["x'00'", "'abc'", "-1", "1e300", "'[]'", "9000000000000000000", "CAST(
 
 
 def edits(lawless, values=1, step=1):
-    """For each column and some of the values: one row has this, and all else is as before."""
+    """For each column and some of the values: set it in one row, leave all others unchanged."""
     _, _, owner, before = lawless
     turns = itertools.cycle(VALUES)
     for table, column in COLUMNS[::step]:
@@ -170,7 +170,7 @@ def edits(lawless, values=1, step=1):
 
 
 def answered(call):
-    """Whether a call ended in an answer, or in one of the registry's errors, of one line."""
+    """Whether a call returned, or raised a RegistryError with a message of one line."""
     try:
         return call(), True
     except RegistryError as error:

@@ -1,4 +1,4 @@
-"""Versions taken over from real MLflow registries, with files that MLflow logged."""
+"""Import from real MLflow registries, with files that MLflow logged."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ class Mlflow:
     client: MlflowClient
     experiment: str
     server: str
-    """The URL of a server over it, once that answers."""
+    """The URL of a server on it, once the server answers."""
     numbers: count = field(default_factory=count)
 
     def log(self, name: str, model: str = "weights", **changes: Any) -> Any:
@@ -80,7 +80,7 @@ class Mlflow:
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory):
-    """One for the module: to make its tables takes seconds. Each test has a name of its own."""
+    """One for the module: creating its tables takes seconds. Each test uses its own model name."""
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
     with socket.socket() as probe:
@@ -375,7 +375,7 @@ def test_import_refuses_a_postgresql_database_of_another_mlflow_release(registry
 
 @pytest.fixture(scope="module")
 def server(mlflow):
-    """MLflow's server over the same registry: its URL."""
+    """The URL of MLflow's server on the same registry."""
     deadline = time.monotonic() + 60
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Versions that travel from one registry to another as an OCI image layout."""
+"""Export and import of versions as OCI image layouts."""
 
 import hashlib
 import io
@@ -51,7 +51,7 @@ def any_places(make_database, tmp_path):
 
 @pytest.fixture
 def places(tmp_path):
-    """In SQLite, for what is decided before the database is asked."""
+    """In SQLite only, for checks that do not involve the database."""
     numbers = itertools.count()
     made = Places(lambda: f"sqlite:///{tmp_path}/{next(numbers)}.db", tmp_path)
     yield made
@@ -60,7 +60,7 @@ def places(tmp_path):
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """An archive of digits:1, whose files are a few bytes, with all that a version can have."""
+    """An archive of digits:1 with small files and everything that a version can have."""
     folder = tmp_path_factory.mktemp("archive")
     with Registry(f"sqlite:///{folder}/registry.db", folder / "artifacts") as registry:
         registry.register("digits", make_full(folder), actor="ada")
@@ -80,7 +80,7 @@ def make_full(folder, model="model bytes", **changes):
 
 
 def fill(registry, folder):
-    """digits:1 and digits:2, which started from it; the second judged, approved, promoted."""
+    """digits:1, and digits:2 that started from it and was evaluated, approved and promoted."""
     registry.register("digits", make_full(folder), actor="ada")
     child = make_full(folder, "other bytes")
     child = replace(child, lineage=replace(child.lineage, parent="digits:1"))
@@ -118,7 +118,7 @@ def pack(path, files):
 
 
 def rebuild(source, target, *, config=None, manifest=None):
-    """An archive whose documents were changed by functions, with digests that fit them again."""
+    """An archive whose documents were changed by functions and whose digests were recomputed."""
     found = contents(source)
     index, old_manifest, old_config = documents(source)
     del found[blob(index["manifests"][0])], found[blob(old_manifest["config"])]
@@ -469,7 +469,7 @@ def refuse(registry, path, says):
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """One for all that is refused: it stays empty."""
+    """One registry for all refused archives; it stays empty."""
     folder = tmp_path_factory.mktemp("refusing")
     with Registry(f"sqlite:///{folder}/registry.db", folder / "artifacts") as opened:
         opened.create()

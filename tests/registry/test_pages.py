@@ -1,4 +1,4 @@
-"""Lists that may be long are read a page at a time: traces, jobs, models; nothing is left out."""
+"""Traces, jobs and models are read page by page, completely."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ RAW = "a" * 32
 
 @pytest.fixture
 def traced(place):
-    """digits:1 with 5 children and 7 jobs, all made from one file; nightly has one job more."""
+    """digits:1 with 5 children and 7 jobs, all from one file; nightly has another job."""
     with place.open() as registry:
         for number in range(1, 7):
             lineage = replace(
@@ -44,7 +44,7 @@ def outputs(found):
 
 
 def all_pages(ask, parts, cursor, given):
-    """The parts of every page, each gone on from where the one before ended."""
+    """The items of all pages, each starting where the previous one ended."""
     found, pages, where = [], 0, None
     while pages == 0 or where is not None:
         page = ask(**{given: where})
@@ -162,7 +162,7 @@ def test_invalid_page_argument_is_refused_with_a_remedy(traced, ask, error, says
 
 
 def test_search_finds_the_same_with_every_query_plan(place):
-    """Which way is quicker depends on how many there are; the answers must not."""
+    """The number of rows decides which plan is faster; the results must be equal."""
     register_versions(place, 1)
     fill(place.url, 60)
     wheres = ["metric.accuracy>=0.01", "param.epochs=7", "tag.team=team-7", "status=candidate",

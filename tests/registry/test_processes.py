@@ -1,4 +1,4 @@
-"""Many processes and threads at once: what they may not do to each other."""
+"""Concurrent processes and threads."""
 
 import time
 from collections import Counter
@@ -59,7 +59,7 @@ def test_eight_processes_register_versions_without_a_gap(place):
 
 
 def register_shared(index, place):
-    """The same bytes again and again; the data differ, so each time it is another version."""
+    """Register the same bytes repeatedly, each time from other data, so as another version."""
     with place.open() as registry:
         for turn in range(EACH):
             lineage = replace(LINEAGE, dataset=f"{index}-{turn}")

@@ -1,4 +1,4 @@
-"""Aliases that a policy protects are held by approved versions only, as the champion's is."""
+"""Aliases that a policy protects need an approved version, as the champion does."""
 
 import json
 from functools import partial

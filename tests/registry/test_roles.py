@@ -1,6 +1,6 @@
-"""On PostgreSQL, each of the three roles can do what it may, and is refused the rest by the server.
+"""On PostgreSQL, the server allows each of the three roles its rights and refuses the rest.
 
-Every login here is one of its own on a real server; nobody but `dba` is a superuser.
+Each login is a separate user of a real server; only `dba` is a superuser.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,4 @@
-"""A seal that was written once is right for ever, whatever fields the records gain; and the
-processes that compute seals for a verification.
-"""
+"""Seals stay valid when records gain fields; the processes that compute seals for `verify`."""
 
 import json
 import subprocess
@@ -66,7 +64,7 @@ class LaterVersion(Version):
 
 
 def later(kind: type[Any], record: Any, **changes: Any) -> Any:
-    """A record as a release would read it whose class has one field more."""
+    """A record as a later release with one more field would read it."""
     return kind(**{field.name: getattr(record, field.name) for field in fields(record)} | changes)
 
 

@@ -1,4 +1,4 @@
-"""Search: every condition and order, pages that stay put, and indexes that are used."""
+"""Search: every condition and order, stable pages, and the use of indexes."""
 
 import itertools
 import re
@@ -19,7 +19,7 @@ from registry.queries.search import page_query
 
 @pytest.fixture
 def found(place):
-    """Three versions that differ in everything there is to search by; 2 is champion."""
+    """Three versions that differ in every searchable value; 2 is champion."""
     with place.open() as registry:
         for number in (1, 2, 3):
             lineage = replace(

@@ -1,5 +1,6 @@
-"""A registry in SQLite keeps its rules in the stock `sqlite3` shell, too, where nobody asked for
-foreign keys; where that is not installed, in Python's module with its defaults, which are the same.
+"""A SQLite registry enforces its rules in the `sqlite3` shell too, where foreign keys are off.
+
+Where the shell is not installed, Python's sqlite3 module is used, whose defaults are the same.
 """
 
 import shutil
@@ -226,7 +227,7 @@ def dump(path):
 
 
 def in_shell(path, statement):
-    """What SQLite says to a statement in a client of its own; empty where it does it."""
+    """The error that SQLite prints for a statement in its own shell; empty if it succeeds."""
     if shell := shutil.which("sqlite3"):
         ran = subprocess.run([shell, path, statement], capture_output=True, text=True, check=False)
         return ran.stderr

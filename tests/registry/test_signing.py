@@ -1,4 +1,4 @@
-"""Signatures of versions: made with a real key, stored, and refuted."""
+"""Signatures of versions: made with a real key, stored and checked."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""A registry of an older schema becomes one of this schema: with every row, or not at all."""
+"""Upgrade of a registry of an older schema: with every row, or not at all."""
 
 import contextlib
 import hashlib
@@ -62,7 +62,7 @@ def before_each_step(react: Callable[[int, str], None]) -> Iterator[None]:
 
 
 def state_of(url: str) -> tuple:
-    """All there is, to compare with."""
+    """Everything in the database, for comparison."""
     with raw(url) as connection:
         tables = inspect(connection).get_table_names()
         rows = {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in tables}

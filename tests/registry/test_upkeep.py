@@ -1,4 +1,4 @@
-"""Collecting, purging, retention: what goes, and what stays whatever happens."""
+"""`gc`, `purge` and `retain`: what they remove and what they keep."""
 
 import os
 import signal
@@ -36,13 +36,13 @@ DAY_US = 86_400_000_000
 
 
 def files(place) -> set[str]:
-    """What is stored, without the marker and notes."""
+    """The stored files, without marker and notes."""
     stored = (file for file in (place.folder / "artifacts").rglob("*") if file.is_file())
     return files_among(file.name for file in stored)
 
 
 def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
-    """A file that was stored and announced, and whose registration never came to its end."""
+    """A file that was announced and stored by a registration that was killed."""
     with place.open() as registry:
         registry.create()
         ownership.claim(registry.database, registry.files)
@@ -131,7 +131,7 @@ def test_gc_removes_rows_without_files_and_files_without_rows(place):
 
 
 class Stubborn(Folder):
-    """A store with a file that nobody may remove."""
+    """A store with a file that cannot be removed."""
 
     def remove(self, path):
         if path.endswith("0"):
@@ -317,7 +317,7 @@ def test_purge_removes_files_only_archived_versions_use(place):
 
 
 def aged(place, days_of: dict[int, int]) -> None:
-    """Give a version an age in days; no event vouches for it, so `verify` would complain."""
+    """Give a version an age in days; no event records it, so `verify` would report it."""
     with unguarded(place.url) as connection:
         for version, days in days_of.items():
             back = f"created_at - {days * DAY_US}"

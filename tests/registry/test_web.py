@@ -1,4 +1,4 @@
-"""The registry's page: real servers on loopback, and a real browser that looks at them."""
+"""The web page: real servers on loopback, and a real browser."""
 
 import html
 import json
@@ -101,7 +101,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens a page; what the browser complains of fails the test at its end."""
+    """A function that opens a page; errors in the browser's console fail the test at its end."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -160,7 +160,7 @@ def evaluation() -> dict:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory, evaluation: dict) -> Iterator[Registry]:
-    """A registry with many versions of one model, and with texts that a browser must not run."""
+    """A registry with many versions of one model, and with texts that contain scripts."""
     folder = tmp_path_factory.mktemp("filled")
     with open_registry(folder) as registry:
         base = make_candidate(folder / "bundle")
