@@ -8,7 +8,7 @@ from modelmint import arguments, forms
 from modelmint.base import RegistryBase
 from modelmint.listing import Listing
 from modelmint.targets import model_of, target
-from modelmint.views import Comparison, Shown
+from modelmint.views import Comparison, VersionView
 from registry import Event, InvalidQuery, Job, Refused, Resolved, Summary, Trace
 from registry import Model as RegisteredModel
 from registry.display import comparing
@@ -34,7 +34,7 @@ class Queries(RegistryBase):
             InvalidReference, NotFound: there is no such version.
             Refused: it is archived.
             Corrupt: a file of it is missing or was changed.
-            InputError: it has no model that can be loaded, or there is no CUDA device.
+            InputError: its files are not a model of modelmint, or there is no CUDA device.
         """
         from modelmint.loaded import Model
 
@@ -42,11 +42,11 @@ class Queries(RegistryBase):
         resolved = self._resolve(reference)
         version = resolved.version
         if version.status == "archived":
-            raise Refused(f"{version.ref} is archived, so it predicts nothing; unarchive it first.")
+            raise Refused(f"{version.ref} is archived and cannot predict; unarchive it first.")
         return Model(version, resolved.reference, self._inner.open(version), device)
 
-    def show(self, reference: Any) -> Shown:
-        """A version to look at: metrics, gates, origin, files and parameters.
+    def show(self, reference: Any) -> VersionView:
+        """Show a version: metrics, gates, origin, files and parameters.
 
             >>> registry.show("pets:2")
             pets:2
@@ -56,7 +56,7 @@ class Queries(RegistryBase):
         Raises:
             InvalidReference, NotFound: there is no such version.
         """
-        return Shown(self._resolve(reference).version)
+        return VersionView(self._resolve(reference).version)
 
     def compare(self, left: Any, right: Any) -> Comparison:
         """Two versions side by side: metrics, gates, classes, parameters, data and code.
@@ -123,8 +123,8 @@ class Queries(RegistryBase):
 
         Raises:
             NotFound: there is no such model.
-            InvalidQuery: a condition, the order or the limit cannot be read, or names a metric or
-                a parameter that none of these versions has.
+            InvalidQuery: a condition, the order or the limit is invalid, or names a metric or a
+                parameter that none of these versions has.
         """
         name = None if model is None else model_of(model)
         conditions = arguments.conditions(where)
@@ -162,8 +162,8 @@ class Queries(RegistryBase):
             >>> registry.trace("pets:2").children
             ()
 
-        A page at a time: up to `limit` children and jobs, of `child_count` and `job_count`; the
-        result's `after` and `before` are where the next page begins.
+        Returns one page: up to `limit` children and jobs. `child_count` and `job_count` are the
+        totals; pass the result's `after` and `before` to get the next page.
 
         Raises:
             InvalidReference, NotFound: there is no such version.

@@ -49,8 +49,8 @@ def test_backup_of_another_registry_needs_replace(here):
     here.fill("other")
     assert "1 models, 1 versions" in here.models("mine", "backup", "backup")
     said = here.models("mine", "verify", "--backup", "backup")
-    assert "the backup is whole: 1 models, 1 versions" in said
-    assert "goes on from each of these histories" in said
+    assert "the backup is complete: 1 models, 1 versions" in said
+    assert "continues each of these histories" in said
     said = here.models("other", "backup", "backup", status=3)
     assert "would be lost: the backup is of the registry" in said
     assert "--replace" in said
@@ -58,7 +58,7 @@ def test_backup_of_another_registry_needs_replace(here):
     assert "is of the registry" in said
     assert "is whole" not in said
     assert "are in" in here.models("other", "backup", "backup", "--replace")
-    assert "the backup is whole" in here.models("other", "verify", "--backup", "backup")
+    assert "the backup is complete" in here.models("other", "verify", "--backup", "backup")
     assert "is of the registry" in here.models("mine", "verify", "--backup", "backup", status=1)
 
 
@@ -66,8 +66,8 @@ def test_verify_backup_works_without_a_registry(here):
     here.models("mine", "backup", "backup")
     (here.folder / "nowhere.db").mkdir()
     said = here.models("nowhere", "verify", "--backup", "backup")
-    assert "The backup alone was looked at" in said
-    assert "the backup is whole: 1 models" in said
+    assert "The backup was not compared with your registry" in said
+    assert "the backup is complete: 1 models" in said
     next(here.folder.glob("backup/sha256/*/*")).unlink()
     said = here.models("nowhere", "verify", "--backup", "backup", status=1)
     assert "is whole" not in said
@@ -102,5 +102,5 @@ def test_backup_refuses_a_url_as_folder(command, here):
 def test_verify_backup_removes_no_other_file(here):
     (here.folder / "last-hashed.txt").write_text("my notes")
     said = here.models("mine", "verify", "--backup", ".", status=1)
-    assert "holds no backup" in said
+    assert "is not a backup" in said
     assert (here.folder / "last-hashed.txt").read_text() == "my notes"

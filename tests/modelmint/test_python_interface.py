@@ -317,7 +317,7 @@ def test_predict_refuses_extension_types_with_a_conversion(name, column, said, m
     if isinstance(column, pa.Array):
         forms += [pa.table(changed), pa.record_batch(changed)]
     for rows in forms:
-        with pytest.raises(modelmint.InputError, match=rf"column '{name}' is of the type .*{said}"):
+        with pytest.raises(modelmint.InputError, match=rf"column '{name}' has the type .*{said}"):
             model.predict(rows)
     key = frame(key=PERIODS)  # which no model reads
     assert list(model.predict(key)["key"]) == list(PERIODS)
@@ -536,11 +536,11 @@ def test_event_of_a_model_is_refused_as_a_version(registry):
             *(registry.rollback, registry.unset, registry.promote, registry.files),
             *(lambda e: registry.tag(e, "a", "b"), lambda e: registry.note(e, "text")),
         ):
-            with pytest.raises(modelmint.InvalidReference, match="is of no version"):
+            with pytest.raises(modelmint.InvalidReference, match="does not name a version"):
                 method(event)
         assert registry.history(event) == before
     for bare in ("pets", registry.models()[0]):
-        with pytest.raises(modelmint.InvalidReference, match="names no alias"):
+        with pytest.raises(modelmint.InvalidReference, match="does not name an alias"):
             registry.unset(bare)
     assert registry.history("pets") == before
 
@@ -808,7 +808,7 @@ def test_invalid_command_arguments_say_what_to_give(registry, monkeypatch):
         (["trace", "d" * 32], "Give dvc:" + "d" * 32),
         (["trace", "d" * 32 + ".dir"], "Give dvc:" + "d" * 32 + ".dir"),
         (["trace", "dvc:123"], "not a hash as DVC gives it"),
-        (["verify", "--since", "0"], "Without --since, everything is looked at"),
+        (["verify", "--since", "0"], "Without --since, everything is checked"),
         (["evaluate", "pets:1", "/nowhere", "--gate", "accuracy>=0.5"], "/nowhere is missing"),
         (["restore", "/nowhere"], "There is no folder /nowhere"),
     ):

@@ -193,7 +193,7 @@ def test_open_refuses_files_that_do_not_match_the_digest(kept):
     register_versions(kept, 1)
     with kept.open() as registry:
         version = registry.resolve("digits:1").version
-        with pytest.raises(Corrupt, match="do not make digest 000"):
+        with pytest.raises(Corrupt, match="do not match its digest 000"):
             registry.open(replace(version, digest="0" * 64))
 
 

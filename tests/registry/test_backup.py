@@ -322,7 +322,7 @@ def test_backup_of_a_damaged_file_fails_and_keeps_the_earlier_backup(own, tmp_pa
 def test_backup_refuses_a_folder_with_other_files(origin, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"meow")
-    with pytest.raises(Refused, match="holds something that is not a backup"):
+    with pytest.raises(Refused, match="is not empty and not a backup"):
         backup(origin, tmp_path / "photos")
     assert files_in(tmp_path / "photos") == {"cat.png": b"meow"}
     with pytest.raises(Refused, match="where the registry keeps its files"):
@@ -406,19 +406,23 @@ def test_backup_refuses_to_drop_jobs_of_another_copy(own, tmp_path):
         own.fail_job(running, "killed")
         backup(own, folder)
         before = files_in(folder)
-        found = f"batch jobs in the backup 1 is not here, as {mine.id}"
-        with pytest.raises(Refused, match=f"{found}; .* 1 did not end so here, as {running.id}"):
+        found = f"batch jobs of the backup that are missing here: 1, such as {mine.id}"
+        with pytest.raises(
+            Refused, match=f"{found}; .* ended differently here: 1, such as {running.id}"
+        ):
             backup(copy, folder)
         copy.fail_job(running, "killed")
         theirs = copy.start_job(copy.resolve("digits"), input_sha256="2" * 64, output="theirs")
-        with pytest.raises(Refused, match=f"{found}; .* 1 did not end so here, as {running.id}"):
+        with pytest.raises(
+            Refused, match=f"{found}; .* ended differently here: 1, such as {running.id}"
+        ):
             backup(copy, folder)
         assert files_in(folder) == before
         assert found in str(verify_backup(folder, copy).problems)
         assert verify_backup(folder, own).problems == []
         backup(copy, folder, replace=True)
         assert theirs.id in rows_file(folder, "jobs").read_text()
-    with pytest.raises(Refused, match=f"1 is not here, as {theirs.id}"):
+    with pytest.raises(Refused, match=f"missing here: 1, such as {theirs.id}"):
         backup(own, folder)
 
 
@@ -638,7 +642,7 @@ def test_restore_refuses_the_store_of_the_original(own, tmp_path, marked):
     if not marked:
         (Path(own.files.root) / MARKER).unlink()
     before, url = files_in(Path(own.files.root)), f"sqlite:///{tmp_path}/copy.db"
-    said = "belongs to a registry already: to this one" if marked else "holds files, and no regist"
+    said = "belongs to a registry already: to this one" if marked else "has files, and no regist"
     with pytest.raises(Conflict, match=said):
         restore(tmp_path / "backup", url, own.files.root)
     assert (files_in(Path(own.files.root)), all_rows(url)) == (before, {})

@@ -91,7 +91,7 @@ def test_backup_refuses_to_replace_one_of_another_registry(
         made = backup(registry, folder, replace=True)
         assert verify_backup(folder, registry).problems == []
     refused = str(caught.value)
-    assert f"is of the registry {mine.registry}, and this is {made.registry}" in refused
+    assert f"is of registry {mine.registry}, and this is registry {made.registry}" in refused
     assert ("this registry is empty" in refused) == (models == 0)
     assert "--replace" in refused
     assert any(f"is of the registry {mine.registry}" in problem for problem in said)
@@ -109,11 +109,11 @@ def test_backup_of_an_older_state_refuses_to_replace_a_later_one(
     restore(earlier, back.url, back.folder / "artifacts")
     with back.open() as registry:
         assert verify_backup(earlier, registry).problems == []
-        with pytest.raises(Refused, match=r"history of 'digits' here does not go on from event"):
+        with pytest.raises(Refused, match=r"history of 'digits' here does not continue event"):
             backup(registry, folder)
         # The same numbers and ids now mean other rows.
         assert add(registry, back, "another 4") == 4
-        with pytest.raises(Refused, match=r"history of 'digits' here does not go on from event"):
+        with pytest.raises(Refused, match=r"history of 'digits' here does not continue event"):
             backup(registry, folder)
         assert "does not go on" in str(verify_backup(folder, registry).problems)
         backup(registry, folder, replace=True)
@@ -133,7 +133,7 @@ def test_backup_with_lost_models_refuses_to_replace_the_earlier_one(place, regis
         c.exec_driver_sql(f"DELETE FROM evaluations WHERE version_id = ({version})")
         c.exec_driver_sql(f"DELETE FROM versions WHERE model_id = ({model})")
         c.exec_driver_sql("DELETE FROM models WHERE name = 'words'")
-    with pytest.raises(Refused, match=r"'words' is not here.*3 versions here, and 4 in"):
+    with pytest.raises(Refused, match=r"no model 'words'.*3 versions here, and 4 in"):
         backup(registry, tmp_path / "backup")
     assert files_in(tmp_path / "backup") == before
 
@@ -170,7 +170,7 @@ def test_restore_refuses_a_store_of_another_registry(
         restore(tmp_path / "backup", url, store)
     assert (files_in(store), rows_of(raw_engine(url))) == (before, {})
     (store / "registry.json").unlink()
-    with pytest.raises(Conflict, match=r"holds files, and no registry\.json says whose they are"):
+    with pytest.raises(Conflict, match=r"has files, and no registry\.json says which registry"):
         restore(tmp_path / "backup", url, store)
     shutil.rmtree(store)
     restored(tmp_path / "backup", url, store)
@@ -305,7 +305,7 @@ def test_backup_without_a_readable_manifest_needs_replace(registry, tmp_path):
     backup(registry, folder)
     (folder / "manifest-copy.json").unlink()
     damage(folder / "manifest.json")
-    with pytest.raises(Refused, match=r"not known whose backup .* --replace"):
+    with pytest.raises(Refused, match=r"unknown which registry the backup .* --replace"):
         backup(registry, folder)
     assert "manifest.json" in verify_backup(folder).problems[0]
     backup(registry, folder, replace=True)

@@ -1088,7 +1088,7 @@ def test_models_init_creates_a_registry_once(tmp_path, modelmint):
     assert (status, made["created"]) == (0, True)
     assert made["id"] == ids_of(f"sqlite:///{tmp_path}/a/registry.db").registry
     status, said = modelmint("models", "init")
-    assert (status, made["id"] in said, "is there already" in said) == (0, True, True)
+    assert (status, made["id"] in said, "already exists" in said) == (0, True, True)
     assert modelmint("models", "list")[0] == 0
     assert modelmint("models", "upgrade")[0] == 0
     assert modelmint("config")[0] == 0
@@ -1107,11 +1107,11 @@ def test_mistyped_store_is_marked_only_with_lost_store(tmp_path, modelmint, monk
     assert status == 1
     assert "3 are not in" in said
     assert "is missing" not in said
-    assert "not looked at: the files" in said
+    assert "not checked: the files" in said
     assert not (tmp_path / "artefacts").exists()
     status, said = modelmint("models", "init", "--lost-store")
     assert status == 0
-    assert f"{tmp_path}/artefacts is the place of its files" in said
+    assert f"{tmp_path}/artefacts is now its artifact store" in said
     assert modelmint("models", "gc")[0] == 0
     status, said = modelmint("models", "verify")
     assert (status, said.count("cannot be read")) == (1, 3)

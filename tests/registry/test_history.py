@@ -139,7 +139,7 @@ TAMPERED = {
     "an event in the middle is gone": (
         ["DELETE FROM events WHERE id = 5"],
         {
-            "digits, event 6 (promoted)": "does not follow the one before it",
+            "digits, event 6 (promoted)": "does not follow the previous event",
             "digits@champion": "it is version 1, but by its history not set",
         },
     ),
@@ -191,7 +191,7 @@ TAMPERED = {
             "WHERE version_id = 1 AND path = 'model.onnx'), size = 7 "
             "WHERE version_id = 2 AND path = 'model.onnx'"
         ],
-        {"digits:2": "its files do not make digest"},
+        {"digits:2": "its files do not match digest"},
     ),
     "an evaluation is edited": (
         ["""UPDATE evaluations SET report = '{"passed":true}' WHERE version_id = 3"""],
@@ -232,7 +232,7 @@ TAMPERED = {
             "DELETE FROM versions WHERE id = 3",
         ],
         {
-            "digits, event 4 (approved)": "does not follow the one before it",
+            "digits, event 4 (approved)": "does not follow the previous event",
             "digits": "does not end with event",
             "digits:3": "it is gone",
         },
@@ -279,7 +279,7 @@ def test_verify_detects_an_edited_event_with_a_new_hash(told):
     with told.open() as registry:
         (problem,) = verify(registry).problems
         assert problem.ref == "digits, event 4 (approved)"
-        assert "does not follow the one before it" in problem.what
+        assert "does not follow the previous event" in problem.what
 
 
 def test_verify_detects_an_edited_newest_event_with_a_new_hash(told):
@@ -297,7 +297,7 @@ def test_verify_detects_an_inserted_event(told):
         connection.exec_driver_sql(f"INSERT INTO events VALUES ({event})")
     with told.open() as registry:
         found = {problem.ref: problem.what for problem in verify(registry).problems}
-        assert "does not make its hash" in found["digits, event 9 (tagged)"]
+        assert "does not match its hash" in found["digits, event 9 (tagged)"]
         assert "does not end with event" in found["digits"]
 
 

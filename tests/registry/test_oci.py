@@ -407,11 +407,11 @@ def test_export_refuses_an_existing_path(places, tmp_path, monkeypatch):
     before = (out / "before.tar").read_bytes()
     names = sorted(path.name for path in out.iterdir())
     for name in ("folder", "link", "before.tar"):
-        with pytest.raises(Refused, match=f"{name} is there already, and an export replaces no"):
+        with pytest.raises(Refused, match=f"{name} exists, and an export does not replace"):
             export_version(registry, "digits:2", out / name)
     answers = iter([False, True])
     monkeypatch.setattr("os.path.lexists", lambda _path: next(answers))
-    with pytest.raises(Refused, match="late is there already"):
+    with pytest.raises(Refused, match="late exists"):
         export_version(registry, "digits:2", out / "late")
     assert sorted(path.name for path in out.iterdir()) == names
     assert (out / "before.tar").read_bytes() == before
@@ -531,7 +531,7 @@ def test_import_refuses_members_that_are_not_regular_files(registry, archive, tm
 def test_import_refuses_a_compressed_archive(registry, archive, tmp_path):
     with tarfile.open(tmp_path / "small.tar.gz", "w:gz") as tar:
         tar.add(archive, "index.json")
-    refuse(registry, tmp_path / "small.tar.gz", "damaged or no tar file")
+    refuse(registry, tmp_path / "small.tar.gz", "damaged or not a tar file")
 
 
 @pytest.mark.parametrize("name", ["oci-layout", "index.json", "manifest", "config", "layer"])
@@ -560,7 +560,7 @@ def test_import_refuses_a_blob_whose_size_differs_from_its_descriptor(registry, 
     [
         (lambda m: m.update(artifactType="application/vnd.other"), "it is a"),
         (lambda m: m["config"].update(mediaType="application/vnd.other"), "it is a"),
-        (lambda m: m.update(schemaVersion=1), "documents are not as they should be"),
+        (lambda m: m.update(schemaVersion=1), "one of its documents is invalid"),
         (lambda m: m["layers"][0].update(digest="md5:" + "a" * 32), "documents are not"),
         (lambda m: m["layers"][0].update(digest="sha256:../../etc"), "documents are not"),
         (lambda m: m["layers"][0].update(size=-1), "documents are not"),
@@ -581,15 +581,15 @@ def of_version(**changes):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda c: c.clear(), "config is not as it should be"),
-        (lambda c: c.update(version=[]), "config is not as it should be"),
-        (lambda c: c.update(head=7), "config is not as it should be"),
-        (of_version(digest="a" * 64), "do not make digest"),
+        (lambda c: c.clear(), "config is invalid"),
+        (lambda c: c.update(version=[]), "config is invalid"),
+        (lambda c: c.update(head=7), "config is invalid"),
+        (of_version(digest="a" * 64), "do not match digest"),
         (of_version(uid="../" + "a" * 29), "is not a uid"),
         (lambda c: c.update(parent_uid="../x"), "is not a uid"),
         (lambda c: c.update(parent_uid=c["version"]["uid"]), "its version is its own parent"),
         (of_version(artifacts=[]), "layers are not the files"),
-        (of_version(metrics={"f1": "high"}), "config is not as it should be"),
+        (of_version(metrics={"f1": "high"}), "config is invalid"),
         (of_version(metrics={"f1": float("nan")}), "nan"),
         (of_version(params={"n": 2**60}), "not plain JSON"),
         (of_version(tags={"team": "a\0b"}), "NUL"),
@@ -625,7 +625,7 @@ def test_import_refuses_a_deeply_nested_config(registry, archive, tmp_path):
     found[blob(manifest["config"])] = deep
     store(found, manifest, index["manifests"][0])
     found["index.json"] = json.dumps(index).encode()
-    refuse(registry, pack(tmp_path / "deep.tar", found.items()), "config is not as it should be")
+    refuse(registry, pack(tmp_path / "deep.tar", found.items()), "config is invalid")
 
 
 def test_import_of_a_missing_file_is_a_readable_error(registry, tmp_path):

@@ -57,7 +57,7 @@ def test_four_eyes_applies_to_protected_aliases_only(place):
         with pytest.raises(Refused, match="not approved yet"):
             promote(registry, 1, "production")
         for ada in ("ada", "ada ", " Ada", "ADA", "\uff41da"):  # the last has a wide a
-            with pytest.raises(Refused, match="asks for an approval by somebody else"):
+            with pytest.raises(Refused, match="requires an approval by somebody else"):
                 registry.approve("digits", 1, actor=ada, reason="it is mine")
         registry.approve("digits", 1, actor="bo", reason="good")
         promote(registry, 1, "production")
