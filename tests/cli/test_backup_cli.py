@@ -52,14 +52,14 @@ def test_backup_of_another_registry_needs_replace(here):
     assert "the backup is complete: 1 models, 1 versions" in said
     assert "continues each of these histories" in said
     said = here.models("other", "backup", "backup", status=3)
-    assert "would be lost: the backup is of the registry" in said
+    assert "would be lost: the backup is of registry" in said
     assert "--replace" in said
     said = here.models("other", "verify", "--backup", "backup", status=1)
-    assert "is of the registry" in said
-    assert "is whole" not in said
+    assert "is of registry" in said
+    assert "is complete" not in said
     assert "are in" in here.models("other", "backup", "backup", "--replace")
     assert "the backup is complete" in here.models("other", "verify", "--backup", "backup")
-    assert "is of the registry" in here.models("mine", "verify", "--backup", "backup", status=1)
+    assert "is of registry" in here.models("mine", "verify", "--backup", "backup", status=1)
 
 
 def test_verify_backup_works_without_a_registry(here):
@@ -70,7 +70,7 @@ def test_verify_backup_works_without_a_registry(here):
     assert "the backup is complete: 1 models" in said
     next(here.folder.glob("backup/sha256/*/*")).unlink()
     said = here.models("nowhere", "verify", "--backup", "backup", status=1)
-    assert "is whole" not in said
+    assert "is complete" not in said
 
 
 def test_verify_backup_of_an_empty_registry_says_so(here):

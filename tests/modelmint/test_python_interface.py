@@ -573,7 +573,7 @@ def test_decisions_record_the_user_or_the_given_actor(registry, monkeypatch):
     assert ("rolled back", "grace") in found
     assert ("rejected", "eve") in found
     assert found[0] == ("archived", "grace")
-    with pytest.raises(modelmint.InvalidReference, match="an alias is needed"):
+    with pytest.raises(modelmint.InvalidReference, match="not an alias"):
         registry.rollback("pets:2")
 
 

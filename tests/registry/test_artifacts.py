@@ -143,7 +143,7 @@ def test_failed_publish_leaves_no_staged_copy(kept):
     (kept.folder / "source").write_bytes(b"hallo")
     if not store.remote:
         lost.path.unlink()  # as a collection with too short a grace does
-    with pytest.raises(Conflict, match=r"Nothing was stored|Do the same again"):
+    with pytest.raises(Conflict, match=r"Nothing was stored|Try again"):
         store.publish(new, lost)
     for staged in (new, lost):
         store.discard(staged)

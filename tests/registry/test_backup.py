@@ -628,7 +628,7 @@ def test_restore_refuses_a_registry_in_use(kind, origin, new_url, tmp_path):
     with opened(url, tmp_path) as registry:
         registry.register("mine", make_candidate(tmp_path / "b"), actor="ada")
     before, files = rows_of(raw_engine(url)), files_in(tmp_path / "artifacts")
-    with pytest.raises(Conflict, match=r"holds a registry already.*MODELMINT_DATABASE_URL"):
+    with pytest.raises(Conflict, match=r"already has a registry.*MODELMINT_DATABASE_URL"):
         restore(tmp_path / "backup", url, tmp_path / "other")
     with pytest.raises(Conflict, match="belongs to a registry already: to another one"):
         restore(tmp_path / "backup", new_url(kind), tmp_path / "artifacts")
@@ -694,7 +694,7 @@ def test_restore_refuses_a_database_with_other_tables(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     url = f"sqlite:///{tmp_path}/shop.db"
     execute(url, "CREATE TABLE customers (id INTEGER)")
-    with pytest.raises(SchemaMismatch, match="tables of something else"):
+    with pytest.raises(SchemaMismatch, match="tables that are not a registry"):
         restore(tmp_path / "backup", url, tmp_path / "artifacts")
     assert all_rows(url) == {"customers": []}
 
@@ -797,7 +797,7 @@ def test_killed_first_backup_can_be_repeated(origin, tmp_path):
     place = str(origin.database._engine.url), origin.files.root
     assert killed(backup_until, 45, *place, tmp_path / "backup")
     (problem,) = verify_backup(tmp_path / "backup").problems
-    assert "no backup, or an unfinished one" in problem
+    assert "is not a backup, or an unfinished one" in problem
     assert 0 < backup(origin, tmp_path / "backup").copied < 8
     assert verify_backup(tmp_path / "backup").problems == []
 
@@ -831,7 +831,7 @@ def test_files_of_a_killed_restore_are_used_only_by_the_same_registry(origin, tm
     shutil.copytree(artifacts, tmp_path / "collected")
     other = f"sqlite:///{tmp_path}/other.db"
     with pytest.raises(
-        Conflict, match=r"belongs .* to this one, .*r\.db.* done again with the same"
+        Conflict, match=r"belongs .* to this one, .*r\.db.* use the same MODELMINT_DATABASE_URL"
     ):
         restore(tmp_path / "backup", other, artifacts)
     assert all_rows(other) == {}

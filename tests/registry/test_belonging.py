@@ -153,7 +153,7 @@ def test_registry_created_later_is_seen_by_open_readers(tmp_path, make_database,
 def test_reach_detects_a_database_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file" / "sub", Path("/proc/none")):
-        told = pytest.raises(Unreachable, match="cannot be made or written")
+        told = pytest.raises(Unreachable, match="cannot be created or written")
         with Registry(f"sqlite:///{folder}/registry.db", tmp_path / "artifacts") as registry, told:
             registry.reach()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -258,7 +258,7 @@ def test_missing_bucket_is_unreachable_and_not_corrupt(bucket):
     register_versions(bucket, 1)
     elsewhere = replace(bucket, behind=BehindBucket(bucket.behind.endpoint))
     elsewhere.behind.root = "s3://nobodys-bucket/of/ours"
-    assert_unreachable(elsewhere, "no bucket is called 'nobodys-bucket'")
+    assert_unreachable(elsewhere, "there is no bucket 'nobodys-bucket'")
 
 
 def test_invalid_s3_key_is_not_repeated_in_the_error(bucket, monkeypatch):

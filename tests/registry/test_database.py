@@ -607,7 +607,7 @@ def test_database_with_other_tables_is_refused(database_url):
     execute(database_url, "CREATE TABLE experiments (id INTEGER)")
     before = schema_of(database_url)
     for attempt in (Database, upgrade):
-        with pytest.raises(SchemaMismatch, match=r"tables of something else \(experiments"):
+        with pytest.raises(SchemaMismatch, match=r"tables that are not a registry.s \(experiments"):
             attempt(database_url)
     assert schema_of(database_url) == before
 
@@ -628,7 +628,7 @@ def test_folder_as_database_is_unreachable(tmp_path):
 
 def test_database_folder_that_cannot_be_created_is_unreachable(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unreachable, match=r"cannot be made.*MODELMINT_DATABASE_URL"):
+    with pytest.raises(Unreachable, match=r"cannot be created.*MODELMINT_DATABASE_URL"):
         opened(f"sqlite:///{tmp_path}/file/sub/registry.db")
 
 

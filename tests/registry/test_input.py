@@ -747,12 +747,12 @@ SECRET = "s3cr3t"
     ("url", "says"),
     [
         (f"postgres://ada:{SECRET}@host/db", "write postgresql+psycopg://"),
-        (f"postgresql://ada:x@{SECRET}@host/db", "in a password it is written %40"),
-        (f"postgresql://ada:x/{SECRET}@y@host/db", "in a password it is written %40"),
+        (f"postgresql://ada:x@{SECRET}@host/db", "in a password write @ as %40"),
+        (f"postgresql://ada:x/{SECRET}@y@host/db", "in a password write @ as %40"),
         (f"postgresql://ada:x@y:{SECRET}@host/db", "its port is not a number"),
         (f"postgresql://ada:{SECRET}@host:port/db", "its port is not a number"),
         (f"mysql://ada@host/db?password={SECRET}", "mysql is not supported"),
-        ("sqlite://registry.db", "the path follows three slashes"),
+        ("sqlite://registry.db", "three slashes, then the absolute path"),
         ("registry.db", "is not a database URL that can be opened here"),
     ],
 )

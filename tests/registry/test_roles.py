@@ -150,7 +150,7 @@ def test_role_without_the_right_is_refused(login, change, place):
     before = everything(place)
     execute(place.dba, f"INSERT INTO blobs VALUES ('{'a' * 64}', 1, 0, NULL)")
     try:
-        said = pytest.raises(Refused, match=r"permission denied.*`modelmint models roles` shows")
+        said = pytest.raises(Refused, match=r"permission denied.*`modelmint models roles` lists")
         with place.open(login) as registry, said:
             CHANGES[change](registry, place)
     finally:
@@ -365,6 +365,6 @@ def test_create_roles_prints_the_sql_for_an_administrator(postgres, tmp_path):
 
 
 def test_create_roles_refuses_sqlite(tmp_path):
-    with pytest.raises(Refused, match=r"has no roles.*Use the permissions of files"):
+    with pytest.raises(Refused, match=r"has no roles.*Use file permissions"):
         create_roles(f"sqlite:///{tmp_path}/registry.db")
     assert list(tmp_path.iterdir()) == []

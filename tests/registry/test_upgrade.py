@@ -227,7 +227,7 @@ def test_upgrade_refuses_a_champion_whose_evaluation_failed(kept_url):
         f"UPDATE versions SET evaluation = '{failed}' WHERE id = 5",
     )
     before = state_of(kept_url)
-    with pytest.raises(SchemaMismatch, match=r"words:2 is the champion, but .*left as it was"):
+    with pytest.raises(SchemaMismatch, match=r"words:2 is the champion, but .*was not changed"):
         upgrade(kept_url)
     assert state_of(kept_url) == before
 

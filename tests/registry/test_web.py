@@ -315,15 +315,15 @@ def test_two_selected_versions_are_compared(visit, site):
     page = visit()
     page.goto(f"{site}/models/pets")
     page.get_by_label(f"Compare pets:{MANY}").check()
-    expect(page.locator("#selection")).to_contain_text("tick one more")
+    expect(page.locator("#selection")).to_contain_text("select another one")
     page.get_by_label(f"Compare pets:{MANY - 5}").check()
     page.get_by_label(f"Compare pets:{MANY - 1}").check()
-    expect(page.locator("#selection")).to_contain_text("3 are ticked")
+    expect(page.locator("#selection")).to_contain_text("3 are selected")
     page.get_by_label(f"Compare pets:{MANY - 1}").uncheck()
     page.locator("#selection").get_by_role("link", name="Compare").click()
     expect(page).to_have_url(f"{site}/compare?left=pets%3A{MANY - 5}&right=pets%3A{MANY}")
     loss = page.locator("tr", has=page.get_by_text("log_loss"))
-    expect(loss).to_contain_text("less is better")
+    expect(loss).to_contain_text("lower is better")
     expect(loss.locator(".verdict")).to_have_text("better")
     expect(page.get_by_text("train.seed")).to_be_visible()
     expect(page.get_by_text("train.name")).to_have_count(0)
@@ -369,7 +369,7 @@ def test_every_control_can_be_focused_by_keyboard(visit, site):
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none"
         reached.add(page.evaluate("document.activeElement.textContent.trim()"))
-    assert {"Skip to the content", "Jobs", "pets:3", "What can be searched for"} <= reached
+    assert {"Skip to the content", "Jobs", "pets:3", "Search conditions"} <= reached
 
 
 def test_version_page_shows_a_real_training_and_job(trained: Project, visit, tmp_path):
@@ -468,18 +468,18 @@ def test_session_ends_after_12_hours_or_at_sign_out():
     sessions = Sessions(lambda: moment)
     first, second = sessions.begin(), sessions.begin()
     assert first != second
-    assert sessions.knows(first)
+    assert sessions.is_valid(first)
     sessions.end(first)
     sessions.end("never begun")
-    assert not sessions.knows(first)
+    assert not sessions.is_valid(first)
     moment += SESSION_S - 1
-    assert sessions.knows(second)
+    assert sessions.is_valid(second)
     moment += 1
-    assert not sessions.knows(second)
-    assert not sessions.knows("")
+    assert not sessions.is_valid(second)
+    assert not sessions.is_valid("")
     ids = [sessions.begin() for _ in range(1500)]
     assert len(sessions._ends) == 1000
-    assert sessions.knows(ids[-1])
+    assert sessions.is_valid(ids[-1])
 
 
 def test_cookie_is_invalid_after_sign_out(filled):
@@ -618,7 +618,7 @@ def test_token_is_entered_once_per_session(filled, browser):
         keep(page, "registry-login")
         page.get_by_label("Token").fill("wrong")
         page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+        expect(page.get_by_role("alert")).to_have_text("Wrong token.")
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Sign in").click()
         expect(page).to_have_url(f"{site}/models/pets?q=status%3Dapproved")
@@ -781,7 +781,7 @@ def test_training_and_calibration_plots_have_a_text_summary(visit, tmp_path, eva
             page.goto(f"{site}/models/pets/versions/1")
             training = page.get_by_role("img", name="Training")
             expect(training).to_be_visible()
-            expect(page.get_by_text("the least is 1.0000 in epoch 4").last).to_be_visible()
+            expect(page.get_by_text("the lowest is 1.0000 in epoch 4").last).to_be_visible()
             expect(page.get_by_role("img", name="Calibration")).to_be_visible()
             page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
             assert page.evaluate(FAINT) == []
@@ -797,8 +797,8 @@ def test_training_and_calibration_plots_have_a_text_summary(visit, tmp_path, eva
 def test_training_plot_skips_missing_losses():
     head = "epoch,train_loss,validation_loss\n"
     drawn = training(head + "1,4.0,2.0\n2,nan,1.0\n3,1.0,3.0\n")
-    assert drawn.said == (
-        "Validation loss is 2.0000 in epoch 1 and 3.0000 in epoch 3; the least is 1.0000 in "
+    assert drawn.summary == (
+        "Validation loss is 2.0000 in epoch 1 and 3.0000 in epoch 3; the lowest is 1.0000 in "
         "epoch 2."
     )
     losses, validation = drawn.lines
