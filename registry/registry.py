@@ -22,7 +22,7 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
 
     Every method checks its arguments before it writes anything: InvalidReference for names,
     aliases, versions and revisions, InvalidQuery for search conditions, InvalidCandidate for values
-    that are to be stored. NumPy scalars are converted to Python's.
+    to store. NumPy scalars are converted to Python's.
 
     Raises:
         Unreachable: the database cannot be opened, or the artifact store's URL is not supported.

@@ -19,7 +19,7 @@ from registry.errors import Conflict, InvalidCandidate, Refused, Unreachable
 from registry.queries import versions
 from registry.records import Artifact, Candidate, Json, Registration, Version
 from registry.registry import Registry
-from registry.signing import keep
+from registry.signing import add_signature
 from registry.transfer import layout, version_record
 from registry.transfer.layout import Descriptor, Manifest
 from registry.transfer.version_record import VersionRecord
@@ -294,4 +294,4 @@ def _keep_signatures(
     named = origin.get("signatures", {})
     for key_id, document in sorted(offered.items()):
         if named.get(key_id) == digests.seal_json(document):
-            keep(registry, version, key_id, document, actor=actor)
+            add_signature(registry, version, key_id, document, actor=actor)

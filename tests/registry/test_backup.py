@@ -32,7 +32,7 @@ from registry.databases.database import restore_transaction, upgrade
 from registry.digests import seal_json
 from registry.integrity import verify
 from registry.schema import HEAD, VERSION_TABLE
-from registry.signing import keep
+from registry.signing import add_signature
 from registry.transfer.backup import backup, restore, verify_backup
 from registry.transfer.backup_folder import _EXPLANATION as EXPLANATION
 from registry.upkeep import gc, purge
@@ -99,7 +99,7 @@ def fill(url: str, folder: Path) -> None:
         registry.unset("digits", "canary", actor="bo", reason="done")
         registry.tag("digits", 5, "team", None, actor="cy")
         registry.register("words", make_candidate(folder / "bundle", "words"), actor="ada")
-        keep(registry, registry.resolve("digits:4").version, "7" * 64, "{}", actor="bo")
+        add_signature(registry, registry.resolve("digits:4").version, "7" * 64, "{}", actor="bo")
 
 
 @pytest.fixture(scope="module")
@@ -682,10 +682,10 @@ def test_backup_folder_is_refused_as_artifact_store(own, tmp_path):
                 lambda: registry.adopt_store(lost=True),
                 registry.reach,
             ):
-                with pytest.raises(Refused, match="holds the backup of a registry"):
+                with pytest.raises(Refused, match="is the backup of a registry"):
                     call()
         new = Registry(f"sqlite:///{tmp_path}/new.db", tmp_path / name)
-        with new as registry, pytest.raises(Refused, match="holds the backup of a registry"):
+        with new as registry, pytest.raises(Refused, match="is the backup of a registry"):
             registry.create()
         assert files_in(tmp_path / name) == before
 

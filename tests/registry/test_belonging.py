@@ -44,7 +44,7 @@ from registry.schema import metadata
 from registry.transfer.backup import backup, restore
 from registry.upkeep import gc, purge
 
-LOST = r"not in .* MODELMINT_ARTIFACTS to where they are.*`modelmint models init --lost-store`"
+LOST = r"not in .*ARTIFACTS to the store with these files.*`modelmint models init --lost-store`"
 
 OLD = "UPDATE blobs SET touched = 0"
 """As if every file were there for years."""
@@ -96,7 +96,7 @@ def test_mistyped_database_is_not_created_and_gc_removes_nothing(kept, make_data
             lambda registry: registry.tag("digits", 1, "a", "b", actor="ada"),
             lambda registry: registry.id,
         ):
-            with pytest.raises(NoRegistry, match=r"MODELMINT_DATABASE_URL right.*models init"):
+            with pytest.raises(NoRegistry, match=r"MODELMINT_DATABASE_URL.*models init"):
                 call(registry)
         # What could make a registry does not either, beside the files of another.
         for call in (
@@ -105,7 +105,7 @@ def test_mistyped_database_is_not_created_and_gc_removes_nothing(kept, make_data
             registry.create,
             registry.reach,
         ):
-            with pytest.raises(Refused, match=r"There is no registry in .* holds the files"):
+            with pytest.raises(Refused, match=r"There is no registry in .* has the files"):
                 call()
     assert kept.behind.names() == before
     assert is_missing(url)

@@ -546,7 +546,7 @@ def test_create_runs_once_and_upgrade_changes_nothing(database_url):
 
 
 def test_an_empty_database_is_not_upgraded(database_url):
-    with pytest.raises(NoRegistry, match="MODELMINT_DATABASE_URL right"):
+    with pytest.raises(NoRegistry, match="MODELMINT_DATABASE_URL"):
         upgrade(database_url)
     assert schema_of(database_url) == []
 

@@ -599,7 +599,7 @@ def test_alias_that_looks_like_a_version_is_refused(place):
     register_versions(place, 2)
     with place.open() as r:
         for alias in ("3", "v1", "v12", "007", "latest", "newest"):
-            with pytest.raises(InvalidReference, match="cannot be an alias: it reads like"):
+            with pytest.raises(InvalidReference, match="cannot be an alias: it looks like"):
                 promote(r, 1, alias=alias)
         assert promote(r, 1, alias="v1-stable").version == 1
         for given, says in {

@@ -195,7 +195,7 @@ def test_check_signatures_detects_an_edited_signature(registry, key, change, cap
     tamper(registry, change)
     ((ref, what),) = whats(registry, key)
     assert ref == "digits:1"
-    assert what.startswith(f"its signature by key {key.id[:12]} does not hold: ")
+    assert what.startswith(f"its signature by key {key.id[:12]} is invalid: ")
     assert capsys.readouterr().out == ""
 
 
