@@ -171,13 +171,13 @@ def test_each_list_prints_the_option_for_the_next_page(trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["search", "--where", "accuracy"], "is no condition. Give any of: metric.NAME"),
-        (["search", "--order", "best"], "is no order"),
-        (["search", "--after", "there"], "is no place to go on from"),
+        (["search", "--where", "accuracy"], "is not a condition. Give any of: metric.NAME"),
+        (["search", "--order", "best"], "is not an order"),
+        (["search", "--after", "there"], "is not the end of a page"),
         (["trace", "figures:999"], "has no version 999"),
-        (["trace", "figures:1", "--after", "figures"], "is no place to go on from"),
+        (["trace", "figures:1", "--after", "figures"], "is not the end of a page"),
         (["trace", "figures:1", "--before", "x"], "There is no job 'x'"),
-        (["trace", "dvc:abc", "--after", "x"], "is no place to go on from"),
+        (["trace", "dvc:abc", "--after", "x"], "is not the end of a page"),
         (["jobs", "--before", "x"], "There is no job 'x'"),
         (["unset", "figures"], "does not name an alias"),
         (["tag", "figures:1", "risk"], "is not a tag. Give KEY=VALUE"),

@@ -650,12 +650,12 @@ def test_search_for_an_unknown_key_suggests_a_close_match(place):
             "metric.accuracy<nan": "a finite number",
             "metric.accuracy>inf": "a finite number",
             "metric.accuracy<1e400": "a finite number",
-            "created=2026-01-31": "compared with >=, <=, > or <",
+            "created=2026-01-31": "compare a time with >=, <=, > or <",
             "created>2026-13-01": "in ISO form",
             "created>=-1": "in ISO form",
             "commit=cccccc": "Give all 40",
             "digest=abcdef": "Give all 64",
-            "by=": "nothing to compare with",
+            "by=": "has no value",
             "tag.team=\0": "U+0000",
             "metric.accuracy>0\ud800": "U+D800",
         }
@@ -719,8 +719,8 @@ def test_invalid_condition_or_hash_suggests_the_intended_one(place):
     register_versions(place, 1)
     with place.open() as r:
         for asked, says in {
-            "version>=2": "A version is named, as in digits:3",
-            "version=2": "A version is named, as in digits:3",
+            "version>=2": "To see a version by its number",
+            "version=2": "To see a version by its number",
             "accuracy>0.9": "Did you mean metric.accuracy>0.9?",
             "epochs=3": "Did you mean param.epochs=3?",
             "dataset=123": "not a hash as DVC gives it: 32 digits",

@@ -297,7 +297,7 @@ def test_search_updates_the_list_while_typing_and_the_url(visit, site):
     box.fill("status=approved")
     expect(rows).to_have_count(2)
     box.fill("accuracy")
-    expect(page.locator("#versions .notice")).to_contain_text("'accuracy' is no condition")
+    expect(page.locator("#versions .notice")).to_contain_text("'accuracy' is not a condition")
     box.fill("tag.team=nobody")
     expect(page.get_by_text("No version meets")).to_be_visible()
     box.fill("")
