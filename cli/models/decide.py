@@ -21,7 +21,7 @@ from registry.display.describing import failed, local
 
 Numbered = Annotated[
     str,
-    typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS, the version that it names now."),
+    typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS, the version it points to."),
 ]
 
 
@@ -48,8 +48,8 @@ def rollback(
 ) -> None:
     """Point an alias back to its previous version. Repeat to go further back."""
     with open_registry() as registry:
-        held = registry.alias(name, alias)
-        revision = held.revision if held else None
+        current = registry.alias(name, alias)
+        revision = current.revision if current else None
         _moved(
             registry,
             registry.rollback(name, alias, expect_revision=revision, actor=actor(), reason=reason),
@@ -141,7 +141,7 @@ def note(
     reference: Numbered,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What you saw.")],
 ) -> None:
-    """Write a remark about a version into the history."""
+    """Add a remark about a version to the history."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
         registry.note(version.model, version.version, text, actor=actor())
@@ -163,7 +163,7 @@ def policy(
         str | None,
         typer.Option(
             metavar="ALIAS,...",
-            help="The aliases that only approved versions may hold; the champion always is one.",
+            help="The aliases that need an approved version; always includes champion.",
         ),
     ] = None,
     keep_last: Annotated[
@@ -185,8 +185,8 @@ def policy(
     """Show the rules of a model, or change those that are given."""
     with open_registry() as registry:
         protected = None if protect is None else _listed(protect)
-        asked = (four_eyes, protected, keep_last, keep_days, keep_holders)
-        if all(given is None for given in asked):
+        changes = (four_eyes, protected, keep_last, keep_days, keep_holders)
+        if all(change is None for change in changes):
             rules = registry.model(name).policy
         else:
             rules = registry.change_policy(
@@ -204,10 +204,10 @@ def policy(
         ["rule", "of " + name],
         [
             ["needs an approval", ", ".join(rules.protected)],
-            ["by other eyes", "yes" if rules.four_eyes else "no"],
-            ["keep the last", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
+            ["four eyes", "yes" if rules.four_eyes else "no"],
+            ["keep newest", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
             ["keep for", "ever" if rules.keep_days is None else f"{rules.keep_days} days"],
-            ["keep to roll back to", f"{rules.keep_holders} holders before the present one"],
+            ["keep for rollback", f"{rules.keep_holders} earlier holders of each protected alias"],
         ],
     )
 
@@ -227,12 +227,12 @@ def retain(name: OneModel = None, dry_run: DryRun = False, as_json: Json = False
 
 
 def _promote(registry: Registry, version: Version, alias: str, reason: str) -> Alias:
-    held = registry.alias(version.model, alias)
+    current = registry.alias(version.model, alias)
     return registry.promote(
         version.model,
         version.version,
         alias,
-        expect_revision=held.revision if held else 0,
+        expect_revision=current.revision if current else 0,
         actor=actor(),
         reason=reason,
     )

@@ -309,7 +309,7 @@ def test_export_and_import_keep_the_digest(figures, tmp_path):
         },
     )
     assert "figures:1 is imported, as candidate" in models(elsewhere, "import", archive)
-    assert "figures:1 is here already" in models(elsewhere, "import", archive)
+    assert "figures:1 is already registered" in models(elsewhere, "import", archive)
     there, here = (document(project, "show", "figures:1") for project in (elsewhere, figures))
     assert (there["digest"], there["uid"]) == (here["digest"], here["uid"])
     assert "from figures:1" in models(elsewhere, "history", "figures")
@@ -326,7 +326,7 @@ def test_policy_keep_holders_sets_the_number_of_former_champions(trained, tmp_pa
     registered(trained, tmp_path, "served", 5)
     for number in (1, 2, 3, 4):
         models(trained, "promote", f"served:{number}")
-    assert "2 holders before" in models(trained, "policy", "served", "--keep-last", "1")
+    assert "2 earlier holders" in models(trained, "policy", "served", "--keep-last", "1")
     assert [v["version"] for v in document(trained, "retain", "served", "--dry-run")] == [1]
     models(trained, "policy", "served", "--keep-holders", "1")
     rules = document(trained, "policy", "served")

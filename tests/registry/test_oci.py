@@ -301,7 +301,7 @@ def test_import_refuses_a_second_name_for_the_same_version(places, archive):
     made = import_version(registry, archive, actor="eve", name="numbers")
     assert made.version.ref == "numbers:1"
     assert import_version(registry, archive, actor="eve").version.ref == "numbers:1"
-    with pytest.raises(Conflict, match="here already, as numbers:1"):
+    with pytest.raises(Conflict, match="already has this version, as numbers:1"):
         import_version(registry, archive, actor="eve", name="figures")
 
 
