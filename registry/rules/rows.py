@@ -1,4 +1,4 @@
-"""Keys, what a row begins as, and what of it may change."""
+"""Rules for rows: their keys, their initial values, and the columns that may change."""
 
 from registry.rules.rule import HOLD_MODEL, RECORDED, Rule, keep
 

@@ -1,4 +1,4 @@
-"""What versions are used for: as parents, by jobs and by aliases; archived ones for nothing."""
+"""Rules for the use of versions, as parents, by jobs and by aliases; archived ones cannot be used."""
 
 from registry.rules.rule import Rule, keep
 
