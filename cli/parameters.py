@@ -35,7 +35,7 @@ def chosen(section: str | None) -> list[Parameter]:
     """The parameters of a section, of one key, or all.
 
     Raises:
-        InputError: there is no such section; names a close match.
+        InputError: the section does not exist; names a close match.
     """
     every = parameters()
     if section is None:

@@ -30,7 +30,7 @@ class Decisions(RegistryBase):
             'unsure of grey dogs'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             InvalidCandidate: the text is empty, or cannot be stored.
         """
         self._call(self._inner.note, reference, actor, text=text)
@@ -43,7 +43,7 @@ class Decisions(RegistryBase):
             'vets'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         self._call(self._inner.tag, reference, actor, key=key, value=value)
 
@@ -73,7 +73,7 @@ class Decisions(RegistryBase):
             actor: Who decides.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Conflict: the alias is not at that revision.
             Refused: the version is archived, or cannot be champion without an approval.
         """
@@ -105,7 +105,7 @@ class Decisions(RegistryBase):
             1
 
         Raises:
-            InvalidReference, NotFound: there is no such alias.
+            InvalidReference, NotFound: the alias does not exist.
             Conflict: the alias is not at that revision.
             Refused: no version that may have the alias had it before.
         """
@@ -130,7 +130,7 @@ class Decisions(RegistryBase):
             >>> registry.unset("pets@canary")
 
         Raises:
-            InvalidReference, NotFound: there is no such alias.
+            InvalidReference, NotFound: the alias does not exist.
         """
         name, alias = alias_of(reference, named=True)
         self._inner.unset(name, alias, actor=self._actor(actor), reason=reason)
@@ -165,7 +165,7 @@ class Decisions(RegistryBase):
             actor: Who does it.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             InputError: a gate is invalid, or the files do not fit the version.
             Corrupt: a file of it is missing or was changed.
         """
@@ -200,7 +200,7 @@ class Decisions(RegistryBase):
             actor: Who does it.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             InvalidCandidate: the report is not plain JSON.
         """
         self._call(self._inner.evaluate, reference, actor, evaluation=report)
@@ -211,7 +211,7 @@ class Decisions(RegistryBase):
             >>> registry.approve("pets:2", reason="I looked at the dogs")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is archived, did not pass, or needs the approval of somebody else.
         """
         self._call(self._inner.approve, reference, actor, reason=reason)
@@ -222,7 +222,7 @@ class Decisions(RegistryBase):
             >>> registry.reject("pets:2", reason="too many cats")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is the champion, or archived.
         """
         self._call(self._inner.reject, reference, actor, reason=reason)
@@ -233,7 +233,7 @@ class Decisions(RegistryBase):
             >>> registry.archive("pets:2", reason="superseded")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: an alias, a batch job or another version uses it.
         """
         self._call(self._inner.archive, reference, actor, reason=reason)
@@ -246,7 +246,7 @@ class Decisions(RegistryBase):
             >>> registry.unarchive("pets:2", reason="needed after all")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is not archived, or its files were purged.
         """
         self._call(self._inner.unarchive, reference, actor, reason=reason)
@@ -283,7 +283,7 @@ class Decisions(RegistryBase):
             actor: Who decides.
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
             InvalidCandidate: a rule is of the wrong type.
             Refused: an alias cannot be protected now.
         """

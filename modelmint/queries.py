@@ -31,7 +31,7 @@ class Queries(RegistryBase):
             'pets:2'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is archived.
             Corrupt: a file of it is missing or was changed.
             InputError: its files are not a model of modelmint, or there is no CUDA device.
@@ -54,7 +54,7 @@ class Queries(RegistryBase):
             ...
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         return VersionView(self._resolve(reference).version)
 
@@ -65,7 +65,7 @@ class Queries(RegistryBase):
             False
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         versions = [self._resolve(reference).version for reference in (left, right)]
         return Comparison(comparing.compare(*versions))
@@ -77,7 +77,7 @@ class Queries(RegistryBase):
             'pets:2'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         return self._resolve(reference)
 
@@ -88,7 +88,7 @@ class Queries(RegistryBase):
             True
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Corrupt: a file of it is missing or was changed.
         """
         return self._inner.open(self._resolve(reference).version)
@@ -122,7 +122,7 @@ class Queries(RegistryBase):
             limit: The highest number of versions; None: all.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the model does not exist.
             InvalidQuery: a condition, the order or the limit is invalid, or names a metric or a
                 parameter that none of these versions has.
         """
@@ -143,7 +143,7 @@ class Queries(RegistryBase):
             'registered'
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
         """
         of = target(reference)
         found = self._inner.history(of.name, alias=of.alias, version=of.version, limit=limit)
@@ -166,7 +166,7 @@ class Queries(RegistryBase):
         totals; pass the result's `after` and `before` to get the next page.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         ref = self._resolve(reference).version.ref
         return self._inner.trace(ref, limit=limit, after=after, before=before)
@@ -178,7 +178,7 @@ class Queries(RegistryBase):
             0
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
         """
         found = self._inner.jobs(None if model is None else model_of(model), limit=limit)
         return Listing(found, forms.JOBS, forms.count(found, "job"))

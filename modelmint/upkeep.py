@@ -37,7 +37,7 @@ class Upkeep(RegistryBase):
             public_key: A PEM file; also require a signature of every version by this key.
 
         Raises:
-            InvalidReference, NotFound: there is no such model, or no such event.
+            InvalidReference, NotFound: the model or the event does not exist.
             Unreachable: the database or the store cannot be read.
         """
         name = None if model is None else model_of(model)
@@ -104,7 +104,7 @@ class Upkeep(RegistryBase):
             0 versions
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
         """
         dry_run = arguments.flag("dry_run", dry_run)
         name = None if model is None else model_of(model)
@@ -138,7 +138,7 @@ class Upkeep(RegistryBase):
             'pets:1'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Corrupt: a file of it is missing or was changed.
             Refused: that path exists.
             Unreachable: the file cannot be written.
@@ -180,7 +180,7 @@ class Upkeep(RegistryBase):
             True
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Corrupt: a file of it is missing or was changed.
             RegistryError: the file is not such a key, or the extra `signing` is not installed.
         """

@@ -88,7 +88,7 @@ class Comparison:
             ['name', 'left', 'right', 'difference']
 
         Raises:
-            ValueError: there is no such part.
+            ValueError: the part does not exist.
             MissingPackage: pandas is not installed.
         """
         if part not in self.PARTS:

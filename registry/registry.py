@@ -82,7 +82,7 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         """The jobs of one model or of all, newest first; with `before`, those older than that job.
 
         Raises:
-            NotFound: there is no such model, or no job with the id `before`.
+            NotFound: the model, or the job `before`, does not exist.
         """
         with self.database.read() as c:
             of = [] if name is None else [jobs.of_model(c, name)]

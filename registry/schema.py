@@ -31,7 +31,7 @@ HEAD = "0004"
 """The Alembic revision that this code needs. Revisions are numbered, so text order is age."""
 
 VERSION_TABLE = "registry_alembic_version"
-"""Alembic's own table, named apart from other tools' in case they share the database."""
+"""Alembic's own table, with its own name in case other tools share the database."""
 
 NO_EVENT = "0" * 64
 """What the first event of a model names as its predecessor."""

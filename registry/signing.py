@@ -55,7 +55,7 @@ def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -
 
     Raises:
         InvalidReference: the reference has another form.
-        NotFound: there is no such model, alias or version.
+        NotFound: the model, alias or version does not exist.
         Corrupt: a file of the version is missing or was changed.
         RegistryError: the file is not such a key, or the extra `signing` is not installed.
     """
@@ -99,7 +99,7 @@ def check_signatures(
     that are not signed, not signed by that key, or signed with other bytes.
 
     Raises:
-        NotFound: there is no such model.
+        NotFound: the model does not exist.
         RegistryError: the file is not such a key, or the extra `signing` is not installed.
     """
     extras.load("model_signing.signing", "signing", "Signing")

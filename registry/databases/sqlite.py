@@ -61,7 +61,7 @@ def lock_against_collection(_connection: Connection) -> None:
 
 
 def prepare(url: URL) -> URL:
-    """The URL as it is. Raises Unreachable if it names no file."""
+    """The URL as it is. Raises Unreachable if it does not name a file."""
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise Unreachable(
             f"The registry needs a database file, and {str(url)!r} does not name one. Set "
@@ -195,7 +195,7 @@ def _try_to_begin(driver: sqlite3.Connection) -> bool:
     try:
         driver.execute(_BEGIN)
     except sqlite3.Error as error:
-        # The lowest byte: extended codes tell several kinds of SQLITE_BUSY apart.
+        # The lowest byte: extended codes distinguish several kinds of SQLITE_BUSY.
         return getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY
     return True
 

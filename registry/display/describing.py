@@ -49,7 +49,7 @@ def evidence(evaluation: Json) -> Facts:
 def failed(version: Version) -> str | None:
     """The warning about a version that failed its newest evaluation; None if it passed.
 
-    Its approval, based on an earlier evaluation, stays valid, so whoever promotes it should know.
+    Its approval, based on an earlier evaluation, stays valid, so the user must be warned.
     """
     if not version.evaluation or version.evaluation.get("passed") is True:
         return None

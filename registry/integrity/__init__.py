@@ -71,7 +71,7 @@ def verify(
     `not_looked_at` says what was left out.
 
     Raises:
-        NotFound: there is no such model, or no such event.
+        NotFound: the model or the event does not exist.
         Unreachable: the database or the store cannot be read.
     """
     found = Verification([])

@@ -24,7 +24,7 @@ NOT_CHECKED = {
     ("blobs", "size"): "checked where a version refers to it; others are leftovers for gc",
     ("blobs", "touched"): "when a file was announced last: it only keeps gc away for a day",
     ("blobs", "purged_at"): "whether it is set is checked; the time is that of its event",
-    ("versions", "request_id"): "checked of versions of which the history records it",
+    ("versions", "request_id"): "checked if the history records it",
     ("version_tags", "key"): "tags that came with a version before the history recorded them",
     ("version_tags", "value"): "tags that came with a version before the history recorded them",
     ("evaluations", "id"): _ORDER,

@@ -31,7 +31,7 @@ class ApprovalMixin(RegistryBase):
         An imported version without an evaluation needs one before it can be approved.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             InvalidCandidate: the evaluation is not plain JSON.
         """
         with self._changing(name, version) as (c, model, state):
@@ -57,7 +57,7 @@ class ApprovalMixin(RegistryBase):
         """Add a remark about a version to the history. It changes nothing else.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             InvalidCandidate: the text is empty, or cannot be stored.
         """
         with self._changing(name, version) as (c, model, _state):
@@ -68,7 +68,7 @@ class ApprovalMixin(RegistryBase):
         """Approve a version. Its newest evaluation must have passed.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Refused: it is archived, its newest evaluation has not passed, or its model's policy
                 requires the approval of somebody else.
         """
@@ -89,7 +89,7 @@ class ApprovalMixin(RegistryBase):
         killed.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Refused: an alias, a batch job or another version uses it.
         """
         with self._changing(name, version) as (c, model, state):
@@ -103,7 +103,7 @@ class ApprovalMixin(RegistryBase):
         """Make an archived version a candidate again; it must be approved again.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Refused: it is not archived, or its files were purged; register them again first.
         """
         with self.database.write() as c:
@@ -151,7 +151,7 @@ class ApprovalMixin(RegistryBase):
         None keeps a rule as it is; 0 as `keep_last` or `keep_days` removes that rule.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the model does not exist.
             InvalidReference, Refused: as for `set_policy`.
         """
         given = {

@@ -38,7 +38,7 @@ class PromotionMixin(ApprovalMixin):
         agree again.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Conflict: the alias is not at the expected revision.
             InvalidReference: the alias is not an allowed name.
             Refused: the version is archived, or cannot hold a protected alias without an approval.
@@ -74,7 +74,7 @@ class PromotionMixin(ApprovalMixin):
         It is no longer challenger.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Refused: it is the champion, holds another protected alias, or is archived.
         """
         with self._changing(name, version) as (c, model, state):
@@ -103,7 +103,7 @@ class PromotionMixin(ApprovalMixin):
         skipped.
 
         Raises:
-            NotFound: there is no such model or alias.
+            NotFound: the model or alias does not exist.
             Conflict: the alias is not at the expected revision.
             Refused: no version that may hold the alias has held it before.
             Corrupt: the alias, or its history, was edited.

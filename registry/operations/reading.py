@@ -46,7 +46,7 @@ class ReadingMixin(RegistryBase):
 
         Raises:
             InvalidReference: the text has another form.
-            NotFound: there is no such model, alias or version.
+            NotFound: the model, alias or version does not exist.
         """
         parsed = parse_reference(reference)
         with self.database.read() as c:
@@ -109,7 +109,7 @@ class ReadingMixin(RegistryBase):
         of the previous page; versions that are registered meanwhile do not shift the pages.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the model does not exist.
             InvalidQuery: a condition, the order or `after` cannot be parsed, or names a metric or a
                 parameter that none of these versions has; the message has the close match.
         """
@@ -129,7 +129,7 @@ class ReadingMixin(RegistryBase):
         """The events of a model, newest first; with `before`, those older than that event.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the model does not exist.
         """
         with self.database.read() as c:
             e = schema.events.c
@@ -155,7 +155,7 @@ class ReadingMixin(RegistryBase):
 
         Raises:
             InvalidReference: the text has another form.
-            NotFound: there is no such model, alias or version; or child `after`, or job `before`.
+            NotFound: the model, alias, version, child `after` or job `before` does not exist.
             InvalidQuery: `after` is not a version, or the limit is less than 1.
         """
         version = self.resolve(reference).version

@@ -22,12 +22,12 @@ def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Alias]:
 
 
 def of_model(c: Connection, name: str) -> list[Alias]:
-    """The aliases of a model; none if there is no such model."""
+    """The aliases of a model; none if the model does not exist."""
     return load_all(c, models.c.name == name)
 
 
 def find(c: Connection, name: str, alias: str) -> Alias | None:
-    """An alias of a model; None also if there is no such model."""
+    """An alias of a model; None also if the model does not exist."""
     row = c.execute(_ONE, {"model": name, "name": alias}).one_or_none()
     return None if row is None else Alias(*row)
 

@@ -85,7 +85,7 @@ def _by_key(c: Connection, kind: str, ids: list[int]) -> list[Any]:
     """Rows of a query below, in the order of their keys."""
     on_postgresql = c.dialect.name == "postgresql"
     given = {"ids": ids if on_postgresql else to_json(ids)}
-    # all: a result that is iterated over asks the driver for each row apart.
+    # all(): iterating over a result fetches each row separately from the driver.
     found = c.execute(_queries(on_postgresql)[kind], given).all()
     # Here, since a database's own order of text depends on its settings.
     return sorted(found, key=itemgetter(1))

@@ -116,7 +116,7 @@ HISTORY_RULES = (
     _rule(
         "name_who_held_the_alias",
         _MOVES,
-        # Of an alias that was set before there were events, nobody knows.
+        # Unknown for an alias that was set before there were events.
         f"EXISTS ({_LAST_MOVE.format(what='1')}) AND NEW.previous IS DISTINCT FROM ("
         + _LAST_MOVE.format(what="CASE e.kind WHEN 'unset' THEN NULL ELSE e.version END")
         + ")",

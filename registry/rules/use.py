@@ -1,4 +1,4 @@
-"""Rules for the use of versions, as parents, by jobs and by aliases; archived ones cannot be used."""
+"""Rules for the use of versions as parents, by jobs and by aliases; not of archived versions."""
 
 from registry.rules.rule import Rule, keep
 

@@ -68,7 +68,7 @@ def export_version(registry: Registry, reference: str, path: Path) -> Export:
 
     Raises:
         InvalidReference: the reference has another form.
-        NotFound: there is no such model, alias or version.
+        NotFound: the model, alias or version does not exist.
         Corrupt: a file of it is missing or was changed.
         Refused: there is something at that path.
         Unreachable: the file cannot be written.
@@ -117,7 +117,7 @@ def import_version(
     from the same dataset), it is returned unchanged.
 
     Raises:
-        InvalidCandidate: the archive is damaged, or holds something else.
+        InvalidCandidate: the archive is damaged, or is not an export.
         InvalidReference: the name is not allowed.
         Conflict: this registry has its uid with other bytes, or under another name than `name`.
         Refused: the version whose weights it started from is archived in this registry.

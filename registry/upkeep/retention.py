@@ -19,7 +19,7 @@ def retain(
     week ago was killed: it does not keep its version, and is marked as lost.
 
     Raises:
-        NotFound: there is no such model.
+        NotFound: the model does not exist.
     """
     chosen = registry.models() if name is None else [registry.model(name)]
     retired = []
