@@ -119,7 +119,7 @@ class Bucket:
         for chunk in self._download(sha256, size):
             actual.update(chunk)
         if actual.hexdigest() != sha256:
-            raise changed(self.place(sha256), actual.hexdigest())
+            raise changed(self.path_of(sha256), actual.hexdigest())
 
     def fetch(self, sha256: str, size: int) -> Path:
         # A local copy that is missing or was changed is downloaded again.
@@ -128,11 +128,11 @@ class Bucket:
         taken = self._cache.take(self._download(sha256, size))
         try:
             if taken.sha256 != sha256:
-                raise changed(self.place(sha256), taken.sha256)
+                raise changed(self.path_of(sha256), taken.sha256)
             self._cache.publish(taken)
         finally:
             self._cache.discard(taken)
-        return Path(self._cache.place(sha256))
+        return Path(self._cache.path_of(sha256))
 
     def note(self, digests: Iterable[str]) -> str:
         key = self._below(f"tmp/{uuid4().hex}{NOTE}")
@@ -189,7 +189,7 @@ class Bucket:
             else:
                 self._call("delete_object", Key=key)
 
-    def place(self, sha256: str) -> str:
+    def path_of(self, sha256: str) -> str:
         return f"s3://{self._bucket}/{self._key(sha256)}"
 
     def marker(self, name: str = MARKER) -> bytes | None:
@@ -260,7 +260,7 @@ class Bucket:
 
     def _download(self, sha256: str, size: int) -> Iterator[bytes]:
         """The content of an object in pieces; checks its size, but not its SHA-256."""
-        place = self.place(sha256)
+        place = self.path_of(sha256)
         try:
             yield from self._content(self._key(sha256), size)
         except _Missing as error:

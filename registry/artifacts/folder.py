@@ -62,7 +62,7 @@ class Folder:
         folders = set()
         try:
             for one in staged:
-                target = Path(self.place(one.sha256))
+                target = Path(self.path_of(one.sha256))
                 with self._translate_errors(one.path):
                     _make_folder(target.parent)
                     os.replace(one.path, target)
@@ -78,15 +78,15 @@ class Folder:
 
     def has(self, sha256: str, size: int) -> bool:
         try:
-            return os.stat(self.place(sha256)).st_size == size
+            return os.stat(self.path_of(sha256)).st_size == size
         except OSError:
             return False
 
     def verify(self, sha256: str, size: int) -> None:
-        check(Path(self.place(sha256)), sha256, size)
+        check(Path(self.path_of(sha256)), sha256, size)
 
     def fetch(self, sha256: str, size: int) -> Path:
-        path = Path(self.place(sha256))
+        path = Path(self.path_of(sha256))
         check(path, sha256, size)
         return path
 
@@ -148,7 +148,7 @@ class Folder:
                 f"{path} cannot be removed ({error.strerror}). Check {self._variable}."
             ) from error
 
-    def place(self, sha256: str) -> str:
+    def path_of(self, sha256: str) -> str:
         check_digest(sha256, self.root)
         return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 

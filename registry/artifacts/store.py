@@ -125,7 +125,7 @@ class Store(Protocol):
             Unreachable: the store cannot be written.
         """
 
-    def place(self, sha256: str) -> str:
+    def path_of(self, sha256: str) -> str:
         """The path of that file, existing or not, as `remove` takes it."""
 
     def marker(self, name: str = MARKER) -> bytes | None:

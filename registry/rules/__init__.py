@@ -10,12 +10,12 @@ off, in `sqlite`.
 
 from registry.rules.decisions import DECISIONS
 from registry.rules.rows import ROWS
-from registry.rules.rule import APPEND_ONLY, LASTING, Effect, Rule, refuse
+from registry.rules.rule import APPEND_ONLY, LASTING, Effect, Rule, refusing_rule
 from registry.rules.use import USE
 
 RULES: tuple[Rule, ...] = (
-    *(refuse(table, event) for table in APPEND_ONLY for event in ("UPDATE", "DELETE")),
-    *(refuse(table, "DELETE") for table in LASTING),
+    *(refusing_rule(table, event) for table in APPEND_ONLY for event in ("UPDATE", "DELETE")),
+    *(refusing_rule(table, "DELETE") for table in LASTING),
     *ROWS,
     *USE,
     *DECISIONS,

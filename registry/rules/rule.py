@@ -53,14 +53,15 @@ LASTING = ("models", "version_state", "jobs", "registry")
 """Tables whose rows may change but are never deleted."""
 
 
-def refuse(table: str, event: str) -> Rule:
+def refusing_rule(table: str, event: str) -> Rule:
+    """Refuse every change of this kind."""
     what = "is append-only" if table in APPEND_ONLY else "keeps every row"
     name = f"{table}_refuses_{event.lower()}"
     return Rule(name, table, event, "true", f"{table} {what}: {event} refused")
 
 
-def keep(table: str, *columns: str, sentence: str, name: str = "") -> Rule:
-    """These columns of a row never change."""
+def unchanging_rule(table: str, *columns: str, sentence: str, name: str = "") -> Rule:
+    """Refuse changes of these columns."""
     changed = " OR ".join(f"NEW.{column} IS DISTINCT FROM OLD.{column}" for column in columns)
     return Rule(name or f"{table}_keeps_its_key", table, "UPDATE", changed, sentence)
 

@@ -1,6 +1,6 @@
 """Rules for the use of versions as parents, by jobs and by aliases; not of archived versions."""
 
-from registry.rules.rule import Rule, keep
+from registry.rules.rule import Rule, unchanging_rule
 
 _ARCHIVED_PARENT = (
     "SELECT 1 FROM version_state s WHERE s.version_id = NEW.{column} AND s.status = 'archived'"
@@ -31,7 +31,7 @@ USE = (
         "an archived version predicts nothing; unarchive it first",
         lock="SELECT 1 FROM version_state s WHERE s.version_id = NEW.version_id FOR SHARE",
     ),
-    keep(
+    unchanging_rule(
         "jobs",
         *("id", "version_id", "reference", "alias", "alias_revision", "input_sha256"),
         *("output", "flow_run_id", "started_at"),

@@ -253,7 +253,7 @@ def _copy_files(
     missing = []
     for done, (sha256, size) in enumerate(files.items(), 1):
         if not target.is_intact(sha256, size):
-            damaged = os.path.exists(target.place(sha256))
+            damaged = os.path.exists(target.path_of(sha256))
             try:
                 copy_file(registry.files, target, sha256, size)
             except Corrupt as corrupt:

@@ -100,7 +100,7 @@ class BackupFolder(Folder):
         the ctime; `verify_backup` finds it.
         """
         try:
-            found = os.stat(self.place(sha256))
+            found = os.stat(self.path_of(sha256))
         except OSError:
             return False
         known = sha256 in self._hashed or found.st_ctime_ns < self._hashed_until
@@ -208,7 +208,7 @@ class BackupFolder(Folder):
         for name, total in summary.items():
             if manifest.summary.get(name) != total:
                 raise Corrupt(f"{path} was changed: its {name!r} differs from the sum of its rows.")
-        rows = tuple(Path(self.place(one.sha256)) for one in manifest.segments)
+        rows = tuple(Path(self.path_of(one.sha256)) for one in manifest.segments)
         return BackupContents(manifest.schema, rows, content)
 
     def rows(self, manifest: Manifest, table: str) -> Iterator[Json]:

@@ -122,13 +122,13 @@ def read(path: Path) -> Iterator["Layout"]:
         with tarfile.open(path, mode="r:") as tar:
             yield Layout(path, tar)
     except OSError as error:
-        raise refused(path, f"it cannot be read ({error.strerror or error})") from error
+        raise import_error(path, f"it cannot be read ({error.strerror or error})") from error
     # Errors that a crafted tar can cause.
     except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
-        raise refused(path, f"it is damaged or not a tar file ({error})") from error
+        raise import_error(path, f"it is damaged or not a tar file ({error})") from error
 
 
-def refused(path: Path, what: str) -> InvalidCandidate:
+def import_error(path: Path, what: str) -> InvalidCandidate:
     """The error for a file that cannot be imported."""
     return InvalidCandidate(
         f"{path} cannot be imported: {what}. Export the version again: "
@@ -175,9 +175,11 @@ class Layout:
                 continue
             plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
             if not plain:
-                raise refused(self._path, f"it has {member.name!r}, which is not a regular file")
+                raise import_error(
+                    self._path, f"it has {member.name!r}, which is not a regular file"
+                )
             if name in found:
-                raise refused(self._path, f"it has {name!r} twice")
+                raise import_error(self._path, f"it has {name!r} twice")
             found[name] = member
         return found
 
@@ -186,25 +188,25 @@ class Layout:
         for descriptor in (self.named, self.manifest.config, *self.manifest.layers):
             expected.add(self._blob(descriptor))
         for name in sorted(self._members.keys() - expected):
-            raise refused(self._path, f"it has {name!r}, which its manifest does not name")
+            raise import_error(self._path, f"it has {name!r}, which its manifest does not name")
 
     def _blob(self, descriptor: Descriptor) -> str:
         name = _BLOBS + descriptor.sha256
         member = self._members.get(name)
         if member is None:
-            raise refused(self._path, f"{name} is missing")
+            raise import_error(self._path, f"{name} is missing")
         if member.size != descriptor.size:
             what = f"{name} has {member.size} bytes instead of {descriptor.size}"
-            raise refused(self._path, what)
+            raise import_error(self._path, what)
         return name
 
     def _document(self, name: str) -> bytes:
         member = self._members.get(name)
         if member is None:
-            raise refused(self._path, f"{name} is missing")
+            raise import_error(self._path, f"{name} is missing")
         if member.size > _DOCUMENT:
             limit = f"a document has at most {_DOCUMENT:,}"
-            raise refused(self._path, f"{name} has {member.size} bytes, and {limit}")
+            raise import_error(self._path, f"{name} has {member.size} bytes, and {limit}")
         source = self._tar.extractfile(member)
         assert source is not None, "only plain files are members"
         with source:
@@ -213,13 +215,13 @@ class Layout:
     def _compare(self, descriptor: Descriptor, actual: str) -> None:
         if actual != descriptor.sha256:
             what = f"{_BLOBS}{descriptor.sha256} was changed: its SHA-256 is {actual}"
-            raise refused(self._path, what)
+            raise import_error(self._path, what)
 
     def _parse(self, model: type[_Model], content: bytes) -> _Model:
         try:
             return model.model_validate_json(content, strict=True)
         except ValidationError as error:
-            raise refused(self._path, f"one of its documents is invalid: {error}") from error
+            raise import_error(self._path, f"one of its documents is invalid: {error}") from error
 
 
 def _bytes(document: BaseModel) -> bytes:

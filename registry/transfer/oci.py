@@ -196,7 +196,7 @@ def _unpack(path: Path, folder: Path) -> tuple[VersionRecord, dict[str, Path]]:
         manifest = archive.manifest
         if (manifest.artifactType, manifest.config.mediaType) != (VERSION, CONFIG):
             what = f"it is a {manifest.artifactType!r}, and only {VERSION!r} is imported"
-            raise layout.refused(path, what)
+            raise layout.import_error(path, what)
         record = _parse(path, archive.blob(manifest.config))
         _check_files(path, record.version, manifest.layers)
         files = {}
@@ -212,14 +212,14 @@ def _parse(path: Path, config: bytes) -> VersionRecord:
     try:
         record = version_record.parse(config)
     except ValueError as error:
-        raise layout.refused(path, f"its config is invalid: {error}") from error
+        raise layout.import_error(path, f"its config is invalid: {error}") from error
     if re.fullmatch(r"[0-9a-f]{32}", record.version.uid) is None:
-        raise layout.refused(path, f"{record.version.uid!r} is not a uid")
+        raise layout.import_error(path, f"{record.version.uid!r} is not a uid")
     parent = record.parent_uid
     if parent is not None and re.fullmatch(r"[0-9a-f]{32}", parent) is None:
-        raise layout.refused(path, f"{parent!r} is not a uid")
+        raise layout.import_error(path, f"{parent!r} is not a uid")
     if parent == record.version.uid:
-        raise layout.refused(path, "its version is its own parent")
+        raise layout.import_error(path, "its version is its own parent")
     return record
 
 
@@ -227,11 +227,11 @@ def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None
     """Refuse layers that are not the files of the record, and files that do not make its digest."""
     expected = [(a.path, f"sha256:{a.sha256}", a.size) for a in version.artifacts]
     if len({a.path for a in version.artifacts}) != len(expected):
-        raise layout.refused(path, "its record names a file twice")
+        raise layout.import_error(path, "its record names a file twice")
     if expected != [((x.annotations or {}).get(layout.TITLE), x.digest, x.size) for x in layers]:
-        raise layout.refused(path, "its layers are not the files that its record names")
+        raise layout.import_error(path, "its layers are not the files that its record names")
     if digests.digest(version.artifacts) != version.digest:
-        raise layout.refused(path, f"its files do not match digest {version.digest}")
+        raise layout.import_error(path, f"its files do not match digest {version.digest}")
 
 
 def _find(registry: Registry, uid: str) -> Version | None:
@@ -277,7 +277,7 @@ def _origin(record: VersionRecord, path: Path) -> Json:
     try:
         candidates.check_json("its config", origin)
     except InvalidCandidate as error:
-        raise layout.refused(path, str(error)) from error
+        raise layout.import_error(path, str(error)) from error
     return origin
 
 

@@ -60,7 +60,9 @@ def restore(
     source = BackupFolder(folder)
     found = source.read(progress)
     files = found.content.files
-    if gone := [source.place(sha256) for sha256 in files if not source.has(sha256, files[sha256])]:
+    if gone := [
+        source.path_of(sha256) for sha256 in files if not source.has(sha256, files[sha256])
+    ]:
         raise Corrupt(
             f"Of the {len(files)} files of the backup {len(gone)} are missing or cut off: "
             f"{', '.join(gone[:5])}. Nothing was restored; take another backup."
@@ -88,7 +90,7 @@ def copy_file(source: Store, target: Store, sha256: str, size: int) -> None:
         staged = target.stage(source.fetch(sha256, size))
         try:
             if staged.sha256 != sha256:
-                raise Corrupt(f"{source.place(sha256)} was changed while it was copied")
+                raise Corrupt(f"{source.path_of(sha256)} was changed while it was copied")
             target.publish(staged)
         finally:
             target.discard(staged)

@@ -82,7 +82,7 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
             unused = blobs.only_archived(c, name, version)
             found |= {sha256: shared[sha256] for sha256 in unused if sha256 in shared}
             strays = {
-                sha256: Stray(registry.files.place(sha256), size, 0.0, removable=True)
+                sha256: Stray(registry.files.path_of(sha256), size, 0.0, removable=True)
                 for sha256, size in unused.items()
                 if sha256 not in shared
             }

@@ -81,8 +81,8 @@ def _scan(registry: Registry) -> Strays:
         if sha256 not in known - purged
     }
     for sha256, size, age in rows:
-        place = registry.files.place(sha256)
-        strays[sha256] = Stray(place, size, max(0.0, age), removable=False)
+        path = registry.files.path_of(sha256)
+        strays[sha256] = Stray(path, size, max(0.0, age), removable=False)
     adopted_s = _adopted_s(registry)
     if adopted_s is None:
         return strays

@@ -131,7 +131,7 @@ def _plot(
     x_low, x_high = (0.0, 1.0) if unit else (min(xs), max(xs))
     y_low, y_high = (0.0, 1.0) if unit else _widened(min(ys), max(ys))
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def point(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / ((x_high - x_low) or 1)
         up = (y - y_low) / ((y_high - y_low) or 1)
         return (
@@ -146,7 +146,7 @@ def _plot(
             if x is None or y is None:
                 begin = "M"  # a gap: that epoch has no finite loss
                 continue
-            dots.append(place(x, y))
+            dots.append(point(x, y))
             path.append("{} {:g} {:g}".format(begin, *dots[-1]))
             begin = "L"
         return Line(name, " ".join(path), tuple(dots) if len(dots) <= 30 else ())
@@ -159,8 +159,8 @@ def _plot(
         summary,
         x_name,
         tuple(line(name, found) for name, found in series.items()),
-        tuple(Tick(place(x, y_low)[0], f"{x:g}") for x in middle),
-        tuple(Tick(place(x_low, y)[1], f"{y:.3g}") for y in (y_low, (y_low + y_high) / 2, y_high)),
+        tuple(Tick(point(x, y_low)[0], f"{x:g}") for x in middle),
+        tuple(Tick(point(x_low, y)[1], f"{y:.3g}") for y in (y_low, (y_low + y_high) / 2, y_high)),
         columns,
         tuple(rows[:100]),
     )

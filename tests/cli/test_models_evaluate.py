@@ -314,7 +314,7 @@ def test_evaluate_of_an_unsuitable_version_says_why(registered, registry, made, 
         evaluated(registry, "classes:1", empty(workspace, tmp_path))
     version = registry.resolve("classes:1").version
     model = next(a for a in version.artifacts if a.path == "model.onnx")
-    stored = Path(registry.files.place(model.sha256))
+    stored = Path(registry.files.path_of(model.sha256))
     os.chmod(stored, 0o644)
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")
     with pytest.raises(Corrupt, match="must not be used"):

@@ -72,7 +72,7 @@ def test_files_lists_each_stored_file_until_it_is_removed(kept):
     listed = dict(store.files())
     assert listed.keys() == stored
     one = hashlib.sha256(b"333").hexdigest()
-    assert (listed[one].path, listed[one].size) == (store.place(one), 3)
+    assert (listed[one].path, listed[one].size) == (store.path_of(one), 3)
     assert 0 <= listed[one].age_s < 60
     for stray in (*listed.values(), *listed.values()):  # what is gone already is no error
         store.remove(stray.path)
@@ -112,7 +112,7 @@ def test_publish_restores_a_file_that_the_store_lost(kept):
     store = kept.store()
     sha256 = store_file(store, kept.folder, b"hello")
     staged = store.stage(kept.folder / "source")
-    store.remove(store.place(sha256))
+    store.remove(store.path_of(sha256))
     store.publish(staged)
     store.verify(sha256, 5)
     assert (kept.folder / "source").read_bytes() == b"hello"

@@ -28,7 +28,7 @@ def test_gc_dry_run_lists_files_and_removes_none(kept):
         before = kept.behind.names()
         found = gc(registry, dry_run=True, grace_s=0)
         assert {(s.path, s.size, s.removable) for s in found} == {
-            (registry.files.place(stray), len("nobody's"), True),
+            (registry.files.path_of(stray), len("nobody's"), True),
             (leftover, len("ha"), True),
         }
         assert gc(registry, dry_run=True, grace_s=0) != []
@@ -69,7 +69,7 @@ def test_gc_removes_files_older_than_the_grace_period_only(tmp_path):
         found = gc(registry, dry_run=False, grace_s=1800)
         assert [(s.path, s.removable) for s in found] == [
             (str(orphan), True),
-            (registry.files.place(young), False),
+            (registry.files.path_of(young), False),
         ]
         assert 3599 < found[0].age_s < 3700
         assert not orphan.exists()

@@ -279,7 +279,7 @@ def test_import_twice_returns_the_same_version_and_restores_files(places, archiv
     registry = places.new()
     first = import_version(registry, archive, actor="eve")
     lost = first.version.artifacts[1]
-    registry.files.remove(registry.files.place(lost.sha256))
+    registry.files.remove(registry.files.path_of(lost.sha256))
     second = import_version(registry, archive, actor="ann")
     assert (first.created, second.created) == (True, False)
     assert second.version == first.version

@@ -57,7 +57,7 @@ def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
         registry.files.discard(staged)
     back = f"touched - {seconds_ago * 1_000_000}"
     execute(place.url, f"UPDATE blobs SET touched = {back} WHERE sha256 = '{staged.sha256}'")
-    return Path(registry.files.place(staged.sha256))
+    return Path(registry.files.path_of(staged.sha256))
 
 
 def noted(place) -> set[str]:
@@ -216,7 +216,7 @@ def test_purge_names_files_it_cannot_remove_and_removes_the_rest(tmp_path):
         for version in (1, 2):
             registry.archive("digits", version, actor="ada", reason="old")
         (path,) = (
-            Path(registry.files.place(a.sha256))
+            Path(registry.files.path_of(a.sha256))
             for a in registry.resolve("digits:1").version.artifacts
             if a.path == "model.onnx"
         )
