@@ -250,7 +250,7 @@ def _complete(c: Connection, rows: Sequence[Row[Any]]) -> list[Version]:
 
 
 def _full() -> Select[Any]:
-    # Subqueries: PostgreSQL takes longer to plan joins than to look up a row.
+    # Subqueries and only one join: PostgreSQL takes longer to plan joins than to look up a row.
     document = select(_params.document).where(_params.id == versions.c.params_id)
     report = select(_evaluations.report).where(_evaluations.version_id == versions.c.id)
     newest = report.order_by(_evaluations.id.desc()).limit(1)

@@ -53,7 +53,7 @@ USE = (
         "EXISTS (SELECT 1 FROM jobs j WHERE j.version_id = NEW.version_id "
         "AND j.state IN ('running', 'completed')) OR "
         "EXISTS (SELECT 1 FROM versions v WHERE v.parent_id = NEW.version_id) OR "
-        # Those that came before their parent name it by its uid alone.
+        # A version that was imported before its parent has only the uid of the parent.
         "EXISTS (SELECT 1 FROM versions v JOIN versions p ON p.uid = v.parent_uid "
         "WHERE p.id = NEW.version_id))",
         "a version that a batch job or another version was made with cannot be archived",

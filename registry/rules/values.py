@@ -71,5 +71,5 @@ def _mistyped(column: Column[object]) -> str:
     if not isinstance(kind, Integer):
         return f"typeof({new}) NOT IN ('text', 'null')"
     broken = f"typeof({new}) NOT IN ('integer', 'null')"
-    # As many as PostgreSQL keeps in it.
+    # The range of the type in PostgreSQL.
     return broken if isinstance(kind, BigInteger) else f"{broken} OR abs({new}) > {2**31 - 1}"
