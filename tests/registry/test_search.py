@@ -119,7 +119,7 @@ def test_search_result_summarises_a_version(found):
         ({"after": ":1", "order": "metric.loss"}, "is not the end of a page in this order"),
         ({"after": "nan:1", "order": "metric.loss"}, "is not the end of a page"),
         ({"after": ":" + "9" * 30}, "is not the end of a page"),
-        ({"limit": 0}, "A page of 0 versions is none"),
+        ({"limit": 0}, "limit is 0. Give 1 or more: the versions on a page"),
     ],
 )
 def test_invalid_search_condition_lists_the_valid_ones(place, asked, says):
