@@ -603,8 +603,8 @@ def test_alias_that_looks_like_a_version_is_refused(place):
                 promote(r, 1, alias=alias)
         assert promote(r, 1, alias="v1-stable").version == 1
         for given, says in {
-            "digits@2": "named with a colon: digits:2",
-            "digits@v2": "named with a colon: digits:2",
+            "digits@2": "Name a version with a colon: digits:2",
+            "digits@v2": "Name a version with a colon: digits:2",
             "digits@latest": "The newest version is digits:2",
             "digits@newest": "The newest version is digits:2",
         }.items():
