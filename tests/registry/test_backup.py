@@ -582,7 +582,7 @@ def test_missing_manifest_is_replaced_by_its_copy(origin, own, tmp_path):
     own.note("digits", 3, "a later state", actor="bo")
     backup(own, folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(Refused, match="history of 'digits' here does not go on"):
+    with pytest.raises(Refused, match="history of 'digits' here does not continue"):
         backup(origin, folder)
     backup(own, folder)
     assert verify_backup(folder, own).problems == []
@@ -842,7 +842,7 @@ def test_files_of_a_killed_restore_are_used_only_by_the_same_registry(origin, tm
         restore(tmp_path / "backup", url, artifacts)
     before = files_in(tmp_path / "collected")
     with Registry(f"sqlite:///{tmp_path}/empty.db", tmp_path / "collected") as registry:
-        with pytest.raises(Refused, match="holds the files of registry"):
+        with pytest.raises(Refused, match="has the files of registry"):
             registry.create()
         with pytest.raises(Unreachable, match="There is no registry"):
             gc(registry, dry_run=False, grace_s=0)
