@@ -1,6 +1,6 @@
-"""`modelmint`: make a project, train, predict, use the registry, run schedules.
+"""`modelmint`: create a project, train, predict, use the registry, run schedules.
 
-Nothing heavy is imported before a command needs it: `modelmint --help` answers at once.
+Nothing heavy is imported before a command needs it, so `modelmint --help` is fast.
 """
 
 import sys
@@ -32,8 +32,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit status: 0 done, 2 the input was wrong, 3 a gate failed or a rule refused, 1 any "
-    "other error.",
+    epilog="Exit status: 0 done, 2 invalid input, 3 a gate failed or a rule refused, 1 any other "
+    "error.",
 )
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
@@ -47,7 +47,7 @@ SetOption = Annotated[
         "-S",
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="Another value for this run alone, such as train.epochs=3. Can be repeated.",
+        help="Another value for this run only, such as train.epochs=3. Can be repeated.",
     ),
 ]
 JsonOption = Annotated[
@@ -65,7 +65,7 @@ def train(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring every stage up to date, then evaluate, register and promote the model.
+    """Run every stale stage, then register and promote the model if its gates pass.
 
     A run with other parameters than those in params.yaml gets a git worktree of its own.
     """
@@ -83,13 +83,13 @@ def train(
         output.print_json(_document(outcome))
     if outcome.ended_well and look:
         output.next_steps(
-            ("modelmint params evaluate", "which gates there are, for params.yaml"),
-            ("modelmint train", "with gates: register, and let the version challenge"),
+            ("modelmint params evaluate", "the gates that params.yaml can have"),
+            ("modelmint train", "with gates: register, and compare with the champion"),
         )
     elif outcome.ended_well:
         output.next_steps(
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
-            (f"modelmint models history {outcome.model}", "who was promoted, and why"),
+            (f"modelmint models history {outcome.model}", "what was promoted, and why"),
             (f"modelmint predict {outcome.model} INPUT --output DIR", "use the champion"),
         )
     raise typer.Exit(status.OF_TRAINING[outcome.end])
@@ -166,7 +166,7 @@ def run(as_json: JsonOption = False) -> None:
                 f"{outcome.model}@champion", ["data/prepared/test.arrow"], "predictions"
             )
         except (InputError, RegistryError) as error:
-            problem = error  # the training is summarised all the same
+            problem = error  # raised after the summary of the training
         outcome.add_step("predict", time.monotonic() - predicting)
     outcome.seconds = time.monotonic() - started
     output.training(outcome, job)
@@ -210,7 +210,7 @@ def serve(
     add_help_option=False,
 )
 def prefect(context: typer.Context) -> None:
-    """Run a command of Prefect on the server that runs, such as `modelmint prefect flow-run ls`."""
+    """Run a Prefect command on the running server, as in `modelmint prefect flow-run ls`."""
     from flows.launch import prefect_command
 
     prefect_command(context.args)
@@ -236,18 +236,18 @@ def params(
 
 @app.command()
 def config(as_json: JsonOption = False) -> None:
-    """List the settings: where things are kept, by environment variable."""
+    """List the settings with their environment variables: where data is stored."""
     rows = shown()
     output.table(
         ["variable", "value"],
-        [[name, value or "not set, and no project is here"] for name, value in rows.items()],
+        [[name, value or "not set, and not in a project"] for name, value in rows.items()],
     )
     if as_json:
         output.print_json(rows)
 
 
 def _check(params: Path, overrides: list[str] | None, *, look: bool = False) -> str:
-    """Check parameters, registry and code before Prefect is imported: the path for the flow."""
+    """Check parameters, registry and code before Prefect is imported; returns the flow's path."""
     from tasks import fingerprint
     from tasks import params as parameters
     from tasks.pipeline import STEPS

@@ -1,4 +1,4 @@
-"""What commands print: tables and text on standard error, JSON on standard output."""
+"""Output of commands: tables and text on standard error, JSON on standard output."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flows.job import JobReport
     from flows.training import Outcome
 
-# Into a file or a pipe, wide enough for a digest.
+# In a file or a pipe, wide enough for a digest.
 WIDTH = None if sys.stderr.isatty() else 120
 IGNORED = 12  # lines in the summary of a training
 console = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
@@ -26,7 +26,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True, width=WIDTH)
 def escaped_text(text: str, *, lines: bool = True) -> Text:
     """Text to print: markup has no effect, control characters are escaped, as in \\x1b.
 
-    New lines and tabs are kept if it may have several `lines`.
+    With `lines`, new lines and tabs are kept.
     """
     return Text(escaped(text, lines=lines))
 
@@ -49,10 +49,10 @@ def table(header: list[str], rows: list[list[str]]) -> None:
         return
     shown = Table(box=None, pad_edge=False, header_style="bold", show_header=any(header))
     for name in header:
-        # A digest cut short is of no use.
+        # Folded and not cut: an incomplete digest is useless.
         shown.add_column(escaped_text(name, lines=False), overflow="fold")
     for row in rows:
-        # On one line: a cell of several would look like rows.
+        # On one line: a cell with several lines would look like several rows.
         shown.add_row(*(escaped_text(cell, lines=False) for cell in row))
     console.print(shown)
 
@@ -68,7 +68,7 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
-    """The summary of a training, and of the batch job that followed it."""
+    """Print the summary of a training, and of the batch job that followed it."""
     from tasks.bundle.evaluation import NO_GATES, Parity
     from tasks.formats import record
 
@@ -78,12 +78,12 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
             ("dataset", outcome.dataset),
             ("architecture", outcome.architecture),
             *(
-                (_spelled(n), f"{outcome.metrics[n]:.4f}  (ONNX Runtime, test split)")
+                (_metric_label(n), f"{outcome.metrics[n]:.4f}  (ONNX Runtime, test split)")
                 for n in outcome.headline
             ),
         ]
         if outcome.looked:
-            facts += _every_number(outcome)
+            facts += _all_metrics(outcome)
         facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]
         if outcome.parity:
             facts.append(("parity", record(Parity, outcome.parity).summary))
@@ -94,7 +94,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         new = "registered now" if outcome.created else "the same bundle was registered before"
         facts += [
             ("version", f"{outcome.version}  ({new})"),
-            *_of_the_same(outcome),
+            *_taken_by_existing(outcome),
             ("digest", outcome.digest),
             ("champion", f"{outcome.champion or 'none yet'}  ({outcome.decision})"),
         ]
@@ -109,7 +109,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
             *(("substituted", remark) for remark in job.remarks),
         ]
     facts += [(f"took: {s.name}", f"{s.seconds:.1f} s  ({s.how})") for s in outcome.steps]
-    # Less than their sum, for evaluate and export run side by side.
+    # Less than the sum of the steps: evaluate and export run at the same time.
     facts.append(("took in all", f"{outcome.seconds:.1f} s"))
     console.print()
     table(["", ""], [[name, value] for name, value in facts])
@@ -118,8 +118,8 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         error(outcome.message)
 
 
-def _of_the_same(outcome: "Outcome") -> list[tuple[str, str]]:
-    """What a version that was registered before took of this run, and what it did not."""
+def _taken_by_existing(outcome: "Outcome") -> list[tuple[str, str]]:
+    """If the bundle was registered before: what that version took from this run, and what not."""
     facts = [("evaluation", f"a new one, added to {outcome.version}")] if outcome.evaluated else []
     facts += [("not changed", line) for line in outcome.ignored[:IGNORED]]
     if (more := len(outcome.ignored) - IGNORED) > 0:
@@ -127,40 +127,39 @@ def _of_the_same(outcome: "Outcome") -> list[tuple[str, str]]:
     return facts
 
 
-def _every_number(outcome: "Outcome") -> list[tuple[str, str]]:
-    """What a look shows beside the summary: all metrics, rows, and each class."""
+def _all_metrics(outcome: "Outcome") -> list[tuple[str, str]]:
+    """What `--look` adds to the summary: all metrics, numbers of rows, and each class."""
     others = [name for name in outcome.metrics if name not in outcome.headline]
-    facts = [(_spelled(name), f"{outcome.metrics[name]:.4f}") for name in others]
+    facts = [(_metric_label(name), f"{outcome.metrics[name]:.4f}") for name in others]
     if outcome.rows:
         facts.append(("rows", ", ".join(f"{name} {n:,}" for name, n in outcome.rows.items())))
     for label, found in outcome.per_class.items():
-        figures = [f"{_spelled(n)} {v:.4f}" for n, v in found.items() if n != "support"]
+        metrics = [f"{_metric_label(n)} {v:.4f}" for n, v in found.items() if n != "support"]
         rows = f"{found['support']:.0f} test rows"
-        facts.append((f"class {label}", ", ".join([*figures, rows])))
+        facts.append((f"class {label}", ", ".join([*metrics, rows])))
     return facts
 
 
 def next_steps(*commands: tuple[str, str]) -> None:
-    """What to do now: commands, each with what it is for."""
+    """Print the commands to run next, each with its purpose."""
     say("Next:")
     for command, purpose in commands:
         say(f"  {command:<50} {purpose}")
 
 
 def error(message: str) -> None:
-    """What went wrong, in one readable message."""
+    """Print an error message."""
     console.print(escaped_text(f"error: {message}"), style="red")
 
 
-def _spelled(metric: str) -> str:
-    """A metric as people write it."""
+def _metric_label(metric: str) -> str:
     from tasks.problems import label
 
     return label(metric)
 
 
 def gate(found: dict[str, Any]) -> str:
-    """A gate with the value that was found, and whether it passed."""
+    """A gate as text: its value, and whether it passed."""
     from tasks.bundle.evaluation import Gate
     from tasks.formats import record
 

@@ -1,4 +1,4 @@
-"""Every parameter, as a person reads them: `modelmint params`, and docs/parameters.md.
+"""The reference of all parameters: `modelmint params`, and docs/parameters.md.
 
 `python -m cli.parameters` prints the page.
 """
@@ -35,7 +35,7 @@ def chosen(section: str | None) -> list[Parameter]:
     """The parameters of a section, of one key, or all.
 
     Raises:
-        InputError: there is no such section; names a close match.
+        InputError: the section does not exist; names a close match.
     """
     every = parameters()
     if section is None:
@@ -52,12 +52,12 @@ def chosen(section: str | None) -> list[Parameter]:
 
 
 def documents(found: list[Parameter]) -> list[dict[str, Any]]:
-    """The same as JSON."""
+    """Parameters as JSON values."""
     return [asdict(parameter) for parameter in found]
 
 
 def lines(found: list[Parameter]) -> Iterator[str]:
-    """Lines of at most 100 columns: path, type and default, and below them the meaning."""
+    """Parameters as text, at most 100 columns wide: path, type and default, then the meaning."""
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     only = ""
     for number, p in enumerate(found):
@@ -96,12 +96,12 @@ def page() -> str:
             tables.setdefault((prefix, p.only), []).append(p)
         if p.section:
             sections[p.path, p.only] = p
-            tables[p.path, p.only] = []  # before those of its own sections
+            tables[p.path, p.only] = []  # before its own sections
     written = [INTRODUCTION]
     for (path, only), rows in tables.items():
         level = "#" * (2 + path.count(".") + bool(only))
         section = sections.get((path, only))
-        # Of several choices, the first key is the one that chooses.
+        # Without a section, the first key is the one that selects among the choices.
         meaning, keys = (section.meaning, rows) if section else (rows[0].meaning, rows[1:])
         written.append(f"{level} {_title(path, only)}\n\n{meaning}\n")
         choices = [other for p, other in tables if p == path and (p, other) not in sections]
@@ -131,7 +131,7 @@ def _title(path: str, only: str) -> str:
 
 
 def _anchor(path: str, only: str) -> str:
-    """The address of a heading on the page, as GitHub makes it."""
+    """The anchor of a heading, as GitHub makes it."""
     return "#" + re.sub(r"[^\w -]", "", _title(path, only)).replace(" ", "-")
 
 

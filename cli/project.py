@@ -1,4 +1,4 @@
-"""`modelmint new` and `modelmint code`: what a project is made of, and which code it runs."""
+"""`modelmint new` and `modelmint code`: create a project, and record the code that it runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 
 def new(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made; if it exists, it is empty.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -24,14 +24,14 @@ def new(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a project: parameters for your data, under git and DVC.
+    """Create a project: parameters for your data, under git and DVC.
 
     Without --from it trains on scikit-learn's handwritten digits.
     """
     from flows.project import new_project
 
     made = new_project(folder, data)
-    output.say(f"made {made.root}")
+    output.say(f"created {made.root}")
     if made.assumptions:
         output.say("Assumed from the data, and written to params.yaml:")
     for assumption in made.assumptions:
@@ -48,8 +48,8 @@ def new(
             }
         )
     output.next_steps(
-        (f"cd {folder}", "every command works in there"),
-        ("modelmint train --look", "train and show every number, register nothing"),
+        (f"cd {folder}", "all commands work inside the project"),
+        ("modelmint train --look", "train and show every metric, register nothing"),
         ("modelmint train", "train, register and promote"),
     )
 
@@ -62,8 +62,8 @@ def code(
 ) -> None:
     """Update code.json to the installed code, and say which stages become stale.
 
-    Comments, docstrings and formatting do not count. Commit code.json; after a merge, run this
-    again.
+    Comments, docstrings and formatting do not count. Commit code.json. Run this again after a
+    merge.
     """
     from tasks import fingerprint
     from tasks.pipeline import STEPS

@@ -1,4 +1,4 @@
-"""`modelmint runs`: trainings that had a git worktree of their own."""
+"""`modelmint runs`: trainings with a git worktree of their own."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ JsonOption = Annotated[
 
 @app.command("list")
 def show(as_json: JsonOption = False) -> None:
-    """List the runs: what differed, how each ended, and what it holds of the disk."""
+    """List the runs: changed parameters, state, age, and size on disk."""
     from flows.upkeep import list_runs
 
     runs = list_runs(Settings.from_environment())
@@ -43,12 +43,12 @@ def show(as_json: JsonOption = False) -> None:
 def clean(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="By default all that no flow is using."),
+        typer.Argument(metavar="[RUN]...", help="By default all runs that no flow is using."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove worktrees and records of runs. What was stopped or failed cannot be resumed then."""
+    """Remove worktrees and records of runs. A run that was stopped cannot be resumed then."""
     from flows import upkeep
 
     removed = upkeep.clean(Settings.from_environment(), runs or [], dry_run)

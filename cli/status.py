@@ -2,9 +2,9 @@
 
 DONE = 0
 ERROR = 1
-"""Anything that is not one of the others."""
+"""Any other error."""
 INPUT = 2
-"""What the user gave was wrong: parameters, data, references, files."""
+"""Invalid input: parameters, data, references, files."""
 REFUSED = 3
 """A gate failed, or a rule of the registry refused."""
 

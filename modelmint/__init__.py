@@ -63,8 +63,8 @@ def registry(
     """Open the registry of the project that the current folder is in, or another one.
 
     Defaults are those of the command line: MODELMINT_DATABASE_URL, MODELMINT_ARTIFACTS and
-    MODELMINT_CACHE, then paths in the project. Close it by
-    `close()` or with a `with` block; a notebook may leave it open.
+    MODELMINT_CACHE, then paths in the project. Close it with `close()` or a `with` block; a
+    notebook may leave it open.
 
         >>> import modelmint
         >>> registry = modelmint.registry()
@@ -74,10 +74,10 @@ def registry(
     Args:
         database_url: SQLAlchemy URL, as in sqlite:////data/registry.db.
         artifacts: Folder of the registered files, or s3://BUCKET/PREFIX.
-        cache: Folder from which files of a bucket are opened.
+        cache: Folder for local copies of files in a bucket.
 
     Raises:
-        InputError: an argument is missing, and the current folder is in no project.
+        InputError: an argument is missing, and the current folder is not in a project.
         RegistryError: the registry cannot be opened.
     """
     if not isinstance(database_url, str | None):

@@ -1,4 +1,4 @@
-"""Arguments of the Python interface that the registry does not check: each says what is allowed."""
+"""Checks of those arguments of the Python interface that the registry does not check itself."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from tasks.errors import InputError
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False, and not a text, which would count as true. Raises InputError."""
+    """True or False; a text is refused, since it would count as true. Raises InputError."""
     if not isinstance(value, bool):
         raise InputError(f"{name} is {shown(value)}. Give True or False")
     return value
@@ -45,7 +45,7 @@ def paths(name: str, value: object) -> list[Path]:
 
 
 def conditions(given: Iterable[object]) -> list[str]:
-    """Conditions of a search, also lists of them; what each must be, the registry checks.
+    """Conditions of a search, or lists of them; the registry checks their content.
 
     Raises InputError.
     """

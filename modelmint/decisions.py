@@ -4,7 +4,7 @@ Each change is an event in the history.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,18 +23,17 @@ class Decisions(RegistryBase):
     """`actor` is recorded as who did it (default: the user), `reason` as why."""
 
     def note(self, reference: Any, text: str, *, actor: str | None = None) -> None:
-        """Write a remark about a version into the history.
+        """Add a remark about a version to the history.
 
             >>> registry.note("pets:2", "unsure of grey dogs")
             >>> registry.history("pets:2", limit=1)[0].reason
             'unsure of grey dogs'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             InvalidCandidate: the text is empty, or cannot be stored.
         """
-        version = self._resolve(reference).version
-        self._inner.note(version.model, version.version, text, actor=self._actor(actor))
+        self._call(self._inner.note, reference, actor, text=text)
 
     def tag(self, reference: Any, key: str, value: str | None, *, actor: str | None = None) -> None:
         """Set a tag of a version; None as its value removes it.
@@ -44,10 +43,9 @@ class Decisions(RegistryBase):
             'vets'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
-        version = self._resolve(reference).version
-        self._inner.tag(version.model, version.version, key, value, actor=self._actor(actor))
+        self._call(self._inner.tag, reference, actor, key=key, value=value)
 
     def promote(
         self,
@@ -58,9 +56,10 @@ class Decisions(RegistryBase):
         expect_revision: int | None = None,
         actor: str | None = None,
     ) -> Alias:
-        """Point an alias to a version, whatever its metrics are.
+        """Point an alias to a version, without comparing metrics.
 
-        Warns with `FailedEvaluation` if its newest evaluation failed.
+        A candidate can become champion only if its newest evaluation passed. If an approved version
+        failed its newest evaluation, it is promoted with the warning `FailedEvaluation`.
 
             >>> registry.promote("pets:1", "canary", reason="a look").version
             1
@@ -74,7 +73,7 @@ class Decisions(RegistryBase):
             actor: Who decides.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Conflict: the alias is not at that revision.
             Refused: the version is archived, or cannot be champion without an approval.
         """
@@ -106,9 +105,9 @@ class Decisions(RegistryBase):
             1
 
         Raises:
-            InvalidReference, NotFound: there is no such alias.
+            InvalidReference, NotFound: the alias does not exist.
             Conflict: the alias is not at that revision.
-            Refused: there is no earlier version that may have the alias.
+            Refused: no version that may have the alias had it before.
         """
         name, alias = alias_of(reference)
         moved = self._inner.rollback(
@@ -131,7 +130,7 @@ class Decisions(RegistryBase):
             >>> registry.unset("pets@canary")
 
         Raises:
-            InvalidReference, NotFound: there is no such alias.
+            InvalidReference, NotFound: the alias does not exist.
         """
         name, alias = alias_of(reference, named=True)
         self._inner.unset(name, alias, actor=self._actor(actor), reason=reason)
@@ -166,8 +165,8 @@ class Decisions(RegistryBase):
             actor: Who does it.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
-            InputError: a gate is not one, or the files do not fit the version.
+            InvalidReference, NotFound: the version does not exist.
+            InputError: a gate is invalid, or the files do not fit the version.
             Corrupt: a file of it is missing or was changed.
         """
         from flows.evaluation import evaluate_version
@@ -201,11 +200,10 @@ class Decisions(RegistryBase):
             actor: Who does it.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             InvalidCandidate: the report is not plain JSON.
         """
-        version = self._resolve(reference).version
-        self._inner.evaluate(version.model, version.version, report, actor=self._actor(actor))
+        self._call(self._inner.evaluate, reference, actor, evaluation=report)
 
     def approve(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
         """Approve a version whose newest evaluation passed; only approved versions become champion.
@@ -213,11 +211,10 @@ class Decisions(RegistryBase):
             >>> registry.approve("pets:2", reason="I looked at the dogs")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is archived, did not pass, or needs the approval of somebody else.
         """
-        version = self._resolve(reference).version
-        self._inner.approve(version.model, version.version, actor=self._actor(actor), reason=reason)
+        self._call(self._inner.approve, reference, actor, reason=reason)
 
     def reject(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
         """Reject a version: it cannot become champion unless it is approved later.
@@ -225,11 +222,10 @@ class Decisions(RegistryBase):
             >>> registry.reject("pets:2", reason="too many cats")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is the champion, or archived.
         """
-        version = self._resolve(reference).version
-        self._inner.reject(version.model, version.version, actor=self._actor(actor), reason=reason)
+        self._call(self._inner.reject, reference, actor, reason=reason)
 
     def archive(self, reference: Any, *, reason: str = "by hand", actor: str | None = None) -> None:
         """Archive a version that nothing uses; it can no longer predict.
@@ -237,11 +233,10 @@ class Decisions(RegistryBase):
             >>> registry.archive("pets:2", reason="superseded")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: an alias, a batch job or another version uses it.
         """
-        version = self._resolve(reference).version
-        self._inner.archive(version.model, version.version, actor=self._actor(actor), reason=reason)
+        self._call(self._inner.archive, reference, actor, reason=reason)
 
     def unarchive(
         self, reference: Any, *, reason: str = "by hand", actor: str | None = None
@@ -251,13 +246,15 @@ class Decisions(RegistryBase):
             >>> registry.unarchive("pets:2", reason="needed after all")
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is not archived, or its files were purged.
         """
-        version = self._resolve(reference).version
-        self._inner.unarchive(
-            version.model, version.version, actor=self._actor(actor), reason=reason
-        )
+        self._call(self._inner.unarchive, reference, actor, reason=reason)
+
+    def _call(self, method: Callable[..., None], of: Any, actor: str | None, **given: Any) -> None:
+        """Call a method of the registry that changes one version."""
+        version = self._resolve(of).version
+        method(version.model, version.version, actor=self._actor(actor), **given)
 
     def set_policy(
         self,
@@ -279,14 +276,14 @@ class Decisions(RegistryBase):
             model: The model.
             four_eyes: Whether a protected alias needs an approval by somebody who did not train
                 the version.
-            protected: The aliases that only approved versions may have; `champion` always is one.
+            protected: The aliases that need an approved version; always includes `champion`.
             keep_last: Retention keeps this number of newest versions; 0: no rule.
             keep_days: Retention keeps versions younger than this; 0: no rule.
             keep_holders: Retention keeps this number of earlier champions.
             actor: Who decides.
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
             InvalidCandidate: a rule is of the wrong type.
             Refused: an alias cannot be protected now.
         """

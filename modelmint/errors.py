@@ -33,7 +33,7 @@ class FailedEvaluation(UserWarning):
 
 
 def import_pandas() -> ModuleType:
-    """pandas, imported where somebody wants a DataFrame. Raises MissingPackage."""
+    """Import pandas, when a DataFrame is needed. Raises MissingPackage."""
     try:
         import pandas
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""How each kind of record is written in a list and in a DataFrame."""
+"""The form of each kind of record in a printed list and in a DataFrame."""
 
 from collections.abc import Sequence
 from dataclasses import fields

@@ -13,7 +13,7 @@ from registry import RegistryError, hide_password
 class Registry(Queries, Decisions, Upkeep):
     """An open registry. Made by `modelmint.registry`.
 
-    Safe to use from threads; not to be carried across a fork.
+    Safe to use from threads, but not across a fork.
 
         >>> [model.name for model in registry.models()]
         ['pets']
@@ -47,6 +47,6 @@ class Registry(Queries, Decisions, Upkeep):
         try:
             models = forms.count(self._inner.models(), "model")
         except RegistryError as error:  # showing the registry must not raise
-            models = f"not to be read: {error}"
+            models = f"cannot be read: {error}"
         facts = (("database", self._database), ("artifacts", self._artifacts), ("holds", models))
         return "model registry", [tables.Table("", ("", ""), facts)]

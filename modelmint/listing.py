@@ -10,7 +10,7 @@ from modelmint.errors import import_pandas
 T = TypeVar("T")
 Row = dict[str, Any]
 
-_SHOWN = 25  # rows of a list that is looked at
+_SHOWN = 25  # rows of a list in a notebook or shell
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Form(Generic[T]):
     """How records of one kind become a table or a DataFrame."""
 
     shown: Callable[[T], dict[str, str]]
-    """A record as a line of the table that is shown."""
+    """A record as a line of the printed table."""
     flat: Callable[[T], Row]
     """A record as a row of the DataFrame."""
     columns: tuple[str, ...]

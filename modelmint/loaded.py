@@ -30,7 +30,7 @@ class Signature:
 
     def __init__(self, contract: Contract) -> None:
         self.document = contract.model_dump(mode="json")
-        """All of it, as `signature.json` has it."""
+        """The content of `signature.json`."""
         self.task: str = contract.task
         """binary, multiclass, regression or language_model."""
         self.columns: dict[str, str] = {c.name: c.describe() for c in contract.columns}
@@ -69,8 +69,8 @@ class Model:
     ) -> None:
         for name in lacking(files):
             raise InputError(
-                f"{version.ref} cannot be loaded: it has no file {name}, but "
-                f"{', '.join(files)}. `registry.files({version.ref!r})` says where they lie"
+                f"{version.ref} cannot be loaded: it has no file {name}. It has "
+                f"{', '.join(files)}; `registry.files({version.ref!r})` returns their paths"
             )
         self._predictor = Predictor(files, device)
         self.version = version
@@ -81,7 +81,7 @@ class Model:
 
     @property
     def provider(self) -> str:
-        """The execution provider of ONNX Runtime, such as CPUExecutionProvider.
+        """ONNX Runtime's execution provider, such as CPUExecutionProvider.
 
         >>> model.provider.endswith("ExecutionProvider")
         True
@@ -93,17 +93,17 @@ class Model:
 
         The result has the columns `key` (the column of that name, or the number of the row),
         `prediction` and `score`, and with `probabilities` a column `probability_CLASS` for each
-        class. A DataFrame is answered by a DataFrame with its index, anything else by an Arrow
-        table. Columns that the model does not take are ignored; without rows, the answer has none.
+        class. For a DataFrame it is a DataFrame with the same index, for anything else an Arrow
+        table. Columns that the model does not take are ignored. Without rows, the result is empty.
 
             >>> rows = [{"size": 0.1, "colour": "white", "born": "2022-01-08"}]
             >>> model.predict(rows).to_pydict()["prediction"]
             ['cat']
 
         Values that the model did not know are counted in `answer.attrs["substituted"]` of a
-        DataFrame and in the schema's metadata `modelmint.substituted` of a table; where there are
-        more than 1 % of them, a warning of the class `Substituted` says so. Predictions made this
-        way leave no job in the registry: `modelmint predict` records one.
+        DataFrame and in the schema's metadata `modelmint.substituted` of a table; above 1 % of the
+        rows there is a warning of the class `Substituted`. These predictions are not recorded in
+        the registry; `modelmint predict` records a job.
 
         Args:
             rows: A DataFrame, an Arrow table, a dict with a list for each column, a list with a

@@ -8,7 +8,7 @@ from modelmint import arguments, forms
 from modelmint.base import RegistryBase
 from modelmint.listing import Listing
 from modelmint.targets import model_of, target
-from modelmint.views import Comparison, Shown
+from modelmint.views import Comparison, VersionView
 from registry import Event, InvalidQuery, Job, Refused, Resolved, Summary, Trace
 from registry import Model as RegisteredModel
 from registry.display import comparing
@@ -31,10 +31,10 @@ class Queries(RegistryBase):
             'pets:2'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Refused: it is archived.
             Corrupt: a file of it is missing or was changed.
-            InputError: it has no model that can be loaded, or there is no CUDA device.
+            InputError: its files are not a model of modelmint, or there is no CUDA device.
         """
         from modelmint.loaded import Model
 
@@ -42,11 +42,11 @@ class Queries(RegistryBase):
         resolved = self._resolve(reference)
         version = resolved.version
         if version.status == "archived":
-            raise Refused(f"{version.ref} is archived, so it predicts nothing; unarchive it first.")
+            raise Refused(f"{version.ref} is archived and cannot predict; unarchive it first.")
         return Model(version, resolved.reference, self._inner.open(version), device)
 
-    def show(self, reference: Any) -> Shown:
-        """A version to look at: metrics, gates, origin, files and parameters.
+    def show(self, reference: Any) -> VersionView:
+        """Show a version: metrics, gates, origin, files and parameters.
 
             >>> registry.show("pets:2")
             pets:2
@@ -54,9 +54,9 @@ class Queries(RegistryBase):
             ...
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
-        return Shown(self._resolve(reference).version)
+        return VersionView(self._resolve(reference).version)
 
     def compare(self, left: Any, right: Any) -> Comparison:
         """Two versions side by side: metrics, gates, classes, parameters, data and code.
@@ -65,7 +65,7 @@ class Queries(RegistryBase):
             False
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         versions = [self._resolve(reference).version for reference in (left, right)]
         return Comparison(comparing.compare(*versions))
@@ -77,7 +77,7 @@ class Queries(RegistryBase):
             'pets:2'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         return self._resolve(reference)
 
@@ -88,7 +88,7 @@ class Queries(RegistryBase):
             True
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Corrupt: a file of it is missing or was changed.
         """
         return self._inner.open(self._resolve(reference).version)
@@ -122,9 +122,9 @@ class Queries(RegistryBase):
             limit: The highest number of versions; None: all.
 
         Raises:
-            NotFound: there is no such model.
-            InvalidQuery: a condition, the order or the limit cannot be read, or names a metric or
-                a parameter that none of these versions has.
+            NotFound: the model does not exist.
+            InvalidQuery: a condition, the order or the limit is invalid, or names a metric or a
+                parameter that none of these versions has.
         """
         name = None if model is None else model_of(model)
         conditions = arguments.conditions(where)
@@ -143,7 +143,7 @@ class Queries(RegistryBase):
             'registered'
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
         """
         of = target(reference)
         found = self._inner.history(of.name, alias=of.alias, version=of.version, limit=limit)
@@ -162,11 +162,11 @@ class Queries(RegistryBase):
             >>> registry.trace("pets:2").children
             ()
 
-        A page at a time: up to `limit` children and jobs, of `child_count` and `job_count`; the
-        result's `after` and `before` are where the next page begins.
+        Returns one page: up to `limit` children and jobs. `child_count` and `job_count` are the
+        totals; pass the result's `after` and `before` to get the next page.
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
         """
         ref = self._resolve(reference).version.ref
         return self._inner.trace(ref, limit=limit, after=after, before=before)
@@ -178,7 +178,7 @@ class Queries(RegistryBase):
             0
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
         """
         found = self._inner.jobs(None if model is None else model_of(model), limit=limit)
         return Listing(found, forms.JOBS, forms.count(found, "job"))

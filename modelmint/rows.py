@@ -26,7 +26,7 @@ _DEFAULT_CONVERSION = ".astype(str)"
 
 @dataclass(frozen=True)
 class Rows:
-    """A table, its name in messages, and the DataFrame it came from, if any."""
+    """A table, its name in messages, and the DataFrame it was made from, if any."""
 
     table: pa.Table
     where: str
@@ -34,7 +34,7 @@ class Rows:
 
 
 def paths_of(given: Any) -> list[Path] | None:
-    """`given` as paths of files or folders; None if it is something else."""
+    """`given` as paths of files or folders; None if it is not a path or several."""
     if isinstance(given, str | Path):
         return [Path(given)]
     if isinstance(given, list | tuple) and given and all(isinstance(p, str | Path) for p in given):
@@ -49,7 +49,7 @@ def rows_of(given: Any, signature: Signature) -> Rows:
     DataFrame counts as a column.
 
     Raises:
-        InputError: it is something else, or a column cannot be read; names the column.
+        InputError: it is of another type, or a column cannot be read; names the column.
     """
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(given, pandas.DataFrame):
@@ -104,14 +104,14 @@ def _of_columns(columns: Mapping[Any, Any], signature: Signature, where: str) ->
             )
         lengths[str(name)] = len(values)
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
-        raise InputError(f"{where}: the columns have different numbers of rows: {said}")
+        counts = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+        raise InputError(f"{where}: the columns have different numbers of rows: {counts}")
     rows = next(iter(lengths.values()), 0)
     return _table([(str(n), values) for n, values in columns.items()], signature, where, rows)
 
 
 def _is_column(values: Any) -> bool:
-    """Whether these are values in an order. Of a dict and a set, the keys would be predicted."""
+    """Whether these are values in an order. A dict or a set would be read as its keys."""
     if isinstance(values, np.ndarray):
         return values.ndim > 0
     if isinstance(values, Sequence | pa.Array | pa.ChunkedArray):
@@ -123,7 +123,7 @@ def _is_column(values: Any) -> bool:
 def _table(
     columns: Collection[tuple[str, Any]], signature: Signature, where: str, rows: int
 ) -> pa.Table:
-    """The columns that the model reads, converted; of others, the names."""
+    """The columns that the model reads, converted; of other columns only the names."""
     kinds = {column.name: column for column in signature.columns}
     if not columns:
         taken = ", ".join(map(str, signature.columns))
@@ -155,12 +155,12 @@ def _column(values: Any, name: str, kind: Column | None, where: str) -> Any:
     except _MISFIT:
         listed = [None if isinstance(v, float) and v != v else v for v in values]
         return from_values(listed, name, lambda row: f"{where}, row {row}")
-    except (TypeError, ValueError) as error:  # of objects that Arrow does not know
+    except (TypeError, ValueError) as error:  # objects that Arrow does not know
         raise InputError(f"{place} cannot be read: {error}") from error
 
 
 def _refuse_unknown(kind: Any, name: str, where: str) -> None:
-    """Refuse extension types: their storage would be predicted, such as the number of a Period."""
+    """Refuse extension types: Arrow would read their storage, such as the number of a Period."""
     if isinstance(kind, pa.DataType):
         while isinstance(kind, pa.DictionaryType):
             kind = kind.value_type
@@ -180,8 +180,8 @@ def _refuse_unknown(kind: Any, name: str, where: str) -> None:
             _DEFAULT_CONVERSION,
         )
         raise InputError(
-            f"{where}: column {name!r} is of the type {kind}, which a model does not take. Convert "
-            f"it to numbers, text, dates, or true and false, as by {how}"
+            f"{where}: column {name!r} has the type {kind}, which a model does not take. Convert "
+            f"it to numbers, text, dates, or true and false, for example with {how}"
         )
 
 
@@ -191,14 +191,14 @@ def _of_objects(values: Any) -> bool:
 
 
 def _with_texts_for_paths(values: Any) -> Any:
-    """Paths of image files become text, as they are in a table."""
+    """Convert paths of image files to text, as a table has them."""
     if _of_objects(values) and any(isinstance(v, Path) for v in values):
         return [str(v) if isinstance(v, Path) else v for v in values]
     return values
 
 
 def _arrays(values: Any, column: Column, place: Path) -> Any:
-    """NumPy arrays, one of all rows or one of each, as a column; None if there are none."""
+    """NumPy arrays, one of all rows or one for each row, as a column; None if there are none."""
     if not (isinstance(values, np.ndarray) and values.ndim > 1):
         if not _of_objects(values):
             return None

@@ -1,7 +1,7 @@
 """Tables for people: as text in a shell, as HTML in a notebook.
 
-What is shown may come from anybody who can write to the registry: in HTML it is escaped, and
-characters that control a terminal are written out.
+Values may come from anybody who can write to the registry: HTML is escaped, and characters that
+control a terminal are written as escapes.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Table:
 
 
 def printable(value: object) -> str:
-    """A value as text without what would control a terminal."""
+    """A value as text, with characters that control a terminal escaped."""
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 

@@ -1,4 +1,4 @@
-"""How arguments name a model or a version: by a reference, or by a record of one."""
+"""Arguments that name a model or a version: a reference, or a record of one."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from registry import (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model, and an alias or a version of it, or neither."""
+    """A model, with an alias or a version of it, or neither."""
 
     name: str
     alias: str | None = None
@@ -38,7 +38,7 @@ def target(given: Any) -> Target:
     """The model or version that a text or a record refers to.
 
     Raises:
-        InvalidReference: it names none.
+        InvalidReference: it does not name a model.
     """
     match given:
         case str():
@@ -74,12 +74,12 @@ def version_of(given: Any) -> Target:
     """A version; a bare name means the champion.
 
     Raises:
-        InvalidReference: it names none, as an event of a whole model does.
+        InvalidReference: it does not name a version, such as an event of a whole model.
     """
     if isinstance(given, Event) and given.version is None:
         raise InvalidReference(
-            f"This event of {given.model} ({given.kind!r}) is of no version. Give the version that "
-            f"you mean, as in {given.model}@{CHAMPION} or {given.model}:1."
+            f"This event of {given.model} ({given.kind!r}) does not name a version. Give the "
+            f"version, as in {given.model}@{CHAMPION} or {given.model}:1."
         )
     return target(given)
 
@@ -88,16 +88,16 @@ def alias_of(given: Any, *, named: bool = False) -> tuple[str, str]:
     """Model and alias; a bare name means the champion, unless the alias must be `named`.
 
     Raises:
-        InvalidReference: a number is given, and no alias; or an event of a whole model.
+        InvalidReference: it names a version and not an alias, or is an event of a whole model.
     """
     found = version_of(given)
     if named and found.alias is None and found.version is None:
         raise InvalidReference(
-            f"{found} names no alias. Give NAME@ALIAS, as in {found.name}@canary."
+            f"{found} does not name an alias. Give NAME@ALIAS, as in {found.name}@canary."
         )
     if found.version is not None:
         raise InvalidReference(
-            f"{found} is a version, and an alias is needed. Give NAME or NAME@ALIAS, as in "
+            f"{found} is a version, not an alias. Give NAME or NAME@ALIAS, as in "
             f"{found.name}@{CHAMPION}."
         )
     return found.name, found.alias or CHAMPION

@@ -29,15 +29,15 @@ class Upkeep(RegistryBase):
         """Check every file, version and event; returns the problems. Empty: none.
 
             >>> registry.verify()
-            all is what was registered: 2 versions, ...
+            no problems: 2 versions, ...
 
         Args:
             model: A model's name, or None for all.
-            since: The id of an event: only what later events touched is looked at.
-            public_key: A PEM file; also demand a signature of every version by this key.
+            since: The id of an event: check only what later events touched.
+            public_key: A PEM file; also require a signature of every version by this key.
 
         Raises:
-            InvalidReference, NotFound: there is no such model, or no such event.
+            InvalidReference, NotFound: the model or the event does not exist.
             Unreachable: the database or the store cannot be read.
         """
         name = None if model is None else model_of(model)
@@ -51,14 +51,14 @@ class Upkeep(RegistryBase):
             problems += check_signatures(
                 self._inner, arguments.path("public_key", public_key), name
             )
-        everything = "what was looked at is" if found.not_looked_at else "all is"
-        said = (
+        verdict = "no problems in what was checked" if found.not_looked_at else "no problems"
+        title = (
             forms.count(problems, "problem")
             if problems
-            else f"{everything} what was registered: {found.versions:,} versions, "
-            f"{found.files:,} files, {found.events:,} events"
+            else f"{verdict}: {found.versions:,} versions, {found.files:,} files, "
+            f"{found.events:,} events"
         )
-        return Listing(problems, forms.PROBLEMS, said)
+        return Listing(problems, forms.PROBLEMS, title)
 
     def gc(
         self,
@@ -76,13 +76,13 @@ class Upkeep(RegistryBase):
 
         Args:
             dry_run: Only list them.
-            grace_s: Seconds for which a file may still be needed.
+            grace_s: Keep unreferenced files younger than this many seconds.
             purge: Also remove the files of archived versions.
             unknown: Also remove files that this database never knew: a later state may need them.
             actor: Who does it.
 
         Raises:
-            Refused: there are such files, or all of them are another registry's.
+            Refused: there are such files, or the store belongs to another registry.
             Unreachable: the database or the store cannot be written.
         """
         dry_run, purge = arguments.flag("dry_run", dry_run), arguments.flag("purge", purge)
@@ -104,7 +104,7 @@ class Upkeep(RegistryBase):
             0 versions
 
         Raises:
-            InvalidReference, NotFound: there is no such model.
+            InvalidReference, NotFound: the model does not exist.
         """
         dry_run = arguments.flag("dry_run", dry_run)
         name = None if model is None else model_of(model)
@@ -119,12 +119,12 @@ class Upkeep(RegistryBase):
 
         Args:
             folder: New, empty, or that of an earlier backup of this registry.
-            replace: Also give up a backup of another registry, or of a later state of this one.
+            replace: Overwrite a backup of another registry, or of a later state of this one.
 
         Raises:
-            Refused: there is something else in the folder.
+            Refused: the folder has other files, or a backup that this registry does not continue.
             Corrupt: a file of the registry is damaged.
-            Unreachable: the folder cannot be written, or the registry not be read.
+            Unreachable: the folder cannot be written, or the registry cannot be read.
         """
         from registry.transfer.backup import backup
 
@@ -138,9 +138,9 @@ class Upkeep(RegistryBase):
             'pets:1'
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Corrupt: a file of it is missing or was changed.
-            Refused: there is something at that path.
+            Refused: that path exists.
             Unreachable: the file cannot be written.
         """
         from registry.transfer.oci import export_version
@@ -180,9 +180,9 @@ class Upkeep(RegistryBase):
             True
 
         Raises:
-            InvalidReference, NotFound: there is no such version.
+            InvalidReference, NotFound: the version does not exist.
             Corrupt: a file of it is missing or was changed.
-            RegistryError: there is no key in the file, or the extra `signing` is not installed.
+            RegistryError: the file is not such a key, or the extra `signing` is not installed.
         """
         from registry.signing import sign
 

@@ -13,7 +13,7 @@ from registry.display.documents import flat, per_class
 
 
 @dataclass(frozen=True, repr=False)
-class Shown:
+class VersionView:
     """A version, shown as a table in a notebook and as lines in a shell.
 
     >>> registry.show("pets:2").version.metrics["accuracy"]
@@ -43,7 +43,7 @@ class Shown:
 
 
 class Comparison:
-    """Two versions side by side. Equal lines are left out, except metrics, gates and classes.
+    """Two versions side by side. Equal values are left out, except metrics, gates and classes.
 
     >>> both = registry.compare("pets:1", "pets:2")
     >>> [(change.key, change.left, change.right) for change in both.params]
@@ -51,7 +51,7 @@ class Comparison:
     """
 
     PARTS = ("metrics", "gates", "classes", "params", "origin", "libraries")
-    """What is compared: each is an attribute, a tuple of lines."""
+    """The parts of a comparison; each is an attribute, a tuple of lines."""
 
     def __init__(self, both: comparing.Comparison) -> None:
         self._both = both
@@ -68,9 +68,9 @@ class Comparison:
         """Whether both have the same digest, and so predict the same."""
         self.left_on = both.left_on
         self.right_on = both.right_on
-        """The rows on which each version was measured, in words."""
+        """Descriptions of the rows on which each version was evaluated."""
         self.same_split = both.same_split
-        """Whether both were measured on the same rows."""
+        """Whether both were evaluated on the same rows."""
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as JSON values, as `modelmint models compare --json` prints it.
@@ -81,18 +81,18 @@ class Comparison:
         return self._both.as_dict()
 
     def to_pandas(self, part: str = "metrics") -> Any:
-        """One of the `PARTS` as a DataFrame, a line a row; `left` and `right` are the versions.
+        """One of the `PARTS` as a DataFrame; `left` and `right` are the values of the versions.
 
             >>> frame = registry.compare("pets:1", "pets:2").to_pandas()
             >>> list(frame.columns)[:4]
             ['name', 'left', 'right', 'difference']
 
         Raises:
-            ValueError: there is no such part.
+            ValueError: the part does not exist.
             MissingPackage: pandas is not installed.
         """
         if part not in self.PARTS:
-            raise ValueError(f"{part!r} is not compared. Give one of {', '.join(self.PARTS)}.")
+            raise ValueError(f"There is no part {part!r}. Give one of {', '.join(self.PARTS)}.")
         pandas = import_pandas()
         if part == "gates":
             rows = [_gate_row(line) for line in self.gates]

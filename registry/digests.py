@@ -1,4 +1,4 @@
-"""The hashes that identify a bundle and seal what never changes of a version."""
+"""The hashes that identify a bundle and seal the immutable fields of a version."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def digest(artifacts: Iterable[Artifact]) -> str:
 
 
 def identify(candidate: Candidate) -> tuple[Artifact, ...]:
-    """The identity files of a candidate, read where they lie and stored nowhere.
+    """The identity files of a candidate, hashed in place and not stored.
 
     Raises:
         InvalidCandidate: a file cannot be read.
@@ -40,7 +40,7 @@ def identify(candidate: Candidate) -> tuple[Artifact, ...]:
 
 
 def sha256_of(source: Path) -> str:
-    """The digest of a file that was offered. Raises InvalidCandidate where it cannot be read."""
+    """The SHA-256 of a file of a candidate. Raises InvalidCandidate if it cannot be read."""
     try:
         with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -74,15 +74,15 @@ _SEALED: dict[str, tuple[str, ...]] = {
     ),
     "artifact": ("identity", "path", "sha256", "size"),
 }
-"""The fields under a seal of format 1, by record. Named here and not taken from the records, which
-may gain fields: every seal that was ever written would then be wrong. To seal another field, add a
-format 2 beside this one and mark its seals, as in `2:<hash>`; a seal without mark has format 1."""
+"""The fields under a seal of format 1, by record. They are listed here, since the records may gain
+fields and all existing seals would then be wrong. To seal another field, add a format 2 beside this
+one and mark its seals, as in `2:<hash>`; a seal without a mark has format 1."""
 
 
 def seal(version: Version, documents: Mapping[str, bytes] | None = None) -> str:
-    """SHA-256, in hex, over what never changes of a version, for the event that records it.
+    """SHA-256, in hex, of the immutable fields of a version, for the event that records it.
 
-    Fields of it that are in canonical form already, in `documents`, are taken as they are.
+    `documents` has fields that are already in canonical form.
     """
     kept = _sealed("version", version) | {
         "created_at": version.created_at.isoformat(),

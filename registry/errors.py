@@ -1,5 +1,4 @@
-"""What can go wrong in the registry. Each message says what was given, what was
-allowed and what to do next.
+"""The errors of the registry. Each message says what was given, what is allowed and what to do.
 
 RegistryError
   * InvalidReference   not a model name, an alias, a version, a revision, `NAME[@ALIAS|:VERSION]`
@@ -19,7 +18,7 @@ from difflib import get_close_matches
 
 
 class RegistryError(Exception):
-    """Base of every error that the registry raises on purpose."""
+    """Base class of the registry's errors."""
 
 
 class InvalidReference(RegistryError):
@@ -28,12 +27,12 @@ class InvalidReference(RegistryError):
 
 class InvalidQuery(RegistryError):
     """Something is not a search condition, an order, a limit or the position of a page; or no
-    version has the key that is searched for."""
+    version has the metric or parameter of a search."""
 
 
 class InvalidCandidate(RegistryError):
     """A candidate for registration, or another value to store (an actor, a reason, a tag, a policy,
-    a job's result), is incomplete or could not be read back as it was given."""
+    a job's result), is incomplete, or would not be read back unchanged."""
 
 
 class NotFound(RegistryError):
@@ -41,11 +40,11 @@ class NotFound(RegistryError):
 
 
 class Refused(RegistryError):
-    """A rule that the database keeps forbids the change; the message is the rule."""
+    """A rule of the database forbids the change; the message names the rule."""
 
 
 class Conflict(RegistryError):
-    """The state that the caller relied on has changed meanwhile; read it and decide again."""
+    """The state that the caller relied on has changed; read it again and decide again."""
 
 
 class Corrupt(RegistryError):
@@ -61,8 +60,8 @@ class NoRegistry(Unreachable):
 
     def __init__(self, shown: str) -> None:
         super().__init__(
-            f"There is no registry in {shown}. Is MODELMINT_DATABASE_URL right? `modelmint models "
-            "init` makes a new one, and so does the first `modelmint train`."
+            f"There is no registry in {shown}. Check MODELMINT_DATABASE_URL. `modelmint models "
+            "init` creates a new registry, and so does the first `modelmint train`."
         )
 
 
@@ -71,7 +70,7 @@ class SchemaMismatch(RegistryError):
 
 
 def choices(given: str, known: Iterable[str], *, shown: int = 8) -> str:
-    """Two short sentences for an error: the close match, if any, and what exists."""
+    """Two short sentences for an error: a close match, if any, and the existing names."""
     names = sorted(known)
     close = get_close_matches(given, names, n=1)
     listed = ", ".join(names[:shown]) + (f" and {len(names) - shown} more" * (len(names) > shown))

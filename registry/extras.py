@@ -1,4 +1,4 @@
-"""Packages that only some need: the extras of the distribution."""
+"""Optional packages: the extras of the distribution."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,7 @@ from registry.errors import RegistryError
 
 
 def load(module: str, extra: str, purpose: str) -> Any:
-    """Import a module that an extra installs; `purpose` begins the message where it is missing.
+    """Import a module that an extra installs; `purpose` begins the error message if it is missing.
 
     Raises:
         RegistryError: it is not installed.

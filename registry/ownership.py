@@ -1,13 +1,13 @@
-"""Does this artifact store belong to this registry? Checked before files are added or removed.
+"""Checks that the artifact store belongs to the registry, before files are added or removed.
 
 The registry has an id, and its artifact store has another one. The marker, a file at the root of
 the store, has both ids, and so has the database. A copy of a registry that was restored from a
 backup has the same registry id and another store id: it must not remove the original's files.
 
 The order is: the database records an id for its store; the store gets its marker; the first file is
-added. If the process is killed in between, the next command writes the marker. So a marked store
-whose database has no store id belongs to the original of a copy. Two registries cannot share a
-store: the second one is refused.
+added. If the process is killed in between, the next command writes the marker. So if the store is
+marked and the database has no store id, the store belongs to the original of a copy. Two registries
+cannot share a store: the second one is refused.
 
 Stores of early releases have no marker. The first command that writes adds it, if every file that
 the database needs is there. Such a store may have been shared, so the files that are in it by then
@@ -32,7 +32,7 @@ FORMAT = 1
 """The format number of the marker."""
 
 _AT_ONCE = 200  # files compared with the database at a time
-_END = 1 << 40  # no store was marked later, in seconds since 1970
+_END = 1 << 40  # seconds since 1970: the latest plausible time of a marker
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Marker:
 
     own: Identity
     adopted: float = 0.0
-    """When a store that already had files was marked, in seconds since 1970; 0 for any other."""
+    """When a store that already had files was marked, in seconds since 1970; otherwise 0."""
     restoring: str | None = None
     """The database that a restore is filling. The restore may have been killed.
 
@@ -71,13 +71,13 @@ def check_new(database: Database, files: Store) -> None:
         _refuse_backup(files)
     if found is None and not _any_file(files):
         return
-    if database.exists():  # another process has created it in between
+    if database.exists():  # another process has created it meanwhile
         return
-    whose = f"of registry {found.own.registry}" if found else "of another"
+    whose = f"of registry {found.own.registry}" if found else "of another registry"
     raise Refused(
-        f"There is no registry in {database.shown} yet, and {files.root} holds the files {whose}. "
-        "If MODELMINT_DATABASE_URL is mistaken, correct it; for a new registry set "
-        "MODELMINT_ARTIFACTS to a place of its own."
+        f"There is no registry in {database.shown} yet, but {files.root} has the files {whose}. "
+        "If MODELMINT_DATABASE_URL is wrong, correct it; for a new registry set "
+        "MODELMINT_ARTIFACTS to an empty place."
     )
 
 
@@ -110,7 +110,7 @@ def claim(database: Database, files: Store, *, lost: bool = False) -> None:
     if own.store is None:
         with database.write() as c:
             identity.keep_store(c, uuid4().hex)
-        own = load(database)  # of two processes at once, one has recorded its id
+        own = load(database)  # if two processes do this at once, one has recorded its id
     _check_same(database, files, own, write(files, Marker(own, adopted)).own)
 
 
@@ -132,7 +132,7 @@ def read(files: Store) -> Marker | None:
     content = files.marker()
     if content is None:
         return None
-    found, said = parse_object(content.decode(errors="replace"))
+    found, problem = parse_object(content.decode(errors="replace"))
     format_ = found.get("format")
     if type(format_) is int and format_ > FORMAT:
         raise SchemaMismatch(
@@ -150,9 +150,9 @@ def read(files: Store) -> Marker | None:
         or not isinstance(restoring, str | None)
     ):
         raise Corrupt(
-            f"{files.root}/{MARKER} {said or 'lacks or has what no release wrote there'}, so it "
-            "does not say which registry these files are of. If you know that they are those of "
-            "MODELMINT_DATABASE_URL, remove it and run `modelmint models init`."
+            f"{files.root}/{MARKER} {problem or 'has missing or invalid fields'}, so it does not "
+            "say which registry these files belong to. If you know that it is the registry in "
+            "MODELMINT_DATABASE_URL, remove that file and run `modelmint models init`."
         )
     return Marker(Identity(found["registry"], found["store"]), float(adopted), restoring)
 
@@ -160,8 +160,7 @@ def read(files: Store) -> Marker | None:
 def adopted_at(files: Store) -> float:
     """`Marker.adopted`; the present time for a store without a marker.
 
-    Files that are older may belong to another registry, which shared the place before there were
-    markers.
+    Older files may belong to another registry that shared the store before there were markers.
     """
     marker = read(files)
     return time.time() if marker is None else marker.adopted
@@ -182,9 +181,11 @@ def write(files: Store, marker: Marker, *, anew: bool = False) -> Marker:
         "": what,
     }
     files.mark(json.dumps(content, indent=2).encode() + b"\n", anew=anew)
-    written = read(files)  # of two processes at once, one has written it
+    written = read(files)  # if two processes do this at once, one has written it
     if written is None:
-        raise Conflict(f"The marker of {files.root} vanished. See who uses it, and try again.")
+        raise Conflict(
+            f"The marker of {files.root} vanished. Check who else uses that store, and try again."
+        )
     return written
 
 
@@ -208,7 +209,7 @@ def _read_both(database: Database, files: Store, *, lost: bool) -> tuple[Identit
             _check_unmarked(database, files, own, lost=lost)
             return own, None
         except Refused:
-            # Of two first registrations at once, the other has written the marker and files.
+            # Another first registration may have written marker and files meanwhile.
             marker, own = read(files), load(database)
             if marker is None:
                 raise
@@ -220,17 +221,16 @@ def _check_same(database: Database, files: Store, own: Identity, marker: Identit
     if marker.registry != own.registry:
         raise Refused(
             f"The artifact store {files.root} belongs to another registry: its {MARKER} names "
-            f"{marker.registry}, and {database.shown} is registry {own.registry}. Two registries "
-            "do not share a store. Set MODELMINT_ARTIFACTS to the place of this registry, a new "
-            "one if it has none, or correct MODELMINT_DATABASE_URL."
+            f"{marker.registry}, but {database.shown} is registry {own.registry}. Two registries "
+            "cannot share a store. Set MODELMINT_ARTIFACTS to the store of this registry, or to "
+            "an empty place if it has none, or correct MODELMINT_DATABASE_URL."
         )
     if marker.store != own.store:
         raise Refused(
             f"The artifact store {files.root} belongs to another copy of this registry: its "
-            f"{MARKER} names store {marker.store}, and {database.shown} has its files in store "
-            f"{own.store or 'that is not marked yet'}; one was restored from a backup of the "
-            "other. Set MODELMINT_ARTIFACTS to the place of this copy, or correct "
-            "MODELMINT_DATABASE_URL."
+            f"{MARKER} names store {marker.store}, but the store of {database.shown} is "
+            f"{own.store or 'not marked yet'}; one was restored from a backup of the other. Set "
+            "MODELMINT_ARTIFACTS to the store of this copy, or correct MODELMINT_DATABASE_URL."
         )
 
 
@@ -244,9 +244,9 @@ def _check_unmarked(database: Database, files: Store, own: Identity, *, lost: bo
     if missing and not lost:
         raise Refused(
             f"{database.shown} is registry {own.registry}, and of the {len(needed):,} files of its "
-            f"versions {len(missing):,} are not in {files.root}, which no {MARKER} says to be "
-            "their place. Set MODELMINT_ARTIFACTS to where they are. If this is the place, and "
-            "those files are lost: `modelmint models init --lost-store` marks it."
+            f"versions {len(missing):,} are not in {files.root}, which has no {MARKER}. Set "
+            "MODELMINT_ARTIFACTS to the store with these files. If they are lost, mark "
+            "this store as that of the registry: `modelmint models init --lost-store`."
         )
     if stored:
         _check_known(database, files)
@@ -263,9 +263,9 @@ def _check_known(database: Database, files: Store) -> None:
     if strange - noted(files):  # a first registration that was killed left the rest
         raise Refused(
             f"{database.shown} knows none of the {len(strange):,} files in the artifact store "
-            f"{files.root}. It was emptied, or is another registry: correct "
-            "MODELMINT_DATABASE_URL or MODELMINT_ARTIFACTS, or restore a backup. For a registry "
-            "that begins, set MODELMINT_ARTIFACTS to an empty place."
+            f"{files.root}. The database was emptied, or is another registry: correct "
+            "MODELMINT_DATABASE_URL or MODELMINT_ARTIFACTS, or restore a backup. For a new "
+            "registry, set MODELMINT_ARTIFACTS to an empty place."
         )
 
 
@@ -273,9 +273,9 @@ def _refuse_backup(files: Store) -> None:
     readme = files.marker("README.txt") or b""
     if readme.startswith(BACKUP_README) or files.marker(MANIFEST) is not None:
         raise Refused(
-            f"{files.root} holds the backup of a registry, and cannot be an artifact store, too. "
-            "Set MODELMINT_ARTIFACTS to another place; `modelmint models restore` brings the "
-            "backup there."
+            f"{files.root} is the backup of a registry, and cannot be an artifact store, too. Set "
+            "MODELMINT_ARTIFACTS to another place; `modelmint models restore` restores the backup "
+            "there."
         )
 
 

@@ -1,4 +1,4 @@
-"""Frozen records: what the registry returns. SQL rows and sessions never leave the package. Times
+"""Frozen records, which the registry returns. SQL rows and sessions never leave the package. Times
 are timezone-aware UTC.
 """
 
@@ -107,7 +107,7 @@ class Summary:
     created_at: datetime
     created_by: str
     metric: str | None = None
-    """What its parameters name to compare versions by (`registration.metric`), if they do."""
+    """The metric to compare versions by, if its parameters name one (`registration.metric`)."""
 
     @property
     def ref(self) -> str:
@@ -132,8 +132,8 @@ class Registration:
     created: bool
     """False: the same bytes from the same dataset had been registered before."""
     ignored: tuple[str, ...] = ()
-    """What was offered and is not the version's, since that has its own, in words:
-    `params.train.epochs: 3 is kept, 5 was offered`. Empty of a new version."""
+    """Values of the candidate that differ from those of the existing version and were ignored:
+    `params.train.epochs: 3 is kept, 5 was offered`. Empty for a new version."""
     evaluated: bool = False
     """Whether the evaluation was added to a version that had been registered before."""
 
@@ -146,7 +146,7 @@ class Alias:
     name: str
     version: int
     revision: int
-    """Counts the moves, from 1; comparing it shows whether somebody moved the alias."""
+    """The number of moves, from 1; comparing it shows whether somebody moved the alias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Resolved:
     """The reference in full: `digits` becomes `digits@champion`."""
     alias: str | None
     revision: int | None
-    """Of the alias when it was read; what `promote(expect_revision=...)` wants."""
+    """The alias's revision when it was read, for `promote(expect_revision=...)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class Event:
     """The version that held the alias before."""
     reason: str | None
     payload: Json
-    """Of an event that was edited and cannot be read: what is wrong with it, as `malformed`."""
+    """If the event was edited and cannot be read, `malformed` says what is wrong."""
     hash: str
     """SHA-256 over all of the above and the hash of the event before it."""
 
@@ -236,12 +236,12 @@ class Job:
     finished_at: datetime | None
     substituted: Json | None
     """By column, how many values the model did not know: unknown, filled, outside the training
-    range, truncated. None of a job that has not ended well, or of an older release."""
+    range, truncated. None if the job has not completed, or is of an older release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds an alias: the version, and since when."""
+    """The version that an alias points to, and the event that moved it there."""
 
     alias: Alias
     version: Summary | None
@@ -254,7 +254,7 @@ class ModelLine:
 
     model: Model
     holders: dict[str, Holder]
-    """Of the champion and the challenger, by alias."""
+    """The holders of champion and challenger, by alias."""
     changed: Event | None
     """The newest event."""
 
@@ -265,12 +265,12 @@ class ModelPage:
 
     lines: tuple[ModelLine, ...]
     after: str | None
-    """What to give to `overview` to go on; None: that was all."""
+    """`after` for the next page of `overview`; None: this is the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where a version came from (`version.lineage`), and what came from it."""
+    """The origin of a version (`version.lineage`), and the versions and jobs that used it."""
 
     version: Version
     children: tuple[str, ...]
@@ -282,14 +282,14 @@ class Trace:
     job_count: int
     """How many jobs there are in all."""
     after: str | None
-    """What to give to `trace` to go on with the children; None: that was all."""
+    """`after` for the next page of children; None: this is the last page."""
     before: str | None
-    """What to give to `trace` to go on with older jobs; None: that was all."""
+    """`before` for the next page of jobs; None: this is the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataTrace:
-    """What was built on a dataset or a raw file."""
+    """The versions and jobs that used a dataset or a raw file."""
 
     md5: str
     versions: tuple[Summary, ...]
@@ -299,9 +299,9 @@ class DataTrace:
     version_count: int
     """How many versions there are in all."""
     after: str | None
-    """What to give to `trace_data` to go on with the versions; None: that was all."""
+    """`after` for the next page of versions; None: this is the last page."""
     before: str | None
-    """What to give to `trace_data` to go on with older jobs; None: that was all."""
+    """`before` for the next page of jobs; None: this is the last page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,11 +314,11 @@ class Stray:
     age_s: float
     """Seconds since it was last written."""
     removable: bool
-    """False while it is younger than the grace: a registration may be about to need it."""
+    """False while it is younger than the grace period: a registration may need it soon."""
     perhaps_foreign: bool = False
-    """It was in the store before that was marked, so another registry may need it. It stays."""
+    """It was in the store before the store was marked, so another registry may need it; kept."""
     unknown: bool = False
-    """It was registered, and not in this database: a later state of it may need the file."""
+    """It was registered, but not in this database: a later state of the database may need it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,5 +328,5 @@ class Problem:
     ref: str
     """A version, an alias or an event: digits:3, digits@champion, event 7 of digits."""
     path: str
-    """Logical path in the bundle; empty when it concerns the whole."""
+    """Logical path in the bundle; empty if the problem is not about one file."""
     what: str

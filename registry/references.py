@@ -1,4 +1,4 @@
-"""The text form of a reference, `NAME[@ALIAS|:VERSION]`, and what may be a name."""
+"""The text form of a reference, `NAME[@ALIAS|:VERSION]`, and the rules for names."""
 
 import re
 import unicodedata
@@ -11,11 +11,11 @@ CHAMPION = "champion"
 """The alias of the version that serves by default; a bare model name means it."""
 
 CHALLENGER = "challenger"
-"""The alias of the version that asks to replace the champion and waits for an approval."""
+"""The alias of the version that waits for an approval to replace the champion."""
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 NUMBER = re.compile(r"v?([0-9]+)")
-"""An alias that reads like a version; older releases allowed it."""
+"""An alias that looks like a version; older releases allowed it."""
 _REFERENCE = re.compile(rf"({_NAME})(?:@({_NAME})|:([1-9][0-9]{{0,8}}))?")
 
 
@@ -67,10 +67,10 @@ def how_to_get_newest(name: str, last: int | None = None) -> str:
 
 
 def check_name(text: str, what: str = "a model name") -> str:
-    """Return the text if it may name a model or an alias.
+    """Return the text if it is a valid name of a model or an alias.
 
     Raises:
-        InvalidReference: it may not; the message says what is allowed.
+        InvalidReference: it is not; the message says what is allowed.
     """
     if not isinstance(text, str) or re.fullmatch(_NAME, text) is None:
         raise InvalidReference(
@@ -81,23 +81,24 @@ def check_name(text: str, what: str = "a model name") -> str:
 
 
 def check_alias(text: str) -> str:
-    """Return the text if an alias may be made of that name; older registries have others.
+    """Return the text if it is a valid name for a new alias; older registries have others.
 
     Raises:
-        InvalidReference: it may not, or it reads like a version.
+        InvalidReference: it is not, or it looks like a version.
     """
     if check_name(text, "an alias") in ("latest", "newest") or NUMBER.fullmatch(text):
         raise InvalidReference(
-            f"{text!r} cannot be an alias: it reads like a version, and would not move when one is "
-            "added. Use a name that says what the version is for, as in production or canary."
+            f"{text!r} cannot be an alias: it looks like a version, but would not move when a "
+            "version is added. Use a name that says what the version is for, as in production or "
+            "canary."
         )
     return text
 
 
 def person(name: str) -> str:
-    """A person's name in a form to compare: `Ada ` and `ada` are the same person.
+    """A person's name in a form for comparison: `Ada ` and `ada` are the same person.
 
-    Older releases accepted invisible characters; they do not make another person.
+    Invisible characters, which older releases accepted, are ignored.
     """
     spaced = unicodedata.normalize("NFKC", " ".join(name.split()))
     shown_ = "".join(c for c in spaced if not is_unseen(c))

@@ -22,7 +22,7 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
 
     Every method checks its arguments before it writes anything: InvalidReference for names,
     aliases, versions and revisions, InvalidQuery for search conditions, InvalidCandidate for values
-    that are to be stored. NumPy scalars are converted to Python's.
+    to store. NumPy scalars are converted to Python's.
 
     Raises:
         Unreachable: the database cannot be opened, or the artifact store's URL is not supported.
@@ -82,7 +82,7 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         """The jobs of one model or of all, newest first; with `before`, those older than that job.
 
         Raises:
-            NotFound: there is no such model, or no job with the id `before`.
+            NotFound: the model, or the job `before`, does not exist.
         """
         with self.database.read() as c:
             of = [] if name is None else [jobs.of_model(c, name)]

@@ -31,7 +31,7 @@ HEAD = "0004"
 """The Alembic revision that this code needs. Revisions are numbered, so text order is age."""
 
 VERSION_TABLE = "registry_alembic_version"
-"""Alembic's own table, named apart from other tools' in case they share the database."""
+"""Alembic's own table, with its own name in case other tools share the database."""
 
 NO_EVENT = "0" * 64
 """What the first event of a model names as its predecessor."""
@@ -48,21 +48,21 @@ metadata = MetaData(
 )
 
 INDEXED = 100
-"""Characters of a value that an index holds: PostgreSQL keeps at most 2.7 kB in a row of one."""
+"""Characters of a value in an index: a row of an index in PostgreSQL has at most 2.7 kB."""
 
 
 def start_of(table: Table) -> ColumnElement[str]:
-    """The indexed part of the values of a table. As literals: SQLite looks for the very text."""
+    """The indexed part of a table's values. Literals: SQLite compares the text with the index."""
     first, most = literal_column("1", Integer), literal_column(str(INDEXED), Integer)
     return func.substr(table.c.value, first, most, type_=Text)
 
 
-# One row. Its store and its backups carry the id, too, so that none is taken for another's.
+# One row. Its store and its backups have the id, too, so that they cannot be mixed up.
 registry = Table(
     "registry",
     metadata,
     Column("id", Text, primary_key=True),
-    # The id of the place of its files, from the first publication on.
+    # The id of its artifact store, set by the first registration.
     Column("store", Text),
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("length(id) = 32", name="id"),
@@ -74,14 +74,14 @@ models = Table(
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("last_version", Integer, nullable=False),
-    # The hash of the newest event: finds a history whose end was cut off.
+    # The hash of the newest event: shows if the end of a history was cut off.
     Column("last_event", Text, nullable=False, server_default=NO_EVENT),
     Column("created_at", BigInteger, nullable=False),
     # Policies, all off by default.
     Column("four_eyes", Boolean, nullable=False, server_default=false()),
     Column("keep_last", Integer),
     Column("keep_days", Integer),
-    # How many holders before the present one of a protected alias stay, to roll back to.
+    # The number of earlier holders of each protected alias that retention keeps for rollback.
     Column("keep_holders", Integer, nullable=False, server_default=text("2")),
     CheckConstraint("last_version >= 0", name="last_version"),
     CheckConstraint("keep_last >= 1", name="keep_last"),
@@ -101,18 +101,18 @@ blobs = Table(
     CheckConstraint("size >= 0", name="size"),
 )
 
-# Each document once, however many versions were made with it: a retrained model adds none.
+# Each document is stored once, for all versions with these parameters.
 params = Table(
     "params",
     metadata,
     Column("id", Integer, primary_key=True),
-    # SHA-256 of the document as it is stored.
+    # SHA-256 of the stored document.
     Column("sha256", Text, nullable=False, unique=True),
     Column("document", JSON, nullable=False),
     CheckConstraint("length(sha256) = 64", name="sha256"),
 )
 
-# The document once more, flat and as text, to search by: train.optimizer.name = adam.
+# The document again, flat and as text, for search: train.optimizer.name = adam.
 param_values = Table(
     "param_values",
     metadata,
@@ -127,7 +127,7 @@ versions = Table(
     "versions",
     metadata,
     Column("id", Integer, primary_key=True),
-    # What stays the same when a version is exported into another registry.
+    # Stays the same when a version is imported into another registry.
     Column("uid", Text, nullable=False, unique=True),
     Column("model_id", ForeignKey("models.id"), nullable=False),
     Column("version", Integer, nullable=False),
@@ -144,8 +144,8 @@ versions = Table(
     Column("request_id", Text),
     Column("created_at", BigInteger, nullable=False, index=True),
     Column("created_by", Text, nullable=False),
-    # Of the version whose weights its training started from, also where that one is not here, or
-    # came later: a parent is found by its uid. `parent_id` is of one that was here already.
+    # The version whose weights its training started from. It may be missing here, or be imported
+    # later, so it is found by its uid. `parent_id` is set if it existed at the registration.
     Column("parent_uid", Text, index=True),
     UniqueConstraint("model_id", "version"),
     UniqueConstraint("id", "model_id", "version"),
@@ -155,7 +155,7 @@ versions = Table(
     CheckConstraint("length(digest) = 64", name="digest"),
     Index(None, "params_id", "id"),
     Index(None, "dataset", "id"),
-    # Whose versions, newest first: of all models, where the ids are in order, and of one.
+    # The versions of a user, newest first: of all models, and of one.
     Index(None, "created_by", "id"),
     Index(None, "model_id", "created_by", "version"),
 )
@@ -165,7 +165,7 @@ version_artifacts = Table(
     metadata,
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("path", Text, primary_key=True),
-    # To `blobs`: a row that a version needs cannot be deleted, and so not its file.
+    # To `blobs`: the row of a file that a version needs cannot be deleted, so its file stays.
     Column("sha256", ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("size", BigInteger, nullable=False),
     Column("identity", Boolean, nullable=False),
@@ -195,7 +195,7 @@ Index(
     "ix_version_tags_start", version_tags.c.key, start_of(version_tags), version_tags.c.version_id
 )
 
-# The files that the pipeline read, raw data before all, by the hash that DVC gives them.
+# The files that the pipeline read, above all raw data, with their DVC hashes.
 version_data = Table(
     "version_data",
     metadata,
@@ -227,8 +227,7 @@ evaluations = Table(
     UniqueConstraint("id", "version_id", "passed"),
 )
 
-# An approval names an evaluation of the same version that passed: the composite key and the
-# CHECK leave no other.
+# The composite key and the CHECK ensure that an approval names a passed evaluation of its version.
 approvals = Table(
     "approvals",
     metadata,
@@ -247,7 +246,7 @@ approvals = Table(
     CheckConstraint("passed", name="passed"),
 )
 
-# Apart from `versions`, which nothing changes.
+# A separate table, since rows of `versions` never change.
 version_state = Table(
     "version_state",
     metadata,
@@ -274,8 +273,8 @@ aliases = Table(
     Column("version", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("revision", Integer, nullable=False),
-    # The status comes along with the version, and follows it: so a version that is pointed to
-    # cannot become what the CHECKs below refuse.
+    # The status is that of the version, and is updated with it (ON UPDATE CASCADE), so the CHECKs
+    # below also refuse a change of status while an alias points to the version.
     ForeignKeyConstraint(
         ["model_id", "version", "status"],
         ["version_state.model_id", "version_state.version", "version_state.status"],
@@ -287,7 +286,7 @@ aliases = Table(
     Index(None, "model_id", "version", "status"),
 )
 
-# Beside the champion, which always is: those that only approved versions may hold.
+# The aliases that need an approved version, in addition to champion.
 protected_aliases = Table(
     "protected_aliases",
     metadata,
@@ -340,10 +339,10 @@ jobs = Table(
     Column("substituted", JSON(none_as_null=True)),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'lost')", name="state"),
     CheckConstraint("length(input_sha256) = 64", name="input_sha256"),
-    # Newest first, of all and of a version.
+    # For lists, newest first: of all jobs, and of one version.
     Index(None, "started_at", "id"),
     Index(None, "version_id", "started_at", "id"),
-    # One at a time writes to a place.
+    # Only one running job per output.
     Index(
         "ix_jobs_running",
         "output",

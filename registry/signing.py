@@ -1,8 +1,8 @@
 """Signatures over the files of versions: OpenSSF model-signing with an elliptic-curve key.
 
-A signature proves that the holder of a key signed exactly these bytes, whoever can write to the
-registry. It is a Sigstore bundle that is stored with the version; `model_signing verify key` can
-check it, too. Needs the extra `signing`.
+A signature proves that the holder of a key signed exactly these bytes, even to those who do not
+trust the registry. It is a Sigstore bundle that is stored with the version; `model_signing verify
+key` can check it, too. Needs the extra `signing`.
 """
 
 import contextlib
@@ -50,14 +50,14 @@ class SignedVersion:
 def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -> SignedVersion:
     """Sign the files of a version, after checking every byte of them.
 
-    `private_key` is a PEM file with an unencrypted key on P-256, P-384 or P-521. What the key
-    signed before stays as it is.
+    `private_key` is a PEM file with an unencrypted key on P-256, P-384 or P-521. If this key has
+    signed the version before, nothing changes.
 
     Raises:
         InvalidReference: the reference has another form.
-        NotFound: there is no such model, alias or version.
+        NotFound: the model, alias or version does not exist.
         Corrupt: a file of the version is missing or was changed.
-        RegistryError: the file holds no such key, or the extra `signing` is not installed.
+        RegistryError: the file is not such a key, or the extra `signing` is not installed.
     """
     extras.load("model_signing.signing", "signing", "Signing")
     from model_signing.signing import Config
@@ -68,14 +68,16 @@ def sign(registry: Registry, reference: str, private_key: Path, *, actor: str) -
         if key_id in signatures.load(c, versions.load_id(c, version.ref)):
             return SignedVersion(version, key_id, created=False)
     with _unpacked(registry, version) as (folder, document):
-        signer = Config().set_hashing_config(_everything())
+        signer = Config().set_hashing_config(_hash_all_files())
         signer.use_elliptic_key_signer(private_key=private_key).sign(folder, document)
-        created = keep(registry, version, key_id, document.read_text(), actor=actor)
+        created = add_signature(registry, version, key_id, document.read_text(), actor=actor)
     return SignedVersion(version, key_id, created)
 
 
-def keep(registry: Registry, version: Version, key_id: str, document: str, *, actor: str) -> bool:
-    """Keep a signature document with its event; False where that key has signed it already."""
+def add_signature(
+    registry: Registry, version: Version, key_id: str, document: str, *, actor: str
+) -> bool:
+    """Store a signature document with its event; False if that key has signed the version."""
     with registry.database.write() as c:
         model = models.lock(c, version.model)
         own = versions.load_id(c, version.ref)
@@ -91,27 +93,27 @@ def keep(registry: Registry, version: Version, key_id: str, document: str, *, ac
 def check_signatures(
     registry: Registry, public_key: Path, name: str | None = None
 ) -> list[Problem]:
-    """Check that one key signed every version, of one model or of all, as its files are now.
+    """Check that a key signed the present files of every version, of one model or of all.
 
-    Versions whose files were purged are skipped. `public_key` is a PEM file. Returns what is
-    not signed, not by that key, or not with these bytes.
+    Versions whose files were purged are skipped. `public_key` is a PEM file. Returns the versions
+    that are not signed, not signed by that key, or signed with other bytes.
 
     Raises:
-        NotFound: there is no such model.
-        RegistryError: the file holds no such key, or the extra `signing` is not installed.
+        NotFound: the model does not exist.
+        RegistryError: the file is not such a key, or the extra `signing` is not installed.
     """
     extras.load("model_signing.signing", "signing", "Signing")
     key_id = _key_id(_public(public_key))
     found = []
     for model in registry.models() if name is None else [registry.model(name)]:
         for number in range(1, model.last_version + 1):
-            what = _checked(registry, model.name, number, key_id, public_key)
+            what = _problem_of(registry, model.name, number, key_id, public_key)
             if what:
                 found.append(Problem(f"{model.name}:{number}", "", what))
     return found
 
 
-def _checked(
+def _problem_of(
     registry: Registry, name: str, number: int, key_id: str, public_key: Path
 ) -> str | None:
     """What is wrong with the signature of a version; None: nothing, or its files were purged."""
@@ -119,10 +121,10 @@ def _checked(
         with registry.database.read() as c:
             version = versions.load(c, name, number)
             signed = signatures.load(c, versions.load_id(c, version.ref))
-        what = _wrong(registry, version, signed, key_id, public_key)
-        # Looked up afterwards: they may have been purged while the signature was checked.
+        what = _problem_with_key(registry, version, signed, key_id, public_key)
+        # Afterwards: the files may have been purged while the signature was checked.
         return what if what and not _is_purged(registry, name, number) else None
-    except (Corrupt, NotFound) as error:  # its row is gone, or holds what cannot be read
+    except (Corrupt, NotFound) as error:  # its row is missing or cannot be read
         return str(error)
 
 
@@ -132,7 +134,7 @@ def _is_purged(registry: Registry, name: str, number: int) -> bool:
         return archived and bool(blobs.purged_of(c, name, number))
 
 
-def _wrong(
+def _problem_with_key(
     registry: Registry, version: Version, signed: dict[str, str], key_id: str, public_key: Path
 ) -> str | None:
     """What is wrong with the signature of a version by a key; None: nothing."""
@@ -144,23 +146,23 @@ def _wrong(
     try:
         with _unpacked(registry, version) as (folder, document):
             document.write_text(signed[key_id])
-            why = _refuted(folder, document, public_key)
+            why = _why_invalid(folder, document, public_key)
     except Corrupt as error:
         return str(error)
-    return why and f"its signature by key {key_id[:_SHOWN]} does not hold: {why}"
+    return why and f"its signature by key {key_id[:_SHOWN]} is invalid: {why}"
 
 
-def _refuted(folder: Path, document: Path, public_key: Path) -> str | None:
+def _why_invalid(folder: Path, document: Path, public_key: Path) -> str | None:
     """Why a document is not a valid signature of a folder by a key; None if it is."""
     from model_signing.verifying import Config
 
-    verifier = Config().set_hashing_config(_everything())
+    verifier = Config().set_hashing_config(_hash_all_files())
     verifier.use_elliptic_key_verifier(public_key=public_key)
     try:
-        # It prints advice on documents of an older form; our output may be for a machine.
+        # The library prints advice about older formats, and our standard output may be JSON.
         with contextlib.redirect_stdout(io.StringIO()):
             verifier.verify(folder, document)
-    # A stored document may be anything, and the library raises whatever it stumbles over.
+    # A stored document may be anything, and the library raises errors of any kind.
     except Exception as error:
         return str(error) or "it was not made by that key over these files"
     return None
@@ -168,10 +170,10 @@ def _refuted(folder: Path, document: Path, public_key: Path) -> str | None:
 
 @contextlib.contextmanager
 def _unpacked(registry: Registry, version: Version) -> Iterator[tuple[Path, Path]]:
-    """The files of a version, checked, in a folder as the library wants it; a place beside it."""
+    """The checked files of a version in a temporary folder, and the path for a signature."""
     files = registry.open(version)
     with TemporaryDirectory(prefix="modelmint-signing-") as place:
-        # The folder's name goes into the document; the digest is the same in every registry.
+        # The signature contains the folder's name; the digest is the same in every registry.
         folder = Path(place) / version.digest
         try:
             for path, source in files.items():
@@ -180,7 +182,7 @@ def _unpacked(registry: Registry, version: Version) -> Iterator[tuple[Path, Path
                 _link(source, target)
         except OSError as error:
             raise RegistryError(
-                f"The files of {version.ref} cannot be laid out in {place} ({error.strerror}). Set "
+                f"The files of {version.ref} cannot be copied to {place} ({error.strerror}). Set "
                 "TMPDIR to a folder with room for them."
             ) from error
         yield folder, Path(place) / "signature.json"
@@ -193,8 +195,8 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _everything() -> "Config":
-    """Hash every file: by default the library passes over what belongs to git."""
+def _hash_all_files() -> "Config":
+    """Hash every file: by default the library skips files of git."""
     from model_signing.hashing import Config
 
     return Config().set_ignored_paths(paths=(), ignore_git_paths=False)
@@ -217,7 +219,7 @@ def _private(path: Path) -> "EllipticCurvePrivateKey":
     except ValueError as error:
         raise _no_key(path, "private", error) from error
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
-        raise _no_key(path, "private", "it is of another kind")
+        raise _no_key(path, "private", "it is another kind of key")
     return key
 
 
@@ -230,7 +232,7 @@ def _public(path: Path) -> "EllipticCurvePublicKey":
     except ValueError as error:
         raise _no_key(path, "public", error) from error
     if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _CURVES:
-        raise _no_key(path, "public", "it is of another kind")
+        raise _no_key(path, "public", "it is another kind of key")
     return key
 
 
@@ -245,7 +247,7 @@ def _read(path: Path) -> bytes:
 
 def _no_key(path: Path, kind: str, why: object) -> RegistryError:
     return RegistryError(
-        f"{path} holds no {kind} key on P-256, P-384 or P-521 in PEM form ({why}). Make one: "
+        f"{path} is not a {kind} key on P-256, P-384 or P-521 in PEM form ({why}). Make one: "
         "openssl ecparam -name prime256v1 -genkey -noout -out key.pem; "
         "openssl ec -in key.pem -pubout -out key.pub.pem"
     )

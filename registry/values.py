@@ -1,4 +1,4 @@
-"""Values as the tables keep them: times in microseconds since 1970 in UTC, and JSON."""
+"""Values as the tables store them: times in microseconds since 1970 in UTC, and JSON."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-# Made once: `json.dumps` would make one for each of hundreds of values.
+# Created once: `json.dumps` would create an encoder for each of hundreds of values.
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,7 +38,7 @@ def to_json(value: object) -> str:
 
 
 def _finite(text: str) -> float:
-    """Python's reader takes Infinity, NaN and 1e999, which nothing here has written."""
+    """Refuse Infinity, NaN and 1e999, which Python's reader accepts and we never write."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text} is not a finite number")
@@ -49,7 +49,7 @@ _READER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def parse_object(text: object) -> tuple[dict[str, Any], str | None]:
-    """The object that a stored document is, and what is wrong with it, of an edited one."""
+    """Parse a stored document; returns the object, and what is wrong if it was edited."""
     try:
         found = _READER.decode(text) if isinstance(text, str) else text
     except ValueError:
@@ -62,6 +62,6 @@ def parse_object(text: object) -> tuple[dict[str, Any], str | None]:
 
 
 def shown(value: object) -> str:
-    """A value as a message may show it: on one line, not longer than a line."""
+    """A value for a message: on one line, and shortened."""
     text = ascii(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

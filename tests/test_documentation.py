@@ -18,7 +18,7 @@ from modelmint.errors import FailedEvaluation, MissingPackage, Substituted
 from modelmint.interface import Registry
 from modelmint.listing import Listing
 from modelmint.loaded import Model, Signature
-from modelmint.views import Comparison, Shown
+from modelmint.views import Comparison, VersionView
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
@@ -26,7 +26,7 @@ PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if BLOCK.search(p.read_
 FLAGS = doctest.ELLIPSIS
 INHERITED = ("count", "index", "add_note", "with_traceback")  # of sequences, of exceptions
 WARNED = (MissingPackage, Substituted, FailedEvaluation)
-PUBLIC = (*WARNED, Registry, Model, Signature, Listing, Comparison, Shown)
+PUBLIC = (*WARNED, Registry, Model, Signature, Listing, Comparison, VersionView)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the commands of `modelmint models` share."""
+"""Shared arguments and functions of the commands of `modelmint models`."""
 
 from typing import Annotated
 
@@ -11,9 +11,9 @@ from registry import Registry
 app = typer.Typer(help="The model registry.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, such as digits.")]
-OneModel = Annotated[str | None, typer.Argument(metavar="NAME", help="Of this model only.")]
+OneModel = Annotated[str | None, typer.Argument(metavar="NAME", help="Only this model.")]
 Reference = Annotated[
-    str, typer.Argument(metavar="NAME[@ALIAS|:VERSION]", help="A bare name means its champion.")
+    str, typer.Argument(metavar="NAME[@ALIAS|:VERSION]", help="NAME alone means its champion.")
 ]
 Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list them.")]
@@ -26,7 +26,7 @@ def open_registry() -> Registry:
 
 
 def printed_json(as_json: bool, document: object) -> bool:
-    """Print a document if JSON was asked for; returns whether it was."""
+    """Print a document if `as_json`; returns `as_json`."""
     if as_json:
         output.print_json(document)
     return as_json

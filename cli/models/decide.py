@@ -1,4 +1,4 @@
-"""Commands that decide: who is champion, what is approved, what is retired."""
+"""Commands that move aliases, change the status of versions and set policies."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -21,7 +21,7 @@ from registry.display.describing import failed, local
 
 Numbered = Annotated[
     str,
-    typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS, the version that it names now."),
+    typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS, the version it points to."),
 ]
 
 
@@ -31,7 +31,10 @@ def promote(
     alias: Annotated[str, typer.Option(help="The alias to move.")] = CHAMPION,
     reason: Reason = "by hand",
 ) -> None:
-    """Point an alias to a version, whatever its metrics are. The decision is recorded."""
+    """Point an alias to a version, without comparing metrics. The decision is recorded.
+
+    A candidate can become champion only if its newest evaluation passed.
+    """
     with open_registry() as registry:
         version = registry.resolve(reference).version
         _moved(registry, _promote(registry, version, alias, reason))
@@ -45,8 +48,8 @@ def rollback(
 ) -> None:
     """Point an alias back to its previous version. Repeat to go further back."""
     with open_registry() as registry:
-        held = registry.alias(name, alias)
-        revision = held.revision if held else None
+        current = registry.alias(name, alias)
+        revision = current.revision if current else None
         _moved(
             registry,
             registry.rollback(name, alias, expect_revision=revision, actor=actor(), reason=reason),
@@ -62,7 +65,7 @@ def unset(
     parsed = parse_reference(reference)
     if parsed.alias is None or "@" not in reference:
         raise InvalidReference(
-            f"{reference!r} names no alias. Give NAME@ALIAS, as in digits@canary."
+            f"{reference!r} does not name an alias. Give NAME@ALIAS, as in digits@canary."
         )
     with open_registry() as registry:
         registry.unset(parsed.name, parsed.alias, actor=actor(), reason=reason)
@@ -97,7 +100,7 @@ def reject(reference: Numbered, reason: Reason = "by hand") -> None:
 
 @app.command()
 def archive(reference: Numbered, reason: Reason = "by hand") -> None:
-    """Retire a version that nothing uses; `gc --purge` may then remove its files."""
+    """Archive a version that nothing uses; `gc --purge` may then remove its files."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
         registry.archive(version.model, version.version, actor=actor(), reason=reason)
@@ -124,7 +127,7 @@ def tag(
     pairs = [text.partition("=") for text in tags]
     for text, (key, equals, _value) in zip(tags, pairs, strict=True):
         if not key or not equals:
-            raise InvalidReference(f"{text!r} is no tag. Give KEY=VALUE, or KEY= to remove one.")
+            raise InvalidReference(f"{text!r} is not a tag. Give KEY=VALUE, or KEY= to remove one.")
     with open_registry() as registry:
         version = registry.resolve(reference).version
         for key, _, value in pairs:
@@ -138,7 +141,7 @@ def note(
     reference: Numbered,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What you saw.")],
 ) -> None:
-    """Write a remark about a version into the history."""
+    """Add a remark about a version to the history."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
         registry.note(version.model, version.version, text, actor=actor())
@@ -152,15 +155,15 @@ def policy(
         bool | None,
         typer.Option(
             "--four-eyes/--no-four-eyes",
-            help="Whether a champion, or any protected alias, needs an approval by somebody other "
-            "than who trained it.",
+            help="Whether the champion, and every protected alias, needs an approval by somebody "
+            "who did not train the version.",
         ),
     ] = None,
     protect: Annotated[
         str | None,
         typer.Option(
             metavar="ALIAS,...",
-            help="The aliases that only approved versions may hold; the champion always is one.",
+            help="The aliases that need an approved version; always includes champion.",
         ),
     ] = None,
     keep_last: Annotated[
@@ -182,8 +185,8 @@ def policy(
     """Show the rules of a model, or change those that are given."""
     with open_registry() as registry:
         protected = None if protect is None else _listed(protect)
-        asked = (four_eyes, protected, keep_last, keep_days, keep_holders)
-        if all(given is None for given in asked):
+        changes = (four_eyes, protected, keep_last, keep_days, keep_holders)
+        if all(change is None for change in changes):
             rules = registry.model(name).policy
         else:
             rules = registry.change_policy(
@@ -201,10 +204,10 @@ def policy(
         ["rule", "of " + name],
         [
             ["needs an approval", ", ".join(rules.protected)],
-            ["by other eyes", "yes" if rules.four_eyes else "no"],
-            ["keep the last", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
+            ["four eyes", "yes" if rules.four_eyes else "no"],
+            ["keep newest", "all" if rules.keep_last is None else f"{rules.keep_last} versions"],
             ["keep for", "ever" if rules.keep_days is None else f"{rules.keep_days} days"],
-            ["keep to roll back to", f"{rules.keep_holders} holders before the present one"],
+            ["keep for rollback", f"{rules.keep_holders} earlier holders of each protected alias"],
         ],
     )
 
@@ -224,12 +227,12 @@ def retain(name: OneModel = None, dry_run: DryRun = False, as_json: Json = False
 
 
 def _promote(registry: Registry, version: Version, alias: str, reason: str) -> Alias:
-    held = registry.alias(version.model, alias)
+    current = registry.alias(version.model, alias)
     return registry.promote(
         version.model,
         version.version,
         alias,
-        expect_revision=held.revision if held else 0,
+        expect_revision=current.revision if current else 0,
         actor=actor(),
         reason=reason,
     )

@@ -1,4 +1,4 @@
-"""`modelmint models evaluate`: a version on labelled rows, and the verdict for its history."""
+"""`modelmint models evaluate`: evaluates a version on labelled rows and records the verdict."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +15,7 @@ from flows.settings import actor
 def evaluate(
     reference: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME:VERSION", help="Or NAME@ALIAS, the version that it names now."
-        ),
+        typer.Argument(metavar="NAME:VERSION", help="Or NAME@ALIAS, the version it points to."),
     ],
     data: Annotated[
         list[Path],

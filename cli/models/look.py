@@ -1,4 +1,4 @@
-"""Commands that look: list, show, compare, search, history, trace, jobs."""
+"""Commands that only read: list, show, compare, search, history, trace, jobs."""
 
 import re
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from registry.display.documents import measurement
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
-# As DVC gives it to a file or a folder.
+# DVC's hash of a file or a folder.
 HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
-# What versions are compared by where `registration.metric` is not given: one of each task.
+# The metrics to compare versions by without `registration.metric`, one for each task.
 HEADLINES = ("macro_f1", "r2", "perplexity")
 
 
@@ -45,7 +45,7 @@ def show(reference: Reference, as_json: Json = False) -> None:
     """Show a version: metrics, gates, lineage, files."""
     with open_registry() as registry:
         version = registry.resolve(reference).version
-    # Whose the gates in `evaluation` are: `metrics` are those that it was registered with.
+    # `metrics` are those of the registration; `measured` has those of the gates in `evaluation`.
     if printed_json(as_json, asdict(version) | {"measured": asdict(measurement(version))}):
         return
     output.table(["", ""], [[name, value] for name, value in facts(version)])
@@ -108,7 +108,7 @@ def trace(
         str,
         typer.Argument(
             metavar="NAME[@ALIAS|:VERSION]|dvc:MD5",
-            help="A version; or the hash that DVC gives a dataset or a raw file.",
+            help="A version, or the DVC hash of a dataset or a raw file.",
         ),
     ],
     limit: Annotated[
@@ -122,14 +122,14 @@ def trace(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Trace a version to where it came from, or data to every version and prediction of it.
+    """Trace a version to its origin and uses, or data to the versions and jobs that used it.
 
-    A page at a time, of versions and of jobs.
+    Versions and jobs are printed a page at a time.
     """
-    asked: dict[str, Any] = {"limit": limit, "after": after, "before": before}
+    position: dict[str, Any] = {"limit": limit, "after": after, "before": before}
     with open_registry() as registry:
         if what.startswith("dvc:"):
-            built = registry.trace_data(what.removeprefix("dvc:"), **asked)
+            built = registry.trace_data(what.removeprefix("dvc:"), **position)
             if printed_json(as_json, asdict(built)):
                 return
             output.say(f"Built on {built.md5}: {built.version_count:,} in all")
@@ -140,8 +140,8 @@ def trace(
             _more("--before", built.before)
             return
         if HASH.fullmatch(what):
-            raise InvalidReference(f"{what!r} reads like a hash of data. Give dvc:{what}.")
-        found = registry.trace(what, **asked)
+            raise InvalidReference(f"{what!r} looks like a hash of data. Give dvc:{what}.")
+        found = registry.trace(what, **position)
     if printed_json(as_json, asdict(found)):
         return
     lines = [("version", found.version.ref), *origin(found.version)]
@@ -172,13 +172,13 @@ def jobs(
 
 
 def _more(option: str, where: object) -> None:
-    """How to go on, where that was not all; with --json, too, which prints it elsewhere."""
+    """Print the option for the next page, if any, on standard error; with --json, too."""
     if where is not None:
         output.say(f"More: the same command with {option} {where}")
 
 
 def _serving(line: ModelLine) -> str:
-    """How good the champion is."""
+    """The headline metric of the champion."""
     champion = line.holders.get(CHAMPION)
     return _decides(champion.version) if champion and champion.version else ""
 
@@ -192,10 +192,10 @@ def _comparison(both: Comparison) -> None:
             for m in both.metrics
         ],
     )
-    output.say(f"{left} was measured on {both.left_on}")
-    output.say(f"{right} was measured on {both.right_on}")
+    output.say(f"{left} was evaluated on {both.left_on}")
+    output.say(f"{right} was evaluated on {both.right_on}")
     if not both.same_split:
-        output.say("They were measured on different test splits: differences say little.")
+        output.say("They were evaluated on different test splits: differences say little.")
     if both.gates:
         output.table(
             ["gate", left, right],
@@ -263,8 +263,7 @@ def _events(events: Sequence[Event]) -> None:
 
 
 def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
-    """A table of versions: what decides over each, and a column for each metric that was named."""
-
+    """A table of versions, with the headline metric and a column for each named metric."""
     output.table(
         ["version", "status", "aliases", "decides", *named, "registered", "by", "dataset"],
         [
@@ -284,7 +283,7 @@ def _versions(found: Sequence[Summary], named: Sequence[str] = ()) -> None:
 
 
 def _decides(version: Summary) -> str:
-    """The metric that it is compared by, with its value; of one from elsewhere, its first."""
+    """The headline metric with its value; without a known headline, the first metric."""
     usual = (version.metric, *HEADLINES, *version.metrics)
     name = next((name for name in usual if name in version.metrics), None)
     return f"{name} {version.metrics[name]:.4f}" if name else ""

@@ -1,4 +1,4 @@
-"""Commands that carry versions and whole registries from one place to another."""
+"""Commands that copy versions and registries: backup, restore, export, import, sign."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from cli import output
 from cli.models.common import Json, Name, Reference, app, open_registry, printed_json
 from flows.settings import Places, actor
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backup lies.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the backup.")]
 
 
 @app.command()
@@ -21,14 +21,15 @@ def backup(
         bool,
         typer.Option(
             "--replace",
-            help="Replace a backup that this registry does not continue; that backup is lost.",
+            help="Overwrite a backup that this registry does not continue; that backup is lost.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy all rows and their files to a folder. Repeated, it copies only what is new.
+    """Copy all rows and their files to a folder. A second backup copies only what is new.
 
-    A backup of another registry is not replaced, nor one with histories or jobs that this lacks.
+    It does not replace a backup of another registry, or one with events or jobs that this registry
+    does not have.
     """
     from registry.transfer.backup import backup as back_up
 
@@ -43,7 +44,7 @@ def backup(
         f"of registry {made.registry} are in {folder}"
     )
     output.table(["history of", "its newest hash"], [[m, head] for m, head in made.heads.items()])
-    output.say(f"`modelmint models verify --backup {folder}` reads it again.")
+    output.say(f"`modelmint models verify --backup {folder}` checks it.")
 
 
 @app.command()
@@ -65,7 +66,7 @@ def restore(folder: Folder) -> None:
         output.error(f"{problem.ref} {problem.path}: {problem.what}")
     output.say(f"restored {found.versions:,} versions with {found.files:,} files")
     if found.problems:
-        output.say("What is wrong above was wrong with the registry when it was backed up.")
+        output.say("The registry had these problems when it was backed up.")
         raise typer.Exit(1)
 
 
@@ -94,7 +95,7 @@ def import_version(
 
     with open_registry() as registry:
         found = bring_in(registry, path, actor=actor(), name=name)
-    how = "imported" if found.created else "here already"
+    how = "imported" if found.created else "already registered"
     output.say(f"{found.version.ref} is {how}, as {found.version.status}")
     for line in found.ignored:
         output.say(f"not changed: {line}")
@@ -102,7 +103,7 @@ def import_version(
 
 @app.command("import-mlflow")
 def import_mlflow(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="Of MLflow's server or database.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="URI of MLflow's server or database.")],
     name: Name,
     to: Annotated[
         str | None, typer.Option(help="The model to import into; by default the same name.")
@@ -124,14 +125,14 @@ def import_mlflow(
     if printed_json(as_json, asdict(made)):
         return
     output.table(
-        ["version there", "here", ""],
+        ["MLflow version", "here", ""],
         [
-            [str(v.version), v.ref or "not imported", v.note or ("" if v.created else "was here")]
+            [str(v.version), v.ref or "skipped", v.note or ("" if v.created else "known before")]
             for v in made.versions
         ],
     )
     output.table(
-        ["alias", "of version there", ""],
+        ["alias", "MLflow version", ""],
         [[a.alias, str(a.version), a.note or "set"] for a in made.aliases],
     )
 
@@ -141,7 +142,7 @@ def sign(
     reference: Reference,
     key: Annotated[Path, typer.Option(help="A private elliptic-curve key, in PEM.")],
 ) -> None:
-    """Sign the files of a version with a key of yours (OpenSSF model signing)."""
+    """Sign the files of a version with your key (OpenSSF model signing)."""
     from registry.signing import sign as sign_version
 
     with open_registry() as registry:

@@ -57,19 +57,19 @@ def verify(
         where = f"{problem.ref} {problem.path}".rstrip()
         output.error(f"{where}: {problem.what}")
     for left_out in found.not_looked_at:
-        output.say(f"not looked at: {left_out}")
-    if found.unknown and not problems:  # which may be that the database is not the right one
+        output.say(f"not checked: {left_out}")
+    if found.unknown and not problems:  # a problem may be that the database is the wrong one
         output.say(
-            f"{found.unknown:,} files in the store are of no version, as killed registrations "
-            "leave them: `modelmint models gc --dry-run` lists them"
+            f"{found.unknown:,} files in the store belong to no version; killed registrations "
+            "leave such files: `modelmint models gc --dry-run` lists them"
         )
     if problems:
         raise typer.Exit(1)
-    everything = "what was looked at is" if found.not_looked_at else "all is"
+    verdict = "no problems in what was checked" if found.not_looked_at else "no problems"
     output.say(
-        f"{everything} what was registered: {found.versions:,} versions, {found.files:,} files "
-        f"({found.bytes:,} bytes), {found.events:,} events; {found.purged:,} files were purged; "
-        f"the newest event is {found.newest or 'none'}"
+        f"{verdict}: {found.versions:,} versions, {found.files:,} files ({found.bytes:,} bytes), "
+        f"{found.events:,} events; {found.purged:,} files were purged; the newest event is "
+        f"{found.newest or 'none'}"
     )
 
 
@@ -80,7 +80,7 @@ def _verify_backup(folder: Path, *, as_json: bool) -> None:
         registry, why_not = None, ""
         try:
             registry = stack.enter_context(open_registry())
-            registry.models()  # there may be none yet
+            registry.models()  # raises NoRegistry if there is none yet
         except (RegistryError, InputError) as error:
             registry, why_not = None, str(error)
         count = stack.enter_context(output.counting("verifying"))
@@ -94,20 +94,20 @@ def _verify_backup(folder: Path, *, as_json: bool) -> None:
     for problem in found.problems:
         output.error(problem)
     if why_not:
-        output.say(f"The backup alone was looked at, not whether it is of your registry: {why_not}")
+        output.say(f"The backup was not compared with your registry: {why_not}")
     if found.problems:
         raise typer.Exit(1)
     of = f"registry {found.registry}" if found.registry else "a registry without an id"
     if found.models == 0:
-        output.say(f"the backup is whole, but it is of an EMPTY registry: no model; of {of}")
+        output.say(f"the backup is complete, but it is of an EMPTY registry: no model; of {of}")
         return
     output.say(
-        f"the backup is whole: {found.models:,} models, {found.versions:,} versions "
+        f"the backup is complete: {found.models:,} models, {found.versions:,} versions "
         f"({found.rows:,} rows), {found.files:,} files, of {of}"
     )
     output.table(["history of", "its newest hash"], [[m, head] for m, head in found.heads.items()])
     if registry is not None:
-        output.say("The registry goes on from each of these histories.")
+        output.say("The registry continues each of these histories.")
 
 
 @app.command()
@@ -123,16 +123,16 @@ def gc(
         bool,
         typer.Option(
             "--unknown",
-            help="Also remove files that this database never knew. An older copy of the database "
-            "does not know what later versions need.",
+            help="Also remove files that this database never knew. If the database is an older "
+            "copy, later versions need these files.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove files that no version refers to, which a killed registration left behind."""
+    """Remove files that no version refers to, which killed registrations leave behind."""
     with open_registry() as registry:
         strays = []
-        # First: what it marked and could not remove is what a collection tries again.
+        # First: `gc` tries again to remove files that `purge` marked and could not remove.
         if purge:
             strays += upkeep.purge(registry, actor=actor(), dry_run=dry_run, unknown=unknown)
         strays += upkeep.gc(registry, dry_run=dry_run, grace_s=grace, unknown=unknown)
@@ -149,7 +149,7 @@ def gc(
 
 
 def _why_kept(stray: Stray) -> str:
-    return "perhaps of another registry" if stray.perhaps_foreign else "too young"
+    return "may belong to another registry" if stray.perhaps_foreign else "too young"
 
 
 @app.command()
@@ -163,7 +163,7 @@ def init(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make an empty registry. If there is one, say which; restore the marker of its store."""
+    """Create an empty registry. If there is one, show it and restore the marker of its store."""
     places = Places.of_registry(files=lost_store)
     with places.open_registry() as registry:
         made = registry.create()
@@ -176,12 +176,12 @@ def init(
             "lost_store": registry.files.root if lost_store else None,
         }
     if not printed_json(as_json, found):
-        how = "was made" if made else "is there already"
+        how = "was created" if made else "already exists"
         output.say(f"The registry {found['id']} {how}: {found['database']}")
         if lost_store:
             output.say(
-                f"{found['lost_store']} is the place of its files. `modelmint models verify` names "
-                "those that are missing; registering the same bytes again restores them."
+                f"{found['lost_store']} is now its artifact store. `modelmint models verify` names "
+                "the missing files; registering the same bytes again restores them."
             )
 
 
@@ -218,7 +218,7 @@ def ui(
 
     prefect_ui = os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200")
     with open_registry() as registry:
-        registry.database.check_exists()  # before a visitor comes
+        registry.database.check_exists()  # now, not with the first request
         output.say(f"The registry: http://{host}:{port} (Ctrl-C ends it)")
         try:
             serve(registry, host, port, os.environ.get("MODELMINT_UI_TOKEN"), prefect_ui)

@@ -1,12 +1,12 @@
 """Content-addressed files: bytes in, SHA-256 out. No SQL.
 
-    root/tmp/<random>            being written; what stays of that name is a crash's leftover
+    root/tmp/<random>            a file being written; after a crash, a leftover
     root/sha256/ab/<digest>      complete, synced, read-only; never changed
-    root/tmp/<random>.files      a note: what a registration is about to put into sha256/
-    root/registry.json           whose files these are; see `registry.ownership`
+    root/tmp/<random>.files      a note: the files that a registration will put into sha256/
+    root/registry.json           the registry that owns the files; see `registry.ownership`
 
-Only bytes are taken in, never a caller's path as a source to be read later, and nothing is
-found by a path that came from outside. `Folder` is that in a folder, `Bucket` in an S3 bucket.
+The store keeps bytes, never the path of a source to read later, and finds files only by their
+SHA-256. `Folder` is a store in a folder, `Bucket` one in an S3 bucket.
 """
 
 import os
@@ -57,12 +57,12 @@ def open_store(root: str | Path, cache: str | Path | None = None) -> Store:
         return Bucket(url, Path(cache or user_cache()).absolute())
     if url_scheme(url):
         raise Unreachable(
-            f"Artifacts cannot be kept at {hide_secrets(url)!r}: only in a folder, or in a bucket. "
-            "Set MODELMINT_ARTIFACTS to a folder, or to s3://BUCKET/PREFIX."
+            f"{hide_secrets(url)!r} cannot be an artifact store. Set MODELMINT_ARTIFACTS to a "
+            "folder, or to s3://BUCKET/PREFIX."
         )
     return Folder(Path(root).absolute())
 
 
 def user_cache() -> Path:
-    """The folder for copies of what is in buckets, shared by all projects of a user."""
+    """The folder for local copies of files in buckets, shared by all projects of a user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modelmint"

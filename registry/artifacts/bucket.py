@@ -1,8 +1,8 @@
-"""Content-addressed files in an S3 bucket, or in what speaks S3. No SQL.
+"""Content-addressed files in an S3 bucket, or in a compatible server. No SQL.
 
-    s3://BUCKET/PREFIX/sha256/ab/<digest>    complete; appears in one step, as S3 promises
-    s3://BUCKET/PREFIX/tmp/<random>.files    a note of what the first registration is about to send
-    s3://BUCKET/PREFIX/registry.json         whose files these are; see `registry.ownership`
+    s3://BUCKET/PREFIX/sha256/ab/<digest>    complete; S3 makes it visible in one step
+    s3://BUCKET/PREFIX/tmp/<random>.files    a note of the files that the first registration sends
+    s3://BUCKET/PREFIX/registry.json         the registry that owns them; see `registry.ownership`
     cache/sha256/ab/<digest>                 a copy on this machine; may be deleted at any time
 
 Credentials, region and endpoint come from the variables and files that every S3 client reads
@@ -45,20 +45,20 @@ from registry.records import Stray
 
 _CHUNK = 1 << 20  # bytes
 _PART = 16 << 20  # bytes in memory; a larger file is sent in parts
-_MOST_PARTS = 10_000  # by the rules of S3
+_MOST_PARTS = 10_000  # S3's limit
 _UPLOAD = "?uploadId="
 
 
 class _Missing(Exception):
-    """There is no such object, or no such upload."""
+    """The object, or the upload, does not exist."""
 
 
 class _Unsupported(Exception):
-    """The server cannot do that."""
+    """The server does not support this request."""
 
 
 class _Taken(Exception):
-    """There is an object of that name already."""
+    """An object of that name already exists."""
 
 
 class Bucket:
@@ -72,7 +72,7 @@ class Bucket:
         )
         if parsed is None:
             raise Unreachable(
-                f"{hide_secrets(url)!r} is not the place of a bucket. Set MODELMINT_ARTIFACTS to "
+                f"{hide_secrets(url)!r} is not the URL of a bucket. Set MODELMINT_ARTIFACTS to "
                 "s3://BUCKET or s3://BUCKET/PREFIX, of letters, digits and . _ -; credentials go "
                 "into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
@@ -119,20 +119,20 @@ class Bucket:
         for chunk in self._download(sha256, size):
             actual.update(chunk)
         if actual.hexdigest() != sha256:
-            raise changed(self.place(sha256), actual.hexdigest())
+            raise changed(self.path_of(sha256), actual.hexdigest())
 
     def fetch(self, sha256: str, size: int) -> Path:
-        # A copy that is missing or was changed is fetched anew, once; nobody else has to know.
+        # A local copy that is missing or was changed is downloaded again.
         with suppress(Corrupt):
             return self._cache.fetch(sha256, size)
         taken = self._cache.take(self._download(sha256, size))
         try:
             if taken.sha256 != sha256:
-                raise changed(self.place(sha256), taken.sha256)
+                raise changed(self.path_of(sha256), taken.sha256)
             self._cache.publish(taken)
         finally:
             self._cache.discard(taken)
-        return Path(self._cache.place(sha256))
+        return Path(self._cache.path_of(sha256))
 
     def note(self, digests: Iterable[str]) -> str:
         key = self._below(f"tmp/{uuid4().hex}{NOTE}")
@@ -151,7 +151,7 @@ class Bucket:
                 yield key.rpartition("/")[2], stray
 
     def _is_own(self, key: str) -> bool:
-        """Whether this store named it: a stranger's object is not ours to remove."""
+        """Whether the key is one that this store uses; other objects are never removed."""
         sha256 = key.rpartition("/")[2]
         return bool(DIGEST.fullmatch(sha256)) and key == self._key(sha256)
 
@@ -167,7 +167,7 @@ class Bucket:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def leftovers(self) -> Iterator[Stray]:
-        """Parts of unfinished uploads, a thousand at most, and of downloads to this machine."""
+        """Unfinished uploads, a thousand at most, and unfinished downloads on this machine."""
         found = self._call("list_multipart_uploads", Prefix=self._prefix)
         for upload in found.get("Uploads", ()):
             key, id_ = upload["Key"], upload["UploadId"]
@@ -189,7 +189,7 @@ class Bucket:
             else:
                 self._call("delete_object", Key=key)
 
-    def place(self, sha256: str) -> str:
+    def path_of(self, sha256: str) -> str:
         return f"s3://{self._bucket}/{self._key(sha256)}"
 
     def marker(self, name: str = MARKER) -> bytes | None:
@@ -206,7 +206,7 @@ class Bucket:
         try:
             with suppress(_Taken):
                 put(IfNoneMatch="*")
-        except _Unsupported:  # two who are first at once may overwrite each other there
+        except _Unsupported:  # here, concurrent first writers may overwrite each other
             put()
 
     def _below(self, name: str) -> str:
@@ -224,7 +224,7 @@ class Bucket:
         content = source.read(_PART + 1)
         sha256 = hashlib.sha256(content)
         refuse_others(staged.path, staged.sha256, sha256.hexdigest())
-        # So that the server refuses what was changed on its way to it.
+        # The server compares the checksum, and refuses bytes that were changed on the way.
         checksum = base64.b64encode(sha256.digest()).decode()
         self._call(
             "put_object",
@@ -254,13 +254,13 @@ class Bucket:
             if isinstance(error, _Missing):
                 raise Conflict(
                     f"The upload of {staged.path} was removed before it ended: `modelmint models "
-                    "gc` ran with too short a grace. Do the same again."
+                    "gc` ran with too short a grace period. Try again."
                 ) from error
             raise
 
     def _download(self, sha256: str, size: int) -> Iterator[bytes]:
-        """The content of an object of the right size, in pieces, not compared yet."""
-        place = self.place(sha256)
+        """The content of an object in pieces; checks its size, but not its SHA-256."""
+        place = self.path_of(sha256)
         try:
             yield from self._content(self._key(sha256), size)
         except _Missing as error:
@@ -285,26 +285,26 @@ class Bucket:
     def _client(self) -> Any:
         s3fs = extras.load("s3fs", "s3", "A bucket")
         client = s3fs.S3FileSystem(
-            # Another environment is another server, and another process may write there.
+            # The environment may name another server now, and other processes write to the bucket.
             skip_instance_cache=True,
             use_listings_cache=False,
-            # Files are compared with their SHA-256 here; a failure is to be said in our words.
+            # We compare files with their SHA-256 ourselves, and raise our own error.
             config_kwargs={"response_checksum_validation": "when_required", "read_timeout": 60},
         )
         client.retries = 1  # beyond those of botocore, which the user can set
         return client
 
     def _call(self, operation: str, *needed: str, **given: Any) -> Any:
-        """One request of S3, with what is needed in the answer. Raises _Missing, Unreachable."""
+        """One S3 request; `needed` are keys of the response. Raises _Missing, Unreachable."""
         answer = self._ask(self._client.call_s3, operation, Bucket=self._bucket, **given)
         if not answer.keys() >= set(needed):
-            raise self._unusable("what answers there is not S3")
+            raise self._unusable("the server there is not S3")
         return answer
 
     def _ask(self, function: Callable[..., Any], *args: Any, **given: Any) -> Any:
         try:
             return function(*args, **given)
-        # s3fs lets through what it, aiobotocore, botocore and aiohttp raise: nothing in common.
+        # s3fs, aiobotocore, botocore and aiohttp raise errors without a common base.
         except Exception as error:
             raise self._explain(error) from error
 
@@ -322,8 +322,8 @@ class Bucket:
             return _Unsupported()
         if code == "NoSuchBucket":
             return Unreachable(
-                f"{store} is not there: no bucket is called {self._bucket!r}. Create it, or "
-                "correct MODELMINT_ARTIFACTS, or AWS_ENDPOINT_URL if it is somewhere else."
+                f"{store} does not exist: there is no bucket {self._bucket!r}. Create it, or "
+                "correct MODELMINT_ARTIFACTS, or AWS_ENDPOINT_URL if it is on another server."
             )
         if isinstance(error, PermissionError):
             return Unreachable(
@@ -333,7 +333,7 @@ class Bucket:
             )
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return Unreachable(
-                f"{store} needs credentials, and lacks them ({error}). Set AWS_ACCESS_KEY_ID "
+                f"{store} needs credentials ({error}). Set AWS_ACCESS_KEY_ID "
                 "and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or set MODELMINT_ARTIFACTS to a folder."
             )
         return self._unusable(code or hide_secrets(str(error)) or type(error).__name__)

@@ -42,7 +42,7 @@ class Folder:
         return self.take(read(source))
 
     def take(self, chunks: Iterable[bytes]) -> Staged:
-        """`stage` for bytes that come from elsewhere."""
+        """`stage` for bytes that are not in a file."""
         target = Path(self.root, "tmp", uuid4().hex)
         try:
             _make_folder(target.parent)
@@ -62,7 +62,7 @@ class Folder:
         folders = set()
         try:
             for one in staged:
-                target = Path(self.place(one.sha256))
+                target = Path(self.path_of(one.sha256))
                 with self._translate_errors(one.path):
                     _make_folder(target.parent)
                     os.replace(one.path, target)
@@ -78,15 +78,15 @@ class Folder:
 
     def has(self, sha256: str, size: int) -> bool:
         try:
-            return os.stat(self.place(sha256)).st_size == size
+            return os.stat(self.path_of(sha256)).st_size == size
         except OSError:
             return False
 
     def verify(self, sha256: str, size: int) -> None:
-        check(Path(self.place(sha256)), sha256, size)
+        check(Path(self.path_of(sha256)), sha256, size)
 
     def fetch(self, sha256: str, size: int) -> Path:
-        path = Path(self.place(sha256))
+        path = Path(self.path_of(sha256))
         check(path, sha256, size)
         return path
 
@@ -106,7 +106,7 @@ class Folder:
                 yield found, set(Path(found.path).read_text(errors="replace").split())
             except FileNotFoundError:
                 continue  # removed since it was listed
-            except OSError as error:  # which files are about to be stored is not known without
+            except OSError as error:  # its files would look as if nobody had announced them
                 raise self._unreadable(found.path, error) from error
 
     def files(self) -> Iterator[tuple[str, Stray]]:
@@ -120,7 +120,7 @@ class Folder:
         return self._listed("tmp", BEING_WRITTEN)
 
     def _listed(self, folder: str, names: re.Pattern[str]) -> Iterator[Stray]:
-        """The files in a folder that have such a name."""
+        """The files in a folder whose names match."""
         for name in self._names(folder, names):
             path = f"{self.root}/{folder}/{name}"
             try:
@@ -131,7 +131,7 @@ class Folder:
                 yield found
 
     def _names(self, folder: str, names: re.Pattern[str]) -> list[str]:
-        """What has such a name in a folder: a stranger's file is not ours to remove."""
+        """The matching names in a folder; other files are not ours and are never removed."""
         path = f"{self.root}/{folder}"
         try:
             return [name for name in os.listdir(path) if names.fullmatch(name)]
@@ -145,10 +145,10 @@ class Folder:
             Path(path).unlink(missing_ok=True)
         except OSError as error:
             raise Unreachable(
-                f"{path} cannot be removed ({error.strerror}). See {self._variable}."
+                f"{path} cannot be removed ({error.strerror}). Check {self._variable}."
             ) from error
 
-    def place(self, sha256: str) -> str:
+    def path_of(self, sha256: str) -> str:
         check_digest(sha256, self.root)
         return f"{self.root}/sha256/{sha256[:2]}/{sha256}"
 
@@ -159,8 +159,8 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError) as error:
             if path.is_symlink():
                 raise Unreachable(
-                    f"{path} is a link to {os.readlink(path)}, where nothing is. Bring back what "
-                    f"is meant, or remove the link. Check {self._variable}."
+                    f"{path} is a link to {os.readlink(path)}, which does not exist. Restore that "
+                    f"file, or remove the link. Check {self._variable}."
                 ) from error
             return None
         except OSError as error:
@@ -185,27 +185,27 @@ class Folder:
             yield
         except FileNotFoundError as error:
             raise Conflict(
-                f"{staged} vanished before it was stored: `modelmint models gc` ran with too "
-                "short a grace. Do the same again."
+                f"{staged} vanished before it was stored: `modelmint models gc` ran with too short "
+                "a grace period. Try again."
             ) from error
         except OSError as error:
             raise self._unwritable(error) from error
 
     def _unreadable(self, path: str | Path, error: OSError) -> Unreachable:
         return Unreachable(
-            f"{path} cannot be read ({error.strerror}). Check {self._variable}, and that whoever "
-            "uses the registry may read what is there."
+            f"{path} cannot be read ({error.strerror}). Check {self._variable}, and that you have "
+            "permission to read the files there."
         )
 
     def _unwritable(self, error: OSError) -> Unreachable:
         return Unreachable(
             f"The folder {self.root} cannot be written ({error.strerror}). Point "
-            f"{self._variable} to a folder you may write, with room for the model."
+            f"{self._variable} to a folder that you may write, with room for the model."
         )
 
 
 def check(path: Path, sha256: str, size: int) -> None:
-    """Read a local file and compare it with what it should be. Raises Corrupt."""
+    """Compare a local file with its size and SHA-256. Raises Corrupt."""
     try:
         with path.open("rb") as file:
             actual_size = os.fstat(file.fileno()).st_size
@@ -219,7 +219,7 @@ def check(path: Path, sha256: str, size: int) -> None:
 
 
 def _stray(path: str) -> Stray | None:
-    """None if there is no regular file at that path: the store did not make it."""
+    """The file at a path; None if it is not a regular file, since stores make only those."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -235,9 +235,9 @@ def _stray(path: str) -> Stray | None:
 
 
 def _write(chunks: Iterable[bytes], target: Path) -> Staged:
-    """Write and hash in one pass, so that the digest is that of the bytes that were written."""
+    """Write and hash in one pass, so that the digest is that of the written bytes."""
     sha256, size = hashlib.sha256(), 0
-    # Created read-only (the open descriptor may write): nobody edits a stored file by accident.
+    # Created read-only, so that nobody edits a stored file by accident; this descriptor may write.
     descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444)
     with os.fdopen(descriptor, "wb") as writer:
         for chunk in chunks:
@@ -255,13 +255,13 @@ def _make_folder(folder: Path) -> None:
 
 
 def name_once(written: Path, target: Path) -> bool:
-    """Give a file a name; False, and nothing is changed, if the name is taken."""
+    """Give a file a name; returns False and changes nothing if the name is taken."""
     try:
         os.link(written, target)
     except FileExistsError:
         return False
     except OSError as error:
-        # Some file shares have no links: there, two processes at once may overwrite each other.
+        # Some file shares have no hard links: there, concurrent processes may overwrite each other.
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) or target.exists():
             raise
         os.replace(written, target)
@@ -269,7 +269,7 @@ def name_once(written: Path, target: Path) -> bool:
 
 
 def sync(path: str | Path) -> None:
-    """Write a file to the disk; of a folder, the names in it."""
+    """Sync a file, or the names in a folder, to the disk."""
     # A rename changes the folder: without syncing it, a power cut may lose the name of a file.
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -10,17 +10,17 @@ from registry.errors import Conflict, Corrupt, InvalidCandidate
 from registry.records import Stray
 
 MARKER = "registry.json"
-"""The file at the root of a store that says whose it is."""
+"""The file at the root of a store that names its registry."""
 
 MANIFEST, BACKUP_README = "manifest.json", b"A backup of a modelmint registry."
-"""A file at the root of a finished backup; how README.txt begins in any. No store has them."""
+"""A file at the root of a finished backup; the beginning of every backup's README.txt."""
 
 NOTE = ".files"
 """The ending of a note's name."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 NOTES, BEING_WRITTEN = re.compile(rf"[0-9a-f]{{32}}\{NOTE}"), re.compile(r"[0-9a-f]{32}")
-"""The names in `tmp` that a store gives itself: what else is there is somebody else's."""
+"""The names in `tmp` that a store uses; it never touches other files there."""
 
 CHUNK = 1 << 18  # bytes
 
@@ -37,10 +37,10 @@ class Staged:
 
 
 class Store(Protocol):
-    """A place of files named by their SHA-256. Opening it touches nothing."""
+    """A store of files named by their SHA-256. Opening it changes nothing."""
 
     root: str
-    """For messages: where that is."""
+    """Its place, for messages."""
     remote: bool
     """Whether `publish` uploads the bytes, instead of renaming a local copy."""
 
@@ -62,20 +62,20 @@ class Store(Protocol):
         """
 
     def discard(self, staged: Staged) -> None:
-        """Remove what `stage` left of a file, whether it was published or not."""
+        """Remove the copy that `stage` made, whether the file was published or not."""
 
     def has(self, sha256: str, size: int) -> bool:
         """Whether the file is there with that many bytes; its content is not read.
 
         Raises:
-            Unreachable: the store cannot be asked.
+            Unreachable: the store cannot be read.
         """
 
     def verify(self, sha256: str, size: int) -> None:
-        """Read the whole stored file and compare.
+        """Read the whole stored file and compare it with its SHA-256.
 
         Raises:
-            Corrupt: it is missing, or its size or content is not what was registered.
+            Corrupt: it is missing, or its size or content has changed.
             Unreachable: the store cannot be read.
         """
 
@@ -87,7 +87,7 @@ class Store(Protocol):
         """
 
     def note(self, digests: Iterable[str]) -> str:
-        """Write down which files will be published, before they are; returns the path of the note.
+        """Write a note with the files that will be published; returns its path.
 
         The process that publishes removes it once the files are registered. If that process is
         killed, the note stays. So a file that no version and no note names was registered in a
@@ -98,14 +98,14 @@ class Store(Protocol):
         """
 
     def notes(self) -> Iterator[tuple[Stray, set[str]]]:
-        """Every note that is there, with the SHA-256 that it names.
+        """Every note, with the SHA-256 of the files that it names.
 
         Raises:
             Unreachable: one cannot be read.
         """
 
     def files(self) -> Iterator[tuple[str, Stray]]:
-        """SHA-256 and place of every stored file, whether a version refers to it or not.
+        """SHA-256 and path of every stored file, whether a version refers to it or not.
 
         Raises:
             Unreachable: the store cannot be listed.
@@ -119,13 +119,13 @@ class Store(Protocol):
         """
 
     def remove(self, path: str) -> None:
-        """Delete what `files`, `leftovers` or `notes` named; fine if it is gone already.
+        """Delete a file that `files`, `leftovers` or `notes` returned, if it still exists.
 
         Raises:
             Unreachable: the store cannot be written.
         """
 
-    def place(self, sha256: str) -> str:
+    def path_of(self, sha256: str) -> str:
         """The path of that file, existing or not, as `remove` takes it."""
 
     def marker(self, name: str = MARKER) -> bytes | None:
@@ -144,14 +144,14 @@ class Store(Protocol):
 
 
 def hide_secrets(text: str) -> str:
-    """Text as messages may show it: no user and password in any URL."""
+    """Text for messages: user and password are hidden in every URL."""
     return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def check_digest(sha256: object, root: str) -> None:
-    """Raises Corrupt for anything else: an edited row must not name a file outside the store."""
+    """Raises Corrupt unless this is a SHA-256: an edited row must not name a file elsewhere."""
     if not isinstance(sha256, str) or not DIGEST.fullmatch(sha256):
-        raise Corrupt(f"{sha256!r} is not a SHA-256, so it names no file of {root}")
+        raise Corrupt(f"{sha256!r} is not a SHA-256, so it does not name a file in {root}")
 
 
 def changed(place: str | Path, actual: str) -> Corrupt:
@@ -160,7 +160,7 @@ def changed(place: str | Path, actual: str) -> Corrupt:
 
 
 def read(source: Path) -> Iterator[bytes]:
-    """The bytes of a file that is to be registered, in pieces. Raises InvalidCandidate."""
+    """The bytes of a file to register, in pieces. Raises InvalidCandidate."""
     try:
         with source.open("rb") as reader:
             while chunk := reader.read(CHUNK):
@@ -170,7 +170,7 @@ def read(source: Path) -> Iterator[bytes]:
 
 
 def unreadable(source: Path, error: OSError) -> InvalidCandidate:
-    """The error for a file that was offered and cannot be read."""
+    """The error for a file of a candidate that cannot be read."""
     return InvalidCandidate(f"{source} cannot be read ({error.strerror}).")
 
 
@@ -178,6 +178,6 @@ def refuse_others(source: Path, expected: str, actual: str) -> None:
     """Raises Conflict if the bytes to be stored are not those that were hashed."""
     if actual != expected:
         raise Conflict(
-            f"{source} was changed while it was registered. Nothing was stored; wait until "
-            "nobody writes to it, and register again."
+            f"{source} was changed while it was registered. Nothing was stored; wait until it is "
+            "completely written, and register again."
         )

@@ -1,4 +1,4 @@
-"""The registry's database: opening, transactions, schema revisions."""
+"""The registry's database: connections, transactions, schema revisions."""
 
 import re
 import threading
@@ -118,10 +118,10 @@ class Database:
 
     @contextmanager
     def read_locked(self) -> Iterator[Connection]:
-        """`read`, while registrations and collections wait. For short work.
+        """`read`, while registrations and `gc` wait. For short work only.
 
         Raises:
-            Refused, Unreachable: this user may only read, or the lock was not free for 30 s.
+            Refused, Unreachable: this user may only read, or the lock was not free within 30 s.
         """
         self.check_exists()
         with self._reading(self.dialect.READ_LOCKED) as connection:
@@ -156,7 +156,7 @@ def create(url: str, *, migrations: Path = MIGRATIONS) -> bool:
 
     Raises:
         Unreachable: the database cannot be created or written.
-        SchemaMismatch: it has tables of something else, or of a newer release.
+        SchemaMismatch: it has other tables, or those of a newer release.
     """
     engine, shown = _make_engine(url, create=True), shown_url(url)
     try:
@@ -192,7 +192,7 @@ def check_empty(url: str) -> None:
     Raises:
         Conflict: it has a registry.
         Unreachable: it cannot be opened.
-        SchemaMismatch: it has tables of something else.
+        SchemaMismatch: it has other tables.
     """
     engine, shown = _make_engine(url), shown_url(url)
     try:
@@ -232,7 +232,7 @@ def restore_transaction(
             yield connection
             dialect.reset_sequences(connection)
             _run_alembic(connection, MIGRATIONS, shown)
-            # The restored files are in another place than those of the backup's origin.
+            # The restored registry has its files in another store than the original.
             registry = table("registry", column("id"), column("store"))
             ids = {"store": None} if own is None else {"id": own.registry, "store": own.store}
             connection.execute(update(registry).values(ids))
@@ -252,7 +252,7 @@ def _find_empty(connection: Connection, shown: str) -> MetaData:
             continue
         if connection.execute(select(one).limit(1)).first():
             raise Conflict(
-                f"{shown} holds a registry already: there are rows in its table {one.name!r}. Give "
+                f"{shown} already has a registry: there are rows in its table {one.name!r}. Give "
                 "an empty or a new database: set MODELMINT_DATABASE_URL."
             )
     return found
@@ -265,7 +265,7 @@ def hide_password(url: str) -> str:
 
 
 def _whole(url: str) -> str:
-    """A URL with the absolute path of a SQLite file: the current folder may change later."""
+    """A URL with the absolute path of a SQLite file, since the current folder may change later."""
     with suppress(ArgumentError, ValueError):
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -281,10 +281,10 @@ def shown_url(url: str) -> str:
 def _parsed(url: str) -> URL:
     try:
         found = make_url(url)
-    except ValueError:  # its text may be a part of the password
+    except ValueError:  # its message may contain a part of the password
         raise ValueError("its port is not a number") from None
     if "@" in (found.host or ""):
-        raise ValueError("there are two @; in a password it is written %40, and / %2F, : %3A")
+        raise ValueError("it has two @; in a password write @ as %40, / as %2F and : as %3A")
     return found
 
 
@@ -315,8 +315,8 @@ def _revision(connection: Connection, shown: str) -> str | None:
     if VERSION_TABLE not in tables:
         if tables:
             raise SchemaMismatch(
-                f"{shown} already holds tables of something else ({', '.join(tables[:5])}). Give "
-                "the registry a database of its own: set MODELMINT_DATABASE_URL."
+                f"{shown} has tables that are not a registry's ({', '.join(tables[:5])}). Give the "
+                "registry a database of its own: set MODELMINT_DATABASE_URL."
             )
         return None
     versions = table(VERSION_TABLE, column("version_num"))
@@ -371,5 +371,5 @@ def _run_alembic(
     except CommandError as error:
         raise SchemaMismatch(
             f"The registry database {shown} cannot be upgraded to schema {HEAD}: {error}. It was "
-            "left as it was; restore a backup or ask with this message."
+            "not changed. Restore a backup, or report this message."
         ) from error

@@ -19,7 +19,7 @@ from registry.rules.history import HISTORY_RULES, NEEDS, OWNS
 from registry.rules.rule import Effect, Rule
 from registry.schema import metadata
 
-# Any number, always the same: whoever migrates holds it.
+# An arbitrary constant: the advisory lock that a migration takes.
 _MIGRATION_LOCK = 7_316_408_255_213_904_119
 
 CLOCK = literal_column(
@@ -31,11 +31,11 @@ READ: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readon
 """Options of a transaction that sees one state of the database."""
 
 READ_LOCKED: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
-"""Options of a transaction that registrations and collections wait for."""
+"""Options of a transaction that registrations and `gc` wait for."""
 
 
 def lock_against_collection(connection: Connection) -> None:
-    """Wait up to 30 s for registrations and collections; the snapshot is taken after that."""
+    """Wait up to 30 s for registrations and `gc` to end; then the snapshot is taken."""
     connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
     connection.exec_driver_sql("LOCK TABLE blobs IN SHARE MODE")
 
@@ -68,9 +68,9 @@ def configure(engine: Engine, *, create: bool = False) -> None:
 def _check_alive(engine: Engine, driver: Any, _record: object, _proxy: object) -> None:
     # A server that closed a connection has sent something on it. SQLAlchemy's pre-ping would add a
     # round trip to every transaction; checking whether data has arrived adds none.
-    said = poll()
-    said.register(driver.pgconn.socket, POLLIN)
-    if said.poll(0):
+    arrived = poll()
+    arrived.register(driver.pgconn.socket, POLLIN)
+    if arrived.poll(0):
         try:
             engine.dialect.do_ping(driver)
         except engine.dialect.loaded_dbapi.Error as error:
@@ -85,11 +85,11 @@ def after_read(_connection: Connection) -> None:
 def pipelined(connection: Connection) -> Iterator[None]:
     """INSERTs in the block do not wait for each other; none may return rows.
 
-    A registration has seven, and each would wait for the server, 0.4 ms or more. An error is raised
-    at the end of the block at the latest.
+    A registration has seven INSERTs; each would wait 0.4 ms or more for the server's response. An
+    error is raised at the end of the block at the latest.
     https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
     """
-    import psycopg  # here: the import takes 0.1 s, which registries in SQLite can do without
+    import psycopg  # here: it takes 0.1 s, and SQLite registries do not need it
 
     driver: Any = connection.connection.driver_connection
     try:

@@ -1,4 +1,4 @@
-"""Reading a SQLite registry as a user who may not write there.
+"""Reading a SQLite registry as a user without write permission.
 
 SQLite keeps recent changes in a second file, `-wal`, and needs a third one, `-shm`, to read it. If
 this user may not create `-shm`, there are three cases:
@@ -6,8 +6,8 @@ this user may not create `-shm`, there are three cases:
 * both files exist, since another process has the registry open: SQLite reads all three;
 * `-wal` is missing or empty: everything is in the database file, which SQLite can read alone if it
   is opened as immutable. It would then miss a writer, so we compare the file before and after;
-* `-wal` has content and there is no `-shm`: the newest state cannot be read, and an older one would
-  be a wrong answer, so this is an error.
+* `-wal` has content and there is no `-shm`: the newest state cannot be read, and an older state
+  would be wrong, so this is an error.
 """
 
 import os
@@ -32,10 +32,10 @@ def mode(path: str) -> tuple[str, _Stamp | None]:
         return "mode=ro", None
     if pending and os.stat(f"{path}-wal").st_size > 0:
         raise Unreachable(
-            f"The newest changes of the registry database {path} lie in {path}-wal, and cannot be "
-            f"read by a user who may not write to {os.path.dirname(path)}. Have somebody who may "
-            "run `modelmint models list` there once, which moves them into the database. See "
-            "MODELMINT_DATABASE_URL."
+            f"The newest changes of the registry database {path} are in {path}-wal, and cannot be "
+            f"read by a user who may not write to {os.path.dirname(path)}. Ask somebody who may "
+            "to run `modelmint models list` there once, which moves them into the database. "
+            "Check MODELMINT_DATABASE_URL."
         )
     return "mode=ro&immutable=1", _stamp(path)
 
@@ -53,8 +53,8 @@ def after_read(connection: Connection) -> None:
     connection.invalidate()  # its cache would not notice a change
     if _stamp(path) != before:
         raise Conflict(
-            f"{path} was written while it was read, by a user who may not write there and so "
-            "cannot wait for others. Do the same again."
+            f"{path} was changed while it was read. A user without write permission cannot lock "
+            "it against that. Try again."
         )
 
 

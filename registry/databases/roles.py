@@ -1,4 +1,4 @@
-"""Rights on PostgreSQL: three group roles, of which logins become members.
+"""Rights on PostgreSQL: three group roles that logins become members of.
 
 Rules for everybody, including the owner of the tables, are in `registry.rules`. Only the owner
 removes files, upgrades and restores, and runs `create_roles` again after each upgrade and restore,
@@ -21,7 +21,7 @@ ROLES = {
     WRITER: "reads; registers, evaluates and tags versions, records jobs and signatures",
     PROMOTER: "reads; approves, rejects and archives versions, moves aliases, sets policies, signs",
 }
-"""What each may do. One login can be a member of several: `GRANT modelmint_writer TO ada`."""
+"""The rights of each role. A login can have several roles: `GRANT modelmint_writer TO ada`."""
 
 # Every change adds an event. A trigger updates the head of its model; the right on that column is
 # needed because only a role that may update a row can lock it.
@@ -82,12 +82,12 @@ def create_roles(url: str) -> None:
     """
     if not url.startswith("postgresql"):
         raise Refused(
-            f"{hide_password(url)} has no roles: whoever may write the file of a SQLite database "
-            "may do all. Use the permissions of files, or keep the registry in PostgreSQL."
+            f"{hide_password(url)} has no roles: a user who may write the file of a SQLite "
+            "database has all rights. Use file permissions, or keep the registry in PostgreSQL."
         )
     with closing(Database(url)) as database, database.write() as c:
         _check_owner(c)
-        # Of two processes that grant on the same tables at once, PostgreSQL ends one with an error.
+        # If two processes grant on the same tables at once, PostgreSQL ends one with an error.
         _run(c, f"LOCK TABLE {VERSION_TABLE} IN SHARE ROW EXCLUSIVE MODE")
         _create_missing(c)
         for statement in _grants(c):
@@ -95,7 +95,7 @@ def create_roles(url: str) -> None:
 
 
 def _check_owner(c: Connection) -> None:
-    # A GRANT by anybody else does nothing and raises no error.
+    # A GRANT by another user does nothing and raises no error.
     query = (
         "SELECT tableowner, pg_has_role(current_user, tableowner, 'USAGE') AS may, current_user "
         "FROM pg_tables WHERE schemaname = current_schema() AND tablename = :name"
@@ -114,11 +114,11 @@ def _create_missing(c: Connection) -> None:
     may = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
     if missing and not c.execute(text(may)).scalar_one():
         raise Refused(
-            "This database role may not create others. Have an administrator run this once, then "
+            "This database role may not create roles. Ask an administrator to run this once, then "
             f"try again: {' '.join(missing)}"
         )
     for create in missing:
-        # The same may be happening in another database of the server.
+        # Another database of this server may create the same roles at the same time.
         taken = "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;"
         _run(c, f"DO $$ BEGIN {create} {taken} END $$")
 
@@ -128,7 +128,7 @@ def _grants(c: Connection) -> list[str]:
     name: str = c.execute(text("SELECT current_schema()")).scalar_one()
     here, everyone = f"SCHEMA {quote(name)}", ", ".join(ROLES)
     return [
-        # Before PostgreSQL 15 everybody may create tables, also where ours are looked for.
+        # Before PostgreSQL 15 everybody may create tables in this schema.
         f"REVOKE CREATE ON {here} FROM PUBLIC",
         f"REVOKE ALL ON ALL TABLES IN {here} FROM {everyone}",
         f"REVOKE ALL ON ALL SEQUENCES IN {here} FROM {everyone}",

@@ -1,4 +1,4 @@
-"""SQL errors become the registry's errors: callers never see those of SQLAlchemy."""
+"""Translates SQL errors into the registry's errors: callers never see those of SQLAlchemy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,9 +32,9 @@ def translate_sql_errors(shown: str) -> Iterator[None]:
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
             raise Refused(
-                f"{_first_line(error)}: this database role may not do that. Ask for one that may; "
-                "`modelmint models roles` shows which there are; the owner of the tables runs it "
-                "again after each upgrade."
+                f"{_first_line(error)}: this database role may not do that. Ask for a role that "
+                "may; `modelmint models roles` lists them. After an upgrade, the owner of the "
+                "tables must run that command again."
             ) from error
         raise RegistryError(f"The registry database {shown} refused: {error.orig}.") from error
     except (DataError, OverflowError, UnicodeError) as error:
@@ -50,39 +50,39 @@ def translate_sql_errors(shown: str) -> Iterator[None]:
                 "Nothing was written; try again."
             ) from error
         symptom = _symptom(str(error.orig), shown)
-        raise Unreachable(f"{symptom} See MODELMINT_DATABASE_URL.") from error
+        raise Unreachable(f"{symptom} Check MODELMINT_DATABASE_URL.") from error
     except SQLAlchemyError as error:
         raise RegistryError(f"The registry database {shown} failed: {error}.") from error
 
 
 @contextmanager
 def translate_row_errors(shown: str) -> Iterator[None]:
-    """Raise Corrupt for errors from rows that somebody edited past the rules."""
+    """Raise Corrupt for errors from rows that somebody edited."""
     try:
         yield
     except SQLAlchemyError:  # some of which are LookupErrors, too
         raise
     except MALFORMED as error:
         given = isinstance(error, UnicodeEncodeError) or "too large to convert" in str(error)
-        if given:  # a value of the caller that the driver cannot send
+        if given:  # the driver cannot send a value of the caller
             raise
         raise _unreadable(shown, error) from error
 
 
 def _unreadable(shown: str, error: BaseException) -> Corrupt:
-    said = str(error).partition("\n")[0]
+    message = str(error).partition("\n")[0]
     return Corrupt(
-        f"The registry database {shown} holds a value that cannot be read ({type(error).__name__}: "
-        f"{said}): somebody edited it. `modelmint models verify` says which."
+        f"The registry database {shown} has a value that cannot be read ({type(error).__name__}: "
+        f"{message}): somebody edited it. `modelmint models verify` names it."
     )
 
 
 def _not_kept(shown: str, error: Exception) -> RegistryError:
     """The error for values that passed the checks of the public methods."""
-    said = str(error).partition("\n")[0]
+    message = str(error).partition("\n")[0]
     return RegistryError(
-        f"The registry database {shown} cannot keep or compare a value that was given: {said}. "
-        "Nothing was written; give a shorter or a plainer one."
+        f"The registry database {shown} cannot store or compare a given value: {message}. Nothing "
+        "was written; give a shorter or simpler value."
     )
 
 
@@ -105,5 +105,6 @@ def _symptom(text: str, shown: str) -> str:
         )
     if "readonly database" in text:
         return f"The registry database {shown} can be read, but not written, by this user."
-    ask = " May you read and write it?" if any(why in text.lower() for why in _DENIED) else ""
-    return f"The registry database {shown} cannot be used: {text}.{ask}"
+    denied = any(why in text.lower() for why in _DENIED)
+    hint = " Do you have permission to read and write it?" if denied else ""
+    return f"The registry database {shown} cannot be used: {text}.{hint}"

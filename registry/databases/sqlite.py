@@ -61,12 +61,12 @@ def lock_against_collection(_connection: Connection) -> None:
 
 
 def prepare(url: URL) -> URL:
-    """The URL as it is. Raises Unreachable if it names no file."""
+    """The URL as it is. Raises Unreachable if it does not name a file."""
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise Unreachable(
-            f"The registry needs a database file, and {str(url)!r} names none. Set "
-            "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db: the "
-            "path follows three slashes, and begins with one of its own."
+            f"The registry needs a database file, and {str(url)!r} does not name one. Set "
+            "MODELMINT_DATABASE_URL to something like sqlite:////srv/modelmint/registry.db: three "
+            "slashes, then the absolute path, which begins with a slash, too."
         )
     return url
 
@@ -82,13 +82,13 @@ def absolute(url: URL) -> URL:
 
 
 def is_there(url: URL) -> bool:
-    """Whether the database file is there, and not empty."""
+    """Whether the database file exists and is not empty."""
     try:
         return os.stat(str(url.database)).st_size > 0
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # opening it will say what is wrong
+        return True  # opening it will raise the error
 
 
 def check_creatable(url: URL) -> None:
@@ -113,8 +113,8 @@ def make_folder(url: URL) -> None:
 
 def _not_creatable(folder: Path, error: OSError) -> Unreachable:
     return Unreachable(
-        f"The folder of the registry database, {folder}, cannot be made or written "
-        f"({error.strerror}). Point MODELMINT_DATABASE_URL to a place you may write."
+        f"The folder of the registry database, {folder}, cannot be created or written "
+        f"({error.strerror}). Point MODELMINT_DATABASE_URL to a place that you may write."
     )
 
 
@@ -146,7 +146,7 @@ def _connect(connection: sqlite3.Connection, record: Any) -> None:
     # FULL, not NORMAL: a committed version must survive a power cut.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
-    # A quarter of the default rate: writers wait for a checkpoint. The log grows to 16 MB.
+    # Four times the default, since writers wait for a checkpoint. The log grows to 16 MB.
     connection.execute("PRAGMA wal_autocheckpoint=4000")
 
 
@@ -195,14 +195,14 @@ def _try_to_begin(driver: sqlite3.Connection) -> bool:
     try:
         driver.execute(_BEGIN)
     except sqlite3.Error as error:
-        # The lowest byte: extended codes tell several kinds of SQLITE_BUSY apart.
+        # The lowest byte: extended codes distinguish several kinds of SQLITE_BUSY.
         return getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY
     return True
 
 
 @contextmanager
 def pipelined(_connection: Connection) -> Iterator[None]:
-    """INSERTs in the block need not wait for each other; here nothing ever waits for a server."""
+    """Does nothing: on PostgreSQL, INSERTs in the block do not wait for each other's response."""
     yield
 
 
@@ -219,7 +219,10 @@ def migrating(engine: Engine) -> Iterator[Connection]:
                 yield connection
                 broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
                 if broken:
-                    raise RegistryError(f"The migration left dangling rows, undone: {broken[:5]}")
+                    raise RegistryError(
+                        f"The migration left rows that refer to missing rows: {broken[:5]}. It was "
+                        "rolled back."
+                    )
         finally:
             driver.execute("PRAGMA foreign_keys=ON")
 

@@ -1,1 +1,1 @@
-"""Records as people read them: the words and numbers of commands, web page and Python."""
+"""Records formatted for people: shared by the commands, the web page and the Python interface."""

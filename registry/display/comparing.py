@@ -1,4 +1,4 @@
-"""Two versions side by side: for the page, the command line and Python."""
+"""Comparison of two versions, for the web page, the command line and Python."""
 
 from dataclasses import asdict, dataclass
 
@@ -19,23 +19,23 @@ _WORDS = ("uncommitted changes", "parent")
 
 @dataclass(frozen=True, slots=True)
 class MetricLine:
-    """One metric of both."""
+    """One metric of both versions."""
 
     name: str
     left: float | None
     right: float | None
     difference: float | None
-    """Right less left; None where one of them was not measured."""
+    """Right minus left; None if one of them was not measured."""
     verdict: str
-    """Of the right one: better, worse or same; empty where one was not measured."""
+    """The right one is better, worse or same; empty if one was not measured."""
     lower: bool
-    """Whether less is better."""
+    """Whether lower is better."""
     headline: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that the two do not share; None where one does not have it."""
+    """A value that differs between the two versions; None if one does not have it."""
 
     key: str
     left: str | None
@@ -45,9 +45,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class GateLine:
-    """One gate of both, each with its value, its condition and its verdict; None: it has no such
-    gate.
-    """
+    """One gate of both versions, with value and verdict; None if one does not have it."""
 
     name: str
     left: Gate | None
@@ -56,41 +54,41 @@ class GateLine:
 
 @dataclass(frozen=True, slots=True)
 class ClassLine:
-    """One figure of one class, such as its F1; None where it was not measured."""
+    """One metric of one class, such as its F1; None if it was not measured."""
 
     label: str
     name: str
     left: float | None
     right: float | None
     difference: float | None
-    """Right less left."""
+    """Right minus left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two versions share, and what not."""
+    """The differences between two versions."""
 
     left: Version
     right: Version
     metrics: tuple[MetricLine, ...]
     gates: tuple[GateLine, ...]
     classes: tuple[ClassLine, ...]
-    """By class, in the order of the left version; every figure that the evaluations have."""
+    """By class, in the order of the left version; every metric that the evaluations have."""
     params: tuple[Change, ...]
     params_alike: int
-    """How many parameters are the same in both."""
+    """The number of parameters that are equal in both."""
     origin: tuple[Change, ...]
     """Data, code and run."""
     libraries: tuple[Change, ...]
     left_on: str
     right_on: str
-    """Which rows metrics, gates and classes of each were measured on, in words."""
+    """Descriptions of the rows on which each version was evaluated."""
     same_split: bool
-    """Whether those are the same rows."""
+    """Whether these are the same rows."""
     same_bytes: bool
 
     def as_dict(self) -> Json:
-        """All of it as plain JSON values, the versions by their references."""
+        """The comparison as plain JSON values, with references in place of versions."""
         document = {
             name: [asdict(line) for line in getattr(self, name)]
             for name in ("metrics", "gates", "classes", "params", "origin", "libraries")
@@ -108,7 +106,7 @@ class Comparison:
 
 
 def compare(left: Version, right: Version) -> Comparison:
-    """What changed from left to right."""
+    """Compare two versions."""
     a, b = measurement(left), measurement(right)
     first = headline(b.metrics, right.evaluation) or headline(a.metrics, left.evaluation)
     names = dict.fromkeys((*first, *sorted({*a.metrics, *b.metrics})))
@@ -165,7 +163,7 @@ def _classes(left: Version, right: Version) -> tuple[ClassLine, ...]:
 
 
 def _by_class(version: Version) -> dict[tuple[str, str], float | None]:
-    """The figures of an evaluation, by class and name."""
+    """The metrics of the classes in an evaluation, by class and name."""
     classes = per_class(version.evaluation)
     if classes is None:
         return {}
@@ -193,7 +191,7 @@ def _origin(version: Version) -> dict[str, str]:
 def _changes(
     left: dict[str, str], right: dict[str, str], *, hashes: bool = False
 ) -> tuple[Change, ...]:
-    """The keys whose values differ, in the order of both."""
+    """The keys whose values differ, in the order of the left version, then the right."""
     return tuple(
         Change(key, left.get(key), right.get(key), hashes and key not in _WORDS)
         for key in dict.fromkeys((*left, *right))

@@ -1,4 +1,4 @@
-"""A version in lines, for people: the same on the command line and in Python."""
+"""A version as lines of text, the same on the command line and in Python."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ Facts = list[tuple[str, str]]
 
 
 def facts(version: Version) -> Facts:
-    """Everything known of a version but its parameters and its signature."""
+    """Everything about a version except its parameters and its signature."""
     return [
         ("version", version.ref),
         ("status", version.status),
@@ -26,7 +26,7 @@ def facts(version: Version) -> Facts:
 
 
 def measurements(version: Version) -> Facts:
-    """The metrics of the evaluation whose gates are shown, and where they were measured."""
+    """The metrics of the evaluation whose gates are shown, and the rows it was computed on."""
     found = documents.measurement(version)
     metrics = [(name, number(value)) for name, value in found.metrics.items()]
     if found.registered:
@@ -36,7 +36,7 @@ def measurements(version: Version) -> Facts:
 
 
 def evidence(evaluation: Json) -> Facts:
-    """Gates, parity and notices; an import from elsewhere has none of these, or others."""
+    """Gates, parity and notices; an import from MLflow has none of these."""
     found = [(f"gate {gate.name}", gate.verdict) for gate in documents.gates(evaluation)]
     if parity := documents.parity(evaluation):
         error = "not measured" if parity.max_error is None else f"{parity.max_error:.1e}"
@@ -49,7 +49,7 @@ def evidence(evaluation: Json) -> Facts:
 def failed(version: Version) -> str | None:
     """The warning about a version that failed its newest evaluation; None if it passed.
 
-    Its approval, based on an earlier evaluation, stays valid, so whoever promotes it should know.
+    Its approval, based on an earlier evaluation, stays valid, so the user must be warned.
     """
     if not version.evaluation or version.evaluation.get("passed") is True:
         return None
@@ -76,7 +76,7 @@ def origin(version: Version) -> Facts:
 
 
 def why(event: Event) -> str:
-    """The reason of an event; of one without, what it was about."""
+    """The reason of an event; without a reason, a description of its content."""
     given = event.payload
     if "malformed" in given:
         return f"(edited: {given['malformed']}; see modelmint models verify)"
@@ -99,20 +99,20 @@ def _listed(value: object) -> str:
 
 
 def number(value: float | None) -> str:
-    """A metric to four places; nothing where it was not measured."""
+    """A metric with four decimals; empty if it was not measured."""
     return "" if value is None else f"{value:.4f}"
 
 
 def difference(value: float | None) -> str:
-    """How much a metric differs, with its sign; nothing where one side has none."""
+    """A difference with its sign; empty if one side was not measured."""
     return "" if value is None else formatting.signed(value)
 
 
 def measured(gate: documents.Gate | None) -> str:
-    """What a gate measured, and its verdict."""
+    """The value of a gate and its verdict."""
     return "none" if gate is None else f"{number(gate.value)} ({gate.verdict})".strip()
 
 
 def local(time: datetime) -> str:
-    """A moment on the clock of this machine, to the second."""
+    """A time in the time zone of this machine, to the second."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

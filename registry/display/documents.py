@@ -1,7 +1,7 @@
-"""What can be shown of a version's JSON documents: evaluation, signature, parameters.
+"""Reads a version's JSON documents for display: evaluation, signature, parameters.
 
-An import may carry any JSON, or none. What does not have the form expected here is left out, so
-that a page never fails over a document.
+An import may have any JSON, or none. Values without the expected form are left out, so that a page
+never fails because of a document.
 """
 
 import math
@@ -13,7 +13,7 @@ from registry.display.formatting import plain
 from registry.records import Json, Version
 
 _HEADLINE = ("macro_f1", "accuracy", "r2", "mae", "perplexity")
-"""To show first, where an evaluation does not name its own."""
+"""The metrics to show first, if an evaluation does not name its own."""
 
 _LOWER = frozenset({"log_loss", "calibration_error", "mse", "rmse", "mae", "perplexity"})
 
@@ -29,13 +29,13 @@ class Gate:
 
     @property
     def verdict(self) -> str:
-        """In words, with the condition: `>= 0.9: passed`."""
+        """The condition and the verdict: `>= 0.9: passed`."""
         return f"{self.condition}: {'passed' if self.passed else 'refused'}".lstrip(": ")
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far ONNX Runtime and PyTorch are apart."""
+    """The difference between the outputs of ONNX Runtime and PyTorch."""
 
     passed: bool
     max_error: float | None
@@ -68,16 +68,16 @@ class Measurement:
 
     metrics: Mapping[str, float]
     where: str
-    """In words: which rows they were computed on."""
+    """A description of the rows that they were computed on."""
     split: str
     """SHA-256 of these rows."""
     registered: bool
-    """Whether the version was registered with them."""
+    """Whether the version was registered with these metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A column of a user's rows, or a tensor of the graph."""
+    """A column of the input rows, or a tensor of the graph."""
 
     name: str
     kind: str
@@ -90,17 +90,17 @@ class SignatureView:
 
     task: str | None
     groups: tuple[tuple[str, tuple[Part, ...]], ...]
-    """Columns, inputs and outputs, those that there are."""
+    """Columns, inputs and outputs; empty groups are left out."""
     classes: tuple[str, ...]
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether less of a metric is better."""
+    """Whether a lower value of a metric is better."""
     return metric in _LOWER or metric.endswith(("_loss", "_error"))
 
 
 def headline(metrics: Mapping[str, float], evaluation: Json | None = None) -> list[str]:
-    """The names of the metrics to show first: two, of those there are."""
+    """The names of the metrics to show first, at most two."""
     own = texts(mapping((evaluation or {}).get("metrics")).get("headline"))
     known = [name for name in (*own, *_HEADLINE, *sorted(metrics)) if name in metrics]
     return list(dict.fromkeys(known))[:2]
@@ -121,7 +121,7 @@ def gates(evaluation: Json) -> list[Gate]:
 
 
 def parity(evaluation: Json) -> Parity | None:
-    """The parity check, where there was one."""
+    """The parity check, if there was one."""
     found = mapping(evaluation.get("parity"))
     if not isinstance(found.get("passed"), bool):
         return None
@@ -136,14 +136,14 @@ def parity(evaluation: Json) -> Parity | None:
 
 
 def notices(evaluation: Json) -> tuple[str, ...]:
-    """Warnings of the preparation about the data."""
+    """Warnings about the data, from the stage `prepare`."""
     return texts(mapping(evaluation.get("data")).get("notices"))
 
 
 def measurement(version: Version) -> Measurement:
     """The metrics that belong to the gates and the classes of a version's newest evaluation.
 
-    They are those it was registered with, unless that evaluation was of other rows.
+    These are the metrics of its registration, unless the evaluation was on other rows.
     """
     evaluation = version.evaluation
     split = mapping(evaluation.get("test_split")).get("sha256")
@@ -184,7 +184,7 @@ def per_class(evaluation: Json) -> Classes | None:
 
 
 def labels(version: Version) -> tuple[str, ...]:
-    """The classes that a version tells apart."""
+    """The classes that a version predicts."""
     own = texts(version.signature.get("classes"))
     metrics = mapping(version.evaluation.get("metrics"))
     return own or tuple(mapping(metrics.get("per_class")))
@@ -228,7 +228,7 @@ def _part(part: Mapping[str, Any]) -> Part:
     return Part(str(part.get("name", "")), " ".join(kind), "; ".join(detail))
 
 
-# What JSON may or may not hold.
+# JSON values of unknown type
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -248,7 +248,7 @@ def texts(value: object) -> tuple[str, ...]:
 
 
 def number(value: object) -> float | None:
-    """The value if it is a number that can be shown, else None."""
+    """The value if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value

@@ -1,4 +1,4 @@
-"""How values are written for people: figures, times, sizes, hashes. Times are UTC."""
+"""Formats values for people: numbers, times, sizes, hashes. Times are UTC."""
 
 import json
 import math
@@ -17,7 +17,7 @@ _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 
 
 
 def figure(value: float) -> str:
-    """A number to four places, so that a column of them aligns; tiny ones by their magnitude."""
+    """A number with four decimals, so that columns align; a tiny one in exponent notation."""
     size = abs(value)
     if not math.isfinite(value):
         return str(value)
@@ -27,7 +27,7 @@ def figure(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference, with its sign; a typographic minus is as wide as the plus."""
+    """A difference with its sign; the typographic minus is as wide as the plus."""
     sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else "±"
     return sign + figure(abs(value))
 
@@ -38,12 +38,12 @@ def exact(value: float) -> str:
 
 
 def spelled(name: str) -> str:
-    """A metric as people write it: `macro_f1` is macro F1."""
+    """The display name of a metric: `macro_f1` is macro F1."""
     return " ".join(_WORDS.get(word, word) for word in name.split("_"))
 
 
 def short(digest: str) -> str:
-    """The beginning of a hash, long enough to tell two apart."""
+    """The first ten digits of a hash."""
     return digest.partition(".")[0][:10]
 
 
@@ -58,7 +58,7 @@ def iso(time: datetime) -> str:
 
 
 def ago(time: datetime) -> str:
-    """How long ago, in the largest unit that fits."""
+    """The time since then, in the largest unit that fits."""
     seconds = (datetime.now(UTC) - time).total_seconds()
     for unit, length in _UNITS:
         if seconds >= length:
@@ -68,7 +68,7 @@ def ago(time: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something took."""
+    """A number of seconds in suitable units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in the unit that suits them."""
+    """A number of bytes in a suitable unit."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -87,12 +87,12 @@ def size(count: int) -> str:
 
 
 def clip(text: str, most: int = 80) -> str:
-    """A text for a list, with an ellipsis where it was longer; the whole is on the page of it."""
+    """A text for a list, shortened with an ellipsis; its own page has the whole text."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def plain(value: object) -> str:
-    """A value of a JSON document: text as it is, the rest as JSON."""
+    """A value of a JSON document: text unchanged, other values as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -16,7 +16,7 @@ from registry.errors import Corrupt, NotFound, Refused, SchemaMismatch, Unreacha
 from registry.integrity import database_rules, files, helpers, tables
 from registry.integrity.files import File
 from registry.integrity.model import ModelCheck
-from registry.integrity.snapshot import Row, Snapshot, taken
+from registry.integrity.snapshot import Row, Snapshot, take_snapshot
 from registry.integrity.tables import NOT_CHECKED
 from registry.queries import models
 from registry.records import Problem
@@ -29,13 +29,13 @@ __all__ = ["NOT_CHECKED", "Verification", "verify"]
 
 @dataclass
 class Verification:
-    """What was checked, and what is wrong; without problems, all is well."""
+    """What was checked, and the problems that were found."""
 
     problems: list[Problem]
     versions: int = 0
     files: int = 0
     bytes: int = 0
-    """Read and hashed."""
+    """Bytes that were read and hashed."""
     events: int = 0
     purged: int = 0
     """Files of archived versions that `gc --purge` removed."""
@@ -44,7 +44,7 @@ class Verification:
     unknown: int = 0
     """Files in the store without a version: killed registrations leave them until `gc`."""
     not_looked_at: list[str] = field(default_factory=list)
-    """What was not checked because of `name` or `since`, in words."""
+    """Descriptions of what was not checked, because of `name` or `since`."""
 
 
 @checked
@@ -57,8 +57,8 @@ def verify(
 ) -> Verification:
     """Hash every file of every version again, and check every history, of one model or of all.
 
-    All rows are read from one state of the database, so concurrent writers cause no false alarm and
-    their changes are not checked. Finds changed bytes of files; rows that were edited, added or
+    All rows are read from one state of the database, so concurrent writers cause no false problem,
+    and their changes are not checked. Finds changed bytes of files; rows that were edited, added or
     removed, in all columns except `tables.NOT_CHECKED`; edited or missing events, and histories
     whose end was cut off; aliases and states that do not follow from the history; missing or
     disabled triggers and constraints; files in the store that the database does not know.
@@ -71,15 +71,15 @@ def verify(
     `not_looked_at` says what was left out.
 
     Raises:
-        NotFound: there is no such model, or no such event.
+        NotFound: the model or the event does not exist.
         Unreachable: the database or the store cannot be read.
     """
     found = Verification([])
     checks: dict[str, ModelCheck] = {}
     try:
-        with taken(registry.database, found.problems) as snapshot:
-            if _look_at_rules(registry, snapshot, found):
-                _look_at_rows(snapshot, found, checks, name, since, progress)
+        with take_snapshot(registry.database, found.problems) as snapshot:
+            if _check_rules(registry, snapshot, found):
+                _check_rows(snapshot, found, checks, name, since, progress)
     except Unreachable as error:
         if isinstance(error.__cause__, OperationalError | None):
             raise  # the database cannot be reached, or the connection was lost
@@ -88,28 +88,28 @@ def verify(
     if found.not_looked_at:
         return found
     found.not_looked_at = _left_out(name, since)
-    # After the transaction, which keeps PostgreSQL from vacuuming and SQLite's log from shrinking.
-    if _look_at_store(registry, found):
+    # After the transaction: an open one stops PostgreSQL's vacuum and lets SQLite's log grow.
+    if _check_store(registry, found):
         _read_files(registry, found, checks, progress)
         if name is None and since is None:
-            _look_for_strays(registry, found)
+            _count_strays(registry, found)
     return found
 
 
-_THE_REST = "rows and files, since the database cannot be read as this release wrote it"
+_THE_REST = "rows and files, since the database does not have the tables of this release"
 
 
-def _look_at_rules(registry: Registry, snapshot: Snapshot, found: Verification) -> bool:
+def _check_rules(registry: Registry, snapshot: Snapshot, found: Verification) -> bool:
     """Check triggers and constraints; False if tables are missing, so that rows cannot be read."""
     c = snapshot.connection
-    made = database_rules.Found(c)
-    found.problems += database_rules.broken(c, registry.database.dialect, made)
-    if not made.is_whole():
+    tables_found = database_rules.FoundTables(c)
+    found.problems += database_rules.broken_rules(c, registry.database.dialect, tables_found)
+    if not tables_found.is_complete():
         found.not_looked_at = [_THE_REST]
-    return made.is_whole()
+    return tables_found.is_complete()
 
 
-def _look_at_rows(
+def _check_rows(
     snapshot: Snapshot,
     found: Verification,
     checks: dict[str, ModelCheck],
@@ -119,7 +119,7 @@ def _look_at_rows(
 ) -> None:
     found.newest = snapshot.connection.execute(select(func.max(schema.events.c.id))).scalar()
     chosen = _models(snapshot, name, since)
-    with helpers.started(_count(snapshot, chosen)) as several:
+    with helpers.start_helpers(_count_versions(snapshot, chosen)) as several:
         for row in chosen:
             check = checks[row["name"]] = ModelCheck(snapshot, several, row, since or 0)
             found.events += check.events
@@ -130,11 +130,11 @@ def _look_at_rows(
         several.finish()
         found.problems += several.problems
     if name is None and since is None:
-        found.problems += list(tables.whole(snapshot))
+        found.problems += list(tables.check_tables(snapshot))
 
 
-def _look_at_store(registry: Registry, found: Verification) -> bool:
-    """Whether the store belongs to the database; if not, that is one problem, not one per file."""
+def _check_store(registry: Registry, found: Verification) -> bool:
+    """Whether the store belongs to the database; if not, adds one problem, not one per file."""
     try:
         registry.check_store()
     except (Corrupt, Refused, SchemaMismatch) as error:
@@ -144,21 +144,21 @@ def _look_at_store(registry: Registry, found: Verification) -> bool:
     return True
 
 
-def _look_for_strays(registry: Registry, found: Verification) -> None:
+def _count_strays(registry: Registry, found: Verification) -> None:
     try:
-        of_no_version = unreferenced.found(registry)
-    except Corrupt as error:  # the row of a file that has no name
+        strays = unreferenced.find_strays(registry)
+    except Corrupt as error:  # the row of a file whose SHA-256 is invalid
         found.problems.append(Problem("the store", "", str(error)))
         return
-    found.unknown = sum(not stray.unknown for stray in of_no_version.values())
-    if said := unreferenced.alarming(registry, of_no_version):
+    found.unknown = sum(not stray.unknown for stray in strays.values())
+    if message := unreferenced.unknown_files_message(registry, strays):
         found.problems.append(
-            Problem("the store", "", f"{said} before anything else, gc above all")
+            Problem("the store", "", f"{message} before any other command, above all gc")
         )
 
 
 def _models(snapshot: Snapshot, name: str | None, since: int | None) -> list[Row]:
-    """The rows of the models to look at, by name."""
+    """The rows of the models to check, by name."""
     where = []
     if name is not None:
         where.append(schema.models.c.id == models.load_id(snapshot.connection, name))
@@ -176,13 +176,12 @@ def _check_event(snapshot: Snapshot, since: int) -> None:
     newest = snapshot.connection.execute(select(func.max(events.id))).scalar()
     there_is = f"The newest is {newest}" if newest else "There is none yet"
     raise NotFound(
-        f"There is no event {since}. {there_is}; `modelmint models history NAME --json` lists them "
-        "with their ids. Without --since, everything is looked at."
+        f"There is no event {since}. {there_is}; `modelmint models history NAME --json` lists "
+        "events with their ids. Without --since, everything is checked."
     )
 
 
-def _count(snapshot: Snapshot, chosen: list[Row]) -> int:
-    """How many versions models have."""
+def _count_versions(snapshot: Snapshot, chosen: list[Row]) -> int:
     here = schema.versions.c.model_id.in_([row["id"] for row in chosen])
     query = select(func.count()).select_from(schema.versions).where(here)
     return snapshot.connection.execute(query).scalar_one()
@@ -202,13 +201,13 @@ def _read_files(
     def about(model: str, number: int) -> bool:
         return model in checks and number in checks[model].touched
 
-    wanted = sorted({file for check in checks.values() for file in check.files})
-    damaged = files.damaged(registry, wanted, count)
-    found.problems += list(files.still_damaged(registry, damaged, about))
+    needed = sorted({file for check in checks.values() for file in check.files})
+    damaged = files.find_damaged(registry, needed, count)
+    found.problems += list(files.report_damaged(registry, damaged, about))
 
 
 def _left_out(name: str | None, since: int | None) -> list[str]:
-    """What a limited verification did not look at."""
+    """What a limited verification did not check."""
     left_out = []
     if name is not None:
         left_out.append(f"models other than {name}")
@@ -217,5 +216,5 @@ def _left_out(name: str | None, since: int | None) -> list[str]:
             f"events up to {since}, and versions, files and jobs that no later event touched"
         )
     if left_out:
-        left_out.append("rows of tables that belong to no one model, and files of no version")
+        left_out.append("tables that belong to no single model, and files without a version")
     return left_out

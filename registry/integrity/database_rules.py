@@ -21,8 +21,8 @@ from registry.values import shown
 _WHERE = "the database's rules"
 
 
-def broken(c: Connection, dialect: Any, found: "Found") -> Iterator[Problem]:
-    """What is missing of the rules of this release, was switched off, or says something else."""
+def broken_rules(c: Connection, dialect: Any, found: "FoundTables") -> Iterator[Problem]:
+    """The rules of this release that are missing, switched off or changed in the database."""
     for table in schema.metadata.sorted_tables:
         if table.name not in found.columns:
             yield Problem(f"table {table.name}", "", "it is gone")
@@ -34,8 +34,8 @@ def broken(c: Connection, dialect: Any, found: "Found") -> Iterator[Problem]:
         yield Problem(_WHERE, "", what)
 
 
-class Found:
-    """What the database has of the tables of this release, asked for all of them at once."""
+class FoundTables:
+    """The tables of this release as the database has them, all read at once."""
 
     def __init__(self, c: Connection) -> None:
         look = inspect(c)
@@ -52,12 +52,12 @@ class Found:
         self._unique = by_table(look.get_multi_unique_constraints(**of))
         self._checks = by_table(look.get_multi_check_constraints(**of))
         self._indexes = by_table(look.get_multi_indexes(**of))
-        # SQLAlchemy leaves out those over an expression.
+        # SQLAlchemy leaves out indexes on expressions.
         query = "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         self._named = list(c.exec_driver_sql(query).tuples()) if self._sqlite else []
 
-    def is_whole(self) -> bool:
-        """Whether every table and column is there: without, no question can be asked."""
+    def is_complete(self) -> bool:
+        """Whether every table and column exists; otherwise queries would fail."""
         return (
             all(
                 {column.name for column in table.columns} <= {c["name"] for c in self.columns[name]}
@@ -77,7 +77,7 @@ class Found:
             yield f"its columns are not those of this release: {', '.join(changed)}"
         key = self._keys[name]["constrained_columns"]
         if key != [column.name for column in table.primary_key]:
-            yield "its primary key is gone or another one"
+            yield "its primary key is missing or changed"
         for kind, expected, found in (
             ("foreign key", _foreign_keys(table), _found_foreign_keys(self._foreign[name])),
             ("unique key", _uniques(table), _by_name(self._unique[name], "column_names")),
@@ -105,7 +105,7 @@ class Found:
         return named | _by_name(self._indexes[table], "unique")
 
     def _plain(self, condition: str) -> str | None:
-        # PostgreSQL writes conditions anew, in words of its own; `tables` asks them of every row.
+        # PostgreSQL rewrites conditions in its own form; `tables` checks them on every row instead.
         return "".join(condition.split()) if self._sqlite else None
 
 
@@ -194,7 +194,7 @@ _OFF = text("""
 
 def _postgresql(c: Connection, ddl: list[str]) -> Iterator[str]:
     for table, name in c.execute(_OFF).tuples():
-        yield f"{name} on {table} is switched off, or was never asked of the rows there were"
+        yield f"{name} on {table} is switched off, or was never checked on existing rows"
     made = (_made_trigger(statement) for statement in ddl if "TRIGGER" in statement.split("(")[0])
     found = {row.tgname: _found_trigger(row) for row in c.execute(_TRIGGERS)}
     yield from _triggers(dict(one for one in made if one), found)
@@ -209,7 +209,7 @@ def _postgresql(c: Connection, ddl: list[str]) -> Iterator[str]:
 
 
 def _made_trigger(statement: str) -> tuple[str, Any] | None:
-    """Name, and timing, events, table and function, of a statement that makes a trigger."""
+    """Name, and timing, events, table and function, of a statement that creates a trigger."""
     pattern = (
         r"CREATE (?:CONSTRAINT )?TRIGGER (\w+) (BEFORE|AFTER) ([\w ,]+?) ON (\w+)"
         r".*EXECUTE FUNCTION (\w+)"
@@ -228,7 +228,7 @@ def _found_trigger(row: Any) -> str:
 
 
 def _made_function(statement: str) -> tuple[str, Any] | None:
-    """Name, and body, SECURITY DEFINER and search path, of a statement that makes a function."""
+    """Name, and body, SECURITY DEFINER and search path, of a statement that creates a function."""
     pattern = r"CREATE (?:OR REPLACE )?FUNCTION (\w+)\((.*?)AS \$\$(.*)\$\$"
     found = re.search(pattern, statement, re.DOTALL)
     if found is None:

@@ -1,4 +1,4 @@
-"""The files in the store, read after the rows: whether each still has the bytes of its name."""
+"""Checks that the files in the store match their SHA-256, after the rows were read."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,11 +18,13 @@ File = tuple[str, int]
 _AT_ONCE = 4096  # files
 
 
-def damaged(registry: Registry, files: list[File], done: Callable[[File], None]) -> dict[File, str]:
-    """What is wrong with files, read on all cores; `done` is called with each that was read."""
+def find_damaged(
+    registry: Registry, files: list[File], done: Callable[[File], None]
+) -> dict[File, str]:
+    """Read files on all cores; returns what is wrong. Calls `done` with each file that was read."""
     found: dict[File, str] = {}
 
-    def wrong(file: File) -> str | None:
+    def problem(file: File) -> str | None:
         try:
             registry.files.verify(*file)
         except Corrupt as corrupt:
@@ -32,27 +34,28 @@ def damaged(registry: Registry, files: list[File], done: Callable[[File], None])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _AT_ONCE):
             some = files[start : start + _AT_ONCE]
-            for file, what in zip(some, pool.map(wrong, some), strict=True):
+            for file, what in zip(some, pool.map(problem, some), strict=True):
                 done(file)
                 if what:
                     found[file] = what
     return found
 
 
-def still_damaged(
+def report_damaged(
     registry: Registry, found: dict[File, str], about: Callable[[str, int], bool]
 ) -> Iterator[Problem]:
-    """Which versions need files that are damaged, and were not purged since the rows were read.
+    """The versions that need damaged files, unless they were purged since the rows were read.
 
-    A purge says so before it removes them. `about` says of which versions to report.
+    A purge marks files in the database before it removes them. `about` selects the versions to
+    report.
     """
     if not found:
         return
     with registry.database.read() as c:
         uses = {file: _uses(c, file) for file in found}
     found = {file: what for file, what in found.items() if not all(u.purged for u in uses[file])}
-    # Somebody may have put it back meanwhile.
-    found = damaged(registry, list(found), lambda _file: None)
+    # Again: a registration may have restored a file meanwhile.
+    found = find_damaged(registry, list(found), lambda _file: None)
     problems = [
         (use.name, use.version, use.path, what)
         for file, what in found.items()
@@ -64,7 +67,7 @@ def still_damaged(
 
 
 def _uses(c: Connection, file: File) -> list[Any]:
-    """name, version, path and purged of all that needs a file."""
+    """name, version, path and purged of each version that needs a file."""
     models, versions = schema.models.c, schema.versions.c
     files, state, blobs = schema.version_artifacts.c, schema.version_state.c, schema.blobs.c
     gone = and_(blobs.purged_at.is_not(None), state.status == "archived").label("purged")

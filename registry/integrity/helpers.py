@@ -30,7 +30,7 @@ _TASKS: dict[str, Callable[[str, list[Row]], list[Any]]] = {
 
 
 class Helpers:
-    """Runs tasks here, or in helper processes in the background; then `finish` adds `problems`."""
+    """Runs tasks here or in background processes; after `finish`, `problems` has the results."""
 
     def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
         self._free: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
@@ -68,12 +68,12 @@ class Helpers:
 
     def _begin(self, task: str, name: str, rows: list[Row]) -> Future[list[Any]]:
         if self._pool:
-            return self._pool.submit(self._ask, task, name, rows)
+            return self._pool.submit(self._run_in_process, task, name, rows)
         done: Future[list[Any]] = Future()
         done.set_result(_TASKS[task](name, rows))
         return done
 
-    def _ask(self, task: str, name: str, rows: list[Row]) -> list[Any]:
+    def _run_in_process(self, task: str, name: str, rows: list[Row]) -> list[Any]:
         process = self._free.get()
         assert process.stdin is not None, "it is a pipe"
         assert process.stdout is not None, "it is a pipe"
@@ -85,13 +85,13 @@ class Helpers:
             answer = ""
         finally:
             self._free.put(process)
-        # One that was ended, for want of memory perhaps, is done without.
+        # If the process was killed, perhaps for lack of memory, compute the result here.
         found: list[Any] = json.loads(answer) if answer else _TASKS[task](name, rows)
         return found
 
 
 @contextmanager
-def started(versions: int) -> Iterator[Helpers]:
+def start_helpers(versions: int) -> Iterator[Helpers]:
     """Helpers for a registry with `versions` versions: one process per core, or none."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -121,9 +121,9 @@ def started(versions: int) -> Iterator[Helpers]:
 
 
 def serve() -> None:
-    """Answer tasks until the input ends: what each of those processes runs.
+    """The main loop of a helper process: answer tasks until the input ends.
 
-    Whoever asks may be killed at any moment: in the middle of a line, or before the answer.
+    The parent may be killed at any moment: in the middle of a line, or before the answer.
     """
     for line in sys.stdin:
         if not line.endswith("\n"):
@@ -132,5 +132,5 @@ def serve() -> None:
         try:
             print(json.dumps(_TASKS[task](name, rows)), flush=True)
         except BrokenPipeError:
-            # Not an ordinary end, at which Python writes what is left once more, and complains.
+            # An ordinary exit would flush stdout again and print an error.
             os._exit(0)

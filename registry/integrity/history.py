@@ -1,6 +1,4 @@
-"""The events of a model, replayed: whether they are one chain, what they vouch for, and what they
-lead to.
-"""
+"""Replays the events of a model: checks their chain of hashes, computes the expected state."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,28 +12,28 @@ from registry.records import Policy, Problem
 from registry.values import MALFORMED, shown
 
 TAKEN_IN = ("registered", "imported")
-"""The kinds of event that begin a version."""
+"""The kinds of event with which a version begins."""
 
 
 @dataclass(slots=True)
 class Expected:
-    """What the history says of one version."""
+    """The state of one version that follows from the history."""
 
     registered: bool = False
     record: str | None = None
-    """The seal over its row; None of a version of before there were seals."""
+    """The seal of its row; None for a version of an early release, which had no seals."""
     request: tuple[str | None] | None = None
-    """The request that registered it; None where that was not recorded yet."""
+    """The request that registered it; None if an older release did not record it."""
     parent_uid: str | None = None
-    """Of the version that an import started from."""
+    """The uid of the version that an imported version started from."""
     tags: dict[str, Any] = field(default_factory=dict)
-    """What each tag was set to last, None where it was removed."""
+    """The latest value of each tag; None if it was removed."""
     all_tags: bool = False
-    """Whether those that it came with are among them: older releases did not record them."""
-    judged: list[tuple[str, Row]] = field(default_factory=list)
+    """Whether tags include those of the registration: older releases did not record them."""
+    evaluated: list[tuple[str, Row]] = field(default_factory=list)
     """The seal of each evaluation, and its event."""
     approved: list[tuple[int, Row]] = field(default_factory=list)
-    """How many evaluations there were at each approval, and its event."""
+    """The number of evaluations at each approval, and its event."""
     signed: dict[str, str] = field(default_factory=dict)
     status: str | None = None
     """None: no event changed it."""
@@ -48,9 +46,9 @@ class History:
         self.name, self._rows, self._head, self._since = name, rows, head, since
         self.versions: dict[int, Expected] = defaultdict(Expected)
         self.held: dict[str, int] = {}
-        """Where each alias points."""
+        """The version that each alias points to."""
         self.moves: dict[str, list[int | None]] = defaultdict(list)
-        """Where each alias pointed at each of its revisions."""
+        """The version that each alias pointed to at each of its revisions."""
         self.policy: dict[str, Any] = {}
         self.problems: list[Problem] = []
         for row in rows:
@@ -61,44 +59,44 @@ class History:
 
     @property
     def newest(self) -> list[Row]:
-        """The events that are to be looked at, not only to be replayed."""
+        """The events to check; older ones are only replayed."""
         return [row for row in self._rows if row["id"] > self._since]
 
     def touched(self) -> set[int]:
-        """The numbers of the versions that those events are about."""
+        """The numbers of the versions that the newest events name."""
         named = {row[which] for row in self.newest for which in ("version", "previous")}
         return {number for number in named if isinstance(number, int)}
 
     def rules(self) -> dict[str, Any]:
-        """The policy that the history leads to."""
-        # A rule that an older release did not know was off.
+        """The policy that follows from the history."""
+        # Rules that an older release did not know were off.
         return asdict(Policy()) | self.policy
 
     def check_chain(self, edited: set[int]) -> None:
-        """Add what is wrong with the chain; `edited` are events whose content is not their hash."""
+        """Add the problems of the chain; `edited` are events that do not match their hash."""
         before = schema.NO_EVENT
         for row in self._rows:
             if row["id"] > self._since:
                 if row["prev_hash"] != before:
-                    what = "does not follow the one before it: one was removed"
+                    what = "does not follow the previous event: an event was removed"
                     self.problems.append(self._event(row, what))
                 if row["id"] in edited:
-                    what = "was edited: its content does not make its hash"
+                    what = "was edited: its content does not match its hash"
                     self.problems.append(self._event(row, what))
             before = row["hash"]
         if before != self._head:
             what = f"its history does not end with event {self._head}"
             self.problems.append(Problem(self.name, "", what))
-        self._vouched_for = {
+        self._confirmed = {
             row["id"]
             for row, after in zip(self._rows, [*self._rows, None][1:], strict=True)
             if row["id"] not in edited
             and row["hash"] == (after["prev_hash"] if after else self._head)
         }
 
-    def vouches(self, row: Row) -> bool:
-        """Whether an event is as it was recorded, as far as the one after it says."""
-        return row["id"] in self._vouched_for
+    def is_confirmed(self, row: Row) -> bool:
+        """Whether the next event, or the head, confirms that an event is unchanged."""
+        return row["id"] in self._confirmed
 
     def _replay(self, row: Row) -> None:
         kind, payload = row["kind"], row["payload"]
@@ -113,7 +111,7 @@ class History:
             if "request" in payload:
                 own.request = (payload["request"],)
         if "evaluation" in payload and kind != "refused":
-            own.judged.append((payload["evaluation"], row))
+            own.evaluated.append((payload["evaluation"], row))
         if kind in _REPLAYED:
             _REPLAYED[kind](own, row)
         elif kind == "policy":
@@ -134,7 +132,7 @@ class History:
 
 
 def _approve(own: Expected, row: Row) -> None:
-    own.approved.append((len(own.judged), row))
+    own.approved.append((len(own.evaluated), row))
     own.status = "approved"
 
 
@@ -161,17 +159,16 @@ _REPLAYED: dict[str, Callable[[Expected, Row], None]] = {
     "archived": _set_status("archived"),
     "unarchived": _set_status("candidate"),
 }
-"""What the kinds of event that are about a version do to it."""
+"""The effect of each kind of event on its version."""
 
 
 def differences(of: str, is_: dict[str, Any], was: dict[str, Any]) -> Iterator[str]:
-    """In words, where the present is not what the history leads to."""
+    """Descriptions of values that differ from those that follow from the history."""
     for key in sorted(is_.keys() | was.keys(), key=str):
         if is_.get(key) != was.get(key):
-            yield (
-                f"its {of} {key} is {_said(is_.get(key))}, but by its history {_said(was.get(key))}"
-            )
+            now, then = _shown(is_.get(key)), _shown(was.get(key))
+            yield f"its {of} {key} is {now}, but by its history {then}"
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     return "not set" if value is None else shown(value)

@@ -1,4 +1,4 @@
-"""Check one model: its history, and everything that follows from it."""
+"""Checks one model: its history, and everything that follows from it."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from registry.integrity import present
 from registry.integrity.files import File
 from registry.integrity.helpers import Helpers
 from registry.integrity.history import History
-from registry.integrity.snapshot import AT_ONCE, Row, Snapshot, named
+from registry.integrity.snapshot import AT_ONCE, Row, Snapshot, row_name
 from registry.records import Problem
 from registry.values import MALFORMED
 
@@ -43,18 +43,19 @@ class ModelCheck:
         self._history.check_chain(edited)
         problems += self._history.problems
         problems += list(
-            self._guarded(present.of_model(self._snapshot, self._model, self._history))
+            self._guarded(present.check_model(self._snapshot, self._model, self._history))
         )
         ids = [id_ for id_, number in self._numbers.items() if number in self.touched]
         ids.sort(key=lambda id_: str(self._numbers[id_]).zfill(12))
         for start in range(0, len(ids), AT_ONCE):
             found = self._load(ids[start : start + AT_ONCE])
             self._helpers.check_versions(self.name, found)
-            problems += list(present.of_versions(self._snapshot, self.name, found, self._history))
+            of_versions = present.check_versions(self._snapshot, self.name, found, self._history)
+            problems += list(of_versions)
             problems += list(self._guarded(self._list_files(found)))
             yield len(found)
         if self.touched == set(self._numbers.values()):
-            jobs = present.jobs(self._snapshot, self._model, self._history, self._numbers)
+            jobs = present.check_jobs(self._snapshot, self._model, self._history, self._numbers)
             problems += list(self._guarded(jobs))
 
     def _guarded(self, problems: Iterator[Problem]) -> Iterator[Problem]:
@@ -65,7 +66,7 @@ class ModelCheck:
             yield Problem(self.name, "", what)
 
     def _load(self, ids: list[int]) -> list[Row]:
-        """Everything that is stored of versions."""
+        """All rows of versions."""
         versions, snapshot = schema.versions, self._snapshot
         rows = snapshot.rows(versions, versions.c.id.in_(ids))
         used = {row["params_id"] for row in rows}
@@ -93,14 +94,14 @@ class ModelCheck:
                 "parent": parents.get(row["parent_id"], (None, None))[0],
                 "parent uid": parents.get(row["parent_id"], (None, None))[1],
                 "record": history[row["version"]].record,
-                "judged": [seal for seal, _ in history[row["version"]].judged],
+                "evaluated": [seal for seal, _ in history[row["version"]].evaluated],
                 **{name: own[row["id"]] for name, own in found.items()},
             }
             for row in sorted(rows, key=lambda row: order[row["id"]])
         ]
 
     def _parents(self, ids: set[int]) -> dict[int, tuple[str, str]]:
-        """What versions are called, and their uids, by id."""
+        """References and uids of versions, by id."""
         if not ids:
             return {}
         versions, models = schema.versions.c, schema.models.c
@@ -120,7 +121,7 @@ class ModelCheck:
             archived = [state["status"] for state in one["state"]] == ["archived"]
             for artifact in one["artifacts"]:
                 blob = stored.get(artifact["sha256"])
-                if blob is not None:  # else it breaks a constraint, and is reported there
+                if blob is not None:  # otherwise it breaks a constraint, which is reported
                     for what in self._file(artifact, blob, archived=archived):
                         yield Problem(
                             f"{self.name}:{one['row']['version']}", artifact["path"], what
@@ -129,11 +130,11 @@ class ModelCheck:
     def _file(self, artifact: Row, blob: Row, *, archived: bool) -> Iterator[str]:
         sha256, size = artifact["sha256"], artifact["size"]
         if blob["size"] != size:
-            yield f"{named(schema.blobs, blob)}, says {blob['size']} bytes, and not {size}"
+            yield f"{row_name(schema.blobs, blob)}, has size {blob['size']} instead of {size}"
         if blob["purged_at"] is not None and archived:
             self.purged += 1
             return
         if blob["purged_at"] is not None:
-            yield f"{named(schema.blobs, blob)}, says purged, and the version is not archived"
+            yield f"{row_name(schema.blobs, blob)}, is purged, but the version is not archived"
         if isinstance(sha256, str) and isinstance(size, int):
             self.files.add((sha256, size))

@@ -13,16 +13,16 @@ from registry.records import Json, Problem
 from registry.values import MALFORMED, shown
 
 _FAR = 1_000
-"""More numbers than that are not named one by one."""
+"""More missing numbers than this are not listed one by one."""
 
-_SLACK = 3_600_000_000  # microseconds between a row and its event, of one transaction
+_SLACK = 3_600_000_000  # microseconds between the times of a row and its event
 
 APPROVED_BEFORE = "champion before approvals were recorded"
-"""The reason of approvals that the upgrade from the first release made, without an event."""
+"""The reason of approvals that the upgrade from the first release added without an event."""
 
 
-def of_model(snapshot: Snapshot, model: Row, history: History) -> Iterator[Problem]:
-    """What of a model's present, its aliases, policy and numbers, does not follow."""
+def check_model(snapshot: Snapshot, model: Row, history: History) -> Iterator[Problem]:
+    """Aliases, policy and numbers of a model that do not follow from its history."""
     name, id_ = model["name"], model["id"]
     states = snapshot.rows(schema.version_state, schema.version_state.c.model_id == id_)
     status = {row["version"]: row["status"] for row in states}
@@ -50,7 +50,7 @@ def _alias(row: Row | None, history: History, alias: str, status: dict[int, str]
         if row["revision"] != moves:
             yield f"its revision is {shown(row['revision'])}, but it was moved {moves} times"
         if row["status"] != status.get(row["version"]):
-            yield f"it says that its version is {shown(row['status'])}, which it is not"
+            yield f"it has status {shown(row['status'])}, which is not that of its version"
 
 
 def _numbers(snapshot: Snapshot, model: Row, history: History) -> Iterator[Problem]:
@@ -69,10 +69,10 @@ def _numbers(snapshot: Snapshot, model: Row, history: History) -> Iterator[Probl
         yield Problem(f"{name}:{number}", "", "its history does not know it")
 
 
-def of_versions(
+def check_versions(
     snapshot: Snapshot, name: str, found: Iterable[Row], history: History
 ) -> Iterator[Problem]:
-    """What hangs on versions and may change, compared with the history.
+    """Compare the changeable rows of versions with the history.
 
     Each of `found` has the `row` of a version, and its `evaluations`, `approvals`, `tags`,
     `signatures` and `state`.
@@ -109,7 +109,7 @@ def _tags(one: Row, expected: Expected, _history: History) -> str | None:
     tags = {row["key"]: row["value"] for row in one["tags"]}
     was = {key: value for key, value in expected.tags.items() if value is not None}
     if not expected.all_tags:
-        # Those that it came with were not recorded; what became of a tag since was.
+        # The tags of the registration were not recorded, but later changes of tags were.
         was = {key: value for key, value in tags.items() if key not in expected.tags} | was
     return next(differences("tag", tags, was), None)
 
@@ -123,14 +123,14 @@ def _signatures(one: Row, expected: Expected, _history: History) -> str | None:
 def _evaluations(one: Row, expected: Expected, history: History) -> str | None:
     # Their number and their reports are compared in `seals`.
     for (_, event), row in zip(
-        reversed(expected.judged), reversed(one["evaluations"]), strict=False
+        reversed(expected.evaluated), reversed(one["evaluations"]), strict=False
     ):
         same = row["actor"] == event["actor"] and _at_once(row["at"], event["at"])
-        if history.vouches(event) and not same:
+        if history.is_confirmed(event) and not same:
             return "an evaluation of it has another actor or time than its event"
-        # Events of older releases do not say it.
+        # Events of older releases have no verdict.
         if (
-            history.vouches(event)
+            history.is_confirmed(event)
             and event["payload"].get("passed", row["passed"]) != row["passed"]
         ):
             return "an evaluation of it has another verdict than its event"
@@ -145,16 +145,16 @@ def _approvals(one: Row, expected: Expected, history: History) -> str | None:
     if len(rows) < len(events) or (before and not upgraded):
         return wrong
     evaluations = [row["id"] for row in one["evaluations"]]
-    unknown = max(0, len(evaluations) - len(expected.judged))
-    for (judged, event), row in zip(events, rows[len(before) :], strict=True):
-        ground = evaluations[: unknown + judged][-1:]
+    unknown = max(0, len(evaluations) - len(expected.evaluated))
+    for (count, event), row in zip(events, rows[len(before) :], strict=True):
+        newest = evaluations[: unknown + count][-1:]
         same = (row["approver"], row["reason"], [row["evaluation_id"]], row["passed"]) == (
             event["actor"],
             event["reason"],
-            ground,
+            newest,
             True,
         )
-        if history.vouches(event) and not (same and _at_once(row["at"], event["at"])):
+        if history.is_confirmed(event) and not (same and _at_once(row["at"], event["at"])):
             return wrong
     return None
 
@@ -166,17 +166,17 @@ def _request(one: Row, expected: Expected, _history: History) -> str | None:
 
 
 def _parent(one: Row, expected: Expected, _history: History) -> str | None:
-    # Of a parent that was not here yet, the import's event has the uid.
+    # If the parent was not in this registry yet, the event of the import has its uid.
     was = one["parent uid"] or expected.parent_uid
     if one["row"]["parent_uid"] == was:
         return None
     return "the uid of its parent was edited"
 
 
-def jobs(
+def check_jobs(
     snapshot: Snapshot, model: Row, history: History, numbers: dict[int, int]
 ) -> Iterator[Problem]:
-    """What of a model's batch jobs contradicts itself or the history of their alias."""
+    """Batch jobs of a model that contradict themselves or the history of their alias."""
     own = schema.versions.c.model_id == model["id"]
     ids = schema.versions.select().with_only_columns(schema.versions.c.id).where(own)
     for row in snapshot.rows(schema.jobs, schema.jobs.c.version_id.in_(ids)):
@@ -193,15 +193,15 @@ _ENDED = ("rows", "provider", "onnxruntime")
 
 def _job(row: Row, name: str, number: int | None, history: History) -> str | None:
     alias, revision = row["alias"], row["alias_revision"]
-    meant = f"{name}:{number}" if alias is None else f"{name}@{alias}"
-    if row["reference"] != meant:
-        return f"its reference is {shown(row['reference'])}, and it was made with {meant}"
+    expected = f"{name}:{number}" if alias is None else f"{name}@{alias}"
+    if row["reference"] != expected:
+        return f"its reference is {shown(row['reference'])}, but {expected} was expected"
     if (alias is None) != (revision is None):
         return "it has an alias without a revision, or a revision without an alias"
     if alias is not None:
         held = history.moves.get(alias, [])
         if not 0 < revision <= len(held) or held[revision - 1] != number:
-            return f"{meant} was not {name}:{number} at revision {revision}"
+            return f"{expected} was not {name}:{number} at revision {revision}"
     if not _is_hex(row["input_sha256"]):
         return f"its input_sha256 is not a SHA-256: {shown(row['input_sha256'])}"
     return _job_end(row)
@@ -210,11 +210,11 @@ def _job(row: Row, name: str, number: int | None, history: History) -> str | Non
 def _job_end(row: Row) -> str | None:
     state = row["state"]
     if (state == "running") != (row["finished_at"] is None):
-        return f"it is {state}, which its finished_at contradicts"
+        return f"it is {state}, but its finished_at contradicts that"
     if any((row[key] is not None) != (state == "completed") for key in _ENDED):
-        return f"it is {state}, which its rows, provider or onnxruntime contradict"
+        return f"it is {state}, but its rows, provider or onnxruntime contradict that"
     if (row["error"] is not None) != (state == "failed"):
-        return f"it is {state}, which its error contradicts"
+        return f"it is {state}, but its error contradicts that"
     if row["rows"] is not None and row["rows"] < 0:
         return f"it wrote {row['rows']} rows"
     return None

@@ -1,6 +1,6 @@
-"""What takes the time: hashing events, and sealing versions, from rows alone.
+"""The slow part of `verify`: hashing events and versions, from rows alone.
 
-Everything goes in and comes out as plain JSON, so that other processes can do it; see `helpers`.
+Arguments and results are plain JSON, so that other processes can compute them; see `helpers`.
 """
 
 import hashlib
@@ -25,30 +25,30 @@ def edited_events(name: str, rows: list[Row]) -> list[int]:
 def _makes_its_hash(name: str, row: Row) -> bool:
     payload, complaint = parse_object(row["payload text"])
     try:
-        # What is not an object was never recorded, whatever hash it has.
+        # A payload that is not an object was never recorded, even if its hash matches.
         return complaint is None and row["hash"] == hash_of(name, row | {"payload": payload})
     except MALFORMED:
         return False
 
 
 def edited_versions(name: str, found: list[Row]) -> list[tuple[int, str]]:
-    """By number, what of versions of a model is not what its history recorded.
+    """Number and problem of each version of a model that differs from its history.
 
     Each of `found` has the `row` of a version, the rows of its `artifacts`, `metrics` and `data`,
-    its `params` and its `parent`; its `evaluations`; and from the history `record` and `judged`.
+    its `params` and its `parent`; its `evaluations`; and from the history `record` and `evaluated`.
     """
     wrong = []
     for one in found:
         number = one["row"]["version"]
-        # A version of before there were seals has none.
+        # A version of an early release has no seal.
         if one["record"] is not None and one["record"] != _seal(name, one):
             wrong.append((number, "its row was edited since it was registered"))
         if not _makes_its_digest(one):
-            wrong.append((number, f"its files do not make digest {one['row']['digest']}"))
-        evaluations, judged = one["evaluations"], one["judged"]
-        # Such a version came with an evaluation that no event vouches for.
-        unknown = one["record"] is None and len(evaluations) == len(judged) + 1
-        if [_verdict(row) for row in evaluations[unknown:]] != judged:
+            wrong.append((number, f"its files do not match digest {one['row']['digest']}"))
+        evaluations, recorded = one["evaluations"], one["evaluated"]
+        # Early releases did not record the evaluation that a version was registered with.
+        unknown = one["record"] is None and len(evaluations) == len(recorded) + 1
+        if [_evaluation_seal(row) for row in evaluations[unknown:]] != recorded:
             wrong.append((number, "an evaluation of it was edited, added or removed"))
     return wrong
 
@@ -117,8 +117,8 @@ def _makes_its_digest(one: Row) -> bool:
         return False
 
 
-def _verdict(row: dict[str, Any]) -> str:
-    """What an event vouches for of an evaluation."""
+def _evaluation_seal(row: dict[str, Any]) -> str:
+    """The seal of an evaluation, as its event has it; else why there is none."""
     report, complaint = parse_object(row["report text"])
     if complaint or row["passed"] != has_passed(report):
         return "the verdict was edited"

@@ -1,7 +1,7 @@
-"""One state of all rows, read as they are stored: any value may have been edited.
+"""One state of all rows, read without conversion, since any value may have been edited.
 
-SQLite stores text in a numeric column, and an owner can write anything into a document. So values
-are read without SQLAlchemy's conversions, and each is compared with its column's type.
+SQLite can store text in a numeric column, and an owner can write anything into a document. So
+values are read without SQLAlchemy's conversions, and each is compared with its column's type.
 """
 
 import math
@@ -31,10 +31,10 @@ from registry.records import Problem
 from registry.values import parse_object, shown
 
 Row = dict[str, Any]
-"""The values of a row by column. Of a document it has the object, and the stored text as well,
-under its name and ` text`."""
+"""The values of a row by column. A JSON column has the parsed object; its stored text is under its
+name and ` text`."""
 
-AT_ONCE = 200  # rows that are checked together
+AT_ONCE = 200  # rows per query
 
 
 class Snapshot:
@@ -54,7 +54,7 @@ class Snapshot:
         return [self._checked(table, chosen, values) for values in found]
 
     def by_version(self, table: Table, ids: Sequence[int]) -> dict[int, list[Row]]:
-        """The rows of a table that hangs on `versions`, by the ids of those."""
+        """The rows of a table that refers to `versions`, by the ids of the versions."""
         found: dict[int, list[Row]] = {id_: [] for id_ in ids}
         for row in self.rows(table, table.c.version_id.in_(ids)):
             found[row["version_id"]].append(row)
@@ -82,19 +82,19 @@ class Snapshot:
             if complaint:
                 row.setdefault("complaints", []).append(f"its {column.name} {complaint}")
         for complaint in row.pop("complaints", ()):
-            self.problems.append(Problem(named(table, row), "", complaint))
+            self.problems.append(Problem(row_name(table, row), "", complaint))
         return row
 
 
 @contextmanager
-def taken(database: Database, problems: list[Problem]) -> Iterator[Snapshot]:
+def take_snapshot(database: Database, problems: list[Problem]) -> Iterator[Snapshot]:
     """A transaction that sees one state of the database, regardless of other writers."""
     with database.read() as c, any_bytes(c):
         yield Snapshot(c, problems)
 
 
-def named(table: Table, row: Row) -> str:
-    """What to call a row in a message: its table and its key."""
+def row_name(table: Table, row: Row) -> str:
+    """The name of a row in a message: its table and its key."""
     key = ", ".join(f"{column.name} {row.get(column.name)}" for column in table.primary_key)
     return f"table {table.name}, {key}"
 

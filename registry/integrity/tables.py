@@ -1,4 +1,4 @@
-"""Rows of whole tables, compared with each other; and which columns nothing vouches for."""
+"""Checks of whole tables, and the list of columns that `verify` cannot check."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, and_, select, text
 
 from registry import schema
-from registry.integrity.snapshot import Row, Snapshot, named
+from registry.integrity.snapshot import Row, Snapshot, row_name
 from registry.queries import params
 from registry.records import Problem
 from registry.values import MALFORMED, shown
@@ -24,7 +24,7 @@ NOT_CHECKED = {
     ("blobs", "size"): "checked where a version refers to it; others are leftovers for gc",
     ("blobs", "touched"): "when a file was announced last: it only keeps gc away for a day",
     ("blobs", "purged_at"): "whether it is set is checked; the time is that of its event",
-    ("versions", "request_id"): "checked of versions of which the history records it",
+    ("versions", "request_id"): "checked if the history records it",
     ("version_tags", "key"): "tags that came with a version before the history recorded them",
     ("version_tags", "value"): "tags that came with a version before the history recorded them",
     ("evaluations", "id"): _ORDER,
@@ -44,13 +44,13 @@ NOT_CHECKED = {
     ("jobs", "finished_at"): _JOB,
     ("jobs", "substituted"): _JOB,
 }
-"""Table and column of what may be edited without a report from `verify`, and why; of every other
-column an edit is reported. Not noticed either: a job whose row is gone; a model that is gone with
-all that refers to it, its parameters and its files included, which a backup still has."""
+"""Columns, by table, whose edits `verify` does not report, and why; it reports edits of all others.
+It does not notice either if the row of a job is deleted, or a model with everything that refers to
+it, including its parameters and files. A backup still has these."""
 
 
-def whole(snapshot: Snapshot) -> Iterator[Problem]:
-    """What is wrong with the rows of tables that belong to no one model."""
+def check_tables(snapshot: Snapshot) -> Iterator[Problem]:
+    """Problems of tables that belong to no single model, and of broken constraints."""
     yield from _registry(snapshot)
     yield from _params(snapshot)
     yield from _purged(snapshot)
@@ -65,7 +65,7 @@ def _registry(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _params(snapshot: Snapshot) -> Iterator[Problem]:
-    """Documents of parameters against their hash and against what is searched by."""
+    """Compare documents of parameters with their hash and with the values used for search."""
     values = schema.param_values
     for rows in snapshot.in_pieces(schema.params, schema.params.c.id):
         ids = [row["id"] for row in rows]
@@ -77,24 +77,24 @@ def _params(snapshot: Snapshot) -> Iterator[Problem]:
             except MALFORMED as error:
                 what = f"it cannot be compared with its hash ({error!r})"
             if what:
-                yield Problem(named(schema.params, row), "", what)
+                yield Problem(row_name(schema.params, row), "", what)
     used = select(1).where(schema.versions.c.params_id == schema.params.c.id).exists()
     for row in snapshot.rows(schema.params, ~used, columns=("id",)):
-        # They are stored with the first version that has them, or not at all.
-        what = "no version was made with these parameters: one is gone, with its model perhaps"
-        yield Problem(named(schema.params, row), "", what)
+        # Parameters are stored together with the first version that has them.
+        what = "no version has these parameters: one was deleted, perhaps with its model"
+        yield Problem(row_name(schema.params, row), "", what)
 
 
 def _edited_params(row: Row, flat: list[Row]) -> str | None:
     if row["sha256"] != params.sha256_of(row["document"]):
-        return "it was edited: its document does not make its SHA-256"
+        return "it was edited: its document does not match its SHA-256"
     if {value["key"]: value["value"] for value in flat} != params.flat(row["document"]):
-        return "the values to search by are not those of its document"
+        return "the values used for search are not those of its document"
     return None
 
 
 def _purged(snapshot: Snapshot) -> Iterator[Problem]:
-    """Files that are marked as removed on purpose, without an event that says so."""
+    """Files that are marked as purged without an event."""
     events, blobs = schema.events, schema.blobs
     removed: set[Any] = set()
     for row in snapshot.rows(events, events.c.kind == "purged"):
@@ -102,28 +102,28 @@ def _purged(snapshot: Snapshot) -> Iterator[Problem]:
         removed.update(file for file in files or () if isinstance(file, str))
     for row in snapshot.rows(blobs, blobs.c.purged_at.is_not(None)):
         if row["sha256"] not in removed:
-            what = "it is marked as purged, and no event says that it was"
-            yield Problem(named(blobs, row), "", what)
+            what = "it is marked as purged, but no event records that"
+            yield Problem(row_name(blobs, row), "", what)
 
 
 def _broken_constraints(snapshot: Snapshot, table: Table) -> Iterator[Problem]:
-    """Rows that the constraints forbid: written while those were switched off, or taken away."""
+    """Rows that break a constraint: written while it was switched off or dropped."""
     key = [column.name for column in table.primary_key]
     for constraint in sorted(table.constraints, key=lambda one: str(one.name)):
         if isinstance(constraint, ForeignKeyConstraint):
             for row in snapshot.rows(table, _dangling(constraint), columns=key):
                 other = constraint.referred_table.name
                 what = f"it refers to a row of {other} that does not exist ({constraint.name})"
-                yield Problem(named(table, row), "", what)
+                yield Problem(row_name(table, row), "", what)
         elif isinstance(constraint, CheckConstraint):
-            # Of a condition that is unknown, as of NULL, a CHECK takes no notice.
+            # Like a CHECK, this ignores rows for which the condition is NULL.
             broken: Any = text(f"NOT ({constraint.sqltext})")
             for row in snapshot.rows(table, broken, columns=key):
                 what = f"it breaks the rule {constraint.name}: {shown(str(constraint.sqltext))}"
-                yield Problem(named(table, row), "", what)
+                yield Problem(row_name(table, row), "", what)
 
 
-@cache  # to build the condition takes longer than to ask it
+@cache  # building the condition takes longer than the query
 def _dangling(constraint: ForeignKeyConstraint) -> Any:
     parent = constraint.referred_table.alias("parent")
     pairs = [(one.parent, parent.c[one.column.name]) for one in constraint.elements]

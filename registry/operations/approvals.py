@@ -31,16 +31,16 @@ class ApprovalMixin(RegistryBase):
         An imported version without an evaluation needs one before it can be approved.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             InvalidCandidate: the evaluation is not plain JSON.
         """
         with self._changing(name, version) as (c, model, state):
-            said = {
+            verdict = {
                 "evaluation": digests.seal_json(evaluation),
                 "passed": evaluations.has_passed(evaluation),
             }
             # The event first: a trigger accepts an evaluation or a tag only after its event.
-            events.add(c, model, "evaluated", actor, version=version, payload=said)
+            events.add(c, model, "evaluated", actor, version=version, payload=verdict)
             evaluations.add(c, state.version_id, evaluation, actor)
 
     @checked
@@ -57,7 +57,7 @@ class ApprovalMixin(RegistryBase):
         """Add a remark about a version to the history. It changes nothing else.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             InvalidCandidate: the text is empty, or cannot be stored.
         """
         with self._changing(name, version) as (c, model, _state):
@@ -68,7 +68,7 @@ class ApprovalMixin(RegistryBase):
         """Approve a version. Its newest evaluation must have passed.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Refused: it is archived, its newest evaluation has not passed, or its model's policy
                 requires the approval of somebody else.
         """
@@ -76,8 +76,8 @@ class ApprovalMixin(RegistryBase):
             check_not_archived(model, version, state)
             if model.four_eyes and person(actor) == person(state.created_by):
                 raise Refused(
-                    f"{name}:{version} was registered by {actor}, and the policy of {name!r} asks "
-                    "for an approval by somebody else."
+                    f"{name}:{version} was registered by {actor}, and the policy of {name!r} "
+                    "requires an approval by somebody else."
                 )
             self._approve(c, model, state, version, actor=actor, reason=reason)
 
@@ -85,10 +85,11 @@ class ApprovalMixin(RegistryBase):
     def archive(self, name: str, version: int, *, actor: str, reason: str) -> None:
         """Archive a version: it cannot predict any more, and `gc --purge` may remove its files.
 
-        A job without a flow run that was started a week ago was killed, and is marked as lost.
+        Running jobs without a flow run that started over a week ago are marked as lost: they were
+        killed.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Refused: an alias, a batch job or another version uses it.
         """
         with self._changing(name, version) as (c, model, state):
@@ -102,9 +103,8 @@ class ApprovalMixin(RegistryBase):
         """Make an archived version a candidate again; it must be approved again.
 
         Raises:
-            NotFound: there is no such model or version.
-            Refused: it is not archived, or its files were purged; registering them again
-                restores those.
+            NotFound: the model or version does not exist.
+            Refused: it is not archived, or its files were purged; register them again first.
         """
         with self.database.write() as c:
             model, state = self._lock_state(c, name, version)
@@ -121,12 +121,12 @@ class ApprovalMixin(RegistryBase):
 
     @checked
     def set_policy(self, name: str, policy: Policy, *, actor: str) -> None:
-        """Replace the rules of a model, new or not.
+        """Replace the rules of a model; creates the model if it is new.
 
         Raises:
-            InvalidReference: the model or a protected alias cannot have that name.
-            Refused: an alias that would be protected points to a version that is not approved, or
-                is the challenger, which waits for approval.
+            InvalidReference: the name of the model or of a protected alias is not allowed.
+            Refused: an alias to protect points to a version that is not approved, or is the
+                challenger.
         """
         check_name(name)
         policy = replace(policy, protected=_protected(policy.protected))
@@ -151,7 +151,7 @@ class ApprovalMixin(RegistryBase):
         None keeps a rule as it is; 0 as `keep_last` or `keep_days` removes that rule.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the model does not exist.
             InvalidReference, Refused: as for `set_policy`.
         """
         given = {
@@ -173,11 +173,9 @@ class ApprovalMixin(RegistryBase):
                 self._set_policy(c, model, policy, actor)
             return policy
 
-    # Steps of the above
-
     @contextmanager
     def _changing(self, name: str, version: int) -> Iterator[tuple[Connection, Locked, Row[Any]]]:
-        """A transaction that has locked the model of a version, with the state of the version."""
+        """A transaction with the locked model of a version, and the state of the version."""
         with self.database.write() as c:
             yield c, *self._lock_state(c, name, version)
 
@@ -232,7 +230,7 @@ def _protected(named: Iterable[str]) -> tuple[str, ...]:
     if CHALLENGER in others:
         raise Refused(
             f"{CHALLENGER!r} is the alias of a version that waits for its approval, so it "
-            "cannot be protected. Protect others, as in champion,production."
+            "cannot be protected. Give other aliases, as in champion,production."
         )
     return (CHAMPION, *others)
 

@@ -1,4 +1,4 @@
-"""What all operations work on: an open database and an open artifact store."""
+"""The base of all operations: an open database and an open artifact store."""
 
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ class RegistryBase:
     ) -> None:
         self._artifacts, self._cache = artifacts, cache
         if artifacts is not None:
-            assert self.files  # opened now, so that an unsupported URL is refused at once
+            assert self.files  # opened now, so that an unsupported URL is refused immediately
         self.database = Database(url)
 
     @cached_property
@@ -32,7 +32,7 @@ class RegistryBase:
         """The artifact store. Raises Unreachable if its place was not given."""
         if self._artifacts is None:
             raise Unreachable(
-                "This needs the files of the registry, and nothing says where they are. Set "
+                "This needs the files of the registry, and their place is not set. Set "
                 "MODELMINT_ARTIFACTS to their folder or to s3://BUCKET/PREFIX, or change into your "
                 "project."
             )
@@ -83,10 +83,10 @@ class RegistryBase:
 
     @checked
     def adopt_store(self, *, lost: bool = False) -> None:
-        """Mark the artifact store as this registry's again, after its marker was lost.
+        """Mark the artifact store as that of this registry, after its marker was lost.
 
-        With `lost`, files that the database needs may be missing. In the wrong place, that spreads
-        the files of a registry over two stores.
+        With `lost`, files that the database needs may be missing. If the store is the wrong one,
+        the files of the registry are then spread over two stores.
 
         Raises:
             Refused: the store belongs to another registry; files are missing and `lost` was not
@@ -94,7 +94,7 @@ class RegistryBase:
         """
         if lost or ownership.load(self.database).store is not None:
             ownership.claim(self.database, self.files, lost=lost)
-        else:  # never marked: the first registration does it
+        else:  # the first registration will mark it
             ownership.compare(self.database, self.files)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""How a candidate differs from an existing version with the same identity bytes, in words.
+"""Differences between a candidate and the existing version with the same identity bytes, as text.
 
-A version never changes: parameters, metrics, lineage, tags and other files stay as they were first
-registered. A caller who registers the same model with other values gets this list.
+A version never changes: its parameters, metrics, lineage, tags and other files stay as they were
+registered. If a candidate with the same bytes has other values, `register` returns this list.
 """
 
 import json
@@ -35,7 +35,7 @@ def differences(
         ("tags", known.tags, candidate.tags),
     ]
     lines = [line for pair in pairs for line in _differing(*pair)]
-    # Escaped: keys and values may contain control characters, and these lines go into logs.
+    # Keys and values may contain control characters, and these lines go into logs.
     return tuple(map(escaped, (*lines, *_files(known.artifacts, artifacts))))
 
 
@@ -50,7 +50,7 @@ def _differing(name: str, kept: Any, offered: Any) -> Iterator[str]:
 
 
 class _Nothing:
-    """Stands for a missing value; null is a value."""
+    """Stands for a missing value, which is not null."""
 
 
 _NOTHING = _Nothing()
@@ -68,7 +68,7 @@ def _shown(value: Any) -> str:
 
 
 def _files(kept: tuple[Artifact, ...], offered: tuple[Artifact, ...]) -> Iterator[str]:
-    """Compare the files outside the identity: identity files are equal, or it is a new version."""
+    """Compare the files outside the identity; identity files are equal here."""
     ours, theirs = ({a.path: a.sha256 for a in one} for one in (kept, offered))
     for path in sorted(ours.keys() | theirs.keys()):
         if ours.get(path) != theirs.get(path):

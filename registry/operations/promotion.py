@@ -31,13 +31,14 @@ class PromotionMixin(ApprovalMixin):
 
         `expect_revision` is the alias's revision that the decision was based on, 0 if it was not
         set, None to move it regardless. It is a revision, not a version: an alias that was moved
-        away and back has changed. Promoting the version that already holds the alias changes
+        away and back has another one. Promoting the version that already holds the alias changes
         nothing. Pointing the champion or another protected alias to a candidate approves it, unless
         the model's policy requires four eyes. The new champion is no longer challenger. If
-        somebody moved an alias by SQL without the history, this promotion makes both agree again.
+        somebody moved an alias by SQL without an event, this promotion makes alias and history
+        agree again.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Conflict: the alias is not at the expected revision.
             InvalidReference: the alias is not an allowed name.
             Refused: the version is archived, or cannot hold a protected alias without an approval.
@@ -73,7 +74,7 @@ class PromotionMixin(ApprovalMixin):
         It is no longer challenger.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: the model or version does not exist.
             Refused: it is the champion, holds another protected alias, or is archived.
         """
         with self._changing(name, version) as (c, model, state):
@@ -102,7 +103,7 @@ class PromotionMixin(ApprovalMixin):
         skipped.
 
         Raises:
-            NotFound: there is no such model or alias.
+            NotFound: the model or alias does not exist.
             Conflict: the alias is not at the expected revision.
             Refused: no version that may hold the alias has held it before.
             Corrupt: the alias, or its history, was edited.
@@ -126,8 +127,8 @@ class PromotionMixin(ApprovalMixin):
                     break
             else:
                 raise Refused(
-                    f"{name}@{alias} is {name}:{held.version}, and no other version that may hold "
-                    f"it held it before. See `modelmint models history {name}`."
+                    f"{name}@{alias} is {name}:{held.version}, and no earlier holder may have it "
+                    f"again. See `modelmint models history {name}`."
                 )
             return self._move(
                 c,
@@ -148,7 +149,7 @@ class PromotionMixin(ApprovalMixin):
         with self.database.write() as c:
             model = models.lock(c, name)
             held = aliases.find(c, name, alias)
-            # If somebody deleted the alias's row, unset it in the history, too.
+            # If somebody deleted the alias's row, the history still needs the event.
             if held is None and events.moves_of(c, model.id, alias).holder is None:
                 raise aliases.unknown(c, name, alias)
             self._unset(c, model, alias, held, actor=actor, reason=reason)
@@ -216,7 +217,7 @@ class PromotionMixin(ApprovalMixin):
         actor: str,
         reason: str,
     ) -> str:
-        """The status with which a version may hold an alias; a protected one needs approval."""
+        """The status of a version that is to hold an alias; a protected alias needs approval."""
         ref = f"{model.name}:{version}"
         check_not_archived(model, version, state)
         if state.status == "approved" or not models.is_protected(c, model, alias):
@@ -225,7 +226,7 @@ class PromotionMixin(ApprovalMixin):
         if state.status == "candidate" and not model.four_eyes:
             self._approve(c, model, state, version, actor=actor, reason=reason)
             return "approved"
-        why = "was rejected" if state.status == "rejected" else "was not approved yet"
+        why = "was rejected" if state.status == "rejected" else "is not approved yet"
         raise Refused(
             f"{ref} {why}, and only an approved version can be {alias}. Approve it first: "
             f"modelmint models approve {ref}"
@@ -243,8 +244,8 @@ def _check_revision(name: str, alias: str, held: Alias | None, expected: int | N
 
 
 def _holder(before: events.Moves, held: Alias | None) -> int | None:
-    """The version that held an alias, by its history rather than by its row."""
-    # An alias that was set before there were events has only its row.
+    """The version that held an alias, by its history."""
+    # An alias that was set by a release without events has only its row.
     return held.version if held and not before.count else before.holder
 
 
@@ -256,5 +257,5 @@ def _check_follows(name: str, alias: str, held: Alias | None, before: events.Mov
         was = f"points to {name}:{before.holder}" if before.holder else "is not set"
         raise Corrupt(
             f"{name}@{alias} {points}, but by its history it {was}: somebody edited it. Nothing "
-            "was changed. Run `modelmint models verify`, and promote the version that you want."
+            "was changed. Run `modelmint models verify`, then promote the version that you want."
         )

@@ -46,7 +46,7 @@ class ReadingMixin(RegistryBase):
 
         Raises:
             InvalidReference: the text has another form.
-            NotFound: there is no such model, alias or version.
+            NotFound: the model, alias or version does not exist.
         """
         parsed = parse_reference(reference)
         with self.database.read() as c:
@@ -73,7 +73,7 @@ class ReadingMixin(RegistryBase):
         """Models with champion, challenger and last change, by name, a page at a time.
 
         With `contains`, only models whose name contains that text. `after` is `ModelPage.after` of
-        the page before.
+        the previous page.
 
         Raises:
             InvalidQuery: the limit is less than 1.
@@ -106,10 +106,10 @@ class ReadingMixin(RegistryBase):
         """Versions of a model, or of all, that meet every condition, a page at a time.
 
         Conditions and orders are texts; `registry.SEARCH_HELP` lists them. `after` is `Page.after`
-        of the page before; versions that are registered in between do not shift the pages.
+        of the previous page; versions that are registered meanwhile do not shift the pages.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the model does not exist.
             InvalidQuery: a condition, the order or `after` cannot be parsed, or names a metric or a
                 parameter that none of these versions has; the message has the close match.
         """
@@ -129,7 +129,7 @@ class ReadingMixin(RegistryBase):
         """The events of a model, newest first; with `before`, those older than that event.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the model does not exist.
         """
         with self.database.read() as c:
             e = schema.events.c
@@ -151,11 +151,11 @@ class ReadingMixin(RegistryBase):
         """The origin of a version, and the versions and jobs that used it, a page at a time.
 
         A page has up to `limit` children and up to `limit` jobs. `after` and `before` are those of
-        the page before: the last child and the last job on it.
+        the previous page: its last child and its last job.
 
         Raises:
             InvalidReference: the text has another form.
-            NotFound: there is no such model, alias or version; or child `after`, or job `before`.
+            NotFound: the model, alias, version, child `after` or job `before` does not exist.
             InvalidQuery: `after` is not a version, or the limit is less than 1.
         """
         version = self.resolve(reference).version
@@ -166,10 +166,10 @@ class ReadingMixin(RegistryBase):
     def trace_data(
         self, md5: str, *, limit: int = 50, after: str | None = None, before: str | None = None
     ) -> DataTrace:
-        """The versions and jobs that used a dataset or a raw file, by the hash that DVC gives it.
+        """The versions and jobs that used a dataset or a raw file, by its DVC hash.
 
         A page has up to `limit` versions and up to `limit` jobs. `after` and `before` are those of
-        the page before: the last version and the last job on it.
+        the previous page: its last version and its last job.
 
         Raises:
             InvalidQuery: `md5` is not a hash, `after` is not a version, or the limit is below 1.
@@ -188,7 +188,7 @@ class ReadingMixin(RegistryBase):
         """
         paths, complaints = {}, []
         if digest(version.artifacts) != version.digest:
-            complaints.append(f"its files do not make digest {version.digest}")
+            complaints.append(f"its files do not match its digest {version.digest}")
         for artifact in version.artifacts:
             try:
                 paths[artifact.path] = self.files.fetch(artifact.sha256, artifact.size)

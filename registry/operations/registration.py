@@ -33,24 +33,30 @@ from registry.validation import candidates
 from registry.validation.arguments import checked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Offer:
-    """A candidate whose files were hashed, with who registers it and how."""
+    """A candidate for a model, with who registers it and how."""
 
     name: str
     candidate: Candidate
+    kind: str
+    actor: str
+    request_id: str | None = None
+    trainer: str | None = None
+    uid: str | None = None
+    parent_uid: str | None = None
+    payload: Json | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StagedOffer(_Offer):
+    """An offer whose files were copied to the store and hashed."""
+
     documents: Mapping[str, bytes]
-    """Its documents in canonical form, by field."""
+    """The candidate's documents in canonical form, by field."""
     staged: Mapping[str, Staged]
     artifacts: tuple[Artifact, ...]
     digest: str
-    kind: str
-    actor: str
-    trainer: str
-    request_id: str | None
-    uid: str | None
-    parent_uid: str | None
-    payload: Json
 
     @cached_property
     def files(self) -> list[tuple[str, int]]:
@@ -87,7 +93,10 @@ class RegistrationMixin(RegistryBase):
                 f"The evaluation of this candidate for {name!r} does not say that it passed. Only "
                 "a bundle that passed its gates and its parity check can become a version."
             )
-        return self._register(name, candidate, "registered", actor=actor, request_id=request_id)
+        offer = _Offer(
+            name=name, candidate=candidate, kind="registered", actor=actor, request_id=request_id
+        )
+        return self._register(offer)
 
     @checked
     def admit(
@@ -110,10 +119,10 @@ class RegistrationMixin(RegistryBase):
         `parent_uid` names the version that the training started from if that version is not in
         this registry; if it is imported later, it is found as the parent.
         """
-        return self._register(
-            name,
-            candidate,
-            kind,
+        offer = _Offer(
+            name=name,
+            candidate=candidate,
+            kind=kind,
             actor=actor,
             request_id=request_id,
             trainer=trainer,
@@ -121,42 +130,23 @@ class RegistrationMixin(RegistryBase):
             parent_uid=parent_uid,
             payload=payload,
         )
+        return self._register(offer)
 
-    def _register(
-        self,
-        name: str,
-        candidate: Candidate,
-        kind: str,
-        *,
-        actor: str,
-        request_id: str | None = None,
-        trainer: str | None = None,
-        uid: str | None = None,
-        parent_uid: str | None = None,
-        payload: Json | None = None,
-    ) -> Registration:
-        check_name(name)
+    def _register(self, given: _Offer) -> Registration:
+        check_name(given.name)
         self.create()
         claimed = ownership.compare(self.database, self.files)
-        with self._staged(candidate.files) as staged:
+        with self._staged(given.candidate.files) as staged:
             artifacts = tuple(
-                Artifact(path, s.sha256, s.size, identity=path in candidate.identity)
+                Artifact(path, s.sha256, s.size, identity=path in given.candidate.identity)
                 for path, s in staged.items()
             )
-            offer = _Offer(
-                name=name,
-                candidate=candidate,
-                documents=candidates.canonical(candidate),  # while the disk writes the files
+            offer = _StagedOffer(
+                **vars(given),
+                documents=candidates.canonical(given.candidate),  # while the disk writes the files
                 staged=staged,
                 artifacts=artifacts,
                 digest=digests.digest(artifacts),
-                kind=kind,
-                actor=actor,
-                trainer=trainer or actor,
-                request_id=request_id,
-                uid=uid,
-                parent_uid=parent_uid,
-                payload=payload or {},
             )
             number = self._find_existing(offer)
             if number is None:
@@ -173,7 +163,7 @@ class RegistrationMixin(RegistryBase):
                     number = self._find_existing(offer)
                     if number is None:  # no other process has registered the same meanwhile
                         raise
-            return self._again(offer, self._restore(offer, number))
+            return self._register_again(offer, self._restore(offer, number))
 
     @checked
     def refuse(self, name: str, candidate: Candidate, *, actor: str, reason: str) -> Event:
@@ -211,20 +201,20 @@ class RegistrationMixin(RegistryBase):
             for one in staged.values():
                 self.files.discard(one)
 
-    def _find_existing(self, offer: _Offer) -> int | None:
-        """The number of the version that a candidate is already. Raises Conflict."""
+    def _find_existing(self, offer: _StagedOffer) -> int | None:
+        """The number of the existing version that a candidate equals. Raises Conflict."""
         dataset = offer.candidate.lineage.dataset
         with self.database.read() as c:
             known = versions.find_existing(c, offer.name, offer.digest, dataset, offer.request_id)
         if known.requested_digest not in (None, offer.digest):
             raise Conflict(
                 f"Request {offer.request_id!r} registered version {known.requested} with digest "
-                f"{known.requested_digest}, and these bytes make {offer.digest}. Use another "
-                "request id."
+                f"{known.requested_digest}, but these bytes have digest {offer.digest}. Use "
+                "another request id."
             )
         return known.number
 
-    def _announce(self, offer: _Offer) -> str | None:
+    def _announce(self, offer: _StagedOffer) -> str | None:
         """Record which files will follow, so that `gc` knows them if this process is killed.
 
         Returns the path of the note, if one was written. A power cut may lose the note: the files
@@ -236,10 +226,10 @@ class RegistrationMixin(RegistryBase):
                 blobs.touch(c, offer.files, self.database.dialect.CLOCK, stored=False)
                 if versions.any_at_all(c):
                     return None
-            # A database with rows of files and no version would look as if it had been emptied.
+            # Rows of files without any version would look like an emptied database.
         return self.files.note(sha256 for sha256, _ in offer.files)
 
-    def _drop_notes(self, own: str, offer: _Offer) -> None:
+    def _drop_notes(self, own: str, offer: _StagedOffer) -> None:
         """Remove the note of this registration, and notes of earlier attempts that were killed."""
         registered = {sha256 for sha256, _ in offer.files}
         with suppress(Unreachable):
@@ -248,13 +238,13 @@ class RegistrationMixin(RegistryBase):
                 if digests and digests <= registered:  # an empty note is being written
                     self.files.remove(note.path)
 
-    def _send(self, offer: _Offer) -> None:
-        """Put the files in their places, before the transaction that others wait for."""
+    def _send(self, offer: _StagedOffer) -> None:
+        """Publish the files before the transaction, since other writers wait for that one."""
         # A file that is there already may be damaged, so it is read once.
         staged = offer.staged.values()
         self.files.publish(*(s for s in staged if self._is_damaged(s.sha256, s.size)))
 
-    def _add(self, offer: _Offer) -> Version:
+    def _add(self, offer: _StagedOffer) -> Version:
         """Insert all rows of a new version. Raises Refused if the same was registered meanwhile."""
         candidate, parent = offer.candidate, offer.candidate.lineage.parent
         with self.database.write() as c:
@@ -267,7 +257,7 @@ class RegistrationMixin(RegistryBase):
                 offer.digest,
                 params_id=params.find_or_add(c, candidate.params),
                 parent=versions.load_ids(c, parent) if parent else (None, offer.parent_uid),
-                created_by=offer.trainer,
+                created_by=offer.trainer or offer.actor,
                 request_id=offer.request_id,
                 uid=offer.uid,
             )
@@ -278,12 +268,13 @@ class RegistrationMixin(RegistryBase):
             return version
 
     def _add_rows(
-        self, c: Connection, model: Locked, id_: int, version: Version, offer: _Offer
+        self, c: Connection, model: Locked, id_: int, version: Version, offer: _StagedOffer
     ) -> None:
-        """Insert what belongs to a new version: its files, parts, evaluation and event."""
+        """Insert the files, parts, evaluation and event of a new version."""
         candidate, dialect = offer.candidate, self.database.dialect
         # No seal covers these: tags may change, and a request belongs to this registry only.
-        payload = {**offer.payload, "tags": candidate.tags, "request": offer.request_id}
+        given = offer.payload or {}
+        payload = {**given, "tags": candidate.tags, "request": offer.request_id}
         payload["record"] = digests.seal(version, offer.documents)
         with dialect.pipelined(c):
             blobs.touch(c, offer.files, dialect.CLOCK)
@@ -293,8 +284,8 @@ class RegistrationMixin(RegistryBase):
                 payload["evaluation"] = sha256(offer.documents["evaluation"]).hexdigest()
             events.add(c, model, offer.kind, offer.actor, version=version.version, payload=payload)
 
-    def _restore(self, offer: _Offer, number: int) -> Version:
-        """A version; files of it that are lost or damaged are replaced by the same bytes."""
+    def _restore(self, offer: _StagedOffer, number: int) -> Version:
+        """Replace lost or damaged files of a version by the same bytes; returns the version."""
         with self.database.read() as c:
             known = versions.load(c, offer.name, number)
             purged = blobs.purged_of(c, offer.name, number)
@@ -318,8 +309,8 @@ class RegistrationMixin(RegistryBase):
                 self.files.publish(*staged.values())
         return known
 
-    def _again(self, offer: _Offer, known: Version) -> Registration:
-        """The version that a candidate is already; adds the candidate's evaluation if it is new."""
+    def _register_again(self, offer: _StagedOffer, known: Version) -> Registration:
+        """Return the existing version; adds the candidate's evaluation to it if it is new."""
         ignored = duplicates.differences(known, offer.candidate, offer.artifacts)
         evaluation = offer.candidate.evaluation
         seal = sha256(offer.documents["evaluation"]).hexdigest()
@@ -328,8 +319,8 @@ class RegistrationMixin(RegistryBase):
         with self.database.write() as c:
             model, id_ = models.lock(c, offer.name), versions.load_id(c, known.ref)
             recorded = [digests.seal_json(row.report) for row in evaluations.load(c, id_)]
-            # An evaluation that was recorded before is not newer than those that followed it; an
-            # import carries what another registry knew.
+            # An evaluation that was recorded before is older than those that followed it. An
+            # import brings an evaluation of another registry, which is not newer, either.
             added = offer.kind == "registered" and seal not in recorded
             if added:
                 events.add(
@@ -349,8 +340,8 @@ class RegistrationMixin(RegistryBase):
             now = versions.load(c, offer.name, known.version)
         return Registration(now, created=False, ignored=ignored, evaluated=added)
 
-    def _is_retry(self, c: Connection, offer: _Offer, known: Version) -> bool:
-        """Whether this very request registered the version."""
+    def _is_retry(self, c: Connection, offer: _StagedOffer, known: Version) -> bool:
+        """Whether this request registered the version."""
         if offer.request_id is None:
             return False
         return versions.find_request(c, offer.name, offer.request_id) == known.version

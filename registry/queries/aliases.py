@@ -1,4 +1,4 @@
-"""The table `aliases`: where aliases point now. How they were moved is in `events`."""
+"""The table `aliases`: where aliases point now. Their moves are in `events`."""
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select, update
 
@@ -22,12 +22,12 @@ def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Alias]:
 
 
 def of_model(c: Connection, name: str) -> list[Alias]:
-    """The aliases of a model; none if there is no such model."""
+    """The aliases of a model; none if the model does not exist."""
     return load_all(c, models.c.name == name)
 
 
 def find(c: Connection, name: str, alias: str) -> Alias | None:
-    """An alias of a model; None also if there is no such model."""
+    """An alias of a model; None also if the model does not exist."""
     row = c.execute(_ONE, {"model": name, "name": alias}).one_or_none()
     return None if row is None else Alias(*row)
 
@@ -45,7 +45,7 @@ def unknown(c: Connection, name: str, alias: str) -> NotFound:
     known = [held.name for held in of_model(c, name)]
     what = f"Model {name!r} has no alias {alias!r}."
     if (number := NUMBER.fullmatch(alias)) and int(number[1]) > 0:
-        return NotFound(f"{what} A version is named with a colon: {name}:{int(number[1])}.")
+        return NotFound(f"{what} Name a version with a colon: {name}:{int(number[1])}.")
     if alias in ("latest", "newest"):
         last = c.execute(select(models.c.last_version).where(models.c.name == name)).scalar()
         return NotFound(f"{what} {how_to_get_newest(name, last)}")
@@ -64,9 +64,9 @@ def move(
     revision: int,
     set_yet: bool,
 ) -> None:
-    """Point an alias to a version of that status, as its `revision`.
+    """Point an alias to a version with that status, as its `revision`.
 
-    The caller has locked the model's row, so nobody else has moved the alias since it was read.
+    The caller has locked the model's row, so nobody has moved the alias since it was read.
     """
     to = {"version": version, "status": status, "revision": revision}
     if set_yet:

@@ -1,4 +1,4 @@
-"""The table `blobs`: a row for each stored file, which a collection locks before it removes one."""
+"""The table `blobs`: a row for each stored file; `gc` locks the row before it removes the file."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,11 +28,11 @@ def touch(
 ) -> None:
     """Give each file, by SHA-256 and size, a row with the present time.
 
-    A collection waits for the end of this transaction, then leaves the files alone for its grace
-    period. Files that are `stored` by then no longer count as purged; a file that is only announced
-    may never arrive, so it stays purged.
+    `gc` waits for the end of this transaction, then keeps the files for its grace period. Files
+    that are `stored` no longer count as purged; a file that is only announced may never arrive, so
+    it stays purged.
     """
-    # Sorted: two registrations of the same bytes wait for each other, but never in a circle.
+    # Sorted, so that two registrations of the same bytes cannot deadlock.
     rows = [{"sha256": sha256, "size": size} for sha256, size in sorted(set(files))]
     new = on_conflict.insert(c.dialect.name, blobs).values(touched=clock)
     changed = {"touched": clock} | ({"purged_at": None} if stored else {})
@@ -41,10 +41,10 @@ def touch(
 
 def lock_rows(c: Connection, digests: Iterable[str]) -> bool:
     """Whether every file has a row and is not purged; no row is deleted in this transaction."""
-    wanted = sorted(set(digests))
-    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(wanted), ~_PURGED)
+    needed = sorted(set(digests))
+    query = select(blobs.c.sha256).where(blobs.c.sha256.in_(needed), ~_PURGED)
     locked = query.order_by(blobs.c.sha256).with_for_update(key_share=True, read=True)
-    return len(c.execute(locked).all()) == len(wanted)
+    return len(c.execute(locked).all()) == len(needed)
 
 
 def all_hashes(c: Connection) -> set[str]:
@@ -60,40 +60,40 @@ def any_referenced(c: Connection, digests: Iterable[str]) -> bool:
 
 
 def purged(c: Connection) -> set[str]:
-    """The SHA-256 of every file that was removed on purpose, and that no living version needs."""
-    return set(c.execute(select(blobs.c.sha256).where(_PURGED, ~_living())).scalars())
+    """The SHA-256 of every purged file that only archived versions need."""
+    return set(c.execute(select(blobs.c.sha256).where(_PURGED, ~_in_use())).scalars())
 
 
 def purged_of(c: Connection, name: str, version: int) -> set[str]:
-    """The SHA-256 of every file of a version that was removed on purpose."""
+    """The SHA-256 of every purged file of a version."""
     own = blobs.c.sha256.in_(_of_version(name, version))
     return set(c.execute(select(blobs.c.sha256).where(own, _PURGED)).scalars())
 
 
 def is_purged(c: Connection, sha256: str) -> bool:
-    """Whether a file was removed on purpose, and no living version needs it.
+    """Whether a file was purged and only archived versions need it.
 
     Its row is locked until the transaction ends.
     """
     here = select(blobs.c.sha256).where(blobs.c.sha256 == sha256, _PURGED)
     # Locked first: the second query then sees the changes of a transaction we had to wait for.
     c.execute(here.with_for_update())
-    return c.execute(here.where(~_living())).first() is not None
+    return c.execute(here.where(~_in_use())).first() is not None
 
 
 def insert_missing(c: Connection, sha256: str, size: int) -> None:
-    """Give a file without a row one, so that it is removed in the same way as all others."""
+    """Insert a row for a file without one, so that all files are removed in the same way."""
     new = on_conflict.insert(c.dialect.name, blobs).values(sha256=sha256, size=size, touched=0)
     c.execute(new.on_conflict_do_nothing())
 
 
 def needed(c: Connection) -> dict[str, int]:
-    """Size by SHA-256 of every file that must be there.
+    """Size by SHA-256 of every file that must exist.
 
-    Some version refers to it, and it was not purged; whatever its row says, a living version's
-    file was not.
+    These are the files of versions, except purged ones. The file of a version that is not archived
+    must exist even if its row says that it was purged.
     """
-    query = select(blobs.c.sha256, blobs.c.size).where(_referenced(), or_(~_PURGED, _living()))
+    query = select(blobs.c.sha256, blobs.c.size).where(_referenced(), or_(~_PURGED, _in_use()))
     return {row.sha256: row.size for row in c.execute(query.order_by(blobs.c.sha256))}
 
 
@@ -105,7 +105,7 @@ def unreferenced(c: Connection, clock: ColumnElement[int]) -> list[tuple[str, in
 
 
 def delete_if_unused(c: Connection, sha256: str, grace_s: float, clock: ColumnElement[int]) -> bool:
-    """Delete the row of a file that no version refers to; False if one does, or soon may."""
+    """Delete the row of an unreferenced file; False if a version refers to it, or soon may."""
     old = blobs.c.touched <= clock - int(grace_s * 1e6)
     here = blobs.c.sha256 == sha256
     # Locked first: a DELETE that had to wait for a registration would not see its references.
@@ -113,10 +113,10 @@ def delete_if_unused(c: Connection, sha256: str, grace_s: float, clock: ColumnEl
     return c.execute(delete(blobs).where(here, old, ~_referenced())).rowcount == 1
 
 
-def outlived(c: Connection, name: str, version: int) -> dict[str, int]:
-    """Size by SHA-256 of those files of a version that no living version refers to.
+def only_archived(c: Connection, name: str, version: int) -> dict[str, int]:
+    """Size by SHA-256 of the files of a version that only archived versions refer to.
 
-    Without those that were purged. The rows are locked until the transaction ends.
+    Without purged files. The rows are locked until the transaction ends.
     """
     here = select(blobs.c.sha256, blobs.c.size).where(
         blobs.c.sha256.in_(_of_version(name, version))
@@ -125,11 +125,11 @@ def outlived(c: Connection, name: str, version: int) -> dict[str, int]:
     # FOR UPDATE, which an UPDATE of `purged_at` alone would not take, keeps `lock_rows` out. First:
     # the second query then sees the changes of a transaction we had to wait for.
     c.execute(here.with_for_update())
-    return {row.sha256: row.size for row in c.execute(here.where(~_PURGED, ~_living()))}
+    return {row.sha256: row.size for row in c.execute(here.where(~_PURGED, ~_in_use()))}
 
 
 def purge(c: Connection, digests: Iterable[str], clock: ColumnElement[int]) -> None:
-    """Mark files as removed on purpose."""
+    """Mark files as purged."""
     c.execute(update(blobs).where(blobs.c.sha256.in_(list(digests))).values(purged_at=clock))
 
 
@@ -151,7 +151,8 @@ def _referenced() -> Any:
     return exists().where(version_artifacts.c.sha256 == blobs.c.sha256)
 
 
-def _living() -> Any:
+def _in_use() -> Any:
+    """Whether a version that is not archived refers to the file."""
     used = version_artifacts.c.sha256 == blobs.c.sha256
     same = version_state.c.version_id == version_artifacts.c.version_id
     return exists().where(used, same, version_state.c.status != "archived")

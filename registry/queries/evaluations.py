@@ -10,7 +10,7 @@ from registry.values import now
 
 
 def has_passed(report: Json) -> bool:
-    """Whether an evaluation says that it passed: only `true` does."""
+    """Whether an evaluation passed: its `passed` is `true`."""
     return report.get("passed") is True
 
 
@@ -23,7 +23,7 @@ def add(c: Connection, version_id: int, report: Json, actor: str) -> None:
         "at": now(),
         "actor": actor,
     }
-    # inline: nobody needs the new id, and to return it would end a pipeline of statements.
+    # inline: without the new id, since returning it would end a pipeline of statements.
     c.execute(insert(evaluations).inline(), new)
 
 

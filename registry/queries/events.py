@@ -67,7 +67,7 @@ def add(
         "prev_hash": model.head,
     }
     model.head = hash_of(model.name, fields)
-    # inline: nobody needs the new id, and to return it would end a pipeline of statements.
+    # inline: without the new id, since returning it would end a pipeline of statements.
     c.execute(insert(events).inline(), {"model_id": model.id, "hash": model.head, **fields})
 
 
@@ -126,8 +126,8 @@ def _periods(c: Connection, model: int, alias: str) -> list[list[int]]:
             periods.append(held)
         elif not isinstance(version, int) or (kind == "rolled back" and version not in held[:-1]):
             raise Corrupt(
-                f"The history of {alias} was edited: event {id_} ({kind}) does not follow from "
-                "those before it. Nothing was changed. Run `modelmint models verify`, and promote "
+                f"The history of {alias} was edited: event {id_} ({kind}) does not follow from the "
+                "earlier ones. Nothing was changed. Run `modelmint models verify`, then promote "
                 "the version that you want."
             )
         elif kind == "promoted":
@@ -140,7 +140,7 @@ def _periods(c: Connection, model: int, alias: str) -> list[list[int]]:
 
 
 def holder_at(c: Connection, model: int, alias: str, when: datetime) -> int | None:
-    """The version that an alias pointed to at a moment, None if to none."""
+    """The version that an alias pointed to at a time; None if it was not set."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))
     query = select(events.c.kind, events.c.version).where(*moves, events.c.at <= microseconds(when))
     row = c.execute(query.order_by(events.c.id.desc()).limit(1)).one_or_none()
@@ -149,16 +149,16 @@ def holder_at(c: Connection, model: int, alias: str, when: datetime) -> int | No
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What the history says about an alias."""
+    """The state of an alias by its history."""
 
     count: int
-    """How often it was moved."""
+    """The number of moves."""
     holder: int | None
-    """The version that it points to since the last time; None: to none."""
+    """The version that it points to; None: it is not set."""
 
 
 def moves_of(c: Connection, model: int, alias: str) -> Moves:
-    """Where an alias points by its history, whatever its row says, and after how many moves."""
+    """The state of an alias by its history, regardless of its row."""
     moves = (events.c.model_id == model, events.c.alias == alias, events.c.kind.in_(MOVES))
     query = select(events.c.kind, events.c.version, func.count().over()).where(*moves)
     row = c.execute(query.order_by(events.c.id.desc()).limit(1)).one_or_none()

@@ -1,4 +1,4 @@
-"""The table `registry`: its one row says which registry this is, and where its files are."""
+"""The table `registry`: its one row has the ids of the registry and of its artifact store."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ class Identity:
 
     registry: str
     store: str | None
-    """Of the place of its files; None until there is one."""
+    """The id of its artifact store; None until the first registration."""
 
 
 def load(c: Connection) -> Identity:
-    """Which registry this is. Raises Corrupt where its row was removed or edited."""
+    """The ids of this registry. Raises Corrupt if the row was removed or edited."""
     rows = c.execute(select(registry.c.id, registry.c.store)).all()
     if len(rows) != 1:
         raise Corrupt(
@@ -30,11 +30,11 @@ def load(c: Connection) -> Identity:
     if not isinstance(own.registry, str) or not isinstance(own.store, str | None):
         raise Corrupt(
             f"The table `registry` of this database has the ids {shown(own.registry)} and "
-            f"{shown(own.store)}, which are not texts: somebody edited it. Restore a backup."
+            f"{shown(own.store)}, which are not text: somebody edited it. Restore a backup."
         )
     return own
 
 
 def keep_store(c: Connection, store: str) -> None:
-    """Note the place of the files, once and for all."""
+    """Record the id of the artifact store, unless there is one."""
     c.execute(update(registry).where(registry.c.store.is_(None)).values(store=store))

@@ -30,7 +30,7 @@ def trace(
         last = parse_reference(after)
         if last.version is None:
             raise InvalidQuery(
-                f"{after!r} is no place to go on from. Give the version that the page before "
+                f"{after!r} is not the end of a page. Give the version that the previous page "
                 "named, as in digits:3, or nothing."
             )
         children = children.where(_v.id > versions.load_id(c, after))
@@ -53,7 +53,7 @@ def trace_data(
 ) -> DataTrace:
     """The versions that were trained on a dataset or file, and their jobs."""
     if not md5 or not md5.isprintable() or " " in md5:
-        raise InvalidQuery(f"{md5!r} is not a hash. Give one in full, as dvc.lock has it.")
+        raise InvalidQuery(f"{md5!r} is not a hash. Give the whole hash, as dvc.lock has it.")
     rows, more = search.built_on_page(c, md5, limit=limit, after=after)
     prepared, raw = search.built_on_ids(md5)
     count = select(func.count()).select_from(union(prepared, raw).subquery())

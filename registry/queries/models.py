@@ -59,7 +59,7 @@ def lock_or_add(c: Connection, name: str) -> Locked:
     """Lock a model's row until the transaction ends; a new model gets one first."""
     row = c.execute(_LOCKED, {"model": name}).one_or_none()
     if row is None:
-        # Of two first registrations of a name, one adds the row and the other finds it.
+        # If two first registrations run at once, one adds the row and the other finds it.
         new = on_conflict.insert(c.dialect.name, models).values(
             name=name, last_version=0, created_at=now()
         )
@@ -74,7 +74,7 @@ def find_id(c: Connection, name: str) -> int | None:
 
 
 def find_size(c: Connection, name: str) -> tuple[int | None, int]:
-    """The id of a model, None if it is new, and how many versions it has."""
+    """The id of a model, None if it is new, and the number of its versions."""
     query = select(models.c.id, models.c.last_version).where(models.c.name == name)
     row = c.execute(query).one_or_none()
     return (None, 0) if row is None else (row.id, row.last_version)
@@ -128,11 +128,11 @@ def set_policy(c: Connection, model: Locked, policy: Policy) -> None:
     rules = asdict(policy)
     of_it = protected_aliases.c.model_id == model.id
     before = set(c.execute(select(protected_aliases.c.alias).where(of_it)).scalars())
-    wanted = set(rules.pop("protected")) - {CHAMPION}
+    after = set(rules.pop("protected")) - {CHAMPION}
     c.execute(update(models).where(models.c.id == model.id).values(rules))
-    if gone := before - wanted:
-        c.execute(delete(protected_aliases).where(of_it, protected_aliases.c.alias.in_(gone)))
-    if new := sorted(wanted - before):
+    if removed := before - after:
+        c.execute(delete(protected_aliases).where(of_it, protected_aliases.c.alias.in_(removed)))
+    if new := sorted(after - before):
         rows = [{"model_id": model.id, "alias": alias} for alias in new]
         c.execute(insert(protected_aliases), rows)
 

@@ -1,4 +1,4 @@
-"""INSERT ... ON CONFLICT, which SQLAlchemy has for each database apart."""
+"""INSERT ... ON CONFLICT, which SQLAlchemy has separately for each database."""
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite

@@ -1,4 +1,4 @@
-"""Models with who holds their aliases, for lists: a page in five queries, however many models."""
+"""Models with the holders of their aliases, for lists: five queries per page of any length."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def page(c: Connection, contains: str, *, limit: int, after: str | None) -> Mode
 def holders(
     c: Connection, found: Sequence[Model], *, only: Collection[str] | None = None
 ) -> list[Holder]:
-    """Who holds the aliases of models; of those aliases only that are named, if any are."""
+    """The holders of the aliases of models; with `only`, of the aliases with these names."""
     held = [a for model in found for a in model.aliases if only is None or a.name in only]
     if not held:
         return []
@@ -43,7 +43,7 @@ def holders(
 
 
 def _versions(c: Connection, held: Sequence[Alias]) -> dict[tuple[str, int], Summary]:
-    # From the aliases on: SQLite would compare every version with a list of pairs.
+    # Joined to the aliases: with a list of pairs, SQLite would compare it with every version.
     found = summaries.SUMMARY.join(schema.aliases, parts.POINTS_HERE)
     rows = c.execute(found.where(schema.aliases.c.model_id.in_(_ids(held)))).all()
     return {(v.model, v.version): v for v in summaries.load(c, rows)}
@@ -73,6 +73,6 @@ def _ids(held: Sequence[Alias]) -> Select[tuple[int]]:
 
 
 def _of_ids(c: Connection, ids: Select[Any]) -> list[Event]:
-    # Looked up first: with IN (SELECT max ...), a database may look at every event.
+    # Two queries: with IN (SELECT max ...), a database may read every event.
     found = [id_ for id_ in c.execute(ids).scalars() if id_ is not None]
     return events.load(c, _e.id.in_(found)) if found else []

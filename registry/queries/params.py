@@ -1,4 +1,4 @@
-"""The tables `params` and `param_values`: each document of parameters once."""
+"""The tables `params` and `param_values`: each document of parameters is stored once."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from registry.values import to_json
 
 
 def sha256_of(document: Json) -> str:
-    """The key of a document: of the very text that is stored, so that 1 and 1.0 stay apart."""
+    """The key of a document: the hash of its stored text, so that 1 and 1.0 differ."""
     return hashlib.sha256(to_json(document).encode()).hexdigest()
 
 
 def find_or_add(c: Connection, document: Json) -> int:
-    """The id of a document, which is stored if it is new."""
+    """The id of a document; stores it if it is new."""
     sha256 = sha256_of(document)
     here = select(params.c.id).where(params.c.sha256 == sha256)
     found: int | None = c.execute(here).scalar_one_or_none()
@@ -29,7 +29,7 @@ def _add(c: Connection, sha256: str, document: Json) -> int:
     new = on_conflict.insert(c.dialect.name, params).values(sha256=sha256, document=document)
     returned = c.execute(new.on_conflict_do_nothing().returning(params.c.id))
     made: int | None = returned.scalar_one_or_none()
-    if made is None:  # another process has added it since we looked
+    if made is None:  # another process has added it meanwhile
         here = select(params.c.id).where(params.c.sha256 == sha256)
         found: int = c.execute(here).scalar_one()
         return found
@@ -40,7 +40,7 @@ def _add(c: Connection, sha256: str, document: Json) -> int:
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Parameters by their dotted names, as text to search by: strings as they are, else JSON."""
+    """Parameters by dotted name, as text for search: strings unchanged, other values as JSON."""
     found: dict[str, str] = {}
     for key, value in document.items():
         if isinstance(value, Mapping):

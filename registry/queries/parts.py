@@ -1,4 +1,4 @@
-"""What has several rows a version: metrics, tags, aliases, data and files."""
+"""The tables with several rows per version: metrics, tags, aliases, data and files."""
 
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,7 +29,7 @@ POINTS_HERE = and_(
     schema.aliases.c.model_id == versions.c.model_id,
     schema.aliases.c.version == versions.c.version,
 )
-"""That a row of `aliases` is of a row of `versions`."""
+"""Whether a row of `aliases` points to a row of `versions`."""
 
 _held = schema.aliases.alias("held").c
 ALIASES = (
@@ -38,8 +38,8 @@ ALIASES = (
     .scalar_subquery()
     .label("aliases")
 )
-"""The aliases of a row of `versions`, each in a line, in no order; NULL if it has none.
-A list of 100 versions saves a query by it: 0.4 ms on PostgreSQL."""
+"""The aliases of a row of `versions`, one per line, unordered; NULL if it has none.
+It saves a query for a list of 100 versions: 0.4 ms on PostgreSQL."""
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Parts:
 
 
 def load(c: Connection, ids: list[int]) -> dict[int, Parts]:
-    """Everything that hangs on versions, by their ids."""
+    """All rows that belong to versions, by the ids of the versions."""
     found = load_for_lists(c, ids)
     for id_, alias in _by_key(c, "aliases", ids):
         found[id_].aliases.append(alias)
@@ -85,13 +85,13 @@ def _by_key(c: Connection, kind: str, ids: list[int]) -> list[Any]:
     """Rows of a query below, in the order of their keys."""
     on_postgresql = c.dialect.name == "postgresql"
     given = {"ids": ids if on_postgresql else to_json(ids)}
-    # all: a result that is iterated over asks the driver for each row apart.
+    # all(): iterating over a result fetches each row separately from the driver.
     found = c.execute(_queries(on_postgresql)[kind], given).all()
     # Here, since a database's own order of text depends on its settings.
     return sorted(found, key=itemgetter(1))
 
 
-# Built once: that takes longer than SQLite needs to answer.
+# Built once: building takes longer than SQLite needs to answer.
 @cache
 def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
     def rows_of(id_: Column[Any], *columns: Any) -> Select[Any]:
@@ -114,7 +114,7 @@ def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
 
 
 def _among(id_: Column[Any], on_postgresql: bool) -> ColumnElement[bool]:
-    """One parameter, however many ids: one for each would take longer than the query."""
+    """A condition with one parameter for all ids: one for each would take longer than the query."""
     if on_postgresql:
         return id_ == any_(bindparam("ids", type_=ARRAY(Integer)))
     return id_.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))

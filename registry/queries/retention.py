@@ -13,17 +13,17 @@ from registry.schema import versions as table
 from registry.values import now
 
 USES = ("running", "completed")
-"""The states of jobs that keep their version: predictions of it exist, or are being made. The rule
-`version_state_keeps_what_is_used` names the same."""
+"""The states of jobs that keep their version: its predictions exist, or are being made. The rule
+`version_state_keeps_what_is_used` has the same states."""
 
 
 _DAY = 86_400_000_000  # microseconds
 
 
-def outlived(c: Connection, model: Model, version: int | None = None) -> list[Row[Any]]:
+def unkept(c: Connection, model: Model, version: int | None = None) -> list[Row[Any]]:
     """The versions that nothing uses and the policy does not keep: rows for `summaries`.
 
-    With a number, that version alone, if it is one of them.
+    With `version`, only that version, if it is one of them.
     """
     child = table.alias("child")
     pointed_to = aliases.select().where(
@@ -47,7 +47,7 @@ def outlived(c: Connection, model: Model, version: int | None = None) -> list[Ro
     if policy.keep_last is not None:
         query = query.where(table.c.version <= model.last_version - policy.keep_last)
     if policy.keep_days is not None:
-        # Older releases took more days than there are since 1970.
+        # Older releases accepted more days than there have been since 1970.
         since = max(0, now() - int(policy.keep_days) * _DAY)
         query = query.where(table.c.created_at < since)
     return list(c.execute(query.order_by(table.c.version)))
@@ -56,7 +56,7 @@ def outlived(c: Connection, model: Model, version: int | None = None) -> list[Ro
 def _to_roll_back_to(c: Connection, model: Model) -> set[int]:
     """The versions that the next `keep_holders` rollbacks of each protected alias would reach.
 
-    Also as many of the latest holders: a version that was rolled back may be needed again.
+    Includes as many of the latest holders: a version that was rolled back may be needed again.
     """
     id_, keep = named.load_id(c, model.name), model.policy.keep_holders
     present = {alias.name: alias.version for alias in model.aliases}
@@ -66,7 +66,7 @@ def _to_roll_back_to(c: Connection, model: Model) -> set[int]:
     kept: set[int] = set()
     for alias in model.policy.protected:
         reached, latest = events.former_holders(c, id_, alias), events.latest_holders(c, id_, alias)
-        # A rollback passes over those that were archived or rejected since.
+        # A rollback skips versions that were archived or rejected since.
         still = set(c.execute(may_hold.where(version_state.c.version.in_(latest))).scalars())
         still.discard(present.get(alias, 0))
         for before in (reached, latest):
@@ -75,7 +75,7 @@ def _to_roll_back_to(c: Connection, model: Model) -> set[int]:
 
 
 def with_files(c: Connection) -> list[tuple[str, int]]:
-    """Model and number of every archived version of which a file was not purged yet."""
+    """Model and number of every archived version with a file that was not purged yet."""
     query = (
         select(models.c.name, table.c.version)
         .join(models, models.c.id == table.c.model_id)

@@ -1,4 +1,4 @@
-"""Reading rows that somebody may have edited past the rules of the registry."""
+"""Reading rows that somebody may have edited in spite of the rules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,17 @@ from registry.values import shown
 
 
 def typed(kind: type[Any], value: Any) -> Any:
-    """A value of a row that an owner may have edited. Raises TypeError for one of another type."""
+    """Return a value of a row, which may have been edited, if it has this type; else TypeError."""
     if not isinstance(value, kind):
-        raise TypeError(f"{shown(value)} is no {kind.__name__}")
+        raise TypeError(f"{shown(value)} is not a {kind.__name__}")
     return value
 
 
 @contextmanager
 def any_bytes(c: Connection) -> Iterator[None]:
-    """Let SQLite return text that is not UTF-8, with what is wrong in it spelled out.
+    """Let SQLite return text that is not UTF-8, with the invalid bytes escaped.
 
-    PostgreSQL keeps no such text.
+    PostgreSQL cannot store invalid text.
     """
     if c.dialect.name != "sqlite":
         yield

@@ -1,4 +1,4 @@
-"""The table `version_signatures`: who vouched for the files of a version."""
+"""The table `version_signatures`: signatures over the files of versions, by key."""
 
 from sqlalchemy import Connection, insert, select
 
@@ -6,7 +6,7 @@ from registry.schema import version_signatures
 
 
 def add(c: Connection, version_id: int, key_id: str, document: str) -> None:
-    """Keep what a key signed; the caller has seen that it signed nothing of it before."""
+    """Store the signature of a version by a key that has not signed it before."""
     new = insert(version_signatures).values(version_id=version_id, key_id=key_id, document=document)
     c.execute(new)
 

@@ -1,6 +1,6 @@
-"""The tables `approvals` and `version_state`: what a version may be used for.
+"""The tables `approvals` and `version_state`.
 
-A trigger adds the state of a new version: candidate.
+A trigger gives a new version the status candidate.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ STATUS = (
     .scalar_subquery()
     .label("status")
 )
-"""The status of a row of `versions`. Not joined: PostgreSQL takes long to plan joins of many
-tables, and would rather read every state than look for those of a page."""
+"""The status of a row of `versions`. Not a join: PostgreSQL takes long to plan joins of many
+tables, and would read every state instead of those of a page."""
 
 
 def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:

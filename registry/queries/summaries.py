@@ -1,4 +1,4 @@
-"""Versions as lists show them: without documents and files."""
+"""Versions for lists: without documents and files."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,13 +25,13 @@ SUMMARY = select(
     versions.c.params_id,
     parts.ALIASES,
 ).join(schema.models, schema.models.c.id == versions.c.model_id)
-"""The rows that `load` wants; conditions and order are the caller's."""
+"""The rows that `load` expects; the caller adds conditions and an order."""
 
 
 def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
     """The rows of a `SUMMARY`, with metrics, tags and aliases."""
     found = parts.load_for_lists(c, [row.id for row in rows])
-    # Asked for once per document of parameters: most versions of a page share theirs.
+    # Once per document of parameters: most versions of a page share one.
     compare_by = parts.load_metric_names(c, sorted({row.params_id for row in rows}))
     # Unpacked: with row.model and so on, a list of 100 versions takes a sixth longer.
     return tuple(

@@ -1,4 +1,4 @@
-"""Whether a search found nothing because of a name that is not there."""
+"""Errors for searches that found nothing because a name does not exist."""
 
 import re
 from difflib import get_close_matches
@@ -22,11 +22,11 @@ from registry.validation.checks import escaped
 _TABLES = {"metric": version_metrics.c, "param": param_values.c, "tag": version_tags.c}
 _HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _ALWAYS = {CHAMPION, CHALLENGER}
-"""Aliases that may be asked for before a version holds them."""
+"""Aliases that a search may name before a version holds them."""
 
 
-def refuse(c: Connection, name: str | None, kind: str, key: str) -> None:
-    """Raise InvalidQuery for a metric or param that no version of a model, or of any, has.
+def refuse_unknown(c: Connection, name: str | None, kind: str, key: str) -> None:
+    """Raise InvalidQuery for a metric or param that no version, of this model or of all, has.
 
     For data, if the key is not a hash; for aliases and tags, which may be removed, only if the key
     is almost equal to an existing one.
@@ -61,7 +61,7 @@ def check_hash(text: str) -> None:
     if not _HASH.fullmatch(text.removeprefix("dvc:")):
         raise InvalidQuery(
             f"No version was built on {text!r}, which is not a hash as DVC gives it: 32 digits of "
-            "0-9a-f, of a folder with .dir behind. Give one in full, as dvc.lock has it."
+            "0-9a-f, followed by .dir for a folder. Give the whole hash, as dvc.lock has it."
         )
 
 
@@ -82,7 +82,7 @@ def _some(c: Connection, model: int | None, kind: str) -> set[str]:
 
 
 def _joined(kind: str, query: Select[Any]) -> Select[Any]:
-    """Versions with their metrics, tags or parameters, of which many may have the same."""
+    """Join versions with their metrics, tags or parameters."""
     keys = _TABLES[kind]
     own = (
         keys.params_id == versions.c.params_id

@@ -1,4 +1,4 @@
-"""The table `versions` and what hangs on it: files, metrics, parameters, tags, data."""
+"""The table `versions` and its parts: files, metrics, parameters, tags, data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def add(
     request_id: str | None,
     uid: str | None = None,
 ) -> tuple[int, Version]:
-    """Insert a version under the model's next number; returns its id and what it will be read as.
+    """Insert a version under the model's next number; returns its id and its record.
 
     A trigger increments the model's counter. `parent` is the id and the uid of the version that
     the training started from; the id is None if that version is not in this registry.
@@ -136,7 +136,7 @@ def tag(c: Connection, version_id: int, key: str, value: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the registry has of a candidate at the moment of the query."""
+    """The existing versions that match a candidate, at the time of the query."""
 
     same: int | None
     """The number of the version with these bytes from this dataset."""
@@ -146,7 +146,7 @@ class Known:
 
     @property
     def number(self) -> int | None:
-        """The number of the version that the candidate is already."""
+        """The number of the existing version that the candidate equals."""
         return self.same if self.requested is None else self.requested
 
 
@@ -167,14 +167,14 @@ _KNOWN = _known()
 def find_existing(
     c: Connection, name: str, digest: str, dataset: str, request_id: str | None
 ) -> Known:
-    """Find the version that a candidate is already; `digest` is that of its identity files."""
+    """Find the version that a candidate equals; `digest` is that of its identity files."""
     given = {"model": name, "digest": digest, "dataset": dataset, "request": request_id}
     row = c.execute(_KNOWN, given).one_or_none()
     return Known(None, None, None) if row is None else Known(*row)
 
 
 def any_at_all(c: Connection) -> bool:
-    """Whether the registry has a version, of whichever model."""
+    """Whether the registry has a version of any model."""
     return c.execute(select(versions.c.id).limit(1)).first() is not None
 
 
@@ -185,7 +185,7 @@ def find_request(c: Connection, name: str, request_id: str) -> int | None:
 
 
 def find_uid(c: Connection, uid: str) -> tuple[str, int] | None:
-    """Name and number of the version with that uid, if it is here."""
+    """Name and number of the version with that uid, if this registry has it."""
     query = select(schema.models.c.name, versions.c.version).join(schema.models)
     row = c.execute(query.where(versions.c.uid == uid)).one_or_none()
     return None if row is None else (row.name, row.version)
@@ -208,7 +208,7 @@ def load_ids(c: Connection, ref: str) -> tuple[int, str]:
 
 
 def parent_uid(c: Connection, id_: int) -> str | None:
-    """The uid of the version that one started from, which need not be here."""
+    """The uid of the version that this one started from, which may be in another registry."""
     found: str | None = c.execute(
         select(versions.c.parent_uid).where(versions.c.id == id_)
     ).scalar_one()
@@ -226,7 +226,7 @@ def missing(c: Connection, name: str, number: int) -> NotFound:
 
 
 def load(c: Connection, name: str, number: int) -> Version:
-    """One version; NotFound says which numbers there are."""
+    """One version; NotFound names the existing numbers."""
     found = c.execute(_ONE, {"name": name, "number": number}).all()
     if not found:
         raise missing(c, name, number)
@@ -250,7 +250,7 @@ def _complete(c: Connection, rows: Sequence[Row[Any]]) -> list[Version]:
 
 
 def _full() -> Select[Any]:
-    # Not joined, but for the model: PostgreSQL takes longer to plan joins than to look up a row.
+    # Subqueries and only one join: PostgreSQL takes longer to plan joins than to look up a row.
     document = select(_params.document).where(_params.id == versions.c.params_id)
     report = select(_evaluations.report).where(_evaluations.version_id == versions.c.id)
     newest = report.order_by(_evaluations.id.desc()).limit(1)

@@ -1,20 +1,21 @@
-"""What the database refuses whoever asks, beyond the constraints in `registry.schema`.
+"""Triggers: changes that the database refuses to every user, beyond the constraints of the schema.
 
 A rule is a condition under which a change is refused, in SQL that SQLite and PostgreSQL both
-understand; each becomes a trigger. Triggers belong to no schema revision: migrations drop them
+understand; each becomes a trigger. Triggers are not part of a schema revision: migrations drop them
 first, since altering a SQLite table loses its triggers, and install these afterwards. So a change
-here needs a new revision, if only an empty one. The rules of the history are in `history`, those of
-single values in `values`, and what SQLite's clients can switch off (foreign keys) in `sqlite`.
+here needs a new revision, even an empty one. The rules of the history are in `history`, those of
+single values in `values`, and those that replace SQLite's foreign keys, which clients can switch
+off, in `sqlite`.
 """
 
 from registry.rules.decisions import DECISIONS
 from registry.rules.rows import ROWS
-from registry.rules.rule import APPEND_ONLY, LASTING, Effect, Rule, refuse
+from registry.rules.rule import APPEND_ONLY, LASTING, Effect, Rule, refusing_rule
 from registry.rules.use import USE
 
 RULES: tuple[Rule, ...] = (
-    *(refuse(table, event) for table in APPEND_ONLY for event in ("UPDATE", "DELETE")),
-    *(refuse(table, "DELETE") for table in LASTING),
+    *(refusing_rule(table, event) for table in APPEND_ONLY for event in ("UPDATE", "DELETE")),
+    *(refusing_rule(table, "DELETE") for table in LASTING),
     *ROWS,
     *USE,
     *DECISIONS,
@@ -41,5 +42,5 @@ EFFECTS = (
         "UPDATE models SET last_event = NEW.hash WHERE id = NEW.model_id",
     ),
 )
-"""The counter and the head of a model are moved by the database, and a version gets its status: a
-version or an event without them would be in the way of the next one, or of readers, for ever."""
+"""The database itself updates the counter and the head of a model, and inserts the status of a
+version. If a client could omit that, later registrations or reads would fail."""

@@ -1,4 +1,4 @@
-"""Who may be champion, or hold another protected alias."""
+"""Rules for approvals, for the champion and for other protected aliases."""
 
 from registry.rules.rule import HOLD_MODEL, RECORDED, Rule
 
@@ -6,13 +6,13 @@ PROTECTED = (
     "({alias} = 'champion' OR EXISTS (SELECT 1 FROM protected_aliases p "
     "WHERE p.model_id = {model} AND p.alias = {alias}))"
 )
-"""Whether an alias points only to approved versions: the champion, and what the policy names."""
+"""Whether an alias needs an approved version: the champion, and those that the policy names."""
 
 _NEW_ALIAS = PROTECTED.format(model="NEW.model_id", alias="NEW.alias")
 
 
 def _person(column: str) -> str:
-    """Who it is, however the name was typed: as `references.person`, as far as SQL can."""
+    """SQL that normalises a person's name, like `references.person` as far as SQL can."""
     return f"lower(trim({column}))"
 
 

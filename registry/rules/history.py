@@ -1,12 +1,12 @@
-"""What an event may say: each kind is tied to the row that it describes, and to who may write it.
+"""Rules for events: each kind must match the row that it describes, and the rights of its writer.
 
-The row comes first, then the event; so where an event is refused, the change that it was to record
-is undone with it. Of tags and evaluations, which have no other rule to keep them from changing
-unseen, the event comes first and lets the row change.
+The row is written first, then the event; if the event is refused, the change is rolled back, too.
+For tags and evaluations the event is written first and permits the change of the row, since no
+other rule prevents a change without an event.
 
 On PostgreSQL only a role that may make a change may write the event about it (the grants are in
 `registry.databases.roles`): a role that only registers cannot write a promotion into the history,
-so a rollback can rely on what it reads there.
+so a rollback can rely on the events.
 """
 
 from registry.rules.rule import Rule
@@ -116,7 +116,7 @@ HISTORY_RULES = (
     _rule(
         "name_who_held_the_alias",
         _MOVES,
-        # Of an alias that was set before there were events, nobody knows.
+        # Unknown for an alias that was set before there were events.
         f"EXISTS ({_LAST_MOVE.format(what='1')}) AND NEW.previous IS DISTINCT FROM ("
         + _LAST_MOVE.format(what="CASE e.kind WHEN 'unset' THEN NULL ELSE e.version END")
         + ")",
@@ -147,7 +147,7 @@ def _may(right: str, table: str) -> str:
 
 
 OWNS = "has_table_privilege('blobs', 'DELETE')"
-"""Of the owner alone: no role may delete a file's row."""
+"""The right of the owner only: no role may delete a file's row."""
 
 NEEDS = {
     f"{_RECORDS}, 'refused'": _may("INSERT", "versions"),
@@ -160,4 +160,4 @@ NEEDS = {
     "'policy'": "has_column_privilege('models', 'four_eyes', 'UPDATE')",
     "'noted'": _may("INSERT", "events"),
 }
-"""By kinds of event, the right that their writer needs; of any other kind, to be the owner."""
+"""By kinds of event, the right that their writer needs; other kinds need the owner."""

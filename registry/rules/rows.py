@@ -1,6 +1,6 @@
-"""Keys, what a row begins as, and what of it may change."""
+"""Rules for rows: their keys, their initial values, and the columns that may change."""
 
-from registry.rules.rule import HOLD_MODEL, RECORDED, Rule, keep
+from registry.rules.rule import HOLD_MODEL, RECORDED, Rule, unchanging_rule
 
 _EVALUATIONS_IN_HISTORY = (
     "SELECT count(*) FROM versions v JOIN events e ON e.model_id = v.model_id "
@@ -91,13 +91,13 @@ ROWS = (
         f"(CASE WHEN {RECORDED} THEN ({_EVALUATIONS_IN_HISTORY}) ELSE 1 END)",
         "an evaluation is added right after the event that records it",
     ),
-    keep(
+    unchanging_rule(
         "version_tags",
         "version_id",
         "key",
         sentence="a tag stays with its version and keeps its key",
     ),
-    keep(
+    unchanging_rule(
         "version_state",
         "version_id",
         "model_id",
@@ -105,7 +105,7 @@ ROWS = (
         sentence="a status stays with its version",
         name="version_state_keeps_its_version",
     ),
-    keep(
+    unchanging_rule(
         "aliases",
         "model_id",
         "alias",
@@ -125,7 +125,9 @@ ROWS = (
         "NEW.status <> 'candidate' OR NEW.approval_id IS NOT NULL",
         "a version begins as a candidate; approvals come later",
     ),
-    keep("blobs", "sha256", "size", sentence="a file keeps its content: other bytes are another"),
+    unchanging_rule(
+        "blobs", "sha256", "size", sentence="a file keeps its content: other bytes are another"
+    ),
     Rule(
         "blobs_begin_stored",
         "blobs",
@@ -152,7 +154,7 @@ ROWS = (
         "EXISTS (SELECT 1 FROM registry)",
         "a registry has one id, and has it already",
     ),
-    keep(
+    unchanging_rule(
         "registry",
         "id",
         "created_at",

@@ -1,11 +1,11 @@
-"""What a rule is, which tables only ever grow, and SQL that several rules share."""
+"""The classes of rules, the append-only tables, and SQL that several rules share."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Refuse `event` on `table` where `broken` holds; `sentence` says why, to a person."""
+    """Refuse `event` on `table` if `broken` is true; `sentence` is the error message."""
 
     name: str
     table: str
@@ -13,16 +13,16 @@ class Rule:
     """INSERT, UPDATE or DELETE."""
     broken: str
     """SQL over NEW and OLD. JSON(column, key) is the text of a key of a document;
-    UNREADABLE(column) that it is no object, or nested too deeply."""
+    UNREADABLE(column) is true if it is not an object, or is nested too deeply."""
     sentence: str
     lock: str = ""
-    """A query whose rows PostgreSQL must hold still while the condition is looked at. SQLite has
-    one writer at a time and needs none."""
+    """A query for the rows that PostgreSQL locks while it checks the condition. SQLite has one
+    writer at a time and needs no lock."""
     when: str = ""
-    """Where to look at the condition at all: over NEW and OLD, without a query."""
+    """Check `broken` only if this is true: SQL over NEW and OLD, without a query."""
     at_commit: bool = False
-    """Look when the transaction ends: what follows an event is not there before. PostgreSQL only;
-    SQLite cannot, and leaves it to `verify`."""
+    """Check at the end of the transaction, for rows that are written after an event. PostgreSQL
+    only; SQLite cannot do that, so `verify` checks it."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,21 @@ APPEND_ONLY = (
     "approvals",
     "events",
 )
-"""History: no row of these is ever changed or deleted."""
+"""Tables of the history: their rows are never changed or deleted."""
 
 LASTING = ("models", "version_state", "jobs", "registry")
-"""Rows of these may change but are never deleted."""
+"""Tables whose rows may change but are never deleted."""
 
 
-def refuse(table: str, event: str) -> Rule:
+def refusing_rule(table: str, event: str) -> Rule:
+    """Refuse every change of this kind."""
     what = "is append-only" if table in APPEND_ONLY else "keeps every row"
     name = f"{table}_refuses_{event.lower()}"
     return Rule(name, table, event, "true", f"{table} {what}: {event} refused")
 
 
-def keep(table: str, *columns: str, sentence: str, name: str = "") -> Rule:
-    """These columns of a row never change."""
+def unchanging_rule(table: str, *columns: str, sentence: str, name: str = "") -> Rule:
+    """Refuse changes of these columns."""
     changed = " OR ".join(f"NEW.{column} IS DISTINCT FROM OLD.{column}" for column in columns)
     return Rule(name or f"{table}_keeps_its_key", table, "UPDATE", changed, sentence)
 

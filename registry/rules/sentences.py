@@ -1,4 +1,4 @@
-"""What a refusal by the database means, in words."""
+"""Error messages for constraints and triggers."""
 
 SENTENCES = {
     "ck_aliases_archived": "a version that an alias points to cannot be archived; "
@@ -13,12 +13,12 @@ SENTENCES = {
     "fk_approvals_evaluation_id_version_id_passed_evaluations": "an approval needs a passed "
     "evaluation of the same version",
 }
-"""For constraints whose breach a person may see: what they stand for. SQLite names those of
-CHECK only; a foreign key is explained by its kind."""
+"""Messages for the constraints that users can break. SQLite names only CHECK constraints; a foreign
+key gets a general message."""
 
 
 def sentence_of(text: str) -> str:
-    """The message of a refusal by the database, in words where we have some."""
+    """The message for an error of the database; the error itself if there is no other message."""
     found = next((said for name, said in SENTENCES.items() if name in text), None)
     if found is None and "FOREIGN KEY" in text:
         found = "it refers to something that does not exist, or that is still referred to"

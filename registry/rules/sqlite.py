@@ -1,8 +1,8 @@
-"""What SQLite needs triggers for and PostgreSQL has anyway.
+"""Triggers that only SQLite needs: for foreign keys, and against OR REPLACE.
 
-Foreign keys hold only in a connection that asks for them: neither the `sqlite3` shell nor Python's
-module does by itself. And INSERT OR REPLACE, or UPDATE OR REPLACE, removes the row that is in the
-way without asking the triggers of DELETE.
+SQLite checks foreign keys only if the connection switches them on; the `sqlite3` shell and Python's
+module do not. And INSERT OR REPLACE, or UPDATE OR REPLACE, deletes the conflicting row without
+running the triggers of DELETE.
 """
 
 from sqlalchemy import (
@@ -18,11 +18,11 @@ from registry.rules.rule import APPEND_ONLY, LASTING, Effect, Rule
 from registry.schema import metadata
 
 _UPSERTED = ("blobs", "version_tags")
-"""Rows of these are inserted, or updated where they are there already."""
+"""Tables with INSERT ... ON CONFLICT DO UPDATE."""
 
 
 def rules() -> list[Rule]:
-    """Foreign keys and REPLACE, of every table in the schema."""
+    """The rules for foreign keys and against OR REPLACE, for every table in the schema."""
     found = []
     for table in metadata.sorted_tables:
         for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
@@ -41,15 +41,15 @@ EFFECTS = (
         "AND version = NEW.version AND status <> NEW.status",
     ),
 )
-"""What ON UPDATE CASCADE does where foreign keys are on."""
+"""Does what ON UPDATE CASCADE does if foreign keys are on."""
 
 
 def _child_rules(table: Table, key: ForeignKeyConstraint) -> list[Rule]:
-    """A row refers to one that exists."""
+    """A referenced row must exist."""
     pairs = [(element.parent.name, element.column.name) for element in key.elements]
     parent = key.referred_table.name
     same = " AND ".join(f"p.{theirs} = NEW.{own}" for own, theirs in pairs)
-    # Of a key of several columns, one NULL is enough to refer to nothing.
+    # A composite key with one NULL column refers to nothing.
     given = " AND ".join(f"NEW.{own} IS NOT NULL" for own, _ in pairs if table.c[own].nullable)
     broken = f"NOT EXISTS (SELECT 1 FROM {parent} p WHERE {same})"
     sentence = f"{table.name}: it refers to no row of {parent} (foreign key {key.name})"
@@ -61,7 +61,7 @@ def _child_rules(table: Table, key: ForeignKeyConstraint) -> list[Rule]:
 
 
 def _parent_rules(table: Table, key: ForeignKeyConstraint) -> list[Rule]:
-    """A row that is referred to stays. Most tables keep every row and every key anyway."""
+    """A referenced row must stay. Most tables keep all rows and keys anyway."""
     parent = key.referred_table.name
     if parent in APPEND_ONLY or parent in LASTING:
         return []
@@ -73,7 +73,7 @@ def _parent_rules(table: Table, key: ForeignKeyConstraint) -> list[Rule]:
 
 
 def _replace_rules(table: Table) -> list[Rule]:
-    """No row is put in the place of another, and none is moved to where another one is."""
+    """No row may replace another one, neither by INSERT nor by UPDATE."""
     name, rowid = table.name, _has_hidden_rowid(table)
     taken = [] if name in _UPSERTED else _taken(table)
     if rowid:
@@ -95,7 +95,7 @@ def _replace_rules(table: Table) -> list[Rule]:
 
 
 def _taken(table: Table) -> list[str]:
-    """That another row `o` has a key of the new one, for each key and unique index."""
+    """Conditions that another row `o` has the same key as the new row, for each unique index."""
     keys = [
         _same(list(c.columns))
         for c in table.constraints
@@ -113,7 +113,7 @@ def _same(columns: list[Column[object]]) -> str:
 
 
 def _has_hidden_rowid(table: Table) -> bool:
-    """Whether SQLite keeps the rows by a number of its own, which a client may give."""
+    """Whether the table has a rowid, which a client may set."""
     if table.dialect_options["sqlite"]["with_rowid"] is False:
         return False
     keys = list(table.primary_key.columns)

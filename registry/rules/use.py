@@ -1,6 +1,6 @@
-"""What versions are used for: as parents, by jobs and by aliases; archived ones for nothing."""
+"""Rules for the use of versions as parents, by jobs and by aliases; not of archived versions."""
 
-from registry.rules.rule import Rule, keep
+from registry.rules.rule import Rule, unchanging_rule
 
 _ARCHIVED_PARENT = (
     "SELECT 1 FROM version_state s WHERE s.version_id = NEW.{column} AND s.status = 'archived'"
@@ -31,7 +31,7 @@ USE = (
         "an archived version predicts nothing; unarchive it first",
         lock="SELECT 1 FROM version_state s WHERE s.version_id = NEW.version_id FOR SHARE",
     ),
-    keep(
+    unchanging_rule(
         "jobs",
         *("id", "version_id", "reference", "alias", "alias_revision", "input_sha256"),
         *("output", "flow_run_id", "started_at"),
@@ -53,7 +53,7 @@ USE = (
         "EXISTS (SELECT 1 FROM jobs j WHERE j.version_id = NEW.version_id "
         "AND j.state IN ('running', 'completed')) OR "
         "EXISTS (SELECT 1 FROM versions v WHERE v.parent_id = NEW.version_id) OR "
-        # Those that came before their parent name it by its uid alone.
+        # A version that was imported before its parent has only the uid of the parent.
         "EXISTS (SELECT 1 FROM versions v JOIN versions p ON p.uid = v.parent_uid "
         "WHERE p.id = NEW.version_id))",
         "a version that a batch job or another version was made with cannot be archived",

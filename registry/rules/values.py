@@ -1,8 +1,7 @@
-"""What each column may hold, whoever writes it: what every reader of the registry can read.
+"""Rules for the values of columns, so that the registry can read every row, whoever wrote it.
 
-A time is one that a calendar has, a number one that JSON has, and a document an object that is not
-nested deeper than a reader follows. SQLite keeps values of any type in any column unless it is
-told; PostgreSQL knows types by itself.
+Times must be valid dates, numbers must be finite, and documents must be JSON objects that are not
+nested too deeply. SQLite stores values of any type in any column, so its rules also check types.
 """
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, Table
@@ -14,14 +13,14 @@ LAST_MOMENT = 253_402_300_799_999_999
 """The end of the year 9999, in microseconds since 1970."""
 
 LEVELS = 200
-"""Of a stored document: one that is offered may have half of them."""
+"""Levels of a stored document; the checks of arguments allow half as many."""
 
 _LARGEST = "1.7976931348623157e308"
 _TIMES = {"at", "created_at", "started_at", "finished_at", "touched", "purged_at"}
 
 
 def rules() -> list[Rule]:
-    """What holds on every database."""
+    """The rules for every database."""
     found = []
     for table in metadata.sorted_tables:
         if broken := " OR ".join(filter(None, map(_broken, table.columns))):
@@ -34,7 +33,7 @@ def rules() -> list[Rule]:
 
 
 def typed() -> list[Rule]:
-    """What SQLite has to be told."""
+    """The rules for types, which only SQLite needs."""
     found = []
     for table in metadata.sorted_tables:
         broken = " OR ".join(map(_mistyped, table.columns))
@@ -72,5 +71,5 @@ def _mistyped(column: Column[object]) -> str:
     if not isinstance(kind, Integer):
         return f"typeof({new}) NOT IN ('text', 'null')"
     broken = f"typeof({new}) NOT IN ('integer', 'null')"
-    # As many as PostgreSQL keeps in it.
+    # The range of the type in PostgreSQL.
     return broken if isinstance(kind, BigInteger) else f"{broken} OR abs({new}) > {2**31 - 1}"

@@ -38,17 +38,17 @@ from registry.validation.arguments import checked
 __all__ = ["BackupReport", "backup", "restore", "verify_backup"]
 
 PATIENCE = 3
-"""Attempts to copy the files of one state before collections are made to wait."""
+"""Attempts to copy the files of one state before `gc` and `purge` are made to wait."""
 
-_TRIES = 20  # if this user cannot make them wait
+_TRIES = 20  # for a user whose role cannot make them wait
 
 
 @dataclass
 class BackupReport:
-    """What a backup holds."""
+    """The content of a backup."""
 
     registry: str | None = None
-    """The id of the registry; None in a backup of a release before there were ids."""
+    """The id of the registry; None in a backup of an early release, which had no ids."""
     models: int = 0
     versions: int = 0
     rows: int = 0
@@ -57,11 +57,11 @@ class BackupReport:
     """Of versions, each once."""
     bytes: int = 0
     copied: int = 0
-    """Files that the backup before did not have."""
+    """Files that the earlier backup did not have."""
     repaired: int = 0
-    """Files that it had, but not as they should be."""
+    """Files that were damaged in the earlier backup."""
     heads: dict[str, str] = field(default_factory=dict)
-    """The hash of the newest event, by model: noted elsewhere, it vouches for the history."""
+    """The hash of the newest event, by model. Keep it elsewhere to notice a changed history."""
     problems: list[str] = field(default_factory=list)
     """What `verify_backup` found, each naming a file."""
 
@@ -90,13 +90,13 @@ def backup(
         Conflict: another process is making a backup in the folder.
         Corrupt: a file of the registry is damaged; the older backup is unchanged.
         SchemaMismatch: the backup in the folder was made by a newer modelmint.
-        Unreachable: the folder cannot be written, or the registry not be read.
+        Unreachable: the folder cannot be written, or the registry cannot be read.
     """
     target = BackupFolder(folder)
     target.check_apart(registry.files)
     registry.check_store()
-    with target.held():
-        before = None if replace else _before(registry, target)
+    with target.locked():
+        before = None if replace else _earlier_backup(registry, target)
         made = BackupReport()
         state = _copy_state(registry, target, before, made, progress)
         target.complete(state.segments, state.content)
@@ -107,11 +107,11 @@ def backup(
 def verify_backup(
     folder: str | Path, registry: Registry | None = None, *, progress: Progress = silent
 ) -> BackupReport:
-    """Read every file of a backup and compare it; what is wrong is in the report's `problems`.
+    """Read and check every file of a backup; the report's `problems` lists what is wrong.
 
-    With a registry, it is also wrong if the backup is of another one, or if the registry's
-    histories do not go on from those in the backup. After a problem the next backup reads all
-    files, and repairs those that are damaged.
+    With a registry, also checks that the backup is of this registry, and that the registry's
+    histories continue those in the backup. After a problem, the next backup reads all files and
+    repairs damaged ones.
     """
     source, manifest = BackupFolder(folder), None
     try:
@@ -125,7 +125,7 @@ def verify_backup(
     if report.problems:
         if manifest is not None and _was_replaced(source, manifest):
             return verify_backup(folder, registry, progress=progress)
-        _have_repaired(source, report)
+        _request_repair(source, report)
     if registry is not None and manifest is not None:
         with registry.database.read() as c:
             found = differences(c, source, manifest)
@@ -133,14 +133,14 @@ def verify_backup(
     return report
 
 
-def _before(registry: Registry, target: BackupFolder) -> Manifest | None:
-    """The backup that the folder holds; Refused unless the registry is a later state of it."""
+def _earlier_backup(registry: Registry, target: BackupFolder) -> Manifest | None:
+    """The backup in the folder. Raises Refused unless the registry is a later state of it."""
     try:
-        before = target.known()
+        before = target.known_manifest()
     except Corrupt as corrupt:
         raise Refused(
-            f"{corrupt} So it is not known whose backup {target.path} holds. Give another folder, "
-            "or replace what is there: --replace."
+            f"{corrupt} So it is unknown which registry the backup in {target.path} is of. Give "
+            "another folder, or replace the backup: --replace."
         ) from corrupt
     if before is None:
         return None
@@ -181,16 +181,16 @@ def _verify_files(
 
 
 def _was_replaced(source: BackupFolder, manifest: Manifest) -> bool:
-    """Whether another backup was made meanwhile, which removed what it did not need."""
+    """Whether another backup was made meanwhile, which removes files that it does not need."""
     try:
         return source.manifest() != manifest
     except RegistryError:
         return False
 
 
-def _have_repaired(source: BackupFolder, report: BackupReport) -> None:
+def _request_repair(source: BackupFolder, report: BackupReport) -> None:
     try:
-        source.distrust()
+        source.forget_hashed()
     except Unreachable as error:
         report.problems.append(f"The next backup would not repair this: {error}")
 
@@ -204,19 +204,19 @@ def _copy_state(
 ) -> State:
     """Store the rows of one state, and the files they need.
 
-    A purge may remove files after the rows were read. They need others then, so they are read
-    again; that is soon done, for little has changed. Where purges are faster still, they wait.
+    A purge may remove files after the rows were read. The rows are then read again, which is fast
+    since little has changed. After PATIENCE attempts, purges have to wait.
     """
     for attempt in range(_TRIES):
         still = False
         try:
             with ExitStack() as stack:
-                c, still = _look(registry, stack, still=attempt >= PATIENCE)
+                c, still = _begin_read(registry, stack, still=attempt >= PATIENCE)
                 state = segments.write(c, target, known, progress)
                 if not still:
                     stack.close()
                 missing = _copy_files(registry, target, state.content.files, made, progress)
-        except Conflict:  # a file of SQLite that may only be read was written meanwhile
+        except Conflict:  # a SQLite file that we may only read was written meanwhile
             if attempt == _TRIES - 1:
                 raise
         else:
@@ -227,18 +227,18 @@ def _copy_state(
             known = state
         time.sleep(0.02 * attempt)
     raise Corrupt(
-        f"No backup was made: {missing[0]}. `modelmint models verify` says which "
-        "versions need that file; register the same files again to restore it."
+        f"No backup was made: {missing[0]}. `modelmint models verify` names the versions that need "
+        "that file; register the same files again to restore it."
     ) from missing[0]
 
 
-def _look(registry: Registry, stack: ExitStack, *, still: bool) -> tuple[Connection, bool]:
-    """A transaction that sees one state; whether files stay meanwhile."""
+def _begin_read(registry: Registry, stack: ExitStack, *, still: bool) -> tuple[Connection, bool]:
+    """A transaction that sees one state; and whether `gc` and `purge` wait for its end."""
     if still:
         try:
             return stack.enter_context(registry.database.read_locked()), True
         except (Refused, Unreachable):
-            pass  # one who may only read
+            pass  # this user may only read
     return stack.enter_context(registry.database.read()), False
 
 
@@ -249,11 +249,11 @@ def _copy_files(
     made: BackupReport,
     progress: Progress,
 ) -> list[Corrupt]:
-    """Copy what is not there; what the registry has not, or damaged."""
+    """Copy new and damaged files; returns errors for files that the registry lost or damaged."""
     missing = []
     for done, (sha256, size) in enumerate(files.items(), 1):
-        if not target.is_whole(sha256, size):
-            damaged = os.path.exists(target.place(sha256))
+        if not target.is_intact(sha256, size):
+            damaged = os.path.exists(target.path_of(sha256))
             try:
                 copy_file(registry.files, target, sha256, size)
             except Corrupt as corrupt:

@@ -1,13 +1,13 @@
-"""What the folder of a backup looks like: how it is written, read and checked.
+"""The folder of a backup: writing, reading and checking it.
 
-    folder/README.txt           what the folder is
-    folder/sha256/ab/<digest>   the files of all versions but purged ones, and the segments
-    folder/manifest.json        which of those are the segments, in order, and what they add up to
-    folder/manifest-copy.json   the same once more, in case the first is damaged
-    folder/last-hashed.txt      until when the content of the files is known
+    folder/README.txt           says that this is a backup
+    folder/sha256/ab/<digest>   the files of all versions except purged ones, and the segments
+    folder/manifest.json        lists the segments in order, with the totals of their rows
+    folder/manifest-copy.json   a copy, in case the first is damaged
+    folder/last-hashed.txt      the time until which the content of all files is known
 
 Rows are plain JSON, the same for every database; see `backup_format`. The manifest is written last,
-and in one step: until then the folder holds the backup that it held before.
+in one step: until then, the folder has the earlier backup.
 """
 
 import fcntl
@@ -59,10 +59,10 @@ class BackupFolder(Folder):
         super().__init__(self.path, "the folder of the backup")
         self._hashed_until = 0
         self._hashed: set[str] = set()
-        """What was written or hashed since then."""
+        """Files that were written or hashed since then."""
 
     def check_apart(self, store: Store) -> None:
-        """Raises Refused where a store is this folder, or one of them is below the other."""
+        """Raises Refused if a store is this folder, or one of them is below the other."""
         if store.remote:
             return
         backup, files = self.path.resolve(), Path(store.root).resolve()
@@ -70,12 +70,12 @@ class BackupFolder(Folder):
             where = "is" if backup == files else "is not apart from"
             raise Refused(
                 f"{self.path} {where} the folder {files}, where the registry keeps its files. Give "
-                "a backup a folder of its own, neither below that one nor above it."
+                "a folder for backups that is neither below that one nor above it."
             )
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other backups out of the folder, which is made, or else must be a backup's."""
+    def locked(self) -> Iterator[None]:
+        """Lock the folder against other backups. It is created, or must be that of a backup."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY)
@@ -92,15 +92,15 @@ class BackupFolder(Folder):
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def is_whole(self, sha256: str, size: int) -> bool:
-        """Whether a file is there with the content that its name says.
+    def is_intact(self, sha256: str, size: int) -> bool:
+        """Whether a file exists with the content of its SHA-256.
 
-        It is read and hashed unless nobody wrote to it, renamed it or set its times since the
-        backup before ended: the file system notes the time of every such change, and lets nobody
-        set it. A bit that a disk lost leaves no such note; `verify_backup` finds it.
+        The file is hashed only if it was written, renamed or given other times since the earlier
+        backup ended: its ctime shows that, which no user can set. Decay of the disk does not change
+        the ctime; `verify_backup` finds it.
         """
         try:
-            found = os.stat(self.place(sha256))
+            found = os.stat(self.path_of(sha256))
         except OSError:
             return False
         known = sha256 in self._hashed or found.st_ctime_ns < self._hashed_until
@@ -114,14 +114,14 @@ class BackupFolder(Folder):
         return True
 
     def publish(self, *staged: Staged) -> None:
-        """As every store does; what it put here needs no second look."""
+        """As in every store; the published files need not be hashed again."""
         super().publish(*staged)
         self._hashed.update(one.sha256 for one in staged)
 
-    def distrust(self) -> None:
-        """Have the next backup read every file again, and repair what is damaged.
+    def forget_hashed(self) -> None:
+        """Make the next backup read every file again and repair damaged ones.
 
-        Nothing happens in a folder of something else.
+        Does nothing in a folder that is not a backup.
 
         Raises:
             Unreachable: the folder cannot be written.
@@ -129,22 +129,22 @@ class BackupFolder(Folder):
         if self._is_backup():
             self.remove(str(self.path / _HASHED))
 
-    def keep(self, lines: Iterable[bytes]) -> Staged:
-        """Store lines as a file, unless it is here already."""
+    def store_lines(self, lines: Iterable[bytes]) -> Staged:
+        """Store lines as a file, unless that file exists."""
         staged = self.take(lines)
         try:
-            if not self.is_whole(staged.sha256, staged.size):
+            if not self.is_intact(staged.sha256, staged.size):
                 self.publish(staged)
         finally:
             self.discard(staged)
         return staged
 
     def complete(self, segments: Iterable[Segment], content: Content) -> None:
-        """Put the manifest in its place; from now on this is the backup that the folder holds.
+        """Write the manifest: from now on the folder has this backup.
 
-        Files that only the backup before needed are removed.
+        Files that only the earlier backup needed are removed.
         """
-        from importlib.metadata import version  # here: it takes long
+        from importlib.metadata import version  # here: the import is slow
 
         segments = list(segments)
         manifest = {
@@ -166,7 +166,7 @@ class BackupFolder(Folder):
         self._note_hashed()
 
     def manifest(self) -> Manifest:
-        """What the backup says of itself.
+        """The manifest of the backup.
 
         Raises:
             Corrupt: there is none, or it was changed; names the file.
@@ -174,8 +174,8 @@ class BackupFolder(Folder):
         """
         return read_manifest(self.path / MANIFEST)
 
-    def known(self) -> Manifest | None:
-        """The manifest, from its copy if need be; None where no backup was finished yet.
+    def known_manifest(self) -> Manifest | None:
+        """The manifest, or its copy if the manifest is damaged; None if no backup was finished yet.
 
         Raises:
             Corrupt, SchemaMismatch: as for `manifest`.
@@ -189,7 +189,7 @@ class BackupFolder(Folder):
             return read_manifest(there[-1])
 
     def read(self, progress: Progress) -> BackupContents:
-        """The backup that the folder holds, each of its rows read.
+        """Read every row of the backup.
 
         Raises:
             Corrupt: there is none, or the manifest or the rows were changed; names the file.
@@ -203,16 +203,16 @@ class BackupFolder(Folder):
             summary = content.summary
         except (OSError, *MALFORMED) as error:
             raise Corrupt(
-                f"{path} names a file that has no rows of a backup: {error!r}."
+                f"{path} names a file that does not have the rows of a backup: {error!r}."
             ) from error
-        for name, said in summary.items():
-            if manifest.summary.get(name) != said:
-                raise Corrupt(f"{path} was changed: its {name!r} is not what its rows add up to.")
-        rows = tuple(Path(self.place(one.sha256)) for one in manifest.segments)
+        for name, total in summary.items():
+            if manifest.summary.get(name) != total:
+                raise Corrupt(f"{path} was changed: its {name!r} differs from the sum of its rows.")
+        rows = tuple(Path(self.path_of(one.sha256)) for one in manifest.segments)
         return BackupContents(manifest.schema, rows, content)
 
     def rows(self, manifest: Manifest, table: str) -> Iterator[Json]:
-        """The rows of a table, but those of a damaged file: nobody can restore them, either."""
+        """The rows of a table, without those of damaged files, which cannot be restored."""
         for one in manifest.segments:
             if one.table in ("", table):
                 with suppress(Corrupt, OSError, *MALFORMED):
@@ -220,7 +220,7 @@ class BackupFolder(Folder):
                     yield from (row for name, row in lines(path) if name == table)
 
     def _segments(self, manifest: Manifest, progress: Progress) -> Iterator[Path]:
-        """The files that have the rows, each hashed before."""
+        """The files with the rows, each verified by its hash."""
         done, total = 0, sum(manifest.tables.values())
         for one in manifest.segments:
             try:
@@ -240,9 +240,9 @@ class BackupFolder(Folder):
         sync(self.path)
 
     def _note_hashed(self) -> None:
-        """All files were written or hashed by now, by the clock of the file system."""
+        """Record the time, by the clock of the file system: all files were hashed or written."""
         if self._hashed_until and not (self.path / _HASHED).exists():
-            return  # somebody found damage meanwhile
+            return  # `verify_backup` found damage meanwhile
         written = self.path / "tmp" / _HASHED
         with written.open("w", encoding="utf-8") as file:
             file.write(str(os.fstat(file.fileno()).st_ctime_ns))
@@ -251,7 +251,7 @@ class BackupFolder(Folder):
     def _read_hashed(self) -> int:
         with suppress(OSError, ValueError):
             noted = int((self.path / _HASHED).read_text())
-            if noted <= time.time_ns():  # or a clock was wrong, and nothing follows from it
+            if noted <= time.time_ns():  # otherwise a clock was wrong
                 return noted
         return 0
 
@@ -259,21 +259,21 @@ class BackupFolder(Folder):
         return (self.marker(_README) or b"").startswith(BACKUP_README)
 
     def _claim(self) -> None:
-        """See that the folder is empty or a backup's, and have it say so before anything else."""
+        """Check that the folder is empty or a backup; an empty one gets its README first."""
         if self.marker() is not None:
             raise Refused(
-                f"{self.path} holds the files of a registry, as its {MARKER} says. Give an empty "
+                f"{self.path} has the files of a registry, as its {MARKER} says. Give an empty "
                 "folder, a new one, or that of an earlier backup."
             )
         if self._is_backup():
             return
-        # Alone and cut off, the explanation is that of a first backup that was killed.
+        # A folder with an incomplete README alone is that of a killed first backup.
         begun = _EXPLANATION.encode().startswith(self.marker(_README) or b"")
         if not begun or set(os.listdir(self.path)) - {_README}:
             raise Refused(
-                f"{self.path} holds something that is not a backup of a registry (no {_README} "
-                f"begins with {BACKUP_README.decode()!r}). Give an empty folder, a new one, or "
-                "that of an earlier backup."
+                f"{self.path} is not empty and not a backup of a registry (no {_README} begins "
+                f"with {BACKUP_README.decode()!r}). Give an empty folder, a new one, or that of an "
+                "earlier backup."
             )
         (self.path / _README).write_text(_EXPLANATION)
 
@@ -288,5 +288,5 @@ class BackupFolder(Folder):
     def _unwritable(self, error: OSError) -> Unreachable:
         return Unreachable(
             f"The backup folder {self.path} cannot be written ({error.strerror}). Give a folder "
-            "you may write, with room for all files of the registry."
+            "that you may write, with room for all files of the registry."
         )

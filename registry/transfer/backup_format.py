@@ -1,4 +1,4 @@
-"""What a backup consists of: its manifest, and rows in files, of either format.
+"""The manifest of a backup, and its rows in files, in both formats.
 
 Format 2 has segments: files of lines, first {"table": ..., "columns": [...]}, then a list of values
 for each row. Format 1, of earlier releases, has all rows in one file of lines
@@ -21,17 +21,17 @@ from registry.records import Json
 from registry.values import MALFORMED, parse_object, shown
 
 FORMAT = 2
-"""Of the folder and the manifest; the tables have a revision of their own."""
+"""The format number of the folder and the manifest; the tables have their own revision."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it was done, and of how much."""
+"""Called with the name of the step, how much of it is done, and the total."""
 
 _QUIET_S = 2.0
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Some rows of a table, in a file of their own."""
+    """Some rows of a table, in one file."""
 
     table: str
     """Empty in format 1, whose only segment has the rows of all tables."""
@@ -45,20 +45,20 @@ class Segment:
 
 @dataclass
 class Content:
-    """What the rows of a backup add up to; the manifest says the same."""
+    """The totals of the rows of a backup; the manifest must have the same."""
 
     registry: str | None = None
-    """The registry's id; None where it is of a release before there were ids."""
+    """The registry's id; None in a backup of an early release, which had no ids."""
     tables: Counter[str] = field(default_factory=Counter)
     """Rows by table."""
     heads: dict[str, str] = field(default_factory=dict)
     """The hash of the newest event, by model."""
     files: dict[str, int] = field(default_factory=dict)
-    """Size by SHA-256 of what is stored: no file that was purged, which is absent on purpose."""
+    """Size by SHA-256 of the stored files; purged files are absent."""
 
     @property
     def summary(self) -> Json:
-        """As the manifest has it."""
+        """The totals as the manifest has them."""
         return {
             "registry": self.registry,
             "tables": dict(self.tables),
@@ -69,7 +69,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup says of itself; nothing but this document was read."""
+    """The manifest of a backup; its other files were not read."""
 
     format: int
     schema: str
@@ -89,7 +89,7 @@ class BackupContents:
     schema: str
     """The revision of the tables that the rows are from."""
     rows: tuple[Path, ...]
-    """The files that have them, each row after those that it refers to."""
+    """The files with the rows; a row comes after the rows that it refers to."""
     content: Content
 
 
@@ -98,7 +98,7 @@ def silent(_doing: str, _done: int, _total: int) -> None:
 
 
 def patient(progress: Progress) -> Progress:
-    """Progress that is reported once something takes longer than two seconds."""
+    """Report progress only after two seconds."""
     begun = time.monotonic()
 
     def report(doing: str, done: int, total: int) -> None:
@@ -128,16 +128,16 @@ def read_manifest(path: Path) -> Manifest:
                 f"them up to {FORMAT} and {schema.HEAD}: upgrade modelmint."
             )
         if format_ > 1 and document.pop("seal") != seal_json(document):
-            raise Corrupt(f"{path} was changed: it does not have the hash that it names.")
+            raise Corrupt(f"{path} was changed: it does not match the hash that it names.")
         return _manifest(document, format_, revision)
     except OSError as error:
         if not path.parent.is_dir():
             raise Corrupt(
-                f"There is no folder {path.parent}. Give that of a backup, which `modelmint "
-                "models backup FOLDER` makes."
+                f"There is no folder {path.parent}. Give the folder of a backup; `modelmint models "
+                "backup FOLDER` makes one."
             ) from error
         raise Corrupt(
-            f"{path.parent} holds no backup, or an unfinished one: {path} cannot be read "
+            f"{path.parent} is not a backup, or an unfinished one: {path} cannot be read "
             f"({error.strerror})."
         ) from error
     except MALFORMED as error:
@@ -158,7 +158,7 @@ def _manifest(document: Json, format_: int, revision: str) -> Manifest:
 
 
 def _segment(*, table: Any, span: Any, rows: Any, sha256: Any, size: Any) -> Segment:
-    """A segment from a document that may have been edited."""
+    """Parse a segment of a manifest that may have been edited."""
     span = None if span is None else int(span)
     return Segment(str(table), span, int(rows), str(sha256), int(size))
 
@@ -169,7 +169,7 @@ def header(table: str, columns: Iterable[str]) -> Json:
 
 
 def lines(rows: Path) -> Iterator[tuple[str, Json]]:
-    """Table and row of every row of a file, of either format."""
+    """Table and row of every row of a file, in either format."""
     table, columns = "", list[str]()
     with rows.open(encoding="utf-8", newline="\n") as file:
         for line in file:
@@ -183,7 +183,7 @@ def lines(rows: Path) -> Iterator[tuple[str, Json]]:
 
 
 def add_up(files: Iterable[Path]) -> Content:
-    """Read all rows once."""
+    """Read all rows once; returns their totals."""
     content, unused = Content(), set[str]()
     purged, archived = dict[str, tuple[int, list[int]]](), set[int]()  # size and versions
     for table, row in (row for rows in files for row in lines(rows)):
@@ -197,7 +197,7 @@ def add_up(files: Iterable[Path]) -> Content:
             unused.add(row["sha256"])
         elif table == "blobs":
             purged[row["sha256"]] = row["size"], []
-        elif table == "version_artifacts":  # which refer to blobs, and so come after them
+        elif table == "version_artifacts":  # after `blobs`, which these rows refer to
             unused.discard(row["sha256"])
             if row["sha256"] in purged:
                 purged[row["sha256"]][1].append(row["version_id"])

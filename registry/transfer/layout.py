@@ -1,12 +1,13 @@
-"""An OCI image layout in one tar file: how a version travels. No SQL.
+"""An OCI image layout in one tar file, the format of exported versions. No SQL.
 
     oci-layout               {"imageLayoutVersion":"1.0.0"}
     index.json               names the one manifest
     blobs/sha256/<digest>    the manifest, its config, and its layers: one for each file
 
-It is what `skopeo` and `oras` copy to and from container registries. The same content makes the
-same bytes. Nothing of a tar that is read is extracted by name or believed before its digest was
-compared, and it cannot make us read more than its own size: no compression, no sparse files.
+`skopeo` and `oras` copy this format to and from container registries. Equal content gives equal
+bytes. When a tar is read, no member is extracted by its name, and no content is used before its
+digest was compared. A tar cannot make us read more than its own size: compressed tars and sparse
+files are refused.
 """
 
 import hashlib
@@ -24,14 +25,14 @@ from registry.errors import InvalidCandidate
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
 TITLE = "org.opencontainers.image.title"
-"""The annotation of a layer that says which file it is."""
+"""The annotation of a layer with the path of its file."""
 TAG = "org.opencontainers.image.ref.name"
-"""The annotation in the index by which tools name the manifest: `digits-3.tar:3`."""
+"""The annotation in the index with the manifest's tag, as in `digits-3.tar:3`."""
 
 _BLOBS = "blobs/sha256/"
 _FOLDERS = {"blobs", "blobs/sha256"}
 _HEADER = b'{"imageLayoutVersion":"1.0.0"}'
-_DOCUMENT = 64 << 20  # bytes; more no JSON document of ours has
+_DOCUMENT = 64 << 20  # bytes; our JSON documents are smaller
 _CHUNK = 1 << 20  # bytes
 
 
@@ -39,7 +40,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Descriptor(BaseModel, frozen=True):
-    """What a document says of a blob; the names are those of the specification."""
+    """The description of a blob; field names are those of the specification."""
 
     mediaType: str
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -50,12 +51,12 @@ class Descriptor(BaseModel, frozen=True):
 
     @property
     def sha256(self) -> str:
-        """The digest without the name of its algorithm."""
+        """The digest without `sha256:`."""
         return self.digest.removeprefix("sha256:")
 
 
 class Manifest(BaseModel, frozen=True):
-    """The document that names all others."""
+    """The document that names all other blobs."""
 
     schemaVersion: Literal[2] = 2
     mediaType: Literal["application/vnd.oci.image.manifest.v1+json"] = MANIFEST
@@ -84,9 +85,9 @@ def describe(content: bytes, media_type: str) -> Descriptor:
 def write(
     path: Path, manifest: Manifest, config: bytes, files: Mapping[str, Path], *, tag: str
 ) -> Descriptor:
-    """Write a layout to a new file; returns what describes the manifest.
+    """Write a layout to a new file; returns the descriptor of the manifest.
 
-    `files` are the layers by SHA-256. Raises OSError, also for a file that is too short.
+    `files` are the layers by SHA-256. Raises OSError, also if a file is too short.
     """
     document = _bytes(manifest)
     named = describe(document, MANIFEST)
@@ -115,20 +116,20 @@ def read(path: Path) -> Iterator["Layout"]:
     """Open a layout for reading.
 
     Raises:
-        InvalidCandidate: it is none, is damaged, or holds more or less than it says.
+        InvalidCandidate: it is not a layout, is damaged, or has missing or unexpected members.
     """
     try:
         with tarfile.open(path, mode="r:") as tar:
             yield Layout(path, tar)
     except OSError as error:
-        raise refused(path, f"it cannot be read ({error.strerror or error})") from error
-    # Whatever a crafted tar makes the reader stumble over.
+        raise import_error(path, f"it cannot be read ({error.strerror or error})") from error
+    # Errors that a crafted tar can cause.
     except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
-        raise refused(path, f"it is damaged or no tar file ({error})") from error
+        raise import_error(path, f"it is damaged or not a tar file ({error})") from error
 
 
-def refused(path: Path, what: str) -> InvalidCandidate:
-    """What to say of a file that is not taken in."""
+def import_error(path: Path, what: str) -> InvalidCandidate:
+    """The error for a file that cannot be imported."""
     return InvalidCandidate(
         f"{path} cannot be imported: {what}. Export the version again: "
         "`modelmint models export NAME:VERSION FILE`."
@@ -136,7 +137,7 @@ def refused(path: Path, what: str) -> InvalidCandidate:
 
 
 class Layout:
-    """A layout that is being read: every blob is compared with its descriptor."""
+    """A layout opened for reading: every blob is compared with its descriptor."""
 
     def __init__(self, path: Path, tar: tarfile.TarFile) -> None:
         self._path, self._tar = path, tar
@@ -144,18 +145,18 @@ class Layout:
         self._parse(_Header, self._document("oci-layout"))
         index = self._parse(_Index, self._document("index.json"))
         self.named = index.manifests[0]
-        """What describes the manifest."""
+        """The descriptor of the manifest."""
         self.manifest = self._parse(Manifest, self.blob(self.named))
-        self._refuse_strays()
+        self._refuse_unnamed_members()
 
     def blob(self, descriptor: Descriptor) -> bytes:
-        """A document, compared with its digest. Raises InvalidCandidate."""
+        """Read a document and compare it with its digest. Raises InvalidCandidate."""
         content = self._document(self._blob(descriptor))
         self._compare(descriptor, hashlib.sha256(content).hexdigest())
         return content
 
     def copy(self, descriptor: Descriptor, target: Path) -> None:
-        """Write a blob to a new file, compared with its digest. Raises InvalidCandidate."""
+        """Copy a blob to a new file and compare it with its digest. Raises InvalidCandidate."""
         source = self._tar.extractfile(self._members[self._blob(descriptor)])
         assert source is not None, "only plain files are members"
         sha256 = hashlib.sha256()
@@ -168,41 +169,44 @@ class Layout:
     def _index(self) -> dict[str, tarfile.TarInfo]:
         found: dict[str, tarfile.TarInfo] = {}
         for member in self._tar:
-            # `tar` itself, asked to pack a folder, writes ./index.json.
+            # `tar` writes ./index.json when it packs a folder.
             name = member.name.removeprefix("./")
             if member.isdir() and name in _FOLDERS | {"."}:
                 continue
             plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
             if not plain:
-                raise refused(self._path, f"it holds {member.name!r}, which is not a regular file")
+                raise import_error(
+                    self._path, f"it has {member.name!r}, which is not a regular file"
+                )
             if name in found:
-                raise refused(self._path, f"it holds {name!r} twice")
+                raise import_error(self._path, f"it has {name!r} twice")
             found[name] = member
         return found
 
-    def _refuse_strays(self) -> None:
-        wanted = {"oci-layout", "index.json"}
+    def _refuse_unnamed_members(self) -> None:
+        expected = {"oci-layout", "index.json"}
         for descriptor in (self.named, self.manifest.config, *self.manifest.layers):
-            wanted.add(self._blob(descriptor))
-        for name in sorted(self._members.keys() - wanted):
-            raise refused(self._path, f"it holds {name!r}, which its manifest does not name")
+            expected.add(self._blob(descriptor))
+        for name in sorted(self._members.keys() - expected):
+            raise import_error(self._path, f"it has {name!r}, which its manifest does not name")
 
     def _blob(self, descriptor: Descriptor) -> str:
         name = _BLOBS + descriptor.sha256
         member = self._members.get(name)
         if member is None:
-            raise refused(self._path, f"{name} is missing")
+            raise import_error(self._path, f"{name} is missing")
         if member.size != descriptor.size:
             what = f"{name} has {member.size} bytes instead of {descriptor.size}"
-            raise refused(self._path, what)
+            raise import_error(self._path, what)
         return name
 
     def _document(self, name: str) -> bytes:
         member = self._members.get(name)
         if member is None:
-            raise refused(self._path, f"{name} is missing")
+            raise import_error(self._path, f"{name} is missing")
         if member.size > _DOCUMENT:
-            raise refused(self._path, f"{name} has {member.size} bytes, which no document has")
+            limit = f"a document has at most {_DOCUMENT:,}"
+            raise import_error(self._path, f"{name} has {member.size} bytes, and {limit}")
         source = self._tar.extractfile(member)
         assert source is not None, "only plain files are members"
         with source:
@@ -211,15 +215,13 @@ class Layout:
     def _compare(self, descriptor: Descriptor, actual: str) -> None:
         if actual != descriptor.sha256:
             what = f"{_BLOBS}{descriptor.sha256} was changed: its SHA-256 is {actual}"
-            raise refused(self._path, what)
+            raise import_error(self._path, what)
 
     def _parse(self, model: type[_Model], content: bytes) -> _Model:
         try:
             return model.model_validate_json(content, strict=True)
         except ValidationError as error:
-            raise refused(
-                self._path, f"its documents are not as they should be: {error}"
-            ) from error
+            raise import_error(self._path, f"one of its documents is invalid: {error}") from error
 
 
 def _bytes(document: BaseModel) -> bytes:
@@ -233,6 +235,6 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)  # time 0, nobody's
+    entry = tarfile.TarInfo(name)  # with time 0 and no owner, so that bytes do not vary
     entry.type, entry.mode = kind, mode
     return entry

@@ -1,7 +1,8 @@
-"""Opening an MLflow registry without a change to it, and what its errors mean here.
+"""Opening an MLflow registry without changing it, and translating MLflow's errors.
 
-MLflow's client makes its tables in a database that has none, and adds those of its own release to
-an older one, whose server then refuses to start. So it never gets to see such a database.
+MLflow's client creates its tables in an empty database, and upgrades an older one, whose server
+then refuses to start. So the client gets a copy of a SQLite database, and other databases only if
+they have the schema of the installed MLflow.
 """
 
 import sqlite3
@@ -24,11 +25,11 @@ from registry.errors import NotFound, Unreachable
 _SQL = ("postgresql", "mysql", "mssql")
 
 
-def harmless(mlflow: Any, uri: str, folder: Path) -> str:
-    """A URI to give to MLflow's client: for a SQLite database that of a copy in the folder.
+def safe_uri(mlflow: Any, uri: str, folder: Path) -> str:
+    """The URI to give to MLflow's client; for a SQLite database, that of a copy in the folder.
 
     Raises:
-        Unreachable: there is no MLflow registry, or not one of the release that is installed.
+        Unreachable: there is no MLflow registry, or not one of the installed release.
     """
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme == "sqlite":
@@ -53,21 +54,21 @@ def translate_mlflow_errors(mlflow: Any, uri: str) -> Iterator[None]:
 
 
 def unreachable(uri: str, why: object) -> Unreachable:
-    """What to say of a registry that cannot be read."""
+    """The error for an MLflow registry that cannot be read."""
     return Unreachable(
         f"The MLflow registry {hide_password(uri)} cannot be read: {without_password(uri, why)}. "
-        "Give what MLFLOW_TRACKING_URI is where it is used, as in sqlite:////srv/mlflow.db or an "
+        "Give the MLFLOW_TRACKING_URI of that registry, as in sqlite:////srv/mlflow.db or an "
         "http:// URL."
     )
 
 
 def without_password(uri: str, why: object) -> str:
-    """A message of somebody else's, which may repeat the URI that it was given."""
+    """The message of an error of MLflow, which may contain the URI, without the URI's password."""
     return str(why).replace(uri.rstrip("/"), hide_password(uri).rstrip("/"))
 
 
 def _copy(mlflow: Any, uri: str, copy: Path) -> str:
-    """A copy of a SQLite database as it is now, brought to the schema that MLflow wants."""
+    """The URI of a copy of a SQLite database, upgraded to the schema of the installed MLflow."""
     original = Path(make_url(uri).database or "")
     if not original.is_file():
         raise unreachable(uri, f"there is no file {original}")

@@ -1,6 +1,6 @@
-"""Versions taken over from an MLflow registry, with their files; `mlflow_source` reads it.
+"""Import of versions and files from an MLflow registry; `mlflow_source` reads it.
 
-MLflow does not say how a version was judged: each arrives as a candidate without an evaluation.
+MLflow has no gates, so each version is imported as a candidate without an evaluation.
 """
 
 from collections.abc import Callable
@@ -13,38 +13,38 @@ from registry.errors import Conflict, InvalidCandidate, InvalidReference, Refuse
 from registry.queries import versions
 from registry.references import CHAMPION, check_name
 from registry.registry import Registry
-from registry.transfer.mlflow_source import Skipped, Source, connect_mlflow
+from registry.transfer.mlflow_source import MlflowModel, Skipped, connect_mlflow
 from registry.validation.arguments import checked
 
 
 @dataclass(frozen=True, slots=True)
 class MlflowVersion:
-    """What became of one version of an MLflow registry."""
+    """The result of importing one version."""
 
     version: int
-    """Its number there."""
+    """Its number in MLflow."""
     ref: str | None
-    """What it is here; None: it was skipped."""
+    """Its reference in this registry; None: it was skipped."""
     created: bool
-    """False: it was here already, or is the same bytes from the same dataset as one that was."""
+    """False: this version, or the same bytes from the same dataset, had been registered before."""
     note: str
-    """Why it was skipped, or what of it was left out; else empty."""
+    """Why it was skipped, or what was left out; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class MlflowAlias:
-    """What became of one alias of an MLflow registry."""
+    """The result of importing one alias."""
 
     alias: str
     version: int
-    """The number there of the version that it points to."""
+    """The MLflow number of the version that it points to."""
     note: str
-    """Why it does not point to that version here; empty: it does."""
+    """Why it does not point to that version in this registry; empty: it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class MlflowReport:
-    """What came of an import: versions oldest first, aliases by name."""
+    """The result of an import: versions oldest first, aliases by name."""
 
     versions: tuple[MlflowVersion, ...]
     aliases: tuple[MlflowAlias, ...]
@@ -66,13 +66,13 @@ def import_from_mlflow(
 ) -> MlflowReport:
     """Register every version of a model of an MLflow registry, oldest first, as `name` or as `to`.
 
-    Every file of a version counts for its digest: MLflow does not say which of them matter. It
-    can be repeated: what was imported is passed over, so it goes on where it stopped, and brings
-    what was added since. Aliases are set where they were never set here; champion is not, since
-    that takes an evaluation and an approval. MLflow's registry is left as it is.
+    Every file of a version counts for its digest, since MLflow does not say which files matter.
+    Versions that were imported before are skipped, so a repeated import resumes and adds new
+    versions. Aliases are set if they were never set here, except champion, which needs an
+    evaluation and an approval. The MLflow registry is not changed.
 
     Raises:
-        InvalidReference: a model cannot have that name here; give another one as `to`.
+        InvalidReference: the name is not allowed in this registry; give another one as `to`.
         NotFound: MLflow has no such model.
         Unreachable: MLflow, the database or the store cannot be read or written.
         RegistryError: the extra `mlflow` is not installed.
@@ -81,7 +81,7 @@ def import_from_mlflow(
     done = []
     with connect_mlflow(tracking_uri, name) as source:
         for entry in source.versions():
-            done.append(_take(registry, source, entry, target, actor))
+            done.append(_import_one(registry, source, entry, target, actor))
             progress(done[-1])
         refs = {one.version: one.ref for one in done}
         aliases = tuple(
@@ -91,9 +91,11 @@ def import_from_mlflow(
     return MlflowReport(tuple(done), aliases)
 
 
-def _take(registry: Registry, source: Source, entry: Any, target: str, actor: str) -> MlflowVersion:
+def _import_one(
+    registry: Registry, source: MlflowModel, entry: Any, target: str, actor: str
+) -> MlflowVersion:
     number, request = int(entry.version), source.request_id(entry)
-    if known := _known(registry, target, request):
+    if known := _find_imported(registry, target, request):
         return MlflowVersion(number, known, created=False, note="")
     try:
         with TemporaryDirectory(prefix="modelmint-mlflow-") as folder:
@@ -109,30 +111,30 @@ def _take(registry: Registry, source: Source, entry: Any, target: str, actor: st
             )
     except (Skipped, Conflict, InvalidCandidate) as error:
         return MlflowVersion(number, None, created=False, note=str(error))
-    notes = [f"left out, being no finite number: {', '.join(left_out)}"] if left_out else []
+    notes = [f"left out, not a finite number: {', '.join(left_out)}"] if left_out else []
     if made.ignored:
-        notes.append(f"the same files were here; not changed: {'; '.join(made.ignored)}")
+        notes.append(f"these files were registered before: {'; '.join(made.ignored)}")
     return MlflowVersion(number, made.version.ref, made.created, ". ".join(notes))
 
 
-def _known(registry: Registry, target: str, request: str) -> str | None:
-    """What an earlier import made of a version."""
+def _find_imported(registry: Registry, target: str, request: str) -> str | None:
+    """The reference of a version that was imported before; None if it was not."""
     if not registry.database.exists():
-        return None  # the first version makes it
+        return None  # the first version creates the registry
     with registry.database.read() as c:
         number = versions.find_request(c, target, request)
         return None if number is None else f"{target}:{number}"
 
 
 def _set_alias(registry: Registry, alias: str, ref: str | None, actor: str) -> str:
-    """Set an alias where it was never set; why it does not point there, or nothing."""
+    """Set an alias if it was never set; returns why it does not point there, or an empty text."""
     if ref is None:
         return "the version that it points to was skipped"
     name, _, number = ref.rpartition(":")
-    held = registry.alias(name, alias)
-    if held is not None:
-        same = held.version == int(number)
-        return "" if same else f"it was set here, to {name}:{held.version}, and stays there"
+    current = registry.alias(name, alias)
+    if current is not None:
+        same = current.version == int(number)
+        return "" if same else f"it already points to {name}:{current.version} here"
     if alias == CHAMPION:
         return _how_to_promote(registry, ref)
     try:
@@ -144,15 +146,16 @@ def _set_alias(registry: Registry, alias: str, ref: str | None, actor: str) -> s
 
 
 def _how_to_promote(registry: Registry, ref: str) -> str:
-    """What makes an import champion; a command can evaluate only what says how it is used."""
+    """How to make an import champion; `evaluate` needs the files of a bundle of modelmint."""
     there = {artifact.path for artifact in registry.resolve(ref).version.artifacts}
     lost = [name for name in ("model.onnx", "signature.json") if name not in there]
     then = f"then `modelmint models promote {ref}`"
     if not lost:
         evaluate = f"`modelmint models evaluate {ref} DATA --gate 'METRIC>=NUMBER'`"
-        return f"it takes an evaluation and an approval: {evaluate}, {then}"
+        return f"a champion needs an evaluation and an approval: {evaluate}, {then}"
     return (
-        f"it takes an evaluation and an approval. It has no {' and no '.join(lost)}, so "
-        "`modelmint models evaluate` cannot make one: evaluate it elsewhere, record that in Python "
-        f"with modelmint.registry().record_evaluation({ref!r}, report), {then}"
+        "a champion needs an evaluation and an approval. This version has no "
+        f"{' and no '.join(lost)}, so `modelmint models evaluate` cannot evaluate it: evaluate it "
+        "elsewhere, record the result in Python with "
+        f"modelmint.registry().record_evaluation({ref!r}, report), {then}"
     )

@@ -19,7 +19,7 @@ from registry.errors import Conflict, InvalidCandidate, Refused, Unreachable
 from registry.queries import versions
 from registry.records import Artifact, Candidate, Json, Registration, Version
 from registry.registry import Registry
-from registry.signing import keep
+from registry.signing import add_signature
 from registry.transfer import layout, version_record
 from registry.transfer.layout import Descriptor, Manifest
 from registry.transfer.version_record import VersionRecord
@@ -27,11 +27,11 @@ from registry.validation import candidates
 from registry.validation.arguments import checked
 
 VERSION = "application/vnd.modelmint.version.v1"
-"""What kind of artifact an archive is."""
+"""The artifact type of an archive."""
 
 CONFIG = f"{VERSION}+json"
 
-# Registered media types only; what has none is octets.
+# Registered media types only; all other files are octets.
 _MEDIA_TYPES = {
     ".arrow": "application/vnd.apache.arrow.file",
     ".csv": "text/csv",
@@ -54,27 +54,27 @@ class Export:
 
     version: Version
     digest: str
-    """`sha256:...` of the manifest: what a container registry will call it."""
+    """`sha256:...` of the manifest, its name in a container registry."""
     size: int
     """Bytes of the archive."""
 
 
 @checked
 def export_version(registry: Registry, reference: str, path: Path) -> Export:
-    """Write a version with everything known of it into a new tar file.
+    """Write a version and its whole record to a new tar file.
 
-    Every file is checked on the way. A version whose record did not change meanwhile makes the
-    same bytes again.
+    Every file is checked before it is written. Exporting a version again gives the same bytes, as
+    long as its record has not changed.
 
     Raises:
         InvalidReference: the reference has another form.
-        NotFound: there is no such model, alias or version.
+        NotFound: the model, alias or version does not exist.
         Corrupt: a file of it is missing or was changed.
         Refused: there is something at that path.
         Unreachable: the file cannot be written.
     """
     _refuse_taken(path)
-    record = version_record.collect(registry, reference)
+    record = version_record.load_record(registry, reference)
     version = record.version
     files = registry.open(version)
     config = version_record.dump(record)
@@ -91,7 +91,7 @@ def export_version(registry: Registry, reference: str, path: Path) -> Export:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         size = draft.stat().st_size
-        if not name_once(draft, path):  # it came since
+        if not name_once(draft, path):  # another process created it meanwhile
             _refuse_taken(path)
     except OSError as error:
         raise Unreachable(
@@ -117,10 +117,10 @@ def import_version(
     from the same dataset), it is returned unchanged.
 
     Raises:
-        InvalidCandidate: the archive is damaged, or holds something else.
+        InvalidCandidate: the archive is damaged, or is not an export.
         InvalidReference: the name is not allowed.
-        Conflict: its uid is here under other bytes, or under another name than was asked for.
-        Refused: the version whose weights it started from is here, and archived.
+        Conflict: this registry has its uid with other bytes, or under another name than `name`.
+        Refused: the version whose weights it started from is archived in this registry.
     """
     with TemporaryDirectory(prefix="modelmint-import-") as folder:
         record, files = _unpack(path, Path(folder))
@@ -156,14 +156,14 @@ def import_version(
     return made
 
 
-# Out
+# Export
 
 
 def _refuse_taken(path: Path) -> None:
     if os.path.lexists(path):
         raise Refused(
-            f"{path} is there already, and an export replaces nothing. Give the path of a new "
-            "file, or remove that one."
+            f"{path} exists, and an export does not replace files. Give the path of a new file, or "
+            "remove that one."
         )
 
 
@@ -177,26 +177,26 @@ def _layer(artifact: Artifact) -> Descriptor:
 
 
 def _annotations(version: Version) -> dict[str, str]:
-    said = {
+    found = {
         "org.opencontainers.image.created": version.created_at.isoformat(),
         layout.TITLE: version.model,
         "org.opencontainers.image.version": str(version.version),
     }
     if version.lineage.git_commit:
-        said["org.opencontainers.image.revision"] = version.lineage.git_commit
-    return said
+        found["org.opencontainers.image.revision"] = version.lineage.git_commit
+    return found
 
 
-# In
+# Import
 
 
 def _unpack(path: Path, folder: Path) -> tuple[VersionRecord, dict[str, Path]]:
-    """What an archive says of its version, and its files, under names of our own."""
+    """The record of the version in an archive, and its files, under names that we choose."""
     with layout.read(path) as archive:
         manifest = archive.manifest
         if (manifest.artifactType, manifest.config.mediaType) != (VERSION, CONFIG):
             what = f"it is a {manifest.artifactType!r}, and only {VERSION!r} is imported"
-            raise layout.refused(path, what)
+            raise layout.import_error(path, what)
         record = _parse(path, archive.blob(manifest.config))
         _check_files(path, record.version, manifest.layers)
         files = {}
@@ -212,38 +212,38 @@ def _parse(path: Path, config: bytes) -> VersionRecord:
     try:
         record = version_record.parse(config)
     except ValueError as error:
-        raise layout.refused(path, f"its config is not as it should be: {error}") from error
+        raise layout.import_error(path, f"its config is invalid: {error}") from error
     if re.fullmatch(r"[0-9a-f]{32}", record.version.uid) is None:
-        raise layout.refused(path, f"{record.version.uid!r} is not a uid")
+        raise layout.import_error(path, f"{record.version.uid!r} is not a uid")
     parent = record.parent_uid
     if parent is not None and re.fullmatch(r"[0-9a-f]{32}", parent) is None:
-        raise layout.refused(path, f"{parent!r} is not a uid")
+        raise layout.import_error(path, f"{parent!r} is not a uid")
     if parent == record.version.uid:
-        raise layout.refused(path, "its version is its own parent")
+        raise layout.import_error(path, "its version is its own parent")
     return record
 
 
 def _check_files(path: Path, version: Version, layers: list[Descriptor]) -> None:
-    """Whether the layers are the files that the record names, and those make its digest."""
+    """Refuse layers that are not the files of the record, and files that do not make its digest."""
     expected = [(a.path, f"sha256:{a.sha256}", a.size) for a in version.artifacts]
     if len({a.path for a in version.artifacts}) != len(expected):
-        raise layout.refused(path, "its record names a file twice")
+        raise layout.import_error(path, "its record names a file twice")
     if expected != [((x.annotations or {}).get(layout.TITLE), x.digest, x.size) for x in layers]:
-        raise layout.refused(path, "its layers are not the files that its record names")
+        raise layout.import_error(path, "its layers are not the files that its record names")
     if digests.digest(version.artifacts) != version.digest:
-        raise layout.refused(path, f"its files do not make digest {version.digest}")
+        raise layout.import_error(path, f"its files do not match digest {version.digest}")
 
 
 def _find(registry: Registry, uid: str) -> Version | None:
     if not registry.database.exists():
-        return None  # what is imported makes it
+        return None  # the import creates the registry
     with registry.database.read() as c:
         found = versions.find_uid(c, uid)
         return None if found is None else versions.load(c, *found)
 
 
 def _check_same(here: Version, version: Version, name: str | None) -> None:
-    """Refuse to take a version for the one of the same uid that is here, unless it is."""
+    """Refuse a version whose uid this registry has with other bytes or under another name."""
     same = (here.digest, here.lineage.dataset) == (version.digest, version.lineage.dataset)
     if not same:
         raise Conflict(
@@ -252,22 +252,22 @@ def _check_same(here: Version, version: Version, name: str | None) -> None:
         )
     if name not in (None, here.model):
         raise Conflict(
-            f"This version is here already, as {here.ref}, and a version has one name. Import it "
-            f"without a name to get {here.ref}."
+            f"This registry already has this version, as {here.ref}, and a version has one name. "
+            f"Import it without a name to get {here.ref}."
         )
 
 
 def _origin(record: VersionRecord, path: Path) -> Json:
-    """What the event of the import keeps of where the version came from."""
+    """The origin of a version, for the event of its import."""
     version = record.version
-    said = version_record.document(record)
+    plain = version_record.document(record)
     origin = {
         "imported_from": version.ref,
         "head": record.head,
-        "created_at": said["version"]["created_at"],
+        "created_at": plain["version"]["created_at"],
         "created_by": version.created_by,
-        "events": said["events"],
-        "earlier_evaluations": said["evaluations"][:-1],
+        "events": plain["events"],
+        "earlier_evaluations": plain["evaluations"][:-1],
         "signatures": {
             key_id: digests.seal_json(text) for key_id, text in record.signatures.items()
         },
@@ -277,21 +277,21 @@ def _origin(record: VersionRecord, path: Path) -> Json:
     try:
         candidates.check_json("its config", origin)
     except InvalidCandidate as error:
-        raise layout.refused(path, str(error)) from error
+        raise layout.import_error(path, str(error)) from error
     return origin
 
 
 def _keep_signatures(
     registry: Registry, version: Version, offered: Mapping[str, str], actor: str
 ) -> None:
-    """Add the signatures that came with a version when it was imported, and no others.
+    """Add the signatures that the event of the import names, and no others.
 
-    Apart from the import, so it may be interrupted; importing the archive again ends it. What the
-    event of the import does not name is not taken: a later archive cannot add to a version.
+    So a later archive cannot add signatures to a version. This runs after the import; if it is
+    interrupted, importing the archive again completes it.
     """
     history = registry.history(version.model, version=version.version)
     origin = next((e.payload for e in history if e.kind == "imported"), {})
     named = origin.get("signatures", {})
     for key_id, document in sorted(offered.items()):
         if named.get(key_id) == digests.seal_json(document):
-            keep(registry, version, key_id, document, actor=actor)
+            add_signature(registry, version, key_id, document, actor=actor)

@@ -1,4 +1,4 @@
-"""Registries made from backups; how backups are made: `backup`."""
+"""Restoring a registry from a backup; `backup` makes them."""
 
 from collections.abc import Iterator
 from itertools import groupby, islice
@@ -40,29 +40,29 @@ def restore(
     *,
     progress: Progress = silent,
 ) -> Verification:
-    """Make a registry from a backup, in an empty or missing database and store.
+    """Restore a registry from a backup into an empty or missing database and store.
 
-    Files first, then all rows in one transaction, which brings tables of an older schema to this
-    release's. Then everything is verified, as `verify` does, and what that found is returned: what
-    was wrong with the registry when it was backed up is wrong with this one. Killed at any moment,
-    it leaves the database empty or complete; if empty, it can be done again.
+    Copies the files first, then inserts all rows in one transaction, which also upgrades tables of
+    an older schema. Then runs `verify` and returns its result: problems that the registry had when
+    it was backed up remain. If this is killed, the database is empty or complete; if it is empty,
+    restore again.
 
-    The registry keeps its id, and its store gets a new one, before the first file goes there: what
-    has files already is the store of somebody, unless its marker says that this database was being
-    restored.
+    The registry keeps its id. Its store gets a new id and a marker before the first file. A store
+    that already has files is refused, unless its marker says that this database was being restored.
 
     Raises:
         Corrupt: the backup is incomplete or damaged; the message names the file.
-        Conflict: the database or the store holds something already.
+        Conflict: the database or the store is not empty.
         Refused: the store is the backup, or one is below the other.
-        SchemaMismatch: the backup was made by a newer modelmint, or the database holds tables of
-            something else.
+        SchemaMismatch: the backup was made by a newer modelmint, or the database has other tables.
         Unreachable: the folder, the database or the store cannot be used.
     """
     source = BackupFolder(folder)
     found = source.read(progress)
     files = found.content.files
-    if gone := [source.place(sha256) for sha256 in files if not source.has(sha256, files[sha256])]:
+    if gone := [
+        source.path_of(sha256) for sha256 in files if not source.has(sha256, files[sha256])
+    ]:
         raise Corrupt(
             f"Of the {len(files)} files of the backup {len(gone)} are missing or cut off: "
             f"{', '.join(gone[:5])}. Nothing was restored; take another backup."
@@ -85,12 +85,12 @@ def restore(
 
 
 def copy_file(source: Store, target: Store, sha256: str, size: int) -> None:
-    """Copy a file between stores. Raises Corrupt where the source has it no more, or damaged."""
+    """Copy a file between stores. Raises Corrupt if the source has lost or damaged it."""
     try:
         staged = target.stage(source.fetch(sha256, size))
         try:
             if staged.sha256 != sha256:
-                raise Corrupt(f"{source.place(sha256)} was changed while it was copied")
+                raise Corrupt(f"{source.path_of(sha256)} was changed while it was copied")
             target.publish(staged)
         finally:
             target.discard(staged)
@@ -99,16 +99,16 @@ def copy_file(source: Store, target: Store, sha256: str, size: int) -> None:
 
 
 def _mark(target: Store, database: str, content: Content) -> Identity:
-    """Make a store that of the registry to come, and return its ids. Raises Conflict.
+    """Mark a store as that of the restored registry; returns its ids. Raises Conflict.
 
-    What a restore into the same database left, which was killed, is welcome.
+    Files that a killed restore into the same database left there are used.
     """
     marker = ownership.read(target)
     if marker is None:
         if any(target.files()):
             raise Conflict(
-                f"The artifact store {target.root} holds files, and no {MARKER} says whose they "
-                "are. Give an empty or a new place: set MODELMINT_ARTIFACTS."
+                f"The artifact store {target.root} has files, and no {MARKER} says which registry "
+                "they belong to. Give an empty or a new place: set MODELMINT_ARTIFACTS."
             )
         own = Identity(content.registry or uuid4().hex, uuid4().hex)
         marker = ownership.write(target, Marker(own, restoring=database))
@@ -119,14 +119,14 @@ def _mark(target: Store, database: str, content: Content) -> Identity:
             f"The artifact store {target.root} belongs to a registry already: to {whose} one, by "
             f"its {MARKER}, or to a copy of it"
             + (f" that was being restored into {marker.restoring}" if marker.restoring else "")
-            + ". Give an empty or a new place: set MODELMINT_ARTIFACTS; a restore that was killed "
-            "is done again with the same MODELMINT_DATABASE_URL."
+            + ". Give an empty or a new place: set MODELMINT_ARTIFACTS. To repeat a restore that "
+            "was killed, use the same MODELMINT_DATABASE_URL."
         )
     others = {sha256 for sha256, _ in target.files()} - content.files.keys()
     if others:
         raise Conflict(
-            f"The artifact store {target.root} holds files that are not in the "
-            f"backup ({len(others)}). Give an empty or a new place: set MODELMINT_ARTIFACTS."
+            f"The artifact store {target.root} has {len(others)} files that are not in the backup. "
+            "Give an empty or a new place: set MODELMINT_ARTIFACTS."
         )
     return marker.own
 
@@ -140,12 +140,12 @@ def _is_whole(target: Store, sha256: str, size: int) -> bool:
 
 
 def _insert(connection: Connection, source: BackupContents, progress: Progress) -> None:
-    """Insert rows into tables as they are in the database, which may be of an older schema."""
+    """Insert rows into the tables that the database has, which may be of an older schema."""
     found = MetaData()
     found.reflect(connection)
     for column in (column for table in found.tables.values() for column in table.columns):
         if isinstance(column.type, JSON):
-            column.type.none_as_null = True  # what was empty stays so, and is not JSON's null
+            column.type.none_as_null = True  # SQL's NULL stays NULL and is not JSON's null
     done = 0
     every = (row for path in source.rows for row in lines(path))
     for name, group in groupby(every, key=itemgetter(0)):

@@ -1,8 +1,8 @@
 """The rows of a backup: one state of all tables, in segments of some thousand rows.
 
-An append-only table is split by its key, so that a segment of the older backup is known to be
-correct without reading its rows again. The other tables are read; their split points depend on the
-rows themselves, so that a new row changes one segment and not all that follow.
+An append-only table is split by its key, so that a segment of the earlier backup can be used
+without reading its rows again. The other tables are read; their split points depend on the content
+of rows, so that a new row changes one segment and not all that follow.
 """
 
 import zlib
@@ -23,7 +23,7 @@ from registry.transfer.backup_format import Content, Manifest, Progress, Segment
 from registry.values import shown, to_json
 
 SPAN = 2000
-"""Ids in a segment of a table that is cut by its key; on average rows in one of the others."""
+"""Ids per segment of a table that is split by its key; average rows per segment of the others."""
 
 FOLLOWING = ("version_state", "version_tags")
 """Tables whose rows change only together with an event of their version."""
@@ -40,7 +40,7 @@ class State:
 
 
 Known = State | Manifest
-"""An earlier state of the same registry: its histories are the beginning of the present ones."""
+"""An earlier state of the same registry: the present histories continue its histories."""
 
 
 def differences(c: Connection, source: BackupFolder, before: Manifest) -> list[str]:
@@ -50,15 +50,15 @@ def differences(c: Connection, source: BackupFolder, before: Manifest) -> list[s
     """
     found = []
     if before.registry not in (None, id_ := identity.load(c).registry):
-        found.append(f"the backup is of the registry {before.registry}, and this is {id_}")
+        found.append(f"the backup is of registry {before.registry}, and this is registry {id_}")
     here = set(c.execute(select(schema.models.c.name)).scalars())
     if before.heads and not here:
         return [*found, "this registry is empty"]
     for name, head in before.heads.items():
         if name not in here:
-            found.append(f"the model {name!r} is not here")
+            found.append(f"this registry has no model {name!r}")
         elif head != schema.NO_EVENT and _event(c, name, head) is None:
-            found.append(f"the history of {name!r} here does not go on from event {head[:12]}")
+            found.append(f"the history of {name!r} here does not continue event {head[:12]}")
     for table in (schema.metadata.tables[name] for name in (*LASTING, *APPEND_ONLY)):
         count, there = _count(c, table), before.tables.get(table.name, 0)
         if count < there:
@@ -67,7 +67,7 @@ def differences(c: Connection, source: BackupFolder, before: Manifest) -> list[s
 
 
 def _different_jobs(c: Connection, before: Iterable[Json]) -> list[str]:
-    """Jobs have no history: each must be here, and one that has ended, as it ended."""
+    """Jobs have no history: each job of the backup must be here, and an ended one unchanged."""
     jobs, rows = schema.jobs.c, iter(before)
     gone, other = list[str](), list[str]()
     while batch := list(islice(rows, _AT_ONCE)):
@@ -82,9 +82,9 @@ def _different_jobs(c: Connection, before: Iterable[Json]) -> list[str]:
                 gone.append(job["id"])
             elif now != then and then[0] != "running":
                 other.append(job["id"])
-    found = (("is not here", gone), ("did not end so here", other))
+    found = (("missing here", gone), ("ended differently here", other))
     return [
-        f"of the batch jobs in the backup {len(ids):,} {what}, as {ids[0]}"
+        f"batch jobs of the backup that are {what}: {len(ids):,}, such as {ids[0]}"
         for what, ids in found
         if ids
     ]
@@ -93,13 +93,13 @@ def _different_jobs(c: Connection, before: Iterable[Json]) -> list[str]:
 def write(c: Connection, target: BackupFolder, known: Known | None, progress: Progress) -> State:
     """Store all rows that a transaction sees.
 
-    Segments of the earlier state `known` are relied on: of a table that only grows, where there
-    are as many rows as there were; of one that changes with the events, where there was none.
+    Segments of the earlier state `known` are used again: of an append-only table, if the number of
+    rows is the same; of a table in FOLLOWING, if no version in it had an event since.
     """
-    return _Writing(c, target, known, progress).state()
+    return _StateWriter(c, target, known, progress).state()
 
 
-class _Writing:
+class _StateWriter:
     def __init__(
         self, c: Connection, target: BackupFolder, known: Known | None, progress: Progress
     ) -> None:
@@ -112,7 +112,7 @@ class _Writing:
 
     def state(self) -> State:
         state = State(Content(identity.load(self.c).registry))
-        for table in schema.metadata.sorted_tables:  # each after those that it refers to
+        for table in schema.metadata.sorted_tables:  # referenced tables first
             for segment in self._table(table):
                 state.segments.append(segment)
                 state.content.tables[table.name] += segment.rows
@@ -129,17 +129,17 @@ class _Writing:
             yield from self._by_key(table, key)
         else:
             rows = self._lines(table)
-            while segment := self._keep(table, None, _until_a_cut(rows)):
+            while segment := self._store(table, None, _until_split(rows)):
                 yield segment
 
     def _by_key(self, table: Table, key: ColumnElement[int]) -> Iterator[Segment]:
         following = table.name in FOLLOWING
         start: list[ColumnElement[bool]] = []
         while (first := self._smallest(key, *start)) is not None:
-            if not isinstance(first, int):  # of a fraction that large, the next one is the same
+            if not isinstance(first, int):  # with a large float, this loop would not end
                 raise Corrupt(
-                    f"A row of the table {table.name} has {shown(first)} as its key, which "
-                    "is no whole number. Somebody edited it; correct it there."
+                    f"A row of the table {table.name} has the key {shown(first)}, which is not a "
+                    "whole number. Somebody edited it; correct it there."
                 )
             span = first // SPAN
             start = [key >= (span + 1) * SPAN]
@@ -149,11 +149,11 @@ class _Writing:
                 old is not None
                 and not (following and span in self.changed)
                 and _count(self.c, table, within) == old.rows
-                and self.target.is_whole(old.sha256, old.size)
+                and self.target.is_intact(old.sha256, old.size)
             ):
                 self.rows += old.rows
                 yield old
-            elif segment := self._keep(table, span, self._lines(table, within)):
+            elif segment := self._store(table, span, self._lines(table, within)):
                 yield segment
 
     def _smallest(self, key: ColumnElement[int], *where: ColumnElement[bool]) -> int | None:
@@ -167,12 +167,12 @@ class _Writing:
                 yield to_json(values)
             except (ValueError, TypeError) as error:
                 raise Corrupt(
-                    f"A row of the table {table.name} cannot be kept in a backup ({error}): "
+                    f"A row of the table {table.name} cannot be stored in a backup ({error}): "
                     f"{str(values)[:200]}. Somebody edited it; correct it there."
                 ) from error
 
-    def _keep(self, table: Table, span: int | None, rows: Iterator[str]) -> Segment | None:
-        """Store rows as a segment, None where there are none."""
+    def _store(self, table: Table, span: int | None, rows: Iterator[str]) -> Segment | None:
+        """Store rows as a segment; returns None if there are none."""
         first = next(rows, None)
         if first is None:
             return None
@@ -187,13 +187,14 @@ class _Writing:
                 yield f"{line}\n".encode()
                 line = next(rows, None)
 
-        kept = self.target.keep(lines())
+        kept = self.target.store_lines(lines())
         self.rows += count
         self.progress("rows", self.rows, max(self.rows, self.expected))
         return Segment(table.name, span, count, kept.sha256, kept.size)
 
 
-def _until_a_cut(rows: Iterator[str]) -> Iterator[str]:
+def _until_split(rows: Iterator[str]) -> Iterator[str]:
+    """Rows up to one whose CRC is a multiple of SPAN."""
     for row in rows:
         yield row
         if zlib.crc32(row.encode()) % SPAN == 0:
@@ -205,7 +206,7 @@ def _heads(known: Known) -> dict[str, str]:
 
 
 def _changed(c: Connection, heads: dict[str, str]) -> set[int]:
-    """The spans of versions of which there are events since those heads."""
+    """The spans of versions that have events since those heads."""
     events, versions = schema.events.c, schema.versions.c
     same = and_(versions.model_id == events.model_id, versions.version == events.version)
     spans: Any = select(distinct(versions.id // SPAN)).join_from(
@@ -223,7 +224,7 @@ def _changed(c: Connection, heads: dict[str, str]) -> set[int]:
 
 
 def _event(c: Connection, model: str, sha256: str) -> int | None:
-    """The id of the event of that hash, if it is one of that model."""
+    """The id of the event with that hash, if it is an event of that model."""
     query = select(schema.events.c.id).join(schema.models)
     return c.execute(
         query.where(schema.events.c.hash == sha256, schema.models.c.name == model)

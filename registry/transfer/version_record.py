@@ -55,14 +55,14 @@ def document(record: VersionRecord) -> dict[str, Any]:
 
 def parse(content: bytes) -> VersionRecord:
     """Read what `dump` wrote. Raises ValueError (pydantic's ValidationError) for anything else."""
-    # PostgreSQL keeps no NUL in a text.
+    # PostgreSQL cannot store a NUL in a text.
     if b"\\u0000" in content:
-        raise ValueError("it holds a NUL character")
+        raise ValueError("it has a NUL character")
     return _ADAPTER.validate_json(content, strict=True)
 
 
-def collect(registry: Registry, reference: str) -> VersionRecord:
-    """Everything known about a version, read in one transaction."""
+def load_record(registry: Registry, reference: str) -> VersionRecord:
+    """The record of a version, read in one transaction."""
     ref = registry.resolve(reference).version.ref
     name, _, number = ref.rpartition(":")
     with registry.database.read() as c:

@@ -9,7 +9,7 @@ from registry.errors import Unreachable
 from registry.queries import blobs, events, models, retention
 from registry.records import Stray
 from registry.registry import Registry
-from registry.upkeep import unreferenced as of_no_version
+from registry.upkeep import unreferenced
 from registry.upkeep.unreferenced import Strays
 from registry.validation.arguments import checked
 
@@ -23,9 +23,9 @@ def gc(
 ) -> list[Stray]:
     """Remove files that no version refers to, and leftovers of interrupted registrations.
 
-    Files that are younger than `grace_s` seconds, or were announced since, are kept and listed as
-    not removable; so are files that may belong to another registry (`Stray.perhaps_foreign`).
-    Returns what was found, oldest first; unless `dry_run`, the removable ones have been removed.
+    Files that were written or announced less than `grace_s` seconds ago are kept and listed as not
+    removable; so are files that may belong to another registry (`Stray.perhaps_foreign`). Returns
+    all these files, oldest first; unless `dry_run`, the removable ones have been removed.
 
     Files that were registered, but not in this database (`Stray.unknown`), show that the database
     is older than the store. They are removed only with `unknown`.
@@ -37,9 +37,9 @@ def gc(
             reported after all others were removed.
     """
     registry.check_store()
-    strays = of_no_version.found(registry)
+    strays = unreferenced.find_strays(registry)
     if not unknown:
-        of_no_version.check(registry, strays)
+        unreferenced.refuse_unknown(registry, strays)
     if not dry_run:
         ownership.claim(registry.database, registry.files)
     found = [replace(s, removable=s.age_s >= grace_s) for s in registry.files.leftovers()]
@@ -60,18 +60,18 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
     """Remove files that only archived versions refer to; returns them.
 
     Rows, digests and numbers stay; registering the same bytes restores the files. Files that may
-    belong to another registry are kept and listed as not removable. If the process is killed, files
-    may be marked as purged and still exist: `gc` removes them.
+    belong to another registry are kept and listed as not removable. If the process is killed, some
+    files may be marked as purged and still exist: `gc` removes them.
 
     Raises:
         Refused, Unreachable: as for `gc`; `unknown` means the same.
     """
     registry.check_store()
     if not unknown:
-        of_no_version.check(registry, of_no_version.found(registry))
+        unreferenced.refuse_unknown(registry, unreferenced.find_strays(registry))
     if not dry_run:
         ownership.claim(registry.database, registry.files)
-    shared = of_no_version.shared(registry)
+    shared = unreferenced.find_shared(registry)
     with registry.database.read() as c:
         archived = retention.with_files(c)
     found: dict[str, Stray] = {}
@@ -79,11 +79,11 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
     for name, version in archived:
         with registry.database.write() as c:
             model = models.lock(c, name)
-            outlived = blobs.outlived(c, name, version)
-            found |= {sha256: shared[sha256] for sha256 in outlived if sha256 in shared}
+            unused = blobs.only_archived(c, name, version)
+            found |= {sha256: shared[sha256] for sha256 in unused if sha256 in shared}
             strays = {
-                sha256: Stray(registry.files.place(sha256), size, 0.0, removable=True)
-                for sha256, size in outlived.items()
+                sha256: Stray(registry.files.path_of(sha256), size, 0.0, removable=True)
+                for sha256, size in unused.items()
                 if sha256 not in shared
             }
             found |= strays
@@ -117,8 +117,8 @@ def _collect(
 def _remove(registry: Registry, sha256: str, stray: Stray, grace_s: float) -> bool:
     """Remove a file unless a version needs it, or may need it soon."""
     # Row, file, commit: the row is locked until the file is removed, so a registration of the same
-    # bytes waits, finds neither and stores them again. If the process is killed in between, a row
-    # without a file stays, and the next collection finds it.
+    # bytes waits, finds neither and stores them again. If the process is killed before the commit,
+    # the row stays without a file, and the next `gc` removes it.
     with registry.database.write() as c:
         old = blobs.is_purged(c, sha256)  # its row stays, since versions refer to it
         if not old:
@@ -130,7 +130,7 @@ def _remove(registry: Registry, sha256: str, stray: Stray, grace_s: float) -> bo
 
 
 class _Failures:
-    """Files that could not be removed: they are reported at the end, after the others."""
+    """Collects errors of files that could not be removed, and reports them at the end."""
 
     def __init__(self) -> None:
         self._messages: list[str] = []
@@ -141,7 +141,7 @@ class _Failures:
             yield
         except Unreachable as error:
             self._messages.append(str(error))
-            if len(self._messages) == _TOO_MANY:  # not a problem of single files
+            if len(self._messages) == _TOO_MANY:  # the store itself has a problem
                 self.end()
 
     def end(self) -> None:
@@ -151,8 +151,8 @@ class _Failures:
 
 
 def _drop_notes(registry: Registry, kept: set[str]) -> None:
-    """Remove notes of ended registrations that name none of the files that are kept."""
+    """Remove notes of ended registrations, unless they name a file that is kept."""
     for note, digests in list(registry.files.notes()):
-        # Whatever the grace period: the registration may still be about to publish files.
+        # A day, whatever the grace period: the registration may not have published its files yet.
         if note.age_s >= DAY_S and digests.isdisjoint(kept):
             registry.files.remove(note.path)

@@ -15,11 +15,11 @@ def retain(
 
     A policy keeps the newest `keep_last` versions, those younger than `keep_days`, the
     `keep_holders` latest holders of each protected alias, and every version that an alias, a
-    prediction job or another version uses. A job without a flow run that was started a week ago and
-    has not ended was killed: it does not keep a version, and is marked as lost.
+    prediction job or another version uses. A running job without a flow run that started over a
+    week ago was killed: it does not keep its version, and is marked as lost.
 
     Raises:
-        NotFound: there is no such model.
+        NotFound: the model does not exist.
     """
     chosen = registry.models() if name is None else [registry.model(name)]
     retired = []
@@ -27,14 +27,14 @@ def retain(
         if model.policy.keep_last is None and model.policy.keep_days is None:
             continue
         with registry.database.read() as c:
-            outlived = summaries.load(c, retention.outlived(c, model))
-        for summary in outlived:
+            unused = summaries.load(c, retention.unkept(c, model))
+        for summary in unused:
             if not dry_run:
                 try:
                     if not _retire(registry, model.name, summary.version, actor):
                         continue
                 except Refused:
-                    continue  # it came into use since the query
+                    continue  # it was used since the query
             retired.append(summary)
     return retired
 
@@ -43,7 +43,7 @@ def _retire(registry: Registry, name: str, version: int, actor: str) -> bool:
     """Archive a version unless its model's policy or aliases have changed meanwhile."""
     with registry.database.write() as c:
         locked = models.lock(c, name)
-        still = retention.outlived(c, models.load(c, name), version)
+        still = retention.unkept(c, models.load(c, name), version)
         if still:
             jobs.lose_dead(c, still[0].id)
             states.change(c, still[0].id, "archived")

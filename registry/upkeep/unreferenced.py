@@ -1,4 +1,4 @@
-"""Files of the store that no version refers to: of killed registrations, or unknown."""
+"""Files in the store that no version refers to: left by killed registrations, or unknown."""
 
 from dataclasses import replace
 from time import time
@@ -13,16 +13,16 @@ Strays = dict[str, Stray]
 """By SHA-256."""
 
 
-def found(registry: Registry) -> Strays:
+def find_strays(registry: Registry) -> Strays:
     """Files that no version refers to, with their age or the age of their announcement.
 
     `Stray.unknown` marks files that were registered, but not in this database: the database is
-    older than the store, or another registry's.
+    older than the store, or that of another registry.
     """
     strays = _scan(registry)
     if not any(stray.unknown for stray in strays.values()):
         return strays
-    # Twice: another collection may have removed files and their note in between.
+    # Again: another `gc` may have removed files and their note during the first scan.
     return {
         sha256: stray
         for sha256, stray in _scan(registry).items()
@@ -30,8 +30,8 @@ def found(registry: Registry) -> Strays:
     }
 
 
-def alarming(registry: Registry, strays: Strays) -> str | None:
-    """The message about files that were registered, but not in this database; None without any."""
+def unknown_files_message(registry: Registry, strays: Strays) -> str | None:
+    """The message about files that were registered, but not in this database; None if none."""
     unknown = [stray.path for stray in strays.values() if stray.unknown]
     if not unknown:
         return None
@@ -39,21 +39,22 @@ def alarming(registry: Registry, strays: Strays) -> str | None:
     return (
         f"The artifact store {registry.files.root} has files that {registry.database.shown} does "
         f"not know, and that no killed registration left ({len(unknown):,}): "
-        f"{', '.join(unknown[:3])}{more}. The database is an older copy of that of the store, or "
-        "another's: versions that it does not have may need them. Correct MODELMINT_DATABASE_URL"
+        f"{', '.join(unknown[:3])}{more}. The database is an older copy, or that of another "
+        "registry, so versions that it does not have may need these files. Correct "
+        "MODELMINT_DATABASE_URL"
     )
 
 
-def check(registry: Registry, strays: Strays) -> None:
+def refuse_unknown(registry: Registry, strays: Strays) -> None:
     """Raises Refused if there are files that were registered, but not in this database."""
-    if said := alarming(registry, strays):
+    if message := unknown_files_message(registry, strays):
         raise Refused(
-            f"{said}. Nothing was removed. If you know that no database needs them (a power cut "
-            "may leave such files, too): `modelmint models gc --unknown` removes them."
+            f"{message}. Nothing was removed. If you know that no database needs them (a power cut "
+            "can leave them, too), remove them: `modelmint models gc --unknown`."
         )
 
 
-def shared(registry: Registry) -> Strays:
+def find_shared(registry: Registry) -> Strays:
     """Files that were in the store before it got its marker: another registry may need them."""
     adopted_s = _adopted_s(registry)
     if adopted_s is None:
@@ -66,12 +67,12 @@ def shared(registry: Registry) -> Strays:
 
 
 def _scan(registry: Registry) -> Strays:
-    # In this order: a file that is registered in between has a note or rows by then.
+    # In this order: a file that is registered meanwhile has a note or rows when these are read.
     stored = dict(registry.files.files())
     noted = ownership.noted(registry.files)
     with registry.database.read() as c:
         known = blobs.all_hashes(c)
-        # Purged and there again: left by a registration that was killed.
+        # Files that are marked as purged and exist were left by a killed registration.
         purged = blobs.purged(c)
         rows = blobs.unreferenced(c, registry.database.dialect.CLOCK)
     strays = {
@@ -80,8 +81,8 @@ def _scan(registry: Registry) -> Strays:
         if sha256 not in known - purged
     }
     for sha256, size, age in rows:
-        place = registry.files.place(sha256)
-        strays[sha256] = Stray(place, size, max(0.0, age), removable=False)
+        path = registry.files.path_of(sha256)
+        strays[sha256] = Stray(path, size, max(0.0, age), removable=False)
     adopted_s = _adopted_s(registry)
     if adopted_s is None:
         return strays

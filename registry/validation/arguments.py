@@ -84,8 +84,8 @@ def _path(field: str, value: object) -> Path:
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text or pathlib.Path.")
     if scheme := url_scheme(value):
         raise InvalidCandidate(
-            f"{field} is a URL ({scheme}:), and only a path on this machine is taken here. Give "
-            "one, and let a tool of that place copy from or to it."
+            f"{field} is a URL ({scheme}:), but must be a path on this machine. Give one, and copy "
+            "from or to the URL with a tool for it."
         )
     return Path(value)
 
@@ -116,7 +116,7 @@ def _record(kind: type[Any], field: str, value: object) -> Any:
 
 
 def _policy(field: str, value: object) -> Policy:
-    """A policy, each field of the right type; the database keeps what they may be."""
+    """A policy with fields of the right types; the database checks their ranges."""
     if not isinstance(value, Policy):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a registry.Policy.")
     return replace(
@@ -143,12 +143,12 @@ def _names(field: str, value: object) -> tuple[str, ...]:
 
 def _document(field: str, value: object) -> Any:
     found = document(field, value)
-    candidates.canonical_form(field, found)  # which refuses what is too long
+    candidates.canonical_form(field, found)  # raises if it is too long
     return found
 
 
-def _asked(field: str, value: object) -> str:
-    """A text that is only compared with stored values: any length and characters that they have."""
+def _query_text(field: str, value: object) -> str:
+    """A text that is only compared with stored values: of any length."""
     if not isinstance(value, str):
         raise InvalidQuery(f"{field} is {shown(value)}. Give text.")
     if found := NEVER.search(value):
@@ -162,10 +162,8 @@ def _asked(field: str, value: object) -> str:
 def _conditions(field: str, value: object) -> list[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidQuery(f"{field} is {shown(value)}. Give a list of conditions.")
-    return [_asked("a condition", one) for one in value]
+    return [_query_text("a condition", one) for one in value]
 
-
-# Which check an argument gets
 
 _VERSION = 999_999_999
 _kept = partial(whole, least=0, most=_INTEGER)
@@ -174,7 +172,7 @@ _named = partial(text, most=1000, empty=True, error=InvalidReference)
 
 def _page(of: str, field: str, value: object) -> int:
     if not isinstance(value, bool) and isinstance(value, int) and value < 1:
-        raise InvalidQuery(f"A page of {value} {of} is none. Give 1 or more as {field}.")
+        raise InvalidQuery(f"{field} is {value}. Give 1 or more: the {of} on a page.")
     return whole(field, value, 1, _INTEGER, InvalidQuery)
 
 
@@ -210,21 +208,21 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "keep_days": partial(whole, least=0, most=_DAYS),
     "keep_holders": _kept,
     "where": _conditions,
-    "order": _asked,
-    "after": _asked,
-    "md5": _asked,
+    "order": _query_text,
+    "after": _query_text,
+    "md5": _query_text,
     "limit": partial(_page, "events"),
     "search.limit": partial(_page, "versions"),
     "jobs.limit": partial(_page, "jobs"),
     "overview.limit": partial(_page, "models"),
     "trace.limit": partial(_page, "versions and jobs"),
     "trace_data.limit": partial(_page, "versions and jobs"),
-    # Of jobs, which have no numbers.
-    "jobs.before": _asked,
-    "trace.before": _asked,
-    "trace_data.before": _asked,
-    "job_id": _asked,
-    "contains": _asked,
+    # Jobs have no numbers.
+    "jobs.before": _query_text,
+    "trace.before": _query_text,
+    "trace_data.before": _query_text,
+    "job_id": _query_text,
+    "contains": _query_text,
     "before": lambda f, v: whole(f, v, 0, error=InvalidQuery),
     "when": _moment,
     "since": lambda f, v: whole(f, v, 0, error=InvalidQuery),
@@ -246,8 +244,8 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "provider": text,
     "onnxruntime": text,
     "error": storable,
-    # These permit a loss, so only True is accepted, not any value that counts as true.
+    # These permit a loss of files, so only True is accepted, not any value that counts as true.
     "lost": _flag,
     "unknown": _flag,
 }
-"""The check of each argument by its name; `METHOD.NAME` is for one method only."""
+"""The check of each argument by name; `METHOD.NAME` applies to one method only."""

@@ -1,4 +1,4 @@
-"""Checks of what is offered for registration, before any row is written."""
+"""Checks of candidates for registration, before any row is written."""
 
 import math
 import re
@@ -32,11 +32,11 @@ UNKNOWN = "unknown"
 
 
 def check(candidate: object, *, non_finite: bool = False) -> Candidate:
-    """A candidate as it is stored, of plain Python values. Refuses one that could not be opened,
-    identified or read back later.
+    """The candidate as it is stored, with plain Python values. Refuses a candidate that could not
+    be opened, identified or read back later.
 
-    With `non_finite`, for what is recorded and not registered, numbers that are not finite become
-    the texts NaN, Infinity and -Infinity.
+    With `non_finite`, for candidates that are only recorded, numbers that are not finite become the
+    texts NaN, Infinity and -Infinity.
 
     Raises:
         InvalidCandidate: the message names the field, the value and what is allowed.
@@ -83,8 +83,8 @@ def canonical_form(field: str, value: Any) -> bytes:
     form = rfc8785.dumps(value)
     if len(form) > DOCUMENT:
         raise InvalidCandidate(
-            f"{field} has {len(form):,} bytes as JSON, and at most {DOCUMENT:,} are kept of a "
-            "document. Put what is long into a file of the bundle."
+            f"{field} has {len(form):,} bytes as JSON; a document has at most {DOCUMENT:,}. Put "
+            "long values into a file of the bundle."
         )
     return form
 
@@ -103,7 +103,7 @@ def _files(given: object) -> dict[str, Path]:
 
 
 def _check_path(path: str) -> None:
-    # Normal form only: a path that climbs out, or two spellings of one file, must not get in.
+    # Normal form only: no path outside the bundle, and no two spellings of one file.
     pure = PurePosixPath(path)
     normal = path == str(pure) and path not in ("", ".") and "\\" not in path
     if not normal or pure.is_absolute() or ".." in pure.parts:

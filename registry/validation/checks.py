@@ -1,8 +1,8 @@
 """Checks of single values and of JSON documents; each returns the value in its stored form.
 
-So the hash of a value is the same after it was read back, and limits are the same on every
-database. Each check raises InvalidCandidate, unless another error is passed, and says what was
-given and what is allowed. `registry.validation.arguments` says which argument gets which check.
+So a value has the same hash after it was read back, and limits are the same on every database. Each
+check raises InvalidCandidate, unless another error is passed; the message says what was given and
+what is allowed. `registry.validation.arguments` assigns the checks to arguments.
 """
 
 import math
@@ -13,13 +13,13 @@ from typing import Any
 
 from registry.errors import InvalidCandidate, RegistryError
 
-# PostgreSQL keeps at most 2.7 kB in a row of an index.
+# A row of an index in PostgreSQL has at most 2.7 kB.
 KEY = 500
 """Characters of a key, of a path in a bundle, of an output path of predictions."""
 LINE = 200
 """Characters of a person, a request id, a hash."""
 TEXT = 100_000
-"""Characters of a reason, of the value of a tag."""
+"""Characters of a reason, or of the value of a tag."""
 DOCUMENT = 2**24
 """Bytes of a JSON document in canonical form."""
 DEPTH = 100
@@ -29,7 +29,7 @@ EXACT = 2**53 - 1
 
 # Characters that move a terminal's cursor or change the direction of a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-# A Path has collapsed s3://bucket to s3:/bucket by then; one letter is a drive.
+# One slash: a Path turns s3://bucket into s3:/bucket. A single letter is a drive.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 NEVER = re.compile("[\x00\ud800-\udfff]")
 """Characters that no database can store in a text."""
@@ -44,7 +44,7 @@ _Error = type[RegistryError]
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: short, and with its type where that is not plain."""
+    """A value for an error message: shortened, and with its type unless it is text or None."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     text = text if len(text) <= 80 else f"{text[:77]}..."
     return text if value is None or isinstance(value, str) else f"{text} ({type(value).__name__})"
@@ -54,7 +54,7 @@ def shown(value: object) -> str:
 
 
 def url_scheme(path: object) -> str | None:
-    """The scheme of a URL that was given as a path, as in s3://bucket; None of a path."""
+    """The scheme of a URL that was given as a path, as in s3://bucket; None for a path."""
     found = _URL.match(str(path))
     return found[1] if found else None
 
@@ -82,7 +82,7 @@ def text(
     if found:
         raise error(
             f"{field} is {shown(plain)}: the character U+{ord(found[0]):04X} at position "
-            f"{found.start()} cannot be kept in it. Leave it out."
+            f"{found.start()} is not allowed. Leave it out."
         )
     return plain
 
@@ -92,8 +92,8 @@ def person(field: str, value: object) -> str:
     name = unicodedata.normalize("NFC", text(field, value)).strip()
     if unseen := next(filter(is_unseen, name), None):
         raise InvalidCandidate(
-            f"{field} is {shown(name)}: nobody sees the character U+{ord(unseen):04X} at position "
-            f"{name.index(unseen)}, and with it one person could pass for two. Leave it out."
+            f"{field} is {shown(name)}: the character U+{ord(unseen):04X} at position "
+            f"{name.index(unseen)} is invisible, so one person could pass for two. Leave it out."
         )
     return text(field, name)
 
@@ -109,7 +109,7 @@ def is_unseen(character: str) -> bool:
 
 
 def reason(field: str, value: object) -> str:
-    """Why something was done; may have several lines."""
+    """A reason; may have several lines."""
     return text(field, value, most=TEXT, lines=True)
 
 
@@ -127,21 +127,21 @@ def whole(
 
 
 def sha256(field: str, value: object) -> str:
-    """The SHA-256 of something, in hex."""
+    """A SHA-256 in hex."""
     if not isinstance(value, str) or not _HEX.fullmatch(value):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give a SHA-256: 64 digits of 0-9a-f.")
     return str.__str__(value)
 
 
 def storable(field: str, value: object) -> str:
-    """The text of an error: characters that cannot be stored are escaped, the end is cut off."""
+    """The text of an error: characters that cannot be stored are escaped, long text is cut."""
     if not isinstance(value, str):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give text.")
     return escaped(value, lines=True)[:TEXT]
 
 
 def escaped(value: str, *, lines: bool = False) -> str:
-    """A text with its control characters and lone surrogates written out, as in \\x1b."""
+    """A text with its control characters and lone surrogates escaped, as in \\x1b."""
 
     def written(found: re.Match[str]) -> str:
         kept = lines and found[0] in "\t\n"
@@ -196,8 +196,8 @@ def _plain(at: str, value: object, depth: int, non_finite: bool) -> Any:
         if abs(value) > EXACT:
             raise _not_plain(
                 at,
-                f"it is {shown(int(value))}, and an integer beyond 2**53 - 1 is not taken alike by "
-                "every reader. Give it as text.",
+                f"it is {shown(int(value))}, and not every reader is exact for integers beyond "
+                "2**53 - 1. Give it as text.",
             )
         return int(value)
     if isinstance(value, float):
@@ -228,7 +228,7 @@ def _plain(at: str, value: object, depth: int, non_finite: bool) -> Any:
 
 
 def non_finite_text(value: float) -> str:
-    """A number that is not finite, as JSON may hold it: as text."""
+    """The text that stands for a number that is not finite, which JSON does not have."""
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
@@ -236,7 +236,7 @@ def _json_text(at: str, value: str) -> str:
     found = NEVER.search(value)
     if found:
         what = "a NUL character" if found[0] == "\x00" else "half of a surrogate pair"
-        raise _not_plain(at, f"it holds {what}. Leave it out.")
+        raise _not_plain(at, f"it has {what}. Leave it out.")
     return str.__str__(value)
 
 
@@ -246,7 +246,7 @@ def _not_plain(at: str, why: str) -> InvalidCandidate:
     return InvalidCandidate(f"{field} is not plain JSON: {where}{why}")
 
 
-# What has several fields
+# Dicts and tags
 
 
 def texts(
@@ -265,7 +265,7 @@ def items(field: str, value: object, most: int, key: str | None = None) -> list[
 
 
 def tag_value(field: str, value: object) -> str:
-    """May have several lines, and may be empty."""
+    """The value of a tag: may have several lines, and may be empty."""
     return text(field, value, most=TEXT, lines=True, empty=True)
 
 

@@ -1,8 +1,7 @@
-"""The registry as a web page, read-only: what `modelmint models ui` serves.
+"""The registry as a read-only web page, served by `modelmint models ui`.
 
-Pages are rendered by the server and each has an address that can be shared; htmx adds paging and
-search as one types. Nothing here writes: the database is read, and of the files of a version only
-the curves of its training.
+Pages are rendered by the server, and each has an address that can be shared; htmx adds paging and
+search while typing. Nothing here writes. Of the files of a version, only history.csv is read.
 """
 
 from registry.web.app import make_app

@@ -1,4 +1,4 @@
-"""The pages by their addresses."""
+"""The routes of the web page."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ from registry.web.security import LOOPBACK, Guard
 from registry.web.together import Together
 
 _LARGEST = 2**53
-_NO_ZERO = r"^[^\x00]*$"  # which PostgreSQL does not take as a text
+_NO_ZERO = r"^[^\x00]*$"  # PostgreSQL does not accept a NUL in a text
 Text = Annotated[str, Query(max_length=1000, pattern=_NO_ZERO)]
 Name = Annotated[str, Path(pattern=_NO_ZERO)]
 Cursor = Annotated[str | None, Query(max_length=80, pattern=r"^[^:]*:\d{1,15}$")]
@@ -37,11 +37,11 @@ def make_app(
     token: str | None,
     hosts: frozenset[str] | None = LOOPBACK,
 ) -> FastAPI:
-    """The read-only page of a registry, which stays the caller's to close.
+    """The read-only web page of a registry. The caller closes the registry.
 
-    `prefect_ui` is where flow runs are linked to. With a `token` every request needs it. `hosts`
-    are the names that requests may be for, None for any: those of a loopback address unless
-    told otherwise.
+    `prefect_ui` is the address that flow runs are linked to. With a `token`, every request needs
+    it. `hosts` are the host names that requests may use, None for any; by default those of a
+    loopback address.
 
     Raises:
         ValueError: the token is empty.
@@ -49,7 +49,7 @@ def make_app(
     if token is not None and not token.strip():
         raise ValueError("The token for the page is empty. Give one that nobody can guess.")
     app = FastAPI(
-        title="modelmint", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_at_work
+        title="modelmint", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_limit_threads
     )
     pages = Pages(prefect_ui, signs_in=token is not None)
     app.add_middleware(Together, at_once=AT_ONCE)  # within the guard: the last one is outermost
@@ -63,12 +63,12 @@ def make_app(
 
 
 AT_ONCE = 10
-"""Pages that are made at a time. More would only wait: for Python's lock, and for a connection to
-the database, of which SQLAlchemy opens 15, and fails who waits 30 s for one."""
+"""Pages rendered at a time. More would only wait, for Python's lock or for one of the 15 database
+connections that SQLAlchemy opens; a request that waits 30 s for one fails."""
 
 
 @asynccontextmanager
-async def _at_work(_app: FastAPI) -> AsyncIterator[None]:
+async def _limit_threads(_app: FastAPI) -> AsyncIterator[None]:
     current_default_thread_limiter().total_tokens = AT_ONCE
     yield
 
@@ -77,7 +77,7 @@ Page = Callable[[str], Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 def _page(app: FastAPI) -> Page:
-    """A decorator for what is read, and only read, at an address."""
+    """A decorator for a route that accepts only GET and HEAD."""
     return lambda path: app.api_route(path, methods=["GET", "HEAD"], response_model=None)
 
 
@@ -208,7 +208,7 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
         right: Text = "",
         version: Annotated[list[str] | None, Query()] = None,
     ) -> Any:
-        if version:  # two ticked boxes of a list, sent without htmx
+        if version:  # two selected boxes of a list, sent without htmx
             chosen = (*sorted(version, key=lambda ref: (len(ref), ref)), "")
             query = request.url.include_query_params(left=chosen[0], right=chosen[1])
             return RedirectResponse(f"/compare?{query.remove_query_params('version').query}", 303)
@@ -244,7 +244,7 @@ def _add_others(page: Page, registry: Registry, pages: Pages) -> None:
 
     @page("/healthz")
     def healthz() -> Any:
-        registry.alias("healthz")  # asks the database
+        registry.alias("healthz")  # a query, to check the database
         return PlainTextResponse("ok\n")
 
 
@@ -252,8 +252,8 @@ def _jobs_part(request: Request) -> str:
     return "_job_rows.html" if wants_part(request, "more-jobs") else "jobs.html"
 
 
-def _matching(params: dict[str, Any], wanted: str) -> list[tuple[str, str]]:
-    """The parameters, flat, whose name or value contains a text."""
-    text = wanted.strip().lower()
+def _matching(params: dict[str, Any], contains: str) -> list[tuple[str, str]]:
+    """The flattened parameters whose name or value contains a text."""
+    text = contains.strip().lower()
     lines = documents.flat(params)
     return [(key, value) for key, value in lines if text in f"{key}={value}".lower()]

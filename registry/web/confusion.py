@@ -6,7 +6,7 @@ from registry.display.documents import items, labels, mapping
 from registry.records import Version
 
 MOST = 24
-"""Classes of a matrix that fits a page; of a larger one, its worst mistakes are listed."""
+"""The most classes of a matrix that fits a page; of larger ones, the worst mistakes are listed."""
 
 _LEVELS = 8
 
@@ -17,7 +17,7 @@ class Cell:
 
     count: int
     level: int
-    """How dark: 0 for none, up to 8 for all rows of the class."""
+    """The shade: 0 for no rows, up to 8 for all rows of the class."""
     right: bool
     predicted: str
 
@@ -30,12 +30,12 @@ class Mistake:
     predicted: str
     count: int
     share: float
-    """Of all rows of the actual class."""
+    """The share of all rows of the actual class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Rows by actual class, cells by predicted class; `mistakes` where that would be too wide."""
+    """Rows by actual class, cells by predicted class; `mistakes` if that would be too wide."""
 
     labels: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
@@ -43,7 +43,7 @@ class Confusion:
 
 
 def confusion(version: Version) -> Confusion | None:
-    """The matrix of a version's evaluation; None where there is none, or none that is square."""
+    """The matrix of a version's evaluation; None if it has none, or not a square one."""
     counts = items(mapping(version.evaluation.get("metrics")).get("confusion"))
     size = len(counts)
     if not size or not all(_is_row(row, size) for row in counts):

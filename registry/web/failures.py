@@ -1,4 +1,4 @@
-"""What is answered when a page cannot be."""
+"""Error pages."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from registry.web.pages import Pages
 _STATUS: dict[type[RegistryError], tuple[int, str]] = {
     NotFound: (404, "Not found"),
     InvalidReference: (404, "Not found"),
-    InvalidQuery: (400, "That cannot be searched for"),
+    InvalidQuery: (400, "Invalid search"),
     Unreachable: (503, "The registry cannot be reached"),
     NoRegistry: (503, "There is no registry yet"),
     Corrupt: (500, "The registry was edited or is damaged"),
@@ -32,10 +32,10 @@ _STATUS: dict[type[RegistryError], tuple[int, str]] = {
 
 
 def add_failures(app: FastAPI, registry: Registry, pages: Pages) -> None:
-    """Answer with a page that says what was wrong, and what else there is."""
+    """Answer errors with a page that says what was wrong and links close matches."""
 
     @app.exception_handler(RegistryError)
-    def of_registry(request: Request, error: RegistryError) -> Any:
+    def registry_error(request: Request, error: RegistryError) -> Any:
         status, title = _STATUS.get(type(error), (500, "The registry refused"))
         close = views.close_names(registry, error) if isinstance(error, NotFound) else []
         return pages.answer(
@@ -43,7 +43,7 @@ def add_failures(app: FastAPI, registry: Registry, pages: Pages) -> None:
         )
 
     @app.exception_handler(HTTPException)
-    def of_http(request: Request, error: HTTPException) -> Any:
+    def http_error(request: Request, error: HTTPException) -> Any:
         if error.status_code == 404:
             title, message = "Not found", f"There is no page {request.url.path}."
         else:
@@ -53,17 +53,17 @@ def add_failures(app: FastAPI, registry: Registry, pages: Pages) -> None:
         )
 
     @app.exception_handler(RequestValidationError)
-    def of_values(request: Request, error: RequestValidationError) -> Any:
+    def invalid_values(request: Request, error: RequestValidationError) -> Any:
         what = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())
         in_path = any(e["loc"][0] == "path" for e in error.errors())
-        status, title = (404, "Not found") if in_path else (400, "That address cannot be read")
+        status, title = (404, "Not found") if in_path else (400, "Invalid address")
         return pages.answer(
             request, "error.html", status, title=title, message=f"{what}.", close=[]
         )
 
     @app.exception_handler(Exception)
-    def of_ours(request: Request, error: Exception) -> Any:
-        message = "This page could not be made. The terminal that serves it says why."
+    def other_error(request: Request, error: Exception) -> Any:
+        message = "This page could not be rendered. The terminal that serves it shows the error."
         return pages.answer(
-            request, "error.html", 500, title="Something broke", message=message, close=[]
+            request, "error.html", 500, title="Internal error", message=message, close=[]
         )

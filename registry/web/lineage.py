@@ -1,4 +1,4 @@
-"""The lineage of a version as columns of boxes: from data to version to what came of it."""
+"""The lineage of a version as columns of boxes: data, version, and what used the version."""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
@@ -7,7 +7,7 @@ from registry.display.formatting import clip
 from registry.records import Job, Trace, Version
 
 MOST = 5
-"""Boxes of a column; what is more is counted."""
+"""Boxes per column; the rest is only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,27 +15,27 @@ class Box:
     """One thing in the lineage."""
 
     kind: str
-    """What it is, in a word or two."""
+    """The kind in a word or two."""
     title: str
     href: str | None = None
     detail: str = ""
     hash: str | None = None
     here: bool = False
-    """Whether this is the version whose lineage it is."""
+    """Whether this is the version whose lineage is drawn."""
     state: str | None = None
-    """Of a job."""
+    """The state of a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What lies one step from the next column."""
+    """The boxes of one step of the lineage."""
 
     title: str
     boxes: tuple[Box, ...]
     more: int
-    """How many boxes there was no room for."""
+    """The number of boxes that are not shown."""
     all: str | None = None
-    """Where all of them are listed."""
+    """The address of the page that lists all of them."""
 
 
 def draw(trace: Trace) -> tuple[Column, ...]:
@@ -50,12 +50,12 @@ def draw(trace: Trace) -> tuple[Column, ...]:
         sources.append(Box("parent", lineage.parent, href(lineage.parent), "its weights"))
     outcome = [Box("child", child, href(child), "started from it") for child in trace.children]
     outcome += [_job(job) for job in trace.jobs]
-    came = trace.child_count + trace.job_count
+    total = trace.child_count + trace.job_count
     columns = (
         _column("Data files", raw),
         _column("Trained from", sources),
         _column("This version", [_this(version)]),
-        _column("What came of it", outcome, came, all_=f"{href(version.ref)}/{_which(trace)}"),
+        _column("Used by", outcome, total, all_=f"{href(version.ref)}/{_longest_list(trace)}"),
     )
     return tuple(column for column in columns if column.boxes)
 
@@ -84,14 +84,14 @@ def _job(job: Job) -> Box:
     return Box("job", clip(job.output), page, rows, state=job.state)
 
 
-def _which(trace: Trace) -> str:
-    """The list that the column has least of: children come first in it."""
+def _longest_list(trace: Trace) -> str:
+    """The list to link: children fill the column first, so jobs are cut off unless they do."""
     return "children" if trace.child_count > MOST else "jobs"
 
 
 def _column(
     title: str, boxes: list[Box], count: int | None = None, all_: str | None = None
 ) -> Column:
-    """`count` is how many there are, where only some of them were looked up."""
+    """`count` is the total if only some of the boxes were loaded."""
     count = len(boxes) if count is None else count
     return Column(title, tuple(boxes[:MOST]), max(0, count - MOST), all_)

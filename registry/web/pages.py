@@ -1,4 +1,4 @@
-"""Templates, and how an answer is made of one."""
+"""The templates, and the responses rendered from them."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ STATIC = HERE / "static"
 
 
 class Pages:
-    """The templates with what all of them know. Every value is escaped, in all of them."""
+    """The templates with their shared functions and values. Every value is escaped."""
 
     def __init__(self, prefect_ui: str | None, *, signs_in: bool) -> None:
         self._templates = Environment(
@@ -44,10 +44,10 @@ class Pages:
         }
 
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> Any:
-        """A page, or a part of one for htmx."""
+        """Render a page, or a part of one for htmx."""
         template_ = self._templates.get_template(template)
         text = template_.render(path=request.url.path, query=request.query_params, **values)
-        # What is answered at an address depends on who asks; a browser must not mix them up.
+        # The same address returns a page or a part of it; a browser must not mix them up.
         vary = {"Vary": "HX-Request, HX-Target", "Cache-Control": "no-store"}
         return HTMLResponse(text, status, headers=HEADERS | vary)
 
@@ -60,12 +60,12 @@ class Pages:
 
 
 def wants_part(request: Request, target: str) -> bool:
-    """Whether htmx asks for the part of a page with this id, to put it in its place."""
+    """Whether htmx requests only the part of a page with this id."""
     return request.headers.get("HX-Target") == target
 
 
 def version_facts(version: Version) -> dict[str, Any]:
-    """What a version's page shows of its documents; what they lack is empty."""
+    """The values on a version's page that come from its documents; missing ones are empty."""
     evaluation = version.evaluation
     return {
         "gates": documents.gates(evaluation),
@@ -81,7 +81,7 @@ def version_facts(version: Version) -> dict[str, Any]:
 
 
 def _static_addresses() -> dict[str, str]:
-    """By name; the content is part of the address, so a browser may keep it."""
+    """Addresses by file name, with a hash of the content, so that browsers may cache the files."""
     return {
         path.name: f"/static/{path.name}?{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
         for path in STATIC.iterdir()
@@ -89,7 +89,7 @@ def _static_addresses() -> dict[str, str]:
 
 
 def _flow_runs(prefect_ui: str | None) -> Any:
-    """A function from a flow run's id to its page; None where no Prefect UI is known."""
+    """A function from a flow run's id to its page, which returns None if no Prefect UI is known."""
     known = prefect_ui is not None and urlsplit(prefect_ui).scheme in ("http", "https")
     root = (prefect_ui or "").rstrip("/")
 

@@ -1,7 +1,7 @@
 """Plots as the templates draw them, in SVG: training curves, and calibration.
 
-Everything is worked out here, in the plot's own units, so that a template only writes it down.
-What does not have the form expected here is left out, as in `registry.display.documents`.
+Everything is computed here, in the plot's own units; a template only prints it. Values that do not
+have the expected form are left out, as in `registry.display.documents`.
 """
 
 import csv
@@ -20,7 +20,7 @@ _Series = Mapping[str, _Points]
 WIDTH, HEIGHT = 560, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 34
 _MOST = 400
-"""Points of a line; of more epochs, every second or tenth is drawn."""
+"""Points per line; of more epochs, only every second or third and so on is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class Line:
 
     name: str
     path: str
-    """As SVG has it: M x y L x y."""
+    """In SVG's notation: M x y L x y."""
     dots: tuple[tuple[float, float], ...]
-    """Places to mark, where there are few."""
+    """Points to mark, if there are at most 30."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis: where, and what stands there."""
+    """A mark on an axis: its position and label."""
 
     at: float
     text: str
@@ -44,18 +44,18 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A plot with everything in it that is to be read."""
+    """A plot with its labels."""
 
     title: str
-    said: str
-    """What it shows, in a sentence, for who does not see it."""
+    summary: str
+    """The plot in a sentence, for users who cannot see it."""
     x_name: str
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """The figures as a table, at most 100 lines of it."""
+    """The values as a table of at most 100 rows."""
 
 
 def training(text: str) -> Plot | None:
@@ -75,9 +75,9 @@ def training(text: str) -> Plot | None:
     if len(known) < 2 or any(x is None for x in epochs):
         return None
     best = min(known, key=lambda point: point[1])
-    said = (
+    summary = (
         f"Validation loss is {figure(known[0][1])} in epoch {known[0][0]:g} and "
-        f"{figure(known[-1][1])} in epoch {known[-1][0]:g}; the least is {figure(best[1])} in "
+        f"{figure(known[-1][1])} in epoch {known[-1][0]:g}; the lowest is {figure(best[1])} in "
         f"epoch {best[0]:g}."
     )
     found: _Series = {spelled(name): list(zip(epochs, series[name], strict=True)) for name in names}
@@ -86,11 +86,11 @@ def training(text: str) -> Plot | None:
         for i, x in enumerate(epochs)
     ]
     columns = ("epoch", *(spelled(name) for name in names))
-    return _plot("Training", said, "epoch", found, columns, rows)
+    return _plot("Training", summary, "epoch", found, columns, rows)
 
 
 def calibration(evaluation: Json) -> Plot | None:
-    """How often a prediction of some confidence is right."""
+    """The accuracy of predictions by their confidence."""
     bins = []
     for one in map(mapping, items(mapping(evaluation.get("metrics")).get("calibration"))):
         x, y, rows = (number(one.get(key)) for key in ("confidence", "accuracy", "rows"))
@@ -102,22 +102,22 @@ def calibration(evaluation: Json) -> Plot | None:
     bins.sort()
     total = sum(rows for _, _, rows in bins)
     apart = sum(abs(x - y) * rows for x, y, rows in bins) / total if total else 0.0
-    said = (
-        f"Of predictions in {len(bins)} bins of confidence, confidence and accuracy are "
-        f"{figure(apart)} apart, weighted by rows. On the diagonal they would be the same."
+    summary = (
+        f"In {len(bins)} bins of confidence, the mean difference between confidence and accuracy "
+        f"is {figure(apart)}, weighted by rows. On the diagonal it would be 0."
     )
     found: _Series = {
-        "as it should be": [(0.0, 0.0), (1.0, 1.0)],
+        "calibrated": [(0.0, 0.0), (1.0, 1.0)],
         "accuracy": [(x, y) for x, y, _ in bins],
     }
     rows_ = [(figure(x), figure(y), f"{rows:,.0f}") for x, y, rows in bins]
     columns = ("confidence", "accuracy", "rows")
-    return _plot("Calibration", said, "confidence", found, columns, rows_, unit=True)
+    return _plot("Calibration", summary, "confidence", found, columns, rows_, unit=True)
 
 
 def _plot(
     title: str,
-    said: str,
+    summary: str,
     x_name: str,
     series: _Series,
     columns: tuple[str, ...],
@@ -131,7 +131,7 @@ def _plot(
     x_low, x_high = (0.0, 1.0) if unit else (min(xs), max(xs))
     y_low, y_high = (0.0, 1.0) if unit else _widened(min(ys), max(ys))
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def point(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / ((x_high - x_low) or 1)
         up = (y - y_low) / ((y_high - y_low) or 1)
         return (
@@ -146,7 +146,7 @@ def _plot(
             if x is None or y is None:
                 begin = "M"  # a gap: that epoch has no finite loss
                 continue
-            dots.append(place(x, y))
+            dots.append(point(x, y))
             path.append("{} {:g} {:g}".format(begin, *dots[-1]))
             begin = "L"
         return Line(name, " ".join(path), tuple(dots) if len(dots) <= 30 else ())
@@ -156,18 +156,18 @@ def _plot(
         middle = sorted({round(x) for x in middle})
     return Plot(
         title,
-        said,
+        summary,
         x_name,
         tuple(line(name, found) for name, found in series.items()),
-        tuple(Tick(place(x, y_low)[0], f"{x:g}") for x in middle),
-        tuple(Tick(place(x_low, y)[1], f"{y:.3g}") for y in (y_low, (y_low + y_high) / 2, y_high)),
+        tuple(Tick(point(x, y_low)[0], f"{x:g}") for x in middle),
+        tuple(Tick(point(x_low, y)[1], f"{y:.3g}") for y in (y_low, (y_low + y_high) / 2, y_high)),
         columns,
         tuple(rows[:100]),
     )
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """A line of one value still needs some height."""
+    """The range of an axis; a constant line still gets some height."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 

@@ -1,11 +1,11 @@
 """Who may read the page: the guard that every request passes before any route.
 
-- Only GET and HEAD reach a route. The one POST there is, /login, is answered here.
-- With a token, every request needs it, but for the style sheet of the page that asks for it: as
-  `Authorization: Bearer`, or as the cookie that typing it once leaves for some hours. Who gets the
-  token wrong, in either way, may soon not try again for a while.
+- Only GET and HEAD reach a route. POST /login and /logout are answered here.
+- With a token, every request needs it, except for the style sheet of the sign-in page: as
+  `Authorization: Bearer`, or as the session cookie that signing in sets for 12 hours. After some
+  wrong tokens, a client must wait before it may try again.
 - On a loopback address only requests for a loopback name are answered, so that no web site can
-  have its own name point here and read along (DNS rebinding).
+  point its own name here and read the pages (DNS rebinding).
 """
 
 import hmac
@@ -35,7 +35,7 @@ HEADERS = {
 
 COOKIE = "modelmint_ui"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Names under which a browser reaches this machine and no other."""
+"""Names that always mean this machine."""
 
 _LONGEST_FORM = 4096
 
@@ -49,10 +49,10 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware that lets through what may be answered.
+    """ASGI middleware that lets allowed requests through.
 
-    `sign_in(request, wrong)` makes the page that asks for the token; `hosts` are the names that a
-    request may be for, None for any.
+    `sign_in(request, wrong)` renders the page that asks for the token; `hosts` are the host names
+    that a request may use, None for any.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class Guard:
         await (answer or self._app)(scope, receive, secured)
 
     async def _answer(self, request: Request) -> Response | None:
-        """What to say instead of the page; None lets the request through."""
-        if self._hosts is not None and _name(request) not in self._hosts:
+        """The response instead of the page; None lets the request through."""
+        if self._hosts is not None and _host_name(request) not in self._hosts:
             return PlainTextResponse(
-                "This page is served on a loopback address, to this machine alone: open it as "
+                "This page is served on a loopback address, for this machine only: open it as "
                 "localhost or 127.0.0.1.\n",
                 400,
             )
@@ -114,7 +114,7 @@ class Guard:
             return PlainTextResponse(text, 405, {"Allow": "GET, HEAD"})
         if self._token is None or path.startswith("/static/"):
             return None
-        if self._sessions.knows(request.cookies.get(COOKIE, "")):
+        if self._sessions.is_valid(request.cookies.get(COOKIE, "")):
             return None
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -131,8 +131,8 @@ class Guard:
         return refused
 
     def _is_right(self, request: Request, given: bytes, token: bytes) -> bool | None:
-        """Whether what was given is the token; None where it is too early for another try."""
-        address = _address(request)
+        """Whether this is the token; None if it is too early for another try."""
+        address = _client_address(request)
         if self._tries.wait(address):
             return None
         right = hmac.compare_digest(given, token)
@@ -141,8 +141,8 @@ class Guard:
         return right
 
     def _too_often(self, request: Request) -> Response:
-        seconds = math.ceil(self._tries.wait(_address(request)))
-        text = f"The token was wrong too often. Try again in {seconds} seconds.\n"
+        seconds = math.ceil(self._tries.wait(_client_address(request)))
+        text = f"Too many wrong tokens. Try again in {seconds} seconds.\n"
         return PlainTextResponse(text, 429, {"Retry-After": str(seconds)})
 
     async def _log_in(self, request: Request, token: bytes) -> Response:
@@ -171,26 +171,26 @@ class Guard:
 
 
 def landing(request: Request) -> str:
-    """Where to go after the token was typed: the page that was asked for, and on this host."""
+    """The address to open after sign-in: the requested page, if it is on this host."""
     if request.url.path != "/login":
         here = request.url
         return here.path + (f"?{here.query}" if here.query else "")
-    wanted = request.query_params.get("next", "/")
-    target = URL(wanted)
-    # `//host` and `/\host` are other hosts to a browser, which also drops tabs and line ends.
-    plain = re.fullmatch(r"/(?![/\\])[\x20-\x7e]*", wanted) is not None
-    return wanted if plain and not target.netloc and not target.scheme else "/"
+    given = request.query_params.get("next", "/")
+    target = URL(given)
+    # A browser reads `//host` and `/\host` as other hosts, and drops tabs and line ends.
+    plain = re.fullmatch(r"/(?![/\\])[\x20-\x7e]*", given) is not None
+    return given if plain and not target.netloc and not target.scheme else "/"
 
 
-def _address(request: Request) -> str:
-    """Where a request comes from; of a proxy on this machine, what that one says."""
+def _client_address(request: Request) -> str:
+    """The address of the client; behind a proxy on this machine, the one that the proxy names."""
     return request.client.host if request.client else ""
 
 
-def _name(request: Request) -> str:
-    """The host that a request is for, without its port.
+def _host_name(request: Request) -> str:
+    """The host that a request names, without its port.
 
-    Starlette's TrustedHostMiddleware looks too, but its answer does not say what to do.
+    Starlette's TrustedHostMiddleware checks it, too, but its answer does not say what to do.
     """
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d+)?", request.headers.get("Host", ""))
     return match[1].strip("[]").lower() if match else ""

@@ -1,4 +1,4 @@
-"""The web page on a port."""
+"""Serving the web page on a port."""
 
 import asyncio
 import socket
@@ -14,16 +14,16 @@ from registry.web.app import make_app
 from registry.web.security import LOOPBACK, is_loopback
 
 REQUEST_S = 10.0
-"""Seconds within which a request must be complete, from the start of it or its connection."""
+"""Seconds within which a request must arrive completely."""
 CONNECTIONS = 500
-"""Connections at a time; beyond that a request is answered 503, before files run out."""
+"""Connections at a time; beyond that a request is answered 503, before file descriptors run out."""
 
 
-class Punctual(H11Protocol):
+class TimeLimitedProtocol(H11Protocol):
     """HTTP with a time limit for receiving a request.
 
     Uvicorn itself closes only connections that are idle between two requests. A client that sends
-    half a header, or half a body, could keep its connection open for ever.
+    half a header, or half a body, could keep its connection open forever.
     """
 
     _late: asyncio.TimerHandle | None = None
@@ -38,7 +38,7 @@ class Punctual(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._wait()  # of what came meanwhile, half a request may be here
+        self._wait()  # half of the next request may have arrived already
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -81,14 +81,14 @@ def serve(
     On a loopback address it answers requests for a loopback name only; on another it needs a token.
 
     Raises:
-        ValueError: there is no token and the address is open to others, the token is empty, or
+        ValueError: the address is open to others and there is no token, the token is empty, or
             the address cannot be listened on.
     """
     local = is_loopback(host)
     if not local and not token:
         raise ValueError(
-            f"{host} is open to other machines, so the page needs a token there. Set one, or serve "
-            "on 127.0.0.1 and reach it through `ssh -L`."
+            f"{host} is open to other machines, so the page needs a token. Set one, or serve on "
+            "127.0.0.1 and reach it through `ssh -L`."
         )
     app = make_app(registry, prefect_ui=prefect_ui, token=token, hosts=LOOPBACK if local else None)
     # Uvicorn raises Ctrl-C again once all is closed.
@@ -97,23 +97,23 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ValueError where the address cannot be had."""
+    """A listening socket. Raises ValueError if the address cannot be used."""
     host = host.strip("[]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise ValueError(
-            f"{host} port {port} cannot be listened on ({error}). Name another port, or end what "
-            "listens there."
+            f"{host} port {port} cannot be listened on ({error}). Give another port, or end the "
+            "process that listens there."
         ) from error
-    # Connections inherit it. Without it, each answer waits 40 ms for an acknowledgement.
+    # Connections inherit it. Without it, each response waits 40 ms for an acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
 def server(app: object) -> uvicorn.Server:
-    """Uvicorn, quiet and without its name in the answers."""
+    """Uvicorn, without access log and without its name in responses."""
     return uvicorn.Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def server(app: object) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             ws="none",
-            http=Punctual,
+            http=TimeLimitedProtocol,
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=3,
         )

@@ -1,6 +1,6 @@
 """Sessions of users who entered the token, and a limit on wrong tokens. Both use bounded memory.
 
-Both live in the process that serves the page: after a restart everybody signs in again.
+Both are kept in the process that serves the page: after a restart everybody signs in again.
 """
 
 import ipaddress
@@ -38,8 +38,8 @@ class Sessions:
         self._ends[id_] = self._clock() + SESSION_S
         return id_
 
-    def knows(self, id_: str) -> bool:
-        """Whether a session goes on."""
+    def is_valid(self, id_: str) -> bool:
+        """Whether a session exists and has not expired."""
         ends = self._ends.get(id_)
         if ends is not None and ends <= self._clock():
             del self._ends[id_]
@@ -52,16 +52,16 @@ class Sessions:
 
 
 class Tries:
-    """How often the token was got wrong: each wrong one fills a bucket that leaks slowly."""
+    """Counts wrong tokens: each one fills a bucket that leaks slowly."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        # When the bucket will be empty: of all, and of the addresses that were wrong last.
+        # The time when the bucket will be empty: for all, and for the latest addresses.
         self._all = 0.0
         self._each: OrderedDict[str, float] = OrderedDict()
 
     def wait(self, address: str) -> float:
-        """Seconds until an address may try again; 0 where it may now."""
+        """Seconds until an address may try again; 0 if it may try now."""
         now = self._clock()
         own = _until(self._each.get(_network(address), 0.0), EACH, now)
         return max(own, _until(self._all, ALL, now))
@@ -82,7 +82,7 @@ def _until(empty: float, limit: tuple[int, float], now: float) -> float:
 
 
 def _network(address: str) -> str:
-    """Who has one IPv6 address has the other 2^64 of its network, too."""
+    """The network of an IPv6 address: its owner has all 2^64 addresses of it."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a page shows, read from the registry: a bounded number of rows each."""
+"""The content of pages, read from the registry: a limited number of rows each."""
 
 import re
 import shlex
@@ -20,22 +20,22 @@ JOBS = 50
 CHILDREN = 100
 _LARGEST_HISTORY = 1_000_000
 COLUMNS = 3
-"""Metrics that a list of versions has columns for."""
+"""The number of metrics with a column in a list of versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionList:
-    """Some of the versions that a search found, with columns for these metrics."""
+    """A page of the versions that a search found; `columns` are metrics."""
 
     versions: tuple[Summary, ...]
     after: str | None
     columns: tuple[str, ...]
     problem: str | None
-    """Why the search could not be understood."""
+    """The error message of an invalid search."""
 
 
 def holders(registry: Registry, name: str) -> list[Holder]:
-    """Who holds a model's aliases, the champion and the challenger first."""
+    """The holders of a model's aliases, champion and challenger first."""
     order = {CHAMPION: 0, CHALLENGER: 1}
     return sorted(registry.holders(name), key=lambda h: (order.get(h.alias.name, 2), h.alias.name))
 
@@ -43,15 +43,15 @@ def holders(registry: Registry, name: str) -> list[Holder]:
 def version_list(
     registry: Registry,
     name: str,
-    wanted: str,
+    query: str,
     *,
     order: str = "newest",
     after: str | None = None,
     columns: str = "",
 ) -> VersionList:
-    """Versions that meet the conditions in a text; `columns` are those of the list gone on with."""
+    """Versions that meet the conditions in a text; `columns` are those of the previous page."""
     try:
-        where = conditions(wanted)
+        where = conditions(query)
         page = registry.search(name, where, order=order, limit=VERSIONS, after=after)
     except InvalidQuery as problem:
         return VersionList((), None, (), str(problem))
@@ -62,10 +62,10 @@ def version_list(
 
 
 def conditions(text: str) -> list[str]:
-    """The conditions in a text, one a word: `metric.accuracy >= 0.9 tag.team=risk`.
+    """Split a text into conditions: `metric.accuracy >= 0.9 tag.team=risk`.
 
     Raises:
-        InvalidQuery: a quote is left open.
+        InvalidQuery: a quotation mark is not closed.
     """
     if not {'"', "'"} & set(text):
         text = re.sub(r"\s*(>=|<=|!=|=|>|<)\s*", r"\1", text)
@@ -76,34 +76,34 @@ def conditions(text: str) -> list[str]:
 
 
 def page_of(found: list[Job]) -> dict[str, Any]:
-    """A page of jobs, of which one more was asked for; `before` is where the next one begins."""
+    """A page of jobs, from a list with one more; `before` is where the next page begins."""
     return {"jobs": found[:JOBS], "before": found[JOBS - 1].id if len(found) > JOBS else None}
 
 
 def curves(registry: Registry, version: Version) -> Plot | None:
-    """The training curves of a version, from its history.csv; None where it has none to show."""
+    """The training curves of a version, from its history.csv; None if it has no usable one."""
     found = next((a for a in version.artifacts if a.path == "history.csv"), None)
     if found is None or found.size > _LARGEST_HISTORY:
         return None
     try:
         text = registry.files.fetch(found.sha256, found.size).read_text(encoding="utf-8")
     except (Corrupt, Unreachable, OSError, UnicodeDecodeError):
-        return None  # `verify` says what is wrong with it; the rest of the page can be shown
+        return None  # `verify` reports the damage; the rest of the page can be shown
     return plots.training(text)
 
 
 def next_event(events: list[Event]) -> int | None:
-    """Where the older events begin; None where this was the end."""
+    """The id of the event before which the next page begins; None if there is none."""
     return events[-1].id if len(events) == EVENTS else None
 
 
 def close_names(registry: Registry, error: NotFound) -> list[str]:
-    """The models that a message about a missing one names, to link them."""
+    """The models that an error message names, to link them."""
     return [m.name for m in registry.models() if repr(m.name) in str(error)]
 
 
 def _columns(versions: tuple[Summary, ...]) -> tuple[str, ...]:
-    """The metrics to show of versions, the most telling first."""
+    """The metrics to show of versions, the most important first."""
     known: dict[str, float] = {}
     for version in versions:
         known |= version.metrics

@@ -1,4 +1,4 @@
-"""`modelmint models backup`, and `verify --backup`, as a person meets them."""
+"""`modelmint models backup` and `modelmint models verify --backup`."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from registry import Registry
 
 
 class Here:
-    """A project of which nothing but the registry is used; `name` chooses which."""
+    """A project of which only the registry is used; `name` chooses which."""
 
     def __init__(self, folder: Path, monkeypatch, capfd) -> None:
         self.folder, self.monkeypatch, self.capfd = folder, monkeypatch, capfd
@@ -45,35 +45,35 @@ def here(tmp_path, monkeypatch, capfd) -> Here:
     return made
 
 
-def test_the_backup_of_another_registry_is_replaced_only_when_asked(here):
+def test_backup_of_another_registry_needs_replace(here):
     here.fill("other")
     assert "1 models, 1 versions" in here.models("mine", "backup", "backup")
     said = here.models("mine", "verify", "--backup", "backup")
-    assert "the backup is whole: 1 models, 1 versions" in said
-    assert "goes on from each of these histories" in said
+    assert "the backup is complete: 1 models, 1 versions" in said
+    assert "continues each of these histories" in said
     said = here.models("other", "backup", "backup", status=3)
-    assert "would be lost: the backup is of the registry" in said
+    assert "would be lost: the backup is of registry" in said
     assert "--replace" in said
     said = here.models("other", "verify", "--backup", "backup", status=1)
-    assert "is of the registry" in said
-    assert "is whole" not in said
+    assert "is of registry" in said
+    assert "is complete" not in said
     assert "are in" in here.models("other", "backup", "backup", "--replace")
-    assert "the backup is whole" in here.models("other", "verify", "--backup", "backup")
-    assert "is of the registry" in here.models("mine", "verify", "--backup", "backup", status=1)
+    assert "the backup is complete" in here.models("other", "verify", "--backup", "backup")
+    assert "is of registry" in here.models("mine", "verify", "--backup", "backup", status=1)
 
 
-def test_a_backup_is_verified_where_no_registry_can_be_opened(here):
+def test_verify_backup_works_without_a_registry(here):
     here.models("mine", "backup", "backup")
     (here.folder / "nowhere.db").mkdir()
     said = here.models("nowhere", "verify", "--backup", "backup")
-    assert "The backup alone was looked at" in said
-    assert "the backup is whole: 1 models" in said
+    assert "The backup was not compared with your registry" in said
+    assert "the backup is complete: 1 models" in said
     next(here.folder.glob("backup/sha256/*/*")).unlink()
     said = here.models("nowhere", "verify", "--backup", "backup", status=1)
-    assert "is whole" not in said
+    assert "is complete" not in said
 
 
-def test_the_backup_of_an_empty_registry_says_so(here):
+def test_verify_backup_of_an_empty_registry_says_so(here):
     with Registry(*here.places("empty")) as registry:
         registry.create()
     here.models("empty", "backup", "backup")
@@ -92,15 +92,15 @@ def test_the_backup_of_an_empty_registry_says_so(here):
         ["import", "file:///tmp/x.tar"],
     ],
 )
-def test_a_url_is_no_folder_of_this_machine(command, here):
+def test_backup_refuses_a_url_as_folder(command, here):
     said = here.models("mine", *command, status=2)
     assert "is a URL" in said
     assert "secret" not in said
     assert not [path for path in here.folder.iterdir() if ":" in path.name]
 
 
-def test_a_file_of_somebody_else_is_not_removed_by_verify(here):
+def test_verify_backup_removes_no_other_file(here):
     (here.folder / "last-hashed.txt").write_text("my notes")
     said = here.models("mine", "verify", "--backup", ".", status=1)
-    assert "holds no backup" in said
+    assert "is not a backup" in said
     assert (here.folder / "last-hashed.txt").read_text() == "my notes"

@@ -1,4 +1,4 @@
-"""The command line: what bad input gets, and that nothing heavy is imported for little."""
+"""The command line: errors for invalid input, and no heavy imports for light commands."""
 
 import json
 import os
@@ -17,7 +17,7 @@ HEAVY = ("torch", "prefect", "onnxruntime", "sklearn", "lightning_fabric", "dvc"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models", "list"], ["models", "--help"]])
-def test_commands_that_look_import_neither_torch_nor_prefect(trained: Project, arguments):
+def test_read_commands_import_neither_torch_nor_prefect(trained: Project, arguments):
     code = (
         f"import sys; from cli.main import app; sys.argv = ['modelmint', *{arguments}]\n"
         "try: app()\nexcept SystemExit: pass\n"
@@ -39,7 +39,7 @@ def test_predict_imports_neither_torch_nor_prefect(trained: Project, tmp_path):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_the_help_of_predict_names_every_form_of_file_and_costs_no_library_to_read_them():
+def test_predict_help_names_every_file_format_without_importing_readers():
     code = (
         "import sys; from cli.main import app; sys.argv = ['modelmint', 'predict', '--help']\n"
         "try: app()\nexcept SystemExit: pass\n"
@@ -52,7 +52,7 @@ def test_the_help_of_predict_names_every_form_of_file_and_costs_no_library_to_re
 
 
 @pytest.mark.parametrize("section", [[], ["train.optimizer"], ["evaluate"]])
-def test_the_parameters_are_printed_for_people_or_as_json(section):
+def test_params_prints_text_or_json(section):
     for_people = CliRunner().invoke(app, ["params", *section, "--json"])
     assert for_people.exit_code == 0
     found = json.loads(for_people.stdout)
@@ -83,7 +83,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_message_and_status_2(trained: Project, tmp_path, case):
+def test_invalid_input_is_one_message_and_status_2(trained: Project, tmp_path, case):
     arguments, expected = BAD[case]
     places = {"IN": "data/prepared/test.arrow", "OUT": str(tmp_path / "out")}
     done = trained.modelmint(*[places.get(a, a) for a in arguments], status=2)
@@ -103,7 +103,7 @@ def test_bad_input_is_one_message_and_status_2(trained: Project, tmp_path, case)
     ],
 )
 @pytest.mark.parametrize("command", [["train"], ["models", "list"]])
-def test_a_registry_that_cannot_be_reached_is_one_message_and_status_1(
+def test_unreachable_registry_is_one_message_and_status_1(
     trained: Project, variable, value, command
 ):
     done = Project(trained.root, {**trained.environment, variable: value}).modelmint(
@@ -114,7 +114,7 @@ def test_a_registry_that_cannot_be_reached_is_one_message_and_status_1(
     assert "Traceback" not in done.stderr
 
 
-def test_a_bucket_that_cannot_be_reached_costs_no_training(trained: Project):
+def test_unreachable_bucket_stops_before_training(trained: Project):
     nobody = {
         "MODELMINT_ARTIFACTS": "s3://bucket/prefix",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -129,25 +129,25 @@ def test_a_bucket_that_cannot_be_reached_costs_no_training(trained: Project):
     assert "secret" not in done.stderr
 
 
-def test_outside_of_a_project_the_message_says_where_to_go(tmp_path):
+def test_command_outside_a_project_says_where_to_go(tmp_path):
     done = Project(tmp_path).modelmint("models", "list", status=2)
     assert "no modelmint project" in done.stderr
 
 
-def test_a_prefect_server_that_is_named_and_silent_is_one_message(trained: Project):
+def test_unreachable_prefect_server_is_one_message(trained: Project):
     project = Project(trained.root, {"PREFECT_API_URL": "http://127.0.0.1:9/api"})
     done = project.modelmint("train", status=1)
     assert "PREFECT_API_URL is http://127.0.0.1:9/api" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_server_there_is_one_line_of_advice_and_a_temporary_one(trained: Project):
+def test_missing_prefect_server_gives_advice_and_starts_a_temporary_one(trained: Project):
     done = Project(trained.root).modelmint("train")
     assert done.stderr.count("modelmint serve") == 1
     assert "'prepare' - Finished in state Fresh" in done.stderr
 
 
-def test_with_a_running_server_there_is_no_advice(trained: Project):
+def test_running_prefect_server_gives_no_advice(trained: Project):
     assert "temporary" not in trained.modelmint("train").stderr
 
 
@@ -175,7 +175,7 @@ def test_every_command_has_a_help_text():
         assert command.help, f"{' '.join(path)} has no help"
 
 
-def test_promote_by_hand_moves_the_alias_and_is_recorded(trained: Project):
+def test_promote_command_moves_the_alias_and_adds_an_event(trained: Project):
     trained.modelmint("models", "promote", "digits:1", "--alias", "canary", "--reason", "to try")
     assert "canary -> digits:1" in trained.modelmint("models", "list").stderr
     event = json.loads(trained.modelmint("models", "history", "digits", "--json").stdout)[0]
@@ -189,7 +189,7 @@ def test_the_console_script_is_installed():
     assert "predict" in done.stdout
 
 
-def test_a_page_without_its_packages_says_how_to_install_them(tmp_path):
+def test_ui_without_its_extra_says_how_to_install_it(tmp_path):
     code = (
         "import sys; sys.modules['jinja2'] = None; from cli.main import main\n"
         "sys.argv = ['modelmint', 'models', 'ui']; main()\n"

@@ -1,4 +1,4 @@
-"""`modelmint models` as a person uses it, on a trained project."""
+"""`modelmint models` on a trained project."""
 
 import json
 import re
@@ -26,14 +26,14 @@ def figures(trained: Project) -> Project:
 
 
 def registered(project: Project, folder: Path, name: str, count: int) -> None:
-    """Versions that cost no training."""
+    """Versions registered without a training."""
     with Registry(f"sqlite:///{project.root}/modelmint.db", project.root / "artifacts") as registry:
         for number in range(count):
             registry.register(name, make_candidate(folder / "b", f"{name} {number}"), actor="ada")
 
 
 def models(project: Project, *arguments: str, status: int = 0) -> str:
-    """What a command told a person."""
+    """What a command printed for people."""
     return project.modelmint("models", *arguments, status=status).stderr
 
 
@@ -45,7 +45,7 @@ def as_user(project: Project, name: str) -> Project:
     return Project(project.root, {**project.environment, "LOGNAME": name})
 
 
-def test_a_trace_goes_back_to_data_and_code_and_on_to_children_and_jobs(figures):
+def test_trace_shows_data_code_children_and_jobs(figures):
     found = document(figures, "trace", "figures:1")
     lineage = found["version"]["lineage"]
     assert list(lineage["data"]) == ["data/raw/digits.csv.gz"]
@@ -60,7 +60,7 @@ def test_a_trace_goes_back_to_data_and_code_and_on_to_children_and_jobs(figures)
     assert "figures:1" in said
 
 
-def test_a_trace_of_data_names_every_version_and_prediction_built_on_it(figures):
+def test_trace_of_data_lists_versions_and_predictions(figures):
     lineage = document(figures, "show", "figures:1")["lineage"]
     for md5 in (lineage["dataset"], lineage["data"]["data/raw/digits.csv.gz"]):
         found = document(figures, "trace", f"dvc:{md5}")
@@ -72,7 +72,7 @@ def test_a_trace_of_data_names_every_version_and_prediction_built_on_it(figures)
     assert models(figures, "trace", "dvc:" + "0" * 32).count("none") == 2
 
 
-def test_versions_are_found_by_metric_parameter_and_tag(figures):
+def test_search_finds_versions_by_metric_parameter_and_tag(figures):
     models(figures, "tag", "figures:1", "team=risk", "note=keep")
     tagged = ["search", "figures", "--where", "tag.team=risk", "--where", "metric.accuracy>=0.5"]
     assert [v["version"] for v in document(figures, *tagged)["versions"]] == [1]
@@ -84,14 +84,12 @@ def test_versions_are_found_by_metric_parameter_and_tag(figures):
 
 
 def table_of(said: str) -> list[list[str]]:
-    """The cells of a printed table of versions, header first; what was folded is left out."""
+    """The cells of a printed table of versions, header first, without folded lines."""
     lines = [line.strip() for line in said.splitlines()]
     return [re.split(" {2,}", line) for line in lines if re.match(r"version |[a-z]\S*:\d+ ", line)]
 
 
-def test_a_search_shows_the_metric_that_decides_and_every_metric_that_was_asked_for(
-    trained, tmp_path
-):
+def test_search_shows_the_headline_and_the_requested_metrics(trained, tmp_path):
     place = (f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts")
     figures = {"accuracy": 0.9, "balanced_accuracy": 0.8, "macro_f1": 0.7, "roc_auc": 0.6}
     cases = [
@@ -120,7 +118,7 @@ def test_a_search_shows_the_metric_that_decides_and_every_metric_that_was_asked_
     assert [v["metric"] for v in found[::-1]] == ["roc_auc", None, None, None, None]
 
 
-def test_what_prepare_removed_is_shown_with_a_version(trained, tmp_path):
+def test_show_lists_the_notices_of_prepare(trained, tmp_path):
     said = "prepare.duplicates: drop removed 958 of 1,313 rows (73.0%)"
     found = {"passed": True, "gates": [], "data": {"notices": [said]}}
     place = (f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts")
@@ -130,7 +128,7 @@ def test_what_prepare_removed_is_shown_with_a_version(trained, tmp_path):
     assert re.search(f"^notice +{re.escape(said)} *$", models(trained, "show", "fewer:1"), re.M)
 
 
-def test_pages_of_a_search_follow_each_other(figures):
+def test_search_prints_the_option_for_the_next_page(figures):
     first = document(figures, "search", "figures", "--limit", "1")
     second = document(figures, "search", "figures", "--limit", "1", "--after", first["after"])
     numbers = [page["versions"][0]["version"] for page in (first, second)]
@@ -138,7 +136,7 @@ def test_pages_of_a_search_follow_each_other(figures):
 
 
 def pages(project: Project, *arguments: str, option: str) -> list[str]:
-    """What a command prints, page by page, each with the option that the one before named."""
+    """The output of a command page by page, using the option that the previous page named."""
     found, more = [], ()
     while True:
         found.append(models(project, *arguments, *more))
@@ -147,7 +145,7 @@ def pages(project: Project, *arguments: str, option: str) -> list[str]:
         more = (option, where[1])
 
 
-def test_every_list_says_how_it_goes_on(trained, tmp_path):
+def test_each_list_prints_the_option_for_the_next_page(trained, tmp_path):
     registered(trained, tmp_path, "paged", 3)
     with Registry(f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts") as registry:
         for number in range(3):
@@ -173,46 +171,46 @@ def test_every_list_says_how_it_goes_on(trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["search", "--where", "accuracy"], "is no condition. Give any of: metric.NAME"),
-        (["search", "--order", "best"], "is no order"),
-        (["search", "--after", "there"], "is no place to go on from"),
+        (["search", "--where", "accuracy"], "is not a condition. Give any of: metric.NAME"),
+        (["search", "--order", "best"], "is not an order"),
+        (["search", "--after", "there"], "is not the end of a page"),
         (["trace", "figures:999"], "has no version 999"),
-        (["trace", "figures:1", "--after", "figures"], "is no place to go on from"),
+        (["trace", "figures:1", "--after", "figures"], "is not the end of a page"),
         (["trace", "figures:1", "--before", "x"], "There is no job 'x'"),
-        (["trace", "dvc:abc", "--after", "x"], "is no place to go on from"),
+        (["trace", "dvc:abc", "--after", "x"], "is not the end of a page"),
         (["jobs", "--before", "x"], "There is no job 'x'"),
-        (["unset", "figures"], "names no alias"),
-        (["tag", "figures:1", "risk"], "is no tag. Give KEY=VALUE"),
+        (["unset", "figures"], "does not name an alias"),
+        (["tag", "figures:1", "risk"], "is not a tag. Give KEY=VALUE"),
         (["rollback", "figurez"], "Did you mean 'figures'"),
         (["policy", "none-such"], "There is no model"),
     ],
 )
-def test_wrong_input_is_one_message_and_status_2(figures, arguments, says):
+def test_invalid_models_input_is_one_message_and_status_2(figures, arguments, says):
     said = models(figures, *arguments, status=2)
     assert says in said
     assert "Traceback" not in said
 
 
-def test_a_rule_of_the_registry_refuses_with_status_3(figures):
+def test_refused_change_exits_with_status_3(figures):
     said = models(figures, "archive", "figures:1", status=3)
     assert "cannot be archived" in said
     assert "Traceback" not in said
 
 
-def test_a_rollback_brings_the_champion_before_back(figures):
+def test_rollback_command_restores_the_previous_champion(figures):
     models(figures, "promote", "figures:1", "--alias", "blue")
     models(figures, "promote", "figures:2", "--alias", "blue", "--reason", "newer")
     assert "figures@blue is figures:1" in models(
         figures, "rollback", "figures", "--alias", "blue", "--reason", "worse on Monday"
     )
     said = models(figures, "rollback", "figures", "--alias", "blue", status=3)
-    assert "held it before" in said
+    assert "no earlier holder may have it again" in said
     assert "worse on Monday" in models(figures, "history", "figures")
     models(figures, "unset", "figures@blue")
     assert "blue" not in models(figures, "list")
 
 
-def test_a_training_names_what_the_same_bundle_does_not_take(trained):
+def test_training_summary_lists_ignored_differences(trained):
     name = ("-S", "registration.name=again")
     trained.train(*name)
     again = trained.train(*name, "-S", "evaluate.gates.accuracy=0.4")
@@ -225,9 +223,7 @@ def test_a_training_names_what_the_same_bundle_does_not_take(trained):
     assert document(trained, "history", "again")[0]["kind"] == "evaluated"
 
 
-def test_rules_of_retention_archive_what_they_no_longer_keep_and_gc_removes_its_files(
-    trained, tmp_path
-):
+def test_retain_archives_and_gc_purge_removes_files(trained, tmp_path):
     registered(trained, tmp_path, "kept", 3)
     models(trained, "promote", "kept:1")
     models(trained, "policy", "kept", "--keep-last", "1")
@@ -249,7 +245,7 @@ def test_rules_of_retention_archive_what_they_no_longer_keep_and_gc_removes_its_
     assert "Register the same files again" in said
 
 
-def test_a_champion_under_four_eyes_waits_for_somebody_else(trained, tmp_path):
+def test_four_eyes_policy_needs_approve_by_somebody_else(trained, tmp_path):
     registered(trained, tmp_path, "reviewed", 1)
     models(trained, "policy", "reviewed", "--four-eyes")
     outcome = trained.train("-S", "registration.name=reviewed")
@@ -271,7 +267,7 @@ def test_a_champion_under_four_eyes_waits_for_somebody_else(trained, tmp_path):
     ]
 
 
-def test_a_rejected_version_is_no_champion_until_it_is_approved_after_all(trained, tmp_path):
+def test_rejected_version_becomes_champion_after_approve(trained, tmp_path):
     registered(trained, tmp_path, "doubted", 1)
     models(trained, "reject", "doubted:1", "--reason", "labels look wrong")
     assert "was rejected" in models(trained, "promote", "doubted:1", status=3)
@@ -279,9 +275,10 @@ def test_a_rejected_version_is_no_champion_until_it_is_approved_after_all(traine
     assert document(trained, "show", "doubted")["status"] == "approved"
 
 
-def test_a_backup_is_restored_into_an_empty_place_where_predictions_go_on(figures, tmp_path):
+def test_restored_registry_can_predict(figures, tmp_path):
     assert "are in" in models(figures, "backup", str(tmp_path / "backup"))
-    assert "the backup is whole" in models(figures, "verify", "--backup", str(tmp_path / "backup"))
+    said = models(figures, "verify", "--backup", str(tmp_path / "backup"))
+    assert "the backup is complete" in said
     elsewhere = Project(
         figures.root,
         {
@@ -292,7 +289,7 @@ def test_a_backup_is_restored_into_an_empty_place_where_predictions_go_on(figure
     )
     assert "restored" in models(elsewhere, "restore", str(tmp_path / "backup"))
     assert document(elsewhere, "history", "figures") == document(figures, "history", "figures")
-    assert "all is what was registered" in models(elsewhere, "verify")
+    assert "no problems: " in models(elsewhere, "verify")
     elsewhere.modelmint(
         "predict", "figures:1", "data/prepared/test.arrow", "--output", str(tmp_path / "out")
     )
@@ -300,7 +297,7 @@ def test_a_backup_is_restored_into_an_empty_place_where_predictions_go_on(figure
     assert "Traceback" not in said
 
 
-def test_a_version_goes_to_another_registry_and_keeps_its_digest(figures, tmp_path):
+def test_export_and_import_keep_the_digest(figures, tmp_path):
     archive = str(tmp_path / "figures.tar")
     assert "manifest" in models(figures, "export", "figures:1", archive)
     elsewhere = Project(
@@ -312,24 +309,24 @@ def test_a_version_goes_to_another_registry_and_keeps_its_digest(figures, tmp_pa
         },
     )
     assert "figures:1 is imported, as candidate" in models(elsewhere, "import", archive)
-    assert "figures:1 is here already" in models(elsewhere, "import", archive)
+    assert "figures:1 is already registered" in models(elsewhere, "import", archive)
     there, here = (document(project, "show", "figures:1") for project in (elsewhere, figures))
     assert (there["digest"], there["uid"]) == (here["digest"], here["uid"])
     assert "from figures:1" in models(elsewhere, "history", "figures")
 
 
-def test_roles_are_postgresqls_and_the_page_needs_a_token_beyond_this_machine(figures):
+def test_roles_need_postgresql_and_an_open_page_needs_a_token(figures):
     assert "PostgreSQL" in models(figures, "roles", status=3)
     said = models(figures, "ui", "--host", "0.0.0.0", status=2)
     assert "MODELMINT_UI_TOKEN" in said
     assert "Traceback" not in said
 
 
-def test_champions_of_before_are_kept_to_roll_back_to(trained, tmp_path):
+def test_policy_keep_holders_sets_the_number_of_former_champions(trained, tmp_path):
     registered(trained, tmp_path, "served", 5)
     for number in (1, 2, 3, 4):
         models(trained, "promote", f"served:{number}")
-    assert "2 holders before" in models(trained, "policy", "served", "--keep-last", "1")
+    assert "2 earlier holders" in models(trained, "policy", "served", "--keep-last", "1")
     assert [v["version"] for v in document(trained, "retain", "served", "--dry-run")] == [1]
     models(trained, "policy", "served", "--keep-holders", "1")
     rules = document(trained, "policy", "served")

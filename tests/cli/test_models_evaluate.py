@@ -1,4 +1,4 @@
-"""`modelmint models evaluate`: registered versions on labelled rows, in every form they come in."""
+"""`modelmint models evaluate`: registered versions on labelled rows of every form."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ REACHED = {"accuracy": 0.1, "r2": -50.0, "perplexity": 1e9}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished workspace for a case, made when it is first asked for, and its parameters."""
+    """A finished workspace for a case and its parameters, created on first use."""
     found = {}
 
     def make(case: str) -> tuple[Workspace, params.Params]:
@@ -115,7 +115,7 @@ def evaluated(registry, reference, *data, gates=None, **options):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_prepared_split_gives_the_figures_of_the_training(case, registered, registry):
+def test_evaluate_on_the_prepared_split_equals_the_training_metrics(case, registered, registry):
     workspace = registered(case)
     before = registry.resolve(f"{case}:1").version
     report = evaluated(registry, f"{case}:1", workspace.prepared / "test.arrow")
@@ -138,7 +138,9 @@ RAW = {"classes": "table.csv", "numbers": "table.csv", "texts": "texts.csv"}
 
 @pytest.mark.parametrize("case", RAW)
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "arrow"])
-def test_every_form_of_table_gives_the_same_figures(case, form, registered, registry, tmp_path):
+def test_evaluate_gives_the_same_metrics_for_every_table_format(
+    case, form, registered, registry, tmp_path
+):
     workspace = registered(case)
     source = workspace.root / RAW[case]
     expected = evaluated(registry, f"{case}:1", source, record=False)
@@ -164,7 +166,7 @@ def written(source: Path, path: Path) -> Path:
     return path
 
 
-def test_the_figures_are_those_of_the_answers_in_the_file(registered, registry, tmp_path):
+def test_evaluate_metrics_match_the_labels_in_the_file(registered, registry, tmp_path):
     workspace = registered("classes")
     rows = list(csv.reader((workspace.root / "table.csv").open()))
     for row in rows[1:]:
@@ -180,9 +182,7 @@ def test_the_figures_are_those_of_the_answers_in_the_file(registered, registry, 
     assert any("no row is of the class dog, owl" in text for text in report.notices)
 
 
-def test_image_folders_arrays_and_texts_by_file_are_labelled_as_in_training(
-    registered, registry, tmp_path
-):
+def test_evaluate_labels_image_folders_arrays_and_text_files(registered, registry, tmp_path):
     workspace = registered("pictures")
     arrays = np.load(workspace.root / "images.npz")
     expected = evaluated(registry, "pictures:1", workspace.root / "images.npz", record=False)
@@ -215,9 +215,7 @@ def test_image_folders_arrays_and_texts_by_file_are_labelled_as_in_training(
         ("cow", r"row 7: 'outcome' is 'cow', which is not a class of the model: cat, dog, owl"),
     ],
 )
-def test_a_row_without_a_known_answer_is_named_and_nothing_is_recorded(
-    value, said, registered, registry, tmp_path
-):
+def test_evaluate_refuses_a_row_without_a_known_label(value, said, registered, registry, tmp_path):
     workspace = registered("classes")
     rows = list(csv.reader((workspace.root / "table.csv").open()))
     rows[7][-1] = value
@@ -230,7 +228,7 @@ def test_a_row_without_a_known_answer_is_named_and_nothing_is_recorded(
 
 
 @pytest.mark.parametrize("value", ["", "nan", "inf", "many"])
-def test_a_number_to_predict_must_be_one(value, registered, registry, tmp_path):
+def test_evaluate_refuses_a_target_that_is_not_a_number(value, registered, registry, tmp_path):
     workspace = registered("numbers")
     rows = list(csv.reader((workspace.root / "table.csv").open()))
     rows[7][-1] = value
@@ -241,7 +239,7 @@ def test_a_number_to_predict_must_be_one(value, registered, registry, tmp_path):
         evaluated(registry, "numbers:1", path)
 
 
-def test_the_column_of_answers_can_be_named(registered, registry, tmp_path):
+def test_evaluate_accepts_another_target_column(registered, registry, tmp_path):
     workspace = registered("classes")
     table = pa.csv.read_csv(workspace.root / "table.csv")
     pa.csv.write_csv(
@@ -255,7 +253,7 @@ def test_the_column_of_answers_can_be_named(registered, registry, tmp_path):
         evaluated(registry, "classes:1", tmp_path / "other.csv", target="height")
 
 
-def test_a_failed_evaluation_is_recorded_and_counts(registered, registry):
+def test_failed_evaluation_is_recorded_and_counts(registered, registry):
     workspace = registered("classes")
     registry.promote("classes", 1, expect_revision=0, actor="ada", reason="first")
     split = workspace.prepared / "test.arrow"
@@ -268,7 +266,7 @@ def test_a_failed_evaluation_is_recorded_and_counts(registered, registry):
         registry.approve("classes", 1, actor="cy", reason="no")
 
 
-def test_without_a_gate_nothing_passes_and_nothing_is_recorded(registered, registry):
+def test_evaluate_without_gates_is_refused(registered, registry):
     workspace = registered("classes")
     split = workspace.prepared / "test.arrow"
     nothing = Evaluate(gates={})
@@ -283,7 +281,7 @@ def test_without_a_gate_nothing_passes_and_nothing_is_recorded(registered, regis
     assert len(registry.history("classes")) == 1
 
 
-def test_a_figure_that_the_rows_do_not_give_fails_its_gate(registered, registry, tmp_path):
+def test_gate_on_a_metric_that_was_not_measured_fails(registered, registry, tmp_path):
     workspace = registered("texts")
     table = pa.csv.read_csv(workspace.root / "texts.csv")
     ones = table.filter(pa.compute.equal(table["mood"], "yes"))
@@ -295,7 +293,7 @@ def test_a_figure_that_the_rows_do_not_give_fails_its_gate(registered, registry,
     assert "not measured on these rows: roc_auc" in report.notices
 
 
-def test_what_cannot_be_evaluated_says_why(registered, registry, made, tmp_path):
+def test_evaluate_of_an_unsuitable_version_says_why(registered, registry, made, tmp_path):
     workspace = registered("classes")
     split = workspace.prepared / "test.arrow"
     files = {"MLmodel": tmp_path / "MLmodel", "model.pkl": tmp_path / "MLmodel"}
@@ -316,16 +314,14 @@ def test_what_cannot_be_evaluated_says_why(registered, registry, made, tmp_path)
         evaluated(registry, "classes:1", empty(workspace, tmp_path))
     version = registry.resolve("classes:1").version
     model = next(a for a in version.artifacts if a.path == "model.onnx")
-    stored = Path(registry.files.place(model.sha256))
+    stored = Path(registry.files.path_of(model.sha256))
     os.chmod(stored, 0o644)
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")
     with pytest.raises(Corrupt, match="must not be used"):
         evaluated(registry, "classes:1", split)
 
 
-def test_an_import_without_an_evaluation_becomes_champion_by_the_command_it_is_told(
-    registered, registry
-):
+def test_imported_version_becomes_champion_by_the_suggested_commands(registered, registry):
     workspace = registered("classes")
     files = {path.name: path for path in workspace.bundle.iterdir()}
     offered = bundle_candidate(workspace)
@@ -354,7 +350,7 @@ def empty(workspace: Workspace, folder: Path) -> Path:
     ("text", "gate"),
     [("macro_f1>=0.9", ("macro_f1", 0.9)), (" log_loss <= 3e-1 ", ("log_loss", 0.3))],
 )
-def test_gates_are_written_as_conditions(text, gate):
+def test_gates_are_parsed_from_conditions(text, gate):
     assert gate_of(text) == gate
 
 
@@ -378,7 +374,7 @@ def test_gates_are_written_as_conditions(text, gate):
         ("perplexity<=0.5", "perplexity is 1 or more"),
     ],
 )
-def test_a_gate_that_cannot_be_read_says_what_to_write(text, said):
+def test_invalid_gate_says_what_to_write(text, said):
     with pytest.raises(InputError, match=said):
         gate_of(text)
 
@@ -395,13 +391,13 @@ def test_a_gate_that_cannot_be_read_says_what_to_write(text, said):
         (0.9, "give a bound for each metric"),
     ],
 )
-def test_gates_in_python_are_checked_like_those_of_the_command(gates, said):
+def test_python_gates_are_checked_like_command_line_gates(gates, said):
     with pytest.raises(InputError, match=said):
         of_mapping(gates)
     assert of_mapping({"r2": -2, "mae": 3.5}).gates == {"r2": -2.0, "mae": 3.5}
 
 
-def test_a_metric_has_one_gate_and_one_that_is_given_counts_before_that_of_the_file():
+def test_gate_option_overrides_the_gate_of_the_params_file():
     with pytest.raises(InputError, match=r"accuracy has a gate already, 0\.8\. Give one"):
         settings_of(["accuracy>=0.8", "macro_f1>=0.1", "accuracy >= 0.9"])
     path = Path(__file__).parents[2] / "params.yaml"
@@ -412,7 +408,7 @@ def test_a_metric_has_one_gate_and_one_that_is_given_counts_before_that_of_the_f
     assert settings_of([f"{name}>={bound}"], path)[1] == []
 
 
-def test_the_command_records_the_verdict_and_ends_with_its_status(
+def test_evaluate_command_records_the_verdict_and_exits_with_it(
     registered, registry, tmp_path, monkeypatch
 ):
     workspace = registered("classes")

@@ -1,4 +1,4 @@
-"""`modelmint new`: projects for data of every form, beside an installed modelmint."""
+"""`modelmint new`: projects for every form of data, with an installed modelmint."""
 
 import json
 import shutil
@@ -96,9 +96,7 @@ PROPOSED = {
 
 
 @pytest.mark.parametrize(("name", "expected"), PROPOSED.items(), ids=PROPOSED)
-def test_parameters_are_proposed_for_the_data_and_the_assumptions_are_named(
-    name, expected, data, tmp_path
-):
+def test_new_proposes_parameters_and_lists_its_assumptions(name, expected, data, tmp_path):
     source, (task, missing, network), gates = expected
     place = tmp_path / source["path"]
     place.parent.mkdir(parents=True)
@@ -119,14 +117,14 @@ def test_parameters_are_proposed_for_the_data_and_the_assumptions_are_named(
     assert "NOT READABLE" not in said
 
 
-def test_data_that_cannot_be_read_yet_is_a_project_that_says_so(tmp_path):
+def test_new_with_unreadable_data_creates_a_project_that_says_so(tmp_path):
     (tmp_path / "mixed.csv").write_text("x,y\n" + "".join(f"{n} kg,{n % 2}\n" for n in range(30)))
     (assumed,) = (a for a in propose(tmp_path, "mixed.csv").assumptions if "READABLE" in a)
     assert "column 'x'" in assumed
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "folder"])
-def test_data_of_no_known_form_is_refused_with_the_forms_there_are(name, tmp_path):
+def test_new_refuses_unknown_data_and_lists_the_known_formats(name, tmp_path):
     path = tmp_path / name
     path.touch() if path.suffix else path.mkdir()
     with pytest.raises(InputError, match=r"\.csv.*|tables, PNG or JPEG files"):
@@ -163,7 +161,7 @@ def houses(installation, data, tmp_path_factory) -> Project:
     return make(installation, folder, "--from", str(data / "houses.csv"))
 
 
-def test_a_new_project_is_a_repository_without_code_that_is_committed(houses):
+def test_new_project_is_a_committed_repository_without_code(houses):
     root = houses.root
     listed = houses.run("git", "ls-files").stdout.split()
     assert {"params.yaml", "dvc.yaml", "prefect.yaml", "code.json", "README.md"} <= set(listed)
@@ -177,7 +175,7 @@ def test_a_new_project_is_a_repository_without_code_that_is_committed(houses):
     assert not list(root.parent.glob(".houses*"))
 
 
-def test_every_parameter_is_written_with_its_meaning(houses):
+def test_new_explains_every_parameter(houses):
     text = (houses.root / "params.yaml").read_text()
     found = params.load(houses.root / "params.yaml")
     assert params.read(houses.root / "params.yaml") == found.model_dump(mode="json")
@@ -187,7 +185,7 @@ def test_every_parameter_is_written_with_its_meaning(houses):
     assert unexplained == []
 
 
-def test_dvc_repro_runs_the_installed_code_in_a_project_with_a_folder_tasks(houses, tmp_path):
+def test_dvc_repro_runs_the_installed_code_despite_a_tasks_folder(houses, tmp_path):
     shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
     project = Project(tmp_path / "houses", houses.environment)
     (project.root / "tasks").mkdir()
@@ -201,9 +199,7 @@ def test_dvc_repro_runs_the_installed_code_in_a_project_with_a_folder_tasks(hous
     refuse_shadowing(ROOT)
 
 
-def test_an_update_of_the_framework_makes_stale_what_it_changes_and_says_why(
-    houses, installation, tmp_path
-):
+def test_framework_update_makes_changed_stages_stale_with_a_reason(houses, installation, tmp_path):
     shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
     shutil.copytree(installation, tmp_path / "new")
     project = Project(tmp_path / "houses", houses.environment)
@@ -227,7 +223,7 @@ def test_a_project_is_found_from_any_of_its_folders(houses, monkeypatch):
         assert Settings.from_environment().root == houses.root
 
 
-def test_the_dvc_file_of_the_digits_is_no_project_of_its_own(tmp_path, monkeypatch):
+def test_dvc_file_of_the_digits_is_not_a_project(tmp_path, monkeypatch):
     made = new_project(tmp_path / "digits", None)
     monkeypatch.chdir(made.root / "data/raw")
     assert Settings.from_environment().root == made.root
@@ -240,7 +236,7 @@ def test_the_dvc_file_of_the_digits_is_no_project_of_its_own(tmp_path, monkeypat
     assert list(pipeline(made.root)) == list(STEPS)
 
 
-def test_a_run_with_other_parameters_gets_a_worktree_of_the_project(houses, tmp_path):
+def test_run_with_other_parameters_gets_a_worktree(houses, tmp_path):
     shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
     root = tmp_path / "houses"
     settings = Settings(root, "", "", root / "cache", root / "runs")
@@ -250,7 +246,7 @@ def test_a_run_with_other_parameters_gets_a_worktree_of_the_project(houses, tmp_
 
 
 @pytest.mark.parametrize("there", ["file", "folder with a file"])
-def test_a_folder_that_is_not_empty_is_refused(there, tmp_path):
+def test_new_refuses_a_folder_that_is_not_empty(there, tmp_path):
     path = tmp_path / "project"
     if there == "file":
         path.write_text("mine")
@@ -262,7 +258,7 @@ def test_a_folder_that_is_not_empty_is_refused(there, tmp_path):
     assert (path if path.is_file() else path / "mine").read_text() == "mine"
 
 
-def test_nothing_is_left_of_a_project_that_cannot_be_made(data, tmp_path):
+def test_failed_new_leaves_nothing(data, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "new"):
         with pytest.raises(InputError, match=r"broken\.csv"):
@@ -275,9 +271,7 @@ def test_nothing_is_left_of_a_project_that_cannot_be_made(data, tmp_path):
         new_project(data / "shapes/project", data / "shapes")
 
 
-def test_a_project_without_an_author_is_made_and_says_that_nothing_is_committed(
-    installation, tmp_path, monkeypatch
-):
+def test_new_without_a_git_author_commits_nothing_and_says_so(installation, tmp_path, monkeypatch):
     for name in (*AUTHOR, "EMAIL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -294,7 +288,7 @@ def test_a_project_without_an_author_is_made_and_says_that_nothing_is_committed(
 
 @pytest.mark.whole
 @pytest.mark.timeout(900)
-def test_the_commands_of_the_readme_train_and_predict(houses, prefect_server):
+def test_readme_commands_of_a_new_project_train_and_predict(houses, prefect_server):
     houses.environment["PREFECT_API_URL"] = prefect_server
     readme = (houses.root / "README.md").read_text()
     commands = [line.partition("#")[0].split() for line in readme.splitlines()]
@@ -312,7 +306,7 @@ def test_the_commands_of_the_readme_train_and_predict(houses, prefect_server):
     assert {step["how"] for step in again["steps"] if step["name"] in STEPS} == {"Fresh"}
 
 
-def test_data_in_which_the_project_would_lie_is_refused_whatever_its_path(tmp_path, monkeypatch):
+def test_new_refuses_data_that_contains_the_project(tmp_path, monkeypatch):
     (tmp_path / "data/sub").mkdir(parents=True)
     (tmp_path / "data/a.csv").write_text("x,y\n1,2\n")
     (tmp_path / "link").symlink_to(tmp_path / "data")
@@ -324,7 +318,7 @@ def test_data_in_which_the_project_would_lie_is_refused_whatever_its_path(tmp_pa
 
 
 @pytest.mark.parametrize("name", [".dvcignore", "dvc.yaml", "a.csv.dvc"])
-def test_data_that_means_more_to_dvc_is_refused(name, tmp_path):
+def test_new_refuses_data_with_names_special_to_dvc(name, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).write_text("")
     with pytest.raises(InputError, match=f"{name} belongs to DVC"):
@@ -332,14 +326,14 @@ def test_data_that_means_more_to_dvc_is_refused(name, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_link_that_leads_back_into_the_data_is_refused(tmp_path):
+def test_new_refuses_a_link_cycle_in_the_data(tmp_path):
     (tmp_path / "data/a").mkdir(parents=True)
     (tmp_path / "data/a/up").symlink_to("..")
     with pytest.raises(InputError, match="leads back into the data"):
         new_project(tmp_path / "new", tmp_path / "data")
 
 
-def test_a_path_with_braces_is_refused(tmp_path):
+def test_new_refuses_a_path_with_braces(tmp_path):
     with pytest.raises(InputError, match="DVC cannot work in a path"):
         new_project(tmp_path / "a{b}", None)
 
@@ -352,13 +346,13 @@ def test_a_path_with_braces_is_refused(tmp_path):
         (pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())), "the type map"),
     ],
 )
-def test_a_target_that_cannot_be_predicted_is_named(values, expected, tmp_path):
+def test_new_names_a_target_that_cannot_be_predicted(values, expected, tmp_path):
     pq.write_table(pa.table({"x": [1.5, 2.5, 3.5], "target": values}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=expected):
         propose(tmp_path, "t.parquet")
 
 
-def test_columns_without_values_or_of_other_types_are_ignored(tmp_path):
+def test_new_ignores_empty_and_unsupported_columns(tmp_path):
     maps = pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64()))
     table = pa.table({"none": pa.nulls(3), "maps": maps, "x": [1.5, 2, 3], "y": ["a", "b", "a"]})
     pq.write_table(table, tmp_path / "t.parquet")
@@ -366,7 +360,7 @@ def test_columns_without_values_or_of_other_types_are_ignored(tmp_path):
     assert found.params.prepare.source.ignore == ["none", "maps"]
 
 
-def test_names_that_yaml_would_read_as_numbers_stay_text():
+def test_new_quotes_names_that_yaml_would_read_as_numbers():
     text = (ROOT / "flows/templates/prefect.yaml").read_text().replace("$name", "2024")
     document = YAML(typ="safe").load(text.replace("$$", "$"))
     assert document["name"] == "2024"

@@ -48,7 +48,7 @@ ANSWERS = ["cat", "dog", "cat"]
 
 @pytest.fixture
 def project(pets, tmp_path, monkeypatch):
-    """A copy of the project, with the current folder below it."""
+    """A copy of the project; the current folder is inside it."""
     root = tmp_path / "project"
     shutil.copytree(pets, root)
     monkeypatch.chdir(root / "notebooks")
@@ -75,7 +75,7 @@ def frame(**changed):
 
 
 def in_a_process(code, folder, **environment):
-    """What a new interpreter prints."""
+    """The output of a new interpreter."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True
@@ -87,7 +87,7 @@ def in_a_process(code, folder, **environment):
 # What an import costs, and what is shipped.
 
 
-def test_importing_brings_nothing_heavy_and_predicting_neither_torch_nor_prefect(project):
+def test_import_and_predict_load_neither_torch_nor_prefect(project):
     code = """
 import sys, modelmint
 heavy = {"torch", "prefect", "pandas", "onnxruntime", "pyarrow", "fastapi", "alembic"}
@@ -99,7 +99,7 @@ print(sorted({"torch", "prefect", "fastapi"} & sys.modules.keys()))
     assert in_a_process(code, project).split("\n")[:2] == ["[]", "[]"]
 
 
-def test_without_pandas_a_frame_is_refused_with_the_command_that_installs_it(project):
+def test_missing_pandas_error_names_the_install_command(project):
     code = """
 import sys
 sys.modules["pandas"] = None
@@ -144,7 +144,7 @@ ARCHITECTURES = {
 
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory):
-    """A registry with a model for each kind of data, and one that goes on with texts."""
+    """A registry with a model for each kind of data, and a language model."""
     with made_once(tmp_path_factory, "kinds") as root:
         if not (root / "done").exists():
             make_kinds(root)
@@ -178,7 +178,7 @@ def rows_in(path):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_kind_of_model_answers_as_the_batch_job_does(name, kinds, tmp_path):
+def test_predict_equals_the_batch_job_for_every_kind_of_model(name, kinds, tmp_path):
     path = kinds / name / "data/prepared/train.arrow"
     with opened(kinds) as registry, warnings.catch_warnings():
         warnings.simplefilter("ignore", modelmint.Substituted)
@@ -210,7 +210,7 @@ def test_every_kind_of_model_answers_as_the_batch_job_does(name, kinds, tmp_path
         pd.testing.assert_frame_equal(found, wanted.to_pandas())
 
 
-def test_the_substitutions_are_those_of_the_batch_job(registry, project, tmp_path):
+def test_predict_counts_the_same_substitutions_as_the_batch_job(registry, project, tmp_path):
     rows = pa.table(GOOD | {"colour": ["white", "green", "white"], "size": [9.0, 1.2, -0.2]})
     pq.write_table(rows, tmp_path / "in.parquet")
     inner = registry._inner
@@ -227,7 +227,7 @@ def test_the_substitutions_are_those_of_the_batch_job(registry, project, tmp_pat
     assert metadata[b"modelmint.digest"].decode() == registry.resolve("pets").version.digest
 
 
-def test_what_is_rarely_substituted_is_counted_without_a_warning(model):
+def test_rare_substitutions_are_counted_without_a_warning(model):
     many = pd.concat([frame()] * 100, ignore_index=True)
     many.loc[7, "colour"] = "green"
     with warnings.catch_warnings():
@@ -262,7 +262,7 @@ def test_what_is_rarely_substituted_is_counted_without_a_warning(model):
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_does_not_fit_is_refused_with_its_row_and_column(rows, said, model):
+def test_invalid_value_error_names_row_and_column(rows, said, model):
     with pytest.raises(modelmint.InputError, match=said):
         model.predict(rows)
 
@@ -284,12 +284,12 @@ PERIODS = pd.period_range("2022-01-09", periods=3, freq="D")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_column_is_values_in_an_order_or_is_refused(column, kind, model):
+def test_predict_refuses_a_column_without_an_order(column, kind, model):
     with pytest.raises(modelmint.InputError, match=rf"'size' is .* \({kind}\); give a list for"):
         model.predict(GOOD | {"size": column})
 
 
-def test_a_frame_as_a_dict_of_dicts_is_refused_and_as_one_of_lists_is_taken(model):
+def test_predict_refuses_a_dict_of_dicts_and_takes_a_dict_of_lists(model):
     rows = frame()
     for orient in ("dict", "index"):
         with pytest.raises(modelmint.InputError, match=r"to_dict\('list'\)"):
@@ -311,19 +311,19 @@ def test_a_frame_as_a_dict_of_dicts_is_refused_and_as_one_of_lists_is_taken(mode
     ids=["period", "periods as categories", "interval", "cut", "sparse", "arrow"],
 )
 @pytest.mark.parametrize("name", ["size", "born"])
-def test_a_type_made_from_another_is_refused_with_how_to_convert_it(name, column, said, model):
+def test_predict_refuses_extension_types_with_a_conversion(name, column, said, model):
     changed = GOOD | {name: column}
     forms = [changed] if isinstance(column, pa.Array) else [changed, frame(**{name: column})]
     if isinstance(column, pa.Array):
         forms += [pa.table(changed), pa.record_batch(changed)]
     for rows in forms:
-        with pytest.raises(modelmint.InputError, match=rf"column '{name}' is of the type .*{said}"):
+        with pytest.raises(modelmint.InputError, match=rf"column '{name}' has the type .*{said}"):
             model.predict(rows)
     key = frame(key=PERIODS)  # which no model reads
     assert list(model.predict(key)["key"]) == list(PERIODS)
 
 
-def test_whatever_can_be_had_as_arrow_is_taken(model):
+def test_predict_accepts_anything_that_exports_arrow(model):
     class Frame:  # as those of Polars and DuckDB
         def __arrow_c_stream__(self, requested_schema=None):
             return pa.table(GOOD).__arrow_c_stream__(requested_schema)
@@ -331,7 +331,7 @@ def test_whatever_can_be_had_as_arrow_is_taken(model):
     assert model.predict(Frame())["prediction"].to_pylist() == ANSWERS
 
 
-def test_a_refusal_is_the_one_of_the_batch_job(registry, tmp_path):
+def test_predict_errors_equal_those_of_the_batch_job(registry, tmp_path):
     bad = frame(size=[0.1, None, 0.1])
     bad.to_parquet(tmp_path / "in.parquet")
     inner, path = registry._inner, tmp_path / "in.parquet"
@@ -361,14 +361,14 @@ def test_a_refusal_is_the_one_of_the_batch_job(registry, tmp_path):
     ],
     ids=lambda changed: "-".join(f"{n}-{getattr(v, 'dtype', 'list')}" for n, v in changed.items()),
 )
-def test_columns_may_have_any_type_that_says_the_same(changed, model):
+def test_predict_accepts_columns_of_any_equivalent_type(changed, model):
     found = model.predict(frame(**changed))
     assert found["prediction"].iloc[0] == "cat"
     if "size" in changed and "born" not in changed:
         assert list(found["prediction"]) == ANSWERS
 
 
-def test_the_index_is_kept_the_key_too_and_other_columns_are_ignored(model):
+def test_predict_keeps_index_and_key_and_ignores_other_columns(model):
     rows = frame(key=pd.array([7, None, 9], dtype="Int64"), odd=[{"a": 1}, [2], object()])
     rows.index = ["x", "y", "y"]
     found = model.predict(rows)
@@ -389,7 +389,7 @@ def test_the_index_is_kept_the_key_too_and_other_columns_are_ignored(model):
     [frame().iloc[:0], pd.DataFrame({n: [] for n in GOOD}), {n: [] for n in GOOD}, []],
     ids=["typed frame", "untyped frame", "dict", "list"],
 )
-def test_no_rows_are_answered_by_none_in_the_same_columns(empty, model):
+def test_predict_without_rows_returns_the_same_columns(empty, model):
     found = model.predict(empty, probabilities=True)
     filled = model.predict(GOOD, probabilities=True)
     if isinstance(empty, pd.DataFrame):
@@ -403,14 +403,14 @@ def test_no_rows_are_answered_by_none_in_the_same_columns(empty, model):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_kind_of_model_answers_no_rows(name, kinds):
+def test_predict_without_rows_works_for_every_kind_of_model(name, kinds):
     with opened(kinds) as registry:
         model = registry.load(f"{name}:1")
         columns = {column: [] for column in model.signature.columns}
         assert model.predict(columns).column_names[:2] == ["key", "prediction"]
 
 
-def test_images_are_paths_bytes_or_arrays(kinds, tmp_path, monkeypatch):
+def test_predict_accepts_images_as_paths_bytes_or_arrays(kinds, tmp_path, monkeypatch):
     with opened(kinds) as registry:
         model = registry.load("image:1")
     rows = rows_in(kinds / "image/data/prepared/test.arrow")
@@ -440,7 +440,7 @@ def test_images_are_paths_bytes_or_arrays(kinds, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["text", "tabular"])
-def test_threads_predict_at_once(name, kinds):
+def test_predict_is_thread_safe(name, kinds):
     with opened(kinds) as registry, warnings.catch_warnings():
         warnings.simplefilter("ignore", modelmint.Substituted)
         model = registry.load(f"{name}:1")
@@ -451,16 +451,14 @@ def test_threads_predict_at_once(name, kinds):
                 assert found.equals(wanted)
 
 
-def test_a_loaded_model_stays_the_version_it_was(registry):
+def test_loaded_model_keeps_its_version_when_the_alias_moves(registry):
     model = registry.load("pets@champion")
     registry.rollback("pets")
     assert (model.version.ref, model.reference) == ("pets:2", "pets@champion")
     assert registry.load("pets").version.ref == "pets:1"
 
 
-def test_a_damaged_or_archived_version_or_one_without_a_model_is_not_loaded(
-    registry, project, tmp_path
-):
+def test_load_refuses_damaged_archived_and_foreign_versions(registry, project, tmp_path):
     with Registry(f"sqlite:///{project}/modelmint.db", project / "artifacts") as inner:
         inner.register("other", make_candidate(tmp_path / "other"), actor="ada")
         bare = make_candidate(tmp_path / "bare", identity=frozenset({"card.md"}))
@@ -483,7 +481,7 @@ def test_a_damaged_or_archived_version_or_one_without_a_model_is_not_loaded(
 # References and records.
 
 
-def test_every_method_takes_every_form_of_reference(registry):
+def test_each_method_accepts_every_form_of_reference(registry):
     version = registry.resolve("pets:2").version
     summary = registry.search("pets", limit=1)[0]
     model = registry.load("pets")
@@ -509,7 +507,7 @@ def test_every_method_takes_every_form_of_reference(registry):
 
 
 @pytest.mark.parametrize("given", [5, None, "Pets", "pets:", "pets:x", b"pets", ["pets"], object()])
-def test_anything_else_is_an_invalid_reference(given, registry):
+def test_other_objects_are_an_invalid_reference(given, registry):
     for method in (registry.load, registry.show, registry.history, registry.export):
         with pytest.raises(modelmint.InvalidReference):
             method(given, "x") if method == registry.export else method(given)
@@ -525,7 +523,7 @@ def test_an_event_of_a_model_names_the_model():
     assert str(target(event)) == "pets"
 
 
-def test_an_event_of_a_model_is_no_version_to_decide_over(registry):
+def test_event_of_a_model_is_refused_as_a_version(registry):
     registry.set_policy("pets", keep_last=20)
     registry.promote("pets:1", "canary")
     registry.unset("pets@canary")
@@ -538,16 +536,16 @@ def test_an_event_of_a_model_is_no_version_to_decide_over(registry):
             *(registry.rollback, registry.unset, registry.promote, registry.files),
             *(lambda e: registry.tag(e, "a", "b"), lambda e: registry.note(e, "text")),
         ):
-            with pytest.raises(modelmint.InvalidReference, match="is of no version"):
+            with pytest.raises(modelmint.InvalidReference, match="does not name a version"):
                 method(event)
         assert registry.history(event) == before
     for bare in ("pets", registry.models()[0]):
-        with pytest.raises(modelmint.InvalidReference, match="names no alias"):
+        with pytest.raises(modelmint.InvalidReference, match="does not name an alias"):
             registry.unset(bare)
     assert registry.history("pets") == before
 
 
-def test_the_history_is_that_of_a_model_a_version_or_an_alias(registry):
+def test_history_can_be_of_a_model_version_or_alias(registry):
     registry.promote("pets:1", "canary")
     assert {e.alias for e in registry.history("pets@canary")} == {"canary"}
     assert {e.version for e in registry.history("pets:1")} == {1}
@@ -555,7 +553,7 @@ def test_the_history_is_that_of_a_model_a_version_or_an_alias(registry):
     assert len(registry.history("pets", limit=2)) == 2
 
 
-def test_decisions_name_the_user_unless_told_otherwise(registry, monkeypatch):
+def test_decisions_record_the_user_or_the_given_actor(registry, monkeypatch):
     monkeypatch.setenv("LOGNAME", "grace")
     assert registry.rollback("pets", reason="worse").version == 1
     registry.reject("pets:2", reason="worse", actor="eve")
@@ -575,16 +573,14 @@ def test_decisions_name_the_user_unless_told_otherwise(registry, monkeypatch):
     assert ("rolled back", "grace") in found
     assert ("rejected", "eve") in found
     assert found[0] == ("archived", "grace")
-    with pytest.raises(modelmint.InvalidReference, match="an alias is needed"):
+    with pytest.raises(modelmint.InvalidReference, match="not an alias"):
         registry.rollback("pets:2")
 
 
 # Lists and frames.
 
 
-def test_a_search_returns_all_pages_unless_there_is_a_limit(
-    registry, project, tmp_path, monkeypatch
-):
+def test_search_returns_all_pages_without_a_limit(registry, project, tmp_path, monkeypatch):
     monkeypatch.setattr(queries, "_PAGE_SIZE", 2)
     with Registry(f"sqlite:///{project}/modelmint.db", project / "artifacts") as inner:
         for number in range(5):
@@ -610,7 +606,7 @@ def test_a_search_returns_all_pages_unless_there_is_a_limit(
         registry.search("many", limit=0)
 
 
-def test_frames_of_events_and_models_keep_whole_numbers(registry):
+def test_to_pandas_keeps_integers_with_missing_values(registry):
     events = registry.history("pets").to_pandas()
     assert list(events["previous"].dropna()) == [1]
     assert str(events["previous"].dtype) == "Int64"
@@ -619,7 +615,7 @@ def test_frames_of_events_and_models_keep_whole_numbers(registry):
     assert list(registry.verify().to_pandas()) == ["ref", "path", "what"]
 
 
-def test_lists_are_sequences(registry):
+def test_listing_is_a_sequence(registry):
     found = registry.search("pets")
     assert len(found) == 2
     assert found[0].ref == "pets:2"
@@ -628,7 +624,7 @@ def test_lists_are_sequences(registry):
     assert found[-1] in found
 
 
-def test_nothing_of_a_user_is_markup_in_a_notebook_or_controls_a_terminal(registry):
+def test_notebook_and_shell_views_escape_user_text(registry):
     evil = "<script>alert(1)</script>"
     with pytest.raises(modelmint.InvalidCandidate, match=r"U\+001B"):
         registry.note("pets:2", evil + "\x1b[31m")
@@ -658,7 +654,7 @@ def test_nothing_of_a_user_is_markup_in_a_notebook_or_controls_a_terminal(regist
 # Comparing, on the command line as well.
 
 
-def test_a_comparison_has_metrics_gates_classes_parameters_and_data(registry, project, tmp_path):
+def test_compare_has_metrics_gates_classes_parameters_and_data(registry, project, tmp_path):
     with Registry(f"sqlite:///{project}/modelmint.db", project / "artifacts") as inner:
         first = make_candidate(
             tmp_path / "a",
@@ -730,7 +726,7 @@ EVALUATED = {
 }
 
 
-def test_what_is_shown_together_is_of_one_evaluation_which_is_named(registry):
+def test_views_show_one_evaluation_and_name_it(registry):
     before = registry.show("pets:2")
     assert re.search(r"measured on +10 rows of the test split\n", repr(before))
     registry.record_evaluation("pets:2", EVALUATED, actor="grace")
@@ -766,7 +762,7 @@ def test_what_is_shown_together_is_of_one_evaluation_which_is_named(registry):
     assert registry.compare("pets:1", "pets:2").same_split
 
 
-def test_a_history_says_the_verdict_of_an_evaluation(registry):
+def test_history_shows_the_verdict_of_an_evaluation(registry):
     registry.record_evaluation("pets:2", EVALUATED, actor="grace")
     registry.record_evaluation("pets:2", EVALUATED | {"passed": True}, actor="grace")
     assert [e.payload["passed"] for e in registry.history("pets:2", limit=2)] == [True, False]
@@ -777,7 +773,7 @@ def test_a_history_says_the_verdict_of_an_evaluation(registry):
     assert not registry.verify()
 
 
-def test_whoever_moves_an_alias_to_a_failed_version_is_warned(registry):
+def test_promote_and_rollback_warn_about_a_failed_evaluation(registry):
     registry.record_evaluation("pets:2", EVALUATED)
     registry.rollback("pets")
     said = "pets:2 failed its newest evaluation: accuracy 0.2500 >= 0.5: refused"
@@ -800,19 +796,19 @@ def test_whoever_moves_an_alias_to_a_failed_version_is_warned(registry):
 
 
 def cli(*arguments):
-    """What a command printed, for people or as JSON."""
+    """The output of a command, as text or JSON."""
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     return re.sub(" +\n", "\n", done.output)
 
 
-def test_what_a_command_cannot_read_is_answered_with_what_to_give(registry, monkeypatch):
+def test_invalid_command_arguments_say_what_to_give(registry, monkeypatch):
     for asked, says in (
         (["policy", "pet", "--four-eyes"], "Did you mean 'pets'"),
         (["trace", "d" * 32], "Give dvc:" + "d" * 32),
         (["trace", "d" * 32 + ".dir"], "Give dvc:" + "d" * 32 + ".dir"),
         (["trace", "dvc:123"], "not a hash as DVC gives it"),
-        (["verify", "--since", "0"], "Without --since, everything is looked at"),
+        (["verify", "--since", "0"], "Without --since, everything is checked"),
         (["evaluate", "pets:1", "/nowhere", "--gate", "accuracy>=0.5"], "/nowhere is missing"),
         (["restore", "/nowhere"], "There is no folder /nowhere"),
     ):
@@ -828,9 +824,7 @@ def test_what_a_command_cannot_read_is_answered_with_what_to_give(registry, monk
 # Opening, and the object itself.
 
 
-def test_a_registry_is_that_of_the_project_the_environment_or_the_arguments(
-    project, tmp_path, monkeypatch
-):
+def test_registry_opens_project_environment_or_arguments(project, tmp_path, monkeypatch):
     with modelmint.registry() as registry:
         assert [m.name for m in registry.models()] == ["pets"]
     other = tmp_path / "other"
@@ -851,7 +845,7 @@ def test_a_registry_is_that_of_the_project_the_environment_or_the_arguments(
 
 
 @pytest.mark.parametrize("form", ["url given", "artifacts given"])
-def test_what_is_given_needs_no_setting(form, project, tmp_path, monkeypatch):
+def test_registry_with_arguments_needs_no_settings(form, project, tmp_path, monkeypatch):
     url, files = f"sqlite:///{project}/modelmint.db", str(project / "artifacts")
     monkeypatch.chdir(tmp_path)  # no project
     variable, missing, given = (
@@ -866,7 +860,7 @@ def test_what_is_given_needs_no_setting(form, project, tmp_path, monkeypatch):
         assert found.load("pets").version.ref == "pets:2"
 
 
-def test_an_argument_of_another_kind_is_refused_with_what_is_allowed(registry, model, tmp_path):
+def test_argument_of_a_wrong_type_is_refused_with_a_remedy(registry, model, tmp_path):
     flags = {
         "dry_run": [registry.gc, registry.retain],
         "purge": [registry.gc],
@@ -908,7 +902,7 @@ def test_an_argument_of_another_kind_is_refused_with_what_is_allowed(registry, m
     assert list(registry.history("pets")) == before
 
 
-def test_the_object_says_where_it_is_without_a_password_and_never_fails(place):
+def test_registry_repr_hides_the_password_and_never_fails(place):
     registry = modelmint.registry(place.url, place.folder / "artifacts")
     assert "0 models" in repr(registry)
     registry.close()
@@ -917,7 +911,7 @@ def test_the_object_says_where_it_is_without_a_password_and_never_fails(place):
     private.close()
 
 
-def test_notes_are_in_a_history_that_is_whole(place, tmp_path):
+def test_note_is_an_event_in_a_valid_history(place, tmp_path):
     with modelmint.registry(place.url, place.folder / "artifacts") as registry:
         registry._inner.register("digits", make_candidate(tmp_path / "c"), actor="ada")
         registry.note("digits:1", "sevens look like ones\nsee the plot: 7 ≠ 1", actor="grace")
@@ -933,14 +927,14 @@ def test_notes_are_in_a_history_that_is_whole(place, tmp_path):
         assert not registry.verify()
 
 
-def test_a_note_can_be_written_on_the_command_line(project):
+def test_note_command_adds_an_event(project):
     done = CliRunner().invoke(app, ["models", "note", "pets:1", "small dogs are cats"])
     assert done.exit_code == 0
     with modelmint.registry() as registry:
         assert registry.history("pets", limit=1)[0].reason == "small dogs are cats"
 
 
-def test_a_version_travels_and_a_registry_is_backed_up(registry, tmp_path):
+def test_export_import_and_backup_work_in_python(registry, tmp_path):
     made = registry.export("pets:1", str(tmp_path / "pets.tar"))
     assert made.version.ref == "pets:1"
     found = registry.import_version(tmp_path / "pets.tar", name="pets")

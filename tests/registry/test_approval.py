@@ -1,4 +1,4 @@
-"""Who may become champion: evaluations, approvals, other eyes, and the way back."""
+"""Evaluations, approvals, four eyes, promotion to champion and rollback."""
 
 import pytest
 from registry_helpers import make_candidate, outcome, promote, register_versions
@@ -21,12 +21,12 @@ def kinds(registry, count):
 
 
 def admit_unjudged(registry, folder):
-    """Version 1, as an import brings it: without an evaluation."""
+    """Version 1, imported without an evaluation."""
     candidate = make_candidate(folder / "bundle", evaluation={})
     return registry.admit("digits", candidate, "imported", actor="ada").version
 
 
-def test_without_a_passed_evaluation_there_is_no_approval(place):
+def test_approve_refuses_a_version_without_a_passed_evaluation(place):
     with place.open() as registry:
         assert admit_unjudged(registry, place.folder).evaluation == {}
         for attempt in (registry.approve, registry.promote):
@@ -44,7 +44,7 @@ def test_without_a_passed_evaluation_there_is_no_approval(place):
         assert verify(registry).problems == []
 
 
-def test_the_newest_evaluation_counts(place):
+def test_approve_uses_the_newest_evaluation(place):
     register_versions(place, 1)
     with place.open() as registry:
         registry.evaluate("digits", 1, {"passed": False}, actor="bo")
@@ -54,7 +54,7 @@ def test_the_newest_evaluation_counts(place):
         assert kinds(registry, 2) == ["evaluated", "registered"]
 
 
-def test_a_rejected_version_becomes_champion_only_after_an_approval(place):
+def test_promote_refuses_a_rejected_version_until_it_is_approved(place):
     register_versions(place, 1)
     with place.open() as registry:
         registry.reject("digits", 1, **BY)
@@ -65,7 +65,7 @@ def test_a_rejected_version_becomes_champion_only_after_an_approval(place):
         assert promote(registry, 1).version == 1
 
 
-def test_the_champion_can_neither_be_rejected_nor_archived(place):
+def test_reject_and_archive_refuse_the_champion(place):
     register_versions(place, 1)
     with place.open() as registry:
         promote(registry, 1)
@@ -76,7 +76,7 @@ def test_the_champion_can_neither_be_rejected_nor_archived(place):
         assert status(registry, 1) == "approved"
 
 
-def test_an_archived_version_is_good_for_nothing_until_it_is_unarchived(place):
+def test_archived_version_cannot_be_used_until_it_is_unarchived(place):
     register_versions(place, 1)
     with place.open() as registry:
         resolved = registry.resolve("digits:1")
@@ -100,7 +100,7 @@ def test_an_archived_version_is_good_for_nothing_until_it_is_unarchived(place):
 
 
 @pytest.mark.parametrize("change", ["approve", "reject", "archive", "unarchive", "evaluate", "tag"])
-def test_a_change_of_a_version_that_is_not_there_says_which_there_are(place, change):
+def test_changing_a_missing_version_lists_the_existing_ones(place, change):
     register_versions(place, 1)
     given = {"evaluate": ({"passed": True},), "tag": ("key", "value")}.get(change, ())
     by = {"actor": "ada"} if given else BY
@@ -114,12 +114,12 @@ def test_a_change_of_a_version_that_is_not_there_says_which_there_are(place, cha
 # Other eyes
 
 
-def test_under_four_eyes_somebody_else_must_approve_the_champion(place):
+def test_four_eyes_requires_an_approval_by_somebody_else(place):
     register_versions(place, 2)  # by ada
     with place.open() as registry:
         registry.set_policy("digits", Policy(four_eyes=True), actor="carol")
         assert registry.model("digits").policy == Policy(four_eyes=True)
-        with pytest.raises(Refused, match="was not approved yet"):
+        with pytest.raises(Refused, match="is not approved yet"):
             promote(registry, 1)
         with pytest.raises(Refused, match=r"registered by ada.*by somebody else"):
             registry.approve("digits", 1, actor="ada", reason="mine")
@@ -129,7 +129,7 @@ def test_under_four_eyes_somebody_else_must_approve_the_champion(place):
         assert verify(registry).problems == []
 
 
-def test_an_approval_of_ones_own_does_not_count_once_four_eyes_are_asked_for(place):
+def test_own_approval_is_void_once_four_eyes_is_required(place):
     register_versions(place, 2)
     with place.open() as registry:
         for version in (1, 2):
@@ -141,7 +141,7 @@ def test_an_approval_of_ones_own_does_not_count_once_four_eyes_are_asked_for(pla
         assert registry.alias("digits").version == 1  # which was champion before
 
 
-def test_an_approval_that_was_taken_back_does_not_count(place):
+def test_revoked_approval_does_not_count(place):
     register_versions(place, 1)
     with place.open() as registry:
         registry.approve("digits", 1, actor="bo", reason="good")
@@ -152,7 +152,7 @@ def test_an_approval_that_was_taken_back_does_not_count(place):
             promote(registry, 1)
 
 
-def test_who_becomes_champion_is_no_longer_challenger(place):
+def test_promote_to_champion_unsets_the_challenger(place):
     register_versions(place, 2)
     with place.open() as registry:
         promote(registry, 1, "challenger")
@@ -170,7 +170,7 @@ def rolled_back(registry, **asked):
     return registry.rollback("digits", **{**BY, **asked}).version
 
 
-def test_rolling_back_is_one_call_and_one_event(place):
+def test_rollback_is_one_call_and_one_event(place):
     register_versions(place, 2)
     with place.open() as registry:
         promote(registry, 1)
@@ -181,11 +181,11 @@ def test_rolling_back_is_one_call_and_one_event(place):
         assert (event.kind, event.version, event.previous) == ("rolled back", 1, 2)
         with pytest.raises(Conflict, match="revision 2 was expected"):
             registry.rollback("digits", expect_revision=2, **BY)
-        with pytest.raises(Refused, match="no other version that may hold it held it before"):
+        with pytest.raises(Refused, match="no earlier holder may have it again"):
             registry.rollback("digits", **BY)
 
 
-def test_rolling_back_again_goes_further_back(place):
+def test_rollback_twice_goes_two_champions_back(place):
     register_versions(place, 4)
     with place.open() as registry:
         for version in (1, 2, 1, 3, 2):
@@ -198,7 +198,7 @@ def test_rolling_back_again_goes_further_back(place):
         assert verify(registry).problems == []
 
 
-def test_rolling_back_passes_over_what_may_not_hold_the_alias_any_more(place):
+def test_rollback_skips_archived_and_rejected_versions(place):
     register_versions(place, 4)
     with place.open() as registry:
         for version in (1, 4, 2, 3, 4):
@@ -208,7 +208,7 @@ def test_rolling_back_passes_over_what_may_not_hold_the_alias_any_more(place):
         assert rolled_back(registry) == 1  # not 4, which holds it
 
 
-def test_what_was_before_an_alias_was_unset_is_not_come_back_to(place):
+def test_rollback_does_not_go_back_beyond_an_unset(place):
     register_versions(place, 3)
     with place.open() as registry:
         promote(registry, 1, "canary")
@@ -221,7 +221,7 @@ def test_what_was_before_an_alias_was_unset_is_not_come_back_to(place):
             rolled_back(registry, alias="canary")
 
 
-def test_rolling_back_to_a_candidate_approves_it(place):
+def test_rollback_to_a_candidate_approves_it(place):
     register_versions(place, 2)
     with place.open() as registry:
         promote(registry, 1)

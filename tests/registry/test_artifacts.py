@@ -1,4 +1,4 @@
-"""Stored bytes, in a folder and in a bucket: tampering, loss and repair."""
+"""The artifact store, in a folder and in a bucket: changed and lost files, and their repair."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ def damage(kept, artifact):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_stored_comes_back_byte_for_byte_under_its_sha256(kept, size):
+def test_stored_file_is_fetched_by_its_sha256(kept, size):
     content = os.urandom(size)
     store = kept.store()
     sha256 = store_file(store, kept.folder, content)
@@ -35,7 +35,7 @@ def test_what_is_stored_comes_back_byte_for_byte_under_its_sha256(kept, size):
         assert store.fetch(sha256, size).read_bytes() == content
 
 
-def test_a_missing_file_is_corrupt_for_those_who_need_it_and_just_absent_otherwise(kept):
+def test_missing_file_raises_corrupt_only_when_it_is_read(kept):
     store = kept.store()
     assert not store.has("0" * 64, 3)
     for need in (store.verify, store.fetch):
@@ -44,7 +44,7 @@ def test_a_missing_file_is_corrupt_for_those_who_need_it_and_just_absent_otherwi
     assert list(store.files()) == list(store.leftovers()) == []
 
 
-def test_a_damaged_file_is_found_and_repaired_by_storing_it_again(kept):
+def test_publishing_again_repairs_a_damaged_file(kept):
     store = kept.store()
     sha256 = store_file(store, kept.folder, b"hello")
     for damaged, complaint in ((b"hallo", "was changed"), (b"hell", "4 bytes instead of 5")):
@@ -59,27 +59,27 @@ def test_a_damaged_file_is_found_and_repaired_by_storing_it_again(kept):
             kept.folder.joinpath("cache", place_of(sha256)).unlink()
 
 
-def test_a_source_that_cannot_be_read_is_refused_by_name(kept):
+def test_stage_names_a_source_that_cannot_be_read(kept):
     with pytest.raises(InvalidCandidate, match=r"nowhere cannot be read \(No such file"):
         kept.store().stage(kept.folder / "nowhere")
     assert kept.behind.names() == set()
 
 
-def test_every_stored_file_is_listed_with_its_place_size_and_age_until_it_is_removed(kept):
+def test_files_lists_each_stored_file_until_it_is_removed(kept):
     store = kept.store()
     contents = [str(number).encode() * number for number in range(1, 30)]
     stored = {store_file(store, kept.folder, content) for content in contents}
     listed = dict(store.files())
     assert listed.keys() == stored
     one = hashlib.sha256(b"333").hexdigest()
-    assert (listed[one].path, listed[one].size) == (store.place(one), 3)
+    assert (listed[one].path, listed[one].size) == (store.path_of(one), 3)
     assert 0 <= listed[one].age_s < 60
     for stray in (*listed.values(), *listed.values()):  # what is gone already is no error
         store.remove(stray.path)
     assert kept.behind.names() == set()
 
 
-def test_the_same_bytes_may_be_stored_by_many_at_once(kept, monkeypatch):
+def test_concurrent_processes_can_store_the_same_bytes(kept, monkeypatch):
     # The test's server answers 500 where an object is replaced while its ETag is computed.
     monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
     content = os.urandom(1000)
@@ -97,7 +97,7 @@ def test_the_same_bytes_may_be_stored_by_many_at_once(kept, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [5, 1_000_000])  # small ones are not even copied
-def test_what_is_stored_already_is_staged_and_let_go_and_the_source_stays(kept, size):
+def test_discarding_a_staged_file_keeps_its_source(kept, size):
     store, content = kept.store(), os.urandom(size)
     sha256 = store_file(store, kept.folder, content)
     staged = store.stage(kept.folder / "source")
@@ -108,18 +108,18 @@ def test_what_is_stored_already_is_staged_and_let_go_and_the_source_stays(kept, 
     store.verify(sha256, size)
 
 
-def test_a_staged_file_that_the_store_lost_meanwhile_is_stored_anew(kept):
+def test_publish_restores_a_file_that_the_store_lost(kept):
     store = kept.store()
     sha256 = store_file(store, kept.folder, b"hello")
     staged = store.stage(kept.folder / "source")
-    store.remove(store.place(sha256))
+    store.remove(store.path_of(sha256))
     store.publish(staged)
     store.verify(sha256, 5)
     assert (kept.folder / "source").read_bytes() == b"hello"
     assert list(store.leftovers()) == []
 
 
-def test_a_source_that_changes_after_it_was_staged_is_never_stored(kept):
+def test_publish_refuses_a_source_changed_after_staging(kept):
     store = kept.store()
     (kept.folder / "source").write_bytes(b"hello")
     staged = store.stage(kept.folder / "source")
@@ -134,7 +134,7 @@ def test_a_source_that_changes_after_it_was_staged_is_never_stored(kept):
     assert list(store.leftovers()) == []
 
 
-def test_of_files_that_cannot_all_be_stored_no_copy_stays_behind(kept):
+def test_failed_publish_leaves_no_staged_copy(kept):
     store = kept.store()
     (kept.folder / "source").write_bytes(b"hello")
     lost = store.stage(kept.folder / "source")
@@ -143,7 +143,7 @@ def test_of_files_that_cannot_all_be_stored_no_copy_stays_behind(kept):
     (kept.folder / "source").write_bytes(b"hallo")
     if not store.remote:
         lost.path.unlink()  # as a collection with too short a grace does
-    with pytest.raises(Conflict, match=r"Nothing was stored|Do the same again"):
+    with pytest.raises(Conflict, match=r"Nothing was stored|Try again"):
         store.publish(new, lost)
     for staged in (new, lost):
         store.discard(staged)
@@ -152,7 +152,7 @@ def test_of_files_that_cannot_all_be_stored_no_copy_stays_behind(kept):
     assert kept.behind.names() == ({place_of(new.sha256)} if store.remote else set())
 
 
-def test_opening_a_version_gives_its_files_by_logical_path(kept):
+def test_open_returns_files_by_logical_path(kept):
     register_versions(kept, 1)
     with kept.open() as registry:
         files = registry.open(registry.resolve("digits:1").version)
@@ -164,7 +164,7 @@ def test_opening_a_version_gives_its_files_by_logical_path(kept):
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_flipped_byte_in_any_file_is_found_before_use(kept, which):
+def test_open_detects_a_flipped_byte(kept, which):
     register_versions(kept, 1)
     with kept.open() as registry:
         version = registry.resolve("digits:1").version
@@ -176,7 +176,7 @@ def test_a_flipped_byte_in_any_file_is_found_before_use(kept, which):
         assert (problem.ref, problem.path) == ("digits:1", artifact.path)
 
 
-def test_a_missing_or_shortened_file_is_found_before_use(kept):
+def test_open_detects_a_missing_or_truncated_file(kept):
     register_versions(kept, 1)
     with kept.open() as registry:
         version = registry.resolve("digits:1").version
@@ -189,15 +189,15 @@ def test_a_missing_or_shortened_file_is_found_before_use(kept):
         assert [problem.path for problem in verify(registry).problems] == ["card.md", "model.onnx"]
 
 
-def test_a_version_whose_files_do_not_make_its_digest_is_refused(kept):
+def test_open_refuses_files_that_do_not_match_the_digest(kept):
     register_versions(kept, 1)
     with kept.open() as registry:
         version = registry.resolve("digits:1").version
-        with pytest.raises(Corrupt, match="do not make digest 000"):
+        with pytest.raises(Corrupt, match="do not match its digest 000"):
             registry.open(replace(version, digest="0" * 64))
 
 
-def test_verification_reads_every_byte_once_and_finds_no_problem_where_there_is_none(kept):
+def test_verify_reads_every_byte_once_and_finds_no_problem(kept):
     register_versions(kept, 2)
     with kept.open() as registry:
         found = verify(registry)
@@ -206,7 +206,7 @@ def test_verification_reads_every_byte_once_and_finds_no_problem_where_there_is_
         assert (found.files, found.bytes) == (4, len("model 1model 2{}# card"))
 
 
-def test_registering_again_restores_lost_and_damaged_files(kept):
+def test_register_again_restores_lost_and_damaged_files(kept):
     register_versions(kept, 1)
     with kept.open() as registry:
         version = registry.resolve("digits:1").version
@@ -228,7 +228,7 @@ def test_stored_files_are_read_only_and_shared_by_versions(tmp_path):
     assert list((tmp_path / "artifacts" / "tmp").iterdir()) == []
 
 
-def test_the_digest_is_a_documented_hash_that_order_does_not_change():
+def test_digest_is_documented_and_independent_of_order():
     model = Artifact("model.onnx", "a" * 64, 3, identity=True)
     signature = Artifact("é.json", "b" * 64, 5, identity=True)
     card = Artifact("card.md", "c" * 64, 7, identity=False)
@@ -253,14 +253,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("root", REFUSED)
-def test_a_url_that_is_no_bucket_is_refused_without_its_secrets(tmp_path, root):
+def test_unsupported_artifact_url_is_refused_without_its_secrets(tmp_path, root):
     with pytest.raises(Unreachable, match=r"Set MODELMINT_ARTIFACTS to .*s3://BUCKET") as caught:
         Registry(f"sqlite:///{tmp_path}/registry.db", root)
     assert "secret" not in str(caught.value)
     assert not (tmp_path / "registry.db").exists()
 
 
-def test_an_artifact_store_that_cannot_be_written_says_so(tmp_path):
+def test_unwritable_artifact_store_is_a_readable_error(tmp_path):
     (tmp_path / "artifacts").write_text("a file where the folder should be")
     with (
         Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as registry,

@@ -1,4 +1,4 @@
-"""A backup holds one state of a registry, and becomes a registry again: all of it or nothing."""
+"""Backup and restore: one state of a registry, completely or not at all."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ from registry.databases.database import restore_transaction, upgrade
 from registry.digests import seal_json
 from registry.integrity import verify
 from registry.schema import HEAD, VERSION_TABLE
-from registry.signing import keep
+from registry.signing import add_signature
 from registry.transfer.backup import backup, restore, verify_backup
 from registry.transfer.backup_folder import _EXPLANATION as EXPLANATION
 from registry.upkeep import gc, purge
@@ -44,7 +44,7 @@ KINDS = ["sqlite", "postgresql"]
 
 @pytest.fixture(scope="module")
 def new_url(request, tmp_path_factory) -> Iterator[Callable[[str], str]]:
-    """A function that makes an empty database of a kind and returns its URL."""
+    """A function that creates an empty database of a kind and returns its URL."""
     made = []
 
     def make(kind: str) -> str:
@@ -59,11 +59,10 @@ def new_url(request, tmp_path_factory) -> Iterator[Callable[[str], str]]:
 
 
 def fill(url: str, folder: Path) -> None:
-    """A registry with something of everything: its files in folder/artifacts.
+    """Fill a registry with every kind of row; its files are in folder/artifacts.
 
-    digits: 1 archived and purged; 2 archived, the files still there; 3 the parent of 4, with jobs;
-    4 the champion, who came before the policy of other eyes; 5 approved by somebody else; 6
-    rejected. words: 1, of which nothing was made.
+    digits: 1 archived and purged; 2 archived with files; 3 the parent of 4, with jobs; 4 champion
+    since before four eyes was required; 5 approved by somebody else; 6 rejected. words: 1, unused.
     """
     with Registry(url, folder / "artifacts") as registry:
         for number in range(1, 7):
@@ -100,12 +99,12 @@ def fill(url: str, folder: Path) -> None:
         registry.unset("digits", "canary", actor="bo", reason="done")
         registry.tag("digits", 5, "team", None, actor="cy")
         registry.register("words", make_candidate(folder / "bundle", "words"), actor="ada")
-        keep(registry, registry.resolve("digits:4").version, "7" * 64, "{}", actor="bo")
+        add_signature(registry, registry.resolve("digits:4").version, "7" * 64, "{}", actor="bo")
 
 
 @pytest.fixture(scope="module")
 def filled(new_url, tmp_path_factory) -> Callable[[str], tuple[str, Path]]:
-    """URL and folder of a filled registry of a kind, made once; for tests that only read it."""
+    """URL and folder of a filled registry of a kind, shared by tests that only read it."""
     made: dict[str, tuple[str, Path]] = {}
 
     def make(kind: str) -> tuple[str, Path]:
@@ -123,14 +122,14 @@ def opened(url: str, folder: Path) -> Registry:
 
 @pytest.fixture
 def origin(filled) -> Iterator[Registry]:
-    """A filled registry, to read."""
+    """A filled registry, for reading only."""
     with opened(*filled("sqlite")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="module")
 def full(filled, tmp_path_factory) -> Iterator[tuple[Registry, Path]]:
-    """A filled registry, to read, and the folder of a backup of it, which is left whole."""
+    """A filled registry and the folder of its backup, both for reading only."""
     folder = tmp_path_factory.mktemp("full") / "backup"
     with opened(*filled("sqlite")) as registry:
         backup(registry, folder)
@@ -139,7 +138,7 @@ def full(filled, tmp_path_factory) -> Iterator[tuple[Registry, Path]]:
 
 @pytest.fixture
 def own(filled, tmp_path) -> Iterator[Registry]:
-    """A filled registry of the test's own."""
+    """A filled registry that the test may change."""
     url, folder = filled("sqlite")
     shutil.copytree(folder / "artifacts", tmp_path / "own" / "artifacts")
     shutil.copytree(Path(url.removeprefix("sqlite:///")).parent, tmp_path / "own" / "database")
@@ -148,7 +147,7 @@ def own(filled, tmp_path) -> Iterator[Registry]:
 
 
 def all_rows(url: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, but not where the files are: a restored registry forgets that."""
+    """Every row of every table, without the store id, which a restored registry does not keep."""
     rows = rows_of(raw_engine(url))
     for row in rows.get("registry", []):
         row["store"] = None
@@ -171,7 +170,7 @@ def segments_of(folder: Path) -> dict[str, str]:
 
 
 def rows_file(folder: Path, table: str = "events") -> Path:
-    """The file of the first rows of a table."""
+    """The file with the first rows of a table."""
     segments = manifest_of(folder)["segments"]
     sha256 = next(one["sha256"] for one in segments if one["table"] == table)
     return folder / "sha256" / sha256[:2] / sha256
@@ -181,7 +180,7 @@ def rows_file(folder: Path, table: str = "events") -> Path:
 
 
 def empty_cells(url: str) -> int:
-    """Jobs that do not say what they substituted, by SQL: JSON's null is not the same there."""
+    """Jobs whose `substituted` is SQL's NULL, which differs from JSON's null."""
     with raw_engine(url).connect() as connection:
         query = "SELECT count(*) FROM jobs WHERE substituted IS NULL"
         return connection.execute(text(query)).scalar_one()
@@ -189,9 +188,7 @@ def empty_cells(url: str) -> int:
 
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
-def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
-    source, target, filled, new_url, tmp_path
-):
+def test_restore_gives_the_same_rows_on_any_database(source, target, filled, new_url, tmp_path):
     url, folder = filled(source)
     with opened(url, folder) as registry:
         made = backup(registry, tmp_path / "backup")
@@ -213,7 +210,7 @@ def test_what_is_restored_is_the_same_to_the_last_row_on_any_database(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restored_registry_goes_on_where_it_was(kind, origin, new_url, tmp_path):
+def test_restored_registry_continues_numbers_and_history(kind, origin, new_url, tmp_path):
     backup(origin, tmp_path / "backup")
     url = new_url(kind)
     restore(tmp_path / "backup", url, tmp_path / "artifacts")
@@ -233,7 +230,7 @@ def test_a_restored_registry_goes_on_where_it_was(kind, origin, new_url, tmp_pat
         execute(url, "UPDATE events SET actor = 'eve'")
 
 
-def test_a_backup_says_what_it_holds(origin, tmp_path):
+def test_backup_reports_its_content(origin, tmp_path):
     told = []
     made = backup(origin, tmp_path / "backup", progress=lambda *so_far: told.append(so_far))
     manifest = manifest_of(tmp_path / "backup")
@@ -254,7 +251,7 @@ def test_a_backup_says_what_it_holds(origin, tmp_path):
     assert found == replace(made, copied=0)
 
 
-def test_files_move_between_a_bucket_and_a_folder(bucket, tmp_path):
+def test_restore_moves_files_between_a_bucket_and_a_folder(bucket, tmp_path):
     with bucket.open() as registry:
         version = registry.register("digits", make_candidate(tmp_path / "b"), actor="ada").version
         assert backup(registry, tmp_path / "backup").files == 3
@@ -270,7 +267,7 @@ def test_files_move_between_a_bucket_and_a_folder(bucket, tmp_path):
 # Again into the same folder
 
 
-def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_path):
+def test_second_backup_copies_new_files_and_removes_purged_ones(own, tmp_path):
     folder = tmp_path / "backup"
     first = backup(own, folder)
     old_rows, segments = rows_file(folder), set(segments_of(folder))
@@ -288,14 +285,14 @@ def test_a_second_backup_copies_what_is_new_and_drops_what_was_purged(own, tmp_p
     assert {segments_of(folder)[sha256] for sha256 in again} >= {"jobs", "approvals", "aliases"}
 
 
-def test_a_backup_of_an_unchanged_registry_copies_nothing(origin, tmp_path):
+def test_backup_of_an_unchanged_registry_copies_nothing(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     before = files_in(tmp_path / "backup" / "sha256")
     assert backup(origin, tmp_path / "backup").copied == 0
     assert files_in(tmp_path / "backup" / "sha256") == before
 
 
-def test_a_purge_during_a_backup_does_not_stop_it(own, tmp_path):
+def test_backup_succeeds_during_a_purge(own, tmp_path):
     removed = []
 
     def look(*_so_far) -> None:
@@ -309,7 +306,7 @@ def test_a_purge_during_a_backup_does_not_stop_it(own, tmp_path):
     assert Path(removed[0].path).name not in str(files_in(tmp_path / "backup").keys())
 
 
-def test_a_damaged_file_of_the_registry_stops_the_backup_and_keeps_the_one_before(own, tmp_path):
+def test_backup_of_a_damaged_file_fails_and_keeps_the_earlier_backup(own, tmp_path):
     backup(own, tmp_path / "backup")
     new = own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada").version
     path = own.open(new)["model.onnx"]
@@ -322,10 +319,10 @@ def test_a_damaged_file_of_the_registry_stops_the_backup_and_keeps_the_one_befor
     assert found.heads["words"] != own.history("words")[0].hash
 
 
-def test_a_folder_of_something_else_is_left_alone(origin, tmp_path):
+def test_backup_refuses_a_folder_with_other_files(origin, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"meow")
-    with pytest.raises(Refused, match="holds something that is not a backup"):
+    with pytest.raises(Refused, match="is not empty and not a backup"):
         backup(origin, tmp_path / "photos")
     assert files_in(tmp_path / "photos") == {"cat.png": b"meow"}
     with pytest.raises(Refused, match="where the registry keeps its files"):
@@ -349,7 +346,7 @@ DIGEST = "ab" * 32
         {"README.txt": "# A backup of a modelmint registry.", "last-hashed.txt": "my notes"},
     ],
 )
-def test_a_folder_that_only_looks_like_a_backup_is_left_alone(there, origin, tmp_path):
+def test_backup_refuses_a_folder_that_only_resembles_a_backup(there, origin, tmp_path):
     folder = tmp_path / "strange"
     for name, content in there.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -365,7 +362,7 @@ def test_a_folder_that_only_looks_like_a_backup_is_left_alone(there, origin, tmp
     assert (folder / "tmp").exists() == any("tmp/" in name for name in there)
 
 
-def test_what_somebody_put_into_a_backup_stays(own, tmp_path):
+def test_backup_keeps_files_that_somebody_added_to_the_folder(own, tmp_path):
     folder = tmp_path / "backup"
     backup(own, folder)
     theirs = (
@@ -386,7 +383,7 @@ def test_what_somebody_put_into_a_backup_stays(own, tmp_path):
 
 
 @pytest.mark.parametrize("readme", ["", EXPLANATION[:20], EXPLANATION])
-def test_a_backup_that_was_killed_at_its_explanation_is_begun_again(readme, origin, tmp_path):
+def test_backup_restarts_after_a_kill_while_writing_the_readme(readme, origin, tmp_path):
     (tmp_path / "backup").mkdir()
     (tmp_path / "backup" / "README.txt").write_text(readme)
     backup(origin, tmp_path / "backup")
@@ -397,8 +394,8 @@ def test_a_backup_that_was_killed_at_its_explanation_is_begun_again(readme, orig
     assert (tmp_path / "backup" / "README.txt").read_text() == noted
 
 
-def test_jobs_of_another_copy_are_not_lost_from_a_backup(own, tmp_path):
-    """No history tells two copies apart of which each only predicted."""
+def test_backup_refuses_to_drop_jobs_of_another_copy(own, tmp_path):
+    """Two copies that only ran predictions have equal histories: their jobs are compared."""
     folder, url = tmp_path / "backup", f"sqlite:///{tmp_path}/copy.db"
     backup(own, folder)
     assert restore(folder, url, tmp_path / "artifacts").problems == []
@@ -409,23 +406,27 @@ def test_jobs_of_another_copy_are_not_lost_from_a_backup(own, tmp_path):
         own.fail_job(running, "killed")
         backup(own, folder)
         before = files_in(folder)
-        found = f"batch jobs in the backup 1 is not here, as {mine.id}"
-        with pytest.raises(Refused, match=f"{found}; .* 1 did not end so here, as {running.id}"):
+        found = f"batch jobs of the backup that are missing here: 1, such as {mine.id}"
+        with pytest.raises(
+            Refused, match=f"{found}; .* ended differently here: 1, such as {running.id}"
+        ):
             backup(copy, folder)
         copy.fail_job(running, "killed")
         theirs = copy.start_job(copy.resolve("digits"), input_sha256="2" * 64, output="theirs")
-        with pytest.raises(Refused, match=f"{found}; .* 1 did not end so here, as {running.id}"):
+        with pytest.raises(
+            Refused, match=f"{found}; .* ended differently here: 1, such as {running.id}"
+        ):
             backup(copy, folder)
         assert files_in(folder) == before
         assert found in str(verify_backup(folder, copy).problems)
         assert verify_backup(folder, own).problems == []
         backup(copy, folder, replace=True)
         assert theirs.id in rows_file(folder, "jobs").read_text()
-    with pytest.raises(Refused, match=f"1 is not here, as {theirs.id}"):
+    with pytest.raises(Refused, match=f"missing here: 1, such as {theirs.id}"):
         backup(own, folder)
 
 
-def test_two_backups_into_one_folder_do_not_meet(origin, tmp_path):
+def test_concurrent_backups_into_one_folder_conflict(origin, tmp_path):
     refusals = []
 
     def look(*_so_far) -> None:
@@ -509,7 +510,7 @@ def change_a_count(folder: Path) -> Path:
         change_a_count,
     ],
 )
-def test_damage_is_found_and_not_restored(damage, origin, tmp_path):
+def test_restore_refuses_a_damaged_backup(damage, origin, tmp_path):
     folder, url = tmp_path / "backup", f"sqlite:///{tmp_path}/registry.db"
     backup(origin, folder)
     path = damage(folder)
@@ -521,7 +522,7 @@ def test_damage_is_found_and_not_restored(damage, origin, tmp_path):
 
 
 def sealed(text: str, **changed: object) -> str:
-    """A manifest with another content, which has the hash that it names."""
+    """A manifest with changed content and a matching hash."""
     document = json.loads(text) | changed
     del document["seal"]
     return json.dumps(document | {"seal": seal_json(document)})
@@ -562,7 +563,7 @@ ODD_NUMBERS = ["0", "-1", "1.5", "true", '"2"', "NaN", "Infinity", "1e999", "nul
         ),
     ],
 )
-def test_an_odd_manifest_is_no_manifest_and_its_copy_is_used(change, full, tmp_path):
+def test_malformed_manifest_is_replaced_by_its_copy(change, full, tmp_path):
     origin, folder = full
     path = folder / "manifest.json"
     text = (folder / "manifest-copy.json").read_text()
@@ -576,18 +577,18 @@ def test_an_odd_manifest_is_no_manifest_and_its_copy_is_used(change, full, tmp_p
     assert verify_backup(folder, origin).problems == []
 
 
-def test_without_a_manifest_its_copy_says_whose_backup_it_is(origin, own, tmp_path):
+def test_missing_manifest_is_replaced_by_its_copy(origin, own, tmp_path):
     folder = tmp_path / "backup"
     own.note("digits", 3, "a later state", actor="bo")
     backup(own, folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(Refused, match="history of 'digits' here does not go on"):
+    with pytest.raises(Refused, match="history of 'digits' here does not continue"):
         backup(origin, folder)
     backup(own, folder)
     assert verify_backup(folder, own).problems == []
 
 
-def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
+def test_restore_refuses_a_backup_by_a_newer_release(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     path = tmp_path / "backup" / "manifest.json"
     text = path.read_text()
@@ -598,7 +599,7 @@ def test_a_backup_by_a_newer_release_is_not_restored(origin, tmp_path):
             restore(tmp_path / "backup", f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts")
 
 
-def test_what_was_wrong_in_the_registry_is_told_after_the_restore(own, tmp_path):
+def test_restore_reports_problems_that_the_registry_had(own, tmp_path):
     url = str(own.database._engine.url)
     execute(url, "DROP TRIGGER events_refuses_update")
     execute(url, "UPDATE events SET actor = 'eve' WHERE kind = 'rejected'")
@@ -612,7 +613,7 @@ def test_what_was_wrong_in_the_registry_is_told_after_the_restore(own, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_registry_that_was_opened_but_never_used_can_be_filled(kind, origin, new_url, tmp_path):
+def test_restore_into_an_empty_created_registry_works(kind, origin, new_url, tmp_path):
     backup(origin, tmp_path / "backup")
     url = new_url(kind)
     opened(url, tmp_path).close()
@@ -621,13 +622,13 @@ def test_a_registry_that_was_opened_but_never_used_can_be_filled(kind, origin, n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_registry_in_use_is_not_restored_over(kind, origin, new_url, tmp_path):
+def test_restore_refuses_a_registry_in_use(kind, origin, new_url, tmp_path):
     backup(origin, tmp_path / "backup")
     url = new_url(kind)
     with opened(url, tmp_path) as registry:
         registry.register("mine", make_candidate(tmp_path / "b"), actor="ada")
     before, files = rows_of(raw_engine(url)), files_in(tmp_path / "artifacts")
-    with pytest.raises(Conflict, match=r"holds a registry already.*MODELMINT_DATABASE_URL"):
+    with pytest.raises(Conflict, match=r"already has a registry.*MODELMINT_DATABASE_URL"):
         restore(tmp_path / "backup", url, tmp_path / "other")
     with pytest.raises(Conflict, match="belongs to a registry already: to another one"):
         restore(tmp_path / "backup", new_url(kind), tmp_path / "artifacts")
@@ -635,20 +636,20 @@ def test_a_registry_in_use_is_not_restored_over(kind, origin, new_url, tmp_path)
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_restore_does_not_take_the_files_of_the_original(own, tmp_path, marked):
-    """Whose store has no marker yet, perhaps: it is of an earlier release."""
+def test_restore_refuses_the_store_of_the_original(own, tmp_path, marked):
+    """The store of an earlier release may have no marker."""
     backup(own, tmp_path / "backup")
     if not marked:
         (Path(own.files.root) / MARKER).unlink()
     before, url = files_in(Path(own.files.root)), f"sqlite:///{tmp_path}/copy.db"
-    said = "belongs to a registry already: to this one" if marked else "holds files, and no regist"
+    said = "belongs to a registry already: to this one" if marked else "has files, and no regist"
     with pytest.raises(Conflict, match=said):
         restore(tmp_path / "backup", url, own.files.root)
     assert (files_in(Path(own.files.root)), all_rows(url)) == (before, {})
     own.check_store()
 
 
-def test_a_backup_and_the_files_of_a_registry_lie_apart(own, tmp_path):
+def test_backup_refuses_the_folder_of_the_store(own, tmp_path):
     root = Path(own.files.root)
     for folder in (root, root / "backup", root.parent, root / "sha256" / ".."):
         with pytest.raises(Refused, match=r"(apart from|is) the folder"):
@@ -661,8 +662,8 @@ def test_a_backup_and_the_files_of_a_registry_lie_apart(own, tmp_path):
     assert files_in(tmp_path) == before
 
 
-def test_a_backup_is_no_place_for_the_files_of_a_registry(own, tmp_path):
-    """Whoever names it as MODELMINT_ARTIFACTS would collect from it."""
+def test_backup_folder_is_refused_as_artifact_store(own, tmp_path):
+    """As MODELMINT_ARTIFACTS, it would lose files to `gc`."""
     backup(own, tmp_path / "backup")
     url = str(own.database._engine.url)
     with unguarded(url) as c:  # a registry that does not know yet where its files are
@@ -681,24 +682,24 @@ def test_a_backup_is_no_place_for_the_files_of_a_registry(own, tmp_path):
                 lambda: registry.adopt_store(lost=True),
                 registry.reach,
             ):
-                with pytest.raises(Refused, match="holds the backup of a registry"):
+                with pytest.raises(Refused, match="is the backup of a registry"):
                     call()
         new = Registry(f"sqlite:///{tmp_path}/new.db", tmp_path / name)
-        with new as registry, pytest.raises(Refused, match="holds the backup of a registry"):
+        with new as registry, pytest.raises(Refused, match="is the backup of a registry"):
             registry.create()
         assert files_in(tmp_path / name) == before
 
 
-def test_a_database_of_something_else_is_not_restored_over(origin, tmp_path):
+def test_restore_refuses_a_database_with_other_tables(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     url = f"sqlite:///{tmp_path}/shop.db"
     execute(url, "CREATE TABLE customers (id INTEGER)")
-    with pytest.raises(SchemaMismatch, match="tables of something else"):
+    with pytest.raises(SchemaMismatch, match="tables that are not a registry"):
         restore(tmp_path / "backup", url, tmp_path / "artifacts")
     assert all_rows(url) == {"customers": []}
 
 
-def test_rows_of_an_older_schema_are_upgraded_on_the_way(make_database):
+def test_restore_upgrades_rows_of_an_older_schema(make_database):
     old = rows_of(kept())
     url, upgraded = make_database(), make_database()
     fill_with_kept(upgraded)
@@ -724,7 +725,7 @@ def test_rows_of_an_older_schema_are_upgraded_on_the_way(make_database):
 
 
 def die_at(step: int) -> None:
-    """SIGKILL this process at its step of that number: a file renamed or removed, SQL written."""
+    """SIGKILL this process at step N; a step is a renamed or removed file, or written SQL."""
     done = 0
 
     def count(*_arguments) -> None:
@@ -758,7 +759,7 @@ def restore_until(step: int, folder: Path, url: str, artifacts: Path) -> None:
 
 
 def killed(function: Callable[..., None], *arguments: object) -> bool:
-    """Whether a process that calls the function killed itself; else it ended well."""
+    """Whether a process that calls the function was killed; otherwise it must succeed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["registry.transfer.backup", "alembic.command", "databases"])
     child = context.Process(target=function, args=arguments)
@@ -768,7 +769,7 @@ def killed(function: Callable[..., None], *arguments: object) -> bool:
     return child.exitcode != 0
 
 
-def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before(own, tmp_path):
+def test_killed_backup_keeps_the_earlier_backup(own, tmp_path):
     folder, first = tmp_path / "backup", tmp_path / "first"
     before = backup(own, first)
     own.register("words", make_candidate(tmp_path / "b", "new words"), actor="ada")
@@ -792,17 +793,17 @@ def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before(own, tmp_path
     assert set(ended[:-1]) == {True, False}, "killed before the manifest, and after it"
 
 
-def test_a_first_backup_that_is_killed_is_none_and_can_be_made_again(origin, tmp_path):
+def test_killed_first_backup_can_be_repeated(origin, tmp_path):
     place = str(origin.database._engine.url), origin.files.root
     assert killed(backup_until, 45, *place, tmp_path / "backup")
     (problem,) = verify_backup(tmp_path / "backup").problems
-    assert "no backup, or an unfinished one" in problem
+    assert "is not a backup, or an unfinished one" in problem
     assert 0 < backup(origin, tmp_path / "backup").copied < 8
     assert verify_backup(tmp_path / "backup").problems == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restore_that_is_killed_leaves_an_empty_database_and_can_be_done_again(
+def test_killed_restore_leaves_an_empty_database_and_can_be_repeated(
     kind, origin, new_url, tmp_path
 ):
     backup(origin, tmp_path / "backup")
@@ -818,7 +819,7 @@ def test_a_restore_that_is_killed_leaves_an_empty_database_and_can_be_done_again
     assert files_in(tmp_path / "artifacts/sha256") == files_in(Path(origin.files.root) / "sha256")
 
 
-def test_what_a_killed_restore_left_is_used_by_the_next_and_by_no_other_registry(origin, tmp_path):
+def test_files_of_a_killed_restore_are_used_only_by_the_same_registry(origin, tmp_path):
     backup(origin, tmp_path / "backup")
     url, artifacts = f"sqlite:///{tmp_path}/r.db", tmp_path / "artifacts"
     assert killed(restore_until, 5, tmp_path / "backup", url, artifacts)
@@ -830,7 +831,7 @@ def test_what_a_killed_restore_left_is_used_by_the_next_and_by_no_other_registry
     shutil.copytree(artifacts, tmp_path / "collected")
     other = f"sqlite:///{tmp_path}/other.db"
     with pytest.raises(
-        Conflict, match=r"belongs .* to this one, .*r\.db.* done again with the same"
+        Conflict, match=r"belongs .* to this one, .*r\.db.* use the same MODELMINT_DATABASE_URL"
     ):
         restore(tmp_path / "backup", other, artifacts)
     assert all_rows(other) == {}
@@ -841,7 +842,7 @@ def test_what_a_killed_restore_left_is_used_by_the_next_and_by_no_other_registry
         restore(tmp_path / "backup", url, artifacts)
     before = files_in(tmp_path / "collected")
     with Registry(f"sqlite:///{tmp_path}/empty.db", tmp_path / "collected") as registry:
-        with pytest.raises(Refused, match="holds the files of registry"):
+        with pytest.raises(Refused, match="has the files of registry"):
             registry.create()
         with pytest.raises(Unreachable, match="There is no registry"):
             gc(registry, dry_run=False, grace_s=0)

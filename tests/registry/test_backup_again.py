@@ -1,4 +1,4 @@
-"""A backup onto a backup: only of the same registry, only what is new, and damage is repaired."""
+"""Repeated backups: only of the same registry, only new rows and files, damage is repaired."""
 
 import json
 import multiprocessing
@@ -27,7 +27,7 @@ from registry.upkeep import purge
 
 @pytest.fixture
 def place(database_url, tmp_path) -> Place:
-    """A registry: digits has versions 1 to 3, of which 1 is champion; words has one."""
+    """A registry: digits has versions 1 to 3, and 1 is champion; words has one version."""
     place = Place(tmp_path / "here", database_url)
     with place.open() as registry:
         for number in (1, 2, 3):
@@ -49,14 +49,14 @@ def add(registry: Registry, place: Place, model: str, name: str = "digits") -> i
 
 
 def all_rows(url: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, but not where the files are: a restored registry forgets that."""
+    """Every row of every table, without the store id, which a restored registry does not keep."""
     rows = rows_of(raw_engine(url))
     rows["registry"][0]["store"] = None
     return rows
 
 
 def restored(folder: Path, url: str, artifacts: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the registry that is made from a backup; nothing is wrong with it."""
+    """The rows of the registry restored from a backup; it must verify without problems."""
     assert restore(folder, url, artifacts).problems == []
     return all_rows(url)
 
@@ -73,7 +73,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("models", [0, 1])
-def test_the_backup_of_another_registry_is_not_replaced(
+def test_backup_refuses_to_replace_one_of_another_registry(
     models, place, registry, make_database, tmp_path
 ):
     folder = tmp_path / "backup"
@@ -91,14 +91,14 @@ def test_the_backup_of_another_registry_is_not_replaced(
         made = backup(registry, folder, replace=True)
         assert verify_backup(folder, registry).problems == []
     refused = str(caught.value)
-    assert f"is of the registry {mine.registry}, and this is {made.registry}" in refused
+    assert f"is of registry {mine.registry}, and this is registry {made.registry}" in refused
     assert ("this registry is empty" in refused) == (models == 0)
     assert "--replace" in refused
-    assert any(f"is of the registry {mine.registry}" in problem for problem in said)
+    assert any(f"is of registry {mine.registry}" in problem for problem in said)
     assert (made.models, made.versions) == (models, models)
 
 
-def test_a_registry_that_was_set_back_does_not_replace_the_later_backup(
+def test_backup_of_an_older_state_refuses_to_replace_a_later_one(
     place, registry, make_database, tmp_path
 ):
     folder, earlier = tmp_path / "backup", tmp_path / "earlier"
@@ -109,21 +109,19 @@ def test_a_registry_that_was_set_back_does_not_replace_the_later_backup(
     restore(earlier, back.url, back.folder / "artifacts")
     with back.open() as registry:
         assert verify_backup(earlier, registry).problems == []
-        with pytest.raises(Refused, match=r"history of 'digits' here does not go on from event"):
+        with pytest.raises(Refused, match=r"history of 'digits' here does not continue event"):
             backup(registry, folder)
         # The same numbers and ids now mean other rows.
         assert add(registry, back, "another 4") == 4
-        with pytest.raises(Refused, match=r"history of 'digits' here does not go on from event"):
+        with pytest.raises(Refused, match=r"history of 'digits' here does not continue event"):
             backup(registry, folder)
-        assert "does not go on" in str(verify_backup(folder, registry).problems)
+        assert "does not continue" in str(verify_backup(folder, registry).problems)
         backup(registry, folder, replace=True)
     rows = restored(folder, make_database(), tmp_path / "restored")
     assert rows == all_rows(back.url)
 
 
-def test_a_registry_that_lost_a_model_or_versions_does_not_replace_its_backup(
-    place, registry, tmp_path
-):
+def test_backup_with_lost_models_refuses_to_replace_the_earlier_one(place, registry, tmp_path):
     backup(registry, tmp_path / "backup")
     before = files_in(tmp_path / "backup")
     model, version = "SELECT id FROM models WHERE name = 'words'", "SELECT max(id) FROM versions"
@@ -135,14 +133,12 @@ def test_a_registry_that_lost_a_model_or_versions_does_not_replace_its_backup(
         c.exec_driver_sql(f"DELETE FROM evaluations WHERE version_id = ({version})")
         c.exec_driver_sql(f"DELETE FROM versions WHERE model_id = ({model})")
         c.exec_driver_sql("DELETE FROM models WHERE name = 'words'")
-    with pytest.raises(Refused, match=r"'words' is not here.*3 versions here, and 4 in"):
+    with pytest.raises(Refused, match=r"no model 'words'.*3 versions here, and 4 in"):
         backup(registry, tmp_path / "backup")
     assert files_in(tmp_path / "backup") == before
 
 
-def test_a_restored_registry_keeps_its_id_and_goes_on_with_its_backups(
-    place, registry, make_database, tmp_path
-):
+def test_restored_registry_continues_its_backups(place, registry, make_database, tmp_path):
     (before,) = rows_of(raw_engine(place.url))["registry"]
     made = backup(registry, tmp_path / "backup")
     there = Place(tmp_path / "there", make_database())
@@ -157,7 +153,7 @@ def test_a_restored_registry_keeps_its_id_and_goes_on_with_its_backups(
 
 
 @pytest.mark.parametrize("whose", ["this", "another"])
-def test_a_store_that_belongs_to_a_registry_is_not_restored_into(
+def test_restore_refuses_a_store_of_another_registry(
     whose, place, registry, make_database, tmp_path
 ):
     backup(registry, tmp_path / "backup")
@@ -174,13 +170,13 @@ def test_a_store_that_belongs_to_a_registry_is_not_restored_into(
         restore(tmp_path / "backup", url, store)
     assert (files_in(store), rows_of(raw_engine(url))) == (before, {})
     (store / "registry.json").unlink()
-    with pytest.raises(Conflict, match=r"holds files, and no registry\.json says whose they are"):
+    with pytest.raises(Conflict, match=r"has files, and no registry\.json says which registry"):
         restore(tmp_path / "backup", url, store)
     shutil.rmtree(store)
     restored(tmp_path / "backup", url, store)
 
 
-def test_an_empty_backup_says_that_it_is_one(database_url, tmp_path):
+def test_backup_of_an_empty_registry_is_reported(database_url, tmp_path):
     with Place(tmp_path, database_url).open() as registry:
         registry.create()
         made = backup(registry, tmp_path / "backup")
@@ -194,7 +190,7 @@ def test_an_empty_backup_says_that_it_is_one(database_url, tmp_path):
 
 
 def write_format_1(registry: Registry, folder: Path) -> None:
-    """A backup as the release before wrote it: schema 0003, all rows in one file, no id."""
+    """A backup as the previous release wrote it: schema 0003, all rows in one file, no id."""
     engine = raw_engine(f"sqlite:///{folder.parent}/0003.db")
     with DIALECTS["sqlite"].migrating(engine) as c:
         _run_alembic(c, MIGRATIONS, "0003.db", "0003")
@@ -232,7 +228,7 @@ def write_format_1(registry: Registry, folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_backup_of_the_release_before_is_verified_restored_and_replaced_by_its_registry(
+def test_older_format_backup_is_verified_restored_and_replaced(
     place, registry, make_database, tmp_path
 ):
     folder = tmp_path / "backup"
@@ -258,7 +254,7 @@ def test_a_backup_of_the_release_before_is_verified_restored_and_replaced_by_its
 
 
 def damage(path: Path) -> None:
-    """Another content of the same size and age."""
+    """Replace the content by another of the same size and age."""
     before, content = path.stat(), path.read_bytes()
     path.chmod(0o644)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -266,9 +262,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("place_of", ["sha256/*/*", "manifest.json", "manifest-copy.json"])
-def test_damaged_files_are_repaired_by_the_next_backup(
-    place_of, place, registry, make_database, tmp_path
-):
+def test_next_backup_repairs_damaged_files(place_of, place, registry, make_database, tmp_path):
     folder = tmp_path / "backup"
     files = backup(registry, folder).files
     for path in folder.glob(place_of):
@@ -283,7 +277,7 @@ def test_damaged_files_are_repaired_by_the_next_backup(
     assert backup(registry, folder).repaired == 0
 
 
-def test_what_a_disk_lost_unnoticed_is_repaired_once_it_was_found(registry, tmp_path):
+def test_next_backup_repairs_what_verify_backup_found(registry, tmp_path):
     folder = tmp_path / "backup"
     backup(registry, folder)
     for path in folder.glob("sha256/*/*"):
@@ -297,7 +291,7 @@ def test_what_a_disk_lost_unnoticed_is_repaired_once_it_was_found(registry, tmp_
     assert verify_backup(folder).problems == []
 
 
-def test_a_note_from_the_future_is_not_believed(registry, tmp_path):
+def test_backup_ignores_a_last_hashed_time_in_the_future(registry, tmp_path):
     folder = tmp_path / "backup"
     backup(registry, folder)
     (folder / "last-hashed.txt").write_text(str(time.time_ns() + 10**15))
@@ -306,12 +300,12 @@ def test_a_note_from_the_future_is_not_believed(registry, tmp_path):
     assert verify_backup(folder).problems == []
 
 
-def test_without_a_readable_manifest_nothing_is_replaced_unasked(registry, tmp_path):
+def test_backup_without_a_readable_manifest_needs_replace(registry, tmp_path):
     folder = tmp_path / "backup"
     backup(registry, folder)
     (folder / "manifest-copy.json").unlink()
     damage(folder / "manifest.json")
-    with pytest.raises(Refused, match=r"not known whose backup .* --replace"):
+    with pytest.raises(Refused, match=r"unknown which registry the backup .* --replace"):
         backup(registry, folder)
     assert "manifest.json" in verify_backup(folder).problems[0]
     backup(registry, folder, replace=True)
@@ -323,7 +317,7 @@ def test_without_a_readable_manifest_nothing_is_replaced_unasked(registry, tmp_p
 
 @pytest.fixture
 def small(monkeypatch) -> None:
-    """A few rows in a segment."""
+    """Make segments of a few rows."""
     monkeypatch.setattr(segments, "SPAN", 2)
 
 
@@ -332,7 +326,7 @@ def counted(folder: Path, table: str) -> list[int]:
 
 
 @pytest.mark.usefixtures("small")
-def test_whatever_changed_reaches_the_next_backup(place, registry, make_database, tmp_path):
+def test_next_backup_has_every_kind_of_change(place, registry, make_database, tmp_path):
     folder = tmp_path / "backup"
     moves = {"actor": "bo", "reason": "asked"}
     steps: list[Callable[[], object]] = [
@@ -362,7 +356,7 @@ def test_whatever_changed_reaches_the_next_backup(place, registry, make_database
 
 
 def segment_rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a backup by table, read by nobody's code but this."""
+    """The rows of a backup by table, read without the code under test."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in manifest_of(folder)["segments"]:
         path = folder / "sha256" / one["sha256"][:2] / one["sha256"]
@@ -382,7 +376,7 @@ def table_rows(url: str) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.usefixtures("small")
-def test_rows_that_are_in_a_backup_are_not_read_again(place, registry, tmp_path):
+def test_next_backup_does_not_read_old_rows_again(place, registry, tmp_path):
     folder = tmp_path / "backup"
     backup(registry, folder)
     with unguarded(place.url) as c:  # what no rule allows, and `verify` reports
@@ -396,7 +390,7 @@ def test_rows_that_are_in_a_backup_are_not_read_again(place, registry, tmp_path)
 
 
 @pytest.mark.usefixtures("small")
-def test_a_row_with_a_smaller_id_that_came_later_is_not_left_out(place, registry, tmp_path):
+def test_next_backup_includes_a_late_row_with_a_smaller_id(place, registry, tmp_path):
     folder = tmp_path / "backup"
     backup(registry, folder)
     with unguarded(place.url) as c:  # a transaction that took its id early, and committed late
@@ -413,7 +407,7 @@ def test_a_row_with_a_smaller_id_that_came_later_is_not_left_out(place, registry
 
 
 @pytest.mark.usefixtures("small")
-def test_a_backup_with_nothing_new_writes_no_segment(registry, tmp_path):
+def test_backup_without_changes_writes_no_segment(registry, tmp_path):
     folder = tmp_path / "backup"
     backup(registry, folder)
     before = {path: path.stat() for path in folder.glob("sha256/*/*")}
@@ -427,10 +421,10 @@ def test_a_backup_with_nothing_new_writes_no_segment(registry, tmp_path):
 # While others write
 
 
-def test_files_that_are_purged_while_they_are_copied_are_not_missed(
+def test_backup_succeeds_if_files_are_purged_while_copying(
     place, registry, make_database, tmp_path
 ):
-    """Each look at the rows finds a living version whose file is gone when it is to be copied."""
+    """After each read of the rows, the file of one version is gone before it is copied."""
     last = [add(registry, place, "to go")]
     threads: list[threading.Thread] = []
 
@@ -456,7 +450,7 @@ def test_files_that_are_purged_while_they_are_copied_are_not_missed(
 
 
 def come_and_go(place: Place, over) -> None:
-    """Register, promote, archive and purge as fast as it goes."""
+    """Register, promote, archive and purge as fast as possible."""
     number = 0
     with place.open() as registry:
         while not over.is_set():
@@ -469,9 +463,7 @@ def come_and_go(place: Place, over) -> None:
             purge(registry, actor="bo", dry_run=False)
 
 
-def test_backups_do_not_fail_because_others_register_and_purge(
-    place, registry, make_database, tmp_path
-):
+def test_backup_succeeds_during_registrations_and_purges(place, registry, make_database, tmp_path):
     context = multiprocessing.get_context("spawn")
     over = context.Event()
     writers = [
@@ -498,7 +490,7 @@ def test_backups_do_not_fail_because_others_register_and_purge(
     restored(tmp_path / "again", make_database(), tmp_path / "restored")
 
 
-def test_a_file_that_is_lost_stops_the_backup_soon(place, registry, tmp_path):
+def test_backup_fails_fast_on_a_lost_file(place, registry, tmp_path):
     version = registry.resolve("digits").version
     registry.open(version)["model.onnx"].unlink()
     started = time.monotonic()
@@ -508,7 +500,7 @@ def test_a_file_that_is_lost_stops_the_backup_soon(place, registry, tmp_path):
 
 
 class Vanishing(Folder):
-    """A store from which each file is purged between two looks at it."""
+    """A store from which each file is purged between two reads."""
 
     def fetch(self, sha256: str, size: int) -> Path:
         path = super().fetch(sha256, size)
@@ -516,13 +508,13 @@ class Vanishing(Folder):
         return path
 
 
-def test_a_file_that_goes_while_it_is_read_is_one_that_is_lost(place, registry, tmp_path):
+def test_file_removed_while_it_is_read_counts_as_lost(place, registry, tmp_path):
     registry.files = Vanishing(place.folder / "artifacts")
     with pytest.raises(Corrupt, match="No backup was made"):
         backup(registry, tmp_path / "backup")
 
 
-def test_a_row_that_no_backup_can_hold_is_named(place, registry, tmp_path):
+def test_backup_names_a_row_it_cannot_store(place, registry, tmp_path):
     backup(registry, tmp_path / "backup")
     with unguarded(place.url) as c:
         value = "9e999" if "sqlite" in place.url else "'Infinity'"

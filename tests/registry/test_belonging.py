@@ -1,4 +1,4 @@
-"""Which files belong to which database: nobody adds, replaces or removes those of another."""
+"""Store and database belong together: no registry adds, replaces or removes another's files."""
 
 import errno
 import hashlib
@@ -44,7 +44,7 @@ from registry.schema import metadata
 from registry.transfer.backup import backup, restore
 from registry.upkeep import gc, purge
 
-LOST = r"not in .* MODELMINT_ARTIFACTS to where they are.*`modelmint models init --lost-store`"
+LOST = r"not in .*ARTIFACTS to the store with these files.*`modelmint models init --lost-store`"
 
 OLD = "UPDATE blobs SET touched = 0"
 """As if every file were there for years."""
@@ -56,7 +56,7 @@ def with_database(kept, url):
 
 
 def is_missing(url):
-    """Whether nobody made anything of a database."""
+    """Whether a database is still missing or empty."""
     if url.startswith("sqlite"):
         return not Path(url.removeprefix("sqlite:///")).exists()
     return inspect(create_engine(url)).get_table_names() == []
@@ -77,7 +77,7 @@ def ids_of(url):
 # A database without a registry
 
 
-def test_a_mistyped_database_is_not_made_and_nothing_of_the_store_is_collected(kept, make_database):
+def test_mistyped_database_is_not_created_and_gc_removes_nothing(kept, make_database):
     register_versions(kept, 2)
     before, url = kept.behind.names(), make_database()
     with with_database(kept, url).open() as registry:
@@ -96,7 +96,7 @@ def test_a_mistyped_database_is_not_made_and_nothing_of_the_store_is_collected(k
             lambda registry: registry.tag("digits", 1, "a", "b", actor="ada"),
             lambda registry: registry.id,
         ):
-            with pytest.raises(NoRegistry, match=r"MODELMINT_DATABASE_URL right.*models init"):
+            with pytest.raises(NoRegistry, match=r"MODELMINT_DATABASE_URL.*models init"):
                 call(registry)
         # What could make a registry does not either, beside the files of another.
         for call in (
@@ -105,7 +105,7 @@ def test_a_mistyped_database_is_not_made_and_nothing_of_the_store_is_collected(k
             registry.create,
             registry.reach,
         ):
-            with pytest.raises(Refused, match=r"There is no registry in .* holds the files"):
+            with pytest.raises(Refused, match=r"There is no registry in .* has the files"):
                 call()
     assert kept.behind.names() == before
     assert is_missing(url)
@@ -113,7 +113,7 @@ def test_a_mistyped_database_is_not_made_and_nothing_of_the_store_is_collected(k
         assert verify(registry).problems == []
 
 
-def test_looking_makes_no_folder(tmp_path):
+def test_reading_creates_no_folder(tmp_path):
     url = f"sqlite:///{tmp_path}/a/b/registry.db"
     with Registry(url, tmp_path / "artifacts") as registry:
         with pytest.raises(NoRegistry):
@@ -124,7 +124,7 @@ def test_looking_makes_no_folder(tmp_path):
     assert ids_of(url).store
 
 
-def test_an_empty_file_is_no_registry_and_stays_empty(tmp_path):
+def test_empty_database_file_is_not_a_registry_and_stays_empty(tmp_path):
     (tmp_path / "registry.db").touch()
     with Place(tmp_path).open() as registry, pytest.raises(NoRegistry):
         registry.models()
@@ -132,7 +132,7 @@ def test_an_empty_file_is_no_registry_and_stays_empty(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["create", "register", "refuse", "policy"])
-def test_what_makes_a_registry_is_seen_by_those_who_opened_it_before(tmp_path, make_database, by):
+def test_registry_created_later_is_seen_by_open_readers(tmp_path, make_database, by):
     place = Place(tmp_path, make_database())
     with place.open() as early, place.open() as registry:
         assert outcome(early.models) == "NoRegistry"
@@ -150,10 +150,10 @@ def test_what_makes_a_registry_is_seen_by_those_who_opened_it_before(tmp_path, m
         assert early.id == registry.id == ids_of(place.url).registry
 
 
-def test_a_database_that_could_not_be_made_costs_no_training(tmp_path):
+def test_reach_detects_a_database_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file" / "sub", Path("/proc/none")):
-        told = pytest.raises(Unreachable, match="cannot be made or written")
+        told = pytest.raises(Unreachable, match="cannot be created or written")
         with Registry(f"sqlite:///{folder}/registry.db", tmp_path / "artifacts") as registry, told:
             registry.reach()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -162,7 +162,7 @@ def test_a_database_that_could_not_be_made_costs_no_training(tmp_path):
 # Two registries, one store
 
 
-def test_the_second_registry_of_a_store_is_refused_and_neither_loses_a_file(kept, make_database):
+def test_second_registry_on_a_store_is_refused(kept, make_database):
     second = with_database(kept, make_database())
     create(second.url)
     register_versions(kept, 2)
@@ -195,13 +195,15 @@ def register_alone(index, places):
 
 
 def at_once(kept, count, places):
-    """Registrations in as many processes; threads where processes know nothing of the bucket."""
+    """Concurrent registrations: processes for a folder, threads for the bucket of this process."""
     if isinstance(kept.behind, BehindFolder):
         return in_processes(count, register_alone, places)
     return together(*(partial(register_alone, index, places) for index in range(count)))
 
 
-def test_of_two_registries_that_publish_first_at_once_one_gets_the_store(kept, make_database):
+def test_concurrent_first_registrations_of_two_registries_give_the_store_to_one(
+    kept, make_database
+):
     places = [with_database(kept, make_database()) for _ in range(4)]
     for place in places:
         create(place.url)
@@ -213,7 +215,7 @@ def test_of_two_registries_that_publish_first_at_once_one_gets_the_store(kept, m
     assert len(kept.behind.names()) == 3
 
 
-def test_many_first_publications_of_one_registry_at_once_agree(kept, make_database):
+def test_concurrent_first_registrations_of_one_registry_agree_on_the_marker(kept, make_database):
     place = with_database(kept, make_database())
     said = at_once(kept, 6, [place] * 6)
     assert sorted(said) == [f"digits:{number}" for number in range(1, 7)]
@@ -224,7 +226,7 @@ def test_many_first_publications_of_one_registry_at_once_agree(kept, make_databa
         assert verify(registry).problems == []
 
 
-def test_a_restored_copy_may_not_touch_the_files_of_the_original(kept, make_database):
+def test_restored_copy_is_refused_the_store_of_the_original(kept, make_database):
     register_versions(kept, 1)
     with kept.open() as registry:
         backup(registry, kept.folder / "backup")
@@ -251,7 +253,7 @@ def test_a_restored_copy_may_not_touch_the_files_of_the_original(kept, make_data
 # A database that lost its rows, a store that lost its files or its marker
 
 
-def test_an_emptied_database_collects_nothing(kept, make_database):
+def test_gc_refuses_an_emptied_database(kept, make_database):
     register_versions(kept, 2)
     before, emptied = kept.behind.names(), with_database(kept, make_database())
     create(emptied.url)
@@ -271,7 +273,7 @@ def test_an_emptied_database_collects_nothing(kept, make_database):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_rows_of_files_alone_do_not_vouch_for_the_files(kept, count):
+def test_gc_refuses_a_database_with_file_rows_but_no_version(kept, count):
     register_versions(kept, count)
     before = kept.behind.names()
     with unguarded(kept.url) as c:
@@ -294,14 +296,14 @@ def test_rows_of_files_alone_do_not_vouch_for_the_files(kept, count):
 
 
 class Dead(BaseException):
-    """Nobody catches it, and nothing is cleaned up, as after a kill."""
+    """Stands for a kill: nothing catches it and nothing is cleaned up."""
 
 
 def die(*_):
     raise Dead
 
 
-def test_a_first_registration_that_died_is_collected_and_one_that_did_not_leaves_no_note(kept):
+def test_gc_removes_files_of_a_killed_first_registration(kept):
     with kept.open() as registry:
         registry._add = die
         with pytest.raises(Dead):
@@ -319,7 +321,7 @@ def test_a_first_registration_that_died_is_collected_and_one_that_did_not_leaves
         assert verify(registry).problems == []
 
 
-def test_a_registration_that_is_done_again_leaves_no_note_of_the_one_that_was_killed(tmp_path):
+def test_repeated_registration_removes_the_note_of_the_killed_one(tmp_path):
     with Place(tmp_path).open() as registry:
         registry._add = die
         for text in ("one", "one", "two"):
@@ -334,7 +336,7 @@ def test_a_registration_that_is_done_again_leaves_no_note_of_the_one_that_was_ki
         assert hashlib.sha256(b"two").hexdigest() in next(iter(left.values()))
 
 
-def test_a_note_goes_after_a_day_and_not_before_its_files(tmp_path):
+def test_gc_removes_a_note_after_a_day_and_after_its_files(tmp_path):
     register_versions(tmp_path, 1)
     with Place(tmp_path).open() as registry:
         registry._add = die
@@ -357,7 +359,7 @@ def test_a_note_goes_after_a_day_and_not_before_its_files(tmp_path):
 
 @pytest.fixture
 def older(kept, tmp_path):
-    """A registry whose database is a copy of last week, and the champion of this week."""
+    """A registry with last week's copy of its database, and this week's champion."""
     register_versions(kept, 2)
     with kept.open() as registry:
         registry.archive("digits", 1, actor="ada", reason="old")
@@ -372,7 +374,7 @@ def older(kept, tmp_path):
     return copy, champion
 
 
-def test_an_old_copy_of_the_database_removes_nothing_that_it_does_not_know(kept, older):
+def test_gc_with_an_old_copy_of_the_database_removes_no_unknown_file(kept, older):
     copy, champion = older
     before = kept.behind.names()
     unknown = f"{kept.behind.root}/{place_of(champion.artifacts[1].sha256)}"
@@ -399,7 +401,7 @@ def test_an_old_copy_of_the_database_removes_nothing_that_it_does_not_know(kept,
         assert registry.open(champion)["model.onnx"].read_text() == "champion"
 
 
-def test_who_gives_up_what_the_old_copy_does_not_know_says_so(kept, older):
+def test_gc_removes_unknown_files_only_with_unknown(kept, older):
     copy, champion = older
     model = place_of(champion.artifacts[1].sha256)
     with copy.open() as registry:
@@ -412,7 +414,7 @@ def test_who_gives_up_what_the_old_copy_does_not_know_says_so(kept, older):
         assert verify(registry).problems == []
 
 
-def test_a_row_that_says_which_registry_it_is_cannot_be_changed(place):
+def test_registry_id_cannot_be_changed(place):
     register_versions(place, 1)
     for statement in (
         "DELETE FROM registry",
@@ -434,7 +436,7 @@ class Killed(Exception):
 
 
 class DiesMarking:
-    """A store that a process dies at when it marks it."""
+    """A store at which the process dies while writing the marker."""
 
     def __init__(self, files):
         self._files = files
@@ -447,7 +449,7 @@ class DiesMarking:
 
 
 @pytest.mark.parametrize("begins", ["empty", "of before"])
-def test_a_crash_before_the_store_is_marked_heals_itself(kept, begins):
+def test_crash_before_the_marker_is_written_is_repaired_by_the_next_command(kept, begins):
     if begins == "of before":
         register_versions(kept, 1)
         make_old(kept)
@@ -465,13 +467,13 @@ def test_a_crash_before_the_store_is_marked_heals_itself(kept, begins):
 
 
 def make_old(kept):
-    """A registry of before there were markers, upgraded."""
+    """An upgraded registry from before there were markers."""
     kept.behind.delete(MARKER)
     with unguarded(kept.url) as c:
         c.exec_driver_sql("UPDATE registry SET store = NULL")
 
 
-def test_an_old_store_is_marked_by_the_first_that_writes_and_knows_its_files(kept):
+def test_unmarked_store_is_marked_by_the_first_writer_that_knows_its_files(kept):
     register_versions(kept, 2)
     make_old(kept)
     with kept.open() as registry:
@@ -485,8 +487,8 @@ def test_an_old_store_is_marked_by_the_first_that_writes_and_knows_its_files(kep
         assert verify(registry).problems == []
 
 
-def test_what_a_shared_store_had_before_it_was_marked_is_never_collected(kept, make_database):
-    """Two registries of the release before in one place: the first to write takes it."""
+def test_gc_keeps_files_from_before_a_shared_store_was_marked(kept, make_database):
+    """Two registries of the previous release in one store: the first writer gets it."""
     register_versions(kept, 2)
     make_old(kept)
     other = with_database(kept, make_database())
@@ -507,7 +509,7 @@ def test_what_a_shared_store_had_before_it_was_marked_is_never_collected(kept, m
     assert kept.behind.read(f"sha256/{foreign[:2]}/{foreign}") == b"of the other registry"
 
 
-def test_what_both_registries_of_a_shared_store_have_survives_a_purge_by_one(kept):
+def test_purge_keeps_files_from_before_a_shared_store_was_marked(kept):
     register_versions(kept, 2)
     make_old(kept)
     other = with_database(kept, f"sqlite:///{kept.folder}/other.db")
@@ -537,7 +539,7 @@ def test_what_both_registries_of_a_shared_store_have_survives_a_purge_by_one(kep
 
 
 class Unmarked:
-    """A store as the release before saw it: whose it is was not asked."""
+    """A store as the previous release used it, without checking its owner."""
 
     def __init__(self, files):
         self._files = files
@@ -552,7 +554,7 @@ class Unmarked:
         self.marker = lambda name=MARKER: content if name == MARKER else None
 
 
-def test_an_old_store_is_not_marked_by_a_registry_that_knows_none_of_its_files(kept, make_database):
+def test_unmarked_store_is_refused_by_a_registry_that_knows_none_of_its_files(kept, make_database):
     register_versions(kept, 2)
     make_old(kept)
     before, other = kept.behind.names(), with_database(kept, make_database())
@@ -569,7 +571,7 @@ def test_an_old_store_is_not_marked_by_a_registry_that_knows_none_of_its_files(k
     assert kept.behind.names() == before
 
 
-def test_an_empty_place_gets_no_new_version_of_a_registry_that_has_files(kept):
+def test_register_refuses_an_empty_store_if_the_registry_has_files(kept):
     register_versions(kept, 1)
     for name in [*kept.behind.names(), MARKER]:
         kept.behind.delete(name)
@@ -589,7 +591,7 @@ def test_an_empty_place_gets_no_new_version_of_a_registry_that_has_files(kept):
         assert verify(registry).problems == []
 
 
-def test_an_empty_place_is_not_taken_for_that_of_an_upgraded_registry(kept):
+def test_upgraded_registry_refuses_an_empty_store(kept):
     register_versions(kept, 1)
     make_old(kept)
     for name in kept.behind.names():
@@ -606,8 +608,8 @@ def test_an_empty_place_is_not_taken_for_that_of_an_upgraded_registry(kept):
 
 
 @pytest.mark.parametrize("upgraded", [True, False])
-def test_one_file_in_common_does_not_make_a_place_that_of_a_registry(kept, upgraded):
-    """Two models often have a file in common: an empty one, a card."""
+def test_store_with_one_common_file_is_refused(kept, upgraded):
+    """Two models often have an equal file, such as an empty one or a card."""
     register_versions(kept, 1)
     if upgraded:
         make_old(kept)
@@ -646,7 +648,7 @@ def everything_that_needs_files(registry, folder):
         (b'{"format": 2, "registry": "a", "store": "b"}', SchemaMismatch, "upgrade modelmint"),
     ],
 )
-def test_a_marker_that_cannot_be_read_stops_everybody(kept, content, error, says):
+def test_unreadable_marker_stops_every_command(kept, content, error, says):
     register_versions(kept, 1)
     kept.behind.write(MARKER, content)
     with kept.open() as registry:
@@ -656,7 +658,7 @@ def test_a_marker_that_cannot_be_read_stops_everybody(kept, content, error, says
     assert len(kept.behind.names()) == 3
 
 
-def test_a_marker_that_no_release_wrote_is_corrupt_and_a_newer_one_says_so(tmp_path):
+def test_malformed_marker_is_corrupt_and_a_newer_one_a_schema_mismatch(tmp_path):
     register_versions(tmp_path, 1)
     marker = tmp_path / "artifacts" / MARKER
     good = json.loads(marker.read_text())
@@ -685,7 +687,7 @@ def test_a_marker_that_no_release_wrote_is_corrupt_and_a_newer_one_says_so(tmp_p
         registry.check_store()
 
 
-def test_a_link_to_nowhere_in_the_place_of_a_marker_is_named(tmp_path):
+def test_dangling_link_as_marker_is_a_readable_error(tmp_path):
     register_versions(tmp_path, 1)
     marker = tmp_path / "artifacts" / MARKER
     marker.unlink()
@@ -705,7 +707,7 @@ def test_a_link_to_nowhere_in_the_place_of_a_marker_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["id", "store"])
-def test_an_id_that_is_no_text_is_corrupt(tmp_path, sqlite_template, column):
+def test_registry_id_that_is_not_text_is_corrupt(tmp_path, sqlite_template, column):
     register_versions(tmp_path, 1)
     place, marker = Place(tmp_path), tmp_path / "artifacts" / MARKER
     value = f"X'{'00' * 32}'" if column == "id" else "X'00ff'"
@@ -728,7 +730,7 @@ def test_an_id_that_is_no_text_is_corrupt(tmp_path, sqlite_template, column):
 # A restore that was killed once the database was full
 
 
-def test_a_store_is_no_longer_that_of_a_restore_once_the_database_is_full(tmp_path, monkeypatch):
+def test_marker_ends_its_restore_once_the_database_is_filled(tmp_path, monkeypatch):
     register_versions(tmp_path / "of", 1)
     with Place(tmp_path / "of").open() as registry:
         backup(registry, tmp_path / "backup")
@@ -772,7 +774,7 @@ def test_a_store_is_no_longer_that_of_a_restore_once_the_database_is_full(tmp_pa
         assert verify(registry).problems == []
 
 
-def test_a_folder_on_a_share_without_links_is_marked_too(tmp_path, monkeypatch):
+def test_store_on_a_file_share_without_links_is_marked(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -788,7 +790,7 @@ def test_a_folder_on_a_share_without_links_is_marked_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [30, 300_000])
-def test_a_damaged_file_of_the_same_size_is_repaired_by_whoever_shares_it(kept, size):
+def test_registering_another_version_repairs_a_damaged_shared_file(kept, size):
     shared = "x" * size
 
     def offer(model):
@@ -811,7 +813,7 @@ def test_a_damaged_file_of_the_same_size_is_repaired_by_whoever_shares_it(kept, 
         assert verify(registry).problems == []
 
 
-def test_a_damaged_file_is_repaired_by_registering_the_same_again(kept):
+def test_registering_the_same_version_repairs_a_damaged_file(kept):
     with kept.open() as registry:
         version = register(registry, kept.folder)
         for artifact in version.artifacts:
@@ -824,7 +826,7 @@ def test_a_damaged_file_is_repaired_by_registering_the_same_again(kept):
 # A file that a living version needs
 
 
-def test_a_flag_does_not_make_a_living_versions_file_go(place):
+def test_gc_keeps_files_of_active_versions_marked_as_purged(place):
     register_versions(place, 1)
     with unguarded(place.url) as c:
         c.exec_driver_sql("UPDATE blobs SET purged_at = 1, touched = 0")
@@ -838,7 +840,7 @@ def test_a_flag_does_not_make_a_living_versions_file_go(place):
 
 
 def as_nobody(folder, function, *arguments):
-    """Call a function in a process of a user who may write nothing there."""
+    """Call a function in a process of a user without write permission there."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     return in_processes(1, _as_nobody, function, *arguments)[0]
@@ -855,7 +857,7 @@ def _as_nobody(_index, function, *arguments):
 
 @pytest.fixture
 def readable(tmp_path_factory, sqlite_template):
-    """A registry that everybody may read, in a folder that everybody may enter."""
+    """A registry that everybody may read, in a folder that everybody may list."""
     folder = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp")
     folder = folder / f"modelmint-{tmp_path_factory.mktemp('of').name}-{os.getpid()}"
     folder.mkdir(mode=0o755)
@@ -876,7 +878,7 @@ def use_to_read(place, target):
 
 
 @pytest.mark.parametrize("state", ["closed", "open", "killed"])
-def test_a_registry_that_may_only_be_read_is_listed_verified_and_backed_up(readable, state):
+def test_read_only_registry_can_be_listed_verified_and_backed_up(readable, state):
     register_versions(readable, 2)
     target = readable.folder / "backup"
     target.mkdir()
@@ -894,7 +896,7 @@ def test_a_registry_that_may_only_be_read_is_listed_verified_and_backed_up(reada
         assert sorted(path.name for path in readable.folder.iterdir()) == before
 
 
-def test_what_cannot_be_listed_or_read_is_not_taken_for_nothing(readable):
+def test_unreadable_folder_is_an_error_and_not_an_empty_store(readable):
     register_versions(readable, 1)
     with readable.open() as registry:
         registry.files.note(["a" * 64])
@@ -931,7 +933,7 @@ def tag_and_die(_index, place):
     return "never closed"
 
 
-def test_newest_changes_that_cannot_be_read_are_not_passed_over(readable):
+def test_read_only_user_is_refused_if_the_wal_cannot_be_read(readable):
     register_versions(readable, 1)
     # As a copy of the files of a running registry: the index to the newest changes is not there.
     with readable.open() as registry:
@@ -965,7 +967,7 @@ def look_while_it_is_written(place, asked, written):
         return "an old answer"
 
 
-def test_a_reader_who_cannot_wait_for_writers_notices_them(readable):
+def test_read_only_reader_detects_a_concurrent_write(readable):
     register_versions(readable, 1)
     asked, written = readable.folder / "signals" / "asked", readable.folder / "signals" / "written"
     asked.parent.mkdir()
@@ -994,7 +996,7 @@ def of_postgresql(place):
     return place
 
 
-def test_a_role_that_may_only_select_lists_verifies_and_backs_up(of_postgresql, tmp_path):
+def test_select_only_role_can_list_verify_and_back_up(of_postgresql, tmp_path):
     place = of_postgresql
     role = f"only_{place.url.rpartition('_')[2]}"
     execute(
@@ -1012,7 +1014,7 @@ def test_a_role_that_may_only_select_lists_verifies_and_backs_up(of_postgresql, 
         execute(place.url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
-def test_a_connection_that_the_server_ended_is_replaced_in_silence(of_postgresql):
+def test_closed_postgresql_connection_is_replaced(of_postgresql):
     end = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -1033,7 +1035,7 @@ def test_a_connection_that_the_server_ended_is_replaced_in_silence(of_postgresql
 
 @pytest.fixture
 def modelmint(tmp_path, monkeypatch, capsys):
-    """A command outside of any project: its exit status and what it said."""
+    """Run a command outside of any project; returns its exit status and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/a/registry.db")
     monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
@@ -1071,7 +1073,7 @@ def modelmint(tmp_path, monkeypatch, capsys):
         "predict digits x.csv --output out",
     ],
 )
-def test_no_command_that_looks_makes_a_registry(tmp_path, modelmint, command):
+def test_read_commands_create_no_registry(tmp_path, modelmint, command):
     status, said = modelmint(*command.split())
     assert status == 1
     assert "There is no registry in sqlite:///" in said
@@ -1080,21 +1082,19 @@ def test_no_command_that_looks_makes_a_registry(tmp_path, modelmint, command):
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_models_init_makes_a_registry_once(tmp_path, modelmint):
+def test_models_init_creates_a_registry_once(tmp_path, modelmint):
     status, said = modelmint("models", "init", "--json")
     made = json.loads(said)
     assert (status, made["created"]) == (0, True)
     assert made["id"] == ids_of(f"sqlite:///{tmp_path}/a/registry.db").registry
     status, said = modelmint("models", "init")
-    assert (status, made["id"] in said, "is there already" in said) == (0, True, True)
+    assert (status, made["id"] in said, "already exists" in said) == (0, True, True)
     assert modelmint("models", "list")[0] == 0
     assert modelmint("models", "upgrade")[0] == 0
     assert modelmint("config")[0] == 0
 
 
-def test_a_mistyped_place_of_files_is_marked_only_when_it_is_said_to_be_the_place(
-    tmp_path, modelmint, monkeypatch
-):
+def test_mistyped_store_is_marked_only_with_lost_store(tmp_path, modelmint, monkeypatch):
     with Registry(f"sqlite:///{tmp_path}/a/registry.db", tmp_path / "artifacts") as registry:
         register(registry, tmp_path)
     monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artefacts"))
@@ -1107,19 +1107,17 @@ def test_a_mistyped_place_of_files_is_marked_only_when_it_is_said_to_be_the_plac
     assert status == 1
     assert "3 are not in" in said
     assert "is missing" not in said
-    assert "not looked at: the files" in said
+    assert "not checked: the files" in said
     assert not (tmp_path / "artefacts").exists()
     status, said = modelmint("models", "init", "--lost-store")
     assert status == 0
-    assert f"{tmp_path}/artefacts is the place of its files" in said
+    assert f"{tmp_path}/artefacts is now its artifact store" in said
     assert modelmint("models", "gc")[0] == 0
     status, said = modelmint("models", "verify")
     assert (status, said.count("cannot be read")) == (1, 3)
 
 
-def test_neither_a_collection_nor_a_verification_takes_an_old_copy_for_the_registry(
-    older, modelmint, monkeypatch
-):
+def test_gc_and_verify_detect_an_old_copy_of_the_database(older, modelmint, monkeypatch):
     copy, _ = older
     monkeypatch.setenv("MODELMINT_DATABASE_URL", copy.url)
     monkeypatch.setenv("MODELMINT_ARTIFACTS", copy.behind.root)
@@ -1132,9 +1130,7 @@ def test_neither_a_collection_nor_a_verification_takes_an_old_copy_for_the_regis
     assert modelmint("models", "verify")[0] == 0
 
 
-def test_a_collection_under_a_mistyped_database_fails_and_keeps_every_file(
-    tmp_path, modelmint, monkeypatch
-):
+def test_gc_with_a_mistyped_database_fails_and_keeps_every_file(tmp_path, modelmint, monkeypatch):
     with Registry(f"sqlite:///{tmp_path}/a/registry.db", tmp_path / "artifacts") as registry:
         register(registry, tmp_path)
     before = sorted((tmp_path / "artifacts").rglob("*"))

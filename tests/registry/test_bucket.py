@@ -1,4 +1,4 @@
-"""What only a bucket can do wrong: the network, the credentials, and the copies on this machine."""
+"""Failures that only a bucket has: network, credentials, and the local cache."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def copies(kept):
     return {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()}
 
 
-def test_a_file_is_copied_to_this_machine_once_and_opened_there(bucket, monkeypatch):
+def test_fetch_from_a_bucket_uses_the_local_cache(bucket, monkeypatch):
     store = bucket.store()
     staged = stage(store, bucket.folder, b"hello")
     store.publish(staged)
@@ -50,7 +50,7 @@ def test_a_file_is_copied_to_this_machine_once_and_opened_there(bucket, monkeypa
 
 
 @pytest.mark.parametrize("damaged", [b"hallo", b"hell", b""])
-def test_a_copy_that_was_changed_is_never_served_but_fetched_anew(bucket, monkeypatch, damaged):
+def test_changed_cache_copy_is_fetched_again(bucket, monkeypatch, damaged):
     store = bucket.store()
     staged = stage(store, bucket.folder, b"hello")
     store.publish(staged)
@@ -65,7 +65,7 @@ def test_a_copy_that_was_changed_is_never_served_but_fetched_anew(bucket, monkey
         bucket.store().fetch(staged.sha256, 5)
 
 
-def test_a_cache_that_cannot_be_written_names_its_own_variable(bucket):
+def test_unwritable_cache_error_names_modelmint_cache(bucket):
     (bucket.folder / "cache").write_text("a file where the folder should be")
     register_versions(bucket, 1)
     with bucket.open() as registry:
@@ -100,7 +100,7 @@ def test_two_prefixes_of_a_bucket_are_two_stores(bucket):
     assert [sha256 for sha256, _ in ours.files()] == [staged.sha256]
 
 
-def test_a_listing_goes_on_where_a_page_ends(bucket, monkeypatch):
+def test_bucket_listing_reads_all_pages(bucket, monkeypatch):
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "7")
     behind = BehindBucket(start_s3())
     monkeypatch.setenv("AWS_ENDPOINT_URL", behind.endpoint)
@@ -111,7 +111,7 @@ def test_a_listing_goes_on_where_a_page_ends(bucket, monkeypatch):
     assert {sha256 for sha256, _ in replace(bucket, behind=behind).store().files()} == digests
 
 
-def test_a_line_that_breaks_while_a_file_is_sent_leaves_nothing_to_be_seen(bucket, monkeypatch):
+def test_broken_upload_leaves_no_object(bucket, monkeypatch):
     with bucket.open() as registry:
         before = registry.register("digits", make_candidate(bucket.folder / "a"), actor="ada")
     there = bucket.behind.names()
@@ -137,9 +137,7 @@ def test_a_line_that_breaks_while_a_file_is_sent_leaves_nothing_to_be_seen(bucke
         assert verify(registry).problems == []
 
 
-def test_a_line_that_breaks_while_a_file_arrives_leaves_no_part_of_it_in_the_cache(
-    bucket, monkeypatch
-):
+def test_broken_download_leaves_no_cache_file(bucket, monkeypatch):
     store, content = bucket.store(), os.urandom(LARGE)
     staged = stage(store, bucket.folder, content)
     store.publish(staged)
@@ -167,7 +165,7 @@ with Registry(url, root, Path(folder) / "cache") as registry:
 """
 
 
-def test_a_registration_killed_while_it_sends_leaves_nothing_wrong_and_gc_clears_it(bucket):
+def test_gc_removes_uploads_of_a_killed_registration(bucket):
     line = Line(bucket.behind.endpoint, up=PART + 1_000_000, stall=True)
     victim = subprocess.Popen(
         [sys.executable, "-c", SENDING, bucket.url, bucket.behind.root, str(bucket.folder)],
@@ -190,7 +188,7 @@ def test_a_registration_killed_while_it_sends_leaves_nothing_wrong_and_gc_clears
 
 
 def locked_server():
-    """A server of its own that knows nobody: the place of a bucket on it."""
+    """A bucket on a server of its own that accepts no credentials."""
     behind = BehindBucket(start_s3())
     urllib.request.urlopen(
         urllib.request.Request(
@@ -210,7 +208,7 @@ MISTAKES = {
 
 
 def assert_unreachable(kept, says):
-    """Whatever is asked of the registry's files ends in the sentence, and nothing is lost by it."""
+    """Every operation on the files fails with this message, and nothing is lost."""
     with kept.open() as registry:
         candidate = make_candidate(kept.folder / "bundle", "another model")
         version = registry.resolve("digits:1").version
@@ -228,9 +226,7 @@ def assert_unreachable(kept, says):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_the_environment_is_one_sentence_that_says_what_to_check(
-    bucket, monkeypatch, mistake
-):
+def test_wrong_s3_settings_are_a_readable_error(bucket, monkeypatch, mistake):
     register_versions(bucket, 1)
     variables, says = MISTAKES[mistake]
     for name, value in variables.items():
@@ -249,7 +245,7 @@ class Page(BaseHTTPRequestHandler):
     def log_message(self, *_): ...
 
 
-def test_a_server_of_something_else_is_named_as_what_to_check(bucket, monkeypatch):
+def test_endpoint_that_is_not_s3_is_a_readable_error(bucket, monkeypatch):
     register_versions(bucket, 1)
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -258,14 +254,14 @@ def test_a_server_of_something_else_is_named_as_what_to_check(bucket, monkeypatc
         server.shutdown()
 
 
-def test_a_bucket_that_is_not_there_is_no_loss_of_files(bucket):
+def test_missing_bucket_is_unreachable_and_not_corrupt(bucket):
     register_versions(bucket, 1)
     elsewhere = replace(bucket, behind=BehindBucket(bucket.behind.endpoint))
     elsewhere.behind.root = "s3://nobodys-bucket/of/ours"
-    assert_unreachable(elsewhere, "no bucket is called 'nobodys-bucket'")
+    assert_unreachable(elsewhere, "there is no bucket 'nobodys-bucket'")
 
 
-def test_a_key_that_the_server_does_not_know_is_refused_without_being_repeated(bucket, monkeypatch):
+def test_invalid_s3_key_is_not_repeated_in_the_error(bucket, monkeypatch):
     register_versions(bucket, 1)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
     locked = replace(bucket, behind=locked_server())
@@ -276,6 +272,6 @@ def test_a_key_that_the_server_does_not_know_is_refused_without_being_repeated(b
 IMPORTS = "import sys, registry; print([m for m in ('s3fs', 'botocore') if m in sys.modules])"
 
 
-def test_a_registry_in_folders_imports_nothing_of_s3():
+def test_folder_store_does_not_import_s3_packages():
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Collecting what no version needs, from a folder and from a bucket."""
+"""`gc` of files that no version needs, in a folder and in a bucket."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from registry.upkeep import gc, purge
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_dry_run_names_strays_and_leftovers_and_keeps_them(kept):
+def test_gc_dry_run_lists_files_and_removes_none(kept):
     register_versions(kept, 1)
     with kept.open() as registry:
         stray = store_file(registry.files, kept.folder)
@@ -28,14 +28,14 @@ def test_a_dry_run_names_strays_and_leftovers_and_keeps_them(kept):
         before = kept.behind.names()
         found = gc(registry, dry_run=True, grace_s=0)
         assert {(s.path, s.size, s.removable) for s in found} == {
-            (registry.files.place(stray), len("nobody's"), True),
+            (registry.files.path_of(stray), len("nobody's"), True),
             (leftover, len("ha"), True),
         }
         assert gc(registry, dry_run=True, grace_s=0) != []
     assert kept.behind.names() == before
 
 
-def test_a_collection_removes_strays_and_leftovers_and_keeps_what_versions_need(kept):
+def test_gc_removes_unreferenced_files_and_keeps_files_of_versions(kept):
     register_versions(kept, 2)
     needed = kept.behind.names()
     with kept.open() as registry:
@@ -47,7 +47,7 @@ def test_a_collection_removes_strays_and_leftovers_and_keeps_what_versions_need(
         assert gc(registry, dry_run=True, grace_s=0) == []
 
 
-def test_what_is_younger_than_the_grace_stays_and_says_so(kept):
+def test_gc_keeps_and_lists_files_younger_than_the_grace_period(kept):
     register_versions(kept, 1)
     needed = kept.behind.names()
     with kept.open() as registry:
@@ -58,7 +58,7 @@ def test_what_is_younger_than_the_grace_stays_and_says_so(kept):
         assert kept.behind.names() == {name, *needed}
 
 
-def test_what_is_older_than_the_grace_goes_though_younger_things_stay(tmp_path):
+def test_gc_removes_files_older_than_the_grace_period_only(tmp_path):
     register_versions(tmp_path, 1)
     young = store_file(Folder(tmp_path / "artifacts"), tmp_path)
     orphan = tmp_path / "artifacts" / "tmp" / ("0" * 32)
@@ -69,14 +69,14 @@ def test_what_is_older_than_the_grace_goes_though_younger_things_stay(tmp_path):
         found = gc(registry, dry_run=False, grace_s=1800)
         assert [(s.path, s.removable) for s in found] == [
             (str(orphan), True),
-            (registry.files.place(young), False),
+            (registry.files.path_of(young), False),
         ]
         assert 3599 < found[0].age_s < 3700
         assert not orphan.exists()
         assert registry.files.has(young, len("nobody's"))
 
 
-def test_a_strangers_file_in_the_store_is_not_touched(kept):
+def test_gc_ignores_files_that_the_store_did_not_write(kept):
     strangers = {
         "sha256/ab/README.txt",
         f"sha256/{'a' * 64}",
@@ -98,7 +98,7 @@ def test_a_strangers_file_in_the_store_is_not_touched(kept):
     assert kept.behind.read("tmp/x.files") == b"from the big disk"
 
 
-def test_what_is_no_file_is_nobodys(tmp_path):
+def test_gc_ignores_folders_and_links_in_the_store(tmp_path):
     register_versions(tmp_path, 1)
     for name in (f"tmp/{'a' * 32}", f"tmp/{'a' * 32}.files", place_of("ab" * 32)):
         path = tmp_path / "artifacts" / name
@@ -113,10 +113,10 @@ def test_what_is_no_file_is_nobodys(tmp_path):
 
 
 class Dead(BaseException):
-    """Nobody catches it, and nothing is cleaned up, as after a kill."""
+    """Stands for a kill: nothing catches it and nothing is cleaned up."""
 
 
-def test_what_is_only_announced_to_a_bucket_stays_purged(bucket):
+def test_purged_file_stays_purged_if_its_new_upload_is_killed(bucket):
     def die(_offer):
         raise Dead
 
@@ -138,7 +138,7 @@ def test_what_is_only_announced_to_a_bucket_stays_purged(bucket):
 
 
 class Swept:
-    """A store that a collection with too short a grace empties behind the files, once."""
+    """A store that `gc` with too short a grace period empties once after files were published."""
 
     def __init__(self, files):
         self._files, self.swept = files, False
@@ -154,7 +154,7 @@ class Swept:
                 self._files.remove(stray.path)
 
 
-def test_files_that_vanish_during_registration_are_a_conflict_or_sent_again(kept):
+def test_register_raises_conflict_or_uploads_again_if_files_vanish(kept):
     with kept.open() as registry:
         registry.files = Swept(registry.files)
         candidate = make_candidate(kept.folder / "b")
@@ -168,7 +168,7 @@ def test_files_that_vanish_during_registration_are_a_conflict_or_sent_again(kept
         assert verify(registry).problems == []
 
 
-def test_a_collection_without_grace_beside_registrations_breaks_no_version(kept):
+def test_gc_without_grace_during_registrations_damages_no_version(kept):
     done = threading.Event()
 
     def collect():
@@ -215,7 +215,7 @@ with Registry(url, root, Path(folder) / "cache") as registry:
 """
 
 
-def test_a_registration_killed_before_its_files_are_in_place_leaves_nothing_wrong(kept):
+def test_registration_killed_before_publishing_leaves_no_problem(kept):
     victim = subprocess.run(
         [sys.executable, "-c", KILLED, kept.url, kept.behind.root, str(kept.folder)],
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests/helpers"},

@@ -1,4 +1,4 @@
-"""The database keeps its own rules: triggers, keys, schema revisions, and clear refusals."""
+"""The database enforces its rules: triggers, keys, schema revisions, and readable errors."""
 
 import contextlib
 import re
@@ -55,7 +55,7 @@ def sqlite_url(folder):
 
 
 def opened(url):
-    """A registry, made where there is none."""
+    """A new registry."""
     database = Database(url)
     database.create()
     return contextlib.closing(database)
@@ -65,8 +65,8 @@ def opened(url):
 def full_url(database_url):
     """The URL of a registry of this schema with a row in every table.
 
-    digits has versions 1 to 3 of the ids 1 to 3: 1 has a job, 2 is the champion and has one, 3 is
-    staging. words has the ids 4 and 5, and 5 is its champion. Nobody approved 1, 3 and 4.
+    digits has versions 1 to 3 with ids 1 to 3: 1 has a job, 2 is champion and has a job, 3 is
+    staging. words has versions with ids 4 and 5, and 5 is champion. 1, 3 and 4 are not approved.
     """
     return filled(database_url)
 
@@ -88,14 +88,14 @@ def filled(url):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def lasting_url(request):
-    """Like full_url, once for all tests that leave it as it was."""
+    """Like full_url, shared by tests that do not change it."""
     with new_databases(request.param, request) as make:
         yield filled(make())
 
 
 @pytest.fixture
 def postgres_url(lasting_url):
-    """The same, of PostgreSQL only."""
+    """The same, on PostgreSQL only."""
     if lasting_url.startswith("sqlite"):
         pytest.skip("SQLite has nothing of the kind")
     return lasting_url
@@ -105,7 +105,7 @@ def postgres_url(lasting_url):
 
 
 def refused(url, *statements):
-    """What the database says to the last of these statements; the others are undone."""
+    """The answer of the database to the last of these statements; all are rolled back."""
     *prepared, last = statements
     with raw(url) as connection:
         for statement in prepared:
@@ -117,7 +117,7 @@ def refused(url, *statements):
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
-def test_history_refuses_updates_and_deletes(lasting_url, table):
+def test_events_cannot_be_updated_or_deleted(lasting_url, table):
     column = schema.metadata.tables[table].columns.keys()[-1]
     for verb, statement in (
         ("UPDATE", f"UPDATE {table} SET {column} = {column}"),
@@ -127,20 +127,20 @@ def test_history_refuses_updates_and_deletes(lasting_url, table):
 
 
 @pytest.mark.parametrize("table", LASTING)
-def test_rows_that_last_are_never_deleted(lasting_url, table):
+def test_permanent_rows_cannot_be_deleted(lasting_url, table):
     said = refused(lasting_url, f"DELETE FROM {table}")
     assert f"{table} keeps every row: DELETE refused" in said
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
-def test_history_is_not_replaced_by_an_insert(lasting_url, table):
+def test_insert_or_replace_cannot_change_history(lasting_url, table):
     if lasting_url.startswith("postgresql"):
         pytest.skip("PostgreSQL has no REPLACE: ON CONFLICT updates, and that is refused")
     # SQLite removes the row that is in the way without asking the triggers of DELETE.
     assert refused(lasting_url, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
 
 
-def test_no_table_of_a_postgresql_registry_can_be_emptied(postgres_url):
+def test_truncate_is_refused_on_every_postgresql_table(postgres_url):
     for table in (*APPEND_ONLY, *LASTING):
         said = refused(postgres_url, f"TRUNCATE {table} CASCADE")
         assert "a table of the registry is never emptied" in said
@@ -322,12 +322,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_the_database_itself_refuses(lasting_url, what):
+def test_database_refuses_statements_that_break_a_rule(lasting_url, what):
     statements, says = REFUSED[what]
     assert re.search(says, refused(lasting_url, *statements), re.IGNORECASE)
 
 
-def test_a_champion_of_four_eyes_may_be_approved_by_somebody_else(full_url):
+def test_database_accepts_a_four_eyes_approval_by_somebody_else(full_url):
     execute(
         full_url,
         "UPDATE models SET four_eyes = true",
@@ -339,7 +339,7 @@ def test_a_champion_of_four_eyes_may_be_approved_by_somebody_else(full_url):
     assert fetch(full_url, champion) == [(3,)]
 
 
-def test_four_eyes_look_at_the_approval_that_counts(lasting_url):
+def test_database_checks_four_eyes_against_the_current_approval(lasting_url):
     said = refused(
         lasting_url,
         "UPDATE models SET four_eyes = true",
@@ -361,7 +361,7 @@ def test_every_rule_is_a_trigger_of_the_database(database_url):
     assert {rule.name for rule in RULES} <= set(triggers)
 
 
-def test_every_sentence_explains_a_constraint_that_exists(database_url):
+def test_each_rule_sentence_names_an_existing_constraint(database_url):
     create(database_url)
     definitions = " ".join(map(str, schema_of(database_url)))
     assert [name for name in SENTENCES if name not in definitions] == []
@@ -377,7 +377,7 @@ def test_every_sentence_explains_a_constraint_that_exists(database_url):
         ("DELETE FROM models", "models keeps every row: DELETE refused"),
     ],
 )
-def test_a_refusal_is_told_in_words(lasting_url, statement, says):
+def test_refusal_has_a_readable_message(lasting_url, statement, says):
     told = pytest.raises(Refused, match=f"keeps its rules: .*{says}")
     with opened(lasting_url) as database, told, database.write() as connection:
         connection.exec_driver_sql(statement)
@@ -400,7 +400,7 @@ def test_a_reader_does_not_wait_for_a_writer(full_url):
             assert reader.exec_driver_sql("SELECT count(*) FROM aliases").scalar_one() == 4
 
 
-def test_a_reader_sees_one_state_however_often_it_looks(full_url):
+def test_read_transaction_sees_one_state(full_url):
     count = "SELECT count(*) FROM aliases"
     with opened(full_url) as database, database.read() as reader:
         assert reader.exec_driver_sql(count).scalar_one() == 4
@@ -408,13 +408,13 @@ def test_a_reader_sees_one_state_however_often_it_looks(full_url):
         assert reader.exec_driver_sql(count).scalar_one() == 4
 
 
-def test_a_reader_of_postgresql_writes_nothing(postgres_url):
+def test_postgresql_read_transaction_is_read_only(postgres_url):
     told = pytest.raises(RegistryError, match="read-only")
     with opened(postgres_url) as database, told, database.read() as connection:
         connection.exec_driver_sql("DELETE FROM aliases")
 
 
-def test_an_error_in_the_middle_of_a_transaction_leaves_nothing(full_url):
+def test_error_in_a_transaction_rolls_it_back(full_url):
     def delete_and_fail():
         with database.write() as connection:
             connection.exec_driver_sql("DELETE FROM aliases")
@@ -425,7 +425,7 @@ def test_an_error_in_the_middle_of_a_transaction_leaves_nothing(full_url):
     assert fetch(full_url, "SELECT count(*) FROM aliases") == [(4,)]
 
 
-def test_a_refused_statement_undoes_the_whole_transaction(full_url):
+def test_refused_statement_rolls_back_the_transaction(full_url):
     def delete_and_edit():
         with database.write() as connection:
             connection.exec_driver_sql("DELETE FROM aliases")
@@ -439,7 +439,7 @@ def test_a_refused_statement_undoes_the_whole_transaction(full_url):
             assert connection.exec_driver_sql("SELECT count(*) FROM aliases").scalar_one() == 4
 
 
-def test_a_writer_of_sqlite_waits_for_another_and_gives_up_in_words(tmp_path, monkeypatch):
+def test_sqlite_writer_waits_for_the_lock_and_times_out_with_a_message(tmp_path, monkeypatch):
     with opened(sqlite_url(tmp_path)) as database:
         other = sqlite3.connect(
             tmp_path / "registry.db", isolation_level=None, check_same_thread=False
@@ -461,7 +461,7 @@ def test_a_writer_of_sqlite_waits_for_another_and_gives_up_in_words(tmp_path, mo
             assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 200
 
 
-def test_opening_waits_for_another_first_opener(tmp_path):
+def test_opening_waits_for_another_process_that_creates(tmp_path):
     first = sqlite3.connect(tmp_path / "registry.db", isolation_level=None, check_same_thread=False)
     first.execute("BEGIN IMMEDIATE")  # for which SQLite's switch to WAL does not wait by itself
     threading.Timer(0.3, first.commit).start()
@@ -469,7 +469,7 @@ def test_opening_waits_for_another_first_opener(tmp_path):
         assert fetch(sqlite_url(tmp_path), "SELECT * FROM models") == []
 
 
-def test_of_many_first_openers_all_succeed_and_can_write(database_url):
+def test_concurrent_first_opens_all_succeed(database_url):
     assert in_processes(8, open_and_write, database_url) == ["written"] * 8
     assert fetch(database_url, "SELECT count(*) FROM models") == [(80,)]
 
@@ -489,7 +489,7 @@ def open_and_write(index, url):
 # Revisions
 
 
-def test_the_migrated_schema_is_the_one_in_the_code(make_database):
+def test_migrated_schema_equals_the_schema_in_code(make_database):
     declared, migrated = make_database(), make_database()
     schema.metadata.create_all(raw_engine(declared))
     create(migrated)
@@ -506,7 +506,7 @@ def test_the_migrated_schema_is_the_one_in_the_code(make_database):
 
 
 def facts_of(url):
-    """What there is of each table, in words; columns in their order."""
+    """A description of each table as text; columns in their order."""
     tables = list(schema.metadata.tables)
     with raw(url) as connection:
         look = inspect(connection)
@@ -526,18 +526,18 @@ def facts_of(url):
 
 
 def in_words(found):
-    """A fact in words; the condition of an index would show itself by its address."""
+    """A fact as text; without this, the condition of an index would print as a memory address."""
     options = {name: str(value) for name, value in found.get("dialect_options", {}).items()}
     return str({**found, "dialect_options": options})
 
 
-def test_the_revision_that_the_code_needs_is_the_only_head():
+def test_code_needs_the_only_alembic_head():
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
 
 
-def test_a_registry_is_made_once_and_an_upgrade_changes_nothing(database_url):
+def test_create_runs_once_and_upgrade_changes_nothing(database_url):
     assert create(database_url)
     before = schema_of(database_url)
     assert not create(database_url)
@@ -546,7 +546,7 @@ def test_a_registry_is_made_once_and_an_upgrade_changes_nothing(database_url):
 
 
 def test_an_empty_database_is_not_upgraded(database_url):
-    with pytest.raises(NoRegistry, match="MODELMINT_DATABASE_URL right"):
+    with pytest.raises(NoRegistry, match="MODELMINT_DATABASE_URL"):
         upgrade(database_url)
     assert schema_of(database_url) == []
 
@@ -586,7 +586,7 @@ def test_a_failed_migration_leaves_the_database_as_it_was(tmp_path, database_url
     ("revision", "says"),
     [("0000", "Run `modelmint models upgrade`"), (NEXT, "It is newer: upgrade modelmint")],
 )
-def test_another_schema_is_refused_with_what_to_do(full_url, revision, says):
+def test_other_schema_revision_is_refused_with_a_remedy(full_url, revision, says):
     execute(full_url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '{revision}'")
     with pytest.raises(SchemaMismatch, match=f"has schema {revision}, this release needs .*{says}"):
         Database(full_url)
@@ -603,11 +603,11 @@ def test_an_upgrade_of_a_newer_or_unknown_schema_is_refused(full_url, revision, 
     assert schema_of(full_url) == before
 
 
-def test_a_database_of_something_else_is_left_alone(database_url):
+def test_database_with_other_tables_is_refused(database_url):
     execute(database_url, "CREATE TABLE experiments (id INTEGER)")
     before = schema_of(database_url)
     for attempt in (Database, upgrade):
-        with pytest.raises(SchemaMismatch, match=r"tables of something else \(experiments"):
+        with pytest.raises(SchemaMismatch, match=r"tables that are not a registry.s \(experiments"):
             attempt(database_url)
     assert schema_of(database_url) == before
 
@@ -615,24 +615,24 @@ def test_a_database_of_something_else_is_left_alone(database_url):
 # Databases that cannot be opened
 
 
-def test_a_missing_folder_of_the_database_is_made(tmp_path):
+def test_missing_database_folder_is_created(tmp_path):
     url = f"sqlite:///{tmp_path}/a/b/registry.db"
     with opened(url):
         assert fetch(url, "SELECT * FROM models") == []
 
 
-def test_a_folder_in_place_of_the_database_is_unreachable(tmp_path):
+def test_folder_as_database_is_unreachable(tmp_path):
     with pytest.raises(Unreachable, match=r"unable to open.*MODELMINT_DATABASE_URL"):
         Database(f"sqlite:///{tmp_path}")
 
 
-def test_a_folder_that_cannot_be_made_is_unreachable(tmp_path):
+def test_database_folder_that_cannot_be_created_is_unreachable(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unreachable, match=r"cannot be made.*MODELMINT_DATABASE_URL"):
+    with pytest.raises(Unreachable, match=r"cannot be created.*MODELMINT_DATABASE_URL"):
         opened(f"sqlite:///{tmp_path}/file/sub/registry.db")
 
 
-def test_a_file_that_is_no_database_is_unreachable(tmp_path):
+def test_file_that_is_not_a_database_is_unreachable(tmp_path):
     (tmp_path / "registry.db").write_text("This is a text file, " * 100)
     with pytest.raises(Unreachable, match="is not a SQLite database"):
         Database(sqlite_url(tmp_path))
@@ -654,7 +654,7 @@ def test_a_file_that_is_no_database_is_unreachable(tmp_path):
         "sqlite:///:memory:",
     ],
 )
-def test_a_url_that_cannot_be_opened_says_why_without_the_password(url):
+def test_unopenable_url_error_hides_the_password(url):
     with pytest.raises(Unreachable, match="MODELMINT_DATABASE_URL") as caught:
         Database(url)
     assert "secret" not in str(caught.value)
@@ -667,7 +667,7 @@ def with_next_revision(tmp_path, source):
     return folder
 
 
-def test_every_transaction_that_writes_waits_for_the_disk(make_database):
+def test_each_write_transaction_is_synced_to_disk(make_database):
     url = make_database()
     asked = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}
     with opened(url) as database:

@@ -1,7 +1,7 @@
-"""On PostgreSQL no role reaches, through rows that it may write, what another one may decide.
+"""On PostgreSQL no role gains the rights of another role through rows that it may write.
 
-Each statement is sent as each role to a real server, constraints that wait for the end included,
-and undone; then the attacks are committed where the server lets them, and honest work goes on.
+Each statement is sent to a real server as each role, with deferred constraints, and rolled back.
+Then attacks are committed where the server allows it, and ordinary work must still succeed.
 """
 
 import pytest
@@ -220,7 +220,7 @@ LOGINS = {"r": "rita", "w": "walt", "p": "petra", "o": "keeper"}
 
 @pytest.mark.parametrize("what", TABLE)
 @pytest.mark.parametrize("who", LOGINS)
-def test_each_role_may_write_what_the_table_says(who, what, place):
+def test_grants_match_the_table_of_roles(who, what, place):
     statements, allowed = TABLE[what]
     with raw_engine(place.url(LOGINS[who])).connect() as connection:
         said, code = "", "42501"
@@ -245,7 +245,7 @@ def attack(place, login, *statements):
 
 @pytest.fixture
 def raced(place, request):
-    """A model of which 1 and 2 were champion, and walt has registered 3: its name and its id."""
+    """Name and id of a model: versions 1 and 2 were champion, and walt has registered 3."""
     name = f"raced-{abs(hash(request.node.name)) % 10**8}"
     with place.open("walt") as registry:
         for number in (1, 2, 3):
@@ -257,7 +257,7 @@ def raced(place, request):
     return name, model
 
 
-def test_a_forged_promotion_leads_no_rollback_to_the_forger(place, raced):
+def test_rollback_does_not_follow_a_forged_promotion(place, raced):
     name, model = raced
     for kind, previous in (("promoted", 2), ("rolled back", 2), ("promoted", "NULL")):
         attack(place, "walt", event(kind, 3, "'champion'", previous, model=model))
@@ -266,7 +266,7 @@ def test_a_forged_promotion_leads_no_rollback_to_the_forger(place, raced):
         assert verify(registry, name).problems == []
 
 
-def test_a_counter_moved_alone_blocks_no_registration(place, raced):
+def test_forged_version_counter_does_not_block_registration(place, raced):
     name, model = raced
     attack(place, "walt", f"UPDATE models SET last_version = 4 WHERE id = {model}")
     attack(place, "walt", event("registered", 4, model=model))
@@ -276,7 +276,7 @@ def test_a_counter_moved_alone_blocks_no_registration(place, raced):
         assert verify(registry, name).problems == []
 
 
-def test_a_version_without_its_event_blocks_no_registration_and_is_never_approved(place, raced):
+def test_version_without_an_event_is_never_approved(place, raced):
     name, model = raced
     half = new_version(4).replace("'u', 1,", f"'half-{model}', {model},")
     own = f"(SELECT id FROM versions WHERE uid = 'half-{model}')"
@@ -288,14 +288,14 @@ def test_a_version_without_its_event_blocks_no_registration_and_is_never_approve
         registry.promote(name, 4, expect_revision=None, actor="petra", reason="why not")
 
 
-def test_an_event_that_is_not_followed_blocks_no_change(place, raced):
+def test_event_without_its_change_does_not_block_others(place, raced):
     name, model = raced
     execute(place.url("walt"), event("noted", 3, model=model))
     with place.open("petra") as registry:
         assert registry.rollback(name, actor="petra", reason="worse").version == 1
 
 
-def test_files_said_to_be_purged_are_not_collected(place, raced):
+def test_writer_cannot_mark_files_as_purged(place, raced):
     name, _ = raced
     attack(place, "walt", "UPDATE blobs SET purged_at = 1")
     attack(place, "petra", "UPDATE blobs SET purged_at = 1")
@@ -311,7 +311,7 @@ def test_files_said_to_be_purged_are_not_collected(place, raced):
         assert verify(registry, name).problems == []
 
 
-def test_the_owner_purges_what_is_archived_and_nobody_else_does(place, raced):
+def test_only_the_owner_purges_archived_versions(place, raced):
     name, _ = raced
     with place.open("petra") as registry:
         registry.archive(name, 3, actor="petra", reason="old")
@@ -325,7 +325,7 @@ def test_the_owner_purges_what_is_archived_and_nobody_else_does(place, raced):
         assert verify(registry, name).problems == []
 
 
-def test_rights_are_those_of_the_role_that_one_has_put_on(place):
+def test_rights_follow_set_role(place):
     for role, kind in (("writer", "policy"), ("promoter", "refused"), ("reader", "noted")):
         with pytest.raises(DBAPIError, match="permission denied"):
             execute(place.dba, f"SET ROLE modelmint_{role}", event(kind))

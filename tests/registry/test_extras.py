@@ -1,4 +1,4 @@
-"""What needs a package that is not installed says how to install it."""
+"""Using a missing extra raises an error that says how to install it."""
 
 import sys
 from pathlib import Path
@@ -25,7 +25,7 @@ from registry.transfer.mlflow_import import import_from_mlflow
     ],
     ids=["postgresql", "bucket", "mlflow", "signing"],
 )
-def test_a_missing_extra_is_named(module, extra, act, tmp_path, monkeypatch):
+def test_missing_extra_is_named_in_the_error(module, extra, act, tmp_path, monkeypatch):
     with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as registry:
         registry.register("m", make_candidate(tmp_path / "b"), actor="ada")
         monkeypatch.chdir(tmp_path)

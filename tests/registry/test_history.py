@@ -1,4 +1,4 @@
-"""History: who, when and why, what was then, and what verification says of those who change it."""
+"""History: who did what, when and why; past states; and what `verify` reports after edits."""
 
 import random
 import time
@@ -20,7 +20,7 @@ from registry.queries.events import hash_of
 # What was
 
 
-def test_who_was_champion_at_any_moment_is_known(place):
+def test_alias_at_returns_the_champion_at_any_time(place):
     register_versions(place, 5)
     chance, model, then = random.Random(3), {}, []
     with place.open() as registry:
@@ -43,7 +43,7 @@ def test_who_was_champion_at_any_moment_is_known(place):
             registry.alias_at("digit", "champion", then[0][0])
 
 
-def test_every_change_is_one_event_with_who_and_why(place):
+def test_each_change_is_one_event_with_actor_and_reason(place):
     register_versions(place, 2)
     with place.open() as registry:
         by = {"actor": "bo", "reason": "why"}
@@ -66,7 +66,7 @@ def test_every_change_is_one_event_with_who_and_why(place):
         assert registry.history("digits", limit=7) == changes
 
 
-def test_a_change_that_is_refused_leaves_no_event(place):
+def test_refused_change_leaves_no_event(place):
     register_versions(place, 1)
     with place.open() as registry:
         promote(registry, 1)
@@ -81,7 +81,7 @@ def test_a_change_that_is_refused_leaves_no_event(place):
 # Lineage
 
 
-def test_lineage_leads_back_to_the_data_and_forth_to_the_predictions(place):
+def test_trace_leads_to_data_and_predictions(place):
     data = {"data/raw/a.csv": "a" * 32, "data/raw/b.csv": "b" * 32}
     with place.open() as registry:
         lineage = replace(LINEAGE, data=data, flow_run_id="run-7")
@@ -139,7 +139,7 @@ TAMPERED = {
     "an event in the middle is gone": (
         ["DELETE FROM events WHERE id = 5"],
         {
-            "digits, event 6 (promoted)": "does not follow the one before it",
+            "digits, event 6 (promoted)": "does not follow the previous event",
             "digits@champion": "it is version 1, but by its history not set",
         },
     ),
@@ -191,7 +191,7 @@ TAMPERED = {
             "WHERE version_id = 1 AND path = 'model.onnx'), size = 7 "
             "WHERE version_id = 2 AND path = 'model.onnx'"
         ],
-        {"digits:2": "its files do not make digest"},
+        {"digits:2": "its files do not match digest"},
     ),
     "an evaluation is edited": (
         ["""UPDATE evaluations SET report = '{"passed":true}' WHERE version_id = 3"""],
@@ -232,7 +232,7 @@ TAMPERED = {
             "DELETE FROM versions WHERE id = 3",
         ],
         {
-            "digits, event 4 (approved)": "does not follow the one before it",
+            "digits, event 4 (approved)": "does not follow the previous event",
             "digits": "does not end with event",
             "digits:3": "it is gone",
         },
@@ -251,7 +251,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_what_the_owner_of_the_database_changes_is_named(told, what):
+def test_verify_names_changes_by_the_database_owner(told, what):
     statements, expected = TAMPERED[what]
     with unguarded(told.url) as connection:
         for statement in statements:
@@ -264,7 +264,7 @@ def test_what_the_owner_of_the_database_changes_is_named(told, what):
 
 
 def forge(url, event, actor):
-    """Edit an event and make its hash anew, as somebody would who has read our code."""
+    """Edit an event and recompute its hash, as somebody who has read our code could."""
     with unguarded(url) as connection, raw(url) as reader:
         here = schema.events.c.id == event
         row = reader.execute(schema.events.select().where(here)).one()
@@ -274,15 +274,15 @@ def forge(url, event, actor):
         connection.execute(schema.events.update().where(here).values(actor=actor, hash=made))
 
 
-def test_an_edited_event_with_a_hash_of_its_own_breaks_the_chain(told):
+def test_verify_detects_an_edited_event_with_a_new_hash(told):
     forge(told.url, 3, "eve")
     with told.open() as registry:
         (problem,) = verify(registry).problems
         assert problem.ref == "digits, event 4 (approved)"
-        assert "does not follow the one before it" in problem.what
+        assert "does not follow the previous event" in problem.what
 
 
-def test_the_newest_event_edited_with_a_hash_of_its_own_is_not_the_head(told):
+def test_verify_detects_an_edited_newest_event_with_a_new_hash(told):
     forge(told.url, 7, "eve")
     with told.open() as registry:
         (problem,) = verify(registry).problems
@@ -290,18 +290,18 @@ def test_the_newest_event_edited_with_a_hash_of_its_own_is_not_the_head(told):
         assert "does not end with event" in problem.what
 
 
-def test_an_event_put_in_between_is_found(told):
+def test_verify_detects_an_inserted_event(told):
     ((last,),) = fetch(told.url, "SELECT hash FROM events WHERE id = 7")
     event = f"9, 1, 0, 'eve', 'tagged', 3, NULL, NULL, NULL, '{{}}', '{last}', '{'5' * 64}'"
     with unguarded(told.url) as connection:
         connection.exec_driver_sql(f"INSERT INTO events VALUES ({event})")
     with told.open() as registry:
         found = {problem.ref: problem.what for problem in verify(registry).problems}
-        assert "does not make its hash" in found["digits, event 9 (tagged)"]
+        assert "does not match its hash" in found["digits, event 9 (tagged)"]
         assert "does not end with event" in found["digits"]
 
 
-def test_verification_asks_for_one_model_at_a_time(told):
+def test_verify_can_check_a_single_model(told):
     register_versions(told, 1, "churn")
     with unguarded(told.url) as connection:
         connection.exec_driver_sql(f"{FORGED} 3")
@@ -315,7 +315,7 @@ def test_verification_asks_for_one_model_at_a_time(told):
 # Bytes
 
 
-def test_a_byte_that_changed_is_found_before_it_is_used(told):
+def test_changed_byte_is_detected_before_use(told):
     with told.open() as registry:
         version = registry.resolve("digits:2").version
         path = registry.open(version)["model.onnx"]
@@ -329,14 +329,14 @@ def test_a_byte_that_changed_is_found_before_it_is_used(told):
         assert verify(registry).problems == []
 
 
-def test_a_missing_file_is_found_in_every_version_that_needs_it(told):
+def test_verify_reports_a_missing_file_for_each_version_that_needs_it(told):
     with told.open() as registry:
         registry.open(registry.resolve("digits:1").version)["card.md"].unlink()
         found = [(problem.ref, problem.path) for problem in verify(registry).problems]
         assert sorted(found) == [(f"digits:{number}", "card.md") for number in (1, 2, 3)]
 
 
-def test_a_number_never_means_other_bytes(told):
+def test_version_number_is_never_reused(told):
     with told.open() as registry:
         first = registry.resolve("digits:3").version
         registry.archive("digits", 3, actor="ada", reason="old")
@@ -363,7 +363,7 @@ EDITED_ALIASES = {
 
 @pytest.fixture
 def championed(place):
-    """1 and then 2 were champion; 3 is approved."""
+    """Version 1 was champion, then version 2; version 3 is approved."""
     register_versions(place, 3)
     with place.open() as registry:
         for number in (1, 2):
@@ -374,9 +374,7 @@ def championed(place):
 
 @pytest.mark.parametrize("how", EDITED_ALIASES)
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_the_next_promotion_makes_an_edited_alias_follow_its_history_again(
-    championed, how, version
-):
+def test_promote_repairs_an_alias_edited_by_sql(championed, how, version):
     with raw(championed.url) as connection:
         connection.exec_driver_sql(EDITED_ALIASES[how])
     with championed.open() as registry:
@@ -400,7 +398,7 @@ def test_the_next_promotion_makes_an_edited_alias_follow_its_history_again(
         assert registry.rollback("digits", **BY).version == (1 if version == 2 else 2)
 
 
-def test_an_alias_that_is_gone_is_unset_in_the_history_too(championed):
+def test_unset_of_a_deleted_alias_adds_an_event(championed):
     with raw(championed.url) as connection:
         connection.exec_driver_sql(EDITED_ALIASES["removed"])
     with championed.open() as registry:

@@ -1,4 +1,4 @@
-"""What is handed in: refused alike on both databases, or stored as it is read back."""
+"""Arguments: refused with the same error on both databases, or read back as they were given."""
 
 import itertools
 import math
@@ -56,7 +56,7 @@ def problems(registry):
 
 
 def refusal(call):
-    """Class and message of a refusal; of what was accepted, what it returned."""
+    """Class and message of the error, or the returned value."""
     try:
         return "accepted", call()
     except RegistryError as error:
@@ -64,7 +64,7 @@ def refusal(call):
 
 
 def expect(cases, error):
-    """Each case is refused with that error; those that are not, or with another, are listed."""
+    """Each case must be refused with that error; the failing cases are listed."""
     found = {name: refusal(call) for name, call in cases.items()}
     assert {name: said for name, said in found.items() if said[0] != error.__name__} == {}
     return {name: message for name, (_, message) in found.items()}
@@ -73,7 +73,7 @@ def expect(cases, error):
 # Arguments of the methods
 
 
-def test_every_argument_of_every_public_method_has_its_check():
+def test_each_argument_of_each_public_method_is_checked():
     unchecked = set()
     for name in dir(Registry):
         method = getattr(Registry, name)
@@ -94,13 +94,13 @@ OWN_CHECK = {"registry", "progress", "url", "artifacts", "cache"}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
-def test_every_argument_of_the_functions_on_a_registry_has_its_check(function):
+def test_each_argument_of_functions_on_a_registry_is_checked(function):
     assert hasattr(function, "__wrapped__")
     unchecked = {name for name in signature(function).parameters if name not in BY_NAME}
     assert unchecked <= OWN_CHECK
 
 
-def test_the_functions_on_a_registry_refuse_arguments_of_a_wrong_kind(tmp_path):
+def test_functions_on_a_registry_refuse_wrong_types(tmp_path):
     place = Place(tmp_path)
     register_versions(place, 1)
     with place.open() as r:
@@ -136,7 +136,7 @@ def test_the_functions_on_a_registry_refuse_arguments_of_a_wrong_kind(tmp_path):
                 call()
 
 
-def test_a_version_is_kept_for_its_age_for_a_century_at_most(tmp_path):
+def test_keep_days_is_at_most_a_century(tmp_path):
     with Place(tmp_path).open() as registry:
         registry.set_policy("digits", Policy(keep_days=36_500), actor="ada")
         with pytest.raises(InvalidCandidate, match="36,500"):
@@ -147,7 +147,7 @@ def test_a_version_is_kept_for_its_age_for_a_century_at_most(tmp_path):
         assert retain(registry, actor="ada", dry_run=True) == []
 
 
-def test_numbers_and_references_of_a_wrong_kind_are_refused_before_anything_is_written(place):
+def test_invalid_numbers_and_references_are_refused_before_any_write(place):
     register_versions(place, 1)
     with place.open() as r:
         before = len(r.history("digits"))
@@ -196,7 +196,7 @@ def test_numbers_and_references_of_a_wrong_kind_are_refused_before_anything_is_w
         assert problems(r) == []
 
 
-def test_texts_of_a_wrong_kind_are_refused_before_anything_is_written(place):
+def test_invalid_texts_are_refused_before_any_write(place):
     register_versions(place, 1)
     with place.open() as r:
         resolved = r.resolve("digits:1")
@@ -279,7 +279,7 @@ def test_texts_of_a_wrong_kind_are_refused_before_anything_is_written(place):
         assert problems(r) == []
 
 
-def test_questions_of_a_wrong_kind_are_refused_alike(place):
+def test_invalid_query_arguments_are_refused_on_every_database(place):
     register_versions(place, 1)
     with place.open() as r:
         methods = {"search": r.search, "history": r.history, "jobs": r.jobs}
@@ -305,7 +305,7 @@ def test_questions_of_a_wrong_kind_are_refused_alike(place):
         assert len(r.history("digits", limit=2**31 - 1)) == 1
 
 
-def test_numbers_of_numpy_are_stored_as_those_of_python(place):
+def test_numpy_scalars_are_stored_as_python_numbers(place):
     with place.open() as r:
         candidate = make_candidate(
             place.folder / "b",
@@ -325,7 +325,7 @@ def test_numbers_of_numpy_are_stored_as_those_of_python(place):
         assert problems(r) == []
 
 
-def test_a_person_is_stored_in_one_form(place):
+def test_actor_is_stored_in_normal_form(place):
     with place.open() as r:
         decomposed = unicodedata.normalize("NFD", "Zoë")
         candidate = make_candidate(place.folder / "b")
@@ -408,7 +408,7 @@ CANDIDATES = {
 }
 
 
-def test_a_candidate_that_would_not_be_read_back_is_refused_alike_on_every_database(place):
+def test_unstorable_candidate_is_refused_on_every_database(place):
     with place.open() as r:
         base = make_candidate(place.folder / "b")
 
@@ -433,7 +433,7 @@ def test_a_candidate_that_would_not_be_read_back_is_refused_alike_on_every_datab
     assert not [path for path in (place.folder / "artifacts").rglob("*") if path.is_file()]
 
 
-def test_a_training_that_diverged_leaves_an_event_with_what_it_measured(place):
+def test_refuse_stores_non_finite_metrics_as_text(place):
     with place.open() as r:
         candidate = make_candidate(
             place.folder / "b",
@@ -483,7 +483,7 @@ KEYS = st.text(
     metrics=st.dictionaries(KEYS, FLOATS, max_size=3),
     tags=st.dictionaries(KEYS, KEYS, max_size=3),
 )
-def test_whatever_is_accepted_is_read_back_as_it_was_hashed(place, params, document, metrics, tags):
+def test_accepted_values_are_read_back_as_they_were_hashed(place, params, document, metrics, tags):
     with place.open() as r:
         candidate = make_candidate(
             place.folder / "b",
@@ -506,7 +506,7 @@ def test_whatever_is_accepted_is_read_back_as_it_was_hashed(place, params, docum
 # Long values
 
 
-def test_a_long_value_is_stored_and_found_on_every_database(place):
+def test_long_value_is_stored_and_found_on_every_database(place):
     other = LONG[:-1] + "!"
     columns = [f"column {number} {LONG[number : number + 20]}" for number in range(400)]
     with place.open() as r:
@@ -532,7 +532,7 @@ def test_a_long_value_is_stored_and_found_on_every_database(place):
         assert problems(r) == []
 
 
-def test_the_longest_that_is_allowed_is_kept_on_every_database(place):
+def test_values_at_the_length_limit_are_stored_on_every_database(place):
     # Four bytes each, and of the kind that does not compress.
     key = "".join(map(chr, random.Random(1).choices(range(0x20000, 0x2A6D0), k=KEY)))
     candidate = make_candidate(
@@ -567,7 +567,7 @@ def test_long_values_move_from_sqlite_to_postgresql(tmp_path, postgres):
 
 
 @pytest.mark.parametrize("revision", ["0002", "0003"])
-def test_the_index_of_whole_values_that_older_registries_have_goes(database_url, revision):
+def test_upgrade_drops_the_index_on_whole_values(database_url, revision):
     # As these revisions made it when they were released.
     old = ["ix_param_values_key_value_params_id", "ix_version_tags_key_value_version_id"]
     with restore_transaction(database_url, revision) as c:
@@ -579,7 +579,7 @@ def test_the_index_of_whole_values_that_older_registries_have_goes(database_url,
     assert {"ix_param_values_start", "ix_version_tags_start"} <= names
 
 
-def test_a_search_for_a_long_value_reads_the_index(place):
+def test_search_for_a_long_value_uses_the_index(place):
     register_versions(place, 1)
     with raw(place.url) as c:
         rows = [{"id": n, "sha256": f"{n:064}", "document": {}} for n in range(2, 1002)]
@@ -595,16 +595,16 @@ def test_a_search_for_a_long_value_reads_the_index(place):
 # References and names
 
 
-def test_what_reads_like_a_version_is_not_an_alias(place):
+def test_alias_that_looks_like_a_version_is_refused(place):
     register_versions(place, 2)
     with place.open() as r:
         for alias in ("3", "v1", "v12", "007", "latest", "newest"):
-            with pytest.raises(InvalidReference, match="cannot be an alias: it reads like"):
+            with pytest.raises(InvalidReference, match="cannot be an alias: it looks like"):
                 promote(r, 1, alias=alias)
         assert promote(r, 1, alias="v1-stable").version == 1
         for given, says in {
-            "digits@2": "named with a colon: digits:2",
-            "digits@v2": "named with a colon: digits:2",
+            "digits@2": "Name a version with a colon: digits:2",
+            "digits@v2": "Name a version with a colon: digits:2",
             "digits@latest": "The newest version is digits:2",
             "digits@newest": "The newest version is digits:2",
         }.items():
@@ -615,7 +615,7 @@ def test_what_reads_like_a_version_is_not_an_alias(place):
                 r.resolve(given)
 
 
-def test_an_alias_of_an_older_release_that_reads_like_a_version_still_resolves(place):
+def test_older_alias_that_looks_like_a_version_still_resolves(place):
     register_versions(place, 2)
     with place.open() as r:
         promote(r, 1, alias="canary")
@@ -631,7 +631,7 @@ def test_an_alias_of_an_older_release_that_reads_like_a_version_still_resolves(p
 # Search
 
 
-def test_a_search_for_what_does_not_exist_names_the_close_match(place):
+def test_search_for_an_unknown_key_suggests_a_close_match(place):
     candidate = make_candidate(place.folder / "b", tags={"team": "risk"})
     with place.open() as r:
         r.register("digits", candidate, actor="ada")
@@ -650,12 +650,12 @@ def test_a_search_for_what_does_not_exist_names_the_close_match(place):
             "metric.accuracy<nan": "a finite number",
             "metric.accuracy>inf": "a finite number",
             "metric.accuracy<1e400": "a finite number",
-            "created=2026-01-31": "compared with >=, <=, > or <",
+            "created=2026-01-31": "compare a time with >=, <=, > or <",
             "created>2026-13-01": "in ISO form",
             "created>=-1": "in ISO form",
             "commit=cccccc": "Give all 40",
             "digest=abcdef": "Give all 64",
-            "by=": "nothing to compare with",
+            "by=": "has no value",
             "tag.team=\0": "U+0000",
             "metric.accuracy>0\ud800": "U+D800",
         }
@@ -671,7 +671,7 @@ def test_a_search_for_what_does_not_exist_names_the_close_match(place):
             r.search("digts", ["metric.acuracy>0"])
 
 
-def test_a_metric_that_only_another_model_has_is_refused_and_a_tag_is_an_empty_page(place):
+def test_search_for_a_metric_of_another_model_is_refused(place):
     with place.open() as r:
         for name, tags in (("digits", {}), ("churn", {"team": "risk"})):
             own = {"metrics": {name: 1}, "params": {name: {"\x1b[2J": "x"}}, "tags": tags}
@@ -704,7 +704,7 @@ def test_a_metric_that_only_another_model_has_is_refused_and_a_tag_is_an_empty_p
         assert r.search("empty", ["tag.team=risk"]).versions == ()
 
 
-def test_what_the_same_bytes_do_not_take_is_said_without_control_characters(place):
+def test_ignored_differences_have_control_characters_escaped(place):
     folder = place.folder / "b"
     with place.open() as r:
         r.register("digits", make_candidate(folder, "m", params={"a\x1b[2J": 1}), actor="ada")
@@ -715,12 +715,12 @@ def test_what_the_same_bytes_do_not_take_is_said_without_control_characters(plac
         )
 
 
-def test_what_is_no_condition_or_no_hash_is_told_what_was_meant(place):
+def test_invalid_condition_or_hash_suggests_the_intended_one(place):
     register_versions(place, 1)
     with place.open() as r:
         for asked, says in {
-            "version>=2": "A version is named, as in digits:3",
-            "version=2": "A version is named, as in digits:3",
+            "version>=2": "To see a version by its number",
+            "version=2": "To see a version by its number",
             "accuracy>0.9": "Did you mean metric.accuracy>0.9?",
             "epochs=3": "Did you mean param.epochs=3?",
             "dataset=123": "not a hash as DVC gives it: 32 digits",
@@ -747,16 +747,16 @@ SECRET = "s3cr3t"
     ("url", "says"),
     [
         (f"postgres://ada:{SECRET}@host/db", "write postgresql+psycopg://"),
-        (f"postgresql://ada:x@{SECRET}@host/db", "in a password it is written %40"),
-        (f"postgresql://ada:x/{SECRET}@y@host/db", "in a password it is written %40"),
+        (f"postgresql://ada:x@{SECRET}@host/db", "in a password write @ as %40"),
+        (f"postgresql://ada:x/{SECRET}@y@host/db", "in a password write @ as %40"),
         (f"postgresql://ada:x@y:{SECRET}@host/db", "its port is not a number"),
         (f"postgresql://ada:{SECRET}@host:port/db", "its port is not a number"),
         (f"mysql://ada@host/db?password={SECRET}", "mysql is not supported"),
-        ("sqlite://registry.db", "the path follows three slashes"),
+        ("sqlite://registry.db", "three slashes, then the absolute path"),
         ("registry.db", "is not a database URL that can be opened here"),
     ],
 )
-def test_a_url_that_cannot_be_opened_says_why_and_never_the_password(url, says):
+def test_database_url_error_never_shows_the_password(url, says):
     with pytest.raises(Unreachable, match=re.escape(says)) as caught:
         Registry(url, None)
     assert SECRET not in str(caught.value)
@@ -764,7 +764,7 @@ def test_a_url_that_cannot_be_opened_says_why_and_never_the_password(url, says):
     assert SECRET not in "".join(format_exception(caught.value))
 
 
-def test_a_relative_path_is_said_in_full_and_stays_what_it_was(tmp_path, monkeypatch):
+def test_relative_database_path_is_made_absolute_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Registry("sqlite:///r.db", None) as r:
         with pytest.raises(NoRegistry, match=f"no registry in sqlite:///{tmp_path}/r.db"):
@@ -776,7 +776,7 @@ def test_a_relative_path_is_said_in_full_and_stays_what_it_was(tmp_path, monkeyp
     assert (tmp_path / "r.db").is_file()
 
 
-def test_a_version_that_was_purged_says_so(place):
+def test_open_of_a_purged_version_says_so(place):
     register_versions(place, 2)
     with place.open() as r:
         version = r.resolve("digits:1").version
@@ -787,7 +787,7 @@ def test_a_version_that_was_purged_says_so(place):
         assert r.open(r.resolve("digits:2").version)
 
 
-def test_a_search_that_finds_something_asks_nothing_more(place):
+def test_successful_search_makes_no_extra_query(place):
     register_versions(place, 1)
     with place.open() as r:
         seen = []
@@ -802,7 +802,7 @@ def test_a_search_that_finds_something_asks_nothing_more(place):
 # What is printed
 
 
-def test_nothing_that_is_printed_controls_the_terminal_or_is_read_as_markup(capsys):
+def test_printed_values_have_control_characters_and_markup_escaped(capsys):
     evil = "a\x1b[31m\x07\x9b\x7f\u202e\u2066[red]b[/red] \\[link=x] :100: \ud800\r"
     output.say(evil)
     output.error(evil)

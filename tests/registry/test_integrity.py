@@ -1,4 +1,4 @@
-"""Verification: it looks at one moment, at every column, and names what somebody edited."""
+"""`verify` reads one snapshot, checks every column, and names what was edited."""
 
 import threading
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def refs(registry, *args, **given):
 
 @contextmanager
 def lawless(url):
-    """The database without triggers and foreign keys, whose owner writes what he likes."""
+    """The database without triggers and foreign keys, as its owner can write to it."""
     if url.startswith("postgresql"):
         with unguarded(url) as connection:
             yield connection
@@ -43,7 +43,7 @@ def lawless(url):
 
 @pytest.fixture
 def lived(place):
-    """A registry in which everything was used: a row or more in every table."""
+    """A registry with at least one row in every table."""
     with place.open() as registry:
         for number in range(1, 6):
             lineage = replace(
@@ -90,7 +90,7 @@ def lived(place):
 
 
 def sign_as_recorded(registry):
-    """The event of a signature that was written into its table before."""
+    """Add the event of a signature that was inserted into its table before."""
     from registry.digests import seal_json
     from registry.queries import events, models
 
@@ -123,8 +123,8 @@ COLUMNS = [
 ]
 
 
-def test_an_edit_of_any_column_is_reported_or_the_column_is_listed_as_not_checked(lived):
-    """Column by column, by an owner who switched all rules off."""
+def test_verify_reports_an_edit_of_any_column_outside_not_checked(lived):
+    """Edits each column as an owner who has switched all rules off."""
     assert NOT_CHECKED.keys() <= set(COLUMNS)
     unreported = set()
     with lived.open() as registry:
@@ -152,7 +152,7 @@ def rewrite(url, table, rows):
         connection.execute(table.insert(), rows)
 
 
-def test_a_row_that_is_gone_from_any_table_is_reported(lived):
+def test_verify_reports_a_deleted_row_of_any_table(lived):
     with lived.open() as registry:
         for name, table in schema.metadata.tables.items():
             with raw(lived.url) as connection:
@@ -170,8 +170,8 @@ def test_a_row_that_is_gone_from_any_table_is_reported(lived):
 # Beside others
 
 
-def test_whoever_writes_beside_it_causes_no_false_alarm(place):
-    """Registers, promotes, tags, archives and purges in a thread while verification goes on."""
+def test_verify_during_writes_reports_no_false_problem(place):
+    """Registers, promotes, tags, archives and purges in a thread during `verify`."""
     register_versions(place, 2)
     failures, over = [], threading.Event()
 
@@ -200,7 +200,7 @@ def test_whoever_writes_beside_it_causes_no_false_alarm(place):
         assert failures == verify(registry).problems == []
 
 
-def test_files_purged_after_the_rows_were_read_are_not_missed(place):
+def test_verify_ignores_files_purged_after_it_read_the_rows(place):
     register_versions(place, 2)
     with place.open() as registry, place.open() as other:
         registry.archive("digits", 1, **BY)
@@ -216,7 +216,7 @@ def test_files_purged_after_the_rows_were_read_are_not_missed(place):
         assert found.problems == []
 
 
-def test_a_file_that_a_purge_has_removed_and_not_committed_yet_is_waited_for(place):
+def test_verify_waits_for_an_uncommitted_purge(place):
     register_versions(place, 1)
     with place.open() as registry, place.open() as other:
         registry.archive("digits", 1, **BY)
@@ -246,7 +246,7 @@ PURGE = {"actor": "bo", "dry_run": False}
 
 
 def write_stored(url, statement, *values):
-    """Run a statement with values that the driver sends as they are."""
+    """Run a statement with values that the driver sends unchanged."""
     with lawless(url) as connection:
         mark = "?" if url.startswith("sqlite") else "%s"
         connection.exec_driver_sql(statement.replace("?", mark), values)
@@ -257,7 +257,7 @@ ONLY_ON_SQLITE = ["xx", "", '{"a": 1e999}', "[" * 5_000]
 
 
 @pytest.mark.parametrize("kind", ["registered", "tagged", "policy", "purged", "approved"])
-def test_a_malformed_payload_is_reported_and_crashes_nothing(lived, kind):
+def test_verify_reports_a_malformed_payload(lived, kind):
     only = ONLY_ON_SQLITE if lived.url.startswith("sqlite") else []
     cast = "?" if lived.url.startswith("sqlite") else "CAST(? AS json)"
     with lived.open() as registry:
@@ -305,7 +305,7 @@ MALFORMED = {
 }
 
 
-def test_whatever_a_column_holds_each_problem_is_a_line(lived):
+def test_verify_reports_one_line_for_any_malformed_column(lived):
     with lived.open() as registry:
         for what, (statement, everywhere) in MALFORMED.items():
             table = schema.metadata.tables[statement.split()[1]]
@@ -323,7 +323,7 @@ def test_whatever_a_column_holds_each_problem_is_a_line(lived):
             rewrite(lived.url, table, rows)
 
 
-def test_a_rollback_over_an_edited_history_says_so(lived):
+def test_rollback_refuses_an_edited_history(lived):
     edits = ["version = NULL", "kind = 'rolled back'", "kind = 'rolled back', version = 4"]
     with lived.open() as registry:
         event = next(
@@ -337,7 +337,7 @@ def test_a_rollback_over_an_edited_history_says_so(lived):
                 registry.rollback("digits", **BY)
 
 
-def test_an_evaluation_without_an_event_makes_no_import_champion_unnoticed(place):
+def test_verify_reports_an_evaluation_without_an_event(place):
     with place.open() as registry:
         imported = make_candidate(place.folder / "bundle", evaluation={})
         registry.admit("digits", imported, "imported", actor="ada")
@@ -352,8 +352,8 @@ def test_an_evaluation_without_an_event_makes_no_import_champion_unnoticed(place
         assert found == {"digits:1": "an evaluation of it was edited, added or removed"}
 
 
-def test_a_model_that_was_replaced_by_raw_sql_leaves_rows_that_tell(lived):
-    """INSERT OR REPLACE removes the row of a name, and the foreign keys of a shell are off."""
+def test_verify_reports_rows_of_a_model_replaced_by_sql(lived):
+    """INSERT OR REPLACE deletes a row of that name; in a shell, foreign keys are off."""
     with lawless(lived.url) as connection:
         connection.exec_driver_sql("DELETE FROM models WHERE name = 'digits'")
         connection.exec_driver_sql(
@@ -364,7 +364,7 @@ def test_a_model_that_was_replaced_by_raw_sql_leaves_rows_that_tell(lived):
         assert {"table versions", "table events"} <= tables
 
 
-def test_parameters_of_no_version_tell_that_one_is_gone(place):
+def test_verify_reports_parameters_without_a_version(place):
     register_versions(place, 1)
     everything = [t for t in reversed(schema.metadata.sorted_tables) if t.name != "registry"]
     kept = {"params", "param_values", "blobs"}
@@ -381,7 +381,7 @@ def test_parameters_of_no_version_tell_that_one_is_gone(place):
 
 
 def switched_off(url):
-    """Statements by which an owner takes rules away, and what of it is named."""
+    """Statements with which an owner removes rules, and the expected problems."""
     if url.startswith("sqlite"):
         return {
             "DROP TRIGGER events_refuses_update": "trigger events_refuses_update is gone",
@@ -406,7 +406,7 @@ def switched_off(url):
     }
 
 
-def test_rules_that_the_owner_took_away_are_named(place):
+def test_verify_reports_missing_triggers_and_constraints(place):
     register_versions(place, 1)
     with place.open() as registry:
         for statement, named in switched_off(place.url).items():
@@ -417,8 +417,8 @@ def test_rules_that_the_owner_took_away_are_named(place):
             assert any(named in what for what in found), (statement, found)
 
 
-def test_a_table_made_anew_without_its_constraints_is_named(lived):
-    """As a tool does on SQLite that copies a table, renames it and knows no constraints."""
+def test_verify_reports_a_table_recreated_without_constraints(lived):
+    """As a SQLite tool does that copies a table without constraints and renames it."""
     with lawless(lived.url) as connection:
         connection.exec_driver_sql("CREATE TABLE copy AS SELECT * FROM aliases")
         connection.exec_driver_sql("DROP TABLE aliases")
@@ -432,7 +432,7 @@ def test_a_table_made_anew_without_its_constraints_is_named(lived):
 # The store
 
 
-def test_an_empty_or_older_database_before_a_full_store_is_reported(place):
+def test_verify_reports_an_empty_or_older_database_with_a_full_store(place):
     register_versions(place, 1)
     with place.open() as registry:
         tables = {
@@ -460,7 +460,7 @@ def registry_rows(url, table):
         return connection.execute(table.select()).mappings().all()
 
 
-def test_files_that_a_killed_registration_left_are_counted_and_no_problem(place):
+def test_verify_counts_files_of_killed_registrations_without_a_problem(place):
     register_versions(place, 1)
     with place.open() as registry:
         source = place.folder / "stray"
@@ -477,7 +477,7 @@ def test_files_that_a_killed_registration_left_are_counted_and_no_problem(place)
 # A part of it
 
 
-def test_since_an_event_only_what_later_ones_touched_is_looked_at(lived):
+def test_verify_since_checks_only_what_later_events_touched(lived):
     with lived.open() as registry:
         since = verify(registry).newest
         found = verify(registry, since=since)
@@ -505,7 +505,7 @@ def test_since_an_event_only_what_later_ones_touched_is_looked_at(lived):
             verify(registry, since=999)
 
 
-def test_more_processes_find_the_same(lived, monkeypatch):
+def test_verify_with_helper_processes_finds_the_same_problems(lived, monkeypatch):
     monkeypatch.setattr("registry.integrity.helpers._WORTH_IT", 0)
     with lived.open() as registry:
         assert verify(registry).problems == []

@@ -1,4 +1,4 @@
-"""Processes that are killed at any moment: they register, promote, collect, verify and back up."""
+"""Processes that are killed at any moment while they register, promote, collect and back up."""
 
 import os
 import random
@@ -28,7 +28,7 @@ BEFORE_S = 0.15
 
 @pytest.fixture
 def place(place: Place, tmp_path: Path) -> Place:
-    """With its files on the disk: there, writing them takes the time that a kill is to hit."""
+    """With files on a disk, where writing takes long enough to be hit by a kill."""
     return Place(tmp_path, place.url)
 
 
@@ -69,9 +69,9 @@ def begin(work: Callable[..., None], place: Place, name: str, done, begun) -> No
 
 
 class Victims:
-    """Two writers, a collector, and who verifies and backs up; each begun anew after it was killed.
+    """Two writers, a collector, a verifier and a backup; each is restarted after it was killed.
 
-    A full verification takes longer than the others live: it and the backup are killed less often.
+    A full `verify` takes longer than the others live, so it and the backup are killed less often.
     """
 
     WORK = (write_for_ever, write_for_ever, collect_for_ever, verify_for_ever, back_up_for_ever)
@@ -117,7 +117,7 @@ class Victims:
 
 
 def kill_in_the_middle(place: Place, victims: Victims, chance: random.Random) -> None:
-    """Kill both writers, again and again until one leaves something over; the others are gone."""
+    """Kill both writers repeatedly until one leaves files; the other processes have ended."""
     for _ in range(100):
         for index in victims.WRITERS:
             victims.kill(index)
@@ -132,13 +132,13 @@ def kill_in_the_middle(place: Place, victims: Victims, chance: random.Random) ->
 
 
 def wait_until_alone(place: Place) -> None:
-    """A server goes on for a moment with what a client that was killed had asked for."""
+    """Wait: a server continues the statement of a killed client for a moment."""
     others = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
     while place.url.startswith("postgresql") and len(fetch(place.url, others)) > 1:
         time.sleep(0.01)
 
 
-def test_whoever_is_killed_the_registry_is_whole_and_nothing_is_left_over(place):
+def test_killed_process_leaves_a_valid_registry_without_leftovers(place):
     chance = random.Random(7)
     register_versions(place, 1)  # a store of which the database knows nothing is not collected
     victims = Victims(place)

@@ -1,5 +1,5 @@
-"""What an owner broke by hand, past all rules: verification names it, and nothing ends in a
-traceback: each command ends in one of the registry's errors, or in an answer.
+"""Rows that an owner edited past all rules: `verify` names them, and every command ends with a
+result or one of the registry's errors, never with a traceback.
 """
 
 import itertools
@@ -40,7 +40,7 @@ BY = {"actor": "bo", "reason": "why"}
         "ALTER TABLE versions RENAME COLUMN git_dirty TO dirty",
     ],
 )
-def test_a_table_or_a_column_that_is_gone_is_named(place, broken):
+def test_verify_names_a_missing_table_or_column(place, broken):
     register_versions(place, 1)
     with raw(place.url) as connection:
         if place.url.startswith("postgresql"):
@@ -90,7 +90,7 @@ def damage(path, *tables):
 
 
 @pytest.mark.parametrize("table", ["models", "events", "versions", "blobs"])
-def test_a_damaged_file_is_a_problem_and_not_an_error(on_sqlite, table):
+def test_verify_reports_a_damaged_sqlite_file_as_a_problem(on_sqlite, table):
     damage(on_sqlite.folder / "registry.db", table)
     with on_sqlite.open() as registry:
         found = verify(registry)
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_a_problem_and_not_an_error(on_sqlite, table):
     assert not any("\n" in problem.what for problem in found.problems)
 
 
-def test_a_file_that_cannot_be_opened_at_all_says_what_to_do(on_sqlite):
+def test_unopenable_sqlite_file_says_what_to_do(on_sqlite):
     damage(on_sqlite.folder / "registry.db", "sqlite_master")
     with pytest.raises(Unreachable, match=r"is damaged .* Restore a backup"):
         on_sqlite.open()
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_opened_at_all_says_what_to_do(on_sqlite):
 
 @pytest.fixture(scope="module")
 def lawless():
-    """A registry in which all was used, the file's owner, and what the file was like before."""
+    """A registry with rows in every table, the owner of its file, and the original content."""
     with quick_folder() as folder:
         place = Place(folder)
         with place.open() as registry:
@@ -154,7 +154,7 @@ VALUES = ["x'00'", "'abc'", "-1", "1e300", "'[]'", "9000000000000000000", "CAST(
 
 
 def edits(lawless, values=1, step=1):
-    """For each column and some of the values: one row has this, and all else is as before."""
+    """For each column and some of the values: set it in one row, leave all others unchanged."""
     _, _, owner, before = lawless
     turns = itertools.cycle(VALUES)
     for table, column in COLUMNS[::step]:
@@ -170,14 +170,14 @@ def edits(lawless, values=1, step=1):
 
 
 def answered(call):
-    """Whether a call ended in an answer, or in one of the registry's errors, of one line."""
+    """Whether a call returned, or raised a RegistryError with a message of one line."""
     try:
         return call(), True
     except RegistryError as error:
         return str(error), "\n" not in str(error)
 
 
-def test_whatever_a_column_holds_no_reader_ends_in_a_traceback(lawless):
+def test_reads_of_malformed_columns_raise_registry_errors(lawless):
     _, registry, _, _ = lawless
     for what in edits(lawless):
         for call in (
@@ -191,7 +191,7 @@ def test_whatever_a_column_holds_no_reader_ends_in_a_traceback(lawless):
             assert well, (what, said)
 
 
-def test_whatever_a_column_holds_no_change_ends_in_a_traceback(lawless):
+def test_changes_with_malformed_columns_raise_registry_errors(lawless):
     _, registry, _, _ = lawless
     for what in edits(lawless):
         for call in (
@@ -202,7 +202,7 @@ def test_whatever_a_column_holds_no_change_ends_in_a_traceback(lawless):
             assert well, (what, said)
 
 
-def test_whatever_a_column_holds_verification_names_it_and_a_backup_ends_well(lawless):
+def test_verify_names_malformed_columns_and_backup_ends_with_an_error(lawless):
     folder, registry, _, _ = lawless
     for what in edits(lawless, step=4):
         found = verify(registry)
@@ -211,7 +211,7 @@ def test_whatever_a_column_holds_verification_names_it_and_a_backup_ends_well(la
         assert well, (what, said)
 
 
-def test_whatever_a_column_holds_the_commands_end_in_a_sentence(lawless, monkeypatch):
+def test_commands_on_malformed_columns_end_with_a_message(lawless, monkeypatch):
     folder, _, _, _ = lawless
     monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{folder}/registry.db")
     monkeypatch.setenv("MODELMINT_ARTIFACTS", str(folder / "artifacts"))

@@ -1,4 +1,4 @@
-"""Versions taken over from real MLflow registries, with files that MLflow logged."""
+"""Import from real MLflow registries, with files that MLflow logged."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ class Mlflow:
     client: MlflowClient
     experiment: str
     server: str
-    """The URL of a server over it, once that answers."""
+    """The URL of a server on it, once the server answers."""
     numbers: count = field(default_factory=count)
 
     def log(self, name: str, model: str = "weights", **changes: Any) -> Any:
@@ -80,7 +80,7 @@ class Mlflow:
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory):
-    """One for the module: to make its tables takes seconds. Each test has a name of its own."""
+    """One for the module: creating its tables takes seconds. Each test uses its own model name."""
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
     with socket.socket() as probe:
@@ -120,7 +120,7 @@ def take(registry, mlflow, name, **changes):
     return import_from_mlflow(registry, mlflow.uri, name, actor="eve", **changes)
 
 
-def test_every_version_comes_with_its_files_and_what_mlflow_knows(database_url, tmp_path, mlflow):
+def test_import_takes_files_parameters_metrics_and_tags(database_url, tmp_path, mlflow):
     name = f"whole-{next(mlflow.numbers)}"  # once for each database, and MLflow's is the same
     for model in ("first", "second"):
         entry = mlflow.log(name, model)
@@ -157,7 +157,7 @@ def test_every_version_comes_with_its_files_and_what_mlflow_knows(database_url, 
         assert verify(registry).problems == []
 
 
-def test_an_import_is_repeated_without_a_copy_and_brings_what_was_added(registry, mlflow):
+def test_import_again_adds_only_new_versions(registry, mlflow):
     mlflow.log("again", "first")
     first = take(registry, mlflow, "again")
     mlflow.log("again", "second")
@@ -167,7 +167,7 @@ def test_an_import_is_repeated_without_a_copy_and_brings_what_was_added(registry
     assert [e.kind for e in registry.history("again")] == ["imported", "imported"]
 
 
-def test_an_import_that_was_interrupted_goes_on_where_it_stopped(registry, mlflow):
+def test_interrupted_import_resumes(registry, mlflow):
     for model in ("first", "second", "third"):
         mlflow.log("cut", model)
 
@@ -185,7 +185,7 @@ def test_an_import_that_was_interrupted_goes_on_where_it_stopped(registry, mlflo
     ]
 
 
-def test_versions_whose_source_is_gone_or_empty_are_reported_and_skipped(registry, mlflow):
+def test_import_skips_and_reports_versions_without_files(registry, mlflow):
     gone, kept = mlflow.log("gone", "first"), mlflow.log("gone", "second")
     run = mlflow.client.get_run(gone.run_id)
     shutil.rmtree(Path(run.info.artifact_uri.removeprefix("file://")) / "model")
@@ -195,19 +195,19 @@ def test_versions_whose_source_is_gone_or_empty_are_reported_and_skipped(registr
     report = take(registry, mlflow, "gone")
     assert [(v.version, v.ref) for v in report.versions] == [(1, None), (2, "gone:1"), (3, None)]
     assert "cannot be read" in report.versions[0].note
-    assert "holds no files" in report.versions[2].note
+    assert "has no files" in report.versions[2].note
     assert registry.model("gone").last_version == 1
     assert registry.resolve("gone:1").version.tags["mlflow.run_id"] == kept.run_id
 
 
-def test_metrics_that_are_no_finite_number_are_left_out_and_named(registry, mlflow):
+def test_import_leaves_out_and_names_metrics_that_are_not_finite(registry, mlflow):
     mlflow.log("odd", metrics={"loss": float("nan"), "auc": 0.5})
     (done,) = take(registry, mlflow, "odd").versions
-    assert done == MlflowVersion(1, "odd:1", True, "left out, being no finite number: loss")
+    assert done == MlflowVersion(1, "odd:1", True, "left out, not a finite number: loss")
     assert registry.resolve("odd:1").version.metrics == {"accuracy": 0.9, "auc": 0.5}
 
 
-def test_the_training_data_is_the_dataset_and_unknown_where_there_is_none(registry, mlflow):
+def test_import_uses_the_training_dataset_or_unknown(registry, mlflow):
     mlflow.log("data", "first", datasets=[("eval1", "evaluation"), ("train1", "training")])
     mlflow.log("data", "second", datasets=[])
     take(registry, mlflow, "data")
@@ -221,7 +221,7 @@ def test_the_training_data_is_the_dataset_and_unknown_where_there_is_none(regist
     assert [v.ref for v in registry.trace_data("mlflow:eval1").versions] == ["data:1"]
 
 
-def test_a_version_without_a_run_is_taken_as_it_is(registry, mlflow):
+def test_import_accepts_a_version_without_a_run(registry, mlflow):
     mlflow.register("bare", mlflow.model("bare").as_uri())
     (done,) = take(registry, mlflow, "bare").versions
     version = registry.resolve(done.ref).version
@@ -229,7 +229,7 @@ def test_a_version_without_a_run_is_taken_as_it_is(registry, mlflow):
     assert version.lineage.git_dirty is False
 
 
-def test_a_logged_model_of_mlflow_3_is_imported_with_its_parameters(registry, mlflow):
+def test_import_reads_parameters_of_mlflow_3_logged_models(registry, mlflow):
     client = mlflow.client
     model = client.create_logged_model(mlflow.experiment, name="m", params={"depth": "4"}).model_id
     client.log_model_artifacts(model, str(mlflow.model("logged")))
@@ -241,7 +241,7 @@ def test_a_logged_model_of_mlflow_3_is_imported_with_its_parameters(registry, ml
     assert registry.open(version)["data/weights.bin"].read_text() == "logged"
 
 
-def test_a_number_that_mlflow_gave_out_twice_names_two_versions_here(registry, mlflow):
+def test_import_distinguishes_versions_with_a_reused_number(registry, mlflow):
     mlflow.log("reused", "first")
     take(registry, mlflow, "reused")
     mlflow.client.delete_registered_model("reused")
@@ -250,7 +250,7 @@ def test_a_number_that_mlflow_gave_out_twice_names_two_versions_here(registry, m
     assert [(v.version, v.ref, v.created) for v in report.versions] == [(1, "reused:2", True)]
 
 
-def test_aliases_come_along_but_champion_and_those_that_were_set_here(registry, mlflow):
+def test_import_sets_aliases_except_champion_and_existing_ones(registry, mlflow):
     for model in ("first", "second"):
         mlflow.log("aliased", model)
     for alias, number in {"champion": 2, "canary": 2, "shadow": 1, "Prod": 1}.items():
@@ -273,13 +273,11 @@ def test_aliases_come_along_but_champion_and_those_that_were_set_here(registry, 
     registry.promote("aliased", 1, "canary", **moved)
     registry.unset("aliased", "shadow", actor="ann", reason="mine")
     second = {a.alias: a for a in take(registry, mlflow, "aliased").aliases}
-    assert second["canary"] == MlflowAlias(
-        "canary", 2, "it was set here, to aliased:1, and stays there"
-    )
+    assert second["canary"] == MlflowAlias("canary", 2, "it already points to aliased:1 here")
     assert registry.alias("aliased", "canary").version == 1
 
 
-def test_a_name_that_cannot_be_one_here_needs_another(registry, mlflow):
+def test_import_of_an_invalid_model_name_needs_another_name(registry, mlflow):
     mlflow.log("Churn Model's")
     with pytest.raises(InvalidReference, match="cannot be a model name"):
         take(registry, mlflow, "Churn Model's")
@@ -287,7 +285,7 @@ def test_a_name_that_cannot_be_one_here_needs_another(registry, mlflow):
     assert done.ref == "churn:1"
 
 
-def test_a_model_that_mlflow_does_not_have_is_named_with_what_there_is(registry, mlflow):
+def test_import_of_an_unknown_model_lists_the_existing_ones(registry, mlflow):
     mlflow.log("houses")
     with pytest.raises(NotFound, match="Did you mean 'houses'"):
         take(registry, mlflow, "hauses")
@@ -297,7 +295,7 @@ def test_a_model_that_mlflow_does_not_have_is_named_with_what_there_is(registry,
 # MLflow's registry stays as it is
 
 
-def test_nothing_is_written_to_mlflow_or_to_the_working_directory(
+def test_import_writes_neither_to_mlflow_nor_to_the_working_directory(
     registry, mlflow, tmp_path, monkeypatch
 ):
     mlflow.log("still")
@@ -310,7 +308,7 @@ def test_nothing_is_written_to_mlflow_or_to_the_working_directory(
     assert list(Path().iterdir()) == []
 
 
-def test_a_database_of_an_older_mlflow_is_read_and_not_upgraded(registry, mlflow, tmp_path):
+def test_import_reads_an_older_mlflow_database_without_upgrading_it(registry, mlflow, tmp_path):
     mlflow.log("older")
     old = tmp_path / "old.db"
     shutil.copy(mlflow.uri.removeprefix("sqlite:///"), old)
@@ -330,7 +328,7 @@ def undo_newest_migration(uri):
         command.downgrade(config, "-1")
 
 
-def test_a_database_of_a_newer_mlflow_is_a_readable_error(registry, mlflow, tmp_path):
+def test_import_of_a_newer_mlflow_database_is_a_readable_error(registry, mlflow, tmp_path):
     newer = tmp_path / "newer.db"
     shutil.copy(mlflow.uri.removeprefix("sqlite:///"), newer)
     execute(f"sqlite:///{newer}", "UPDATE alembic_version SET version_num = 'tomorrow'")
@@ -339,7 +337,7 @@ def test_a_database_of_a_newer_mlflow_is_a_readable_error(registry, mlflow, tmp_
 
 
 @pytest.mark.parametrize("text", [None, b"", b"no database"])
-def test_a_file_that_is_no_mlflow_registry_is_left_alone(registry, tmp_path, text):
+def test_import_does_not_change_a_file_that_is_not_an_mlflow_registry(registry, tmp_path, text):
     file = tmp_path / "mlflow.db"
     if text is not None:
         file.write_bytes(text)
@@ -348,7 +346,7 @@ def test_a_file_that_is_no_mlflow_registry_is_left_alone(registry, tmp_path, tex
     assert (file.read_bytes() if file.exists() else None) == text
 
 
-def test_a_postgresql_database_is_never_made_into_an_mlflow_registry(registry, postgres):
+def test_import_creates_no_mlflow_tables_in_postgresql(registry, postgres):
     uri = postgres
     before = fetch(uri, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     with pytest.raises(Unreachable, match="not an MLflow registry"):
@@ -356,7 +354,7 @@ def test_a_postgresql_database_is_never_made_into_an_mlflow_registry(registry, p
     assert fetch(uri, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == before
 
 
-def test_a_postgresql_database_of_another_mlflow_is_refused(registry, postgres):
+def test_import_refuses_a_postgresql_database_of_another_mlflow_release(registry, postgres):
     execute(
         postgres,
         "CREATE TABLE registered_models (name TEXT)",
@@ -375,7 +373,7 @@ def test_a_postgresql_database_of_another_mlflow_is_refused(registry, postgres):
 
 @pytest.fixture(scope="module")
 def server(mlflow):
-    """MLflow's server over the same registry: its URL."""
+    """The URL of MLflow's server on the same registry."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -386,7 +384,7 @@ def server(mlflow):
             time.sleep(0.1)
 
 
-def test_a_server_is_read_over_http(registry, mlflow, server):
+def test_import_reads_an_mlflow_server_over_http(registry, mlflow, server):
     client = MlflowClient(server, registry_uri=server)
     experiment = client.create_experiment("served", artifact_location="mlflow-artifacts:/served")
     run = client.create_run(experiment).info.run_id
@@ -402,7 +400,7 @@ def test_a_server_is_read_over_http(registry, mlflow, server):
     assert files["data/weights.bin"].read_text() == "served"
 
 
-def test_a_server_cannot_make_us_read_files_of_this_machine(registry, mlflow, server, tmp_path):
+def test_import_refuses_local_paths_from_an_mlflow_server(registry, mlflow, server, tmp_path):
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "id_rsa").write_text("private")
@@ -411,11 +409,11 @@ def test_a_server_cannot_make_us_read_files_of_this_machine(registry, mlflow, se
     mlflow.log("lured")  # its run's artifacts lie in a folder of this machine, too
     report = import_from_mlflow(registry, server, "lured", actor="eve")
     assert [v.ref for v in report.versions] == [None] * 3
-    assert all("is a path, and a server's word" in v.note for v in report.versions)
+    assert all("a server must not make this machine read" in v.note for v in report.versions)
     assert registry.models() == []
 
 
-def test_a_server_that_is_not_there_is_a_readable_error(registry, monkeypatch):
+def test_import_from_an_unreachable_server_is_a_readable_error(registry, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Whatever is done to a registry in whatever order, it agrees with a small model of dicts."""
+"""Random operations on a registry, compared with a small model made of dicts."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -33,13 +33,13 @@ aliases = st.sampled_from(["champion", "canary"])
 
 @dataclass
 class Modelled:
-    """What a model of the registry should be."""
+    """The expected state of a model in the registry."""
 
     status: dict[int, str] = field(default_factory=dict)
     content: dict[int, int] = field(default_factory=dict)
     tags: dict[int, dict[str, str]] = field(default_factory=dict)
     held: dict[str, list[int]] = field(default_factory=dict)
-    """The versions that an alias could be rolled back over; the last one holds it."""
+    """The versions that an alias can be rolled back to; the last one holds it."""
     moves: dict[str, int] = field(default_factory=dict)
 
     def holders(self) -> dict[str, int]:
@@ -47,7 +47,7 @@ class Modelled:
 
 
 class Operations(RuleBasedStateMachine):
-    """Operations on a registry and on its model; each outcome must be the same."""
+    """Operations on a registry and on its dict model; their outcomes must be equal."""
 
     place: Place
     names = itertools.count()
@@ -167,7 +167,7 @@ class Operations(RuleBasedStateMachine):
         assert all(one.tags == self.model.tags[number] for number, one in found.items())
 
 
-def test_a_registry_agrees_with_its_model(place):
+def test_registry_agrees_with_a_dict_model(place):
     class Here(Operations):
         pass
 

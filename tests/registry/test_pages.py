@@ -1,4 +1,4 @@
-"""Lists that may be long are read a page at a time: traces, jobs, models; nothing is left out."""
+"""Traces, jobs and models are read page by page, completely."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ RAW = "a" * 32
 
 @pytest.fixture
 def traced(place):
-    """digits:1 with 5 children and 7 jobs, all made from one file; nightly has one job more."""
+    """digits:1 with 5 children and 7 jobs, all from one file; nightly has another job."""
     with place.open() as registry:
         for number in range(1, 7):
             lineage = replace(
@@ -44,7 +44,7 @@ def outputs(found):
 
 
 def all_pages(ask, parts, cursor, given):
-    """The parts of every page, each gone on from where the one before ended."""
+    """The items of all pages, each starting where the previous one ended."""
     found, pages, where = [], 0, None
     while pages == 0 or where is not None:
         page = ask(**{given: where})
@@ -97,7 +97,7 @@ def test_a_trace_of_data_names_all_versions_and_jobs_page_by_page(traced, few, m
     assert (none.versions, none.jobs, none.version_count) == ((), (), 0)
 
 
-def test_jobs_follow_each_other_page_by_page_also_of_one_moment(traced):
+def test_jobs_are_paged_even_with_equal_start_times(traced):
     for name, count in ((None, 9), ("digits", 8), ("nightly", 1)):
         whole = traced.jobs(name)
         assert len(whole) == count
@@ -109,7 +109,7 @@ def test_jobs_follow_each_other_page_by_page_also_of_one_moment(traced):
     assert traced.job(whole[0].id) == whole[0]
 
 
-def test_models_follow_each_other_with_who_holds_their_aliases(place):
+def test_overview_pages_models_with_alias_holders(place):
     for name in ("churn", "digits", "digits-2", "fraud"):
         register_versions(place, 2, name)
     with place.open() as registry:
@@ -146,8 +146,8 @@ def test_models_follow_each_other_with_who_holds_their_aliases(place):
         (lambda r: r.trace("digits:1", before="x"), NotFound, "no job 'x'"),
         (lambda r: r.trace_data(RAW, limit=-1), InvalidQuery, "Give 1 or more"),
         (lambda r: r.trace_data(""), InvalidQuery, "'' is not a hash"),
-        (lambda r: r.trace_data("a\nb"), InvalidQuery, "is not a hash. Give one in full"),
-        (lambda r: r.trace_data(RAW, after="x"), InvalidQuery, "no place to go on from"),
+        (lambda r: r.trace_data("a\nb"), InvalidQuery, "is not a hash. Give the whole hash"),
+        (lambda r: r.trace_data(RAW, after="x"), InvalidQuery, "not the end of a page"),
         (lambda r: r.trace_data(RAW, before="x"), NotFound, "no job 'x'"),
         (lambda r: r.jobs(before="x"), NotFound, "no job 'x'"),
         (lambda r: r.job("x"), NotFound, "no job 'x'"),
@@ -155,14 +155,14 @@ def test_models_follow_each_other_with_who_holds_their_aliases(place):
         (lambda r: r.holders("digts"), NotFound, "Did you mean 'digits'"),
     ],
 )
-def test_a_page_that_cannot_be_is_refused_with_what_can(traced, ask, error, says):
+def test_invalid_page_argument_is_refused_with_a_remedy(traced, ask, error, says):
     with pytest.raises(RegistryError, match=says) as refused:
         ask(traced)
     assert type(refused.value) is error
 
 
-def test_a_search_finds_the_same_however_it_is_executed(place):
-    """Which way is quicker depends on how many there are; the answers must not."""
+def test_search_finds_the_same_with_every_query_plan(place):
+    """The number of rows decides which plan is faster; the results must be equal."""
     register_versions(place, 1)
     fill(place.url, 60)
     wheres = ["metric.accuracy>=0.01", "param.epochs=7", "tag.team=team-7", "status=candidate",
@@ -184,7 +184,7 @@ def test_a_search_finds_the_same_however_it_is_executed(place):
                             assert found == expected, (where, order, after, name, few)
 
 
-def test_long_lists_are_read_from_an_index_in_their_order(place):
+def test_long_lists_are_read_from_an_ordered_index(place):
     register_versions(place, 1)
     fill(place.url, 3000)
     j, e = schema.jobs.c, schema.events.c

@@ -1,4 +1,4 @@
-"""Many processes and threads at once: what they may not do to each other."""
+"""Concurrent processes and threads."""
 
 import time
 from collections import Counter
@@ -44,7 +44,7 @@ def register_own(index, place):
         return found
 
 
-def test_eight_processes_lose_no_version_and_leave_no_gap(place):
+def test_eight_processes_register_versions_without_a_gap(place):
     results = in_processes(8, register_own, place)
     assert all(isinstance(found, list) for found in results), results
     made = dict(pair for found in results for pair in found)
@@ -59,7 +59,7 @@ def test_eight_processes_lose_no_version_and_leave_no_gap(place):
 
 
 def register_shared(index, place):
-    """The same bytes again and again; the data differ, so each time it is another version."""
+    """Register the same bytes repeatedly, each time from other data, so as another version."""
     with place.open() as registry:
         for turn in range(EACH):
             lineage = replace(LINEAGE, dataset=f"{index}-{turn}")
@@ -88,7 +88,7 @@ def test_eight_processes_registering_the_same_bytes_make_one_version(place):
     assert Counter(results) == {(1, True): 1, (1, False): 7}
 
 
-def test_a_request_that_eight_processes_repeat_makes_one_version(place):
+def test_eight_processes_repeating_a_request_make_one_version(place):
     results = in_processes(8, register_the_same, place, "flow run 7", "model")
     assert Counter(results) == {(1, True): 1, (1, False): 7}
     name, says = in_processes(1, register_the_same, place, "flow run 7", "other bytes")[0]
@@ -104,7 +104,7 @@ def register_in_new_models(index, place):
         return "done"
 
 
-def test_a_new_model_may_be_begun_by_eight_processes_at_once(place):
+def test_eight_processes_can_register_into_a_new_model(place):
     assert in_processes(8, register_in_new_models, place) == ["done"] * 8
     with place.open() as registry:
         assert [model.last_version for model in registry.models()] == [8] * 10
@@ -117,7 +117,7 @@ def make_once(_index, place):
         return registry.id, registry.models()
 
 
-def test_eight_processes_can_make_a_registry_at_once_and_it_is_one(make_database, tmp_path):
+def test_eight_processes_creating_a_registry_make_one(make_database, tmp_path):
     for _turn in range(3):
         place = Place(tmp_path, make_database())
         found = in_processes(8, make_once, place)
@@ -139,7 +139,7 @@ def promote_in_threads(index, place, expected, threads):
 
 
 @pytest.mark.parametrize("threads", [5, 8])
-def test_exactly_one_of_many_promotions_with_one_expected_revision_wins(place, threads):
+def test_one_of_many_promotions_with_the_same_expected_revision_wins(place, threads):
     register_versions(place, 9)
     with place.open() as registry:
         promote(registry, 9)
@@ -151,7 +151,7 @@ def test_exactly_one_of_many_promotions_with_one_expected_revision_wins(place, t
         assert len(moves) == 2
 
 
-def test_of_a_rollback_and_a_promotion_at_once_one_is_told_of_the_other(place):
+def test_concurrent_rollback_and_promote_raise_one_conflict(place):
     register_versions(place, 3)
     with place.open() as registry:
         for turn in range(20):
@@ -189,7 +189,7 @@ USES = {"an alias": (use_as_alias, 60), "a job": (use_in_job, 25), "a child": (u
 
 
 @pytest.mark.parametrize("what", USES)
-def test_a_version_is_either_archived_or_used_however_close_the_race(place, what):
+def test_concurrent_archive_and_use_never_both_succeed(place, what):
     use, rounds = USES[what]
     register_versions(place, rounds)
     with place.open() as registry:
@@ -230,7 +230,7 @@ def begin_child(connection, version):
 
 
 @pytest.mark.parametrize("begin", [begin_job, begin_child])
-def test_archiving_waits_for_a_use_that_has_begun_and_is_then_refused(place, begin):
+def test_archive_waits_for_an_open_use_and_is_refused(place, begin):
     register_versions(place, 1)
     with place.open() as registry, ThreadPoolExecutor() as pool:
 
@@ -246,7 +246,7 @@ def test_archiving_waits_for_a_use_that_has_begun_and_is_then_refused(place, beg
 
 
 @pytest.mark.parametrize("begin", [begin_job, begin_child])
-def test_a_use_waits_for_an_archiving_that_has_begun_and_is_then_refused(place, begin):
+def test_use_waits_for_an_open_archive_and_is_refused(place, begin):
     register_versions(place, 1)
     with place.open() as registry, ThreadPoolExecutor() as pool:
 
@@ -274,7 +274,7 @@ def start_jobs(index, place):
         ]
 
 
-def test_of_the_jobs_that_write_to_one_place_one_is_running(place):
+def test_one_job_per_output_is_running(place):
     register_versions(place, 1)
     assert in_processes(8, start_jobs, place) == [["running"] * 5] * 8
     with place.open() as registry:
@@ -303,7 +303,7 @@ def collect_or_register(index, place):
         return outcomes
 
 
-def test_collecting_without_any_grace_spoils_nothing_that_was_registered(place):
+def test_gc_without_grace_keeps_every_registered_file(place):
     results = in_processes(5, collect_or_register, place)
     outcomes = Counter(outcome for found in results for outcome in found)
     assert set(outcomes) <= {True, "Conflict"}, outcomes
@@ -312,7 +312,7 @@ def test_collecting_without_any_grace_spoils_nothing_that_was_registered(place):
         assert sum(model.last_version for model in registry.models()) == outcomes[True] > 0
 
 
-def test_purging_and_unarchiving_at_once_neither_deadlock_nor_lose_a_file(place):
+def test_concurrent_purge_and_unarchive_lose_no_file(place):
     register_versions(place, 1)
     with place.open() as registry:
         for turn in range(25):
@@ -331,7 +331,7 @@ def test_purging_and_unarchiving_at_once_neither_deadlock_nor_lose_a_file(place)
         assert problems(registry) == []
 
 
-def test_an_aliased_version_cannot_vanish(place):
+def test_version_with_an_alias_cannot_be_deleted(place):
     register_versions(place, 2)
     with place.open() as registry:
         promote(registry, 1)

@@ -1,4 +1,4 @@
-"""Aliases that a policy protects are held by approved versions only, as the champion's is."""
+"""Aliases that a policy protects need an approved version, as the champion does."""
 
 import json
 from functools import partial
@@ -17,7 +17,7 @@ from registry.references import person
 PRODUCTION = Policy(protected=("champion", "production"))
 
 
-def test_setting_a_protected_alias_approves_a_candidate(place):
+def test_promote_to_a_protected_alias_approves_a_candidate(place):
     register_versions(place, 2)
     with place.open() as registry:
         registry.set_policy("digits", PRODUCTION, actor="ada")
@@ -38,7 +38,7 @@ def test_setting_a_protected_alias_approves_a_candidate(place):
         assert verify(registry).problems == []
 
 
-def test_a_version_that_was_turned_down_gets_no_protected_alias(place):
+def test_promote_refuses_a_protected_alias_for_a_rejected_version(place):
     register_versions(place, 1)
     with place.open() as registry:
         registry.set_policy("digits", PRODUCTION, actor="ada")
@@ -48,7 +48,7 @@ def test_a_version_that_was_turned_down_gets_no_protected_alias(place):
         promote(registry, 1, "canary")
 
 
-def test_four_eyes_hold_for_every_protected_alias_and_for_nothing_else(place):
+def test_four_eyes_applies_to_protected_aliases_only(place):
     register_versions(place, 1)
     with place.open() as registry:
         policy = Policy(four_eyes=True, protected=("production",))
@@ -57,14 +57,14 @@ def test_four_eyes_hold_for_every_protected_alias_and_for_nothing_else(place):
         with pytest.raises(Refused, match="not approved yet"):
             promote(registry, 1, "production")
         for ada in ("ada", "ada ", " Ada", "ADA", "\uff41da"):  # the last has a wide a
-            with pytest.raises(Refused, match="asks for an approval by somebody else"):
+            with pytest.raises(Refused, match="requires an approval by somebody else"):
                 registry.approve("digits", 1, actor=ada, reason="it is mine")
         registry.approve("digits", 1, actor="bo", reason="good")
         promote(registry, 1, "production")
         assert verify(registry).problems == []
 
 
-def test_the_database_asks_for_other_eyes_too(place):
+def test_database_enforces_four_eyes(place):
     register_versions(place, 1)
     with place.open() as registry:
         registry.approve("digits", 1, actor=" Ada", reason="before there was a policy")
@@ -80,7 +80,7 @@ def test_the_database_asks_for_other_eyes_too(place):
         execute(place.url, f"UPDATE version_state SET approval_id = ({own})")
 
 
-def test_an_alias_is_not_protected_while_nobody_approved_what_it_points_to(place):
+def test_set_policy_refuses_to_protect_an_alias_of_an_unapproved_version(place):
     register_versions(place, 1)
     with place.open() as registry:
         promote(registry, 1, "production")
@@ -101,7 +101,7 @@ def test_an_alias_is_not_protected_while_nobody_approved_what_it_points_to(place
     assert fetch(place.url, "SELECT * FROM protected_aliases") == []
 
 
-def test_a_policy_protects_aliases_that_may_be_and_not_the_challenger(place):
+def test_set_policy_refuses_invalid_aliases_and_the_challenger(place):
     with place.open() as registry:
         with pytest.raises(InvalidReference, match="an alias"):
             registry.set_policy("digits", Policy(protected=("Production!",)), actor="ada")
@@ -110,7 +110,7 @@ def test_a_policy_protects_aliases_that_may_be_and_not_the_challenger(place):
         assert registry.models() == []
 
 
-def test_rolling_a_protected_alias_back_passes_over_what_was_turned_down(place):
+def test_rollback_of_a_protected_alias_skips_rejected_versions(place):
     register_versions(place, 3)
     with place.open() as registry:
         registry.set_policy("digits", PRODUCTION, actor="ada")
@@ -122,7 +122,7 @@ def test_rolling_a_protected_alias_back_passes_over_what_was_turned_down(place):
         assert verify(registry).problems == []
 
 
-def test_a_tag_and_an_evaluation_are_written_with_their_event(place):
+def test_tag_and_evaluation_are_written_with_their_event(place):
     offered = make_candidate(place.folder / "bundle", tags={"colour": "red"})
     with place.open() as registry:
         registry.register("digits", offered, actor="ada")
@@ -152,11 +152,11 @@ def test_a_tag_and_an_evaluation_are_written_with_their_event(place):
         ("ada b", "adab", False),
     ],
 )
-def test_a_person_is_the_same_however_the_name_was_typed(one, other, same):
+def test_person_names_are_compared_without_case_and_spacing(one, other, same):
     assert (person(one) == person(other)) is same
 
 
-def test_a_rule_that_is_changed_leaves_the_others_as_they_are(place):
+def test_change_policy_keeps_the_other_rules(place):
     register_versions(place, 1)
     with place.open() as registry:
         change = partial(registry.change_policy, "digits", actor="ada")
@@ -183,7 +183,7 @@ def test_a_rule_that_is_changed_leaves_the_others_as_they_are(place):
         assert verify(registry).problems == []
 
 
-def test_rules_of_a_registry_that_is_not_there_are_refused_and_make_nothing(tmp_path, monkeypatch):
+def test_change_policy_without_a_registry_creates_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
     monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
     for asked in ([], ["--four-eyes"], ["--keep-last", "3"]):
@@ -207,7 +207,7 @@ UNSEEN += ["\u2003", "\u3000", "\u034f", "\u115f", "\u3164", "\u2800", "\ufe0f",
 
 
 @pytest.mark.parametrize("character", UNSEEN, ids=ascii)
-def test_nobody_approves_as_somebody_else_by_characters_that_nobody_sees(tmp_path, character):
+def test_approve_refuses_names_with_invisible_characters(tmp_path, character):
     with Place(tmp_path).open() as registry:
         for name in (f"a{character}da", f"ada{character}x"):
             with pytest.raises(InvalidCandidate, match=rf"U\+{ord(character):04X} .*Leave it out"):
@@ -215,7 +215,7 @@ def test_nobody_approves_as_somebody_else_by_characters_that_nobody_sees(tmp_pat
         assert person(f"a{character}da") == person("ada") or character.isspace()
 
 
-def test_names_of_all_the_world_are_taken(tmp_path):
+def test_actor_accepts_names_in_any_script(tmp_path):
     with Place(tmp_path).open() as registry:
         for name in (
             "José Ñandú",
@@ -231,14 +231,14 @@ def test_names_of_all_the_world_are_taken(tmp_path):
     assert [e.actor for e in events][-2:] == ["José", "José Ñandú"]
 
 
-def test_who_trained_elsewhere_is_written_out(place):
+def test_trainer_of_an_import_has_invisible_characters_escaped(place):
     with place.open() as registry:
         offered = make_candidate(place.folder / "bundle", evaluation={})
         made = registry.admit("digits", offered, "imported", actor="bo", trainer="a\u200bda\ufeff")
         assert made.version.created_by == "a\\u200bda\\ufeff"
 
 
-def test_the_command_shows_and_changes_what_is_protected(tmp_path, monkeypatch):
+def test_policy_command_shows_and_changes_protected_aliases(tmp_path, monkeypatch):
     here = Place(tmp_path)
     register_versions(here, 1)
     monkeypatch.setenv("MODELMINT_DATABASE_URL", here.url)

@@ -1,6 +1,6 @@
-"""On PostgreSQL, each of the three roles can do what it may, and is refused the rest by the server.
+"""On PostgreSQL, the server allows each of the three roles its rights and refuses the rest.
 
-Every login here is one of its own on a real server; nobody but `dba` is a superuser.
+Each login is a separate user of a real server; only `dba` is a superuser.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def test_a_reader_reads_everything(place, tmp_path):
         assert gc(registry, dry_run=True) == []
 
 
-def test_a_reader_makes_nobody_wait_for_a_backup(place):
+def test_backup_by_a_reader_blocks_no_writer(place):
     rita = place.open("rita")
     with rita, pytest.raises(Refused, match="may not do that"), rita.database.read_locked():
         pass
@@ -101,7 +101,7 @@ def test_a_promoter_approves_promotes_and_rolls_back(place):
         assert verify(registry, "petras").problems == []
 
 
-def test_a_login_with_two_roles_does_what_either_may(place):
+def test_login_with_two_roles_has_the_rights_of_both(place):
     with place.open("flo") as registry:
         version = registry.register("flos", candidate(place, "flo"), actor="flo").version
         registry.promote("flos", version.version, expect_revision=0, actor="flo", reason="first")
@@ -146,11 +146,11 @@ PROMOTING += ("set a policy",)
         *(("petra", change) for change in (*WRITING, "collect") if change != "refuse"),
     ],
 )
-def test_a_role_is_refused_what_it_may_not_do(login, change, place):
+def test_role_without_the_right_is_refused(login, change, place):
     before = everything(place)
     execute(place.dba, f"INSERT INTO blobs VALUES ('{'a' * 64}', 1, 0, NULL)")
     try:
-        said = pytest.raises(Refused, match=r"permission denied.*`modelmint models roles` shows")
+        said = pytest.raises(Refused, match=r"permission denied.*`modelmint models roles` lists")
         with place.open(login) as registry, said:
             CHANGES[change](registry, place)
     finally:
@@ -236,7 +236,7 @@ NOT_A_PROMOTER = [
         ("nora", [*NOBODY, "SELECT * FROM models"]),
     ],
 )
-def test_a_role_is_refused_it_by_the_database_itself(login, statements, place):
+def test_database_refuses_a_role_without_the_right(login, statements, place):
     before = everything(place)
     with raw_engine(place.url(login)).connect() as connection:
         for statement in statements:
@@ -246,7 +246,7 @@ def test_a_role_is_refused_it_by_the_database_itself(login, statements, place):
     assert everything(place) == before
 
 
-def test_no_temporary_table_stands_in_for_one_that_a_rule_looks_at(place):
+def test_triggers_ignore_temporary_tables_of_the_same_name(place):
     with place.open("walt") as registry:
         registry.register("guarded", candidate(place, "guarded"), actor="petra")
     with place.open("petra") as registry:
@@ -269,7 +269,7 @@ def test_no_temporary_table_stands_in_for_one_that_a_rule_looks_at(place):
             execute(place.url("petra"), *temporary, *champion)
 
 
-def test_a_login_without_a_role_is_told_so(place):
+def test_login_without_a_role_is_a_readable_error(place):
     with pytest.raises(Refused, match=r"permission denied.*this database role may not do that"):
         place.open("nora")
 
@@ -288,7 +288,7 @@ def rights(place: Place) -> list[tuple]:
     )
 
 
-def test_granting_again_changes_nothing_and_takes_back_what_was_given_beyond(place):
+def test_create_roles_again_revokes_extra_rights(place):
     before = rights(place)
     execute(
         place.url("keeper"),
@@ -301,7 +301,7 @@ def test_granting_again_changes_nothing_and_takes_back_what_was_given_beyond(pla
     assert rights(place) == before
 
 
-def test_all_roles_read_all_tables_those_of_an_upgrade_included(place):
+def test_each_role_can_read_every_table_after_an_upgrade(place):
     execute(place.url("keeper"), "CREATE TABLE registry_new (id serial PRIMARY KEY)")
     try:
         with pytest.raises(DBAPIError, match="permission denied"):
@@ -314,7 +314,7 @@ def test_all_roles_read_all_tables_those_of_an_upgrade_included(place):
         execute(place.url("keeper"), "DROP TABLE registry_new")
 
 
-def test_history_can_only_be_added_to(place):
+def test_roles_can_only_append_events(place):
     given = {(table, right) for _, table, _, right in rights(place)}
     for table in APPEND_ONLY:
         assert {right for name, right in given if name == table} <= {"SELECT", "INSERT"}
@@ -324,7 +324,7 @@ def test_history_can_only_be_added_to(place):
             assert (table, "DELETE") not in given
 
 
-def test_only_the_owner_grants(place):
+def test_create_roles_refuses_anybody_but_the_owner(place):
     before = rights(place)
     for login in ("walt", "rita"):
         with pytest.raises(Refused, match=f"belong to keeper, and only keeper .* not {login}"):
@@ -333,7 +333,7 @@ def test_only_the_owner_grants(place):
     assert rights(place) == before
 
 
-def test_an_owner_who_may_not_create_roles_is_told_what_to_have_run(postgres, tmp_path):
+def test_create_roles_prints_the_sql_for_an_administrator(postgres, tmp_path):
     # The roles belong to the whole server, which other tests of this file fill with grants.
     url = create_database(postgres)
     there = {name for (name,) in fetch(url, "SELECT rolname FROM pg_roles")}
@@ -364,7 +364,7 @@ def test_an_owner_who_may_not_create_roles_is_told_what_to_have_run(postgres, tm
         )
 
 
-def test_a_sqlite_registry_has_no_roles(tmp_path):
-    with pytest.raises(Refused, match=r"has no roles.*Use the permissions of files"):
+def test_create_roles_refuses_sqlite(tmp_path):
+    with pytest.raises(Refused, match=r"has no roles.*Use file permissions"):
         create_roles(f"sqlite:///{tmp_path}/registry.db")
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,4 @@
-"""A seal that was written once is right for ever, whatever fields the records gain; and the
-processes that compute seals for a verification.
-"""
+"""Seals stay valid when records gain fields; the processes that compute seals for `verify`."""
 
 import json
 import subprocess
@@ -66,21 +64,21 @@ class LaterVersion(Version):
 
 
 def later(kind: type[Any], record: Any, **changes: Any) -> Any:
-    """A record as a release would read it whose class has one field more."""
+    """A record as a later release with one more field would read it."""
     return kind(**{field.name: getattr(record, field.name) for field in fields(record)} | changes)
 
 
-def test_a_seal_of_an_earlier_release_is_right():
+def test_seal_of_an_earlier_release_still_matches():
     assert seal(VERSION) == SEAL
 
 
-def test_a_seal_does_not_depend_on_fields_that_records_gained_since():
+def test_seal_ignores_fields_that_a_later_release_adds():
     artifacts = tuple(later(LaterArtifact, artifact) for artifact in ARTIFACTS)
     lineage = later(LaterLineage, LINEAGE)
     assert seal(later(LaterVersion, VERSION, lineage=lineage, artifacts=artifacts)) == SEAL
 
 
-def test_a_seal_covers_every_field_that_never_changes():
+def test_seal_covers_every_immutable_field():
     changing = {"status", "tags", "aliases", "evaluation"}
     for field in fields(Version):
         value = {"lineage": later(Lineage, LINEAGE, git_dirty=False), "artifacts": ARTIFACTS[:1]}
@@ -97,7 +95,7 @@ def test_a_seal_covers_every_field_that_never_changes():
 
 
 @pytest.mark.parametrize("left", ["in a line", "before the answer"])
-def test_a_helper_whose_verification_was_killed_ends_without_a_word(left):
+def test_helper_process_exits_silently_when_verify_is_killed(left):
     task = json.dumps(["events", "digits", []]) + "\n"
     helper = subprocess.Popen(
         [sys.executable, "-c", _SERVE],

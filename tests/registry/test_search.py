@@ -1,4 +1,4 @@
-"""Search: every condition and order, pages that stay put, and indexes that are used."""
+"""Search: every condition and order, stable pages, and the use of indexes."""
 
 import itertools
 import re
@@ -19,7 +19,7 @@ from registry.queries.search import page_query
 
 @pytest.fixture
 def found(place):
-    """Three versions that differ in everything there is to search by; 2 is champion."""
+    """Three versions that differ in every searchable value; 2 is champion."""
     with place.open() as registry:
         for number in (1, 2, 3):
             lineage = replace(
@@ -69,14 +69,14 @@ CONDITIONS = {
 }
 
 
-def test_every_condition_finds_what_it_says(found):
+def test_each_search_condition_finds_matching_versions(found):
     for condition, expected in CONDITIONS.items():
         assert numbers(found.search("digits", [condition])) == expected, condition
     digest = found.resolve("digits:3").version.digest
     assert numbers(found.search("digits", [f"digest={digest}"])) == [3]
 
 
-def test_conditions_add_up_and_models_are_searched_together(found, place):
+def test_search_combines_conditions_and_models(found, place):
     assert numbers(found.search("digits", ["tag.team=risk", "metric.loss>-3"])) == [2]
     register_versions(place, 1, "churn")
     page = found.search(where=["status=candidate"])
@@ -84,7 +84,7 @@ def test_conditions_add_up_and_models_are_searched_together(found, place):
     assert numbers(found.search("churn", ["alias=champion"])) == []
 
 
-def test_versions_come_in_the_order_that_was_asked_for(found):
+def test_search_returns_versions_in_the_requested_order(found):
     assert numbers(found.search("digits", order="metric.accuracy")) == [3, 2, 1]
     assert numbers(found.search("digits", order="metric.loss")) == [1, 2, 3]
     assert numbers(found.search("digits", order="metric.loss:asc")) == [3, 2, 1]
@@ -92,7 +92,7 @@ def test_versions_come_in_the_order_that_was_asked_for(found):
         found.search("digits", order="metric.other")
 
 
-def test_a_line_of_a_page_says_what_a_version_is(found):
+def test_search_result_summarises_a_version(found):
     line = found.search("digits", ["alias=champion"]).versions[0]
     version = found.resolve("digits").version
     for name in ("ref", "digest", "status", "metrics", "tags", "aliases", "created_by"):
@@ -103,32 +103,32 @@ def test_a_line_of_a_page_says_what_a_version_is(found):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"where": ["status>approved"]}, "only = compares there"),
-        ({"where": ["metric.accuracy"]}, "is no condition. Give any of: metric.NAME"),
-        ({"where": [""]}, "is no condition"),
-        ({"where": ["metric.accuracy>high"]}, "a metric is compared with a number"),
-        ({"where": ["tag.team>a"]}, "only = compares there"),
-        ({"where": ["param.a>=1"]}, "only = compares there"),
-        ({"where": ["colour=red"]}, "there is no 'colour' to search by"),
+        ({"where": ["status>approved"]}, "only = is allowed here"),
+        ({"where": ["metric.accuracy"]}, "is not a condition. Give any of: metric.NAME"),
+        ({"where": [""]}, "is not a condition"),
+        ({"where": ["metric.accuracy>high"]}, "compare a metric with a number"),
+        ({"where": ["tag.team>a"]}, "only = is allowed here"),
+        ({"where": ["param.a>=1"]}, "only = is allowed here"),
+        ({"where": ["colour=red"]}, "'colour' cannot be searched"),
         ({"where": ["created>yesterday"]}, "give a date or a time in ISO form"),
-        ({"where": ["status<approved"]}, "only = compares there"),
-        ({"order": "oldest"}, "'oldest' is no order. Give newest, metric.NAME"),
-        ({"order": "metric."}, "is no order"),
-        ({"after": "next"}, "is no place to go on from"),
-        ({"after": "0.5:1"}, "is no place to go on from in this order"),
-        ({"after": ":1", "order": "metric.loss"}, "is no place to go on from in this order"),
-        ({"after": "nan:1", "order": "metric.loss"}, "is no place to go on from"),
-        ({"after": ":" + "9" * 30}, "is no place to go on from"),
-        ({"limit": 0}, "A page of 0 versions is none"),
+        ({"where": ["status<approved"]}, "only = is allowed here"),
+        ({"order": "oldest"}, "'oldest' is not an order. Give newest, metric.NAME"),
+        ({"order": "metric."}, "is not an order"),
+        ({"after": "next"}, "is not the end of a page"),
+        ({"after": "0.5:1"}, "is not the end of a page in this order"),
+        ({"after": ":1", "order": "metric.loss"}, "is not the end of a page in this order"),
+        ({"after": "nan:1", "order": "metric.loss"}, "is not the end of a page"),
+        ({"after": ":" + "9" * 30}, "is not the end of a page"),
+        ({"limit": 0}, "limit is 0. Give 1 or more: the versions on a page"),
     ],
 )
-def test_a_query_that_cannot_be_read_says_what_can(place, asked, says):
+def test_invalid_search_condition_lists_the_valid_ones(place, asked, says):
     register_versions(place, 2)
     with place.open() as registry, pytest.raises(InvalidQuery, match=re.escape(says)):
         registry.search("digits", **asked)
 
 
-def test_a_search_of_an_unknown_model_names_the_close_match(place):
+def test_search_of_an_unknown_model_suggests_a_close_match(place):
     register_versions(place, 1)
     with place.open() as registry, pytest.raises(NotFound, match="Did you mean 'digits'"):
         registry.search("digts")
@@ -169,7 +169,7 @@ WHOLE_MODEL = (
 """That every version of a model is looked at."""
 
 
-def test_a_selective_search_reads_an_index_and_no_whole_table(many):
+def test_selective_search_uses_an_index_without_a_table_scan(many):
     with many.open() as registry:
         promote(registry, 1)
         for condition, count in SELECTIVE.items():
@@ -181,7 +181,7 @@ def test_a_selective_search_reads_an_index_and_no_whole_table(many):
             assert re.search(r"INDEX|Index", plan), (condition, plan)
 
 
-def test_a_page_reads_an_index_in_its_order_from_where_it_begins(many):
+def test_search_page_is_read_from_an_ordered_index(many):
     orders = {"newest": ":2000", "metric.accuracy": "0.5:2500", "metric.accuracy:asc": "0.5:2500"}
     with raw(many.url) as connection:
         for order, after in orders.items():
@@ -190,7 +190,7 @@ def test_a_page_reads_an_index_in_its_order_from_where_it_begins(many):
             assert re.search(r"INDEX|Index", plan), plan
 
 
-def test_pages_stay_put_while_versions_are_added_and_miss_none(many):
+def test_search_pages_are_stable_while_versions_are_added(many):
     for order in ("newest", "metric.accuracy", "metric.accuracy:asc"):
         seen, after = [], None
         with many.open() as registry:
@@ -235,7 +235,7 @@ def statements_of(registry, call):
     return seen
 
 
-def test_a_promotion_costs_the_same_with_one_and_with_3000_versions(place):
+def test_promote_takes_as_many_queries_with_3000_versions_as_with_one(place):
     register_versions(place, 1)
     with place.open() as registry:
         promote(registry, 1)

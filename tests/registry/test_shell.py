@@ -1,5 +1,6 @@
-"""A registry in SQLite keeps its rules in the stock `sqlite3` shell, too, where nobody asked for
-foreign keys; where that is not installed, in Python's module with its defaults, which are the same.
+"""A SQLite registry enforces its rules in the `sqlite3` shell too, where foreign keys are off.
+
+Where the shell is not installed, Python's sqlite3 module is used, whose defaults are the same.
 """
 
 import shutil
@@ -226,7 +227,7 @@ def dump(path):
 
 
 def in_shell(path, statement):
-    """What SQLite says to a statement in a client of its own; empty where it does it."""
+    """The error that SQLite prints for a statement in its own shell; empty if it succeeds."""
     if shell := shutil.which("sqlite3"):
         ran = subprocess.run([shell, path, statement], capture_output=True, text=True, check=False)
         return ran.stderr
@@ -242,7 +243,7 @@ def in_shell(path, statement):
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_the_stock_shell_is_refused(what, place):
+def test_sqlite_shell_is_refused(what, place):
     path = place.folder / "registry.db"
     before = dump(path)
     said = in_shell(path, REFUSED[what])
@@ -263,7 +264,7 @@ def test_a_metric_is_a_finite_number(place, value):
     connection.close()
 
 
-def test_a_version_has_a_status_whoever_inserts_it(place):
+def test_inserted_version_gets_a_status(place):
     connection = sqlite3.connect(place.folder / "registry.db")
     connection.executescript(NEW)
     states = connection.execute("SELECT * FROM version_state WHERE version_id = 9").fetchall()
@@ -271,7 +272,7 @@ def test_a_version_has_a_status_whoever_inserts_it(place):
     assert states == [(9, 1, 5, "candidate", None)]
 
 
-def test_the_registry_is_whole_after_all_that(place):
+def test_registry_verifies_after_all_shell_attempts(place):
     for statement in REFUSED.values():
         in_shell(place.folder / "registry.db", statement)
     with place.open() as registry:
@@ -283,7 +284,7 @@ def test_the_registry_is_whole_after_all_that(place):
         assert verify(registry).problems == []
 
 
-def test_a_status_takes_its_aliases_along_in_the_stock_shell(tmp_path):
+def test_status_change_in_the_sqlite_shell_updates_aliases(tmp_path):
     made = Place(tmp_path)
     with made.open() as registry:
         registry.register("digits", make_candidate(tmp_path / "bundle"), actor="ada")
@@ -294,7 +295,7 @@ def test_a_status_takes_its_aliases_along_in_the_stock_shell(tmp_path):
         assert connection.execute("SELECT status FROM aliases").fetchall() == [("rejected",)]
 
 
-def test_the_store_of_a_registry_is_set_once(tmp_path):
+def test_store_id_is_set_once(tmp_path):
     with Place(tmp_path).open() as registry:
         registry.create()
     path = tmp_path / "registry.db"

@@ -34,7 +34,7 @@ from registry.integrity import verify
 from registry.upkeep import gc
 
 
-def test_a_version_comes_back_as_it_was_registered(place):
+def test_registered_version_is_read_back_unchanged(place):
     candidate = make_candidate(place.folder / "bundle")
     with place.open() as registry:
         before = datetime.now(UTC)
@@ -54,7 +54,7 @@ def test_a_version_comes_back_as_it_was_registered(place):
     assert timedelta(0) <= version.created_at - before < timedelta(seconds=10)
 
 
-def test_registering_the_same_bytes_twice_returns_the_same_version(place):
+def test_register_twice_returns_the_same_version(place):
     with place.open() as registry:
         first = registry.register("digits", make_candidate(place.folder / "a"), actor="ada")
         again = make_candidate(place.folder / "b", metrics={"accuracy": 0.1})
@@ -66,7 +66,7 @@ def test_registering_the_same_bytes_twice_returns_the_same_version(place):
         assert [event.kind for event in registry.history("digits")] == ["registered"]
 
 
-def test_the_same_bytes_from_another_dataset_are_another_version(place):
+def test_register_same_bytes_from_another_dataset_makes_a_version(place):
     other = replace(LINEAGE, dataset="f" * 32 + ".dir")
     with place.open() as registry:
         first = registry.register("digits", make_candidate(place.folder / "a"), actor="ada")
@@ -78,7 +78,7 @@ def test_the_same_bytes_from_another_dataset_are_another_version(place):
         assert second.version.digest == first.version.digest
 
 
-def test_the_digest_depends_on_identity_files_only(place):
+def test_digest_covers_identity_files_only(place):
     with place.open() as registry:
         first = registry.register("a", make_candidate(place.folder / "a"), actor="ada").version
         other_card = make_candidate(place.folder / "b")
@@ -88,7 +88,7 @@ def test_the_digest_depends_on_identity_files_only(place):
     assert first.digest == second.digest != third.digest
 
 
-def test_parameters_are_stored_once_for_all_who_were_made_with_them(place):
+def test_equal_parameters_are_stored_once(place):
     whole, real = {"rate": 1, "layers": [1, 2]}, {"rate": 1.0, "layers": [1, 2]}
     with place.open() as registry:
         for number, params in enumerate((whole, real, whole, real, {}, {})):
@@ -117,9 +117,7 @@ def test_parameters_are_stored_once_for_all_who_were_made_with_them(place):
         ({"metrics": {"f1": float("nan")}}, "Metric 'f1' is nan"),
     ],
 )
-def test_a_candidate_that_cannot_be_stored_is_refused_before_anything_is_written(
-    place, changes, says
-):
+def test_invalid_candidate_is_refused_before_any_write(place, changes, says):
     with place.open() as registry:
         with pytest.raises(InvalidCandidate, match=says):
             registry.register("digits", make_candidate(place.folder / "b", **changes), actor="ada")
@@ -128,7 +126,7 @@ def test_a_candidate_that_cannot_be_stored_is_refused_before_anything_is_written
 
 
 @pytest.mark.parametrize("value", [Path("x"), float("inf")])
-def test_a_candidate_whose_documents_are_no_json_is_refused_and_leaves_nothing(place, value):
+def test_candidate_with_non_json_documents_is_refused(place, value):
     candidate = make_candidate(place.folder / "b", params={"path": value})
     with place.open() as registry:
         with pytest.raises(InvalidCandidate, match="params is not plain JSON"):
@@ -138,7 +136,7 @@ def test_a_candidate_whose_documents_are_no_json_is_refused_and_leaves_nothing(p
     assert not [path for path in (place.folder / "artifacts").rglob("*") if path.is_file()]
 
 
-def test_a_path_that_leaves_the_bundle_or_has_two_spellings_is_refused(place):
+def test_candidate_path_outside_the_bundle_is_refused(place):
     candidate = make_candidate(place.folder / "bundle")
     with place.open() as registry:
         for path in ("../model.onnx", "/model.onnx", "a//b", "./a", "a\\b", "", "."):
@@ -147,14 +145,14 @@ def test_a_path_that_leaves_the_bundle_or_has_two_spellings_is_refused(place):
                 registry.register("digits", replace(candidate, files=files), actor="ada")
 
 
-def test_a_candidate_whose_file_is_missing_is_refused(place):
+def test_candidate_with_a_missing_file_is_refused(place):
     candidate = make_candidate(place.folder / "bundle")
     candidate.files["model.onnx"].unlink()
     with place.open() as registry, pytest.raises(InvalidCandidate, match=r"model\.onnx"):
         registry.register("digits", candidate, actor="ada")
 
 
-def test_promotions_move_the_alias_and_are_written_down(place):
+def test_promote_moves_the_alias_and_adds_an_event(place):
     register_versions(place, 2)
     with place.open() as registry:
         assert registry.alias("digits") is None
@@ -171,7 +169,7 @@ def test_promotions_move_the_alias_and_are_written_down(place):
         assert (two.aliases, one.aliases) == (("champion",), ())
 
 
-def test_a_promotion_based_on_an_outdated_revision_is_a_conflict(place):
+def test_promote_with_an_outdated_revision_is_a_conflict(place):
     register_versions(place, 2)
     with place.open() as registry:
         with pytest.raises(Conflict, match="not set, but revision 3 was expected"):
@@ -186,7 +184,7 @@ def test_a_promotion_based_on_an_outdated_revision_is_a_conflict(place):
         assert registry.alias("digits") == Alias("digits", "champion", 1, 3)
 
 
-def test_promoting_what_holds_the_alias_already_changes_nothing(place):
+def test_promote_of_the_current_holder_changes_nothing(place):
     register_versions(place, 1)
     with place.open() as registry:
         held = promote(registry, 1)
@@ -195,7 +193,7 @@ def test_promoting_what_holds_the_alias_already_changes_nothing(place):
         assert registry.history("digits") == events
 
 
-def test_a_refused_candidate_leaves_an_event_and_no_version(place):
+def test_refused_candidate_leaves_an_event_and_no_version(place):
     with place.open() as registry:
         candidate = make_candidate(place.folder, evaluation={"passed": False})
         event = registry.refuse("digits", candidate, actor="ada", reason="accuracy")
@@ -208,7 +206,7 @@ def test_a_refused_candidate_leaves_an_event_and_no_version(place):
 
 
 @pytest.mark.parametrize("evaluation", [{}, {"passed": False}, {"passed": "yes"}])
-def test_a_candidate_that_did_not_pass_cannot_be_registered(place, evaluation):
+def test_register_refuses_a_candidate_whose_gate_failed(place, evaluation):
     with place.open() as registry:
         candidate = make_candidate(place.folder / "bundle", evaluation=evaluation)
         with pytest.raises(InvalidCandidate, match="does not say that it passed"):
@@ -217,7 +215,7 @@ def test_a_candidate_that_did_not_pass_cannot_be_registered(place, evaluation):
     assert not (place.folder / "artifacts").exists()
 
 
-def test_registering_again_with_other_evidence_leaves_no_stray(place):
+def test_register_again_with_another_card_leaves_no_stray_file(place):
     with place.open() as registry:
         registry.register("digits", make_candidate(place.folder / "bundle"), actor="ada")
         again = make_candidate(place.folder / "bundle")
@@ -238,7 +236,7 @@ def test_models_show_counts_and_aliases(place):
     assert digits.aliases == (canary, held)
 
 
-def test_a_reference_pins_the_version_and_the_revision(place):
+def test_resolve_pins_version_and_revision(place):
     register_versions(place, 2)
     with place.open() as registry:
         promote(registry, 1)
@@ -259,7 +257,7 @@ def test_a_reference_pins_the_version_and_the_revision(place):
         ("digits:9", "no version 9. It has 1 to 2, digits:2 is the newest"),
     ],
 )
-def test_an_unknown_reference_names_the_close_match(place, reference, says):
+def test_resolve_of_an_unknown_reference_suggests_a_close_match(place, reference, says):
     register_versions(place, 2)
     with place.open() as registry:
         promote(registry, 2)
@@ -267,7 +265,7 @@ def test_an_unknown_reference_names_the_close_match(place, reference, says):
             registry.resolve(reference)
 
 
-def test_every_method_that_takes_a_model_names_the_close_match(place):
+def test_unknown_model_suggests_a_close_match_in_every_method(place):
     register_versions(place, 1)
     with place.open() as registry:
         for ask in (registry.model, registry.search, registry.history, registry.jobs):
@@ -281,7 +279,7 @@ def test_every_method_that_takes_a_model_names_the_close_match(place):
             promote(registry, 1, alias="Champion")
 
 
-def test_references_are_read_as_documented():
+def test_parse_reference_accepts_the_documented_forms():
     assert parse_reference("digits") == Reference("digits", "champion", None)
     assert parse_reference("digits@blue") == Reference("digits", "blue", None)
     assert parse_reference("a.b_c-9:12") == Reference("a.b_c-9", None, 12)
@@ -297,12 +295,12 @@ def test_references_are_read_as_documented():
         "digits:1234567890",
     ],
 )
-def test_a_malformed_reference_says_what_is_allowed(text):
+def test_parse_reference_error_lists_the_allowed_forms(text):
     with pytest.raises(InvalidReference, match="Give NAME, NAME@ALIAS or NAME:VERSION"):
         parse_reference(text)
 
 
-def test_a_malformed_reference_suggests_the_likely_one():
+def test_parse_reference_error_suggests_the_likely_reference():
     with pytest.raises(InvalidReference, match="Did you mean 'digits@champion'"):
         parse_reference("Digits@Champion")
     with pytest.raises(InvalidReference, match="Did you mean 'digits:3'"):
@@ -346,7 +344,7 @@ def test_a_failed_job_keeps_its_error_and_cannot_complete(place):
             registry.fail_job(replace(job, id="nobody"), "x")
 
 
-def test_a_job_whose_output_a_later_job_takes_over_is_lost(place):
+def test_job_is_lost_when_a_later_job_takes_its_output(place):
     register_versions(place, 1)
     with place.open() as registry:
         resolved = registry.resolve("digits:1")
@@ -365,7 +363,7 @@ def offered_again(place, **changes):
         return registry.register("digits", candidate, actor="bo")
 
 
-def test_the_same_bytes_with_another_evaluation_get_it_with_an_event(place):
+def test_register_again_adds_a_new_evaluation_with_an_event(place):
     evaluation = {"passed": True, "gates": [], "metrics": {"summary": {"f1": 0.5}}}
     with place.open() as registry:
         first = make_candidate(place.folder / "bundle")
@@ -392,7 +390,7 @@ def test_the_same_bytes_with_another_evaluation_get_it_with_an_event(place):
             registry.register("digits", failed, actor="bo")
 
 
-def test_what_the_same_bytes_bring_along_and_is_not_taken_is_named(place):
+def test_register_again_lists_ignored_differences(place):
     with place.open() as registry:
         registry.register("digits", make_candidate(place.folder / "bundle"), actor="ada")
         known = registry.resolve("digits:1").version
@@ -428,7 +426,7 @@ def test_what_the_same_bytes_bring_along_and_is_not_taken_is_named(place):
         assert len(registry.history("digits")) == 1
 
 
-def test_a_request_that_is_made_again_changes_nothing_and_reports_nothing(place):
+def test_repeated_request_changes_and_reports_nothing(place):
     candidate = make_candidate(place.folder / "bundle")
     with place.open() as registry:
         registry.register("digits", candidate, actor="ada", request_id="run-1")
@@ -441,7 +439,7 @@ def test_a_request_that_is_made_again_changes_nothing_and_reports_nothing(place)
         assert len(registry.history("digits")) == 3
 
 
-def test_an_import_is_evaluated_by_registering_its_bytes(place):
+def test_register_adds_an_evaluation_to_an_imported_version(place):
     candidate = make_candidate(place.folder / "bundle")
     with place.open() as registry:
         registry.admit("digits", replace(candidate, evaluation={}), "imported", actor="ada")
@@ -450,7 +448,7 @@ def test_an_import_is_evaluated_by_registering_its_bytes(place):
         assert verify(registry).problems == []
 
 
-def test_of_many_that_bring_the_same_evaluation_one_adds_it(place):
+def test_concurrent_registrations_add_an_evaluation_once(place):
     register_versions(place, 1)
     candidate = make_candidate(place.folder / "b", "model 1", evaluation={"passed": True, "n": 2})
     with place.open() as registry:
@@ -459,7 +457,7 @@ def test_of_many_that_bring_the_same_evaluation_one_adds_it(place):
         assert [event.kind for event in registry.history("digits")] == ["evaluated", "registered"]
 
 
-def test_the_public_names_are_exactly_those_declared():
+def test_registry_all_lists_exactly_the_public_names():
     public = {
         name
         for name, value in vars(package).items()
@@ -468,7 +466,7 @@ def test_the_public_names_are_exactly_those_declared():
     assert public == set(package.__all__)
 
 
-def test_importing_the_registry_loads_neither_alembic_nor_other_rooms():
+def test_import_registry_loads_neither_alembic_nor_other_packages():
     heavy = "{'alembic', 'tasks', 'flows', 'torch', 'prefect', 'numpy', 'sqlalchemy.orm'}"
     code = f"import registry, sys; print(sorted({heavy} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

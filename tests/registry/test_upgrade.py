@@ -1,4 +1,4 @@
-"""A registry of an older schema becomes one of this schema: with every row, or not at all."""
+"""Upgrade of a registry of an older schema: with every row, or not at all."""
 
 import contextlib
 import hashlib
@@ -62,14 +62,14 @@ def before_each_step(react: Callable[[int, str], None]) -> Iterator[None]:
 
 
 def state_of(url: str) -> tuple:
-    """All there is, to compare with."""
+    """Everything in the database, for comparison."""
     with raw(url) as connection:
         tables = inspect(connection).get_table_names()
         rows = {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in tables}
     return schema_of(url), rows
 
 
-def test_every_row_of_an_older_registry_arrives(kept_url, old):
+def test_upgrade_keeps_every_row(kept_url, old):
     assert upgrade(kept_url) == "0001"
     new = rows_of(raw_engine(kept_url))
     assert new["registry_alembic_version"] == [{"version_num": HEAD}]
@@ -83,7 +83,7 @@ def test_every_row_of_an_older_registry_arrives(kept_url, old):
         assert connection.exec_driver_sql("SELECT count(*) FROM versions").scalar_one() == 5
 
 
-def test_what_versions_said_in_one_row_is_found_in_tables_of_their_own(kept_url, old):
+def test_upgrade_moves_documents_into_tables(kept_url, old):
     upgrade(kept_url)
     new = rows_of(raw_engine(kept_url))
     assert [row["report"] for row in new["evaluations"]] == [
@@ -118,7 +118,7 @@ def test_what_versions_said_in_one_row_is_found_in_tables_of_their_own(kept_url,
     }
 
 
-def test_every_file_becomes_one_blob_and_every_version_gets_a_lasting_name(kept_url, old):
+def test_upgrade_adds_a_blob_per_file_and_a_uid_per_version(kept_url, old):
     upgrade(kept_url)
     new = rows_of(raw_engine(kept_url))
     files = {(row["sha256"], row["size"]) for row in old["version_artifacts"]}
@@ -129,7 +129,7 @@ def test_every_file_becomes_one_blob_and_every_version_gets_a_lasting_name(kept_
     assert {len(row["uid"]) for row in new["versions"]} == {32}
 
 
-def test_champions_become_approved_by_whoever_promoted_them_last(kept_url, old):
+def test_upgrade_approves_champions_by_their_last_promoter(kept_url, old):
     upgrade(kept_url)
     new = rows_of(raw_engine(kept_url))
     promoted = {row["id"]: row["at"] for row in old["events"]}
@@ -157,7 +157,7 @@ def test_champions_become_approved_by_whoever_promoted_them_last(kept_url, old):
     ]
 
 
-def test_a_champion_whose_promotion_is_not_in_the_history_is_approved_by_its_trainer(kept_url, old):
+def test_upgrade_approves_a_champion_without_an_event_by_its_trainer(kept_url, old):
     execute(
         kept_url,
         "DROP TRIGGER IF EXISTS events_refuses_delete"
@@ -170,7 +170,7 @@ def test_a_champion_whose_promotion_is_not_in_the_history_is_approved_by_its_tra
     assert approvals == [(2, "ada", created[2]), (5, "cy", created[5])]
 
 
-def test_the_history_becomes_a_chain_of_hashes_for_each_model(kept_url):
+def test_upgrade_chains_the_events_of_each_model(kept_url):
     upgrade(kept_url)
     new = rows_of(raw_engine(kept_url))
     heads = {row["id"]: NO_EVENT for row in new["models"]}
@@ -186,7 +186,7 @@ def test_the_history_becomes_a_chain_of_hashes_for_each_model(kept_url):
     assert NO_EVENT not in heads.values()
 
 
-def test_an_upgraded_registry_is_built_like_a_new_one(kept_url, make_database):
+def test_upgraded_schema_equals_a_new_one(kept_url, make_database):
     fresh = make_database()
     assert create(fresh)
     upgrade(kept_url)
@@ -195,7 +195,7 @@ def test_an_upgraded_registry_is_built_like_a_new_one(kept_url, make_database):
     assert schema_of(kept_url) == schema_of(fresh)
 
 
-def test_new_rows_of_an_upgraded_registry_go_on_after_the_highest_id(kept_url):
+def test_upgraded_registry_numbers_rows_after_the_highest_id(kept_url):
     upgrade(kept_url)
     new = (
         "models (name, last_version, created_at) VALUES ('new', 0, 0)",
@@ -211,14 +211,14 @@ def test_new_rows_of_an_upgraded_registry_go_on_after_the_highest_id(kept_url):
         assert fetch(kept_url, f"SELECT max(id) FROM {table}") == [(highest,)]
 
 
-def test_an_older_registry_is_refused_until_it_is_upgraded(kept_url):
+def test_older_schema_is_refused_until_upgrade(kept_url):
     before = state_of(kept_url)
     with pytest.raises(SchemaMismatch, match=r"has schema 0001, .*Run `modelmint models upgrade`"):
         Database(kept_url)
     assert state_of(kept_url) == before
 
 
-def test_a_champion_that_did_not_pass_stops_the_upgrade(kept_url):
+def test_upgrade_refuses_a_champion_whose_evaluation_failed(kept_url):
     failed = json.dumps({"passed": False})
     execute(
         kept_url,
@@ -227,12 +227,12 @@ def test_a_champion_that_did_not_pass_stops_the_upgrade(kept_url):
         f"UPDATE versions SET evaluation = '{failed}' WHERE id = 5",
     )
     before = state_of(kept_url)
-    with pytest.raises(SchemaMismatch, match=r"words:2 is the champion, but .*left as it was"):
+    with pytest.raises(SchemaMismatch, match=r"words:2 is the champion, but .*was not changed"):
         upgrade(kept_url)
     assert state_of(kept_url) == before
 
 
-def test_an_event_that_cannot_be_hashed_stops_the_upgrade(kept_url):
+def test_upgrade_refuses_an_event_that_cannot_be_hashed(kept_url):
     execute(
         kept_url,
         "INSERT INTO events (id, model_id, at, actor, kind, payload) "
@@ -245,7 +245,7 @@ def test_an_event_that_cannot_be_hashed_stops_the_upgrade(kept_url):
 
 
 @pytest.mark.parametrize("begins", ["empty", "kept"])
-def test_an_upgrade_that_fails_at_any_step_leaves_everything_as_it_was(database_url, begins):
+def test_failed_upgrade_changes_nothing(database_url, begins):
     if begins == "kept":
         fill_with_kept(database_url)
     before = state_of(database_url)
@@ -278,7 +278,7 @@ def raise_at(step: int) -> Callable[[int, str], None]:
 
 
 @pytest.mark.parametrize("step", [10, 30, 50])
-def test_a_process_that_is_killed_during_an_upgrade_leaves_everything_as_it_was(kept_url, step):
+def test_killed_upgrade_changes_nothing(kept_url, step):
     before = state_of(kept_url)
     context = multiprocessing.get_context("spawn")
     child = context.Process(target=upgrade_until_killed, args=(kept_url, step))
@@ -294,7 +294,7 @@ def upgrade_until_killed(url: str, step: int) -> None:
         upgrade(url)
 
 
-def test_of_many_processes_that_upgrade_at_once_one_does_the_work(kept_url):
+def test_concurrent_upgrades_run_once(kept_url):
     before = in_processes(8, upgrade_in_process, kept_url)
     assert sorted(before) == ["0001", *[HEAD] * 7]
     assert len(fetch(kept_url, "SELECT id FROM versions")) == 5
@@ -304,7 +304,7 @@ def upgrade_in_process(_index: int, url: str) -> str | None:
     return upgrade(url)
 
 
-def test_a_registry_of_the_release_before_names_parents_by_their_uids_and_keeps_holders(
+def test_upgrade_adds_parent_uids_and_keep_holders(
     make_database,
 ):
     url = make_database()

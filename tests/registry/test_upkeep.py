@@ -1,4 +1,4 @@
-"""Collecting, purging, retention: what goes, and what stays whatever happens."""
+"""`gc`, `purge` and `retain`: what they remove and what they keep."""
 
 import os
 import signal
@@ -36,13 +36,13 @@ DAY_US = 86_400_000_000
 
 
 def files(place) -> set[str]:
-    """What is stored, without the marker and notes."""
+    """The stored files, without marker and notes."""
     stored = (file for file in (place.folder / "artifacts").rglob("*") if file.is_file())
     return files_among(file.name for file in stored)
 
 
 def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
-    """A file that was stored and announced, and whose registration never came to its end."""
+    """A file that was announced and stored by a registration that was killed."""
     with place.open() as registry:
         registry.create()
         ownership.claim(registry.database, registry.files)
@@ -57,7 +57,7 @@ def announce(place, text: str, *, seconds_ago: int = 0) -> Path:
         registry.files.discard(staged)
     back = f"touched - {seconds_ago * 1_000_000}"
     execute(place.url, f"UPDATE blobs SET touched = {back} WHERE sha256 = '{staged.sha256}'")
-    return Path(registry.files.place(staged.sha256))
+    return Path(registry.files.path_of(staged.sha256))
 
 
 def noted(place) -> set[str]:
@@ -68,7 +68,7 @@ def noted(place) -> set[str]:
 # Collecting
 
 
-def test_what_no_version_refers_to_is_collected_once_it_is_old(place):
+def test_gc_removes_unreferenced_files_once_they_are_old(place):
     register_versions(place, 2)
     needed = files(place)
     old = announce(place, "old", seconds_ago=90_000)
@@ -91,7 +91,7 @@ def test_what_no_version_refers_to_is_collected_once_it_is_old(place):
         assert gc(registry, dry_run=False, grace_s=0) == verify(registry).problems == []
 
 
-def test_what_production_uses_survives_every_collection(place):
+def test_gc_and_purge_keep_files_in_use(place):
     register_versions(place, 3)
     with place.open() as registry:
         promote(registry, 2)
@@ -107,7 +107,7 @@ def test_what_production_uses_survives_every_collection(place):
         assert verify(registry).problems == []
 
 
-def test_registering_what_was_announced_and_collected_stores_it_anew(place):
+def test_register_stores_announced_and_removed_files_again(place):
     stored = announce(place, "model 1", seconds_ago=90_000)
     with place.open() as registry:
         gc(registry, dry_run=False)
@@ -116,7 +116,7 @@ def test_registering_what_was_announced_and_collected_stores_it_anew(place):
     assert stored.read_text() == "model 1"
 
 
-def test_a_row_without_its_file_is_collected_and_a_file_without_its_row_too(place):
+def test_gc_removes_rows_without_files_and_files_without_rows(place):
     register_versions(place, 1)  # a database that knows no file at all may be another's
     needed = files(place)
     without_file = announce(place, "no file", seconds_ago=90_000)
@@ -131,7 +131,7 @@ def test_a_row_without_its_file_is_collected_and_a_file_without_its_row_too(plac
 
 
 class Stubborn(Folder):
-    """A store with a file that nobody may remove."""
+    """A store with a file that cannot be removed."""
 
     def remove(self, path):
         if path.endswith("0"):
@@ -139,7 +139,7 @@ class Stubborn(Folder):
         super().remove(path)
 
 
-def test_a_collection_names_what_it_cannot_remove_and_removes_the_rest(tmp_path):
+def test_gc_names_files_it_cannot_remove_and_removes_the_rest(tmp_path):
     register_versions(tmp_path, 1)
     place = Place(tmp_path)
     needed = files(place)
@@ -179,7 +179,7 @@ def purge_and_die(place):
         purge(registry, actor="ada", dry_run=False)
 
 
-def test_a_purge_that_is_killed_leaves_no_version_that_seems_to_have_its_files(tmp_path):
+def test_killed_purge_marks_removed_files_as_purged(tmp_path):
     register_versions(tmp_path, 2)
     place = Place(tmp_path)
     before = files(place)
@@ -209,14 +209,14 @@ def test_a_purge_that_is_killed_leaves_no_version_that_seems_to_have_its_files(t
         assert registry.open(registry.resolve("digits:1").version).keys() >= {"model.onnx"}
 
 
-def test_a_purge_names_what_it_cannot_remove_and_removes_the_rest(tmp_path):
+def test_purge_names_files_it_cannot_remove_and_removes_the_rest(tmp_path):
     register_versions(tmp_path, 2)
     place = Place(tmp_path)
     with place.open() as registry:
         for version in (1, 2):
             registry.archive("digits", version, actor="ada", reason="old")
         (path,) = (
-            Path(registry.files.place(a.sha256))
+            Path(registry.files.path_of(a.sha256))
             for a in registry.resolve("digits:1").version.artifacts
             if a.path == "model.onnx"
         )
@@ -232,7 +232,7 @@ def test_a_purge_names_what_it_cannot_remove_and_removes_the_rest(tmp_path):
                 registry.unarchive("digits", version, actor="ada", reason="back")
 
 
-def test_what_was_registered_again_since_it_was_marked_as_purged_stays(place, monkeypatch):
+def test_purge_keeps_files_registered_again_meanwhile(place, monkeypatch):
     register_versions(place, 1)
     before = files(place)
     with place.open() as registry:
@@ -254,7 +254,7 @@ def test_what_was_registered_again_since_it_was_marked_as_purged_stays(place, mo
         assert verify(registry).problems == []
 
 
-def test_what_an_interrupted_registration_brings_back_of_a_purged_version_is_collected(place):
+def test_gc_removes_purged_files_stored_by_an_interrupted_registration(place):
     register_versions(place, 1)
     again = make_candidate(place.folder / "again", "model 1")
 
@@ -283,7 +283,7 @@ def test_what_an_interrupted_registration_brings_back_of_a_purged_version_is_col
         assert (files(place), gc(registry, dry_run=True, grace_s=0)) == (brought, [])
 
 
-def test_a_purge_removes_what_archived_versions_alone_refer_to(place):
+def test_purge_removes_files_only_archived_versions_use(place):
     register_versions(place, 2)
     with place.open() as registry:
         registry.archive("digits", 1, actor="ada", reason="old")
@@ -317,7 +317,7 @@ def test_a_purge_removes_what_archived_versions_alone_refer_to(place):
 
 
 def aged(place, days_of: dict[int, int]) -> None:
-    """Give a version an age in days; no event vouches for it, so `verify` would complain."""
+    """Give a version an age in days; no event records it, so `verify` would report it."""
     with unguarded(place.url) as connection:
         for version, days in days_of.items():
             back = f"created_at - {days * DAY_US}"
@@ -330,7 +330,7 @@ def retired(registry, **asked):
     return [summary.version for summary in retain(registry, actor="ada", dry_run=True, **asked)]
 
 
-def test_retention_archives_what_the_policy_does_not_keep_and_nothing_that_is_used(place):
+def test_retain_archives_only_unused_versions(place):
     register_versions(place, 8)
     with place.open() as registry:
         promote(registry, 1)
@@ -354,7 +354,7 @@ def test_retention_archives_what_the_policy_does_not_keep_and_nothing_that_is_us
             retain(registry, "digts", actor="bo", dry_run=True)
 
 
-def test_retention_keeps_what_any_rule_of_the_policy_keeps(place):
+def test_retain_keeps_a_version_if_any_rule_does(place):
     register_versions(place, 5)
     aged(place, {1: 40, 2: 10, 3: 40, 4: 40, 5: 40})
     with place.open() as registry:
@@ -369,7 +369,7 @@ def test_retention_keeps_what_any_rule_of_the_policy_keeps(place):
 @pytest.mark.parametrize(
     "policy", [Policy(keep_last=0), Policy(keep_days=-1), Policy(keep_holders=-1)]
 )
-def test_a_policy_that_keeps_less_than_nothing_is_refused(place, policy):
+def test_set_policy_refuses_negative_limits(place, policy):
     register_versions(place, 1)
     with place.open() as registry:
         with pytest.raises(Refused, match="retention keeps"):
@@ -387,9 +387,7 @@ def champions(place, *versions: int) -> None:
     ("keep", "archived"),
     [(2, [1, 2, 6]), (1, [1, 2, 3, 6, 7]), (0, [1, 2, 3, 4, 6, 7]), (9, [1, 6])],
 )
-def test_retention_keeps_the_champions_that_a_rollback_would_reach_and_the_last(
-    place, keep, archived
-):
+def test_retain_keeps_champions_for_rollback(place, keep, archived):
     register_versions(place, 8)
     champions(place, 2, 3, 2, 4, 3, 4, 7)
     with place.open() as registry:
@@ -402,7 +400,7 @@ def test_retention_keeps_the_champions_that_a_rollback_would_reach_and_the_last(
         assert verify(registry).problems == []
 
 
-def test_a_rollback_works_after_retention_and_a_purge(place):
+def test_rollback_works_after_retain_and_purge(place):
     register_versions(place, 7)
     champions(place, 1, 2, 3, 4, 5)
     with place.open() as registry:
@@ -421,7 +419,7 @@ def test_a_rollback_works_after_retention_and_a_purge(place):
         assert verify(registry).problems == []
 
 
-def test_a_version_that_a_rollback_went_back_over_stays(place):
+def test_retain_keeps_a_version_that_was_rolled_back(place):
     register_versions(place, 5)
     champions(place, 1, 2, 3)
     with place.open() as registry:
@@ -438,7 +436,7 @@ LONG_AGO = "UPDATE jobs SET started_at = started_at - {days} * 86400000000 WHERE
 @pytest.mark.parametrize(
     ("days", "run", "dead"), [(8, None, True), (6, None, False), (8, "r", False)]
 )
-def test_a_killed_job_keeps_its_version_for_a_week(place, days, run, dead):
+def test_retain_keeps_the_version_of_a_killed_job_for_a_week(place, days, run, dead):
     register_versions(place, 4)
     with place.open() as registry:
         registry.set_policy("digits", Policy(keep_last=1), actor="ada")
@@ -457,7 +455,7 @@ def test_a_killed_job_keeps_its_version_for_a_week(place, days, run, dead):
         assert verify(registry).problems == []
 
 
-def test_a_former_champion_can_be_archived_by_hand(place):
+def test_archive_accepts_a_former_champion(place):
     register_versions(place, 3)
     champions(place, 1, 2, 3)
     with place.open() as registry:
@@ -467,7 +465,7 @@ def test_a_former_champion_can_be_archived_by_hand(place):
         assert registry.rollback("digits", actor="ada", reason="bad").version == 1
 
 
-def test_what_became_champion_since_retention_looked_stays(place, monkeypatch):
+def test_retain_keeps_a_version_promoted_meanwhile(place, monkeypatch):
     register_versions(place, 4)
     with place.open() as registry:
         registry.set_policy("digits", Policy(keep_last=1), actor="ada")
@@ -486,7 +484,7 @@ def test_what_became_champion_since_retention_looked_stays(place, monkeypatch):
 @pytest.mark.parametrize(
     ("end", "stays"), [("running", True), ("completed", True), ("failed", False), ("lost", False)]
 )
-def test_a_version_is_kept_by_predictions_and_not_by_a_job_without_any(place, end, stays):
+def test_retain_keeps_versions_with_running_or_completed_jobs(place, end, stays):
     register_versions(place, 3)
     with place.open() as registry:
         job = registry.start_job(registry.resolve("digits:1"), input_sha256="b" * 64, output="/o")

@@ -1,4 +1,4 @@
-"""The registry's page: real servers on loopback, and a real browser that looks at them."""
+"""The web page: real servers on loopback, and a real browser."""
 
 import html
 import json
@@ -101,7 +101,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens a page; what the browser complains of fails the test at its end."""
+    """A function that opens a page; errors in the browser's console fail the test at its end."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -160,7 +160,7 @@ def evaluation() -> dict:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory, evaluation: dict) -> Iterator[Registry]:
-    """A registry with many versions of one model, and with texts that a browser must not run."""
+    """A registry with many versions of one model, and with texts that contain scripts."""
     folder = tmp_path_factory.mktemp("filled")
     with open_registry(folder) as registry:
         base = make_candidate(folder / "bundle")
@@ -240,7 +240,7 @@ PAGES = {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_page_is_readable_on_a_laptop_and_a_phone(visit, site, scheme, width):
+def test_each_page_fits_a_laptop_and_a_phone(visit, site, scheme, width):
     page = visit(width, color_scheme=scheme)
     for name, address in PAGES.items():
         page.goto(site + address)
@@ -251,7 +251,7 @@ def test_every_page_is_readable_on_a_laptop_and_a_phone(visit, site, scheme, wid
         keep(page, f"registry-{name}-{scheme}-{width}")
 
 
-def test_what_people_wrote_is_shown_and_never_run(visit, site):
+def test_user_text_is_escaped_on_every_page(visit, site):
     page = visit()
     for address in PAGES.values():
         page.goto(site + address)
@@ -266,7 +266,7 @@ def test_what_people_wrote_is_shown_and_never_run(visit, site):
     expect(page.locator(".notice", has_text="<script>")).to_be_visible()
 
 
-def test_a_long_list_is_loaded_a_page_at_a_time(visit, site):
+def test_long_list_is_loaded_page_by_page(visit, site):
     page = visit()
     page.goto(f"{site}/models/pets")
     rows = page.locator("#versions input[type=checkbox]")
@@ -284,7 +284,7 @@ def test_a_long_list_is_loaded_a_page_at_a_time(visit, site):
     expect(page.locator("tbody tr")).to_have_count(MANY + 8)
 
 
-def test_a_search_narrows_the_list_as_one_types_and_has_an_address(visit, site):
+def test_search_updates_the_list_while_typing_and_the_url(visit, site):
     page = visit()
     page.goto(f"{site}/models/pets")
     box = page.get_by_label("Search versions by conditions")
@@ -297,7 +297,7 @@ def test_a_search_narrows_the_list_as_one_types_and_has_an_address(visit, site):
     box.fill("status=approved")
     expect(rows).to_have_count(2)
     box.fill("accuracy")
-    expect(page.locator("#versions .notice")).to_contain_text("'accuracy' is no condition")
+    expect(page.locator("#versions .notice")).to_contain_text("'accuracy' is not a condition")
     box.fill("tag.team=nobody")
     expect(page.get_by_text("No version meets")).to_be_visible()
     box.fill("")
@@ -311,19 +311,19 @@ def test_a_search_narrows_the_list_as_one_types_and_has_an_address(visit, site):
     expect(rows.first).to_have_value(f"pets:{MANY - 2}")
 
 
-def test_two_versions_are_ticked_and_compared(visit, site):
+def test_two_selected_versions_are_compared(visit, site):
     page = visit()
     page.goto(f"{site}/models/pets")
     page.get_by_label(f"Compare pets:{MANY}").check()
-    expect(page.locator("#selection")).to_contain_text("tick one more")
+    expect(page.locator("#selection")).to_contain_text("select another one")
     page.get_by_label(f"Compare pets:{MANY - 5}").check()
     page.get_by_label(f"Compare pets:{MANY - 1}").check()
-    expect(page.locator("#selection")).to_contain_text("3 are ticked")
+    expect(page.locator("#selection")).to_contain_text("3 are selected")
     page.get_by_label(f"Compare pets:{MANY - 1}").uncheck()
     page.locator("#selection").get_by_role("link", name="Compare").click()
     expect(page).to_have_url(f"{site}/compare?left=pets%3A{MANY - 5}&right=pets%3A{MANY}")
     loss = page.locator("tr", has=page.get_by_text("log_loss"))
-    expect(loss).to_contain_text("less is better")
+    expect(loss).to_contain_text("lower is better")
     expect(loss.locator(".verdict")).to_have_text("better")
     expect(page.get_by_text("train.seed")).to_be_visible()
     expect(page.get_by_text("train.name")).to_have_count(0)
@@ -349,7 +349,7 @@ def test_the_page_works_without_javascript(visit, site):
     expect(page.locator("#parameters tr")).to_have_count(1)
 
 
-def test_parameters_are_filtered_and_a_hash_is_copied_whole(visit, site, filled):
+def test_parameter_filter_and_hash_copy_work(visit, site, filled):
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     page.goto(f"{site}/models/pets/versions/3")
     page.get_by_label("Filter the parameters").press_sequentially("epo")
@@ -360,7 +360,7 @@ def test_parameters_are_filtered_and_a_hash_is_copied_whole(visit, site, filled)
     assert page.evaluate("navigator.clipboard.readText()") == digest
 
 
-def test_the_keyboard_reaches_everything_and_shows_where_it_is(visit, site):
+def test_every_control_can_be_focused_by_keyboard(visit, site):
     page = visit()
     page.goto(f"{site}/models/pets")
     reached = set()
@@ -369,10 +369,10 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(visit, site):
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none"
         reached.add(page.evaluate("document.activeElement.textContent.trim()"))
-    assert {"Skip to the content", "Jobs", "pets:3", "What can be searched for"} <= reached
+    assert {"Skip to the content", "Jobs", "pets:3", "Search conditions"} <= reached
 
 
-def test_a_real_training_and_a_real_job_are_shown_as_they_were(trained: Project, visit, tmp_path):
+def test_version_page_shows_a_real_training_and_job(trained: Project, visit, tmp_path):
     outcome = trained.outcome
     _, number = outcome["version"].split(":")
     predicted = ("data/prepared/test.arrow", "--output", str(tmp_path / "predicted"))
@@ -413,7 +413,7 @@ def test_a_real_training_and_a_real_job_are_shown_as_they_were(trained: Project,
 # Security
 
 
-def test_a_token_that_is_wrong_too_often_is_no_longer_looked_at(filled):
+def test_too_many_wrong_tokens_are_rejected_without_comparison(filled):
     with (
         serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site,
         httpx.Client(base_url=site) as guest,
@@ -437,7 +437,7 @@ def test_a_token_that_is_wrong_too_often_is_no_longer_looked_at(filled):
         assert known.get("/models/pets").status_code == 200  # who is signed in stays so
 
 
-def test_each_address_and_all_together_may_be_wrong_so_often():
+def test_wrong_tokens_are_limited_per_address_and_in_total():
     moment = 1000.0
     tries = Tries(lambda: moment)
     for _ in range(5):
@@ -463,26 +463,26 @@ def test_each_address_and_all_together_may_be_wrong_so_often():
     assert len(tries._each) == 1000
 
 
-def test_a_session_ends_after_hours_or_when_it_is_given_up():
+def test_session_ends_after_12_hours_or_at_sign_out():
     moment = 1000.0
     sessions = Sessions(lambda: moment)
     first, second = sessions.begin(), sessions.begin()
     assert first != second
-    assert sessions.knows(first)
+    assert sessions.is_valid(first)
     sessions.end(first)
     sessions.end("never begun")
-    assert not sessions.knows(first)
+    assert not sessions.is_valid(first)
     moment += SESSION_S - 1
-    assert sessions.knows(second)
+    assert sessions.is_valid(second)
     moment += 1
-    assert not sessions.knows(second)
-    assert not sessions.knows("")
+    assert not sessions.is_valid(second)
+    assert not sessions.is_valid("")
     ids = [sessions.begin() for _ in range(1500)]
     assert len(sessions._ends) == 1000
-    assert sessions.knows(ids[-1])
+    assert sessions.is_valid(ids[-1])
 
 
-def test_a_cookie_is_worth_nothing_after_signing_out(filled):
+def test_cookie_is_invalid_after_sign_out(filled):
     with serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site:
         answer = httpx.post(f"{site}/login", data={"token": TOKEN})
         assert f"Max-Age={SESSION_S}" in answer.headers["Set-Cookie"]
@@ -503,7 +503,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
-def test_a_request_that_does_not_come_is_not_waited_for(filled, sent, monkeypatch):
+def test_incomplete_request_times_out(filled, sent, monkeypatch):
     monkeypatch.setattr("registry.web.serving.REQUEST_S", 0.3)
     with serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site:
         port = int(site.rpartition(":")[2])
@@ -525,7 +525,7 @@ def _is_reset(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
-def test_as_many_pages_are_made_at_a_time_as_there_are_connections(filled, site):
+def test_concurrent_pages_do_not_exceed_database_connections(filled, site):
     pool = filled.database._engine.pool
     assert pool.size() + pool._max_overflow >= AT_ONCE
 
@@ -535,7 +535,7 @@ def test_as_many_pages_are_made_at_a_time_as_there_are_connections(filled, site)
         assert [answer.status_code for answer in found] == [200] * 60
 
 
-def test_no_route_changes_anything(filled, site):
+def test_routes_accept_get_and_head_only(filled, site):
     app = make_app(filled, prefect_ui=None, token="t")
     methods = {method for route in app.routes for method in getattr(route, "methods", ["GET"])}
     assert methods == {"GET", "HEAD"}
@@ -549,7 +549,7 @@ def test_no_route_changes_anything(filled, site):
     assert httpx.head(f"{site}/models/pets").status_code == 200
 
 
-def test_every_answer_has_the_strict_headers(filled, site):
+def test_each_response_has_the_security_headers(filled, site):
     with serving(make_app(filled, prefect_ui=None, token=TOKEN)) as closed:
         answers = [
             httpx.get(site),
@@ -569,7 +569,7 @@ def test_every_answer_has_the_strict_headers(filled, site):
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
 
-def test_nothing_is_inline_and_nothing_escapes_the_escaping():
+def test_templates_have_no_inline_script_and_no_unescaped_value():
     for path in (WEB / "templates").iterdir():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=|hx-on|javascript:", text)
@@ -587,11 +587,11 @@ def test_nothing_is_inline_and_nothing_escapes_the_escaping():
         ("[::1]evil.example", 400),
     ],
 )  # fmt: skip
-def test_only_a_loopback_name_is_answered_on_loopback(site, host, status):
+def test_loopback_server_refuses_other_host_names(site, host, status):
     assert httpx.get(f"{site}/healthz", headers={"Host": host}).status_code == status
 
 
-def test_with_a_token_every_request_needs_it(filled):
+def test_token_is_required_for_every_request(filled):
     with serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site:
         for path in (*PAGES.values(), "/healthz", "/nothing", "/login", f"/?token={TOKEN}"):
             refused = httpx.get(site + path)
@@ -610,7 +610,7 @@ def test_with_a_token_every_request_needs_it(filled):
         assert htmx.headers["HX-Refresh"] == "true"
 
 
-def test_the_token_is_typed_once(filled, browser):
+def test_token_is_entered_once_per_session(filled, browser):
     with serving(make_app(filled, prefect_ui=None, token=TOKEN)) as site:
         context = browser.new_context()
         page = context.new_page()
@@ -618,7 +618,7 @@ def test_the_token_is_typed_once(filled, browser):
         keep(page, "registry-login")
         page.get_by_label("Token").fill("wrong")
         page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+        expect(page.get_by_role("alert")).to_have_text("Wrong token.")
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Sign in").click()
         expect(page).to_have_url(f"{site}/models/pets?q=status%3Dapproved")
@@ -645,32 +645,32 @@ def test_the_token_is_typed_once(filled, browser):
         ("/\t/evil.example", "/"), ("/x\r\nSet-Cookie: a=b", "/"), ("models", "/"),
     ],
 )  # fmt: skip
-def test_signing_in_never_leads_elsewhere(wanted, where):
+def test_sign_in_redirects_only_to_this_host(wanted, where):
     query = str(httpx.QueryParams({"next": wanted})).encode()
     scope = {"type": "http", "path": "/login", "query_string": query, "headers": []}
     assert landing(Request(scope | {"server": ("localhost", 80), "scheme": "http"})) == where
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_an_open_address_needs_a_token(filled, host):
+def test_serve_on_an_open_address_needs_a_token(filled, host):
     for token in (None, ""):
         with pytest.raises(ValueError, match="needs a token"):
             serve(filled, host, 0, token, None)
 
 
-def test_an_empty_token_protects_nothing_and_is_refused(filled):
+def test_empty_token_is_refused(filled):
     with pytest.raises(ValueError, match="empty"):
         make_app(filled, prefect_ui=None, token=" ")
 
 
-def test_a_taken_port_is_said(filled):
+def test_port_in_use_is_a_readable_error(filled):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"{port} cannot be listened on"):
             serve(filled, "127.0.0.1", port, None, None)
 
 
-def test_ctrl_c_ends_the_server_quietly(tmp_path):
+def test_ctrl_c_stops_the_server_without_a_traceback(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     code = (
@@ -694,7 +694,7 @@ def test_ctrl_c_ends_the_server_quietly(tmp_path):
     assert (process.returncode, said) == (0, "")
 
 
-def test_other_hosts_are_answered_where_the_address_is_open(filled):
+def test_open_address_answers_any_host_name(filled):
     with serving(make_app(filled, prefect_ui=None, token=TOKEN, hosts=None)) as site:
         headers = {"Host": "models.example", "Authorization": b"Bearer " + TOKEN.encode()}
         assert httpx.get(site, headers=headers).status_code == 200
@@ -743,7 +743,7 @@ def test_jobs_and_children_are_listed_page_by_page(tmp_path, monkeypatch):
             assert seen == [str(number) for number in range(2, 9)]
 
 
-def test_a_long_value_is_shortened_in_lists_and_whole_on_its_page(tmp_path):
+def test_long_value_is_clipped_in_lists_and_full_on_its_page(tmp_path):
     long, name = "long " * 95 + "END", "n" * 200
     with open_registry(tmp_path) as registry:
         tags = {"note": long} | {f"tag-{number}": "x" for number in range(9)}
@@ -767,7 +767,7 @@ def test_a_long_value_is_shortened_in_lists_and_whole_on_its_page(tmp_path):
 # Plots
 
 
-def test_training_and_calibration_are_drawn_and_said(visit, tmp_path, evaluation):
+def test_training_and_calibration_plots_have_a_text_summary(visit, tmp_path, evaluation):
     lines = ["epoch,train_loss,validation_loss,validation_metric,learning_rate"]
     lines += [f"{e},{2 / e},{1 + (e - 4) ** 2 / 10},0.5,0.001" for e in range(1, 7)]
     with open_registry(tmp_path) as registry:
@@ -781,7 +781,7 @@ def test_training_and_calibration_are_drawn_and_said(visit, tmp_path, evaluation
             page.goto(f"{site}/models/pets/versions/1")
             training = page.get_by_role("img", name="Training")
             expect(training).to_be_visible()
-            expect(page.get_by_text("the least is 1.0000 in epoch 4").last).to_be_visible()
+            expect(page.get_by_text("the lowest is 1.0000 in epoch 4").last).to_be_visible()
             expect(page.get_by_role("img", name="Calibration")).to_be_visible()
             page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
             assert page.evaluate(FAINT) == []
@@ -794,11 +794,11 @@ def test_training_and_calibration_are_drawn_and_said(visit, tmp_path, evaluation
             expect(page.get_by_role("img", name="Training")).to_have_count(0)
 
 
-def test_a_history_is_drawn_as_far_as_it_goes():
+def test_training_plot_skips_missing_losses():
     head = "epoch,train_loss,validation_loss\n"
     drawn = training(head + "1,4.0,2.0\n2,nan,1.0\n3,1.0,3.0\n")
-    assert drawn.said == (
-        "Validation loss is 2.0000 in epoch 1 and 3.0000 in epoch 3; the least is 1.0000 in "
+    assert drawn.summary == (
+        "Validation loss is 2.0000 in epoch 1 and 3.0000 in epoch 3; the lowest is 1.0000 in "
         "epoch 2."
     )
     losses, validation = drawn.lines
@@ -819,7 +819,7 @@ def test_a_history_is_drawn_as_far_as_it_goes():
     [None, [], 3, [3], [{}], [{"confidence": 2, "accuracy": 0.5, "rows": 1}],
      [{"confidence": 0.5, "accuracy": "x", "rows": 1}]],
 )  # fmt: skip
-def test_a_calibration_of_another_form_is_left_out(bins):
+def test_malformed_calibration_is_not_plotted(bins):
     assert calibration({"metrics": {"calibration": bins}}) is None
     assert calibration({}) is None
 
@@ -827,7 +827,7 @@ def test_a_calibration_of_another_form_is_left_out(bins):
 # Mistakes
 
 
-def test_a_wrong_name_is_answered_with_the_close_one(browser, site):
+def test_unknown_name_on_a_page_suggests_a_close_match(browser, site):
     page = browser.new_page()
     page.goto(f"{site}/models/pet")
     expect(page.get_by_text("Did you mean 'pets'?")).to_be_visible()
@@ -859,27 +859,27 @@ def test_a_wrong_name_is_answered_with_the_close_one(browser, site):
         (f"/models/pets?q={'x' * 2000}", 400),
     ],
 )  # fmt: skip
-def test_what_cannot_be_shown_is_said(site, path, status):
+def test_error_page_says_what_went_wrong(site, path, status):
     answer = httpx.get(site + path, follow_redirects=True)
     assert answer.status_code == status
     assert "</html>" in answer.text
 
 
-def test_a_static_file_may_be_kept_and_a_page_may_not(site):
+def test_static_files_are_cached_and_pages_are_not(site):
     assert "immutable" in httpx.get(f"{site}/static/style.css").headers["Cache-Control"]
     for path in ("/", "/static/none.css", "/models/pets", "/nothing"):
         assert httpx.get(site + path).headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize("address", [None, "javascript:alert(1)", "/prefect"])
-def test_a_flow_run_is_linked_to_a_web_address_only(filled, address):
+def test_flow_run_is_linked_only_to_a_http_url(filled, address):
     with serving(make_app(filled, prefect_ui=address, token=None)) as site:
         text = httpx.get(f"{site}/models/pets/versions/3").text
         assert "run-3" in text
         assert "/runs/flow-run/" not in text
 
 
-def test_an_empty_registry_says_how_to_begin(visit, tmp_path):
+def test_empty_registry_page_says_how_to_begin(visit, tmp_path):
     with (
         open_registry(tmp_path) as registry,
         serving(make_app(registry, prefect_ui=None, token=None)) as site,
@@ -897,12 +897,12 @@ def test_an_empty_registry_says_how_to_begin(visit, tmp_path):
 # What is shown
 
 
-def test_less_is_better_where_the_gates_say_so(evaluation):
+def test_lower_is_better_agrees_with_the_gates(evaluation):
     assert {n for n, m in METRICS.items() if m.lower_is_better != lower_is_better(n)} == set()
     assert not lower_is_better("accuracy")
 
 
-def test_a_comparison_says_what_changed(filled):
+def test_comparison_lists_what_changed(filled):
     both = compare(*(filled.resolve(f"pets:{n}").version for n in (2, 3)))
     lines = {line.name: line for line in both.metrics}
     assert [line.name for line in both.metrics][:2] == ["macro_f1", "accuracy"]
@@ -918,14 +918,14 @@ def test_a_comparison_says_what_changed(filled):
     assert not both.same_bytes
 
 
-def test_a_metric_that_only_one_has_is_neither_better_nor_worse(filled):
+def test_comparison_gives_no_verdict_for_a_missing_metric(filled):
     one = filled.resolve("pets:2").version
     other: Version = replace(one, metrics={"rmse": 3.0}, evaluation={})
     lines = {line.name: line for line in compare(one, other).metrics}
     assert (lines["rmse"].left, lines["rmse"].right, lines["rmse"].verdict) == (None, 3.0, "")
 
 
-def test_values_are_written_for_people():
+def test_display_formats_values():
     assert [figure(v) for v in (0, 0.98765, 12.5, 12345.678, 1.5e-6, -0.5)] == [
         "0.0000", "0.9877", "12.5000", "12,345.68", "1.5e-06", "-0.5000",
     ]  # fmt: skip
@@ -939,13 +939,13 @@ def test_values_are_written_for_people():
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", day(moment))
 
 
-def test_conditions_are_words_of_a_text():
+def test_search_text_is_split_into_conditions():
     assert conditions(" metric.a >= 0.9  tag.team = risk ") == ["metric.a>=0.9", "tag.team=risk"]
     assert conditions('tag.note="two words"') == ["tag.note=two words"]
     assert conditions("") == []
 
 
-def test_documents_of_any_form_are_flat_or_left_out():
+def test_display_flattens_any_json_document():
     document = {"a": {"b": [1, None], "c": {}}, "d": "text"}
     assert dict(flat(document)) == {"a.b": "[1, null]", "a.c": "{}", "d": "text"}
     assert signature({"columns": [3, {"name": None}], "classes": [1]}) is not None

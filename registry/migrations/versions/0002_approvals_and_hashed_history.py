@@ -173,7 +173,7 @@ def _evaluations(old: Rows) -> list[Row]:
 
 
 def _approvals(old: Rows, evaluations: list[Row]) -> list[Row]:
-    """One for each champion, by whoever promoted it last."""
+    """An approval for each champion, by the actor of its last promotion."""
     names = {row["id"]: row["name"] for row in old["models"]}
     versions = {(row["model_id"], row["version"]): row for row in old["versions"]}
     passed = {row["version_id"]: row["id"] for row in evaluations if row["passed"]}
@@ -325,8 +325,8 @@ def _params_tables() -> list[sa.Table]:
         ),
         sqlite_with_rowid=False,
     )
-    # No index on `value`, as 0002 had when it was released: PostgreSQL refuses a long one, and so a
-    # restore of what SQLite has kept. 0004 makes another.
+    # Without the index on `value` that 0002 had when it was released: PostgreSQL refuses long
+    # values in an index, so rows of SQLite could not be restored. 0004 makes another index.
     return [documents, values]
 
 
@@ -371,7 +371,7 @@ def _versions_table() -> sa.Table:
 
 
 def _parts_of_versions() -> list[sa.Table]:
-    """What was made: files, metrics."""
+    """The tables of files and metrics."""
     artifacts = op.create_table(
         "version_artifacts",
         sa.Column("version_id", sa.Integer, nullable=False),
@@ -397,7 +397,7 @@ def _parts_of_versions() -> list[sa.Table]:
 
 
 def _said_of_versions() -> list[sa.Table]:
-    """What was said about it: tags, the data it came from, signatures."""
+    """The tables of tags, data and signatures."""
     tags = _values_table("version_tags", sa.Text())
     data = op.create_table(
         "version_data",

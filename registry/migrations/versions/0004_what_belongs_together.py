@@ -32,7 +32,7 @@ def _give_an_id() -> None:
 
 
 def _index_the_start_of_values() -> None:
-    # A whole value was in the index, and PostgreSQL keeps at most 2.7 kB in a row of one.
+    # The index had whole values, and a row of an index in PostgreSQL has at most 2.7 kB.
     for table, owner in (("param_values", "params_id"), ("version_tags", "version_id")):
         op.drop_index(f"ix_{table}_key_value_{owner}", table, if_exists=True)
         start = sa.text("substr(value, 1, 100)")
@@ -56,7 +56,7 @@ def _protect_aliases() -> None:
 
 
 def _keep_holders() -> None:
-    # As one column with its CHECK, which SQLite adds without making the table anew.
+    # As one column with its CHECK, which SQLite can add without copying the table.
     op.execute(
         "ALTER TABLE models ADD COLUMN keep_holders INTEGER DEFAULT 2 NOT NULL "
         "CONSTRAINT ck_models_keep_holders CHECK (keep_holders >= 0)"
@@ -64,7 +64,7 @@ def _keep_holders() -> None:
 
 
 def _name_parents() -> None:
-    """The uid of the version that each started from; of an import it is in the import's event."""
+    """Add the uid of each version's parent; for imports it is in the event of the import."""
     op.add_column("versions", sa.Column("parent_uid", sa.Text))
     op.execute(
         "UPDATE versions SET parent_uid = (SELECT p.uid FROM versions p "
@@ -100,7 +100,7 @@ def _name_parents() -> None:
 
 
 def _index_for_lists() -> None:
-    """What lists read in order, however long they are: jobs, events, versions."""
+    """Indexes that give long lists of jobs, events and versions in order."""
     op.create_index("ix_versions_created_by_id", "versions", ["created_by", "id"])
     columns = ["model_id", "created_by", "version"]
     op.create_index("ix_versions_model_id_created_by_version", "versions", columns)
