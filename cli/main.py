@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli import models, output, project, runs, status
-from flows.settings import Places, Settings, shown
+from flows.settings import Places, Settings, list_settings
 from registry import (
     InvalidCandidate,
     InvalidQuery,
@@ -237,7 +237,7 @@ def params(
 @app.command()
 def config(as_json: JsonOption = False) -> None:
     """List the settings: where things are kept, by environment variable."""
-    rows = shown()
+    rows = list_settings()
     output.table(
         ["variable", "value"],
         [[name, value or "not set, and no project is here"] for name, value in rows.items()],

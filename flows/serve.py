@@ -185,7 +185,7 @@ class _Supervisor:
             cwd=self._root,
             env={**os.environ, "PREFECT_API_URL": self._api or ""},
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C must reach only us: we stop the runner, then the server
+            start_new_session=True,  # Ctrl-C reaches only us; we stop the runner before the server
             preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGKILL),
         )
 

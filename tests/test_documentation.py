@@ -53,14 +53,14 @@ def run(code, names):
     return printed.getvalue()
 
 
-def test_the_python_interface_is_shown_in_code_that_is_run():
+def test_the_documented_python_interface_is_covered_by_tested_code():
     page = ROOT / "docs/python.md"
     assert page in PAGES
     assert len(BLOCK.findall(page.read_text(encoding="utf-8"))) > 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs_in_order_and_prints_what_the_page_says(page, project):
+def test_the_code_of_a_page_prints_the_output_of_the_page(page, project):
     text = page.read_text(encoding="utf-8")
     blocks = BLOCK.findall(text)
     assert len(blocks) == text.count("```python")
@@ -85,7 +85,7 @@ METHODS = dict(documented())
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_example_of_a_docstring_is_there_and_right(name, project, tmp_path):
+def test_docstring_examples_are_correct(name, project, tmp_path):
     member = METHODS[name]
     text = inspect.getdoc(member.fget if isinstance(member, property) else member)
     examples = doctest.DocTestParser().get_doctest(text, {}, name, None, None)

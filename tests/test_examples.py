@@ -49,5 +49,5 @@ def test_the_diabetes_examples_reach_the_r2_of_least_squares(name, tmp_path):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_has_a_line_in_the_table(path):
+def test_every_example_is_in_the_table_of_the_readme(path):
     assert f"| `{path.stem}` |" in (ROOT / "examples/README.md").read_text(encoding="utf-8")

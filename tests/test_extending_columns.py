@@ -96,13 +96,13 @@ def found_in(root):
     return counts
 
 
-def test_only_what_is_listed_branches_on_a_column_type():
+def test_only_the_listed_places_branch_on_a_column_type():
     found = {file: n for file, n in found_in(ROOT).items() if not file.startswith("tasks/columns/")}
     expected = {file: number for file, (number, _) in ALLOWED.items()}
     assert {file: len(lines) for file, lines in found.items()} == expected, found
 
 
-def test_a_branch_on_a_column_type_is_found_in_every_form():
+def test_branches_finds_every_form_of_a_branch_on_a_column_type():
     code = """
 if isinstance(column, TextColumn | ImageColumn): pass
 if type(column) is DateColumn: pass
@@ -116,7 +116,7 @@ found = {"text": 1}[kind]
     assert sorted(branches(ast.parse(code))) == [2, 3, 4, 6, 8]
 
 
-def test_every_column_type_has_the_same_shape_and_says_its_kind():
+def test_every_column_type_has_the_same_interface():
     for kind, column in COLUMNS.items():
         assert column.model_fields["kind"].default == kind
         for name in ("fit", "tensors", "encode"):
@@ -124,16 +124,16 @@ def test_every_column_type_has_the_same_shape_and_says_its_kind():
             assert owner is not Column, (kind, name)
 
 
-def test_every_file_format_has_a_name_that_help_texts_show():
+def test_every_file_format_has_a_name_for_help_texts():
     assert {suffix.removesuffix(".gz") for suffix in TABLES} == FORMATS.keys()
 
 
-def test_every_column_type_enters_some_network():
+def test_every_column_type_has_an_input_front():
     taken = {column for entry in ARCHITECTURES.values() for column in entry.fronts}
     assert taken == set(COLUMNS.values())
 
 
-def test_rows_that_mix_types_are_prepared_and_encoded_and_only_the_fronts_refuse_them(tmp_path):
+def test_mixed_column_types_are_encoded_and_only_the_fronts_refuse_them(tmp_path):
     even = np.arange(60) % 2
     words = np.array(["snow and ice", "sun, heat, sweat"])[even]
     table = {"age": np.arange(60), "review": words, "y": np.array(["no", "yes"])[even]}
@@ -158,7 +158,7 @@ def test_rows_that_mix_types_are_prepared_and_encoded_and_only_the_fronts_refuse
             build(entry.debug, encoder.signature)
 
 
-def test_two_columns_with_timesteps_have_tensors_of_their_own():
+def test_two_sequence_columns_have_separate_tensors():
     columns = (
         SequenceColumn(name="pulse", features=1, max_length=3),
         TextColumn(name="note", vocabulary=9, max_length=4),
@@ -245,7 +245,7 @@ print("orc", find([Path("squares.orc")])[0].rows)
 
 
 @pytest.mark.whole
-def test_what_the_page_adds_is_prepared_trained_exported_and_predicted(tmp_path):
+def test_extending_page_adds_a_column_type_a_source_and_a_file_format(tmp_path):
     code = tmp_path / "code"
     shutil.copytree(ROOT / "tasks", code / "tasks")
     follow_the_page(code)

@@ -67,7 +67,7 @@ def test_only_the_listed_places_branch_on_the_learning_problem():
     assert not more, "ask signature.problem instead, or list the place with its reason"
 
 
-def test_the_count_sees_every_form_of_a_branch():
+def test_branches_finds_every_form_of_a_branch_on_a_problem():
     code = """
 if task == "regression": pass
 if kind in ("binary", "multiclass"): pass
@@ -124,7 +124,7 @@ print("predicted", done.rows, encoder.signature.task)
 
 
 @pytest.mark.whole
-def test_the_page_adds_a_problem_and_a_metric_from_raw_data_to_predictions(tmp_path):
+def test_extending_page_adds_a_problem_and_a_metric(tmp_path):
     shutil.copytree(
         ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__")
     )

@@ -131,7 +131,7 @@ def test_a_bucket_that_cannot_be_reached_costs_no_training(trained: Project):
 
 def test_outside_of_a_project_the_message_says_where_to_go(tmp_path):
     done = Project(tmp_path).modelmint("models", "list", status=2)
-    assert "no modelmint project" in done.stderr
+    assert "not in a modelmint project" in done.stderr
 
 
 def test_a_prefect_server_that_is_named_and_silent_is_one_message(trained: Project):

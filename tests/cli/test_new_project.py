@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from flows.deploy import refuse_shadowing
 from flows.project import new_project
-from flows.runs import occupied
+from flows.runs import claim_run
 from flows.settings import Settings
 from flows.versioning import pipeline
 from tasks import fingerprint, params
@@ -195,7 +195,7 @@ def test_dvc_repro_runs_the_installed_code_in_a_project_with_a_folder_tasks(hous
     project.run("dvc", "repro", "-q", "prepare")
     report = json.loads((project.root / "data/prepared/report.json").read_bytes())
     assert report["rows"]
-    with pytest.raises(InputError, match="in place of modelmint's own package `tasks`"):
+    with pytest.raises(InputError, match="instead of modelmint's package `tasks`"):
         refuse_shadowing(project.root)
     refuse_shadowing(houses.root)
     refuse_shadowing(ROOT)
@@ -244,7 +244,7 @@ def test_a_run_with_other_parameters_gets_a_worktree_of_the_project(houses, tmp_
     shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
     root = tmp_path / "houses"
     settings = Settings(root, "", "", root / "cache", root / "runs")
-    with occupied(settings, params.load(root / "params.yaml", ["train.epochs=3"])) as run:
+    with claim_run(settings, params.load(root / "params.yaml", ["train.epochs=3"])) as run:
         assert (run.workspace.root / "code.json").exists()
         assert not (run.workspace.root / "tasks").exists()
 
@@ -271,7 +271,7 @@ def test_nothing_is_left_of_a_project_that_cannot_be_made(data, tmp_path):
     assert list((tmp_path / "empty").iterdir()) == []
     with pytest.raises(InputError, match="does not exist"):
         new_project(tmp_path / "new", tmp_path / "nothing")
-    with pytest.raises(InputError, match="lies in the data"):
+    with pytest.raises(InputError, match="is inside the data"):
         new_project(data / "shapes/project", data / "shapes")
 
 
@@ -318,7 +318,7 @@ def test_data_in_which_the_project_would_lie_is_refused_whatever_its_path(tmp_pa
     (tmp_path / "link").symlink_to(tmp_path / "data")
     monkeypatch.chdir(tmp_path / "data")
     for given in (Path("."), Path("sub/.."), tmp_path / "link"):
-        with pytest.raises(InputError, match="lies in the data"):
+        with pytest.raises(InputError, match="is inside the data"):
             new_project(Path("new"), given)
     assert not Path("new").exists()
 
@@ -327,7 +327,7 @@ def test_data_in_which_the_project_would_lie_is_refused_whatever_its_path(tmp_pa
 def test_data_that_means_more_to_dvc_is_refused(name, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).write_text("")
-    with pytest.raises(InputError, match=f"{name} belongs to DVC"):
+    with pytest.raises(InputError, match=f"{name} is a file of DVC"):
         new_project(tmp_path / "new", tmp_path / "data")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

@@ -45,7 +45,7 @@ def write(project: Project, name: str, params: dict) -> str:
         ("sequence", "binary", "gru", {"accuracy": 0.6, "roc_auc": 0.6}),
     ],
 )
-def test_a_users_own_data_goes_from_raw_to_predictions(project, kind, task, architecture, gates):
+def test_train_and_predict_work_on_a_users_own_data(project, kind, task, architecture, gates):
     params = debug(architecture, gates, "own", bring(project, kind, task))
     write(project, "params.yaml", params)
     outcome = project.train()
@@ -64,7 +64,7 @@ def test_a_users_own_data_goes_from_raw_to_predictions(project, kind, task, arch
     assert "up to date" in project.run("dvc", "status", *stages).stdout
 
 
-def test_a_classifier_starts_from_a_language_model_that_was_registered(project: Project):
+def test_init_from_trains_a_classifier_from_a_registered_language_model(project: Project):
     prepare = bring(project, "text", "multiclass")
     lm = debug("transformer_lm", {"perplexity": 30.0}, "texts-lm", prepare)
     first = project.train("--params", write(project, "lm.yaml", lm))
@@ -87,6 +87,6 @@ def test_a_classifier_starts_from_a_language_model_that_was_registered(project: 
     }
 
 
-def test_starting_from_a_version_that_is_not_there_is_the_users_mistake(project: Project):
+def test_init_from_a_missing_version_exits_with_status_2(project: Project):
     outcome = project.train("-S", "train.init_from=nobody", status=2)
     assert "nobody" in outcome["message"]

@@ -15,7 +15,7 @@ from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 
 from flows.git import differs
-from flows.pretrained import parent, place_pretrained
+from flows.pretrained import place_pretrained, read_parent
 from tasks.errors import InputError
 from tasks.recorded import locked
 from tasks.workspace import Workspace
@@ -168,9 +168,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("stage", "edit", "named"), REFUSED.values(), ids=REFUSED)
-def test_what_a_stage_read_and_what_changed_meanwhile_is_named_and_not_recorded(
-    stage, edit, named, project
-):
+def test_a_stage_fails_and_names_an_input_that_changed_while_it_ran(stage, edit, named, project):
     said = passage(project, stage, edit)
     assert said.startswith(f"changed while the stage {stage} ran: ")
     assert named in said
@@ -198,17 +196,17 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize(("stage", "edit"), ACCEPTED.values(), ids=ACCEPTED)
-def test_what_a_stage_does_not_read_may_change(stage, edit, project):
+def test_files_that_a_stage_does_not_read_may_change(stage, edit, project):
     shutil.rmtree(project.root / "data/prepared") if stage == "prepare" else None
     assert passage(project, stage, edit) == ""
 
 
-def test_code_that_was_rewritten_while_it_was_loaded_is_refused(project):
+def test_a_stage_refuses_code_rewritten_while_it_was_imported(project):
     said = passage(project, "train", "pass", before="rewrite('tasks/train.py')")
     assert "changed while the stage train ran: tasks/train.py" in said
 
 
-def test_raw_data_outside_of_the_project_count_as_well(project, tmp_path):
+def test_a_stage_detects_changes_of_raw_data_outside_the_project(project, tmp_path):
     outside = tmp_path / "elsewhere.csv.gz"
     shutil.move(project.root / "data/raw/digits.csv.gz", outside)
     for path in (str(outside), "../elsewhere.csv.gz"):
@@ -219,7 +217,7 @@ def test_raw_data_outside_of_the_project_count_as_well(project, tmp_path):
         assert passage(project, "prepare", "pass") == ""
 
 
-def test_the_key_of_sensitive_columns_counts_though_dvc_does_not_see_it(project):
+def test_a_stage_detects_a_changed_salt_file_that_dvc_does_not_track(project):
     (project.root / "salt").write_text("one key")
     hashing = {"sensitive": ["name"], "sensitive_rule": "hash", "salt_file": "salt"}
     project.change_params({"prepare": hashing})
@@ -231,7 +229,7 @@ def test_the_key_of_sensitive_columns_counts_though_dvc_does_not_see_it(project)
     assert "another key" not in record
 
 
-def test_a_stage_without_a_place_for_its_record_is_refused(project):
+def test_a_stage_without_its_record_among_the_outs_is_refused(project):
     path = project.root / "dvc.yaml"
     path.write_text(path.read_text().replace("      - outputs/read/train.json\n", ""))
     assert "train must name outputs/read/train.json among its outs" in passage(
@@ -239,7 +237,7 @@ def test_a_stage_without_a_place_for_its_record_is_refused(project):
     )
 
 
-def test_a_stage_without_a_fingerprint_of_its_code_is_refused(project):
+def test_a_stage_without_its_code_fingerprint_is_refused(project):
     path = project.root / "dvc.yaml"
     path.write_text(path.read_text().replace("      - code.json: [stages.train]\n", ""))
     assert "train must name code.json: [stages.train] among its params" in passage(
@@ -278,7 +276,7 @@ def rate(project: Project) -> tuple[float, float]:
     return params["train"]["optimizer"]["learning_rate"], float(history[1].split(",")[-1])
 
 
-def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(project):
+def test_repro_after_parameters_changed_during_training_uses_the_new_ones(project):
     def edit(value):
         project.change_params({"train": {"optimizer": {"learning_rate": value}}})
 
@@ -299,7 +297,7 @@ def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(pr
     assert "up to date" in project.run("dvc", "status", "train").stdout
 
 
-def test_code_edited_in_mid_training_is_refused_by_repro(project):
+def test_repro_refuses_code_edited_during_training(project):
     code = project.root / "tasks/training/objective.py"
     project.change_params({"train": {"epochs": 20, "patience": 20}})
     before = locked(project.root)["train"]
@@ -313,7 +311,7 @@ def test_code_edited_in_mid_training_is_refused_by_repro(project):
     assert locked(project.root)["train"] == before
 
 
-def test_raw_data_replaced_while_they_are_prepared_are_refused_by_repro(project):
+def test_repro_refuses_raw_data_replaced_during_prepare(project):
     raw = project.root / "data/raw/digits.csv.gz"
     before = locked(project.root)["prepare"]
 
@@ -340,7 +338,7 @@ def misrecord(project: Project, value: float = 0.5) -> None:
     assert "up to date" in project.run("dvc", "status").stdout
 
 
-def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_it(whole):
+def test_the_next_stage_refuses_a_wrong_dvc_record_and_repro_repairs_it(whole):
     misrecord(whole)
     done = whole.run("dvc", "repro", "-sf", "evaluate", status=None)
     assert done.returncode != 0
@@ -373,7 +371,7 @@ def damage(project: Project, name: str) -> Path:
     return path.relative_to(project.root)
 
 
-def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend_it(whole):
+def test_the_next_stage_names_a_damaged_cache_file_and_its_repair(whole):
     path = damage(whole, "data/prepared/train.arrow")
     shutil.rmtree(whole.root / "data/prepared")
     whole.change_params({"train": {"seed": 9}})
@@ -391,7 +389,7 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
 
 
 @pytest.mark.timeout(600)  # several flows, and the project before them
-def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, prefect_server):
+def test_train_registers_nothing_misrecorded_or_damaged(reproduced, prefect_server):
     project = reproduced
     project.environment["PREFECT_API_URL"] = prefect_server
     project.commit()
@@ -413,7 +411,7 @@ def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, pr
     assert project.train()["version"] == "digits:1"
 
 
-def test_code_that_differs_from_the_commit_that_was_looked_up_is_said_to(project):
+def test_differs_compares_code_with_a_commit(project):
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     paths = ["tasks/train.py", "tasks/training"]
     (project.root / "README.md").write_text("of no matter")
@@ -427,7 +425,7 @@ def test_code_that_differs_from_the_commit_that_was_looked_up_is_said_to(project
     assert not differs(project.root, "HEAD", paths)
 
 
-def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path):
+def test_place_pretrained_replaces_changed_weights(tmp_path):
     candidate = make_candidate(tmp_path / "bundle")
     weights = tmp_path / "bundle/weights.safetensors"
     weights.write_text("the weights")
@@ -436,19 +434,20 @@ def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path)
     with open_registry(tmp_path) as registry:
         registry.register("digits", candidate, actor="ada")
         place_pretrained(registry, "digits:1", workspace)
-        ref = parent(workspace)
+        ref = read_parent(workspace)
         assert ref.keys() == {"ref", "digest"}
         placed = workspace.base / weights.name
         for spoil in (lambda: placed.write_text("other weights"), placed.unlink):
             spoil()
             with pytest.raises(
-                InputError, match=r"weights\.safetensors is not the file of digits:1"
+                InputError,
+                match=r"weights\.safetensors was changed: it is not the file of digits:1",
             ):
-                parent(workspace)
+                read_parent(workspace)
             place_pretrained(registry, "digits:1", workspace)
             assert placed.read_text() == "the weights"
-            assert parent(workspace) == ref
+            assert read_parent(workspace) == ref
     # Of an older release, without hashes: taken as it is, and fetched anew by the next flow.
     document = {"ref": "digits:1", "digest": ref["digest"]}
     (workspace.base / "version.json").write_text(json.dumps(document))
-    assert parent(workspace) == ref
+    assert read_parent(workspace) == ref

@@ -14,7 +14,7 @@ def page():
         yield page
 
 
-def test_the_run_its_stages_and_its_artifacts_are_seen(
+def test_the_prefect_ui_shows_the_run_its_stages_and_artifacts(
     trained: Project, prefect_server, page: Page
 ):
     outcome = trained.train("-S", "train.seed=77")

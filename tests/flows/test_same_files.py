@@ -79,7 +79,7 @@ def answer(glyphs, folder, *paths, **options):
     return report, pq.read_table(folder / "predictions.parquet")
 
 
-def test_the_test_folder_gets_the_answers_that_were_judged(glyphs, tmp_path):
+def test_predictions_of_the_test_folder_equal_the_evaluated_ones(glyphs, tmp_path):
     workspace, _, _ = glyphs
     report, table = answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
     assert (report.rows, table.column_names) == (30, ["key", "prediction", "score"])
@@ -98,7 +98,7 @@ def test_the_test_folder_gets_the_answers_that_were_judged(glyphs, tmp_path):
     assert table.take(pa.array(raw)).drop(["key"]).equals(stored.drop(["key"]))
 
 
-def test_the_manifest_names_every_image_with_its_hash(glyphs, tmp_path):
+def test_the_manifest_has_the_hash_of_every_image(glyphs, tmp_path):
     workspace, _, _ = glyphs
     answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
@@ -112,7 +112,7 @@ def test_the_manifest_names_every_image_with_its_hash(glyphs, tmp_path):
     assert "probabilities" not in manifest
 
 
-def test_labels_of_what_is_predicted_are_not_looked_at(glyphs, tmp_path):
+def test_predict_ignores_the_labels_of_its_input(glyphs, tmp_path):
     workspace, _, _ = glyphs
     _, expected = answer(glyphs, tmp_path / "a", workspace.root / "raw/test")
     for number, key in enumerate(expected["key"].to_pylist()):
@@ -126,7 +126,7 @@ def test_labels_of_what_is_predicted_are_not_looked_at(glyphs, tmp_path):
     assert found.take(pa.array(order)).drop(["key"]).equals(expected.drop(["key"]))
 
 
-def test_probabilities_are_a_column_for_each_class(glyphs, tmp_path):
+def test_probabilities_have_a_column_for_each_class(glyphs, tmp_path):
     workspace, _, _ = glyphs
     test = workspace.root / "raw/test"
     _, table = answer(glyphs, tmp_path / "out", test, probabilities=True)
@@ -143,9 +143,7 @@ def test_probabilities_are_a_column_for_each_class(glyphs, tmp_path):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_predictions_with_probabilities_and_without_do_not_stand_for_each_other(
-    first, glyphs, tmp_path
-):
+def test_predict_with_and_without_probabilities_are_different_jobs(first, glyphs, tmp_path):
     workspace, _, _ = glyphs
     image = workspace.root / "raw/test/bar/0.png"
     answer(glyphs, tmp_path, image, probabilities=first)
@@ -159,7 +157,7 @@ def test_predictions_with_probabilities_and_without_do_not_stand_for_each_other(
 
 
 @pytest.mark.parametrize("task", ["regression", "language_model"])
-def test_a_model_without_classes_has_no_probabilities(task, tmp_path):
+def test_predict_refuses_probabilities_for_a_model_without_classes(task, tmp_path):
     column = NumberColumn(name="x")
     if task == "language_model":
         column = TextColumn(name="x", vocabulary=9, max_length=4)
@@ -177,7 +175,7 @@ def test_a_model_without_classes_has_no_probabilities(task, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_lines_are_predicted_as_they_were_trained(tmp_path):
+def test_predictions_of_text_lines_equal_the_evaluated_ones(tmp_path):
     chance = np.random.default_rng(2)
     words = {"good": ["sun", "warm", "bright"], "bad": ["rain", "cold", "grey"]}
     (tmp_path / "raw").mkdir()

@@ -26,10 +26,10 @@ from tasks.errors import InputError
 ROOT = Path(__file__).parents[2]
 
 
-def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_one_run():
-    from flows.deploy import deployments
+def test_prefect_yaml_names_existing_flows_and_limits_scheduled_ones_to_one_run():
+    from flows.deploy import read_deployments
 
-    found = _by_entry(deployments(ROOT / "prefect.yaml"))
+    found = _by_entry(read_deployments(ROOT / "prefect.yaml"))
     assert {name: d.flow_name for name, d in found.items()} == {
         "weekly": "training",
         "hourly": "inference",
@@ -52,14 +52,14 @@ def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_on
         (("deployments:", "deployment:"), "a list `deployments`"),
     ],
 )
-def test_a_mistake_in_prefect_yaml_is_named(tmp_path, change, expected):
-    from flows.deploy import deployments
+def test_read_deployments_names_a_mistake_in_prefect_yaml(tmp_path, change, expected):
+    from flows.deploy import read_deployments
 
     text = (ROOT / "prefect.yaml").read_text()
     assert change[0] in text
     (tmp_path / "prefect.yaml").write_text(text.replace(*change))
     with pytest.raises(InputError, match=expected):
-        deployments(tmp_path / "prefect.yaml")
+        read_deployments(tmp_path / "prefect.yaml")
 
 
 def test_a_deployment_with_an_interval_gets_scheduled_runs(api):
@@ -110,7 +110,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
         refused = api.create_flow_run_from_deployment(found["weekly"].id, parameters=gate)
         assert _end_of(api, refused.id, 120) == ("Refused", "train logistic on digits")
         second = trained.modelmint("serve", status=2).stderr
-        assert f"{trained.root} is served already, by process {served.pid}" in second
+        assert f"{trained.root} is already served by process {served.pid}" in second
     finally:
         served.send_signal(signal.SIGINT)
         assert served.wait(60) == 0
@@ -126,7 +126,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     assert str(run.id) in {job["flow_run_id"] for job in jobs}
 
 
-def test_an_empty_inbox_is_no_error(trained: Project):
+def test_inference_with_an_empty_inbox_ends_idle(trained: Project):
     inbox = trained.root / "data/inbox"
     for path in inbox.glob("*"):
         path.unlink()
@@ -137,7 +137,7 @@ def test_an_empty_inbox_is_no_error(trained: Project):
     assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
 
 
-def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not(trained: Project):
+def test_inference_predicts_images_and_ignores_unsupported_files(trained: Project):
     inbox = trained.root / "data/inbox"
     shutil.rmtree(inbox, ignore_errors=True)
     inbox.mkdir()
@@ -167,26 +167,26 @@ def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not
     assert found[True].column_names[3:] == [f"probability_{digit}" for digit in range(10)]
 
 
-def test_clones_that_share_a_server_have_deployments_of_their_own(tmp_path):
-    from flows.deploy import deployments
+def test_clones_on_one_server_have_different_deployment_names(tmp_path):
+    from flows.deploy import read_deployments
 
     names = []
     for parent in ("ada", "bob"):
         folder = tmp_path / parent / "digits"
         folder.mkdir(parents=True)
         shutil.copy(ROOT / "prefect.yaml", folder)
-        names += [deployment.name for deployment in deployments(folder / "prefect.yaml")]
+        names += [deployment.name for deployment in read_deployments(folder / "prefect.yaml")]
     assert len(set(names)) == 6
     assert all("-digits-" in name for name in names)
 
 
-def test_an_interval_keeps_its_phase_whenever_it_is_read(tmp_path):
-    from flows.deploy import deployments
+def test_an_interval_schedule_starts_at_a_fixed_date(tmp_path):
+    from flows.deploy import read_deployments
 
     text = (ROOT / "prefect.yaml").read_text()
     for given, hour in (("3600", 0), ("86400\n        timezone: Asia/Tokyo", 15)):
         (tmp_path / "prefect.yaml").write_text(text.replace("interval: 3600", f"interval: {given}"))
-        (schedule,) = deployments(tmp_path / "prefect.yaml")[1].schedules
+        (schedule,) = read_deployments(tmp_path / "prefect.yaml")[1].schedules
         anchor = schedule.schedule.anchor_date
         assert (anchor.astimezone(UTC).hour, anchor.minute, anchor.second) == (hour, 0, 0)
         assert anchor.year == 2024 or anchor.astimezone(UTC).year == 2023
@@ -206,15 +206,15 @@ def test_an_interval_keeps_its_phase_whenever_it_is_read(tmp_path):
         (255, None),
     ],
 )
-def test_a_stage_that_a_signal_ended_says_so_in_words(status, expected):
-    from flows.stages import _killed
+def test_a_stage_killed_by_a_signal_names_the_signal(status, expected):
+    from flows.stages import _describe_signal
     from flows.versioning import command_status
 
     said = f"ERROR: failed to reproduce 'train': failed to run: python, exited with {status}"
-    assert _killed(command_status([said], 255)) == expected
+    assert _describe_signal(command_status([said], 255)) == expected
 
 
-def test_the_note_of_a_server_that_is_gone_is_not_believed(prefect_server, tmp_path, monkeypatch):
+def test_noted_api_ignores_the_note_of_a_dead_server(prefect_server, tmp_path, monkeypatch):
     from flows.server import noted_api, remove_note, write_note
 
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
@@ -227,20 +227,20 @@ def test_the_note_of_a_server_that_is_gone_is_not_believed(prefect_server, tmp_p
     assert noted_api() is None
 
 
-def test_a_server_asked_for_elsewhere_than_the_one_that_runs_is_refused(trained: Project):
+def test_serve_refuses_a_port_if_a_server_runs_at_another_one(trained: Project):
     done = trained.modelmint("serve", "--port", "9", status=2)
     running = trained.environment["PREFECT_API_URL"].removesuffix("/api")
-    assert f"a Prefect server is at {running}, so none is started at 127.0.0.1:9" in done.stderr
+    assert f"a Prefect server runs at {running}, so none is started at 127.0.0.1:9" in done.stderr
 
 
-def test_a_port_that_another_program_has_is_one_message(trained: Project, tmp_path):
+def test_serve_refuses_a_port_in_use(trained: Project, tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         site = Project(trained.root, {"PREFECT_HOME": str(tmp_path)})
         done = site.modelmint("serve", "--port", str(port), status=1)
-    assert f"another program listens at 127.0.0.1:{port}; choose another --port" in done.stderr
+    assert f"another program listens on 127.0.0.1:{port}; choose another --port" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -254,7 +254,7 @@ def test_a_port_that_another_program_has_is_one_message(trained: Project, tmp_pa
         (LASTING, []),
     ],
 )
-def test_serve_warns_of_a_server_that_lacks_a_setting(settings, expected, tmp_path, monkeypatch):
+def test_serve_warns_about_unfit_server_settings(settings, expected, tmp_path, monkeypatch):
     from flows import serve
     from flows.server import Server
 
@@ -262,20 +262,20 @@ def test_serve_warns_of_a_server_that_lacks_a_setting(settings, expected, tmp_pa
     monkeypatch.setenv("PREFECT_API_URL", "")
     server = Server("127.0.0.1", free_port(), settings)
     try:
-        said = serve._unfit(server.wait_until_ready()) or ""
+        said = serve._find_unfit_settings(server.wait_until_ready()) or ""
     finally:
         server.stop()
     assert all(name in said for name in expected)
     assert bool(said) == bool(expected)
 
 
-def test_the_second_ui_is_not_served(prefect_server):
+def test_the_server_serves_only_the_first_ui(prefect_server):
     ui = prefect_server.removesuffix("/api")
     with urllib.request.urlopen(f"{ui}/ui-settings") as reply:
         assert json.load(reply)["available_uis"] == ["v1"]
 
 
-def test_after_a_power_cut_the_dead_run_is_crashed_and_another_resumes_it(
+def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
     trained: Project, family: Family, tmp_path
 ):
     port = free_port()

@@ -57,7 +57,7 @@ def resolved(name: str, kind: str, task: str, root: Path) -> params.Params:
 
 
 @pytest.mark.parametrize(("name", "kind", "task"), CASES, ids=["-".join(c) for c in CASES])
-def test_the_whole_path_runs(name, kind, task, tmp_path):
+def test_prepare_to_predict_for_every_architecture_kind_and_task(name, kind, task, tmp_path):
     given = resolved(name, kind, task, tmp_path)
     workspace = Workspace(tmp_path)
     for step in STEPS.values():

@@ -20,7 +20,7 @@ import pytest
 from forks import ForkServer
 from ruamel.yaml import YAML
 
-from flows.runs import occupied
+from flows.runs import claim_run
 from flows.settings import Settings
 from tasks.config import Params
 from tasks.workspace import Workspace
@@ -165,7 +165,7 @@ def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
 
 def worktree(settings: Settings, params: Params) -> Workspace:
     """The worktree of a run that was stopped."""
-    with occupied(settings, params) as run:
+    with claim_run(settings, params) as run:
         return run.workspace
 
 
