@@ -1,4 +1,4 @@
-"""What the benchmarks measure is a registry that `verify` finds whole."""
+"""`verify` finds no problem in the registry that the benchmarks measure."""
 
 from registry_helpers import database_url
 

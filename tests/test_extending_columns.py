@@ -1,5 +1,5 @@
-"""The code of docs/extending.md is added to a copy of the project, and works there. And who
-may branch on column types: what a new one would otherwise have to change.
+"""docs/extending.md works in a copy of the project, and few modules branch on column types: a new
+column type would have to change each of them.
 """
 
 import ast
@@ -38,13 +38,13 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/extending.md"
 BLOCK = re.compile(r"```py\n# (.*?)\n(.*?)```", re.DOTALL)
 PACKAGES = ("cli", "flows", "modelmint", "tasks")
-# `tabular` was what data of numbers, booleans, dates and categories were called as a whole.
+# `tabular` is an old name for data of numbers, booleans, dates and categories.
 KINDS = {*COLUMNS, "tabular"}
 CLASSES = {
     *(column.__name__ for column in COLUMNS.values()),
     *("NumericColumn", "TabularSource", "TextSource", "ImageSource", "SequenceSource"),
 }
-# How often a file outside of tasks/columns branches, and why no column type could say it.
+# Number of branches of each file outside of tasks/columns, and why no column type can replace them.
 ALLOWED = {
     "flows/evaluation.py": (1, "how the parameters of a source name the target"),
     "tasks/architectures/fronts.py": (1, "the front of tables makes vectors of categories"),
@@ -59,7 +59,7 @@ ALLOWED = {
 
 
 def branches(tree):
-    """Lines of a module that branch on a column type, or on a kind of data."""
+    """Lines of a module that branch on a column type or a kind of data."""
     for node in ast.walk(tree):
         found = False
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
@@ -181,7 +181,7 @@ def test_two_sequence_columns_have_separate_tensors():
 
 
 def follow_the_page(root):
-    """Do to the code below `root` what the page says, and touch nothing else."""
+    """Change the code below `root` as the page says."""
     for head, code in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         name, _, where = head.rpartition(" in ")
         path = root / where
@@ -277,7 +277,7 @@ registration: {name: spans}
     signature = json.loads((work / "outputs/bundle/signature.json").read_text())
     assert [c["kind"] for c in signature["columns"]] == ["duration", "number"]
     assert signature["inputs"] == [{"name": "numbers", "dtype": "float32", "shape": [2]}]
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    assert float(said["accuracy"]) > 0.9
-    assert said["sqlite"] == "['age: number', 'colour: category']"
-    assert said["orc"] == "60"
+    printed = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert float(printed["accuracy"]) > 0.9
+    assert printed["sqlite"] == "['age: number', 'colour: category']"
+    assert printed["orc"] == "60"

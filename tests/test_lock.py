@@ -1,4 +1,4 @@
-"""requirements.lock: complete, of releases alone, and checked by hash when it is installed."""
+"""requirements.lock is complete, names only releases, and pip checks its hashes."""
 
 import re
 import subprocess
@@ -46,7 +46,7 @@ def test_the_lock_has_only_releases_without_cuda_libraries():
 @pytest.mark.whole
 def test_pip_refuses_a_file_with_a_wrong_hash(tmp_path):
     (whole,) = re.findall(r"^idna==.*\n(?: .*\n)+", LOCK, re.MULTILINE)
-    # The first digit of each hash becomes another one.
+    # Change the first digit of each hash.
     changed = re.sub(r"sha256:(.)", lambda m: f"sha256:{int(m[1], 16) ^ 1:x}", whole)
     outcomes = []
     for name, text in (("whole", whole), ("changed", changed)):

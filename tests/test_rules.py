@@ -1,4 +1,4 @@
-"""Rules of the repository: what its pages name exists; files and pins are as they should be."""
+"""Rules of the repository: the docs name existing commands and files; nothing uses pickle."""
 
 import re
 import shlex
@@ -35,7 +35,7 @@ def in_repository(path: Path) -> str:
 
 
 def commands_of(page: Path) -> list[str]:
-    """The commands `modelmint ...` in inline code, and those that are lines of fenced blocks."""
+    """The commands `modelmint ...` in inline code and in lines of fenced blocks."""
     text = page.read_text(encoding="utf-8")
     lines = "\n".join(FENCED.findall(text)).splitlines()
     inline = re.findall(r"`(modelmint [^`]+)`", FENCED.sub("", text))
@@ -43,14 +43,14 @@ def commands_of(page: Path) -> list[str]:
 
 
 def check_command(text: str) -> None:
-    """See that a command exists with all options that it is given."""
+    """Assert that a command and all its options exist."""
     words = [word for word in shlex.split(text, comments=True)[1:] if word != "..."]
     command = known = typer.main.get_command(app)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     assert command is not known, text
     if command.context_settings.get("ignore_unknown_options"):
-        return  # what follows is Prefect's
+        return  # the rest belongs to Prefect
     asked = {word.partition("=")[0] for word in words if word.startswith("-")}
     options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
     assert asked <= options, text

@@ -1,4 +1,4 @@
-"""Approvals asked for, and given, in the Prefect UI: a real server, process and browser."""
+"""The approval flow in the Prefect UI, with a real server, process and browser."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from browser import keep, open_browser
+from browser import open_browser, save_screenshot
 from playwright.sync_api import expect
 from projects import Project, make_project
 from registry_helpers import make_candidate
@@ -24,7 +24,7 @@ MODELS = ("good", "poor", "own", "moved", "decided")
 
 @dataclass
 class Office:
-    """A served project in which version 2 of each model waits for an approval."""
+    """A served project in which version 2 of each model waits for approval."""
 
     project: Project
     registry: Registry
@@ -51,7 +51,7 @@ class Office:
     def champion(self, model: str) -> int:
         return self.registry.alias(model).version
 
-    def said(self, model: str) -> list[tuple]:
+    def decisions(self, model: str) -> list[tuple]:
         """Who did what to version 2, newest first."""
         events = self.registry.history(model, version=2)
         return [(e.kind, e.actor, e.reason) for e in events if e.kind != "registered"]
@@ -75,7 +75,7 @@ def office(tmp_path_factory, prefect_server: str) -> Iterator[Office]:
             get_client(sync_client=True) as api,
         ):
             _fill(registry, project.root.parent)
-            os.chdir(project.root)  # the question is asked for the project one is in
+            os.chdir(project.root)  # request_approval uses the project of the current folder
             yield Office(project, registry, api, _ask_all(served))
     finally:
         os.chdir(here)
@@ -116,7 +116,7 @@ def _ask_all(served) -> dict[str, str]:
 
 
 def _submit(form) -> None:
-    """Click as long as the form stays open: a server whose database is busy answers nothing."""
+    """Click until the form closes: a server whose database is busy ignores a click."""
     for _ in range(4):
         form.get_by_role("button", name="Submit").click()
         with contextlib.suppress(AssertionError):
@@ -143,21 +143,21 @@ def test_approving_a_version_in_the_prefect_ui_makes_it_champion(office: Office)
             _field(page, label).fill(text)
         form.get_by_role("button", name="Submit").click()
         expect(page.get_by_text("'yes' does not match").first).to_be_visible()
-        keep(page, "approval-form")
+        save_screenshot(page, "approval-form")
         _field(page, "Decision").fill("approve")
         _submit(form)
         expect(page.get_by_text("Approved", exact=True).first).to_be_visible(timeout=60_000)
-        keep(page, "approval-given")
+        save_screenshot(page, "approval-given")
         page.goto(card)
         expect(page.get_by_role("heading", name="card", exact=True)).to_be_visible()
-        keep(page, "approval-question")
+        save_screenshot(page, "approval-question")
     assert office.champion("good") == 2
     reason = "fewer errors (answered in the Prefect UI)"
-    assert office.said("good") == [("promoted", "bob", reason), ("approved", "bob", reason)]
+    assert office.decisions("good") == [("promoted", "bob", reason), ("approved", "bob", reason)]
 
 
 def _field(page, label: str):
-    """The text area under a label of the form, which are not tied to each other."""
+    """The text area under a label of the form; the HTML does not connect the two."""
     named = page.get_by_text(label, exact=True)
     return page.locator(".schema-form-properties > *").filter(has=named).locator("textarea")
 
@@ -189,7 +189,7 @@ def test_an_answer_after_the_version_was_rejected_changes_nothing(office: Office
     office.answer("decided", "approve", "bob")
     run = office.until("decided", "Decided")
     assert run.state.message == "decided:2 is already rejected, by eve: too slow"
-    assert office.said("decided") == [("rejected", "eve", "too slow")]
+    assert office.decisions("decided") == [("rejected", "eve", "too slow")]
 
 
 def test_approving_your_own_version_fails(office: Office):
@@ -200,7 +200,7 @@ def test_approving_your_own_version_fails(office: Office):
     run = office.until("own", "Failed")
     assert "own:2 was registered by ada" in run.state.message
     assert "somebody else" in run.state.message
-    assert (office.champion("own"), office.said("own")) == (1, [])
+    assert (office.champion("own"), office.decisions("own")) == (1, [])
     mine = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     deadline = time.monotonic() + 20  # logs come in batches
     while not any(log.level >= logging.ERROR for log in office.api.read_logs(mine)):

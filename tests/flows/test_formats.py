@@ -1,7 +1,7 @@
-"""Documents of other releases: those of 0.1 (tests/data/release_0_1), with more fields, too new.
+"""Documents of other releases: of 0.1 (tests/data/release_0_1), with more fields, and too new.
 
-The data are what the commit 9e3f80e wrote, before evaluation, profile and report had a format
-number: prices of 60 homes, a linear model, and predictions of the four rows in homes.csv.
+The data was written by commit 9e3f80e, before evaluation, profile and report had a format number:
+prices of 60 homes, a linear model, and predictions for the four rows of homes.csv.
 """
 
 import json
@@ -37,13 +37,13 @@ TOO_NEW = "has format 9; this release of modelmint reads formats up to {}. Upgra
 
 @pytest.fixture
 def old(tmp_path):
-    """A copy of what the release wrote."""
+    """A copy of the files of release 0.1."""
     return Path(shutil.copytree(OLD, tmp_path / "old"))
 
 
 @dataclass(frozen=True)
 class LongerEvaluation(Evaluation):
-    """As a later release may have it."""
+    """An evaluation of a later release."""
 
     reviewer: str = "nobody"
 
@@ -80,11 +80,11 @@ def test_record_fills_a_new_field_with_its_default(old):
     document = json.loads(Bundle.at(old / "bundle").evaluation.read_bytes())
     assert LongerEvaluation.of(document).reviewer == "nobody"
     assert formats.record(LongerGate, document["gates"][0]).weight == 1.0
-    asked = {"version": "digits:1", "champion": None, "revision": 0, "key": "k", "text": "t"}
+    stored = {"version": "digits:1", "champion": None, "revision": 0, "key": "k", "text": "t"}
     longer = make_dataclass(
         "Longer", [("urgent", bool, False)], bases=(approval.Question,), frozen=True
     )
-    assert formats.record(longer, asked).urgent is False
+    assert formats.record(longer, stored).urgent is False
 
 
 def test_a_report_class_with_a_new_field_reads_an_old_manifest(old):
@@ -97,7 +97,7 @@ def test_a_report_class_with_a_new_field_reads_an_old_manifest(old):
 
 
 def test_run_job_continues_the_predictions_folder_of_release_0_1(old, tmp_path, monkeypatch):
-    """The same bundle has the same digest, so its predictions are not made again."""
+    """The same bundle has the same digest, so nothing is predicted again."""
     files = {path.name: path for path in (old / "bundle").iterdir()}
     document = json.loads(files["evaluation.json"].read_bytes())
     candidate = Candidate(

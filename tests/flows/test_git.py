@@ -1,4 +1,4 @@
-"""git as the project uses it: inside of hooks, in fresh clones, before the first commit of data."""
+"""How the project uses git: inside hooks, in fresh clones, before the first commit of data."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def project(tmp_path_factory) -> Project:
     return make_project(tmp_path_factory.mktemp("git") / "project")
 
 
-# As a flow does before it trains with other parameters.
+# What a flow does before it trains with other parameters.
 WORK = """
 from pathlib import Path
 from flows.raw import version_raw_data
@@ -122,14 +122,14 @@ def test_dvc_repro_works_in_a_fresh_clone_without_a_remote(project: Project, tmp
     done = clone.run("dvc", "repro", "prepare")
     assert "Running stage 'data/raw/dvc.yaml:digits'" in done.stdout
     assert (clone.root / "data/prepared/train.arrow").exists()
-    # A file that is there is never overwritten.
+    # An existing file is never overwritten.
     (clone.root / "data/raw/digits.csv.gz").write_bytes(b"mine")
     clone.run("dvc", "repro", "data/raw/dvc.yaml")
     assert (clone.root / "data/raw/digits.csv.gz").read_bytes() == b"mine"
 
 
 def test_dvc_pull_in_a_clone_gets_everything_that_was_pushed(trained: Project, tmp_path):
-    # Clones, for the trained project is shared by tests.
+    # Clones, because tests share the trained project.
     trained.run("git", "clone", "-q", str(trained.root), str(tmp_path / "mine"))
     mine = Project(tmp_path / "mine")
     shutil.copy(trained.root / "dvc.lock", mine.root)

@@ -1,4 +1,4 @@
-"""Batch inference jobs: recorded, repeatable, and never fed a bundle that was changed."""
+"""Batch inference jobs: recorded, repeatable, and only with a verified bundle."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def test_predict_completes_a_killed_job(trained, tmp_path):
     command = ["modelmint", "predict", "digits", str(tmp_path / "many.parquet")]
     command += ["--output", str(tmp_path / "out")]
     part = tmp_path / "out/predictions.parquet.part"
-    seen = None  # what the run before left behind
+    seen = None  # time of the file that the previous run left
     for moment in (0.0, 0.3):
         run = trained.start(*command)
         deadline = time.monotonic() + 60
@@ -156,8 +156,8 @@ def _written(path):
 
 
 def test_predict_closes_a_job_killed_after_it_wrote_its_manifest(trained, test_split, tmp_path):
-    # The one moment that a kill from outside cannot hit for certain: after the files, before
-    # the row. Here the process ends itself there.
+    # A kill from outside cannot reliably hit the moment between the files and the row, so the
+    # process ends itself there.
     code = (
         "import os, flows.job\n"
         "from cli.main import app\n"

@@ -1,4 +1,4 @@
-"""The training flow on a user's own data: no flow, registry or command knows what it was."""
+"""The training flow on a user's own data of several kinds."""
 
 import json
 
@@ -13,7 +13,7 @@ from tasks.inputs import find
 
 
 def bring(project: Project, kind: str, task: str) -> dict:
-    """Put raw data into data/raw; the section `prepare` that reads it."""
+    """Write raw data to data/raw. Returns the section `prepare` that reads it."""
     raw = project.root / "data/raw"
     section = sample_data.make(kind, task, raw)
     section["source"]["path"] = f"data/raw/{section['source']['path']}"
@@ -56,7 +56,7 @@ def test_train_and_predict_work_on_a_users_own_data(project, kind, task, archite
     project.modelmint("predict", "own", str(raw), "--output", "out")
     table = pq.read_table(project.root / "out/predictions.parquet")
     assert table.num_rows == find([raw])[0].rows == sample_data.ROWS
-    # And again: nothing is stale, nothing is registered twice.
+    # Again: no stage is stale, and no second version is registered.
     again = project.train()
     assert {s["how"] for s in again["steps"] if s["name"] in ("prepare", "train")} == {"Fresh"}
     assert (again["version"], again["created"]) == ("own:1", False)
@@ -73,11 +73,11 @@ def test_init_from_trains_a_classifier_from_a_registered_language_model(project:
 
     params = debug("transformer", {"accuracy": 0.4}, "texts", prepare, init_from="texts-lm")
     write(project, "fine.yaml", params)
-    said = project.modelmint("train", "--params", "fine.yaml", "--json")
-    outcome = json.loads(said.stdout)
-    # The same prepared dataset, tokenizer included: no text of the test split was ever learned.
+    printed = project.modelmint("train", "--params", "fine.yaml", "--json")
+    outcome = json.loads(printed.stdout)
+    # The same prepared dataset and tokenizer, so the language model saw no text of the test split.
     assert outcome["dataset"] == first["dataset"]
-    assert "starts from the weights of texts-lm:1" in said.stderr
+    assert "starts from the weights of texts-lm:1" in printed.stderr
     version = json.loads(project.modelmint("models", "show", "texts", "--json").stdout)
     (stored,) = [a for a in version["artifacts"] if a["path"] == "lineage.json"]
     blob = next((project.root / "artifacts").rglob(stored["sha256"]))

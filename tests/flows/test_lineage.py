@@ -1,4 +1,4 @@
-"""What a stage read is what DVC records: edits at every moment, under `dvc repro` and by hand."""
+"""DVC's record of a stage equals what the stage read, whatever is edited while it runs."""
 
 import json
 import os
@@ -20,7 +20,8 @@ from tasks.errors import InputError
 from tasks.recorded import locked
 from tasks.workspace import Workspace
 
-# A stage whose step takes no time: what is edited meanwhile is the third argument.
+# A stage that does nothing. Arguments: its name, code to run after its inputs are hashed, and code to
+# run after the imported code is checked.
 STAGE = """
 import os, shutil, sys
 from pathlib import Path
@@ -64,7 +65,7 @@ except InputError as error:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Project:
-    """A project with a prepared dataset, and nothing under DVC yet."""
+    """A project with a prepared dataset, whose stages are not under DVC yet."""
     made = make_project(tmp_path_factory.mktemp("lineage") / "project", DEBUG)
     made.run(sys.executable, "-m", "tasks", "prepare")
     return made
@@ -94,7 +95,7 @@ def whole(reproduced, tmp_path) -> Project:
 
 
 def passage(project: Project, stage: str, edit: str, before: str = "") -> str:
-    """What the stage said of an edit; empty where it recorded what it read."""
+    """The stage's error after an edit; empty if it recorded what it read."""
     done = project.run(sys.executable, "-c", STAGE, stage, before, edit, status=None)
     record = project.root / f"outputs/read/{stage}.json"
     assert record.exists() == (done.returncode == 0), done.stderr
@@ -169,10 +170,10 @@ REFUSED = {
 
 @pytest.mark.parametrize(("stage", "edit", "named"), REFUSED.values(), ids=REFUSED)
 def test_a_stage_fails_and_names_an_input_that_changed_while_it_ran(stage, edit, named, project):
-    said = passage(project, stage, edit)
-    assert said.startswith(f"changed while the stage {stage} ran: ")
-    assert named in said
-    assert "The same command runs the stage again" in said
+    printed = passage(project, stage, edit)
+    assert printed.startswith(f"changed while the stage {stage} ran: ")
+    assert named in printed
+    assert "The same command runs the stage again" in printed
     written = {
         "prepare": ["data/prepared"],
         "train": ["outputs/checkpoint", "outputs/history.csv"],
@@ -202,8 +203,8 @@ def test_files_that_a_stage_does_not_read_may_change(stage, edit, project):
 
 
 def test_a_stage_refuses_code_rewritten_while_it_was_imported(project):
-    said = passage(project, "train", "pass", before="rewrite('tasks/train.py')")
-    assert "changed while the stage train ran: tasks/train.py" in said
+    printed = passage(project, "train", "pass", before="rewrite('tasks/train.py')")
+    assert "changed while the stage train ran: tasks/train.py" in printed
 
 
 def test_a_stage_detects_changes_of_raw_data_outside_the_project(project, tmp_path):
@@ -246,7 +247,7 @@ def test_a_stage_without_its_code_fingerprint_is_refused(project):
 
 
 def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, str]:
-    """Run a command; when it says `line`, it stands still while `edit` is made."""
+    """Run a command; when it prints `line`, stop it for the duration of `edit`."""
     process = subprocess.Popen(
         command,
         cwd=project.root,
@@ -256,21 +257,21 @@ def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, 
         text=True,
         start_new_session=True,
     )
-    said, made = "", False
+    printed, made = "", False
     for found in process.stdout:
-        said += found
+        printed += found
         if not made and re.search(line, found):
             os.killpg(process.pid, signal.SIGSTOP)
             edit()
             made = True
             os.killpg(process.pid, signal.SIGCONT)
     process.stdout.close()
-    assert made, said
-    return process.wait(), said
+    assert made, printed
+    return process.wait(), printed
 
 
 def rate(project: Project) -> tuple[float, float]:
-    """The learning rate that `dvc.lock` names, and the one that was used."""
+    """The learning rate in `dvc.lock`, and the one that was used."""
     params = locked(project.root)["train"]["params"]["params.yaml"]
     history = (project.root / "outputs/history.csv").read_text().splitlines()
     return params["train"]["optimizer"]["learning_rate"], float(history[1].split(",")[-1])
@@ -282,14 +283,14 @@ def test_repro_after_parameters_changed_during_training_uses_the_new_ones(projec
 
     project.change_params({"train": {"epochs": 30, "patience": 30}})
     before = locked(project.root)["train"]
-    status, said = edited(project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001))
+    status, text = edited(project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001))
     assert status != 0
-    assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in said
+    assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in text
     assert locked(project.root)["train"] == before
-    # Put back, the training goes on from where it was: nobody pays for it twice.
+    # With the old value again, the training resumes.
     edit(0.02)
-    said = project.run("dvc", "repro", "train").stdout
-    assert "resuming after epoch" in said
+    text = project.run("dvc", "repro", "train").stdout
+    assert "resuming after epoch" in text
     assert rate(project) == (0.02, 0.02)
     edit(0.001)
     assert "Running stage 'train'" in project.run("dvc", "repro", "train").stdout
@@ -305,9 +306,9 @@ def test_repro_refuses_code_edited_during_training(project):
     def edit():
         code.write_text(code.read_text() + "\nEDITED = True\n")
 
-    status, said = edited(project, ["dvc", "repro"], "epoch 3/20", edit)
+    status, printed = edited(project, ["dvc", "repro"], "epoch 3/20", edit)
     assert status != 0
-    assert "changed while the stage train ran: tasks/training/objective.py" in said
+    assert "changed while the stage train ran: tasks/training/objective.py" in printed
     assert locked(project.root)["train"] == before
 
 
@@ -319,14 +320,14 @@ def test_repro_refuses_raw_data_replaced_during_prepare(project):
         raw.with_name("new").write_bytes(raw.read_bytes() + b"\n")
         raw.with_name("new").replace(raw)
 
-    status, said = edited(project, ["dvc", "repro"], "reading data/raw", edit)
+    status, printed = edited(project, ["dvc", "repro"], "reading data/raw", edit)
     assert status != 0
-    assert "changed while the stage prepare ran: data/raw/digits.csv.gz" in said
+    assert "changed while the stage prepare ran: data/raw/digits.csv.gz" in printed
     assert locked(project.root)["prepare"] == before
 
 
 def misrecord(project: Project, value: float = 0.5) -> None:
-    """What an edit leaves in the moment between the end of a stage and DVC's look."""
+    """Simulate an edit between the end of a stage and DVC's reading of its inputs."""
     project.change_params({"train": {"optimizer": {"learning_rate": value}}})
     path = project.root / "dvc.lock"
     lock = YAML(typ="safe").load(path.read_text())
@@ -334,7 +335,7 @@ def misrecord(project: Project, value: float = 0.5) -> None:
     train["optimizer"]["learning_rate"] = value
     with path.open("w") as file:
         YAML(typ="safe", pure=True).dump(lock, file)
-    # For DVC, all is well.
+    # DVC does not notice.
     assert "up to date" in project.run("dvc", "status").stdout
 
 
@@ -388,7 +389,7 @@ def test_the_next_stage_names_a_damaged_cache_file_and_its_repair(whole):
     assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
-@pytest.mark.timeout(600)  # several flows, and the project before them
+@pytest.mark.timeout(600)  # several flows, and a fixture that runs all stages
 def test_train_registers_nothing_misrecorded_or_damaged(reproduced, prefect_server):
     project = reproduced
     project.environment["PREFECT_API_URL"] = prefect_server
@@ -398,7 +399,7 @@ def test_train_registers_nothing_misrecorded_or_damaged(reproduced, prefect_serv
     how = {step["name"]: step["how"] for step in outcome["steps"]}
     assert (how["prepare"], how["train"]) == ("Fresh", "Completed")
     assert rate(project) == (0.05, 0.05)
-    # What is fresh for DVC is read again, be it restored from the cache or just lie there.
+    # A stage that is fresh for DVC is verified, whether its output was restored or existed.
     path = damage(project, "outputs/bundle/model.onnx")
     shutil.rmtree(project.root / "outputs/bundle")
     for _ in "ab":
@@ -447,7 +448,7 @@ def test_place_pretrained_replaces_changed_weights(tmp_path):
             place_pretrained(registry, "digits:1", workspace)
             assert placed.read_text() == "the weights"
             assert read_parent(workspace) == ref
-    # Of an older release, without hashes: taken as it is, and fetched anew by the next flow.
+    # A marker of an older release has no hashes: it is accepted, and the next flow copies again.
     document = {"ref": "digits:1", "digest": ref["digest"]}
     (workspace.base / "version.json").write_text(json.dumps(document))
     assert read_parent(workspace) == ref

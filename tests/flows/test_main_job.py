@@ -1,4 +1,4 @@
-"""The main job as a user runs it: the default parameters, from raw digits to predictions."""
+"""The main job, `modelmint run` with the default parameters, from raw digits to predictions."""
 
 import json
 import shutil
@@ -55,8 +55,8 @@ def test_a_second_run_trains_and_registers_nothing(clone, first):
 
 def test_dvc_repro_after_the_flow_runs_no_stage(clone, first):
     lock = (clone.root / "dvc.lock").read_bytes()
-    said = clone.run("dvc", "repro").stdout
-    assert "Running stage" not in said
+    printed = clone.run("dvc", "repro").stdout
+    assert "Running stage" not in printed
     assert (clone.root / "dvc.lock").read_bytes() == lock
     assert "up to date" in clone.run("dvc", "status").stdout
 

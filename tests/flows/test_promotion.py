@@ -1,4 +1,4 @@
-"""Who becomes champion, decided by real bundles on real test splits."""
+"""Which version becomes champion, with real bundles on real test splits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ TINY = ["train.architecture=logistic", "train.epochs=2", "evaluate.gates={accura
 
 @pytest.fixture(scope="module")
 def workspaces(tmp_path_factory) -> dict[int, Workspace]:
-    """Two finished workspaces whose splits differ."""
+    """Two workspaces with exported bundles and different splits."""
     made = {}
     for seed in (1, 2):
         workspace = Workspace(tmp_path_factory.mktemp(f"split-{seed}"))
@@ -31,7 +31,7 @@ def workspaces(tmp_path_factory) -> dict[int, Workspace]:
 
 
 def another(offered: Candidate, dataset: str, **metrics: float) -> Candidate:
-    """The same files from another dataset: a version of its own."""
+    """The same files with another dataset, which makes another version."""
     lineage = replace(offered.lineage, dataset=dataset)
     return replace(offered, lineage=lineage, metrics={**offered.metrics, **metrics})
 
@@ -93,7 +93,7 @@ def test_the_lower_log_loss_wins(registry, workspaces):
 
 
 def test_a_champion_from_another_test_split_is_evaluated_on_this_one(registry, workspaces):
-    # On paper unbeatable, but that figure comes from another test split.
+    # Its recorded metric is higher, but from another test split.
     champion = register(registry, bundle_candidate(workspaces[1], macro_f1=0.9999))
     decide(registry, champion, workspaces[1])
     challenger = register(registry, bundle_candidate(workspaces[2], macro_f1=0.9998))

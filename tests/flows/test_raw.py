@@ -1,4 +1,4 @@
-"""Raw data under DVC, and what a run's worktree is given of it."""
+"""Raw data under DVC, and its copies in the worktree of a run."""
 
 import hashlib
 import subprocess
@@ -26,7 +26,7 @@ def repository(tmp_path_factory) -> Project:
 
 @pytest.fixture
 def own(repository):
-    """The user's own data, where an example would be put."""
+    """The user's own data at the path of an example."""
     path = repository.root / CANCER.path
     path.write_text(OWN)
     assert "put data/raw/cancer.csv under DVC" in version_raw_data(CANCER, repository.root)

@@ -1,4 +1,4 @@
-"""What a real Prefect server believes of runs, against processes that live, or died."""
+"""The reconciler with a real Prefect server and runs whose processes live or are dead."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tasks.errors import InputError
 
 @pytest.fixture
 def deployment(api):
-    """The id of a deployment that allows one run at a time; nobody serves it."""
+    """Id of a deployment with one run at a time that nobody serves."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
 
     from flows.inference import inference
@@ -32,7 +32,7 @@ def deployment(api):
 
 
 def start(api, deployment, state: Callable = Running, **given):
-    """A run in a state that only a process can be in, which is not there."""
+    """A run in a state that requires a process, without a process."""
     run = api.create_flow_run_from_deployment(deployment, **given)
     api.set_flow_run_state(run.id, Pending())
     for step in (Running, Cancelling) if state is Cancelling else (state,):
@@ -155,7 +155,7 @@ def test_reconcile_corrects_a_wrong_slot_count_at_the_second_call(api, deploymen
     api.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=believed))
     watch = reconciler(api, deployment, *living)
     watch.reconcile()
-    assert slots(api, deployment) == believed  # a run may be about to start, or to end
+    assert slots(api, deployment) == believed  # a run may be starting or ending
     watch.reconcile()
     assert slots(api, deployment) == runs
 
@@ -212,10 +212,10 @@ def test_refuse_foreign_refuses_a_deployment_served_by_another_folder(api, deplo
     again = inference.to_deployment(found.name)
     other = tmp_path / "other"
     api.update_deployment(deployment, _described(f"Predicts.\n\n{owner(other)}"))
-    refuse_foreign(api, [again], tmp_path)  # nobody asks for its runs
-    api.get_scheduled_flow_runs_for_deployments([deployment])  # as who serves it does
+    refuse_foreign(api, [again], tmp_path)  # no runner polls it
+    api.get_scheduled_flow_runs_for_deployments([deployment])  # polls it as a runner does
     deadline = time.monotonic() + 60
-    while not api.read_deployment(deployment).last_polled:  # the server notes it in its own time
+    while not api.read_deployment(deployment).last_polled:  # the server records it with a delay
         assert time.monotonic() < deadline
         time.sleep(0.2)
     with pytest.raises(InputError, match=f"is already served from {other} on "):

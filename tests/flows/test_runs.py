@@ -1,4 +1,4 @@
-"""Runs with a worktree of their own: made, kept for a resume, removed, listed, cleaned."""
+"""Runs with their own worktree: made, resumed, removed, listed and cleaned."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def template(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(template, tmp_path) -> Project:
-    """A project of the test's own."""
+    """A new copy of the project for each test."""
     shutil.copytree(template, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
 
@@ -147,7 +147,7 @@ def test_clean_runs_refuses_a_run_in_use_and_removes_stopped_and_failed_ones(pro
     assert len(worktrees(project.root)) == 2
     assert [r.id for r in upkeep.clean_runs(settings, [])] == [states[7].id]
     assert worktrees(project.root) == [states[8].folder]
-    process.kill()  # as the system does: it says no word about how it ended
+    process.kill()  # SIGKILL, so it cannot record its end
     process.wait()
     (row,) = upkeep.list_runs(settings)
     assert (row.state, row.changed) == ("stopped", {"train.epochs": 8})
@@ -162,7 +162,7 @@ def test_clean_runs_refuses_a_run_in_use_and_removes_stopped_and_failed_ones(pro
 
 
 def test_list_runs_and_clean_runs_include_a_worktree_without_a_record(project):
-    """One that was made before there were records."""
+    """As made by a release without records."""
     settings = settings_of(project.root)
     workspace = worktree(settings, changed(project.root, "train.epochs=7"))
     shutil.rmtree(settings.runs / "records")
@@ -213,8 +213,8 @@ def test_a_worktree_reads_files_outside_of_the_project_without_a_copy(template, 
         expected = resolve_paths(settings, given)
         with claim_run(settings, expected) as run:
             worktree = run.workspace.root
-            said = version_raw_data(expected.prepare.source, worktree, root)
-            assert "is outside of the project" in said
+            printed = version_raw_data(expected.prepare.source, worktree, root)
+            assert "is outside of the project" in printed
             copy_salt(root, worktree, expected.prepare.salt_file)
             there = params.load(run.workspace.params)
             assert there == expected
@@ -227,7 +227,7 @@ def test_a_worktree_reads_files_outside_of_the_project_without_a_copy(template, 
     assert git(root, "status", "--porcelain") == ""
 
 
-# A repository that is more than the project.
+# The project is a sub-folder of its repository.
 
 
 @pytest.mark.parametrize("dvc", ["ml/.dvc", ".dvc"])

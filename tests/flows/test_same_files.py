@@ -1,4 +1,4 @@
-"""A model predicts the files that it was trained on, and answers as it was judged."""
+"""Predictions of the files that a model was evaluated on equal the evaluated predictions."""
 
 import json
 from collections import Counter
@@ -25,9 +25,9 @@ from tasks.workspace import Workspace
 SIZES = {"train": 40, "test": 30}
 
 
-def glyph(chance, label):
-    """Drawn in the alpha channel alone: the colours of all classes are one and the same."""
-    height, width = chance.integers(10, 16, 2)
+def glyph(rng, label):
+    """Drawn in the alpha channel only; all classes have the same colours."""
+    height, width = rng.integers(10, 16, 2)
     alpha = np.zeros((height, width), np.uint8)
     if label == "bar":
         alpha[:, width // 2 - 2 : width // 2 + 1] = 255
@@ -35,20 +35,20 @@ def glyph(chance, label):
         alpha[height // 2 - 2 : height // 2 + 1] = 255
     else:
         alpha[2:-2, 2:-2] = 255
-    alpha[chance.random(alpha.shape) < 0.1] = 128
+    alpha[rng.random(alpha.shape) < 0.1] = 128
     return Image.fromarray(np.dstack([np.zeros((height, width, 3), np.uint8), alpha]))
 
 
 @pytest.fixture(scope="module")
 def glyphs(tmp_path_factory):
     """A workspace with a model of glyphs, its registry and its version."""
-    root, chance = tmp_path_factory.mktemp("glyphs"), np.random.default_rng(4)
+    root, rng = tmp_path_factory.mktemp("glyphs"), np.random.default_rng(4)
     for split, rows in SIZES.items():
         for row in range(rows):
             label = ("bar", "line", "block")[row % 3]
             folder = root / "raw" / split / label
             folder.mkdir(parents=True, exist_ok=True)
-            glyph(chance, label).save(folder / f"{row}.png")
+            glyph(rng, label).save(folder / f"{row}.png")
     source = {"kind": "image", "path": "raw", "size": [9, 8], "colour": "grey"}
     with trained_on(root, source, "logistic", epochs=12, accuracy=0.8) as model:
         yield model
@@ -90,7 +90,7 @@ def test_predictions_of_the_test_folder_equal_the_evaluated_ones(glyphs, tmp_pat
     evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
     accuracy = evaluation["metrics"]["summary"]["accuracy"]
     assert (table["prediction"].to_numpy() == labels).mean() == pytest.approx(accuracy)
-    # Row by row as well, to the last bit of the score.
+    # Each row too, to the last bit of the score.
     _, stored = answer(glyphs, tmp_path / "stored", workspace.prepared / "test.arrow")
     with pa.memory_map(str(workspace.prepared / "test.arrow")) as source:
         assert pa.ipc.open_file(source).read_all()["key"].equals(stored["key"])
@@ -149,10 +149,10 @@ def test_predict_with_and_without_probabilities_are_different_jobs(first, glyphs
     answer(glyphs, tmp_path, image, probabilities=first)
     report, _ = answer(glyphs, tmp_path, image, probabilities=first)
     assert report.fresh
-    said = (
+    expected = (
         f"this input {'with' if first else 'without'} the probability of each class. Name another"
     )
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=expected):
         answer(glyphs, tmp_path, image, probabilities=not first)
 
 
@@ -176,11 +176,11 @@ def test_predict_refuses_probabilities_for_a_model_without_classes(task, tmp_pat
 
 
 def test_predictions_of_text_lines_equal_the_evaluated_ones(tmp_path):
-    chance = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     words = {"good": ["sun", "warm", "bright"], "bad": ["rain", "cold", "grey"]}
     (tmp_path / "raw").mkdir()
     for label, own in words.items():
-        texts = [" ".join(chance.choice([*own, "the", "day"], 6)) for _ in range(60)]
+        texts = [" ".join(rng.choice([*own, "the", "day"], 6)) for _ in range(60)]
         text = "\r\n".join(texts) + "\r\n" * (label == "good")
         (tmp_path / f"raw/{label}.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
     tokenizer = {"vocabulary": 40, "min_frequency": 1}

@@ -1,4 +1,4 @@
-"""Deployments: scheduled by a real server, served by a real process."""
+"""Deployments with a real server that schedules them and a real process that serves them."""
 
 import functools
 import json
@@ -63,7 +63,7 @@ def test_read_deployments_names_a_mistake_in_prefect_yaml(tmp_path, change, expe
 
 
 def test_a_deployment_with_an_interval_gets_scheduled_runs(api):
-    # With some versions of Prefect's dependencies no run is ever created, and all looks healthy.
+    # With some versions of Prefect's dependencies no run is ever created, without any error.
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
     from flows.inference import inference
@@ -116,9 +116,9 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
         assert served.wait(60) == 0
         reader.join()
         served.stdout.close()
-    said = "".join(output)
-    assert "Traceback" not in said
-    assert "refused: accuracy" in said
+    printed = "".join(output)
+    assert "Traceback" not in printed
+    assert "refused: accuracy" in printed
     assert all(api.read_deployment(d.id).paused for d in found.values())
     (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions.parquet")
     assert pq.read_table(predictions).num_rows == 360
@@ -154,9 +154,9 @@ def test_inference_predicts_images_and_ignores_unsupported_files(trained: Projec
         "os.rename('monday', 'data/inbox/monday')\n"
         "print(predict(), predict(probabilities=True))"
     )
-    said = trained.run(sys.executable, "-c", code).stdout.split()
+    printed = trained.run(sys.executable, "-c", code).stdout.split()
     shutil.rmtree(inbox)
-    assert said == ["Idle", "Completed", "Completed"]
+    assert printed == ["Idle", "Completed", "Completed"]
     tables = [
         (path.parent.name.endswith("-probabilities"), pq.read_table(path))
         for path in trained.root.glob("predictions/*/predictions.parquet")
@@ -210,8 +210,8 @@ def test_a_stage_killed_by_a_signal_names_the_signal(status, expected):
     from flows.stages import _describe_signal
     from flows.versioning import command_status
 
-    said = f"ERROR: failed to reproduce 'train': failed to run: python, exited with {status}"
-    assert _describe_signal(command_status([said], 255)) == expected
+    line = f"ERROR: failed to reproduce 'train': failed to run: python, exited with {status}"
+    assert _describe_signal(command_status([line], 255)) == expected
 
 
 def test_noted_api_ignores_the_note_of_a_dead_server(prefect_server, tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def test_noted_api_ignores_the_note_of_a_dead_server(prefect_server, tmp_path, m
     assert noted_api() is None
     write_note(prefect_server)
     assert noted_api() == prefect_server
-    remove_note("http://127.0.0.1:9/api")  # another's
+    remove_note("http://127.0.0.1:9/api")  # not the server of the note
     assert noted_api() == prefect_server
     write_note("http://127.0.0.1:9/api")
     assert noted_api() is None
@@ -262,11 +262,11 @@ def test_serve_warns_about_unfit_server_settings(settings, expected, tmp_path, m
     monkeypatch.setenv("PREFECT_API_URL", "")
     server = Server("127.0.0.1", free_port(), settings)
     try:
-        said = serve._find_unfit_settings(server.wait_until_ready()) or ""
+        warning = serve._find_unfit_settings(server.wait_until_ready()) or ""
     finally:
         server.stop()
-    assert all(name in said for name in expected)
-    assert bool(said) == bool(expected)
+    assert all(name in warning for name in expected)
+    assert bool(warning) == bool(expected)
 
 
 def test_the_server_serves_only_the_first_ui(prefect_server):
@@ -295,7 +295,7 @@ def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
         )
 
     def named(state: str, but: str = "") -> list[str]:
-        """The ids of the trainings in a state."""
+        """Ids of the training runs in a state."""
         filters = {"flows": {"name": {"any_": ["training"]}}}
         filters["flow_runs"] = {"state": {"name": {"any_": [state]}}}
         return [run["id"] for run in call("flow_runs/filter", filters) or [] if run["id"] != but]
@@ -305,7 +305,7 @@ def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
         mine = _until(
             lambda: [d for d in call("deployments/filter", {}) or [] if "weekly" in d["name"]]
         )
-        # Prefect's own commands find the server at its port.
+        # Prefect's own commands find the server on its port.
         name = f"training/{mine[0]['name']}"
         long = 'overrides=["train.epochs=100000"]'
         site.modelmint("prefect", "deployment", "run", name, "-p", long)
@@ -332,7 +332,7 @@ def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
 
 
 def _ask(api: str, path: str, body=None):
-    """The answer of Prefect's API; None where nobody answers."""
+    """The answer of Prefect's API; None if there is none."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     try:
@@ -344,7 +344,7 @@ def _ask(api: str, path: str, body=None):
 
 
 def _until(true, seconds: float = 120.0):
-    """Wait for something that must happen: what it was."""
+    """Wait until a function returns something true. Returns that."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Files and folders at a moment: DVC's own hashes, and every way in which they may change."""
+"""Snapshots of files and folders: they have DVC's hashes and detect every kind of change."""
 
 import os
 import shutil
@@ -54,7 +54,7 @@ def folder(tmp_path):
     (root / "sub").mkdir(parents=True)
     for name in ("a", "b", "sub/c"):
         (root / name).write_text(f"content of {name}")
-        # Long ago: what is young is read again in any case.
+        # An old time: recently changed files are always read again.
         os.utime(root / name, ns=(10**18 + 1, 10**18 + 1))
     return root
 
@@ -140,7 +140,7 @@ def test_changed_detects_a_change_within_one_clock_tick(folder):
     file = before.files["a"]
     assert file.stamp.young
     (folder / "a").write_text("content 2")
-    # As if the file system had given both the same times.
+    # Simulate a file system that gives both the same times.
     stamp = snapshot.Stamp.of(folder / "a")
     unseen = snapshot.Snapshot(
         folder,

@@ -12,7 +12,7 @@ import pytest
 from projects import Family, Project
 from ruamel.yaml import YAML
 
-# Long enough to be killed in the middle of, short enough to wait for afterwards.
+# Long enough to be killed during training, short enough to wait for its end.
 LONG = ["-S", "train.epochs=150", "-S", "train.patience=150"]
 
 
@@ -29,9 +29,9 @@ def test_train_with_a_failed_gate_exits_with_status_3_and_adds_to_the_history(tr
 
 
 def registered(project: Project) -> list:
-    """What the registry says of models and of what happened to `digits`."""
-    asked = (["list"], ["history", "digits"])
-    return [json.loads(project.modelmint("models", *a, "--json").stdout) for a in asked]
+    """The models of the registry and the history of `digits`."""
+    commands = (["list"], ["history", "digits"])
+    return [json.loads(project.modelmint("models", *c, "--json").stdout) for c in commands]
 
 
 def test_train_look_without_gates_shows_metrics_and_its_training_is_reused(
@@ -82,13 +82,13 @@ def test_train_without_gates_registers_nothing(trained: Project):
 
 def test_two_runs_with_different_parameters_run_at_the_same_time(project: Project):
     runs = [project.start("modelmint", "train", "-S", f"train.seed={seed}") for seed in (11, 12)]
-    said = [run.communicate(timeout=200)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+    printed = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(printed)
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
     assert model["last_version"] == 2
-    # The workspace itself was not touched: nothing has ever run there.
+    # No stage has run in the checkout.
     assert not (project.root / "outputs").exists()
-    # Neither worktree is needed any more; what the runs were is still known.
+    # Both worktrees are removed, but the records of the runs remain.
     assert len(project.run("git", "worktree", "list").stdout.splitlines()) == 1
     listed = json.loads(project.modelmint("runs", "list", "--json").stdout)
     assert {run["changed"]["train.seed"]: run["state"] for run in listed} == {
@@ -96,7 +96,7 @@ def test_two_runs_with_different_parameters_run_at_the_same_time(project: Projec
         12: "registered",
     }
     assert {run["detail"] for run in listed} == {"digits:1", "digits:2"}
-    # The same again comes out of DVC's cache.
+    # A repeated run restores its outputs from DVC's cache.
     again = project.train("-S", "train.seed=11")
     assert {step["how"] for step in again["steps"][1:5]} == {"Restored"}
     assert not again["created"]
@@ -105,9 +105,9 @@ def test_two_runs_with_different_parameters_run_at_the_same_time(project: Projec
 
 def test_two_runs_with_the_same_parameters_train_once(project: Project):
     runs = [project.start("modelmint", "train", "--json") for _ in range(2)]
-    said = [run.communicate(timeout=200)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
-    assert sum(text.count("Running stage 'train'") for text in said) == 1
+    printed = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(printed)
+    assert sum(text.count("Running stage 'train'") for text in printed) == 1
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
     assert model["last_version"] == 1
     assert "up to date" in project.run("dvc", "status").stdout
@@ -116,15 +116,15 @@ def test_two_runs_with_the_same_parameters_train_once(project: Project):
 def test_a_signal_during_training_leaves_no_process_and_the_next_run_resumes(
     project: Project, family: Family
 ):
-    del project.environment["PREFECT_API_URL"]  # the temporary server must go as well
+    del project.environment["PREFECT_API_URL"]  # the temporary server must end too
     project.environment["MODELMINT_TEST_FAMILY"] = family.mark
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         run = project.start("modelmint", "train", *LONG)
-        # The first run prepares; those after it resume, behind the epoch that was the last one.
+        # The first run prepares; later runs resume after the last finished epoch.
         first = number == signal.SIGINT
-        said = _read_until(run, r"epoch 3/150" if first else r"epoch \d+/150")
+        printed = _read_until(run, r"epoch 3/150" if first else r"epoch \d+/150")
         if not first:
-            assert "prepare' - Finished in state Fresh" in said
+            assert "prepare' - Finished in state Fresh" in printed
         run.send_signal(number)
         alive = family.wait_until_gone(10)
         assert not alive, f"{number!r} left {alive}"
@@ -152,7 +152,7 @@ def test_train_succeeds_after_kills_at_the_end_of_every_step(project: Project, f
     project.environment["MODELMINT_TEST_FAMILY"] = family.mark
     for end in ENDS:
         run = project.start("modelmint", "train")
-        # A step that an earlier run brought to its end may not say so again.
+        # A step that an earlier run completed may print nothing.
         _read_until(run, end, or_end=True)
         run.kill()
         run.wait()
@@ -226,8 +226,8 @@ def test_a_missing_section_of_params_gets_the_same_defaults_in_train_and_repro(p
     assert "up to date" in project.run("dvc", "status").stdout
     text = text.replace("epochs: 3", "epochs: 2")
     path.write_text(text)
-    said = project.run("dvc", "repro").stdout
-    assert "params.yaml had no section export; added 'export: {}'" in said
+    printed = project.run("dvc", "repro").stdout
+    assert "params.yaml had no section export; added 'export: {}'" in printed
     assert path.read_text() == text + "export: {}\n"
     assert "up to date" in project.run("dvc", "status").stdout
     assert {step["how"] for step in project.train()["steps"][1:5]} == {"Fresh"}
@@ -241,8 +241,8 @@ def test_ctrl_c_ends_a_run_that_waits_for_another(project: Project):
     waiting = project.start("modelmint", "train")
     _read_until(waiting, "train waits")
     waiting.send_signal(signal.SIGINT)
-    said, _ = waiting.communicate(timeout=10)
-    assert "Running stage" not in said
+    printed, _ = waiting.communicate(timeout=10)
+    assert "Running stage" not in printed
     busy.send_signal(signal.SIGTERM)
     busy.communicate(timeout=10)
 
@@ -257,26 +257,28 @@ def test_a_workspace_changed_during_training_is_not_registered(project: Project)
     run = project.start("modelmint", "train", "--json")
     _read_until(run, "epoch 1/3")
     project.change_params({"evaluate": {"gates": {"accuracy": 0.6}}})
-    said, _ = run.communicate(timeout=240)
+    printed, _ = run.communicate(timeout=240)
     assert run.returncode == 2
     # The flow says so, or a stage if it was reading at that moment.
-    assert re.search("changed (during this run|while the stage (train|evaluate|export) ran)", said)
-    said = project.modelmint("models", "list", status=1).stderr
-    assert "There is no registry in" in said
+    assert re.search(
+        "changed (during this run|while the stage (train|evaluate|export) ran)", printed
+    )
+    printed = project.modelmint("models", "list", status=1).stderr
+    assert "There is no registry in" in printed
 
 
 def _read_until(run: subprocess.Popen[str], pattern: str, or_end: bool = False) -> str:
-    said = ""
+    printed = ""
     deadline = time.monotonic() + 240
     assert run.stdout is not None
     for line in run.stdout:
-        said += line
+        printed += line
         if re.search(pattern, line):
-            return said
-        assert time.monotonic() < deadline, said
+            return printed
+        assert time.monotonic() < deadline, printed
     if or_end:
-        return said
-    pytest.fail(f"it ended before {pattern!r}:\n{said}")
+        return printed
+    pytest.fail(f"it ended before {pattern!r}:\n{printed}")
 
 
 def _close(run: subprocess.Popen[str]) -> None:
