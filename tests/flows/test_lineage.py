@@ -20,8 +20,8 @@ from tasks.errors import InputError
 from tasks.recorded import locked
 from tasks.workspace import Workspace
 
-# A stage that does nothing. Arguments: its name, code to run after its inputs are hashed, and code to
-# run after the imported code is checked.
+# A stage that does nothing. Arguments: its name, code to run after its inputs are hashed, and code
+# to run after the imported code is checked.
 STAGE = """
 import os, shutil, sys
 from pathlib import Path

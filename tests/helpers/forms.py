@@ -1,7 +1,7 @@
 """Prepares, trains, exports and predicts the same rows from every file format.
 
-`python tests/helpers/forms.py FILE.parquet TARGET [JSON of prepare]` does so with a table of yours and
-prints the differences between splits, metrics and predictions.
+`python tests/helpers/forms.py FILE.parquet TARGET [JSON of prepare]` does so with your own
+table and prints the differences between splits, metrics and predictions.
 """
 
 import csv
