@@ -61,8 +61,8 @@ class Answer(RunInput):
 
     # A text field, because the UI of Prefect 3.8 does not open a selection when it is clicked.
     decision: str = Field(pattern="^(approve|reject)$", description="approve or reject")
-    name: str = Field(pattern=r"\S", description="Who decides; kept in the model's history.")
-    reason: str = Field(pattern=r"\S", description="Why; kept in the model's history.")
+    name: str = Field(pattern=r"\S", description="Who decides; recorded in the model's history.")
+    reason: str = Field(pattern=r"\S", description="Why; recorded in the model's history.")
 
 
 @dataclass(frozen=True)

@@ -51,10 +51,10 @@ def check_command(text: str) -> None:
     assert command is not known, text
     if command.context_settings.get("ignore_unknown_options"):
         return  # the rest belongs to Prefect
-    asked = {word.partition("=")[0] for word in words if word.startswith("-")}
+    given = {word.partition("=")[0] for word in words if word.startswith("-")}
     options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
-    assert asked <= options, text
-    assert not hasattr(command, "commands") or set(words) <= asked, text
+    assert given <= options, text
+    assert not hasattr(command, "commands") or set(words) <= given, text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=in_repository)

@@ -135,7 +135,7 @@ def test_approving_a_version_in_the_prefect_ui_makes_it_champion(office: Office)
         page.goto(office.links["good"])
         page.get_by_role("button", name="Resume").click()
         form = page.locator(".p-modal__card")
-        expect(form.get_by_text("in place of good:1: it is better")).to_be_visible()
+        expect(form.get_by_text("in place of good:1? Reason: it is better")).to_be_visible()
         for text in ("0.9200", "0.9100", ">= 0.8", "passed"):
             expect(form.get_by_text(text, exact=True)).to_be_visible()
         card = form.get_by_text("Model card").get_attribute("href")

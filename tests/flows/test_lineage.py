@@ -135,7 +135,7 @@ REFUSED = {
     "code that is half written": ("train", "write('tasks/train.py', 'def')", "tasks/train.py"),
     "the fingerprint": ("train", "os.remove('code.json')", "code.json"),
     "code is gone": ("evaluate", "os.remove('tasks/evaluate.py')", "tasks/evaluate.py"),
-    "code that was loaded meanwhile, and is what it was": (
+    "code that was imported while it was changed": (
         "prepare",
         "replace('tasks/preparing/noise.py', 'MOST', 'LEAST'); import tasks.preparing.noise;"
         "replace('tasks/preparing/noise.py', 'LEAST', 'MOST')",
