@@ -12,7 +12,7 @@ from tasks.architectures import ARCHITECTURES
 from tasks.inputs import find
 
 
-def bring(project: Project, kind: str, task: str) -> dict:
+def write_raw_data(project: Project, kind: str, task: str) -> dict:
     """Write raw data to data/raw. Returns the section `prepare` that reads it."""
     raw = project.root / "data/raw"
     section = sample_data.make(kind, task, raw)
@@ -20,7 +20,7 @@ def bring(project: Project, kind: str, task: str) -> dict:
     return section
 
 
-def debug(name: str, gates: dict, model: str, prepare: dict, **train: object) -> dict:
+def debug_params(name: str, gates: dict, model: str, prepare: dict, **train: object) -> dict:
     architecture = ARCHITECTURES[name].debug.model_dump()
     learning = {"epochs": 8, "batch_size": 16, "optimizer": {"learning_rate": 0.02}}
     return {
@@ -32,7 +32,7 @@ def debug(name: str, gates: dict, model: str, prepare: dict, **train: object) ->
     }
 
 
-def write(project: Project, name: str, params: dict) -> str:
+def write_params(project: Project, name: str, params: dict) -> str:
     with (project.root / name).open("w") as file:
         YAML(typ="safe", pure=True).dump(params, file)
     return name
@@ -46,8 +46,8 @@ def write(project: Project, name: str, params: dict) -> str:
     ],
 )
 def test_train_and_predict_work_on_a_users_own_data(project, kind, task, architecture, gates):
-    params = debug(architecture, gates, "own", bring(project, kind, task))
-    write(project, "params.yaml", params)
+    params = debug_params(architecture, gates, "own", write_raw_data(project, kind, task))
+    write_params(project, "params.yaml", params)
     outcome = project.train()
     assert outcome["version"] == "own:1"
     assert outcome["promoted"]
@@ -65,14 +65,14 @@ def test_train_and_predict_work_on_a_users_own_data(project, kind, task, archite
 
 
 def test_init_from_trains_a_classifier_from_a_registered_language_model(project: Project):
-    prepare = bring(project, "text", "multiclass")
-    lm = debug("transformer_lm", {"perplexity": 30.0}, "texts-lm", prepare)
-    first = project.train("--params", write(project, "lm.yaml", lm))
+    prepare = write_raw_data(project, "text", "multiclass")
+    lm = debug_params("transformer_lm", {"perplexity": 30.0}, "texts-lm", prepare)
+    first = project.train("--params", write_params(project, "lm.yaml", lm))
     assert first["version"] == "texts-lm:1"
     assert first["headline"] == ["perplexity"]
 
-    params = debug("transformer", {"accuracy": 0.4}, "texts", prepare, init_from="texts-lm")
-    write(project, "fine.yaml", params)
+    params = debug_params("transformer", {"accuracy": 0.4}, "texts", prepare, init_from="texts-lm")
+    write_params(project, "fine.yaml", params)
     printed = project.modelmint("train", "--params", "fine.yaml", "--json")
     outcome = json.loads(printed.stdout)
     # The same prepared dataset and tokenizer, so the language model saw no text of the test split.

@@ -94,7 +94,7 @@ def whole(reproduced, tmp_path) -> Project:
     return copied(reproduced, tmp_path / "project")
 
 
-def passage(project: Project, stage: str, edit: str, before: str = "") -> str:
+def run_edited_stage(project: Project, stage: str, edit: str, before: str = "") -> str:
     """The stage's error after an edit; empty if it recorded what it read."""
     done = project.run(sys.executable, "-c", STAGE, stage, before, edit, status=None)
     record = project.root / f"outputs/read/{stage}.json"
@@ -170,7 +170,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("stage", "edit", "named"), REFUSED.values(), ids=REFUSED)
 def test_a_stage_fails_and_names_an_input_that_changed_while_it_ran(stage, edit, named, project):
-    printed = passage(project, stage, edit)
+    printed = run_edited_stage(project, stage, edit)
     assert printed.startswith(f"changed while the stage {stage} ran: ")
     assert named in printed
     assert "The same command runs the stage again" in printed
@@ -199,11 +199,11 @@ ACCEPTED = {
 @pytest.mark.parametrize(("stage", "edit"), ACCEPTED.values(), ids=ACCEPTED)
 def test_files_that_a_stage_does_not_read_may_change(stage, edit, project):
     shutil.rmtree(project.root / "data/prepared") if stage == "prepare" else None
-    assert passage(project, stage, edit) == ""
+    assert run_edited_stage(project, stage, edit) == ""
 
 
 def test_a_stage_refuses_code_rewritten_while_it_was_imported(project):
-    printed = passage(project, "train", "pass", before="rewrite('tasks/train.py')")
+    printed = run_edited_stage(project, "train", "pass", before="rewrite('tasks/train.py')")
     assert "changed while the stage train ran: tasks/train.py" in printed
 
 
@@ -213,9 +213,9 @@ def test_a_stage_detects_changes_of_raw_data_outside_the_project(project, tmp_pa
     for path in (str(outside), "../elsewhere.csv.gz"):
         project.change_params({"prepare": {"source": {"kind": "digits", "path": path}}})
         shutil.rmtree(project.root / "data/prepared", ignore_errors=True)
-        assert path in passage(project, "prepare", f"append({path!r})")
+        assert path in run_edited_stage(project, "prepare", f"append({path!r})")
         shutil.rmtree(project.root / "data/prepared", ignore_errors=True)
-        assert passage(project, "prepare", "pass") == ""
+        assert run_edited_stage(project, "prepare", "pass") == ""
 
 
 def test_a_stage_detects_a_changed_salt_file_that_dvc_does_not_track(project):
@@ -223,8 +223,8 @@ def test_a_stage_detects_a_changed_salt_file_that_dvc_does_not_track(project):
     hashing = {"sensitive": ["name"], "sensitive_rule": "hash", "salt_file": "salt"}
     project.change_params({"prepare": hashing})
     shutil.rmtree(project.root / "data/prepared")
-    assert "ran: salt. " in passage(project, "prepare", "write('salt', 'another key')")
-    assert passage(project, "prepare", "pass") == ""
+    assert "ran: salt. " in run_edited_stage(project, "prepare", "write('salt', 'another key')")
+    assert run_edited_stage(project, "prepare", "pass") == ""
     record = (project.root / "outputs/read/prepare.json").read_text()
     assert json.loads(record)["salt"]
     assert "another key" not in record
@@ -233,7 +233,7 @@ def test_a_stage_detects_a_changed_salt_file_that_dvc_does_not_track(project):
 def test_a_stage_without_its_record_among_the_outs_is_refused(project):
     path = project.root / "dvc.yaml"
     path.write_text(path.read_text().replace("      - outputs/read/train.json\n", ""))
-    assert "train must name outputs/read/train.json among its outs" in passage(
+    assert "train must name outputs/read/train.json among its outs" in run_edited_stage(
         project, "train", "pass"
     )
 
@@ -241,12 +241,12 @@ def test_a_stage_without_its_record_among_the_outs_is_refused(project):
 def test_a_stage_without_its_code_fingerprint_is_refused(project):
     path = project.root / "dvc.yaml"
     path.write_text(path.read_text().replace("      - code.json: [stages.train]\n", ""))
-    assert "train must name code.json: [stages.train] among its params" in passage(
+    assert "train must name code.json: [stages.train] among its params" in run_edited_stage(
         project, "train", "pass"
     )
 
 
-def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, str]:
+def run_with_edit(project: Project, command: list[str], line: str, edit) -> tuple[int, str]:
     """Run a command; when it prints `line`, stop it for the duration of `edit`."""
     process = subprocess.Popen(
         command,
@@ -270,7 +270,7 @@ def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, 
     return process.wait(), printed
 
 
-def rate(project: Project) -> tuple[float, float]:
+def learning_rates(project: Project) -> tuple[float, float]:
     """The learning rate in `dvc.lock`, and the one that was used."""
     params = locked(project.root)["train"]["params"]["params.yaml"]
     history = (project.root / "outputs/history.csv").read_text().splitlines()
@@ -283,7 +283,9 @@ def test_repro_after_parameters_changed_during_training_uses_the_new_ones(projec
 
     project.change_params({"train": {"epochs": 30, "patience": 30}})
     before = locked(project.root)["train"]
-    status, text = edited(project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001))
+    status, text = run_with_edit(
+        project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001)
+    )
     assert status != 0
     assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in text
     assert locked(project.root)["train"] == before
@@ -291,10 +293,10 @@ def test_repro_after_parameters_changed_during_training_uses_the_new_ones(projec
     edit(0.02)
     text = project.run("dvc", "repro", "train").stdout
     assert "resuming after epoch" in text
-    assert rate(project) == (0.02, 0.02)
+    assert learning_rates(project) == (0.02, 0.02)
     edit(0.001)
     assert "Running stage 'train'" in project.run("dvc", "repro", "train").stdout
-    assert rate(project) == (0.001, 0.001)
+    assert learning_rates(project) == (0.001, 0.001)
     assert "up to date" in project.run("dvc", "status", "train").stdout
 
 
@@ -306,7 +308,7 @@ def test_repro_refuses_code_edited_during_training(project):
     def edit():
         code.write_text(code.read_text() + "\nEDITED = True\n")
 
-    status, printed = edited(project, ["dvc", "repro"], "epoch 3/20", edit)
+    status, printed = run_with_edit(project, ["dvc", "repro"], "epoch 3/20", edit)
     assert status != 0
     assert "changed while the stage train ran: tasks/training/objective.py" in printed
     assert locked(project.root)["train"] == before
@@ -320,7 +322,7 @@ def test_repro_refuses_raw_data_replaced_during_prepare(project):
         raw.with_name("new").write_bytes(raw.read_bytes() + b"\n")
         raw.with_name("new").replace(raw)
 
-    status, printed = edited(project, ["dvc", "repro"], "reading data/raw", edit)
+    status, printed = run_with_edit(project, ["dvc", "repro"], "reading data/raw", edit)
     assert status != 0
     assert "changed while the stage prepare ran: data/raw/digits.csv.gz" in printed
     assert locked(project.root)["prepare"] == before
@@ -349,7 +351,7 @@ def test_the_next_stage_refuses_a_wrong_dvc_record_and_repro_repairs_it(whole):
         "stage again"
     ) in done.stdout + done.stderr
     assert "Running stage 'train'" in whole.run("dvc", "repro", "train").stdout
-    assert rate(whole) == (0.5, 0.5)
+    assert learning_rates(whole) == (0.5, 0.5)
     assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
@@ -398,7 +400,7 @@ def test_train_registers_nothing_misrecorded_or_damaged(reproduced, prefect_serv
     outcome = project.train()
     how = {step["name"]: step["how"] for step in outcome["steps"]}
     assert (how["prepare"], how["train"]) == ("Fresh", "Completed")
-    assert rate(project) == (0.05, 0.05)
+    assert learning_rates(project) == (0.05, 0.05)
     # A stage that is fresh for DVC is verified, whether its output was restored or existed.
     path = damage(project, "outputs/bundle/model.onnx")
     shutil.rmtree(project.root / "outputs/bundle")

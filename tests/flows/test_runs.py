@@ -37,7 +37,7 @@ def settings_of(root: Path) -> Settings:
     return Settings(root, "", "", root / "cache", root / "runs")
 
 
-def changed(root: Path, *assignments: str):
+def params_with(root: Path, *assignments: str):
     return params.load(root / "params.yaml", assignments)
 
 
@@ -48,7 +48,7 @@ def worktrees(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("state", ["registered", "refused", "looked"])
 def test_a_finished_run_leaves_a_record_and_no_worktree(project, state):
-    settings, expected = settings_of(project.root), changed(project.root, "train.epochs=7")
+    settings, expected = settings_of(project.root), params_with(project.root, "train.epochs=7")
     with claim_run(settings, expected, "flow-1") as run:
         folder = run.workspace.root
         (folder / "outputs").mkdir()
@@ -67,7 +67,7 @@ def test_a_finished_run_leaves_a_record_and_no_worktree(project, state):
     ("error", "state"), [(InputError("no"), "failed"), (KeyboardInterrupt(), "stopped")]
 )
 def test_a_resumable_run_keeps_its_worktree(project, error, state):
-    settings, expected = settings_of(project.root), changed(project.root, "train.epochs=7")
+    settings, expected = settings_of(project.root), params_with(project.root, "train.epochs=7")
     kept = []
 
     def train_until_it_ends_early():
@@ -87,7 +87,7 @@ def test_a_resumable_run_keeps_its_worktree(project, error, state):
 
 
 def test_the_last_flow_in_a_worktree_removes_it(project):
-    settings, expected = settings_of(project.root), changed(project.root, "train.epochs=7")
+    settings, expected = settings_of(project.root), params_with(project.root, "train.epochs=7")
     with claim_run(settings, expected) as second:
         with claim_run(settings, expected) as first:
             first.state = "registered"
@@ -98,7 +98,7 @@ def test_the_last_flow_in_a_worktree_removes_it(project):
 
 def test_a_run_in_the_checkout_leaves_no_record(project):
     settings = settings_of(project.root)
-    with claim_run(settings, changed(project.root)) as run:
+    with claim_run(settings, params_with(project.root)) as run:
         run.state = "registered"
     assert run.workspace.root == project.root
     assert not settings.runs.exists()
@@ -108,15 +108,15 @@ def test_a_run_in_the_checkout_leaves_no_record(project):
 HOLD = """
 import sys
 from pathlib import Path
-from test_runs import changed, claim_run, settings_of
+from test_runs import claim_run, params_with, settings_of
 root = Path.cwd()
-with claim_run(settings_of(root), changed(root, sys.argv[1])):
+with claim_run(settings_of(root), params_with(root, sys.argv[1])):
     print("holds", flush=True)
     sys.stdin.read()
 """
 
 
-def hold(project: Project, assignment: str) -> subprocess.Popen:
+def hold_run(project: Project, assignment: str) -> subprocess.Popen:
     here = Path(__file__).parent
     paths = os.pathsep.join(map(str, (project.root, here, here.parent / "helpers")))
     process = subprocess.Popen(
@@ -133,9 +133,12 @@ def hold(project: Project, assignment: str) -> subprocess.Popen:
 
 def test_clean_runs_refuses_a_run_in_use_and_removes_stopped_and_failed_ones(project):
     settings = settings_of(project.root)
-    with pytest.raises(InputError), claim_run(settings, changed(project.root, "train.epochs=7")):
+    with (
+        pytest.raises(InputError),
+        claim_run(settings, params_with(project.root, "train.epochs=7")),
+    ):
         raise InputError("no")
-    process = hold(project, "train.epochs=8")
+    process = hold_run(project, "train.epochs=8")
     states = {row.changed["train.epochs"]: row for row in upkeep.list_runs(settings)}
     assert {k: row.state for k, row in states.items()} == {7: "failed", 8: "running"}
     assert all(row.size > 100_000 for row in states.values())  # the checkout's files
@@ -164,7 +167,7 @@ def test_clean_runs_refuses_a_run_in_use_and_removes_stopped_and_failed_ones(pro
 def test_list_runs_and_clean_runs_include_a_worktree_without_a_record(project):
     """As made by a release without records."""
     settings = settings_of(project.root)
-    workspace = worktree(settings, changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings, params_with(project.root, "train.epochs=7"))
     shutil.rmtree(settings.runs / "records")
     (row,) = upkeep.list_runs(settings)
     assert (row.state, row.changed) == ("stopped", {"train.epochs": 7})
@@ -179,7 +182,7 @@ def test_a_worktree_links_its_data_to_the_dvc_cache(project):
     source = TabularSource(kind="tabular", path="data/raw/own.csv", target="b")
     version_raw_data(source, project.root)
     settings = settings_of(project.root)
-    workspace = worktree(settings, changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings, params_with(project.root, "train.epochs=7"))
     version_raw_data(source, workspace.root, project.root)
     linked = workspace.root / "data/raw/own.csv"
     assert linked.read_text() == own.read_text()
@@ -189,9 +192,9 @@ def test_a_worktree_links_its_data_to_the_dvc_cache(project):
 def test_a_worktree_gets_a_file_that_replaces_the_embedded_digits(project):
     raw = project.root / "data/raw/digits.csv.gz"
     raw.write_bytes(b"mine")
-    source = changed(project.root).prepare.source
+    source = params_with(project.root).prepare.source
     assert "recorded the present" in version_raw_data(source, project.root)
-    workspace = worktree(settings_of(project.root), changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings_of(project.root), params_with(project.root, "train.epochs=7"))
     version_raw_data(source, workspace.root, project.root)
     assert (workspace.root / "data/raw/digits.csv.gz").read_bytes() == b"mine"
 
@@ -209,7 +212,7 @@ def test_a_worktree_reads_files_outside_of_the_project_without_a_copy(template, 
     for seed, text in (("1", "older"), ("1", "newer"), ("2", "newest")):
         outside.write_text(text)
         salt.write_text(text)
-        given = changed(root, source, f"train.seed={seed}", "prepare.salt_file=../salt")
+        given = params_with(root, source, f"train.seed={seed}", "prepare.salt_file=../salt")
         expected = resolve_paths(settings, given)
         with claim_run(settings, expected) as run:
             worktree = run.workspace.root
@@ -242,10 +245,10 @@ def test_worktrees_work_for_a_project_in_a_sub_folder(template, tmp_path, dvc):
     repository = Project(tmp_path / "big")
     repository.commit()
     settings = settings_of(root)
-    own = changed(root)
+    own = params_with(root)
     assert "data/raw/digits.csv.gz is current" in version_raw_data(own.prepare.source, root)
     assert list(pipeline(root)) == ["prepare", "train", "evaluate", "export"]
-    with claim_run(settings, changed(root, "train.epochs=7")) as run:
+    with claim_run(settings, params_with(root, "train.epochs=7")) as run:
         workspace = run.workspace
         assert workspace.root == settings.runs / run.id / "ml"
         assert params.load(workspace.params).train.epochs == 7
@@ -266,5 +269,5 @@ def test_a_worktree_of_a_git_ignored_project_is_refused(template, tmp_path):
     repository.run("git", "rm", "-rq", "--cached", ".")
     repository.commit()
     with pytest.raises(InputError, match="ignored by one of your"):
-        worktree(settings_of(root), changed(root, "train.epochs=7"))
+        worktree(settings_of(root), params_with(root, "train.epochs=7"))
     assert worktrees(root) == []

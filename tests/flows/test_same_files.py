@@ -71,7 +71,7 @@ def trained_on(root, source, architecture, epochs, accuracy, **prepare):
         yield workspace, registry, registry.resolve("sample")
 
 
-def answer(glyphs, folder, *paths, **options):
+def predict_files(glyphs, folder, *paths, **options):
     """The report of a job on `paths` and its table."""
     _, registry, version = glyphs
     files = find(paths, signature_of(version.version))
@@ -81,7 +81,7 @@ def answer(glyphs, folder, *paths, **options):
 
 def test_predictions_of_the_test_folder_equal_the_evaluated_ones(glyphs, tmp_path):
     workspace, _, _ = glyphs
-    report, table = answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
+    report, table = predict_files(glyphs, tmp_path / "out", workspace.root / "raw/test")
     assert (report.rows, table.column_names) == (30, ["key", "prediction", "score"])
     keys = table["key"].to_pylist()
     assert keys == sorted(keys, key=lambda key: tuple(key.split("/")))
@@ -91,7 +91,7 @@ def test_predictions_of_the_test_folder_equal_the_evaluated_ones(glyphs, tmp_pat
     accuracy = evaluation["metrics"]["summary"]["accuracy"]
     assert (table["prediction"].to_numpy() == labels).mean() == pytest.approx(accuracy)
     # Each row too, to the last bit of the score.
-    _, stored = answer(glyphs, tmp_path / "stored", workspace.prepared / "test.arrow")
+    _, stored = predict_files(glyphs, tmp_path / "stored", workspace.prepared / "test.arrow")
     with pa.memory_map(str(workspace.prepared / "test.arrow")) as source:
         assert pa.ipc.open_file(source).read_all()["key"].equals(stored["key"])
     raw = [row - SIZES["train"] for row in stored["key"].to_pylist()]
@@ -100,7 +100,7 @@ def test_predictions_of_the_test_folder_equal_the_evaluated_ones(glyphs, tmp_pat
 
 def test_the_manifest_has_the_hash_of_every_image(glyphs, tmp_path):
     workspace, _, _ = glyphs
-    answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
+    predict_files(glyphs, tmp_path / "out", workspace.root / "raw/test")
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
     (found,) = manifest["inputs"]
     assert (found["path"], found["rows"]) == (str(workspace.root / "raw/test"), 30)
@@ -114,13 +114,13 @@ def test_the_manifest_has_the_hash_of_every_image(glyphs, tmp_path):
 
 def test_predict_ignores_the_labels_of_its_input(glyphs, tmp_path):
     workspace, _, _ = glyphs
-    _, expected = answer(glyphs, tmp_path / "a", workspace.root / "raw/test")
+    _, expected = predict_files(glyphs, tmp_path / "a", workspace.root / "raw/test")
     for number, key in enumerate(expected["key"].to_pylist()):
         folder = tmp_path / "in" / ("whatever" if number % 2 else "bar")
         folder.mkdir(parents=True, exist_ok=True)
         content = (workspace.root / "raw/test" / key).read_bytes()
         (folder / key.replace("/", "-")).write_bytes(content)
-    _, found = answer(glyphs, tmp_path / "b", tmp_path / "in")
+    _, found = predict_files(glyphs, tmp_path / "b", tmp_path / "in")
     by_name = {key.split("/")[1]: row for row, key in enumerate(found["key"].to_pylist())}
     order = [by_name[key.replace("/", "-")] for key in expected["key"].to_pylist()]
     assert found.take(pa.array(order)).drop(["key"]).equals(expected.drop(["key"]))
@@ -129,7 +129,7 @@ def test_predict_ignores_the_labels_of_its_input(glyphs, tmp_path):
 def test_probabilities_have_a_column_for_each_class(glyphs, tmp_path):
     workspace, _, _ = glyphs
     test = workspace.root / "raw/test"
-    _, table = answer(glyphs, tmp_path / "out", test, probabilities=True)
+    _, table = predict_files(glyphs, tmp_path / "out", test, probabilities=True)
     classes = ["bar", "block", "line"]
     names = [f"probability_{name}" for name in classes]
     assert table.column_names == ["key", "prediction", "score", *names]
@@ -138,7 +138,7 @@ def test_probabilities_have_a_column_for_each_class(glyphs, tmp_path):
     assert found.sum(axis=1) == pytest.approx(np.ones(30), abs=1e-5)
     assert np.array_equal(found.max(axis=1), table["score"].to_numpy())
     assert [classes[best] for best in found.argmax(axis=1)] == table["prediction"].to_pylist()
-    _, plain = answer(glyphs, tmp_path / "plain", test)
+    _, plain = predict_files(glyphs, tmp_path / "plain", test)
     assert plain.equals(table.select(plain.column_names))
 
 
@@ -146,14 +146,14 @@ def test_probabilities_have_a_column_for_each_class(glyphs, tmp_path):
 def test_predict_with_and_without_probabilities_are_different_jobs(first, glyphs, tmp_path):
     workspace, _, _ = glyphs
     image = workspace.root / "raw/test/bar/0.png"
-    answer(glyphs, tmp_path, image, probabilities=first)
-    report, _ = answer(glyphs, tmp_path, image, probabilities=first)
+    predict_files(glyphs, tmp_path, image, probabilities=first)
+    report, _ = predict_files(glyphs, tmp_path, image, probabilities=first)
     assert report.fresh
     expected = (
         f"this input {'with' if first else 'without'} the probability of each class. Name another"
     )
     with pytest.raises(InputError, match=expected):
-        answer(glyphs, tmp_path, image, probabilities=not first)
+        predict_files(glyphs, tmp_path, image, probabilities=not first)
 
 
 @pytest.mark.parametrize("task", ["regression", "language_model"])
@@ -187,9 +187,9 @@ def test_predictions_of_text_lines_equal_the_evaluated_ones(tmp_path):
     source = {"kind": "text", "path": "raw", "max_length": 10, "tokenizer": tokenizer}
     with trained_on(tmp_path, source, "attention", 8, 0.6, duplicates="drop") as model:
         workspace = model[0]
-        _, table = answer(model, tmp_path / "out", tmp_path / "raw")
-        _, test = answer(model, tmp_path / "test", workspace.prepared / "test.arrow")
-        _, good = answer(model, tmp_path / "good", tmp_path / "raw/good.txt")
+        _, table = predict_files(model, tmp_path / "out", tmp_path / "raw")
+        _, test = predict_files(model, tmp_path / "test", workspace.prepared / "test.arrow")
+        _, good = predict_files(model, tmp_path / "good", tmp_path / "raw/good.txt")
     assert table["key"].to_pylist() == list(range(120))  # counted through all files, from 0
     assert table["prediction"].slice(60).equals(good["prediction"])
     same = table.take(test["key"])
