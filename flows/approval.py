@@ -99,8 +99,8 @@ def approval(version: str, reason: str = "") -> State[Any]:
             question = _stored_question()
             found = registry.resolve(question.version if question else version).version
             if found.status != "candidate":
-                done = Completed(name="Decided", message=_describe_decision(registry, found))
-                return _end_run(done)
+                message = _describe_decision(registry, found)
+                return _end_run(Completed(name="Decided", message=message))
             question = question or _store_question(registry, found, reason)
             # Ends this process. After the answer the flow runs again up to here and continues.
             answer = suspend_flow_run(
