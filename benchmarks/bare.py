@@ -1,9 +1,9 @@
 """The digits pipeline as one plain script: `python benchmarks/bare.py PARAMS RAW OUTPUT`.
 
-The yardstick of `overhead.py`: what `modelmint run` computes from `params.yaml`, written by hand
-with PyTorch, scikit-learn, ONNX Runtime and pyarrow. No Prefect, DVC, Fabric or SQL, nothing of
-modelmint, and nothing kept that proves where a result came from. Seeds and order of operations
-are those of modelmint, so that it can be checked that both predict the same.
+The baseline of `overhead.py`: it computes what `modelmint run` does from `params.yaml`, with
+PyTorch, scikit-learn, ONNX Runtime and pyarrow, but without Prefect, DVC, Fabric, SQL and
+modelmint, and records no lineage. Seeds and order of operations equal modelmint's, so that
+`overhead.py` can check that both predict the same.
 
 PARAMS is `params.yaml` with a `cnn`, `adamw` and `cosine`; RAW is scikit-learn's `digits.csv.gz`;
 OUTPUT, a folder, gets `model.onnx`, `weights.safetensors`, `history.csv`, `evaluation.json`,
@@ -39,7 +39,7 @@ PREDICT_BATCH = 256
 
 
 class Cnn(nn.Module):
-    """Blocks of two convolutions behind the normalisation; takes raw (N, H, W, C)."""
+    """Normalisation, then blocks of two convolutions; takes raw (N, H, W, C)."""
 
     def __init__(self, p: Params, side: int, channels: int, classes: int) -> None:
         super().__init__()
@@ -60,8 +60,8 @@ class Cnn(nn.Module):
         return self.body(((image.to(torch.float32) - self.mean) / self.std).permute(0, 3, 1, 2))
 
 
-class Served(nn.Module):
-    """The network with logits and probabilities as its outputs."""
+class ExportWrapper(nn.Module):
+    """The network with logits and probabilities as outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Served(nn.Module):
 
 
 def read(raw: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers, uint8 images (N, 8, 8, 1) and labels, without exact copies."""
+    """Row numbers, uint8 images (N, 8, 8, 1) and labels, without duplicates."""
     table = np.loadtxt(raw, delimiter=",", dtype=np.float32)
     if not np.isfinite(table).all():
         raise SystemExit(f"{raw} has missing values")
@@ -83,23 +83,23 @@ def read(raw: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def split(labels: np.ndarray, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers of the training, validation and test split, ascending."""
+    """Sorted row numbers of the training, validation and test split."""
     every, seed = np.arange(len(labels)), p["seed"]
     rest, test = train_test_split(every, test_size=p["test"], stratify=labels, random_state=seed)
     size = p["validation"] / (1 - p["test"])
-    train, held = train_test_split(rest, test_size=size, stratify=labels[rest], random_state=seed)
-    return np.sort(train), np.sort(held), np.sort(test)
+    train, val = train_test_split(rest, test_size=size, stratify=labels[rest], random_state=seed)
+    return np.sort(train), np.sort(val), np.sort(test)
 
 
-def fit(train: Rows, held: Rows, p: Params) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train with early stopping: the network with its best weights, and a row for each epoch."""
+def fit(train: Rows, val: Rows, p: Params) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train with early stopping. Returns the best network and a row for each epoch."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(p["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     x, y = torch.tensor(train[0]).to(device), torch.from_numpy(train[1]).to(device)
-    held_x, held_y = torch.tensor(held[0]).to(device), torch.from_numpy(held[1]).to(device)
+    val_x, val_y = torch.tensor(val[0]).to(device), torch.from_numpy(val[1]).to(device)
     network = Cnn(p["architecture"], train[0].shape[1], train[0].shape[3], int(y.max()) + 1)
     network.mean.fill_(float(train[0].astype(np.float64).mean()))
     network.std.fill_(float(train[0].astype(np.float64).std()))
@@ -124,7 +124,7 @@ def fit(train: Rows, held: Rows, p: Params) -> tuple[nn.Module, list[dict[str, f
         generator = torch.Generator().manual_seed(p["seed"] * 1_000_003 + epoch)
         order = torch.randperm(len(y), generator=generator).to(device)
         for batch in torch.split(order, p["batch_size"]):
-            if len(batch) < 2:  # batch normalisation cannot learn from one row
+            if len(batch) < 2:  # batch normalisation needs at least two rows
                 continue
             loss = nn.functional.cross_entropy(
                 forward(x[batch]), y[batch], label_smoothing=p["label_smoothing"]
@@ -136,9 +136,9 @@ def fit(train: Rows, held: Rows, p: Params) -> tuple[nn.Module, list[dict[str, f
             total += loss.detach() * len(batch)
         network.eval()
         with torch.no_grad():
-            logits = torch.cat([forward(part) for part in torch.split(held_x, 1024)])
-            loss = nn.functional.cross_entropy(logits, held_y).item()
-            accuracy = (logits.argmax(1) == held_y).float().mean().item()
+            logits = torch.cat([forward(part) for part in torch.split(val_x, 1024)])
+            loss = nn.functional.cross_entropy(logits, val_y).item()
+            accuracy = (logits.argmax(1) == val_y).float().mean().item()
         mean = total.item() / len(y)
         history.append({"epoch": epoch, "loss": mean, "held_loss": loss, "accuracy": accuracy})
         print(f"epoch {epoch}: loss {mean:.4f}, validation loss {loss:.4f}", flush=True)
@@ -152,7 +152,7 @@ def fit(train: Rows, held: Rows, p: Params) -> tuple[nn.Module, list[dict[str, f
 
 
 def cosine(warmup_epochs: int, epochs: int, steps: int) -> Callable[[int], float]:
-    """The learning rate's factor at each step: a linear warm-up, then a cosine down to zero."""
+    """The factor of the learning rate at each step: linear warm-up, then cosine decay to zero."""
     warmup = warmup_epochs * steps
     after = max(1, epochs * steps - warmup)
 
@@ -165,12 +165,12 @@ def cosine(warmup_epochs: int, epochs: int, steps: int) -> Callable[[int], float
 
 
 def export(network: nn.Module, shape: tuple[int, ...], opset: int, path: Path) -> None:
-    """Write the network with a dynamic batch as ONNX, checked."""
+    """Export the network to ONNX with a dynamic batch size, and check the file."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
         program = torch.onnx.export(
-            Served(network).eval(),
+            ExportWrapper(network).eval(),
             (torch.zeros((2, *shape), dtype=torch.uint8),),
             input_names=["image"],
             output_names=["logits", "probabilities"],
@@ -185,7 +185,7 @@ def export(network: nn.Module, shape: tuple[int, ...], opset: int, path: Path) -
 
 
 def infer(session: ort.InferenceSession, images: np.ndarray, output: str, size: int) -> np.ndarray:
-    """One output for all rows, in batches."""
+    """One output of the model for all rows, computed in batches."""
     starts = range(0, len(images), size)
     return np.concatenate(
         [session.run([output], {"image": images[s : s + size]})[0] for s in starts]
@@ -195,7 +195,7 @@ def infer(session: ort.InferenceSession, images: np.ndarray, output: str, size: 
 def parity(
     session: ort.InferenceSession, images: np.ndarray, expected: np.ndarray, tolerance: float
 ) -> float:
-    """The largest error of the logits at three batch sizes; refuses too large a one, and flips."""
+    """The largest logit error at three batch sizes. Exits if it is too large or a label flips."""
     error, scale = 0.0, np.maximum(1, np.abs(expected))
     for size in (1, 7, len(images)):
         logits = infer(session, images, "logits", size)
@@ -206,7 +206,7 @@ def parity(
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, float]:
-    """Metrics on a split; the calibration error is that of the predicted class."""
+    """Metrics of a split; the calibration error uses the predicted class."""
     predicted, sure = probabilities.argmax(1), probabilities.max(1).astype(np.float64)
     result = {
         "accuracy": metrics.accuracy_score(labels, predicted),
@@ -228,7 +228,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str,
 
 
 def predict(session: ort.InferenceSession, keys: np.ndarray, images: np.ndarray, to: Path) -> None:
-    """Write key, predicted class and score of every row as Parquet."""
+    """Write key, predicted class and score of every row to Parquet."""
     probabilities = infer(session, images, "probabilities", PREDICT_BATCH)
     best = probabilities.argmax(1)
     classes = pa.array([str(number) for number in range(probabilities.shape[1])])
@@ -244,24 +244,24 @@ def main(params: Path, raw: Path, output: Path) -> None:
         raise SystemExit(f"{params} asks for what this script does not do: {names}")
     output.mkdir(parents=True, exist_ok=True)
     keys, images, labels = read(raw)
-    train, held, test = split(labels, p["prepare"])
-    rows = [(images[part], labels[part]) for part in (train, held)]
+    train, validation, test = split(labels, p["prepare"])
+    rows = [(images[part], labels[part]) for part in (train, validation)]
     network, history = fit(*rows, p["train"])
     save_file(network.state_dict(), output / "weights.safetensors")
     with (output / "history.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
-    evaluation, session = judge(network, images[test], labels[test], p, output)
+    evaluation, session = evaluate(network, images[test], labels[test], p, output)
     evaluation["epochs"] = len(history)
     (output / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
     predict(session, keys[test], images[test], output / "predictions.parquet")
 
 
-def judge(
+def evaluate(
     network: nn.Module, images: np.ndarray, labels: np.ndarray, p: Params, output: Path
 ) -> tuple[dict[str, Any], ort.InferenceSession]:
-    """Score the network in PyTorch, export it, compare, and score the ONNX file."""
+    """Evaluate the network in PyTorch, export it, compare both, and evaluate the ONNX file."""
     bins = p["evaluate"]["calibration_bins"]
     with torch.inference_mode():
         logits = network(torch.tensor(images))
@@ -274,13 +274,13 @@ def judge(
     )
     error = parity(session, images, logits.numpy(), p["export"]["tolerance"])
     probabilities = infer(session, images, "probabilities", p["evaluate"]["batch_size"])
-    judged = score(labels, probabilities, bins)
+    in_onnx = score(labels, probabilities, bins)
     for gate, least in p["evaluate"]["gates"].items():
-        if not judged[gate] >= least:
-            raise SystemExit(f"refused: {gate} is {judged[gate]:.4f}, not {least}")
+        if not in_onnx[gate] >= least:
+            raise SystemExit(f"refused: {gate} is {in_onnx[gate]:.4f}, not {least}")
     confusion = metrics.confusion_matrix(labels, probabilities.argmax(1))
     np.savetxt(output / "confusion.csv", confusion, fmt="%d", delimiter=",")
-    return {"onnx": judged, "torch": in_torch, "parity": error}, session
+    return {"onnx": in_onnx, "torch": in_torch, "parity": error}, session
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What `modelmint run` costs beside a bare script: `python benchmarks/overhead.py [--rounds 5]`.
+"""Compares `modelmint run` with a bare script: `python benchmarks/overhead.py [--rounds 5]`.
 
-Whole processes by the wall clock, in turns: `bare.py`, and `modelmint run` in a fresh clone of HEAD
-in three situations. The README beside this file says what is prepared before the clock runs, what
-is checked, and how to read the tables.
+Measures the wall time of whole processes, in turns: `bare.py`, and `modelmint run` in a fresh clone
+of HEAD in three situations. README.md in this folder says what is prepared and checked, and how to
+read the tables.
 """
 
 import argparse
@@ -54,12 +54,12 @@ LOG = re.compile(r"^(\d\d):(\d\d):(\d\d\.\d+) \| \w+ +\| (?:Flow|Task) run '(.+?
 
 
 class Failed(RuntimeError):
-    """A command failed, or two results that must agree do not."""
+    """A command failed, or two results that must be equal differ."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished process; it began at `began` seconds of the day, the clock of Prefect's log."""
+    """A finished process; `began` is its start in seconds of the day, as in Prefect's log."""
 
     seconds: float
     began: float
@@ -68,7 +68,7 @@ class Run:
 
 
 def execute(command: list[Any], folder: Path, environment: dict[str, str]) -> Run:
-    """Run a command to its end. Raises `Failed` with its last lines."""
+    """Run a command to its end. Raises `Failed` with its last lines of output."""
     now = datetime.now()
     began = (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
     started = time.perf_counter()
@@ -88,14 +88,14 @@ def execute(command: list[Any], folder: Path, environment: dict[str, str]) -> Ru
 def start(
     command: list[Any], folder: Path, environment: dict[str, str], to: Any
 ) -> "subprocess.Popen[str]":
-    """Start a command at the head of a process group of its own."""
+    """Start a command in a new process group."""
     options: Any = {"stdin": subprocess.DEVNULL, "text": True, "start_new_session": True}
     parts = [str(part) for part in command]
     return subprocess.Popen(parts, cwd=folder, env=environment, stdout=to, stderr=to, **options)
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
-    """End a process group that `start` began, gently first, if it still runs."""
+    """End a process group of `start` if it still runs: SIGTERM first, then SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             if process.poll() is None:
@@ -104,7 +104,7 @@ def stop(process: "subprocess.Popen[str]") -> None:
 
 
 def environment(scratch: Path, code: Path, home: str, api: str | None = None) -> dict[str, str]:
-    """No setting of the user's, `code` first on Python's path; without `api` no Prefect server."""
+    """Variables without the user's settings, with `code` first on Python's path."""
     theirs = ("PREFECT", "MODELMINT", "DVC", "PYTHON")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(theirs)},
@@ -114,7 +114,7 @@ def environment(scratch: Path, code: Path, home: str, api: str | None = None) ->
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",  # modelmint's stages have it; so must the bare script
+        "OMP_WAIT_POLICY": "PASSIVE",  # as modelmint's stages set it; the bare script must too
         "DVC_SITE_CACHE_DIR": str(scratch / "dvc-site"),
         "DVC_GLOBAL_CONFIG_DIR": str(scratch / "dvc-config"),
         **({"PREFECT_API_URL": api} if api else {}),
@@ -123,7 +123,7 @@ def environment(scratch: Path, code: Path, home: str, api: str | None = None) ->
 
 @contextmanager
 def prefect_server(scratch: Path, home: str) -> Iterator[str]:
-    """A Prefect server with a database of its own on a free port, while the block runs: its API."""
+    """The API of a Prefect server with its own database on a free port, inside the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -150,7 +150,7 @@ def answers(api: str) -> bool:
 
 
 def fresh_clone(scratch: Path, name: str) -> Path:
-    """HEAD in a folder of its own, its raw data in place and its modules compiled."""
+    """A clone of HEAD, with its raw data and compiled modules."""
     folder = scratch / name
     settings = environment(scratch, folder, "unused")
     execute(["git", "clone", "-q", ROOT, folder], scratch, settings)
@@ -160,8 +160,8 @@ def fresh_clone(scratch: Path, name: str) -> Path:
     return folder
 
 
-def play(title: str, scratch: Path, api: str) -> tuple[dict[str, Run], dict[str, float]]:
-    """One round: every target in turn, checked, then the seconds of each import."""
+def run_round(title: str, scratch: Path, api: str) -> tuple[dict[str, Run], dict[str, float]]:
+    """One round: run and check every target in turn, then measure each import."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     served, temporary = (fresh_clone(scratch, f"{folder.name}/{n}") for n in ("b1", "b2"))
     inputs = [served / "params.yaml", served / "data/raw/digits.csv.gz"]
@@ -185,7 +185,7 @@ def play(title: str, scratch: Path, api: str) -> tuple[dict[str, Run], dict[str,
 
 
 def check(target: str, document: dict[str, Any], bare: Path) -> None:
-    """Raise `Failed` unless modelmint did its work, and it was the bare script's computation."""
+    """Raise `Failed` unless modelmint ran its stages and computed the same as the bare script."""
     training, job = document["training"], document["job"]
     fresh = [s["how"] == "Fresh" for s in training["steps"] if s["name"] in STAGES]
     if [*fresh, job["fresh"]] != [target == "fresh"] * 5:
@@ -207,7 +207,7 @@ def check(target: str, document: dict[str, Any], bare: Path) -> None:
 
 
 def breakdown(run: Run, imports: dict[str, float]) -> dict[str, float]:
-    """Where the seconds of one B1 went, without gaps: from its JSON, its log and import times.
+    """The parts of one B1 run in seconds, without gaps, from its JSON, log and import times.
 
     Of stages that run side by side, the one that ends last counts.
     """
@@ -239,14 +239,14 @@ def breakdown(run: Run, imports: dict[str, float]) -> dict[str, float]:
     return {**rows, "Prefect: before and between the tasks": run.seconds - sum(rows.values())}
 
 
-def report(played: list[tuple[dict[str, Run], dict[str, float]]]) -> None:
+def report(rounds: list[tuple[dict[str, Run], dict[str, float]]]) -> None:
     """Print the three tables."""
     print(f"\n{'seconds, median [min-max]':<66}   times A, per round")
     for target, title in TARGETS.items():
-        walls = [runs[target].seconds for runs, _ in played]
-        ratios = [runs[target].seconds / runs["bare"].seconds for runs, _ in played]
+        walls = [runs[target].seconds for runs, _ in rounds]
+        ratios = [runs[target].seconds / runs["bare"].seconds for runs, _ in rounds]
         print(f"{title:<44}{spread(walls):>22}   {spread(ratios)}")
-    in_order = sorted(played, key=lambda one: one[0]["served"].seconds)
+    in_order = sorted(rounds, key=lambda one: one[0]["served"].seconds)
     runs, imports = in_order[(len(in_order) - 1) // 2]
     try:
         rows = breakdown(runs["served"], imports)
@@ -260,7 +260,7 @@ def report(played: list[tuple[dict[str, Run], dict[str, float]]]) -> None:
         print(f"{name:<52}{seconds:7.2f}{other:7.2f}{seconds - other:7.2f}")
     print("\nseconds of a Python process that only imports, median")
     for name in IMPORTS:
-        found = median(one[name] for _, one in played)
+        found = median(one[name] for _, one in rounds)
         print(f"{'stage ' * (name in STAGES) + name:<52}{found:7.2f}")
 
 
@@ -287,8 +287,8 @@ def main() -> None:
         with prefect_server(scratch, "temporary"):
             print("migrated the database of the temporary servers", file=sys.stderr)
         with prefect_server(scratch, "served") as api:
-            play("warm-up  ", scratch, api)
-            report([play(f"round {n + 1}/{rounds}", scratch, api) for n in range(rounds)])
+            run_round("warm-up  ", scratch, api)
+            report([run_round(f"round {n + 1}/{rounds}", scratch, api) for n in range(rounds)])
 
 
 if __name__ == "__main__":

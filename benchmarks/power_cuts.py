@@ -1,10 +1,9 @@
-"""What is left after power cuts: `python benchmarks/power_cuts.py [--cuts 10] [--only-cuts]`.
+"""Kills a served project: `python benchmarks/power_cuts.py [--cuts 10] [--only-cuts]`.
 
-A project with a training and an inference schedule of 20 s is served, and `serve`, its Prefect
-server and every process below them are killed with SIGKILL: first in four ways whose recovery is
-timed, then at random moments. Afterwards every run that was due must have run or be marked, none
-may be stuck, no slot held, and no input predicted twice or missed. Exit status 1 where that fails.
-Linux only.
+A project with a training and an inference schedule of 20 s is served. `serve`, its Prefect server
+and all child processes are killed with SIGKILL: first in four ways with measured recovery times,
+then at random moments. Afterwards every due run must have run or be marked, no run may be stuck, no
+slot occupied, and no input predicted twice or missed. Otherwise the exit status is 1. Linux only.
 """
 
 import argparse
@@ -38,11 +37,11 @@ HOLDING = ("PENDING", "RUNNING", "CANCELLING")
 
 
 class Failed(RuntimeError):
-    """What must not happen after a power cut."""
+    """Something that must not happen after a power cut."""
 
 
 class Site:
-    """A served project in a folder of its own, and all of its processes."""
+    """A served project in a temporary folder, and all of its processes."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "project"
@@ -57,14 +56,14 @@ class Site:
             "PYTHONPATH": str(self.root),
             "PREFECT_HOME": str(folder / "prefect"),
             "OMP_NUM_THREADS": "1",
-            "POWER_CUTS": self.mark,  # inherited by every process, however deep
+            "POWER_CUTS": self.mark,  # inherited by every child process, at any depth
         }
         self.log = folder / "serve.log"
         self.served: subprocess.Popen[bytes] | None = None
         self._make()
 
     def _make(self) -> None:
-        """The checkout as it stands, with short schedules and a network that trains for seconds."""
+        """Copy the checkout, with short schedules and a network that trains in seconds."""
         names = self.run("git", "ls-files", "-z", "-co", "--exclude-standard", cwd=ROOT)
         for name in filter(None, names.split("\0")):
             if (ROOT / name).is_file():
@@ -120,7 +119,7 @@ class Site:
         self.served.wait(60)
 
     def processes(self, words: str = "") -> list[int]:
-        """Those whose command line holds `words`."""
+        """Ids of the processes with `words` in their command line."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
@@ -143,10 +142,10 @@ class Site:
             while self.processes():
                 time.sleep(0.01)
 
-    # What the Prefect server says
+    # The Prefect server
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """The answer of Prefect's API; None where nobody answers."""
+        """The answer of Prefect's API; None if there is none."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/api/{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -159,7 +158,7 @@ class Site:
             return None
 
     def runs(self, flow: str, *types: str) -> list[dict[str, Any]]:
-        """The newest 200 runs of a flow that are in one of these states, the newest first."""
+        """The newest 200 runs of a flow in one of these states, newest first."""
         body: dict[str, Any] = {"flows": {"name": {"any_": [flow]}}}
         body |= {"sort": "EXPECTED_START_TIME_DESC", "limit": 200}
         if types:
@@ -171,12 +170,12 @@ class Site:
         return found["state"]["name"] if found and found["state"] else "?"
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        """By the first word of their names."""
+        """The deployments by the first word of their names."""
         found = self.ask("deployments/filter", {}) or []
         return {d["name"].split("-")[0]: d for d in found}
 
     def until(self, what: str, true: Callable[[], Any], limit: float = PATIENCE_S) -> Any:
-        """Wait for something that must happen: what it was."""
+        """Wait until `true` returns something true. Returns that."""
         deadline = time.monotonic() + limit
         while not (found := true()):
             if time.monotonic() > deadline:
@@ -186,14 +185,14 @@ class Site:
 
 
 def while_training(site: Site) -> dict[str, Any]:
-    """Have a training that is at its stage `train`: its flow run."""
+    """Wait for a training in its stage `train`. Returns its flow run."""
     site.change("params.yaml", lambda p: p["train"].update(seed=random.randrange(10**6)))
     site.until("a training", lambda: site.processes("tasks train"))
     return site.until("its flow run", lambda: site.runs("training", "RUNNING"))[0]
 
 
 def timed(site: Site, case: str, cut: Callable[[], None]) -> None:
-    """Cut while a training runs: the seconds until it is Crashed, and until the next one runs."""
+    """Kill during a training; print the seconds until it is Crashed and until the next one runs."""
     dead = while_training(site)
     cut()
     started = time.monotonic()
@@ -210,7 +209,7 @@ def timed(site: Site, case: str, cut: Callable[[], None]) -> None:
 
 
 def timed_server(site: Site) -> None:
-    """Kill the server alone: the training that runs must go on, and end well."""
+    """Kill only the server: the active training must continue and succeed."""
     living = while_training(site)
     site.kill("uvicorn")
     started = time.monotonic()
@@ -224,7 +223,7 @@ def timed_server(site: Site) -> None:
 
 
 def timed_approvals(site: Site) -> None:
-    """Kill five approvals while they run, which is their limit; the sixth must be asked."""
+    """Kill five running approvals, which is their limit; the sixth must start."""
     for _ in range(5):
         run = ask_approval(site)
         site.until("the approval runs", lambda r=run: site.state(r) in ("Running", "Suspended"))
@@ -238,7 +237,7 @@ def timed_approvals(site: Site) -> None:
 
 
 def ask_approval(site: Site) -> dict[str, Any]:
-    """A new run of the deployment that asks a person."""
+    """Start a run of the approval deployment."""
     number = site.until("the deployment", lambda: site.deployments().get("on"))["id"]
     body = {"parameters": {"version": "digits:2"}, "state": {"type": "SCHEDULED"}}
     create = f"deployments/{number}/create_flow_run"
@@ -246,7 +245,7 @@ def ask_approval(site: Site) -> dict[str, Any]:
 
 
 def power_cuts(site: Site, cuts: int) -> None:
-    """Cut at random moments; each time there is one more file to predict, and another training."""
+    """Kill at random moments; each time there is a new file to predict and a new training."""
     test = (site.root / "data/prepared/test.arrow").read_bytes()
     inbox = site.root / "data/inbox"
     inbox.mkdir(exist_ok=True)
@@ -262,7 +261,7 @@ def power_cuts(site: Site, cuts: int) -> None:
 
 
 def verdict(site: Site, cuts: int, begun: datetime) -> None:
-    """Let things settle, then look for what must not be. Raises `Failed`."""
+    """Wait for the next successful runs, then check all runs. Raises `Failed`."""
     for flow in ("training", "inference"):
         done = datetime.now(UTC)
         site.until(
@@ -296,14 +295,14 @@ def verdict(site: Site, cuts: int, begun: datetime) -> None:
 
 
 def after(site: Site, cuts: int) -> list[str]:
-    """What is wrong once nothing runs any more: slots, states, predictions, the registry."""
+    """Problems after everything has ended: slots, states, predictions, the registry."""
     problems = []
     site.serve()
     site.until("serve", lambda: site.deployments().get("on"))
     for name, deployment in site.deployments().items():
         site.ask(f"deployments/{deployment['id']}/pause_deployment", {})
         site.until(
-            f"no slot of {name} is held",
+            f"no slot of {name} is occupied",
             lambda n=name: site.deployments()[n]["global_concurrency_limit"]["active_slots"] == 0,
         )
     for flow in ("training", "inference", "approval"):
@@ -312,22 +311,22 @@ def after(site: Site, cuts: int) -> list[str]:
     site.stop()
     jobs = json.loads(site.run(MODELMINT, "models", "jobs", "--limit", "1000", "--json"))
     done = Counter((j["model"], j["version"], j["input_sha256"]) for j in jobs if j["rows"])
-    problems += [f"job {j['id']} runs for ever" for j in jobs if j["state"] == "running"]
+    problems += [f"job {j['id']} still runs" for j in jobs if j["state"] == "running"]
     problems += [f"predicted {n} times: {key}" for key, n in done.items() if n > 1]
-    whole = {f"rows-{number}.arrow" for number in range(cuts)}
+    every = {f"rows-{number}.arrow" for number in range(cuts)}
     manifests = [json.loads(p.read_text()) for p in site.root.glob("predictions/*/manifest.json")]
     seen = [{Path(file["path"]).name for file in m["inputs"]} for m in manifests]
-    if whole and whole not in seen:
-        problems.append(f"missed: no predictions of all of {sorted(whole)}")
+    if every and every not in seen:
+        problems.append(f"missed: no predictions of all of {sorted(every)}")
     site.run(MODELMINT, "models", "verify")
     return problems
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--cuts", type=int, default=10, help="how many at random moments")
-    parser.add_argument("--only-cuts", action="store_true", help="leave out the four timed cases")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments")
+    parser.add_argument("--cuts", type=int, default=10, help="number of cuts at random moments")
+    parser.add_argument("--only-cuts", action="store_true", help="skip the four timed cases")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random moments")
     given = parser.parse_args()
     random.seed(given.seed)
     begun = datetime.now(UTC)
@@ -351,7 +350,7 @@ def main() -> None:
     finally:
         site.kill()
     print(
-        "every due run has run or is marked, none is stuck, no slot is held, no input was "
+        "every due run has run or is marked, none is stuck, no slot is occupied, no input was "
         "predicted twice or missed"
     )
     shutil.rmtree(folder)

@@ -1,7 +1,7 @@
-"""The registry beside MLflow's: `python benchmarks/registry.py [--versions N] [--rounds N]`.
+"""Compares the registry with MLflow's: `python benchmarks/registry.py [--versions N] [--rounds N]`.
 
-Each on SQLite and on PostgreSQL, in turns; ratios, medians over the rounds. The README beside this
-file says what is compared, and how to read the tables.
+Both run on SQLite and on PostgreSQL, in turns; ratios are medians over the rounds. README.md in
+this folder says what is compared and how to read the tables.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Before this file's folder, where `registry` would be this file.
+# Before this file's folder, where `registry` means this file.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import registry_work as work
@@ -28,7 +28,7 @@ from benchmarks.registry_rivals import FILES, LARGE, SMALL, Target
 DATABASES = ("SQLite", "PostgreSQL")
 WORKERS, EACH, STORMS = 8, 25, 3
 RACERS = 64
-PROMOTIONS = 10  # a visit; each of another version, and the small model has 100
+PROMOTIONS = 10  # for each visit, each of a new version; the small model has 100
 AT_LEAST: dict[str, tuple[float, float]] = {
     "promote": (40, 25),
     "resolve": (2, 1.2),
@@ -38,21 +38,21 @@ AT_LEAST: dict[str, tuple[float, float]] = {
     "register, 1 file": (0.5, 0.5),
     "register, 8 files": (0.5, 0.5),
 }
-"""Times as fast as MLflow that the registry should be, on SQLite and on PostgreSQL."""
+"""Required speed relative to MLflow, on SQLite and on PostgreSQL."""
 
 SPAWN = multiprocessing.get_context("spawn")
 Times = dict[tuple[str, str], list[dict[str, float]]]
-"""Registry and database -> for each round, the median milliseconds of each operation."""
+"""By registry and database, for each round: the median milliseconds of each operation."""
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call it in a process of its own: nothing leaks from one visit into the next."""
+    """Call a function in a new process, so that visits do not affect each other."""
     with ProcessPoolExecutor(1, SPAWN) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def together(calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Call functions, each in a process of its own; `work.share` gives all the same barrier."""
+    """Call functions, each in a new process; `work.share` gives all the same barrier."""
     barrier = SPAWN.Barrier(len(calls))
     with ProcessPoolExecutor(len(calls), SPAWN, work.share, (barrier,)) as pool:
         return [future.result() for future in [pool.submit(*call) for call in calls]]
@@ -67,10 +67,10 @@ def targets(scratch: Path, databases: list[str]) -> list[Target]:
             folder.mkdir()
             url = f"sqlite:///{folder}/registry.db"
             if database == "PostgreSQL":
-                # Imported here: SQLite alone needs no server.
+                # Imported here, because SQLite needs no server.
                 from tests.helpers.servers import create_database, start_postgres
 
-                # Memory as PostgreSQL has it by itself; tests, which are many, get less.
+                # PostgreSQL's default memory; the tests use less for their many servers.
                 server = server or start_postgres(shared_buffers="128MB")
                 url = create_database(server)
             found.append(Target(registry, database, url, folder))
@@ -78,7 +78,7 @@ def targets(scratch: Path, databases: list[str]) -> list[Target]:
 
 
 def fill(plan: list[Target], versions: int) -> None:
-    """Seed every registry, as many at a time as there are CPUs, and let the disk catch up."""
+    """Seed every registry, in parallel on all CPUs, then sync the disk."""
     with ProcessPoolExecutor(os.cpu_count(), SPAWN, max_tasks_per_child=1) as pool:
         sizes = {LARGE: versions, SMALL: 100}
         futures = [pool.submit(work.seed, target, sizes) for target in plan]
@@ -87,8 +87,8 @@ def fill(plan: list[Target], versions: int) -> None:
     os.sync()
 
 
-def play(plan: list[Target], rounds: int) -> Times:
-    """Every target once a round, in rotated order; one round before them is not counted."""
+def run_rounds(plan: list[Target], rounds: int) -> Times:
+    """Visit every target once in each round, in rotated order; a first round is not counted."""
     found: Times = defaultdict(list)
     for turn in range(rounds + 1):
         shift = turn % len(plan)
@@ -101,8 +101,8 @@ def play(plan: list[Target], rounds: int) -> Times:
     return found
 
 
-def blow(plan: list[Target]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Storms of registrations, in turns; each of a model of its own, checked afterwards."""
+def run_storms(plan: list[Target]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Storms of concurrent registrations, each of a new model, in turns; checked afterwards."""
     found = defaultdict(list)
     for turn in range(STORMS):
         for target in plan if turn % 2 == 0 else plan[::-1]:
@@ -112,13 +112,13 @@ def blow(plan: list[Target]) -> dict[tuple[str, str], list[dict[str, Any]]]:
             calls = [(work.storm, target, model, worker, EACH) for worker in range(WORKERS)]
             workers = together(calls)
             stored = alone(work.stored, target, model)
-            found[target.registry, target.database].append(judge(workers, stored))
+            found[target.registry, target.database].append(summarize(workers, stored))
         say(f"storm {turn + 1}/{STORMS}")
     return found
 
 
-def judge(workers: list[dict[str, Any]], stored: list[int]) -> dict[str, Any]:
-    """What a storm came to: registrations a second, the slow ones, and everything that is bad."""
+def summarize(workers: list[dict[str, Any]], stored: list[int]) -> dict[str, Any]:
+    """Registrations per second, p99 and faults of a storm."""
     given = [number for worker in workers for number in worker["numbers"]]
     errors = [error for worker in workers for error in worker["errors"]]
     seconds = max(w["ended"] for w in workers) - min(w["began"] for w in workers)
@@ -135,22 +135,20 @@ def judge(workers: list[dict[str, Any]], stored: list[int]) -> dict[str, Any]:
 
 
 def report_times(times: Times, databases: list[str], versions: int) -> None:
-    """A table for each database, then what the size of a model costs."""
+    """Print a table for each database, then the effect of a model's size."""
     for database in databases:
         print(f"\n{database}, {versions} versions; milliseconds, median of the rounds [range]")
         print(f"{'':<20}{'modelmint':>24}{'MLflow':>26}  {'times as fast, per round':<27}at least")
         ours, theirs = times["modelmint", database], times["MLflow", database]
         for name, least in AT_LEAST.items():
             ratios = [b[name] / a[name] for a, b in zip(ours, theirs, strict=True)]
-            wanted = least[DATABASES.index(database)]
+            required = least[DATABASES.index(database)]
             print(
                 f"{name:<20}{spread([r[name] for r in ours]):>24}"
                 f"{spread([r[name] for r in theirs]):>26}  {spread(ratios):<27}"
-                f"{wanted:<6g}{verdict(median(ratios) >= wanted)}"
+                f"{required:<6g}{verdict(median(ratios) >= required)}"
             )
-    print(
-        f"\npromote: times the milliseconds with {versions} versions are those with 100, per round"
-    )
+    print(f"\npromote: milliseconds with {versions} versions divided by those with 100, per round")
     for (registry, database), rounds in times.items():
         ratios = [found["promote"] / found["promote, 100 versions"] for found in rounds]
         line = f"{registry + ', ' + database:<24}{spread(ratios):<24}"
@@ -178,8 +176,8 @@ def report_storms(storms: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
 
 
 def report_races(plan: list[Target]) -> None:
-    """Promotions that expect one revision, and then: is everything as it was written?"""
-    print(f"\n{RACERS} promotions at once, {WORKERS} processes, one expected revision")
+    """Print the results of concurrent promotions with one expected revision, and of `verify`."""
+    print(f"\n{RACERS} concurrent promotions, {WORKERS} processes, one expected revision")
     for target in plan:
         threads = RACERS // WORKERS
         calls = [(work.race, target, worker, threads, 0) for worker in range(WORKERS)]
@@ -187,7 +185,7 @@ def report_races(plan: list[Target]) -> None:
         counts = {what: came.count(what) for what in sorted(set(came))}
         fine = counts == {"refused": RACERS - 1, "won": 1}
         print(f"{target.database:<24}{counts}   {verdict(fine)}")
-    print("\nverify, of everything that the benchmark wrote")
+    print("\nverify everything that the benchmark wrote")
     for target in plan:
         versions, events, files, problems = alone(work.verified, target)
         what = f"{versions} versions, {events} events, {files} files: {len(problems)} problems"
@@ -211,7 +209,7 @@ def say(text: str) -> None:
 
 
 def sync_ms(folder: Path) -> float:
-    """How long the disk takes to have 4 KiB for certain; the median of 20."""
+    """Milliseconds for an fsync of 4 KiB; the median of 20."""
     found = []
     for number in range(20):
         with (folder / f"sync-{number}").open("wb") as file:
@@ -223,7 +221,7 @@ def sync_ms(folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--versions", type=int, default=10_000, help="of one model; from 100 on")
+    parser.add_argument("--versions", type=int, default=10_000, help="of one model; at least 100")
     most = 100 // PROMOTIONS - 1
     parser.add_argument("--rounds", type=int, default=5, choices=range(1, most + 1))
     parser.add_argument("--databases", nargs="+", default=DATABASES, choices=DATABASES)
@@ -240,10 +238,10 @@ def main() -> None:
         )
         plan = targets(Path(folder), given.databases)
         fill(plan, given.versions)
-        report_times(play(plan, given.rounds), given.databases, given.versions)
-        report_storms(blow(plan))
+        report_times(run_rounds(plan, given.rounds), given.databases, given.versions)
+        report_storms(run_storms(plan))
         report_races([target for target in plan if target.registry == "modelmint"])
-        print(f"load in the end: {os.getloadavg()[0]:.1f}")
+        print(f"load at the end: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two registries that `registry.py` compares, with the same methods; MLflow's by its client."""
+"""The two registries that `registry.py` compares, with the same methods; MLflow by its client."""
 
 import os
 from collections.abc import Callable
@@ -25,15 +25,15 @@ FILES = {
     "lineage.json": 400,
     "architecture.json": 150,
 }
-"""A bundle as modelmint writes them, 1 MB: file -> bytes."""
+"""Bytes of each file of a bundle as modelmint writes it, 1 MB in total."""
 
 LASTING = ("profile.json", "signature.json", "architecture.json")
-"""Those that are the same in every bundle, as they are where only the weights change."""
+"""Files that are equal in every bundle, as if only the weights change."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A registry with a database and a folder of its own."""
+    """A registry with its own database and folder."""
 
     registry: str
     database: str
@@ -41,12 +41,12 @@ class Target:
     folder: Path
 
     def open(self) -> Any:
-        """Ours or Mlflow."""
+        """An `Ours` or an `Mlflow`."""
         return RIVALS[self.registry](self)
 
 
 class Ours:
-    """Versions with what modelmint records of one: metrics, parameters, evaluation, lineage."""
+    """modelmint's registry; versions have metrics, parameters, evaluation and lineage."""
 
     def __init__(self, target: Target) -> None:
         self.registry = Registry(target.url, target.folder / "artifacts")
@@ -73,7 +73,7 @@ class Ours:
         }
 
     def create(self, name: str) -> None:
-        """A model comes into being with its first version."""
+        """Nothing to do: the first version creates the model."""
 
     def register(self, name: str, bundle: Path, tags: dict[str, str]) -> int:
         files = {path.name: path for path in bundle.iterdir()}
@@ -107,7 +107,7 @@ class Ours:
 
 
 class Mlflow:
-    """Versions with a source, a run and two tags."""
+    """MLflow's registry; versions have a source, a run and two tags."""
 
     def __init__(self, target: Target) -> None:
         os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -173,7 +173,7 @@ def tags_of(number: int, count: int) -> dict[str, str]:
 
 
 def write_bundle(folder: Path, sizes: dict[str, int] = FILES) -> Path:
-    """A bundle of so many bytes, new ones but for the lasting files."""
+    """Write a bundle with files of these sizes; random bytes except for the unchanged files."""
     folder.mkdir(parents=True)
     for name, size in sizes.items():
         (folder / name).write_bytes(b"0" * size if name in LASTING else os.urandom(size))

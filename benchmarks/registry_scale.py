@@ -1,7 +1,7 @@
-"""How long everything takes in a large registry: `python benchmarks/registry_scale.py`.
+"""Measures a large registry: `python benchmarks/registry_scale.py`.
 
 Seeds a registry of 200,000 versions, 500 models and 20,000 jobs on SQLite and on PostgreSQL, and
-times what a person waits for. The README beside this file says how to read the table.
+times what users wait for. README.md in this folder says how to read the table.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Before this file's folder, where `registry` would be this file.
+# Before this file's folder, where `registry` means `registry.py`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
@@ -40,8 +40,8 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--databases", nargs="+", default=["SQLite", "PostgreSQL"])
-    parser.add_argument("--calls", type=int, default=20, help="of each operation")
-    parser.add_argument("--upkeep", action="store_true", help="verify and backup, too: minutes")
+    parser.add_argument("--calls", type=int, default=20, help="calls of each operation")
+    parser.add_argument("--upkeep", action="store_true", help="also verify and backup: minutes")
     asked = parser.parse_args()
     sizes = Sizes(asked.versions, asked.models, asked.jobs)
     quick = Path("/dev/shm")
@@ -62,10 +62,10 @@ def main() -> None:
 def _new_database(database: str, folder: Path) -> str:
     if database == "SQLite":
         return f"sqlite:///{folder}/registry.db"
-    # Imported here: SQLite alone needs no server.
+    # Imported here, because SQLite needs no server.
     from tests.helpers.servers import create_database, start_postgres
 
-    # Memory as PostgreSQL has it by itself; tests, which are many, get less.
+    # PostgreSQL's default memory; the tests use less for their many servers.
     return create_database(start_postgres(shared_buffers="128MB"))
 
 
@@ -84,8 +84,8 @@ def _measure(url: str, folder: Path, sizes: Sizes, calls: int, *, upkeep: bool) 
                     f"page: {name}", lambda i, path=path: client.get(path).raise_for_status(), calls
                 )
         took, failed = asyncio.run(_crowd(f"{site}/models/{LARGE}/versions/{sizes.champion}"))
-        print(f"\n{VISITORS} visitors of the champion's page at once: {took:.1f} s, ", end="")
-        print(f"{failed} without an answer of 200\n")
+        print(f"\n{VISITORS} concurrent visitors of the champion's page: {took:.1f} s, ", end="")
+        print(f"{failed} without status 200\n")
     finally:
         process.terminate()
         process.join()
@@ -202,7 +202,7 @@ def _row(name: str, call: Callable[[int], object], calls: int) -> None:
 
 
 def _serve(url: str, folder: Path, pipe: Any) -> None:
-    """The page in a process of its own, until it is ended."""
+    """Serve the web page in a separate process until it is stopped."""
     with Registry(url, folder / "artifacts") as registry, listen("127.0.0.1", 0) as listening:
         running = server(make_app(registry, prefect_ui=None, token=None))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
@@ -212,7 +212,7 @@ def _serve(url: str, folder: Path, pipe: Any) -> None:
 
 
 async def _crowd(address: str) -> tuple[float, int]:
-    """Seconds until all visitors of a page have theirs, and how many have none."""
+    """Seconds until all visitors have the page, and the number of failures."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=300, limits=limits) as client:
 
@@ -231,7 +231,7 @@ def _command(url: str, folder: Path, words: list[str]) -> None:
     """One line of the table: a whole `modelmint models` command, from start to exit."""
     settings = {"MODELMINT_DATABASE_URL": url, "MODELMINT_ARTIFACTS": str(folder / "artifacts")}
     command = [sys.executable, "-c", "import sys; from cli.main import main; sys.exit(main())"]
-    # A small process in between: what a process starts begins with the memory that it has itself.
+    # Through a small process: a forked child starts with the memory of its parent.
     found = subprocess.run(
         [sys.executable, "-c", _TIMED, *command, "models", *words],
         env=os.environ | settings | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
@@ -255,7 +255,7 @@ print(json.dumps([took, memory, status]))
 
 
 def _upkeep(url: str, folder: Path) -> None:
-    """`verify`, and a backup with nothing new."""
+    """Time `verify` and a backup without changes."""
     from registry.integrity import verify
     from registry.transfer.backup import backup
 

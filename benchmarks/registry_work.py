@@ -1,4 +1,4 @@
-"""What `registry.py` has done in processes of their own, and what comes back from them."""
+"""The work that `registry.py` does in separate processes, and its results."""
 
 import os
 import threading
@@ -15,9 +15,9 @@ _shared: list[Any] = []
 
 
 def seed(target: Target, sizes: dict[str, int]) -> float:
-    """Fill a new registry by its own means, models -> versions: seconds.
+    """Fill a new registry by its own methods with so many versions of each model. Returns seconds.
 
-    Nothing is synced: only how long it takes depends on that, not what is there in the end.
+    Without fsync, which changes only the duration.
     """
     os.environ["PGOPTIONS"] = "-c synchronous_commit=off"
     os.fsync = lambda fd: None
@@ -29,13 +29,13 @@ def seed(target: Target, sizes: dict[str, int]) -> float:
 
 
 def visit(target: Target, turn: int, promotions: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, by operation, one client alone; `turn` counts the visits."""
+    """Milliseconds of each call by operation, with a single client; `turn` counts the visits."""
     rival, calls = target.open(), 2 * promotions
     folder = target.folder / f"visit-{turn}"
     one = [write_bundle(folder / f"one-{i}", {"model.onnx": 1_040_000}) for i in range(calls)]
     all_ = [write_bundle(folder / f"all-{i}") for i in range(calls)]
-    os.sync()  # no call waits for what was written before it, here or by the visit before
-    numbers = range(turn * promotions + 1, (turn + 1) * promotions + 1)  # never promoted yet
+    os.sync()  # or the first calls would wait for earlier writes
+    numbers = range(turn * promotions + 1, (turn + 1) * promotions + 1)  # never promoted before
     tags = {"bucket": "new", "git": "0" * 40}
     found: dict[str, list[float]] = {"promote": [], "promote, 100 versions": []}
     rival.promote(LARGE, numbers[0])
@@ -57,28 +57,28 @@ def visit(target: Target, turn: int, promotions: int) -> dict[str, list[float]]:
 
 
 def timed(call: Callable[..., object], *arguments: Any) -> float:
-    """The milliseconds of a call."""
+    """Milliseconds of a call."""
     began = time.perf_counter()
     call(*arguments)
     return (time.perf_counter() - began) * 1e3
 
 
 def share(barrier: Any) -> None:
-    """Give a process the barrier that it shares with others; it cannot be given to a call."""
+    """Store the shared barrier in a new process; it cannot be an argument of a call."""
     _shared.append(barrier)
 
 
 def together() -> None:
-    """Go on when every process is here."""
+    """Wait until every process is here."""
     _shared[0].wait(600)
 
 
 def storm(target: Target, model: str, worker: int, count: int) -> dict[str, Any]:
-    """One of many processes that register versions of one model at once."""
+    """Register versions of one model, in one of many concurrent processes."""
     rival = target.open()
     folder = target.folder / model / f"worker-{worker}"
     bundles = [write_bundle(folder / str(number)) for number in range(count)]
-    rival.model(LARGE)  # connected
+    rival.model(LARGE)  # connects
     found: dict[str, Any] = {"numbers": [], "errors": [], "ms": []}
     together()
     found["began"] = time.time()
@@ -99,15 +99,15 @@ def create(target: Target, model: str) -> None:
 
 
 def stored(target: Target, model: str) -> list[int]:
-    """The version numbers of a model that are really there."""
+    """The stored version numbers of a model."""
     found: list[int] = target.open().numbers(model)
     return found
 
 
 def race(target: Target, worker: int, threads: int, expected: int) -> list[str]:
-    """One of many processes whose threads promote at once, each another version: what came of it.
+    """Promote versions in threads of one of many concurrent processes. Returns each result.
 
-    All expect the same revision of the alias.
+    Each thread promotes another version; all expect the same revision of the alias.
     """
     registry = Ours(target).registry
     registry.model(LARGE)
@@ -131,7 +131,7 @@ def race(target: Target, worker: int, threads: int, expected: int) -> list[str]:
 
 
 def verified(target: Target) -> tuple[int, int, int, list[str]]:
-    """Versions, events and files that were checked, and what is wrong."""
+    """Numbers of checked versions, events and files, and the problems."""
     found = verify(Ours(target).registry)
     problems = [f"{problem.ref} {problem.path}: {problem.what}" for problem in found.problems]
     return found.versions, found.events, found.files, problems

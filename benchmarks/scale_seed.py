@@ -1,7 +1,7 @@
-"""Fills a registry with as many versions as a large team has, in bulk; `verify` finds it whole.
+"""Fills a registry in bulk with as many versions as a large team has; `verify` finds no problem.
 
-The first version and every promotion are made by the registry's own methods. The rest is inserted
-as rows, with the seals and the hashed history that the methods would have written.
+The first version and every promotion are made by the registry's methods. The rest is inserted as
+rows, with the seals and the hash chain that the methods would have written.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ from registry.values import moment, to_json
 
 LARGE = "large"
 DATA = "f" * 32
-"""The hash of the data file that all versions of the large model were made from."""
+"""Hash of the data file of all versions of the large model."""
 RARE = "grace"
-"""Who registered 1 version in 1,000."""
+"""The user who registered 1 version in 1,000."""
 
 _SOURCES = "sources"
-_VARIANTS = 1000  # of model.onnx; with as many signatures as needed, each pair is a digest
+_VARIANTS = 1000  # of model.onnx; each pair with a signature gives a digest
 _START = 1_700_000_000_000_000
 _BATCH = 5000
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the registry is to be."""
+    """The size of the registry."""
 
     versions: int
     models: int
@@ -46,12 +46,12 @@ class Sizes:
 
     @property
     def large(self) -> int:
-        """Versions of the large model, all of them made from one data file."""
+        """Number of versions of the large model, all from one data file."""
         return self.versions // 4
 
     @property
     def champion(self) -> int:
-        """The champion of the large model: half of all jobs, and 1,000 children where it may."""
+        """The champion of the large model, with half of all jobs and up to 1,000 children."""
         return self.large // 2
 
 
@@ -84,7 +84,7 @@ def seed(url: str, folder: Path, sizes: Sizes) -> None:
 
 
 def _register_files(registry: Registry, sizes: Sizes) -> dict[str, Artifact]:
-    """A version that has every file that the others share, by the name they share it under."""
+    """Register a version with every file that the others share. Returns these files by name."""
     count = -(-sizes.versions // _VARIANTS)
     with tempfile.TemporaryDirectory() as scratch:
         sources = {}
@@ -109,7 +109,7 @@ def _register_files(registry: Registry, sizes: Sizes) -> dict[str, Artifact]:
 
 
 class _Rows:
-    """Every row, table by table, in pieces that fit into memory."""
+    """All rows by table, in batches that fit into memory."""
 
     def __init__(self, sizes: Sizes, files: dict[str, Artifact]) -> None:
         self.sizes, self.files = sizes, files
@@ -336,7 +336,7 @@ def _taken(found: dict[Any, list[dict[str, Any]]]) -> Iterator[tuple[Any, list[d
 
 
 def _insert(c: Connection, table: Any, rows: list[dict[str, Any]]) -> None:
-    """Rows that have the same columns; PostgreSQL takes millions of them by COPY alone."""
+    """Insert rows with the same columns; on PostgreSQL by COPY, as there are millions."""
     names = list(rows[0])
     values = [[_plain(row[name]) for name in names] for row in rows]
     driver: Any = c.connection.driver_connection

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli import models, output, project, runs, status
-from flows.settings import Places, Settings, shown
+from flows.settings import Places, Settings, list_settings
 from registry import (
     InvalidCandidate,
     InvalidQuery,
@@ -237,7 +237,7 @@ def params(
 @app.command()
 def config(as_json: JsonOption = False) -> None:
     """List the settings with their environment variables: where data is stored."""
-    rows = shown()
+    rows = list_settings()
     output.table(
         ["variable", "value"],
         [[name, value or "not set, and not in a project"] for name, value in rows.items()],

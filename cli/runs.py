@@ -51,7 +51,7 @@ def clean(
     """Remove worktrees and records of runs. A run that was stopped cannot be resumed then."""
     from flows import upkeep
 
-    removed = upkeep.clean(Settings.from_environment(), runs or [], dry_run)
+    removed = upkeep.clean_runs(Settings.from_environment(), runs or [], dry_run)
     verb = "would remove" if dry_run else "removed"
     for run in removed:
         output.say(f"{verb} {run.id} ({run.state}), {_megabytes(run.size)}")

@@ -2,5 +2,5 @@
 
 from flows.git import forget_the_callers_repository
 
-# Every command and every flow process imports this package first, before DVC or a child starts.
+# Every command and flow process imports this package before it uses DVC or starts a child process.
 forget_the_callers_repository()

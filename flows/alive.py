@@ -1,4 +1,7 @@
-"""Which processes run the flow runs of this machine; asked of the kernel, so never out of date."""
+"""Finds the processes of flow runs on this machine, and ties them to their runner.
+
+The kernel is asked, not a file: a file would be out of date after a kill.
+"""
 
 import os
 import signal
@@ -8,39 +11,39 @@ from pathlib import Path
 from tasks.process import die_with_parent
 
 RUNNER_PID = "MODELMINT_RUNNER_PID"
-# Prefect gives it to the process of a flow run; dvc and the stages below inherit it.
+# Prefect sets it for the process of a flow run; DVC and the stages inherit it.
 FLOW_RUN_ID = "PREFECT__FLOW_RUN_ID"
 
 
 def end_with_runner(flow_run_id: str) -> None:
-    """For the process of a served flow run: die at once with the runner that started it.
+    """Have the kernel kill this process of a served flow run when its runner dies.
 
-    Nobody would see to it any more: neither to its cancellation nor to its end.
+    Without its runner nobody could cancel the run or report its end.
     """
     runner = os.environ.get(RUNNER_PID)
-    # A command below a flow run inherits its variables, and may run a flow of its own.
+    # A command inside a flow run inherits these variables and may start a flow of its own.
     if runner and os.environ.get(FLOW_RUN_ID) == flow_run_id:
         die_with_parent(int(runner), signal.SIGKILL)
 
 
 def living_runs() -> set[str] | None:
-    """The ids of the flow runs that a process of this user runs, on Linux; elsewhere None.
+    """Ids of the flow runs that have a process of this user; None on systems other than Linux.
 
-    A run lives as long as any process below it, so that a stage that is slow to die counts.
+    Child processes count: a run lives until its last stage process has ended.
     """
     if sys.platform != "linux":
         return None
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            found |= _named_in(entry)
+            found |= _flow_runs_of(entry)
     return found
 
 
-def _named_in(process: Path) -> set[str]:
+def _flow_runs_of(process: Path) -> set[str]:
     mark = f"{FLOW_RUN_ID}=".encode()
     try:
         variables = (process / "environ").read_bytes().split(b"\0")
-    except OSError:  # it ended meanwhile, or is somebody else's
+    except OSError:  # it has ended or belongs to another user
         return set()
     return {v.removeprefix(mark).decode(errors="replace") for v in variables if v.startswith(mark)}

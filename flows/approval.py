@@ -1,7 +1,7 @@
 """The approval flow: asks a person in the Prefect UI whether a version may become champion.
 
-The run is suspended meanwhile: no process runs, and servers may restart. After the answer it starts
-again from the top, so the question is stored with the run and is not asked twice.
+The run is suspended until the answer: no process waits, and servers may restart. Then Prefect runs
+the flow again from the top, so the question is stored with the run and not asked twice.
 """
 
 from dataclasses import asdict, dataclass
@@ -49,7 +49,7 @@ from tasks.formats import record
 quiet.install()
 
 DEPLOYMENT = "on-request"
-"""Its name in prefect.yaml."""
+"""Name of the approval deployment in prefect.yaml."""
 ANSWER_WITHIN = timedelta(days=7)
 QUESTION = "question"
 AGAIN = "Retry this run to ask again."
@@ -57,24 +57,24 @@ UNANSWERED = "modelmint: end unanswered approvals"
 
 
 class Answer(RunInput):
-    """The form in the UI. The server has no log-in: the name is what the person says."""
+    """The form in the UI. The server has no login, so nothing verifies the name."""
 
-    # Words, not a choice of two: clicking a selection in the UI of Prefect 3.8 does not open it.
+    # A text field, because the UI of Prefect 3.8 does not open a selection when it is clicked.
     decision: str = Field(pattern="^(approve|reject)$", description="approve or reject")
-    name: str = Field(pattern=r"\S", description="Who decides; kept in the model's history.")
-    reason: str = Field(pattern=r"\S", description="Why; kept in the model's history.")
+    name: str = Field(pattern=r"\S", description="Who decides; recorded in the model's history.")
+    reason: str = Field(pattern=r"\S", description="Why; recorded in the model's history.")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked, pinned: aliases may move before the answer comes."""
+    """The question as it was asked: aliases may move before the answer."""
 
     version: str
     champion: str | None
     revision: int
-    """Of the champion alias, 0 while it was not set."""
+    """Revision of the champion alias; 0 if it was not set."""
     key: str
-    """Tells this question from an earlier one of the same flow run, which was retried since."""
+    """Unique for each question, because a retried flow run asks again."""
     text: str
     """Markdown, shown above the form."""
 
@@ -85,39 +85,42 @@ def run_name() -> str:
 
 @flow(name="approval", flow_run_name=run_name, persist_result=False)
 def approval(version: str, reason: str = "") -> State[Any]:
-    """Ask whether a version may become champion, wait for the answer, and act on it.
+    """Ask whether a version may become champion, then record and apply the answer.
 
     Args:
         version: NAME[@ALIAS|:VERSION], as in digits:3.
-        reason: Why it should, shown with the question.
+        reason: Why the version should become champion; shown with the question.
     """
     end_with_runner(str(flow_run.id))
     tag_run("approval")
     settings = Settings.from_environment()
     try:
         with settings.open_registry() as registry:
-            question = _asked()
+            question = _stored_question()
             found = registry.resolve(question.version if question else version).version
             if found.status != "candidate":
-                return _end(Completed(name="Decided", message=_decided(registry, found)))
-            question = question or _ask(registry, found, reason)
-            # Ends this process; after the answer the flow gets here again, and then goes on.
+                message = _describe_decision(registry, found)
+                return _end_run(Completed(name="Decided", message=message))
+            question = question or _store_question(registry, found, reason)
+            # Ends this process. After the answer the flow runs again up to here and continues.
             answer = suspend_flow_run(
                 wait_for_input=Answer.with_initial_data(description=question.text),
                 key=question.key,
             )
-            return _end(_act(registry, found, question, answer))
+            return _end_run(_apply_answer(registry, found, question, answer))
     except (InputError, RegistryError) as error:
-        return _end(Failed(message=f"{error} {AGAIN}", data=error))
+        return _end_run(Failed(message=f"{error} {AGAIN}", data=error))
 
 
-def _act(registry: Registry, version: Version, question: Question, answer: Answer) -> State[Any]:
+def _apply_answer(
+    registry: Registry, version: Version, question: Question, answer: Answer
+) -> State[Any]:
     name, number, ref = version.model, version.version, version.ref
     actor, reason = answer.name.strip(), f"{answer.reason.strip()} (answered in the Prefect UI)"
-    said = f"{actor}: {answer.reason.strip()}"
+    who = f"{actor}: {answer.reason.strip()}"
     if answer.decision.strip() == "reject":
         registry.reject(name, number, actor=actor, reason=reason)
-        return Completed(name="Rejected", message=f"{ref} was rejected by {said}")
+        return Completed(name="Rejected", message=f"{ref} was rejected by {who}")
     registry.approve(name, number, actor=actor, reason=reason)
     try:
         registry.promote(
@@ -125,47 +128,47 @@ def _act(registry: Registry, version: Version, question: Question, answer: Answe
         )
     except Conflict:
         message = (
-            f"{ref} was approved by {said}. It is not champion: when this was asked, "
-            f"{question.champion or 'nobody'} was, and somebody moved the alias meanwhile (see "
-            f"`modelmint models history {name}`). Where {ref} is the better one still: "
+            f"{ref} was approved by {who}. It is not champion, because the champion alias moved "
+            f"after the question was asked; it was {question.champion or 'not set'} then (see "
+            f"`modelmint models history {name}`). If {ref} is still the better one: "
             f"modelmint models promote {ref}"
         )
         return Failed(message=message)
-    return Completed(name="Approved", message=f"{ref} was approved and made champion by {said}")
+    return Completed(name="Approved", message=f"{ref} was approved and made champion by {who}")
 
 
-def _end(state: State[Any]) -> State[Any]:
-    """Record the result; a run that is retried asks again."""
+def _end_run(state: State[Any]) -> State[Any]:
+    """Show the result and delete the question, so that a retried run asks again."""
     create_markdown_artifact(str(state.message), key="approval", description=state.name)
-    if _asked():
+    if _stored_question():
         delete_flow_run_input(QUESTION)
     return state
 
 
-def _decided(registry: Registry, version: Version) -> str:
-    """Who decided before the answer came, and what is left to do."""
+def _describe_decision(registry: Registry, version: Version) -> str:
+    """Who decided before the answer, and what remains to be done."""
     events = registry.history(version.model, version=version.version)
     event = next((event for event in events if event.kind == version.status), None)
-    said = f"{version.ref} is {version.status} already"
+    text = f"{version.ref} is already {version.status}"
     if event:
-        said += f", by {event.actor}: {event.reason}"
+        text += f", by {event.actor}: {event.reason}"
     if version.status != "approved" or CHAMPION in version.aliases:
-        return said
-    return f"{said}. To make it champion: modelmint models promote {version.ref}"
+        return text
+    return f"{text}. To make it champion: modelmint models promote {version.ref}"
 
 
 # The question
 
 
-def _asked() -> Question | None:
-    kept: Any = read_flow_run_input(QUESTION)
-    return record(Question, kept) if kept else None
+def _stored_question() -> Question | None:
+    stored: Any = read_flow_run_input(QUESTION)
+    return record(Question, stored) if stored else None
 
 
-def _ask(registry: Registry, version: Version, reason: str) -> Question:
+def _store_question(registry: Registry, version: Version, reason: str) -> Question:
     alias = registry.alias(version.model)
     champion = registry.resolve(f"{alias.model}:{alias.version}").version if alias else None
-    verdicts = _verdicts(version, champion, reason)
+    verdicts = _format_verdicts(version, champion, reason)
     files = registry.open(version)
     card = files[CARD].read_text(encoding="utf-8") if CARD in files else ""
     artifact = create_markdown_artifact(
@@ -179,18 +182,18 @@ def _ask(registry: Registry, version: Version, reason: str) -> Question:
         key=str(uuid4()),
         text=f"{verdicts}\n\n[Model card]({link})",
     )
-    _limit_waiting()
+    _end_unanswered_questions()
     create_flow_run_input(QUESTION, asdict(question))
     days = ANSWER_WITHIN.days
     get_run_logger().info("%s waits %d days for an answer: click Resume", version.ref, days)
     return question
 
 
-def _verdicts(version: Version, champion: Version | None, reason: str) -> str:
-    """The comparison of the two, then the gates, as Markdown."""
-    place = f"in place of {champion.ref}" if champion else "which there is none of yet"
-    lines = [f"**{version.ref}**, registered by {version.created_by}, asks to be champion {place}"]
-    lines[0] += f": {reason}" if reason else "."
+def _format_verdicts(version: Version, champion: Version | None, reason: str) -> str:
+    """The comparison with the champion, then the gates, as Markdown."""
+    instead = f"in place of {champion.ref}" if champion else "(there is none yet)"
+    lines = [f"Should **{version.ref}**, registered by {version.created_by}, become champion"]
+    lines[0] += f" {instead}?" + (f" Reason: {reason}" if reason else "")
     rivals = [version, *([champion] if champion else [])]
     lines += _table(
         ["metric", *(rival.ref for rival in rivals)],
@@ -214,57 +217,55 @@ def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
     return ["", *(f"| {' | '.join(cells)} |" for cells in lines), ""] if rows else []
 
 
-# Who asks
+# Starting the flow
 
 
-def request(version: str, reason: str) -> str | None:
-    """Have a person asked whether a version (NAME:NUMBER) may become champion.
+def request_approval(version: str, reason: str) -> str | None:
+    """Start an approval flow for a version (NAME:NUMBER), or find the one that already waits.
 
-    Nothing is asked twice: a question that waits already is the one returned.
-
-    Returns the flow run's page in the Prefect UI; None where no process serves this project's
-    deployment `on-request` to this Prefect server, so that nobody would be asked.
+    Returns the URL of the flow run in the Prefect UI; None if nobody serves this project's
+    deployment `on-request`, so that the question would never be shown.
     """
     name = f"approve {version}"
     with get_client(sync_client=True) as client:
-        if (deployment := _served(client, Settings.from_environment().root)) is None:
+        if (deployment := _served_deployment(client, Settings.from_environment().root)) is None:
             return None
-        asked = client.read_flow_runs(
+        runs = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 name=FlowRunFilterName(any_=[name]),
                 deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
             ),
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
-        run = next((run for run in asked if run.state and not run.state.is_final()), None)
+        run = next((run for run in runs if run.state and not run.state.is_final()), None)
         if run is None:
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=name,
                 parameters={"version": version, "reason": reason},
-                # Two that ask at once get one run; once that has ended, the next is another.
-                idempotency_key=f"{name} after {asked[0].id if asked else 'none'}",
+                # Two callers at once get the same run; after it has ended, a call makes a new one.
+                idempotency_key=f"{name} after {runs[0].id if runs else 'none'}",
             )
     return f"{PREFECT_UI_URL.value()}/runs/flow-run/{run.id}"
 
 
-def _served(client: SyncPrefectClient, root: Path) -> DeploymentResponse | None:
-    """The deployment that asks for this project: of `modelmint serve`, or else of a work pool."""
+def _served_deployment(client: SyncPrefectClient, root: Path) -> DeploymentResponse | None:
+    """This project's approval deployment: that of `modelmint serve`, or else of a work pool."""
     for name in (deployed_name(DEPLOYMENT, root), DEPLOYMENT):
         try:
             found = client.read_deployment_by_name(f"approval/{name}")
         except ObjectNotFound:
             continue
         if name == DEPLOYMENT and not found.work_pool_name:
-            continue  # what an older release served, of whichever project
+            continue  # an older release served it under this name, from an unknown project
         polled = found.last_polled
         if not found.paused and polled and datetime.now(UTC) - polled <= SERVED_WITHIN:
             return found
     return None
 
 
-def _limit_waiting() -> None:
-    """Have the Prefect server end questions that nobody answers; it keeps the one rule for all."""
+def _end_unanswered_questions() -> None:
+    """Have the Prefect server fail unanswered questions: one automation for all runs."""
     rule = AutomationCore(
         name=UNANSWERED,
         trigger=EventTrigger(

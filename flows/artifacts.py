@@ -17,17 +17,16 @@ from registry import Version
 
 
 def tag_run(tag: str) -> None:
-    """Tag the flow run at hand, and it alone.
+    """Tag the current flow run but not its tasks, as `prefect.tags` would.
 
-    `prefect.tags` would tag its tasks, too, and every tagged task first asks the server for a
-    slot: up to two seconds each on SQLite.
+    A tagged task first asks the server for a slot: up to two seconds each on SQLite.
     """
     with get_client(sync_client=True) as client:
         client.update_flow_run(UUID(flow_run.id), tags={*flow_run.tags, tag})
 
 
-def verdicts(model: str, bundle: EvaluatedBundle) -> None:
-    """The model card and the verdicts of a candidate, refused ones included."""
+def show_verdicts(model: str, bundle: EvaluatedBundle) -> None:
+    """Show the model card and the gate verdicts of a candidate, also of a refused one."""
     evaluation = bundle.evaluation
     create_markdown_artifact(
         bundle.card, key=_key(model, "model-card"), description=f"Model card of {model}"
@@ -55,11 +54,11 @@ def verdicts(model: str, bundle: EvaluatedBundle) -> None:
     )
 
 
-def registered(version: Version, decision: Decision) -> None:
-    """A link from the registered version to its card."""
+def link_version(version: Version, decision: Decision) -> None:
+    """Show a link from the registered version to its model card."""
     champion = f"champion is {decision.champion or 'none yet'}"
     if decision.needs_approval:
-        champion = f"it is challenger and waits for an approval; {champion}"
+        champion = f"it is challenger and waits for approval; {champion}"
     create_link_artifact(
         f"{PREFECT_UI_URL.value()}/artifacts/key/{_key(version.model, 'model-card')}",
         link_text=version.ref,
@@ -72,5 +71,5 @@ def registered(version: Version, decision: Decision) -> None:
 
 
 def _key(model: str, what: str) -> str:
-    """Prefect's keys hold lower-case letters, digits and dashes only."""
+    """A Prefect key: only lower-case letters, digits and dashes are allowed."""
     return f"{model}-{what}".replace(".", "-").replace("_", "-")

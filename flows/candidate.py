@@ -1,4 +1,4 @@
-"""What a finished pipeline run offers for registration: its bundle, and where it came from."""
+"""Collects what a finished pipeline run offers for registration: its bundle and its lineage."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.git import Code, differs
-from flows.pretrained import parent
+from flows.pretrained import read_parent
 from registry import Candidate, Lineage
 from tasks import fingerprint, formats, recorded, snapshot
 from tasks.bundle.evaluation import Evaluation
@@ -17,7 +17,7 @@ from tasks.config import Params
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
-# Of this process; those that trained and exported are in the evaluation.
+# Versions of this process; the evaluation has those of the training and export processes.
 LIBRARIES = ("modelmint", "dvc", "prefect")
 
 
@@ -31,7 +31,7 @@ class EvaluatedBundle:
 
     @property
     def passed(self) -> bool:
-        """Whether the evaluation says so, and its gates and its parity say the same."""
+        """Whether the evaluation passed, and every gate and the parity check agree."""
         evaluation = self.evaluation
         complete = bool(evaluation.gates) and evaluation.parity is not None
         return evaluation.passed is True and complete and not evaluation.refusals
@@ -45,16 +45,17 @@ class EvaluatedBundle:
         return found
 
 
-def collect(
+def collect_candidate(
     params: Params, workspace: Workspace, code: Code, flow_run_id: str | None, scratch: Path
 ) -> EvaluatedBundle:
-    """Copy the bundle of a workspace in which every stage is fresh to `scratch`, and read it.
+    """Copy the bundle of a workspace whose stages are all fresh to `scratch`, and read it.
 
-    Nothing changes the copy while it is read and registered. `lineage.json` is added to it, which
-    names the flow run, unknown to the stages, and `history.csv`, the curves of the training.
+    A copy, because the workspace may change while the bundle is registered. Two files are added:
+    `lineage.json`, with the flow run that the stages do not know, and `history.csv`, the training
+    curves.
 
     Raises:
-        InputError: `dvc.lock` says something else of what a stage read, or of the bundle.
+        InputError: `dvc.lock` does not match what a stage read, or the bundle.
     """
     folder = scratch / "bundle"
     shutil.copytree(workspace.bundle, folder)
@@ -65,22 +66,22 @@ def collect(
     copied = snapshot.take(folder, lambda path, is_folder: False)
     if not copied or copied.md5 != _hash_of(workspace.bundle, workspace, stages["export"]):
         raise InputError(
-            f"{workspace.bundle} is not what dvc.lock names: it changed just now, so nothing was "
-            "registered. The same command evaluates what is there now."
+            f"{workspace.bundle} does not match dvc.lock: it has just changed, so nothing was "
+            "registered. Run the same command again to evaluate the present files."
         )
-    _take_history(workspace, stages["train"], Bundle.at(folder).history)
+    _copy_history(workspace, stages["train"], Bundle.at(folder).history)
     bundle = Bundle.at(folder)
     evaluation = Evaluation.read(bundle.evaluation)
-    base = parent(workspace) if params.train.init_from else None
+    parent = read_parent(workspace) if params.train.init_from else None
     lineage = Lineage(
         dataset=dataset,
         test_split=evaluation.test_split.sha256,
         git_commit=code.commit,
-        # The commit was looked up before the stages ran.
-        git_dirty=code.dirty or code.commit is None or _other_code(workspace, code.commit),
+        # `code` was read before the stages ran, so compare the code with that commit again.
+        git_dirty=code.dirty or code.commit is None or _code_differs(workspace, code.commit),
         flow_run_id=flow_run_id,
         libraries=evaluation.libraries | {name: version(name) for name in LIBRARIES},
-        parent=base["ref"] if base else None,
+        parent=parent["ref"] if parent else None,
         data={dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]},
     )
     resolved = params.model_dump(mode="json")
@@ -90,10 +91,10 @@ def collect(
         "test_split": lineage.test_split,
         "git": {"commit": lineage.git_commit, "dirty": lineage.git_dirty},
         "flow_run_id": flow_run_id,
-        "parent": base,
+        "parent": parent,
         "libraries": lineage.libraries,
         "parameters": resolved,
-        # The hash of every file that each stage read, and the fingerprint of its code.
+        # By stage: the hash of every file that it read, and the fingerprint of its code.
         "read": {name: stage["deps"] for name, stage in stages.items()},
         "code": {name: recorded.code_of(stage) for name, stage in stages.items()},
     }
@@ -112,8 +113,8 @@ def collect(
     return EvaluatedBundle(candidate, evaluation, bundle.card.read_text(encoding="utf-8"))
 
 
-def _take_history(workspace: Workspace, stage: dict[str, Any], copied: Path) -> None:
-    """Put the curves of the training beside the bundle, as they are in `dvc.lock`."""
+def _copy_history(workspace: Workspace, stage: dict[str, Any], copied: Path) -> None:
+    """Copy the training curves to the bundle, if they match `dvc.lock`."""
     try:
         shutil.copyfile(workspace.history, copied)
         same = snapshot.file_md5(copied) == _hash_of(workspace.history, workspace, stage)
@@ -121,17 +122,17 @@ def _take_history(workspace: Workspace, stage: dict[str, Any], copied: Path) -> 
         same = False
     if not same:
         raise InputError(
-            f"{workspace.history} is not what dvc.lock names, so nothing was registered. "
-            "`dvc checkout` brings it back, and so does a new training."
+            f"{workspace.history} does not match dvc.lock, so nothing was registered. Restore it "
+            "with `dvc checkout` or train again."
         )
 
 
 def _hash_of(path: Path, workspace: Workspace, stage: dict[str, Any]) -> str:
-    """What `dvc.lock` names as the hash of one of a stage's outputs."""
+    """The hash that `dvc.lock` has for an output of a stage."""
     name = path.relative_to(workspace.root).as_posix()
     return next(str(out["md5"]) for out in stage["outs"] if out["path"] == name)
 
 
-def _other_code(workspace: Workspace, commit: str) -> bool:
-    """Whether the stages ran other code than a commit describes."""
+def _code_differs(workspace: Workspace, commit: str) -> bool:
+    """Whether the stages ran code that differs from a commit's."""
     return differs(workspace.root, commit, [fingerprint.FILE])

@@ -1,4 +1,4 @@
-"""The deployments that `prefect.yaml` describes, under names of this project's own."""
+"""Reads the deployments of `prefect.yaml` and gives them names that are unique to this project."""
 
 import hashlib
 import importlib
@@ -20,58 +20,58 @@ if TYPE_CHECKING:
 LASTING = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_UI_ENABLED": "true",
-    # A path, so that the UI finds its API on any port and behind any proxy.
+    # A path without a host, so that the UI finds its API on any port and behind any proxy.
     "PREFECT_SERVER_UI_API_URL": "/api",
-    # For browsers; that the second UI is not served at all is the work of flows/server_app.py.
+    # Makes the first UI the default in browsers; flows/server_app.py removes the second one.
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
-    # Kept in memory, they would be lost with the server, and the slots they stand for leak.
+    # Leases in memory would be lost with the server, and their slots would never be freed.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
-    # How long a run that found no free slot waits before it asks again.
+    # Seconds after which a run that found no free slot asks again.
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
 }
-"""The settings of a server that stays."""
-# From where intervals are counted, so that they do not shift with each start of `serve`.
+"""Settings of a long-running server."""
+# Intervals are counted from a fixed date, or each start of `serve` would shift them.
 ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)
 PACKAGES = ("cli", "flows", "modelmint", "registry", "tasks")
 OWNER = "Served by `modelmint serve` from "
 
 
 def deployed_name(name: str, root: Path) -> str:
-    """What Prefect calls the deployment `name` of the project in `root`: `weekly-digits-3f2a`.
+    """The deployment `name` of the project in `root` as Prefect knows it: `weekly-digits-3f2a`.
 
-    The last part tells folders of one name apart: clones may share a Prefect server.
+    The last part is a hash of the path, because clones of one project may share a Prefect server.
     """
     folder = re.sub(r"[^\w.-]+", "-", root.name)
     return f"{name}-{folder}-{hashlib.sha256(str(root).encode()).hexdigest()[:4]}"
 
 
 def owner(root: Path) -> str:
-    """The line of a deployment's description that says who serves it."""
+    """The line of a deployment's description that says which folder and machine serve it."""
     return f"{OWNER}{root} on {socket.gethostname()}."
 
 
 def refuse_shadowing(root: Path) -> None:
     """Raises `InputError` if the project has a folder with the name of one of our packages.
 
-    Prefect puts the project first on the path of a run, which would then import that folder.
+    Prefect puts the project first on `sys.path` of a run, which would then import that folder.
     """
     installed = Path(__file__).parents[1]
     for package in PACKAGES:
         found = [p for p in (root / package, root / f"{package}.py") if p.exists()]
         if found and not (installed / package).samefile(found[0]):
             raise InputError(
-                f"scheduled runs would import {found[0]} in place of modelmint's own package "
+                f"scheduled runs would import {found[0]} instead of modelmint's package "
                 f"`{package}`; rename it. (`modelmint train` and `dvc repro` are not affected.)"
             )
 
 
-def deployments(path: Path) -> list["RunnerDeployment"]:
-    """The deployments that a `prefect.yaml` describes, for the project in its folder.
+def read_deployments(path: Path) -> list["RunnerDeployment"]:
+    """The deployments of a `prefect.yaml`, for the project in its folder.
 
     Raises:
-        InputError: the file cannot be read, or an entry lacks something; names it.
+        InputError: the file cannot be read, or an entry is incomplete.
     """
     try:
         entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]
@@ -86,8 +86,8 @@ def deployments(path: Path) -> list["RunnerDeployment"]:
         except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
             name = entry.get("name", number) if isinstance(entry, dict) else number
             raise InputError(
-                f"{path}, deployment {name}: {type(error).__name__}: {error}. It needs name, "
-                "description, entrypoint, parameters, tags, schedules and concurrency_limit."
+                f"{path}, deployment {name}: {type(error).__name__}: {error}. An entry needs "
+                "name, description, entrypoint, parameters, tags, schedules and concurrency_limit."
             ) from error
     return found
 
@@ -107,19 +107,19 @@ def _deployment(entry: dict[str, Any], root: Path) -> "RunnerDeployment":
         tags=entry["tags"],
         concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
         schedules=[_schedule(schedule) for schedule in entry["schedules"]],
-        # Not by its file, which Prefect would look for in the project.
+        # By module, because Prefect would look for a file in the project.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return made
 
 
 def _schedule(given: dict[str, Any]) -> Any:
-    """A schedule of `prefect.yaml`; an interval is in seconds, from a fixed moment."""
+    """A schedule of `prefect.yaml`; an interval is in seconds."""
     from prefect.schedules import Schedule
 
     if "interval" not in given:
         return Schedule(**given)
-    # Midnight where the schedule is at home: "every 86400 s" means there, too, at midnight.
+    # Counted from midnight in the schedule's time zone, so that 86400 s means daily at midnight.
     anchor = ANCHOR.replace(tzinfo=ZoneInfo(given.get("timezone") or "UTC"))
     interval = timedelta(seconds=given["interval"])
     return Schedule(**{"anchor_date": anchor, **given, "interval": interval})

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.gates import listed
+from flows.gates import format_gates
 from registry import CHAMPION, Registry, Resolved, Version
 from registry.display import documents
 from tasks.bundle.files import Bundle, lacking
@@ -26,17 +26,17 @@ class EvaluationReport:
     model: str
     digest: str
     passed: bool | None
-    """None: there were no gates, as only a dry run may have."""
+    """None if there were no gates, which only a dry run allows."""
     recorded: bool
     rows: int
     sha256: str
-    """Of the data."""
+    """SHA-256 of the data."""
     provider: str
     metrics: dict[str, float]
     headline: list[str]
     gates: list[dict[str, Any]]
     notices: list[str] = field(default_factory=list)
-    """What to know of the rows, and of what follows from the verdict."""
+    """Notes about the rows and the consequences of the verdict."""
 
 
 def evaluate_version(
@@ -51,21 +51,21 @@ def evaluate_version(
     record: bool = True,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> EvaluationReport:
-    """Compute the metrics of a version on files of labelled rows and add them to the registry.
+    """Compute the metrics of a version on labelled rows and add them to the registry.
 
-    A failed evaluation is recorded too, and counts from then on. `target` is the column of the
-    answers; without it, the one that the version was trained with.
+    A failed evaluation is recorded too and replaces an earlier passed one. `target` is the column
+    of labels, by default the target of the training.
 
     Raises:
-        InputError: there are no gates, the files do not fit the version, or it holds no model that
-            can be evaluated here.
+        InputError: there are no gates, the files do not match the version's signature, or the
+            version has no model that can be evaluated here.
         RegistryError: the bundle is damaged, or the registry cannot be reached.
     """
     if record and not evaluation.gates:
         raise InputError(
-            "without a gate no evaluation can pass, so none was made. Give what to reach, as in "
+            "without a gate no evaluation can pass, so none was made. Give a gate, as in "
             "--gate 'macro_f1>=0.9', or --params params.yaml for its evaluate.gates; --dry-run "
-            "shows the figures alone"
+            "shows the metrics without gates"
         )
     from tasks.reevaluate import reevaluate  # scikit-learn, 1 s
 
@@ -86,23 +86,24 @@ def evaluate_version(
         where = ", ".join(str(path) for path in data)
         notices.insert(
             0,
-            f"evaluated on {split.rows:,} rows of {where}, which are not the test "
-            "split that its metrics were registered with",
+            f"evaluated on {split.rows:,} rows of {where}, not on the test split of the metrics "
+            "that it was registered with",
         )
     before = {(gate.name, gate.condition) for gate in documents.gates(version.evaluation)}
-    asked = [(gate.gate, gate.condition) for gate in found.gates]
-    if evaluation.gates and before and before != set(asked):
+    now = [(gate.gate, gate.condition) for gate in found.gates]
+    if evaluation.gates and before and before != set(now):
         notices.append(
-            f"evaluated by {listed(asked)}; its evaluation before was by {listed(sorted(before))}"
+            f"the gates were {format_gates(now)}; those of the evaluation before were "
+            f"{format_gates(sorted(before))}"
         )
     found = replace(found, data={**found.data, "notices": list(notices)})
     if record:
         registry.evaluate(version.model, version.version, found.as_dict(), actor=actor)
-        held = registry.alias(version.model)
-        if not found.passed and held and held.version == version.version:
+        champion = registry.alias(version.model)
+        if not found.passed and champion and champion.version == version.version:
             notices.append(
-                f"{version.ref} is {CHAMPION}, and its newest evaluation failed. To go back: "
-                f"modelmint models rollback {version.model}"
+                f"{version.ref} is {CHAMPION}, and its newest evaluation failed. To replace it "
+                f"with the previous champion: modelmint models rollback {version.model}"
             )
     return EvaluationReport(
         model=version.ref,
@@ -120,7 +121,7 @@ def evaluate_version(
 
 
 def trained_target(params: Mapping[str, Any]) -> str | None:
-    """The column to predict, by the parameters of a training; None where they do not say."""
+    """The target column in the parameters of a training; None if they do not name one."""
     prepare = params.get("prepare")
     source = prepare.get("source") if isinstance(prepare, Mapping) else None
     if not isinstance(source, Mapping):
@@ -130,14 +131,14 @@ def trained_target(params: Mapping[str, Any]) -> str | None:
 
 
 def _verified(registry: Registry, version: Version) -> dict[str, Path]:
-    """The files of a version, every byte checked; all that an evaluation needs is among them."""
-    there = {artifact.path for artifact in version.artifacts}
-    if lost := lacking(there):
+    """The verified files of a version. Raises `InputError` if a file for evaluation is missing."""
+    names = {artifact.path for artifact in version.artifacts}
+    if missing := lacking(names):
         raise InputError(
-            f"{version.ref} has no {' and no '.join(lost)}, which `modelmint models evaluate` "
-            "needs: an ONNX model, and the signature that says which columns go in and what comes "
-            f"out. It holds {', '.join(sorted(there)[:10])}. An evaluation that was made elsewhere "
-            "can be recorded in Python: modelmint.registry().record_evaluation("
+            f"{version.ref} has no {' and no '.join(missing)}. `modelmint models evaluate` needs "
+            "an ONNX model and the signature with its input and output columns. The files of the "
+            f"version: {', '.join(sorted(names)[:10])}. To record an evaluation made elsewhere, "
+            "use Python: modelmint.registry().record_evaluation("
             f"{version.ref!r}, {{'passed': True, ...}})"
         )
     return registry.open(version)

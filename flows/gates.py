@@ -16,17 +16,17 @@ from tasks.problems import METRICS
 _GATE = re.compile(r"\s*([A-Za-z0-9_]+)\s*(>=|<=)\s*(\S+)\s*")
 
 
-def settings_of(texts: Sequence[str], params: Path | None = None) -> tuple[Evaluate, list[str]]:
+def read_gates(texts: Sequence[str], params: Path | None = None) -> tuple[Evaluate, list[str]]:
     """The gates of the file and those of `texts`, which take precedence.
 
     Also returns a line for each gate of the file that was replaced. Raises `InputError`.
     """
     given: dict[str, float] = {}
     for text in texts:
-        metric, bound = gate_of(text)
+        metric, bound = parse_gate(text)
         if metric in given:
             raise InputError(
-                f"{text!r}: {metric} has a gate already, {given[metric]:g}. Give one --gate for "
+                f"{text!r}: {metric} already has a gate, {given[metric]:g}. Give one --gate for "
                 "each metric"
             )
         given[metric] = bound
@@ -34,26 +34,26 @@ def settings_of(texts: Sequence[str], params: Path | None = None) -> tuple[Evalu
         return Evaluate(gates=given), []
     found = parameters.load(params).evaluate
     replaced = [
-        f"--gate counts: {name} {sign(name)} {bound:g}, and not {found.gates[name]:g} as in "
-        f"{params}"
+        f"--gate takes precedence: {name} {sign_of(name)} {bound:g}, not {found.gates[name]:g} as "
+        f"in {params}"
         for name, bound in given.items()
         if found.gates.get(name, bound) != bound
     ]
     return found.model_copy(update={"gates": {**found.gates, **given}}), replaced
 
 
-def of_mapping(gates: object) -> Evaluate:
+def gates_from(mapping: object) -> Evaluate:
     """Gates as in `{"macro_f1": 0.9}`. Raises `InputError`."""
-    if not isinstance(gates, Mapping):
+    if not isinstance(mapping, Mapping):
         raise InputError(
-            f"the gates are {gates!r}; give a bound for each metric, as in {{'macro_f1': 0.9}}"
+            f"the gates are {mapping!r}; give a bound for each metric, as in {{'macro_f1': 0.9}}"
         )
     return Evaluate(
-        gates={metric_of(name): _bound(name, bound, f"{name}: ") for name, bound in gates.items()}
+        gates={find_metric(n): _parse_bound(n, bound, f"{n}: ") for n, bound in mapping.items()}
     )
 
 
-def gate_of(text: str) -> tuple[str, float]:
+def parse_gate(text: str) -> tuple[str, float]:
     """`macro_f1>=0.9` as a metric and its bound. Raises `InputError`."""
     found = _GATE.fullmatch(text)
     if found is None:
@@ -62,27 +62,27 @@ def gate_of(text: str) -> tuple[str, float]:
             "better, as in 'macro_f1>=0.9' or 'log_loss<=0.3'"
         )
     name, given, number = found.groups()
-    metric = metric_of(name, f"{text!r}: ")
-    if given != sign(metric):
+    metric = find_metric(name, f"{text!r}: ")
+    if given != sign_of(metric):
         better = "lower" if METRICS[metric].lower_is_better else "higher"
         raise InputError(
-            f"{text!r}: of {metric}, {better} is better. Give {metric}{sign(metric)}{number}"
+            f"{text!r}: for {metric}, {better} is better. Give {metric}{sign_of(metric)}{number}"
         )
-    return metric, _bound(metric, number, f"{text!r}: ")
+    return metric, _parse_bound(metric, number, f"{text!r}: ")
 
 
-def sign(metric: str) -> str:
-    """How its gate compares."""
+def sign_of(metric: str) -> str:
+    """The sign of the metric's gate: `>=`, or `<=` if lower is better."""
     return METRICS[metric].sign
 
 
-def listed(gates: Iterable[tuple[str, str]]) -> str:
+def format_gates(gates: Iterable[tuple[str, str]]) -> str:
     """Gates, each a metric and its condition, in one line."""
     return ", ".join(f"{name} {condition}" for name, condition in gates)
 
 
-def metric_of(name: object, where: str = "") -> str:
-    """The metric of that name. Raises `InputError`, which has the close match."""
+def find_metric(name: object, where: str = "") -> str:
+    """`name`, if it is a metric. Raises `InputError` that suggests the closest one."""
     if isinstance(name, str) and name in METRICS:
         return name
     close = difflib.get_close_matches(str(name).lower(), METRICS, n=1)
@@ -90,7 +90,7 @@ def metric_of(name: object, where: str = "") -> str:
     raise InputError(f"{where}there is no metric {name!r}{hint}; allowed: {', '.join(METRICS)}")
 
 
-def _bound(metric: str, given: object, where: str) -> float:
+def _parse_bound(metric: str, given: object, where: str) -> float:
     try:
         bound = math.nan if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -101,5 +101,5 @@ def _bound(metric: str, given: object, where: str) -> float:
     if not low <= bound <= high:
         allowed = f"{low:g} or more" if high == math.inf else f"{high:g} or less"
         allowed = f"from {low:g} to {high:g}" if math.isfinite(high - low) else allowed
-        raise InputError(f"{where}{metric} is {allowed}, so {bound:g} is not a bound for it")
+        raise InputError(f"{where}{bound:g} cannot be a bound: {metric} is {allowed}")
     return bound

@@ -1,4 +1,4 @@
-"""git: one command at a time, of the repository that the project lies in, whoever called us."""
+"""Runs git commands in the project's repository, also when a git hook of another one called us."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tasks.errors import InputError
 
 @dataclass(frozen=True)
 class Code:
-    """What git knows of the code that runs: commit None where nothing was committed yet."""
+    """The commit of the checkout, None before the first one, and whether files differ from it."""
 
     commit: str | None
     dirty: bool
@@ -22,7 +22,7 @@ def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> st
     """The output of a git command.
 
     Raises:
-        InputError: `root` is not in a git repository, git is not installed, or it failed; says why.
+        InputError: `root` is not in a git repository, git is not installed, or the command failed.
     """
     try:
         done = subprocess.run(
@@ -45,10 +45,7 @@ def git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> st
 
 
 def code_of(root: Path) -> Code:
-    """The commit that the checkout is at, and whether its code or parameters differ from it.
-
-    `dvc.lock` does not count: a run writes it.
-    """
+    """The commit of the checkout, and whether files other than `dvc.lock` differ from it."""
     changed = git(root, "status", "--porcelain", "--", ".", ":!dvc.lock")
     try:
         return Code(git(root, "rev-parse", "--verify", "-q", "HEAD"), bool(changed))
@@ -57,28 +54,29 @@ def code_of(root: Path) -> Code:
 
 
 def differs(root: Path, commit: str, paths: list[str]) -> bool:
-    """Whether one of these files of the checkout is not what it is in a commit, or is new."""
+    """Whether one of these files of the checkout differs from a commit's or is untracked."""
     changed = git(root, "diff", "--name-only", commit, "--", *paths)
     return bool(changed or git(root, "ls-files", "-o", "--exclude-standard", "--", *paths))
 
 
 def forget_the_callers_repository() -> None:
-    """Remove from this process's environment what names the repository or index of its caller.
+    """Remove the variables that name the caller's repository or index from the environment.
 
-    A git hook hands them to whatever it starts. There they would send every git command, ours and
-    DVC's, and those of all child processes, to the index of the commit that is being made.
+    A git hook sets them. They would direct every git command, ours, DVC's and those of child
+    processes, to the index of the commit in progress.
     """
-    for name in _of_a_repository():
+    for name in _repository_variables():
         os.environ.pop(name, None)
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, for a git command that belongs to no caller."""
-    return {name: value for name, value in os.environ.items() if name not in _of_a_repository()}
+    """This process's environment without the variables of the caller's repository."""
+    mine = _repository_variables()
+    return {name: value for name, value in os.environ.items() if name not in mine}
 
 
-def _of_a_repository() -> frozenset[str]:
-    """The variables that git itself says belong to one repository; none where git is not used."""
+def _repository_variables() -> frozenset[str]:
+    """The variables that belong to one repository, according to git; none if no GIT_* is set."""
     if not any(name.startswith("GIT_") for name in os.environ):
         return frozenset()
     return _local_variables()
@@ -86,7 +84,7 @@ def _of_a_repository() -> frozenset[str]:
 
 @cache
 def _local_variables() -> frozenset[str]:
-    # Asked without any of them: git fails where one is wrong.
+    # Run without GIT_* variables: git fails if one is wrong.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "rev-parse", "--local-env-vars"]
     try:

@@ -1,4 +1,4 @@
-"""Runs the flows from this process, for the command line."""
+"""Runs the flows in this process, for the command line."""
 
 import os
 import sys
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def prepare_prefect(say: Callable[[str], None]) -> None:
-    """Have a Prefect API that answers, and the flows imported. Raises `ServerDown`."""
+    """Find or start a Prefect API and import the flows. Raises `ServerDown`."""
     ready = prefect_api(say)
-    # Takes as long as a temporary server needs to wake up, so it happens meanwhile.
+    # Imported while a temporary server starts; both take a few seconds.
     with paused_gc():
         import flows.inference
         import flows.training  # noqa: F401
@@ -25,7 +25,7 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
 
 
 def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Outcome":
-    """One run of the training flow; call it after `prepare_prefect`. Raises what crashed it."""
+    """Run the training flow once, after `prepare_prefect`. Raises the exception of a crash."""
     from flows.training import NotTrained, training
 
     state = training(params_file, overrides, look, return_state=True)
@@ -38,7 +38,7 @@ def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Out
 
 
 def predict(model: str, inputs: list[str], output: str) -> "JobReport":
-    """One run of the inference flow; call it after `prepare_prefect`. Raises what stopped it."""
+    """Run the inference flow once, after `prepare_prefect`. Raises the flow's exception."""
     from flows.inference import inference
 
     state = inference(model, inputs, output, return_state=True)
@@ -49,7 +49,7 @@ def predict(model: str, inputs: list[str], output: str) -> "JobReport":
 
 
 def prefect_command(arguments: list[str]) -> None:
-    """Become Prefect's own command, talking to the server that runs. Raises `ServerDown`."""
+    """Replace this process by Prefect's command, using the running server. Raises `ServerDown`."""
     if not find_api() and "--help" not in arguments:
-        raise ServerDown("no Prefect server answers; `modelmint serve` starts one that stays")
+        raise ServerDown("no Prefect server answers; start one with `modelmint serve`")
     os.execv(sys.executable, [sys.executable, "-P", "-m", "prefect", *arguments])

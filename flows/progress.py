@@ -1,4 +1,4 @@
-"""The progress of training, read from its lines and shown as a Prefect artifact."""
+"""Reads the progress of training from its output and shows it as a Prefect artifact."""
 
 import re
 import time
@@ -7,13 +7,13 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-# Within a long epoch, with the batch.
+# Long epochs also print the batch.
 EPOCH = re.compile(r"^epoch (\d+)/(\d+): (?:batch (\d+)/(\d+), )?(.*)")
 EVERY_S = 1.0
 
 
 class TrainingProgress:
-    """Shows the epochs that a stage prints; a stage that prints none gets no artifact."""
+    """Shows the epochs that a stage prints. Without any, no artifact is made."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -21,7 +21,7 @@ class TrainingProgress:
         self._updated = 0.0
 
     def read(self, line: str) -> None:
-        """Take one line of the stage's output."""
+        """Update the artifact from one line of the stage's output."""
         if not (match := EPOCH.match(line)):
             return
         epoch, epochs = int(match[1]), int(match[2])
@@ -29,7 +29,7 @@ class TrainingProgress:
         percent = 100 * done / epochs
         if self._artifact is None:
             self._artifact = cast(
-                UUID,  # a coroutine only where it is called from one
+                UUID,  # Prefect returns a coroutine only inside a coroutine
                 create_progress_artifact(
                     percent, key=f"{self._stage}-progress", description="Epochs trained"
                 ),
@@ -41,6 +41,6 @@ class TrainingProgress:
         self._updated = time.monotonic()
 
     def finish(self) -> None:
-        """The stage is over; training that stopped early is done, too."""
+        """Set the progress to 100 %, also for training that stopped early."""
         if self._artifact is not None:
             update_progress_artifact(self._artifact, 100.0)

@@ -1,4 +1,4 @@
-"""A new project: a git and DVC repository with parameters for its data, without any code."""
+"""Creates a project: a git and DVC repository with parameters for its data and without code."""
 
 import shutil
 import tempfile
@@ -18,13 +18,13 @@ from tasks.pipeline import STEPS
 from tasks.proposal import Proposal, for_digits, propose
 
 _OF_DVC = {".dvc", ".dvcignore", "dvc.yaml", "dvc.lock"}
-# None of them is called dvc.yaml: DVC would take it for a pipeline of this repository.
+# No template is named dvc.yaml: DVC would run it as a pipeline of this repository.
 _TEMPLATES = files("flows") / "templates"
 
 
 @dataclass(frozen=True)
 class NewProject:
-    """What was made; `uncommitted` says why git has not committed it, if it has not."""
+    """A project that was made; `uncommitted` is the reason if git could not commit it."""
 
     root: Path
     model: str
@@ -33,19 +33,19 @@ class NewProject:
 
 
 def new_project(folder: Path, data: Path | None) -> NewProject:
-    """Make a project in `folder`, for a copy of `data` or, without any, for the digits.
+    """Make a project in `folder` for a copy of `data`, by default for the digits.
 
-    The folder appears complete or not at all: it is made beside its place and moved there.
+    It is made in a temporary folder and then renamed, so it appears complete or not at all.
 
     Raises:
-        InputError: the folder is not empty, or the data has no form that can be read.
+        InputError: the folder is not empty, or the data cannot be read.
     """
     folder = folder.absolute()
-    _refuse(folder, data)
+    _check_folder(folder, data)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
-        draft.chmod(0o755)  # mkdtemp gives it to this user alone
+        draft.chmod(0o755)  # mkdtemp makes it 0700
         proposal = _fill(draft, folder.name, data)
         uncommitted = _commit(draft)
         draft.replace(folder)
@@ -57,7 +57,7 @@ def new_project(folder: Path, data: Path | None) -> NewProject:
     return NewProject(folder, name, proposal.assumptions, uncommitted)
 
 
-def _refuse(folder: Path, data: Path | None) -> None:
+def _check_folder(folder: Path, data: Path | None) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not an empty folder; name a new one")
     if folder == Path.cwd():
@@ -67,43 +67,43 @@ def _refuse(folder: Path, data: Path | None) -> None:
     if set(str(folder)) & set("{}"):
         raise InputError(f"{folder}: DVC cannot work in a path with {{ or }}; name another folder")
     if data is not None and data.is_dir():
-        _refuse_data(folder, data)
+        _check_data(folder, data)
 
 
-def _refuse_data(folder: Path, data: Path) -> None:
-    """Raises `InputError` if a copy of the folder `data` would not end, or means more to DVC."""
+def _check_data(folder: Path, data: Path) -> None:
+    """Raises `InputError` if copying `data` would never end, or if it has files of DVC."""
     source = data.resolve()
     if folder.resolve().is_relative_to(source):
-        raise InputError(f"{folder} lies in the data; name a folder outside of {data}")
+        raise InputError(f"{folder} is inside the data; name a folder outside of {data}")
     for path in source.rglob("*"):
         if path.is_symlink() and path.is_dir() and source.is_relative_to(path.resolve()):
             raise InputError(f"--from: the link {path} leads back into the data; remove it")
         if path.name in _OF_DVC or path.suffix == ".dvc":
-            raise InputError(f"--from: {path} belongs to DVC; leave it out of the data")
+            raise InputError(f"--from: {path} is a file of DVC; remove it from the data")
 
 
 def _fill(root: Path, title: str, data: Path | None) -> Proposal:
-    """Write every file of the project, and put its data under DVC."""
+    """Write every file of the project and put its data under DVC."""
     git(root, "init", "-q", "-b", "main")
-    versioning.init(root)
+    versioning.init_repository(root)
     for folder in ("raw", "base", "inbox"):
         (root / "data" / folder).mkdir(parents=True)
     (root / "data/raw/.gitignore").write_text(_template("raw.gitignore"), encoding="utf-8")
     (root / "data/base/.gitignore").write_text(_template("base.gitignore"), encoding="utf-8")
     if data is None:
-        # The digits come with a package: a stage puts them there, in place of a remote.
+        # The digits come with scikit-learn, so a stage writes them; no remote is needed.
         (root / "data/raw/dvc.yaml").write_text(_template("digits.yaml"), encoding="utf-8")
         proposal = Proposal(for_digits(), [])
     else:
-        place = root / "data/raw" / data.resolve().name
-        (shutil.copytree if data.is_dir() else shutil.copyfile)(data, place)
-        proposal = propose(root, place.relative_to(root).as_posix())
-    _write(root, title, proposal.params)
+        copy = root / "data/raw" / data.resolve().name
+        (shutil.copytree if data.is_dir() else shutil.copyfile)(data, copy)
+        proposal = propose(root, copy.relative_to(root).as_posix())
+    _write_files(root, title, proposal.params)
     version_raw_data(proposal.params.prepare.source, root)
     return proposal
 
 
-def _write(root: Path, title: str, params: Params) -> None:
+def _write_files(root: Path, title: str, params: Params) -> None:
     values = {"title": title, "name": params.registration.name}
     written = {
         "params.yaml": explained(params),
@@ -118,7 +118,7 @@ def _write(root: Path, title: str, params: Params) -> None:
 
 
 def _commit(root: Path) -> str:
-    """Commit everything; the reason if git cannot, such as that it knows no author yet."""
+    """Commit everything. Returns the reason if git cannot, such as a missing user.name."""
     git(root, "add", "-A")
     try:
         git(root, "commit", "-q", "-m", "New modelmint project")

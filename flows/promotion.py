@@ -1,4 +1,4 @@
-"""Challenger against champion, on the same test split."""
+"""Compares a challenger with the champion on the same test split, and promotes the better one."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Decision:
-    """Who is champion now, and why."""
+    """Which version is champion now, and why."""
 
     champion: str
-    """A reference; empty while there is none."""
+    """A reference; empty if there is no champion."""
     promoted: bool
     reason: str
     needs_approval: bool = False
-    """Whether the version is challenger until somebody approves it."""
+    """Whether the version stays challenger until somebody approves it."""
 
 
-def challenge(
+def challenge_champion(
     registry: Registry,
     challenger: Version,
     *,
@@ -41,22 +41,21 @@ def challenge(
 ) -> Decision:
     """Promote `challenger`, which passed its gates, if it beats the champion in `metric`.
 
-    If the model's policy needs an approval that is missing, it becomes the model's challenger
-    instead. A tie does not replace the champion, and a version that was replaced does not come
-    back by itself. A champion that was evaluated on another test split is evaluated again on this
-    one, with its verified ONNX file.
+    If the model's policy requires an approval that is missing, it gets the alias challenger
+    instead. A tie does not replace the champion, and a former champion is not promoted again. A
+    champion with another test split is evaluated on this one, with its verified ONNX file.
 
     Raises:
-        Conflict: the alias kept moving while we decided.
+        Conflict: the alias moved during each of five attempts.
     """
     for attempt in range(ATTEMPTS):
         alias = registry.alias(challenger.model)
         better, reason = _is_better(registry, alias, challenger, metric, prepared, evaluation)
         if not better:
-            return Decision(_serving(alias), False, reason)
+            return Decision(_champion_ref(alias), False, reason)
         try:
-            return _move(registry, alias, challenger, actor=actor, reason=reason)
-        except Conflict:  # somebody else promoted meanwhile: look again
+            return _move_alias(registry, alias, challenger, actor=actor, reason=reason)
+        except Conflict:  # somebody else has promoted a version: compare with that one
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
@@ -74,15 +73,15 @@ def _is_better(
     if alias is None:
         return True, "the first version to pass its gates"
     if alias.version == challenger.version:
-        return False, f"{challenger.ref} is the champion already"
+        return False, f"{challenger.ref} is already the champion"
     if _was_replaced(registry, challenger):
         return False, (
             f"{challenger.ref} was champion before and was replaced; to bring it back: "
             f"modelmint models promote {challenger.ref}"
         )
-    champion = registry.resolve(_serving(alias)).version
+    champion = registry.resolve(_champion_ref(alias)).version
     try:
-        found = _value(registry, champion, challenger, metric, prepared, evaluation)
+        found = _champion_metric(registry, champion, challenger, metric, prepared, evaluation)
     except InputError as error:
         return False, f"{champion.ref} stays: {error}"
     value = challenger.metrics[metric]
@@ -91,7 +90,7 @@ def _is_better(
     return better, figures if better else f"{champion.ref} stays: {figures}"
 
 
-def _move(
+def _move_alias(
     registry: Registry, alias: Alias | None, challenger: Version, *, actor: str, reason: str
 ) -> Decision:
     def promote(alias: str, revision: int | None) -> None:
@@ -110,21 +109,21 @@ def _move(
         if not registry.model(challenger.model).policy.four_eyes:
             raise
         promote(CHALLENGER, None)
-        return Decision(_serving(alias), False, reason, needs_approval=True)
+        return Decision(_champion_ref(alias), False, reason, needs_approval=True)
     return Decision(challenger.ref, True, reason)
 
 
-def _serving(alias: Alias | None) -> str:
+def _champion_ref(alias: Alias | None) -> str:
     return f"{alias.model}:{alias.version}" if alias else ""
 
 
 def _was_replaced(registry: Registry, version: Version) -> bool:
-    """Whether it has been champion before: somebody replaced it for a reason."""
+    """Whether it was champion before; somebody replaced it for a reason."""
     past = registry.history(version.model, alias=CHAMPION, version=version.version, limit=1)
     return bool(past)
 
 
-def _value(
+def _champion_metric(
     registry: Registry,
     champion: Version,
     challenger: Version,
@@ -138,8 +137,8 @@ def _value(
     signature = encoder.signature
     _check_comparable(signature, Signature.model_validate(challenger.signature), challenger)
     if signature.problem.token_bound:
-        own = Bundle(registry.open(challenger)).tokenizer.read_bytes()
-        if bundle.tokenizer.read_bytes() != own:
+        tokenizer = Bundle(registry.open(challenger)).tokenizer.read_bytes()
+        if bundle.tokenizer.read_bytes() != tokenizer:
             raise _incomparable("its tokens differ", challenger)
     same = champion.lineage.test_split == challenger.lineage.test_split
     if same and metric in champion.metrics:
@@ -156,10 +155,10 @@ def _value(
 
 
 def _stamp_of_split(prepared: Path, challenger: Version) -> Stamp:
-    """Stamp of the test split, if the challenger was evaluated on it.
+    """Stamp of the test split on which the challenger was evaluated.
 
     Raises:
-        InputError: it is another one: the data was prepared again in the meantime.
+        InputError: the data was prepared again since, with another test split.
     """
     path = prepared / "test.arrow"
     try:
@@ -173,24 +172,24 @@ def _stamp_of_split(prepared: Path, challenger: Version) -> Stamp:
 
 def _other_split(prepared: Path, challenger: Version) -> InputError:
     return InputError(
-        f"{prepared} does not hold the test split that {challenger.ref} was evaluated on, so the "
-        f"two cannot be compared. Decide yourself: modelmint models promote {challenger.ref}"
+        f"{prepared} does not have the test split that {challenger.ref} was evaluated on, so the "
+        f"two cannot be compared. To promote it anyway: modelmint models promote {challenger.ref}"
     )
 
 
 def _check_comparable(champion: Signature, challenger: Signature, version: Version) -> None:
     """Check that both can be evaluated on one test split; vocabularies and fills may differ."""
 
-    def asked(signature: Signature) -> object:
+    def interface(signature: Signature) -> object:
         columns = [(column.name, column.kind) for column in signature.columns]
         return signature.task, signature.classes, columns, signature.inputs
 
-    if asked(champion) != asked(challenger):
+    if interface(champion) != interface(challenger):
         raise _incomparable("its inputs or classes differ from the challenger's", version)
 
 
 def _incomparable(why: str, challenger: Version) -> InputError:
     return InputError(
-        f"{why}, so both cannot be evaluated on one test split. Decide yourself: "
-        f"modelmint models promote {challenger.ref}"
+        f"{why}, so the two cannot be evaluated on one test split. To promote {challenger.ref} "
+        f"anyway: modelmint models promote {challenger.ref}"
     )

@@ -1,4 +1,4 @@
-"""Keeps Prefect's log readable: a mistake of the user's is one line, not a traceback."""
+"""Keeps Prefect's log readable: a user's mistake is one line, not a traceback."""
 
 import logging
 
@@ -11,16 +11,16 @@ LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
 class Explained(Exception):
-    """What a flow that ended badly leaves in its state, where its message says all there is."""
+    """An error whose message says everything, so that its traceback is not logged."""
 
 
 class OneLine(logging.Filter):
-    """Drops the traceback of errors that explain themselves, and Prefect's empty ones."""
+    """Drops the traceback of errors that explain themselves, and empty records of Prefect."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info:
             error = record.exc_info[1]
-            if error is None:  # a state that was returned, not raised; its end is logged as well
+            if error is None:  # the flow returned a failed state, which Prefect logs separately
                 return False
             if isinstance(error, (Explained, FailedRun, InputError, RegistryError)):
                 record.msg, record.args, record.exc_info = str(error), None, None
@@ -28,7 +28,7 @@ class OneLine(logging.Filter):
 
 
 def install() -> None:
-    """Attach the filter to Prefect's run loggers; calling it again changes nothing."""
+    """Attach the filter to Prefect's run loggers, once."""
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(f, OneLine) for f in logger.filters):

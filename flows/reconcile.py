@@ -1,7 +1,8 @@
-"""What the Prefect server believes of our runs, compared with the processes that really live.
+"""Compares the Prefect server's list of active runs with the processes that are alive.
 
-A run whose process was killed together with its runner stays Running for the server, and keeps its
-concurrency slot. Here it is marked Crashed, its slot is given back, and a new run takes over.
+If a run's process is killed together with its runner, the server still lists the run as Running
+and never frees its concurrency slot. This module marks the run Crashed, frees the slot and starts
+a new run with the same parameters.
 """
 
 import logging
@@ -31,62 +32,63 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 EVERY_S = 5.0
-# Between the server's word that a run may start and its process there is a moment; longer on a
-# loaded machine.
-STARTS_WITHIN_S = 60.0
-ENDED_FOR_S = 10.0
+# A Pending run has no process yet: starting one takes seconds, on a loaded machine up to a minute.
+START_GRACE_S = 60.0
+# A process may end shortly before the server hears of it.
+END_GRACE_S = 10.0
 SOON = timedelta(seconds=60)
 ATTEMPTS = 3
 ATTEMPT = "modelmint.attempt"
-"""A label: how often the work of a run was begun, it included."""
-HOLDING = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
-"""The states in which a run holds a slot, and in which a process must be at work."""
+"""Label of a run: its attempt number, counted from 1."""
+ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+"""States in which a run occupies a concurrency slot and must have a process."""
 WAITING = ("Scheduled", "Late", "AwaitingConcurrencySlot")
-"""Not so: one that a person retries, or whose question was answered."""
+"""Names of states that wait for their first start; a retried or resumed run has another name."""
 GONE = "Its process is gone: it was killed, or this machine was restarted."
 
 log = logging.getLogger("prefect.runner")
 
 
 class Reconciler:
-    """Compares, again and again; what is not yet certain at one look is decided at a later one."""
+    """Corrects the server's records. Call `reconcile` repeatedly: some faults need two calls."""
 
     def __init__(
         self,
         client: "SyncPrefectClient",
         deployments: Iterable[UUID],
-        living: Callable[[], set[str] | None] = living_runs,
+        find_living: Callable[[], set[str] | None] = living_runs,
     ) -> None:
         self._client = client
         self._deployments = list(deployments)
-        self._living = living
+        self._find_living = find_living
         self._missing: dict[UUID, tuple[UUID, float]] = {}
-        """Run: the state it was in when its process was first missed, and when that was."""
-        self._held: dict[UUID, frozenset[UUID]] = {}
-        """Deployment: which runs held its slots when their count was first found wrong."""
+        """By run without a process: its state at that time, and when it was first noticed."""
+        self._miscounted: dict[UUID, frozenset[UUID]] = {}
+        """By deployment with a wrong slot count: its active runs when that was first noticed."""
         self._orphans: set[UUID] = set()
-        """Runs that an earlier runner started and that still die; once gone, nobody ends them."""
+        """Runs of an earlier runner whose processes still live; nobody reports their end."""
 
-    def look(self, *, nothing_starts: bool = False) -> None:
-        """One look at every deployment. Raises what Prefect's client raises.
+    def reconcile(self, *, nothing_starts: bool = False) -> None:
+        """Check every deployment once. Raises what Prefect's client raises.
 
-        `nothing_starts`: no runner is at work yet, so a run without a process has no future.
+        `nothing_starts`: no runner works yet, so a run without a process is dead without a grace
+        period.
         """
-        # First the processes: a run that ends now is then one that lived, not one that died.
-        living = self._living()
-        holding = self._runs(HOLDING)
-        dead = [] if living is None else self._dead(holding, living, nothing_starts)
-        waiting = self._runs((StateType.SCHEDULED,), due_until=datetime.now(UTC) + SOON)
+        # The processes first: a run that ends between the two queries must not look dead.
+        living = self._find_living()
+        active = self._read_runs(ACTIVE)
+        dead = [] if living is None else self._find_dead(active, living, nothing_starts)
+        waiting = self._read_runs((StateType.SCHEDULED,), due_until=datetime.now(UTC) + SOON)
         for run in dead:
-            self._bury(run, waiting, [r for r in holding if r not in dead])
-        self._skip_repeated(waiting)
-        self._count_slots(nothing_starts)
+            self._end_dead(run, waiting, [r for r in active if r not in dead])
+        self._skip_duplicates(waiting)
+        self._correct_slots(nothing_starts)
 
-    def _runs(
+    def _read_runs(
         self, types: tuple[StateType, ...], due_until: datetime | None = None
     ) -> list[FlowRun]:
-        """Runs in these states, the one due first first; Prefect gives 200 at most."""
-        # Prefect's own type of a time is a datetime at run time.
+        """Runs in these states, earliest first; 200 at most, which is Prefect's limit."""
+        # At run time Prefect's DateTime is a datetime.
         due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None  # type: ignore[arg-type]
         return self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
@@ -98,11 +100,11 @@ class Reconciler:
             limit=200,
         )
 
-    def _dead(
-        self, holding: list[FlowRun], living: set[str], nothing_starts: bool
+    def _find_dead(
+        self, active: list[FlowRun], living: set[str], nothing_starts: bool
     ) -> list[FlowRun]:
         dead, missing = [], {}
-        for run in holding:
+        for run in active:
             if str(run.id) in living or run.state is None:
                 if nothing_starts:
                     self._orphans.add(run.id)
@@ -111,32 +113,33 @@ class Reconciler:
             if state != run.state.id:
                 since = time.monotonic()
             missing[run.id] = (run.state.id, since)
-            patience = STARTS_WITHIN_S if run.state.is_pending() else ENDED_FOR_S
+            grace = START_GRACE_S if run.state.is_pending() else END_GRACE_S
             certain = nothing_starts or run.id in self._orphans
-            if certain or time.monotonic() - since >= patience:
+            if certain or time.monotonic() - since >= grace:
                 dead.append(run)
         self._missing = missing
         return dead
 
-    def _bury(self, run: FlowRun, waiting: list[FlowRun], others: list[FlowRun]) -> None:
-        """Mark a run whose process is gone, and see to it that its work goes on."""
+    def _end_dead(self, run: FlowRun, waiting: list[FlowRun], others: list[FlowRun]) -> None:
+        """Mark a dead run Crashed or Cancelled; a crashed one is started again."""
         assert run.state is not None
         if run.state.is_cancelling():
             state: Any = Cancelled(message=f"Cancelled. {GONE}")
         else:
-            # The new run first: killed between the two, this is done again, to the same end.
-            state = Crashed(message=f"{GONE} {self._succeed(run, waiting, others)}")
+            # The new run first. If we are killed in between, the next call repeats both steps, and
+            # the idempotency key prevents a second run.
+            state = Crashed(message=f"{GONE} {self._start_again(run, waiting, others)}")
         self._client.set_flow_run_state(run.id, state, force=True)
         log.warning("run '%s' is marked %s: %s", run.name, state.name, state.message)
 
-    def _succeed(self, run: FlowRun, waiting: list[FlowRun], others: list[FlowRun]) -> str:
-        """Have the work of a dead run go on; says how."""
+    def _start_again(self, run: FlowRun, waiting: list[FlowRun], others: list[FlowRun]) -> str:
+        """Start a run that replaces a dead one if needed. Returns a sentence for its state."""
         for other in (*others, *waiting):
-            if _same(other, run):
+            if _same_work(other, run):
                 return f"The run '{other.name}' does the same work."
         attempt = int(str(run.labels.get(ATTEMPT, 1)))
         if attempt >= ATTEMPTS:
-            return f"That happened {attempt} times, so no new run was started."
+            return f"This happened {attempt} times, so no new run was started."
         assert run.deployment_id is not None
         new = self._client.create_flow_run_from_deployment(
             run.deployment_id,
@@ -148,10 +151,10 @@ class Reconciler:
         waiting.append(new)
         return f"The new run '{new.name}' resumes its work."
 
-    def _skip_repeated(self, waiting: list[FlowRun]) -> None:
-        """Of runs that are due by schedule and do the same, leave the one that waits longest.
+    def _skip_duplicates(self, waiting: list[FlowRun]) -> None:
+        """Cancel scheduled runs that are due and duplicate an earlier one.
 
-        After hours without `serve` the server has many; each would find what the first has done.
+        After hours without `serve` many runs are due, and all but the first would find no new work.
         """
         now = datetime.now(UTC)
         first: list[FlowRun] = []
@@ -160,42 +163,43 @@ class Reconciler:
                 continue
             if not run.expected_start_time or run.expected_start_time > now:
                 continue
-            same = next((r for r in first if _same(r, run)), None)
+            same = next((r for r in first if _same_work(r, run)), None)
             if same is None:
                 first.append(run)
                 continue
             due = f"{same.expected_start_time:%Y-%m-%d %H:%M:%S %Z}"
-            message = f"The run '{same.name}', due at {due}, has not begun yet and does the same."
+            message = f"The run '{same.name}', due at {due}, has not started and does the same."
             self._client.set_flow_run_state(run.id, Cancelled(name="Skipped", message=message))
 
-    def _count_slots(self, nothing_starts: bool) -> None:
-        """Correct the server's counts of slots where they differ from the runs that hold one.
+    def _correct_slots(self, nothing_starts: bool) -> None:
+        """Set the server's slot counts to the number of active runs where the two differ.
 
-        It counts by adding and subtracting, so whatever is killed in between leaves an error.
+        The server increments and decrements; a kill in between leaves the count wrong.
         """
         number = DeploymentFilterId(any_=self._deployments)
         found = self._client.read_deployments(deployment_filter=DeploymentFilter(id=number))
-        holding = self._runs(HOLDING)
+        active = self._read_runs(ACTIVE)
         for deployment in found:
-            held = frozenset(run.id for run in holding if run.deployment_id == deployment.id)
+            runs = frozenset(run.id for run in active if run.deployment_id == deployment.id)
             limit = deployment.global_concurrency_limit
-            before = self._held.pop(deployment.id, None)
-            if limit is None or limit.active_slots == len(held):
+            before = self._miscounted.pop(deployment.id, None)
+            if limit is None or limit.active_slots == len(runs):
                 continue
-            # Between the two questions a run may come or go; not at two looks in the same way.
-            if not nothing_starts and before != held:
-                self._held[deployment.id] = held
+            # A run may start or end between the two queries, so correct only what two calls in a
+            # row find with the same runs.
+            if not nothing_starts and before != runs:
+                self._miscounted[deployment.id] = runs
                 continue
             log.warning(
-                "%d slots of '%s' are held, by %d runs: corrected",
-                limit.active_slots,
+                "'%s': the server counted %d occupied slots for %d active runs: corrected",
                 deployment.name,
-                len(held),
+                limit.active_slots,
+                len(runs),
             )
-            update = GlobalConcurrencyLimitUpdate(active_slots=len(held))
+            update = GlobalConcurrencyLimitUpdate(active_slots=len(runs))
             self._client.update_global_concurrency_limit(limit.name, update)
 
 
-def _same(one: FlowRun, other: FlowRun) -> bool:
-    """Whether two runs would do the same."""
+def _same_work(one: FlowRun, other: FlowRun) -> bool:
+    """Whether two runs have the same deployment and parameters."""
     return (one.deployment_id, one.parameters) == (other.deployment_id, other.parameters)

@@ -1,8 +1,8 @@
-"""What is kept of a run that had a worktree: who is in it, how it ended, and its small files.
+"""Records of the runs that had a worktree, and the locks of those that are in use.
 
-`runs/records/ID/` holds `run.json` and copies of params.yaml, dvc.lock, metrics and history. They
-outlive the worktree, whose data and networks are in the DVC cache and, if all went well, in the
-registry. A lock that a flow holds while it lives says whether a worktree is in use.
+`runs/records/ID/` has `run.json` and copies of params.yaml, dvc.lock, metrics and history. They
+outlive the worktree, whose data and networks are in the DVC cache and, after registration, in the
+registry. A flow locks its run while it lives.
 """
 
 import fcntl
@@ -26,13 +26,14 @@ OVER = ("registered", "refused", "looked")
 class Run:
     """A run while its flow lives. `id` is empty for a run in the checkout itself.
 
-    The flow sets `state` to registered, refused or failed, and `detail` to the version or reason.
+    The flow sets `state` to registered, refused, looked or failed, and `detail` to the version or
+    the reason.
     """
 
     id: str
     workspace: Workspace
     folder: Path | None = None
-    """Where its record lies."""
+    """Folder of its record."""
     state: str = "stopped"
     detail: str = ""
 
@@ -43,7 +44,7 @@ class Run:
 
 
 def write_record(run: Run, state: str, **facts: Any) -> None:
-    """Add to the record of a run; `facts` replace those of before. Appears whole or not at all."""
+    """Update the record of a run with `facts`, atomically."""
     assert run.folder is not None
     run.folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -58,7 +59,7 @@ def write_record(run: Run, state: str, **facts: Any) -> None:
         **started,
         **facts,
     }
-    for path in _small(run.workspace):
+    for path in _small_files(run.workspace):
         if path.is_file():
             shutil.copyfile(path, run.folder / path.name)
     part = run.folder / f"{RECORD}.part"
@@ -67,7 +68,7 @@ def write_record(run: Run, state: str, **facts: Any) -> None:
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
-    """The record in a folder; empty where there is none that can be read."""
+    """The record in a folder; empty if it is missing or cannot be read."""
     try:
         document = json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
@@ -75,18 +76,18 @@ def read_record(folder: Path) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def lock(runs: Path, run: str, exclusive: bool = False) -> IO[str]:
-    """Wait for the lock of a run, or that of all of them for an empty name; closing frees it.
+def lock_run(runs: Path, run: str, exclusive: bool = False) -> IO[str]:
+    """Wait for the lock of a run, or of all runs if `run` is empty. Closing the file unlocks it.
 
-    A flow shares its run's lock with others of the same parameters.
+    Not exclusive, because several flows with the same parameters share one run.
     """
     file = _lock_file(runs, run).open("w")
     fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
     return file
 
 
-def held(runs: Path, run: str) -> bool:
-    """Whether a flow that lives holds the lock of this run."""
+def is_locked(runs: Path, run: str) -> bool:
+    """Whether a live flow uses this run."""
     with _lock_file(runs, run).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,6 +102,6 @@ def _lock_file(runs: Path, run: str) -> Path:
     return path
 
 
-def _small(workspace: Workspace) -> tuple[Path, ...]:
+def _small_files(workspace: Workspace) -> tuple[Path, ...]:
     lock_file = workspace.root / "dvc.lock"
     return (workspace.params, lock_file, workspace.history, workspace.metrics)

@@ -1,4 +1,4 @@
-"""Which tasks are tried again, and when."""
+"""Settings for Prefect tasks that are retried."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from prefect.client.schemas import State
 from registry import Conflict, Unreachable
 
 
-def _worth_it(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A database or a file share may come back; nothing else here gets better by itself."""
+def _may_recover(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether a retry can help: a database or file share may come back, a conflict may pass."""
     return isinstance(state.result(raise_on_failure=False), (Conflict, Unreachable))
 
 
 RETRY: Any = {
     "retries": 3,
     "retry_delay_seconds": [1, 5, 15],
-    "retry_condition_fn": _worth_it,
+    "retry_condition_fn": _may_recover,
     "cache_policy": NO_CACHE,
     "persist_result": False,
 }
-"""For tasks that talk to the registry; each of them may be repeated without harm."""
+"""For tasks that use the registry. Repeating them must be harmless."""

@@ -1,6 +1,6 @@
-"""The process that runs what is due: `python -m flows.runner`, below `modelmint serve`.
+"""Runs scheduled flows: `python -m flows.runner`, a child process of `modelmint serve`.
 
-Killed, it takes the runs it started with it; the next one finds them dead, and starts them anew.
+If it is killed, the runs it started die too; the next runner finds and restarts them.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from flows.alive import RUNNER_PID
-from flows.deploy import OWNER, deployments, owner, refuse_shadowing
+from flows.deploy import OWNER, owner, read_deployments, refuse_shadowing
 from flows.server import answers
 from tasks.errors import InputError
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from flows.reconcile import Reconciler
 
 FAILURES = 12
-"""So many looks in a row fail before that is reported: a minute's worth, or more."""
-NOT_AGAIN = 2
-"""Exit status for an error that another start would not change: `serve` ends too."""
+"""Failed checks in a row before a warning: at one every 5 s, a minute or more."""
+DO_NOT_RESTART = 2
+"""Exit status for an error that a restart cannot fix; `serve` ends too."""
 SERVED_WITHIN = timedelta(seconds=60)
-"""Who serves a deployment asks for its runs every 10 s."""
+"""A deployment counts as served if it was polled this recently; runners poll every 10 s."""
 
 
 def run(root: Path) -> None:
-    """Serve the project's deployments until interrupted; stopped gently, it pauses them.
+    """Serve the project's deployments until interrupted, then pause them.
 
     Raises:
         InputError: `prefect.yaml` has a mistake, another folder serves a deployment, or the
@@ -47,17 +47,17 @@ def run(root: Path) -> None:
 
     os.environ[RUNNER_PID] = str(os.getpid())
     refuse_shadowing(root)
-    sys.path.append(str(root))  # last: for flows of the project's own in its prefect.yaml
-    made = deployments(root / "prefect.yaml")
-    while not answers(os.environ["PREFECT_API_URL"]):  # `serve` says when it is in vain
+    sys.path.append(str(root))  # last; prefect.yaml may name flows of the project's own
+    made = read_deployments(root / "prefect.yaml")
+    while not answers(os.environ["PREFECT_API_URL"]):  # `serve` stops us if it never answers
         time.sleep(0.1)
     with get_client(sync_client=True) as client:
         refuse_foreign(client, made, root)
-        # How many run at a time is up to each deployment.
+        # No limit here: each deployment has its own concurrency limit.
         runner = Runner(pause_on_shutdown=True, limit=None)
         numbers = [cast(UUID, runner.add_deployment(deployment)) for deployment in made]
         reconciler = Reconciler(client, numbers)
-        reconciler.look(nothing_starts=True)
+        reconciler.reconcile(nothing_starts=True)
         print("Serving " + ", ".join(f"{d.flow_name}/{d.name}" for d in made), file=sys.stderr)
         stopping = threading.Event()
         watch = threading.Thread(target=_watch, args=(reconciler, stopping), daemon=True)
@@ -70,7 +70,7 @@ def run(root: Path) -> None:
 
 
 def refuse_foreign(client: "SyncPrefectClient", made: list["RunnerDeployment"], root: Path) -> None:
-    """Check that nobody else serves these deployments just now. Raises `InputError`."""
+    """Raises `InputError` if another folder or machine is serving one of these deployments."""
     from prefect.exceptions import ObjectNotFound
 
     for deployment in made:
@@ -79,13 +79,13 @@ def refuse_foreign(client: "SyncPrefectClient", made: list["RunnerDeployment"], 
             found = client.read_deployment_by_name(name)
         except ObjectNotFound:
             continue
-        said = (found.description or "").rpartition("\n")[2]
-        asleep = not found.last_polled or datetime.now(UTC) - found.last_polled > SERVED_WITHIN
-        if not said.startswith(OWNER) or said == owner(root) or asleep or found.paused:
+        line = (found.description or "").rpartition("\n")[2]
+        idle = not found.last_polled or datetime.now(UTC) - found.last_polled > SERVED_WITHIN
+        if not line.startswith(OWNER) or line == owner(root) or idle or found.paused:
             continue
         raise InputError(
-            f"{name} is served from elsewhere: {said.removeprefix(OWNER)} Stop `modelmint serve` "
-            "there, or serve this project from a folder of another name."
+            f"{name} is already served from {line.removeprefix(OWNER)} Stop `modelmint serve` "
+            "there, or rename the folder of this project."
         )
 
 
@@ -95,22 +95,22 @@ def _watch(reconciler: "Reconciler", stopping: threading.Event) -> None:
     failed = 0
     while not stopping.wait(EVERY_S):
         try:
-            reconciler.look()
+            reconciler.reconcile()
             failed = 0
-        except Exception as error:  # the server restarts, or is busy: look again
+        except Exception as error:  # the server restarts or is busy: try again
             failed += 1
             if failed % FAILURES == 0:
-                log.warning("still cannot compare runs with processes: %r", error)
+                log.warning("cannot compare runs with processes: %r", error)
 
 
 def main() -> None:
-    # `serve` stops this process by SIGINT, which a shell's background jobs ignore.
+    # `serve` stops this process by SIGINT, which background jobs of a shell ignore by default.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run(Path.cwd())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(NOT_AGAIN)
+        sys.exit(DO_NOT_RESTART)
     except KeyboardInterrupt:
         pass
 

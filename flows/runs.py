@@ -1,8 +1,8 @@
-"""Where a run works: the user's own checkout, or a git worktree made for its parameters.
+"""Gives a run its workspace: the user's checkout, or a git worktree made for its parameters.
 
-A worktree holds the checkout as it stands, uncommitted changes included, beside the shared DVC
-cache. It is named after its content, so the same command finds the same folder again, and resumes.
-Once its run is registered or refused it is removed; `flows/records.py` keeps what is small.
+A worktree has the files of the checkout, uncommitted changes included, and uses its DVC cache. Its
+name is a hash of its content, so the same command finds the same folder again and resumes. It is
+removed once its run is registered or refused; `flows/records.py` keeps the small files.
 """
 
 import hashlib
@@ -16,41 +16,40 @@ from pathlib import Path
 from typing import Any
 
 from flows.git import code_of, git
-from flows.records import RECORDS, Run, held, lock, write_record
+from flows.records import RECORDS, Run, is_locked, lock_run, write_record
 from flows.settings import Settings
 from tasks import params
 from tasks.config import Params
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
-# Git needs an author; a snapshot belongs to nobody and to no branch.
+# Git needs an author for the snapshot commit, also where the user has set none.
 _AUTHOR = ["-c", "user.name=modelmint", "-c", "user.email=modelmint@localhost"]
-# Data is shared with the cache, not copied, wherever the file system can.
+# Links to the cache, if the file system allows it, so that a worktree costs little disk space.
 _CONFIG = '[cache]\n    dir = "{cache}"\n    type = "reflink,hardlink,symlink,copy"\n'
 
 
 @contextmanager
-def occupied(settings: Settings, expected: Params, flow_run_id: str = "") -> Iterator[Run]:
-    """The run with the parameters `expected`; its workspace is not removed while the block lasts.
+def claim_run(settings: Settings, expected: Params, flow_run_id: str = "") -> Iterator[Run]:
+    """The run with the parameters `expected`; its workspace is not removed inside the block.
 
-    A run in a worktree leaves a record. The block says in `state` and `detail` how it ended; after
-    it the worktree of a run that was registered or refused is removed, unless another flow is in
-    it: then that one removes it.
+    A run in a worktree leaves a record. The block sets `state` and `detail` to how it ended. Then
+    the worktree of a registered or refused run is removed, by the last flow that uses it.
 
     Raises:
         InputError: there is no git repository to make a worktree of.
     """
-    if holds(own := Workspace(settings.root), expected):
-        yield Run("", own)
+    if has_params(checkout := Workspace(settings.root), expected):
+        yield Run("", checkout)
         return
-    with one_at_a_time(settings.runs):
+    with lock_worktrees(settings.runs):
         workspace = _worktree(settings, expected)
         name = workspace.root.relative_to(settings.runs).parts[0]
         run = Run(name, workspace, folder=settings.runs / RECORDS / name)
-        holding = lock(settings.runs, run.id)
-        facts = {"flow_run_id": flow_run_id, "changed": changed(settings, workspace)}
+        lock = lock_run(settings.runs, run.id)
+        facts = {"flow_run_id": flow_run_id, "changed": changed_params(settings, workspace)}
         write_record(run, "running", **facts)
-    with holding:
+    with lock:
         try:
             yield run
         except Exception as error:
@@ -59,48 +58,49 @@ def occupied(settings: Settings, expected: Params, flow_run_id: str = "") -> Ite
         finally:
             write_record(run, run.state)
     if run.over:
-        # What cannot be removed now stays listed; the run itself ended well.
-        with suppress(InputError, OSError), one_at_a_time(settings.runs):
-            if not held(settings.runs, run.id):
-                remove(settings, run.id)
+        # A failure is not an error of the run; `modelmint runs clean` can remove it later.
+        with suppress(InputError, OSError), lock_worktrees(settings.runs):
+            if not is_locked(settings.runs, run.id):
+                remove_worktree(settings, run.id)
 
 
-def usable(settings: Settings, expected: Params) -> Params:
-    """The parameters as their run needs them: in a worktree, paths out of the project are absolute.
+def resolve_paths(settings: Settings, expected: Params) -> Params:
+    """The parameters for a run; in a worktree, paths that leave the project become absolute.
 
-    Relative ones would lead somewhere else from there, to an older copy perhaps.
+    A relative path would lead to another file from there.
     """
-    if holds(Workspace(settings.root), expected):
+    if has_params(Workspace(settings.root), expected):
         return expected
-    return _absolute(settings.root, expected)
+    return _with_absolute_paths(settings.root, expected)
 
 
-def _absolute(root: Path, given: Params) -> Params:
-    def place(path: str) -> str:
+def _with_absolute_paths(root: Path, given: Params) -> Params:
+    def resolve(path: str) -> str:
         inside = (root / path).resolve().is_relative_to(root.resolve())
         return path if inside else os.path.abspath(root / path)
 
     prepare = given.prepare
-    source = prepare.source.model_copy(update={"path": place(prepare.source.path)})
-    salt = prepare.salt_file and place(prepare.salt_file)
+    source = prepare.source.model_copy(update={"path": resolve(prepare.source.path)})
+    salt = prepare.salt_file and resolve(prepare.salt_file)
     prepare = prepare.model_copy(update={"source": source, "salt_file": salt})
     return given.model_copy(update={"prepare": prepare})
 
 
-def remove(settings: Settings, run: str) -> None:
-    """Remove a run's worktree; nobody may be in it. Killed halfway, it counts as not made."""
+def remove_worktree(settings: Settings, run: str) -> None:
+    """Remove the worktree of a run that no flow uses."""
     folder = settings.runs / run
+    # The marker first: if we are killed below, the worktree counts as incomplete.
     _marker(settings.root, folder).unlink(missing_ok=True)
-    # Twice --force: a worktree whose making was killed is registered, and locked.
-    with suppress(InputError):  # git does not know it (any more)
+    # --force twice, because a worktree whose creation was killed stays locked.
+    with suppress(InputError):  # git does not know it
         git(settings.root, "worktree", "remove", "--force", "--force", str(folder))
     if folder.exists():
         shutil.rmtree(folder)
     git(settings.root, "worktree", "prune")
 
 
-def holds(workspace: Workspace, expected: Params) -> bool:
-    """Whether the workspace's params.yaml says what `expected` says, defaults included."""
+def has_params(workspace: Workspace, expected: Params) -> bool:
+    """Whether the workspace's params.yaml, with defaults filled in, equals `expected`."""
     try:
         return params.load(workspace.params) == expected
     except InputError:
@@ -108,9 +108,9 @@ def holds(workspace: Workspace, expected: Params) -> bool:
 
 
 def _worktree(settings: Settings, expected: Params) -> Workspace:
-    """The worktree for the parameters `expected`, made if need be."""
+    """The worktree for the parameters `expected`, made if it does not exist."""
     root = settings.root
-    expected = _absolute(root, expected)
+    expected = _with_absolute_paths(root, expected)
     resolved = expected.model_dump(mode="json")
     snapshot = _snapshot(root, expected.prepare.salt_file)
     listing = git(root, "ls-tree", "-r", snapshot)
@@ -123,7 +123,7 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
         if folder.exists():
             shutil.rmtree(folder)
         git(root, "worktree", "prune")
-        # Twice --force: a worktree whose making was killed is registered, and locked.
+        # --force twice, because a worktree whose creation was killed stays locked.
         force = ["--force", "--force", "--detach"]
         git(root, "worktree", "add", "-q", *force, str(folder), snapshot)
         params.write(resolved, project / "params.yaml")
@@ -137,28 +137,28 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
 
 
 def project_in(root: Path, folder: Path) -> Path:
-    """The project in a worktree: a part of it, where the repository holds more than the project."""
+    """The project's folder in a worktree; a sub-folder if the repository is larger."""
     return folder / git(root, "rev-parse", "--show-prefix")
 
 
-def changed(settings: Settings, workspace: Workspace) -> dict[str, Any]:
-    """The parameters of a run that differ from the checkout's, by name; none if that has errors."""
+def changed_params(settings: Settings, workspace: Workspace) -> dict[str, Any]:
+    """The parameters of a run that differ from the checkout's; none if those have errors."""
     with suppress(InputError):
-        own = _absolute(settings.root, params.load(settings.root / "params.yaml"))
+        own = _with_absolute_paths(settings.root, params.load(settings.root / "params.yaml"))
         return params.differences(params.load(workspace.params), own)
     return {}
 
 
 def _marker(root: Path, folder: Path) -> Path:
-    """What is written last into a worktree: where it lies, the worktree is whole."""
+    """The file that is written last into a worktree: if it exists, the worktree is complete."""
     below = os.path.relpath(_dvc_folder(root), root)
     return Path(os.path.normpath(project_in(root, folder) / below / "config.local"))
 
 
 def _snapshot(root: Path, secret: str | None) -> str:
-    """A commit of the checkout as it stands; moves no branch or index.
+    """Commit the checkout, uncommitted changes included, without moving a branch or the index.
 
-    Without files that git ignores, and without `secret`, which it may not know to ignore.
+    Leaves out ignored files and `secret`, which the user may have forgotten to ignore.
     """
     inside = secret and (root / secret).resolve().is_relative_to(root.resolve())
     without = [f":(exclude){secret}"] if inside else []
@@ -176,14 +176,14 @@ def _snapshot(root: Path, secret: str | None) -> str:
 
 
 def _dvc_folder(root: Path) -> Path:
-    """The .dvc of the project, which one above may lend it."""
+    """The .dvc folder of the project or of a folder above it."""
     found = next((p for p in (root, *root.parents) if (p / ".dvc").is_dir()), root)
     return found / ".dvc"
 
 
 @contextmanager
-def one_at_a_time(runs: Path) -> Iterator[None]:
-    """One process at a time makes, takes or removes a worktree."""
+def lock_worktrees(runs: Path) -> Iterator[None]:
+    """Only one process at a time makes, claims or removes worktrees."""
     runs.mkdir(parents=True, exist_ok=True)
-    with lock(runs, "", exclusive=True):
+    with lock_run(runs, "", exclusive=True):
         yield

@@ -1,7 +1,7 @@
-"""`modelmint serve`: keeps a Prefect server and the process that runs what is due alive.
+"""`modelmint serve`: supervises a Prefect server and the runner of scheduled flows.
 
-Each may be killed at any moment and is started again; killed itself, it takes both with it. What
-a dead run left behind with the server is the business of flows/reconcile.py.
+It restarts either one if it dies, and both die with it. flows/reconcile.py corrects what the
+server still believes of dead runs.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 from flows.deploy import LASTING
-from flows.runner import NOT_AGAIN
+from flows.runner import DO_NOT_RESTART
 from flows.server import (
     LOCAL_HOST,
     LOCAL_PORT,
@@ -42,34 +42,34 @@ from tasks.errors import InputError
 from tasks.process import die_with_parent
 
 WATCH_S = 0.5
-LOOK_S = 5.0
-"""How often the server is asked whether it is well."""
+HEALTH_CHECK_S = 5.0
+"""Seconds between two health checks of the server, and the timeout of each."""
 SILENT_S = 20.0
-"""After so long without an answer a server that somebody else started is reported."""
+"""Seconds without an answer after which a server that we did not start is reported."""
 HUNG_S = 60.0
-"""After so long one of ours is restarted whose process is alive; a loaded machine is slow."""
+"""Seconds without an answer after which our own server is restarted although its process lives;
+a loaded machine can be this slow."""
 RESTARTS, WITHIN_S = 5, 600.0
 STOP_S = 20.0
 LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
 
 
 def serve(root: Path, say: Callable[[str], None], host: str | None, port: int | None) -> int:
-    """Serve the deployments of `prefect.yaml` until interrupted: the exit status.
+    """Serve the deployments of `prefect.yaml` until interrupted. Returns the exit status.
 
-    Starts a Prefect server at `host` and `port` where none answers.
+    Starts a Prefect server at `host` and `port` if none answers.
 
     Raises:
-        ServerDown: PREFECT_API_URL names a server that does not answer, or ours ends again and
-            again.
-        InputError: this folder is served already, or a server runs elsewhere than was asked for.
+        ServerDown: PREFECT_API_URL names a server that does not answer, or our server keeps dying.
+        InputError: this folder is served already, or a server runs at another address.
     """
-    with _only_one(root):
-        os.chdir(root)  # runs are processes of their own, and start where their flows' files lie
+    with _lock_project(root):
+        os.chdir(root)  # flow runs are child processes that start in this folder
         return _Supervisor(root, say, host, port).run()
 
 
 class _Stop(Exception):
-    """`serve` was asked to end, by a signal."""
+    """A signal asked `serve` to end."""
 
 
 class _Supervisor:
@@ -79,14 +79,14 @@ class _Supervisor:
         self._root, self._say = root, say
         self._server: Server | None = None
         self._ends: dict[str, deque[float]] = {}
-        self._answered = time.monotonic()
-        self._looked = 0.0
+        self._last_answer = time.monotonic()
+        self._last_check = 0.0
         self._silent = False
         self._runner: subprocess.Popen[bytes] | None = None
         self._host, self._port = host or LOCAL_HOST, port or LOCAL_PORT
-        self._elsewhere = bool(configured_api())
-        """Whether the server is named by the user, and so nobody's to start but theirs."""
-        self._api = _found(host, port)
+        self._configured = bool(configured_api())
+        """Whether the user names a server; then we never start one."""
+        self._api = _find_server(host, port)
 
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -94,11 +94,11 @@ class _Supervisor:
         try:
             if not self._api:
                 self._start_server()
-            elif problem := _unfit(self._api):
+            elif problem := _find_unfit_settings(self._api):
                 self._say(problem)
-            self._start_runner()  # it imports Prefect meanwhile, and waits for the server
+            self._start_runner()  # imports Prefect while the server starts, then waits for it
             self._wait_for_server()
-            self._say(f"Prefect UI: {self._ui} (Ctrl-C ends it, and pauses the schedules)")
+            self._say(f"Prefect UI: {self._ui} (Ctrl-C stops it and pauses the schedules)")
             while True:
                 time.sleep(WATCH_S)
                 self._watch_server()
@@ -123,13 +123,13 @@ class _Supervisor:
     def _start_server(self) -> None:
         if _listens(local_api(self._host, self._port)):
             raise ServerDown(
-                f"another program listens at {self._host}:{self._port}; choose another --port"
+                f"another program listens on {self._host}:{self._port}; choose another --port"
             )
         self._say("Starting a Prefect server with its UI ...")
         if self._host not in (LOCAL_HOST, "localhost", "::1"):
             self._say(
-                f"It listens on {self._host} and has no log-in: who reaches it can start runs and "
-                "answer approvals."
+                f"It listens on {self._host} without a login: anyone who can reach it can start "
+                "runs and answer approvals."
             )
         log = prefect_home() / "modelmint-server.log"
         prefect_home().mkdir(parents=True, exist_ok=True)
@@ -137,32 +137,32 @@ class _Supervisor:
         self._api = self._server.api
 
     def _wait_for_server(self) -> None:
-        """Wait until a server of ours answers, and tell others where it is."""
+        """Wait until our server answers, then note its URL for other commands."""
         if self._server:
             write_note(self._server.wait_until_ready())
-        self._answered = time.monotonic()
+        self._last_answer = time.monotonic()
 
     def _watch_server(self) -> None:
         now = time.monotonic()
         if self._server and self._server.process.poll() is not None:
-            self._restart_server(_ending(self._server.process.returncode))
-        elif now - self._looked >= LOOK_S:
-            self._looked = now
+            self._restart_server(_describe_exit(self._server.process.returncode))
+        elif now - self._last_check >= HEALTH_CHECK_S:
+            self._last_check = now
             assert self._api is not None
-            if answers(self._api, patience_s=LOOK_S):
+            if answers(self._api, timeout_s=HEALTH_CHECK_S):
                 if self._silent:
                     self._say(f"{self._ui} answers again")
-                self._answered, self._silent = time.monotonic(), False
-            elif self._server and now - self._answered > HUNG_S:
+                self._last_answer, self._silent = time.monotonic(), False
+            elif self._server and now - self._last_answer > HUNG_S:
                 self._restart_server(f"did not answer for {HUNG_S:g} s")
-            elif not self._server and not self._elsewhere and not _listens(self._api):
-                # It ended with another `serve` of this machine, whose place we take.
-                place = urlsplit(self._api)
-                self._host, self._port = place.hostname or LOCAL_HOST, place.port or LOCAL_PORT
-                self._say(f"The Prefect server at {self._ui} has gone.")
+            elif not self._server and not self._configured and not _listens(self._api):
+                # Another `serve` on this machine started it and has ended; start it again here.
+                url = urlsplit(self._api)
+                self._host, self._port = url.hostname or LOCAL_HOST, url.port or LOCAL_PORT
+                self._say(f"The Prefect server at {self._ui} has stopped.")
                 self._start_server()
                 self._wait_for_server()
-            elif not self._server and not self._silent and now - self._answered > SILENT_S:
+            elif not self._server and not self._silent and now - self._last_answer > SILENT_S:
                 self._silent = True
                 self._say(f"{self._ui} does not answer. Nothing runs until it does; waiting ...")
 
@@ -185,20 +185,20 @@ class _Supervisor:
             cwd=self._root,
             env={**os.environ, "PREFECT_API_URL": self._api or ""},
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us: the runner ends before its server
+            start_new_session=True,  # Ctrl-C reaches only us; we stop the runner before the server
             preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGKILL),
         )
 
     def _watch_runner(self) -> int | None:
-        """Start the runner again where it ended; the exit status where that would not help."""
+        """Restart the runner if it ended. Returns its exit status if a restart cannot help."""
         assert self._runner is not None
         if (status := self._runner.poll()) is None:
             return None
-        if status == NOT_AGAIN:
-            return NOT_AGAIN
-        # Without a server it can only end again.
-        if answers(self._api or "", patience_s=LOOK_S):
-            self._wait_before_restart("process that runs the flows", _ending(status))
+        if status == DO_NOT_RESTART:
+            return DO_NOT_RESTART
+        # Without a server it would end at once.
+        if answers(self._api or "", timeout_s=HEALTH_CHECK_S):
+            self._wait_before_restart("process that runs the flows", _describe_exit(status))
             self._start_runner()
         return None
 
@@ -213,7 +213,7 @@ class _Supervisor:
             self._runner.wait()
 
     def _wait_before_restart(self, what: str, how: str) -> None:
-        """Say what happened, and wait longer each time. Raises `ServerDown` at last."""
+        """Report what happened and wait: 0, 1, 3, 7, 15 s. Then raises `ServerDown`."""
         ends = self._ends.setdefault(what, deque())
         now = time.monotonic()
         ends.append(now)
@@ -221,10 +221,10 @@ class _Supervisor:
             ends.popleft()
         if len(ends) > RESTARTS:
             raise ServerDown(
-                f"the {what} ended {len(ends)} times within {WITHIN_S / 60:g} minutes, at last: "
-                f"{how}. Not started again; see {prefect_home() / 'modelmint-server.log'}"
+                f"the {what} ended {len(ends)} times within {WITHIN_S / 60:g} minutes, so it is "
+                f"not restarted. Last: {how}. See {prefect_home() / 'modelmint-server.log'}"
             )
-        self._say(f"The {what} {how}; starting it again ...")
+        self._say(f"The {what} {how}; restarting it ...")
         time.sleep(2 ** (len(ends) - 1) - 1)
 
 
@@ -232,51 +232,50 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stop
 
 
-def _ending(status: int | None) -> str:
-    """How a process ended, from what `subprocess` says of it."""
+def _describe_exit(status: int | None) -> str:
+    """How a process ended, from its exit status as `subprocess` gives it."""
     if status is not None and status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
+        return f"was killed by {signal.Signals(-status).name}"
     return f"ended with status {status}"
 
 
-def _found(host: str | None, port: int | None) -> str | None:
-    """The API to serve with; None where a server of our own is to be started.
+def _find_server(host: str | None, port: int | None) -> str | None:
+    """The URL of the API to use, or None if we have to start a server.
 
     Raises:
         ServerDown: the server that the user names does not answer.
-        InputError: one is there, and another place was asked for.
+        InputError: a server runs at another address than `host` and `port`.
     """
     be_quiet()
     if host is None and port is None:
         return find_api()
-    # A server elsewhere on this machine is no reason not to start one, but with the same home it
-    # would be a second one on the same database.
+    # A second server with the same PREFECT_HOME would use the same database.
     if found := configured_api() or noted_api():
-        place = urlsplit(found)
-        if host in (None, place.hostname) and port in (None, place.port):
+        url = urlsplit(found)
+        if host in (None, url.hostname) and port in (None, url.port):
             return find_api()
         raise InputError(
-            f"a Prefect server is at {found.removesuffix('/api')}, so none is started at "
-            f"{host or LOCAL_HOST}:{port or LOCAL_PORT}. Leave --host and --port out to use it. "
-            "For a second one, unset PREFECT_API_URL and give PREFECT_HOME a folder of its own."
+            f"a Prefect server runs at {found.removesuffix('/api')}, so none is started at "
+            f"{host or LOCAL_HOST}:{port or LOCAL_PORT}. Omit --host and --port to use it. "
+            "For a second server, unset PREFECT_API_URL and set PREFECT_HOME to another folder."
         )
     return None
 
 
-def _unfit(api: str) -> str | None:
-    """What a server that somebody else started lacks; None where that is nothing, or unknown."""
+def _find_unfit_settings(api: str) -> str | None:
+    """A warning about the settings of a server that we did not start; None if all is well."""
     try:
-        with urllib.request.urlopen(f"{api}/admin/settings", timeout=LOOK_S) as reply:
+        with urllib.request.urlopen(f"{api}/admin/settings", timeout=HEALTH_CHECK_S) as reply:
             settings = json.load(reply)["server"]
         in_memory = settings["concurrency"]["lease_storage"].endswith(".memory")
         scheduler = settings["services"]["scheduler"]["enabled"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # it asks for a log-in, or is of another release
+        return None  # it requires a login or is another release
     lacks = []
     if in_memory:
-        lacks.append(f"{LEASES}={LASTING[LEASES]} (when it restarts now, it cancels what runs)")
+        lacks.append(f"{LEASES}={LASTING[LEASES]} (without it a restart cancels active runs)")
     if not scheduler:
-        lacks.append("PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED=true (now nothing is ever due)")
+        lacks.append("PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED=true (without it nothing is due)")
     ui = api.removesuffix("/api")
     return (
         f"warning: the Prefect server at {ui} should be started with " + " and ".join(lacks)
@@ -286,17 +285,17 @@ def _unfit(api: str) -> str | None:
 
 
 def _listens(api: str) -> bool:
-    """Whether any program takes connections at this URL's place."""
-    place = urlsplit(api)
+    """Whether any program accepts connections at the host and port of this URL."""
+    url = urlsplit(api)
     with contextlib.suppress(OSError):
-        socket.create_connection((place.hostname, place.port or 80), timeout=LOOK_S).close()
+        socket.create_connection((url.hostname, url.port or 80), timeout=HEALTH_CHECK_S).close()
         return True
     return False
 
 
 @contextlib.contextmanager
-def _only_one(root: Path) -> Iterator[None]:
-    """Hold the project's lock, which says who has it. Raises `InputError` where another does."""
+def _lock_project(root: Path) -> Iterator[None]:
+    """Lock the project and write our process id into the lock. Raises `InputError` if locked."""
     path = root / ".dvc/tmp/modelmint-serve.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -305,8 +304,8 @@ def _only_one(root: Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             raise InputError(
-                f"{root} is served already, by process {file.read().strip() or 'unknown'}. "
-                "Stop that one first."
+                f"{root} is already served by process {file.read().strip() or 'unknown'}. "
+                "Stop that process first."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -1,8 +1,8 @@
-"""The Prefect server a flow reports to: one that answers, or one of our own.
+"""Finds a running Prefect server, or starts one.
 
-Prefect would start a temporary server too, but one that outlives a killed flow, and only once the
-flow begins. This one is started first, so that it wakes up while Prefect is being imported, and
-dies with its parent. `modelmint serve` starts one that stays, and leaves a note of where it runs.
+Prefect could start a temporary server itself, but only when the flow starts, and it outlives a
+killed flow. Ours starts while Prefect is being imported, and dies with its parent. `modelmint
+serve` starts a permanent one and writes its URL to a file for other commands.
 """
 
 import atexit
@@ -32,9 +32,9 @@ START_LIMIT_S = 120.0
 NOTE = "modelmint-server.json"
 ADVICE = (
     "No Prefect server answers, so a temporary one is started for this command (a few seconds). "
-    "`modelmint serve` in another terminal starts one that stays, with its UI."
+    "`modelmint serve` in another terminal starts a permanent one with its UI."
 )
-# Nothing calls home, and nobody waits for what only a server with a UI needs.
+# No telemetry and no advertisements.
 QUIET = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -46,7 +46,8 @@ TEMPORARY = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_UI_ENABLED": "false",
-    # A lasting server does all of this; here it would only hold the database's one write lock.
+    # Services that only a permanent server needs; here they would only compete for the write lock
+    # of the database.
     **{
         f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
         for service in (
@@ -63,14 +64,14 @@ TEMPORARY = {
 
 
 class ServerDown(RuntimeError):
-    """A Prefect server was named and does not answer, or none could be started."""
+    """The configured Prefect server does not answer, or none could be started."""
 
 
 def prefect_api(say: Callable[[str], None]) -> Callable[[], str]:
-    """Find or start a Prefect API; the function returned waits until it answers: its URL.
+    """Find or start a Prefect API. Returns a function that waits for it and returns its URL.
 
-    Between the two a caller may import Prefect, which takes as long as a server takes to start.
-    `say` gets one line if none was running.
+    Import Prefect before you call that function: it takes as long as a server takes to start.
+    `say` gets one line if no server was running.
 
     Raises:
         ServerDown: PREFECT_API_URL or the active profile names a server that does not answer.
@@ -85,16 +86,16 @@ def prefect_api(say: Callable[[str], None]) -> Callable[[], str]:
 
 
 def find_api() -> str | None:
-    """The Prefect API that is configured, or that runs on this machine; None where none does.
+    """The URL of the configured Prefect API, or of one on this machine; None if none runs.
 
-    Also sets PREFECT_API_URL, for Prefect to find, and settings that keep it quiet.
+    Also sets PREFECT_API_URL for Prefect, and settings that switch its telemetry off.
 
     Raises:
         ServerDown: PREFECT_API_URL or the active profile names a server that does not answer.
     """
     be_quiet()
     if url := configured_api():
-        if not answers(url, patience_s=5):
+        if not answers(url, timeout_s=5):
             raise ServerDown(
                 f"PREFECT_API_URL is {url}, and no Prefect server answers there. "
                 "Start it, or unset PREFECT_API_URL and remove it from the Prefect profile."
@@ -108,7 +109,7 @@ def find_api() -> str | None:
 
 
 def be_quiet() -> None:
-    """Settings by which Prefect and DVC call nobody, unless the user has others."""
+    """Switch off the telemetry of Prefect and DVC, unless the user has set these variables."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
@@ -119,73 +120,74 @@ def configured_api() -> str | None:
 
 
 def noted_api() -> str | None:
-    """The API of the server that a `modelmint serve` of this Prefect home started, if it answers.
+    """The API of the server that `modelmint serve` started in this Prefect home, if it answers.
 
-    A note that a killed one left names a server that does not.
+    It does not answer if `serve` was killed and left its note behind.
     """
     try:
         url = str(json.loads((prefect_home() / NOTE).read_text(encoding="utf-8"))["api"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return url if answers(url, patience_s=3) else None
+    return url if answers(url, timeout_s=3) else None
 
 
 def local_api(host: str, port: int) -> str:
-    """The URL under which this machine reaches a server that listens on `host`."""
+    """The URL at which this machine reaches a server that listens on `host`."""
     host = {"0.0.0.0": LOCAL_HOST, "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/api"
 
 
-def answers(api: str, patience_s: float = 0.5) -> bool:
+def answers(api: str, timeout_s: float = 0.5) -> bool:
     """Whether a Prefect API is alive at this URL."""
     try:
-        with urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=patience_s) as reply:
+        with urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=timeout_s) as reply:
             return bool(reply.read().strip() == b"true")
     except (OSError, ValueError, HTTPException):
-        # Another program answers there; or nobody does, and on a free port of the range for
-        # outgoing connections the request came back to itself.
+        # ValueError, HTTPException: another program answers there, or the port is free and in the
+        # range for outgoing connections, so that the request has connected to itself.
         return False
 
 
 def start_server(port: int, environment: dict[str, str]) -> Callable[[], str]:
-    """Start a Prefect server on this machine's `port`, for as long as this process lives.
+    """Start a Prefect server on `port` that ends with this process, and set PREFECT_API_URL.
 
-    Returns a function that waits until it answers and returns the URL of its API, which
-    PREFECT_API_URL holds from now on. The function raises `ServerDown`.
+    Returns a function that waits until it answers and returns the URL of its API, or raises
+    `ServerDown`.
     """
     return Server(LOCAL_HOST, port, environment).wait_until_ready
 
 
 class Server:
-    """A Prefect server that this process starts, and that ends with it."""
+    """A Prefect server that this process starts and that ends with it."""
 
     def __init__(
         self, host: str, port: int, environment: dict[str, str], log: Path | None = None
     ) -> None:
-        """Start it; `log` is the file for what it says of errors."""
+        """Start the server; `log` is the file for its error messages."""
         self.api = os.environ["PREFECT_API_URL"] = local_api(host, port)
         prefect_home().mkdir(parents=True, exist_ok=True)
-        # Servers that start together on a new database would migrate it together, and fail.
+        # Two servers that migrate a new database at the same time fail.
         self._lock = (prefect_home() / "modelmint-start.lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._log = log.open("w+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
         self.process = _start(host, port, environment, self._log)
-        # Registered before Prefect is imported, so it runs after Prefect has sent its last logs.
+        # Registered before Prefect's own exit handlers, so it runs after they have sent the logs.
         atexit.register(self.stop)
 
     def wait_until_ready(self) -> str:
-        """Wait until it answers: the URL of its API. Raises `ServerDown`."""
+        """Wait until the server answers. Returns the URL of its API. Raises `ServerDown`."""
         deadline = time.monotonic() + START_LIMIT_S
         while not answers(self.api) or self.process.poll() is not None:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise ServerDown(f"the Prefect server at {self.api} did not start: {self._last()}")
+                line = self._last_line()
+                raise ServerDown(f"the Prefect server at {self.api} did not start: {line}")
             time.sleep(0.05)
         self._lock.close()
         return self.api
 
     def stop(self) -> None:
-        """End it, gently first; nothing happens where it has ended."""
+        """Stop the server: SIGTERM, then SIGKILL after 2 s. Does nothing if it has ended."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -196,12 +198,12 @@ class Server:
         self._lock.close()
         atexit.unregister(self.stop)
 
-    def _last(self) -> str:
-        """The last line that it said."""
+    def _last_line(self) -> str:
+        """The last line of its log."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1] if said else f"it did not answer within {START_LIMIT_S:g} s"
+        lines = [line.strip() for line in lines if line.strip()]
+        return lines[-1] if lines else f"it did not answer within {START_LIMIT_S:g} s"
 
 
 def _start(host: str, port: int, environment: dict[str, str], log: Any) -> subprocess.Popen[bytes]:
@@ -214,14 +216,14 @@ def _start(host: str, port: int, environment: dict[str, str], log: Any) -> subpr
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,
-        start_new_session=True,  # Ctrl-C is for the flow, which reports its end to this server
-        # At once: one that waits for its clients to leave would hold the port of its successor.
+        start_new_session=True,  # Ctrl-C must not end it before the flow has reported its end
+        # SIGKILL: a server that waits for its clients would block the port for the next one.
         preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGKILL),
     )
 
 
 def write_note(api: str) -> None:
-    """Tell the other commands of this machine's user where the server is."""
+    """Write the server's URL to a file, where other commands of this user find it."""
     path = prefect_home() / NOTE
     part = path.with_suffix(".part")
     part.write_text(json.dumps({"api": api}) + "\n", encoding="utf-8")
@@ -229,7 +231,7 @@ def write_note(api: str) -> None:
 
 
 def remove_note(api: str) -> None:
-    """Take the note back, unless it names another server by now."""
+    """Remove the note, unless it names another server by now."""
     path = prefect_home() / NOTE
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         if json.loads(path.read_text(encoding="utf-8"))["api"] == api:
@@ -241,7 +243,7 @@ def prefect_home() -> Path:
 
 
 def _url_of_active_profile() -> str | None:
-    """PREFECT_API_URL of the active Prefect profile, without the second that Prefect takes."""
+    """PREFECT_API_URL of the active Prefect profile. Importing Prefect to read it takes 1 s."""
     path = Path(os.environ.get("PREFECT_PROFILES_PATH", prefect_home() / "profiles.toml"))
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

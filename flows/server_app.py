@@ -1,7 +1,7 @@
-"""What uvicorn serves as the Prefect server: Prefect's own application, without its second UI.
+"""The Prefect server's application without its second UI, for uvicorn.
 
-PREFECT_SERVER_UI_V2_ENABLED=false only makes the first UI the default one; the second is still
-served at /v2, where it fetches its settings from a third party.
+PREFECT_SERVER_UI_V2_ENABLED=false only changes the default UI. The second one would still be served
+at /v2, where it fetches its settings from a third party.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ def create() -> Any:
     """The ASGI application."""
     import prefect
 
-    # Prefect serves each of its UIs whose files it finds.
+    # Prefect serves a UI only if it finds the UI's files.
     prefect.__ui_v2_static_path__ = Path(prefect.__ui_v2_static_path__) / "not-served"
     from prefect.server.api.server import create_app
 

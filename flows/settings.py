@@ -1,6 +1,6 @@
-"""Settings: where things are kept. They never change what is computed.
+"""Settings: where files and databases are. They never change a result.
 
-An environment variable that is empty counts as not set.
+An empty environment variable counts as not set.
 """
 
 import getpass
@@ -15,11 +15,11 @@ from tasks.errors import InputError
 
 @dataclass(frozen=True)
 class Places:
-    """Where a registry is kept: for what needs no project. The fields are those of `Settings`."""
+    """Where a registry is, for commands that need no project. Fields as in `Settings`."""
 
     database_url: str
     artifacts: str | None
-    """None where nothing says where the files are."""
+    """None if the place of the files is unknown."""
     cache: Path
 
     @classmethod
@@ -30,13 +30,12 @@ class Places:
         *,
         files: bool = False,
     ) -> "Places":
-        """The registry that the environment names, or that of the project around this folder.
+        """The given registry, else the one of the environment, else that of the current project.
 
-        What is given counts before both. `files` says that the files are needed, and not only the
-        database.
+        `files`: the files are needed too, not only the database.
 
         Raises:
-            InputError: nothing says where it is.
+            InputError: none of these names a registry.
         """
         root = _project()
         own = (None, None) if root is None else _own_places(root)
@@ -48,10 +47,10 @@ class Places:
         if url is None or (files and place is None):
             missing = "MODELMINT_DATABASE_URL" if url is None else "MODELMINT_ARTIFACTS"
             raise InputError(
-                f"Nothing says where the registry is: {missing} is not set, and {Path.cwd()} lies "
-                "in no modelmint project (neither it nor a folder above holds dvc.yaml). Change "
-                "into your project; or set MODELMINT_DATABASE_URL to the database and "
-                "MODELMINT_ARTIFACTS to the place of the files."
+                f"No registry found: {missing} is not set, and {Path.cwd()} is not in a modelmint "
+                "project (neither it nor a folder above has a dvc.yaml). Change to your project's "
+                "folder, or set MODELMINT_DATABASE_URL to the database and MODELMINT_ARTIFACTS to "
+                "the folder or bucket of the files."
             )
         return cls(url, None if place is None else str(place), _cache())
 
@@ -62,7 +61,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Settings:
-    """Places, from the environment or below the project's folder."""
+    """Paths and URLs, from the environment or below the project's folder."""
 
     root: Path
     """The project's folder, with dvc.yaml and params.yaml."""
@@ -72,23 +71,23 @@ class Settings:
     """MODELMINT_ARTIFACTS: folder of the registered files, or s3://BUCKET/PREFIX. Default:
     artifacts in the root."""
     cache: Path
-    """MODELMINT_CACHE: folder from which files of a bucket are opened; unused without one.
+    """MODELMINT_CACHE: local copies of files in a bucket; unused without a bucket.
     Default: modelmint in the user's cache folder, which projects share."""
     runs: Path
-    """MODELMINT_RUNS: folder of the worktrees of runs. Default: runs in the root."""
+    """MODELMINT_RUNS: folder for the worktrees of runs. Default: runs in the root."""
 
     @classmethod
     def from_environment(cls) -> "Settings":
         """Settings for the project that the current folder lies in.
 
         Raises:
-            InputError: no folder from here upwards holds dvc.yaml.
+            InputError: neither the current folder nor one above has a dvc.yaml.
         """
         root = _project()
         if root is None:
             raise InputError(
-                f"{Path.cwd()} lies in no modelmint project: neither it nor a folder above holds "
-                "dvc.yaml. Change into your project, or make one with `modelmint new DIR`."
+                f"{Path.cwd()} is not in a modelmint project: neither it nor a folder above has a "
+                "dvc.yaml. Change to your project's folder, or make one with `modelmint new DIR`."
             )
         url, artifacts = _own_places(root)
         return cls(
@@ -104,11 +103,11 @@ class Settings:
         return Registry(self.database_url, self.artifacts, self.cache)
 
 
-def shown() -> dict[str, str | None]:
-    """Every setting by its variable, without passwords; None for what has no value here.
+def list_settings() -> dict[str, str | None]:
+    """Every setting by its variable, without passwords; None if it has no value here.
 
     Raises:
-        InputError: nothing says where the registry is.
+        InputError: no registry is set and there is no project.
     """
     places, root = Places.of_registry(), _project()
     return {
@@ -120,15 +119,15 @@ def shown() -> dict[str, str | None]:
 
 
 def _project() -> Path | None:
-    """The project around the current folder, found upwards as git does."""
+    """The project of the current folder, searched upwards as git does."""
     here = Path.cwd()
     found = [p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()]
-    # `data/raw` may have a dvc.yaml too, which puts example data there.
+    # `data/raw` of an example has a dvc.yaml too, but no params.yaml.
     return next((p for p in found if (p / "params.yaml").is_file()), next(iter(found), None))
 
 
 def _own_places(root: Path) -> tuple[str, str]:
-    """Database and files of a project that has no other."""
+    """Default database and files of a project."""
     return f"sqlite:///{root / 'modelmint.db'}", str(root / "artifacts")
 
 
@@ -141,8 +140,8 @@ def _runs(root: Path) -> Path:
 
 
 def actor() -> str:
-    """Who does this, for the history: the user's name, or number where it has no name."""
+    """The user's name for the registry's history, or the user id if there is no name."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without an entry in its user database
+    except (KeyError, OSError):  # in a container the user may have no entry in /etc/passwd
         return str(os.getuid())

@@ -1,7 +1,7 @@
-"""A DVC stage as a Prefect task: fresh or stale, run, stream, kill, wait.
+"""Runs a DVC stage as a Prefect task.
 
-DVC alone decides what is fresh. A stale stage runs as `dvc repro` in a process group of its own,
-so that it can be killed as one, and gives its memory and the GPU's back.
+DVC alone decides whether a stage is fresh. A stale one runs as `dvc repro` in its own process
+group, so that it can be killed as a whole and frees its memory, the GPU's included.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _starting = threading.Lock()
 
 
 class Stopped(RuntimeError):
-    """The flow ends before this stage began."""
+    """The flow ended before this stage started."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class StageResult:
 
 @contextlib.contextmanager
 def stages_stop_with_this() -> Iterator[None]:
-    """Whatever ends the block early ends every stage process, and those that wait to start.
+    """If the block raises, end every stage process and those that wait to start.
 
-    A signal reaches only the main thread; the tasks are in others.
+    Needed because a signal reaches only the main thread, and the tasks run in others.
     """
     _stopping.clear()
     try:
@@ -89,7 +89,7 @@ def stages_stop_with_this() -> Iterator[None]:
     persist_result=False,
 )
 def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
-    """Make one stage current. Waits, for as long as it takes, for a workspace that is busy."""
+    """Run one stage if it is stale. Waits without a limit while another run uses the workspace."""
     log = get_run_logger()
     started = time.monotonic()
 
@@ -107,7 +107,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
                 if not repaired and (wrong := misrecorded(workspace, name)):
                     repaired = True
                     log.warning(
-                        "%s did not read what DVC has recorded: %s", name, first_names(wrong)
+                        "%s read something else than DVC recorded: %s", name, first_names(wrong)
                     )
                     remove_record(workspace, name)
                     continue
@@ -117,7 +117,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
             log.info("%s is stale: %s", name, _in_words(why))
             status, tail = _repro(workspace.root, name, log.info, progress)
             restored = not status and versioning.was_restored(tail)
-            # What DVC kept of an earlier run may be misrecorded as well.
+            # The outputs of an earlier run in DVC's cache may be misrecorded as well.
             if restored and not repaired and misrecorded(workspace, name):
                 continue
             break
@@ -129,7 +129,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
                 raise Stopped(name) from busy
     progress.finish()
     if status:
-        return failed(status, _killed(status) or _reason(tail))
+        return failed(status, _describe_signal(status) or _reason(tail))
     if fault := _damage(workspace, name):
         if misrecorded(workspace, name):
             remove_record(workspace, name)
@@ -139,7 +139,7 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
 
 
 def _damage(workspace: Workspace, name: str) -> str:
-    """Why what a stage left is not what DVC has recorded; empty where it is."""
+    """Why the outputs of a stage do not match DVC's record; empty if they do."""
     try:
         refuse_misrecorded(workspace, name)
         refuse_damaged(workspace, name)
@@ -151,7 +151,7 @@ def _damage(workspace: Workspace, name: str) -> str:
 def _repro(
     root: Path, name: str, log: Callable[..., None], progress: TrainingProgress
 ) -> tuple[int, list[str]]:
-    """Run `dvc repro` for one stage: the exit status of its command, and its last lines."""
+    """Run `dvc repro` for one stage. Returns the status of its command and its last 40 lines."""
     with _starting:
         if _stopping.is_set():
             raise Stopped(name)
@@ -177,7 +177,7 @@ def _repro(
 
 
 def _start(root: Path, name: str) -> "subprocess.Popen[str]":
-    """`dvc repro` for one stage, at the head of a process group that dies with this process."""
+    """Start `dvc repro` for one stage in a new process group that dies with this process."""
     return subprocess.Popen(
         versioning.repro_command(name),
         cwd=root,
@@ -185,7 +185,7 @@ def _start(root: Path, name: str) -> "subprocess.Popen[str]":
             **os.environ,
             "PYTHONUNBUFFERED": "1",
             FLOW_PID: str(os.getpid()),
-            # The command of a stage starts with `python`: this one, activated or not.
+            # `python` in a stage's command must be ours, also if no environment is activated.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         },
         text=True,
@@ -198,16 +198,16 @@ def _start(root: Path, name: str) -> "subprocess.Popen[str]":
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:
-    """End the whole process group: SIGTERM first, then SIGKILL for what ignored it."""
+    """End the whole process group: SIGTERM, then SIGKILL for processes that ignored it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
             process.wait(GRACE_S)
 
 
-def _killed(status: int) -> str | None:
-    """In words, the signal that ended a command; None where it ended by itself."""
-    # A shell between us and the command says 128 + the signal.
+def _describe_signal(status: int) -> str | None:
+    """The signal that ended a command, in words; None if it ended by itself."""
+    # A shell between us and the command returns 128 + the signal's number.
     number = -status if status < 0 else status - 128
     try:
         name = signal.Signals(number).name
@@ -219,11 +219,11 @@ def _killed(status: int) -> str | None:
 
 
 def _reason(tail: list[str]) -> str:
-    """The most telling line: the step's error message, its exception, or DVC's error."""
-    said = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
+    """The most useful line: the step's error message, its exception, or DVC's error."""
+    errors = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
     raised = [line for line in tail if RAISED.match(line)]
     dvc = [line.removeprefix("ERROR: ") for line in tail if line.startswith("ERROR: ")]
-    found = [*said, *raised[-1:], *dvc, *tail[-1:]]
+    found = [*errors, *raised[-1:], *dvc, *tail[-1:]]
     return found[0] if found else "the stage printed nothing"
 
 

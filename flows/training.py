@@ -17,15 +17,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, quiet
 from flows.alive import end_with_runner
-from flows.approval import request
-from flows.candidate import EvaluatedBundle, collect
+from flows.approval import request_approval
+from flows.candidate import EvaluatedBundle, collect_candidate
 from flows.git import Code, code_of
 from flows.pretrained import place_pretrained
-from flows.promotion import Decision, challenge
+from flows.promotion import Decision, challenge_champion
 from flows.raw import copy_salt, version_raw_data
 from flows.records import Run
 from flows.retries import RETRY
-from flows.runs import holds, occupied, usable
+from flows.runs import claim_run, has_params, resolve_paths
 from flows.settings import Settings, actor
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
 from flows.versioning import WorkspaceBusy, pipeline, why_stale
@@ -39,7 +39,7 @@ from tasks.workspace import Workspace
 
 quiet.install()
 
-# Every run has its own of these, also one that changes nothing.
+# These differ in every run, also if nothing has changed.
 OF_THE_RUN = ("lineage.flow_run_id:", "file lineage.json:")
 End = Literal["done", "input", "refused", "error"]
 
@@ -49,32 +49,32 @@ class Outcome:
     """The result of a training flow."""
 
     end: End = "done"
-    """`input`: the user's input was wrong. `refused`: a gate failed. `error`: anything else."""
+    """`input`: the user's input is wrong. `refused`: a gate failed. `error`: any other failure."""
     message: str = ""
     model: str = ""
     architecture: str = ""
     dataset: str = ""
     folder: str = ""
-    """Where it worked; of a run whose worktree was removed, its record under runs/records/."""
+    """The run's workspace, or its record under runs/records/ if the worktree was removed."""
     flow_run_id: str = ""
     steps: list[StageResult] = field(default_factory=list)
-    """The stages and what came around them, in order."""
+    """The stages and the steps before and after them, in order."""
     metrics: dict[str, float] = field(default_factory=dict)
     headline: list[str] = field(default_factory=list)
-    """Which of the metrics to show first; versions are compared by the first of them."""
+    """The metrics to show first; by default versions are compared by the first one."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
-    """What `prepare` did to the data that nobody should overlook."""
+    """Changes that `prepare` made to the data and that a user should see."""
     digest: str = ""
     version: str = ""
     created: bool = False
     evaluated: bool = False
-    """Whether the evaluation was added to a version that had been registered before."""
+    """Whether the evaluation was added to an existing version."""
     ignored: list[str] = field(default_factory=list)
-    """What this run offered and the version, registered before, does not have: each in words."""
+    """What differs between this run and the existing version, which stays as it is."""
     looked: bool = False
-    """Whether this was a look: every number, and nothing registered."""
+    """Whether this run had --look: it shows every metric and registers nothing."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows of each split."""
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Outcome:
     promoted: bool = False
     decision: str = ""
     approval_hint: str = ""
-    """What to do for the approval that the model's policy asks for; empty where none is due."""
+    """How to give the approval that the model's policy requires; empty if none is needed."""
     seconds: float = 0.0
 
     @property
@@ -90,7 +90,7 @@ class Outcome:
         return self.end == "done"
 
     def add_step(self, name: str, seconds: float) -> None:
-        """Add the seconds of a step that is not a stage."""
+        """Add the duration of a step that is not a stage."""
         self.steps.append(StageResult(name, "Completed", seconds))
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Outcome:
 
 
 class NotTrained(quiet.Explained):
-    """The outcome of a training flow that failed, as the exception that Prefect needs."""
+    """Carries the outcome of a failed training flow; a failed state needs an exception."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
@@ -106,7 +106,7 @@ class NotTrained(quiet.Explained):
 
 
 def run_name() -> str:
-    """`train cnn on digits`, from the parameters of the flow run at hand."""
+    """`train cnn on digits`, from the parameters of the current flow run."""
     given = flow_run.parameters
     try:
         root = Settings.from_environment().root
@@ -117,7 +117,7 @@ def run_name() -> str:
         )
         params = parameters.load(root / file, overrides, look=look)
     except InputError:
-        return "train"  # the flow itself will say what is wrong
+        return "train"  # the flow itself reports the mistake
     source = params.prepare.source
     dataset = source.kind if source.kind == "digits" else Path(source.path).stem
     return f"train {params.train.architecture.name} on {dataset}"
@@ -133,13 +133,13 @@ def run_name() -> str:
 def training(
     params_file: str = "params.yaml", overrides: list[str] | None = None, look: bool = False
 ) -> Outcome | State[Outcome]:
-    """Bring every stage up to date; register what passes its gates; challenge the champion.
+    """Run every stale stage, register the result if it passes its gates, challenge the champion.
 
     Args:
         params_file: The parameters, relative to the project's folder.
-        overrides: Other values for this run alone, each as section.key=value, such as
-            train.epochs=3. The run then has a worktree of its own.
-        look: Train and show every number, and register nothing; gates are optional then.
+        overrides: Values for this run only, each as section.key=value, such as train.epochs=3.
+            The run then gets its own worktree.
+        look: Train and show every metric, but register nothing; gates are optional then.
     """
     started = time.monotonic()
     end_with_runner(str(flow_run.id))
@@ -148,7 +148,7 @@ def training(
     try:
         with stages_stop_with_this():
             _train(outcome, params_file, overrides or [], look)
-    except WorkspaceBusy as error:  # nothing is wrong with the input
+    except WorkspaceBusy as error:  # an InputError, but not the user's mistake
         outcome.end, outcome.message = "error", str(error)
     except (InputError, InvalidReference, NotFound) as error:
         outcome.end, outcome.message = "input", str(error)
@@ -164,21 +164,21 @@ def training(
 def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool) -> None:
     settings = Settings.from_environment()
     params = parameters.load(settings.root / params_file, overrides, look=look)
-    params = usable(settings, params)
-    # DVC would call a stage fresh whose code was edited.
+    params = resolve_paths(settings, params)
+    # DVC does not see edited code: it would call the stage fresh.
     fingerprint.refuse_changed(settings.root, STEPS)
     outcome.model = params.registration.name
     outcome.architecture = params.train.architecture.name
-    # Opened first: a registry that cannot be reached must not cost a training.
+    # Connect first: an unreachable registry must not be noticed only after the training.
     with settings.open_registry() as registry:
         registry.reach()
         started = time.monotonic()
         bring_raw_data(settings, params)
-        with occupied(settings, params, outcome.flow_run_id) as run:
+        with claim_run(settings, params, outcome.flow_run_id) as run:
             outcome.folder = str(run.workspace.root)
-            open_run(settings, params, registry, run.workspace)
+            fill_workspace(settings, params, registry, run.workspace)
             outcome.add_step("raw data", time.monotonic() - started)
-            code = code_of(settings.root)  # now: it may be edited while this trains
+            code = code_of(settings.root)  # before the stages: it may be edited while they run
             _in_workspace(outcome, params, registry, run.workspace, code)
             _note_end(run, outcome)
     if run.over and not run.workspace.root.exists():
@@ -188,24 +188,25 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool)
 def _in_workspace(
     outcome: Outcome, params: Params, registry: Registry, workspace: Workspace, code: Code
 ) -> None:
-    """Train in a workspace, then evaluate, register and challenge."""
-    if not _make_current(outcome, workspace):
+    """Train in a workspace, then evaluate, register and challenge the champion."""
+    if not _run_stages(outcome, workspace):
         return
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = collect(params, workspace, code, outcome.flow_run_id or None, Path(scratch))
-        if not _unchanged(workspace, params):
+        flow_run_id = outcome.flow_run_id or None
+        bundle = collect_candidate(params, workspace, code, flow_run_id, Path(scratch))
+        if not _is_unchanged(workspace, params):
             raise InputError(
-                f"{workspace.root} changed while this ran, so nothing was registered. "
-                "The same command evaluates what is there now."
+                f"{workspace.root} changed during this run, so nothing was registered. "
+                "Run the same command again to evaluate the present files."
             )
         _report(outcome, bundle)
         if outcome.looked:
             outcome.decision = "a look: nothing was registered"
             return
-        metric = _comparable(params, outcome)
+        metric = _metric_to_compare(params, outcome)
         if not bundle.passed:
             reason = "; ".join(bundle.refusals)
-            refuse(registry, outcome.model, bundle, reason)
+            record_refusal(registry, outcome.model, bundle, reason)
             outcome.end, outcome.message = "refused", f"refused: {reason}"
             return
         with _timed(outcome, "register"):
@@ -215,43 +216,39 @@ def _in_workspace(
         outcome.ignored = [line for line in found.ignored if not line.startswith(OF_THE_RUN)]
         outcome.version, outcome.digest = version.ref, version.digest
     with _timed(outcome, "challenge"):
-        decision = decide(registry, version, metric, params, workspace)
+        decision = decide_promotion(registry, version, metric, params, workspace)
     outcome.champion, outcome.promoted = decision.champion, decision.promoted
     outcome.decision = decision.reason
     if decision.needs_approval:
-        outcome.approval_hint = ask(version, decision)
-    artifacts.registered(version, decision)
+        outcome.approval_hint = ask_for_approval(version, decision)
+    artifacts.link_version(version, decision)
 
 
 def _note_end(run: Run, outcome: Outcome) -> None:
-    """How the run ended, for its record; one that was registered or refused needs no worktree."""
+    """Set how the run ended; this also decides whether its worktree is removed."""
     done = ("looked", outcome.decision) if outcome.looked else ("registered", outcome.version)
     ends = {"done": done, "refused": ("refused", outcome.message)}
     run.state, run.detail = ends.get(outcome.end, ("failed", outcome.message))
 
 
-def _comparable(params: Params, outcome: Outcome) -> str:
-    """The metric to compare versions by. Raises `InputError` if it was not measured."""
+def _metric_to_compare(params: Params, outcome: Outcome) -> str:
+    """The metric to compare versions by. Raises `InputError` if it was not computed."""
     metric = params.registration.metric or outcome.headline[0]
     if metric not in outcome.metrics:
         raise InputError(
-            f"registration.metric: {metric} is not measured for these classes; nothing was "
-            f"registered. Measured are {', '.join(outcome.metrics)}"
+            f"registration.metric: {metric} was not computed for these classes, so nothing was "
+            f"registered. Choose one of {', '.join(outcome.metrics)}"
         )
     return metric
 
 
-def _unchanged(workspace: Workspace, params: Params) -> bool:
-    """Whether the workspace is still what these parameters made; anybody can write to it."""
+def _is_unchanged(workspace: Workspace, params: Params) -> bool:
+    """Whether the workspace still matches these parameters; other programs may write to it."""
+    root = workspace.root
     try:
-        stages = pipeline(workspace.root)
-        fresh = not any(why_stale(workspace.root, stage) for stage in stages)
-        return (
-            fresh
-            and holds(workspace, params)
-            and not fingerprint.code_changes(workspace.root, STEPS)
-        )
-    except WorkspaceBusy:  # another run is making something else of it
+        fresh = not any(why_stale(root, stage) for stage in pipeline(root))
+        return fresh and has_params(workspace, params) and not fingerprint.code_changes(root, STEPS)
+    except WorkspaceBusy:  # another run is changing it
         return False
 
 
@@ -262,8 +259,8 @@ def _timed(outcome: Outcome, name: str) -> Iterator[None]:
     outcome.add_step(name, time.monotonic() - started)
 
 
-def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
-    """Submit a task for each stage, in the order of the graph; whether all of them ended well."""
+def _run_stages(outcome: Outcome, workspace: Workspace) -> bool:
+    """Submit a task for each stage, in order of the graph. Returns whether all succeeded."""
     futures: dict[str, Any] = {}
     for name, needs in pipeline(workspace.root).items():
         before = [futures[need] for need in needs]
@@ -274,7 +271,7 @@ def _make_current(outcome: Outcome, workspace: Workspace) -> bool:
     outcome.steps += [s.result() for s in states if s.is_completed()]
     if all(state.is_completed() for state in states):
         return True
-    # The first that did not end well; those after it never began.
+    # The first stage that failed; those that depend on it never started.
     failed = next(state for state in states if not state.is_completed())
     result = failed.result(raise_on_failure=False)
     if isinstance(result, StageResult):
@@ -298,28 +295,30 @@ def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     outcome.per_class = evaluation.metrics.per_class
     outcome.rows = evaluation.data.get("rows", {})
     outcome.notices = evaluation.data.get("notices", [])
-    artifacts.verdicts(outcome.model, bundle)
+    artifacts.show_verdicts(outcome.model, bundle)
 
 
 @task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
 def bring_raw_data(settings: Settings, params: Params) -> None:
-    """Make the raw data present and versioned in the checkout, whose state every run starts from.
+    """Make the raw data of the checkout present and versioned; every run starts from there.
 
-    Also the checkout's params.yaml complete, if the run has its parameters.
+    Also add missing parameters to the checkout's params.yaml, if the run uses that file.
     """
     log = get_run_logger()
     log.info(version_raw_data(params.prepare.source, settings.root))
-    own = Workspace(settings.root)
-    if holds(own, params) and (added := parameters.add_missing_sections(own.params)):
+    checkout = Workspace(settings.root)
+    if has_params(checkout, params) and (added := parameters.add_missing_sections(checkout.params)):
         log.warning(added)
 
 
 @task(task_run_name="open the workspace", cache_policy=NO_CACHE, persist_result=False)
-def open_run(settings: Settings, params: Params, registry: Registry, workspace: Workspace) -> None:
-    """Give a workspace its raw data, and the weights that the run starts from."""
+def fill_workspace(
+    settings: Settings, params: Params, registry: Registry, workspace: Workspace
+) -> None:
+    """Copy raw data to a worktree, and to any workspace the weights that training starts from."""
     log = get_run_logger()
     if workspace.root != settings.root:
-        log.info("the run has a worktree of its own: %s", workspace.root)
+        log.info("the run has its own worktree: %s", workspace.root)
         version_raw_data(params.prepare.source, workspace.root, settings.root)
         copy_salt(settings.root, workspace.root, params.prepare.salt_file)
     log.info(place_pretrained(registry, params.train.init_from, workspace))
@@ -327,26 +326,26 @@ def open_run(settings: Settings, params: Params, registry: Registry, workspace: 
 
 @task(task_run_name="register {model}", **RETRY)
 def register(registry: Registry, model: str, bundle: EvaluatedBundle) -> Registration:
-    """The version that the bundle is, and whether it is a new one."""
+    """Register the bundle, or find the version that already has it."""
     found = registry.register(
         model,
         bundle.candidate,
         actor=actor(),
-        # A task that is tried again registers nothing twice.
+        # Makes a retry harmless: the registry returns the same version.
         request_id=bundle.candidate.lineage.flow_run_id,
     )
     log = get_run_logger()
     log.info("%s %s", "registered" if found.created else "already registered as", found.version.ref)
     if found.evaluated:
-        log.info("its evaluation is new, and was added to %s", found.version.ref)
+        log.info("the new evaluation was added to %s", found.version.ref)
     for line in found.ignored:
         log.info("%s keeps its own %s", found.version.ref, line)
     return found
 
 
 @task(task_run_name="refuse {model}", **RETRY)
-def refuse(registry: Registry, model: str, bundle: EvaluatedBundle, reason: str) -> None:
-    """Keep the verdict in the model's history; nothing is registered."""
+def record_refusal(registry: Registry, model: str, bundle: EvaluatedBundle, reason: str) -> None:
+    """Add the verdict to the model's history without registering a version."""
     registry.refuse(
         model,
         bundle.candidate,
@@ -356,11 +355,11 @@ def refuse(registry: Registry, model: str, bundle: EvaluatedBundle, reason: str)
 
 
 @task(task_run_name="challenge the champion", **RETRY)
-def decide(
+def decide_promotion(
     registry: Registry, version: Version, metric: str, params: Params, workspace: Workspace
 ) -> Decision:
     """Promote the version if it beats the champion."""
-    decision = challenge(
+    decision = challenge_champion(
         registry,
         version,
         metric=metric,
@@ -376,8 +375,8 @@ def decide(
     return decision
 
 
-def ask(version: Version, decision: Decision) -> str:
-    """Ask for the approval that the model's policy needs; returns where it can be given."""
+def ask_for_approval(version: Version, decision: Decision) -> str:
+    """Ask for the approval that the model's policy requires. Returns where to give it."""
     command = f"modelmint models approve {version.ref} --promote"
-    run = request(version.ref, decision.reason)
-    return f"{run}, or by somebody else: {command}" if run else f"by somebody else: {command}"
+    url = request_approval(version.ref, decision.reason)
+    return f"{url}, or by somebody else: {command}" if url else f"by somebody else: {command}"

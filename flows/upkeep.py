@@ -1,4 +1,4 @@
-"""The runs that had a worktree: which there are, what they hold of the disk, and their removal."""
+"""Lists the runs that had a worktree, with the disk space they use, and removes them."""
 
 import shutil
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.records import RECORDS, held, read_record
-from flows.runs import changed, one_at_a_time, project_in, remove
+from flows.records import RECORDS, is_locked, read_record
+from flows.runs import changed_params, lock_worktrees, project_in, remove_worktree
 from flows.settings import Settings
 from tasks.errors import InputError
 from tasks.workspace import Workspace
@@ -19,10 +19,10 @@ from tasks.workspace import Workspace
 class RunSummary:
     """A run as `modelmint runs list` shows it.
 
-    `state` is running, registered, refused, looked, failed or stopped; `detail` the version or the
-    reason. `changed` are the parameters that differed from the checkout's when it began. `size`
-    counts the bytes that its removal frees: what is linked to the DVC cache is not among them.
-    `folder` is its worktree, or empty where that was removed.
+    `state` is running, registered, refused, looked, failed or stopped; `detail` is the version or
+    the reason. `changed` has the parameters that differed from the checkout's when the run started.
+    `size` counts the bytes that removing it frees, so without files linked to the DVC cache.
+    `folder` is its worktree, or empty if that was removed.
     """
 
     id: str
@@ -36,7 +36,7 @@ class RunSummary:
 
 
 def list_runs(settings: Settings) -> list[RunSummary]:
-    """Every run with a worktree or a record, the newest first."""
+    """Every run with a worktree or a record, newest first."""
     if not settings.runs.is_dir():
         return []
     records = settings.runs / RECORDS
@@ -46,33 +46,33 @@ def list_runs(settings: Settings) -> list[RunSummary]:
     return sorted(found, key=lambda run: run.started, reverse=True)
 
 
-def clean(settings: Settings, names: Sequence[str], dry_run: bool = False) -> list[RunSummary]:
-    """Remove runs, worktree and record; without names all that no flow is using. Those removed.
+def clean_runs(settings: Settings, names: Sequence[str], dry_run: bool = False) -> list[RunSummary]:
+    """Remove the worktree and record of runs, by default of all that no flow is using.
 
-    A training that was stopped or failed cannot be resumed afterwards; what was registered, and
-    the DVC cache, stay as they are.
+    Returns the removed runs. A stopped or failed training cannot be resumed afterwards. Registered
+    versions and the DVC cache stay.
 
     Raises:
-        InputError: there is no such run, or a flow is using it; then none is removed.
+        InputError: a run does not exist or is in use; none is removed.
     """
     runs = {run.id: run for run in list_runs(settings)}
     if unknown := [name for name in names if name not in runs]:
         raise InputError(
-            f"there is no run {', '.join(unknown)}; `modelmint runs list` shows which there are"
+            f"there is no run {', '.join(unknown)}; `modelmint runs list` shows the existing ones"
         )
     removed = []
-    with one_at_a_time(settings.runs):
+    with lock_worktrees(settings.runs):
         chosen = [runs[name] for name in dict.fromkeys(names)] if names else list(runs.values())
         busy = {run.id for run in chosen if _in_use(settings, run.id)}
         if names and busy:
             raise InputError(
-                f"{', '.join(sorted(busy))} is running; stop it first, or wait for its end"
+                f"{', '.join(sorted(busy))} is running; stop it first, or wait until it ends"
             )
         for run in chosen:
             if run.id in busy:
                 continue
             if not dry_run:
-                remove(settings, run.id)
+                remove_worktree(settings, run.id)
                 shutil.rmtree(settings.runs / RECORDS / run.id, ignore_errors=True)
             removed.append(run)
     return removed
@@ -84,14 +84,14 @@ def _summary(settings: Settings, name: str) -> RunSummary:
     state = record.get("state", "stopped")
     if _in_use(settings, name):
         state = "running"
-    elif state == "running":  # it was killed before it could say how it ended
+    elif state == "running":  # killed before it could record its end
         state = "stopped"
     began = record.get("started")
-    place = worktree if worktree.exists() else folder
-    when = datetime.fromisoformat(began) if began else _modified(place)
+    existing = worktree if worktree.exists() else folder
+    when = datetime.fromisoformat(began) if began else _modified(existing)
     differing = record.get("changed")
     if differing is None:
-        differing = changed(settings, Workspace(project_in(settings.root, worktree)))
+        differing = changed_params(settings, Workspace(project_in(settings.root, worktree)))
     return RunSummary(
         id=name,
         state=state,
@@ -105,7 +105,7 @@ def _summary(settings: Settings, name: str) -> RunSummary:
 
 
 def _in_use(settings: Settings, name: str) -> bool:
-    return (settings.runs / RECORDS / name).is_dir() and held(settings.runs, name)
+    return (settings.runs / RECORDS / name).is_dir() and is_locked(settings.runs, name)
 
 
 def _modified(path: Path) -> datetime:
@@ -113,10 +113,10 @@ def _modified(path: Path) -> datetime:
 
 
 def _size(folder: Path) -> int:
-    """Bytes on disk of the files that have no other name, such as one in the DVC cache."""
+    """Bytes on disk of the files without a second hard link, such as one in the DVC cache."""
     size = 0
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # the run goes on meanwhile
+        with suppress(FileNotFoundError):  # the run may be deleting files
             stat = path.lstat()
             size += stat.st_blocks * 512 if stat.st_nlink == 1 else 0
     return size

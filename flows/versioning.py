@@ -1,7 +1,7 @@
-"""DVC: the only module that imports it or runs its command, so that it could be replaced.
+"""The only module that imports DVC or runs its command, so that DVC could be replaced.
 
-`dvc repro` and `status` run stages; `add`, `commit` and `pull` keep raw data. The formats
-of its files and the layout of its cache are read without it, in `tasks/recorded.py`.
+`dvc repro` and `status` run stages; `add`, `commit` and `pull` version raw data.
+`tasks/recorded.py` reads DVC's files and cache without it.
 """
 
 import logging
@@ -20,7 +20,7 @@ from dvc.stage import PipelineStage
 
 from tasks.errors import InputError
 
-# It logs to standard output, which belongs to `--json`.
+# DVC logs to standard output, where only the document of `--json` may appear.
 logging.getLogger("dvc").setLevel(logging.WARNING)
 _BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
 _FAILED = re.compile(r"failed to run: .*, exited with (-?\d+)")
@@ -33,7 +33,7 @@ class WorkspaceBusy(InputError):
 
 
 def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
-    """The stages of `dvc.yaml` in an order that can be run, each with those it needs.
+    """The stages of `dvc.yaml` in topological order, each with the stages that it needs.
 
     Raises:
         InputError: `dvc.yaml` cannot be read.
@@ -49,32 +49,32 @@ def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
 
 
 def why_stale(root: Path, name: str) -> Any:
-    """What DVC finds changed about a stage; empty when it is fresh. Raises `WorkspaceBusy`."""
+    """What DVC finds changed about a stage; empty if it is fresh. Raises `WorkspaceBusy`."""
     with _repo(root) as repo:
-        # Not by a target: DVC reads an @ in the path of dvc.yaml as the key of a matrix.
+        # Not by target, because DVC takes an @ in the path of dvc.yaml for the key of a matrix.
         stage = next(s for s in repo.index.stages if _is_ours(s, root) and s.name == name)
         with repo.lock:
             return next(iter(stage.status().values()), [])
 
 
 def repro_command(stage: str) -> list[str]:
-    """The command that runs one stage if it is stale. `-P`: not a folder `dvc` of the project."""
+    """The command that runs one stage if it is stale. `-P` ignores a project's folder `dvc`."""
     return [sys.executable, "-P", "-m", "dvc", "--wait-for-lock", "repro", "-s", stage]
 
 
 def is_advice(line: str) -> bool:
-    """Whether DVC printed a line after each stage that a person needs to read only once."""
+    """Whether a line of output is one of the hints that DVC repeats after each stage."""
     return bool(_ADVICE.match(line))
 
 
 def refuse_busy(lines: Sequence[str]) -> None:
-    """Raises `WorkspaceBusy` if the output of a failed `repro` says that another one is running."""
+    """Raises `WorkspaceBusy` if `repro` failed because another DVC command is running."""
     if line := next((line for line in lines if _BUSY.search(line)), None):
         raise WorkspaceBusy(line)
 
 
 def command_status(lines: Sequence[str], status: int) -> int:
-    """Exit status of the stage's own command, from the output and exit status of `repro`."""
+    """Exit status of the stage's command, from the output and exit status of `repro`."""
     found = next((match for line in lines if (match := _FAILED.search(line))), None)
     return int(found[1]) if found else status
 
@@ -84,11 +84,11 @@ def was_restored(lines: Sequence[str]) -> bool:
     return any(_RESTORED.search(line) for line in lines)
 
 
-def keep_raw_data(root: Path, path: Path) -> str:
-    """Put raw data under DVC, or record its present content: "added", "recorded" or "current".
+def track_raw_data(root: Path, path: Path) -> str:
+    """Put raw data under DVC or record its changes. Returns "added", "recorded" or "current".
 
     Raises:
-        InputError: DVC cannot do it.
+        InputError: DVC failed.
     """
     with _repo(root) as repo:
         try:
@@ -96,7 +96,7 @@ def keep_raw_data(root: Path, path: Path) -> str:
         except OutputNotFoundError:
             repo.add(str(path))
             return "added"
-        # A .dvc file or, of an example, a stage.
+        # A .dvc file, or the stage that writes the data of an example.
         owner = str(out.stage.addressing)
         if not repo.status(targets=[owner]):
             return "current"
@@ -104,8 +104,8 @@ def keep_raw_data(root: Path, path: Path) -> str:
         return "recorded"
 
 
-def pull(root: Path, tracker: Path) -> str:
-    """Bring data from the DVC cache or remote; the reason if it did not come, or nothing."""
+def pull_data(root: Path, tracker: Path) -> str:
+    """Fetch data from the DVC cache or remote. Returns the reason for a failure, or nothing."""
     try:
         with _repo(root) as repo:
             repo.pull(targets=[str(tracker)])
@@ -117,13 +117,13 @@ def pull(root: Path, tracker: Path) -> str:
 
 
 def cache_folder(root: Path) -> str:
-    """The folder of the cache: above both of its layouts and the run cache."""
+    """The root folder of the cache, above both of its layouts and the run cache."""
     with _repo(root) as repo:
         return str(repo.cache.legacy.path)
 
 
-def init(root: Path) -> None:
-    """Make a git repository a DVC repository, with DVC's calls home switched off."""
+def init_repository(root: Path) -> None:
+    """Make a git repository a DVC repository, with DVC's telemetry switched off."""
     try:
         with Repo.init(str(root)) as repo, repo.config.edit("repo") as config:
             config["core"] = {"analytics": False, "check_update": False, "autostage": False}
@@ -132,10 +132,10 @@ def init(root: Path) -> None:
 
 
 def _is_ours(stage: Any, root: Path) -> bool:
-    """Whether a DVC stage is one of this project's pipeline.
+    """Whether a DVC stage belongs to this project's dvc.yaml.
 
-    A `.dvc` file, which only names data, has no command; another dvc.yaml is an example's or, in
-    a bigger repository, another project's.
+    A `.dvc` file has no command. Another dvc.yaml belongs to an example or, in a larger repository,
+    to another project.
     """
     pipeline = isinstance(stage, PipelineStage)
     return pipeline and Path(stage.path).resolve() == (root / "dvc.yaml").resolve()

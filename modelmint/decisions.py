@@ -170,7 +170,7 @@ class Decisions(RegistryBase):
             Corrupt: a file of it is missing or was changed.
         """
         from flows.evaluation import evaluate_version
-        from flows.gates import of_mapping
+        from flows.gates import gates_from
 
         dry_run = arguments.flag("dry_run", dry_run)
         arguments.choice("device", device, ("auto", "cpu", "cuda"))
@@ -178,7 +178,7 @@ class Decisions(RegistryBase):
             self._inner,
             self._resolve(reference),
             arguments.paths("data", data),
-            of_mapping(gates),
+            gates_from(gates),
             actor=self._actor(actor),
             target=target,
             device=device,

@@ -1,4 +1,4 @@
-"""Fixtures that several files of tests share, and which tests `make check` leaves out."""
+"""Shared fixtures, and the choice of tests that `make check` leaves out."""
 
 import json
 import os
@@ -32,13 +32,13 @@ from tasks.config import (
 
 pytest_plugins = ["databases", "stores"]
 
-# Before anything imports Prefect: a home of the tests' own, and nothing inherited.
+# Before Prefect is imported: a new home for it, and no variables of the user.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="modelmint-prefect-")
 for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MODELMINT_DATABASE_URL"):
     os.environ.pop(_name, None)
 
 
-# Whole flows, and many processes. They start first, so that none runs alone for minutes at the end.
+# Whole flows and many processes. They start first, or the last one would run alone for minutes.
 LONG = (
     "flows/test_training_flow.py",
     "flows/test_kinds.py",
@@ -117,7 +117,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files of `LONG` first, in its order; mark what takes long or needs a server."""
+    """Put the files of `LONG` first, in its order; mark tests that take long or need a server."""
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(place_of(item.path), len(LONG)))
     for item in items:
@@ -139,8 +139,8 @@ def is_whole(item: pytest.Item) -> bool:
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The API of a Prefect server with its UI, for the whole session.
 
-    Its database is the worker's own, but only the first worker makes the tables: a hundred
-    migrations take longer than all else that a server does as it starts.
+    Each worker has its own database, but only the first one makes the tables: a hundred migrations
+    take most of a server's start.
     """
     from flows.deploy import LASTING
     from flows.server import QUIET, start_server
@@ -186,22 +186,22 @@ def project(tmp_path: Path, prefect_server: str) -> Project:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Project:
-    """A project in which one debug training ended well; for tests that only add to it.
+    """A project with one successful debug training, for tests that only add to it.
 
-    The first worker trains, in the project that the others copy.
+    The first worker trains; the others copy its project.
     """
     root = tmp_path_factory.mktemp("trained") / "project"
     with made_once(tmp_path_factory, "first-trained") as first:
-        said = first / "outcome.json"  # written last
-        if said.exists():
+        marker = first / "outcome.json"  # written last
+        if marker.exists():
             shutil.copytree(first / "project", root, symlinks=True)
-            outcome = json.loads(said.read_bytes())
+            outcome = json.loads(marker.read_bytes())
             return Project(root, {"PREFECT_API_URL": prefect_server}, outcome)
         made = make_project(root, DEBUG)
         made.environment["PREFECT_API_URL"] = prefect_server
         made.outcome = made.train()
         shutil.copytree(root, first / "project", symlinks=True)
-        said.write_text(json.dumps(made.outcome))
+        marker.write_text(json.dumps(made.outcome))
         return made
 
 
@@ -210,7 +210,7 @@ def family() -> Family:
     return Family()
 
 
-# For the tests of `registry`: empty registries, copied, because to set one up takes a second.
+# For the tests of `registry`: copies of an empty registry, because making one takes a second.
 
 
 @pytest.fixture(scope="session")
@@ -231,7 +231,7 @@ def postgres_template(postgres: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """An empty registry of the test's own; the test runs once for each kind of database."""
+    """An empty registry; the test runs once for each kind of database."""
     with quick_folder() as folder:
         if request.param == "sqlite":
             shutil.copy(request.getfixturevalue("sqlite_template"), folder)
@@ -243,7 +243,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         drop_database(url)
 
 
-# For the tests of `tasks`: tiny data, and tiny networks trained and exported.
+# For the tests of `tasks`: tiny data and tiny trained networks.
 ARCHITECTURES = {
     "logistic": Logistic(name="logistic"),
     "mlp": Mlp(name="mlp", widths=[16]),
@@ -259,10 +259,10 @@ def prepared_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
     folders = {}
     for dtype, channels in (("uint8", 1), ("float32", 3)):
         root = tmp_path_factory.mktemp(f"images-{dtype}")
-        chance = np.random.default_rng(7)
+        rng = np.random.default_rng(7)
         labels = np.arange(150) % 3
-        means = chance.uniform(60, 190, (3, 8, 8, channels))
-        images = np.clip(means[labels] + chance.normal(0, 60, (150, 8, 8, channels)), 0, 255)
+        means = rng.uniform(60, 190, (3, 8, 8, channels))
+        images = np.clip(means[labels] + rng.normal(0, 60, (150, 8, 8, channels)), 0, 255)
         named = np.array(["cat", "dog", "owl"])[labels]
         np.savez(root / "images.npz", images=images.astype(dtype), labels=named)
         folders[dtype] = root / "prepared"

@@ -1,4 +1,4 @@
-"""What the benchmarks measure is a registry that `verify` finds whole."""
+"""`verify` finds no problem in the registry that the benchmarks measure."""
 
 from registry_helpers import database_url
 
@@ -7,7 +7,7 @@ from registry import Registry
 from registry.integrity import verify
 
 
-def test_the_seeded_registry_is_whole_jobs_and_parents_included(tmp_path):
+def test_the_seeded_registry_is_valid_with_jobs_and_parents(tmp_path):
     url = database_url(tmp_path)
     sizes = Sizes(versions=400, models=10, jobs=60)
     seed(url, tmp_path / "artifacts", sizes)

@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs as it stands, and prints what the page says."""
+"""The code in the documentation runs unchanged and prints the output on the page."""
 
 import ast
 import doctest
@@ -24,14 +24,14 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
 PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if BLOCK.search(p.read_text("utf-8"))]
 FLAGS = doctest.ELLIPSIS
-INHERITED = ("count", "index", "add_note", "with_traceback")  # of sequences, of exceptions
+INHERITED = ("count", "index", "add_note", "with_traceback")  # from sequences and exceptions
 WARNED = (MissingPackage, Substituted, FailedEvaluation)
 PUBLIC = (*WARNED, Registry, Model, Signature, Listing, Comparison, VersionView)
 
 
 @pytest.fixture
 def project(pets, tmp_path, monkeypatch):
-    """A copy of the project, with the current folder below it."""
+    """A copy of the project; the current folder is inside it."""
     root = tmp_path / "project"
     shutil.copytree(pets, root)
     monkeypatch.chdir(root / "notebooks")
@@ -40,7 +40,7 @@ def project(pets, tmp_path, monkeypatch):
 
 
 def run(code, names):
-    """What a notebook's cell prints, and shows of its last expression."""
+    """The output of a notebook cell: printed lines and the value of its last expression."""
     body, value = ast.parse(code).body, None
     last = body.pop() if isinstance(body[-1], ast.Expr) else None
     printed = StringIO()
@@ -53,25 +53,25 @@ def run(code, names):
     return printed.getvalue()
 
 
-def test_the_python_interface_is_shown_in_code_that_is_run():
+def test_the_documented_python_interface_is_covered_by_tested_code():
     page = ROOT / "docs/python.md"
     assert page in PAGES
     assert len(BLOCK.findall(page.read_text(encoding="utf-8"))) > 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs_in_order_and_prints_what_the_page_says(page, project):
+def test_the_code_of_a_page_prints_the_output_of_the_page(page, project):
     text = page.read_text(encoding="utf-8")
     blocks = BLOCK.findall(text)
     assert len(blocks) == text.count("```python")
     names = {}
-    for code, wanted in blocks:
+    for code, expected in blocks:
         found = run(code, names)
-        assert doctest.OutputChecker().check_output(wanted, found, FLAGS), (code, found)
+        assert doctest.OutputChecker().check_output(expected, found, FLAGS), (code, found)
 
 
 def documented():
-    """The public methods and classes, each with its name."""
+    """The public methods and classes, each with its qualified name."""
     yield "registry", modelmint.registry
     for owner in PUBLIC:
         yield owner.__name__, owner
@@ -85,7 +85,7 @@ METHODS = dict(documented())
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_example_of_a_docstring_is_there_and_right(name, project, tmp_path):
+def test_docstring_examples_are_correct(name, project, tmp_path):
     member = METHODS[name]
     text = inspect.getdoc(member.fget if isinstance(member, property) else member)
     examples = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
@@ -106,7 +106,7 @@ def owner_needs_model(text):
 
 
 def prepare(name, registry, folder):
-    """What the example of a method takes for granted."""
+    """Do what the example of a method requires."""
     method = name.rpartition(".")[2]
     if method in ("archive", "reject", "unarchive"):
         registry.rollback("pets")

@@ -1,4 +1,4 @@
-"""The worked examples on small tables reach what examples/README.md says."""
+"""The examples on small tables reach the metrics of examples/README.md."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
 def run(name: str, root: Path) -> dict[str, float]:
-    """Run the steps of an example; its metrics by ONNX Runtime. Its gates must be passed."""
+    """Run the steps of an example, whose gates must pass. Returns its ONNX Runtime metrics."""
     given = params.load(ROOT / f"examples/{name}.yaml")
     sources.place_embedded(given.prepare.source, root)
     for step in STEPS.values():
@@ -49,5 +49,5 @@ def test_the_diabetes_examples_reach_the_r2_of_least_squares(name, tmp_path):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_has_a_line_in_the_table(path):
+def test_every_example_is_in_the_table_of_the_readme(path):
     assert f"| `{path.stem}` |" in (ROOT / "examples/README.md").read_text(encoding="utf-8")

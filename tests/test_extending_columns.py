@@ -1,5 +1,5 @@
-"""The code of docs/extending.md is added to a copy of the project, and works there. And who
-may branch on column types: what a new one would otherwise have to change.
+"""docs/extending.md works in a copy of the project, and few modules branch on column types: a new
+column type would have to change each of them.
 """
 
 import ast
@@ -38,13 +38,13 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/extending.md"
 BLOCK = re.compile(r"```py\n# (.*?)\n(.*?)```", re.DOTALL)
 PACKAGES = ("cli", "flows", "modelmint", "tasks")
-# `tabular` was what data of numbers, booleans, dates and categories were called as a whole.
+# `tabular` is an old name for data of numbers, booleans, dates and categories.
 KINDS = {*COLUMNS, "tabular"}
 CLASSES = {
     *(column.__name__ for column in COLUMNS.values()),
     *("NumericColumn", "TabularSource", "TextSource", "ImageSource", "SequenceSource"),
 }
-# How often a file outside of tasks/columns branches, and why no column type could say it.
+# Number of branches of each file outside of tasks/columns, and why no column type can replace them.
 ALLOWED = {
     "flows/evaluation.py": (1, "how the parameters of a source name the target"),
     "tasks/architectures/fronts.py": (1, "the front of tables makes vectors of categories"),
@@ -59,7 +59,7 @@ ALLOWED = {
 
 
 def branches(tree):
-    """Lines of a module that branch on a column type, or on a kind of data."""
+    """Lines of a module that branch on a column type or a kind of data."""
     for node in ast.walk(tree):
         found = False
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
@@ -96,13 +96,13 @@ def found_in(root):
     return counts
 
 
-def test_only_what_is_listed_branches_on_a_column_type():
+def test_only_the_listed_places_branch_on_a_column_type():
     found = {file: n for file, n in found_in(ROOT).items() if not file.startswith("tasks/columns/")}
     expected = {file: number for file, (number, _) in ALLOWED.items()}
     assert {file: len(lines) for file, lines in found.items()} == expected, found
 
 
-def test_a_branch_on_a_column_type_is_found_in_every_form():
+def test_branches_finds_every_form_of_a_branch_on_a_column_type():
     code = """
 if isinstance(column, TextColumn | ImageColumn): pass
 if type(column) is DateColumn: pass
@@ -116,7 +116,7 @@ found = {"text": 1}[kind]
     assert sorted(branches(ast.parse(code))) == [2, 3, 4, 6, 8]
 
 
-def test_every_column_type_has_the_same_shape_and_says_its_kind():
+def test_every_column_type_has_the_same_interface():
     for kind, column in COLUMNS.items():
         assert column.model_fields["kind"].default == kind
         for name in ("fit", "tensors", "encode"):
@@ -124,16 +124,16 @@ def test_every_column_type_has_the_same_shape_and_says_its_kind():
             assert owner is not Column, (kind, name)
 
 
-def test_every_file_format_has_a_name_that_help_texts_show():
+def test_every_file_format_has_a_name_for_help_texts():
     assert {suffix.removesuffix(".gz") for suffix in TABLES} == FORMATS.keys()
 
 
-def test_every_column_type_enters_some_network():
+def test_every_column_type_has_an_input_front():
     taken = {column for entry in ARCHITECTURES.values() for column in entry.fronts}
     assert taken == set(COLUMNS.values())
 
 
-def test_rows_that_mix_types_are_prepared_and_encoded_and_only_the_fronts_refuse_them(tmp_path):
+def test_mixed_column_types_are_encoded_and_only_the_fronts_refuse_them(tmp_path):
     even = np.arange(60) % 2
     words = np.array(["snow and ice", "sun, heat, sweat"])[even]
     table = {"age": np.arange(60), "review": words, "y": np.array(["no", "yes"])[even]}
@@ -158,7 +158,7 @@ def test_rows_that_mix_types_are_prepared_and_encoded_and_only_the_fronts_refuse
             build(entry.debug, encoder.signature)
 
 
-def test_two_columns_with_timesteps_have_tensors_of_their_own():
+def test_two_sequence_columns_have_separate_tensors():
     columns = (
         SequenceColumn(name="pulse", features=1, max_length=3),
         TextColumn(name="note", vocabulary=9, max_length=4),
@@ -181,7 +181,7 @@ def test_two_columns_with_timesteps_have_tensors_of_their_own():
 
 
 def follow_the_page(root):
-    """Do to the code below `root` what the page says, and touch nothing else."""
+    """Change the code below `root` as the page says."""
     for head, code in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         name, _, where = head.rpartition(" in ")
         path = root / where
@@ -245,7 +245,7 @@ print("orc", find([Path("squares.orc")])[0].rows)
 
 
 @pytest.mark.whole
-def test_what_the_page_adds_is_prepared_trained_exported_and_predicted(tmp_path):
+def test_extending_page_adds_a_column_type_a_source_and_a_file_format(tmp_path):
     code = tmp_path / "code"
     shutil.copytree(ROOT / "tasks", code / "tasks")
     follow_the_page(code)
@@ -277,7 +277,7 @@ registration: {name: spans}
     signature = json.loads((work / "outputs/bundle/signature.json").read_text())
     assert [c["kind"] for c in signature["columns"]] == ["duration", "number"]
     assert signature["inputs"] == [{"name": "numbers", "dtype": "float32", "shape": [2]}]
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    assert float(said["accuracy"]) > 0.9
-    assert said["sqlite"] == "['age: number', 'colour: category']"
-    assert said["orc"] == "60"
+    printed = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert float(printed["accuracy"]) > 0.9
+    assert printed["sqlite"] == "['age: number', 'colour: category']"
+    assert printed["orc"] == "60"

@@ -1,4 +1,4 @@
-"""docs/extending.md works as written; few other places know which problems there are."""
+"""docs/extending.md works as written, and few other places branch on the learning problem."""
 
 import ast
 import os
@@ -19,7 +19,7 @@ STEP = re.compile(r"^(?:(In|New file) `([^`]+)`:)|^```(python|diff)\n(.*?)^```",
 
 # Where code outside tasks/problems/ and tasks/columns/ branches on the learning problem, and why.
 ALLOWED = {
-    "tasks/answers.py": (1, "probabilities can only be asked of a model with classes"),
+    "tasks/answers.py": (1, "only a model with classes has probabilities"),
     "tasks/architectures/__init__.py": (3, "an architecture says which problems it is for"),
     "tasks/prepare.py": (1, "only classes are counted in each split"),
     "tasks/preparing/fitting.py": (1, "a number that never changes cannot be learnt"),
@@ -36,7 +36,7 @@ def names_one(nodes):
 
 
 def branches(node):
-    """Whether a node of the syntax tree compares, lists or maps problems by name, or asks which."""
+    """Whether a node of the syntax tree compares, lists or maps problems by name or class."""
     match node:
         case ast.Compare():
             return names_one(ast.walk(node))
@@ -67,7 +67,7 @@ def test_only_the_listed_places_branch_on_the_learning_problem():
     assert not more, "ask signature.problem instead, or list the place with its reason"
 
 
-def test_the_count_sees_every_form_of_a_branch():
+def test_branches_finds_every_form_of_a_branch_on_a_problem():
     code = """
 if task == "regression": pass
 if kind in ("binary", "multiclass"): pass
@@ -77,11 +77,11 @@ isinstance(target, ClassTarget)
 match task:
     case "regression": pass
 """
-    assert sum(map(branches, ast.walk(ast.parse(code)))) == 7  # the tuple in line 3 counts, too
+    assert sum(map(branches, ast.walk(ast.parse(code)))) == 7  # the tuple in line 3 counts too
 
 
 def follow(page, root):
-    """Do what the page says: write its new files, add its `+` lines after the lines above them."""
+    """Write the new files of the page, and add its `+` lines after the lines above them."""
     path = None
     for _, named, form, block in STEP.findall(page):
         if named:
@@ -124,14 +124,14 @@ print("predicted", done.rows, encoder.signature.task)
 
 
 @pytest.mark.whole
-def test_the_page_adds_a_problem_and_a_metric_from_raw_data_to_predictions(tmp_path):
+def test_extending_page_adds_a_problem_and_a_metric(tmp_path):
     shutil.copytree(
         ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__")
     )
     follow(PAGE, tmp_path)
-    chance = np.random.default_rng(1)
-    area = chance.integers(20, 200, 150)
-    price = 900 * area + chance.normal(0, 500, 150)
+    rng = np.random.default_rng(1)
+    area = rng.integers(20, 200, 150)
+    price = 900 * area + rng.normal(0, 500, 150)
     rows = "\n".join(f"{a},{p:.0f}" for a, p in zip(area, price, strict=True))
     (tmp_path / "homes.csv").write_text(f"area,price\n{rows}\n")
     (tmp_path / "params.yaml").write_text(PARAMS)
@@ -143,6 +143,6 @@ def test_the_page_adds_a_problem_and_a_metric_from_raw_data_to_predictions(tmp_p
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    printed = done.stdout.splitlines()
-    assert any(re.match(r"median_error \d+\.\d+ <= 20000: passed", line) for line in printed)
-    assert printed[-1] == "predicted 150 median"
+    lines = done.stdout.splitlines()
+    assert any(re.match(r"median_error \d+\.\d+ <= 20000: passed", line) for line in lines)
+    assert lines[-1] == "predicted 150 median"

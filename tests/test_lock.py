@@ -1,4 +1,4 @@
-"""requirements.lock: complete, of releases alone, and checked by hash when it is installed."""
+"""requirements.lock is complete, names only releases, and pip checks its hashes."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def entries(text: str) -> list[tuple[Requirement, list[str]]]:
     return [(Requirement(first), [h.strip() for h in hashes]) for first, *hashes in parts]
 
 
-def test_every_direct_dependency_is_bounded_and_pinned():
+def test_every_direct_dependency_has_a_bound_and_a_pin():
     pins = {canonicalize_name(r.name): r.specifier for r, _ in entries(LOCK) + entries(TORCH)}
     direct = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
     for requirement in map(Requirement, direct):
@@ -33,20 +33,20 @@ def test_every_direct_dependency_is_bounded_and_pinned():
         assert requirement.specifier.contains(pin.version)
 
 
-def test_every_pin_but_that_of_torch_has_hashes():
+def test_every_pin_except_torch_has_hashes():
     assert [str(pin) for pin, hashes in entries(LOCK) if not hashes] == []
     assert [pin.name for pin, _ in entries(TORCH)] == ["torch"]
 
 
-def test_the_lock_names_releases_and_no_builds_indexes_or_cuda_libraries():
+def test_the_lock_has_only_releases_without_cuda_libraries():
     for part in ("+", "://", "nvidia", "triton"):
         assert part not in LOCK
 
 
 @pytest.mark.whole
-def test_a_file_with_another_hash_is_not_installed(tmp_path):
+def test_pip_refuses_a_file_with_a_wrong_hash(tmp_path):
     (whole,) = re.findall(r"^idna==.*\n(?: .*\n)+", LOCK, re.MULTILINE)
-    # The first digit of each hash becomes another one.
+    # Change the first digit of each hash.
     changed = re.sub(r"sha256:(.)", lambda m: f"sha256:{int(m[1], 16) ^ 1:x}", whole)
     outcomes = []
     for name, text in (("whole", whole), ("changed", changed)):

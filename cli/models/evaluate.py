@@ -48,9 +48,9 @@ def evaluate(
     The newest evaluation counts: an approval needs one that passed.
     """
     from flows.evaluation import evaluate_version
-    from flows.gates import settings_of
+    from flows.gates import read_gates
 
-    asked, replaced = settings_of(gates or [], params)
+    asked, replaced = read_gates(gates or [], params)
     for line in replaced:
         output.say(line)
     with open_registry() as registry, output.counting("evaluating") as count:

@@ -131,7 +131,7 @@ def test_unreachable_bucket_stops_before_training(trained: Project):
 
 def test_command_outside_a_project_says_where_to_go(tmp_path):
     done = Project(tmp_path).modelmint("models", "list", status=2)
-    assert "no modelmint project" in done.stderr
+    assert "not in a modelmint project" in done.stderr
 
 
 def test_unreachable_prefect_server_is_one_message(trained: Project):

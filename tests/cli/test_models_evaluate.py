@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from flows.evaluation import evaluate_version
-from flows.gates import gate_of, of_mapping, settings_of
+from flows.gates import gates_from, parse_gate, read_gates
 from registry import Corrupt, Refused, Registry
 from registry.integrity import verify
 from registry.transfer.mlflow_import import _set_alias
@@ -350,8 +350,8 @@ def empty(workspace: Workspace, folder: Path) -> Path:
     ("text", "gate"),
     [("macro_f1>=0.9", ("macro_f1", 0.9)), (" log_loss <= 3e-1 ", ("log_loss", 0.3))],
 )
-def test_gates_are_parsed_from_conditions(text, gate):
-    assert gate_of(text) == gate
+def test_gates_are_written_as_conditions(text, gate):
+    assert parse_gate(text) == gate
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_gates_are_parsed_from_conditions(text, gate):
         ("macro_f1>=nan", "not a finite number"),
         ("macro_f1>=much", "not a finite number"),
         ("Accuracy>=0.9", "no metric 'Accuracy' .did you mean 'accuracy'"),
-        ("accuracy>=90", "accuracy is from 0 to 1, so 90 is not a bound for it"),
+        ("accuracy>=90", "90 cannot be a bound: accuracy is from 0 to 1"),
         ("weighted_f1>=1.01", "weighted_f1 is from 0 to 1"),
         ("roc_auc>=-0.1", "roc_auc is from 0 to 1"),
         ("r2>=1.5", "r2 is 1 or less"),
@@ -376,7 +376,7 @@ def test_gates_are_parsed_from_conditions(text, gate):
 )
 def test_invalid_gate_says_what_to_write(text, said):
     with pytest.raises(InputError, match=said):
-        gate_of(text)
+        parse_gate(text)
 
 
 @pytest.mark.parametrize(
@@ -393,19 +393,19 @@ def test_invalid_gate_says_what_to_write(text, said):
 )
 def test_python_gates_are_checked_like_command_line_gates(gates, said):
     with pytest.raises(InputError, match=said):
-        of_mapping(gates)
-    assert of_mapping({"r2": -2, "mae": 3.5}).gates == {"r2": -2.0, "mae": 3.5}
+        gates_from(gates)
+    assert gates_from({"r2": -2, "mae": 3.5}).gates == {"r2": -2.0, "mae": 3.5}
 
 
-def test_gate_option_overrides_the_gate_of_the_params_file():
-    with pytest.raises(InputError, match=r"accuracy has a gate already, 0\.8\. Give one"):
-        settings_of(["accuracy>=0.8", "macro_f1>=0.1", "accuracy >= 0.9"])
+def test_a_metric_has_one_gate_and_one_that_is_given_counts_before_that_of_the_file():
+    with pytest.raises(InputError, match=r"accuracy already has a gate, 0\.8\. Give one"):
+        read_gates(["accuracy>=0.8", "macro_f1>=0.1", "accuracy >= 0.9"])
     path = Path(__file__).parents[2] / "params.yaml"
     (name, bound), *others = params.load(path).evaluate.gates.items()
-    found, said = settings_of([f"{name}>=0.25", "roc_auc>=0.75"], path)
+    found, said = read_gates([f"{name}>=0.25", "roc_auc>=0.75"], path)
     assert found.gates == {name: 0.25, "roc_auc": 0.75, **dict(others)}
-    assert said == [f"--gate counts: {name} >= 0.25, and not {bound:g} as in {path}"]
-    assert settings_of([f"{name}>={bound}"], path)[1] == []
+    assert said == [f"--gate takes precedence: {name} >= 0.25, not {bound:g} as in {path}"]
+    assert read_gates([f"{name}>={bound}"], path)[1] == []
 
 
 def test_evaluate_command_records_the_verdict_and_exits_with_it(
@@ -428,14 +428,16 @@ def test_evaluate_command_records_the_verdict_and_exits_with_it(
     said = run(*asked, "--gate", "log_loss<=0", status=3).stderr
     assert "REFUSED" in said
     assert "classes:1 is champion" in said
-    assert "evaluated by log_loss <= 0; its evaluation before was by accuracy >= 0.05" in said
+    assert (
+        "the gates were log_loss <= 0; those of the evaluation before were accuracy >= 0.05" in said
+    )
     assert "nothing was recorded" in run(*asked, "--dry-run").stderr
     assert "--gate" in str(run(*asked, status=1).exception)
     (tmp_path / "params.yaml").write_text(PARAMS)
     of_file = (*asked, "--params", str(tmp_path / "params.yaml"))
     assert "gate accuracy" in unwrapped(run(*of_file, "--gate", "macro_f1>=0.05").stderr)
     said = run(*of_file, "--gate", "accuracy>=0.1").stderr
-    assert "--gate counts: accuracy >= 0.1, and not 0.2 as in" in said
+    assert "--gate takes precedence: accuracy >= 0.1, not 0.2 as in" in said
     said = run("history", "classes").stderr
     verdicts = re.findall(r"evaluated +classes:1 +(\w+)", said)
     assert verdicts == ["passed", "passed", "failed", "passed"]

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from flows.deploy import refuse_shadowing
 from flows.project import new_project
-from flows.runs import occupied
+from flows.runs import claim_run
 from flows.settings import Settings
 from flows.versioning import pipeline
 from tasks import fingerprint, params
@@ -193,7 +193,7 @@ def test_dvc_repro_runs_the_installed_code_despite_a_tasks_folder(houses, tmp_pa
     project.run("dvc", "repro", "-q", "prepare")
     report = json.loads((project.root / "data/prepared/report.json").read_bytes())
     assert report["rows"]
-    with pytest.raises(InputError, match="in place of modelmint's own package `tasks`"):
+    with pytest.raises(InputError, match="instead of modelmint's package `tasks`"):
         refuse_shadowing(project.root)
     refuse_shadowing(houses.root)
     refuse_shadowing(ROOT)
@@ -240,7 +240,7 @@ def test_run_with_other_parameters_gets_a_worktree(houses, tmp_path):
     shutil.copytree(houses.root, tmp_path / "houses", symlinks=True)
     root = tmp_path / "houses"
     settings = Settings(root, "", "", root / "cache", root / "runs")
-    with occupied(settings, params.load(root / "params.yaml", ["train.epochs=3"])) as run:
+    with claim_run(settings, params.load(root / "params.yaml", ["train.epochs=3"])) as run:
         assert (run.workspace.root / "code.json").exists()
         assert not (run.workspace.root / "tasks").exists()
 
@@ -267,7 +267,7 @@ def test_failed_new_leaves_nothing(data, tmp_path):
     assert list((tmp_path / "empty").iterdir()) == []
     with pytest.raises(InputError, match="does not exist"):
         new_project(tmp_path / "new", tmp_path / "nothing")
-    with pytest.raises(InputError, match="lies in the data"):
+    with pytest.raises(InputError, match="is inside the data"):
         new_project(data / "shapes/project", data / "shapes")
 
 
@@ -312,7 +312,7 @@ def test_new_refuses_data_that_contains_the_project(tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path / "data")
     monkeypatch.chdir(tmp_path / "data")
     for given in (Path("."), Path("sub/.."), tmp_path / "link"):
-        with pytest.raises(InputError, match="lies in the data"):
+        with pytest.raises(InputError, match="is inside the data"):
             new_project(Path("new"), given)
     assert not Path("new").exists()
 
@@ -321,7 +321,7 @@ def test_new_refuses_data_that_contains_the_project(tmp_path, monkeypatch):
 def test_new_refuses_data_with_names_special_to_dvc(name, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).write_text("")
-    with pytest.raises(InputError, match=f"{name} belongs to DVC"):
+    with pytest.raises(InputError, match=f"{name} is a file of DVC"):
         new_project(tmp_path / "new", tmp_path / "data")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

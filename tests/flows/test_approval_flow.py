@@ -1,4 +1,4 @@
-"""Approvals asked for, and given, in the Prefect UI: a real server, process and browser."""
+"""The approval flow in the Prefect UI, with a real server, process and browser."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from browser import keep, open_browser
+from browser import open_browser, save_screenshot
 from playwright.sync_api import expect
 from projects import Project, make_project
 from registry_helpers import make_candidate
@@ -24,7 +24,7 @@ MODELS = ("good", "poor", "own", "moved", "decided")
 
 @dataclass
 class Office:
-    """A served project in which version 2 of each model waits for an approval."""
+    """A served project in which version 2 of each model waits for approval."""
 
     project: Project
     registry: Registry
@@ -51,7 +51,7 @@ class Office:
     def champion(self, model: str) -> int:
         return self.registry.alias(model).version
 
-    def said(self, model: str) -> list[tuple]:
+    def decisions(self, model: str) -> list[tuple]:
         """Who did what to version 2, newest first."""
         events = self.registry.history(model, version=2)
         return [(e.kind, e.actor, e.reason) for e in events if e.kind != "registered"]
@@ -75,7 +75,7 @@ def office(tmp_path_factory, prefect_server: str) -> Iterator[Office]:
             get_client(sync_client=True) as api,
         ):
             _fill(registry, project.root.parent)
-            os.chdir(project.root)  # the question is asked for the project one is in
+            os.chdir(project.root)  # request_approval uses the project of the current folder
             yield Office(project, registry, api, _ask_all(served))
     finally:
         os.chdir(here)
@@ -104,19 +104,19 @@ def _fill(registry: Registry, folder: Path) -> None:
 
 
 def _ask_all(served) -> dict[str, str]:
-    from flows.approval import request
+    from flows.approval import request_approval
 
     deadline = time.monotonic() + 60
-    while not (first := request(f"{MODELS[0]}:2", "it is better")):
+    while not (first := request_approval(f"{MODELS[0]}:2", "it is better")):
         assert time.monotonic() < deadline
         assert served.poll() is None, served.stdout.read()
         time.sleep(0.2)
-    others = {model: request(f"{model}:2", "it is better") for model in MODELS[1:]}
+    others = {model: request_approval(f"{model}:2", "it is better") for model in MODELS[1:]}
     return {MODELS[0]: first, **others}
 
 
 def _submit(form) -> None:
-    """Click as long as the form stays open: a server whose database is busy answers nothing."""
+    """Click until the form closes: a server whose database is busy ignores a click."""
     for _ in range(4):
         form.get_by_role("button", name="Submit").click()
         with contextlib.suppress(AssertionError):
@@ -125,17 +125,17 @@ def _submit(form) -> None:
     raise AssertionError("the form did not close")
 
 
-def test_a_version_approved_in_the_browser_becomes_champion(office: Office):
-    from flows.approval import request
+def test_approving_a_version_in_the_prefect_ui_makes_it_champion(office: Office):
+    from flows.approval import request_approval
 
     office.until("good", "Suspended")
-    assert request("good:2", "asked again") == office.links["good"]
+    assert request_approval("good:2", "asked again") == office.links["good"]
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(office.links["good"])
         page.get_by_role("button", name="Resume").click()
         form = page.locator(".p-modal__card")
-        expect(form.get_by_text("in place of good:1: it is better")).to_be_visible()
+        expect(form.get_by_text("in place of good:1? Reason: it is better")).to_be_visible()
         for text in ("0.9200", "0.9100", ">= 0.8", "passed"):
             expect(form.get_by_text(text, exact=True)).to_be_visible()
         card = form.get_by_text("Model card").get_attribute("href")
@@ -143,26 +143,26 @@ def test_a_version_approved_in_the_browser_becomes_champion(office: Office):
             _field(page, label).fill(text)
         form.get_by_role("button", name="Submit").click()
         expect(page.get_by_text("'yes' does not match").first).to_be_visible()
-        keep(page, "approval-form")
+        save_screenshot(page, "approval-form")
         _field(page, "Decision").fill("approve")
         _submit(form)
         expect(page.get_by_text("Approved", exact=True).first).to_be_visible(timeout=60_000)
-        keep(page, "approval-given")
+        save_screenshot(page, "approval-given")
         page.goto(card)
         expect(page.get_by_role("heading", name="card", exact=True)).to_be_visible()
-        keep(page, "approval-question")
+        save_screenshot(page, "approval-question")
     assert office.champion("good") == 2
     reason = "fewer errors (answered in the Prefect UI)"
-    assert office.said("good") == [("promoted", "bob", reason), ("approved", "bob", reason)]
+    assert office.decisions("good") == [("promoted", "bob", reason), ("approved", "bob", reason)]
 
 
 def _field(page, label: str):
-    """The text area under a label of the form, which are not tied to each other."""
+    """The text area under a label of the form; the HTML does not connect the two."""
     named = page.get_by_text(label, exact=True)
     return page.locator(".schema-form-properties > *").filter(has=named).locator("textarea")
 
 
-def test_a_version_that_is_rejected_does_not_become_champion(office: Office):
+def test_rejecting_a_version_keeps_the_champion(office: Office):
     office.until("poor", "Suspended")
     office.answer("poor", "reject", "bob")
     run = office.until("poor", "Rejected")
@@ -171,28 +171,28 @@ def test_a_version_that_is_rejected_does_not_become_champion(office: Office):
     assert office.registry.resolve("poor:2").version.status == "rejected"
 
 
-def test_an_approval_after_the_champion_moved_says_so_and_moves_nothing(office: Office):
+def test_an_approval_after_the_champion_changed_fails_and_keeps_the_alias(office: Office):
     office.until("moved", "Suspended")
     office.registry.approve("moved", 3, actor="eve", reason="better still")
     office.registry.promote("moved", 3, expect_revision=1, actor="eve", reason="better still")
     office.answer("moved", "approve", "bob")
     run = office.until("moved", "Failed")
-    assert "moved:1 was, and somebody moved the alias meanwhile" in run.state.message
+    assert "the question was asked; it was moved:1 then" in run.state.message
     assert run.state.message.endswith("modelmint models promote moved:2")
     assert office.champion("moved") == 3
     assert office.registry.resolve("moved:2").version.status == "approved"
 
 
-def test_an_answer_that_comes_after_another_decision_changes_nothing(office: Office):
+def test_an_answer_after_the_version_was_rejected_changes_nothing(office: Office):
     office.until("decided", "Suspended")
     office.registry.reject("decided", 2, actor="eve", reason="too slow")
     office.answer("decided", "approve", "bob")
     run = office.until("decided", "Decided")
-    assert run.state.message == "decided:2 is rejected already, by eve: too slow"
-    assert office.said("decided") == [("rejected", "eve", "too slow")]
+    assert run.state.message == "decided:2 is already rejected, by eve: too slow"
+    assert office.decisions("decided") == [("rejected", "eve", "too slow")]
 
 
-def test_nobody_approves_a_version_of_their_own(office: Office):
+def test_approving_your_own_version_fails(office: Office):
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
     office.until("own", "Suspended")
@@ -200,7 +200,7 @@ def test_nobody_approves_a_version_of_their_own(office: Office):
     run = office.until("own", "Failed")
     assert "own:2 was registered by ada" in run.state.message
     assert "somebody else" in run.state.message
-    assert (office.champion("own"), office.said("own")) == (1, [])
+    assert (office.champion("own"), office.decisions("own")) == (1, [])
     mine = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     deadline = time.monotonic() + 20  # logs come in batches
     while not any(log.level >= logging.ERROR for log in office.api.read_logs(mine)):
@@ -209,7 +209,7 @@ def test_nobody_approves_a_version_of_their_own(office: Office):
     assert not any("\n" in log.message for log in office.api.read_logs(mine))
 
 
-def test_a_question_that_is_asked_again_and_not_answered_ends_unanswered(office: Office):
+def test_a_retried_approval_without_an_answer_ends_unanswered(office: Office):
     from prefect.automations import Automation
     from prefect.states import Scheduled
 
@@ -231,13 +231,15 @@ def test_a_question_that_is_asked_again_and_not_answered_ends_unanswered(office:
     assert office.registry.resolve("own:2").version.status == "candidate"
 
 
-def test_nothing_is_asked_where_nobody_serves_the_question(office: Office, prefect_server):
-    from flows.approval import DEPLOYMENT, request
+def test_request_approval_returns_none_if_the_deployment_is_not_served(
+    office: Office, prefect_server
+):
+    from flows.approval import DEPLOYMENT, request_approval
     from flows.deploy import deployed_name
 
     name = deployed_name(DEPLOYMENT, office.project.root)
     deployment = office.api.read_deployment_by_name(f"approval/{name}")
     office.api.pause_deployment(deployment.id)  # as `modelmint serve` does when it is stopped
-    assert request("good:3", "it is better") is None
+    assert request_approval("good:3", "it is better") is None
     office.api.delete_deployment(deployment.id)
-    assert request("good:3", "it is better") is None
+    assert request_approval("good:3", "it is better") is None

@@ -1,7 +1,7 @@
-"""Documents of other releases: those of 0.1 (tests/data/release_0_1), with more fields, too new.
+"""Documents of other releases: of 0.1 (tests/data/release_0_1), with more fields, and too new.
 
-The data are what the commit 9e3f80e wrote, before evaluation, profile and report had a format
-number: prices of 60 homes, a linear model, and predictions of the four rows in homes.csv.
+The data was written by commit 9e3f80e, before evaluation, profile and report had a format number:
+prices of 60 homes, a linear model, and predictions for the four rows of homes.csv.
 """
 
 import json
@@ -37,13 +37,13 @@ TOO_NEW = "has format 9; this release of modelmint reads formats up to {}. Upgra
 
 @pytest.fixture
 def old(tmp_path):
-    """A copy of what the release wrote."""
+    """A copy of the files of release 0.1."""
     return Path(shutil.copytree(OLD, tmp_path / "old"))
 
 
 @dataclass(frozen=True)
 class LongerEvaluation(Evaluation):
-    """As a later release may have it."""
+    """An evaluation of a later release."""
 
     reviewer: str = "nobody"
 
@@ -57,7 +57,7 @@ def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_bytes()), **fields}))
 
 
-def test_a_bundle_of_the_first_release_predicts_what_it_predicted_then(old):
+def test_a_bundle_of_release_0_1_gives_the_same_predictions(old):
     bundle = Bundle.at(old / "bundle")
     model = Predictor(bundle.files, "cpu")
     found = model.files(find([old / "homes.csv"], model.signature)).table
@@ -66,7 +66,7 @@ def test_a_bundle_of_the_first_release_predicts_what_it_predicted_then(old):
     assert found["prediction"].to_pylist() == pytest.approx(before["prediction"].to_pylist())
 
 
-def test_an_evaluation_of_the_first_release_is_read_whole(old):
+def test_an_evaluation_of_release_0_1_is_readable(old):
     found = Evaluation.read(Bundle.at(old / "bundle").evaluation)
     assert found.passed
     assert [str(gate) for gate in found.gates] == ["r2 0.9998 >= 0.5: passed"]
@@ -76,18 +76,18 @@ def test_an_evaluation_of_the_first_release_is_read_whole(old):
     assert found.as_dict()["format"] == 1
 
 
-def test_a_record_class_that_gained_a_field_reads_the_documents_of_before(old):
+def test_record_fills_a_new_field_with_its_default(old):
     document = json.loads(Bundle.at(old / "bundle").evaluation.read_bytes())
     assert LongerEvaluation.of(document).reviewer == "nobody"
     assert formats.record(LongerGate, document["gates"][0]).weight == 1.0
-    asked = {"version": "digits:1", "champion": None, "revision": 0, "key": "k", "text": "t"}
+    stored = {"version": "digits:1", "champion": None, "revision": 0, "key": "k", "text": "t"}
     longer = make_dataclass(
         "Longer", [("urgent", bool, False)], bases=(approval.Question,), frozen=True
     )
-    assert formats.record(longer, asked).urgent is False
+    assert formats.record(longer, stored).urgent is False
 
 
-def test_a_manifest_is_read_by_a_report_that_gained_a_field(old):
+def test_a_report_class_with_a_new_field_reads_an_old_manifest(old):
     document = formats.read(old / "predictions/manifest.json", formats.MANIFEST)
     fields = [("seconds", float, 0.0)]
     longer = make_dataclass("Longer", fields, bases=(PredictReport,), frozen=True)
@@ -96,8 +96,8 @@ def test_a_manifest_is_read_by_a_report_that_gained_a_field(old):
     assert completed(old / "predictions").rows == 4
 
 
-def test_a_job_goes_on_where_the_first_release_left_it(old, tmp_path, monkeypatch):
-    """The same bundle has the same digest, so its predictions are not made again."""
+def test_run_job_continues_the_predictions_folder_of_release_0_1(old, tmp_path, monkeypatch):
+    """The same bundle has the same digest, so nothing is predicted again."""
     files = {path.name: path for path in (old / "bundle").iterdir()}
     document = json.loads(files["evaluation.json"].read_bytes())
     candidate = Candidate(
@@ -125,7 +125,7 @@ def test_a_job_goes_on_where_the_first_release_left_it(old, tmp_path, monkeypatc
         assert verify(registry).problems == []
 
 
-def test_a_dataset_of_the_first_release_trains_and_exports(old, tmp_path):
+def test_a_prepared_dataset_of_release_0_1_can_be_trained_and_exported(old, tmp_path):
     given = Train(architecture=Linear(name="linear"), epochs=2, device="cpu")
     train(
         given,
@@ -169,7 +169,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], int]] = {
 
 
 @pytest.mark.parametrize(("name", "read", "newest"), READERS.values(), ids=READERS)
-def test_further_fields_are_ignored_and_a_higher_number_is_refused(name, read, newest, old):
+def test_readers_ignore_unknown_fields_and_refuse_a_newer_format(name, read, newest, old):
     before = read(old)
     change(old / name, further={"field": [1]}, format=newest)
     assert read(old) == before
@@ -184,12 +184,12 @@ def test_further_fields_are_ignored_and_a_higher_number_is_refused(name, read, n
 
 
 @pytest.mark.parametrize("number", [0, -1, True, False, None, 1.0, "1"])
-def test_a_number_that_no_release_wrote_is_refused(number):
+def test_accept_refuses_an_invalid_format_number(number):
     with pytest.raises(InputError, match="has format"):
         formats.accept({"format": number}, 1, "evaluation.json")
 
 
-def test_an_evaluation_without_the_numbers_of_its_parity_is_refused(old):
+def test_evaluation_read_refuses_an_empty_parity(old):
     path = old / "bundle/evaluation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"parity": {}}))
     with pytest.raises(InputError, match="not an evaluation"):

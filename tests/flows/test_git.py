@@ -1,4 +1,4 @@
-"""git as the project uses it: inside of hooks, in fresh clones, before the first commit of data."""
+"""How the project uses git: inside hooks, in fresh clones, before the first commit of data."""
 
 import os
 import shutil
@@ -21,22 +21,22 @@ def project(tmp_path_factory) -> Project:
     return make_project(tmp_path_factory.mktemp("git") / "project")
 
 
-# As a flow does before it trains with other parameters.
+# What a flow does before it trains with other parameters.
 WORK = """
 from pathlib import Path
 from flows.raw import version_raw_data
-from flows.runs import occupied
+from flows.runs import claim_run
 from flows.settings import Settings
 from tasks import params
 settings = Settings.from_environment()
 given = params.load(settings.root / "params.yaml", ["train.epochs=7"])
 version_raw_data(given.prepare.source, settings.root)
-with occupied(settings, given) as run:
+with claim_run(settings, given) as run:
     print(run.workspace.root)
 """
 
 
-def test_a_hook_adds_nothing_to_the_commit_that_it_is_part_of(project: Project):
+def test_a_run_inside_a_git_hook_adds_nothing_to_the_commit(project: Project):
     hook = project.root / ".git/hooks/pre-commit"
     hook.parent.mkdir(exist_ok=True)
     (project.root / ".git/work.py").write_text(WORK)
@@ -65,9 +65,7 @@ def test_a_hook_adds_nothing_to_the_commit_that_it_is_part_of(project: Project):
     ],
     ids=lambda variables: " ".join(variables),
 )
-def test_git_works_in_the_projects_own_repository_whoever_calls(
-    project, variables, tmp_path, monkeypatch
-):
+def test_git_ignores_the_callers_git_variables(project, variables, tmp_path, monkeypatch):
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "other"], check=True)
     index = tmp_path / "other/index"
     shutil.copy(project.root / ".git/index", index)
@@ -83,7 +81,7 @@ def test_git_works_in_the_projects_own_repository_whoever_calls(
     assert index.read_bytes() == before
 
 
-def test_no_process_of_ours_inherits_what_git_says_is_one_repositorys(project):
+def test_importing_flows_removes_git_variables_from_the_environment(project):
     listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True)
     local = listed.stdout.decode().split()
     code = "import flows, os; print(*(n for n in os.environ if n.startswith('GIT_')))"
@@ -98,7 +96,7 @@ def test_no_process_of_ours_inherits_what_git_says_is_one_repositorys(project):
     assert not set(local) & set(done.stdout.split())
 
 
-def test_raw_data_is_never_git_s_even_before_the_first_training(project: Project):
+def test_git_ignores_raw_data_before_and_after_it_is_under_dvc(project: Project):
     (project.root / "data/raw/own.csv").write_text("a,b\n1,2\n")
     nested = project.root / "data/raw/pets/cat"
     nested.mkdir(parents=True)
@@ -117,21 +115,21 @@ def test_raw_data_is_never_git_s_even_before_the_first_training(project: Project
     assert offered() == own | {"data/raw/own.csv.dvc", "data/raw/pets.dvc"}
 
 
-def test_a_fresh_clone_reproduces_without_any_remote(project: Project, tmp_path):
+def test_dvc_repro_works_in_a_fresh_clone_without_a_remote(project: Project, tmp_path):
     project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone")
     assert not (clone.root / "data/raw/digits.csv.gz").exists()
     done = clone.run("dvc", "repro", "prepare")
     assert "Running stage 'data/raw/dvc.yaml:digits'" in done.stdout
     assert (clone.root / "data/prepared/train.arrow").exists()
-    # A file that is there is never overwritten.
+    # An existing file is never overwritten.
     (clone.root / "data/raw/digits.csv.gz").write_bytes(b"mine")
     clone.run("dvc", "repro", "data/raw/dvc.yaml")
     assert (clone.root / "data/raw/digits.csv.gz").read_bytes() == b"mine"
 
 
-def test_a_colleagues_clone_pulls_all_that_was_pushed(trained: Project, tmp_path):
-    # Clones, for the trained project is shared by tests.
+def test_dvc_pull_in_a_clone_gets_everything_that_was_pushed(trained: Project, tmp_path):
+    # Clones, because tests share the trained project.
     trained.run("git", "clone", "-q", str(trained.root), str(tmp_path / "mine"))
     mine = Project(tmp_path / "mine")
     shutil.copy(trained.root / "dvc.lock", mine.root)
@@ -152,7 +150,7 @@ def test_a_colleagues_clone_pulls_all_that_was_pushed(trained: Project, tmp_path
     assert Path(theirs.root / "data/raw/digits.csv.gz").exists()
 
 
-def test_dvc_plots_has_nothing_to_complain_about(trained: Project):
+def test_dvc_plots_prints_no_warning(trained: Project):
     done = trained.run("dvc", "plots", "show")
     assert "failed to load" not in done.stdout + done.stderr
     offered = trained.run("git", "status", "--porcelain", "--", "dvc_plots").stdout

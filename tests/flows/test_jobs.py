@@ -1,4 +1,4 @@
-"""Batch inference jobs: recorded, repeatable, and never fed a bundle that was changed."""
+"""Batch inference jobs: recorded, repeatable, and only with a verified bundle."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def jobs(project: Project) -> list[dict]:
     return json.loads(project.modelmint("models", "jobs", "--json").stdout)
 
 
-def test_a_job_is_recorded_with_what_traces_its_rows_back(trained, test_split, tmp_path):
+def test_a_job_records_model_input_and_output(trained, test_split, tmp_path):
     report = predict(trained, test_split, "--output", str(tmp_path / "out"))
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
     (job,) = [j for j in jobs(trained) if j["id"] == report["job"]]
@@ -44,7 +44,7 @@ def test_a_job_is_recorded_with_what_traces_its_rows_back(trained, test_split, t
     assert manifest["provenance"]["dataset"] == version["lineage"]["dataset"]
 
 
-def test_the_predictions_are_what_was_judged(trained, test_split, tmp_path):
+def test_predictions_equal_the_evaluated_outputs(trained, test_split, tmp_path):
     predict(trained, test_split, "--output", str(tmp_path / "out"))
     predicted = pq.read_table(tmp_path / "out/predictions.parquet")
     with pa.memory_map(test_split) as source:
@@ -55,14 +55,14 @@ def test_the_predictions_are_what_was_judged(trained, test_split, tmp_path):
     assert right.mean() == pytest.approx(version["metrics"]["accuracy"])
 
 
-def test_the_same_input_and_model_are_not_predicted_twice(trained, test_split, tmp_path):
+def test_predict_does_not_repeat_a_completed_job(trained, test_split, tmp_path):
     first = predict(trained, test_split, "--output", str(tmp_path / "out"))
     second = predict(trained, test_split, "--output", str(tmp_path / "out"))
     assert (first["fresh"], second["fresh"]) == (False, True)
     assert first["job"] == second["job"]
 
 
-def test_a_folder_with_other_predictions_is_left_alone(trained, test_split, tmp_path):
+def test_predict_refuses_a_folder_with_other_predictions(trained, test_split, tmp_path):
     predict(trained, test_split, "--output", str(tmp_path / "out"))
     before = (tmp_path / "out/predictions.parquet").read_bytes()
     other = str(trained.root / "data/prepared/validation.arrow")
@@ -71,7 +71,7 @@ def test_a_folder_with_other_predictions_is_left_alone(trained, test_split, tmp_
     assert (tmp_path / "out/predictions.parquet").read_bytes() == before
 
 
-def test_a_column_that_does_not_fit_leaves_no_file_and_a_failed_job(trained, tmp_path):
+def test_a_wrong_column_type_leaves_no_file_and_a_failed_job(trained, tmp_path):
     wrong = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((4, 9, 9, 1), np.uint8))
     pq.write_table(pa.table({"image": wrong}), tmp_path / "wrong.parquet")
     error = predict(
@@ -84,14 +84,14 @@ def test_a_column_that_does_not_fit_leaves_no_file_and_a_failed_job(trained, tmp
     assert jobs(trained)[0]["state"] == "failed"
 
 
-def test_an_output_that_is_a_file_is_one_message(trained, test_split, tmp_path):
+def test_predict_refuses_an_output_that_is_a_file(trained, test_split, tmp_path):
     (tmp_path / "out").write_text("mine")
     error = predict(trained, test_split, "--output", str(tmp_path / "out"), status=2)["error"]
     assert "Name another one" in error
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_two_jobs_do_not_write_to_one_folder(trained, test_split, tmp_path):
+def test_two_jobs_cannot_write_to_one_folder(trained, test_split, tmp_path):
     import fcntl
 
     (tmp_path / "out").mkdir()
@@ -103,9 +103,7 @@ def test_two_jobs_do_not_write_to_one_folder(trained, test_split, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "signature.json", "card.md"])
-def test_a_bundle_with_one_byte_changed_is_refused_before_it_is_read(
-    trained, test_split, tmp_path, name
-):
+def test_predict_refuses_a_bundle_with_a_changed_byte(trained, test_split, tmp_path, name):
     place = tmp_path / "artifacts"
     shutil.copytree(trained.root / "artifacts", place)
     version = json.loads(trained.modelmint("models", "show", "digits", "--json").stdout)
@@ -124,7 +122,7 @@ def test_a_bundle_with_one_byte_changed_is_refused_before_it_is_read(
     assert name in damaged.modelmint("models", "verify", status=1).stderr
 
 
-def test_a_job_killed_at_any_moment_is_completed_by_the_same_command(trained, tmp_path):
+def test_predict_completes_a_killed_job(trained, tmp_path):
     rows = 300_000
     images = np.random.default_rng(0).integers(0, 17, (rows, 8, 8, 1), np.uint8)
     column = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
@@ -132,7 +130,7 @@ def test_a_job_killed_at_any_moment_is_completed_by_the_same_command(trained, tm
     command = ["modelmint", "predict", "digits", str(tmp_path / "many.parquet")]
     command += ["--output", str(tmp_path / "out")]
     part = tmp_path / "out/predictions.parquet.part"
-    seen = None  # what the run before left behind
+    seen = None  # time of the file that the previous run left
     for moment in (0.0, 0.3):
         run = trained.start(*command)
         deadline = time.monotonic() + 60
@@ -157,11 +155,9 @@ def _written(path):
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def test_a_job_killed_after_its_manifest_is_closed_by_the_same_command(
-    trained, test_split, tmp_path
-):
-    # The one moment that a kill from outside cannot hit for certain: after the files, before
-    # the row. Here the process ends itself there.
+def test_predict_closes_a_job_killed_after_it_wrote_its_manifest(trained, test_split, tmp_path):
+    # A kill from outside cannot reliably hit the moment between the files and the row, so the
+    # process ends itself there.
     code = (
         "import os, flows.job\n"
         "from cli.main import app\n"
@@ -178,9 +174,7 @@ def test_a_job_killed_after_its_manifest_is_closed_by_the_same_command(
     assert (newest["id"], newest["state"]) == (report["job"], "completed")
 
 
-def test_a_job_whose_flow_run_was_killed_is_ended_as_what_it_left_says(
-    trained, test_split, tmp_path
-):
+def test_close_dead_jobs_ends_the_jobs_of_crashed_flow_runs(trained, test_split, tmp_path):
     from flows.job import close_dead_jobs, run_job
     from tasks.inputs import find
 

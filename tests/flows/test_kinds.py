@@ -1,4 +1,4 @@
-"""The training flow on a user's own data: no flow, registry or command knows what it was."""
+"""The training flow on a user's own data of several kinds."""
 
 import json
 
@@ -12,15 +12,15 @@ from tasks.architectures import ARCHITECTURES
 from tasks.inputs import find
 
 
-def bring(project: Project, kind: str, task: str) -> dict:
-    """Put raw data into data/raw; the section `prepare` that reads it."""
+def write_raw_data(project: Project, kind: str, task: str) -> dict:
+    """Write raw data to data/raw. Returns the section `prepare` that reads it."""
     raw = project.root / "data/raw"
     section = sample_data.make(kind, task, raw)
     section["source"]["path"] = f"data/raw/{section['source']['path']}"
     return section
 
 
-def debug(name: str, gates: dict, model: str, prepare: dict, **train: object) -> dict:
+def debug_params(name: str, gates: dict, model: str, prepare: dict, **train: object) -> dict:
     architecture = ARCHITECTURES[name].debug.model_dump()
     learning = {"epochs": 8, "batch_size": 16, "optimizer": {"learning_rate": 0.02}}
     return {
@@ -32,7 +32,7 @@ def debug(name: str, gates: dict, model: str, prepare: dict, **train: object) ->
     }
 
 
-def write(project: Project, name: str, params: dict) -> str:
+def write_params(project: Project, name: str, params: dict) -> str:
     with (project.root / name).open("w") as file:
         YAML(typ="safe", pure=True).dump(params, file)
     return name
@@ -45,9 +45,9 @@ def write(project: Project, name: str, params: dict) -> str:
         ("sequence", "binary", "gru", {"accuracy": 0.6, "roc_auc": 0.6}),
     ],
 )
-def test_a_users_own_data_goes_from_raw_to_predictions(project, kind, task, architecture, gates):
-    params = debug(architecture, gates, "own", bring(project, kind, task))
-    write(project, "params.yaml", params)
+def test_train_and_predict_work_on_a_users_own_data(project, kind, task, architecture, gates):
+    params = debug_params(architecture, gates, "own", write_raw_data(project, kind, task))
+    write_params(project, "params.yaml", params)
     outcome = project.train()
     assert outcome["version"] == "own:1"
     assert outcome["promoted"]
@@ -56,7 +56,7 @@ def test_a_users_own_data_goes_from_raw_to_predictions(project, kind, task, arch
     project.modelmint("predict", "own", str(raw), "--output", "out")
     table = pq.read_table(project.root / "out/predictions.parquet")
     assert table.num_rows == find([raw])[0].rows == sample_data.ROWS
-    # And again: nothing is stale, nothing is registered twice.
+    # Again: no stage is stale, and no second version is registered.
     again = project.train()
     assert {s["how"] for s in again["steps"] if s["name"] in ("prepare", "train")} == {"Fresh"}
     assert (again["version"], again["created"]) == ("own:1", False)
@@ -64,20 +64,20 @@ def test_a_users_own_data_goes_from_raw_to_predictions(project, kind, task, arch
     assert "up to date" in project.run("dvc", "status", *stages).stdout
 
 
-def test_a_classifier_starts_from_a_language_model_that_was_registered(project: Project):
-    prepare = bring(project, "text", "multiclass")
-    lm = debug("transformer_lm", {"perplexity": 30.0}, "texts-lm", prepare)
-    first = project.train("--params", write(project, "lm.yaml", lm))
+def test_init_from_trains_a_classifier_from_a_registered_language_model(project: Project):
+    prepare = write_raw_data(project, "text", "multiclass")
+    lm = debug_params("transformer_lm", {"perplexity": 30.0}, "texts-lm", prepare)
+    first = project.train("--params", write_params(project, "lm.yaml", lm))
     assert first["version"] == "texts-lm:1"
     assert first["headline"] == ["perplexity"]
 
-    params = debug("transformer", {"accuracy": 0.4}, "texts", prepare, init_from="texts-lm")
-    write(project, "fine.yaml", params)
-    said = project.modelmint("train", "--params", "fine.yaml", "--json")
-    outcome = json.loads(said.stdout)
-    # The same prepared dataset, tokenizer included: no text of the test split was ever learned.
+    params = debug_params("transformer", {"accuracy": 0.4}, "texts", prepare, init_from="texts-lm")
+    write_params(project, "fine.yaml", params)
+    printed = project.modelmint("train", "--params", "fine.yaml", "--json")
+    outcome = json.loads(printed.stdout)
+    # The same prepared dataset and tokenizer, so the language model saw no text of the test split.
     assert outcome["dataset"] == first["dataset"]
-    assert "starts from the weights of texts-lm:1" in said.stderr
+    assert "starts from the weights of texts-lm:1" in printed.stderr
     version = json.loads(project.modelmint("models", "show", "texts", "--json").stdout)
     (stored,) = [a for a in version["artifacts"] if a["path"] == "lineage.json"]
     blob = next((project.root / "artifacts").rglob(stored["sha256"]))
@@ -87,6 +87,6 @@ def test_a_classifier_starts_from_a_language_model_that_was_registered(project: 
     }
 
 
-def test_starting_from_a_version_that_is_not_there_is_the_users_mistake(project: Project):
+def test_init_from_a_missing_version_exits_with_status_2(project: Project):
     outcome = project.train("-S", "train.init_from=nobody", status=2)
     assert "nobody" in outcome["message"]

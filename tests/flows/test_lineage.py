@@ -1,4 +1,4 @@
-"""What a stage read is what DVC records: edits at every moment, under `dvc repro` and by hand."""
+"""DVC's record of a stage equals what the stage read, whatever is edited while it runs."""
 
 import json
 import os
@@ -15,12 +15,13 @@ from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 
 from flows.git import differs
-from flows.pretrained import parent, place_pretrained
+from flows.pretrained import place_pretrained, read_parent
 from tasks.errors import InputError
 from tasks.recorded import locked_stages
 from tasks.workspace import Workspace
 
-# A stage whose step takes no time: what is edited meanwhile is the third argument.
+# A stage that does nothing. Arguments: its name, code to run after its inputs are hashed, and code
+# to run after the imported code is checked.
 STAGE = """
 import os, shutil, sys
 from pathlib import Path
@@ -64,7 +65,7 @@ except InputError as error:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Project:
-    """A project with a prepared dataset, and nothing under DVC yet."""
+    """A project with a prepared dataset, whose stages are not under DVC yet."""
     made = make_project(tmp_path_factory.mktemp("lineage") / "project", DEBUG)
     made.run(sys.executable, "-m", "tasks", "prepare")
     return made
@@ -93,8 +94,8 @@ def whole(reproduced, tmp_path) -> Project:
     return copied(reproduced, tmp_path / "project")
 
 
-def passage(project: Project, stage: str, edit: str, before: str = "") -> str:
-    """What the stage said of an edit; empty where it recorded what it read."""
+def run_edited_stage(project: Project, stage: str, edit: str, before: str = "") -> str:
+    """The stage's error after an edit; empty if it recorded what it read."""
     done = project.run(sys.executable, "-c", STAGE, stage, before, edit, status=None)
     record = project.root / f"outputs/read/{stage}.json"
     assert record.exists() == (done.returncode == 0), done.stderr
@@ -134,7 +135,7 @@ REFUSED = {
     "code that is half written": ("train", "write('tasks/train.py', 'def')", "tasks/train.py"),
     "the fingerprint": ("train", "os.remove('code.json')", "code.json"),
     "code is gone": ("evaluate", "os.remove('tasks/evaluate.py')", "tasks/evaluate.py"),
-    "code that was loaded meanwhile, and is what it was": (
+    "code that was imported while it was changed": (
         "prepare",
         "replace('tasks/preparing/noise.py', 'MOST', 'LEAST'); import tasks.preparing.noise;"
         "replace('tasks/preparing/noise.py', 'LEAST', 'MOST')",
@@ -168,13 +169,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("stage", "edit", "named"), REFUSED.values(), ids=REFUSED)
-def test_what_a_stage_read_and_what_changed_meanwhile_is_named_and_not_recorded(
-    stage, edit, named, project
-):
-    said = passage(project, stage, edit)
-    assert said.startswith(f"changed while the stage {stage} ran: ")
-    assert named in said
-    assert "Give the same command again" in said
+def test_a_stage_fails_and_names_an_input_that_changed_while_it_ran(stage, edit, named, project):
+    printed = run_edited_stage(project, stage, edit)
+    assert printed.startswith(f"changed while the stage {stage} ran: ")
+    assert named in printed
+    assert "The same command runs the stage again" in printed
     written = {
         "prepare": ["data/prepared"],
         "train": ["outputs/checkpoint", "outputs/history.csv"],
@@ -198,57 +197,57 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize(("stage", "edit"), ACCEPTED.values(), ids=ACCEPTED)
-def test_what_a_stage_does_not_read_may_change(stage, edit, project):
+def test_files_that_a_stage_does_not_read_may_change(stage, edit, project):
     shutil.rmtree(project.root / "data/prepared") if stage == "prepare" else None
-    assert passage(project, stage, edit) == ""
+    assert run_edited_stage(project, stage, edit) == ""
 
 
-def test_code_that_was_rewritten_while_it_was_loaded_is_refused(project):
-    said = passage(project, "train", "pass", before="rewrite('tasks/train.py')")
-    assert "changed while the stage train ran: tasks/train.py" in said
+def test_a_stage_refuses_code_rewritten_while_it_was_imported(project):
+    printed = run_edited_stage(project, "train", "pass", before="rewrite('tasks/train.py')")
+    assert "changed while the stage train ran: tasks/train.py" in printed
 
 
-def test_raw_data_outside_of_the_project_count_as_well(project, tmp_path):
+def test_a_stage_detects_changes_of_raw_data_outside_the_project(project, tmp_path):
     outside = tmp_path / "elsewhere.csv.gz"
     shutil.move(project.root / "data/raw/digits.csv.gz", outside)
     for path in (str(outside), "../elsewhere.csv.gz"):
         project.change_params({"prepare": {"source": {"kind": "digits", "path": path}}})
         shutil.rmtree(project.root / "data/prepared", ignore_errors=True)
-        assert path in passage(project, "prepare", f"append({path!r})")
+        assert path in run_edited_stage(project, "prepare", f"append({path!r})")
         shutil.rmtree(project.root / "data/prepared", ignore_errors=True)
-        assert passage(project, "prepare", "pass") == ""
+        assert run_edited_stage(project, "prepare", "pass") == ""
 
 
-def test_the_key_of_sensitive_columns_counts_though_dvc_does_not_see_it(project):
+def test_a_stage_detects_a_changed_salt_file_that_dvc_does_not_track(project):
     (project.root / "salt").write_text("one key")
     hashing = {"sensitive": ["name"], "sensitive_rule": "hash", "salt_file": "salt"}
     project.change_params({"prepare": hashing})
     shutil.rmtree(project.root / "data/prepared")
-    assert "ran: salt. " in passage(project, "prepare", "write('salt', 'another key')")
-    assert passage(project, "prepare", "pass") == ""
+    assert "ran: salt. " in run_edited_stage(project, "prepare", "write('salt', 'another key')")
+    assert run_edited_stage(project, "prepare", "pass") == ""
     record = (project.root / "outputs/read/prepare.json").read_text()
     assert json.loads(record)["salt"]
     assert "another key" not in record
 
 
-def test_a_stage_without_a_place_for_its_record_is_refused(project):
+def test_a_stage_without_its_record_among_the_outs_is_refused(project):
     path = project.root / "dvc.yaml"
     path.write_text(path.read_text().replace("      - outputs/read/train.json\n", ""))
-    assert "train must name outputs/read/train.json among its outs" in passage(
+    assert "train must name outputs/read/train.json among its outs" in run_edited_stage(
         project, "train", "pass"
     )
 
 
-def test_a_stage_without_a_fingerprint_of_its_code_is_refused(project):
+def test_a_stage_without_its_code_fingerprint_is_refused(project):
     path = project.root / "dvc.yaml"
     path.write_text(path.read_text().replace("      - code.json: [stages.train]\n", ""))
-    assert "train must name code.json: [stages.train] among its params" in passage(
+    assert "train must name code.json: [stages.train] among its params" in run_edited_stage(
         project, "train", "pass"
     )
 
 
-def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, str]:
-    """Run a command; when it says `line`, it stands still while `edit` is made."""
+def run_with_edit(project: Project, command: list[str], line: str, edit) -> tuple[int, str]:
+    """Run a command; when it prints `line`, stop it for the duration of `edit`."""
     process = subprocess.Popen(
         command,
         cwd=project.root,
@@ -258,48 +257,50 @@ def edited(project: Project, command: list[str], line: str, edit) -> tuple[int, 
         text=True,
         start_new_session=True,
     )
-    said, made = "", False
+    printed, made = "", False
     for found in process.stdout:
-        said += found
+        printed += found
         if not made and re.search(line, found):
             os.killpg(process.pid, signal.SIGSTOP)
             edit()
             made = True
             os.killpg(process.pid, signal.SIGCONT)
     process.stdout.close()
-    assert made, said
-    return process.wait(), said
+    assert made, printed
+    return process.wait(), printed
 
 
-def rate(project: Project) -> tuple[float, float]:
-    """The learning rate that `dvc.lock` names, and the one that was used."""
+def learning_rates(project: Project) -> tuple[float, float]:
+    """The learning rate in `dvc.lock`, and the one that was used."""
     params = locked_stages(project.root)["train"]["params"]["params.yaml"]
     history = (project.root / "outputs/history.csv").read_text().splitlines()
     return params["train"]["optimizer"]["learning_rate"], float(history[1].split(",")[-1])
 
 
-def test_parameters_edited_in_mid_training_are_trained_with_by_the_next_repro(project):
+def test_repro_after_parameters_changed_during_training_uses_the_new_ones(project):
     def edit(value):
         project.change_params({"train": {"optimizer": {"learning_rate": value}}})
 
     project.change_params({"train": {"epochs": 30, "patience": 30}})
     before = locked_stages(project.root)["train"]
-    status, said = edited(project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001))
+    status, text = run_with_edit(
+        project, ["dvc", "repro", "train"], "epoch 20/30", lambda: edit(0.001)
+    )
     assert status != 0
-    assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in said
+    assert "error: changed while the stage train ran: train.optimizer.learning_rate (0.02" in text
     assert locked_stages(project.root)["train"] == before
-    # Put back, the training goes on from where it was: nobody pays for it twice.
+    # With the old value again, the training resumes.
     edit(0.02)
-    said = project.run("dvc", "repro", "train").stdout
-    assert "resuming after epoch" in said
-    assert rate(project) == (0.02, 0.02)
+    text = project.run("dvc", "repro", "train").stdout
+    assert "resuming after epoch" in text
+    assert learning_rates(project) == (0.02, 0.02)
     edit(0.001)
     assert "Running stage 'train'" in project.run("dvc", "repro", "train").stdout
-    assert rate(project) == (0.001, 0.001)
+    assert learning_rates(project) == (0.001, 0.001)
     assert "up to date" in project.run("dvc", "status", "train").stdout
 
 
-def test_code_edited_in_mid_training_is_refused_by_repro(project):
+def test_repro_refuses_code_edited_during_training(project):
     code = project.root / "tasks/training/objective.py"
     project.change_params({"train": {"epochs": 20, "patience": 20}})
     before = locked_stages(project.root)["train"]
@@ -307,13 +308,13 @@ def test_code_edited_in_mid_training_is_refused_by_repro(project):
     def edit():
         code.write_text(code.read_text() + "\nEDITED = True\n")
 
-    status, said = edited(project, ["dvc", "repro"], "epoch 3/20", edit)
+    status, printed = run_with_edit(project, ["dvc", "repro"], "epoch 3/20", edit)
     assert status != 0
-    assert "changed while the stage train ran: tasks/training/objective.py" in said
+    assert "changed while the stage train ran: tasks/training/objective.py" in printed
     assert locked_stages(project.root)["train"] == before
 
 
-def test_raw_data_replaced_while_they_are_prepared_are_refused_by_repro(project):
+def test_repro_refuses_raw_data_replaced_during_prepare(project):
     raw = project.root / "data/raw/digits.csv.gz"
     before = locked_stages(project.root)["prepare"]
 
@@ -321,14 +322,14 @@ def test_raw_data_replaced_while_they_are_prepared_are_refused_by_repro(project)
         raw.with_name("new").write_bytes(raw.read_bytes() + b"\n")
         raw.with_name("new").replace(raw)
 
-    status, said = edited(project, ["dvc", "repro"], "reading data/raw", edit)
+    status, printed = run_with_edit(project, ["dvc", "repro"], "reading data/raw", edit)
     assert status != 0
-    assert "changed while the stage prepare ran: data/raw/digits.csv.gz" in said
+    assert "changed while the stage prepare ran: data/raw/digits.csv.gz" in printed
     assert locked_stages(project.root)["prepare"] == before
 
 
 def misrecord(project: Project, value: float = 0.5) -> None:
-    """What an edit leaves in the moment between the end of a stage and DVC's look."""
+    """Simulate an edit between the end of a stage and DVC's reading of its inputs."""
     project.change_params({"train": {"optimizer": {"learning_rate": value}}})
     path = project.root / "dvc.lock"
     lock = YAML(typ="safe").load(path.read_text())
@@ -336,11 +337,11 @@ def misrecord(project: Project, value: float = 0.5) -> None:
     train["optimizer"]["learning_rate"] = value
     with path.open("w") as file:
         YAML(typ="safe", pure=True).dump(lock, file)
-    # For DVC, all is well.
+    # DVC does not notice.
     assert "up to date" in project.run("dvc", "status").stdout
 
 
-def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_it(whole):
+def test_the_next_stage_refuses_a_wrong_dvc_record_and_repro_repairs_it(whole):
     misrecord(whole)
     done = whole.run("dvc", "repro", "-sf", "evaluate", status=None)
     assert done.returncode != 0
@@ -350,7 +351,7 @@ def test_the_next_stage_refuses_what_was_misrecorded_and_the_same_command_mends_
         "again"
     ) in done.stdout + done.stderr
     assert "Running stage 'train'" in whole.run("dvc", "repro", "train").stdout
-    assert rate(whole) == (0.5, 0.5)
+    assert learning_rates(whole) == (0.5, 0.5)
     assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
@@ -375,7 +376,7 @@ def damage(project: Project, name: str) -> Path:
     return path.relative_to(project.root)
 
 
-def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend_it(whole):
+def test_the_next_stage_names_a_damaged_cache_file_and_its_repair(whole):
     path = damage(whole, "data/prepared/train.arrow")
     shutil.rmtree(whole.root / "data/prepared")
     whole.change_params({"train": {"seed": 9}})
@@ -392,8 +393,8 @@ def test_a_damaged_byte_in_the_cache_is_named_by_the_next_stage_with_how_to_mend
     assert "up to date" in whole.run("dvc", "status", "train").stdout
 
 
-@pytest.mark.timeout(600)  # several flows, and the project before them
-def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, prefect_server):
+@pytest.mark.timeout(600)  # several flows, and a fixture that runs all stages
+def test_train_registers_nothing_misrecorded_or_damaged(reproduced, prefect_server):
     project = reproduced
     project.environment["PREFECT_API_URL"] = prefect_server
     project.commit()
@@ -401,8 +402,8 @@ def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, pr
     outcome = project.train()
     how = {step["name"]: step["how"] for step in outcome["steps"]}
     assert (how["prepare"], how["train"]) == ("Fresh", "Completed")
-    assert rate(project) == (0.05, 0.05)
-    # What is fresh for DVC is read again, be it restored from the cache or just lie there.
+    assert learning_rates(project) == (0.05, 0.05)
+    # A stage that is fresh for DVC is verified, whether its output was restored or existed.
     path = damage(project, "outputs/bundle/model.onnx")
     shutil.rmtree(project.root / "outputs/bundle")
     for _ in "ab":
@@ -415,7 +416,7 @@ def test_a_flow_registers_nothing_that_was_misrecorded_or_damaged(reproduced, pr
     assert project.train()["version"] == "digits:1"
 
 
-def test_code_that_differs_from_the_commit_that_was_looked_up_is_said_to(project):
+def test_differs_compares_code_with_a_commit(project):
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     paths = ["tasks/train.py", "tasks/training"]
     (project.root / "README.md").write_text("of no matter")
@@ -429,7 +430,7 @@ def test_code_that_differs_from_the_commit_that_was_looked_up_is_said_to(project
     assert not differs(project.root, "HEAD", paths)
 
 
-def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path):
+def test_place_pretrained_replaces_changed_weights(tmp_path):
     candidate = make_candidate(tmp_path / "bundle")
     weights = tmp_path / "bundle/weights.safetensors"
     weights.write_text("the weights")
@@ -438,19 +439,20 @@ def test_weights_to_start_from_that_somebody_changed_are_fetched_again(tmp_path)
     with open_registry(tmp_path) as registry:
         registry.register("digits", candidate, actor="ada")
         place_pretrained(registry, "digits:1", workspace)
-        ref = parent(workspace)
+        ref = read_parent(workspace)
         assert ref.keys() == {"ref", "digest"}
         placed = workspace.base / weights.name
         for spoil in (lambda: placed.write_text("other weights"), placed.unlink):
             spoil()
             with pytest.raises(
-                InputError, match=r"weights\.safetensors is not the file of digits:1"
+                InputError,
+                match=r"weights\.safetensors was changed: it is not the file of digits:1",
             ):
-                parent(workspace)
+                read_parent(workspace)
             place_pretrained(registry, "digits:1", workspace)
             assert placed.read_text() == "the weights"
-            assert parent(workspace) == ref
-    # Of an older release, without hashes: taken as it is, and fetched anew by the next flow.
+            assert read_parent(workspace) == ref
+    # A marker of an older release has no hashes: it is accepted, and the next flow copies again.
     document = {"ref": "digits:1", "digest": ref["digest"]}
     (workspace.base / "version.json").write_text(json.dumps(document))
-    assert parent(workspace) == ref
+    assert read_parent(workspace) == ref

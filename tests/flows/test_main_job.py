@@ -1,4 +1,4 @@
-"""The main job as a user runs it: the default parameters, from raw digits to predictions."""
+"""The main job, `modelmint run` with the default parameters, from raw digits to predictions."""
 
 import json
 import shutil
@@ -20,18 +20,18 @@ def first(clone) -> dict:
     return json.loads(clone.modelmint("run", "--json").stdout)
 
 
-def test_digits_reach_98_percent_through_onnx_runtime(first):
+def test_digits_accuracy_and_macro_f1_reach_98_percent(first):
     metrics = first["training"]["metrics"]
     assert metrics["accuracy"] >= 0.98
     assert metrics["macro_f1"] >= 0.98
 
 
-def test_the_test_split_is_a_fifth_of_the_rows(clone, first):
+def test_the_test_split_has_20_percent_of_the_rows(clone, first):
     report = json.loads((clone.root / "data/prepared/report.json").read_bytes())
     assert report["rows"]["test"] >= 0.2 * sum(report["rows"].values())
 
 
-def test_the_first_version_is_champion_and_predicts_every_row(first):
+def test_run_promotes_the_first_version_and_predicts_every_row(first):
     training, job = first["training"], first["job"]
     assert (training["version"], training["champion"]) == ("digits:1", "digits:1")
     assert training["created"]
@@ -41,7 +41,7 @@ def test_the_first_version_is_champion_and_predicts_every_row(first):
     assert table.schema.metadata[b"modelmint.digest"].decode() == training["digest"]
 
 
-def test_a_second_run_retrains_nothing_and_registers_nothing(clone, first):
+def test_a_second_run_trains_and_registers_nothing(clone, first):
     second = json.loads(clone.modelmint("run", "--json").stdout)
     stages = {s["name"]: s["how"] for s in second["training"]["steps"]}
     assert {stages[n] for n in ("prepare", "train", "evaluate", "export")} == {"Fresh"}
@@ -53,17 +53,15 @@ def test_a_second_run_retrains_nothing_and_registers_nothing(clone, first):
     assert json.loads(clone.modelmint("models", "gc", "--dry-run", "--json").stdout) == []
 
 
-def test_after_the_flow_dvc_repro_has_nothing_to_do(clone, first):
+def test_dvc_repro_after_the_flow_runs_no_stage(clone, first):
     lock = (clone.root / "dvc.lock").read_bytes()
-    said = clone.run("dvc", "repro").stdout
-    assert "Running stage" not in said
+    printed = clone.run("dvc", "repro").stdout
+    assert "Running stage" not in printed
     assert (clone.root / "dvc.lock").read_bytes() == lock
     assert "up to date" in clone.run("dvc", "status").stdout
 
 
-def test_dvc_repro_elsewhere_gives_the_same_bytes_and_the_flow_registers_them(
-    clone, first, tmp_path
-):
+def test_dvc_repro_and_the_flow_give_the_same_bytes(clone, first, tmp_path):
     other = make_project(tmp_path / "other")
     other.environment |= clone.environment
     (other.root / "dvc.lock").unlink(missing_ok=True)
@@ -82,7 +80,7 @@ def _stages(lock):
     return YAML(typ="safe").load(lock.read_text())["stages"]
 
 
-def test_the_summary_names_what_a_person_wants_to_know(clone, first):
+def test_the_summary_of_run_names_dataset_metrics_gates_and_outputs(clone, first):
     shown = clone.modelmint("run").stderr
     for word in (
         first["training"]["dataset"],
@@ -102,7 +100,7 @@ def test_the_summary_names_what_a_person_wants_to_know(clone, first):
         assert word in shown
 
 
-def test_the_bundle_traces_back_to_data_code_and_parameters(clone, first):
+def test_lineage_has_commit_dataset_flow_run_and_libraries(clone, first):
     version = json.loads(clone.modelmint("models", "show", "digits", "--json").stdout)
     head = clone.run("git", "rev-parse", "HEAD").stdout.strip()
     lineage = version["lineage"]

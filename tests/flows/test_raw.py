@@ -1,4 +1,4 @@
-"""Raw data under DVC, and what a run's worktree is given of it."""
+"""Raw data under DVC, and its copies in the worktree of a run."""
 
 import hashlib
 import subprocess
@@ -26,7 +26,7 @@ def repository(tmp_path_factory) -> Project:
 
 @pytest.fixture
 def own(repository):
-    """The user's own data, where an example would be put."""
+    """The user's own data at the path of an example."""
     path = repository.root / CANCER.path
     path.write_text(OWN)
     assert "put data/raw/cancer.csv under DVC" in version_raw_data(CANCER, repository.root)
@@ -35,13 +35,13 @@ def own(repository):
     path.with_name("cancer.csv.dvc").unlink()
 
 
-def test_an_example_never_replaces_the_users_own_data(repository, own):
+def test_version_raw_data_never_replaces_the_users_data_by_an_example(repository, own):
     own.unlink()
     version_raw_data(CANCER, repository.root)
     assert own.read_text() == OWN
 
 
-def test_an_example_is_put_in_place_where_nothing_lies(repository):
+def test_version_raw_data_writes_a_missing_example(repository):
     path = repository.root / CANCER.path
     version_raw_data(CANCER, repository.root)
     assert len(path.read_text().splitlines()) == 570
@@ -49,7 +49,7 @@ def test_an_example_is_put_in_place_where_nothing_lies(repository):
     path.with_name("cancer.csv.dvc").unlink()
 
 
-def test_data_that_dvc_cannot_fetch_is_named_with_the_reason(repository, own):
+def test_version_raw_data_says_why_dvc_cannot_fetch_data(repository, own):
     source = CANCER.model_copy(update={"example": None})
     own.unlink()
     subprocess.run(["rm", "-r", str(repository.root / ".dvc/cache")], check=True)
@@ -57,7 +57,7 @@ def test_data_that_dvc_cannot_fetch_is_named_with_the_reason(repository, own):
         version_raw_data(source, repository.root)
 
 
-def test_data_that_are_damaged_in_the_cache_are_not_taken(repository, own):
+def test_version_raw_data_refuses_data_damaged_in_the_cache(repository, own):
     source = CANCER.model_copy(update={"example": None})
     md5 = hashlib.md5(OWN.encode()).hexdigest()
     cached = repository.root / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"
@@ -77,7 +77,7 @@ def test_data_that_are_damaged_in_the_cache_are_not_taken(repository, own):
     assert own.read_text() == OWN
 
 
-def test_a_secret_is_given_to_a_worktree_and_to_no_commit(repository):
+def test_copy_salt_gives_a_worktree_the_salt_file_without_a_commit(repository):
     root, secret = repository.root, "data/salt"
     (root / secret).write_text("0123456789abcdef")
     settings = Settings(root, "", "", root / "cache", root / "runs")

@@ -1,4 +1,4 @@
-"""What a real Prefect server believes of runs, against processes that live, or died."""
+"""The reconciler with a real Prefect server and runs whose processes live or are dead."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tasks.errors import InputError
 
 @pytest.fixture
 def deployment(api):
-    """The id of a deployment that allows one run at a time; nobody serves it."""
+    """Id of a deployment with one run at a time that nobody serves."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
 
     from flows.inference import inference
@@ -32,7 +32,7 @@ def deployment(api):
 
 
 def start(api, deployment, state: Callable = Running, **given):
-    """A run in a state that only a process can be in, which is not there."""
+    """A run in a state that requires a process, without a process."""
     run = api.create_flow_run_from_deployment(deployment, **given)
     api.set_flow_run_state(run.id, Pending())
     for step in (Running, Cancelling) if state is Cancelling else (state,):
@@ -60,12 +60,10 @@ def reconciler(api, deployment, *living):
 
 
 @pytest.mark.parametrize("state", [Pending, Running])
-def test_a_run_whose_process_is_gone_is_crashed_frees_its_slot_and_is_taken_over(
-    api, deployment, state
-):
+def test_reconcile_crashes_a_dead_run_frees_its_slot_and_starts_a_new_one(api, deployment, state):
     dead = start(api, deployment, state, parameters={"output": "elsewhere"})
     assert slots(api, deployment) == 1
-    reconciler(api, deployment).look(nothing_starts=True)
+    reconciler(api, deployment).reconcile(nothing_starts=True)
     dead = api.read_flow_run(dead.id)
     assert dead.state.is_crashed()
     assert "Its process is gone" in dead.state.message
@@ -76,93 +74,93 @@ def test_a_run_whose_process_is_gone_is_crashed_frees_its_slot_and_is_taken_over
     assert f"The new run '{new.name}' resumes its work" in dead.state.message
 
 
-def test_a_run_whose_process_lives_is_left_alone(api, deployment):
+def test_reconcile_leaves_a_live_run_alone(api, deployment):
     run = start(api, deployment)
-    reconciler(api, deployment, run).look(nothing_starts=True)
+    reconciler(api, deployment, run).reconcile(nothing_starts=True)
     assert api.read_flow_run(run.id).state.is_running()
     assert (slots(api, deployment), others(api, deployment, run)) == (1, [])
 
 
-def test_a_cancellation_that_nobody_carried_out_ends_as_cancelled(api, deployment):
+def test_reconcile_cancels_a_dead_run_that_was_cancelling(api, deployment):
     run = start(api, deployment, Cancelling)
-    reconciler(api, deployment).look(nothing_starts=True)
+    reconciler(api, deployment).reconcile(nothing_starts=True)
     assert api.read_flow_run(run.id).state.is_cancelled()
     assert (slots(api, deployment), others(api, deployment, run)) == (0, [])
 
 
-def test_a_suspended_run_has_no_process_and_is_not_dead(api, deployment):
+def test_reconcile_leaves_a_suspended_run_alone(api, deployment):
     run = start(api, deployment)
     api.set_flow_run_state(run.id, Paused(name="Suspended", reschedule=True), force=True)
-    reconciler(api, deployment).look(nothing_starts=True)
+    reconciler(api, deployment).reconcile(nothing_starts=True)
     assert api.read_flow_run(run.id).state_name == "Suspended"
     assert others(api, deployment, run) == []
 
 
-def test_while_a_runner_works_a_run_is_given_time_to_start_and_to_end(api, deployment, monkeypatch):
+def test_reconcile_waits_a_grace_period_before_it_crashes_a_run(api, deployment, monkeypatch):
     from flows import reconcile
 
     run = start(api, deployment)
     watch = reconciler(api, deployment)
-    watch.look()
+    watch.reconcile()
     assert api.read_flow_run(run.id).state.is_running()
-    monkeypatch.setattr(reconcile, "ENDED_FOR_S", 0.0)
-    watch.look()
+    monkeypatch.setattr(reconcile, "END_GRACE_S", 0.0)
+    watch.reconcile()
     assert api.read_flow_run(run.id).state.is_crashed()
     pending = start(api, deployment, Pending, parameters={"output": "other"})
-    watch.look()
-    watch.look()
+    watch.reconcile()
+    watch.reconcile()
     assert api.read_flow_run(pending.id).state.is_pending()
 
 
-def test_a_run_that_an_earlier_runner_left_is_dead_as_soon_as_it_has_no_process(api, deployment):
+def test_reconcile_crashes_an_orphan_without_a_grace_period(api, deployment):
     from flows.reconcile import Reconciler
 
     run = start(api, deployment, Pending)
     living = {str(run.id)}
     watch = Reconciler(api, [deployment], lambda: living)
-    watch.look(nothing_starts=True)
+    watch.reconcile(nothing_starts=True)
     assert api.read_flow_run(run.id).state.is_pending()
     living.clear()
-    watch.look()
+    watch.reconcile()
     assert api.read_flow_run(run.id).state.is_crashed()
 
 
-def test_what_dies_three_times_is_not_started_again(api, deployment):
+def test_reconcile_does_not_restart_a_run_after_three_attempts(api, deployment):
     runs = [start(api, deployment)]
     for _ in range(2):
-        reconciler(api, deployment).look(nothing_starts=True)
+        reconciler(api, deployment).reconcile(nothing_starts=True)
         (new,) = others(api, deployment, *runs)
         api.set_flow_run_state(new.id, Pending())
         runs.append(new)
-    reconciler(api, deployment).look(nothing_starts=True)
+    reconciler(api, deployment).reconcile(nothing_starts=True)
     assert others(api, deployment, *runs) == []
     assert "happened 3 times" in api.read_flow_run(runs[-1].id).state.message
     assert slots(api, deployment) == 0
 
 
-def test_no_new_run_is_started_where_one_that_does_the_same_is_due(api, deployment):
+def test_reconcile_does_not_restart_a_run_if_the_same_work_is_due(api, deployment):
     dead = start(api, deployment)
     due = api.create_flow_run_from_deployment(deployment)
-    reconciler(api, deployment).look(nothing_starts=True)
+    reconciler(api, deployment).reconcile(nothing_starts=True)
     assert f"The run '{due.name}' does the same work" in api.read_flow_run(dead.id).state.message
     assert others(api, deployment, dead, due) == []
 
 
 @pytest.mark.parametrize(("believed", "runs"), [(1, 0), (0, 1)])
-def test_a_wrong_count_of_slots_is_corrected_at_the_second_look(api, deployment, believed, runs):
+def test_reconcile_corrects_a_wrong_slot_count_at_the_second_call(api, deployment, believed, runs):
     from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
     living = [start(api, deployment) for _ in range(runs)]
     name = api.read_deployment(deployment).global_concurrency_limit.name
     api.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=believed))
     watch = reconciler(api, deployment, *living)
-    watch.look()
-    assert slots(api, deployment) == believed  # a run may be about to start, or to end
-    watch.look()
+    watch.reconcile()
+    assert slots(api, deployment) == believed  # a run may be starting or ending
+    watch.reconcile()
     assert slots(api, deployment) == runs
 
 
-def test_of_runs_that_fell_due_meanwhile_and_do_the_same_one_is_left(api, deployment):
+def test_reconcile_skips_duplicate_scheduled_runs(api, deployment):
     from prefect.client.schemas.schedules import IntervalSchedule
 
     schedule = IntervalSchedule(interval=timedelta(seconds=1), anchor_date=datetime.now(UTC))
@@ -177,7 +175,7 @@ def test_of_runs_that_fell_due_meanwhile_and_do_the_same_one_is_left(api, deploy
     while len(runs := scheduled()) < 4 or runs[3].expected_start_time > datetime.now(UTC):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    reconciler(api, deployment).look()
+    reconciler(api, deployment).reconcile()
     first, *later = [api.read_flow_run(run.id) for run in runs[:4]]
     assert first.state_name in ("Scheduled", "Late")
     assert [run.state_name for run in later] == ["Skipped"] * 3
@@ -185,7 +183,7 @@ def test_of_runs_that_fell_due_meanwhile_and_do_the_same_one_is_left(api, deploy
     assert api.read_flow_run(by_hand.id).state_name == "Scheduled"
 
 
-def test_a_run_lives_as_long_as_any_process_below_it():
+def test_living_runs_counts_child_processes():
     from flows.alive import FLOW_RUN_ID, living_runs
 
     number = str(uuid4())
@@ -205,7 +203,7 @@ def test_a_run_lives_as_long_as_any_process_below_it():
         assert time.monotonic() < deadline
 
 
-def test_a_deployment_that_is_served_from_elsewhere_is_refused(api, deployment, tmp_path):
+def test_refuse_foreign_refuses_a_deployment_served_by_another_folder(api, deployment, tmp_path):
     from flows.deploy import owner
     from flows.inference import inference
     from flows.runner import refuse_foreign
@@ -214,13 +212,13 @@ def test_a_deployment_that_is_served_from_elsewhere_is_refused(api, deployment, 
     again = inference.to_deployment(found.name)
     other = tmp_path / "other"
     api.update_deployment(deployment, _described(f"Predicts.\n\n{owner(other)}"))
-    refuse_foreign(api, [again], tmp_path)  # nobody asks for its runs
-    api.get_scheduled_flow_runs_for_deployments([deployment])  # as who serves it does
+    refuse_foreign(api, [again], tmp_path)  # no runner polls it
+    api.get_scheduled_flow_runs_for_deployments([deployment])  # polls it as a runner does
     deadline = time.monotonic() + 60
-    while not api.read_deployment(deployment).last_polled:  # the server notes it in its own time
+    while not api.read_deployment(deployment).last_polled:  # the server records it with a delay
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    with pytest.raises(InputError, match=f"is served from elsewhere: {other} on "):
+    with pytest.raises(InputError, match=f"is already served from {other} on "):
         refuse_foreign(api, [again], tmp_path)
     refuse_foreign(api, [again], other)
 

@@ -1,4 +1,4 @@
-"""Runs with a worktree of their own: made, kept for a resume, removed, listed, cleaned."""
+"""Runs with their own worktree: made, resumed, removed, listed and cleaned."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from projects import Project, make_project, worktree
 from flows import upkeep
 from flows.git import git
 from flows.raw import copy_salt, version_raw_data
-from flows.runs import occupied, usable
+from flows.runs import claim_run, resolve_paths
 from flows.settings import Settings
 from flows.versioning import pipeline, why_stale
 from tasks import params
@@ -28,7 +28,7 @@ def template(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(template, tmp_path) -> Project:
-    """A project of the test's own."""
+    """A new copy of the project for each test."""
     shutil.copytree(template, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
 
@@ -37,7 +37,7 @@ def settings_of(root: Path) -> Settings:
     return Settings(root, "", "", root / "cache", root / "runs")
 
 
-def changed(root: Path, *assignments: str):
+def params_with(root: Path, *assignments: str):
     return params.load(root / "params.yaml", assignments)
 
 
@@ -47,9 +47,9 @@ def worktrees(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("state", ["registered", "refused", "looked"])
-def test_a_run_that_is_over_leaves_a_record_and_no_worktree(project, state):
-    settings, expected = settings_of(project.root), changed(project.root, "train.epochs=7")
-    with occupied(settings, expected, "flow-1") as run:
+def test_a_finished_run_leaves_a_record_and_no_worktree(project, state):
+    settings, expected = settings_of(project.root), params_with(project.root, "train.epochs=7")
+    with claim_run(settings, expected, "flow-1") as run:
         folder = run.workspace.root
         (folder / "outputs").mkdir()
         (folder / "outputs/history.csv").write_text("epoch\n1\n")
@@ -66,12 +66,12 @@ def test_a_run_that_is_over_leaves_a_record_and_no_worktree(project, state):
 @pytest.mark.parametrize(
     ("error", "state"), [(InputError("no"), "failed"), (KeyboardInterrupt(), "stopped")]
 )
-def test_a_run_that_may_be_resumed_keeps_its_worktree(project, error, state):
-    settings, expected = settings_of(project.root), changed(project.root, "train.epochs=7")
+def test_a_resumable_run_keeps_its_worktree(project, error, state):
+    settings, expected = settings_of(project.root), params_with(project.root, "train.epochs=7")
     kept = []
 
     def train_until_it_ends_early():
-        with occupied(settings, expected) as run:
+        with claim_run(settings, expected) as run:
             run.workspace.resume.mkdir(parents=True)
             kept.append(run)
             raise error
@@ -82,23 +82,23 @@ def test_a_run_that_may_be_resumed_keeps_its_worktree(project, error, state):
     assert run.workspace.resume.exists()
     (row,) = upkeep.list_runs(settings)
     assert (row.state, row.folder) == (state, str(run.workspace.root))
-    with occupied(settings, expected) as again:
+    with claim_run(settings, expected) as again:
         assert again.workspace == run.workspace
 
 
-def test_the_last_of_two_flows_in_a_worktree_removes_it(project):
-    settings, expected = settings_of(project.root), changed(project.root, "train.epochs=7")
-    with occupied(settings, expected) as second:
-        with occupied(settings, expected) as first:
+def test_the_last_flow_in_a_worktree_removes_it(project):
+    settings, expected = settings_of(project.root), params_with(project.root, "train.epochs=7")
+    with claim_run(settings, expected) as second:
+        with claim_run(settings, expected) as first:
             first.state = "registered"
         assert second.workspace.root.exists()
         second.state = "registered"
     assert not second.workspace.root.exists()
 
 
-def test_a_run_in_the_checkout_itself_leaves_nothing(project):
+def test_a_run_in_the_checkout_leaves_no_record(project):
     settings = settings_of(project.root)
-    with occupied(settings, changed(project.root)) as run:
+    with claim_run(settings, params_with(project.root)) as run:
         run.state = "registered"
     assert run.workspace.root == project.root
     assert not settings.runs.exists()
@@ -108,15 +108,15 @@ def test_a_run_in_the_checkout_itself_leaves_nothing(project):
 HOLD = """
 import sys
 from pathlib import Path
-from test_runs import changed, occupied, settings_of
+from test_runs import claim_run, params_with, settings_of
 root = Path.cwd()
-with occupied(settings_of(root), changed(root, sys.argv[1])):
+with claim_run(settings_of(root), params_with(root, sys.argv[1])):
     print("holds", flush=True)
     sys.stdin.read()
 """
 
 
-def hold(project: Project, assignment: str) -> subprocess.Popen:
+def hold_run(project: Project, assignment: str) -> subprocess.Popen:
     here = Path(__file__).parent
     paths = os.pathsep.join(map(str, (project.root, here, here.parent / "helpers")))
     process = subprocess.Popen(
@@ -131,23 +131,26 @@ def hold(project: Project, assignment: str) -> subprocess.Popen:
     return process
 
 
-def test_clean_refuses_a_run_in_use_and_removes_what_was_killed_or_failed(project):
+def test_clean_runs_refuses_a_run_in_use_and_removes_stopped_and_failed_ones(project):
     settings = settings_of(project.root)
-    with pytest.raises(InputError), occupied(settings, changed(project.root, "train.epochs=7")):
+    with (
+        pytest.raises(InputError),
+        claim_run(settings, params_with(project.root, "train.epochs=7")),
+    ):
         raise InputError("no")
-    process = hold(project, "train.epochs=8")
+    process = hold_run(project, "train.epochs=8")
     states = {row.changed["train.epochs"]: row for row in upkeep.list_runs(settings)}
     assert {k: row.state for k, row in states.items()} == {7: "failed", 8: "running"}
     assert all(row.size > 100_000 for row in states.values())  # the checkout's files
     with pytest.raises(InputError, match=f"{states[8].id} is running; stop it first"):
-        upkeep.clean(settings, [states[8].id])
+        upkeep.clean_runs(settings, [states[8].id])
     with pytest.raises(InputError, match="there is no run nothing"):
-        upkeep.clean(settings, [states[7].id, "nothing"])
-    assert [r.id for r in upkeep.clean(settings, [], dry_run=True)] == [states[7].id]
+        upkeep.clean_runs(settings, [states[7].id, "nothing"])
+    assert [r.id for r in upkeep.clean_runs(settings, [], dry_run=True)] == [states[7].id]
     assert len(worktrees(project.root)) == 2
-    assert [r.id for r in upkeep.clean(settings, [])] == [states[7].id]
+    assert [r.id for r in upkeep.clean_runs(settings, [])] == [states[7].id]
     assert worktrees(project.root) == [states[8].folder]
-    process.kill()  # as the system does: it says no word about how it ended
+    process.kill()  # SIGKILL, so it cannot record its end
     process.wait()
     (row,) = upkeep.list_runs(settings)
     assert (row.state, row.changed) == ("stopped", {"train.epochs": 8})
@@ -161,45 +164,43 @@ def test_clean_refuses_a_run_in_use_and_removes_what_was_killed_or_failed(projec
     assert "no run" in project.modelmint("runs", "clean", row.id, status=2).stderr
 
 
-def test_a_worktree_without_a_record_is_listed_and_cleaned(project):
-    """One that was made before there were records."""
+def test_list_runs_and_clean_runs_include_a_worktree_without_a_record(project):
+    """As made by a release without records."""
     settings = settings_of(project.root)
-    workspace = worktree(settings, changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings, params_with(project.root, "train.epochs=7"))
     shutil.rmtree(settings.runs / "records")
     (row,) = upkeep.list_runs(settings)
     assert (row.state, row.changed) == ("stopped", {"train.epochs": 7})
     assert row.folder == str(workspace.root)
-    upkeep.clean(settings, [row.id])
+    upkeep.clean_runs(settings, [row.id])
     assert not workspace.root.exists()
 
 
-def test_a_worktree_links_its_data_to_the_cache(project):
+def test_a_worktree_links_its_data_to_the_dvc_cache(project):
     own = project.root / "data/raw/own.csv"
     own.write_text("a,b\n" + "1,2\n" * 100_000)
     source = TabularSource(kind="tabular", path="data/raw/own.csv", target="b")
     version_raw_data(source, project.root)
     settings = settings_of(project.root)
-    workspace = worktree(settings, changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings, params_with(project.root, "train.epochs=7"))
     version_raw_data(source, workspace.root, project.root)
     linked = workspace.root / "data/raw/own.csv"
     assert linked.read_text() == own.read_text()
     assert linked.lstat().st_nlink > 1 or linked.is_symlink()
 
 
-def test_a_file_that_replaces_the_embedded_digits_reaches_a_worktree(project):
+def test_a_worktree_gets_a_file_that_replaces_the_embedded_digits(project):
     raw = project.root / "data/raw/digits.csv.gz"
     raw.write_bytes(b"mine")
-    source = changed(project.root).prepare.source
+    source = params_with(project.root).prepare.source
     assert "recorded the present" in version_raw_data(source, project.root)
-    workspace = worktree(settings_of(project.root), changed(project.root, "train.epochs=7"))
+    workspace = worktree(settings_of(project.root), params_with(project.root, "train.epochs=7"))
     version_raw_data(source, workspace.root, project.root)
     assert (workspace.root / "data/raw/digits.csv.gz").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("path", ["../own.csv", "../../own.csv", "data/raw/link.csv"])
-def test_a_worktree_reads_what_lies_outside_of_the_project_now_and_keeps_no_copy(
-    template, tmp_path, path
-):
+def test_a_worktree_reads_files_outside_of_the_project_without_a_copy(template, tmp_path, path):
     root = tmp_path / "a/b/project"
     shutil.copytree(template, root, symlinks=True)
     outside = tmp_path / "a/b/outside.csv" if path.startswith("data") else root / path
@@ -211,12 +212,12 @@ def test_a_worktree_reads_what_lies_outside_of_the_project_now_and_keeps_no_copy
     for seed, text in (("1", "older"), ("1", "newer"), ("2", "newest")):
         outside.write_text(text)
         salt.write_text(text)
-        given = changed(root, source, f"train.seed={seed}", "prepare.salt_file=../salt")
-        expected = usable(settings, given)
-        with occupied(settings, expected) as run:
+        given = params_with(root, source, f"train.seed={seed}", "prepare.salt_file=../salt")
+        expected = resolve_paths(settings, given)
+        with claim_run(settings, expected) as run:
             worktree = run.workspace.root
-            said = version_raw_data(expected.prepare.source, worktree, root)
-            assert "lies outside of the project" in said
+            printed = version_raw_data(expected.prepare.source, worktree, root)
+            assert "is outside of the project" in printed
             copy_salt(root, worktree, expected.prepare.salt_file)
             there = params.load(run.workspace.params)
             assert there == expected
@@ -229,11 +230,11 @@ def test_a_worktree_reads_what_lies_outside_of_the_project_now_and_keeps_no_copy
     assert git(root, "status", "--porcelain") == ""
 
 
-# A repository that is more than the project.
+# The project is a sub-folder of its repository.
 
 
 @pytest.mark.parametrize("dvc", ["ml/.dvc", ".dvc"])
-def test_a_project_in_a_sub_folder_gets_worktrees(template, tmp_path, dvc):
+def test_worktrees_work_for_a_project_in_a_sub_folder(template, tmp_path, dvc):
     root = tmp_path / "big/ml"
     shutil.copytree(template, root, symlinks=True)
     shutil.move(root / ".git", tmp_path / "big/.git")
@@ -244,10 +245,10 @@ def test_a_project_in_a_sub_folder_gets_worktrees(template, tmp_path, dvc):
     repository = Project(tmp_path / "big")
     repository.commit()
     settings = settings_of(root)
-    own = changed(root)
+    own = params_with(root)
     assert "data/raw/digits.csv.gz is current" in version_raw_data(own.prepare.source, root)
     assert list(pipeline(root)) == ["prepare", "train", "evaluate", "export"]
-    with occupied(settings, changed(root, "train.epochs=7")) as run:
+    with claim_run(settings, params_with(root, "train.epochs=7")) as run:
         workspace = run.workspace
         assert workspace.root == settings.runs / run.id / "ml"
         assert params.load(workspace.params).train.epochs == 7
@@ -259,7 +260,7 @@ def test_a_project_in_a_sub_folder_gets_worktrees(template, tmp_path, dvc):
     assert repository.run("git", "status", "--short").stdout == ""
 
 
-def test_a_project_that_its_repository_ignores_is_refused(template, tmp_path):
+def test_a_worktree_of_a_git_ignored_project_is_refused(template, tmp_path):
     root = tmp_path / "big/ml"
     shutil.copytree(template, root, symlinks=True)
     shutil.move(root / ".git", tmp_path / "big/.git")
@@ -268,5 +269,5 @@ def test_a_project_that_its_repository_ignores_is_refused(template, tmp_path):
     repository.run("git", "rm", "-rq", "--cached", ".")
     repository.commit()
     with pytest.raises(InputError, match="ignored by one of your"):
-        worktree(settings_of(root), changed(root, "train.epochs=7"))
+        worktree(settings_of(root), params_with(root, "train.epochs=7"))
     assert worktrees(root) == []

@@ -1,4 +1,4 @@
-"""A model predicts the files that it was trained on, and answers as it was judged."""
+"""Predictions of the files that a model was evaluated on equal the evaluated predictions."""
 
 import json
 from collections import Counter
@@ -25,9 +25,9 @@ from tasks.workspace import Workspace
 SIZES = {"train": 40, "test": 30}
 
 
-def glyph(chance, label):
-    """Drawn in the alpha channel alone: the colours of all classes are one and the same."""
-    height, width = chance.integers(10, 16, 2)
+def glyph(rng, label):
+    """Drawn in the alpha channel only; all classes have the same colours."""
+    height, width = rng.integers(10, 16, 2)
     alpha = np.zeros((height, width), np.uint8)
     if label == "bar":
         alpha[:, width // 2 - 2 : width // 2 + 1] = 255
@@ -35,20 +35,20 @@ def glyph(chance, label):
         alpha[height // 2 - 2 : height // 2 + 1] = 255
     else:
         alpha[2:-2, 2:-2] = 255
-    alpha[chance.random(alpha.shape) < 0.1] = 128
+    alpha[rng.random(alpha.shape) < 0.1] = 128
     return Image.fromarray(np.dstack([np.zeros((height, width, 3), np.uint8), alpha]))
 
 
 @pytest.fixture(scope="module")
 def glyphs(tmp_path_factory):
     """A workspace with a model of glyphs, its registry and its version."""
-    root, chance = tmp_path_factory.mktemp("glyphs"), np.random.default_rng(4)
+    root, rng = tmp_path_factory.mktemp("glyphs"), np.random.default_rng(4)
     for split, rows in SIZES.items():
         for row in range(rows):
             label = ("bar", "line", "block")[row % 3]
             folder = root / "raw" / split / label
             folder.mkdir(parents=True, exist_ok=True)
-            glyph(chance, label).save(folder / f"{row}.png")
+            glyph(rng, label).save(folder / f"{row}.png")
     source = {"kind": "image", "path": "raw", "size": [9, 8], "colour": "grey"}
     with trained_on(root, source, "logistic", epochs=12, accuracy=0.8) as model:
         yield model
@@ -71,7 +71,7 @@ def trained_on(root, source, architecture, epochs, accuracy, **prepare):
         yield workspace, registry, registry.resolve("sample")
 
 
-def answer(glyphs, folder, *paths, **options):
+def predict_files(glyphs, folder, *paths, **options):
     """The report of a job on `paths` and its table."""
     _, registry, version = glyphs
     files = find(paths, signature_of(version.version))
@@ -79,9 +79,9 @@ def answer(glyphs, folder, *paths, **options):
     return report, pq.read_table(folder / "predictions.parquet")
 
 
-def test_the_test_folder_gets_the_answers_that_were_judged(glyphs, tmp_path):
+def test_predictions_of_the_test_folder_equal_the_evaluated_ones(glyphs, tmp_path):
     workspace, _, _ = glyphs
-    report, table = answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
+    report, table = predict_files(glyphs, tmp_path / "out", workspace.root / "raw/test")
     assert (report.rows, table.column_names) == (30, ["key", "prediction", "score"])
     keys = table["key"].to_pylist()
     assert keys == sorted(keys, key=lambda key: tuple(key.split("/")))
@@ -90,17 +90,17 @@ def test_the_test_folder_gets_the_answers_that_were_judged(glyphs, tmp_path):
     evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
     accuracy = evaluation["metrics"]["summary"]["accuracy"]
     assert (table["prediction"].to_numpy() == labels).mean() == pytest.approx(accuracy)
-    # Row by row as well, to the last bit of the score.
-    _, stored = answer(glyphs, tmp_path / "stored", workspace.prepared / "test.arrow")
+    # Each row too, to the last bit of the score.
+    _, stored = predict_files(glyphs, tmp_path / "stored", workspace.prepared / "test.arrow")
     with pa.memory_map(str(workspace.prepared / "test.arrow")) as source:
         assert pa.ipc.open_file(source).read_all()["key"].equals(stored["key"])
     raw = [row - SIZES["train"] for row in stored["key"].to_pylist()]
     assert table.take(pa.array(raw)).drop(["key"]).equals(stored.drop(["key"]))
 
 
-def test_the_manifest_names_every_image_with_its_hash(glyphs, tmp_path):
+def test_the_manifest_has_the_hash_of_every_image(glyphs, tmp_path):
     workspace, _, _ = glyphs
-    answer(glyphs, tmp_path / "out", workspace.root / "raw/test")
+    predict_files(glyphs, tmp_path / "out", workspace.root / "raw/test")
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
     (found,) = manifest["inputs"]
     assert (found["path"], found["rows"]) == (str(workspace.root / "raw/test"), 30)
@@ -112,24 +112,24 @@ def test_the_manifest_names_every_image_with_its_hash(glyphs, tmp_path):
     assert "probabilities" not in manifest
 
 
-def test_labels_of_what_is_predicted_are_not_looked_at(glyphs, tmp_path):
+def test_predict_ignores_the_labels_of_its_input(glyphs, tmp_path):
     workspace, _, _ = glyphs
-    _, expected = answer(glyphs, tmp_path / "a", workspace.root / "raw/test")
+    _, expected = predict_files(glyphs, tmp_path / "a", workspace.root / "raw/test")
     for number, key in enumerate(expected["key"].to_pylist()):
         folder = tmp_path / "in" / ("whatever" if number % 2 else "bar")
         folder.mkdir(parents=True, exist_ok=True)
         content = (workspace.root / "raw/test" / key).read_bytes()
         (folder / key.replace("/", "-")).write_bytes(content)
-    _, found = answer(glyphs, tmp_path / "b", tmp_path / "in")
+    _, found = predict_files(glyphs, tmp_path / "b", tmp_path / "in")
     by_name = {key.split("/")[1]: row for row, key in enumerate(found["key"].to_pylist())}
     order = [by_name[key.replace("/", "-")] for key in expected["key"].to_pylist()]
     assert found.take(pa.array(order)).drop(["key"]).equals(expected.drop(["key"]))
 
 
-def test_probabilities_are_a_column_for_each_class(glyphs, tmp_path):
+def test_probabilities_have_a_column_for_each_class(glyphs, tmp_path):
     workspace, _, _ = glyphs
     test = workspace.root / "raw/test"
-    _, table = answer(glyphs, tmp_path / "out", test, probabilities=True)
+    _, table = predict_files(glyphs, tmp_path / "out", test, probabilities=True)
     classes = ["bar", "block", "line"]
     names = [f"probability_{name}" for name in classes]
     assert table.column_names == ["key", "prediction", "score", *names]
@@ -138,28 +138,26 @@ def test_probabilities_are_a_column_for_each_class(glyphs, tmp_path):
     assert found.sum(axis=1) == pytest.approx(np.ones(30), abs=1e-5)
     assert np.array_equal(found.max(axis=1), table["score"].to_numpy())
     assert [classes[best] for best in found.argmax(axis=1)] == table["prediction"].to_pylist()
-    _, plain = answer(glyphs, tmp_path / "plain", test)
+    _, plain = predict_files(glyphs, tmp_path / "plain", test)
     assert plain.equals(table.select(plain.column_names))
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_predictions_with_probabilities_and_without_do_not_stand_for_each_other(
-    first, glyphs, tmp_path
-):
+def test_predict_with_and_without_probabilities_are_different_jobs(first, glyphs, tmp_path):
     workspace, _, _ = glyphs
     image = workspace.root / "raw/test/bar/0.png"
-    answer(glyphs, tmp_path, image, probabilities=first)
-    report, _ = answer(glyphs, tmp_path, image, probabilities=first)
+    predict_files(glyphs, tmp_path, image, probabilities=first)
+    report, _ = predict_files(glyphs, tmp_path, image, probabilities=first)
     assert report.fresh
-    said = (
+    expected = (
         f"this input {'with' if first else 'without'} the probability of each class. Name another"
     )
-    with pytest.raises(InputError, match=said):
-        answer(glyphs, tmp_path, image, probabilities=not first)
+    with pytest.raises(InputError, match=expected):
+        predict_files(glyphs, tmp_path, image, probabilities=not first)
 
 
 @pytest.mark.parametrize("task", ["regression", "language_model"])
-def test_a_model_without_classes_has_no_probabilities(task, tmp_path):
+def test_predict_refuses_probabilities_for_a_model_without_classes(task, tmp_path):
     column = NumberColumn(name="x")
     if task == "language_model":
         column = TextColumn(name="x", vocabulary=9, max_length=4)
@@ -177,21 +175,21 @@ def test_a_model_without_classes_has_no_probabilities(task, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_lines_are_predicted_as_they_were_trained(tmp_path):
-    chance = np.random.default_rng(2)
+def test_predictions_of_text_lines_equal_the_evaluated_ones(tmp_path):
+    rng = np.random.default_rng(2)
     words = {"good": ["sun", "warm", "bright"], "bad": ["rain", "cold", "grey"]}
     (tmp_path / "raw").mkdir()
     for label, own in words.items():
-        texts = [" ".join(chance.choice([*own, "the", "day"], 6)) for _ in range(60)]
+        texts = [" ".join(rng.choice([*own, "the", "day"], 6)) for _ in range(60)]
         text = "\r\n".join(texts) + "\r\n" * (label == "good")
         (tmp_path / f"raw/{label}.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
     tokenizer = {"vocabulary": 40, "min_frequency": 1}
     source = {"kind": "text", "path": "raw", "max_length": 10, "tokenizer": tokenizer}
     with trained_on(tmp_path, source, "attention", 8, 0.6, duplicates="drop") as model:
         workspace = model[0]
-        _, table = answer(model, tmp_path / "out", tmp_path / "raw")
-        _, test = answer(model, tmp_path / "test", workspace.prepared / "test.arrow")
-        _, good = answer(model, tmp_path / "good", tmp_path / "raw/good.txt")
+        _, table = predict_files(model, tmp_path / "out", tmp_path / "raw")
+        _, test = predict_files(model, tmp_path / "test", workspace.prepared / "test.arrow")
+        _, good = predict_files(model, tmp_path / "good", tmp_path / "raw/good.txt")
     assert table["key"].to_pylist() == list(range(120))  # counted through all files, from 0
     assert table["prediction"].slice(60).equals(good["prediction"])
     same = table.take(test["key"])

@@ -1,4 +1,4 @@
-"""Deployments: scheduled by a real server, served by a real process."""
+"""Deployments with a real server that schedules them and a real process that serves them."""
 
 import functools
 import json
@@ -26,10 +26,10 @@ from tasks.errors import InputError
 ROOT = Path(__file__).parents[2]
 
 
-def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_one_run():
-    from flows.deploy import deployments
+def test_prefect_yaml_names_existing_flows_and_limits_scheduled_ones_to_one_run():
+    from flows.deploy import read_deployments
 
-    found = _by_entry(deployments(ROOT / "prefect.yaml"))
+    found = _by_entry(read_deployments(ROOT / "prefect.yaml"))
     assert {name: d.flow_name for name, d in found.items()} == {
         "weekly": "training",
         "hourly": "inference",
@@ -52,18 +52,18 @@ def test_prefect_yaml_names_flows_that_exist_and_limits_each_on_a_schedule_to_on
         (("deployments:", "deployment:"), "a list `deployments`"),
     ],
 )
-def test_a_mistake_in_prefect_yaml_is_named(tmp_path, change, expected):
-    from flows.deploy import deployments
+def test_read_deployments_names_a_mistake_in_prefect_yaml(tmp_path, change, expected):
+    from flows.deploy import read_deployments
 
     text = (ROOT / "prefect.yaml").read_text()
     assert change[0] in text
     (tmp_path / "prefect.yaml").write_text(text.replace(*change))
     with pytest.raises(InputError, match=expected):
-        deployments(tmp_path / "prefect.yaml")
+        read_deployments(tmp_path / "prefect.yaml")
 
 
 def test_a_deployment_with_an_interval_gets_scheduled_runs(api):
-    # With some versions of Prefect's dependencies no run is ever created, and all looks healthy.
+    # With some versions of Prefect's dependencies no run is ever created, without any error.
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
     from flows.inference import inference
@@ -110,15 +110,15 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
         refused = api.create_flow_run_from_deployment(found["weekly"].id, parameters=gate)
         assert _end_of(api, refused.id, 120) == ("Refused", "train logistic on digits")
         second = trained.modelmint("serve", status=2).stderr
-        assert f"{trained.root} is served already, by process {served.pid}" in second
+        assert f"{trained.root} is already served by process {served.pid}" in second
     finally:
         served.send_signal(signal.SIGINT)
         assert served.wait(60) == 0
         reader.join()
         served.stdout.close()
-    said = "".join(output)
-    assert "Traceback" not in said
-    assert "refused: accuracy" in said
+    printed = "".join(output)
+    assert "Traceback" not in printed
+    assert "refused: accuracy" in printed
     assert all(api.read_deployment(d.id).paused for d in found.values())
     (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions.parquet")
     assert pq.read_table(predictions).num_rows == 360
@@ -126,7 +126,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     assert str(run.id) in {job["flow_run_id"] for job in jobs}
 
 
-def test_an_empty_inbox_is_no_error(trained: Project):
+def test_inference_with_an_empty_inbox_ends_idle(trained: Project):
     inbox = trained.root / "data/inbox"
     for path in inbox.glob("*"):
         path.unlink()
@@ -137,7 +137,7 @@ def test_an_empty_inbox_is_no_error(trained: Project):
     assert trained.run(sys.executable, "-c", code).stdout.strip() == "Idle"
 
 
-def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not(trained: Project):
+def test_inference_predicts_images_and_ignores_unsupported_files(trained: Project):
     inbox = trained.root / "data/inbox"
     shutil.rmtree(inbox, ignore_errors=True)
     inbox.mkdir()
@@ -154,9 +154,9 @@ def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not
         "os.rename('monday', 'data/inbox/monday')\n"
         "print(predict(), predict(probabilities=True))"
     )
-    said = trained.run(sys.executable, "-c", code).stdout.split()
+    printed = trained.run(sys.executable, "-c", code).stdout.split()
     shutil.rmtree(inbox)
-    assert said == ["Idle", "Completed", "Completed"]
+    assert printed == ["Idle", "Completed", "Completed"]
     tables = [
         (path.parent.name.endswith("-probabilities"), pq.read_table(path))
         for path in trained.root.glob("predictions/*/predictions.parquet")
@@ -167,26 +167,26 @@ def test_images_in_the_inbox_are_predicted_and_what_the_model_cannot_take_is_not
     assert found[True].column_names[3:] == [f"probability_{digit}" for digit in range(10)]
 
 
-def test_clones_that_share_a_server_have_deployments_of_their_own(tmp_path):
-    from flows.deploy import deployments
+def test_clones_on_one_server_have_different_deployment_names(tmp_path):
+    from flows.deploy import read_deployments
 
     names = []
     for parent in ("ada", "bob"):
         folder = tmp_path / parent / "digits"
         folder.mkdir(parents=True)
         shutil.copy(ROOT / "prefect.yaml", folder)
-        names += [deployment.name for deployment in deployments(folder / "prefect.yaml")]
+        names += [deployment.name for deployment in read_deployments(folder / "prefect.yaml")]
     assert len(set(names)) == 6
     assert all("-digits-" in name for name in names)
 
 
-def test_an_interval_keeps_its_phase_whenever_it_is_read(tmp_path):
-    from flows.deploy import deployments
+def test_an_interval_schedule_starts_at_a_fixed_date(tmp_path):
+    from flows.deploy import read_deployments
 
     text = (ROOT / "prefect.yaml").read_text()
     for given, hour in (("3600", 0), ("86400\n        timezone: Asia/Tokyo", 15)):
         (tmp_path / "prefect.yaml").write_text(text.replace("interval: 3600", f"interval: {given}"))
-        (schedule,) = deployments(tmp_path / "prefect.yaml")[1].schedules
+        (schedule,) = read_deployments(tmp_path / "prefect.yaml")[1].schedules
         anchor = schedule.schedule.anchor_date
         assert (anchor.astimezone(UTC).hour, anchor.minute, anchor.second) == (hour, 0, 0)
         assert anchor.year == 2024 or anchor.astimezone(UTC).year == 2023
@@ -206,41 +206,41 @@ def test_an_interval_keeps_its_phase_whenever_it_is_read(tmp_path):
         (255, None),
     ],
 )
-def test_a_stage_that_a_signal_ended_says_so_in_words(status, expected):
-    from flows.stages import _killed
+def test_a_stage_killed_by_a_signal_names_the_signal(status, expected):
+    from flows.stages import _describe_signal
     from flows.versioning import command_status
 
-    said = f"ERROR: failed to reproduce 'train': failed to run: python, exited with {status}"
-    assert _killed(command_status([said], 255)) == expected
+    line = f"ERROR: failed to reproduce 'train': failed to run: python, exited with {status}"
+    assert _describe_signal(command_status([line], 255)) == expected
 
 
-def test_the_note_of_a_server_that_is_gone_is_not_believed(prefect_server, tmp_path, monkeypatch):
+def test_noted_api_ignores_the_note_of_a_dead_server(prefect_server, tmp_path, monkeypatch):
     from flows.server import noted_api, remove_note, write_note
 
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     assert noted_api() is None
     write_note(prefect_server)
     assert noted_api() == prefect_server
-    remove_note("http://127.0.0.1:9/api")  # another's
+    remove_note("http://127.0.0.1:9/api")  # not the server of the note
     assert noted_api() == prefect_server
     write_note("http://127.0.0.1:9/api")
     assert noted_api() is None
 
 
-def test_a_server_asked_for_elsewhere_than_the_one_that_runs_is_refused(trained: Project):
+def test_serve_refuses_a_port_if_a_server_runs_at_another_one(trained: Project):
     done = trained.modelmint("serve", "--port", "9", status=2)
     running = trained.environment["PREFECT_API_URL"].removesuffix("/api")
-    assert f"a Prefect server is at {running}, so none is started at 127.0.0.1:9" in done.stderr
+    assert f"a Prefect server runs at {running}, so none is started at 127.0.0.1:9" in done.stderr
 
 
-def test_a_port_that_another_program_has_is_one_message(trained: Project, tmp_path):
+def test_serve_refuses_a_port_in_use(trained: Project, tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         site = Project(trained.root, {"PREFECT_HOME": str(tmp_path)})
         done = site.modelmint("serve", "--port", str(port), status=1)
-    assert f"another program listens at 127.0.0.1:{port}; choose another --port" in done.stderr
+    assert f"another program listens on 127.0.0.1:{port}; choose another --port" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -254,7 +254,7 @@ def test_a_port_that_another_program_has_is_one_message(trained: Project, tmp_pa
         (LASTING, []),
     ],
 )
-def test_serve_warns_of_a_server_that_lacks_a_setting(settings, expected, tmp_path, monkeypatch):
+def test_serve_warns_about_unfit_server_settings(settings, expected, tmp_path, monkeypatch):
     from flows import serve
     from flows.server import Server
 
@@ -262,20 +262,20 @@ def test_serve_warns_of_a_server_that_lacks_a_setting(settings, expected, tmp_pa
     monkeypatch.setenv("PREFECT_API_URL", "")
     server = Server("127.0.0.1", free_port(), settings)
     try:
-        said = serve._unfit(server.wait_until_ready()) or ""
+        warning = serve._find_unfit_settings(server.wait_until_ready()) or ""
     finally:
         server.stop()
-    assert all(name in said for name in expected)
-    assert bool(said) == bool(expected)
+    assert all(name in warning for name in expected)
+    assert bool(warning) == bool(expected)
 
 
-def test_the_second_ui_is_not_served(prefect_server):
+def test_the_server_serves_only_the_first_ui(prefect_server):
     ui = prefect_server.removesuffix("/api")
     with urllib.request.urlopen(f"{ui}/ui-settings") as reply:
         assert json.load(reply)["available_uis"] == ["v1"]
 
 
-def test_after_a_power_cut_the_dead_run_is_crashed_and_another_resumes_it(
+def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
     trained: Project, family: Family, tmp_path
 ):
     port = free_port()
@@ -295,7 +295,7 @@ def test_after_a_power_cut_the_dead_run_is_crashed_and_another_resumes_it(
         )
 
     def named(state: str, but: str = "") -> list[str]:
-        """The ids of the trainings in a state."""
+        """Ids of the training runs in a state."""
         filters = {"flows": {"name": {"any_": ["training"]}}}
         filters["flow_runs"] = {"state": {"name": {"any_": [state]}}}
         return [run["id"] for run in call("flow_runs/filter", filters) or [] if run["id"] != but]
@@ -305,7 +305,7 @@ def test_after_a_power_cut_the_dead_run_is_crashed_and_another_resumes_it(
         mine = _until(
             lambda: [d for d in call("deployments/filter", {}) or [] if "weekly" in d["name"]]
         )
-        # Prefect's own commands find the server at its port.
+        # Prefect's own commands find the server on its port.
         name = f"training/{mine[0]['name']}"
         long = 'overrides=["train.epochs=100000"]'
         site.modelmint("prefect", "deployment", "run", name, "-p", long)
@@ -332,7 +332,7 @@ def test_after_a_power_cut_the_dead_run_is_crashed_and_another_resumes_it(
 
 
 def _ask(api: str, path: str, body=None):
-    """The answer of Prefect's API; None where nobody answers."""
+    """The answer of Prefect's API; None if there is none."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     try:
@@ -344,7 +344,7 @@ def _ask(api: str, path: str, body=None):
 
 
 def _until(true, seconds: float = 120.0):
-    """Wait for something that must happen: what it was."""
+    """Wait until a function returns something true. Returns that."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Files and folders at a moment: DVC's own hashes, and every way in which they may change."""
+"""Snapshots of files and folders: they have DVC's hashes and detect every kind of change."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def repository(tmp_path_factory) -> Project:
 NAMES = ["a.txt", "b/c.txt", "b/ä ü.txt", "b.txt", "B/z", "deep/er/x.py", "empty", ".hidden"]
 
 
-def test_files_and_folders_have_the_hashes_that_dvc_gives_them(repository):
+def test_snapshot_hashes_equal_those_of_dvc(repository):
     root = repository.root
     (root / ".dvcignore").write_text("# notes\n__pycache__/\n*.tmp\n/raw/deep/secret\n!keep.tmp\n")
     ignored = ["deep/__pycache__/x.pyc", "a.tmp", "deep/secret", "deep/er/y.tmp"]
@@ -54,7 +54,7 @@ def folder(tmp_path):
     (root / "sub").mkdir(parents=True)
     for name in ("a", "b", "sub/c"):
         (root / name).write_text(f"content of {name}")
-        # Long ago: what is young is read again in any case.
+        # An old time: recently changed files are always read again.
         os.utime(root / name, ns=(10**18 + 1, 10**18 + 1))
     return root
 
@@ -92,7 +92,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES)
-def test_a_change_is_found_and_named(change, expected, folder):
+def test_changed_names_changed_files(change, expected, folder):
     before = snapshot.take(folder, every)
     assert before.changed(every) == []
     change(folder)
@@ -110,13 +110,13 @@ RESTORED = {
 
 
 @pytest.mark.parametrize("change", RESTORED.values(), ids=RESTORED)
-def test_data_that_were_different_for_a_moment_count_as_changed(change, folder):
+def test_changed_detects_files_that_were_changed_and_restored(change, folder):
     before = snapshot.take(folder, every)
     change(folder)
     assert before.changed(every)
 
 
-def test_a_folder_that_was_moved_away_and_back_counts_as_changed(folder):
+def test_changed_detects_a_folder_that_was_moved_away_and_back(folder):
     before = snapshot.take(folder, every)
     folder.rename(folder.with_name("aside"))
     shutil.copytree(folder.with_name("aside"), folder)
@@ -125,14 +125,14 @@ def test_a_folder_that_was_moved_away_and_back_counts_as_changed(folder):
     assert before.changed(every)
 
 
-def test_another_link_to_a_file_or_another_mode_is_no_change(folder, tmp_path):
+def test_changed_ignores_new_links_and_modes(folder, tmp_path):
     before = snapshot.take(folder, every)
     os.link(folder / "a", tmp_path / "link")
     (folder / "b").chmod(0o444)
     assert before.changed(every) == []
 
 
-def test_a_change_within_one_tick_of_the_clock_is_found(folder):
+def test_changed_detects_a_change_within_one_clock_tick(folder):
     now = time.time_ns()
     (folder / "a").write_text("content 1")
     os.utime(folder / "a", ns=(now, now))
@@ -140,7 +140,7 @@ def test_a_change_within_one_tick_of_the_clock_is_found(folder):
     file = before.files["a"]
     assert file.stamp.young
     (folder / "a").write_text("content 2")
-    # As if the file system had given both the same times.
+    # Simulate a file system that gives both the same times.
     stamp = snapshot.Stamp.of(folder / "a")
     unseen = snapshot.Snapshot(
         folder,
@@ -151,14 +151,14 @@ def test_a_change_within_one_tick_of_the_clock_is_found(folder):
     assert unseen.changed(every) == ["a"]
 
 
-def test_a_link_to_a_folder_is_refused_for_dvc_does_not_look_into_it(folder, tmp_path):
+def test_snapshot_refuses_a_link_to_a_folder(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"data/link is a link to a folder.*but not recorded"):
         snapshot.take(folder, every)
 
 
-def test_the_data_itself_may_be_reached_by_a_link(folder, tmp_path):
+def test_snapshot_follows_a_link_to_the_data(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     found = snapshot.take(tmp_path / "link", every)
     assert found.md5 == snapshot.take(folder, every).md5

@@ -12,11 +12,11 @@ import pytest
 from projects import Family, Project
 from ruamel.yaml import YAML
 
-# Long enough to be killed in the middle of, short enough to wait for afterwards.
+# Long enough to be killed during training, short enough to wait for its end.
 LONG = ["-S", "train.epochs=150", "-S", "train.patience=150"]
 
 
-def test_a_refused_candidate_exits_3_and_changes_nothing_but_the_history(trained: Project):
+def test_train_with_a_failed_gate_exits_with_status_3_and_adds_to_the_history(trained: Project):
     before = json.loads(trained.modelmint("models", "list", "--json").stdout)
     outcome = trained.train("-S", "evaluate.gates.accuracy=0.9999", status=3)
     assert outcome["gates"][0]["passed"] is False
@@ -29,12 +29,12 @@ def test_a_refused_candidate_exits_3_and_changes_nothing_but_the_history(trained
 
 
 def registered(project: Project) -> list:
-    """What the registry says of models and of what happened to `digits`."""
-    asked = (["list"], ["history", "digits"])
-    return [json.loads(project.modelmint("models", *a, "--json").stdout) for a in asked]
+    """The models of the registry and the history of `digits`."""
+    commands = (["list"], ["history", "digits"])
+    return [json.loads(project.modelmint("models", *c, "--json").stdout) for c in commands]
 
 
-def test_a_look_without_gates_shows_every_number_and_what_it_trained_is_used_again(
+def test_train_look_without_gates_shows_metrics_and_its_training_is_reused(
     trained: Project,
 ):
     before = registered(trained)
@@ -66,7 +66,7 @@ def test_a_look_without_gates_shows_every_number_and_what_it_trained_is_used_aga
     assert (real["version"], real["looked"]) == ("looked-at:1", False)
 
 
-def test_a_look_at_what_a_gate_would_refuse_ends_well_and_leaves_no_trace(trained: Project):
+def test_train_look_with_a_failed_gate_succeeds_and_records_nothing(trained: Project):
     before = registered(trained)
     outcome = trained.train("-S", "evaluate.gates={accuracy: 0.9999}", "--look")
     assert outcome["gates"][0]["passed"] is False
@@ -74,21 +74,21 @@ def test_a_look_at_what_a_gate_would_refuse_ends_well_and_leaves_no_trace(traine
     assert registered(trained) == before
 
 
-def test_without_gates_nothing_is_registered(trained: Project):
+def test_train_without_gates_registers_nothing(trained: Project):
     outcome = trained.train("-S", "evaluate.gates={}", status=3)
     assert "at least one in evaluate.gates" in outcome["message"]
     assert not outcome["version"]
 
 
-def test_two_runs_with_other_parameters_work_beside_each_other(project: Project):
+def test_two_runs_with_different_parameters_run_at_the_same_time(project: Project):
     runs = [project.start("modelmint", "train", "-S", f"train.seed={seed}") for seed in (11, 12)]
-    said = [run.communicate(timeout=200)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+    printed = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(printed)
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
     assert model["last_version"] == 2
-    # The workspace itself was not touched: nothing has ever run there.
+    # No stage has run in the checkout.
     assert not (project.root / "outputs").exists()
-    # Neither worktree is needed any more; what the runs were is still known.
+    # Both worktrees are removed, but the records of the runs remain.
     assert len(project.run("git", "worktree", "list").stdout.splitlines()) == 1
     listed = json.loads(project.modelmint("runs", "list", "--json").stdout)
     assert {run["changed"]["train.seed"]: run["state"] for run in listed} == {
@@ -96,35 +96,35 @@ def test_two_runs_with_other_parameters_work_beside_each_other(project: Project)
         12: "registered",
     }
     assert {run["detail"] for run in listed} == {"digits:1", "digits:2"}
-    # The same again comes out of DVC's cache.
+    # A repeated run restores its outputs from DVC's cache.
     again = project.train("-S", "train.seed=11")
     assert {step["how"] for step in again["steps"][1:5]} == {"Restored"}
     assert not again["created"]
     assert (Path(again["folder"]) / "history.csv").exists()
 
 
-def test_two_runs_in_one_workspace_wait_for_each_other_and_train_once(project: Project):
+def test_two_runs_with_the_same_parameters_train_once(project: Project):
     runs = [project.start("modelmint", "train", "--json") for _ in range(2)]
-    said = [run.communicate(timeout=200)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
-    assert sum(text.count("Running stage 'train'") for text in said) == 1
+    printed = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(printed)
+    assert sum(text.count("Running stage 'train'") for text in printed) == 1
     (model,) = json.loads(project.modelmint("models", "list", "--json").stdout)
     assert model["last_version"] == 1
     assert "up to date" in project.run("dvc", "status").stdout
 
 
-def test_a_signal_in_mid_training_leaves_no_process_and_the_next_run_resumes(
+def test_a_signal_during_training_leaves_no_process_and_the_next_run_resumes(
     project: Project, family: Family
 ):
-    del project.environment["PREFECT_API_URL"]  # the temporary server must go as well
+    del project.environment["PREFECT_API_URL"]  # the temporary server must end too
     project.environment["MODELMINT_TEST_FAMILY"] = family.mark
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         run = project.start("modelmint", "train", *LONG)
-        # The first run prepares; those after it resume, behind the epoch that was the last one.
+        # The first run prepares; later runs resume after the last finished epoch.
         first = number == signal.SIGINT
-        said = _read_until(run, r"epoch 3/150" if first else r"epoch \d+/150")
+        printed = _read_until(run, r"epoch 3/150" if first else r"epoch \d+/150")
         if not first:
-            assert "prepare' - Finished in state Fresh" in said
+            assert "prepare' - Finished in state Fresh" in printed
         run.send_signal(number)
         alive = family.wait_until_gone(10)
         assert not alive, f"{number!r} left {alive}"
@@ -148,13 +148,11 @@ ENDS = [
 ]
 
 
-def test_killed_at_the_end_of_every_step_the_same_command_ends_well(
-    project: Project, family: Family
-):
+def test_train_succeeds_after_kills_at_the_end_of_every_step(project: Project, family: Family):
     project.environment["MODELMINT_TEST_FAMILY"] = family.mark
     for end in ENDS:
         run = project.start("modelmint", "train")
-        # A step that an earlier run brought to its end may not say so again.
+        # A step that an earlier run completed may print nothing.
         _read_until(run, end, or_end=True)
         run.kill()
         run.wait()
@@ -175,7 +173,7 @@ def test_killed_at_the_end_of_every_step_the_same_command_ends_well(
     assert "no problems: " in project.modelmint("models", "verify").stderr
 
 
-def test_a_mistake_in_a_stage_is_one_message_with_status_2_and_no_traceback(project: Project):
+def test_invalid_raw_data_is_one_message_with_status_2(project: Project):
     (project.root / "data/raw/digits.csv.gz").write_bytes(b"not gzip at all")
     done = project.modelmint("train", status=2)
     assert "prepare: " in done.stderr
@@ -184,14 +182,14 @@ def test_a_mistake_in_a_stage_is_one_message_with_status_2_and_no_traceback(proj
     assert not (project.root / "data/prepared").exists()
 
 
-def test_missing_raw_data_says_what_to_do(project: Project):
+def test_missing_raw_data_is_named(project: Project):
     source = ["-S", "prepare.source={kind: image, path: data/raw/mine.npz}"]
     done = project.modelmint("train", *source, status=2)
     assert "data/raw/mine.npz is missing" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_bare_file_in_data_raw_is_put_under_dvc_and_reaches_a_worktree(project: Project):
+def test_a_new_file_in_data_raw_is_put_under_dvc_and_linked_to_a_worktree(project: Project):
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -214,7 +212,7 @@ def test_a_bare_file_in_data_raw_is_put_under_dvc_and_reaches_a_worktree(project
     assert of_tracker.strip() in objects
 
 
-def test_a_section_left_to_its_defaults_is_the_same_to_both_drivers(project: Project):
+def test_a_missing_section_of_params_gets_the_same_defaults_in_train_and_repro(project: Project):
     """The README's own example has no section `export`."""
     path = project.root / "params.yaml"
     given = YAML(typ="safe").load(path.read_text())
@@ -228,57 +226,59 @@ def test_a_section_left_to_its_defaults_is_the_same_to_both_drivers(project: Pro
     assert "up to date" in project.run("dvc", "status").stdout
     text = text.replace("epochs: 3", "epochs: 2")
     path.write_text(text)
-    said = project.run("dvc", "repro").stdout
-    assert "params.yaml had no section export; added 'export: {}'" in said
+    printed = project.run("dvc", "repro").stdout
+    assert "params.yaml had no section export; added 'export: {}'" in printed
     assert path.read_text() == text + "export: {}\n"
     assert "up to date" in project.run("dvc", "status").stdout
     assert {step["how"] for step in project.train()["steps"][1:5]} == {"Fresh"}
     assert not (project.root / "runs").exists()
 
 
-def test_ctrl_c_ends_a_run_that_waits_for_another_one(project: Project):
+def test_ctrl_c_ends_a_run_that_waits_for_another(project: Project):
     project.change_params({"train": {"epochs": 5000, "patience": 5000}})
     busy = project.start("modelmint", "train")
     _read_until(busy, "epoch 3/5000")
     waiting = project.start("modelmint", "train")
     _read_until(waiting, "train waits")
     waiting.send_signal(signal.SIGINT)
-    said, _ = waiting.communicate(timeout=10)
-    assert "Running stage" not in said
+    printed, _ = waiting.communicate(timeout=10)
+    assert "Running stage" not in printed
     busy.send_signal(signal.SIGTERM)
     busy.communicate(timeout=10)
 
 
-def test_an_example_runs_as_it_stands(project: Project):
+def test_train_runs_an_example_unchanged(project: Project):
     outcome = project.train("--params", "examples/digits-mlp.yaml")
     assert outcome["architecture"] == "mlp"
     assert outcome["version"] == "digits:1"
 
 
-def test_a_workspace_that_changes_while_it_trains_is_not_registered(project: Project):
+def test_a_workspace_changed_during_training_is_not_registered(project: Project):
     run = project.start("modelmint", "train", "--json")
     _read_until(run, "epoch 1/3")
     project.change_params({"evaluate": {"gates": {"accuracy": 0.6}}})
-    said, _ = run.communicate(timeout=240)
+    printed, _ = run.communicate(timeout=240)
     assert run.returncode == 2
-    # The flow says so; or the stage, if it was reading just then.
-    assert re.search("changed while (this|the stage (train|evaluate|export)) ran", said)
-    said = project.modelmint("models", "list", status=1).stderr
-    assert "There is no registry in" in said
+    # The flow says so, or a stage if it was reading at that moment.
+    assert re.search(
+        "changed (during this run|while the stage (train|evaluate|export) ran)", printed
+    )
+    printed = project.modelmint("models", "list", status=1).stderr
+    assert "There is no registry in" in printed
 
 
 def _read_until(run: subprocess.Popen[str], pattern: str, or_end: bool = False) -> str:
-    said = ""
+    printed = ""
     deadline = time.monotonic() + 240
     assert run.stdout is not None
     for line in run.stdout:
-        said += line
+        printed += line
         if re.search(pattern, line):
-            return said
-        assert time.monotonic() < deadline, said
+            return printed
+        assert time.monotonic() < deadline, printed
     if or_end:
-        return said
-    pytest.fail(f"it ended before {pattern!r}:\n{said}")
+        return printed
+    pytest.fail(f"it ended before {pattern!r}:\n{printed}")
 
 
 def _close(run: subprocess.Popen[str]) -> None:
@@ -286,7 +286,7 @@ def _close(run: subprocess.Popen[str]) -> None:
         run.stdout.close()
 
 
-def test_a_metric_to_compare_by_that_was_not_measured_is_the_users_mistake(trained: Project):
+def test_registration_metric_that_was_not_computed_exits_with_status_2(trained: Project):
     outcome = trained.train("-S", "registration.metric=roc_auc", status=2)
-    assert "roc_auc is not measured for these classes" in outcome["message"]
+    assert "roc_auc was not computed for these classes" in outcome["message"]
     assert not outcome["version"]

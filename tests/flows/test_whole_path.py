@@ -1,4 +1,4 @@
-"""Every architecture, on every kind of data, for every task: from raw data to predictions."""
+"""Every architecture with every kind of data and task, from raw data to predictions."""
 
 import json
 from pathlib import Path
@@ -26,9 +26,9 @@ CASES = [
     for kind in sorted({column.data for column in entry.fronts})
     for task in sorted(entry.tasks)
 ]
-# Tasks differ by the last layer alone: a stack of layers is exported for one of each.
+# Tasks differ only in the last layer, so a stack of several layers is exported for one task only.
 STACKED = {(name, kind): task for name, kind, task in CASES}
-# What each task must reach after a few epochs: far from chance, no further.
+# Gates after a few epochs: clearly better than chance.
 GATES = {
     "binary": {"accuracy": 0.6},
     "multiclass": {"accuracy": 0.45},
@@ -57,7 +57,7 @@ def resolved(name: str, kind: str, task: str, root: Path) -> params.Params:
 
 
 @pytest.mark.parametrize(("name", "kind", "task"), CASES, ids=["-".join(c) for c in CASES])
-def test_the_whole_path_runs(name, kind, task, tmp_path):
+def test_prepare_to_predict_for_every_architecture_kind_and_task(name, kind, task, tmp_path):
     given = resolved(name, kind, task, tmp_path)
     workspace = Workspace(tmp_path)
     for step in STEPS.values():
@@ -80,16 +80,16 @@ def test_the_whole_path_runs(name, kind, task, tmp_path):
     with pa.memory_map(str(workspace.prepared / "test.arrow")) as stored:
         test = pa.ipc.open_file(stored).read_all()
     assert table["key"].to_pylist() == test["key"].to_pylist()
-    judge_predictions(table, test, evaluation["metrics"]["summary"], workspace)
-    # The raw file, which has no keys of its own, gets the same answers as its prepared rows.
+    check_predictions(table, test, evaluation["metrics"]["summary"], workspace)
+    # The raw file has no keys; its rows get the same predictions as the prepared rows.
     assert every.num_rows == sample_data.ROWS
     same = every.take(table["key"])
-    last = table.column_names[-1]  # the score, or a number that was predicted
+    last = table.column_names[-1]  # the score, or the predicted number
     assert same[last].to_numpy() == pytest.approx(table[last].to_numpy(), abs=1e-4)
 
 
-def judge_predictions(table, test, metrics, workspace) -> None:
-    """What was predicted is what was judged."""
+def check_predictions(table, test, metrics, workspace) -> None:
+    """The metrics of the predictions equal those of the evaluation."""
     signature = Signature.read(workspace.bundle / "signature.json")
     predicted = table["prediction"].to_numpy()
     if signature.classifies:
@@ -100,7 +100,7 @@ def judge_predictions(table, test, metrics, workspace) -> None:
         errors = np.abs(predicted - test["target"].to_numpy())
         assert errors.mean() == pytest.approx(metrics["mae"], rel=1e-4)
     else:
-        # Each text's perplexity, weighted by its tokens, is that of the split.
+        # The perplexity of the split is a weighted mean of those of its texts.
         assert predicted.dtype == object
         scores = table["score"].to_numpy()
         assert scores.min() < metrics["perplexity"] < scores.max()

@@ -1,4 +1,4 @@
-"""A real browser for tests that look at pages as a person does."""
+"""A real browser for tests of web pages."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# The browser's own errands; the network of a test machine may be closed.
+# Without the browser's own requests: a test machine may have no network.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -23,7 +23,7 @@ SCREENSHOTS = os.environ.get("MODELMINT_TEST_SCREENSHOTS")
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """A headless browser, which waits up to 30 seconds for what is expected."""
+    """A headless browser; `expect` waits up to 30 seconds."""
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
@@ -32,7 +32,7 @@ def open_browser() -> Iterator[Browser]:
         browser.close()
 
 
-def keep(page: Page, name: str) -> None:
-    """Keep a picture where somebody asked for pictures."""
+def save_screenshot(page: Page, name: str) -> None:
+    """Save a screenshot if MODELMINT_TEST_SCREENSHOTS names a folder."""
     if SCREENSHOTS:
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)

@@ -1,8 +1,8 @@
-"""Commands of modelmint in processes of their own that need not import it again.
+"""Runs commands of modelmint in separate processes that need not import it again.
 
-Importing takes four fifths of the time of a command that only looks at the registry, and the tests
-run hundreds of them. A server process imports it once and forks for each command; the fork has its
-own folder, variables and output, and exits as the command does.
+Imports take 80 % of the time of a command that only reads the registry, and the tests run hundreds
+of them. A server process imports modelmint once and forks for each command; the fork has its own
+folder, variables, output and exit status.
 """
 
 import multiprocessing

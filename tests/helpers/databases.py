@@ -1,4 +1,4 @@
-"""Empty databases, SQLite and PostgreSQL, to keep a registry in; all real, all the test's own."""
+"""Empty SQLite and PostgreSQL databases for a registry; real ones, new for each test."""
 
 import itertools
 import sqlite3
@@ -33,18 +33,18 @@ KEPT = Path(__file__).parents[1] / "data" / "registry_0001.sql"
 
 @pytest.fixture(scope="session")
 def postgres() -> str:
-    """The URL of a PostgreSQL server of the session's own.
+    """The URL of the session's PostgreSQL server.
 
-    No test cuts the power, so nothing waits for the disk: a killed process loses nothing by it.
+    It does not wait for the disk: tests kill processes, which loses nothing, but cut no power.
     """
-    hurried = {"fsync": "off", "full_page_writes": "off", "wal_level": "minimal"}
-    # autovacuum would visit each of the hundreds of small databases.
-    return start_postgres(**hurried, max_wal_senders="0", autovacuum="off")
+    unsynced = {"fsync": "off", "full_page_writes": "off", "wal_level": "minimal"}
+    # autovacuum would visit each of hundreds of small databases.
+    return start_postgres(**unsynced, max_wal_senders="0", autovacuum="off")
 
 
 @contextmanager
 def new_databases(kind: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """A function that makes an empty database and returns its URL; in the end they all go."""
+    """A function that makes an empty database and returns its URL; all are dropped at the end."""
     if kind == "sqlite":
         numbers = itertools.count()
         with quick_folder() as folder:
@@ -82,14 +82,14 @@ def kept_url(database_url: str) -> str:
 
 
 def raw_engine(url: str) -> Engine:
-    """The database as a client sees it that knows nothing of the registry's code."""
+    """An engine without the registry's code, as other clients of the database use it."""
     parsed = make_url(url)
     return create_engine(DIALECTS[parsed.get_backend_name()].prepare(parsed), poolclass=NullPool)
 
 
 @contextmanager
 def raw(url: str) -> Iterator[Connection]:
-    """One transaction of such a client, foreign keys enforced."""
+    """One transaction of such a client, with foreign keys enforced."""
     with raw_engine(url).connect() as connection:
         if connection.dialect.name == "sqlite":
             connection.execute(text("PRAGMA foreign_keys=ON"))
@@ -100,7 +100,7 @@ def raw(url: str) -> Iterator[Connection]:
 
 @contextmanager
 def unguarded(url: str) -> Iterator[Connection]:
-    """A transaction of the database's owner, who has switched the registry's triggers off."""
+    """A transaction of the database's owner with the registry's triggers switched off."""
     with raw(url) as connection:
         triggers = []
         if connection.dialect.name == "sqlite":
@@ -127,7 +127,7 @@ def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def fill_with_kept(url: str) -> None:
-    """Make an empty database the kept one of revision 0001."""
+    """Fill an empty database with the stored registry of revision 0001."""
     if url.startswith("sqlite"):
         with sqlite3.connect(make_url(url).database) as connection:
             connection.executescript(KEPT.read_text())
@@ -148,7 +148,7 @@ def fill_with_kept(url: str) -> None:
 
 
 def kept() -> Engine:
-    """The kept database itself, in memory."""
+    """The stored registry of revision 0001, in memory."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     with engine.connect() as connection:
         connection.connection.driver_connection.executescript(KEPT.read_text())
@@ -170,7 +170,7 @@ def rows_of(engine: Engine) -> dict[str, list[dict[str, Any]]]:
 
 
 def schema_of(url: str) -> list[tuple[Any, ...]]:
-    """Everything but rows: columns, constraints, indexes, triggers and their functions."""
+    """Columns, constraints, indexes, triggers and their functions."""
     if url.startswith("sqlite"):
         return fetch(url, "SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
     return fetch(url, _POSTGRESQL_SCHEMA)

@@ -1,12 +1,12 @@
 """Python processes that need not import torch, Prefect and scikit-learn again.
 
-Of the 35 CPU seconds of a whole `modelmint train`, 30 are imports in nine processes. A server
-imports what others have written, once for each worker of pytest, and forks for each process of a
-training: for the flow, and for every `python -m ...` below it, through a stand-in for `python`.
-Our own code is imported anew in each, from the project's folder.
+Of the 35 CPU seconds of `modelmint train`, 30 are imports in nine processes. One server for each
+pytest worker imports third-party packages once and forks for each process of a training: for the
+flow and, through a replacement of `python`, for every `python -m ...` that it starts. Each fork
+imports modelmint itself from the project's folder.
 
-For commands that run to their end (`Project.run`). Tests that kill or interrupt one start a real
-one (`Project.start`).
+Only for commands that run to their end (`Project.run`). Tests that kill or interrupt a command
+start a real process (`Project.start`).
 """
 
 import contextlib
@@ -70,7 +70,7 @@ PRELOADED = [
     "sqlalchemy.dialects.sqlite",
     "typer",
 ]
-# Waits for the process that the server forks for it, and dies if this one is killed.
+# Waits for the process that the server forks; if this one is killed, that one is too.
 STAND_IN = """#!{python} -SI
 import json, os, socket, sys
 if "-m" not in sys.argv:
@@ -83,11 +83,11 @@ with socket.socket(socket.AF_UNIX) as server:
     status = server.recv(1)
 os._exit(status[0] if status else 1)
 """
-SECONDS = 300.0  # until the server has imported all: 10 on an idle core
+SECONDS = 300.0  # for the imports of the server; 10 s on an idle core
 
 
 class ForkServer:
-    """Starts with the first command; ends with this process."""
+    """Starts with the first command and ends with this process."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="modelmint-forks-"))
@@ -95,7 +95,7 @@ class ForkServer:
         self._server: subprocess.Popen[bytes] | None = None
 
     def command(self, *arguments: str) -> list[str]:
-        """`python -m ARGUMENTS` in a fork, where `modelmint` is a module as well."""
+        """`python -m ARGUMENTS` in a fork; there `modelmint` is a module too."""
         if self._server is None:
             path = str(self.folder / "socket")
             self.python.write_text(STAND_IN.format(python=sys.executable, path=path))
@@ -103,12 +103,12 @@ class ForkServer:
             self._server = subprocess.Popen(
                 [sys.executable, __file__, path, str(self.python)],
                 env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-                stdin=subprocess.PIPE,  # closed when this process ends, however that comes
+                stdin=subprocess.PIPE,  # closed however this process ends
             )
             deadline = time.monotonic() + SECONDS
             while not Path(path).exists():
-                assert self._server.poll() is None, "the server of forks did not start"
-                assert time.monotonic() < deadline, "the server of forks takes too long"
+                assert self._server.poll() is None, "the fork server did not start"
+                assert time.monotonic() < deadline, "the fork server takes too long to start"
                 time.sleep(0.05)
         return [str(self.python), "-P", "-m", *arguments]
 
@@ -117,9 +117,9 @@ def serve(path: str, python: str) -> None:
     """Fork for each request, until standard input is closed."""
     for module in PRELOADED:
         importlib.import_module(module)
-    gc.freeze()  # no fork looks through all this for garbage, nor copies it by doing so
+    gc.freeze()  # or garbage collection in each fork would copy all these pages
     sys.executable = python
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the guards
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the guards need no wait()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path + ".new")
         listening.listen(16)
@@ -137,7 +137,7 @@ def serve(path: str, python: str) -> None:
 
 
 def guard(client: socket.socket) -> None:
-    """Fork once more; report how that process ends, or kill it if the client goes first."""
+    """Fork again; report the exit status of that process, or kill it if the client ends first."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     length, outputs, _, _ = socket.recv_fds(client, 8, 3)
     request = b""
@@ -154,13 +154,13 @@ def guard(client: socket.socket) -> None:
     if ended not in ready:
         os.killpg(process, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    with contextlib.suppress(BrokenPipeError):  # killed, with nobody left who wants to know
+    with contextlib.suppress(BrokenPipeError):  # the client was killed
         client.send(bytes([status if status >= 0 else 128 - status]))
     os._exit(0)
 
 
 def become(outputs: list[int], command: list[str], folder: str, variables: dict[str, str]) -> None:
-    """Be what the interpreter would be with `[-P] -m COMMAND`."""
+    """Behave as a new interpreter with `[-P] -m COMMAND`."""
     os.setpgid(0, 0)
     for number, output in enumerate(outputs):
         os.dup2(output, number)
@@ -172,10 +172,10 @@ def become(outputs: list[int], command: list[str], folder: str, variables: dict[
     first = [] if "-P" in command else [folder]
     sys.path[:1] = first + list(filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)))
     command = sys.argv = command[command.index("-m") + 1 :]
-    # By lines, since a step may end with os._exit.
+    # Line-buffered, because a step may end with os._exit.
     sys.stdin, sys.stdout, sys.stderr = (open(n, m, 1) for n, m in enumerate("rww"))  # noqa: SIM115
     if command[0] != "modelmint":
-        logging.root.handlers.clear()  # Prefect's: DVC and the steps do not import it
+        logging.root.handlers.clear()  # of Prefect, which DVC and the steps do not import
     status: object = 0
     try:
         if command[0] == "modelmint":

@@ -1,7 +1,7 @@
-"""The same rows in every form of file: prepared, trained, exported and predicted from each.
+"""Prepares, trains, exports and predicts the same rows from every file format.
 
-`python tests/helpers/forms.py FILE.parquet TARGET [regression]` does so with your own table.
-It prints whether splits, metrics and predictions are the same.
+`python tests/helpers/forms.py FILE.parquet TARGET [JSON of prepare]` does so with your own
+table and prints the differences between splits, metrics and predictions.
 """
 
 import csv
@@ -62,7 +62,7 @@ def _json(value):
 
 
 def prepared(folder, name, **section):
-    """What `prepare` writes of one form: the bytes of each split."""
+    """The bytes of each split that `prepare` writes for one format."""
     source = {"kind": "tabular", "path": name, **section.pop("source")}
     output = folder / f"prepared-{name}"
     prepare(Prepare.model_validate({"source": source, **section}), root=folder, prepared=output)
@@ -70,10 +70,7 @@ def prepared(folder, name, **section):
 
 
 def whole_path(folder, name, **section):
-    """Splits, metrics and predictions of `name`, by a small network that is trained on it.
-
-    The predictions are those for every form, one below the other.
-    """
+    """Splits, metrics and predictions for all `FORMS` of a small network trained on `name`."""
     source = {"kind": "tabular", "path": name, **section.pop("source")}
     given = params.validate(
         {
@@ -108,9 +105,9 @@ def whole_path(folder, name, **section):
 
 
 def compare(table, target, folder, trained=FORMS, **section):
-    """What differs between the forms `trained` and those predicted, all of them; and the metrics.
+    """Train on each of `trained` and predict all `FORMS`. Returns the differences and the metrics.
 
-    Nothing should.
+    There should be no differences.
     """
     write(table, folder)
     section["source"] = {"target": target, **section.get("source", {})}

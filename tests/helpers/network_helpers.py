@@ -1,4 +1,4 @@
-"""Random inputs for a network, and its ONNX file compared with it on many sizes of them."""
+"""Random inputs for a network, and a comparison with its ONNX file for many batch sizes."""
 
 import numpy as np
 import onnxruntime
@@ -8,7 +8,7 @@ from tasks.columns import TextColumn
 
 
 def rows(signature, lengths, time=None):
-    """Random inputs of as many rows as `lengths` has, padded to `time` steps."""
+    """Random inputs, one row for each of `lengths`, padded to `time` timesteps."""
     count, time = len(lengths), time or max(lengths)
     words = next((c.vocabulary for c in signature.columns if isinstance(c, TextColumn)), 0)
     inputs = {}
@@ -40,13 +40,13 @@ def open_quietly(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def check_at_other_sizes(network, session, longest=16):
-    """ONNX Runtime's outputs are the network's, whatever the rows and steps of a batch."""
+    """Assert that ONNX Runtime's outputs equal the network's for any batch size and length."""
     various = [7, 1, longest, 3, 0, longest, 5]
     for lengths, time in [([1], 1), ([2], 2), (various, longest), ([3] * 4 + [0], 5)]:
         inputs = rows(network.signature, lengths, time)
         with torch.no_grad():
             expected = network.outputs(inputs, network(inputs))
         found = session.run(None, {n: t.numpy() for n, t in inputs.items()})
-        for values, wanted in zip(found, expected.values(), strict=True):
+        for values, correct in zip(found, expected.values(), strict=True):
             assert np.isfinite(values).all()
-            np.testing.assert_allclose(values, wanted.numpy(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(values, correct.numpy(), rtol=1e-5, atol=1e-5)

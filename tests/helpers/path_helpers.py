@@ -1,4 +1,4 @@
-"""A registry of what the steps left."""
+"""A registry with the bundle of a workspace."""
 
 from registry_helpers import bundle_candidate
 
@@ -7,7 +7,7 @@ from tasks.workspace import Workspace
 
 
 def register(workspace: Workspace) -> Registry:
-    """A registry in which what the steps left is the first version, and champion."""
+    """A registry in which the workspace's bundle is version 1 and champion."""
     registry = Registry(f"sqlite:///{workspace.root}/registry.db", workspace.root / "artifacts")
     version = registry.register("sample", bundle_candidate(workspace), actor="ada").version
     registry.promote("sample", version.version, expect_revision=0, actor="ada", reason="first")

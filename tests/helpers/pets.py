@@ -1,5 +1,5 @@
-"""A small project with a registry of real models, for the Python interface and its documentation:
-two versions that tell cats from dogs by size, colour and date of birth.
+"""A small project with a registry of real models, for tests of the Python interface and its
+documentation: two versions that classify cats and dogs by size, colour and date of birth.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ RANGES = {"size": (-1.0, 2.0), "born": (19_000.0, 19_015.0)}
 
 
 def make(root: Path) -> None:
-    """Train and register `pets:1` and `pets:2`, which differ by their seed; 2 is the champion."""
+    """Train and register `pets:1` and `pets:2` with different seeds; 2 is the champion."""
     from tasks.export import export
 
     workspace = Workspace(root)
@@ -35,7 +35,7 @@ def make(root: Path) -> None:
             checkpoint=workspace.checkpoint,
             bundle=workspace.bundle,
         )
-        # One of them is said to be worse, so that there is something to see.
+        # Register different metrics, so that comparisons show a difference.
         offered = bundle_candidate(workspace, accuracy=accuracy, macro_f1=accuracy)
         offered = replace(offered, params={"train": {"epochs": 6, "seed": seed}})
         with Registry(f"sqlite:///{root}/modelmint.db", root / "artifacts") as registry:

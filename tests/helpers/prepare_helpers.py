@@ -1,4 +1,4 @@
-"""Small raw data of every kind, prepared, and what came of it."""
+"""Small raw data of every kind, and the files that `prepare` writes for it."""
 
 import json
 
@@ -45,26 +45,26 @@ def texts(tokenizer=None, **changes):
 
 
 def columns(rows=60, **others):
-    """Good columns of a table, those given in place of them."""
-    chance = np.random.default_rng(3)
+    """Valid columns of a table; `others` replace or extend them."""
+    rng = np.random.default_rng(3)
     found = {
-        "a": chance.normal(0, 1, rows),
-        "n": chance.integers(0, 1000, rows),
-        "c": np.array(["red", "green", "blue"])[chance.integers(0, 3, rows)],
+        "a": rng.normal(0, 1, rows),
+        "n": rng.integers(0, 1000, rows),
+        "c": np.array(["red", "green", "blue"])[rng.integers(0, 3, rows)],
         "y": np.array(["no", "yes"])[np.arange(rows) % 2],
     }
     return found | others
 
 
 def put(folder, found=None, **others):
-    """Write `table.parquet` of good columns, or of those given."""
+    """Write `table.parquet` with valid columns, or with those given."""
     pq.write_table(
         pa.table(columns(**others) if found is None else found), folder / "table.parquet"
     )
 
 
 def put_images(folder, images=None, labels=None):
-    """Write `images.npz` of good arrays, or of those given."""
+    """Write `images.npz` with valid arrays, or with those given."""
     images = some_images() if images is None else images
     labels = np.arange(len(images)) % 2 if labels is None else labels
     np.savez(folder / "images.npz", images=images, labels=labels)
@@ -75,7 +75,7 @@ def some_images(rows=60, dtype="uint8"):
 
 
 def without(values, *rows):
-    """The same with nothing in `rows`."""
+    """The same values, missing in `rows`."""
     found = list(values)
     for row in rows:
         found[row] = None
@@ -88,7 +88,7 @@ def run(folder, params=TABLE, **changes):
 
 
 def refusal(folder, params=TABLE, **changes):
-    """The message, after seeing that nothing was written."""
+    """The error message; asserts that nothing was written."""
     before = sorted(folder.rglob("*"))
     with pytest.raises(InputError) as caught:
         run(folder, params, **changes)
@@ -97,7 +97,7 @@ def refusal(folder, params=TABLE, **changes):
 
 
 def splits(folder):
-    """By name, what training will read."""
+    """The splits by name, as training reads them."""
     encoder = Encoder.read(folder / "prepared")
     return {name: read_split(folder / "prepared", name, encoder) for name in SPLITS}
 
@@ -109,12 +109,12 @@ def written(folder, name="train"):
 
 
 def keys(folder):
-    """By name, the numbers of the raw rows of a split."""
+    """The numbers of the raw rows of each split."""
     return {name: written(folder, name)["key"].to_pylist() for name in SPLITS}
 
 
 def kept(folder):
-    """The numbers of all raw rows that are in some split."""
+    """The numbers of the raw rows in all splits."""
     return sorted(key for found in keys(folder).values() for key in found)
 
 

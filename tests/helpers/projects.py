@@ -1,4 +1,4 @@
-"""Projects to run commands in, as a user has them, and the processes that their commands start."""
+"""Projects in which tests run commands, and the processes that these commands start."""
 
 import contextlib
 import fcntl
@@ -20,16 +20,16 @@ import pytest
 from forks import ForkServer
 from ruamel.yaml import YAML
 
-from flows.runs import occupied
+from flows.runs import claim_run
 from flows.settings import Settings
 from tasks.config import Params
 from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 240  # for one command, beside others
+SECONDS = 240  # for one command on a busy machine
 forks = ForkServer()
 
-# Small enough to train in no time, and gates that it passes.
+# Trains within a second and passes its gate.
 DEBUG = {
     "train": {
         "architecture": {"name": "logistic"},
@@ -42,12 +42,12 @@ DEBUG = {
 
 @dataclass
 class Project:
-    """A git repository with the checkout as it stands, and a way to run commands in it."""
+    """A git repository with a copy of the checkout, and a way to run commands in it."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
     outcome: dict = field(default_factory=dict)
-    """Of `trained`: what its training printed."""
+    """The result of its training, in the fixture `trained`."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -62,8 +62,8 @@ class Project:
         }
 
     def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Run to the end; the exit status must be `status`, unless that is None."""
-        # Without a server `train` starts one, which is not for a fork.
+        """Run to the end; asserts the exit status `status`, unless that is None."""
+        # Without a server `train` starts one, which does not work in a fork.
         train = command[:2] == ("modelmint", "train") and "PREFECT_API_URL" in self.environment
         if sys.platform == "linux" and (train or command[0] == "dvc"):  # `forks` uses pidfd
             command = tuple(forks.command(*command))
@@ -80,13 +80,13 @@ class Project:
     def modelmint(
         self, *arguments: str, status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of our commands, as `run` does."""
+        """Run a command of modelmint, as `run` does."""
         if arguments[0] in ("models", "predict"):
             return expect(commands.run(arguments, self.root, self.variables, SECONDS), status)
         return self.run("modelmint", *arguments, status=status)
 
     def train(self, *arguments: str, status: int = 0) -> dict:
-        """`modelmint train --json`: what it printed."""
+        """The document that `modelmint train --json` prints."""
         return json.loads(self.modelmint("train", "--json", *arguments, status=status).stdout)
 
     def start(self, *command: str) -> subprocess.Popen[str]:
@@ -98,17 +98,17 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A suite that a script started in the background ignores Ctrl-C; its children must not.
+            # Tests that a script runs in the background ignore SIGINT; their children must not.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def change_params(self, changes: dict) -> None:
-        """Merge into params.yaml; `architecture`, `gates` and `source` are replaced whole."""
+        """Merge into params.yaml; `architecture`, `gates` and `source` are replaced, not merged."""
         path = self.root / "params.yaml"
         params = YAML(typ="safe").load(path.read_text())
         for section, values in changes.items():
             params[section] |= values
-        # In one step, as editors do: a run that looks meanwhile must not see half a file.
+        # Atomic, as in editors: a run that reads the file now must not see half of it.
         written = path.with_name(".params.yaml.new")
         with written.open("w") as file:
             YAML(typ="safe", pure=True).dump(params, file)
@@ -122,7 +122,7 @@ class Project:
 def expect(
     done: subprocess.CompletedProcess[str], status: int | None
 ) -> subprocess.CompletedProcess[str]:
-    """`done`, after a check that it exited with `status`; None allows any."""
+    """Assert that a command exited with `status`; None allows any. Returns the command."""
     assert status is None or done.returncode == status, (
         f"{' '.join(done.args)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
     )
@@ -130,7 +130,7 @@ def expect(
 
 
 def make_project(folder: Path, changes: dict | None = None) -> Project:
-    """A repository of the files that git knows or would add, with the raw data in place."""
+    """A repository with the tracked and the new files of the checkout, and with its raw data."""
     folder.mkdir(parents=True)
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"],
@@ -140,7 +140,7 @@ def make_project(folder: Path, changes: dict | None = None) -> Project:
         text=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():  # one that was deleted is still in git's index
+        if (ROOT / name).is_file():  # a deleted file may still be in git's index
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project = Project(folder)
@@ -154,7 +154,7 @@ def make_project(folder: Path, changes: dict | None = None) -> Project:
 
 @contextmanager
 def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
-    """A folder that all workers share; one is in the block at a time, and the first fills it."""
+    """A folder that all workers share. One at a time enters the block; the first fills it."""
     shared = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -165,22 +165,22 @@ def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
 
 def worktree(settings: Settings, params: Params) -> Workspace:
     """The worktree of a run that was stopped."""
-    with occupied(settings, params) as run:
+    with claim_run(settings, params) as run:
         return run.workspace
 
 
 class Family:
-    """Finds every process that a test started, however deep, by a mark they all inherit."""
+    """Finds every process that a test started, at any depth, by an inherited mark."""
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
 
     def members(self) -> list[str]:
-        """The command lines of those alive."""
+        """The command lines of live members."""
         return [command for _, command in self._members()]
 
     def kill(self, words: str = "") -> None:
-        """End those whose command line holds `words` by SIGKILL, as the loss of power would."""
+        """Send SIGKILL to members with `words` in their command line, to simulate a power cut."""
         for number, command in self._members():
             if words in command:
                 with contextlib.suppress(ProcessLookupError):
@@ -194,12 +194,12 @@ class Family:
                 if alive and entry.name.isdigit():
                     command = (entry / "cmdline").read_text().replace("\0", " ")
                     found.append((int(entry.name), command))
-            except OSError:  # it ended meanwhile, or is not ours
+            except OSError:  # it has ended or belongs to another user
                 continue
         return [(number, command) for number, command in found if command.strip()]
 
     def wait_until_gone(self, seconds: float) -> list[str]:
-        """Those still alive after so long."""
+        """The members that are still alive after so many seconds."""
         deadline = time.monotonic() + seconds
         while (alive := self.members()) and time.monotonic() < deadline:
             time.sleep(0.05)

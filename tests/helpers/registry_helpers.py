@@ -1,5 +1,5 @@
-"""What the registry's tests share: where one is kept, a small candidate, raw SQL by the owner,
-and functions run by real processes.
+"""Shared by the registry's tests: places for a registry, small candidates, and functions that run
+in threads or processes.
 """
 
 import json
@@ -35,7 +35,7 @@ def database_url(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a registry is kept; in a SQLite file of the folder unless a URL says otherwise."""
+    """Where a registry is: in a SQLite file of the folder, or at a URL."""
 
     folder: Path
     url: str = ""
@@ -54,9 +54,9 @@ class Place:
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A new folder, in memory where there is room: for databases and files that are synced often.
+    """A new folder for databases and files with many fsyncs; in memory if there is room.
 
-    A kill loses nothing that lies there, as on a disk.
+    As on a disk, files survive a killed process.
     """
     memory = Path("/dev/shm")
     roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
@@ -69,7 +69,7 @@ def open_registry(folder: Path) -> Registry:
 
 
 def make_candidate(folder: Path, model: str = "model bytes", **changes: Any) -> Candidate:
-    """A candidate of three files, one of them beside the identity; `model` decides the digest."""
+    """A candidate of three files, one outside the identity; `model` determines the digest."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, text in {"model.onnx": model, "signature.json": "{}", "card.md": "# card"}.items():
@@ -91,7 +91,7 @@ def make_candidate(folder: Path, model: str = "model bytes", **changes: Any) -> 
 
 
 def bundle_candidate(workspace: Workspace, **metrics: float) -> Candidate:
-    """What the steps left in a workspace, offered as the flow offers it; `metrics` are changed."""
+    """The bundle of a workspace as a candidate, as the flow makes it; `metrics` replace its own."""
     files = {path.name: path for path in workspace.bundle.iterdir()}
     evaluation = json.loads(files["evaluation.json"].read_bytes())
     return Candidate(
@@ -115,8 +115,8 @@ def register_versions(where: Place | Path, count: int, name: str = "digits") -> 
 
 
 def promote(registry: Registry, version: int, alias: str = "champion", **changes: Any) -> Alias:
-    asked = {"expect_revision": None, "actor": "ada", "reason": "better", **changes}
-    return registry.promote("digits", version, alias, **asked)
+    given = {"expect_revision": None, "actor": "ada", "reason": "better", **changes}
+    return registry.promote("digits", version, alias, **given)
 
 
 def numbers(page: Page) -> list[int]:
@@ -124,7 +124,7 @@ def numbers(page: Page) -> list[int]:
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """What a call returned; of a RegistryError its class name."""
+    """The result of a call, or the class name of its RegistryError."""
     try:
         return call()
     except RegistryError as error:
@@ -132,7 +132,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
-    """What each call returned, begun at once in threads; of a RegistryError its class name."""
+    """The results of calls in threads that start at the same time, as `outcome` gives them."""
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
@@ -144,9 +144,9 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call function(index, *arguments) in so many processes that begin together.
+    """Call function(index, *arguments) in `count` processes that start at the same time.
 
-    An exception comes back as `(class name, message)`.
+    An exception is returned as `(class name, message)`.
     """
     context = clean_forks()
     barrier, results = context.Barrier(count), context.Queue()
@@ -163,7 +163,7 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
 
 
 def clean_forks() -> Any:
-    """Makes processes by forking a server that has the imports done: interpreters take seconds."""
+    """A context that forks a server with all imports done: a new interpreter takes seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["registry", "alembic.command", "databases", "registry_helpers"])
     return context

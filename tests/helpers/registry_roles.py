@@ -1,4 +1,4 @@
-"""A registry in PostgreSQL with its roles, and a login for each: what tests of the roles share."""
+"""A registry in PostgreSQL with its roles and logins, for tests of the roles."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ LOGINS = {
     "flo": (WRITER, PROMOTER),
     "nora": (),
 }
-"""Whom the registry knows, and what each is a member of."""
+"""Logins, and the roles that each is a member of."""
 
 
 class Place:
-    """A registry that `keeper` owns, and ways to reach it as somebody else."""
+    """A registry that `keeper` owns, and its URLs for other logins."""
 
     def __init__(self, dba: str, folder: Path) -> None:
         self.dba, self.folder = dba, folder

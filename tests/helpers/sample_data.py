@@ -1,4 +1,4 @@
-"""Tiny learnable raw data of every kind, for every task, as files that a user might have."""
+"""Tiny learnable raw data of every kind and task, in files as users have them."""
 
 from pathlib import Path
 
@@ -9,55 +9,55 @@ import pyarrow.parquet as pq
 
 ROWS = 180
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["cat", "dog", "owl"]}
-# Of each class, words that the others hardly use.
+# Words of each class that the other classes do not use.
 WORDS = [["sun", "warm", "bright"], ["rain", "cold", "grey"], ["wind", "loud", "wild"]]
 COMMON = ["the", "day", "was", "and", "very"]
 
 
 def make(kind: str, task: str, root: Path) -> dict:
-    """Write raw data under `root`; the section `prepare` that reads it."""
-    chance = np.random.default_rng(3)
-    level = chance.integers(0, len(CLASSES.get(task, "123")), ROWS)
+    """Write raw data to `root`. Returns the section `prepare` that reads it."""
+    rng = np.random.default_rng(3)
+    level = rng.integers(0, len(CLASSES.get(task, "123")), ROWS)
     values = np.array(CLASSES.get(task, []))
     if task == "regression":
-        label = pa.array(level * 10.0 + chance.normal(0, 1, ROWS))
+        label = pa.array(level * 10.0 + rng.normal(0, 1, ROWS))
     elif task == "language_model":
         label = None
     else:
         label = pa.array(values[level])
-    source = globals()[f"_{kind}"](chance, level, label, root)
+    source = globals()[f"_{kind}"](rng, level, label, root)
     section = {"source": {"kind": kind, **source}, "validation": 0.2}
     if task in ("regression", "language_model"):
         section["task"] = task
     return section
 
 
-def _tabular(chance, level, label, root) -> dict:
+def _tabular(rng, level, label, root) -> dict:
     table = {
-        "height": level + chance.normal(0, 0.4, ROWS),
-        "count": chance.integers(0, 1000, ROWS),
+        "height": level + rng.normal(0, 0.4, ROWS),
+        "count": rng.integers(0, 1000, ROWS),
         "open": level > 0,
-        "seen": pa.array(level * 30 + chance.integers(0, 9, ROWS), pa.int32()).cast(pa.date32()),
-        "colour": np.array(["red", "green", "blue"])[(level + (chance.random(ROWS) < 0.1)) % 3],
+        "seen": pa.array(level * 30 + rng.integers(0, 9, ROWS), pa.int32()).cast(pa.date32()),
+        "colour": np.array(["red", "green", "blue"])[(level + (rng.random(ROWS) < 0.1)) % 3],
         "outcome": label,
     }
     pa.csv.write_csv(pa.table(table), root / "table.csv")
     return {"path": "table.csv", "target": "outcome"}
 
 
-def _image(chance, level, label, root) -> dict:
-    means = chance.uniform(60, 190, (3, 8, 8, 3))
-    images = np.clip(means[level] + chance.normal(0, 40, (ROWS, 8, 8, 3)), 0, 255)
+def _image(rng, level, label, root) -> dict:
+    means = rng.uniform(60, 190, (3, 8, 8, 3))
+    images = np.clip(means[level] + rng.normal(0, 40, (ROWS, 8, 8, 3)), 0, 255)
     np.savez(
         root / "images.npz", images=images.astype(np.uint8), labels=np.array(label.to_pylist())
     )
     return {"path": "images.npz"}
 
 
-def _text(chance, level, label, root) -> dict:
+def _text(rng, level, label, root) -> dict:
     texts = []
     for number in level:
-        words = chance.choice(WORDS[number] * 2 + COMMON, chance.integers(3, 13))
+        words = rng.choice(WORDS[number] * 2 + COMMON, rng.integers(3, 13))
         texts.append(" ".join(words))
     columns = {"text": texts} | ({} if label is None else {"mood": label})
     pa.csv.write_csv(pa.table(columns), root / "texts.csv")
@@ -66,10 +66,10 @@ def _text(chance, level, label, root) -> dict:
     return source | ({} if label is None else {"target": "mood"})
 
 
-def _sequence(chance, level, label, root) -> dict:
+def _sequence(rng, level, label, root) -> dict:
     sequences = [
-        (np.outer(np.linspace(0, 1, steps), [number, -number]) + chance.normal(0, 0.3, (steps, 2)))
-        for number, steps in zip(level, chance.integers(4, 12, ROWS), strict=True)
+        (np.outer(np.linspace(0, 1, steps), [number, -number]) + rng.normal(0, 0.3, (steps, 2)))
+        for number, steps in zip(level, rng.integers(4, 12, ROWS), strict=True)
     ]
     kind = pa.list_(pa.list_(pa.float32(), 2))
     column = pa.array([s.astype(np.float32).tolist() for s in sequences], kind)

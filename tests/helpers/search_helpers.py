@@ -1,4 +1,4 @@
-"""Many versions to search, and how a database reads them."""
+"""Many versions to search, and the query plans of a database."""
 
 import uuid
 
@@ -8,7 +8,7 @@ from registry import schema
 
 
 def fill(url, count):
-    """`count` versions of digits, the first of them a real one; their metrics repeat."""
+    """Add versions of digits up to `count`; their metrics repeat."""
     with unguarded(url) as connection:
         (model,) = connection.exec_driver_sql("SELECT id FROM models").scalars()
         first = connection.execute(schema.versions.select()).mappings().one()
@@ -62,7 +62,7 @@ def part(number, key, value):
 
 def plan_of(connection, query):
     dialect = connection.dialect
-    # With the values themselves, as planners use them; separators of texts stay parameters.
+    # With literal values, because planners use them; separators of texts stay parameters.
     compiled = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     sqlite = dialect.name == "sqlite"
     given = tuple(compiled.params.values()) if sqlite else compiled.params

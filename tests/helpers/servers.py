@@ -1,7 +1,7 @@
-"""Real servers for the tests, on loopback: PostgreSQL, and moto speaking S3 over HTTP.
+"""Real servers for the tests, on the loopback interface: PostgreSQL, and moto for S3.
 
-Each belongs to the process that started it and ends with it, however that one ends, SIGKILL
-included; so every worker of pytest-xdist has its own, and none has to agree with another.
+A server ends with the process that started it, also after SIGKILL. Every worker of pytest-xdist has
+its own, so workers need no coordination.
 """
 
 import atexit
@@ -30,8 +30,8 @@ POSTGRES_OPTIONS = {
     "shared_buffers": "16MB",
 }
 
-# A shell between us and a server: its standard input is a pipe that only we hold open, so it ends
-# when we do, and then the shell can do what a signal from the kernel cannot: clear the folder.
+# A shell between us and a server. Its standard input is a pipe that closes when we end; then it
+# stops the server and removes the folder, which a signal from the kernel could not.
 GUARD = """
 signal=$1 folder=$2; shift 2
 exec 3<&0
@@ -47,15 +47,15 @@ exit "$status"
 
 
 class ServerFailed(RuntimeError):
-    """A server that the tests need did not start."""
+    """A server for the tests did not start."""
 
 
 def start_postgres(**settings: str) -> str:
-    """Start a PostgreSQL server with an empty cluster: the SQLAlchemy URL of its superuser.
+    """Start a PostgreSQL server with an empty cluster. Returns the URL of its superuser.
 
-    `settings` of the server go before those that tests want.
+    `settings` override the default settings of the tests.
     """
-    for _ in range(3):  # somebody may take the port between the probe and the server
+    for _ in range(3):  # another program may take the port between the probe and the server
         folder = Path(tempfile.mkdtemp(prefix="modelmint-postgres-"))
         _initialize(folder)
         port = _free_port()
@@ -63,12 +63,12 @@ def start_postgres(**settings: str) -> str:
         options |= {"port": str(port), "unix_socket_directories": str(folder)}
         command = [_postgres_binary("postgres"), "-D", str(folder / "data")]
         command += [word for name in options for word in ("-c", f"{name}={options[name]}")]
-        # QUIT: TERM would wait until the last client has left.
+        # QUIT, because TERM waits for all clients.
         process, log = _start_guarded(command, "QUIT", folder, _postgres_user())
         state = folder / "data" / "postmaster.pid"
         deadline = time.monotonic() + START_LIMIT_S
         while process.poll() is None and time.monotonic() < deadline:
-            # Not a connection: at this port another's server could answer. This file is ours.
+            # Read its file: a connection could reach the server of another program.
             if "ready" in _text(state).split():
                 return f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
             time.sleep(0.02)
@@ -77,9 +77,9 @@ def start_postgres(**settings: str) -> str:
 
 
 def create_database(base_url: str, template: str = "template0") -> str:
-    """A new database on the server that `start_postgres` named: its SQLAlchemy URL.
+    """Make a database on the server of `start_postgres`. Returns its SQLAlchemy URL.
 
-    Nobody may be connected to the template; to template0, which is empty, nobody ever can.
+    The template must have no connections; template0, which is empty, never has any.
     """
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(_libpq(base_url), autocommit=True) as connection:
@@ -89,17 +89,17 @@ def create_database(base_url: str, template: str = "template0") -> str:
 
 
 def drop_database(url: str) -> None:
-    """Drop what `create_database` made (7 MB each), connections to it included."""
+    """Drop a database of `create_database` (7 MB) and close its connections."""
     server, _, name = url.rpartition("/")
     with psycopg.connect(_libpq(f"{server}/postgres"), autocommit=True) as connection:
         connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
 
 
 def start_s3() -> str:
-    """Start an S3 server, which keeps its objects in memory: its endpoint URL.
+    """Start an S3 server that keeps its objects in memory. Returns its endpoint URL.
 
-    Any credentials are good. Writes with If-None-Match are conditional as they should be. A
-    ChecksumSHA256 is kept, where ChecksumAlgorithm is given too, but never compared with the body.
+    It accepts any credentials and supports If-None-Match. It stores a ChecksumSHA256 if
+    ChecksumAlgorithm is given too, but never compares it with the body.
     """
     folder = Path(tempfile.mkdtemp(prefix="modelmint-s3-"))
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
@@ -114,7 +114,7 @@ def start_s3() -> str:
 
 
 def create_bucket(endpoint: str) -> str:
-    """A new empty bucket on the server that `start_s3` named: its name."""
+    """Make an empty bucket on the server of `start_s3`. Returns its name."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     request = urllib.request.Request(f"{endpoint}/{name}", method="PUT")
     with urllib.request.urlopen(request, timeout=START_LIMIT_S):
@@ -122,7 +122,7 @@ def create_bucket(endpoint: str) -> str:
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:
-    """The variables by which an S3 client finds the server, and nothing of the user's own."""
+    """Variables by which an S3 client finds the server, and that hide the user's configuration."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "test",
@@ -135,7 +135,7 @@ def s3_environment(endpoint: str) -> dict[str, str]:
 
 
 def _initialize(folder: Path) -> None:
-    """Make the cluster; its sort order is that of bytes, as in SQLite."""
+    """Make the cluster; it sorts text by bytes, as SQLite does."""
     if user := _postgres_user():
         shutil.chown(folder, user)
     command = [_postgres_binary("initdb"), "-D", str(folder / "data"), "-U", "postgres"]
@@ -147,7 +147,7 @@ def _initialize(folder: Path) -> None:
 
 
 def _postgres_binary(name: str) -> str:
-    """A program of the PostgreSQL server, which Debian keeps off PATH; the newest there is."""
+    """The newest installed program of that name; Debian does not put them on PATH."""
     installed = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
     newest = max(installed, key=lambda path: float(path.parts[4]), default=None)
     found = shutil.which(name) or newest
@@ -157,7 +157,7 @@ def _postgres_binary(name: str) -> str:
 
 
 def _postgres_user() -> str | None:
-    """Whom the server runs as: it refuses root. None: as ourselves."""
+    """The user to run the server as if we are root, which PostgreSQL refuses; else None."""
     if os.geteuid():
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
@@ -165,7 +165,7 @@ def _postgres_user() -> str | None:
 
 
 def _as_user(user: str | None) -> dict:
-    """Arguments to `subprocess`; only root may give them."""
+    """Arguments to `subprocess` for another user; only root may use them."""
     if user is None:
         return {}
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
@@ -174,9 +174,9 @@ def _as_user(user: str | None) -> dict:
 def _start_guarded(
     command: Sequence[str], signal: str, folder: Path, user: str | None = None
 ) -> tuple[subprocess.Popen[bytes], IO[str]]:
-    """Run a server until this process ends; then it gets `signal`, and its folder goes."""
-    # Appending, so that to read it here does not move where the server writes. It stays readable
-    # when the folder has gone.
+    """Run a server until this process ends; then it gets `signal` and its folder is removed."""
+    # In append mode, because reading here would otherwise move the server's write position. The
+    # open file stays readable after the folder is removed.
     log = (folder / "log").open("a+")
     process = subprocess.Popen(
         ["/bin/sh", "-c", GUARD, "guard", signal, str(folder), *command],
@@ -184,7 +184,7 @@ def _start_guarded(
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
-        start_new_session=True,  # Ctrl-C is for the tests, which may still talk to the server
+        start_new_session=True,  # Ctrl-C must reach only the tests, which still need the server
         **_as_user(user),
     )
     atexit.register(_stop, process)

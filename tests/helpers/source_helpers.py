@@ -1,4 +1,4 @@
-"""Raw data in files, read as a source, for the tests of sources."""
+"""Raw data in files, and reading it as a source, for the tests of sources."""
 
 import os
 

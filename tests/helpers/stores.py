@@ -1,5 +1,5 @@
-"""Places for the files of a registry, a folder and a bucket on a real S3 server; and what others
-can do to those files behind the registry's back.
+"""Stores for the files of a registry, in a folder and in a bucket on a real S3 server, and direct
+access to those files without the registry.
 """
 
 import shutil
@@ -22,19 +22,19 @@ from registry.artifacts import MARKER, NOTE, Store, open_store
 
 
 class Behind(Protocol):
-    """A store as somebody sees it who does not go through the registry."""
+    """A store as seen without the registry."""
 
     root: str
 
     def names(self) -> set[str]:
-        """What is there but the marker and notes, as paths below the root; no uploads."""
+        """Paths below the root, without the marker, notes and unfinished uploads."""
 
     def read(self, name: str) -> bytes: ...
     def write(self, name: str, content: bytes) -> None: ...
     def delete(self, name: str) -> None: ...
 
     def abandon(self, content: bytes) -> str:
-        """Leave what a registration leaves that was killed on its way in: its path."""
+        """Leave the file of a killed registration. Returns its path."""
 
 
 def files_among(names: Iterable[str]) -> set[str]:
@@ -100,7 +100,7 @@ class BehindBucket:
 
 @cache
 def _client(endpoint: str) -> Any:
-    """A client that shares nothing with the registry's; to make one takes half a second."""
+    """A client that is independent of the registry's; making one takes half a second."""
     import boto3
 
     given = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -109,7 +109,7 @@ def _client(endpoint: str) -> Any:
 
 @dataclass(frozen=True)
 class Kept(Place):
-    """A registry whose files are kept in one of the two kinds of store."""
+    """A registry with its files in one of the two kinds of store."""
 
     behind: Behind | None = None
 
@@ -122,7 +122,7 @@ class Kept(Place):
 
 @pytest.fixture(scope="session")
 def s3() -> str:
-    """The endpoint of an S3 server of the session's own."""
+    """The endpoint of the session's S3 server."""
     return start_s3()
 
 
@@ -131,7 +131,7 @@ def bucket(s3: str, tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.M
     """An empty registry that keeps its files in an empty bucket."""
     for name, value in s3_environment(s3).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # a test that wants a failure need not wait for it
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # without retries, failures are immediate
     shutil.copy(sqlite_template, tmp_path)
     return Kept(tmp_path, behind=BehindBucket(s3))
 
@@ -148,7 +148,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path) 
 def store_file(
     store: Store, folder: Path, content: bytes = b"nobody's", *, noted: bool = True
 ) -> str:
-    """A file in the store that no version refers to: its SHA-256. `noted`: it was to be one's."""
+    """Store a file that no version refers to, by default with a note. Returns its SHA-256."""
     source = folder / "source"
     source.write_bytes(content)
     staged = store.stage(source)
@@ -169,9 +169,9 @@ def flipped(content: bytes) -> bytes:
 
 
 class Line:
-    """A TCP line to a server that breaks after so many bytes in one direction, and stays broken.
+    """A TCP proxy to a server that fails after so many bytes in one direction, permanently.
 
-    One that stalls keeps its connections open, and nothing goes through them any more.
+    With `stall` it keeps its connections open but transfers nothing more.
     """
 
     def __init__(

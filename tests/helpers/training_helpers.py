@@ -1,4 +1,4 @@
-"""Small prepared datasets of every kind, written by hand, and trainings on them."""
+"""Small prepared datasets of every kind, written without `prepare`, and trainings on them."""
 
 import csv
 import json
@@ -39,11 +39,11 @@ def make_prepared(
     words: tuple[str, ...] = WORDS,
     rare: bool = False,
 ) -> Path:
-    """A prepared dataset that can be learnt; with `rare`, nine of ten rows are cats."""
+    """A learnable prepared dataset; with `rare`, nine of ten rows are cats."""
     folder.mkdir(parents=True)
-    chance = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     classes = CLASSES[: {"binary": 2, "multiclass": 3}.get(task, 0)]
-    columns, draw = _KINDS[kind](chance, dtype, words)
+    columns, draw = _KINDS[kind](rng, dtype, words)
     Signature.of(task, columns, classes).write(folder / "signature.json")
     if kind == "text":
         _tokenizer(words).save(str(folder / "tokenizer.json"))
@@ -56,26 +56,26 @@ def make_prepared(
             numbers = pa.array(codes, pa.int32())
             table["target"] = pa.DictionaryArray.from_arrays(numbers, list(classes))
         if task == "regression":
-            table["target"] = pa.array(1000 + 50.0 * codes + chance.normal(0, 5, count))
+            table["target"] = pa.array(1000 + 50.0 * codes + rng.normal(0, 5, count))
         write_split(pa.table(table), folder / f"{name}.arrow")
     _write_profile(folder)
     return folder
 
 
-def _images(chance, dtype, words):
+def _images(rng, dtype, words):
     channels = 1 if dtype == "uint8" else 3
     column = ImageColumn(name="image", dtype=dtype, shape=(8, 8, channels))
-    means = chance.uniform(60, 190, (3, 8, 8, channels))
+    means = rng.uniform(60, 190, (3, 8, 8, channels))
 
     def draw(codes):
-        noisy = means[codes] + chance.normal(0, 40, (len(codes), 8, 8, channels))
+        noisy = means[codes] + rng.normal(0, 40, (len(codes), 8, 8, channels))
         images = np.clip(noisy, 0, 255).astype(dtype)
         return {"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images)}
 
     return (column,), draw
 
 
-def _table(chance, dtype, words):
+def _table(rng, dtype, words):
     columns = (
         NumberColumn(name="size"),
         CategoryColumn(name="colour", values=("black", "white")),
@@ -83,9 +83,9 @@ def _table(chance, dtype, words):
     )
 
     def draw(codes):
-        days = 19_000 + 10 * codes + chance.integers(0, 5, len(codes))
+        days = 19_000 + 10 * codes + rng.integers(0, 5, len(codes))
         return {
-            "size": pa.array(codes + chance.normal(0, 0.3, len(codes))),
+            "size": pa.array(codes + rng.normal(0, 0.3, len(codes))),
             "colour": pa.array(np.where(codes > 0, "black", "white")),
             "born": pa.array(days.astype(np.int32), pa.date32()),
         }
@@ -93,25 +93,25 @@ def _table(chance, dtype, words):
     return columns, draw
 
 
-def _texts(chance, dtype, words):
+def _texts(rng, dtype, words):
     column = TextColumn(name="text", vocabulary=len(words) + 3, max_length=9)
 
     def draw(codes):
-        # Three words for each class, with some that are in all.
+        # Three words for each class, and three that all classes share.
         own = [words[3 + 3 * code : 6 + 3 * code] for code in codes]
-        texts = [" ".join(chance.choice([*words[:3], *w, *w], chance.integers(1, 11))) for w in own]
+        texts = [" ".join(rng.choice([*words[:3], *w, *w], rng.integers(1, 11))) for w in own]
         return {"text": pa.array(texts)}
 
     return (column,), draw
 
 
-def _sequences(chance, dtype, words):
+def _sequences(rng, dtype, words):
     column = SequenceColumn(name="steps", features=2, max_length=7)
 
     def draw(codes):
-        lengths = chance.integers(1, 8, len(codes))
+        lengths = rng.integers(1, 8, len(codes))
         steps = [
-            (code + chance.normal(0, 0.5, (n, 2))).tolist()
+            (code + rng.normal(0, 0.5, (n, 2))).tolist()
             for code, n in zip(codes, lengths, strict=True)
         ]
         return {"steps": pa.array(steps, pa.list_(pa.list_(pa.float32())))}
@@ -123,7 +123,7 @@ _KINDS = {"image": _images, "tabular": _table, "text": _texts, "sequence": _sequ
 
 
 def _tokenizer(words):
-    """One token for each word, after the one that begins every text."""
+    """One token for each word; [BOS] begins every text."""
     tokens = ["[PAD]", "[UNK]", "[BOS]", *words]
     made = Tokenizer(models.WordLevel({t: n for n, t in enumerate(tokens)}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -162,7 +162,7 @@ def tiny(architecture: str = "mlp", **changes: object) -> Train:
 
 
 def run(params: Train, folder: Path, prepared: Path) -> tuple[TrainReport, list[dict[str, float]]]:
-    """Train into `folder`; the report and the rows of the history."""
+    """Train into `folder`. Returns the report and the rows of the history."""
     report = train(
         params,
         prepared=prepared,
@@ -176,6 +176,6 @@ def run(params: Train, folder: Path, prepared: Path) -> tuple[TrainReport, list[
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """What a training left in its folder."""
+    """The files that a training wrote."""
     there = [folder / "history.csv", *sorted((folder / "checkpoint").rglob("*"))]
     return {path.name: path.read_bytes() for path in there}

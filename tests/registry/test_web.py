@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser import keep, open_browser
+from browser import open_browser, save_screenshot
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from projects import Project
 from registry_helpers import bundle_candidate, database_url, make_candidate, open_registry
@@ -248,7 +248,7 @@ def test_each_page_fits_a_laptop_and_a_phone(visit, site, scheme, width):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.evaluate(FAINT) == [], name
         assert page.locator("h1").count() <= 1, name
-        keep(page, f"registry-{name}-{scheme}-{width}")
+        save_screenshot(page, f"registry-{name}-{scheme}-{width}")
 
 
 def test_user_text_is_escaped_on_every_page(visit, site):
@@ -398,16 +398,16 @@ def test_version_page_shows_a_real_training_and_job(trained: Project, visit, tmp
             expect(page.get_by_role("img", name="Training")).to_be_visible()
             expect(page.get_by_role("img", name="Calibration")).to_be_visible()
             assert page.evaluate(FAINT) == []
-            keep(page, "registry-real-version")
+            save_screenshot(page, "registry-real-version")
             # Another version to compare with needs no training: the same files, other parameters.
             params = {**version.params, "train": {**version.params["train"], "seed": 78}}
             candidate = replace(bundle_candidate(Workspace(trained.root)), params=params)
             other = registry.register("digits", candidate, actor="ada").version
             page.goto(f"{site}/compare?left=digits:{number}&right={other.ref}")
             expect(page.get_by_text("train.seed")).to_be_visible()
-            keep(page, "registry-real-compare")
+            save_screenshot(page, "registry-real-compare")
             page.goto(f"{site}/models/digits")
-            keep(page, "registry-real-model")
+            save_screenshot(page, "registry-real-model")
 
 
 # Security
@@ -615,7 +615,7 @@ def test_token_is_entered_once_per_session(filled, browser):
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"{site}/models/pets?q=status%3Dapproved")
-        keep(page, "registry-login")
+        save_screenshot(page, "registry-login")
         page.get_by_label("Token").fill("wrong")
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("alert")).to_have_text("Wrong token.")
@@ -786,7 +786,7 @@ def test_training_and_calibration_plots_have_a_text_summary(visit, tmp_path, eva
             page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
             assert page.evaluate(FAINT) == []
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            keep(page, "registry-plots")
+            save_screenshot(page, "registry-plots")
             # Without the file the rest of the page is there.
             shutil.rmtree(tmp_path / "artifacts")
             page.goto(f"{site}/models/pets/versions/1")
@@ -831,7 +831,7 @@ def test_unknown_name_on_a_page_suggests_a_close_match(browser, site):
     page = browser.new_page()
     page.goto(f"{site}/models/pet")
     expect(page.get_by_text("Did you mean 'pets'?")).to_be_visible()
-    keep(page, "registry-404")
+    save_screenshot(page, "registry-404")
     page.get_by_role("link", name="pets").click()
     expect(page.get_by_role("heading", name="pets", exact=True)).to_be_visible()
     page.close()
@@ -888,7 +888,7 @@ def test_empty_registry_page_says_how_to_begin(visit, tmp_path):
         page = visit()
         page.goto(site)
         expect(page.get_by_text("modelmint train")).to_be_visible()
-        keep(page, "registry-empty")
+        save_screenshot(page, "registry-empty")
         page.goto(f"{site}/jobs")
         expect(page.get_by_text("Nothing was predicted yet")).to_be_visible()
         assert httpx.get(f"{site}/healthz").text == "ok\n"
