@@ -38,6 +38,14 @@ class Counts:
             before = total.get(name, 0)
             total[name] = None if number is None or before is None else before + int(number)
 
+    def merge(self, other: "Counts") -> None:
+        """Add what was found in other rows."""
+        for column, found in other.columns.items():
+            self.add(column, **{"rows": 0, **found})  # type: ignore[arg-type]
+        for column, values in other.given.items():
+            shown = self.given.setdefault(column, [])
+            shown += [v for v in values if v not in shown][: SHOWN - len(shown)]
+
     def show(self, column: str, values: Sequence[object]) -> None:
         """Keep the first unknown `values` for a message."""
         shown = self.given.setdefault(column, [])

@@ -1,5 +1,10 @@
 """The error that a step raises for a mistake in the user's input."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the command line reads this module before it needs NumPy
+    from numpy.typing import NDArray
+
 
 class InputError(ValueError):
     """The user's input was wrong.
@@ -7,3 +12,20 @@ class InputError(ValueError):
     The message says what was given, what is allowed and what to do next. A command prints it
     without a traceback and exits with status 2.
     """
+
+
+class BadRows(InputError):
+    """Some rows of a batch cannot be predicted; without them, the others can.
+
+    A batch job puts them into quarantine. Everything else that meets this error stops, as with any
+    other `InputError`.
+    """
+
+    def __init__(
+        self, message: str, bad: "NDArray[Any]", reason: str, column: str | None = None
+    ) -> None:
+        """`bad` (N,) bool says which rows of the batch; `reason` is one of `tasks.reasons`."""
+        super().__init__(message)
+        self.bad = bad
+        self.reason = reason
+        self.column = column

@@ -18,7 +18,8 @@ EVALUATION = 1
 LINEAGE = 1
 PROFILE = 1
 REPORT = 1
-MANIFEST = 2  # format 1 had no `substituted`
+MANIFEST = 3  # format 1 had no `substituted`; formats 1 and 2 had one file and no quarantine
+PLAN = 1
 
 Record = TypeVar("Record")
 

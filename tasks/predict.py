@@ -1,272 +1,282 @@
-"""predict: run a model on input files; writes Parquet, and a manifest that proves completeness.
+"""predict: run a model on input files; every row is predicted or in quarantine, exactly once.
 
-Uses ONNX Runtime; imports no torch.
+The rows are divided into shards. A shard is written under a temporary name, synced, renamed and
+then recorded, so that a killed job goes on where it was. Nothing is published until every shard is
+recorded; the manifest comes last and proves that predicted and quarantined rows are all that were
+read. Uses ONNX Runtime; imports no torch.
 """
 
-import fcntl
-import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import onnxruntime
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks import formats
-from tasks.answers import answer, refuse_without_classes
-from tasks.columns import SourceLocation
-from tasks.counts import Counts, Substituted
-from tasks.dataset import KEY
-from tasks.encoding import Encoder
+from tasks.columns import Arrays, SourceLocation
+from tasks.counts import Counts
 from tasks.errors import InputError
-from tasks.hashed import held_still
-from tasks.inputs import InputFile, batches, fingerprint, first_row, hashed, key_type
-from tasks.session import Session, open_session
-
-PREDICTIONS, MANIFEST = "predictions.parquet", "manifest.json"
-BATCH_SIZE = 256
-ROWS_PER_GROUP = 65_536
-
-Device = Literal["auto", "cpu", "cuda"]
+from tasks.hashed import HashedFile, refuse_changed
+from tasks.inputs import InputFile, RowsOf, first_row, fingerprint, hashed
+from tasks.serving.batch_size import SIZES, WORTH_IT, batch_size
+from tasks.serving.folder import (
+    MANIFEST,
+    PREDICTIONS,
+    QUARANTINE,
+    JobFolder,
+    ShardRecord,
+    owned,
+)
+from tasks.serving.manifest import PredictReport
+from tasks.serving.model import ReadyModel
+from tasks.serving.options import DEFAULT_LIMIT, BadLimit, Options
+from tasks.serving.plan import Plan, key_alias, split
+from tasks.serving.quarantine import Sifted, merged, refuse_many, sift
+from tasks.serving.shard import Workers, predict_chain, ready_model
+from tasks.serving.writing import write_whole
+from tasks.session import Device
 
 
 @dataclass(frozen=True)
-class PredictReport:
-    """The manifest of a finished job."""
+class How:
+    """How a job is carried out: none of it changes what is predicted."""
 
-    rows: int
-    provider: str
-    nodes: dict[str, int]
-    """ONNX nodes placed on each execution provider."""
-    onnxruntime: str
-    input_sha256: str
-    inputs: list[dict[str, Any]]
-    output: dict[str, Any]
-    provenance: dict[str, Any]
-    probabilities: bool = False
-    """Whether there is a column for the probability of each class."""
-    substituted: Substituted | None = None
-    """See `tasks.counts`; None in a manifest of an older release."""
-    format: int = 1
+    device: Device = "auto"
+    workers: int | None = None
+    """Threads of this process; None: one for each processor that it may use."""
+    executor: Executor | None = None
+    """Runs the shards elsewhere, such as Dask's; the folders must be there as well."""
+    limit: BadLimit = DEFAULT_LIMIT
+    cache: Path | None = None
+    """Folder where the batch size that suits this machine is kept."""
+    progress: Callable[[int], None] = field(default=lambda rows: None)
+    """Gets the number of rows of each chunk that is done, or was before."""
+    notice: Callable[[str], None] = field(default=lambda text: None)
+    """Gets a line for a person, where something is waited for."""
+
+    @property
+    def threads(self) -> int:
+        return self.workers or len(os.sched_getaffinity(0))
 
 
 def predict(
-    model: Path,
-    encoder: Encoder,
-    files: list[InputFile],
+    bundle: Mapping[str, Path],
+    files: Sequence[InputFile],
     *,
     output: Path,
     provenance: dict[str, Any],
-    device: Device = "auto",
-    probabilities: bool = False,
-    progress: Callable[[int], None] = lambda rows: None,
+    reference: str = "",
+    options: Options | None = None,
+    how: How | None = None,
 ) -> PredictReport:
-    """Write `predictions.parquet` and then `manifest.json` to `output`.
+    """Write `predictions/`, `quarantine/` where there are bad rows, and then `manifest.json`.
 
-    Its columns are `key`, `prediction` and `score`: a class and its probability; a number, which
-    has no score; or the token that a text goes on with, and the perplexity of the text. With
-    `probabilities` a column `probability_CLASS` (float32) for each class follows, in their order.
-    One row for each input row, in order. Each file appears whole or not at all, the manifest last:
-    where it exists, the job is complete. `provenance` identifies the model and is written to both.
-    `progress` gets the number of rows of each batch.
+    The columns of predictions are `key`, `prediction` and `score`: a class and its probability; a
+    number, which has no score; or the token that a text goes on with, and the perplexity of the
+    text. Others follow as `options` say. The rows of a shard are in order.
+
+    `bundle` has the model's files by their paths in it; `provenance` identifies the model and is
+    written to the manifest and to the metadata of Parquet files. An unfinished job of the same
+    model, input and options goes on where it was; what is left of another one is removed.
 
     Raises:
-        InputError: an input does not match the signature, or changed since it was found; there are
-            no rows; the model knows no value of a column; a prediction is NaN or infinite; another
-            job writes to `output`; or the model has no classes to give probabilities of.
+        InputError: a column does not match the signature, or an input changed since it was found;
+            there are no rows; too many are bad; or the model knows no value of a column.
     """
-    refuse_without_classes(encoder.signature, probabilities, "--probabilities")
-    expected = rows_of(files)
-    session = open_session(model, device)
-    encoder = replace(encoder, counts=Counts())  # of this job alone
-    part = output / (PREDICTIONS + ".part")
-    with _own(output):
-        try:
-            answers = predictions(session, encoder, files, probabilities, progress)
-            with held_still(hashed(files)):
-                rows = _write(part, answers, provenance)
-            if rows != expected:
-                raise RuntimeError(f"{rows} rows were predicted of {expected}")
-            encoder.counts.refuse_unknown(encoder.signature.columns, named(files))
-            with part.open("rb+") as stream:
-                os.fsync(stream.fileno())
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        counted = encoder.counts.columns
-        return _publish(session, files, output, rows, sha256, provenance, probabilities, counted)
+    options, how = options or Options(), how or How()
+    if not any(file.rows for file in files):
+        raise InputError(f"{named(files)}: no rows to predict")
+    with owned(output, lambda: how.notice(f"another job writes to {output}; waiting for it")):
+        _refuse_strangers(output)
+        files_of_bundle = {
+            name: (str(path), HashedFile.of(path).sha256) for name, path in sorted(bundle.items())
+        }
+        model = ready_model(tuple(files_of_bundle.items()), how.device)
+        options.check(model.signature)
+        plan = _plan(model, files, files_of_bundle, provenance, reference, options, how)
+        folder = JobFolder(output, plan.identity)
+        plan = _kept(folder, plan)
+        records = _predict_all(plan, folder, how)
+        report = _report(plan, folder, records, model, provenance, how.limit)
+        folder.publish(file for record in records for file in record.files)
+        write_whole(output / MANIFEST, report.as_json())
+        folder.remove()
+        return report
+
+
+def named(files: Sequence[InputFile]) -> str:
+    """The files, for a message."""
+    more = f" and {len(files) - 10:,} more" if len(files) > 10 else ""
+    return ", ".join(str(file.path) for file in files[:10]) + more
+
+
+def _refuse_strangers(output: Path) -> None:
+    """Nothing that this job did not write is replaced."""
+    if (output / MANIFEST).exists():
+        raise InputError(f"{output} holds predictions; name another folder, or remove this one")
+    if (output / PREDICTIONS).exists() and not (output / ".unfinished").exists():
+        raise InputError(
+            f"{output / PREDICTIONS} exists, without the manifest of a finished job beside it. "
+            "Name another folder, or remove this one"
+        )
+
+
+def _plan(
+    model: ReadyModel,
+    files: Sequence[InputFile],
+    bundle: Mapping[str, tuple[str, str]],
+    provenance: Mapping[str, Any],
+    reference: str,
+    options: Options,
+    how: How,
+) -> Plan:
+    shards, chains = split(files, model.signature)
+    return Plan(
+        model=provenance["model"],
+        digest=provenance["digest"],
+        reference=reference,
+        provenance=provenance,
+        bundle=bundle,
+        options=options,
+        batch_size=_batch_size(model, files, provenance["digest"], how),
+        key=key_alias(files, model.signature),
+        files=tuple(files),
+        shards=tuple(shards),
+        chains=tuple(tuple(chain) for chain in chains),
+    )
+
+
+def _batch_size(
+    model: ReadyModel, files: Sequence[InputFile], digest: str, how: How
+) -> int:
+    rows = sum(file.rows for file in files)
+    sample = _sample(model, files) if rows >= WORTH_IT else None
+    return batch_size(model, digest, sample, how.cache)
+
+
+def _sample(model: ReadyModel, files: Sequence[InputFile]) -> Arrays | None:
+    """The first rows that can be encoded, as many as the largest batch has."""
+    file = next(file for file in files if file.rows)
+    rows = RowsOf(file, model.signature)
+    chunk = next(rows.chunks(0, SIZES[-1]))
+
+    def attempt(some: Sifted) -> Arrays:
+        location = SourceLocation(str(file.path), first_row(file), some.index)
+        return model.encode(rows.typed(some.rows, location), location)[0]
+
+    found, _ = sift(chunk, attempt)
+    return found
+
+
+def _kept(folder: JobFolder, plan: Plan) -> Plan:
+    """The plan of the unfinished job that goes on here, with today's stamps; else the new one."""
+    if folder.plan.exists():
+        plan = Plan.read(folder.plan).with_stamps(plan.files)
+    folder.create()
+    write_whole(folder.plan, plan.write())
+    return plan
+
+
+def _predict_all(plan: Plan, folder: JobFolder, how: How) -> list[ShardRecord]:
+    """Predict what is missing; the records of all shards, in order.
+
+    Raises:
+        InputError: as `predict` does.
+    """
+    allowed = how.limit.rows(plan.rows)
+    records: dict[int, ShardRecord] = {}
+
+    def keep(found: Sequence[ShardRecord]) -> None:
+        records.update({record.number: record for record in found})
+        reasons = merged(record.reasons for record in records.values())
+        refuse_many(reasons, plan.rows, allowed, how.limit.text, str(folder.path / QUARANTINE))
+
+    with _submitted(plan, folder, how) as futures:
+        for future in futures:
+            keep(future.result())
+    refuse_changed(hashed(plan.files))
+    return [records[number] for number in range(len(plan.shards))]
 
 
 @contextmanager
-def _own(output: Path) -> Iterator[None]:
-    """Lock a folder against other jobs; if it is new and stays empty, it is removed again.
+def _submitted(plan: Plan, folder: JobFolder, how: How) -> Iterator[Iterator[Future[Any]]]:
+    """The chains as futures, in the order in which they end; all are stopped on an error."""
+    where = (str(folder.output), plan.identity)
+    if how.executor is not None:
+        with _stopping(how.executor, lambda: None) as pending:
+            for chain in plan.chains:
+                pending.append(how.executor.submit(predict_chain, *where, chain, how.device))
+            yield as_completed(pending)
+        return
+    workers = Workers(how.threads)
+    # Two at a time: while one chain ends and waits for the disk, the next one begins.
+    with workers, ThreadPoolExecutor(min(2, how.threads), "shard") as pool:
+        with _stopping(pool, workers.stop.set) as pending:
+            for chain in plan.chains:
+                future = pool.submit(
+                    predict_chain, *where, chain, how.device, workers, how.progress
+                )
+                pending.append(future)
+            yield as_completed(pending)
+
+
+@contextmanager
+def _stopping(executor: Executor, stop: Callable[[], None]) -> Iterator[list[Future[Any]]]:
+    """Futures of which none goes on after the block was left by an error."""
+    pending: list[Future[Any]] = []
+    try:
+        yield pending
+    except BaseException:
+        stop()
+        for future in pending:
+            future.cancel()
+        raise
+
+
+def _report(
+    plan: Plan,
+    folder: JobFolder,
+    records: Sequence[ShardRecord],
+    model: ReadyModel,
+    provenance: Mapping[str, Any],
+    limit: BadLimit,
+) -> PredictReport:
+    """What the manifest says, after everything was compared.
 
     Raises:
-        InputError: another job writes there, or it cannot be written.
+        InputError: the model knows no value of a column.
     """
-    made = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be a folder for predictions: {error.strerror}. Name another one."
-        ) from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise InputError(
-            f"another job is writing to {output}. Wait for it, or name another folder."
-        ) from error
-    except BaseException:
-        if made:
-            with suppress(OSError):
-                output.rmdir()
-        raise
-    finally:
-        os.close(folder)
-
-
-def _publish(
-    session: Session,
-    files: list[InputFile],
-    output: Path,
-    rows: int,
-    sha256: str,
-    provenance: dict[str, Any],
-    probabilities: bool,
-    substituted: Substituted,
-) -> PredictReport:
-    """Give the finished file its name, then write the manifest."""
-    (output / (PREDICTIONS + ".part")).replace(output / PREDICTIONS)
-    report = PredictReport(
+    read, rows = sum(record.rows for record in records), sum(file.rows for file in plan.files)
+    if not read == rows == plan.rows:
+        raise RuntimeError(f"{read} rows were read of {rows}, and {plan.rows} were planned")
+    counts = Counts()
+    for record in records:
+        counts.merge(record.counts)
+    counts.refuse_unknown(model.signature.columns, named(plan.files))
+    return PredictReport(
         rows=rows,
-        provider=session.provider,
-        nodes=session.nodes,
+        quarantined=sum(record.quarantined for record in records),
+        reasons=dict(merged(record.reasons for record in records)),
+        provider=model.session.provider,
+        nodes=model.session.nodes,
         onnxruntime=onnxruntime.__version__,
-        input_sha256=fingerprint(files),
-        inputs=[file.described() for file in files],
-        output={
-            "path": PREDICTIONS,
-            "sha256": sha256,
-            "size": (output / PREDICTIONS).stat().st_size,
-        },
-        provenance=provenance,
-        probabilities=probabilities,
-        substituted=substituted,
+        input_sha256=fingerprint(plan.files),
+        inputs=[file.described() for file in plan.files],
+        output={"path": PREDICTIONS},
+        provenance=dict(provenance),
+        substituted=counts.columns,
+        options=asdict(plan.options),
+        batch_size=plan.batch_size,
+        shards=[_described(record) for record in records],
         format=formats.MANIFEST,
     )
-    document = asdict(report)
-    if not probabilities:
-        del document["probabilities"]
-    _write_whole(output / MANIFEST, json.dumps(document, indent=2) + "\n")
-    return report
 
 
-def completed(output: Path) -> PredictReport | None:
-    """The manifest of a job that is complete in `output`, or None.
-
-    Raises:
-        InputError: there is a manifest, but the predictions are not those it describes; or it is of
-            a release with a newer format.
-    """
-    manifest = output / MANIFEST
-    if not manifest.exists():
-        return None
-    try:
-        report = formats.record(PredictReport, formats.read(manifest, formats.MANIFEST))
-        with (output / report.output["path"]).open("rb") as stream:
-            intact = hashlib.file_digest(stream, "sha256").hexdigest() == report.output["sha256"]
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{manifest} cannot be read ({error}); remove the folder") from error
-    if not intact:
-        raise InputError(
-            f"{output / PREDICTIONS} is not what its manifest describes; somebody changed it. "
-            "Remove the folder to predict again."
-        )
-    return report
-
-
-def rows_of(files: list[InputFile]) -> int:
-    """The number of rows in the files. Raises `InputError` if there is none."""
-    if not (rows := sum(file.rows for file in files)):
-        raise InputError(f"{named(files)}: no rows to predict")
-    return rows
-
-
-def named(files: list[InputFile]) -> str:
-    """The files, for a message."""
-    return ", ".join(str(file.path) for file in files)
-
-
-def predictions(
-    session: Session,
-    encoder: Encoder,
-    files: list[InputFile],
-    probabilities: bool,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> Iterator[pa.RecordBatch]:
-    """The rows of `predictions.parquet`, batch by batch, all of one schema.
-
-    Raises:
-        InputError: an input does not match the signature, or a prediction is NaN or infinite.
-    """
-    done, kept, schema = 0, key_type(files, encoder.signature), None
-    for file in files:
-        before = done
-        for keys, arrays in batches(file, encoder, BATCH_SIZE, kept):
-            place = SourceLocation(str(file.path), first_row(file) + done - before)
-            answers = answer(session, encoder, arrays, place, probabilities)
-            rows = len(answers["prediction"])
-            if keys is None:
-                keys = pa.array(np.arange(done, done + rows))
-            batch = pa.record_batch({KEY: keys, **answers})
-            if schema is not None and batch.schema != schema:
-                raise InputError("the column 'key' has different types in the input files")
-            yield batch
-            schema, done = batch.schema, done + rows
-            progress(rows)
-
-
-def _write(path: Path, parts: Iterator[pa.RecordBatch], provenance: dict[str, Any]) -> int:
-    """Write the batches in groups of many rows; returns how many rows there were."""
-    first = next(parts)
-    facts = {f"modelmint.{k}": str(v) for k, v in provenance.items() if k != "job"}
-    schema = first.schema.with_metadata(facts)
-    rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for group in _groups(first, parts):
-            writer.write_table(pa.Table.from_batches(group).replace_schema_metadata(facts))
-            rows += sum(part.num_rows for part in group)
-    return rows
-
-
-def _groups(
-    first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]
-) -> Iterator[list[pa.RecordBatch]]:
-    group = [first]
-    for part in rest:
-        if sum(p.num_rows for p in group) >= ROWS_PER_GROUP:
-            yield group
-            group = []
-        group.append(part)
-    yield group
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+def _described(record: ShardRecord) -> dict[str, Any]:
+    """A shard as the manifest has it; what is counted is there once, for all of them."""
+    found = asdict(record)
+    return {name: found[name] for name in ("number", "rows", "quarantined", "keys", "files")}

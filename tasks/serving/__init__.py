@@ -1,0 +1,4 @@
+"""Batch inference: shards, quarantine, and the files of a job. `tasks.predict` drives it.
+
+Needs no torch.
+"""

@@ -1,0 +1,148 @@
+"""What lies in the output folder of a batch job, and who may write there.
+
+Until a job is complete, everything of it lies in `.unfinished/IDENTITY/`: the plan, a record and the
+files of each finished shard. Then `predictions/` and `quarantine/` get their names, each as a whole,
+and `manifest.json` follows last: where it is, the job is complete.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks import formats
+from tasks.counts import Counts
+from tasks.errors import InputError
+from tasks.serving.plan import Plan
+from tasks.serving.writing import Written, sync_folder, write_whole
+
+PREDICTIONS, QUARANTINE, MANIFEST = "predictions", "quarantine", "manifest.json"
+UNFINISHED, PLAN, SHARDS = ".unfinished", "plan.json", "shards"
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard: its files are on the disk under their names."""
+
+    number: int
+    rows: int
+    """Rows read: predicted and quarantined ones."""
+    quarantined: int
+    files: tuple[Written, ...]
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Quarantined rows by reason."""
+    substituted: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, list[str]] = field(default_factory=dict)
+    """Some unknown values by column, for a message; see `tasks.counts.Counts`."""
+    keys: tuple[str, str] | None = None
+    """The first and the last key, as text."""
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(
+            {name: dict(found) for name, found in self.substituted.items()},
+            {name: list(values) for name, values in self.given.items()},
+        )
+
+
+class JobFolder:
+    """The folder of an unfinished job."""
+
+    def __init__(self, output: Path, identity: str) -> None:
+        self.output = output
+        self.path = output / UNFINISHED / identity[:16]
+        self.plan = self.path / PLAN
+
+    def create(self) -> None:
+        """Make it, and remove what is left of other unfinished jobs: nobody can go on with them."""
+        (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
+        for other in self.path.parent.iterdir():
+            if other != self.path:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def record(self, record: ShardRecord) -> None:
+        """Note that a shard is finished; its files must be on the disk."""
+        for folder in {(self.path / file.path).parent for file in record.files}:
+            sync_folder(folder)
+        path = self.path / SHARDS / f"{record.number:05d}.json"
+        write_whole(path, json.dumps(asdict(record), default=str))
+
+    def finished(self, number: int) -> ShardRecord | None:
+        """The record of a shard, if its files are there as well."""
+        path = self.path / SHARDS / f"{number:05d}.json"
+        try:
+            document = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        files = tuple(Written(**file) for file in document["files"])
+        keys = document["keys"] and tuple(document["keys"])
+        record: ShardRecord = formats.record(ShardRecord, document | {"files": files, "keys": keys})
+        return record if all(self._has(file) for file in files) else None
+
+    def _has(self, file: Written) -> bool:
+        for root in (self.path, self.output):  # killed while it was published
+            with suppress(FileNotFoundError):
+                return (root / file.path).stat().st_size == file.size
+        return False
+
+    def publish(self, files: Iterable[Written]) -> None:
+        """Give predictions and quarantine their names, each as a whole; `files` are all of them."""
+        named = {self.path / file.path for file in files}
+        for name in (PREDICTIONS, QUARANTINE):
+            for path in (self.path / name).rglob("*"):
+                if path.is_file() and path not in named:  # of a worker that was killed
+                    path.unlink()
+            if (self.path / name).exists():
+                os.replace(self.path / name, self.output / name)
+        (self.output / PREDICTIONS).mkdir(exist_ok=True)  # where every row is in quarantine
+        sync_folder(self.output)
+
+    def remove(self) -> None:
+        """Remove what is not needed any more once the manifest is there."""
+        shutil.rmtree(self.output / UNFINISHED, ignore_errors=True)
+
+
+def unfinished(output: Path) -> Plan | None:
+    """The plan of a job that was begun in `output` and not finished; None if there is none."""
+    for path in sorted((output / UNFINISHED).glob(f"*/{PLAN}")):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return Plan.read(path)
+    return None
+
+
+@contextmanager
+def owned(output: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Lock a folder against other jobs, after `wait()` if another one has it.
+
+    If the folder is new and stays empty, it is removed again.
+
+    Raises:
+        InputError: it cannot be made or opened.
+    """
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be a folder for predictions: {error.strerror}. Name another one."
+        ) from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                output.rmdir()
+        raise
+    finally:
+        os.close(folder)

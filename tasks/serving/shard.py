@@ -1,0 +1,278 @@
+"""Predicts shards: reads, encodes, predicts and writes their rows, several chunks at a time.
+
+`predict_chain` is what an executor runs, in this process or on another machine: its arguments are
+a folder and numbers, and everything else is in the plan.
+"""
+
+import hashlib
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.columns import SourceLocation
+from tasks.counts import Counts
+from tasks.dataset import KEY
+from tasks.errors import InputError
+from tasks.hashed import refuse_changed
+from tasks.inputs import InputFile, RowsOf, first_row, hashed
+from tasks.serving import quarantine
+from tasks.serving.folder import PREDICTIONS, QUARANTINE, JobFolder, ShardRecord
+from tasks.serving.model import ReadyModel
+from tasks.serving.plan import Plan, Shard, bytes_of_row
+from tasks.serving.quarantine import BadRow, Sifted, sift
+from tasks.serving.writing import ShardFiles, Written, write_table
+from tasks.session import Device
+
+CHUNK_ROWS, CHUNK_BYTES = 16_384, 8 << 20
+"""Of what is read, encoded and predicted at a time by one thread."""
+Progress = Callable[[int], None]
+
+
+class Stopped(Exception):
+    """Another shard failed, so this one was given up."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one chunk."""
+
+    shard: Shard
+    read: int
+    predictions: pa.RecordBatch | None
+    bad: tuple[BadRow, ...]
+    counts: Counts
+
+
+@dataclass
+class Workers:
+    """The threads of this process that predict chunks, and a sign for all to stop."""
+
+    threads: int
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.pool = ThreadPoolExecutor(self.threads, "predict")
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def predict_chain(
+    output: str,
+    identity: str,
+    numbers: Sequence[int],
+    device: Device,
+    workers: Workers | None = None,
+    progress: Progress | None = None,
+) -> list[ShardRecord]:
+    """Predict shards of one chain, in order, and record each; those that are recorded are skipped.
+
+    Raises:
+        InputError: an input changed since the plan was made, or a column does not fit.
+        Stopped: `workers` were told to stop.
+    """
+    folder = JobFolder(Path(output), identity)
+    plan, model = _plan(folder.plan, os.stat(folder.plan).st_mtime_ns), None
+    records = []
+    missing = []
+    for number in numbers:
+        record = folder.finished(number)
+        if record is None:
+            missing.append(plan.shards[number])
+        else:
+            records.append(record)
+    if not missing:
+        return records
+    workers = workers or Workers(1)
+    model = ready_model(tuple(sorted(plan.bundle.items())), device)
+    chain = _Chain(plan, folder, model, workers, progress or (lambda rows: None))
+    return records + chain.predict(missing)
+
+
+@lru_cache(maxsize=4)
+def _plan(path: Path, _modified: int) -> Plan:
+    return Plan.read(path)
+
+
+@lru_cache(maxsize=2)
+def ready_model(bundle: tuple[tuple[str, tuple[str, str]], ...], device: Device) -> ReadyModel:
+    """The model of a plan: (name, (path, SHA-256)) of its files. One for all threads of a process.
+
+    Raises:
+        InputError: a file is not what was registered.
+    """
+    files = {}
+    for name, (path, sha256) in bundle:
+        with open(path, "rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                raise InputError(f"{path} was changed since the job began; start the job again")
+        files[name] = Path(path)
+    return ReadyModel.open(files, device, threads=1)
+
+
+@dataclass
+class _Chain:
+    """One pass over the rows of a chain."""
+
+    plan: Plan
+    folder: JobFolder
+    model: ReadyModel
+    workers: Workers
+    progress: Progress
+
+    def predict(self, shards: Sequence[Shard]) -> list[ShardRecord]:
+        file = self.plan.files[shards[0].file]
+        records = []
+        writer = _Writer(self.plan, self.folder, file, shards[0])
+        try:
+            for answer in self._answers(file, shards):
+                if answer.shard != writer.shard:
+                    records.append(writer.finish())
+                    writer = _Writer(self.plan, self.folder, file, answer.shard)
+                writer.add(answer)
+                self.progress(answer.read)
+            records.append(writer.finish())
+            return records
+        except BaseException as error:
+            writer.discard()
+            if isinstance(error, Exception) and not isinstance(error, Stopped):
+                refuse_changed(file.hashed, error)  # half a file can look broken in any way
+            raise
+
+    def _answers(self, file: InputFile, shards: Sequence[Shard]) -> Iterator[Answer]:
+        """In the order of the rows; at most two chunks for each thread are in memory."""
+        rows = RowsOf(file, self.model.signature, self.plan.options.keep)
+        waiting: deque[Future[Answer]] = deque()
+        try:
+            for shard, chunk in _chunks(rows, shards, chunk_rows(self.model)):
+                if self.workers.stop.is_set():
+                    raise Stopped
+                waiting.append(self.workers.pool.submit(self._answer, rows, shard, chunk))
+                if len(waiting) > 2 * self.workers.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _answer(self, rows: RowsOf, shard: Shard, chunk: Sifted) -> Answer:
+        """Predict one chunk; rows that cannot be predicted are set aside."""
+        read = chunk.size
+        found, rest = sift(chunk, lambda some: self._attempt(rows, some))
+        if found is None:
+            return Answer(shard, read, None, rest.bad, Counts())
+        columns, counts = found
+        keys = self._keys(rest, shard)
+        kept = {name: rows.kept(rest.rows, name) for name in self.plan.options.keep}
+        batch = pa.record_batch({KEY: keys, **columns, **kept})
+        return Answer(shard, read, batch, rest.bad, counts)
+
+    def _attempt(self, rows: RowsOf, some: Sifted) -> tuple[dict[str, pa.Array], Counts]:
+        file = rows.file
+        location = SourceLocation(str(file.path), first_row(file), some.index)
+        arrays, counts = self.model.encode(rows.typed(some.rows, location), location)
+        plan = self.plan
+        return self.model.answer(arrays, plan.batch_size, plan.options, location), counts
+
+    def _keys(self, some: Sifted, shard: Shard) -> pa.Array:
+        if KEY not in some.rows.schema.names:
+            return pa.array(some.index - shard.start + shard.first)
+        keys, kind = some.rows[KEY], self.plan.key_type
+        if kind is not None and keys.type != kind:
+            keys = keys.cast(pa.string()) if pa.types.is_binary(keys.type) else keys
+            keys = keys.cast(kind)
+        return keys
+
+
+def _chunks(
+    rows: RowsOf, shards: Sequence[Shard], size: int
+) -> Iterator[tuple[Shard, Sifted]]:
+    """Rows as they were read, each part with its shard; what is between the shards is skipped."""
+    left = deque(shards)
+    for chunk in rows.chunks(shards[0].start, size):
+        _, end = chunk.span
+        while left and left[0].start < end:
+            part = chunk.within(left[0].start, left[0].end)
+            if part.size:
+                yield left[0], part
+            if left[0].end > end:
+                break
+            left.popleft()
+        if not left:
+            return
+
+
+def chunk_rows(model: ReadyModel) -> int:
+    """How many rows make a chunk."""
+    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // bytes_of_row(model.signature)))
+
+
+class _Writer:
+    """The files and the record of one shard."""
+
+    def __init__(self, plan: Plan, folder: JobFolder, file: InputFile, shard: Shard) -> None:
+        self.shard = shard
+        self._plan, self._folder, self._file = plan, folder, file
+        facts = {name: str(v) for name, v in plan.provenance.items() if name != "job"}
+        self._files = ShardFiles(folder.path, PREDICTIONS, shard.number, plan.options, facts)
+        self._bad: list[BadRow] = []
+        self._reasons: Counter[str] = Counter()
+        self._counts = Counts()
+        self._read = 0
+        self._keys: list[str] = []
+
+    def add(self, answer: Answer) -> None:
+        self._read += answer.read
+        self._bad += answer.bad
+        self._reasons.update(row.reason for row in answer.bad)
+        self._counts.merge(answer.counts)
+        if answer.predictions is not None:
+            keys = answer.predictions[KEY]
+            self._keys = [*self._keys[:1], *(str(keys[i].as_py()) for i in (0, len(keys) - 1))]
+            self._files.add(answer.predictions)
+
+    def finish(self) -> ShardRecord:
+        """Put the files in their places, and the record after them."""
+        if self._read != self.shard.rows:
+            raise RuntimeError(
+                f"{self._read} rows of shard {self.shard.number} were read of {self.shard.rows}"
+            )
+        files = self._files.finish()
+        if self._bad:
+            files.append(self._quarantine())
+        refuse_changed(self._file.hashed)
+        record = ShardRecord(
+            number=self.shard.number,
+            rows=self._read,
+            quarantined=len(self._bad),
+            files=tuple(files),
+            reasons=dict(self._reasons),
+            substituted=self._counts.columns,
+            given=self._counts.given,
+            keys=(self._keys[0], self._keys[-1]) if self._keys else None,
+        )
+        self._folder.record(record)
+        return record
+
+    def _quarantine(self) -> Written:
+        table = quarantine.as_table(
+            str(self._file.path), first_row(self._file), self._bad, self._plan.key_type
+        )
+        return write_table(
+            self._folder.path, f"{QUARANTINE}/part-{self.shard.number:05d}.parquet", table
+        )
+
+    def discard(self) -> None:
+        self._files.discard()

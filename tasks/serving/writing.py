@@ -1,0 +1,208 @@
+"""The files of one shard: written under temporary names, synced, and hashed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from tasks.errors import InputError
+from tasks.serving.options import Form, Options
+
+ROWS_PER_GROUP = 65_536
+MOST_PARTITIONS = 1_000
+"""Files that a shard may have open: more would exceed what an operating system allows."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished file; `path` counts from the folder of the job."""
+
+    path: str
+    sha256: str
+    size: int
+    rows: int
+
+
+class _Sink(Protocol):
+    def write_table(self, table: pa.Table) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Lines:
+    """JSON Lines; pyarrow reads them and does not write them."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("w", encoding="utf-8")
+
+    def write_table(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _sink(form: Form, path: Path, schema: pa.Schema) -> _Sink:
+    if form == "csv":
+        return csv.CSVWriter(path, schema)
+    if form == "jsonl":
+        return _Lines(path)
+    return pq.ParquetWriter(path, schema, compression="zstd")
+
+
+class _File:
+    """One file of the output, written in groups of many rows."""
+
+    def __init__(self, root: Path, name: str, form: Form, schema: pa.Schema) -> None:
+        self._root, self._name = root, name
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may write the same shard: then both write the same bytes.
+        self.part = target.with_name(f".{target.name}.{uuid4().hex}")
+        self._schema = schema
+        self._sink = _sink(form, self.part, schema)
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = self._in_group = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._waiting.append(batch)
+        self._in_group += batch.num_rows
+        if self._in_group >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._sink.write_table(pa.Table.from_batches(self._waiting, self._schema))
+        self._rows += self._in_group
+        self._waiting, self._in_group = [], 0
+
+    def finish(self) -> Written:
+        self._flush()
+        self._sink.close()
+        written = sealed(self.part, self._name, self._rows)
+        self.part.replace(self._root / self._name)
+        return written
+
+    def discard(self) -> None:
+        with suppress(Exception):
+            self._sink.close()
+        self.part.unlink(missing_ok=True)
+
+
+class ShardFiles:
+    """The predictions of one shard, in one file or in one for each partition."""
+
+    def __init__(
+        self, root: Path, folder: str, number: int, options: Options, facts: Mapping[str, str]
+    ) -> None:
+        """In `root/folder`; `facts` become metadata of Parquet files."""
+        self._root, self._folder, self._options = root, folder, options
+        self._name = f"part-{number:05d}.{options.form}"
+        self._facts = {f"modelmint.{name}": value for name, value in facts.items()}
+        self._files: dict[str, _File] = {}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Append rows; all batches have the same schema."""
+        if not self._options.partition_by:
+            self._append(self._name, batch)
+            return
+        for place, part in _partitions(batch, self._options.partition_by):
+            self._append(f"{place}/{self._name}", part)
+
+    def _append(self, name: str, batch: pa.RecordBatch) -> None:
+        if name not in self._files:
+            if len(self._files) >= MOST_PARTITIONS:
+                raise InputError(
+                    f"--partition-by {','.join(self._options.partition_by)} makes more than "
+                    f"{MOST_PARTITIONS:,} folders; name a column with fewer values"
+                )
+            schema = batch.schema.with_metadata(self._facts)
+            path = f"{self._folder}/{name}"
+            self._files[name] = _File(self._root, path, self._options.form, schema)
+        self._files[name].add(batch.replace_schema_metadata(self._facts))
+
+    def finish(self) -> list[Written]:
+        """Give all files their names; they are on the disk by then."""
+        return [self._files[name].finish() for name in sorted(self._files)]
+
+    def discard(self) -> None:
+        """Remove what was written, if it is not finished."""
+        for file in self._files.values():
+            file.discard()
+
+
+def _partitions(
+    batch: pa.RecordBatch, columns: tuple[str, ...]
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each combination of values, in order, and the path of its folder."""
+    given = pa.Table.from_batches([batch])
+    for values in given.group_by(list(columns)).aggregate([]).to_pylist():
+        mask = None
+        for name, value in values.items():
+            here = pc.is_null(given[name]) if value is None else pc.equal(given[name], value)
+            mask = here if mask is None else pc.and_(mask, here)
+        rows = given.filter(mask).drop_columns(list(columns)).combine_chunks()
+        place = "/".join(f"{name}={_folder_name(value)}" for name, value in values.items())
+        yield place, rows.to_batches()[0]
+
+
+def _folder_name(value: Any) -> str:
+    """As Hive writes it, and `pyarrow.dataset` reads it."""
+    if value is None:
+        return "__HIVE_DEFAULT_PARTITION__"
+    return quote(str(value), safe=" -_.:")
+
+
+def write_table(root: Path, name: str, table: pa.Table) -> Written:
+    """A whole Parquet file below `root`, finished as those of a shard are."""
+    file = _File(root, name, "parquet", table.schema)
+    try:
+        for batch in table.to_batches():
+            file.add(batch)
+        return file.finish()
+    except BaseException:
+        file.discard()
+        raise
+
+
+def sealed(path: Path, name: str, rows: int) -> Written:
+    """Sync a file to the disk; its hash is that of the bytes that are there."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        return Written(name, sha256, stream.tell(), rows)
+
+
+def sync_folder(path: Path) -> None:
+    """Sync the names in a folder: a power cut may lose a rename without it."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A small file, whole or not at all, on the disk."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
