@@ -23,6 +23,7 @@ from registry import (
 )
 from tasks.errors import InputError
 from tasks.files.suffixes import PREDICTED
+from tasks.serving import MAX_BAD
 
 if TYPE_CHECKING:
     from flows.training import Outcome
@@ -102,43 +103,70 @@ def predict(
         list[Path], typer.Argument(metavar="INPUT...", help=f"{', '.join(PREDICTED)}, or a folder.")
     ],
     folder: Annotated[
-        Path, typer.Option("--output", help="Folder for predictions.parquet and manifest.json.")
+        Path, typer.Option("--output", help="Folder for predictions, quarantine and manifest.json.")
     ],
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class too.")
     ] = False,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS=P", help="Predict this of two classes where its probability is >= P."
+        ),
+    ] = None,
+    keep: Annotated[
+        str, typer.Option(metavar="COLUMN,...", help="Columns of the input to pass through.")
+    ] = "",
+    form: Annotated[
+        Literal["parquet", "csv", "jsonl"], typer.Option("--format", help="Of the predictions.")
+    ] = "parquet",
+    partition_by: Annotated[
+        str, typer.Option(metavar="COLUMN,...", help="Write a folder for each value.")
+    ] = "",
+    max_bad: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|ROWS",
+            help="Rows that may be set aside because they cannot be predicted, as in 0.5% or 100.",
+        ),
+    ] = MAX_BAD,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; default: one for each processor.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict files with a registered model in ONNX Runtime. NAME alone means its champion."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    """Predict files with a registered model in ONNX Runtime. NAME alone means its champion.
 
+    A command that was stopped goes on where it was if it is given again.
+    """
+    from cli.predicting import progress_bar
     from flows.job import run_job, signature_of
     from tasks.inputs import find
+    from tasks.predict import How
+    from tasks.serving.options import BadLimit, Options, parse_threshold
 
-    with Places.of_registry(files=True).open_registry() as registry:
+    options = Options(
+        probabilities=probabilities,
+        threshold=None if threshold is None else parse_threshold(threshold),
+        keep=_names(keep),
+        form=form,
+        partition_by=_names(partition_by),
+    )
+    limit, places = BadLimit.parse(max_bad), Places.of_registry(files=True)
+    with places.open_registry() as registry:
         resolved = registry.resolve(model)
         files = find(inputs, signature_of(resolved.version))
-        bar = Progress(
-            "predicting",
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=output.console,
-            transient=True,
-            disable=not output.console.is_terminal,
-        )
-        with bar:
-            rows = bar.add_task("", total=sum(file.rows for file in files))
-            report = run_job(
-                registry,
-                resolved,
-                files,
-                folder,
+        with progress_bar(sum(file.rows for file in files)) as progress:
+            how = How(
                 device=device,
-                probabilities=probabilities,
-                progress=lambda done: bar.advance(rows, done),
+                workers=workers,
+                limit=limit,
+                cache=places.cache,
+                progress=progress,
+                notice=output.say,
             )
+            report = run_job(registry, resolved, files, folder, options=options, how=how)
     again = " (they were there already: same input, same model)" if report.fresh else ""
     output.say(f"{report.rows:,} rows predicted with {report.model} on {report.provider}{again}")
     output.say(report.output)
@@ -146,6 +174,11 @@ def predict(
         output.say(remark)
     if as_json:
         output.print_json(asdict(report))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names that a comma separates."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command()

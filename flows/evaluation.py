@@ -16,7 +16,7 @@ from tasks.config import Evaluate
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.inputs import find
-from tasks.predict import Device
+from tasks.session import Device
 
 
 @dataclass(frozen=True)

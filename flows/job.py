@@ -6,18 +6,21 @@ Imports no Prefect, so that `modelmint predict` starts as fast as ONNX Runtime d
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry import Conflict, Job, NotFound, Registry, RegistryError, Resolved, Version
-from tasks.bundle.files import Bundle
+from tasks.bundle.files import IDENTITY
 from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
-from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.hashed import refuse_changed
 from tasks.inputs import InputFile, fingerprint, hashed, linked
-from tasks.predict import Device, PredictReport, completed, predict
+from tasks.predict import How, predict
+from tasks.reasons import MEANINGS
+from tasks.serving.folder import QUARANTINE, owned, unfinished
+from tasks.serving.manifest import PredictReport, completed
+from tasks.serving.options import Options
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class JobReport:
     dataset: str
     output: str
     rows: int
+    """Predicted rows."""
+    quarantined: int
+    reasons: dict[str, int]
+    """Quarantined rows by reason; see `tasks.reasons`."""
     provider: str
     job: str
     fresh: bool
@@ -38,7 +45,16 @@ class JobReport:
     @property
     def remarks(self) -> list[str]:
         """What a person should know of it, in lines."""
-        return remarks(self.substituted)
+        return self._quarantine + remarks(self.substituted)
+
+    @property
+    def _quarantine(self) -> list[str]:
+        if not self.quarantined:
+            return []
+        most = sorted(self.reasons.items(), key=lambda found: -found[1])[:3]
+        why = "; ".join(f"{MEANINGS[reason]} ({reason}): {number:,}" for reason, number in most)
+        folder = Path(self.output).with_name(QUARANTINE)
+        return [f"{self.quarantined:,} rows could not be predicted, see {folder}: {why}"]
 
 
 def remarks(substituted: Substituted | None) -> list[str]:
@@ -54,51 +70,67 @@ def run_job(
     files: list[InputFile],
     output: Path,
     *,
-    device: Device = "auto",
     flow_run_id: str | None = None,
-    probabilities: bool = False,
-    progress: Callable[[int], None] = lambda rows: None,
+    options: Options | None = None,
+    how: How | None = None,
 ) -> JobReport:
     """Predict `files` with a pinned version and write to `output`.
 
     The bundle is verified before anything reads it. A job that is complete there already, of the
-    same model and input, is not run again; whatever a killed one left is written over.
+    same model, input and options, is not run again. One that was killed goes on where it was, with
+    the version that its alias meant when it began.
 
     Raises:
         InputError: the input does not fit the model, or `output` holds other predictions.
         RegistryError: the bundle is damaged, or the registry cannot be reached.
     """
+    options, how = options or Options(), how or How()
+    resolved = _as_begun(registry, resolved, files, output, options)
     version = resolved.version
     files = linked(files, signature_of(version))
-    input_sha256 = fingerprint(files)
-    if done := _already(output, version, input_sha256, probabilities):
-        refuse_changed(hashed(files))
-        _close_killed_job(registry, version.model, done)
-        return _report(resolved, output, done, fresh=True)
+    with owned(output, lambda: how.notice(f"another job writes to {output}; waiting for it")):
+        if done := _already(output, version, fingerprint(files), options):
+            refuse_changed(hashed(files))
+            _close_killed_job(registry, version.model, done)
+            return _report(resolved, output, done, fresh=True)
+        return _run(registry, resolved, files, output, flow_run_id, options, how)
+
+
+def _run(
+    registry: Registry,
+    resolved: Resolved,
+    files: list[InputFile],
+    output: Path,
+    flow_run_id: str | None,
+    options: Options,
+    how: How,
+) -> JobReport:
+    """Run a job that is not complete, recorded in the registry."""
+    version = resolved.version
     paths = registry.open(version)
-    encoder = Encoder.of(paths)
     job = registry.start_job(
         resolved,
-        input_sha256=input_sha256,
+        input_sha256=fingerprint(files),
         output=str(output.absolute()),
         flow_run_id=flow_run_id,
     )
+    provenance = {
+        "model": version.ref,
+        "digest": version.digest,
+        "dataset": version.lineage.dataset,
+        "git_commit": version.lineage.git_commit,
+        "job": job.id,
+    }
+    needed = {name: path for name, path in paths.items() if name in IDENTITY}
     try:
         report = predict(
-            Bundle(paths).model,
-            encoder,
+            needed,
             files,
             output=output,
-            provenance={
-                "model": version.ref,
-                "digest": version.digest,
-                "dataset": version.lineage.dataset,
-                "git_commit": version.lineage.git_commit,
-                "job": job.id,
-            },
-            device=device,
-            probabilities=probabilities,
-            progress=progress,
+            provenance=provenance,
+            reference=resolved.reference,
+            options=options,
+            how=how,
         )
     except BaseException as error:
         with suppress(RegistryError):  # what stopped the job is what a person must hear of
@@ -108,13 +140,34 @@ def run_job(
     return _report(resolved, output, report, fresh=False)
 
 
+def _as_begun(
+    registry: Registry,
+    resolved: Resolved,
+    files: list[InputFile],
+    output: Path,
+    options: Options,
+) -> Resolved:
+    """The version that an unfinished job of the same reference, input and options began with.
+
+    The alias may have moved since; half of the predictions are there already.
+    """
+    plan = unfinished(output)
+    if plan is None or plan.model == resolved.version.ref or plan.options != options:
+        return resolved
+    if plan.reference != resolved.reference or plan.input_sha256 != fingerprint(files):
+        return resolved
+    with suppress(NotFound):
+        return replace(resolved, version=registry.resolve(plan.model).version)
+    return resolved
+
+
 def signature_of(version: Version) -> Signature:
     """What a version takes, without opening its files. Raises `InputError` if it does not say."""
     return Signature.of_document(version.signature, version.ref)
 
 
 def _already(
-    output: Path, version: Version, input_sha256: str, probabilities: bool
+    output: Path, version: Version, input_sha256: str, options: Options
 ) -> PredictReport | None:
     report = completed(output)
     if report is None:
@@ -126,16 +179,27 @@ def _already(
     ):
         raise InputError(
             f"{output} holds the predictions of {report.provenance['model']} for "
-            + ", ".join(file["path"] for file in report.inputs)
+            + ", ".join(file["path"] for file in report.inputs[:5])
             + ". Name another folder with --output, or remove this one."
         )
-    if report.probabilities != probabilities:
+    if report.asked != options:
         raise InputError(
-            f"{output} holds the predictions of this input "
-            f"{'with' if report.probabilities else 'without'} the probability of each class. Name "
-            "another folder with --output, or remove this one."
+            f"{output} holds the predictions of this input with other options "
+            f"({_named(report.asked)}). Name another folder with --output, or remove this one."
         )
     return report
+
+
+def _named(options: Options) -> str:
+    """Options that are not the default, as a person gives them."""
+    given = [
+        "--probabilities" if options.probabilities else "without --probabilities",
+        *(["--threshold {}={:g}".format(*options.threshold)] if options.threshold else []),
+        *(f"--keep {name}" for name in options.keep),
+        *([f"--format {options.form}"] if options.form != "parquet" else []),
+        *(f"--partition-by {name}" for name in options.partition_by),
+    ]
+    return " ".join(given)
 
 
 def _close_killed_job(registry: Registry, model: str, report: PredictReport) -> None:
@@ -167,7 +231,7 @@ def close_dead_jobs(
 def _finish(registry: Registry, job: Job, report: PredictReport) -> None:
     registry.finish_job(
         job,
-        rows=report.rows,
+        rows=report.predicted,
         provider=report.provider,
         onnxruntime=report.onnxruntime,
         substituted=report.substituted,
@@ -180,7 +244,9 @@ def _report(resolved: Resolved, output: Path, report: PredictReport, *, fresh: b
         digest=resolved.version.digest,
         dataset=resolved.version.lineage.dataset,
         output=str(output / report.output["path"]),
-        rows=report.rows,
+        rows=report.predicted,
+        quarantined=report.quarantined,
+        reasons=report.reasons,
         provider=report.provider,
         job=report.provenance["job"],
         fresh=fresh,

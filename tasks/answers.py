@@ -1,67 +1,63 @@
-"""The columns of predictions, from the outputs of a model's graph.
+"""The columns of predictions, computed from the outputs of the model's graph.
 
-The same for a batch job over files and for rows in memory. Needs no torch.
+The same code for a batch job over files and for rows in memory. Needs no torch.
 """
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from tasks.bundle.signature import Signature
 from tasks.columns import Arrays, SourceLocation
 from tasks.encoding import Encoder
-from tasks.errors import InputError
 from tasks.problems import refuse_not_finite
-from tasks.session import Session
+from tasks.serving.options import Options
 
 
-def refuse_without_classes(signature: Signature, probabilities: bool, option: str) -> None:
-    """Check that a model of which `probabilities` are asked has classes.
-
-    Raises:
-        InputError: it has none; names the `option` that asked.
-    """
-    if probabilities and not signature.classifies:
-        raise InputError(
-            f"the model's task is {signature.task.replace('_', ' ')}, so there are no classes to "
-            f"give probabilities of; leave out {option}"
-        )
-
-
-def answer(
-    session: Session, encoder: Encoder, arrays: Arrays, place: SourceLocation, probabilities: bool
+def columns_of(
+    encoder: Encoder, outputs: Arrays, options: Options, location: SourceLocation
 ) -> dict[str, pa.Array]:
-    """The columns of predictions for one batch of inputs.
+    """The columns `prediction`, `score` and those that `options` add, (N,) each.
 
     Raises:
-        InputError: an output is NaN or infinite; says in which row.
+        BadRows: an output is NaN or infinite; gives the location of the first such row.
     """
-    outputs = session.run(arrays, encoder.signature.problem.predicted)
-    refuse_not_finite(outputs, place.describe)
-    found = columns(encoder, outputs, probabilities)
-    if "score" in found:  # the perplexity of a text may not fit
-        refuse_not_finite({"score": found["score"].to_numpy()}, place.describe)
+    refuse_not_finite(outputs, location.describe)
+    found = _columns(encoder, outputs, options)
+    if "score" in found:  # the perplexity of a text may overflow
+        refuse_not_finite({"score": found["score"].to_numpy()}, location.describe)
     return found
 
 
-def no_answers(encoder: Encoder, probabilities: bool) -> dict[str, pa.Array]:
-    """The columns that `answer` gives, without rows."""
+def no_answers(encoder: Encoder, options: Options) -> dict[str, pa.Array]:
+    """The columns of `columns_of` without rows."""
     outputs = {
         tensor.name: np.empty((0, *(size or 1 for size in tensor.shape)), tensor.dtype)
         for tensor in encoder.signature.outputs
     }
-    return columns(encoder, outputs, probabilities)
+    return _columns(encoder, outputs, options)
 
 
-def columns(encoder: Encoder, outputs: Arrays, probabilities: bool) -> dict[str, pa.Array]:
-    """The columns of predictions from the outputs of the graph.
-
-    With `probabilities` also `probability_CLASS` (float32) for each class.
-    """
-    found = encoder.signature.problem.columns(encoder, outputs)
-    if probabilities:
+def _columns(encoder: Encoder, outputs: Arrays, options: Options) -> dict[str, pa.Array]:
+    signature = encoder.signature
+    found = signature.problem.columns(encoder, outputs)
+    if options.threshold is not None:
+        found |= _by_threshold(signature.classes, outputs["probabilities"], *options.threshold)
+    if options.probabilities:
         each = outputs["probabilities"]  # (N, classes)
         found |= {
             f"probability_{name}": pa.array(np.ascontiguousarray(each[:, number]))
-            for number, name in enumerate(encoder.signature.classes)
+            for number, name in enumerate(signature.classes)
         }
     return found
+
+
+def _by_threshold(
+    classes: tuple[str, ...], probabilities: NDArray[np.float32], name: str, least: float
+) -> dict[str, pa.Array]:
+    """One of two classes where its probability is `least` or more, else the other one."""
+    number = classes.index(name)
+    chosen = np.where(probabilities[:, number] >= np.float32(least), number, 1 - number)
+    return {
+        "prediction": pa.array(classes, pa.string()).take(pa.array(chosen)),
+        "score": pa.array(probabilities[np.arange(len(chosen)), chosen]),
+    }

@@ -3,8 +3,6 @@
 The same values as a batch job gives for the same rows, and the same refusals. Needs no torch.
 """
 
-import copy
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +11,28 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import answers
-from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.columns import SourceLocation
-from tasks.counts import Substituted
+from tasks.counts import Counts, Substituted
 from tasks.dataset import KEY
 from tasks.encoding import Encoder
+from tasks.errors import InputError
 from tasks.files import tables
+from tasks.files.chunks import Chunk
 from tasks.files.convert import plain
 from tasks.files.delimited import unique_names
 from tasks.hashed import held_still
-from tasks.inputs import InputFile, hashed, kinds_of
-from tasks.predict import BATCH_SIZE, Device, named, predictions, rows_of
-from tasks.session import open_session
+from tasks.inputs import InputFile, RowsOf, first_row, hashed, key_type, kinds_of
+from tasks.serving.batch_size import DEFAULT
+from tasks.serving.model import ReadyModel
+from tasks.serving.options import Options
+from tasks.serving.plan import chunk_rows
+from tasks.session import Device
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The columns of `predictions.parquet`, and what was put in place of unknown values."""
+    """The columns of predictions, and what was put in place of unknown values."""
 
     table: pa.Table
     substituted: Substituted
@@ -45,34 +47,33 @@ class Predictor:
         Raises:
             InputError: the signature or tokenizer cannot be read, or CUDA was asked for in vain.
         """
-        self._encoder = Encoder.of(files)
-        self._session = open_session(Bundle(files).model, device)
-        self._of_thread = threading.local()
+        self._model = ReadyModel.open(files, device)
 
     @property
     def signature(self) -> Signature:
-        return self._encoder.signature
+        return self._model.signature
 
     @property
     def provider(self) -> str:
         """The execution provider that ONNX Runtime placed the nodes on."""
-        return self._session.provider
+        return self._model.session.provider
 
     def files(self, files: list[InputFile], *, probabilities: bool = False) -> Predicted:
         """Predict the rows of files, which `tasks.inputs.find` found for this signature.
 
         Raises:
-            InputError: as `tasks.predict.predict` does.
+            InputError: as `table` does, or a file changed meanwhile.
         """
-        answers.refuse_without_classes(self.signature, probabilities, "probabilities")
-        expected, encoder = rows_of(files), self._fresh()
+        options, counts = self._options(probabilities), Counts()
+        if not any(file.rows for file in files):
+            raise InputError(f"{_named(files)}: no rows to predict")
         with held_still(hashed(files)):
-            parts = list(predictions(self._session, encoder, files, probabilities))
+            parts = list(self._parts(files, options, counts))
+        counts.refuse_unknown(self.signature.columns, _named(files))
         found = pa.Table.from_batches(parts)
-        if found.num_rows != expected:
-            raise RuntimeError(f"{found.num_rows} rows were predicted of {expected}")
-        encoder.counts.refuse_unknown(self.signature.columns, named(files))
-        return Predicted(found, encoder.counts.columns)
+        if found.num_rows != sum(file.rows for file in files):
+            raise RuntimeError(f"{found.num_rows} rows were predicted of other files")
+        return Predicted(found, counts.columns)
 
     def table(self, rows: pa.Table, where: str, *, probabilities: bool = False) -> Predicted:
         """Predict the rows of a table, read as an Arrow file of it would be; there may be none.
@@ -83,33 +84,69 @@ class Predictor:
             InputError: the rows do not match the signature, the model knows no value of a column,
                 or a prediction is NaN or infinite.
         """
-        answers.refuse_without_classes(self.signature, probabilities, "probabilities")
-        encoder, done = self._fresh(), 0
+        options, counts = self._options(probabilities), Counts()
         rows = _tidied(rows, self.signature, where)
-        parts = []
-        if not rows.num_rows:
-            parts = [pa.record_batch(answers.no_answers(encoder, probabilities))]
-            # Of no rows, types say nothing: a list without values has none.
+        if rows.num_rows:
+            parts = [
+                self._answer(chunk.rows, SourceLocation(where, 0, chunk.index), options, counts)
+                for chunk in self._chunks(rows, where)
+            ]
+        else:
+            encoder = Encoder(self.signature)
+            parts = [pa.record_batch(answers.no_answers(encoder, options))]
+            # An empty table has no meaningful types: an empty list has the type null.
             encoder.check_names(rows.column_names, SourceLocation(where))
-        for batch in _batches(rows, self.signature, where):
-            location = SourceLocation(where, done)
-            arrays = encoder.encode(batch, location)
-            found = answers.answer(self._session, encoder, arrays, location, probabilities)
-            parts.append(pa.record_batch(found))
-            done += batch.num_rows
-        encoder.counts.refuse_unknown(self.signature.columns, where)
-        keys = rows[KEY] if KEY in rows.column_names else pa.array(np.arange(done))
-        table = pa.Table.from_batches(parts).add_column(0, KEY, keys)
-        return Predicted(table, encoder.counts.columns)
+        counts.refuse_unknown(self.signature.columns, where)
+        keys = rows[KEY] if KEY in rows.column_names else pa.array(np.arange(rows.num_rows))
+        return Predicted(pa.Table.from_batches(parts).add_column(0, KEY, keys), counts.columns)
 
-    def _fresh(self) -> Encoder:
-        """An encoder of this call alone, with a tokenizer of this thread alone."""
-        tokenizer = self._encoder.tokenizer
-        if tokenizer is not None:
-            if not hasattr(self._of_thread, "tokenizer"):
-                self._of_thread.tokenizer = copy.deepcopy(tokenizer)
-            tokenizer = self._of_thread.tokenizer
-        return Encoder(self.signature, tokenizer)
+    def _options(self, probabilities: bool) -> Options:
+        options = Options(probabilities=probabilities)
+        options.check(self.signature)
+        return options
+
+    def _parts(
+        self, files: list[InputFile], options: Options, counts: Counts
+    ) -> Iterator[pa.RecordBatch]:
+        """Predictions of all rows, with their keys."""
+        kind, done = key_type(files, self.signature), 0
+        for file in files:
+            source = RowsOf(file, self.signature)
+            for chunk in source.chunks(0, chunk_rows(self.signature)):
+                index = chunk.refuse_bad().index
+                location = SourceLocation(str(file.path), first_row(file), index)
+                rows = source.typed(chunk.rows, location)
+                found = self._answer(rows, location, options, counts)
+                keys = pa.array(index + done)
+                if KEY in rows.schema.names:
+                    keys = rows[KEY] if kind is None else rows[KEY].cast(kind)
+                yield found.add_column(0, KEY, keys)
+            done += file.rows
+
+    def _chunks(self, rows: pa.Table, where: str) -> Iterator[Chunk]:
+        """Image files decoded."""
+        needed = [column.name for column in self.signature.columns]
+        if set(needed) <= set(rows.column_names):  # if not, the message names what there is
+            rows = rows.select(needed)
+        start, size = 0, chunk_rows(self.signature)
+        for batch in rows.combine_chunks().to_batches(size):
+            location = SourceLocation(where, start)
+            for column in self.signature.columns:
+                batch = column.read_cells(batch, Path(where).parent, None, location.describe)
+            yield Chunk.following(batch, start)
+            start += batch.num_rows
+
+    def _answer(
+        self, rows: pa.RecordBatch, location: SourceLocation, options: Options, counts: Counts
+    ) -> pa.RecordBatch:
+        arrays, found = self._model.encode(rows, location)
+        counts.merge(found)
+        return pa.record_batch(self._model.answer(arrays, DEFAULT, options, location))
+
+
+def _named(files: list[InputFile]) -> str:
+    """The files, for a message."""
+    return ", ".join(str(file.path) for file in files)
 
 
 def _tidied(rows: pa.Table, signature: Signature, where: str) -> pa.Table:
@@ -121,14 +158,3 @@ def _tidied(rows: pa.Table, signature: Signature, where: str) -> pa.Table:
         if name in kinds:
             rows = rows.set_column(number, name, plain(rows.column(number)))
     return rows
-
-
-def _batches(rows: pa.Table, signature: Signature, where: str) -> Iterator[pa.RecordBatch]:
-    """As many rows a time as in a batch job; image files decoded."""
-    needed = [column.name for column in signature.columns]
-    if set(needed) <= set(rows.column_names):  # if not, the message names what there is
-        rows = rows.select(needed)
-    parts: Iterator[pa.RecordBatch] = iter(rows.combine_chunks().to_batches(BATCH_SIZE))
-    for column in signature.columns:
-        parts = column.read_table(parts, Path(where), {})
-    return parts

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,16 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.bundle.signature import Signature
-from tasks.columns import Arrays, Column, SourceLocation
+from tasks.columns import Column, SourceLocation
 from tasks.dataset import KEY
-from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import idx, images, lines, npz, suffixes, tables
-from tasks.files.convert import Kind
+from tasks.files.chunks import Chunk, sift
+from tasks.files.convert import Kind, plain
 from tasks.hashed import HashedFile
 
 _ROWS = (*suffixes.TABLES, suffixes.ARRAYS)
 SUFFIXES = suffixes.PREDICTED
-Batch = tuple[pa.Array | None, Arrays]
 
 
 @dataclass(frozen=True)
@@ -138,46 +137,105 @@ def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | 
     return types.pop() if len(types) == 1 else pa.string() if types else None
 
 
-def batches(
-    file: InputFile, encoder: Encoder, size: int, keys: pa.DataType | None = None
-) -> Iterator[Batch]:
-    """The file's `key` column (None where it has none) and inputs, at most `size` rows a time.
-
-    Keys of CSV and JSON Lines are text, or `keys` where it is given; the key of an image file is
-    its path in the folder.
-
-    Raises:
-        InputError: a column is missing, has the wrong type or shape, or a value is missing or no
-            such value; names file, row and column.
-    """
-    done = first_row(file)
-    for batch in rows(file, encoder.signature, size):
-        arrays = encoder.encode(batch, SourceLocation(str(file.path), done))
-        done += batch.num_rows
-        found = batch[KEY] if KEY in batch.schema.names else None
-        if found is not None and keys is not None and tables.first_row(file.path):
-            found = found.cast(keys)
-        yield found, arrays
-
-
 def first_row(file: InputFile) -> int:
     """The number that a file gives to its first row, in messages."""
     return 1 if file.path.suffix == lines.SUFFIX else tables.first_row(file.path)
 
 
+class RowsOf:
+    """The rows of one input file for a model, with the columns that `keep` names."""
+
+    def __init__(
+        self,
+        file: InputFile,
+        signature: Signature,
+        keep: Collection[str] = (),
+        also: Mapping[str, Kind] | None = None,
+    ) -> None:
+        """`also` gives the kinds of other columns of a table, all of which are then read.
+
+        Raises:
+            InputError: the model takes no rows of such a file.
+        """
+        self.file, self._signature = file, signature
+        self._form = _form(file)
+        self._table: tables.TableRows | None = None
+        if self._form is None:
+            kinds = {**(also or {}), **kinds_of(signature)}
+            needed = {KEY, *keep, *(column.name for column in signature.columns)}
+            only = () if also is not None else needed
+            self._table = tables.TableRows(file.path, kinds, signature.read_as, only)
+        elif not _may_take(signature, self._form):
+            raise _other_form(file.path, signature)
+        elif keep:
+            raise InputError(
+                f"{file.path} has no columns, so --keep {','.join(keep)} cannot be kept"
+            )
+
+    def chunks(self, start: int, size: int) -> Iterator[Chunk]:
+        """Chunks of up to `size` rows as they are in the file, with row `start` in the first.
+
+        Raises:
+            InputError: the file is missing or broken.
+        """
+        if self._table is not None:
+            yield from self._table.chunks(start, size)
+            return
+        assert self._form is not None
+        column, file = self._signature.columns[0], self.file
+        for rows in column.read_file(self._form, file.path, file.members, start, size):
+            yield Chunk.following(rows, start)
+            start += rows.num_rows
+
+    def typed(self, rows: pa.RecordBatch, location: SourceLocation) -> pa.RecordBatch:
+        """Rows of a chunk with values as `Encoder.encode` takes them.
+
+        Raises:
+            BadRows: some rows have no such values; names the file, row and column of the first.
+        """
+        path = self.file.path
+        if self._table is not None:
+            rows = self._table.typed(rows, location.describe)
+        folder = path if self.file.is_images else path.parent
+        for column in self._signature.columns:
+            rows = column.read_cells(rows, folder, self.file.members, location.describe)
+        return rows
+
+    def kept(self, rows: pa.RecordBatch, name: str) -> pa.Array:
+        """A column that is passed through, (N,): of CSV as text, as it stands there.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        tables.named(name, rows.schema.names, str(self.file.path), "--keep")
+        column = plain(rows[name])
+        return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
+
+
 def rows(
     file: InputFile, signature: Signature, size: int, also: Mapping[str, Kind] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Batches with the columns of the signature; `also` says what other columns of a table are."""
-    form = _form(file)
-    if form is not None:
-        if not _may_take(signature, form):
-            raise _other_form(file.path, signature)
-        return signature.columns[0].read_file(form, file.path, file.members, size)
-    found = _table(file.path, size, signature, also)
-    for column in signature.columns:
-        found = column.read_table(found, file.path, file.members)
-    return found
+    """Batches with the columns of the signature; `also` gives the kinds of other table columns.
+
+    Raises:
+        InputError: the file is broken, or a row of it; names the file and the row.
+    """
+    source = RowsOf(file, signature, also=also or {})
+    for chunk in source.chunks(0, size):
+        location = SourceLocation(str(file.path), first_row(file), chunk.refuse_bad().index)
+        yield source.typed(chunk.rows, location)
+
+
+def pieces(file: InputFile, signature: Signature, size: int) -> list[int]:
+    """The rows of each part of a file that can be read without the parts before it, in order.
+
+    Of image files any `size` rows are such a part; CSV, JSON Lines and the like are one.
+    """
+    if file.is_images:
+        return [min(size, file.rows - start) for start in range(0, file.rows, size)]
+    if tables.form(file.path) in (".parquet", ".arrow"):
+        return tables.lengths(file.path, kinds_of(signature), signature.read_as)
+    return [file.rows]
 
 
 def _form(file: InputFile) -> str | None:
@@ -237,10 +295,10 @@ def _count(path: Path, signature: Signature | None) -> int:
     if idx.is_images(path):
         return idx.count(path)
     if path.suffix == lines.SUFFIX:
-        return sum(1 for _ in lines.texts(path))
+        return sum(1 for _ in lines.raw(path))
     if signature is None:
-        return tables.count(path)
-    return tables.count(path, kinds_of(signature), signature.read_as)
+        return sum(tables.lengths(path))
+    return sum(tables.lengths(path, kinds_of(signature), signature.read_as))
 
 
 def _listing(members: Mapping[str, str]) -> str:
@@ -300,23 +358,22 @@ def _refuse_unnamed(folder: Path, found: list[InputFile]) -> None:
 def _named_by(
     file: InputFile, columns: Sequence[Column], signature: Signature
 ) -> dict[str, HashedFile]:
-    """The image files that the rows of a table name."""
+    """The image files that rows of a table name, and that are there."""
     members: dict[str, HashedFile] = {}
-    for batch in _table(file.path, 4096, signature):
-        for name in (column.name for column in columns):
-            if name not in batch.schema.names or not images.names_files(batch[name].type):
+    table = tables.TableRows(file.path, kinds_of(signature), signature.read_as)
+    describe = SourceLocation(str(file.path), first_row(file)).describe
+    for chunk in table.chunks(0, 4096):
+        rows, _ = sift(chunk, lambda some: table.typed(some.rows, describe))
+        for name in (column.name for column in columns if rows is not None):
+            if name not in rows.schema.names or not images.names_files(rows[name].type):
                 continue
-            for cell in images.cells(batch[name]):
-                if cell.path is not None and cell.path not in members:
-                    members[cell.path] = HashedFile.of(file.path.parent / cell.path)
+            for cell in images.cells(rows[name]):
+                if cell.path is None or cell.path in members:
+                    continue
+                path = file.path.parent / cell.path
+                if path.exists():  # a row that names no file is a bad row
+                    members[cell.path] = HashedFile.of(path)
     return members
-
-
-def _table(
-    path: Path, size: int, signature: Signature, also: Mapping[str, Kind] | None = None
-) -> Iterator[pa.RecordBatch]:
-    kinds = {**(also or {}), **kinds_of(signature)}
-    return tables.stream(path, size, kinds, signature.read_as)
 
 
 def kinds_of(signature: Signature) -> dict[str, Kind]:

@@ -20,8 +20,9 @@ from tasks import formats
 from tasks.columns import Arrays, SourceLocation
 from tasks.counts import Counts
 from tasks.errors import InputError
+from tasks.files.chunks import Chunk, sift
 from tasks.hashed import HashedFile, refuse_changed
-from tasks.inputs import InputFile, RowsOf, first_row, fingerprint, hashed
+from tasks.inputs import InputFile, RowsOf, fingerprint, first_row, hashed
 from tasks.serving.batch_size import SIZES, WORTH_IT, batch_size
 from tasks.serving.folder import (
     MANIFEST,
@@ -29,13 +30,12 @@ from tasks.serving.folder import (
     QUARANTINE,
     JobFolder,
     ShardRecord,
-    owned,
 )
 from tasks.serving.manifest import PredictReport
 from tasks.serving.model import ReadyModel
 from tasks.serving.options import DEFAULT_LIMIT, BadLimit, Options
 from tasks.serving.plan import Plan, key_alias, split
-from tasks.serving.quarantine import Sifted, merged, refuse_many, sift
+from tasks.serving.quarantine import merged, refuse_many
 from tasks.serving.shard import Workers, predict_chain, ready_model
 from tasks.serving.writing import write_whole
 from tasks.session import Device
@@ -81,7 +81,8 @@ def predict(
 
     `bundle` has the model's files by their paths in it; `provenance` identifies the model and is
     written to the manifest and to the metadata of Parquet files. An unfinished job of the same
-    model, input and options goes on where it was; what is left of another one is removed.
+    model, input and options goes on where it was; what is left of another one is removed. Whoever
+    calls has locked `output` with `owned`.
 
     Raises:
         InputError: a column does not match the signature, or an input changed since it was found;
@@ -90,22 +91,21 @@ def predict(
     options, how = options or Options(), how or How()
     if not any(file.rows for file in files):
         raise InputError(f"{named(files)}: no rows to predict")
-    with owned(output, lambda: how.notice(f"another job writes to {output}; waiting for it")):
-        _refuse_strangers(output)
-        files_of_bundle = {
-            name: (str(path), HashedFile.of(path).sha256) for name, path in sorted(bundle.items())
-        }
-        model = ready_model(tuple(files_of_bundle.items()), how.device)
-        options.check(model.signature)
-        plan = _plan(model, files, files_of_bundle, provenance, reference, options, how)
-        folder = JobFolder(output, plan.identity)
-        plan = _kept(folder, plan)
-        records = _predict_all(plan, folder, how)
-        report = _report(plan, folder, records, model, provenance, how.limit)
-        folder.publish(file for record in records for file in record.files)
-        write_whole(output / MANIFEST, report.as_json())
-        folder.remove()
-        return report
+    _refuse_strangers(output)
+    files_of_bundle = {
+        name: (str(path), HashedFile.of(path).sha256) for name, path in sorted(bundle.items())
+    }
+    model = ready_model(tuple(files_of_bundle.items()), how.device)
+    options.check(model.signature)
+    plan = _plan(model, files, files_of_bundle, provenance, reference, options, how)
+    folder = JobFolder(output, plan.identity)
+    plan = _kept(folder, plan)
+    records = _predict_all(plan, folder, how)
+    report = _report(plan, records, model, provenance)
+    folder.publish(file for record in records for file in record.files)
+    write_whole(output / MANIFEST, report.as_json())
+    folder.remove()
+    return report
 
 
 def named(files: Sequence[InputFile]) -> str:
@@ -150,9 +150,7 @@ def _plan(
     )
 
 
-def _batch_size(
-    model: ReadyModel, files: Sequence[InputFile], digest: str, how: How
-) -> int:
+def _batch_size(model: ReadyModel, files: Sequence[InputFile], digest: str, how: How) -> int:
     rows = sum(file.rows for file in files)
     sample = _sample(model, files) if rows >= WORTH_IT else None
     return batch_size(model, digest, sample, how.cache)
@@ -164,7 +162,7 @@ def _sample(model: ReadyModel, files: Sequence[InputFile]) -> Arrays | None:
     rows = RowsOf(file, model.signature)
     chunk = next(rows.chunks(0, SIZES[-1]))
 
-    def attempt(some: Sifted) -> Arrays:
+    def attempt(some: Chunk) -> Arrays:
         location = SourceLocation(str(file.path), first_row(file), some.index)
         return model.encode(rows.typed(some.rows, location), location)[0]
 
@@ -207,25 +205,26 @@ def _submitted(plan: Plan, folder: JobFolder, how: How) -> Iterator[Iterator[Fut
     """The chains as futures, in the order in which they end; all are stopped on an error."""
     where = (str(folder.output), plan.identity)
     if how.executor is not None:
-        with _stopping(how.executor, lambda: None) as pending:
+        with _stopping(lambda: None) as pending:
             for chain in plan.chains:
                 pending.append(how.executor.submit(predict_chain, *where, chain, how.device))
             yield as_completed(pending)
         return
     workers = Workers(how.threads)
     # Two at a time: while one chain ends and waits for the disk, the next one begins.
-    with workers, ThreadPoolExecutor(min(2, how.threads), "shard") as pool:
-        with _stopping(pool, workers.stop.set) as pending:
-            for chain in plan.chains:
-                future = pool.submit(
-                    predict_chain, *where, chain, how.device, workers, how.progress
-                )
-                pending.append(future)
-            yield as_completed(pending)
+    with (
+        workers,
+        ThreadPoolExecutor(min(2, how.threads), "shard") as pool,
+        _stopping(workers.stop.set) as pending,
+    ):
+        for chain in plan.chains:
+            arguments = (*where, chain, how.device, workers, how.progress)
+            pending.append(pool.submit(predict_chain, *arguments))
+        yield as_completed(pending)
 
 
 @contextmanager
-def _stopping(executor: Executor, stop: Callable[[], None]) -> Iterator[list[Future[Any]]]:
+def _stopping(stop: Callable[[], None]) -> Iterator[list[Future[Any]]]:
     """Futures of which none goes on after the block was left by an error."""
     pending: list[Future[Any]] = []
     try:
@@ -239,11 +238,9 @@ def _stopping(executor: Executor, stop: Callable[[], None]) -> Iterator[list[Fut
 
 def _report(
     plan: Plan,
-    folder: JobFolder,
     records: Sequence[ShardRecord],
     model: ReadyModel,
     provenance: Mapping[str, Any],
-    limit: BadLimit,
 ) -> PredictReport:
     """What the manifest says, after everything was compared.
 

@@ -9,6 +9,8 @@ NOT_A_BOOLEAN = "not_a_boolean"
 NOT_A_DATE = "not_a_date"
 NOT_TEXT = "not_text"
 """Neither text nor what is written as text, where a category or text is expected."""
+WRONG_TYPE = "wrong_type"
+"""Another type than most values of the column have, where files have no types."""
 NOT_UTF8 = "not_utf8"
 NOT_JSON = "not_json"
 """A line of JSON Lines that is not one JSON object."""
@@ -27,6 +29,7 @@ MEANINGS = {
     NOT_A_BOOLEAN: "a value is not true or false",
     NOT_A_DATE: "a value is not a date",
     NOT_TEXT: "a value is not text",
+    WRONG_TYPE: "a value has another type than most",
     NOT_UTF8: "the bytes are not UTF-8",
     NOT_JSON: "the line is not one JSON object",
     WRONG_LENGTH: "the row or sequence has a wrong length",

@@ -26,9 +26,8 @@ from tasks.errors import InputError
 from tasks.hashed import held_still
 from tasks.inputs import InputFile, fingerprint, first_row, hashed
 from tasks.labelled import batches
-from tasks.predict import Device
 from tasks.problems import Metrics, refuse_not_finite
-from tasks.session import Session, open_session
+from tasks.session import Device, Session, open_session
 
 LIBRARIES = ("scikit-learn", "pyarrow")
 

@@ -16,7 +16,6 @@ from tasks.bundle.signature import Signature
 from tasks.columns import Arrays
 from tasks.errors import InputError
 
-
 Device = Literal["auto", "cpu", "cuda"]
 
 

@@ -20,10 +20,11 @@ from tokenizers import Tokenizer
 
 from tasks.columns import comparing
 from tasks.counts import Counts
-from tasks.errors import InputError
+from tasks.errors import BadRows, InputError
 from tasks.files.convert import Kind, convert
 from tasks.files.reading import PLAIN, Reading
 from tasks.files.spelling import without_blank
+from tasks.reasons import MISSING
 
 if TYPE_CHECKING:
     from tasks.config import Source
@@ -60,21 +61,32 @@ LENGTH = Tensor(name="length", dtype="int64", shape=())
 
 @dataclass(frozen=True)
 class SourceLocation:
-    """Where a batch of rows comes from, for messages: a file, and the number of the first row."""
+    """Where a batch of rows comes from, for messages: the file, and the numbers of its rows."""
 
     file: str
     first: int = 0
+    """The number of the batch's first row; with `index`, that of the file's first row."""
+    index: NDArray[np.int64] | None = field(default=None, compare=False)
+    """(N,): the place of each row in the file, from 0; None if the rows follow each other."""
 
     def describe(self, row: int) -> str:
-        """The location of a row of the batch: `new/a.csv, row 17`."""
-        return f"{self.file}, row {self.first + row}"
+        """A row of the batch: `new/a.csv, row 17`."""
+        return f"{self.file}, row {self._number(row)}"
 
-    def missing(self, name: str, bad: Mask, what: str = "missing") -> InputError:
+    def _number(self, row: int) -> int:
+        return self.first + (row if self.index is None else int(self.index[row]))
+
+    def missing(
+        self, name: str, bad: Mask, what: str = "missing", reason: str = MISSING
+    ) -> BadRows:
         """The error for the rows `bad` (N,) of the column `name`."""
-        row = self.first + int(np.argmax(bad))
-        return InputError(
+        row = self._number(int(np.argmax(bad)))
+        return BadRows(
             f"{self.file}: row {row} of column {name!r} is {what}. "
-            f"Fill or remove such rows ({int(bad.sum())} in this batch)"
+            f"Fill or remove such rows ({int(bad.sum())} in this batch)",
+            bad,
+            reason,
+            name,
         )
 
     def wrong_type(self, name: str, values: pa.Array, expected: str) -> InputError:
@@ -214,22 +226,34 @@ class Column(BaseModel):
     # Raw values of prediction
 
     def read_file(
-        self, form: str, path: Path, members: Mapping[str, str], size: int
+        self, form: str, path: Path, members: Mapping[str, str], start: int, size: int
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a file of one of `file_forms`, in batches of at most `size`.
+        """Rows of a file of one of `file_forms` as they are, from row `start`, up to `size` at a
+        time; `read_cells` converts them.
 
-        `members` are the files of a folder by name, with the expected SHA-256 of each.
+        `members` are the files of a folder by name, each with its expected SHA-256.
 
         Raises:
-            InputError: the file is broken, or its content does not fit the column.
+            InputError: the file is broken, or its content does not fit.
         """
         raise NotImplementedError
 
-    def read_table(
-        self, batches: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str]
-    ) -> Iterator[pa.RecordBatch]:
-        """The rows of a table, with paths of files replaced by the values."""
-        return batches
+    def read_cells(
+        self,
+        rows: pa.RecordBatch,
+        folder: Path,
+        members: Mapping[str, str] | None,
+        describe: Callable[[int], str],
+    ) -> pa.RecordBatch:
+        """Rows with values of this type, such as images in place of the files that rows name.
+
+        Files lie below `folder`; `members` has the SHA-256 of those that were found there, None if
+        they were not hashed. `describe` locates a row.
+
+        Raises:
+            BadRows: some rows have no such value.
+        """
+        return rows
 
     # Fitted
 

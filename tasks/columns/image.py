@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +24,7 @@ from tasks.columns.distributions import moments
 from tasks.errors import InputError
 from tasks.files import images, npz, suffixes
 from tasks.files.convert import Kind
+from tasks.reasons import NOT_FINITE
 
 
 class ImageColumn(Column):
@@ -110,18 +111,22 @@ class ImageColumn(Column):
         )
 
     def read_file(
-        self, form: str, path: Path, members: Mapping[str, str], size: int
+        self, form: str, path: Path, members: Mapping[str, str], start: int, size: int
     ) -> Iterator[pa.RecordBatch]:
         if form == suffixes.FOLDER:
-            return image_rows.of_files(path, members, self, size)
+            return image_rows.of_files(list(members)[start:], self.name, size)
         if form == suffixes.ARRAYS:
-            return image_rows.of_npz(path, self, size)
-        return image_rows.of_idx(path, self, size)
+            return image_rows.of_npz(path, self.name, start, size)
+        return image_rows.of_idx(path, self.name, start, size)
 
-    def read_table(
-        self, batches: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str]
-    ) -> Iterator[pa.RecordBatch]:
-        return image_rows.of_table(batches, table, members, self)
+    def read_cells(
+        self,
+        rows: pa.RecordBatch,
+        folder: Path,
+        members: Mapping[str, str] | None,
+        describe: Callable[[int], str],
+    ) -> pa.RecordBatch:
+        return image_rows.with_pixels(rows, folder, members, self, describe)
 
     def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
         if isinstance(values, list):
@@ -181,7 +186,7 @@ class ImageColumn(Column):
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-            raise location.missing(self.name, bad, "NaN or infinite")
+            raise location.missing(self.name, bad, "NaN or infinite", NOT_FINITE)
         return {self.name: array}
 
     def _unpack(self, values: pa.Array, flat: pa.Array) -> NDArray[Any] | None:

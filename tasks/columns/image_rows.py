@@ -1,7 +1,7 @@
-"""Batches of images for prediction: from image files, arrays, IDX files and tables."""
+"""Image rows for prediction, from image files, IDX files, and tables with paths or image bytes."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,78 +9,106 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.files import idx, images, npz, tables
+from tasks.errors import BadRows, InputError
+from tasks.files import idx, images, npz
 from tasks.files.delimited import KEY
+from tasks.reasons import UNREADABLE_IMAGE, WRONG_IMAGE
 
 if TYPE_CHECKING:
     from tasks.columns.image import ImageColumn
 
 
-def batch(name: str, pixels: NDArray[np.generic]) -> pa.RecordBatch:
+def _batch(name: str, pixels: NDArray[np.generic]) -> pa.RecordBatch:
     """Images (N, H, W, C) as the column `name`."""
     part = np.ascontiguousarray(pixels)
     return pa.record_batch({name: pa.FixedShapeTensorArray.from_numpy_ndarray(part)})
 
 
-def of_files(
-    folder: Path, members: Mapping[str, str], column: "ImageColumn", size: int
-) -> Iterator[pa.RecordBatch]:
-    """Image files of a folder; `members` has the SHA-256 of each. The file names are the keys.
-
-    Raises:
-        InputError: a file is broken, does not fit `column`, or has another hash; names the file.
-    """
-    form, files = column.form(), iter(members.items())
-    while part := list(itertools.islice(files, size)):
-        pixels = [images.load(folder / n, form, str(folder / n), sha256) for n, sha256 in part]
-        names = pa.array([name for name, _ in part], pa.string())
-        yield batch(column.name, np.stack(pixels)).append_column(KEY, names)
+def of_files(names: Sequence[str], column: str, size: int) -> Iterator[pa.RecordBatch]:
+    """The paths of image files, which are also their keys; `with_pixels` reads the files."""
+    for start in range(0, len(names), size):
+        part = pa.array(names[start : start + size], pa.string())
+        yield pa.record_batch({column: part, KEY: part})
 
 
-def of_npz(path: Path, column: "ImageColumn", size: int) -> Iterator[pa.RecordBatch]:
+def of_npz(path: Path, column: str, start: int, size: int) -> Iterator[pa.RecordBatch]:
     """The array `images` of a NumPy file."""
     found = npz.images(npz.load(path, "images"), path)
-    for start in range(0, len(found), size):
-        yield batch(column.name, found[start : start + size])
+    for place in range(start, len(found), size):
+        yield _batch(column, found[place : place + size])
 
 
-def of_idx(path: Path, column: "ImageColumn", size: int) -> Iterator[pa.RecordBatch]:
+def of_idx(path: Path, column: str, start: int, size: int) -> Iterator[pa.RecordBatch]:
     """The images of an IDX file, (H, W, 1)."""
-    for part in idx.stream(path, 3, size):
-        yield batch(column.name, part[..., np.newaxis])
+    for place, part in zip(itertools.count(0, size), idx.stream(path, 3, size), strict=False):
+        if place + len(part) > start:
+            yield _batch(column, part[max(0, start - place) :, ..., np.newaxis])
 
 
-def of_table(
-    rows: Iterator[pa.RecordBatch], table: Path, members: Mapping[str, str], column: "ImageColumn"
-) -> Iterator[pa.RecordBatch]:
-    """The rows of a table, with paths or bytes of images replaced by their pixels.
+def with_pixels(
+    rows: pa.RecordBatch,
+    folder: Path,
+    members: Mapping[str, str] | None,
+    column: "ImageColumn",
+    describe: Callable[[int], str],
+) -> pa.RecordBatch:
+    """Rows with pixels in place of paths and bytes of image files; others stay as they are.
+
+    `members` has the SHA-256 of every file that was there; None if files were not hashed.
 
     Raises:
-        InputError: an image is broken, does not fit, or has another hash than in `members`; names
-            table, row and file.
+        BadRows: images are broken or do not fit; names row and file of the first.
+        InputError: a file is not the one whose SHA-256 `members` has.
     """
-    form, name, first = column.form(), column.name, tables.first_row(table)
-    for part in rows:
-        if name in part.schema.names and images.holds_files(part[name].type):
-            found = list(images.cells(part[name]))
-            wheres = [f"{table}, row {first + i}, column {name!r}" for i in range(len(found))]
-            pixels = [
-                _pixels(cell, table.parent, members, form, where)
-                for cell, where in zip(found, wheres, strict=True)
-                if not cell.missing
-            ]
-            present = np.array([not cell.missing for cell in found])
-            whole = np.array(pixels, np.uint8).reshape(-1, *column.shape)
-            tensor = images.as_column(whole, present)
-            part = part.set_column(part.schema.names.index(name), name, tensor)
-        first += part.num_rows
-        yield part
+    name, names = column.name, rows.schema.names
+    if name not in names or not images.holds_files(rows[name].type):
+        return rows
+    cells = list(images.cells(rows[name]))
+    form, keyed = column.form(), KEY in names and rows[name].equals(rows[KEY])
+
+    def where(row: int) -> str:
+        if keyed:  # files of a folder, not of a table
+            return str(folder / str(cells[row].path))
+        path = cells[row].path
+        return f"{describe(row)}, column {name!r}" + ("" if path is None else f" ({path})")
+
+    present = np.array([not cell.missing for cell in cells])
+    pixels, errors = [], dict[int, tuple[str, str]]()
+    for row in np.flatnonzero(present).tolist():
+        found = _pixels(cells[row], folder, members, form, where(row))
+        if isinstance(found, tuple):
+            errors[row] = found
+        else:
+            pixels.append(found)
+    if errors:
+        message, reason = next(iter(errors.values()))
+        bad = np.zeros(len(cells), bool)
+        bad[[row for row, error in errors.items() if error[1] == reason]] = True
+        raise BadRows(message, bad, reason, name)
+    tensor = images.as_column(np.array(pixels, np.uint8).reshape(-1, *column.shape), present)
+    return rows.set_column(names.index(name), name, tensor)
 
 
 def _pixels(
-    cell: images.Cell, folder: Path, members: Mapping[str, str], form: images.Form, where: str
-) -> NDArray[np.uint8]:
-    if cell.content is not None:
-        return images.pixels_of(images.decode(cell.content, where), form, where)
-    named = str(cell.path)
-    return images.load(folder / named, form, f"{where} ({named})", members.get(named))
+    cell: images.Cell,
+    folder: Path,
+    members: Mapping[str, str] | None,
+    form: images.Form,
+    where: str,
+) -> NDArray[np.uint8] | tuple[str, str]:
+    """The pixels (H, W, C), or why there are none: a message and the reason."""
+    if cell.content is None:
+        named = str(cell.path)
+        if members is not None and named not in members:
+            return f"{where} is missing", UNREADABLE_IMAGE
+        content = images.read_file(folder / named, members and members[named])
+    else:
+        content = cell.content
+    try:
+        image = images.decode(content, where)
+    except InputError as error:
+        return str(error), UNREADABLE_IMAGE
+    try:
+        return images.pixels_of(image, form, where)
+    except InputError as error:
+        return str(error), WRONG_IMAGE

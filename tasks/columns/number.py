@@ -25,6 +25,7 @@ from tasks.columns.distributions import moments
 from tasks.columns.narrowing import by_chance, merged_example, merged_values
 from tasks.errors import InputError
 from tasks.files.convert import EXACT, Kind, convert
+from tasks.reasons import NOT_FINITE
 
 Numeric = TypeVar("Numeric", bound="NumericColumn")
 
@@ -91,7 +92,7 @@ class NumericColumn(Column):
                 raise location.missing(self.name, bad)
             array = np.where(bad, self._narrow_one(self.fill), array)
         if np.isinf(array).any():
-            raise location.missing(self.name, np.isinf(array), "infinite")
+            raise location.missing(self.name, np.isinf(array), "infinite", NOT_FINITE)
         outside = self._outside(array, bad)
         context.counts.add(self.name, len(array), filled=int(bad.sum()), outside=outside)
         return {"numbers": array[:, np.newaxis]}

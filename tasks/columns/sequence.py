@@ -24,6 +24,7 @@ from tasks.columns.narrowing import by_chance, merged_example, merged_values
 from tasks.errors import InputError
 from tasks.files import npz, suffixes
 from tasks.files.sequences import Timesteps, not_finite, pack
+from tasks.reasons import NOT_FINITE, WRONG_LENGTH
 
 if TYPE_CHECKING:
     from tasks.config import Source
@@ -102,11 +103,11 @@ class SequenceColumn(Column):
         )
 
     def read_file(
-        self, form: str, path: Path, members: Mapping[str, str], size: int
+        self, form: str, path: Path, members: Mapping[str, str], start: int, size: int
     ) -> Iterator[pa.RecordBatch]:
         sequences = npz.sequences(npz.load(path, "sequences"), path)
-        for start in range(0, len(sequences), size):
-            yield pa.record_batch({self.name: sequences[start : start + size]})
+        for place in range(start, len(sequences), size):
+            yield pa.record_batch({self.name: sequences[place : place + size]})
 
     def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
         if isinstance(values, list):  # of any lengths
@@ -132,7 +133,7 @@ class SequenceColumn(Column):
         wrong = found.widths != self.features
         if wrong.any():
             what = f"a sequence with timesteps that do not have {self.features} numbers"
-            raise location.missing(name, found.rows_with(wrong), what)
+            raise location.missing(name, found.rows_with(wrong), what, WRONG_LENGTH)
         try:
             flat = found.matrix().reshape(-1, self.features)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -140,7 +141,7 @@ class SequenceColumn(Column):
         bad = not_finite(flat)
         if bad.any():
             what = "missing, NaN or infinite in a timestep"
-            raise location.missing(name, found.rows_with(bad), what)
+            raise location.missing(name, found.rows_with(bad), what, NOT_FINITE)
         kept = np.minimum(found.length, self.max_length)
         sequence = np.zeros((len(kept), kept.max(initial=1), self.features), np.float32)
         starts = np.concatenate([[0], np.cumsum(found.length)[:-1]])

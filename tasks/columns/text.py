@@ -1,7 +1,7 @@
 """Text columns: tokens of a tokenizer that is trained on the training split."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,7 +22,7 @@ from tasks.columns.base import (
 from tasks.columns.tokenizing import UNKNOWN, count_tokens, train_tokenizer
 from tasks.errors import InputError
 from tasks.files import lines, suffixes
-from tasks.files.convert import Kind
+from tasks.files.convert import Kind, convert
 from tasks.files.spelling import without_blank, without_na
 
 if TYPE_CHECKING:
@@ -69,11 +69,25 @@ class TextColumn(Column):
         return Fitted(cls(name=raw.name, vocabulary=size, max_length=source.max_length), tokenizer)
 
     def read_file(
-        self, form: str, path: Path, members: Mapping[str, str], size: int
+        self, form: str, path: Path, members: Mapping[str, str], start: int, size: int
     ) -> Iterator[pa.RecordBatch]:
-        texts = lines.texts(path)
+        texts = itertools.islice(lines.raw(path), start, None)
         while part := list(itertools.islice(texts, size)):
-            yield pa.record_batch({self.name: pa.array(part, pa.string())})
+            yield pa.record_batch({self.name: pa.array(part, pa.binary())})
+
+    def read_cells(
+        self,
+        rows: pa.RecordBatch,
+        folder: Path,
+        members: Mapping[str, str] | None,
+        describe: Callable[[int], str],
+    ) -> pa.RecordBatch:
+        """Lines of a file of texts are bytes until here."""
+        names = rows.schema.names
+        if self.name not in names or not pa.types.is_binary(rows[self.name].type):
+            return rows
+        texts = convert(rows[self.name], "text", self.name, describe)
+        return rows.set_column(names.index(self.name), self.name, texts)
 
     def tensors(self) -> tuple[Tensor, ...]:
         return Tensor(name="tokens", dtype="int64", shape=(None,)), LENGTH

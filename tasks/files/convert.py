@@ -3,13 +3,16 @@
 Training and prediction share this code, so that they read a value the same way.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from tasks.errors import InputError
+from tasks.errors import BadRows, InputError
 from tasks.files.reading import PLAIN, Reading
 from tasks.files.spelling import (
     MOMENT,
@@ -22,6 +25,7 @@ from tasks.files.spelling import (
     without_blank,
     without_na,
 )
+from tasks.reasons import NOT_A_BOOLEAN, NOT_A_DATE, NOT_A_NUMBER, NOT_TEXT, NOT_UTF8, WRONG_TYPE
 
 Kind = Literal["number", "boolean", "date", "category", "text"]
 _TYPES = {
@@ -37,6 +41,13 @@ _WORDS = {
     "date": "a date (ISO 8601)",
     "category": "text, a number or true and false",
     "text": "text",
+}
+_REASONS: dict[str, str] = {
+    "number": NOT_A_NUMBER,
+    "boolean": NOT_A_BOOLEAN,
+    "date": NOT_A_DATE,
+    "category": NOT_TEXT,
+    "text": NOT_TEXT,
 }
 EXACT = 2**53  # float64 represents every whole number up to this
 _MISFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
@@ -60,14 +71,16 @@ def convert(
       Unicode forms are normalized; blank text and NaN become null. `007` and `1.50` are unchanged.
 
     Raises:
-        InputError: a value cannot be converted; `describe` gives the location of its row.
+        BadRows: values cannot be converted; `describe` gives the location of the first row.
+        InputError: the type of the column cannot be.
     """
     try:
         return _cast(column, kind, reading)
     except _MISFIT as error:
-        row = first_misfit(column, kind, reading)
+        bad = _misfits(column, lambda part: _cast(part, kind, reading))
+        row = int(np.argmax(bad))
         value = _python(column[row])
-        word = _WORDS[kind]
+        word, reason = _WORDS[kind], _REASONS[kind]
         if kind == "date" and reading.date_format:
             word = f"a date of the form {reading.date_format!r}"
         problem = f"is {value!r}; {word} is expected"
@@ -76,12 +89,42 @@ def convert(
                 problem = f"is {value.decode()!r}; {word} is expected"
             except UnicodeDecodeError:
                 problem = f"is not UTF-8: {value[:60]!r}. {_latin(value)}"
-        raise InputError(f"{describe(row)}: column {name!r} {problem}") from error
+                reason = NOT_UTF8
+        message = f"{describe(row)}: column {name!r} {problem}"
+        if _fails(column[:0], kind, reading):  # whatever its values are
+            raise InputError(message) from error
+        raise BadRows(message, bad, reason, name) from error
 
 
 def first_misfit(column: Any, kind: Kind, reading: Reading) -> int:
     """The index of the first value that `convert` cannot convert; there must be one."""
     return _bisect_misfit(column, lambda part: _cast(part, kind, reading))
+
+
+def _fails(column: Any, kind: Kind, reading: Reading) -> bool:
+    try:
+        _cast(column, kind, reading)
+    except _MISFIT:
+        return True
+    return False
+
+
+def _misfits(values: Any, attempt: Callable[[Any], Any]) -> NDArray[np.bool_]:
+    """(N,): which values `attempt` fails at. Halves are tried until they hold: few calls for a few
+    misfits, at most two for each value."""
+    bad = np.zeros(len(values), bool)
+    parts = [(0, len(values))]
+    while parts:
+        start, end = parts.pop()
+        try:
+            attempt(values[start:end])
+        except (*_MISFIT, OverflowError):
+            if end - start == 1:
+                bad[start] = True
+            else:
+                middle = (start + end) // 2
+                parts += [(start, middle), (middle, end)]
+    return bad
 
 
 def _latin(value: bytes) -> str:
@@ -176,16 +219,61 @@ def from_values(values: list[Any], name: str, describe: Callable[[int], str]) ->
     """JSON values as a column of one type.
 
     Raises:
-        InputError: they have different types; `describe` gives the location of the first misfit.
+        BadRows: some have another type than most; `describe` gives the location of the first.
     """
     try:
         return pa.array(values)
     except (*_MISFIT, OverflowError) as error:
-        row = _bisect_misfit(values, pa.array)
-        raise InputError(
-            f"{describe(row)}: column {name!r} is {values[row]!r}, which has another type than the "
-            "values before it"
+        types = Counter(type(value) for value in values if value is not None)
+        most = types.most_common(1)[0][0]
+        bad = np.array([v is not None and (type(v) is not most or not _alone(v)) for v in values])
+        if not bad.any():
+            bad[_bisect_misfit(values, pa.array)] = True
+        row = int(np.argmax(bad))
+        raise BadRows(
+            f"{describe(row)}: column {name!r} is {values[row]!r}, which has another type than "
+            "most values",
+            bad,
+            WRONG_TYPE,
+            name,
         ) from error
+
+
+def _alone(value: Any) -> bool:
+    """Whether Arrow has a type for a value."""
+    try:
+        pa.array([value])
+    except (*_MISFIT, OverflowError):
+        return False
+    return True
+
+
+def converted(
+    values: list[Any], kind: Kind, name: str, describe: Callable[[int], str], reading: Reading
+) -> pa.Array:
+    """JSON values as `kind`, each by itself: what one becomes does not depend on the others.
+
+    Raises:
+        BadRows: some cannot be converted; `describe` gives the location of the first.
+    """
+    try:
+        column = pa.array(values)
+    except (*_MISFIT, OverflowError):
+        parts = [_single(value, kind, reading) for value in values]
+        bad = np.array([part is None for part in parts])
+        if bad.any():
+            row = int(np.argmax(bad))
+            problem = f"column {name!r} is {values[row]!r}; {_WORDS[kind]} is expected"
+            raise BadRows(f"{describe(row)}: {problem}", bad, _REASONS[kind], name) from None
+        return pa.concat_arrays([part.cast(_TYPES[kind]) for part in parts])
+    return convert(column, kind, name, describe, reading)
+
+
+def _single(value: Any, kind: Kind, reading: Reading) -> pa.Array | None:
+    try:
+        return _cast(pa.array([value]), kind, reading)
+    except (*_MISFIT, OverflowError):
+        return None
 
 
 def _bisect_misfit(values: Any, attempt: Callable[[Any], Any]) -> int:

@@ -1,23 +1,25 @@
 """CSV files: read whole as text, or in batches with converted columns."""
 
 import io
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 
 from tasks.errors import InputError
+from tasks.files.chunks import KEY, BadRow, Chunk, shown
 from tasks.files.convert import Kind, convert
 from tasks.files.dialect import Dialect, decimal_sign, detect, open_decompressed
 from tasks.files.reading import PLAIN, Reading
+from tasks.reasons import WRONG_LENGTH
 
 BLOCK = 16 << 20  # bytes; a row of CSV must fit into one block
 Kinds = Mapping[str, Kind]
-KEY = "key"  # optional column that identifies a row in predictions; its text is not changed
 
 
 def unique_names(names: list[str], path: Path) -> None:
@@ -36,7 +38,7 @@ def _options(
     path: Path,
     dialect: Dialect,
     types: Mapping[str, pa.DataType],
-    skipped: list[int] | None = None,
+    skipped: list[csv.InvalidRow] | None = None,
     only: Collection[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Options for `pyarrow.csv`. Ragged rows are refused, or added to `skipped` if it is given."""
@@ -44,7 +46,7 @@ def _options(
 
     def remember(row: csv.InvalidRow) -> str:
         if skipped is not None:
-            skipped.append(row.number)
+            skipped.append(row)
             return "skip"
         ragged.append(row)
         return "error"
@@ -75,12 +77,16 @@ def _options(
             ) from error
         if not ragged:
             raise
-        row = ragged[0]
-        raise InputError(
-            f"{path}, row {row.number - 1}: {row.actual_columns} fields, but the header has "
-            f"{row.expected_columns}: {row.text[:80]!r}. The delimiter is {dialect.delimiter!r}; "
-            "quote fields that contain it, or set prepare.source.csv.delimiter"
-        ) from error
+        raise InputError(_ragged(path, ragged[0], dialect)) from error
+
+
+def _ragged(path: Path, row: csv.InvalidRow, dialect: Dialect) -> str:
+    """What is said of a row with another number of fields than the header."""
+    return (
+        f"{path}, row {row.number - 1}: {row.actual_columns} fields, but the header has "
+        f"{row.expected_columns}: {row.text[:80]!r}. The delimiter is {dialect.delimiter!r}; "
+        "quote fields that contain it, or set prepare.source.csv.delimiter"
+    )
 
 
 def read(path: Path, reading: Reading, text: Collection[str]) -> tuple[pa.Table, Dialect | None]:
@@ -112,7 +118,7 @@ def _refuse_open_quote(path: Path, last: Any, number: int, dialect: Dialect) -> 
         )
 
 
-def _names(path: Path, dialect: Dialect, skipped: list[int] | None = None) -> list[str]:
+def _names(path: Path, dialect: Dialect, skipped: list[csv.InvalidRow] | None = None) -> list[str]:
     with _options(path, dialect, {}, skipped) as options, csv.open_csv(path, **options) as reader:
         names: list[str] = reader.schema.names
     unique_names(names, path)
@@ -120,7 +126,7 @@ def _names(path: Path, dialect: Dialect, skipped: list[int] | None = None) -> li
 
 
 def _batches(
-    path: Path, dialect: Dialect, skipped: list[int] | None = None
+    path: Path, dialect: Dialect, skipped: list[csv.InvalidRow] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Blocks of rows, with every column as bytes."""
     types = dict.fromkeys(_names(path, dialect, skipped), pa.binary())
@@ -138,40 +144,81 @@ def _batches(
         _refuse_open_quote(path, last[-1:], rows, dialect)
 
 
-def stream(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa.RecordBatch]:
-    """Blocks of rows, with the columns of `kinds` converted and the others as bytes."""
-    done = 1
-    dialect, _ = detect(path, reading, kinds.keys() - {KEY})
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    for block in _batches(path, dialect):
-        if done == 1:
-            found = [block[name] for name in numbers if name in block.schema.names]
-            sign = decimal_sign(found, dialect.delimiter, reading)
-            reading = reading.model_copy(update={"decimal": sign})
+class CsvRows:
+    """The rows of one file, as bytes until `typed` converts them."""
+
+    def __init__(self, path: Path, kinds: Kinds, reading: Reading) -> None:
+        self._path, self._kinds, self._reading = path, kinds, reading
+
+    def chunks(self, start: int, size: int) -> Iterator[Chunk]:
+        """All rows, from the first one: where row `start` begins is not known without reading."""
+        dialect, _ = detect(self._path, self._reading, self._kinds.keys() - {KEY})
+        ragged: list[csv.InvalidRow] = []
+        following, sign = 0, None
+        empty = None
+        for block in _batches(self._path, dialect, ragged):
+            sign = sign or self._find_sign(block, dialect)
+            chunk = _between(self._path, block, following, ragged, dialect)
+            yield chunk
+            following, empty = chunk.span[1], block[:0]
+        if ragged:
+            rows = pa.record_batch({}) if empty is None else empty
+            yield _between(self._path, rows, following, ragged, dialect, every=True)
+
+    def _find_sign(self, block: pa.RecordBatch, dialect: Dialect) -> bool:
+        """Find the decimal sign of the numbers."""
+        numbers = [name for name, kind in self._kinds.items() if kind == "number"]
+        found = [block[name] for name in numbers if name in block.schema.names]
+        sign = decimal_sign(found, dialect.delimiter, self._reading)
+        self._reading = self._reading.model_copy(update={"decimal": sign})
+        return True
+
+    def typed(self, rows: pa.RecordBatch, describe: Callable[[int], str]) -> pa.RecordBatch:
+        """Rows with the columns of the kinds converted, and the others as bytes."""
         columns = {
             name: convert(
-                column,
-                kinds[name],
-                name,
-                partial(row_of, path, done),
-                PLAIN if name == KEY else reading,
+                column, self._kinds[name], name, describe, PLAIN if name == KEY else self._reading
             )
-            if name in kinds
+            if name in self._kinds
             else column
-            for name, column in zip(block.schema.names, block.columns, strict=True)
+            for name, column in zip(rows.schema.names, rows.columns, strict=True)
         }
-        done += block.num_rows
-        yield pa.record_batch(columns)
+        return pa.record_batch(columns)
+
+
+def _between(
+    path: Path,
+    block: pa.RecordBatch,
+    following: int,
+    ragged: list[csv.InvalidRow],
+    dialect: Dialect,
+    *,
+    every: bool = False,
+) -> Chunk:
+    """The rows of a block, the first at `following` or after it, with the ragged ones before its
+    last row (or `every` one that is left), which are taken from the list."""
+    # pyarrow counts the header as row 1, and no blank lines; it may be a block ahead.
+    places = {row.number - 2: row for row in ragged}
+    numbers = np.arange(following, following + block.num_rows + len(ragged))
+    index = numbers[~np.isin(numbers, list(places))][: block.num_rows]
+    end = int(index[-1]) if len(index) else following
+    taken = [row for place, row in places.items() if every or place < end]
+    ragged[:] = [row for place, row in places.items() if not (every or place < end)]
+    bad = tuple(
+        BadRow(row.number - 2, WRONG_LENGTH, None, shown(row.text), _ragged(path, row, dialect))
+        for row in taken
+    )
+    return Chunk(block, index, bad)
 
 
 def key_type(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
     """int64 if all keys are whole numbers, else string; None if there is no column `key`."""
     dialect, _ = detect(path, reading, kinds.keys() - {KEY})
-    if KEY not in _names(path, dialect):
+    if KEY not in _names(path, dialect, []):
         return None
     types = {KEY: pa.binary()}
     with (
-        _options(path, dialect, types, only=types) as options,
+        _options(path, dialect, types, [], only=types) as options,
         csv.open_csv(path, **options) as reader,
     ):
         return pa.int64() if all(_whole(block[KEY]) for block in reader) else pa.string()
@@ -187,8 +234,8 @@ def _whole(keys: Any) -> bool:
 
 
 def count(path: Path, kinds: Kinds, reading: Reading) -> int:
-    """The number of rows of `stream`. Ragged rows are refused if the delimiter is certain."""
-    dialect, certain = detect(path, reading, kinds.keys() - {KEY})
-    skipped: list[int] | None = None if certain else []
-    rows: int = sum(batch.num_rows for batch in _batches(path, dialect, skipped))
-    return rows + len(skipped or ())
+    """The number of rows, ragged ones included."""
+    dialect, _ = detect(path, reading, kinds.keys() - {KEY})
+    ragged: list[csv.InvalidRow] = []
+    rows: int = sum(batch.num_rows for batch in _batches(path, dialect, ragged))
+    return rows + len(ragged)

@@ -1,109 +1,97 @@
-"""Readers of CSV, JSON Lines, Parquet and Arrow files; `tasks.files.tables` uses them.
+"""Table files by format, one file at a time; `tables` beside this module reads them all.
 
-`read` returns a whole file with its own types; all columns of CSV and the columns named in `text`
-are text. `stream` returns batches of rows; for formats without types, columns have the given kinds.
+`read` returns a whole file. Its columns have the file's own types; those named in `text` are text,
+and so are all columns of CSV. `rows` gives the rows in chunks, for prediction.
 """
 
-import codecs
-import itertools
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.errors import InputError
-from tasks.files import delimited
-from tasks.files.convert import Kind, convert, from_values, plain
-from tasks.files.delimited import KEY, Kinds, row_of
-from tasks.files.dialect import Dialect, open_decompressed
-from tasks.files.reading import PLAIN, Reading
+from tasks.files import delimited, json_lines
+from tasks.files.chunks import Chunk
+from tasks.files.convert import plain
+from tasks.files.delimited import KEY, Kinds
+from tasks.files.dialect import Dialect
+from tasks.files.reading import Reading
 
 
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    number = 0
-    with open_decompressed(path) as lines:
-        for line in lines:
-            if not line.strip():
-                continue
-            number += 1
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                utf_16 = line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in line
-                raise InputError(
-                    f"{path}, row {number}: not UTF-8: {error}. It is "
-                    + ("UTF-16" if utf_16 else f"maybe Latin-1 ({line.decode('latin-1')[:60]!r})")
-                    + ". Convert the file to UTF-8, for instance with iconv"
-                ) from error
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, row {number}: not JSON: {error}") from error
-            except RecursionError as error:
-                raise InputError(
-                    f"{path}, row {number}: lists or objects are nested too deeply; a value must "
-                    "be a number, text, true, false or a list of numbers"
-                ) from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, row {number}: one JSON object per line is expected")
-            yield row
+class Rows(Protocol):
+    """The rows of one file."""
+
+    def chunks(self, start: int, size: int) -> Iterator[Chunk]:
+        """Chunks of rows as they are in the file, with row `start` in the first of them.
+
+        A format that cannot be entered there begins before it. Chunks of CSV may be longer than
+        `size`.
+        """
+
+    def typed(self, rows: pa.RecordBatch, describe: Callable[[int], str]) -> pa.RecordBatch:
+        """Rows with the columns of `Kinds` as those kinds; `describe` locates a row.
+
+        Raises:
+            BadRows: values cannot be converted.
+        """
 
 
-def _json_columns(
-    rows: list[dict[str, Any]],
-    names: Iterable[str],
-    path: Path,
-    done: int,
-    kinds: Kinds,
-    reading: Reading,
-) -> dict[str, pa.Array]:
-    describe = partial(row_of, path, done + 1)
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        if kinds.get(name) in ("category", "text"):
-            # Categories and keys may be numbers. `v != v` is only true for NaN, a missing value.
-            values = [
-                v if isinstance(v, str) else None if v is None or v != v else json.dumps(v)
-                for v in values
-            ]
-        column = from_values(values, name, describe)
-        if name in kinds:
-            how = PLAIN if name == KEY else reading
-            column = convert(column, kinds[name], name, describe, how)
-        columns[name] = column
-    return columns
+class _TypedRows:
+    """Rows of a format with types: they are as they should be."""
+
+    def __init__(self, path: Path, kinds: Kinds, only: Collection[str]) -> None:
+        self._path, self._kinds, self._only = path, kinds, only
+
+    def typed(self, rows: pa.RecordBatch, describe: Callable[[int], str]) -> pa.RecordBatch:
+        return rows
+
+    def _columns(self, names: Collection[str]) -> list[str] | None:
+        """The columns to read; None for all: the error about a missing one names what there is."""
+        if not self._only or not self._kinds.keys() - {KEY} <= set(names):
+            return None
+        return [name for name in names if name in self._only]
 
 
-def _read_json(
-    path: Path, reading: Reading, text: Collection[str]
-) -> tuple[pa.Table, Dialect | None]:
-    rows = list(_json_rows(path))
-    names = {name: None for row in rows for name in row}
-    kinds: dict[str, Kind] = dict.fromkeys(text, "text")
-    return pa.table(_json_columns(rows, names, path, 0, kinds, PLAIN)), None
+class ParquetRows(_TypedRows):
+    def chunks(self, start: int, size: int) -> Iterator[Chunk]:
+        with pq.ParquetFile(self._path) as file:
+            first, group = 0, 0
+            while group < file.num_row_groups:
+                rows = file.metadata.row_group(group).num_rows
+                if first + rows > start:
+                    break
+                first, group = first + rows, group + 1
+            groups = list(range(group, file.num_row_groups))
+            columns = self._columns(file.schema_arrow.names)
+            for batch in file.iter_batches(size, groups, columns):
+                if first + batch.num_rows > start:
+                    yield Chunk.following(batch, first)
+                first += batch.num_rows
 
 
-def _stream_json(path: Path, size: int, kinds: Kinds, reading: Reading) -> Iterator[pa.RecordBatch]:
-    rows, done, names = _json_rows(path), 0, dict[str, None]()
-    while part := list(itertools.islice(rows, size)):
-        names |= {name: None for row in part for name in row}
-        if not done and kinds.keys() - {KEY} - names.keys():
-            # The first rows lack a column: a later row may have it.
-            names |= {name: None for row in _json_rows(path) for name in row}
-        yield pa.record_batch(_json_columns(part, names, path, done, kinds, reading))
-        done += len(part)
+class ArrowRows(_TypedRows):
+    def chunks(self, start: int, size: int) -> Iterator[Chunk]:
+        first = 0
+        # Not memory-mapped: truncating a mapped file during a batch job kills the process (SIGBUS).
+        with pa.OSFile(str(self._path)) as source:
+            reader = pa.ipc.open_file(source)
+            columns = self._columns(reader.schema.names)
+            for number, length in enumerate(arrow_lengths(self._path)):
+                if first + length > start:
+                    batch = reader.get_batch(number)
+                    batch = batch if columns is None else batch.select(columns)
+                    for place in range(0, length, size):
+                        yield Chunk.following(batch.slice(place, size), first + place)
+                first += length
 
 
-def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    # Not memory-mapped: truncating a mapped file during a batch job kills the process (SIGBUS).
-    with pa.OSFile(str(path)) as source:
+def arrow_lengths(path: Path) -> list[int]:
+    """The number of rows of each record batch."""
+    with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
+        return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
 
 
 def _arrow_schema(path: Path) -> pa.Schema:
@@ -118,16 +106,10 @@ def _read_arrow(
         return pa.ipc.open_file(source).read_all(), None
 
 
-def _stream_arrow(
-    path: Path, size: int, kinds: Kinds, reading: Reading
-) -> Iterator[pa.RecordBatch]:
-    return _arrow_batches(path)
-
-
-def _count_arrow(path: Path, kinds: Kinds, reading: Reading) -> int:
-    with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source)
-        return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+def parquet_lengths(path: Path) -> list[int]:
+    """The number of rows of each row group."""
+    metadata = pq.read_metadata(path)
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
 def _read_parquet(
@@ -135,28 +117,6 @@ def _read_parquet(
 ) -> tuple[pa.Table, Dialect | None]:
     with pq.ParquetFile(path) as file:
         return file.read(), None
-
-
-def _stream_parquet(
-    path: Path, size: int, kinds: Kinds, reading: Reading
-) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=size)
-
-
-def _count_parquet(path: Path, kinds: Kinds, reading: Reading) -> int:
-    return int(pq.read_metadata(path).num_rows)
-
-
-def _json_key(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
-    with open_decompressed(path) as lines:
-        if not any(b'"key"' in line for line in lines):  # much faster than parsing all rows
-            return None
-    found = [row[KEY] for row in _json_rows(path) if row.get(KEY) is not None]
-    if not found:
-        return None
-    whole = all(type(key) is int and -(2**63) <= key < 2**63 for key in found)
-    return pa.int64() if whole else pa.string()
 
 
 def _typed_key(schema: pa.Schema) -> pa.DataType | None:
@@ -168,41 +128,47 @@ def _typed_key(schema: pa.Schema) -> pa.DataType | None:
 
 @dataclass(frozen=True)
 class Format:
-    """How files of one format are read whole, read in batches, and counted.
+    """How files of one format are read whole, read in chunks, and counted.
 
-    For CSV, `read` returns text and the detected dialect. `key` returns the type of the column
-    `key`.
+    For CSV, `read` returns text and the detected dialect. `lengths` are the rows of each part that
+    can be read without those before it. `key` returns the type of the column `key`.
     """
 
     read: Callable[[Path, Reading, Collection[str]], tuple[Any, Dialect | None]]
-    stream: Callable[[Path, int, Kinds, Reading], Iterator[Any]]
-    count: Callable[[Path, Kinds, Reading], int]
+    rows: Callable[[Path, Kinds, Reading, Collection[str]], Rows]
+    lengths: Callable[[Path, Kinds, Reading], list[int]]
     key: Callable[[Path, Kinds, Reading], pa.DataType | None]
     first_row: int = 0
     """The number of the first row in messages."""
 
 
-_CSV = Format(delimited.read, delimited.stream, delimited.count, delimited.key_type, 1)
+_CSV = Format(
+    delimited.read,
+    lambda path, kinds, reading, only: delimited.CsvRows(path, kinds, reading),
+    lambda path, kinds, reading: [delimited.count(path, kinds, reading)],
+    delimited.key_type,
+    first_row=1,
+)
 FORMATS: dict[str, Format] = {
     ".csv": _CSV,
     ".tsv": _CSV,
     ".parquet": Format(
         _read_parquet,
-        _stream_parquet,
-        _count_parquet,
+        lambda path, kinds, reading, only: ParquetRows(path, kinds, only),
+        lambda path, kinds, reading: parquet_lengths(path),
         lambda path, kinds, reading: _typed_key(pq.read_schema(path)),
     ),
     ".arrow": Format(
         _read_arrow,
-        _stream_arrow,
-        _count_arrow,
+        lambda path, kinds, reading, only: ArrowRows(path, kinds, only),
+        lambda path, kinds, reading: arrow_lengths(path),
         lambda path, kinds, reading: _typed_key(_arrow_schema(path)),
     ),
     ".jsonl": Format(
-        _read_json,
-        _stream_json,
-        lambda path, kinds, reading: sum(1 for _ in _json_rows(path)),
-        _json_key,
+        json_lines.read,
+        lambda path, kinds, reading, only: json_lines.JsonRows(path, kinds, reading),
+        lambda path, kinds, reading: [json_lines.count(path, kinds, reading)],
+        json_lines.key_type,
         first_row=1,
     ),
 }

@@ -216,11 +216,6 @@ def pixels_of(image: "Image.Image", form: Form, where: str) -> NDArray[np.uint8]
     return np.asarray(image).reshape(height, width, channels)
 
 
-def load(path: Path, form: Form, where: str, sha256: str | None) -> NDArray[np.uint8]:
-    """The pixels (H, W, C) of a file. Raises `InputError` as `read_file` and `decode` do."""
-    return pixels_of(decode(read_file(path, sha256), where), form, where)
-
-
 def every(folder: Path) -> list[Path]:
     """All image files in a folder and its sub-folders; other files are ignored."""
     return _walk(folder, frozenset())[0]

@@ -10,7 +10,7 @@ import fnmatch
 import re
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from tasks.errors import InputError
 from tasks.files import suffixes
+from tasks.files.chunks import Chunk
 from tasks.files.convert import plain
 from tasks.files.delimited import Kinds, unique_names
 from tasks.files.dialect import decimal_sign
@@ -228,32 +229,65 @@ def concat(parts: list[tuple[str, pa.Table]]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Iterator[pa.RecordBatch]:
-    """The rows of one file, in batches of at most `size`.
+class TableRows:
+    """The rows of one table for a model; `kinds` are its columns, `only` all that are needed.
 
-    In CSV and JSON Lines, columns in `kinds` are converted by the rules of `given`, or of the
-    dialect detected in the file; other columns of CSV are raw bytes. Parquet and Arrow keep their
-    types.
+    Columns of CSV and JSON Lines that are named in `kinds` become those kinds, as `given` and the
+    file's dialect say; other columns of CSV are bytes. Those of Parquet and Arrow keep their types.
+    """
+
+    def __init__(
+        self, path: Path, kinds: Kinds, given: Reading = PLAIN, only: Collection[str] = ()
+    ) -> None:
+        self._path, self._kinds = path, kinds
+        self._rows = FORMATS[_plain(path)].rows(path, kinds, given, only)
+
+    def chunks(self, start: int, size: int) -> Iterator[Chunk]:
+        """Chunks of up to `size` rows, not yet converted, with row `start` in the first of them.
+
+        Raises:
+            InputError: the file is missing or broken, or two columns have the same name.
+        """
+        with reading(self._path):
+            for chunk in self._rows.chunks(start, size):
+                unique_names(chunk.rows.schema.names, self._path)
+                first, end = chunk.span
+                for place in range(first, end, size):
+                    yield chunk.within(place, place + size)
+
+    def typed(self, rows: pa.RecordBatch, describe: Callable[[int], str]) -> pa.RecordBatch:
+        """Rows of a chunk with the types that they should have; `describe` locates a row.
+
+        Raises:
+            BadRows: values cannot be converted; names row and column.
+        """
+        rows = without_index(self._rows.typed(rows, describe), self._kinds)
+        for number, name in enumerate(rows.schema.names):
+            if name in self._kinds:
+                rows = rows.set_column(number, name, plain(rows.column(number)))
+        return rows
+
+
+def stream(path: Path, size: int, kinds: Kinds, given: Reading = PLAIN) -> Iterator[pa.RecordBatch]:
+    """The rows of one file as `TableRows` has them, in batches of at most `size`.
 
     Raises:
-        InputError: the file is missing or broken, or a value cannot be converted; names file, row
-            and column.
+        InputError: the file is missing or broken, or a value cannot be converted; names the file,
+            row and column.
+    """
+    rows, first = TableRows(path, kinds, given), first_row(path)
+    for chunk in rows.chunks(0, size):
+        start = chunk.refuse_bad().span[0] + first
+        yield rows.typed(chunk.rows, lambda row, start=start: f"{path}, row {start + row}")  # type: ignore[misc]
+
+
+def lengths(path: Path, kinds: Kinds | None = None, given: Reading = PLAIN) -> list[int]:
+    """The rows of each part of a file that can be read without those before it, in order.
+
+    CSV and JSON Lines are one part, which is read to count its rows.
     """
     with reading(path):
-        for batch in FORMATS[_plain(path)].stream(path, size, kinds, given):
-            unique_names(batch.schema.names, path)
-            batch = without_index(batch, kinds)
-            for number, name in enumerate(batch.schema.names):
-                if name in kinds:
-                    batch = batch.set_column(number, name, plain(batch.column(number)))
-            for start in range(0, batch.num_rows, size):
-                yield batch.slice(start, size)
-
-
-def count(path: Path, kinds: Kinds | None = None, given: Reading = PLAIN) -> int:
-    """The number of rows of one file; for CSV and JSON Lines, this reads the whole file."""
-    with reading(path):
-        return FORMATS[_plain(path)].count(path, kinds or {}, given)
+        return FORMATS[_plain(path)].lengths(path, kinds or {}, given)
 
 
 def type_of_key(path: Path, kinds: Kinds, given: Reading = PLAIN) -> pa.DataType | None:

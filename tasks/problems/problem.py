@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.errors import InputError
+from tasks.errors import BadRows
 from tasks.problems.targets import Target
+from tasks.reasons import BAD_PREDICTION
 
 if TYPE_CHECKING:  # the signature imports this package
     from tasks.bundle.signature import Signature
@@ -163,14 +164,16 @@ def refuse_not_finite(outputs: Mapping[str, NDArray[Any]], describe: Callable[[i
     """Check that a model's `outputs`, batch first, are finite; `describe` locates a row.
 
     Raises:
-        InputError: an output is NaN or infinite.
+        BadRows: an output is NaN or infinite.
     """
     for name, array in outputs.items():
         finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
         if not finite.all():
-            raise InputError(
+            raise BadRows(
                 f"{describe(int(np.argmin(finite)))}: the model's output {name!r} is NaN or "
                 f"infinite ({int((~finite).sum())} such rows in this batch). Check these rows for "
                 "values far outside the training range; or train the model again with a lower "
-                "train.optimizer.learning_rate"
+                "train.optimizer.learning_rate",
+                ~finite,
+                BAD_PREDICTION,
             )

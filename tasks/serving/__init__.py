@@ -2,3 +2,6 @@
 
 Needs no torch.
 """
+
+MAX_BAD = "0.1%"
+"""How many rows may be bad before a job fails, unless somebody says otherwise."""

@@ -1,8 +1,8 @@
 """What lies in the output folder of a batch job, and who may write there.
 
-Until a job is complete, everything of it lies in `.unfinished/IDENTITY/`: the plan, a record and the
-files of each finished shard. Then `predictions/` and `quarantine/` get their names, each as a whole,
-and `manifest.json` follows last: where it is, the job is complete.
+Until a job is complete, everything of it lies in `.unfinished/IDENTITY/`: the plan, and the files
+and a record of each finished shard. Then `predictions/` and `quarantine/` get their names, each as
+a whole. `manifest.json` follows last: where it is, the job is complete.
 """
 
 import fcntl

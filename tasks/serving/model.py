@@ -3,12 +3,12 @@
 import copy
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from tasks import answers
 from tasks.bundle.files import Bundle
@@ -20,14 +20,6 @@ from tasks.serving.options import Options
 from tasks.session import Device, Session, open_session
 
 
-@dataclass(frozen=True)
-class Answered:
-    """The columns of predictions for some rows, and what was put in place of unknown values."""
-
-    columns: dict[str, pa.Array]
-    counts: Counts
-
-
 class ReadyModel:
     """A session and what encodes its inputs."""
 
@@ -37,8 +29,8 @@ class ReadyModel:
         self._of_thread = threading.local()
 
     @classmethod
-    def open(cls, files: Mapping[str, Path], device: Device, threads: int) -> "ReadyModel":
-        """`files` are those of a bundle by their paths in it; each call may use `threads`.
+    def open(cls, files: Mapping[str, Path], device: Device, threads: int = 0) -> "ReadyModel":
+        """`files` are those of a bundle by their paths in it; `threads` as `open_session` takes it.
 
         Raises:
             InputError: the signature or tokenizer cannot be read, or CUDA was asked for in vain.
@@ -76,28 +68,25 @@ class ReadyModel:
         order = _by_length(arrays, signature)
         if order is not None:
             arrays = {name: array[order] for name, array in arrays.items()}
-        outputs = self.session.run_all(
-            signature, arrays, signature.problem.predicted, batch_size
-        )
+        outputs = self.session.run_all(signature, arrays, signature.problem.predicted, batch_size)
         if order is not None:
             back = np.empty_like(order)
             back[order] = np.arange(len(order))
             outputs = {name: array[back] for name, array in outputs.items()}
         return answers.columns_of(self._encoder, outputs, options, location)
 
-    def _tokenizer(self) -> object:
+    def _tokenizer(self) -> Tokenizer | None:
         """One of this thread alone: it holds the length that it truncates to."""
         tokenizer = self._encoder.tokenizer
         if tokenizer is not None and not hasattr(self._of_thread, "tokenizer"):
             self._of_thread.tokenizer = copy.deepcopy(tokenizer)
-        return None if tokenizer is None else self._of_thread.tokenizer
+        found: Tokenizer | None = None if tokenizer is None else self._of_thread.tokenizer
+        return found
 
 
 def _by_length(arrays: Arrays, signature: Signature) -> NDArray[np.int64] | None:
     """The order of rows by their number of timesteps; None where all have the same."""
-    lengths = [
-        arrays[length_of(tensor)] for tensor in signature.inputs if None in tensor.shape
-    ]
+    lengths = [arrays[length_of(tensor)] for tensor in signature.inputs if None in tensor.shape]
     if not lengths:
         return None
     total = np.sum(lengths, axis=0)

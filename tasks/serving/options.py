@@ -6,6 +6,7 @@ from typing import Literal
 from tasks.bundle.signature import Signature
 from tasks.dataset import KEY
 from tasks.errors import InputError
+from tasks.serving import MAX_BAD
 
 Form = Literal["parquet", "csv", "jsonl"]
 OWN = (KEY, "prediction", "score")
@@ -123,4 +124,4 @@ class BadLimit:
         return int(self.share * total + 1e-9)
 
 
-DEFAULT_LIMIT = BadLimit("0.1%", 0.001, None)
+DEFAULT_LIMIT = BadLimit.parse(MAX_BAD)

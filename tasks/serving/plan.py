@@ -5,6 +5,7 @@ killed goes on with any number of them.
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ ROWS = 250_000
 """Of a shard, about. A killed job repeats one for each worker: half a second for a table."""
 BYTES = 64 << 20
 """Of the tensors of a shard whose rows are larger, such as images: 27,000 of 28x28x3."""
+CHUNK_ROWS, CHUNK_BYTES = 16_384, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Plan:
     reference: str
     """As it was asked for. An alias is resolved once: whoever goes on takes `model`."""
     provenance: Mapping[str, Any]
-    bundle: Mapping[str, str]
-    """Paths of the model's files, by name."""
+    bundle: Mapping[str, tuple[str, str]]
+    """Path and SHA-256 of each of the model's files, by name."""
     options: Options
     batch_size: int
     key: str | None
@@ -103,11 +105,12 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
-        """Raises `InputError` if a newer release wrote it; `OSError`, `ValueError` if it is broken."""
+        """Raises `InputError` if a newer release wrote it; `OSError` or `ValueError` if broken."""
         document = formats.read(path, formats.PLAN)
         options = formats.record(Options, _tuples(document["options"]))
         given = document | {
             "options": options,
+            "bundle": {name: tuple(file) for name, file in document["bundle"].items()},
             "files": tuple(_input_file(file) for file in document["files"]),
             "shards": tuple(Shard(**shard) for shard in document["shards"]),
             "chains": tuple(tuple(chain) for chain in document["chains"]),
@@ -134,7 +137,7 @@ def _chains(file: InputFile, signature: Signature) -> Iterator[list[tuple[int, i
     """Starts and lengths of the shards of a file, those of a chain together."""
     size = rows_of_shard(signature)
     start = length = 0
-    for piece in pieces(file, size):
+    for piece in pieces(file, signature, size):
         if length and length + piece > size:
             yield _evenly(start, length, size)
             start, length = start + length, 0
@@ -146,12 +149,17 @@ def _chains(file: InputFile, signature: Signature) -> Iterator[list[tuple[int, i
 def _evenly(start: int, length: int, size: int) -> list[tuple[int, int]]:
     parts = max(1, round(length / size))
     bounds = [start + length * part // parts for part in range(parts + 1)]
-    return [(a, b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [(a, b - a) for a, b in itertools.pairwise(bounds)]
 
 
 def rows_of_shard(signature: Signature) -> int:
     """How many rows make a shard of about `ROWS` rows or `BYTES` bytes, whichever is less."""
     return max(1, min(ROWS, BYTES // bytes_of_row(signature)))
+
+
+def chunk_rows(signature: Signature) -> int:
+    """How many rows are read, encoded and predicted at a time by one thread."""
+    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // bytes_of_row(signature)))
 
 
 def bytes_of_row(signature: Signature) -> int:

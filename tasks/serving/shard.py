@@ -14,25 +14,22 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from tasks.columns import SourceLocation
 from tasks.counts import Counts
 from tasks.dataset import KEY
 from tasks.errors import InputError
+from tasks.files.chunks import BadRow, Chunk, sift
 from tasks.hashed import refuse_changed
-from tasks.inputs import InputFile, RowsOf, first_row, hashed
+from tasks.inputs import InputFile, RowsOf, first_row
 from tasks.serving import quarantine
 from tasks.serving.folder import PREDICTIONS, QUARANTINE, JobFolder, ShardRecord
 from tasks.serving.model import ReadyModel
-from tasks.serving.plan import Plan, Shard, bytes_of_row
-from tasks.serving.quarantine import BadRow, Sifted, sift
+from tasks.serving.plan import Plan, Shard, chunk_rows
 from tasks.serving.writing import ShardFiles, Written, write_table
 from tasks.session import Device
 
-CHUNK_ROWS, CHUNK_BYTES = 16_384, 8 << 20
-"""Of what is read, encoded and predicted at a time by one thread."""
 Progress = Callable[[int], None]
 
 
@@ -155,7 +152,7 @@ class _Chain:
         rows = RowsOf(file, self.model.signature, self.plan.options.keep)
         waiting: deque[Future[Answer]] = deque()
         try:
-            for shard, chunk in _chunks(rows, shards, chunk_rows(self.model)):
+            for shard, chunk in _chunks(rows, shards, chunk_rows(self.model.signature)):
                 if self.workers.stop.is_set():
                     raise Stopped
                 waiting.append(self.workers.pool.submit(self._answer, rows, shard, chunk))
@@ -167,7 +164,7 @@ class _Chain:
             for future in waiting:
                 future.cancel()
 
-    def _answer(self, rows: RowsOf, shard: Shard, chunk: Sifted) -> Answer:
+    def _answer(self, rows: RowsOf, shard: Shard, chunk: Chunk) -> Answer:
         """Predict one chunk; rows that cannot be predicted are set aside."""
         read = chunk.size
         found, rest = sift(chunk, lambda some: self._attempt(rows, some))
@@ -179,14 +176,14 @@ class _Chain:
         batch = pa.record_batch({KEY: keys, **columns, **kept})
         return Answer(shard, read, batch, rest.bad, counts)
 
-    def _attempt(self, rows: RowsOf, some: Sifted) -> tuple[dict[str, pa.Array], Counts]:
+    def _attempt(self, rows: RowsOf, some: Chunk) -> tuple[dict[str, pa.Array], Counts]:
         file = rows.file
         location = SourceLocation(str(file.path), first_row(file), some.index)
         arrays, counts = self.model.encode(rows.typed(some.rows, location), location)
         plan = self.plan
         return self.model.answer(arrays, plan.batch_size, plan.options, location), counts
 
-    def _keys(self, some: Sifted, shard: Shard) -> pa.Array:
+    def _keys(self, some: Chunk, shard: Shard) -> pa.Array:
         if KEY not in some.rows.schema.names:
             return pa.array(some.index - shard.start + shard.first)
         keys, kind = some.rows[KEY], self.plan.key_type
@@ -196,9 +193,7 @@ class _Chain:
         return keys
 
 
-def _chunks(
-    rows: RowsOf, shards: Sequence[Shard], size: int
-) -> Iterator[tuple[Shard, Sifted]]:
+def _chunks(rows: RowsOf, shards: Sequence[Shard], size: int) -> Iterator[tuple[Shard, Chunk]]:
     """Rows as they were read, each part with its shard; what is between the shards is skipped."""
     left = deque(shards)
     for chunk in rows.chunks(shards[0].start, size):
@@ -212,11 +207,6 @@ def _chunks(
             left.popleft()
         if not left:
             return
-
-
-def chunk_rows(model: ReadyModel) -> int:
-    """How many rows make a chunk."""
-    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // bytes_of_row(model.signature)))
 
 
 class _Writer:
