@@ -35,8 +35,8 @@ from tasks.serving.manifest import PredictReport
 from tasks.serving.model import ReadyModel
 from tasks.serving.options import DEFAULT_LIMIT, BadLimit, Options
 from tasks.serving.plan import Plan, key_alias, split
-from tasks.serving.quarantine import merged, refuse_many
-from tasks.serving.shard import Workers, predict_chain, ready_model
+from tasks.serving.quarantine import BadSoFar, TooManyBad, merged
+from tasks.serving.shard import TooMany, Workers, predict_chain, ready_model
 from tasks.serving.writing import write_whole
 from tasks.session import Device
 
@@ -100,8 +100,14 @@ def predict(
     plan = _plan(model, files, files_of_bundle, provenance, reference, options, how)
     folder = JobFolder(output, plan.identity)
     plan = _kept(folder, plan)
-    records = _predict_all(plan, folder, how)
-    report = _report(plan, records, model, provenance)
+    try:
+        records = _predict_all(plan, folder, how)
+        report = _report(plan, records, model, provenance)
+    except TooManyBad:
+        raise
+    except InputError:  # the same command would fail again
+        folder.remove()
+        raise
     folder.publish(file for record in records for file in record.files)
     write_whole(output / MANIFEST, report.as_json())
     folder.remove()
@@ -188,14 +194,21 @@ def _predict_all(plan: Plan, folder: JobFolder, how: How) -> list[ShardRecord]:
     allowed = how.limit.rows(plan.rows)
     records: dict[int, ShardRecord] = {}
 
-    def keep(found: Sequence[ShardRecord]) -> None:
-        records.update({record.number: record for record in found})
-        reasons = merged(record.reasons for record in records.values())
-        refuse_many(reasons, plan.rows, allowed, how.limit.text, str(folder.path / QUARANTINE))
+    def check(more: Mapping[str, int], example: str | None) -> None:
+        found = [records[number] for number in sorted(records)]
+        examples = [record.example for record in found if record.example]
+        reasons = merged([*(record.reasons for record in found), more])
+        so_far = BadSoFar(reasons, examples[0] if examples else example)
+        so_far.check(plan.rows, allowed, how.limit.text, str(folder.path / QUARANTINE))
 
     with _submitted(plan, folder, how) as futures:
         for future in futures:
-            keep(future.result())
+            try:
+                records.update({record.number: record for record in future.result()})
+            except TooMany as error:
+                check(*error.found)
+                raise
+            check({}, None)
     refuse_changed(hashed(plan.files))
     return [records[number] for number in range(len(plan.shards))]
 
@@ -203,11 +216,13 @@ def _predict_all(plan: Plan, folder: JobFolder, how: How) -> list[ShardRecord]:
 @contextmanager
 def _submitted(plan: Plan, folder: JobFolder, how: How) -> Iterator[Iterator[Future[Any]]]:
     """The chains as futures, in the order in which they end; all are stopped on an error."""
-    where = (str(folder.output), plan.identity)
+    where, allowed = (str(folder.output), plan.identity), how.limit.rows(plan.rows)
     if how.executor is not None:
         with _stopping(lambda: None) as pending:
             for chain in plan.chains:
-                pending.append(how.executor.submit(predict_chain, *where, chain, how.device))
+                pending.append(
+                    how.executor.submit(predict_chain, *where, chain, how.device, allowed)
+                )
             yield as_completed(pending)
         return
     workers = Workers(how.threads)
@@ -218,7 +233,7 @@ def _submitted(plan: Plan, folder: JobFolder, how: How) -> Iterator[Iterator[Fut
         _stopping(workers.stop.set) as pending,
     ):
         for chain in plan.chains:
-            arguments = (*where, chain, how.device, workers, how.progress)
+            arguments = (*where, chain, how.device, allowed, workers, how.progress)
             pending.append(pool.submit(predict_chain, *arguments))
         yield as_completed(pending)
 

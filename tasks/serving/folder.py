@@ -41,6 +41,8 @@ class ShardRecord:
     """Some unknown values by column, for a message; see `tasks.counts.Counts`."""
     keys: tuple[str, str] | None = None
     """The first and the last key, as text."""
+    example: str | None = None
+    """What was said of the first bad row."""
 
     @property
     def counts(self) -> Counts:
@@ -103,8 +105,10 @@ class JobFolder:
         sync_folder(self.output)
 
     def remove(self) -> None:
-        """Remove what is not needed any more once the manifest is there."""
+        """Remove what is not needed any more: the manifest is there, or nobody can go on."""
         shutil.rmtree(self.output / UNFINISHED, ignore_errors=True)
+        with suppress(OSError):
+            self.output.rmdir()  # if nothing else is there
 
 
 def unfinished(output: Path) -> Plan | None:

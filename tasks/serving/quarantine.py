@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -40,23 +41,36 @@ def _keys(keys: list[Any], key: pa.DataType | None) -> pa.Array:
         return pa.array([None if k is None else str(k) for k in keys], pa.string())
 
 
-def refuse_many(reasons: Counter[str], total: int, allowed: int, limit: str, folder: str) -> None:
-    """Check that few enough of `total` rows are bad.
+class TooManyBad(InputError):
+    """More rows are bad than a job allows. What is done is kept: it may go on with a higher limit."""
 
-    Raises:
-        InputError: more than `allowed`; names the three most frequent reasons.
-    """
-    bad = reasons.total()
-    if bad <= allowed:
-        return
-    most = "; ".join(
-        f"{MEANINGS[reason]} ({reason}): {number:,}" for reason, number in reasons.most_common(3)
-    )
-    raise InputError(
-        f"{bad:,} of {total:,} rows cannot be predicted so far, and --max-bad {limit} allows "
-        f"{allowed:,}. Nothing was published. {most}. The rows are listed in {folder}. Repair the "
-        "input; or run the same command with a higher --max-bad, and it goes on from here"
-    )
+
+@dataclass(frozen=True)
+class BadSoFar:
+    """Bad rows of a job, by reason, and what was said of the first."""
+
+    reasons: Counter[str]
+    example: str | None
+
+    def check(self, total: int, allowed: int, limit: str, folder: str) -> None:
+        """Check that at most `allowed` of `total` rows are bad, as `limit` says.
+
+        Raises:
+            TooManyBad: more are; names the three most frequent reasons, and a row.
+        """
+        bad = self.reasons.total()
+        if bad <= allowed:
+            return
+        most = "; ".join(
+            f"{MEANINGS[reason]} ({reason}): {number:,}"
+            for reason, number in self.reasons.most_common(3)
+        )
+        raise TooManyBad(
+            f"{self.example}. {bad:,} of {total:,} rows cannot be predicted so far, and --max-bad "
+            f"{limit} allows {allowed:,}; nothing was published. Most frequent: {most}. The rows "
+            f"are listed in {folder}. Repair the input; or give the same command with a higher "
+            "--max-bad, and it goes on from here"
+        )
 
 
 def merged(reasons: Iterable[Mapping[str, int]]) -> Counter[str]:

@@ -37,6 +37,15 @@ class Stopped(Exception):
     """Another shard failed, so this one was given up."""
 
 
+class TooMany(Exception):
+    """A shard has more bad rows than the whole job may have: by reason, and what is said of one."""
+
+    @property
+    def found(self) -> tuple[dict[str, int], str | None]:
+        reasons, example = self.args  # which another process sends as they are
+        return reasons, example
+
+
 @dataclass(frozen=True)
 class Answer:
     """What became of one chunk."""
@@ -70,6 +79,7 @@ def predict_chain(
     identity: str,
     numbers: Sequence[int],
     device: Device,
+    allowed: int,
     workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> list[ShardRecord]:
@@ -77,6 +87,7 @@ def predict_chain(
 
     Raises:
         InputError: an input changed since the plan was made, or a column does not fit.
+        TooMany: one shard alone has more than `allowed` bad rows.
         Stopped: `workers` were told to stop.
     """
     folder = JobFolder(Path(output), identity)
@@ -93,7 +104,7 @@ def predict_chain(
         return records
     workers = workers or Workers(1)
     model = ready_model(tuple(sorted(plan.bundle.items())), device)
-    chain = _Chain(plan, folder, model, workers, progress or (lambda rows: None))
+    chain = _Chain(plan, folder, model, allowed, workers, progress or (lambda rows: None))
     return records + chain.predict(missing)
 
 
@@ -125,6 +136,7 @@ class _Chain:
     plan: Plan
     folder: JobFolder
     model: ReadyModel
+    allowed: int
     workers: Workers
     progress: Progress
 
@@ -137,13 +149,13 @@ class _Chain:
                 if answer.shard != writer.shard:
                     records.append(writer.finish())
                     writer = _Writer(self.plan, self.folder, file, answer.shard)
-                writer.add(answer)
+                writer.add(answer, self.allowed)
                 self.progress(answer.read)
             records.append(writer.finish())
             return records
         except BaseException as error:
             writer.discard()
-            if isinstance(error, Exception) and not isinstance(error, Stopped):
+            if isinstance(error, Exception) and not isinstance(error, (Stopped, TooMany)):
                 refuse_changed(file.hashed, error)  # half a file can look broken in any way
             raise
 
@@ -223,7 +235,8 @@ class _Writer:
         self._read = 0
         self._keys: list[str] = []
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Answer, allowed: int) -> None:
+        """Raises `TooMany` if more than `allowed` rows of the shard are bad by now."""
         self._read += answer.read
         self._bad += answer.bad
         self._reasons.update(row.reason for row in answer.bad)
@@ -232,6 +245,13 @@ class _Writer:
             keys = answer.predictions[KEY]
             self._keys = [*self._keys[:1], *(str(keys[i].as_py()) for i in (0, len(keys) - 1))]
             self._files.add(answer.predictions)
+        if len(self._bad) > allowed:
+            self._quarantine()  # for whoever looks for the fault
+            raise TooMany(dict(self._reasons), self._example)
+
+    @property
+    def _example(self) -> str | None:
+        return min(self._bad, key=lambda row: row.row).message if self._bad else None
 
     def finish(self) -> ShardRecord:
         """Put the files in their places, and the record after them."""
@@ -252,6 +272,7 @@ class _Writer:
             substituted=self._counts.columns,
             given=self._counts.given,
             keys=(self._keys[0], self._keys[-1]) if self._keys else None,
+            example=self._example,
         )
         self._folder.record(record)
         return record

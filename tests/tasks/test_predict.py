@@ -13,13 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import inputs
-from tasks.encoding import Encoder
+from tasks.bundle.signature import Signature
 from tasks.errors import InputError
-from tasks.predict import BATCH_SIZE, ROWS_PER_GROUP, completed, predict
+from tasks.predict import How, predict
+from tasks.serving.manifest import completed
+from tasks.serving.writing import ROWS_PER_GROUP
 from tasks.session import _cuda_devices, open_session
 
 PROVENANCE = {"model": "digits:3", "digest": "d" * 64, "job": 17}
 ROWS = 600  # more than two batches
+PART = "predictions/part-00000.parquet"
 NO_DEVICE = _cuda_devices() == 0
 
 
@@ -28,18 +31,20 @@ class Model:
 
     def __init__(self, bundle, images):
         self.path = bundle / "model.onnx"
-        self.encoder = Encoder.read(bundle)
+        self.files = {name: bundle / name for name in ("model.onnx", "signature.json")}
+        self.signature = Signature.read(bundle / "signature.json")
         self.images = images
         session = ort.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
         (probabilities,) = session.run(["probabilities"], {"image": images})
-        self.classes = [self.encoder.signature.classes[i] for i in probabilities.argmax(1)]
+        self.classes = [self.signature.classes[i] for i in probabilities.argmax(1)]
         self.scores = probabilities.max(1)
 
     def predict(self, folder, *paths, **options):
         """The report and the table of predictions."""
         given = {"output": folder / "out", "provenance": PROVENANCE, **options}
-        report = predict(self.path, self.encoder, inputs.find(paths), **given)
-        return report, pq.read_table(folder / "out/predictions.parquet")
+        given["how"] = given.get("how") or How(device=given.pop("device", "auto"))
+        report = predict(self.files, inputs.find(paths, self.signature), **given)
+        return report, pq.read_table(folder / "out/predictions")
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +195,10 @@ def test_many_batches_are_written_in_few_groups_of_rows(grey, tmp_path):
     images = np.concatenate([grey.images] * 120)
     write(tmp_path / "in.arrow", {"image": as_binary(images)})
     done = []
-    report, table = grey.predict(tmp_path, tmp_path / "in.arrow", progress=done.append)
+    report, table = grey.predict(tmp_path, tmp_path / "in.arrow", how=How(progress=done.append))
     assert report.rows == table.num_rows == len(images) > ROWS_PER_GROUP
     assert sum(done) == len(images)
-    assert max(done) == BATCH_SIZE
-    assert pq.read_metadata(tmp_path / "out/predictions.parquet").num_row_groups == 2
+    assert pq.read_metadata(tmp_path / "out" / PART).num_row_groups == 2
     assert table["prediction"].to_pylist() == grey.classes * 120
 
 
@@ -202,9 +206,9 @@ def test_the_manifest_is_truthful_and_names_the_model(grey, tmp_path):
     path = write(tmp_path / "in.parquet", {"image": as_tensor(grey.images)})
     report, table = grey.predict(tmp_path, path, device="cpu")
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "predictions.parquet"]
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "predictions"]
     manifest = json.loads((out / "manifest.json").read_bytes())
-    written = (out / "predictions.parquet").read_bytes()
+    written = (out / PART).read_bytes()
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert manifest == {
         "rows": ROWS,
@@ -213,14 +217,36 @@ def test_the_manifest_is_truthful_and_names_the_model(grey, tmp_path):
         "onnxruntime": ort.__version__,
         "input_sha256": hashlib.sha256(sha256.encode()).hexdigest(),
         "inputs": [{"path": str(path), "sha256": sha256, "rows": ROWS}],
-        "output": {
-            "path": "predictions.parquet",
-            "sha256": hashlib.sha256(written).hexdigest(),
-            "size": len(written),
-        },
+        "output": {"path": "predictions"},
         "provenance": PROVENANCE,
         "substituted": {"image": {"rows": ROWS}},
-        "format": 2,
+        "quarantined": 0,
+        "reasons": {},
+        "options": {
+            "probabilities": False,
+            "threshold": None,
+            "keep": [],
+            "form": "parquet",
+            "partition_by": [],
+        },
+        "batch_size": 256,
+        "shards": [
+            {
+                "number": 0,
+                "rows": ROWS,
+                "quarantined": 0,
+                "keys": ["0", str(ROWS - 1)],
+                "files": [
+                    {
+                        "path": PART,
+                        "sha256": hashlib.sha256(written).hexdigest(),
+                        "size": len(written),
+                        "rows": ROWS,
+                    }
+                ],
+            }
+        ],
+        "format": 3,
     }
     assert report.nodes.keys() == {"CPUExecutionProvider"}
     assert report.nodes["CPUExecutionProvider"] > 0
@@ -230,7 +256,7 @@ def test_the_manifest_is_truthful_and_names_the_model(grey, tmp_path):
 def test_the_predictions_themselves_say_which_model_made_them(grey, tmp_path):
     path = write(tmp_path / "in.parquet", {"image": as_tensor(grey.images)})
     grey.predict(tmp_path, path)
-    metadata = pq.read_schema(tmp_path / "out/predictions.parquet").metadata
+    metadata = pq.read_schema(tmp_path / "out" / PART).metadata
     assert metadata[b"modelmint.digest"] == b"d" * 64
     assert metadata[b"modelmint.model"] == b"digits:3"
 
@@ -241,7 +267,7 @@ def test_the_same_rows_give_the_same_bytes_in_another_job(grey, tmp_path):
     for job in (1, 2):
         (tmp_path / str(job)).mkdir()
         grey.predict(tmp_path / str(job), path, provenance={**PROVENANCE, "job": job})
-        outputs.append((tmp_path / str(job) / "out/predictions.parquet").read_bytes())
+        outputs.append((tmp_path / str(job) / "out" / PART).read_bytes())
     assert outputs[0] == outputs[1]
 
 
@@ -265,7 +291,7 @@ def test_a_manifest_makes_a_job_complete(grey, tmp_path):
 def test_changed_or_missing_predictions_are_seen(grey, tmp_path):
     path = write(tmp_path / "in.parquet", {"image": as_tensor(grey.images)})
     grey.predict(tmp_path, path)
-    predictions = tmp_path / "out/predictions.parquet"
+    predictions = tmp_path / "out" / PART
     content = bytearray(predictions.read_bytes())
     content[len(content) // 2] ^= 1
     predictions.write_bytes(content)
@@ -591,7 +617,7 @@ def test_predicting_imports_no_torch(grey, tmp_path):
 import sys
 from pathlib import Path
 from tasks import inputs
-from tasks.encoding import Encoder
+from tasks.bundle.signature import Signature
 from tasks.predict import predict
 bundle, folder = map(Path, sys.argv[1:])
 files = inputs.find([folder / "in.parquet"])
