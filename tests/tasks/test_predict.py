@@ -17,6 +17,7 @@ from tasks.bundle.signature import Signature
 from tasks.errors import InputError
 from tasks.predict import How, predict
 from tasks.serving.manifest import completed
+from tasks.serving.quarantine import TooManyBad
 from tasks.serving.writing import ROWS_PER_GROUP
 from tasks.session import _cuda_devices, open_session
 
@@ -323,7 +324,8 @@ def refusal(model, folder, *paths):
     """The message, after seeing that no file was left in the output folder."""
     with pytest.raises(InputError) as caught:
         model.predict(folder, *paths)
-    assert not list((folder / "out").rglob("*"))
+    if not isinstance(caught.value, TooManyBad):  # which may go on with a higher limit
+        assert not (folder / "out").exists()
     return str(caught.value)
 
 
