@@ -50,6 +50,20 @@ class InputFile:
         """Whether the members are the rows."""
         return bool(self.members) and self.path.is_dir()
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of each file whose rows are read, by absolute path."""
+        if not self.is_images:
+            return {str(self.path.absolute()): self.identity}
+        return {str((self.path / n).absolute()): sha256 for n, sha256 in self.members.items()}
+
+    def only(self, paths: Collection[str]) -> "InputFile | None":
+        """With those files of `contents` that are among `paths`; None without any."""
+        kept = [path for path in self.contents if path in paths]
+        if len(kept) == len(self.contents):
+            return self
+        return pictures(self.path, [Path(path) for path in kept]) if kept else None
+
     def described(self) -> dict[str, Any]:
         """As a manifest names it."""
         members = {"members": dict(self.members)} if self.members else {}
@@ -92,6 +106,15 @@ def anything_in(folder: Path, signature: Signature | None = None) -> bool:
         or (_may_take(signature, lines.SUFFIX) and any(p.suffix == lines.SUFFIX for p in names))
         or (_may_take(signature, suffixes.FOLDER) and bool(images.every(folder)))
     )
+
+
+def is_readable(path: Path, signature: Signature) -> bool:
+    """Whether a file is one that `find` reads in a folder for this model, by its name."""
+    if _is_picture(path):
+        return _may_take(signature, suffixes.FOLDER)
+    if path.suffix == lines.SUFFIX:
+        return _may_take(signature, lines.SUFFIX)
+    return tables.form(path, _ROWS) is not None or idx.is_images(path)
 
 
 def linked(files: Iterable[InputFile], signature: Signature) -> list[InputFile]:
@@ -267,9 +290,9 @@ def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
         return found
     texts = sorted(p for p in folder.glob("[!.]*") if p.suffix == lines.SUFFIX and p.is_file())
     if not (texts and signature and _may_take(signature, lines.SUFFIX)):
-        pictures = images.below(folder)
-        if pictures:
-            return [_pictures(folder, pictures)]
+        found_images = images.below(folder)
+        if found_images:
+            return [pictures(folder, found_images)]
     if texts:
         return [_inspect(path, signature) for path in texts]
     raise InputError(f"{folder} holds no file ending in {', '.join(SUFFIXES)}")
@@ -306,7 +329,7 @@ def _listing(members: Mapping[str, str]) -> str:
     return "".join(f"{sha256}  {name}\n" for name, sha256 in members.items())
 
 
-def _pictures(folder: Path, files: list[Path]) -> InputFile:
+def pictures(folder: Path, files: list[Path]) -> InputFile:
     """Image files, a row each, under the names that they have in `folder`."""
     for file in files:
         if not str(file).isprintable():  # a name that is not UTF-8 cannot be a key
@@ -328,7 +351,7 @@ def _loose(files: list[Path]) -> InputFile:
     if len(set(files)) < len(files):
         twice = next(file for number, file in enumerate(files) if file in files[:number])
         raise InputError(f"{twice} is named twice; name it once")
-    found = _pictures(Path(os.path.commonpath([file.parent for file in files])), files)
+    found = pictures(Path(os.path.commonpath([file.parent for file in files])), files)
     return replace(found, path=Path(os.path.relpath(found.path))) if relative else found
 
 
