@@ -18,7 +18,7 @@ from tasks.hashed import refuse_changed
 from tasks.inputs import InputFile, fingerprint, hashed, linked
 from tasks.predict import How, predict
 from tasks.reasons import MEANINGS
-from tasks.serving.folder import QUARANTINE, owned, unfinished
+from tasks.serving.folder import QUARANTINE, clear, owned, unfinished
 from tasks.serving.manifest import PredictReport, completed
 from tasks.serving.options import Options
 
@@ -92,6 +92,7 @@ def run_job(
         if done := _already(output, version, fingerprint(files), options):
             refuse_changed(hashed(files))
             _close_killed_job(registry, version.model, done)
+            clear(output)  # killed just before the end
             return _report(resolved, output, done, fresh=True)
         return _run(registry, resolved, files, output, flow_run_id, options, how)
 

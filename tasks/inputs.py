@@ -386,8 +386,10 @@ def _named_by(
     table = tables.TableRows(file.path, kinds_of(signature), signature.read_as)
     describe = SourceLocation(str(file.path), first_row(file)).describe
     for chunk in table.chunks(0, 4096):
-        rows, _ = sift(chunk, lambda some: table.typed(some.rows, describe))
-        for name in (column.name for column in columns if rows is not None):
+        rows, _ = sift(chunk, lambda some: table.typed(some.rows, describe))  # bad rows name none
+        if rows is None:
+            continue
+        for name in (column.name for column in columns):
             if name not in rows.schema.names or not images.names_files(rows[name].type):
                 continue
             for cell in images.cells(rows[name]):

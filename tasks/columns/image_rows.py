@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import BadRows, InputError
 from tasks.files import idx, images, npz
-from tasks.files.delimited import KEY
+from tasks.files.chunks import KEY
 from tasks.reasons import UNREADABLE_IMAGE, WRONG_IMAGE
 
 if TYPE_CHECKING:
