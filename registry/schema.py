@@ -358,8 +358,8 @@ jobs = Table(
     ),
 )
 
-# The files that finished jobs have read: a later job into the same folder may skip them. With the id
-# a backup keeps the segments of the backup before, and does not read their rows again.
+# The files that finished jobs have read: a later job into the same folder may skip them. Because of
+# the id, a backup keeps the segments of the backup before, and does not read their rows again.
 job_inputs = Table(
     "job_inputs",
     metadata,

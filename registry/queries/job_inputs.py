@@ -87,8 +87,8 @@ def given(values: Collection[str], dialect: str) -> dict[str, object]:
 def _listed(dialect: str) -> ColumnElement[str]:
     """The given values as a column.
 
-    Each is looked up separately. In a join, PostgreSQL expects too many rows if one content was read
-    by all of 200,000 jobs, and scans the table of jobs: 390 ms for 1,000 contents instead of 80.
+    Each is looked up separately. In a join, PostgreSQL expects too many rows if one content was
+    read by all of 200,000 jobs, and scans all jobs: 390 ms for 1,000 contents instead of 80.
     """
     if dialect == "postgresql":
         return func.unnest(bindparam("given", type_=ARRAY(Text))).column_valued("value")
@@ -96,7 +96,7 @@ def _listed(dialect: str) -> ColumnElement[str]:
 
 
 def _read(what: Column[str], of: ColumnElement[bool], version_id: int, output: str) -> Select[Any]:
-    """A column of the input files of the finished jobs of a version that wrote to `output` or below.
+    """A column of the input files of a version's finished jobs that wrote to `output` or below.
 
     The start of the text is compared. LIKE would read % and _ as wildcards, and on SQLite A as a; a
     range of texts would depend on the collation of PostgreSQL.

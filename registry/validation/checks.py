@@ -144,8 +144,8 @@ def storable(field: str, value: object) -> str:
 def kept_path(path: str) -> str:
     """The path of an input file as it is stored and compared.
 
-    A job must not fail at its end because of the name of a file. So characters that cannot be stored
-    are escaped, and if the path is too long for an index, a hash replaces its end.
+    A job must not fail at its end because of the name of a file. So characters that cannot be
+    stored are escaped, and if the path is too long for an index, a hash replaces its end.
     """
     plain = escaped(path)
     if len(plain) <= KEY:
