@@ -44,9 +44,7 @@ def test_verify_names_a_missing_table_or_column(place, broken):
     register_versions(place, 1)
     with raw(place.url) as connection:
         if place.url.startswith("postgresql"):
-            broken = broken.replace("DROP TABLE registry", "DROP TABLE registry CASCADE").replace(
-                "TABLE events", "TABLE events CASCADE" if "DROP" in broken else "TABLE events"
-            )
+            broken += " CASCADE" if "DROP" in broken else ""
         else:
             connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")
             found = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
