@@ -1,0 +1,213 @@
+"""Which files jobs have predicted: by content and by path, of one version, below one folder."""
+
+from contextlib import contextmanager
+
+import pytest
+from databases import raw, unguarded
+from registry_helpers import register_versions, together
+from search_helpers import fill, plan_of
+
+from registry import Conflict, JobInput, NotFound, schema
+from registry.integrity import verify
+from registry.queries import job_inputs, lineage
+
+RAN = {"provider": "CPU", "onnxruntime": "1.31.0"}
+
+
+def sha(letter):
+    return letter * 64
+
+
+def begin(registry, output="/out", version=1):
+    resolved = registry.resolve(f"digits:{version}")
+    return registry.start_job(resolved, input_sha256=sha("0"), output=output)
+
+
+def predict(registry, contents, output="/out", version=1):
+    """A finished job that has read these files, by path, of one row each."""
+    inputs = [JobInput(sha(letter), path, 1) for path, letter in contents.items()]
+    job = begin(registry, output, version)
+    return registry.finish_job(job, rows=len(inputs), inputs=inputs, **RAN)
+
+
+def found(registry, letters, output="/out", version=1):
+    contents = registry.predicted_inputs("digits", version, output, [sha(c) for c in letters])
+    return "".join(sorted(one[0] for one in contents))
+
+
+@pytest.fixture
+def registry(place):
+    register_versions(place, 2)
+    with place.open() as registry:
+        yield registry
+
+
+def test_a_content_is_found_where_a_finished_job_of_that_version_has_read_it(registry):
+    predict(registry, {"a.csv": "a", "b.csv": "b"})
+    predict(registry, {"c.csv": "c"}, version=2)
+    begin(registry, "/out/running")
+    registry.fail_job(begin(registry, "/out/failed"), "no room")
+    assert found(registry, "abcd") == "ab"
+    assert found(registry, "abcd", version=2) == "c"
+    assert found(registry, "") == ""
+    assert registry.predicted_inputs("digits", 1, "/out", {sha("a"), sha("f")}) == {sha("a")}
+    assert verify(registry).problems == []
+
+
+@pytest.mark.parametrize(
+    ("output", "asked", "below"),
+    [
+        ("/out", "/out", True),
+        ("/out/2026/a", "/out", True),
+        ("/out/2026/a", "/out/", True),
+        ("/out/2026/a", "/", True),
+        ("/out/", "/out", True),
+        ("s3://bucket/out/a", "s3://bucket/out", True),
+        ("/größe/100 %/a", "/größe/100 %", True),
+        ("/out2", "/out", False),
+        ("/out2/a", "/out", False),
+        ("/out", "/out/a", False),
+        ("/Out/a", "/out", False),
+        ("/100 per cent/a", "/100 %", False),
+        ("/axb/c", "/a_b", False),
+        ("/a/out/b", "/out", False),
+    ],
+)
+def test_a_job_wrote_to_the_folder_or_below_it_and_not_beside_it(registry, output, asked, below):
+    predict(registry, {"a.csv": "a"}, output)
+    assert found(registry, "a", asked) == ("a" if below else "")
+    paths = registry.predicted_paths("digits", 1, asked, ["a.csv"])
+    assert paths == ({"a.csv": sha("a")} if below else {})
+
+
+def test_a_path_has_the_content_that_the_newest_job_has_read_there(registry):
+    predict(registry, {"a.csv": "a", "b.csv": "b"}, "/out/1")
+    predict(registry, {"a.csv": "c"}, "/out/2")
+    predict(registry, {"a.csv": "d"}, "/elsewhere")
+    predict(registry, {"a.csv": "e"}, "/out/3", version=2)
+    registry.fail_job(begin(registry, "/out/4"), "no room")
+    paths = registry.predicted_paths("digits", 1, "/out", ["a.csv", "b.csv", "c.csv"])
+    assert paths == {"a.csv": sha("c"), "b.csv": sha("b")}
+    # One that began earlier and ended later has read what was there before.
+    late = begin(registry, "/out/5")
+    predict(registry, {"a.csv": "f"}, "/out/6")
+    registry.finish_job(late, rows=1, inputs=[JobInput(sha("1"), "a.csv", 1)], **RAN)
+    assert registry.predicted_paths("digits", 1, "/out", ["a.csv"]) == {"a.csv": sha("f")}
+
+
+def test_a_file_of_any_name_is_recorded_and_found_again(registry):
+    long = "/in/" + "x" * 5000
+    odd = [long, long + "y", "/in/a\nb", "/in/\udcff", "/in/\x1b[2J", "/in/größe %_'\".csv", " "]
+    predict(registry, dict(zip(odd, "abcdef1", strict=True)))
+    expected = dict(zip(odd, map(sha, "abcdef1"), strict=True))
+    assert registry.predicted_paths("digits", 1, "/out", odd) == expected
+    assert registry.predicted_paths("digits", 1, "/out", [long + "z", "/in/ab"]) == {}
+    with registry.database.read() as c:
+        stored = c.execute(schema.job_inputs.select()).all()
+    assert {len(row.path) <= 500 and row.path.isprintable() for row in stored} == {True}
+
+
+def test_the_same_file_read_twice_by_a_job_is_recorded_twice(registry):
+    inputs = [JobInput(sha("a"), "a.csv", 2)] * 2
+    done = registry.finish_job(begin(registry), rows=3, quarantined=1, inputs=inputs, **RAN)
+    assert (done.rows, done.quarantined) == (3, 1)
+    assert found(registry, "a") == "a"
+    assert verify(registry).problems == []
+
+
+def test_a_job_that_is_lost_records_no_input(registry):
+    lost = begin(registry)
+    begin(registry)
+    with pytest.raises(Conflict, match="a later job took over its output"):
+        registry.finish_job(lost, rows=1, inputs=[JobInput(sha("a"), "a.csv", 1)], **RAN)
+    with registry.database.read() as c:
+        assert c.execute(schema.job_inputs.select()).all() == []
+
+
+def test_of_several_who_finish_a_job_at_once_one_records_its_inputs(registry):
+    job, inputs = begin(registry), [JobInput(sha("a"), f"{n}.csv", 1) for n in range(300)]
+    ends = together(
+        *[lambda: registry.finish_job(job, rows=300, inputs=inputs, **RAN).state] * 4,
+        lambda: registry.fail_job(job, "killed").state,
+    )
+    assert sorted(ends)[:4] == ["Conflict"] * 4
+    with registry.database.read() as c:
+        rows = len(c.execute(schema.job_inputs.select()).all())
+    assert rows == (300 if registry.job(job.id).state == "completed" else 0)
+    assert verify(registry).problems == []
+
+
+def test_a_version_that_does_not_exist_is_named(registry):
+    for ask in (registry.predicted_inputs, registry.predicted_paths):
+        with pytest.raises(NotFound, match="no version 99"):
+            ask("digits", 99, "/out", [])
+        with pytest.raises(NotFound, match="Did you mean 'digits'"):
+            ask("digts", 1, "/out", [])
+
+
+# How they are found
+
+
+@contextmanager
+def many_jobs(place):
+    """30,000 finished jobs of one version, each with a file of its own, under one folder."""
+    with unguarded(place.url) as c:
+        jobs = [
+            {"id": f"{n:036}", "version_id": 1, "reference": "digits:1", "state": "completed",
+             "input_sha256": sha("0"), "output": f"/out/{n}", "started_at": n, "finished_at": n,
+             "rows": 1, **RAN}
+            for n in range(30_000)
+        ]  # fmt: skip
+        read = [
+            {"job_id": job["id"], "sha256": f"{n:064}", "path": f"/in/{n}.csv", "rows": 1}
+            for n, job in enumerate(jobs)
+        ]
+        c.execute(schema.jobs.insert(), jobs)
+        c.execute(schema.job_inputs.insert(), read)
+        c.exec_driver_sql("ANALYZE")
+    with raw(place.url) as c:
+        yield c
+
+
+def explained(c, query, values):
+    """How the database would look a list of values up."""
+    compiled = query.compile(dialect=c.dialect)
+    asked = compiled.construct_params(job_inputs.given(values, c.dialect.name))
+    sqlite = c.dialect.name == "sqlite"
+    if sqlite:
+        asked = tuple(asked[name] for name in compiled.positiontup)
+    rows = c.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{compiled}", asked)
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+def test_files_are_looked_up_in_an_index_however_many_jobs_there_are(place):
+    register_versions(place, 1)
+    with many_jobs(place) as c:
+        asked = {
+            job_inputs.contents_query: [f"{n:064}" for n in range(40)],
+            job_inputs.paths_query: [f"/in/{n}.csv" for n in range(40)],
+        }
+        for query, values in asked.items():
+            plan = explained(c, query(1, "/out", c.dialect.name), values)
+            index = "sha256" if query is job_inputs.contents_query else "path"
+            assert f"ix_job_inputs_{index}_job_id" in plan, plan
+            assert not any(scan in plan for scan in ("Seq Scan", "SCAN jobs", "SCAN job_inputs"))
+    with place.open() as registry:
+        read = [f"{n:064}" for n in range(29_990, 30_010)]
+        assert registry.predicted_inputs("digits", 1, "/out", read) == set(read[:10])
+        paths = [f"/in/{n}.csv" for n in range(29_990, 30_010)]
+        contents = registry.predicted_paths("digits", 1, "/out", paths)
+        assert list(contents.values()) == read[:10]
+
+
+def test_the_children_of_a_version_are_read_in_their_order(place):
+    """The children are the newest of many: in the order of the ids they come last."""
+    register_versions(place, 1)
+    fill(place.url, 3000)
+    with unguarded(place.url) as c:
+        c.exec_driver_sql(f"UPDATE versions SET parent_uid = '{'c' * 32}' WHERE id > 2900")
+        c.exec_driver_sql("ANALYZE")
+    with raw(place.url) as c:
+        plan = plan_of(c, lineage.children_query("c" * 32).limit(51))
+    assert "ix_versions_parent_uid_id" in plan, plan
+    assert not any(way in plan for way in ("Sort", "TEMP B-TREE", "versions_pkey")), plan
