@@ -19,7 +19,8 @@ from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import idx, lines, npz, tables
 from tasks.files.convert import Kind
-from tasks.inputs import InputFile, first_row, rows
+from tasks.input_rows import rows
+from tasks.inputs import InputFile, first_row
 from tasks.problems.targets import Target
 
 
