@@ -173,11 +173,11 @@ def _unknown(
 ) -> list[InputFile]:
     """What no finished job of the model has read into `output`."""
     name, place = resolved.version.model, str(output.absolute())
-    contents = {item for file in files for item in file.contents.items()}
-    known = registry.predicted_inputs(name, place, contents)
-    new = {path for path, _ in contents - known}
-    report.known += len(known)
-    report.changed += registry.predicted_paths(name, place, new)
+    contents = {path: sha256 for file in files for path, sha256 in file.contents.items()}
+    before = registry.predicted_files(name, place, contents)
+    new = {path for path, sha256 in contents.items() if sha256 not in before.get(path, ())}
+    report.known += len(contents) - len(new)
+    report.changed += sorted(new & before.keys())
     return [part for file in files if (part := file.only(new)) is not None]
 
 

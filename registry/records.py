@@ -249,7 +249,7 @@ class JobInput:
 
     sha256: str
     path: str
-    """`predicted_paths` compares it as text, so always in one form: absolute, or s3://BUCKET/KEY."""
+    """`predicted_files` compares it as text, so always in one form: absolute, or s3://BUCKET/KEY."""
     rows: int
     """Rows read from it, predicted or quarantined."""
 

@@ -10,7 +10,7 @@ from registry.errors import InvalidCandidate
 from registry.operations.promotion import PromotionMixin
 from registry.operations.reading import ReadingMixin
 from registry.operations.registration import RegistrationMixin
-from registry.queries import job_inputs, jobs, versions
+from registry.queries import job_inputs, jobs, models
 from registry.records import Job, JobInput, Json, Resolved
 from registry.validation.arguments import checked
 from registry.validation.checks import kept_path
@@ -63,7 +63,7 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         """Record that a job has written all its rows, and which values it substituted.
 
         `rows` were predicted; `quarantined` rows could not be predicted. `inputs` are the files
-        that the job has read, for `predicted_inputs`. Their rows add up to `rows` + `quarantined`.
+        that the job has read, for `predicted_files`. Their rows add up to `rows` + `quarantined`.
 
         Raises:
             Conflict: the job is not running any more: a later job took over its output.
@@ -115,34 +115,18 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
             return jobs.load(c, jobs.of_model(c, name), jobs.RUNNING)
 
     @checked
-    def predicted_inputs(
-        self, name: str, version: int, output: str, sha256s: Collection[str]
-    ) -> set[str]:
-        """Which of these file contents a finished job of a version has predicted.
+    def predicted_files(
+        self, name: str, output: str, paths: Collection[str]
+    ) -> dict[str, set[str]]:
+        """By path, the SHA-256 of all that finished jobs of a model have read there.
 
-        Only jobs that wrote into the folder `output`, or below it, count.
-
-        Raises:
-            NotFound: there is no such model or version.
-        """
-        with self.database.read() as c:
-            id_ = versions.load_id(c, f"{name}:{version}")
-            return job_inputs.predicted(c, id_, output, sha256s)
-
-    @checked
-    def predicted_paths(
-        self, name: str, version: int, output: str, paths: Collection[str]
-    ) -> dict[str, str]:
-        """By path, the SHA-256 of what the newest finished job of a version has read there.
-
-        Only jobs that wrote into the folder `output`, or below it, count; a path that none of them
-        has read is left out.
+        Jobs of all versions count, if they wrote into the folder `output` or below it. A path that
+        none of them has read is left out.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: there is no such model.
         """
         kept = {path: kept_path(path) for path in paths}
         with self.database.read() as c:
-            id_ = versions.load_id(c, f"{name}:{version}")
-            found = job_inputs.contents(c, id_, output, kept.values())
+            found = job_inputs.predicted(c, models.load_id(c, name), output, kept.values())
         return {path: found[stored] for path, stored in kept.items() if stored in found}

@@ -370,7 +370,5 @@ job_inputs = Table(
     Column("rows", BigInteger, nullable=False),
     CheckConstraint("length(sha256) = 64", name="sha256"),
     CheckConstraint("rows >= 0", name="rows"),
-    # The jobs that read a content, from the index alone; and the jobs that read a path.
-    Index(None, "sha256", "job_id"),
-    Index(None, "path", "job_id"),
+    Index(None, "path", "sha256", "job_id"),
 )

@@ -268,7 +268,6 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "rows": lambda f, v: whole(f, v, 0),
     "quarantined": lambda f, v: whole(f, v, 0),
     "inputs": _inputs,
-    "sha256s": partial(_several, "SHA-256", _query_text),
     "paths": partial(_several, "path", _path_given),
     "provider": text,
     "onnxruntime": text,

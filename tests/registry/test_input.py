@@ -308,10 +308,8 @@ def test_invalid_query_arguments_are_refused_on_every_database(place):
             "a number as condition": lambda: r.search("digits", [5]),
             "when": lambda: r.alias_at("digits", "champion", "2026-01-01"),
             "data": lambda: r.trace_data(5),
-            "a text as contents": lambda: r.predicted_inputs("digits", 1, "/out", "2" * 64),
-            "a number as content": lambda: r.predicted_inputs("digits", 1, "/out", [5]),
-            "NUL in a content": lambda: r.predicted_inputs("digits", 1, "/out", ["\0"]),
-            "a text as paths": lambda: r.predicted_paths("digits", 1, "/out", "a.csv"),
+            "a number as path": lambda: r.predicted_files("digits", "/out", [5]),
+            "a text as paths": lambda: r.predicted_files("digits", "/out", "a.csv"),
             "NUL": lambda: r.trace_data("a\0"),
         }
         expect(cases, InvalidQuery)

@@ -30,9 +30,10 @@ def predict(registry, contents, output="/out", version=1):
     return registry.finish_job(job, rows=len(inputs), inputs=inputs, **RAN)
 
 
-def found(registry, letters, output="/out", version=1):
-    contents = registry.predicted_inputs("digits", version, output, [sha(c) for c in letters])
-    return "".join(sorted(one[0] for one in contents))
+def found(registry, *paths, output="/out"):
+    """By path, the first letters of the contents that were read there."""
+    contents = registry.predicted_files("digits", output, paths)
+    return {path: "".join(sorted(one[0] for one in read)) for path, read in contents.items()}
 
 
 @pytest.fixture
@@ -42,15 +43,15 @@ def registry(place):
         yield registry
 
 
-def test_a_content_is_found_where_a_finished_job_of_that_version_has_read_it(registry):
-    predict(registry, {"a.csv": "a", "b.csv": "b"})
-    predict(registry, {"c.csv": "c"}, version=2)
+def test_files_are_found_that_a_finished_job_of_any_version_has_read(registry):
+    predict(registry, {"a.csv": "a", "b.csv": "b"}, "/out/1")
+    predict(registry, {"a.csv": "c"}, "/out/2", version=2)
+    predict(registry, {"a.csv": "a"}, "/out/3")
+    predict(registry, {"a.csv": "d"}, "/elsewhere")
     begin(registry, "/out/running")
     registry.fail_job(begin(registry, "/out/failed"), "no room")
-    assert found(registry, "abcd") == "ab"
-    assert found(registry, "abcd", version=2) == "c"
-    assert found(registry, "") == ""
-    assert registry.predicted_inputs("digits", 1, "/out", {sha("a"), sha("f")}) == {sha("a")}
+    assert found(registry, "a.csv", "b.csv", "c.csv") == {"a.csv": "ac", "b.csv": "b"}
+    assert found(registry) == {}
     assert verify(registry).problems == []
 
 
@@ -75,33 +76,15 @@ def test_a_content_is_found_where_a_finished_job_of_that_version_has_read_it(reg
 )
 def test_a_job_wrote_to_the_folder_or_below_it_and_not_beside_it(registry, output, asked, below):
     predict(registry, {"a.csv": "a"}, output)
-    assert found(registry, "a", asked) == ("a" if below else "")
-    paths = registry.predicted_paths("digits", 1, asked, ["a.csv"])
-    assert paths == ({"a.csv": sha("a")} if below else {})
-
-
-def test_a_path_has_the_content_that_the_newest_job_has_read_there(registry):
-    predict(registry, {"a.csv": "a", "b.csv": "b"}, "/out/1")
-    predict(registry, {"a.csv": "c"}, "/out/2")
-    predict(registry, {"a.csv": "d"}, "/elsewhere")
-    predict(registry, {"a.csv": "e"}, "/out/3", version=2)
-    registry.fail_job(begin(registry, "/out/4"), "no room")
-    paths = registry.predicted_paths("digits", 1, "/out", ["a.csv", "b.csv", "c.csv"])
-    assert paths == {"a.csv": sha("c"), "b.csv": sha("b")}
-    # One that began earlier and ended later has read what was there before.
-    late = begin(registry, "/out/5")
-    predict(registry, {"a.csv": "f"}, "/out/6")
-    registry.finish_job(late, rows=1, inputs=[JobInput(sha("1"), "a.csv", 1)], **RAN)
-    assert registry.predicted_paths("digits", 1, "/out", ["a.csv"]) == {"a.csv": sha("f")}
+    assert found(registry, "a.csv", output=asked) == ({"a.csv": "a"} if below else {})
 
 
 def test_a_file_of_any_name_is_recorded_and_found_again(registry):
     long = "/in/" + "x" * 5000
     odd = [long, long + "y", "/in/a\nb", "/in/\udcff", "/in/\x1b[2J", "/in/größe %_'\".csv", " "]
     predict(registry, dict(zip(odd, "abcdef1", strict=True)))
-    expected = dict(zip(odd, map(sha, "abcdef1"), strict=True))
-    assert registry.predicted_paths("digits", 1, "/out", odd) == expected
-    assert registry.predicted_paths("digits", 1, "/out", [long + "z", "/in/ab"]) == {}
+    assert found(registry, *odd) == dict(zip(odd, "abcdef1", strict=True))
+    assert found(registry, long + "z", "/in/ab") == {}
     with registry.database.read() as c:
         stored = c.execute(schema.job_inputs.select()).all()
     assert {len(row.path) <= 500 and row.path.isprintable() for row in stored} == {True}
@@ -111,7 +94,7 @@ def test_the_same_file_read_twice_by_a_job_is_recorded_twice(registry):
     inputs = [JobInput(sha("a"), "a.csv", 2)] * 2
     done = registry.finish_job(begin(registry), rows=3, quarantined=1, inputs=inputs, **RAN)
     assert (done.rows, done.quarantined) == (3, 1)
-    assert found(registry, "a") == "a"
+    assert found(registry, "a.csv") == {"a.csv": "a"}
     assert verify(registry).problems == []
 
 
@@ -137,12 +120,9 @@ def test_of_several_who_finish_a_job_at_once_one_records_its_inputs(registry):
     assert verify(registry).problems == []
 
 
-def test_a_version_that_does_not_exist_is_named(registry):
-    for ask in (registry.predicted_inputs, registry.predicted_paths):
-        with pytest.raises(NotFound, match="no version 99"):
-            ask("digits", 99, "/out", [])
-        with pytest.raises(NotFound, match="Did you mean 'digits'"):
-            ask("digts", 1, "/out", [])
+def test_a_model_that_does_not_exist_is_named(registry):
+    with pytest.raises(NotFound, match="Did you mean 'digits'"):
+        registry.predicted_files("digts", "/out", [])
 
 
 # How they are found
@@ -183,21 +163,14 @@ def explained(c, query, values):
 def test_files_are_looked_up_in_an_index_however_many_jobs_there_are(place):
     register_versions(place, 1)
     with many_jobs(place) as c:
-        asked = {
-            job_inputs.contents_query: [f"{n:064}" for n in range(40)],
-            job_inputs.paths_query: [f"/in/{n}.csv" for n in range(40)],
-        }
-        for query, values in asked.items():
-            plan = explained(c, query(1, "/out", c.dialect.name), values)
-            index = "sha256" if query is job_inputs.contents_query else "path"
-            assert f"ix_job_inputs_{index}_job_id" in plan, plan
-            assert not any(scan in plan for scan in ("Seq Scan", "SCAN jobs", "SCAN job_inputs"))
+        query = job_inputs.predicted_query(1, "/out", c.dialect.name)
+        plan = explained(c, query, [f"/in/{n}.csv" for n in range(40)])
+        assert "ix_job_inputs_path_sha256_job_id" in plan, plan
+        assert not any(scan in plan for scan in ("Seq Scan on job", "SCAN jobs", "SCAN job_inputs"))
     with place.open() as registry:
-        read = [f"{n:064}" for n in range(29_990, 30_010)]
-        assert registry.predicted_inputs("digits", 1, "/out", read) == set(read[:10])
         paths = [f"/in/{n}.csv" for n in range(29_990, 30_010)]
-        contents = registry.predicted_paths("digits", 1, "/out", paths)
-        assert list(contents.values()) == read[:10]
+        read = registry.predicted_files("digits", "/out", paths)
+        assert read == {f"/in/{n}.csv": {f"{n:064}"} for n in range(29_990, 30_000)}
 
 
 def test_the_children_of_a_version_are_read_in_their_order(place):

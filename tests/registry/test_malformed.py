@@ -185,8 +185,7 @@ def test_reads_of_malformed_columns_raise_registry_errors(lawless):
             lambda: registry.resolve("digits:1"),
             lambda: registry.overview(),
             lambda: registry.jobs("digits"),
-            lambda: registry.predicted_inputs("digits", 3, "o", ["2" * 64]),
-            lambda: registry.predicted_paths("digits", 3, "o", ["a.csv"]),
+            lambda: registry.predicted_files("digits", "o", ["a.csv"]),
         ):
             said, well = answered(call)
             assert well, (what, said)

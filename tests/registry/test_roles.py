@@ -72,8 +72,8 @@ def test_a_writer_registers_and_records_jobs(place):
             if number == 1:
                 read, ran = [JobInput("2" * 64, "a.csv", 3)], {"provider": "CPU"}
                 registry.finish_job(job, rows=3, onnxruntime="1.31", inputs=read, **ran)
-                found = registry.predicted_inputs("walts", 1, "out 1", ["2" * 64, "3" * 64])
-                assert found == {"2" * 64}
+                found = registry.predicted_files("walts", "out 1", ["a.csv", "b.csv"])
+                assert found == {"a.csv": {"2" * 64}}
             else:
                 registry.fail_job(job, "disk full")
         assert registry.open(made)["model.onnx"].read_text() == "walt 1"

@@ -25,7 +25,6 @@ def upgrade() -> None:
         sa.CheckConstraint("length(sha256) = 64", name="ck_job_inputs_sha256"),
         sa.CheckConstraint("rows >= 0", name="ck_job_inputs_rows"),
     )
-    op.create_index("ix_job_inputs_sha256_job_id", "job_inputs", ["sha256", "job_id"])
-    op.create_index("ix_job_inputs_path_job_id", "job_inputs", ["path", "job_id"])
+    op.create_index("ix_job_inputs_path_sha256_job_id", "job_inputs", ["path", "sha256", "job_id"])
     op.drop_index("ix_versions_parent_uid", "versions")
     op.create_index("ix_versions_parent_uid_id", "versions", ["parent_uid", "id"])
