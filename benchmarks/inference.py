@@ -155,8 +155,8 @@ def line(setting: Setting, target: str, rounds: list[Round]) -> str:
 
 
 def work(one: Round, target: str) -> float:
-    """Seconds of a run without those that the target takes for one row."""
-    return max(1e-9, one[target].seconds - one[one_row(target)].seconds)
+    """Seconds of a run without those that the target takes for one row; never 0."""
+    return max(0.001, one[target].seconds - one[one_row(target)].seconds)
 
 
 def growth(setting: Setting, rounds: list[Round]) -> str:

@@ -87,13 +87,20 @@ def script(bundle: Path, source: Path, target: Path, size: int) -> dict[str, flo
     signature = json.loads((bundle / "signature.json").read_bytes())
     encode = encoder(bundle, signature)
     clock, output = Clock(), Output(target, signature["classes"])
-    batches = pq.ParquetFile(source).iter_batches(size)
+    batches = open_table(source, signature).iter_batches(size)
     while (batch := clock("read", next, batches, None)) is not None:
         feed = clock("encode", encode, batch)
         (probabilities,) = clock("infer", session.run, ["probabilities"], feed)
         clock("write", output.add, batch["key"], probabilities)
     clock("write", output.close)
     return clock.spent
+
+
+def open_table(source: Path, signature: dict[str, Any]) -> pq.ParquetFile:
+    """Categories come as codes and values, as the file has them."""
+    kinds = {column["name"]: column["kind"] for column in signature["columns"]}
+    categories = [name for name, kind in kinds.items() if kind == "category"]
+    return pq.ParquetFile(source, read_dictionary=categories)
 
 
 def encoder(bundle: Path, signature: dict[str, Any]) -> Callable[[pa.RecordBatch], Feed]:
@@ -130,8 +137,9 @@ def codes(batch: pa.RecordBatch, values: dict[str, pa.Array]) -> np.ndarray:
 
     found = np.empty((batch.num_rows, len(values)), np.int64)
     for number, (name, known) in enumerate(values.items()):
-        places = pc.fill_null(pc.index_in(batch[name], value_set=known), -1)
-        np.add(places.to_numpy(), 1, out=found[:, number])
+        column = batch[name]
+        places = pc.fill_null(pc.index_in(column.dictionary, value_set=known), -1)
+        found[:, number] = (places.to_numpy() + 1)[column.indices.to_numpy()]
     return found
 
 
@@ -149,11 +157,14 @@ def tokenizer(bundle: Path, max_length: int) -> Callable[[list[str]], Feed]:
 
     found = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     found.enable_truncation(max_length)
-    found.enable_padding()
 
     def encode(texts: list[str]) -> Feed:
-        tokens = np.array([one.ids for one in found.encode_batch_fast(texts)], np.int64)
-        return {"tokens": tokens, "length": (tokens != 0).sum(axis=1)}
+        encoded = [one.ids for one in found.encode_batch_fast(texts)]
+        length = np.array([len(ids) for ids in encoded], np.int64)
+        tokens = np.zeros((len(encoded), length.max()), np.int64)
+        for row, ids in zip(tokens, encoded, strict=True):
+            row[: len(ids)] = ids
+        return {"tokens": tokens, "length": length}
 
     return encode
 
@@ -168,7 +179,7 @@ def with_mlflow(bundle: Path, source: Path, target: Path, size: int) -> dict[str
     classes = signature["classes"]
     encode = frame_encoder(bundle, signature)
     clock, output = Clock(), Output(target, classes)
-    batches = pq.ParquetFile(source).iter_batches(size)
+    batches = open_table(source, signature).iter_batches(size)
     while (batch := clock("read", next, batches, None)) is not None:
         feed = clock("encode", lambda part: encode(part.to_pandas()), batch)
         outputs = clock("infer", model.predict, feed)
@@ -181,8 +192,6 @@ def with_mlflow(bundle: Path, source: Path, target: Path, size: int) -> dict[str
 
 def frame_encoder(bundle: Path, signature: dict[str, Any]) -> Callable[[Any], Any]:
     """From a DataFrame to what pyfunc takes: a DataFrame where the model has a single matrix."""
-    import pandas as pd
-
     columns = signature["columns"]
     kinds = {column["kind"] for column in columns}
     if kinds == {"image"}:
@@ -194,13 +203,16 @@ def frame_encoder(bundle: Path, signature: dict[str, Any]) -> Callable[[Any], An
         tokens = tokenizer(bundle, columns[0]["max_length"])
         return lambda frame: tokens(frame["text"].tolist())
     numbers = [c["name"] for c in columns if c["kind"] == "number"]
-    known = {c["name"]: pd.Index(c["values"]) for c in columns if c["kind"] == "category"}
+    known = {c["name"]: c["values"] for c in columns if c["kind"] == "category"}
     if not known:
         return lambda frame: frame[numbers]
     return lambda frame: {
         "numbers": frame[numbers].to_numpy(np.float32),
         "categories": np.column_stack(
-            [values.get_indexer(frame[name]).astype(np.int64) + 1 for name, values in known.items()]
+            [
+                frame[name].cat.set_categories(values).cat.codes.to_numpy().astype(np.int64) + 1
+                for name, values in known.items()
+            ]
         ),
     }
 
