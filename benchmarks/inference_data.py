@@ -173,23 +173,30 @@ def make_model(case: Case, root: Path) -> Path:
             contextlib.redirect_stdout(log),
             contextlib.redirect_stderr(log),
         ):
-            _train(case, workspace)
+            write_raw(case, workspace.root)
+            for step in ("prepare", "train", "export"):
+                STEPS[step].run(parameters(case), workspace)
             _save_for_mlflow(workspace)
             _register(case, workspace, root)
         done.touch()
     return workspace.bundle
 
 
-def _train(case: Case, workspace: Workspace) -> None:
-    columns, classes = case.draw(np.random.default_rng(1), TRAINING_ROWS)
+def write_raw(case: Case, root: Path, rows: int = TRAINING_ROWS) -> None:
+    """Put the raw data of a case where its parameters say."""
+    columns, classes = case.draw(np.random.default_rng(1), rows)
     if case.source["kind"] == "image":
         images = np.frombuffer(columns["image"].buffers()[1], np.uint8)
         images = images.reshape(-1, PIXELS, PIXELS)
-        np.savez(workspace.root / "raw.npz", images=images, labels=classes)
+        np.savez(root / case.source["path"], images=images, labels=classes)
     else:
         table = pa.table({**columns, "target": classes})
-        pq.write_table(table, workspace.root / "raw.parquet")
-    params = Params.model_validate(
+        pq.write_table(table, root / case.source["path"])
+
+
+def parameters(case: Case) -> Params:
+    """What trains the model of a case."""
+    return Params.model_validate(
         {
             "prepare": {"source": case.source},
             "train": {"architecture": case.architecture, "epochs": 4, "device": "cpu"},
@@ -197,8 +204,6 @@ def _train(case: Case, workspace: Workspace) -> None:
             "registration": {"name": case.name},
         }
     )
-    for name in ("prepare", "train", "export"):
-        STEPS[name].run(params, workspace)
 
 
 def _save_for_mlflow(workspace: Workspace) -> None:
