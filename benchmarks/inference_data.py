@@ -24,8 +24,9 @@ from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 
 TRAINING_ROWS = 4000
-ROW_GROUP = 131_072
-"""Rows of a Parquet row group: DuckDB writes 122,880, Polars 262,144; of images it is 103 MB."""
+ROW_GROUP, SMALL_ROW_GROUP = 131_072, 16_384
+"""Rows of a Parquet row group. DuckDB writes 122,880 and Polars 262,144. The smaller one is 13 MB
+of images; a tenth of the rows still has more than one, or its memory could not be compared."""
 
 COLUMNS = 30
 DISTINCT = (3, 5, 8, 12, 20, 40, 80, 200)
@@ -48,6 +49,12 @@ class Case:
     draw: Draw
     architecture: Any
     source: dict[str, Any]
+    row_group: int = ROW_GROUP
+
+    @property
+    def categories(self) -> list[str]:
+        """Columns with values that repeat."""
+        return [*self.source.get("columns", {})]
 
 
 def _numbers(chance: np.random.Generator, rows: int, width: int = COLUMNS) -> tuple[Any, Any]:
@@ -135,13 +142,21 @@ CASES = {
                 "columns": {f"c{number}": "category" for number in range(len(DISTINCT))},
             },
         ),
-        Case("images", 400_000, _images, "lenet", {"kind": "image", "path": "raw.npz"}),
+        Case(
+            "images",
+            400_000,
+            _images,
+            "lenet",
+            {"kind": "image", "path": "raw.npz"},
+            SMALL_ROW_GROUP,
+        ),
         Case(
             "texts",
             200_000,
             _texts,
             {"name": "gru"},
             {"kind": "text", "path": "raw.parquet", "target": "target"},
+            SMALL_ROW_GROUP,
         ),
     )
 }
@@ -246,19 +261,20 @@ def _register(case: Case, workspace: Workspace, root: Path) -> None:
 def make_input(case: Case, root: Path, rows: int) -> Path:
     """A Parquet file with `key` and the features of so many rows; written at most once.
 
-    As pyarrow writes it by itself (Snappy, dictionaries), but for `ROW_GROUP`. A shorter file is
-    the beginning of a longer one, up to whole row groups.
+    With Snappy, and dictionaries for categories alone: of numbers that all differ, pyarrow would
+    write some too, and others do not. A shorter file is the beginning of a longer one, up to whole
+    row groups.
     """
     path = root / case.name / f"input-{rows}.parquet"
     if path.exists():
         return path
     part, writer = path.with_suffix(".part"), None
-    for number, first in enumerate(range(0, rows, ROW_GROUP)):
-        count = min(ROW_GROUP, rows - first)
+    for number, first in enumerate(range(0, rows, case.row_group)):
+        count = min(case.row_group, rows - first)
         columns, _ = case.draw(np.random.default_rng([2, number]), count)
         table = pa.table({"key": pa.array(np.arange(first, first + count)), **columns})
-        writer = writer or pq.ParquetWriter(part, table.schema)
-        writer.write_table(table, ROW_GROUP)
+        writer = writer or pq.ParquetWriter(part, table.schema, use_dictionary=case.categories)
+        writer.write_table(table, case.row_group)
     assert writer is not None, "an input has at least one row"
     writer.close()
     return part.replace(path)
