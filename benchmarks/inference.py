@@ -1,4 +1,4 @@
-"""`modelmint predict` beside a hand-written script and MLflow's pyfunc, Parquet to Parquet.
+"""`modelmint predict` compared with a hand-written script and MLflow's pyfunc, Parquet to Parquet.
 
     python benchmarks/inference.py [--cases NAME...] [--rounds 5] [--rows N] [--folder DIR]
 

@@ -1,7 +1,7 @@
 """What `inference.py` measures with: a small model for each case, and inputs of any length.
 
-Rows are drawn from a seed, the same for training and for prediction, so that models are not at a
-loss with what they are given. Nothing here is timed.
+Training and prediction rows are drawn from the same distributions, from fixed seeds. Nothing here
+is timed.
 """
 
 import contextlib

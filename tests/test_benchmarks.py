@@ -1,5 +1,5 @@
-"""What the benchmarks measure is real: a registry that `verify` finds whole, and rivals that do the
-same work as modelmint.
+"""`verify` finds no problem in the registry that the benchmarks measure; the scripts that batch
+inference is compared with do the same work.
 """
 
 import json
@@ -23,7 +23,7 @@ from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 
 
-def test_the_seeded_registry_is_whole_jobs_and_parents_included(tmp_path):
+def test_the_seeded_registry_is_valid_with_jobs_and_parents(tmp_path):
     url = database_url(tmp_path)
     sizes = Sizes(versions=400, models=10, jobs=60)
     seed(url, tmp_path / "artifacts", sizes)
@@ -34,7 +34,7 @@ def test_the_seeded_registry_is_whole_jobs_and_parents_included(tmp_path):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_rivals_of_batch_inference_give_the_model_what_modelmint_gives_it(name, tmp_path):
+def test_the_scripts_of_the_inference_benchmark_encode_rows_as_modelmint_does(name, tmp_path):
     case, workspace = CASES[name], Workspace(tmp_path)
     write_raw(case, tmp_path, rows=300)
     STEPS["prepare"].run(parameters(case), workspace)
@@ -76,7 +76,7 @@ LABELS, SCORES = ["a", "b", "a", "a"], [0.9, 0.8, 0.7, 0.6]
         (LABELS[:3], SCORES[:3], "C predicted 3, or other keys"),
     ],
 )
-def test_the_inference_benchmark_ends_where_predictions_differ(labels, scores, message, tmp_path):
+def test_the_inference_benchmark_fails_if_predictions_differ(labels, scores, message, tmp_path):
     setting = Setting(CASES["numbers"], tmp_path, rows=4)
     for target in ("A", "B"):
         write(tmp_path / "out" / target / "predictions.parquet", range(4), LABELS, SCORES)
