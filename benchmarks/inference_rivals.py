@@ -265,4 +265,5 @@ if __name__ == "__main__":
         sampled(Path(sys.argv[2]), sys.argv[3:])
     else:
         run = {"script": script, "mlflow": with_mlflow}[sys.argv[1]]
-        print(json.dumps(run(*map(Path, sys.argv[2:5]), int(sys.argv[5]))))
+        bundle, source, target = map(Path, sys.argv[2:5])
+        print(json.dumps(run(bundle, source, target, int(sys.argv[5]))))
