@@ -5,6 +5,8 @@ have read into this output, with whichever version: a new champion predicts what
 Imports no Prefect.
 """
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -17,7 +19,7 @@ from registry import Registry, Resolved
 from tasks.bundle.signature import Signature
 from tasks.errors import InputError
 from tasks.files import suffixes
-from tasks.inputs import InputFile, find, fingerprint, is_readable, pictures
+from tasks.inputs import InputFile, find, is_readable, pictures
 from tasks.predict import How
 from tasks.serving.options import Options
 
@@ -99,7 +101,7 @@ def predict_new(
                     registry,
                     resolved,
                     new,
-                    output / folder_name(resolved, new, options),
+                    output / folder_name(resolved, _hash(inbox, new), options),
                     flow_run_id=flow_run_id,
                     options=options,
                     how=how,
@@ -181,11 +183,17 @@ def _unknown(
     return [part for file in files if (part := file.only(new)) is not None]
 
 
-def folder_name(resolved: Resolved, files: list[InputFile], options: Options) -> str:
-    """Of the version and the content: the same file finds the same folder."""
+def folder_name(resolved: Resolved, content: str, options: Options) -> str:
+    """Of the version and a hash: the same input finds the same folder."""
     version = resolved.version
-    name = f"{version.model}-{version.version}-{fingerprint(files)[:12]}"
+    name = f"{version.model}-{version.version}-{content[:12]}"
     return name + ("-probabilities" if options.probabilities else "")
+
+
+def _hash(inbox: Path, files: list[InputFile]) -> str:
+    """Of paths in the inbox and contents: equal files of two names are two jobs."""
+    named = [(os.path.relpath(path, inbox), sha) for f in files for path, sha in f.contents.items()]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _move(inbox: Path, paths: Iterable[Path], folder: str, after: After) -> None:

@@ -22,7 +22,7 @@ from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.counts import WORDS, Substituted
 from tasks.errors import InputError
-from tasks.inputs import anything_in, find
+from tasks.inputs import anything_in, find, fingerprint
 from tasks.predict import How
 from tasks.serving import MAX_BAD
 from tasks.serving.options import BadLimit, Options
@@ -127,7 +127,7 @@ def predict_files(
         registry,
         resolved,
         files,
-        output / folder_name(resolved, files, options),
+        output / folder_name(resolved, fingerprint(files), options),
         flow_run_id=str(flow_run.id),
         options=options,
         how=how,

@@ -101,7 +101,8 @@ def _pixels(
         named = str(cell.path)
         if members is not None and named not in members:
             return f"{where} is missing", UNREADABLE_IMAGE
-        content = images.read_file(folder / named, members and members[named])
+        sha256 = None if members is None else members[named]
+        content = images.read_file(folder / named, sha256)
     else:
         content = cell.content
     try:
