@@ -86,6 +86,13 @@ class NumericColumn(Column):
             values, cast(Kind, self.read_as), self.name, location.describe, context.reading
         )
         array = self.narrow(converted)
+        if len(array):
+            # Most chunks are as expected, and their ends show it in two passes instead of eight.
+            ends = np.array([array.min(), array.max()])  # NaN if one value is
+            outside = self._outside(ends, np.zeros(2, bool))
+            if np.isfinite(ends).all() and not outside:
+                context.counts.add(self.name, len(array), filled=0, outside=outside)
+                return {"numbers": array[:, np.newaxis]}
         bad = np.isnan(array)
         if bad.any():
             if self.fill is None:

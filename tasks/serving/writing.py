@@ -59,9 +59,14 @@ def _sink(form: Form, path: Path, schema: pa.Schema) -> _Sink:
     sink: _Sink = (
         csv.CSVWriter(path, schema)
         if form == "csv"
-        else pq.ParquetWriter(path, schema, compression="zstd")
+        else pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=_repeating(schema))
     )
     return sink
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Columns whose values may repeat, such as classes. Others only lose time with a dictionary."""
+    return [field.name for field in schema if pa.types.is_string(field.type)]
 
 
 class _File:
