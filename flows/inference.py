@@ -21,6 +21,7 @@ from registry import Registry, RegistryError, Resolved
 from tasks.counts import WORDS, Substituted
 from tasks.errors import InputError
 from tasks.inputs import InputFile, anything_in, find, fingerprint
+from tasks.serving.options import Options
 
 quiet.install()
 
@@ -93,7 +94,7 @@ def predict_files(
         files,
         output,
         flow_run_id=str(flow_run.id),
-        probabilities=probabilities,
+        options=Options(probabilities=probabilities),
     )
     get_run_logger().info(
         "%s %d rows with %s on %s: %s",

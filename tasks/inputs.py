@@ -128,13 +128,25 @@ def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | 
 
     Parquet and Arrow have types. Keys of CSV and JSON Lines are int64 where all of them are whole
     numbers as Python writes them, and text otherwise: `007` is not 7.
+
+    Raises:
+        InputError: files with types have different ones, which are not all whole numbers.
     """
     kinds, reading = kinds_of(signature), signature.read_as
-    paths = [file.path for file in files if tables.form(file.path)]
-    types = {tables.type_of_key(path, kinds, reading) for path in paths} - {None}
-    if len(types) > 1 and all(map(pa.types.is_integer, types)):
+    typed, plainly = set(), set()
+    for path in (file.path for file in files if tables.form(file.path)):
+        found = tables.type_of_key(path, kinds, reading)
+        (plainly if tables.first_row(path) else typed).add(found)
+    every = (typed | plainly) - {None}
+    if len(every) > 1 and all(map(pa.types.is_signed_integer, every)):
         return pa.int64()
-    return types.pop() if len(types) == 1 else pa.string() if types else None
+    if len(every) > 1 and typed - {None, pa.string()}:
+        names = ", ".join(sorted(map(str, every)))
+        raise InputError(
+            f"the column 'key' has different types in the input files: {names}. Predict them one "
+            "after the other, or write the keys with one type"
+        )
+    return every.pop() if len(every) == 1 else pa.string() if every else None
 
 
 def first_row(file: InputFile) -> int:

@@ -35,6 +35,7 @@ from modelmint.targets import target
 from registry import Event, Policy, Registry
 from tasks.config import Evaluate, Export, Optimizer
 from tasks.inputs import find
+from tasks.serving.options import Options
 from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -188,9 +189,9 @@ def test_predict_equals_the_batch_job_for_every_kind_of_model(name, kinds, tmp_p
             inner.resolve(f"{name}:1"),
             find([path]),
             tmp_path,
-            probabilities=several,
+            options=Options(probabilities=several),
         )
-        wanted = pq.read_table(tmp_path / "predictions.parquet")
+        wanted = pq.read_table(tmp_path / "predictions")
         model, rows = registry.load(f"{name}:1"), rows_in(path)
         frame = pd.DataFrame({n: list(rows[n].to_pylist()) for n in rows.column_names})
         if name == "image":  # NumPy arrays, as people have them
