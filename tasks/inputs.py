@@ -173,7 +173,9 @@ class RowsOf:
         self._form = _form(file)
         self._table: tables.TableRows | None = None
         if self._form is None:
-            kinds = {**(also or {}), **kinds_of(signature)}
+            # Values of JSON Lines would have another type in each chunk: kept ones are text.
+            kept: dict[str, Kind] = dict.fromkeys(keep, "text")
+            kinds = {**kept, **(also or {}), **kinds_of(signature)}
             needed = {KEY, *keep, *(column.name for column in signature.columns)}
             only = () if also is not None else needed
             self._table = tables.TableRows(file.path, kinds, signature.read_as, only)
@@ -214,7 +216,7 @@ class RowsOf:
         return rows
 
     def kept(self, rows: pa.RecordBatch, name: str) -> pa.Array:
-        """A column that is passed through, (N,): of CSV as text, as it stands there.
+        """A column that is passed through, (N,): of CSV and JSON Lines as text.
 
         Raises:
             InputError: there is none of that name.
