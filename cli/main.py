@@ -5,7 +5,7 @@ Nothing heavy is imported before a command needs it, so `modelmint --help` is fa
 
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -134,13 +134,29 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads; default: one for each processor.")
     ] = None,
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new", help="INPUT are folders: predict each file that was not predicted before."
+        ),
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --new: predict all files again.")
+    ] = False,
+    after: Annotated[
+        Literal["leave", "move"],
+        typer.Option(help="With --new: what happens to the files; move puts them into done/."),
+    ] = "leave",
     as_json: JsonOption = False,
 ) -> None:
     """Predict files with a registered model in ONNX Runtime. NAME alone means its champion.
 
     A command that was stopped goes on where it was if it is given again.
     """
-    from cli.predicting import progress_bar
+    if (again or after != "leave") and not new:
+        raise InputError("--again and --after are for --new; add it, or leave them out")
+    from cli import predicting
+    from flows.incremental import predict_new
     from flows.job import run_job, signature_of
     from tasks.inputs import find
     from tasks.predict import How
@@ -153,27 +169,34 @@ def predict(
         form=form,
         partition_by=_names(partition_by),
     )
-    limit, places = BadLimit.parse(max_bad), Places.of_registry(files=True)
+    places = Places.of_registry(files=True)
+    how = How(
+        device=device,
+        workers=workers,
+        limit=BadLimit.parse(max_bad),
+        cache=places.cache,
+        notice=output.say,
+    )
     with places.open_registry() as registry:
         resolved = registry.resolve(model)
-        files = find(inputs, signature_of(resolved.version))
-        with progress_bar(sum(file.rows for file in files)) as progress:
-            how = How(
-                device=device,
-                workers=workers,
-                limit=limit,
-                cache=places.cache,
-                progress=progress,
-                notice=output.say,
+        if new:
+            report = predict_new(
+                registry,
+                resolved,
+                inputs,
+                folder,
+                options=options,
+                how=how,
+                again=again,
+                after=after,
             )
-            report = run_job(registry, resolved, files, folder, options=options, how=how)
-    again = " (they were there already: same input, same model)" if report.fresh else ""
-    output.say(f"{report.rows:,} rows predicted with {report.model} on {report.provider}{again}")
-    output.say(report.output)
-    for remark in report.remarks:
-        output.say(remark)
-    if as_json:
-        output.print_json(asdict(report))
+            predicting.say_new(report, as_json)
+            return
+        files = find(inputs, signature_of(resolved.version))
+        with predicting.progress_bar(sum(file.rows for file in files)) as progress:
+            how = replace(how, progress=progress)
+            job = run_job(registry, resolved, files, folder, options=options, how=how)
+    predicting.say_job(job, as_json)
 
 
 def _names(text: str) -> tuple[str, ...]:

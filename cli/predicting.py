@@ -1,8 +1,11 @@
-"""How a batch job is shown while it runs."""
+"""How batch jobs are shown: while they run, and when they have ended."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+import typer
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,7 +17,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from cli import output
+from cli import output, status
+
+if TYPE_CHECKING:
+    from flows.incremental import NewReport
+    from flows.job import JobReport
 
 
 class _Speed(ProgressColumn):
@@ -38,3 +45,30 @@ def progress_bar(rows: int) -> Iterator[Callable[[int], None]]:
     with bar:
         task = bar.add_task("", total=rows)
         yield lambda done: bar.advance(task, done)
+
+
+def say_job(job: "JobReport", as_json: bool) -> None:
+    """Say what a job did."""
+    again = " (they were there already: same input, same model)" if job.fresh else ""
+    output.say(f"{job.rows:,} rows predicted with {job.model} on {job.provider}{again}")
+    output.say(job.output)
+    for remark in job.remarks:
+        output.say(remark)
+    if as_json:
+        output.print_json(asdict(job))
+
+
+def say_new(report: "NewReport", as_json: bool) -> None:
+    """Say what became of the files of an inbox; exits with status 2 if some failed."""
+    for job in report.jobs:
+        output.say(f"{job.rows:,} rows predicted with {job.model}: {job.output}")
+    output.say(
+        f"{len(report.jobs):,} new, {report.known:,} predicted before, "
+        f"{len(report.waiting):,} still being written, {len(report.failed):,} failed"
+    )
+    for remark in report.remarks:
+        output.say(remark)
+    if as_json:
+        output.print_json(asdict(report))
+    if report.failed:
+        raise typer.Exit(status.INPUT)

@@ -1,6 +1,7 @@
 """The inference flow: a batch job under Prefect, for schedules and the UI."""
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
@@ -14,14 +15,17 @@ from prefect.states import Completed, Failed
 from flows import quiet
 from flows.alive import end_with_runner
 from flows.artifacts import tag_run
+from flows.incremental import After, NewReport, folder_name, predict_new
 from flows.job import JobReport, close_dead_jobs, run_job, signature_of
 from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.counts import WORDS, Substituted
 from tasks.errors import InputError
-from tasks.inputs import InputFile, anything_in, find, fingerprint
-from tasks.serving.options import Options
+from tasks.inputs import anything_in, find, fingerprint
+from tasks.predict import How
+from tasks.serving import MAX_BAD
+from tasks.serving.options import BadLimit, Options
 
 quiet.install()
 
@@ -36,7 +40,11 @@ def inference(
     inputs: list[str] | None = None,
     output: str = "predictions",
     probabilities: bool = False,
-) -> JobReport | State[JobReport]:
+    new: bool = False,
+    again: bool = False,
+    after: After = "leave",
+    max_bad: str = MAX_BAD,
+) -> JobReport | NewReport | State[JobReport]:
     """Predict the input files with a registered model; an unchanged input is not predicted again.
 
     Args:
@@ -45,30 +53,44 @@ def inference(
         output: Folder in which each version and input gets a folder of its own.
         probabilities: Whether to write the probability of each class too; such predictions have
             folders of their own.
+        new: Whether to predict each file that is new in the inputs, which are folders, as a job of
+            its own. Otherwise all files are one job.
+        again: With new: whether to predict all files, new or not.
+        after: With new: whether to leave files, or to move them to done/ and failed/ beside them.
+        max_bad: How many rows of a job may be set aside because they cannot be predicted: a share
+            such as 0.1%, or a number.
     """
     end_with_runner(str(flow_run.id))
     tag_run("inference")
     settings = Settings.from_environment()
     paths = [settings.root / path for path in inputs or ["data/inbox"]]
+    options = Options(probabilities=probabilities)
     try:
+        how = How(limit=BadLimit.parse(max_bad), cache=settings.cache)
         if inputs is None and not anything_in(paths[0]):
             return _idle(paths[0])
         with settings.open_registry() as registry:
             resolved = registry.resolve(model)
-            version = resolved.version
-            signature = signature_of(version)
+            signature = signature_of(resolved.version)
             if inputs is None and not anything_in(paths[0], signature):
                 return _idle(paths[0])
-            files = find(paths, signature)
-            name = f"{version.model}-{version.version}-{fingerprint(files)[:12]}"
-            if probabilities:
-                name += "-probabilities"
-            folder = settings.root / output / name
-            report = predict_files(registry, resolved, files, folder, probabilities)
-            close_dead_jobs(registry, version.model, _end_of_run)
+            report: JobReport | NewReport
+            if new:
+                report = predict_new_files(
+                    registry, resolved, paths, settings.root / output, options, how, again, after
+                )
+            else:
+                report = predict_files(
+                    registry, resolved, paths, settings.root / output, options, how
+                )
+            close_dead_jobs(registry, resolved.version.model, _end_of_run)
     except (InputError, RegistryError) as error:
         return Failed(message=str(error), data=error)
-    create_markdown_artifact(_markdown(report), key="inference", description=f"By {report.model}")
+    jobs = report.jobs if isinstance(report, NewReport) else [report]
+    for job in jobs:
+        create_markdown_artifact(_markdown(job), key="inference", description=f"By {job.model}")
+    if isinstance(report, NewReport):
+        return _ended(report)
     return report
 
 
@@ -76,26 +98,75 @@ def _idle(folder: Path) -> State[JobReport]:
     return Completed(name="Idle", message=f"nothing to predict in {folder}")
 
 
-@task(
-    task_run_name="predict with {resolved.version.ref}",
-    **RETRY,
-)
+def _ended(report: NewReport) -> State[Any]:
+    """One broken file does not stop the others, but the run fails: somebody must look at it."""
+    number = len(report.jobs)
+    done = f"{number:,} new files, {report.rows:,} rows; {report.known:,} were predicted before"
+    if report.failed:
+        failed = "; ".join(f"{path}: {why}" for path, why in list(report.failed.items())[:5])
+        return Failed(message=f"{len(report.failed)} files failed: {failed}. Predicted: {done}")
+    if not number:
+        waiting = f", {len(report.waiting)} still being written" if report.waiting else ""
+        message = f"nothing new: {report.known:,} files were predicted before{waiting}"
+        return Completed(name="Idle", message=message)
+    return Completed(message=done, data=report)
+
+
+@task(task_run_name="predict with {resolved.version.ref}", **RETRY)
 def predict_files(
     registry: Registry,
     resolved: Resolved,
-    files: list[InputFile],
+    paths: list[Path],
     output: Path,
-    probabilities: bool = False,
+    options: Options,
+    how: How,
 ) -> JobReport:
-    """Run the job and log what it did."""
+    """Run one job of all files and log what it did."""
+    files = find(paths, signature_of(resolved.version))
     report = run_job(
         registry,
         resolved,
         files,
+        output / folder_name(resolved, fingerprint(files), options),
+        flow_run_id=str(flow_run.id),
+        options=options,
+        how=how,
+    )
+    _log(report)
+    return report
+
+
+@task(task_run_name="predict new files with {resolved.version.ref}", **RETRY)
+def predict_new_files(
+    registry: Registry,
+    resolved: Resolved,
+    inboxes: list[Path],
+    output: Path,
+    options: Options,
+    how: How,
+    again: bool,
+    after: After,
+) -> NewReport:
+    """Run a job for each new file and log what they did."""
+    report = predict_new(
+        registry,
+        resolved,
+        inboxes,
         output,
         flow_run_id=str(flow_run.id),
-        options=Options(probabilities=probabilities),
+        options=options,
+        how=how,
+        again=again,
+        after=after,
     )
+    for job in report.jobs:
+        _log(job)
+    for remark in report.own_remarks:
+        get_run_logger().warning("%s", remark)
+    return report
+
+
+def _log(report: JobReport) -> None:
     get_run_logger().info(
         "%s %d rows with %s on %s: %s",
         "already predicted" if report.fresh else "predicted",
@@ -106,7 +177,6 @@ def predict_files(
     )
     for remark in report.remarks:
         get_run_logger().warning("%s", remark)
-    return report
 
 
 def _end_of_run(number: str) -> str | None:
@@ -124,6 +194,7 @@ def _markdown(report: JobReport) -> str:
         "model": f"{report.model} (digest `{report.digest}`)",
         "trained on dataset": f"`{report.dataset}`",
         "rows": f"{report.rows:,}",
+        "rows in quarantine": f"{report.quarantined:,}",
         "execution provider": report.provider,
         "predictions": f"`{report.output}`",
         "job": f"`{report.job}`" + (", run before: the input is unchanged" * report.fresh),

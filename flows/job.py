@@ -9,16 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from registry import Conflict, Job, NotFound, Registry, RegistryError, Resolved, Version
+from registry import Conflict, Job, JobInput, NotFound, Registry, RegistryError, Resolved, Version
 from tasks.bundle.files import IDENTITY
 from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
 from tasks.errors import InputError
 from tasks.hashed import refuse_changed
-from tasks.inputs import InputFile, fingerprint, hashed, linked
+from tasks.inputs import InputFile, fingerprint, hashed, identity_of, linked
 from tasks.predict import How, predict
 from tasks.reasons import MEANINGS
-from tasks.serving.folder import QUARANTINE, owned, unfinished
+from tasks.serving.folder import QUARANTINE, clear, owned, unfinished
 from tasks.serving.manifest import PredictReport, completed
 from tasks.serving.options import Options
 
@@ -92,6 +92,7 @@ def run_job(
         if done := _already(output, version, fingerprint(files), options):
             refuse_changed(hashed(files))
             _close_killed_job(registry, version.model, done)
+            clear(output)  # killed just before the end
             return _report(resolved, output, done, fresh=True)
         return _run(registry, resolved, files, output, flow_run_id, options, how)
 
@@ -232,10 +233,24 @@ def _finish(registry: Registry, job: Job, report: PredictReport) -> None:
     registry.finish_job(
         job,
         rows=report.predicted,
+        quarantined=report.quarantined,
         provider=report.provider,
         onnxruntime=report.onnxruntime,
         substituted=report.substituted,
+        inputs=_inputs(report),
     )
+
+
+def _inputs(report: PredictReport) -> list[JobInput]:
+    """The files that a job has read, as `InputFile.contents` names them."""
+    found = []
+    for file in report.inputs:
+        path, members = Path(file["path"]).absolute(), file.get("members", {})
+        if members and path.is_dir():
+            found += [JobInput(sha, str(path / name), 1) for name, sha in members.items()]
+        else:
+            found.append(JobInput(identity_of(file["sha256"], members), str(path), file["rows"]))
+    return found
 
 
 def _report(resolved: Resolved, output: Path, report: PredictReport, *, fresh: bool) -> JobReport:

@@ -59,6 +59,7 @@ def _job_shown(job: Job) -> dict[str, str]:
         "version": f"{job.model}:{job.version}",
         "state": job.state,
         "rows": "" if job.rows is None else f"{job.rows:,}",
+        "quarantined": "" if job.quarantined is None else f"{job.quarantined:,}",
         "output": job.error or job.output,
     }
 

@@ -227,6 +227,10 @@ class Job:
     input_sha256: str
     output: str
     rows: int | None
+    """Predicted rows; None if the job has not completed."""
+    quarantined: int | None
+    """Rows that could not be predicted; `rows` does not count them. None if the job has not
+    completed, or was recorded by an older release."""
     provider: str | None
     """The ONNX Runtime execution provider that computed it."""
     onnxruntime: str | None
@@ -237,6 +241,17 @@ class Job:
     substituted: Json | None
     """By column, how many values the model did not know: unknown, filled, outside the training
     range, truncated. None if the job has not completed, or is of an older release."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    """A file that a job has read; each image of a folder is one."""
+
+    sha256: str
+    path: str
+    """`predicted_files` compares it as text, so always in one form: absolute, or s3://BUCKET/KEY."""
+    rows: int
+    """Rows read from it, predicted or quarantined."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,16 @@ The SQL is in `registry.queries`. Operations on a whole registry (verify, gc, re
 export) are functions in packages of their own that take an open Registry.
 """
 
+from collections.abc import Collection, Sequence
+
+from registry.errors import InvalidCandidate
 from registry.operations.promotion import PromotionMixin
 from registry.operations.reading import ReadingMixin
 from registry.operations.registration import RegistrationMixin
-from registry.queries import jobs
-from registry.records import Job, Json, Resolved
+from registry.queries import job_inputs, jobs, models
+from registry.records import Job, JobInput, Json, Resolved
 from registry.validation.arguments import checked
+from registry.validation.checks import kept_path
 
 
 class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
@@ -53,15 +57,31 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         provider: str,
         onnxruntime: str,
         substituted: Json | None = None,
+        quarantined: int = 0,
+        inputs: Sequence[JobInput] = (),
     ) -> Job:
         """Record that a job has written all its rows, and which values it substituted.
 
+        `rows` were predicted; `quarantined` rows could not be predicted. `inputs` are the files
+        that the job has read, for `predicted_files`. Their rows add up to `rows` + `quarantined`.
+
         Raises:
             Conflict: the job is not running any more: a later job took over its output.
+            InvalidCandidate: the rows of the inputs do not add up to that.
         """
+        read = sum(one.rows for one in inputs)
+        if inputs and read != rows + quarantined:
+            raise InvalidCandidate(
+                f"The inputs of job {job.id} have {read:,} rows, but {rows:,} were predicted and "
+                f"{quarantined:,} quarantined. Give the number of rows read from each file."
+            )
         with self.database.write() as c:
-            found = {"rows": rows, "provider": provider, "onnxruntime": onnxruntime}
-            return jobs.end(c, job.id, "completed", **found, substituted=substituted)
+            if inputs:
+                jobs.lock_running(c, job.id)
+                job_inputs.add(c, job.id, inputs)
+            found = {"rows": rows, "quarantined": quarantined, "substituted": substituted}
+            ran = {"provider": provider, "onnxruntime": onnxruntime}
+            return jobs.end(c, job.id, "completed", **found, **ran)
 
     @checked
     def fail_job(self, job: Job, error: str) -> Job:
@@ -93,3 +113,20 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         """The jobs of a model that have not ended, newest first. Raises NotFound."""
         with self.database.read() as c:
             return jobs.load(c, jobs.of_model(c, name), jobs.RUNNING)
+
+    @checked
+    def predicted_files(
+        self, name: str, output: str, paths: Collection[str]
+    ) -> dict[str, set[str]]:
+        """By path, the SHA-256 of all that finished jobs of a model have read there.
+
+        Jobs of all versions count, if they wrote into the folder `output` or below it. A path that
+        none of them has read is left out.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        kept = {path: kept_path(path) for path in paths}
+        with self.database.read() as c:
+            found = job_inputs.predicted(c, models.load_id(c, name), output, kept.values())
+        return {path: found[stored] for path, stored in kept.items() if stored in found}

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The Alembic revision that this code needs. Revisions are numbered, so text order is age."""
 
 VERSION_TABLE = "registry_alembic_version"
@@ -146,7 +146,7 @@ versions = Table(
     Column("created_by", Text, nullable=False),
     # The version whose weights its training started from. It may be missing here, or be imported
     # later, so it is found by its uid. `parent_id` is set if it existed at the registration.
-    Column("parent_uid", Text, index=True),
+    Column("parent_uid", Text),
     UniqueConstraint("model_id", "version"),
     UniqueConstraint("id", "model_id", "version"),
     UniqueConstraint("model_id", "digest", "dataset"),
@@ -155,6 +155,9 @@ versions = Table(
     CheckConstraint("length(digest) = 64", name="digest"),
     Index(None, "params_id", "id"),
     Index(None, "dataset", "id"),
+    # The children of a version, in order. Without the ids PostgreSQL walks the primary key until it
+    # has met enough children: 100 ms if the newest of 100,000 versions are the children.
+    Index(None, "parent_uid", "id"),
     # The versions of a user, newest first: of all models, and of one.
     Index(None, "created_by", "id"),
     Index(None, "model_id", "created_by", "version"),
@@ -337,6 +340,9 @@ jobs = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("substituted", JSON(none_as_null=True)),
+    # Rows that could not be predicted; `rows` does not count them. NULL until the job has finished.
+    Column("quarantined", BigInteger),
+    CheckConstraint("quarantined >= 0", name="quarantined"),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'lost')", name="state"),
     CheckConstraint("length(input_sha256) = 64", name="input_sha256"),
     # For lists, newest first: of all jobs, and of one version.
@@ -350,4 +356,19 @@ jobs = Table(
         sqlite_where=text("state = 'running'"),
         postgresql_where=text("state = 'running'"),
     ),
+)
+
+# The files that finished jobs have read: a later job into the same folder may skip them. Because of
+# the id, a backup keeps the segments of the backup before, and does not read their rows again.
+job_inputs = Table(
+    "job_inputs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    CheckConstraint("length(sha256) = 64", name="sha256"),
+    CheckConstraint("rows >= 0", name="rows"),
+    Index(None, "path", "sha256", "job_id"),
 )

@@ -21,7 +21,8 @@ from tasks.files.chunks import Chunk
 from tasks.files.convert import plain
 from tasks.files.delimited import unique_names
 from tasks.hashed import held_still
-from tasks.inputs import InputFile, RowsOf, first_row, hashed, key_type, kinds_of
+from tasks.input_rows import RowsOf, key_type
+from tasks.inputs import InputFile, first_row, hashed, kinds_of
 from tasks.serving.batch_size import DEFAULT
 from tasks.serving.model import ReadyModel
 from tasks.serving.options import Options

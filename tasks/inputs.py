@@ -3,20 +3,18 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from tasks.bundle.signature import Signature
 from tasks.columns import Column, SourceLocation
 from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files import idx, images, lines, npz, suffixes, tables
-from tasks.files.chunks import Chunk, sift
-from tasks.files.convert import Kind, plain
+from tasks.files.chunks import sift
+from tasks.files.convert import Kind
 from tasks.hashed import HashedFile
 
 _ROWS = (*suffixes.TABLES, suffixes.ARRAYS)
@@ -41,19 +39,38 @@ class InputFile:
     @property
     def identity(self) -> str:
         """SHA-256 of all content."""
-        if not self.members:
-            return self.sha256
-        return hashlib.sha256(f"{self.sha256}\n{_listing(self.members)}".encode()).hexdigest()
+        return identity_of(self.sha256, self.members)
 
     @property
     def is_images(self) -> bool:
         """Whether the members are the rows."""
         return bool(self.members) and self.path.is_dir()
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of each file whose rows are read, by absolute path."""
+        if not self.is_images:
+            return {str(self.path.absolute()): self.identity}
+        return {str((self.path / n).absolute()): sha256 for n, sha256 in self.members.items()}
+
+    def only(self, paths: Collection[str]) -> "InputFile | None":
+        """With those files of `contents` that are among `paths`; None without any."""
+        kept = [path for path in self.contents if path in paths]
+        if len(kept) == len(self.contents):
+            return self
+        return pictures(self.path, [Path(path) for path in kept]) if kept else None
+
     def described(self) -> dict[str, Any]:
         """As a manifest names it."""
         members = {"members": dict(self.members)} if self.members else {}
         return {"path": str(self.path), "sha256": self.sha256, "rows": self.rows, **members}
+
+
+def identity_of(sha256: str, members: Mapping[str, str]) -> str:
+    """`InputFile.identity`, from what a manifest says of a file."""
+    if not members:
+        return sha256
+    return hashlib.sha256(f"{sha256}\n{_listing(members)}".encode()).hexdigest()
 
 
 def find(paths: Iterable[Path], signature: Signature | None = None) -> list[InputFile]:
@@ -89,9 +106,18 @@ def anything_in(folder: Path, signature: Signature | None = None) -> bool:
     names = [path for path in folder.glob("[!.]*") if not path.is_dir()]
     return (
         any(tables.form(path, (*_ROWS, *idx.SUFFIXES)) for path in names)
-        or (_may_take(signature, lines.SUFFIX) and any(p.suffix == lines.SUFFIX for p in names))
-        or (_may_take(signature, suffixes.FOLDER) and bool(images.every(folder)))
+        or (may_take(signature, lines.SUFFIX) and any(p.suffix == lines.SUFFIX for p in names))
+        or (may_take(signature, suffixes.FOLDER) and bool(images.every(folder)))
     )
+
+
+def is_readable(path: Path, signature: Signature) -> bool:
+    """Whether a file is one that `find` reads in a folder for this model, by its name."""
+    if _is_picture(path):
+        return may_take(signature, suffixes.FOLDER)
+    if path.suffix == lines.SUFFIX:
+        return may_take(signature, lines.SUFFIX)
+    return tables.form(path, _ROWS) is not None or idx.is_images(path)
 
 
 def linked(files: Iterable[InputFile], signature: Signature) -> list[InputFile]:
@@ -123,143 +149,19 @@ def hashed(files: Iterable[InputFile]) -> list[HashedFile]:
     return [file for each in files for file in each.hashed]
 
 
-def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | None:
-    """The type of the column `key` over all files; None where they have none.
-
-    Parquet and Arrow have types. Keys of CSV and JSON Lines are int64 where all of them are whole
-    numbers as Python writes them, and text otherwise: `007` is not 7.
-
-    Raises:
-        InputError: files with types have different ones, which are not all whole numbers.
-    """
-    kinds, reading = kinds_of(signature), signature.read_as
-    typed, plainly = set(), set()
-    for path in (file.path for file in files if tables.form(file.path)):
-        found = tables.type_of_key(path, kinds, reading)
-        (plainly if tables.first_row(path) else typed).add(found)
-    every = (typed | plainly) - {None}
-    if len(every) > 1 and all(map(pa.types.is_signed_integer, every)):
-        return pa.int64()
-    if len(every) > 1 and typed - {None, pa.string()}:
-        names = ", ".join(sorted(map(str, every)))
-        raise InputError(
-            f"the column 'key' has different types in the input files: {names}. Predict them one "
-            "after the other, or write the keys with one type"
-        )
-    return every.pop() if len(every) == 1 else pa.string() if every else None
-
-
 def first_row(file: InputFile) -> int:
     """The number that a file gives to its first row, in messages."""
     return 1 if file.path.suffix == lines.SUFFIX else tables.first_row(file.path)
 
 
-class RowsOf:
-    """The rows of one input file for a model, with the columns that `keep` names."""
-
-    def __init__(
-        self,
-        file: InputFile,
-        signature: Signature,
-        keep: Collection[str] = (),
-        also: Mapping[str, Kind] | None = None,
-    ) -> None:
-        """`also` gives the kinds of other columns of a table, all of which are then read.
-
-        Raises:
-            InputError: the model takes no rows of such a file.
-        """
-        self.file, self._signature = file, signature
-        self._form = _form(file)
-        self._table: tables.TableRows | None = None
-        if self._form is None:
-            # Values of JSON Lines would have another type in each chunk: kept ones are text.
-            kept: dict[str, Kind] = dict.fromkeys(keep, "text")
-            kinds = {**kept, **(also or {}), **kinds_of(signature)}
-            needed = {KEY, *keep, *(column.name for column in signature.columns)}
-            only = () if also is not None else needed
-            self._table = tables.TableRows(file.path, kinds, signature.read_as, only)
-        elif not _may_take(signature, self._form):
-            raise _other_form(file.path, signature)
-        elif keep:
-            raise InputError(
-                f"{file.path} has no columns, so --keep {','.join(keep)} cannot be kept"
-            )
-
-    def chunks(self, start: int, size: int) -> Iterator[Chunk]:
-        """Chunks of up to `size` rows as they are in the file, with row `start` in the first.
-
-        Raises:
-            InputError: the file is missing or broken.
-        """
-        if self._table is not None:
-            yield from self._table.chunks(start, size)
-            return
-        assert self._form is not None
-        column, file = self._signature.columns[0], self.file
-        for rows in column.read_file(self._form, file.path, file.members, start, size):
-            yield Chunk.following(rows, start)
-            start += rows.num_rows
-
-    def typed(self, rows: pa.RecordBatch, location: SourceLocation) -> pa.RecordBatch:
-        """Rows of a chunk with values as `Encoder.encode` takes them.
-
-        Raises:
-            BadRows: some rows have no such values; names the file, row and column of the first.
-        """
-        path = self.file.path
-        if self._table is not None:
-            rows = self._table.typed(rows, location.describe)
-        folder = path if self.file.is_images else path.parent
-        for column in self._signature.columns:
-            rows = column.read_cells(rows, folder, self.file.members, location.describe)
-        return rows
-
-    def kept(self, rows: pa.RecordBatch, name: str) -> pa.Array:
-        """A column that is passed through, (N,): of CSV and JSON Lines as text.
-
-        Raises:
-            InputError: there is none of that name.
-        """
-        tables.named(name, rows.schema.names, str(self.file.path), "--keep")
-        column = plain(rows[name])
-        return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
-
-
-def rows(
-    file: InputFile, signature: Signature, size: int, also: Mapping[str, Kind] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Batches with the columns of the signature; `also` gives the kinds of other table columns.
-
-    Raises:
-        InputError: the file is broken, or a row of it; names the file and the row.
-    """
-    source = RowsOf(file, signature, also=also or {})
-    for chunk in source.chunks(0, size):
-        location = SourceLocation(str(file.path), first_row(file), chunk.refuse_bad().index)
-        yield source.typed(chunk.rows, location)
-
-
-def pieces(file: InputFile, signature: Signature, size: int) -> list[int]:
-    """The rows of each part of a file that can be read without the parts before it, in order.
-
-    Of image files any `size` rows are such a part; CSV, JSON Lines and the like are one.
-    """
-    if file.is_images:
-        return [min(size, file.rows - start) for start in range(0, file.rows, size)]
-    if tables.form(file.path) in (".parquet", ".arrow"):
-        return tables.lengths(file.path, kinds_of(signature), signature.read_as)
-    return [file.rows]
-
-
-def _form(file: InputFile) -> str | None:
+def form_of(file: InputFile) -> str | None:
     """The form of a file whose rows are one value each; None of a table."""
     if file.is_images:
         return suffixes.FOLDER
     return tables.form(file.path, (suffixes.ARRAYS, suffixes.LINES, *suffixes.IDX))
 
 
-def _may_take(signature: Signature | None, form: str) -> bool:
+def may_take(signature: Signature | None, form: str) -> bool:
     """Whether a model reads rows of that form: it has one column, whose values such files hold."""
     if signature is None:
         return True
@@ -280,10 +182,10 @@ def _in_folder(folder: Path, signature: Signature | None) -> list[InputFile]:
             _refuse_unnamed(folder, found)
         return found
     texts = sorted(p for p in folder.glob("[!.]*") if p.suffix == lines.SUFFIX and p.is_file())
-    if not (texts and signature and _may_take(signature, lines.SUFFIX)):
-        pictures = images.below(folder)
-        if pictures:
-            return [_pictures(folder, pictures)]
+    if not (texts and signature and may_take(signature, lines.SUFFIX)):
+        found_images = images.below(folder)
+        if found_images:
+            return [pictures(folder, found_images)]
     if texts:
         return [_inspect(path, signature) for path in texts]
     raise InputError(f"{folder} holds no file ending in {', '.join(SUFFIXES)}")
@@ -320,7 +222,7 @@ def _listing(members: Mapping[str, str]) -> str:
     return "".join(f"{sha256}  {name}\n" for name, sha256 in members.items())
 
 
-def _pictures(folder: Path, files: list[Path]) -> InputFile:
+def pictures(folder: Path, files: list[Path]) -> InputFile:
     """Image files, a row each, under the names that they have in `folder`."""
     for file in files:
         if not str(file).isprintable():  # a name that is not UTF-8 cannot be a key
@@ -342,7 +244,7 @@ def _loose(files: list[Path]) -> InputFile:
     if len(set(files)) < len(files):
         twice = next(file for number, file in enumerate(files) if file in files[:number])
         raise InputError(f"{twice} is named twice; name it once")
-    found = _pictures(Path(os.path.commonpath([file.parent for file in files])), files)
+    found = pictures(Path(os.path.commonpath([file.parent for file in files])), files)
     return replace(found, path=Path(os.path.relpath(found.path))) if relative else found
 
 
@@ -377,8 +279,10 @@ def _named_by(
     table = tables.TableRows(file.path, kinds_of(signature), signature.read_as)
     describe = SourceLocation(str(file.path), first_row(file)).describe
     for chunk in table.chunks(0, 4096):
-        rows, _ = sift(chunk, lambda some: table.typed(some.rows, describe))
-        for name in (column.name for column in columns if rows is not None):
+        rows, _ = sift(chunk, lambda some: table.typed(some.rows, describe))  # bad rows name none
+        if rows is None:
+            continue
+        for name in (column.name for column in columns):
             if name not in rows.schema.names or not images.names_files(rows[name].type):
                 continue
             for cell in images.cells(rows[name]):
@@ -396,8 +300,8 @@ def kinds_of(signature: Signature) -> dict[str, Kind]:
     return {KEY: "text", **{name: kind for name, kind in read_as.items() if kind is not None}}
 
 
-def _other_form(path: Path, signature: Signature) -> InputError:
-    if _may_take(signature, suffixes.FOLDER):
+def other_form(path: Path, signature: Signature) -> InputError:
+    if may_take(signature, suffixes.FOLDER):
         return InputError(f"{path}: the model takes images; name files, tables or arrays of such")
     names = ", ".join(column.name for column in signature.columns)
     return InputError(f"{path}: the model takes a table of {names}; name a file of rows")

@@ -19,7 +19,8 @@ from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import idx, lines, npz, tables
 from tasks.files.convert import Kind
-from tasks.inputs import InputFile, first_row, rows
+from tasks.input_rows import rows
+from tasks.inputs import InputFile, first_row
 from tasks.problems.targets import Target
 
 
@@ -32,7 +33,7 @@ def batches(
     names the target column of a table; prepared splits do not need it.
 
     Raises:
-        InputError: as `inputs.rows` does; or a row has no target, or a class that the model
+        InputError: as `input_rows.rows` does; or a row has no target, or a class that the model
             does not know. The message names file, row and column.
     """
     signature, expected = encoder.signature, encoder.signature.problem.target

@@ -22,7 +22,8 @@ from tasks.counts import Counts
 from tasks.errors import InputError
 from tasks.files.chunks import Chunk, sift
 from tasks.hashed import HashedFile, refuse_changed
-from tasks.inputs import InputFile, RowsOf, fingerprint, first_row, hashed
+from tasks.input_rows import RowsOf
+from tasks.inputs import InputFile, fingerprint, first_row, hashed
 from tasks.serving.batch_size import SIZES, WORTH_IT, batch_size
 from tasks.serving.folder import (
     MANIFEST,

@@ -291,13 +291,14 @@ def _decides(version: Summary) -> str:
 
 def _jobs(found: Sequence[Job]) -> None:
     output.table(
-        ["started", "model", "state", "rows", "provider", "output"],
+        ["started", "model", "state", "rows", "quarantined", "provider", "output"],
         [
             [
                 local(j.started_at),
                 f"{j.model}:{j.version}",
                 j.state,
                 "" if j.rows is None else f"{j.rows:,}",
+                "" if j.quarantined is None else f"{j.quarantined:,}",
                 j.provider or "",
                 j.error or j.output,
             ]

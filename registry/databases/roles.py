@@ -49,8 +49,10 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "evaluations": ("INSERT",),
         "jobs": (
             "INSERT",
-            "UPDATE (state, rows, provider, onnxruntime, error, finished_at, substituted)",
+            "UPDATE (state, rows, provider, onnxruntime, error, finished_at, substituted, "
+            "quarantined)",
         ),
+        "job_inputs": ("INSERT",),
     },
     PROMOTER: {
         **_HISTORY,

@@ -217,6 +217,8 @@ def _job_end(row: Row) -> str | None:
         return f"it is {state}, but its error contradicts that"
     if row["rows"] is not None and row["rows"] < 0:
         return f"it wrote {row['rows']} rows"
+    if row["quarantined"] is not None and state != "completed":
+        return f"it is {state}, which its quarantined rows contradict"
     return None
 
 

@@ -6,7 +6,18 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, and_, select, text
+from sqlalchemy import (
+    CheckConstraint,
+    Double,
+    ForeignKeyConstraint,
+    Table,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from registry import schema
 from registry.integrity.snapshot import Row, Snapshot, row_name
@@ -15,6 +26,7 @@ from registry.records import Problem
 from registry.values import MALFORMED, shown
 
 _JOB = "jobs have no events; the manifest beside the predictions records it"
+_INPUTS = "checked only if the input files of the job are recorded: against the sum of their rows"
 _ORDER = "a number that the database counts; what refers to it and the order are checked"
 
 NOT_CHECKED = {
@@ -35,7 +47,7 @@ NOT_CHECKED = {
     ("jobs", "id"): _JOB,
     ("jobs", "input_sha256"): _JOB,
     ("jobs", "output"): _JOB,
-    ("jobs", "rows"): _JOB,
+    ("jobs", "rows"): _INPUTS,
     ("jobs", "provider"): _JOB,
     ("jobs", "onnxruntime"): _JOB,
     ("jobs", "flow_run_id"): _JOB,
@@ -43,10 +55,15 @@ NOT_CHECKED = {
     ("jobs", "started_at"): _JOB,
     ("jobs", "finished_at"): _JOB,
     ("jobs", "substituted"): _JOB,
+    ("jobs", "quarantined"): _INPUTS,
+    ("job_inputs", "id"): _ORDER,
+    ("job_inputs", "sha256"): _JOB,
+    ("job_inputs", "path"): _JOB,
 }
 """Columns, by table, whose edits `verify` does not report, and why; it reports edits of all others.
-It does not notice either if the row of a job is deleted, or a model with everything that refers to
-it, including its parameters and files. A backup still has these."""
+It does not notice either if the row of a job is deleted with the rows of all its input files, or if
+only these are; or if a model is deleted with everything that refers to it, including its parameters
+and files. A backup still has these."""
 
 
 def check_tables(snapshot: Snapshot) -> Iterator[Problem]:
@@ -54,6 +71,7 @@ def check_tables(snapshot: Snapshot) -> Iterator[Problem]:
     yield from _registry(snapshot)
     yield from _params(snapshot)
     yield from _purged(snapshot)
+    yield from _job_inputs(snapshot)
     for table in schema.metadata.sorted_tables:
         yield from _broken_constraints(snapshot, table)
 
@@ -104,6 +122,22 @@ def _purged(snapshot: Snapshot) -> Iterator[Problem]:
         if row["sha256"] not in removed:
             what = "it is marked as purged, but no event records that"
             yield Problem(row_name(blobs, row), "", what)
+
+
+def _job_inputs(snapshot: Snapshot) -> Iterator[Problem]:
+    """Jobs whose input files have another number of rows than the job, or that did not complete."""
+    inputs, jobs = schema.job_inputs.c, schema.jobs.c
+    # As floating-point numbers: integers that somebody edited may be too large to add up.
+    total = func.sum(cast(inputs.rows, Double)).label("rows")
+    read = select(inputs.job_id, total).group_by(inputs.job_id).subquery()
+    said = cast(jobs.rows, Double) + func.coalesce(cast(jobs.quarantined, Double), 0)
+    wrong = or_(jobs.state != "completed", read.c.rows != said)
+    query = select(jobs.id, jobs.state, read.c.rows, said).join(read, read.c.job_id == jobs.id)
+    for id_, state, rows, told in snapshot.connection.execute(query.where(wrong)):
+        what = f"it is {state}, but input files of it are recorded, as of a completed job"
+        if state == "completed":
+            what = f"its input files have {rows:.0f} rows, but it read {told:.0f} by its own row"
+        yield Problem(f"job {id_}", "", what)
 
 
 def _broken_constraints(snapshot: Snapshot, table: Table) -> Iterator[Problem]:

@@ -80,12 +80,23 @@ def end(c: Connection, job_id: str, state: str, **values: Any) -> Job:
     """Close a running job, or raise Conflict where it is not running any more."""
     running = and_(jobs.c.id == job_id, jobs.c.state == "running")
     closed = update(jobs).where(running).values(state=state, finished_at=now(), **values)
-    moved = c.execute(closed).rowcount == 1
+    if c.execute(closed).rowcount != 1:
+        raise _ended(c, job_id, state)
+    return load_one(c, job_id)
+
+
+def lock_running(c: Connection, job_id: str) -> None:
+    """Keep others from ending a job, or raise Conflict where it is not running any more."""
+    running = and_(jobs.c.id == job_id, jobs.c.state == "running")
+    locked = select(jobs.c.id).where(running).with_for_update(key_share=True)
+    if c.execute(locked).first() is None:
+        raise _ended(c, job_id, "completed")
+
+
+def _ended(c: Connection, job_id: str, wanted: str) -> Conflict:
     job = load_one(c, job_id)
-    if not moved:
-        why = ", since a later job took over its output" if job.state == "lost" else " already"
-        raise Conflict(f"Job {job_id} cannot become {state}: it is {job.state}{why}.")
-    return job
+    why = ", since a later job took over its output" if job.state == "lost" else " already"
+    return Conflict(f"Job {job_id} cannot become {wanted}: it is {job.state}{why}.")
 
 
 def load_one(c: Connection, job_id: str) -> Job:
@@ -159,6 +170,7 @@ def load(
             input_sha256=row.input_sha256,
             output=row.output,
             rows=row.rows,
+            quarantined=row.quarantined,
             provider=row.provider,
             onnxruntime=row.onnxruntime,
             flow_run_id=row.flow_run_id,

@@ -3,7 +3,7 @@
 Children of a version come oldest first, everything else newest first.
 """
 
-from sqlalchemy import Connection, func, select, union
+from sqlalchemy import Connection, Select, func, select, union
 
 from registry import schema
 from registry.errors import InvalidQuery
@@ -22,10 +22,7 @@ def trace(
 ) -> Trace:
     """The children and the jobs of a version."""
     own = versions.load_id(c, version.ref)
-    children = select(schema.models.c.name, _v.version).join(schema.models)
-    # `+ 0` keeps PostgreSQL from walking the primary key until it has met enough children: 100,000
-    # rows and 100 ms, where the newest versions are the children.
-    children = children.where(_v.parent_uid == version.uid).order_by(_v.id + 0).limit(limit + 1)
+    children = children_query(version.uid).limit(limit + 1)
     if after is not None:
         last = parse_reference(after)
         if last.version is None:
@@ -46,6 +43,12 @@ def trace(
         after=found[limit - 1] if len(found) > limit else None,
         before=older,
     )
+
+
+def children_query(uid: str) -> Select[tuple[str, int]]:
+    """The statement behind a page of children: all of them, oldest first."""
+    query = select(schema.models.c.name, _v.version).join(schema.models)
+    return query.where(_v.parent_uid == uid).order_by(_v.id)
 
 
 def trace_data(

@@ -46,6 +46,7 @@ APPEND_ONLY = (
     "evaluations",
     "approvals",
     "events",
+    "job_inputs",
 )
 """Tables of the history: their rows are never changed or deleted."""
 

@@ -46,6 +46,14 @@ USE = (
         "a batch job that has ended stays as it ended",
     ),
     Rule(
+        "job_inputs_come_before_the_end",
+        "job_inputs",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = NEW.job_id AND j.state = 'running')",
+        "the input files of a batch job are recorded right before it completes, not later",
+        lock="SELECT 1 FROM jobs j WHERE j.id = NEW.job_id FOR NO KEY UPDATE",
+    ),
+    Rule(
         "version_state_keeps_what_is_used",
         "version_state",
         "UPDATE",

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_args
 
 from registry.errors import InvalidCandidate, InvalidQuery, InvalidReference
-from registry.records import Job, Policy, Resolved, Version
+from registry.records import Job, JobInput, Policy, Resolved, Version
 from registry.references import check_alias
 from registry.validation import candidates
 from registry.validation.checks import (
     KEY,
     NEVER,
     document,
+    kept_path,
     person,
     python_scalar,
     reason,
@@ -141,6 +142,28 @@ def _names(field: str, value: object) -> tuple[str, ...]:
     return tuple(check_alias(text(field, one)) for one in value)
 
 
+def _path_given(field: str, value: object) -> str:
+    """The path of an input file, of any characters: `kept_path` escapes them."""
+    if not isinstance(value, str) or not value:
+        raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text.")
+    return value
+
+
+def _inputs(field: str, value: object) -> tuple[JobInput, ...]:
+    """The files that a job has read, as they are stored."""
+    found = tuple(value) if isinstance(value, Iterable) else (value,)
+    if wrong := next((one for one in found if not isinstance(one, JobInput)), None):
+        raise InvalidCandidate(f"{field} has {shown(wrong)}. Give each as a registry.JobInput.")
+    return tuple(
+        JobInput(
+            sha256("the sha256 of an input", one.sha256),
+            kept_path(_path_given("the path of an input", one.path)),
+            whole("the rows of an input", one.rows, 0),
+        )
+        for one in found
+    )
+
+
 def _document(field: str, value: object) -> Any:
     found = document(field, value)
     candidates.canonical_form(field, found)  # raises if it is too long
@@ -159,10 +182,12 @@ def _query_text(field: str, value: object) -> str:
     return value
 
 
-def _conditions(field: str, value: object) -> list[str]:
+def _several(
+    what: str, check: Callable[[str, object], str], field: str, value: object
+) -> list[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise InvalidQuery(f"{field} is {shown(value)}. Give a list of conditions.")
-    return [_query_text("a condition", one) for one in value]
+        raise InvalidQuery(f"{field} is {shown(value)}. Give a list of {what}s.")
+    return [check(f"a {what}", one) for one in value]
 
 
 _VERSION = 999_999_999
@@ -207,7 +232,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "keep_last": _kept,
     "keep_days": partial(whole, least=0, most=_DAYS),
     "keep_holders": _kept,
-    "where": _conditions,
+    "where": partial(_several, "condition", _query_text),
     "order": _query_text,
     "after": _query_text,
     "md5": _query_text,
@@ -241,6 +266,9 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "output": partial(text, most=KEY),
     "flow_run_id": text,
     "rows": lambda f, v: whole(f, v, 0),
+    "quarantined": lambda f, v: whole(f, v, 0),
+    "inputs": _inputs,
+    "paths": partial(_several, "path", _path_given),
     "provider": text,
     "onnxruntime": text,
     "error": storable,

@@ -5,6 +5,7 @@ check raises InvalidCandidate, unless another error is passed; the message says 
 what is allowed. `registry.validation.arguments` assigns the checks to arguments.
 """
 
+import hashlib
 import math
 import re
 import unicodedata
@@ -138,6 +139,18 @@ def storable(field: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidCandidate(f"{field} is {shown(value)}. Give text.")
     return escaped(value, lines=True)[:TEXT]
+
+
+def kept_path(path: str) -> str:
+    """The path of an input file as it is stored and compared.
+
+    A job must not fail at its end because of the name of a file. So characters that cannot be
+    stored are escaped, and if the path is too long for an index, a hash replaces its end.
+    """
+    plain = escaped(path)
+    if len(plain) <= KEY:
+        return plain
+    return f"{plain[: KEY - 68]}... {hashlib.sha256(plain.encode()).hexdigest()}"
 
 
 def escaped(value: str, *, lines: bool = False) -> str:

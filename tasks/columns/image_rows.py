@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import BadRows, InputError
 from tasks.files import idx, images, npz
-from tasks.files.delimited import KEY
+from tasks.files.chunks import KEY
 from tasks.reasons import UNREADABLE_IMAGE, WRONG_IMAGE
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def _pixels(
         named = str(cell.path)
         if members is not None and named not in members:
             return f"{where} is missing", UNREADABLE_IMAGE
-        content = images.read_file(folder / named, members and members[named])
+        sha256 = None if members is None else members[named]
+        content = images.read_file(folder / named, sha256)
     else:
         content = cell.content
     try:

@@ -265,7 +265,8 @@ def converted(
             row = int(np.argmax(bad))
             problem = f"column {name!r} is {values[row]!r}; {_WORDS[kind]} is expected"
             raise BadRows(f"{describe(row)}: {problem}", bad, _REASONS[kind], name) from None
-        return pa.concat_arrays([part.cast(_TYPES[kind]) for part in parts])
+        fine = [part.cast(_TYPES[kind]) for part in parts if part is not None]
+        return pa.concat_arrays(fine)
     return convert(column, kind, name, describe, reading)
 
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.files import delimited, json_lines
-from tasks.files.chunks import Chunk
+from tasks.files.chunks import KEY, Chunk
 from tasks.files.convert import plain
-from tasks.files.delimited import KEY, Kinds
+from tasks.files.delimited import Kinds
 from tasks.files.dialect import Dialect
 from tasks.files.reading import Reading
 

@@ -55,7 +55,7 @@ def batch_size(model: ReadyModel, digest: str, sample: Arrays | None, cache: Pat
 def _measure(model: ReadyModel, sample: Arrays) -> dict[int, float]:
     """Rows per second of one thread, by size."""
     signature, rows = model.signature, len(next(iter(sample.values())))
-    speeds = {}
+    speeds: dict[int, float] = {}
     for size in SIZES:
         if size > rows and speeds:
             break

@@ -106,9 +106,14 @@ class JobFolder:
 
     def remove(self) -> None:
         """Remove what is not needed any more: the manifest is there, or nobody can go on."""
-        shutil.rmtree(self.output / UNFINISHED, ignore_errors=True)
+        clear(self.output)
         with suppress(OSError):
             self.output.rmdir()  # if nothing else is there
+
+
+def clear(output: Path) -> None:
+    """Remove what is left of unfinished jobs."""
+    shutil.rmtree(output / UNFINISHED, ignore_errors=True)
 
 
 def unfinished(output: Path) -> Plan | None:

@@ -99,7 +99,7 @@ def _changed(output: Path, files: Sequence[Mapping[str, Any]]) -> list[Path]:
 
     def intact(file: Mapping[str, Any]) -> bool:
         with (output / file["path"]).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == file["sha256"]
+            return bool(hashlib.file_digest(stream, "sha256").hexdigest() == file["sha256"])
 
     with ThreadPoolExecutor() as pool:  # hashing releases Python's lock
         fine = list(pool.map(intact, files))

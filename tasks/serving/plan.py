@@ -20,7 +20,8 @@ from tasks import formats
 from tasks.bundle.signature import Signature
 from tasks.dataset import KEY
 from tasks.hashed import HashedFile
-from tasks.inputs import InputFile, fingerprint, key_type, pieces
+from tasks.input_rows import key_type, pieces
+from tasks.inputs import InputFile, fingerprint
 from tasks.serving.options import Options
 from tasks.snapshot import Stamp
 

@@ -42,7 +42,7 @@ def _keys(keys: list[Any], key: pa.DataType | None) -> pa.Array:
 
 
 class TooManyBad(InputError):
-    """More rows are bad than a job allows. What is done is kept, for a higher limit."""
+    """More rows are bad than a job allows. It can go on where it is, with a higher limit."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files.chunks import BadRow, Chunk, sift
 from tasks.hashed import refuse_changed
-from tasks.inputs import InputFile, RowsOf, first_row
+from tasks.input_rows import RowsOf
+from tasks.inputs import InputFile, first_row
 from tasks.serving import quarantine
 from tasks.serving.folder import PREDICTIONS, QUARANTINE, JobFolder, ShardRecord
 from tasks.serving.model import ReadyModel

@@ -76,11 +76,14 @@ def _finite(value: Any) -> Any:
 
 def _sink(form: Form, path: Path, schema: pa.Schema) -> _Sink:
     _refuse_types(form, schema)
-    if form == "csv":
-        return csv.CSVWriter(path, schema)
     if form == "jsonl":
         return _Lines(path)
-    return pq.ParquetWriter(path, schema, compression="zstd")
+    sink: _Sink = (
+        csv.CSVWriter(path, schema)
+        if form == "csv"
+        else pq.ParquetWriter(path, schema, compression="zstd")
+    )
+    return sink
 
 
 class _File:

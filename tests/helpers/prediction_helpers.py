@@ -2,7 +2,7 @@
 
 import pyarrow.parquet as pq
 
-from tasks import inputs
+from tasks import input_rows, inputs
 from tasks.bundle.signature import Signature
 from tasks.columns import SourceLocation
 from tasks.dataset import KEY
@@ -15,7 +15,7 @@ _NAMES = ("model.onnx", "signature.json", "tokenizer.json")
 def encoded_batches(file, encoder, size):
     """The keys (None where a file has none) and tensors of up to `size` rows at a time."""
     first = inputs.first_row(file)
-    for rows in inputs.rows(file, encoder.signature, size):
+    for rows in input_rows.rows(file, encoder.signature, size):
         arrays = encoder.encode(rows, SourceLocation(str(file.path), first))
         first += rows.num_rows
         yield rows[KEY] if KEY in rows.schema.names else None, arrays

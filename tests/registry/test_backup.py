@@ -26,7 +26,16 @@ from registry_helpers import LINEAGE, make_candidate
 from servers import create_database, drop_database
 from sqlalchemy import Engine, MetaData, event, insert, text
 
-from registry import Conflict, Corrupt, Policy, Refused, Registry, SchemaMismatch, Unreachable
+from registry import (
+    Conflict,
+    Corrupt,
+    JobInput,
+    Policy,
+    Refused,
+    Registry,
+    SchemaMismatch,
+    Unreachable,
+)
 from registry.artifacts import MARKER
 from registry.databases.database import restore_transaction, upgrade
 from registry.digests import seal_json
@@ -87,9 +96,9 @@ def fill(url: str, folder: Path) -> None:
             )
             if version == 3:
                 found = {"größe": {"rows": 7, "unknown": 1, "outside": None}}
-                registry.finish_job(
-                    job, rows=7, provider="CPU", onnxruntime="1.31", substituted=found
-                )
+                ran = {"provider": "CPU", "onnxruntime": "1.31", "substituted": found}
+                read = [JobInput("2" * 64, "/in/größe.csv", 9)]
+                registry.finish_job(job, rows=7, quarantined=2, inputs=read, **ran)
         policy = Policy(four_eyes=True, keep_last=9, protected=("production",))
         registry.set_policy("digits", policy, actor="cy")
         registry.approve("digits", 5, actor="bo", reason="looked at it")

@@ -80,7 +80,8 @@ def filled(url):
             "version_data VALUES (1, 'data/raw', 'abc')",
             "version_signatures VALUES (1, 'key', '{}')",
             "jobs VALUES ('done', 1, 'digits:1', NULL, NULL, 'completed', "
-            f"'{'4' * 64}', '/out/d', 7, 'CPU', '1.31', NULL, NULL, 1, 2, NULL)",
+            f"'{'4' * 64}', '/out/d', 7, 'CPU', '1.31', NULL, NULL, 1, 2, NULL, 0)",
+            f"job_inputs VALUES (1, 'done', '{'5' * 64}', '/in/a.csv', 7)",
         ):
             connection.exec_driver_sql(f"INSERT INTO {row}")
     return url
@@ -186,6 +187,13 @@ def new_job(version):
     return (
         "INSERT INTO jobs (id, version_id, reference, state, input_sha256, output, started_at) "
         f"VALUES ('j', {version}, 'r', 'running', '{'1' * 64}', 'o', 0)"
+    )
+
+
+def new_input(job):
+    return (
+        "INSERT INTO job_inputs (job_id, sha256, path, rows) "
+        f"VALUES ('{job}', '{'5' * 64}', '/in/b.csv', 7)"
     )
 
 
@@ -318,6 +326,20 @@ REFUSED = {
         "has a SHA-256 hash",
     ),
     "a job in no known state": ([new_job(1).replace("running", "lazy")], "ck_jobs_state"),
+    "an input file of an ended job": ([new_input("done")], "right before it completes"),
+    "an input file of no job": ([new_input("nobody")], "right before|foreign key"),
+    "an input file without a SHA-256": (
+        [new_job(1), new_input("j").replace("5" * 64, "5")],
+        "ck_job_inputs_sha256",
+    ),
+    "an input file of fewer rows than none": (
+        [new_job(1), new_input("j").replace("7)", "-7)")],
+        "ck_job_inputs_rows",
+    ),
+    "fewer quarantined rows than none": (
+        [new_job(1), "UPDATE jobs SET quarantined = -1 WHERE id = 'j'"],
+        "ck_jobs_quarantined",
+    ),
 }
 
 

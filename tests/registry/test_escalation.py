@@ -76,6 +76,7 @@ NEW_JOB = (
     "INSERT INTO jobs (id, version_id, reference, state, input_sha256, output, started_at) "
     f"VALUES ('j', 1, 'r', 'running', '{HEX}', 'o', 0)"
 )
+NEW_INPUT = f"INSERT INTO job_inputs (job_id, sha256, path, rows) VALUES ('j', '{HEX}', 'a', 1)"
 BLOB = f"INSERT INTO blobs (sha256, size, touched{{}}) VALUES ('{HEX}', 1, 0{{}})"
 
 # What each writes -> who may: w(riter), p(romoter), o(wner); a reader never.
@@ -92,6 +93,14 @@ TABLE = {
     "take back that a file was purged": (["UPDATE blobs SET purged_at = NULL"], "wo"),
     "start a job": ([NEW_JOB], "wo"),
     "end a job": ([NEW_JOB, "UPDATE jobs SET state = 'completed' WHERE id = 'j'"], "wo"),
+    "end a job with its input files": (
+        [
+            NEW_JOB,
+            NEW_INPUT,
+            "UPDATE jobs SET state = 'completed', rows = 1, quarantined = 0 WHERE id = 'j'",
+        ],
+        "wo",
+    ),
     "approve": ([*APPROVE, event("approved", 2)], "po"),
     "promote": (
         [*APPROVE, event("approved", 2), CROWN, event("promoted", 2, "'champion'", 1)],
@@ -212,6 +221,16 @@ TABLE = {
     "a file announced as purged": ([BLOB.format(", purged_at", ", 1")], ""),
     "an ended job as running": ([JOB.format("state = 'running'")], ""),
     "an ended job with rows": ([JOB.format("rows = 7")], ""),
+    "an ended job with quarantined rows": ([JOB.format("quarantined = 7")], ""),
+    "an input file of no job": ([NEW_INPUT], ""),
+    "an input file of an ended job": (
+        [NEW_JOB, "UPDATE jobs SET state = 'completed' WHERE id = 'j'", NEW_INPUT],
+        "",
+    ),
+    "an input file of another job": (
+        [NEW_JOB, NEW_INPUT, "UPDATE job_inputs SET job_id = (SELECT min(id) FROM jobs)"],
+        "",
+    ),
     "another id": ([f"UPDATE registry SET id = '{HEX[:32]}'"], ""),
     "a second registry": ([f"INSERT INTO registry VALUES ('{HEX[:32]}', NULL, 0)"], ""),
 }

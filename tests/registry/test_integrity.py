@@ -10,7 +10,7 @@ from registry_helpers import LINEAGE, make_candidate, promote, register_versions
 from sqlalchemy import JSON, Boolean, Double, Integer
 from sqlalchemy.exc import IntegrityError
 
-from registry import Corrupt, NotFound, Policy, schema
+from registry import Corrupt, JobInput, NotFound, Policy, schema
 from registry.integrity import NOT_CHECKED, verify
 from registry.upkeep import gc, purge
 
@@ -81,7 +81,9 @@ def lived(place):
             )
             if output == "done":
                 found = {"rows": 3, "provider": "CPU", "onnxruntime": "1.31.0"}
-                registry.finish_job(job, **found, substituted={"x": {"filled": 1}})
+                read = [JobInput("2" * 64, "a.csv", 3), JobInput("3" * 64, "b.csv", 1)]
+                counted = {"x": {"filled": 1}}
+                registry.finish_job(job, **found, substituted=counted, quarantined=1, inputs=read)
             elif output == "failed":
                 registry.fail_job(job, "no room")
         register_versions(place, 1, "churn")
@@ -152,16 +154,42 @@ def rewrite(url, table, rows):
         connection.execute(table.insert(), rows)
 
 
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (
+            "UPDATE jobs SET rows = rows + 1 WHERE rows > 0",
+            "have 4 rows, but it read 5",
+        ),
+        ("UPDATE jobs SET quarantined = NULL", "have 4 rows, but it read 3"),
+        ("DELETE FROM job_inputs WHERE rows = 1", "have 3 rows, but it read 4"),
+        (f"UPDATE job_inputs SET rows = {2**62}", "rows, but it read 4"),
+        ("UPDATE jobs SET state = 'lost'", "it is lost, but input files"),
+        ("UPDATE jobs SET quarantined = 1", "which its quarantined rows contradict"),
+    ],
+)
+def test_verify_reports_a_job_that_read_another_number_of_rows_than_it_says(
+    lived, statement, named
+):
+    with lawless(lived.url) as connection:
+        connection.exec_driver_sql(statement)
+    with lived.open() as registry:
+        found = verify(registry).problems
+        assert all(problem.ref.startswith("job ") for problem in found)
+        assert any(named in problem.what for problem in found), found
+
+
 def test_verify_reports_a_deleted_row_of_any_table(lived):
     with lived.open() as registry:
         for name, table in schema.metadata.tables.items():
             with raw(lived.url) as connection:
                 rows = [dict(row) for row in connection.execute(table.select()).mappings()]
+            # Of a job without input files nothing else knows.
+            gone = next(row for row in rows if row.get("state") != "completed")
             with lawless(lived.url) as connection:
                 connection.execute(table.delete())
                 if rows[1:]:
-                    connection.execute(table.insert(), rows[1:])
-            # Of a job alone nothing else knows.
+                    connection.execute(table.insert(), [row for row in rows if row is not gone])
             assert (name == "jobs") == (verify(registry).problems == []), name
             rewrite(lived.url, table, rows)
         assert verify(registry).problems == []

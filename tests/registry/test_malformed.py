@@ -20,7 +20,7 @@ from registry_helpers import (
 from typer.testing import CliRunner
 
 from cli.main import app
-from registry import Policy, RegistryError, Unreachable, schema
+from registry import JobInput, Policy, RegistryError, Unreachable, schema
 from registry.integrity import verify
 from registry.transfer.backup import backup
 from registry.upkeep import retain
@@ -44,9 +44,7 @@ def test_verify_names_a_missing_table_or_column(place, broken):
     register_versions(place, 1)
     with raw(place.url) as connection:
         if place.url.startswith("postgresql"):
-            broken = broken.replace("DROP TABLE registry", "DROP TABLE registry CASCADE").replace(
-                "TABLE events", "TABLE events CASCADE" if "DROP" in broken else "TABLE events"
-            )
+            broken += " CASCADE" if "DROP" in broken else ""
         else:
             connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")
             found = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
@@ -131,7 +129,8 @@ def lawless():
             resolved = registry.resolve("digits@canary")
             job = registry.start_job(resolved, input_sha256="1" * 64, output="o", flow_run_id="run")
             found = {"rows": 3, "provider": "CPU", "onnxruntime": "1.31.0"}
-            registry.finish_job(job, **found, substituted={"x": {"filled": 1}})
+            read = [JobInput("2" * 64, "a.csv", 3)]
+            registry.finish_job(job, **found, substituted={"x": {"filled": 1}}, inputs=read)
             owner = sqlite3.connect(folder / "registry.db", isolation_level=None)
             triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
             for (name,) in owner.execute(triggers).fetchall():
@@ -186,6 +185,7 @@ def test_reads_of_malformed_columns_raise_registry_errors(lawless):
             lambda: registry.resolve("digits:1"),
             lambda: registry.overview(),
             lambda: registry.jobs("digits"),
+            lambda: registry.predicted_files("digits", "o", ["a.csv"]),
         ):
             said, well = answered(call)
             assert well, (what, said)

@@ -13,7 +13,7 @@ from servers import create_database, drop_database
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from registry import NoRegistry, Policy, Refused, Registry, schema
+from registry import JobInput, NoRegistry, Policy, Refused, Registry, schema
 from registry.databases.roles import READER, ROLES, WRITER, create_roles
 from registry.integrity import verify
 from registry.rules.rule import APPEND_ONLY, LASTING
@@ -70,7 +70,10 @@ def test_a_writer_registers_and_records_jobs(place):
                 registry.resolve("walts:1"), input_sha256="1" * 64, output=f"out {number}"
             )
             if number == 1:
-                registry.finish_job(job, rows=3, provider="CPU", onnxruntime="1.31")
+                read, ran = [JobInput("2" * 64, "a.csv", 3)], {"provider": "CPU"}
+                registry.finish_job(job, rows=3, onnxruntime="1.31", inputs=read, **ran)
+                found = registry.predicted_files("walts", "out 1", ["a.csv", "b.csv"])
+                assert found == {"a.csv": {"2" * 64}}
             else:
                 registry.fail_job(job, "disk full")
         assert registry.open(made)["model.onnx"].read_text() == "walt 1"
@@ -218,10 +221,12 @@ NOT_A_PROMOTER = [
     "INSERT INTO evaluations (version_id, passed, report, at, actor) "
     "VALUES (2, true, '{}', 0, 'eve')",
     "INSERT INTO version_metrics VALUES (2, 'mine', 1.0)",
+    f"INSERT INTO job_inputs (job_id, sha256, path, rows) VALUES ('j', '{'2' * 64}', 'a.csv', 1)",
     "INSERT INTO version_tags VALUES (2, 'mine', 'x')",
     "INSERT INTO version_state VALUES (2, 1, 2, 'approved', 1)",
     "UPDATE version_state SET version = 3",
     "UPDATE jobs SET rows = 7",
+    "UPDATE jobs SET quarantined = 7",
     "UPDATE blobs SET purged_at = 1",
 ]
 

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from registry_helpers import Place, make_candidate, quick_folder
 
-from registry import Policy
+from registry import JobInput, Policy
 from registry.integrity import verify
 
 HEX = "f" * 64
@@ -46,6 +46,11 @@ JOB = (
 APPROVAL = (
     "INSERT INTO approvals (version_id, evaluation_id, passed, approver, reason, at) "
     "VALUES ({}, {}, 1, 'eve', 'because', 0)"
+)
+
+INPUT = (
+    f"INSERT{{}} INTO job_inputs SELECT {{}}, id, '{HEX}', 'a.csv', {{}} FROM jobs "
+    "WHERE state = '{}'"
 )
 
 # digits has four versions: 1 was champion, 2 is champion, 3 is production (protected) and 4 is
@@ -194,6 +199,16 @@ REFUSED = {
     # Jobs that ended
     "an ended job changes": "UPDATE jobs SET rows = 7 WHERE state = 'completed'",
     "an ended job runs": "UPDATE OR REPLACE jobs SET state = 'running' WHERE state = 'completed'",
+    "an ended job with quarantined rows": "UPDATE jobs SET quarantined = 7 "
+    "WHERE state = 'completed'",
+    "a job that quarantined many": "UPDATE jobs SET quarantined = 'many' WHERE state = 'running'",
+    "an input file of no job": f"INSERT INTO job_inputs VALUES (9, 'nobody', '{HEX}', 'a', 1)",
+    "an input file of an ended job": INPUT.format("", 9, 1, "completed"),
+    "an input file of many rows": INPUT.format("", 9, "'many'", "running"),
+    "an input file replaced": INPUT.format(" OR REPLACE", 1, 1, "running"),
+    "an input file of another job": "UPDATE job_inputs SET job_id = (SELECT id FROM jobs "
+    "WHERE state = 'running')",
+    "an input file forgotten": "DELETE FROM job_inputs",
     # Protected aliases
     "an alias of a candidate protected": "INSERT INTO protected_aliases VALUES (1, 'canary')",
     "a protected alias renamed": "UPDATE protected_aliases SET alias = 'other'",
@@ -216,7 +231,8 @@ def place():
             registry.tag("digits", 2, "colour", "red", actor="ada")
             resolved = registry.resolve("digits")
             ended = registry.start_job(resolved, input_sha256=HEX, output="ended")
-            registry.finish_job(ended, rows=1, provider="CPU", onnxruntime="1")
+            read = [JobInput(HEX, "a.csv", 1)]
+            registry.finish_job(ended, rows=1, provider="CPU", onnxruntime="1", inputs=read)
             registry.start_job(resolved, input_sha256=HEX, output="running")
         yield made
 

@@ -321,13 +321,13 @@ def test_a_job_runs_from_start_to_completion(place):
         job = registry.start_job(resolved, input_sha256="b" * 64, output="/out", flow_run_id="f")
         assert (job.state, job.model, job.version) == ("running", "digits", 1)
         assert (job.reference, job.alias_revision) == ("digits@champion", 1)
-        assert job.substituted is None
+        assert job.substituted is job.quarantined is None
         found = {"city": {"rows": 7, "unknown": 2}, "age": {"rows": 7, "outside": None}}
-        done = registry.finish_job(
-            job, rows=7, provider="CPU", onnxruntime="1.31.0", substituted=found
-        )
+        counts = {"rows": 7, "quarantined": 2, "substituted": found}
+        done = registry.finish_job(job, **counts, provider="CPU", onnxruntime="1.31.0")
         assert done.substituted == registry.jobs("digits")[0].substituted == found
         assert (done.id, done.state, done.rows) == (job.id, "completed", 7)
+        assert done.quarantined == 2
         assert done.finished_at >= done.started_at == job.started_at
         assert registry.jobs("digits") == registry.jobs() == [done]
 

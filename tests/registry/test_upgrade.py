@@ -341,3 +341,38 @@ def test_upgrade_adds_parent_uids_and_keep_holders(
     found = fetch(url, "SELECT version, parent_uid FROM versions ORDER BY version")
     assert found == [(1, None), (2, "1" * 32), (3, "e" * 32)]
     assert fetch(url, "SELECT keep_last, keep_holders FROM models") == [(5, 2)]
+
+
+def test_jobs_of_the_release_before_are_kept_and_say_nothing_of_rows_in_quarantine(make_database):
+    url = make_database()
+    with raw_engine(url).connect() as connection:
+        _run_alembic(connection, MIGRATIONS, url, "0004")
+        connection.commit()
+    columns = "id, version_id, reference, state, input_sha256, output, rows, started_at"
+    statements = (
+        "INSERT INTO models (id, name, last_version, created_at) VALUES (1, 'a', 2, 0)",
+        f"INSERT INTO params (id, sha256, document) VALUES (1, '{'a' * 64}', '{{}}')",
+        *(
+            "INSERT INTO versions (id, uid, model_id, version, digest, dataset, test_split, "
+            "signature, params_id, libraries, git_dirty, created_at, created_by, parent_uid) "
+            f"VALUES ({n}, '{n:032}', 1, {n}, '{n:064}', 'd', 's', '{{}}', 1, '{{}}', false, 0, "
+            f"'ada', {parent})"
+            for n, parent in [(1, "NULL"), (2, f"'{1:032}'")]
+        ),
+        f"INSERT INTO jobs ({columns}) VALUES "
+        f"('j', 1, 'a:1', 'completed', '{'1' * 64}', '/out', 7, 1), "
+        f"('k', 2, 'a:2', 'running', '{'2' * 64}', '/out/2', NULL, 2)",
+    )
+    with raw(url) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    assert upgrade(url) == "0004"
+    assert fetch(url, f"SELECT {columns}, quarantined FROM jobs ORDER BY id") == [
+        ("j", 1, "a:1", "completed", "1" * 64, "/out", 7, 1, None),
+        ("k", 2, "a:2", "running", "2" * 64, "/out/2", None, 2, None),
+    ]
+    assert fetch(url, "SELECT id FROM job_inputs") == []
+    assert fetch(url, "SELECT id, parent_uid FROM versions ORDER BY id") == [
+        (1, None),
+        (2, f"{1:032}"),
+    ]

@@ -202,7 +202,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory, evaluation: dict) -> Iterat
         job = registry.start_job(
             registry.resolve("pets"), input_sha256="7" * 64, output=EVIL, flow_run_id="job-run"
         )
-        registry.finish_job(job, rows=1234, provider="CPUExecutionProvider", onnxruntime="1.31.0")
+        ran = {"provider": "CPUExecutionProvider", "onnxruntime": "1.31.0"}
+        registry.finish_job(job, rows=1234, quarantined=5678, **ran)
         failed = registry.start_job(
             registry.resolve("pets:3"), input_sha256="8" * 64, output="predictions/b"
         )

@@ -139,7 +139,7 @@ def test_stages_and_flows_refuse_changed_code_until_modelmint_code_runs(project)
     before = locked_stages(project.root)
     refused = (
         "error: code.json does not describe the code that would run (prepare: "
-        "tasks/preparing/splitting.py), so nothing was run. `modelmint code` updates it"
+        "tasks/preparing/splitting.py), so nothing was run. Run `modelmint code`"
     )
     # Fresh for DVC, but what a training registers would have another origin than it says.
     assert refused in project.modelmint("train", status=2).stderr

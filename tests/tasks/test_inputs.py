@@ -15,7 +15,7 @@ from prediction_helpers import encoded_batches
 from prepare_helpers import run, splits
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tasks import inputs
+from tasks import input_rows, inputs
 from tasks.bundle.signature import Signature
 from tasks.columns import (
     BooleanColumn,
@@ -303,7 +303,7 @@ def test_find_returns_every_supported_file_of_a_folder_by_name(tmp_path):
 
 def key_type(folder, *names):
     """The type of the keys that a prediction of these files writes."""
-    return inputs.key_type(inputs.find([folder / name for name in names]), TABLE.signature)
+    return input_rows.key_type(inputs.find([folder / name for name in names]), TABLE.signature)
 
 
 def test_keys_are_whole_numbers_if_all_of_all_files_are(tmp_path):
@@ -369,7 +369,7 @@ def test_every_format_reads_text_with_the_options_of_training(tmp_path):
 def test_reading_inputs_imports_no_torch_or_scikit_learn():
     code = """
 import sys
-from tasks import inputs
+from tasks import input_rows, inputs
 print(sorted({"torch", "onnx", "sklearn", "PIL"} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
