@@ -127,7 +127,7 @@ class Model:
         return self._table(found) if frame is None else self._frame(found, frame)
 
     def _table(self, found: Predicted) -> pa.Table:
-        """With the metadata of `predictions.parquet`."""
+        """With the metadata of the files of a batch job."""
         lineage = self.version.lineage
         facts = {
             "model": self.version.ref,

@@ -15,7 +15,6 @@ from tasks.bundle.signature import Signature
 from tasks.columns import SourceLocation
 from tasks.counts import Counts, Substituted
 from tasks.dataset import KEY
-from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.chunks import Chunk
@@ -93,7 +92,7 @@ class Predictor:
                 for chunk in self._chunks(rows, where)
             ]
         else:
-            encoder = Encoder(self.signature)
+            encoder = self._model.encoder(counts)
             parts = [pa.record_batch(answers.no_answers(encoder, options))]
             # An empty table has no meaningful types: an empty list has the type null.
             encoder.check_names(rows.column_names, SourceLocation(where))

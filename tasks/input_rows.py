@@ -19,13 +19,26 @@ def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | 
 
     Parquet and Arrow have types. Keys of CSV and JSON Lines are int64 where all of them are whole
     numbers as Python writes them, and text otherwise: `007` is not 7.
+
+    Raises:
+        InputError: files with types have different ones, which are not all whole numbers.
     """
     kinds, reading = kinds_of(signature), signature.read_as
-    paths = [file.path for file in files if tables.form(file.path)]
-    types = {tables.type_of_key(path, kinds, reading) for path in paths} - {None}
-    if len(types) > 1 and all(map(pa.types.is_integer, types)):
+    typed: set[pa.DataType] = set()
+    plainly: set[pa.DataType] = set()
+    for path in (file.path for file in files if tables.form(file.path)):
+        found = tables.type_of_key(path, kinds, reading)
+        (plainly if tables.first_row(path) else typed).add(found)
+    every = (typed | plainly) - {None}
+    if len(every) > 1 and all(map(pa.types.is_signed_integer, every)):
         return pa.int64()
-    return types.pop() if len(types) == 1 else pa.string() if types else None
+    if len(every) > 1 and typed - {None, pa.string()}:
+        names = ", ".join(sorted(map(str, every)))
+        raise InputError(
+            f"the column 'key' has different types in the input files: {names}. Predict them one "
+            "after the other, or write the keys with one type"
+        )
+    return every.pop() if len(every) == 1 else pa.string() if every else None
 
 
 class RowsOf:
@@ -47,7 +60,9 @@ class RowsOf:
         self._form = form_of(file)
         self._table: tables.TableRows | None = None
         if self._form is None:
-            kinds = {**(also or {}), **kinds_of(signature)}
+            # Values of JSON Lines would have another type in each chunk: kept ones are text.
+            kept: dict[str, Kind] = dict.fromkeys(keep, "text")
+            kinds = {**kept, **(also or {}), **kinds_of(signature)}
             needed = {KEY, *keep, *(column.name for column in signature.columns)}
             only = () if also is not None else needed
             self._table = tables.TableRows(file.path, kinds, signature.read_as, only)
@@ -88,14 +103,15 @@ class RowsOf:
         return rows
 
     def kept(self, rows: pa.RecordBatch, name: str) -> pa.Array:
-        """A column that is passed through, (N,): of CSV as text, as it stands there.
+        """A column that is passed through, (N,): of CSV and JSON Lines as text.
 
         Raises:
             InputError: there is none of that name.
         """
         tables.named(name, rows.schema.names, str(self.file.path), "--keep")
         column = plain(rows[name])
-        return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
+        untyped = tables.first_row(self.file.path) and pa.types.is_binary(column.type)
+        return column.cast(pa.string()) if untyped else column
 
 
 def rows(

@@ -33,7 +33,7 @@ def batches(
     names the target column of a table; prepared splits do not need it.
 
     Raises:
-        InputError: as `inputs.batches` does; or a row has no target, or a class that the model
+        InputError: as `input_rows.rows` does; or a row has no target, or a class that the model
             does not know. The message names file, row and column.
     """
     signature, expected = encoder.signature, encoder.signature.problem.target

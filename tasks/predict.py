@@ -35,7 +35,7 @@ from tasks.serving.folder import (
 from tasks.serving.manifest import PredictReport
 from tasks.serving.model import ReadyModel
 from tasks.serving.options import DEFAULT_LIMIT, BadLimit, Options
-from tasks.serving.plan import Plan, key_alias, split
+from tasks.serving.plan import Plan, key_of, split
 from tasks.serving.quarantine import BadSoFar, TooManyBad, merged
 from tasks.serving.shard import TooMany, Workers, predict_chain, ready_model
 from tasks.serving.writing import write_whole
@@ -150,7 +150,7 @@ def _plan(
         bundle=bundle,
         options=options,
         batch_size=_batch_size(model, files, provenance["digest"], how),
-        key=key_alias(files, model.signature),
+        key=key_of(files, model.signature),
         files=tuple(files),
         shards=tuple(shards),
         chains=tuple(tuple(chain) for chain in chains),

@@ -107,7 +107,7 @@ WHOLE_PATH = """
 import json
 from pathlib import Path
 from tasks import params
-from tasks.encoding import Encoder
+from tasks.bundle.signature import Signature
 from tasks.inputs import find
 from tasks.pipeline import STEPS
 from tasks.predict import predict
@@ -116,10 +116,12 @@ from tasks.workspace import Workspace
 workspace, given = Workspace(Path()), params.load(Path("params.yaml"))
 for step in STEPS.values():
     print(step.run(given, workspace))
-encoder = Encoder.read(workspace.bundle)
-files = find([Path("homes.csv")], encoder.signature)
-done = predict(workspace.bundle / "model.onnx", encoder, files, output=Path("out"), provenance={})
-print("predicted", done.rows, encoder.signature.task)
+bundle = {name: workspace.bundle / name for name in ("model.onnx", "signature.json")}
+signature = Signature.read(bundle["signature.json"])
+files = find([Path("homes.csv")], signature)
+made_by = {"model": "homes:1", "digest": "0"}
+done = predict(bundle, files, output=Path("out"), provenance=made_by)
+print("predicted", done.rows, signature.task)
 """
 
 

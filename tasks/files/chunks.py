@@ -112,10 +112,10 @@ def shown(value: Any) -> str | None:
             value = value.as_py()
         except (ValueError, OverflowError):  # a date that Python cannot represent
             value = value.cast(pa.string()).as_py()
+    if isinstance(value, dict) and value.keys() == {"bytes", "path"}:  # an image in a table
+        value = value["path"]  # its bytes tell a person nothing
     if value is None:
         return None
     if isinstance(value, bytes):
         return value[:LONGEST].decode("utf-8", errors="backslashreplace")[:LONGEST]
-    if isinstance(value, dict):  # an image in a table: its bytes tell a person nothing
-        value = value.get("path")
     return (value if isinstance(value, str) else repr(value))[:LONGEST]

@@ -166,7 +166,7 @@ FORMATS: dict[str, Format] = {
     ),
     ".jsonl": Format(
         json_lines.read,
-        lambda path, kinds, reading, only: json_lines.JsonRows(path, kinds, reading),
+        lambda path, kinds, reading, only: json_lines.JsonRows(path, kinds, reading, only),
         lambda path, kinds, reading: [json_lines.count(path, kinds, reading)],
         json_lines.key_type,
         first_row=1,

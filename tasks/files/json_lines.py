@@ -88,8 +88,10 @@ def read(path: Path, reading: Reading, text: Collection[str]) -> tuple[pa.Table,
 class JsonRows:
     """The rows of one file; they are converted as they are read."""
 
-    def __init__(self, path: Path, kinds: Kinds, reading: Reading) -> None:
-        self._path, self._kinds, self._reading = path, kinds, reading
+    def __init__(
+        self, path: Path, kinds: Kinds, reading: Reading, only: Collection[str] = ()
+    ) -> None:
+        self._path, self._kinds, self._reading, self._only = path, kinds, reading, only
 
     def chunks(self, start: int, size: int) -> Iterator[Chunk]:
         """All rows, from the first one, up to `size` at a time."""
@@ -104,7 +106,13 @@ class JsonRows:
                 names |= self._every_name()  # later rows may have columns that these lack
             done += len(part)
             if done > start:
-                yield self._chunk(rows, bad, names)
+                yield self._chunk(rows, bad, self._needed(names))
+
+    def _needed(self, names: Collection[str]) -> Collection[str]:
+        """The columns to convert; all where one is missing: the error names what there is."""
+        if not self._only or not self._kinds.keys() - {KEY} <= set(names):
+            return names
+        return [name for name in names if name in self._only]
 
     def _every_name(self) -> dict[str, None]:
         found = (_parse(line, self._path, row) for row, line in enumerate(_lines(self._path)))
@@ -123,7 +131,7 @@ class JsonRows:
                     number = int(index[place])
                     row = rows.pop(number)
                     value = shown(row.get(str(error.column)))
-                    key = row.get(KEY)
+                    (key,) = _values([row], KEY, self._kinds.get(KEY))
                     bad.append(BadRow(number, error.reason, error.column, value, str(error), key))
 
     def _columns(

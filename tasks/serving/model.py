@@ -50,8 +50,11 @@ class ReadyModel:
             InputError: a column is missing or has a wrong type.
         """
         counts = Counts()
-        encoder = Encoder(self.signature, self._tokenizer(), counts)
-        return encoder.encode(rows, location), counts
+        return self.encoder(counts).encode(rows, location), counts
+
+    def encoder(self, counts: Counts) -> Encoder:
+        """An encoder of this thread alone, which adds to `counts`."""
+        return Encoder(self.signature, self._tokenizer(), counts)
 
     def answer(
         self, arrays: Arrays, batch_size: int, options: Options, location: SourceLocation

@@ -47,6 +47,8 @@ class Options:
                     "it in the input, or leave it out"
                 )
         for name in self.partition_by:
+            if self.partition_by.count(name) > 1:
+                raise InputError(f"--partition-by {name}: it is named twice; name it once")
             if name not in (*self.keep, "prediction"):
                 raise InputError(
                     f"--partition-by {name}: only prediction and columns that --keep names can be "

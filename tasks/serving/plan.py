@@ -4,6 +4,7 @@ It depends on the input, the model and the options, and not on the number of wor
 killed goes on with any number of them.
 """
 
+import base64
 import hashlib
 import itertools
 import json
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from tasks import formats
 from tasks.bundle.signature import Signature
+from tasks.dataset import KEY
 from tasks.hashed import HashedFile
 from tasks.input_rows import key_type, pieces
 from tasks.inputs import InputFile, fingerprint
@@ -62,7 +64,7 @@ class Plan:
     options: Options
     batch_size: int
     key: str | None
-    """The Arrow type of the keys; None where rows have none."""
+    """The Arrow type of the keys, see `key_of`; None where rows have none."""
     files: tuple[InputFile, ...]
     shards: tuple[Shard, ...]
     chains: tuple[tuple[int, ...], ...]
@@ -80,7 +82,11 @@ class Plan:
 
     @property
     def key_type(self) -> pa.DataType | None:
-        return None if self.key is None else pa.type_for_alias(self.key)
+        if self.key is None:
+            return None
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.key)))
+        found: pa.DataType = schema.field(0).type
+        return found
 
     @property
     def identity(self) -> str:
@@ -173,10 +179,11 @@ def bytes_of_row(signature: Signature) -> int:
     return max(1, sum(each))
 
 
-def key_alias(files: Sequence[InputFile], signature: Signature) -> str | None:
-    """The type of the keys of all files, as `Plan.key` has it."""
+def key_of(files: Sequence[InputFile], signature: Signature) -> str | None:
+    """The type of the keys of all files, as `Plan.key` has it: an Arrow schema in base64, since
+    times with a zone and UUIDs have no name that Arrow reads back."""
     found = key_type(files, signature)
-    return None if found is None else str(found)
+    return found and base64.b64encode(pa.schema([(KEY, found)]).serialize()).decode()
 
 
 def _file(file: InputFile) -> dict[str, Any]:

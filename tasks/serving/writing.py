@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,15 +12,19 @@ from typing import Any, Protocol
 from urllib.parse import quote
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.errors import InputError
 from tasks.serving.options import Form, Options
 
 ROWS_PER_GROUP = 65_536
+LONGEST_NAME = 255
+"""Bytes of a file name, on all usual file systems."""
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 MOST_PARTITIONS = 1_000
 """Files that a shard may have open: more would exceed what an operating system allows."""
 
@@ -47,13 +52,30 @@ class _Lines:
 
     def write_table(self, table: pa.Table) -> None:
         for row in table.to_pylist():
-            self._stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            self._stream.write(_line(row) + "\n")
 
     def close(self) -> None:
         self._stream.close()
 
 
+def _line(row: Any) -> str:
+    """A row as JSON, which has no NaN and no infinity: they become null."""
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(row), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list) else value
+
+
 def _sink(form: Form, path: Path, schema: pa.Schema) -> _Sink:
+    _refuse_types(form, schema)
     if form == "jsonl":
         return _Lines(path)
     sink: _Sink = (
@@ -154,22 +176,61 @@ def _partitions(
     batch: pa.RecordBatch, columns: tuple[str, ...]
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """The rows of each combination of values, in order, and the path of its folder."""
-    given = pa.Table.from_batches([batch])
-    for values in given.group_by(list(columns)).aggregate([]).to_pylist():
-        mask = None
-        for name, value in values.items():
-            here = pc.is_null(given[name]) if value is None else pc.equal(given[name], value)
-            mask = here if mask is None else pc.and_(mask, here)
-        rows = given.filter(mask).drop_columns(list(columns)).combine_chunks()
-        place = "/".join(f"{name}={_folder_name(value)}" for name, value in values.items())
-        yield place, rows.to_batches()[0]
+    group = np.zeros(batch.num_rows, np.int64)
+    folders = []
+    for name in columns:
+        codes, names = _folders(batch[name], name)
+        folders.append((codes, names))
+        group = np.unique(group * len(names) + codes, return_inverse=True)[1]
+    order = np.argsort(group, kind="stable")
+    firsts = np.unique(group[order], return_index=True)[1]
+    rest = batch.drop_columns(list(columns))
+    for rows in np.split(order, firsts[1:]):
+        place = "/".join(names[codes[rows[0]]] for codes, names in folders)
+        yield place, rest.take(pa.array(rows))
 
 
-def _folder_name(value: Any) -> str:
-    """As Hive writes it, and `pyarrow.dataset` reads it."""
-    if value is None:
-        return "__HIVE_DEFAULT_PARTITION__"
-    return quote(str(value), safe=" -_.:")
+def _folders(values: pa.Array, name: str) -> tuple[NDArray[np.int64], list[str]]:
+    """The number (N,) of the folder of each value, and the folders as `pyarrow.dataset` reads them.
+
+    By Arrow's own equality: Python has no nanoseconds, and there NaN is not NaN.
+
+    Raises:
+        InputError: the values cannot be names of folders.
+    """
+    try:
+        encoded = values.dictionary_encode(null_encoding="encode")
+        texts = encoded.dictionary.cast(pa.string()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"--partition-by {name}: values of the type {values.type} cannot be names of folders; "
+            "name another column"
+        ) from error
+    names = [f"{name}={_NULL if t is None else quote(t, safe=' -_.:')}" for t in texts]
+    if long := next((n for n in names if len(n.encode()) > LONGEST_NAME), None):
+        raise InputError(
+            f"--partition-by {name}: {long[:60]}... is too long for the name of a folder; name a "
+            "column with shorter values"
+        )
+    return encoded.indices.to_numpy().astype(np.int64), names
+
+
+def _refuse_types(form: Form, schema: pa.Schema) -> None:
+    """Raises `InputError` if a form of text cannot hold a column."""
+    for field in schema:
+        kind = field.type
+        held = form == "parquet" or not (
+            pa.types.is_binary(kind)
+            or pa.types.is_large_binary(kind)
+            or pa.types.is_fixed_size_binary(kind)
+        )
+        if form == "csv":
+            held = held and not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
+        if not held:
+            raise InputError(
+                f"column {field.name!r} is {kind}, which files of --format {form} cannot hold; "
+                "write --format parquet, or leave the column out"
+            )
 
 
 def write_table(root: Path, name: str, table: pa.Table) -> Written:

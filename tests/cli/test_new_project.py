@@ -299,7 +299,7 @@ def test_readme_commands_of_a_new_project_train_and_predict(houses, prefect_serv
     assert outcome["version"] == "houses:1"
     assert outcome["folder"] == str(houses.root)
     houses.run(*predict)
-    predictions = pq.read_table(houses.root / "predictions/test/predictions.parquet")
+    predictions = pq.read_table(houses.root / "predictions/test/predictions")
     assert predictions.num_rows == 24
     assert "houses:1" in houses.run(*history).stderr
     again = json.loads(houses.run(*train, "--json").stdout)

@@ -15,6 +15,10 @@ import pytest
 from projects import Project
 
 from registry import Registry
+from tasks.serving.folder import owned
+from tasks.serving.manifest import completed
+
+PART = "predictions/part-00000.parquet"
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def test_a_job_records_model_input_and_output(trained, test_split, tmp_path):
 
 def test_predictions_equal_the_evaluated_outputs(trained, test_split, tmp_path):
     predict(trained, test_split, "--output", str(tmp_path / "out"))
-    predicted = pq.read_table(tmp_path / "out/predictions.parquet")
+    predicted = pq.read_table(tmp_path / "out/predictions")
     with pa.memory_map(test_split) as source:
         truth = pa.ipc.open_file(source).read_all()
     assert predicted["key"].equals(truth["key"])
@@ -64,11 +68,11 @@ def test_predict_does_not_repeat_a_completed_job(trained, test_split, tmp_path):
 
 def test_predict_refuses_a_folder_with_other_predictions(trained, test_split, tmp_path):
     predict(trained, test_split, "--output", str(tmp_path / "out"))
-    before = (tmp_path / "out/predictions.parquet").read_bytes()
+    before = (tmp_path / "out" / PART).read_bytes()
     other = str(trained.root / "data/prepared/validation.arrow")
     error = predict(trained, other, "--output", str(tmp_path / "out"), status=2)["error"]
     assert "holds the predictions of digits:1" in error
-    assert (tmp_path / "out/predictions.parquet").read_bytes() == before
+    assert (tmp_path / "out" / PART).read_bytes() == before
 
 
 def test_a_wrong_column_type_leaves_no_file_and_a_failed_job(trained, tmp_path):
@@ -80,7 +84,7 @@ def test_a_wrong_column_type_leaves_no_file_and_a_failed_job(trained, tmp_path):
     assert "uint8[9, 9, 1]" in error
     assert "image: uint8[8, 8, 1]" in error
     assert "Traceback" not in error
-    assert not any((tmp_path / "out").glob("*"))
+    assert not (tmp_path / "out").exists()
     assert jobs(trained)[0]["state"] == "failed"
 
 
@@ -91,15 +95,33 @@ def test_predict_refuses_an_output_that_is_a_file(trained, test_split, tmp_path)
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_two_jobs_cannot_write_to_one_folder(trained, test_split, tmp_path):
-    import fcntl
+def test_a_job_waits_for_another_one_in_its_folder_and_finds_it_complete(
+    trained, test_split, tmp_path
+):
+    out = tmp_path / "out"
+    command = ["modelmint", "predict", "digits", test_split, "--output", str(out), "--json"]
+    with owned(out, lambda: pytest.fail("nobody else writes there")):
+        second = trained.start(*command)
+        said = next(line for line in second.stdout if "another job" in line)
+        first = predict(trained, test_split, "--output", str(tmp_path / "other"))
+        shutil.copytree(tmp_path / "other", out, dirs_exist_ok=True)
+        assert second.poll() is None
+    printed = second.stdout.read()
+    assert second.wait(60) == 0
+    assert f"another job writes to {out}; waiting for it" in said
+    report = json.loads(printed[printed.index("{") :])
+    assert (report["fresh"], report["job"]) == (True, first["job"])
 
-    (tmp_path / "out").mkdir()
-    folder = os.open(tmp_path / "out", os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    error = predict(trained, test_split, "--output", str(tmp_path / "out"), status=2)["error"]
-    os.close(folder)
-    assert "another job is writing" in error
+
+def test_two_jobs_that_begin_at_once_write_one_output(trained, test_split, tmp_path):
+    command = ["modelmint", "predict", "digits", test_split, "--output", str(tmp_path / "out")]
+    both = [trained.start(*command, "--json") for _ in range(2)]
+    printed = [job.communicate()[0] for job in both]
+    assert [job.returncode for job in both] == [0, 0]
+    reports = [json.loads(text[text.index("{") :]) for text in printed]
+    assert sorted(report["fresh"] for report in reports) == [False, True]
+    assert len({report["job"] for report in reports}) == 1
+    assert completed(tmp_path / "out").rows == 360
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "signature.json", "card.md"])
@@ -122,37 +144,46 @@ def test_predict_refuses_a_bundle_with_a_changed_byte(trained, test_split, tmp_p
     assert name in damaged.modelmint("models", "verify", status=1).stderr
 
 
-def test_predict_completes_a_killed_job(trained, tmp_path):
-    rows = 300_000
+def test_predict_completes_a_killed_job_and_keeps_its_finished_shards(trained, tmp_path):
+    rows = 600_000
     images = np.random.default_rng(0).integers(0, 17, (rows, 8, 8, 1), np.uint8)
     column = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
-    pq.write_table(pa.table({"image": column}), tmp_path / "many.parquet")
+    pq.write_table(pa.table({"image": column}), tmp_path / "many.parquet", row_group_size=100_000)
     command = ["modelmint", "predict", "digits", str(tmp_path / "many.parquet")]
     command += ["--output", str(tmp_path / "out")]
-    part = tmp_path / "out/predictions.parquet.part"
-    seen = None  # time of the file that the previous run left
-    for moment in (0.0, 0.3):
+    unfinished = tmp_path / "out/.unfinished"
+    for pattern in ("*/predictions/.part-*", "*/shards/*.json"):  # within a shard, and after one
         run = trained.start(*command)
         deadline = time.monotonic() + 60
-        while _written(part) == seen and run.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(moment)
+        before = set(unfinished.glob(pattern))
+        while set(unfinished.glob(pattern)) == before and time.monotonic() < deadline:
+            time.sleep(0.005)
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
         run.stdout.close()
-        seen = _written(part)
         assert not (tmp_path / "out/manifest.json").exists()
-    report = json.loads(trained.run(*command, "--json").stdout)
+        assert not (tmp_path / "out/predictions").exists()
+    kept = {
+        part: (unfinished / place).stat().st_mtime_ns
+        for record in unfinished.glob("*/shards/*.json")
+        for part in (json.loads(record.read_bytes())["files"][0]["path"],)
+        for place in (record.parent.parent / part,)
+    }
+    assert 1 <= len(kept) < 3
+    report = json.loads(trained.run(*command, "--workers", "1", "--json").stdout)
     assert report["rows"] == rows
-    table = pq.read_table(tmp_path / "out/predictions.parquet")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    assert [shard["rows"] for shard in manifest["shards"]] == [200_000] * 3
+    assert {part: (tmp_path / "out" / part).stat().st_mtime_ns for part in kept} == kept
+    table = pq.read_table(tmp_path / "out/predictions")
     assert np.array_equal(table["key"].to_numpy(), np.arange(rows))
-    assert not part.exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "manifest.json",
+        "predictions",
+    ]
+    assert len(list((tmp_path / "out/predictions").iterdir())) == 3
     of_this = [j["state"] for j in jobs(trained) if j["output"] == str(tmp_path / "out")]
     assert of_this == ["completed", "lost", "lost"]
-
-
-def _written(path):
-    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def test_predict_closes_a_job_killed_after_it_wrote_its_manifest(trained, test_split, tmp_path):

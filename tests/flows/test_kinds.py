@@ -54,7 +54,7 @@ def test_train_and_predict_work_on_a_users_own_data(project, kind, task, archite
     assert (project.root / f"{params['prepare']['source']['path']}.dvc").exists()
     raw = project.root / params["prepare"]["source"]["path"]
     project.modelmint("predict", "own", str(raw), "--output", "out")
-    table = pq.read_table(project.root / "out/predictions.parquet")
+    table = pq.read_table(project.root / "out/predictions")
     assert table.num_rows == find([raw])[0].rows == sample_data.ROWS
     # Again: no stage is stale, and no second version is registered.
     again = project.train()

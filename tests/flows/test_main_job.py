@@ -93,7 +93,7 @@ def test_the_summary_of_run_names_dataset_metrics_gates_and_outputs(clone, first
         "digits:1",
         "champion",
         "360 rows",
-        "predictions.parquet",
+        first["job"]["output"],
         "took: train",
         "Next:",
     ):

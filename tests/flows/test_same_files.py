@@ -15,11 +15,10 @@ from flows.job import run_job, signature_of
 from tasks import params
 from tasks.bundle.signature import Signature
 from tasks.columns import NumberColumn, TextColumn
-from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.inputs import InputFile, find
+from tasks.inputs import find
 from tasks.pipeline import STEPS
-from tasks.predict import predict
+from tasks.serving.options import Options
 from tasks.workspace import Workspace
 
 SIZES = {"train": 40, "test": 30}
@@ -76,7 +75,7 @@ def predict_files(glyphs, folder, *paths, **options):
     _, registry, version = glyphs
     files = find(paths, signature_of(version.version))
     report = run_job(registry, version, files, folder, **options)
-    return report, pq.read_table(folder / "predictions.parquet")
+    return report, pq.read_table(folder / "predictions")
 
 
 def test_predictions_of_the_test_folder_equal_the_evaluated_ones(glyphs, tmp_path):
@@ -129,7 +128,7 @@ def test_predict_ignores_the_labels_of_its_input(glyphs, tmp_path):
 def test_probabilities_have_a_column_for_each_class(glyphs, tmp_path):
     workspace, _, _ = glyphs
     test = workspace.root / "raw/test"
-    _, table = predict_files(glyphs, tmp_path / "out", test, probabilities=True)
+    _, table = predict_files(glyphs, tmp_path / "out", test, options=Options(probabilities=True))
     classes = ["bar", "block", "line"]
     names = [f"probability_{name}" for name in classes]
     assert table.column_names == ["key", "prediction", "score", *names]
@@ -146,33 +145,23 @@ def test_probabilities_have_a_column_for_each_class(glyphs, tmp_path):
 def test_predict_with_and_without_probabilities_are_different_jobs(first, glyphs, tmp_path):
     workspace, _, _ = glyphs
     image = workspace.root / "raw/test/bar/0.png"
-    predict_files(glyphs, tmp_path, image, probabilities=first)
-    report, _ = predict_files(glyphs, tmp_path, image, probabilities=first)
+    predict_files(glyphs, tmp_path, image, options=Options(probabilities=first))
+    report, _ = predict_files(glyphs, tmp_path, image, options=Options(probabilities=first))
     assert report.fresh
-    expected = (
-        f"this input {'with' if first else 'without'} the probability of each class. Name another"
-    )
+    given = "--probabilities" if first else "without --probabilities"
+    expected = rf"this input with other options \({given}\)\. Name another folder"
     with pytest.raises(InputError, match=expected):
-        predict_files(glyphs, tmp_path, image, probabilities=not first)
+        predict_files(glyphs, tmp_path, image, options=Options(probabilities=not first))
 
 
 @pytest.mark.parametrize("task", ["regression", "language_model"])
-def test_predict_refuses_probabilities_for_a_model_without_classes(task, tmp_path):
+def test_probabilities_of_a_model_without_classes_are_refused(task):
     column = NumberColumn(name="x")
     if task == "language_model":
         column = TextColumn(name="x", vocabulary=9, max_length=4)
-    encoder = Encoder(Signature.of(task, (column,), ()))
-    files = [InputFile(tmp_path / "in.csv", "0" * 64, 1)]
+    signature = Signature.of(task, (column,), ())
     with pytest.raises(InputError, match=f"{task.replace('_', ' ')}, so there are no classes"):
-        predict(
-            tmp_path / "model.onnx",
-            encoder,
-            files,
-            output=tmp_path / "out",
-            provenance={},
-            probabilities=True,
-        )
-    assert not (tmp_path / "out").exists()
+        Options(probabilities=True).check(signature)
 
 
 def test_predictions_of_text_lines_equal_the_evaluated_ones(tmp_path):

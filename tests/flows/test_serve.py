@@ -120,7 +120,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     assert "Traceback" not in printed
     assert "refused: accuracy" in printed
     assert all(api.read_deployment(d.id).paused for d in found.values())
-    (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions.parquet")
+    (predictions,) = (trained.root / "predictions").glob("digits-1-*/predictions")
     assert pq.read_table(predictions).num_rows == 360
     jobs = json.loads(trained.modelmint("models", "jobs", "--json").stdout)
     assert str(run.id) in {job["flow_run_id"] for job in jobs}
@@ -159,7 +159,7 @@ def test_inference_predicts_images_and_ignores_unsupported_files(trained: Projec
     assert printed == ["Idle", "Completed", "Completed"]
     tables = [
         (path.parent.name.endswith("-probabilities"), pq.read_table(path))
-        for path in trained.root.glob("predictions/*/predictions.parquet")
+        for path in trained.root.glob("predictions/*/predictions")
     ]
     keys = [f"monday/{number}.png" for number in range(3)]
     found = {more: table for more, table in tables if table["key"].to_pylist() == keys}

@@ -76,7 +76,7 @@ def test_prepare_to_predict_for_every_architecture_kind_and_task(name, kind, tas
         for place, path in (("test", workspace.prepared / "test.arrow"), ("raw", raw)):
             run_job(registry, version, find([path]), tmp_path / place)
 
-    table, every = (pq.read_table(tmp_path / p / "predictions.parquet") for p in ("test", "raw"))
+    table, every = (pq.read_table(tmp_path / p / "predictions") for p in ("test", "raw"))
     with pa.memory_map(str(workspace.prepared / "test.arrow")) as stored:
         test = pa.ipc.open_file(stored).read_all()
     assert table["key"].to_pylist() == test["key"].to_pylist()

@@ -15,13 +15,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from prediction_helpers import predict_paths
 
 from tasks import params
 from tasks.config import Prepare
-from tasks.encoding import Encoder
-from tasks.inputs import find
 from tasks.pipeline import STEPS
-from tasks.predict import predict
 from tasks.prepare import prepare
 from tasks.workspace import Workspace
 
@@ -90,16 +88,8 @@ def whole_path(folder, name, **section):
     evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
     answers = []
     for form in FORMS:
-        output = root / f"predicted-{form}"
-        predict(
-            workspace.bundle / "model.onnx",
-            Encoder.read(workspace.bundle),
-            find([folder / form]),
-            output=output,
-            provenance={},
-            device="cpu",
-        )
-        answers.append(pq.read_table(output / "predictions.parquet").to_pydict())
+        _, table = predict_paths(workspace.bundle, [folder / form], root / f"predicted-{form}")
+        answers.append(table.to_pydict())
     splits = {split: (workspace.prepared / split).read_bytes() for split in SPLITS}
     return splits, evaluation["metrics"]["summary"], answers
 

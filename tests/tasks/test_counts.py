@@ -21,7 +21,7 @@ from tasks.columns import (
 from tasks.counts import Counts, not_counted, summary
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.predict import PredictReport, completed
+from tasks.serving.manifest import PredictReport, completed
 
 COLUMNS = (
     NumberColumn(name="age", fill=40.0, low=18.0, high=90.0),

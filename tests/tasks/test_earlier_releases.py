@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prediction_helpers import encoded_batches
 from training_helpers import WORDS, _tokenizer
 
 from tasks.encoding import Encoder
 from tasks.errors import InputError
-from tasks.inputs import batches, find
-from tasks.predict import completed
+from tasks.inputs import find
+from tasks.serving.manifest import completed
 
 CLASSES = ["no", "yes"]
 LENGTH = {"name": "length", "dtype": "int64", "shape": []}
@@ -70,7 +71,7 @@ def encoded(document, path, folder):
     _tokenizer(WORDS).save(str(folder / "tokenizer.json"))
     encoder = Encoder.read(folder)
     (file,) = find([path], encoder.signature)
-    ((_, arrays),) = batches(file, encoder, 9)
+    ((_, arrays),) = encoded_batches(file, encoder, 9)
     return {name: array.tolist() for name, array in arrays.items()}, encoder.counts.columns
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from prediction_helpers import encoded_batches
 from prepare_helpers import report, run, signature, splits, written
 
 from tasks import inputs, sources
@@ -208,7 +209,7 @@ def prepared(root, **source):
 def predicted(encoder, path, size=7):
     """Keys and pixels of the input of a prediction."""
     files = inputs.find([path], encoder.signature)
-    found = [part for file in files for part in inputs.batches(file, encoder, size)]
+    found = [part for file in files for part in encoded_batches(file, encoder, size)]
     assert sum(file.rows for file in files) == sum(len(a["image"]) for _, a in found)
     keys = [k for part, _ in found if part is not None for k in part.to_pylist()]
     return keys, np.concatenate([arrays["image"] for _, arrays in found])
@@ -423,7 +424,7 @@ def read_all(encoder, *paths):
     return [
         batch
         for file in inputs.find(paths, encoder.signature)
-        for batch in inputs.batches(file, encoder, 2)
+        for batch in encoded_batches(file, encoder, 2)
     ]
 
 
@@ -463,7 +464,7 @@ def test_a_broken_image_is_named_in_every_kind_of_input(tmp_path):
     assert said.startswith(f"{folder / '3.png'} is not a readable PNG or JPEG file: ")
     # A batch at a time: what comes later has not been opened yet.
     (file,) = inputs.find([tmp_path / "in"])
-    keys, _ = next(inputs.batches(file, model(), 2))
+    keys, _ = next(encoded_batches(file, model(), 2))
     assert keys.to_pylist() == ["new/0.png", "new/1.png"]
     pq.write_table(pa.table({"image": [whole, whole[:-25]]}), tmp_path / "in.parquet")
     said = refusal(model(), tmp_path / "in.parquet")
@@ -502,7 +503,7 @@ def test_files_of_a_folder_that_would_be_skipped_are_refused(tmp_path):
     keys = [
         k.to_pylist()
         for file in inputs.find([folder / "a/1.png", tmp_path / "other/1.png"])
-        for k, _ in inputs.batches(file, model(), 8)
+        for k, _ in encoded_batches(file, model(), 8)
     ]
     assert keys == [["in/a/1.png", "other/1.png"]]
 
@@ -533,7 +534,7 @@ def test_the_input_fingerprint_covers_every_image(tmp_path):
     for was in (table, inputs.find([folder])[0]):
         Image.fromarray(GREY + np.uint8(len(str(was.path)))).save(folder / "a/1.png")
         with pytest.raises(InputError, match=r"a/1\.png changed while it was read"):
-            list(inputs.batches(was, encoder, 1))
+            list(encoded_batches(was, encoder, 1))
 
 
 def test_find_in_an_inbox_returns_every_supported_file(tmp_path):

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from prediction_helpers import encoded_batches
 from prepare_helpers import run, splits
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tasks import inputs
+from tasks import input_rows, inputs
 from tasks.bundle.signature import Signature
 from tasks.columns import (
     BooleanColumn,
@@ -60,7 +61,7 @@ def put(path, content):
 
 def batches(encoder, path, size=256):
     (file,) = inputs.find([path], encoder.signature)
-    return list(inputs.batches(file, encoder, size))
+    return list(encoded_batches(file, encoder, size))
 
 
 def refusal(encoder, path, size=256):
@@ -300,23 +301,22 @@ def test_find_returns_every_supported_file_of_a_folder_by_name(tmp_path):
         inputs.find([tmp_path / "README.md"])
 
 
-def keys_of(folder, *names):
-    """The keys that a prediction of these files writes."""
-    files = inputs.find([folder / name for name in names])
-    kept = inputs.key_type(files, TABLE.signature)
-    return [keys for file in files for keys, _ in inputs.batches(file, TABLE, 2, kept)]
+def key_type(folder, *names):
+    """The type of the keys that a prediction of these files writes."""
+    return input_rows.key_type(inputs.find([folder / name for name in names]), TABLE.signature)
 
 
-def test_keys_keep_the_common_type_of_all_files(tmp_path):
+def test_keys_are_whole_numbers_if_all_of_all_files_are(tmp_path):
     whole = CSV.encode("latin-1")
     for letter, number in (("a", "1"), ("b", "20"), ("c", "-3"), ("d", "4")):
         whole = whole.replace(f"\n{letter},".encode(), f"\n{number},".encode())
     put(tmp_path / "whole.csv", whole)
     put(tmp_path / "coded.csv", whole.replace(b"\n4,", b"\n004,"))
-    found = pa.chunked_array(keys_of(tmp_path, "whole.csv"))
-    assert (found.type, found.to_pylist()) == (pa.int64(), [1, 20, -3, 4])
-    found = pa.chunked_array(keys_of(tmp_path, "whole.csv", "coded.csv"))
-    assert found.to_pylist() == ["1", "20", "-3", "4", "1", "20", "-3", "004"]
+    assert key_type(tmp_path, "whole.csv") == pa.int64()
+    assert key_type(tmp_path, "whole.csv", "coded.csv") == pa.string()
+    put(tmp_path / "none.csv", CSV.replace("key", "row"))
+    assert key_type(tmp_path, "none.csv") is None
+    assert key_type(tmp_path, "none.csv", "whole.csv") == pa.int64()
 
 
 EARLIER = CategoryColumn(name="code", values=(" a", "a", "1"))
@@ -369,7 +369,7 @@ def test_every_format_reads_text_with_the_options_of_training(tmp_path):
 def test_reading_inputs_imports_no_torch_or_scikit_learn():
     code = """
 import sys
-from tasks import inputs
+from tasks import input_rows, inputs
 print(sorted({"torch", "onnx", "sklearn", "PIL"} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

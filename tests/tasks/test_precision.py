@@ -5,8 +5,8 @@ import json
 import numpy as np
 import onnx
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from prediction_helpers import encoded_batches, predict_paths
 from prepare_helpers import NUMBERS, SEQUENCES, profile, put, refusal, run, signature, splits
 from training_helpers import run as train
 from training_helpers import tiny
@@ -18,7 +18,7 @@ from tasks.config import Evaluate, Export, Optimizer
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.export import export
-from tasks.predict import predict
+from tasks.serving.quarantine import TooManyBad
 
 ROWS = 300
 STEPS = np.arange(ROWS)
@@ -34,12 +34,6 @@ def exported(folder, **changes):
     return json.loads((folder / "bundle/evaluation.json").read_bytes())
 
 
-def predicted(bundle, path, output):
-    encoder = Encoder.read(bundle)
-    predict(bundle / "model.onnx", encoder, inputs.find([path]), output=output, provenance={})
-    return pq.read_table(output / "predictions.parquet")
-
-
 @pytest.mark.parametrize("base", [0, SECOND, -3e12, 2.0**52 - ROWS])
 def test_regression_metrics_match_the_float64_predictions(base, tmp_path):
     y = base + STEPS.astype(np.float64)
@@ -48,7 +42,8 @@ def test_regression_metrics_match_the_float64_predictions(base, tmp_path):
     document = exported(tmp_path)
     summary = document["metrics"]["summary"]
     assert document["passed"], document
-    table = predicted(tmp_path / "bundle", tmp_path / "prepared/test.arrow", tmp_path / "out")
+    path = tmp_path / "prepared/test.arrow"
+    _, table = predict_paths(tmp_path / "bundle", [path], tmp_path / "out")
     assert table["prediction"].type == pa.float64()
     errors = table["prediction"].to_numpy() - y[table["key"].to_numpy()]
     assert summary["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-9)
@@ -83,7 +78,7 @@ def test_an_offset_keeps_distinct_feature_values_distinct(name, tmp_path):
     assert profile(tmp_path)["inputs"]["numbers"]["offset"] != [0]
     # Prediction encodes the raw file as training encoded the prepared one.
     (file,) = inputs.find([tmp_path / "table.parquet"])
-    again = inputs.batches(file, Encoder.read(tmp_path / "prepared"), 64)
+    again = encoded_batches(file, Encoder.read(tmp_path / "prepared"), 64)
     raw = np.concatenate([arrays["numbers"][:, 0] for _, arrays in again])
     for split in found.values():
         assert np.array_equal(raw[split.keys], split.inputs["numbers"][:, 0])
@@ -185,7 +180,7 @@ def by_hand(folder, operator, output):
 def test_a_bundle_of_an_older_release_predicts_the_same(tmp_path):
     bundle = by_hand(tmp_path / "bundle", "Abs", "prediction")
     put(tmp_path, {"x": [-1.5, SECOND + 1.0]})
-    table = predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
+    _, table = predict_paths(bundle, [tmp_path / "table.parquet"], tmp_path / "out")
     assert table["prediction"].type == pa.float32()
     assert table["prediction"].to_pylist() == [1.5, float(np.float32(SECOND + 1))]
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
@@ -199,12 +194,13 @@ def test_a_nan_prediction_is_refused_with_file_and_row(bad, operator, tmp_path):
     x[431] = bad
     put(tmp_path, {"x": x})
     with pytest.raises(InputError) as caught:
-        predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
+        predict_paths(bundle, [tmp_path / "table.parquet"], tmp_path / "out")
     assert (
         f"{tmp_path / 'table.parquet'}, row 431: the model's output 'prediction' is NaN or inf"
         in str(caught.value)
     )
-    assert not (tmp_path / "out").exists()
+    assert isinstance(caught.value, TooManyBad)  # one of 600 rows
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".unfinished"]
 
 
 def test_a_column_with_only_missing_values_is_filled_and_reported(tmp_path):
@@ -213,7 +209,7 @@ def test_a_column_with_only_missing_values_is_filled_and_reported(tmp_path):
     document["columns"][0]["fill"] = 1.0
     (bundle / "signature.json").write_text(json.dumps(document))
     put(tmp_path, {"x": pa.nulls(600, pa.float64())})
-    table = predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
+    _, table = predict_paths(bundle, [tmp_path / "table.parquet"], tmp_path / "out")
     assert set(table["prediction"].to_pylist()) == {1.0}
     manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
     assert manifest["substituted"]["x"]["filled"] == manifest["substituted"]["x"]["rows"] == 600
@@ -232,10 +228,10 @@ def test_a_refused_prediction_job_leaves_no_files(tmp_path):
     (bundle / "signature.json").write_text(json.dumps(document))
     put(tmp_path, {"x": ["1", "2"] * 300})
     with pytest.raises(InputError, match="column 'x': the model knows none of the 600 values"):
-        predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
+        predict_paths(bundle, [tmp_path / "table.parquet"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     put(tmp_path, {"x": ["1", "2"] * 299 + ["1", "02"]})
-    predicted(bundle, tmp_path / "table.parquet", tmp_path / "out")
+    predict_paths(bundle, [tmp_path / "table.parquet"], tmp_path / "out")
 
 
 BAD = [np.nan, np.inf, -np.inf]

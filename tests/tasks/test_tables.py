@@ -54,6 +54,10 @@ def refusal(call, *arguments):
     return str(caught.value)
 
 
+def count(path):
+    return sum(tables.lengths(path))
+
+
 def streamed(path, size=256, **kinds):
     return pa.Table.from_batches(list(tables.stream(path, size, kinds))).to_pylist()
 
@@ -65,7 +69,7 @@ def test_every_table_format_gives_the_same_rows(suffix, tmp_path):
     assert table.to_pylist() == ROWS
     assert table.schema.types == [pa.int64(), pa.string(), pa.float64(), pa.bool_()]
     assert files == [(path, 3)]
-    assert tables.count(path) == 3
+    assert count(path) == 3
     kinds = {"a": "number", "b": "text", "c": "number", "d": "boolean"}
     assert streamed(path, 2, **kinds) == ROWS
 
@@ -152,7 +156,7 @@ def test_files_of_different_formats_are_refused(tmp_path):
     "name", ["none.csv", "none.csv.gz", "none.parquet", "none.arrow", "x.jsonl"]
 )
 def test_a_missing_file_is_named(name, tmp_path):
-    for call in (tables.read, tables.count, streamed):
+    for call in (tables.read, count, streamed):
         assert refusal(call, tmp_path / name).startswith(f"{tmp_path / name} is missing; give")
 
 
@@ -167,15 +171,21 @@ def test_a_folder_without_supported_files_is_refused(tmp_path):
 def test_a_truncated_file_is_refused(suffix, tmp_path):
     path = write(tmp_path / f"in{suffix}", ROWS * 500)
     put(path, path.read_bytes()[: path.stat().st_size // 2 - 5])
-    for call in (tables.read, tables.count, streamed):
-        if suffix not in (".csv", ".tsv"):  # their half is a whole file, or a ragged row
-            assert refusal(call, path).startswith(str(path))
+    if suffix in (".csv", ".tsv"):  # their half is a whole file, or a ragged row
+        return
+    for call in (tables.read, streamed):
+        assert refusal(call, path).startswith(str(path))
+    if suffix == ".jsonl":  # the half line is a bad row
+        assert count(path) == path.read_bytes().count(b"\n") + 1
+    else:
+        assert refusal(count, path).startswith(str(path))
 
 
 def test_ragged_rows_are_refused_with_their_row_number(tmp_path):
     path = put(tmp_path / "in.csv", b'a,b\n1,"x\ny"\n\n2,z\n3\n')
-    for call in (tables.read, tables.count, streamed):
+    for call in (tables.read, streamed):
         assert refusal(call, path).startswith(f"{path}, row 3: 1 fields, but the header has 2: '3'")
+    assert count(path) == 3  # a batch job sets the row aside, and counts it
     put(path, b"a,b\n" + b'1,"x\ny"\n' * (BLOCK // 4) + b"1,2,3\n")
     said = refusal(tables.read, path)
     assert said.startswith(f"{path}, row {BLOCK // 4 + 1}: 3 fields, but the header has 2")
@@ -185,11 +195,11 @@ def test_ragged_rows_are_refused_with_their_row_number(tmp_path):
 def test_a_quote_that_is_never_closed_is_refused(pack, tmp_path):
     path = tmp_path / ("in.csv" if pack is bytes else "in.csv.gz")
     put(path, pack(b'a,b\n1,"x"\n2,"y\n3,z\n4,z\n'))
-    for call in (tables.read, tables.count, streamed):
+    for call in (tables.read, count, streamed):
         said = refusal(call, path)
         assert said.startswith(f"{path}, row 2: a quoted field is never closed")
     put(path, pack(b'a,b\n1,5" wide\n2,"y\nz"\n3,x\n'))
-    assert tables.read(path)[0].num_rows == tables.count(path) == 3
+    assert tables.read(path)[0].num_rows == count(path) == 3
 
 
 def test_csv_text_that_is_not_utf_8_is_refused_with_row_and_column(tmp_path):
@@ -200,7 +210,7 @@ def test_csv_text_that_is_not_utf_8_is_refused_with_row_and_column(tmp_path):
         streamed(path, b="text")
     assert str(caught.value).startswith(expected)
     put(path, b"a,b\xff\n1,x\n")
-    for call in (tables.read, tables.count, streamed):
+    for call in (tables.read, count, streamed):
         assert refusal(call, path).startswith(f"{path}: the header is not UTF-8")
     lines = put(tmp_path / "in.jsonl", b'{"a": 1}\n\n{"a": "\xe9"}\n')
     assert refusal(tables.read, lines).startswith(f"{lines}, row 2: not UTF-8")
@@ -253,7 +263,7 @@ def test_broken_text_files_are_refused(name, content, message, tmp_path):
 
 def test_stream_of_a_header_without_rows_is_empty(tmp_path):
     path = put(tmp_path / "in.csv", b"a,b\n")
-    assert tables.count(path) == 0
+    assert count(path) == 0
     assert list(tables.stream(path, 2, {})) == []
 
 
@@ -286,7 +296,7 @@ def test_a_value_of_another_type_is_named_with_its_row_in_the_file(tmp_path):
     lines = put(tmp_path / "in.jsonl", b'{"a": 1}\n' * 5 + b'{"a": "n/a"}\n')
     with pytest.raises(InputError) as caught:
         streamed(lines, 2, a="number")
-    assert str(caught.value).startswith(f"{lines}, row 6: column 'a' is 'n/a', which has another t")
+    assert str(caught.value) == f"{lines}, row 6: column 'a' is 'n/a'; a number is expected"
 
 
 @pytest.mark.parametrize(
