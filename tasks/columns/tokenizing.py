@@ -5,15 +5,17 @@ Ids 0, 1 and 2 are reserved for padding, the unknown token and the start token o
 
 import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Trained
 
-from tasks.config import Tokenizer
 from tasks.errors import InputError
+
+if TYPE_CHECKING:  # predictions need no parameters, whose import takes 0.1 s
+    from tasks.config import Tokenizer
 
 # Token ids that every tokenizer reserves.
 PADDING, UNKNOWN, BEGIN = 0, 1, 2
@@ -21,7 +23,7 @@ RESERVED = ["[PAD]", "[UNK]", "[BOS]"]  # in the order of PADDING, UNKNOWN, BEGI
 BATCH = 10_000  # texts encoded at once; each takes a few kB of memory
 
 
-def train_tokenizer(texts: list[str], params: Tokenizer) -> Trained:
+def train_tokenizer(texts: list[str], params: "Tokenizer") -> Trained:
     """Train a tokenizer on `texts`. The same texts and parameters give the same bytes.
 
     Raises:
@@ -74,7 +76,7 @@ _MODELS: dict[str, Any] = {
 }
 
 
-def _normalizer(params: Tokenizer) -> normalizers.Sequence:
+def _normalizer(params: "Tokenizer") -> normalizers.Sequence:
     forms: dict[str, list[Any]] = {
         "nfc": [normalizers.NFC()],
         "nfkc": [normalizers.NFKC()],
@@ -90,7 +92,7 @@ def _normalizer(params: Tokenizer) -> normalizers.Sequence:
     )
 
 
-def _pre_tokenizer(params: Tokenizer) -> Any:
+def _pre_tokenizer(params: "Tokenizer") -> Any:
     if params.name == "word":
         return pre_tokenizers.Whitespace()  # runs of letters and digits, runs of punctuation
     if params.name == "character":
@@ -100,7 +102,7 @@ def _pre_tokenizer(params: Tokenizer) -> Any:
     return pre_tokenizers.Metaspace()
 
 
-def _of_common_characters(texts: list[str], tokenizer: Trained, params: Tokenizer) -> list[str]:
+def _of_common_characters(texts: list[str], tokenizer: Trained, params: "Tokenizer") -> list[str]:
     """Normalized texts to learn merges from.
 
     Rare characters are removed, because each would become a token. The text of a reserved token is
