@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.columns import Arrays, SourceLocation
 from tasks.files.chunks import Chunk, sift
-from tasks.input_rows import RowsOf
+from tasks.input_rows import RowsOf, check_kept
 from tasks.inputs import InputFile, first_row
 from tasks.serving.batch_size import SIZES, WORTH_IT, batch_size
 from tasks.serving.model import ReadyModel
@@ -24,6 +24,7 @@ def make_plan(
     cache: Path | None,
 ) -> Plan:
     """The plan of a new job; `cache` is the folder where the best batch size is kept."""
+    check_kept(files, options.keep)
     shards, chains = split(files, model.signature)
     return Plan(
         model=provenance["model"],
