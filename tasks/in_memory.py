@@ -102,7 +102,7 @@ class Predictor:
 
     def _options(self, probabilities: bool) -> Options:
         options = Options(probabilities=probabilities)
-        options.check(self.signature)
+        options.check(self.signature, prefix="")
         return options
 
     def _parts(

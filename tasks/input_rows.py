@@ -41,6 +41,23 @@ def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | 
     return every.pop() if len(every) == 1 else pa.string() if every else None
 
 
+def check_kept(files: Iterable[InputFile], names: Iterable[str]) -> None:
+    """Check that each column that is passed through has one type in all files.
+
+    Raises:
+        InputError: it has several; a reader of the predictions could not put them together.
+    """
+    paths = [file.path for file in files if tables.form(file.path)]
+    for name in names:
+        types = {path: kind for path in paths if (kind := tables.column_type(path, name))}
+        if len(set(types.values())) > 1:
+            shown = ", ".join(f"{kind} in {path}" for path, kind in list(types.items())[:5])
+            raise InputError(
+                f"--keep {name}: the column has several types: {shown}. Convert it, or predict the "
+                "files one by one"
+            )
+
+
 class RowsOf:
     """The rows of one input file for a model, with the columns that `keep` names."""
 

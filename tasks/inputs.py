@@ -55,10 +55,12 @@ class InputFile:
 
     def only(self, paths: Collection[str]) -> "InputFile | None":
         """With those files of `contents` that are among `paths`; None without any."""
-        kept = [path for path in self.contents if path in paths]
-        if len(kept) == len(self.contents):
-            return self
-        return pictures(self.path, [Path(path) for path in kept]) if kept else None
+        if not self.is_images:
+            return self if self.contents.keys() & set(paths) else None
+        kept = {n: s for n, s in self.members.items() if str((self.path / n).absolute()) in paths}
+        hashed = tuple(each for each in self.hashed if str(each.path.absolute()) in paths)
+        listing = hashlib.sha256(_listing(kept).encode()).hexdigest()
+        return InputFile(self.path, listing, len(kept), kept, hashed) if kept else None
 
     def described(self) -> dict[str, Any]:
         """As a manifest names it."""

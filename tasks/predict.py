@@ -7,6 +7,7 @@ read. Uses ONNX Runtime; imports no torch.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -17,14 +18,10 @@ from typing import Any
 import onnxruntime
 
 from tasks import formats
-from tasks.columns import Arrays, SourceLocation
 from tasks.counts import Counts
 from tasks.errors import InputError
-from tasks.files.chunks import Chunk, sift
 from tasks.hashed import HashedFile, refuse_changed
-from tasks.input_rows import RowsOf
-from tasks.inputs import InputFile, fingerprint, first_row, hashed
-from tasks.serving.batch_size import SIZES, WORTH_IT, batch_size
+from tasks.inputs import InputFile, fingerprint, hashed
 from tasks.serving.folder import (
     MANIFEST,
     PREDICTIONS,
@@ -35,7 +32,8 @@ from tasks.serving.folder import (
 from tasks.serving.manifest import PredictReport
 from tasks.serving.model import ReadyModel
 from tasks.serving.options import DEFAULT_LIMIT, BadLimit, Options
-from tasks.serving.plan import Plan, key_of, split
+from tasks.serving.plan import Plan
+from tasks.serving.planning import make_plan
 from tasks.serving.quarantine import BadSoFar, TooManyBad, merged
 from tasks.serving.shard import TooMany, Workers, predict_chain, ready_model
 from tasks.serving.writing import write_whole
@@ -61,7 +59,10 @@ class How:
 
     @property
     def threads(self) -> int:
-        return self.workers or len(os.sched_getaffinity(0))
+        if self.workers:
+            return self.workers
+        # macOS has no affinity.
+        return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def predict(
@@ -98,9 +99,21 @@ def predict(
     }
     model = ready_model(tuple(files_of_bundle.items()), how.device)
     options.check(model.signature)
-    plan = _plan(model, files, files_of_bundle, provenance, reference, options, how)
+    plan = make_plan(model, files, files_of_bundle, provenance, reference, options, how.cache)
     folder = JobFolder(output, plan.identity)
-    plan = _kept(folder, plan)
+    with _disk_errors(output):
+        return _carry_out(plan, folder, model, provenance, how)
+
+
+def _carry_out(
+    plan: Plan,
+    folder: JobFolder,
+    model: ReadyModel,
+    provenance: Mapping[str, Any],
+    how: How,
+) -> PredictReport:
+    """Predict what is missing, and publish everything."""
+    output, plan = folder.output, _kept(folder, plan)
     try:
         records = _predict_all(plan, folder, how)
         report = _report(plan, records, model, provenance)
@@ -113,6 +126,18 @@ def predict(
     write_whole(output / MANIFEST, report.as_json())
     folder.remove()
     return report
+
+
+@contextmanager
+def _disk_errors(output: Path) -> Iterator[None]:
+    """A full disk and the like as an `InputError`; what is done stays, so the job can go on."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}). Nothing was published. Make "
+            "room, and give the same command again: it goes on where it stopped"
+        ) from error
 
 
 def named(files: Sequence[InputFile]) -> str:
@@ -130,51 +155,6 @@ def _refuse_strangers(output: Path) -> None:
             f"{output / PREDICTIONS} exists, without the manifest of a finished job beside it. "
             "Name another folder, or remove this one"
         )
-
-
-def _plan(
-    model: ReadyModel,
-    files: Sequence[InputFile],
-    bundle: Mapping[str, tuple[str, str]],
-    provenance: Mapping[str, Any],
-    reference: str,
-    options: Options,
-    how: How,
-) -> Plan:
-    shards, chains = split(files, model.signature)
-    return Plan(
-        model=provenance["model"],
-        digest=provenance["digest"],
-        reference=reference,
-        provenance=provenance,
-        bundle=bundle,
-        options=options,
-        batch_size=_batch_size(model, files, provenance["digest"], how),
-        key=key_of(files, model.signature),
-        files=tuple(files),
-        shards=tuple(shards),
-        chains=tuple(tuple(chain) for chain in chains),
-    )
-
-
-def _batch_size(model: ReadyModel, files: Sequence[InputFile], digest: str, how: How) -> int:
-    rows = sum(file.rows for file in files)
-    sample = _sample(model, files) if rows >= WORTH_IT else None
-    return batch_size(model, digest, sample, how.cache)
-
-
-def _sample(model: ReadyModel, files: Sequence[InputFile]) -> Arrays | None:
-    """The first rows that can be encoded, as many as the largest batch has."""
-    file = next(file for file in files if file.rows)
-    rows = RowsOf(file, model.signature)
-    chunk = next(rows.chunks(0, SIZES[-1]))
-
-    def attempt(some: Chunk) -> Arrays:
-        location = SourceLocation(str(file.path), first_row(file), some.index)
-        return model.encode(rows.typed(some.rows, location), location)[0]
-
-    found, _ = sift(chunk, attempt)
-    return found
 
 
 def _kept(folder: JobFolder, plan: Plan) -> Plan:

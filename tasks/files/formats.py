@@ -138,6 +138,8 @@ class Format:
     rows: Callable[[Path, Kinds, Reading, Collection[str]], Rows]
     lengths: Callable[[Path, Kinds, Reading], list[int]]
     key: Callable[[Path, Kinds, Reading], pa.DataType | None]
+    schema: Callable[[Path], pa.Schema | None] = lambda path: None
+    """Names and types of the columns; None if the format has no types."""
     first_row: int = 0
     """The number of the first row in messages."""
 
@@ -157,12 +159,14 @@ FORMATS: dict[str, Format] = {
         lambda path, kinds, reading, only: ParquetRows(path, kinds, only),
         lambda path, kinds, reading: parquet_lengths(path),
         lambda path, kinds, reading: _typed_key(pq.read_schema(path)),
+        pq.read_schema,
     ),
     ".arrow": Format(
         _read_arrow,
         lambda path, kinds, reading, only: ArrowRows(path, kinds, only),
         lambda path, kinds, reading: arrow_lengths(path),
         lambda path, kinds, reading: _typed_key(_arrow_schema(path)),
+        _arrow_schema,
     ),
     ".jsonl": Format(
         json_lines.read,

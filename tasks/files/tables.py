@@ -290,6 +290,18 @@ def lengths(path: Path, kinds: Kinds | None = None, given: Reading = PLAIN) -> l
         return FORMATS[_plain(path)].lengths(path, kinds or {}, given)
 
 
+def column_type(path: Path, name: str) -> pa.DataType | None:
+    """The type of a column of one file, text where its format has no types; None without one."""
+    with reading(path):
+        schema = FORMATS[_plain(path)].schema(path)
+    if schema is None:
+        return pa.string()
+    if name not in schema.names:
+        return None
+    found: pa.DataType = plain(pa.array([], schema.field(name).type)).type
+    return found
+
+
 def type_of_key(path: Path, kinds: Kinds, given: Reading = PLAIN) -> pa.DataType | None:
     """The type of the column `key` of one file; None if there is no such column.
 

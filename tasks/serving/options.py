@@ -27,8 +27,8 @@ class Options:
     partition_by: tuple[str, ...] = ()
     """Columns of the output whose values become folders, COLUMN=VALUE."""
 
-    def check(self, signature: Signature) -> None:
-        """Check that the model can give what is asked for.
+    def check(self, signature: Signature, prefix: str = "--") -> None:
+        """Check that the model can give what is asked for; options have that prefix in messages.
 
         Raises:
             InputError: it cannot, or a column would be there twice; names the option.
@@ -36,7 +36,7 @@ class Options:
         if self.probabilities and not signature.classifies:
             raise InputError(
                 f"the model's task is {signature.task.replace('_', ' ')}, so there are no classes "
-                "to give probabilities of; leave out --probabilities"
+                f"to give probabilities of; leave out {prefix}probabilities"
             )
         self._check_threshold(signature)
         taken = [*OWN, *(f"probability_{name}" for name in signature.classes)]

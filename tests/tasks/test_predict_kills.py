@@ -4,12 +4,15 @@ The jobs run in processes of their own and kill themselves with SIGKILL in a giv
 killed at random moments.
 """
 
+import contextlib
 import json
+import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 SHARD, SHARDS, ROWS, BAD = 500, 7, 4_000, 37
+KILLS = int(os.environ.get("MODELMINT_TEST_KILLS", "10"))
 JOB = """
 import os, signal, sys
 from pathlib import Path
@@ -98,10 +102,19 @@ def source(tmp_path_factory):
     return path
 
 
-def start(bundle, source, output, workers, phase="never", nth=1):
+def start(bundle, source, output, workers, phase="never", nth=1, largest=None):
+    """The job as a process that can write no file with more bytes than `largest`."""
+
+    def limit():
+        if largest is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
     command = [sys.executable, "-c", JOB, str(bundle), str(source), str(output)]
     return subprocess.Popen(
-        [*command, str(workers), phase, str(nth)], stderr=subprocess.PIPE, text=True
+        [*command, str(workers), phase, str(nth)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
     )
 
 
@@ -163,6 +176,21 @@ def test_recorded_shards_are_not_predicted_again(bundle, source, tmp_path):
     assert after == before
 
 
+def test_job_that_cannot_write_says_so_and_goes_on_once_it_can(
+    bundle, source, undisturbed, tmp_path
+):
+    output = tmp_path / "out"
+    job = start(bundle, source, output, 2, largest=6_000)  # shards have about 8 kB
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode == 1
+    assert re.search(
+        rf"InputError: {output} cannot be written .*File too large.*\. Nothing was", errors
+    )
+    assert not (output / "predictions").exists()
+    finish(bundle, source, output, workers=1)
+    assert content(output) == undisturbed
+
+
 def test_job_killed_after_its_manifest_is_complete(bundle, source, undisturbed, tmp_path):
     output = tmp_path / "out"
     killed = start(bundle, source, output, 2, "after the manifest")
@@ -174,19 +202,19 @@ def test_job_killed_after_its_manifest_is_complete(bundle, source, undisturbed, 
 
 
 def test_job_killed_at_random_moments_gives_the_same_bytes(bundle, source, undisturbed, tmp_path):
-    """Ten kills; benchmarks/batch_kills.py does hundreds."""
-    output, moments = tmp_path / "out", random.Random(7)
-    kills = 0
-    while kills < 10:
-        process = start(bundle, source, output, moments.choice((1, 2, 4)))
-        time.sleep(moments.uniform(0.5, 4))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kills += 1
-        if (output / "manifest.json").exists():
-            break
-    if not (output / "manifest.json").exists():
-        finish(bundle, source, output, workers=3)
-    files, manifest = content(output)
-    published = {name: data for name, data in files.items() if not name.startswith(".unfinished")}
-    assert (published, manifest) == undisturbed
+    """Again and again with another number of workers, until it is complete; then another job."""
+    moments, kills, number = random.Random(7), 0, 0
+    while kills < KILLS:
+        output = tmp_path / str(number := number + 1)
+        while not (output / "manifest.json").exists() and kills < KILLS:
+            process = start(bundle, source, output, moments.choice((1, 2, 4)))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=moments.uniform(0.5, 4))
+            kills += process.poll() is None
+            process.kill()
+            process.communicate()
+        if not (output / "manifest.json").exists():
+            finish(bundle, source, output, workers=3)
+        files, manifest = content(output)
+        left = {name: data for name, data in files.items() if not name.startswith(".unfinished")}
+        assert (left, manifest) == undisturbed

@@ -200,6 +200,19 @@ def test_a_column_to_keep_that_is_not_there_is_refused(bundle, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
+def test_a_kept_column_has_one_type_in_all_files(bundle, tmp_path):
+    numbers = pa.array(range(len(AGES)), pa.int64())
+    paths = [
+        put(tmp_path / "a.parquet", id=numbers),
+        put(tmp_path / "b.parquet", id=numbers.cast(pa.string())),
+    ]
+    with pytest.raises(InputError, match=r"--keep id: .* types: int64 in .*a\.parquet, string in"):
+        predict_paths(bundle, paths, tmp_path / "out", options=Options(keep=("id",)))
+    assert not (tmp_path / "out").exists()
+    _, table = predict_paths(bundle, paths, tmp_path / "out", options=Options(keep=("colour",)))
+    assert table.num_rows == 2 * len(AGES)
+
+
 def test_nothing_can_be_kept_of_files_without_columns(tmp_path):
     model = classifier(tmp_path / "bundle", TEXT, _tokenizer(WORDS))
     (tmp_path / "in.txt").write_text("the purr\n")
