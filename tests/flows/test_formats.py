@@ -7,7 +7,7 @@ prices of 60 homes, a linear model, and predictions for the four rows of homes.c
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], int]] = {
 def test_readers_ignore_unknown_fields_and_refuse_a_newer_format(name, read, newest, old):
     before = read(old)
     change(old / name, further={"field": [1]}, format=newest)
-    assert replace(read(old), format=before.format) == before
+    assert {**vars(read(old)), "format": None} == {**vars(before), "format": None}
     change(old / name, format=9)
     with pytest.raises(InputError, match=TOO_NEW.format(newest)) as refusal:
         read(old)

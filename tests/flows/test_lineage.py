@@ -173,7 +173,7 @@ def test_a_stage_fails_and_names_an_input_that_changed_while_it_ran(stage, edit,
     printed = run_edited_stage(project, stage, edit)
     assert printed.startswith(f"changed while the stage {stage} ran: ")
     assert named in printed
-    assert "The same command runs the stage again" in printed
+    assert "Give the same command again" in printed
     written = {
         "prepare": ["data/prepared"],
         "train": ["outputs/checkpoint", "outputs/history.csv"],
