@@ -142,10 +142,12 @@ def _names(field: str, value: object) -> tuple[str, ...]:
     return tuple(check_alias(text(field, one)) for one in value)
 
 
-def _path_given(field: str, value: object) -> str:
+def _path_given(
+    field: str, value: object, error: type[InvalidCandidate | InvalidQuery] = InvalidCandidate
+) -> str:
     """The path of an input file, of any characters: `kept_path` escapes them."""
     if not isinstance(value, str) or not value:
-        raise InvalidCandidate(f"{field} is {shown(value)}. Give a path, as text.")
+        raise error(f"{field} is {shown(value)}. Give a path, as text.")
     return value
 
 
@@ -268,7 +270,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "rows": lambda f, v: whole(f, v, 0),
     "quarantined": lambda f, v: whole(f, v, 0),
     "inputs": _inputs,
-    "paths": partial(_several, "path", _path_given),
+    "paths": partial(_several, "path", partial(_path_given, error=InvalidQuery)),
     "provider": text,
     "onnxruntime": text,
     "error": storable,
