@@ -51,7 +51,7 @@ ALLOWED = {
     "tasks/config/describing.py": (1, "a type of JSON schema"),
     "tasks/files/convert.py": (9, "from one Arrow type to another; for targets and keys, too"),
     "tasks/files/delimited.py": (1, "a CSV reader finds types unless text is asked for"),
-    "tasks/files/formats.py": (1, "a JSON reader spells numbers that are to be text"),
+    "tasks/files/json_lines.py": (1, "a JSON reader spells numbers that are to be text"),
     "tasks/files/infer.py": (1, "what text looks like"),
     "tasks/preparing/targets.py": (5, "the target is not a feature, and belongs to the problem"),
     "tasks/sources/tabular.py": (6, "parameters of tables; text that may be numbers or codes"),

@@ -19,7 +19,7 @@ STEP = re.compile(r"^(?:(In|New file) `([^`]+)`:)|^```(python|diff)\n(.*?)^```",
 
 # Where code outside tasks/problems/ and tasks/columns/ branches on the learning problem, and why.
 ALLOWED = {
-    "tasks/answers.py": (1, "only a model with classes has probabilities"),
+    "tasks/serving/options.py": (1, "only a model with classes has probabilities"),
     "tasks/architectures/__init__.py": (3, "an architecture says which problems it is for"),
     "tasks/prepare.py": (1, "only classes are counted in each split"),
     "tasks/preparing/fitting.py": (1, "a number that never changes cannot be learnt"),
