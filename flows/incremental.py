@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -101,7 +101,7 @@ def predict_new(
                     registry,
                     resolved,
                     new,
-                    output / folder_name(resolved, _hash(inbox, new), options),
+                    output / folder_name(resolved, _hash(inbox, new, options), options),
                     flow_run_id=flow_run_id,
                     options=options,
                     how=how,
@@ -190,10 +190,10 @@ def folder_name(resolved: Resolved, content: str, options: Options) -> str:
     return name + ("-probabilities" if options.probabilities else "")
 
 
-def _hash(inbox: Path, files: list[InputFile]) -> str:
-    """Of paths in the inbox and contents: equal files of two names are two jobs."""
+def _hash(inbox: Path, files: list[InputFile], options: Options) -> str:
+    """Of paths in the inbox, contents and options: equal files of two names are two jobs."""
     named = [(os.path.relpath(path, inbox), sha) for f in files for path, sha in f.contents.items()]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([named, asdict(options)]).encode()).hexdigest()
 
 
 def _move(inbox: Path, paths: Iterable[Path], folder: str, after: After) -> None:

@@ -6,7 +6,7 @@ Imports no Prefect, so that `modelmint predict` starts as fast as ONNX Runtime d
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from registry import Conflict, Job, JobInput, NotFound, Registry, RegistryError, Resolved, Version
@@ -17,10 +17,10 @@ from tasks.errors import InputError
 from tasks.hashed import refuse_changed
 from tasks.inputs import InputFile, fingerprint, hashed, identity_of, linked
 from tasks.predict import How, predict
-from tasks.reasons import MEANINGS
 from tasks.serving.folder import QUARANTINE, clear, owned, unfinished
 from tasks.serving.manifest import PredictReport, completed
 from tasks.serving.options import Options
+from tasks.serving.quarantine import most_frequent
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class JobReport:
     def _quarantine(self) -> list[str]:
         if not self.quarantined:
             return []
-        most = sorted(self.reasons.items(), key=lambda found: -found[1])[:3]
-        why = "; ".join(f"{MEANINGS[reason]} ({reason}): {number:,}" for reason, number in most)
-        folder = Path(self.output).with_name(QUARANTINE)
+        folder, why = Path(self.output).with_name(QUARANTINE), most_frequent(self.reasons)
         return [f"{self.quarantined:,} rows could not be predicted, see {folder}: {why}"]
 
 
@@ -158,7 +156,8 @@ def _as_begun(
     if plan.reference != resolved.reference or plan.input_sha256 != fingerprint(files):
         return resolved
     with suppress(NotFound):
-        return replace(resolved, version=registry.resolve(plan.model).version)
+        # By its number: the alias and its revision of today are not those that the job began with.
+        return registry.resolve(plan.model)
     return resolved
 
 

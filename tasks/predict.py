@@ -158,9 +158,9 @@ def _refuse_strangers(output: Path) -> None:
 
 
 def _kept(folder: JobFolder, plan: Plan) -> Plan:
-    """The plan of the unfinished job that goes on here, with today's stamps; else the new one."""
+    """The plan of the unfinished job that goes on here, placed as of today; else the new one."""
     if folder.plan.exists():
-        plan = Plan.read(folder.plan).with_stamps(plan.files)
+        plan = Plan.read(folder.plan).placed_as(plan)
     folder.create()
     write_whole(folder.plan, plan.write())
     return plan

@@ -61,6 +61,8 @@ class Plan:
     provenance: Mapping[str, Any]
     bundle: Mapping[str, tuple[str, str]]
     """Path and SHA-256 of each of the model's files, by name."""
+    runtime: Mapping[str, str]
+    """ONNX Runtime's version and execution provider, which the manifest names for all rows."""
     options: Options
     batch_size: int
     key: str | None
@@ -94,15 +96,17 @@ class Plan:
         document = {
             "model": self.model,
             "digest": self.digest,
+            "runtime": dict(self.runtime),
             "input": [(str(file.path), file.identity) for file in self.files],
             "options": asdict(self.options),
             "format": self.format,
         }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
-    def with_stamps(self, files: Sequence[InputFile]) -> "Plan":
-        """The plan with the same files as they were found again: a copy has other stamps."""
-        return replace(self, files=tuple(files))
+    def placed_as(self, now: "Plan") -> "Plan":
+        """The plan with input and model where an equal plan has found them now: a copy has other
+        stamps, and the artifact store may have been moved."""
+        return replace(self, files=now.files, bundle=now.bundle)
 
     def write(self) -> str:
         """As JSON."""

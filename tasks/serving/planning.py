@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
 from tasks.columns import Arrays, SourceLocation
 from tasks.files.chunks import Chunk, sift
 from tasks.input_rows import RowsOf, check_kept
@@ -32,6 +34,7 @@ def make_plan(
         reference=reference,
         provenance=provenance,
         bundle=bundle,
+        runtime={"onnxruntime": onnxruntime.__version__, "provider": model.session.provider},
         options=options,
         batch_size=_batch_size(model, files, provenance["digest"], cache),
         key=key_of(files, model.signature),

@@ -61,16 +61,21 @@ class BadSoFar:
         bad = self.reasons.total()
         if bad <= allowed:
             return
-        most = "; ".join(
-            f"{MEANINGS[reason]} ({reason}): {number:,}"
-            for reason, number in self.reasons.most_common(3)
-        )
+        most = most_frequent(self.reasons)
         raise TooManyBad(
             f"{self.example}. {bad:,} of {total:,} rows cannot be predicted so far, and --max-bad "
             f"{limit} allows {allowed:,}; nothing was published. Most frequent: {most}. The rows "
             f"are listed in {folder}. Repair the input; or give the same command with a higher "
             "--max-bad, and it goes on from here"
         )
+
+
+def most_frequent(reasons: Mapping[str, int]) -> str:
+    """The three most frequent reasons, in words and with their numbers."""
+    return "; ".join(
+        f"{MEANINGS[reason]} ({reason}): {number:,}"
+        for reason, number in Counter(reasons).most_common(3)
+    )
 
 
 def merged(reasons: Iterable[Mapping[str, int]]) -> Counter[str]:

@@ -92,7 +92,7 @@ def predict_chain(
         Stopped: `workers` were told to stop.
     """
     folder = JobFolder(Path(output), identity)
-    plan, model = _plan(folder.plan, os.stat(folder.plan).st_mtime_ns), None
+    plan = _plan(folder.plan, os.stat(folder.plan).st_mtime_ns)
     records = []
     missing = []
     for number in numbers:
@@ -263,7 +263,8 @@ class _Writer:
         files = self._files.finish()
         if self._bad:
             files.append(self._quarantine())
-        refuse_changed(self._file.hashed)
+        if not self._file.is_images:  # those are compared one by one, as they are read
+            refuse_changed(self._file.hashed[:1])  # so are images that a table names
         record = ShardRecord(
             number=self.shard.number,
             rows=self._read,
