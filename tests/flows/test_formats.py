@@ -126,6 +126,50 @@ def test_run_job_continues_the_predictions_folder_of_release_0_1(old, tmp_path, 
         assert verify(registry).problems == []
 
 
+def test_an_interrupted_job_goes_on_with_the_version_that_its_alias_meant(old, tmp_path):
+    files = {path.name: path for path in (old / "bundle").iterdir()}
+    document = json.loads(files["evaluation.json"].read_bytes())
+    given = {
+        "identity": IDENTITY & files.keys(),
+        "signature": json.loads(files["signature.json"].read_bytes()),
+        "metrics": document["metrics"]["summary"],
+        "params": {},
+        "evaluation": document,
+        "lineage": LINEAGE,
+    }
+    second = tmp_path / "signature.json"  # other bytes, the same meaning: another version
+    second.write_bytes(files["signature.json"].read_bytes() + b"\n")
+    place, output = Place(tmp_path), tmp_path / "out"
+    place.make()
+
+    def interrupt(rows):
+        raise KeyboardInterrupt
+
+    with place.open() as registry:
+        registry.register("homes", Candidate(files=files, **given), actor="ada")
+        registry.register(
+            "homes", Candidate(files=files | {"signature.json": second}, **given), actor="ada"
+        )
+        move = {"actor": "ada", "reason": "better", "expect_revision": None}
+        registry.promote("homes", 1, **move)
+        inputs = find([old / "homes.csv"], Encoder.read(old / "bundle").signature)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(
+                registry,
+                registry.resolve("homes@champion"),
+                inputs,
+                output,
+                how=How("cpu", progress=interrupt),
+            )
+        registry.promote("homes", 2, **move)
+        resolved = registry.resolve("homes@champion")
+        done = run_job(registry, resolved, inputs, output, how=How("cpu"))
+        assert (resolved.version.version, done.model) == (2, "homes:1")
+        job = registry.job(done.job)
+        assert (job.version, job.alias, job.alias_revision) == (1, None, None)
+        assert verify(registry).problems == []
+
+
 def test_a_prepared_dataset_of_release_0_1_can_be_trained_and_exported(old, tmp_path):
     given = Train(architecture=Linear(name="linear"), epochs=2, device="cpu")
     train(
