@@ -62,6 +62,11 @@ PHASES = {
     "after the manifest": lambda: dies(folder.JobFolder, "remove"),
 }
 PHASES[phase]()
+pool = None
+if "EXECUTOR" in os.environ:
+    from concurrent.futures import ProcessPoolExecutor
+
+    pool = ProcessPoolExecutor(int(workers))
 files = {name: Path(bundle, name) for name in ("model.onnx", "signature.json")}
 found = inputs.find([Path(source)], Signature.read(files["signature.json"]))
 job.predict(
@@ -69,7 +74,9 @@ job.predict(
     found,
     output=Path(output),
     provenance={"model": "m:1", "digest": "d" * 64, "job": "x"},
-    how=job.How(workers=int(workers), limit=BadLimit.parse("100%")),
+    how=job.How(
+        workers=int(workers), limit=BadLimit.parse(os.environ.get("LIMIT", "100%")), executor=pool
+    ),
 )
 """.replace("SHARD", str(SHARD))
 PHASES = (
@@ -163,6 +170,19 @@ def test_job_killed_in_a_phase_gives_the_same_bytes_after_the_same_command(
     assert content(output) == undisturbed
     if phase == "after a record":
         assert len(before) >= 4
+
+
+def test_any_executor_predicts_the_shards(bundle, source, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXECUTOR", "processes")
+    finish(bundle, source, tmp_path / "out", workers=2)
+    assert content(tmp_path / "out") == undisturbed
+    monkeypatch.setenv("LIMIT", "1")
+    refused = start(bundle, source, tmp_path / "few", 2)
+    _, errors = refused.communicate(timeout=300)
+    assert refused.returncode == 1
+    assert "TooManyBad: " in errors
+    assert "--max-bad 1 allows 1; nothing was published. Most frequent: a value is NaN" in errors
+    assert not (tmp_path / "few/predictions").exists()
 
 
 def test_recorded_shards_are_not_predicted_again(bundle, source, tmp_path):
