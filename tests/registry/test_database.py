@@ -436,6 +436,11 @@ def test_postgresql_read_transaction_is_read_only(postgres_url):
         connection.exec_driver_sql("DELETE FROM aliases")
 
 
+def test_postgresql_compiles_no_plan(postgres_url):
+    with opened(postgres_url) as database, database.read() as connection:
+        assert connection.exec_driver_sql("SHOW jit").scalar_one() == "off"
+
+
 def test_error_in_a_transaction_rolls_it_back(full_url):
     def delete_and_fail():
         with database.write() as connection:
