@@ -162,6 +162,7 @@ def predict(
     from tasks.predict import How
     from tasks.serving.options import BadLimit, Options, parse_threshold
 
+    predicting.keep_pandas_out()
     options = Options(
         probabilities=probabilities,
         threshold=None if threshold is None else parse_threshold(threshold),

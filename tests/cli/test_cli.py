@@ -27,13 +27,13 @@ def test_read_commands_import_neither_torch_nor_prefect(trained: Project, argume
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_predict_imports_neither_torch_nor_prefect(trained: Project, tmp_path):
+def test_predict_imports_neither_torch_nor_prefect_nor_pandas(trained: Project, tmp_path):
     code = (
         "import sys; from cli.main import app\n"
         f"sys.argv = ['modelmint', 'predict', 'digits', 'data/prepared/test.arrow', '--output', "
         f"{str(tmp_path / 'out')!r}]\n"
         "try: app()\nexcept SystemExit: pass\n"
-        "print([m for m in ('torch', 'prefect') if m in sys.modules], file=sys.stderr)"
+        "print([m for m in ('torch', 'prefect', 'pandas') if m in sys.modules], file=sys.stderr)"
     )
     done = trained.run(sys.executable, "-c", code)
     assert done.stderr.splitlines()[-1] == "[]"
