@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import models, output, project, runs, status
+from cli import models, output, project, runs, status, watching
 from flows.settings import Places, Settings, list_settings
 from registry import (
     InvalidCandidate,
@@ -40,6 +40,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.command()(project.new)
 app.command()(project.code)
+app.command()(watching.doctor)
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters.")]
 SetOption = Annotated[

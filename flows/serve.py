@@ -94,7 +94,7 @@ class _Supervisor:
         try:
             if not self._api:
                 self._start_server()
-            elif problem := _find_unfit_settings(self._api):
+            elif problem := find_unfit_settings(self._api):
                 self._say(problem)
             self._start_runner()  # imports Prefect while the server starts, then waits for it
             self._wait_for_server()
@@ -262,7 +262,7 @@ def _find_server(host: str | None, port: int | None) -> str | None:
     return None
 
 
-def _find_unfit_settings(api: str) -> str | None:
+def find_unfit_settings(api: str) -> str | None:
     """A warning about the settings of a server that we did not start; None if all is well."""
     try:
         with urllib.request.urlopen(f"{api}/admin/settings", timeout=HEALTH_CHECK_S) as reply:

@@ -122,6 +122,14 @@ def cache_folder(root: Path) -> str:
         return str(repo.cache.legacy.path)
 
 
+def default_remote(root: Path) -> str | None:
+    """The URL or folder of DVC's default remote; None if none is set."""
+    with _repo(root) as repo:
+        name = repo.config["core"].get("remote")
+        url = repo.config["remote"].get(name, {}).get("url") if name else None
+        return None if url is None else str(url)
+
+
 def init_repository(root: Path) -> None:
     """Make a git repository a DVC repository, with DVC's telemetry switched off."""
     try:

@@ -25,6 +25,13 @@ class Device:
         return torch.cuda.get_device_name() if self.accelerator == "cuda" else self.accelerator
 
 
+def best_gpu() -> str | None:
+    """The GPU that torch can use here, by name; None without one."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    return "Apple's GPU" if torch.backends.mps.is_available() else None
+
+
 def choose_device(params: Train) -> Device:
     """The device that `params` requests, or the best available one for `auto`.
 

@@ -56,7 +56,7 @@ def open_session(model: Path, device: Device = "auto", threads: int = 0) -> Sess
         InputError: CUDA was asked for and the session did not get it.
     """
     built_for_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    cuda = device != "cpu" and built_for_cuda and _cuda_devices() > 0
+    cuda = device != "cpu" and built_for_cuda and cuda_devices() > 0
     if cuda:
         with redirect_stdout(sys.stderr):  # it prints; standard output belongs to `--json`
             ort.preload_dlls()
@@ -79,7 +79,7 @@ def open_session(model: Path, device: Device = "auto", threads: int = 0) -> Sess
     return Session(inner, provider, dict(nodes))
 
 
-def _cuda_devices() -> int:
+def cuda_devices() -> int:
     """Devices the NVIDIA driver has; what onnxruntime lists is only what it was built for."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")

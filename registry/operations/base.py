@@ -2,7 +2,10 @@
 
 from functools import cached_property
 from pathlib import Path
+from time import time
 from typing import Self
+
+from sqlalchemy import select
 
 from registry import ownership
 from registry.artifacts import Store, open_store
@@ -96,6 +99,12 @@ class RegistryBase:
             ownership.claim(self.database, self.files, lost=lost)
         else:  # the first registration will mark it
             ownership.compare(self.database, self.files)
+
+    def clock_ahead(self) -> float:
+        """Seconds by which the clock of the database is ahead of this machine's."""
+        with self.database.read() as c:
+            theirs = c.execute(select(self.database.dialect.CLOCK)).scalar_one()
+        return float(theirs / 1e6 - time())
 
     def close(self) -> None:
         """Close the database connections."""

@@ -262,7 +262,7 @@ def test_serve_warns_about_unfit_server_settings(settings, expected, tmp_path, m
     monkeypatch.setenv("PREFECT_API_URL", "")
     server = Server("127.0.0.1", free_port(), settings)
     try:
-        warning = serve._find_unfit_settings(server.wait_until_ready()) or ""
+        warning = serve.find_unfit_settings(server.wait_until_ready()) or ""
     finally:
         server.stop()
     assert all(name in warning for name in expected)

@@ -19,12 +19,12 @@ from tasks.predict import How, predict
 from tasks.serving.manifest import completed
 from tasks.serving.quarantine import TooManyBad
 from tasks.serving.writing import ROWS_PER_GROUP
-from tasks.session import _cuda_devices, open_session
+from tasks.session import cuda_devices, open_session
 
 PROVENANCE = {"model": "digits:3", "digest": "d" * 64, "job": 17}
 ROWS = 600  # more than two batches
 PART = "predictions/part-00000.parquet"
-NO_DEVICE = _cuda_devices() == 0
+NO_DEVICE = cuda_devices() == 0
 
 
 class Model:
