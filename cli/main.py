@@ -40,6 +40,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.command()(project.new)
 app.command()(project.code)
+app.command("status")(watching.overview)
 app.command()(watching.doctor)
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters.")]

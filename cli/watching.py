@@ -1,4 +1,4 @@
-"""`modelmint doctor`: whether everything that modelmint depends on works here."""
+"""`modelmint status` and `doctor`: what happens now, and whether everything works here."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -29,4 +29,22 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         output.print_json([asdict(finding) for finding in findings])
     if problems:
+        raise typer.Exit(status.ERROR)
+
+
+def overview(as_json: Json = False) -> None:
+    """Show the server, schedules, runs, models, last jobs and disks on one screen.
+
+    Lines marked with ! need a person; then the exit status is 1.
+    """
+    from flows.overview import overview
+
+    lines = list(overview(Settings.from_environment()))
+    output.table(
+        ["", "", "", ""],
+        [["!" if line.attention else "", line.section, line.name, line.text] for line in lines],
+    )
+    if as_json:
+        output.print_json([asdict(line) for line in lines])
+    if any(line.attention for line in lines):
         raise typer.Exit(status.ERROR)

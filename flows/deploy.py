@@ -67,20 +67,26 @@ def refuse_shadowing(root: Path) -> None:
             )
 
 
+def deployed_names(path: Path) -> list[str]:
+    """The names of the deployments of a `prefect.yaml`, as Prefect knows them.
+
+    Raises:
+        InputError: the file cannot be read, or an entry has no name.
+    """
+    try:
+        return [deployed_name(str(entry["name"]), path.parent) for entry in _entries(path)]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: a deployment has no name: {error}") from error
+
+
 def read_deployments(path: Path) -> list["RunnerDeployment"]:
     """The deployments of a `prefect.yaml`, for the project in its folder.
 
     Raises:
         InputError: the file cannot be read, or an entry is incomplete.
     """
-    try:
-        entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]
-    except (OSError, YAMLError, KeyError, TypeError) as error:
-        raise InputError(f"{path} must be YAML with a list `deployments`: {error}") from error
-    if not isinstance(entries, list):
-        raise InputError(f"{path} must be YAML with a list `deployments`, not {entries!r}")
     found = []
-    for number, entry in enumerate(entries, start=1):
+    for number, entry in enumerate(_entries(path), start=1):
         try:
             found.append(_deployment(entry, path.parent))
         except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
@@ -90,6 +96,17 @@ def read_deployments(path: Path) -> list["RunnerDeployment"]:
                 "name, description, entrypoint, parameters, tags, schedules and concurrency_limit."
             ) from error
     return found
+
+
+def _entries(path: Path) -> list[Any]:
+    """The list `deployments` of a `prefect.yaml`. Raises InputError."""
+    try:
+        entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]
+    except (OSError, YAMLError, KeyError, TypeError) as error:
+        raise InputError(f"{path} must be YAML with a list `deployments`: {error}") from error
+    if not isinstance(entries, list):
+        raise InputError(f"{path} must be YAML with a list `deployments`, not {entries!r}")
+    return entries
 
 
 def _deployment(entry: dict[str, Any], root: Path) -> "RunnerDeployment":

@@ -226,7 +226,7 @@ def _server(_settings: Settings) -> Findings:
         yield _clock("clock of the server", ahead)
 
 
-def _disk(settings: Settings) -> Findings:
+def disks(settings: Settings) -> Findings:
     """Free space where data grow. Folders of one disk are one line."""
     places = {"project": settings.root, "cache": settings.cache, "prefect": prefect_home()}
     places |= {"runs": settings.runs, "temporary": Path(tempfile.gettempdir())}
@@ -255,6 +255,6 @@ CHECKS: dict[str, Callable[[Settings], Findings]] = {
     "dvc remote": _data,
     "database": _registry,
     "prefect server": _server,
-    "disk": _disk,
+    "disk": disks,
     "gpu": _gpu,  # the last one: it imports torch
 }

@@ -1,0 +1,134 @@
+"""`modelmint status` with a real Prefect server and a real registry."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect.states import Completed, Failed, Pending, Running, Scheduled
+from registry_helpers import make_candidate, promote
+from typer.testing import CliRunner
+
+from cli.main import app
+from flows import overview
+from flows.deploy import deployed_names, read_deployments
+from flows.project import new_project
+from flows.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return new_project(tmp_path_factory.mktemp("status") / "project", None).root
+
+
+@pytest.fixture
+def project(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made)
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+    return made
+
+
+@pytest.fixture
+def hourly(api, project):
+    """The deployment `hourly` of the project, on a real server, as if it were served."""
+    (given,) = [d for d in read_deployments(project / "prefect.yaml") if "hourly" in d.name]
+    number = given.apply()
+    found = api.read_deployment(number)
+    found.last_polled = datetime.now(UTC)
+    yield found
+    api.delete_deployment(number)
+
+
+def start(api, deployment, *states):
+    run = api.create_flow_run_from_deployment(deployment.id)
+    for state in (Pending(), Running(), *states):
+        api.set_flow_run_state(run.id, state, force=True)
+    return api.read_flow_run(run.id)
+
+
+def models():
+    return list(overview._models(Settings.from_environment()))
+
+
+def test_status_without_a_server_says_that_no_schedule_runs(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(overview, "find_api", lambda: None)  # another test's server may run
+    done = CliRunner().invoke(app, ["status", "--json"])
+    lines = json.loads(done.stdout)
+    assert done.exit_code == 1
+    (server,) = [line for line in lines if line["section"] == "server"]
+    assert server["attention"] is True
+    assert "`modelmint serve`" in server["text"]
+    (model,) = [line for line in lines if line["section"] == "model"]
+    assert model["text"] == "none was registered yet: `modelmint train`"
+    assert not (tmp_path / "registry.db").exists()
+
+
+def test_deployed_names_are_those_that_serve_gives(project):
+    path = project / "prefect.yaml"
+    assert deployed_names(path) == [deployment.name for deployment in read_deployments(path)]
+
+
+def test_status_names_deployments_that_were_never_served(api, project, hourly):
+    lines = list(overview._deployments(api, Settings.from_environment(), ["never", hourly.name]))
+    found = {line.name: line for line in lines if line.section == "schedule"}
+    assert found["never"].attention is True
+    assert found[hourly.name].attention is True  # the server has not seen a runner poll for it
+    assert "nobody serves it" in found[hourly.name].text
+
+
+def test_status_says_when_a_schedule_runs_next_and_which_runs_are_late(api, hourly):
+    for run in overview._runs(api, hourly, ["SCHEDULED"], "EXPECTED_START_TIME_ASC"):
+        api.delete_flow_run(run.id)
+    assert "has no next run" in overview._schedule(api, hourly).text
+    soon = datetime.now(UTC) + timedelta(hours=3, minutes=1)
+    api.create_flow_run_from_deployment(hourly.id, state=Scheduled(scheduled_time=soon))
+    line = overview._schedule(api, hourly)
+    assert (line.text, line.attention) == ("runs next in 3 h", False)
+    for minutes in (1, 30):  # late by less than 5 minutes is no reason to act
+        then = datetime.now(UTC) - timedelta(minutes=minutes)
+        api.create_flow_run_from_deployment(hourly.id, state=Scheduled(scheduled_time=then))
+    line = overview._schedule(api, hourly)
+    assert (line.text, line.attention) == ("1 runs are late, the first by 30 min", True)
+
+
+def test_status_shows_the_last_run_and_needs_a_person_if_it_failed(api, hourly):
+    assert list(overview._last_run(api, hourly)) == []
+    start(api, hourly, Failed(message="the disk is full"))
+    (line,) = overview._last_run(api, hourly)
+    assert (line.attention, "Failed: the disk is full" in line.text) == (True, True)
+    start(api, hourly, Completed(name="Idle"))
+    (line,) = overview._last_run(api, hourly)
+    assert (line.attention, "as Idle" in line.text) == (False, True)
+
+
+def test_status_names_a_run_without_a_process(api, hourly, monkeypatch):
+    run = start(api, hourly)
+    assert [line.attention for line in overview._active(api, hourly, set())] == [False]
+    monkeypatch.setattr(overview, "STUCK", timedelta(0))
+    for living, expected in ((set(), True), ({str(run.id)}, False), (None, False)):
+        (line,) = overview._active(api, hourly, living)
+        assert line.attention is expected
+        assert ("without a process" in line.text) is expected
+
+
+def test_status_shows_champion_last_job_and_a_waiting_approval(project, tmp_path):
+    with Settings.from_environment().open_registry() as registry:
+        registry.register("digits", make_candidate(tmp_path / "one"), actor="ada")
+        assert [line.text for line in models()] == ["no champion, 1 versions"]
+        registry.approve("digits", 1, actor="bob", reason="good")
+        promote(registry, 1)
+        registry.set_policy(
+            "digits", registry.model("digits").policy.__class__(four_eyes=True), actor="ada"
+        )
+        resolved = registry.resolve("digits")
+        job = registry.start_job(resolved, input_sha256="0" * 64, output="/out")
+        assert models()[1].text.startswith("digits:1 predicts since")
+        registry.fail_job(job, "InputError: nothing there")
+        line = models()[1]
+        assert line.attention is True
+        assert "failed 0 s ago: InputError: nothing there" in line.text
+        registry.register("digits", make_candidate(tmp_path / "two", model="other"), actor="ada")
+        promote(registry, 2, "challenger")
+        (line, _) = models()
+        assert line.attention is True
+        assert ":2 waits for approval" in line.text
