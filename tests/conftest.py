@@ -61,6 +61,7 @@ WHOLE_FILES = {
     "tasks/test_augmentation.py",
     "cli/test_backup_cli.py",
     "tasks/test_export.py",
+    "flows/test_cluster.py",
     "flows/test_git.py",
     "tasks/test_init_from.py",
     "tasks/test_label_noise.py",

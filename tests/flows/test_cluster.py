@@ -28,7 +28,7 @@ from tasks.serving.options import BadLimit
 
 pytest.importorskip("distributed", reason="the extra cluster is not installed")
 
-SHARD, SHARDS, ROWS, BAD = 100, 40, 4_000, 37
+SHARD, SHARDS, ROWS, BAD = 100, 16, 1_600, 37
 # As `modelmint predict --cluster` does it, of a model without a registry.
 JOB = """
 import sys
@@ -129,12 +129,11 @@ def end(job):
     return job.returncode, printed
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before a record", "after a record"])
 def test_lost_worker_costs_only_its_shards_and_a_new_one_helps(
-    before, bundle, source, undisturbed, cluster, tmp_path
+    bundle, source, undisturbed, cluster, tmp_path
 ):
     output = tmp_path / "out"
-    lost = cluster.add("lost", dies=3, before=before)
+    lost = cluster.add("lost", dies=3)  # before Dask has the result, so it repeats the shard
     for name in ("second", "third"):
         cluster.add(name, waits=2)
     job = start(bundle, source, output, cluster.address)
@@ -145,14 +144,14 @@ def test_lost_worker_costs_only_its_shards_and_a_new_one_helps(
     cluster.go()
     status, printed = end(job)
     assert status == 0, printed
-    assert printed.startswith("4,000 of 4,000 rows, 0 left; ")
-    assert printed.endswith("left, 40 of 40 shards, 3 workers\n")
+    assert printed.startswith("1,600 of 1,600 rows, 0 left; ")
+    assert printed.endswith("left, 16 of 16 shards, 3 workers\n")
     assert content(output) == undisturbed
     assert sorted(number for _, number in cluster.records) == list(range(SHARDS))
     assert {name for name, _ in cluster.records} == {"lost", "second", "third", "new"}
 
 
-def test_worker_that_does_not_see_the_folder_is_named_before_anything_is_predicted(
+def test_workers_that_cannot_predict_are_named_before_anything_is_predicted(
     bundle, source, undisturbed, cluster, tmp_path, monkeypatch
 ):
     for name in ("shared", "elsewhere"):
@@ -161,13 +160,16 @@ def test_worker_that_does_not_see_the_folder_is_named_before_anything_is_predict
     output = Path("/proc/self/cwd/out")  # another folder in a process with another current one
     cluster.add("good", cwd=tmp_path / "shared")
     stranger = cluster.add("stranger", cwd=tmp_path / "elsewhere")
+    old = cluster.add("old", cwd=tmp_path / "shared", OTHER_RUNTIME="1.20.0")
     status, printed = end(start(bundle, source, output, cluster.address))
     assert status == 2
+    assert re.search(rf"process {old.pid} on .* has ONNX Runtime 1\.20\.0 and not \d", printed)
     assert f"the worker process {stranger.pid} on " in printed
     assert "does not see the folder of the job, /proc/self/cwd/out/.unfinished/" in printed
     assert "Nothing was predicted" in printed
     assert cluster.records == []
     cluster.stop("stranger")
+    cluster.stop("old")
     status, printed = end(start(bundle, source, output, cluster.address))
     assert status == 0, printed
     assert content(output) == undisturbed
@@ -196,20 +198,10 @@ def test_worker_that_joins_later_is_checked_and_the_job_goes_on_without_it(
     assert sorted(number for _, number in cluster.records) == list(range(SHARDS))
 
 
-def test_worker_with_another_runtime_is_refused(bundle, source, cluster, tmp_path):
-    cluster.add("good")
-    old = cluster.add("old", OTHER_RUNTIME="1.20.0")
-    status, printed = end(start(bundle, source, tmp_path / "out", cluster.address))
-    assert status == 2
-    assert re.search(rf"process {old.pid} on .* has ONNX Runtime 1\.20\.0 and not \d", printed)
-    assert cluster.records == []
-
-
 def test_shard_that_its_worker_dies_of_ends_the_job_with_a_message(bundle, source, tmp_path):
     with dask_cluster(
         tmp_path / "cluster", DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0"
     ) as cluster:
-        cluster.add("good", waits=1)
         cluster.add("dies", dies=1, before=True)
         status, printed = end(start(bundle, source, tmp_path / "out", cluster.address))
     assert status == 2
@@ -218,23 +210,22 @@ def test_shard_that_its_worker_dies_of_ends_the_job_with_a_message(bundle, sourc
 
 
 def test_lost_scheduler_ends_the_job_and_the_same_command_goes_on(
-    bundle, source, undisturbed, tmp_path
+    bundle, source, undisturbed, cluster, tmp_path
 ):
     output = tmp_path / "out"
-    with dask_cluster(tmp_path / "first") as first:
-        first.add("good", waits=3)
-        job = start(bundle, source, output, first.address)
-        wait_for(lambda: len(first.records) == 3, job)
-        first.scheduler.kill()
-        status, printed = end(job)
+    cluster.add("good", waits=3)
+    job = start(bundle, source, output, cluster.address)
+    wait_for(lambda: len(cluster.records) == 3, job)
+    cluster.scheduler.kill()
+    status, printed = end(job)
     assert status == 2
-    assert f"the connection to {first.address} was lost" in printed
-    with dask_cluster(tmp_path / "second") as second:
-        second.add("good")
-        assert end(start(bundle, source, output, second.address))[0] == 0
+    assert f"the connection to {cluster.address} was lost" in printed
+    recorded = [path.stat().st_ino for path in output.glob(".unfinished/*/predictions/part-*")]
+    predict_here(bundle, source, output)  # on this machine alone
     assert content(output) == undisturbed
-    numbers = [number for _, number in first.records + second.records]
-    assert sorted(numbers) == list(range(SHARDS))
+    published = [path.stat().st_ino for path in (output / "predictions").iterdir()]
+    assert len(recorded) == 3
+    assert set(recorded) <= set(published)
 
 
 def test_interrupted_job_stops_its_workers_and_goes_on(
@@ -255,9 +246,8 @@ def test_interrupted_job_stops_its_workers_and_goes_on(
     assert content(output) == undisturbed
 
 
-def test_bad_rows_of_all_workers_count_together(bundle, source, cluster, tmp_path):
+def test_too_many_bad_rows_end_the_job_on_a_cluster(bundle, source, cluster, tmp_path):
     cluster.add("one")
-    cluster.add("two")
     status, printed = end(start(bundle, source, tmp_path / "out", cluster.address, limit="10"))
     assert status == 2
     assert "--max-bad 10 allows 10; nothing was published. Most frequent: a value is NaN" in printed
@@ -284,11 +274,10 @@ def test_scheduler_without_workers_is_one_message(cluster):
 
 
 def test_few_chains_share_the_threads_of_a_worker(cluster):
-    for name in ("one", "two"):
-        cluster.add(name, options=("--nthreads", "4"))
+    cluster.add("one", options=("--nthreads", "4"))
     with connected(cluster.address, print) as executor:
-        assert executor.workers == 2
-        assert [executor.threads(chains) for chains in (1, 2, 4, 8, 1000)] == [4, 4, 2, 1, 1]
+        assert executor.workers == 1
+        assert [executor.threads(chains) for chains in (1, 2, 3, 4, 1000)] == [4, 2, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

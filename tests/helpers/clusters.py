@@ -134,8 +134,10 @@ def dask_cluster(folder: Path, **variables: str) -> Iterator[DaskCluster]:
     folder.mkdir()
     log = folder / "scheduler.log"
     scheduler = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
-        + ["--port", "0", "--no-dashboard"],
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_scheduler"),
+            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+        ],
         env=environment() | variables,
         stderr=log.open("w"),
         text=True,
