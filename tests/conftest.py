@@ -70,6 +70,7 @@ WHOLE_FILES = {
     "tasks/test_optimisation.py",
     "tasks/test_precision.py",
     "flows/test_prefect_ui.py",
+    "flows/test_progress.py",
     "flows/test_promotion.py",
     "flows/test_raw.py",
     "flows/test_reconcile.py",
