@@ -370,7 +370,6 @@ def test_every_format_reads_text_with_the_options_of_training(tmp_path):
 def test_reading_inputs_imports_no_torch_or_scikit_learn():
     code = """
 import sys
-from dataclasses import replace
 from tasks import input_rows, inputs
 print(sorted({"torch", "onnx", "sklearn", "PIL"} & sys.modules.keys()))
 """
