@@ -50,7 +50,8 @@ def connected(address: str | None, notice: Callable[[str], None]) -> Iterator[Cl
     check_address(address)
     distributed = load("distributed", "cluster", "--cluster")
     # What Dask's own thread says of lost connections; the job has its own messages.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # versions: ours are compared by every worker
         try:
@@ -93,7 +94,7 @@ class _Dask(Cluster):
     def workers(self) -> int:
         if time.monotonic() - self._counted >= COUNT_EVERY_S:
             self._counted, before = time.monotonic(), self._workers
-            # What the scheduler told last, every two seconds: asking it would wait if it is gone.
+            # Unlike `nthreads` it raises no error if the scheduler is gone; the futures tell that.
             found = self._client.scheduler_info(n_workers=-1)
             self._workers = len(found.get("workers", {}))
             if before and not self._workers:
