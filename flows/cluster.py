@@ -49,8 +49,9 @@ def connected(address: str | None, notice: Callable[[str], None]) -> Iterator[Cl
         return
     check_address(address)
     distributed = load("distributed", "cluster", "--cluster")
-    # What Dask's own thread says of lost connections; the job has its own messages.
-    for name in ("distributed", "distributed.client"):
+    # What Dask's own thread says of lost connections and of futures that were cancelled as they
+    # failed; the job has its own messages.
+    for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # versions: ours are compared by every worker
@@ -132,12 +133,13 @@ class _Dask(Cluster):
         outer.add_done_callback(lambda future: future.cancelled() and inner.cancel())
         return outer
 
-    def _explained(self, error: BaseException) -> BaseException:
+    def _explained(self, error: Any) -> BaseException:
         on = "What is recorded stays, and the same command goes on from there"
         if isinstance(error, self._died):
             return WorkersFailed(
-                f"some shards were on several workers that died, the last of them at "
-                f"{error.last_worker.address}. They may need more memory than a worker has. {on}"
+                f"workers died while they predicted the same shards, {error.allowed_failures + 1} "
+                f"of them, the last at {error.last_worker.address}. These shards may need more "
+                f"memory than a worker has. {on}"
             )
         if isinstance(error, CancelledError):
             return WorkersFailed(
