@@ -136,6 +136,13 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads; default: one for each processor.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="Scheduler of a Dask cluster that predicts; it must share all folders.",
+        ),
+    ] = None,
     new: Annotated[
         bool,
         typer.Option(
@@ -158,6 +165,7 @@ def predict(
     if (again or after != "leave") and not new:
         raise InputError("--again and --after are for --new; add it, or leave them out")
     from cli import predicting
+    from flows.cluster import connected
     from flows.incremental import predict_new
     from flows.job import run_job, signature_of
     from tasks.inputs import find
@@ -180,7 +188,14 @@ def predict(
         cache=places.cache,
         notice=output.say,
     )
-    with places.open_registry() as registry:
+    if cluster is not None:  # its workers have other current folders
+        inputs, folder = [path.absolute() for path in inputs], folder.absolute()
+    with (
+        connected(cluster, output.say) as executor,
+        places.open_registry() as registry,
+        predicting.progress_bar() as tell,
+    ):
+        how = replace(how, executor=executor, tell=tell)
         resolved = registry.resolve(model)
         if new:
             report = predict_new(
@@ -193,13 +208,13 @@ def predict(
                 again=again,
                 after=after,
             )
-            predicting.say_new(report, as_json)
-            return
-        files = find(inputs, signature_of(resolved.version))
-        with predicting.progress_bar(sum(file.rows for file in files)) as progress:
-            how = replace(how, progress=progress)
+        else:
+            files = find(inputs, signature_of(resolved.version))
             job = run_job(registry, resolved, files, folder, options=options, how=how)
-    predicting.say_job(job, as_json)
+    if new:
+        predicting.say_new(report, as_json)
+    else:
+        predicting.say_job(job, as_json)
 
 
 def _names(text: str) -> tuple[str, ...]:

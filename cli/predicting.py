@@ -7,22 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn
 
 from cli import output, status
 
 if TYPE_CHECKING:
     from flows.incremental import NewReport
     from flows.job import JobReport
+    from tasks.serving.status import Status
 
 
 class _NoPandas:
@@ -45,27 +37,22 @@ def keep_pandas_out() -> None:
         sys.meta_path.remove(finder)
 
 
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
-
-
 @contextmanager
-def progress_bar(rows: int) -> Iterator[Callable[[int], None]]:
-    """A bar in a terminal for so many rows; yields what is called with how many more are done."""
+def progress_bar() -> Iterator[Callable[["Status"], None]]:
+    """A bar in a terminal; yields what is called with how far the job is."""
     bar = Progress(
         TextColumn("predicting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=20),
+        TextColumn("{task.description}"),
         console=output.console,
         transient=True,
         disable=not output.console.is_terminal,
     )
     with bar:
-        task = bar.add_task("", total=rows)
-        yield lambda done: bar.advance(task, done)
+        task = bar.add_task("", total=None)
+        yield lambda status: bar.update(
+            task, description=str(status), completed=status.rows, total=status.all_rows
+        )
 
 
 def say_job(job: "JobReport", as_json: bool) -> None:

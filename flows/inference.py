@@ -1,5 +1,6 @@
 """The inference flow: a batch job under Prefect, for schedules and the UI."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,8 +16,10 @@ from prefect.states import Completed, Failed
 from flows import quiet
 from flows.alive import end_with_runner
 from flows.artifacts import tag_run
+from flows.cluster import connected
 from flows.incremental import After, NewReport, folder_name, predict_new
 from flows.job import JobReport, close_dead_jobs, run_job, signature_of
+from flows.progress import JobProgress
 from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
@@ -44,6 +47,7 @@ def inference(
     again: bool = False,
     after: After = "leave",
     max_bad: str = MAX_BAD,
+    cluster: str | None = None,
 ) -> JobReport | NewReport | State[JobReport]:
     """Predict the input files with a registered model; an unchanged input is not predicted again.
 
@@ -59,6 +63,8 @@ def inference(
         after: With new: whether to leave files, or to move them to done/ and failed/ beside them.
         max_bad: How many rows of a job may be set aside because they cannot be predicted: a share
             such as 0.1%, or a number.
+        cluster: The scheduler of a Dask cluster that predicts, as in tcp://scheduler:8786; its
+            workers must see the same folders. Default: this machine.
     """
     end_with_runner(str(flow_run.id))
     tag_run("inference")
@@ -69,7 +75,9 @@ def inference(
         how = How(limit=BadLimit.parse(max_bad), cache=settings.cache)
         if inputs is None and not anything_in(paths[0]):
             return _idle(paths[0])
-        with settings.open_registry() as registry:
+        log = get_run_logger()
+        with connected(cluster, log.warning) as executor, settings.open_registry() as registry:
+            how = replace(how, executor=executor, notice=log.warning)
             resolved = registry.resolve(model)
             signature = signature_of(resolved.version)
             if inputs is None and not anything_in(paths[0], signature):
@@ -130,7 +138,7 @@ def predict_files(
         output / folder_name(resolved, fingerprint(files), options),
         flow_run_id=str(flow_run.id),
         options=options,
-        how=how,
+        how=replace(how, tell=JobProgress().tell),
     )
     _log(report)
     return report
@@ -155,7 +163,7 @@ def predict_new_files(
         output,
         flow_run_id=str(flow_run.id),
         options=options,
-        how=how,
+        how=replace(how, tell=JobProgress().tell),
         again=again,
         after=after,
     )

@@ -1,15 +1,21 @@
-"""Reads the progress of training from its output and shows it as a Prefect artifact."""
+"""Progress as a Prefect artifact: of training, read from its output, and of batch jobs."""
 
 import re
 import time
 from typing import cast
 from uuid import UUID
 
+import httpx
+from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from tasks.serving.status import Status
 
 # Long epochs also print the batch.
 EPOCH = re.compile(r"^epoch (\d+)/(\d+): (?:batch (\d+)/(\d+), )?(.*)")
 EVERY_S = 1.0
+JOB_EVERY_S = 5.0
+"""Each update is a row that Prefect's server writes; a job may take hours."""
 
 
 class TrainingProgress:
@@ -44,3 +50,31 @@ class TrainingProgress:
         """Set the progress to 100 %, also for training that stopped early."""
         if self._artifact is not None:
             update_progress_artifact(self._artifact, 100.0)
+
+
+class JobProgress:
+    """Shows how far the batch jobs of a flow run are, one after the other, in one artifact."""
+
+    def __init__(self) -> None:
+        self._artifact: UUID | None = None
+        self._updated = 0.0
+
+    def tell(self, status: Status) -> None:
+        """Update the artifact; in the thread of the task, where Prefect knows the flow run."""
+        done = status.rows == status.all_rows
+        if not done and time.monotonic() - self._updated < JOB_EVERY_S:
+            return
+        self._updated = time.monotonic()
+        try:
+            self._show(status.percent, str(status))
+        except httpx.HTTPError as error:  # no reason to end the job
+            get_run_logger().warning("the progress is not shown: %s", error)
+
+    def _show(self, percent: float, text: str) -> None:
+        if self._artifact is None:
+            self._artifact = cast(
+                UUID,  # as above
+                create_progress_artifact(percent, key="inference-progress", description=text),
+            )
+        else:
+            update_progress_artifact(self._artifact, percent, description=text)

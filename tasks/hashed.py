@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.errors import InputError
@@ -23,6 +23,8 @@ class HashedFile:
     sha256: str
     stamp: Stamp
     folder: int
+    elsewhere: bool = field(default=False, compare=False)
+    """Whether another machine may have taken the stamp; it has a number of its own for a device."""
 
     @classmethod
     def of(cls, path: Path) -> "HashedFile":
@@ -37,6 +39,8 @@ class HashedFile:
         """By its stamp, and by its content where that cannot tell."""
         try:
             now = Stamp.of(self.path)
+            if self.elsewhere:
+                now = replace(now, device=self.stamp.device)
             if not now.only_touched(self.stamp):
                 return False
             if now == self.stamp and not self.stamp.young:

@@ -9,7 +9,7 @@ read. Uses ONNX Runtime; imports no torch.
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +35,10 @@ from tasks.serving.options import DEFAULT_LIMIT, BadLimit, Options
 from tasks.serving.plan import Plan
 from tasks.serving.planning import make_plan
 from tasks.serving.quarantine import BadSoFar, TooManyBad, merged
+from tasks.serving.remote import Cluster, WorkersFailed
 from tasks.serving.shard import TooMany, Workers, predict_chain, ready_model
+from tasks.serving.status import Meter, Tell
+from tasks.serving.submitting import elsewhere, ended, stopping
 from tasks.serving.writing import write_whole
 from tasks.session import Device
 
@@ -46,14 +49,17 @@ class How:
 
     device: Device = "auto"
     workers: int | None = None
-    """Threads of this process; None: one for each processor that it may use."""
+    """Threads of this process, None: one for each processor that it may use. With an executor,
+    threads of each chain, None: as many as suit it."""
     executor: Executor | None = None
-    """Runs the shards elsewhere, such as Dask's; the folders must be there as well."""
+    """Other processes, which predict the shards, such as a `Cluster` on several machines."""
     limit: BadLimit = DEFAULT_LIMIT
     cache: Path | None = None
     """Folder where the batch size that suits this machine is kept."""
     progress: Callable[[int], None] = field(default=lambda rows: None)
-    """Gets the number of rows of each chunk that is done, or was before."""
+    """Gets the number of rows of each chunk that a thread of this process has done."""
+    tell: Tell = field(default=lambda status: None)
+    """Gets how far the job is, now and then and at the end, in the thread that predicts."""
     notice: Callable[[str], None] = field(default=lambda text: None)
     """Gets a line for a person, where something is waited for."""
 
@@ -63,6 +69,11 @@ class How:
             return self.workers
         # macOS has no affinity.
         return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+    @property
+    def hands(self) -> int:
+        """How many predict at a time: threads, or workers of a cluster."""
+        return self.executor.workers if isinstance(self.executor, Cluster) else self.threads
 
 
 def predict(
@@ -117,7 +128,7 @@ def _carry_out(
     try:
         records = _predict_all(plan, folder, how)
         report = _report(plan, records, model, provenance)
-    except TooManyBad:
+    except (TooManyBad, WorkersFailed):  # the same command goes on
         raise
     except InputError:  # the same command would fail again
         folder.remove()
@@ -182,54 +193,56 @@ def _predict_all(plan: Plan, folder: JobFolder, how: How) -> list[ShardRecord]:
         so_far = BadSoFar(reasons, examples[0] if examples else example)
         so_far.check(plan.rows, allowed, how.limit.text, str(folder.path / QUARANTINE))
 
-    with _submitted(plan, folder, how) as futures:
+    meter = Meter(plan, folder)
+    with _submitted(plan, folder, how, meter) as futures:
         for future in futures:
             try:
-                records.update({record.number: record for record in future.result()})
+                more = future.result()
             except TooMany as error:
                 check(*error.found)
                 raise
-            check({}, None)
+            records.update({record.number: record for record in more})
+            if any(record.reasons for record in more):
+                check({}, None)
+    meter.look(plan, folder)
+    how.tell(meter.status(how.hands))
     refuse_changed(hashed(plan.files))
     return [records[number] for number in range(len(plan.shards))]
 
 
 @contextmanager
-def _submitted(plan: Plan, folder: JobFolder, how: How) -> Iterator[Iterator[Future[Any]]]:
+def _submitted(
+    plan: Plan, folder: JobFolder, how: How, meter: Meter
+) -> Iterator[Iterator[Future[Any]]]:
     """The chains as futures, in the order in which they end; all are stopped on an error."""
-    where, allowed = (str(folder.output), plan.identity), how.limit.rows(plan.rows)
+    allowed = how.limit.rows(plan.rows)
+
+    def tell() -> None:
+        if how.executor is not None:
+            meter.look(plan, folder)
+        how.tell(meter.status(how.hands))
+
     if how.executor is not None:
-        with _stopping(lambda: None) as pending:
-            for chain in plan.chains:
-                pending.append(
-                    how.executor.submit(predict_chain, *where, chain, how.device, allowed)
-                )
-            yield as_completed(pending)
+        with elsewhere(how.executor, plan, folder, allowed, how.workers) as pending:
+            yield ended(pending, tell)
         return
+
+    def progress(rows: int, shards: int) -> None:
+        meter.add(rows, shards)
+        if rows:
+            how.progress(rows)
+
     workers = Workers(how.threads)
     # Two at a time: while one chain ends and waits for the disk, the next one begins.
     with (
         workers,
         ThreadPoolExecutor(min(2, how.threads), "shard") as pool,
-        _stopping(workers.stop.set) as pending,
+        stopping(workers.stop.set) as pending,
     ):
         for chain in plan.chains:
-            arguments = (*where, chain, how.device, allowed, workers, how.progress)
-            pending.append(pool.submit(predict_chain, *arguments))
-        yield as_completed(pending)
-
-
-@contextmanager
-def _stopping(stop: Callable[[], None]) -> Iterator[list[Future[Any]]]:
-    """Futures of which none goes on after the block was left by an error."""
-    pending: list[Future[Any]] = []
-    try:
-        yield pending
-    except BaseException:
-        stop()
-        for future in pending:
-            future.cancel()
-        raise
+            arguments = (str(folder.output), plan.identity, chain, how.device, allowed, workers)
+            pending.append(pool.submit(predict_chain, *arguments, progress))
+        yield ended(pending, tell)
 
 
 def _report(

@@ -74,6 +74,13 @@ class JobFolder:
         path = self.path / SHARDS / f"{record.number:05d}.json"
         write_whole(path, json.dumps(asdict(record), default=str))
 
+    def recorded(self) -> set[int]:
+        """The numbers of the shards that have a record."""
+        with suppress(FileNotFoundError):
+            names = os.listdir(self.path / SHARDS)
+            return {int(name.partition(".")[0]) for name in names if not name.startswith(".")}
+        return set()
+
     def finished(self, number: int) -> ShardRecord | None:
         """The record of a shard, if its files are there as well."""
         path = self.path / SHARDS / f"{number:05d}.json"

@@ -201,7 +201,13 @@ def _file(file: InputFile) -> dict[str, Any]:
 
 def _input_file(document: Mapping[str, Any]) -> InputFile:
     hashed = tuple(
-        HashedFile(Path(each["path"]), each["sha256"], Stamp(**each["stamp"]), each["folder"])
+        HashedFile(
+            Path(each["path"]),
+            each["sha256"],
+            Stamp(**each["stamp"]),
+            each["folder"],
+            elsewhere=True,
+        )
         for each in document["hashed"]
     )
     members = dict(document.get("members", {}))

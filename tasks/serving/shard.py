@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -31,11 +32,19 @@ from tasks.serving.plan import Plan, Shard, chunk_rows
 from tasks.serving.writing import ShardFiles, Written, write_table
 from tasks.session import Device
 
-Progress = Callable[[int], None]
+Progress = Callable[[int, int], None]
+"""Gets how many more rows are predicted, and how many more shards are recorded."""
 
 
 class Stopped(Exception):
-    """Another shard failed, so this one was given up."""
+    """Another shard failed or the job was stopped, so this shard was given up."""
+
+
+class Sign(Protocol):
+    """What tells threads to stop."""
+
+    def is_set(self) -> bool: ...
+    def set(self) -> None: ...
 
 
 class TooMany(Exception):
@@ -63,7 +72,7 @@ class Workers:
     """The threads of this process that predict chunks, and a sign for all to stop."""
 
     threads: int
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Sign = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.pool = ThreadPoolExecutor(self.threads, "predict")
@@ -92,7 +101,7 @@ def predict_chain(
         Stopped: `workers` were told to stop.
     """
     folder = JobFolder(Path(output), identity)
-    plan = _plan(folder.plan, os.stat(folder.plan).st_mtime_ns)
+    plan = plan_of(folder)
     records = []
     missing = []
     for number in numbers:
@@ -105,8 +114,13 @@ def predict_chain(
         return records
     workers = workers or Workers(1)
     model = ready_model(tuple(sorted(plan.bundle.items())), device)
-    chain = _Chain(plan, folder, model, allowed, workers, progress or (lambda rows: None))
+    chain = _Chain(plan, folder, model, allowed, workers, progress or (lambda rows, shards: None))
     return records + chain.predict(missing)
+
+
+def plan_of(folder: JobFolder) -> Plan:
+    """The plan in a job's folder, read once. Raises `OSError` if there is none."""
+    return _plan(folder.plan, os.stat(folder.plan).st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
@@ -148,17 +162,22 @@ class _Chain:
         try:
             for answer in self._answers(file, shards):
                 if answer.shard != writer.shard:
-                    records.append(writer.finish())
+                    records.append(self._finished(writer))
                     writer = _Writer(self.plan, self.folder, file, answer.shard)
                 writer.add(answer, self.allowed)
-                self.progress(answer.read)
-            records.append(writer.finish())
+                self.progress(answer.read, 0)
+            records.append(self._finished(writer))
             return records
         except BaseException as error:
             writer.discard()
             if isinstance(error, Exception) and not isinstance(error, (Stopped, TooMany)):
                 refuse_changed(file.hashed, error)  # half a file can look broken in any way
             raise
+
+    def _finished(self, writer: "_Writer") -> ShardRecord:
+        record = writer.finish()
+        self.progress(0, 1)
+        return record
 
     def _answers(self, file: InputFile, shards: Sequence[Shard]) -> Iterator[Answer]:
         """In the order of the rows; at most two chunks for each thread are in memory."""

@@ -91,13 +91,24 @@ def _repeating(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if pa.types.is_string(field.type)]
 
 
+def _make_below(root: Path, folder: Path) -> None:
+    """Make a folder and those between it and `root`; but not `root`, of a job that has ended.
+
+    Raises:
+        FileNotFoundError: `root` is gone.
+    """
+    between = [folder, *folder.parents]
+    for each in reversed(between[: between.index(root)]):
+        each.mkdir(exist_ok=True)
+
+
 class _File:
     """One file of the output, written in groups of many rows."""
 
     def __init__(self, root: Path, name: str, form: Form, schema: pa.Schema) -> None:
         self._root, self._name = root, name
         target = root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_below(root, target.parent)
         # Another process may write the same shard: then both write the same bytes.
         self.part = target.with_name(f".{target.name}.{uuid4().hex}")
         self._schema = schema

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,7 @@ from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.files.convert import convert
 from tasks.files.reading import PLAIN, Reading
-from tasks.hashed import held_still, refuse_changed
+from tasks.hashed import HashedFile, held_still, refuse_changed
 
 TABLE = Encoder(
     Signature.of(
@@ -412,3 +413,13 @@ def test_an_error_of_an_unchanged_file_is_raised_as_it_is(tmp_path):
     files = inputs.hashed(inputs.find([tmp_path]))
     with pytest.raises(RuntimeError, match="of another kind"), held_still(files):
         raise RuntimeError("of another kind")
+
+
+def test_stamp_of_another_machine_is_compared_without_the_number_of_its_device(tmp_path):
+    path = put(tmp_path / "in.csv", "age\n1\n")
+    here = HashedFile.of(path)
+    there = replace(here, stamp=replace(here.stamp, device=here.stamp.device + 1, young=False))
+    assert not there.unchanged
+    assert replace(there, elsewhere=True).unchanged
+    path.write_text("age\n2\n")
+    assert not replace(there, elsewhere=True).unchanged
