@@ -4,7 +4,6 @@
 a folder and numbers, and everything else is in the plan.
 """
 
-import hashlib
 import os
 import threading
 from collections import Counter, deque
@@ -19,9 +18,9 @@ import pyarrow as pa
 from tasks.columns import SourceLocation
 from tasks.counts import Counts
 from tasks.dataset import KEY
-from tasks.errors import InputError
+from tasks.errors import SetupError
 from tasks.files.chunks import BadRow, Chunk, sift
-from tasks.hashed import refuse_changed
+from tasks.hashed import HashedFile, refuse_changed
 from tasks.input_rows import RowsOf
 from tasks.inputs import InputFile, first_row
 from tasks.serving import quarantine
@@ -60,9 +59,10 @@ class Answer:
 
 @dataclass
 class Workers:
-    """The threads of this process that predict chunks, and a sign for all to stop."""
+    """The threads of this process that predict chunks, with which model, and a sign to stop."""
 
     threads: int
+    model: ReadyModel
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -92,7 +92,8 @@ def predict_chain(
         Stopped: `workers` were told to stop.
     """
     folder = JobFolder(Path(output), identity)
-    plan = _plan(folder.plan, os.stat(folder.plan).st_mtime_ns)
+    plan_file, modified = folder.plan, os.stat(folder.plan).st_mtime_ns
+    plan = _plan(plan_file, modified)
     records = []
     missing = []
     for number in numbers:
@@ -103,9 +104,8 @@ def predict_chain(
             records.append(record)
     if not missing:
         return records
-    workers = workers or Workers(1)
-    model = ready_model(tuple(sorted(plan.bundle.items())), device)
-    chain = _Chain(plan, folder, model, allowed, workers, progress or (lambda rows: None))
+    workers = workers or Workers(1, _model_of(plan_file, modified, device))
+    chain = _Chain(plan, folder, workers.model, allowed, workers, progress or (lambda rows: None))
     return records + chain.predict(missing)
 
 
@@ -115,19 +115,36 @@ def _plan(path: Path, _modified: int) -> Plan:
 
 
 @lru_cache(maxsize=2)
-def ready_model(bundle: tuple[tuple[str, tuple[str, str]], ...], device: Device) -> ReadyModel:
-    """The model of a plan: (name, (path, SHA-256)) of its files. One for all threads of a process.
+def _model_of(plan: Path, modified: int, device: Device) -> ReadyModel:
+    """The model of a plan, in a process that has not made it.
 
     Raises:
-        InputError: a file is not what was registered.
+        SetupError: a file is not what was registered.
     """
-    files = {}
-    for name, (path, sha256) in bundle:
-        with open(path, "rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                raise InputError(f"{path} was changed since the job began; start the job again")
-        files[name] = Path(path)
-    return ReadyModel.open(files, device, threads=1)
+    bundle = {}
+    for name, (path, sha256) in _plan(plan, modified).bundle.items():
+        bundle[name] = HashedFile.of(Path(path))
+        if bundle[name].sha256 != sha256:
+            raise _changed(path)
+    return ready_model(tuple(sorted(bundle.items())), device)
+
+
+@lru_cache(maxsize=2)
+def ready_model(bundle: tuple[tuple[str, HashedFile], ...], device: Device) -> ReadyModel:
+    """The model of these files by their names in the bundle. One for all threads of a process.
+
+    Raises:
+        SetupError: a file changed since it was hashed.
+    """
+    model = ReadyModel.open({name: file.path for name, file in bundle}, device, threads=1)
+    for _, file in bundle:
+        if not file.unchanged:
+            raise _changed(file.path)
+    return model
+
+
+def _changed(path: str | Path) -> SetupError:
+    return SetupError(f"{path} was changed since the job began; start the job again")
 
 
 @dataclass
@@ -162,7 +179,8 @@ class _Chain:
 
     def _answers(self, file: InputFile, shards: Sequence[Shard]) -> Iterator[Answer]:
         """In the order of the rows; at most two chunks for each thread are in memory."""
-        rows = RowsOf(file, self.model.signature, self.plan.options.keep)
+        plan = self.plan
+        rows = RowsOf(file, self.model.signature, plan.options.keep, types=plan.kept)
         waiting: deque[Future[Answer]] = deque()
         try:
             for shard, chunk in _chunks(rows, shards, chunk_rows(self.model.signature)):
