@@ -218,9 +218,45 @@ def test_job_that_cannot_write_says_so_and_goes_on_once_it_can(
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 1
     assert re.search(
-        rf"InputError: {output} cannot be written .*File too large.*\. Nothing was", errors
+        rf"SetupError: {output} cannot be written .*File too large.*\. Nothing was", errors
     )
     assert not (output / "predictions").exists()
+    finish(bundle, source, output, workers=1)
+    assert content(output) == undisturbed
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 120 kB, and what gives it more."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    if made.returncode:
+        pytest.skip(f"no disk can be mounted here: {made.stderr.strip()}")
+    larger = ["mount", "-o", "remount,size=100m", str(folder)]
+    yield folder, lambda: subprocess.run(larger, check=True)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 24, 56])
+def test_job_on_a_full_disk_says_so_and_goes_on_once_there_is_room(
+    left, bundle, source, undisturbed, small_disk
+):
+    """With `left` kB: full before the plan is written, or after some of the shards."""
+    folder, enlarge = small_disk
+    output, other = folder / "out", folder / "other"
+    other.write_bytes(bytes((120 - left) * 1024))
+    job = start(bundle, source, output, 2)
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode == 1
+    assert f"SetupError: {output} cannot be written (No space left on device)" in errors
+    assert not (output / "predictions").exists()
+    assert not (output / "manifest.json").exists()
+    enlarge()
     finish(bundle, source, output, workers=1)
     assert content(output) == undisturbed
 
