@@ -172,8 +172,9 @@ def types_of(path: Path, names: Collection[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for number, line in enumerate(_lines(path)):
         row = _parse(line, path, number)
-        for name in row.keys() & names if isinstance(row, dict) else ():
-            found.setdefault(name, set()).update(_type_of(row[name]))
+        if isinstance(row, dict):
+            for name in row.keys() & names:
+                found.setdefault(name, set()).update(_type_of(row[name]))
     return found
 
 

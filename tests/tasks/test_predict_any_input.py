@@ -21,13 +21,12 @@ import pyarrow.feather as feather
 import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
-from hand_made import IMAGE, SEQUENCE, TABLE, TEXT, classifier
+from hand_made import IMAGE, SEQUENCE, TABLE, TEXT, classifier, word_tokenizer
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
 from prediction_helpers import PROVENANCE, files_of
 from registry_helpers import quick_folder
-from training_helpers import WORDS, _tokenizer
 
 from tasks import inputs
 from tasks.bundle.signature import Signature
@@ -38,11 +37,13 @@ from tasks.serving.manifest import completed
 from tasks.serving.options import BadLimit, Options
 from tasks.serving.quarantine import TooManyBad
 
-EXAMPLES = int(os.environ.get("MODELMINT_TEST_EXAMPLES", "0"))
+EXAMPLES = int(os.environ.get("MODELMINT_TEST_EXAMPLES", "60"))
+TESTS = 5  # which share the examples
+WORDS = [f"w{number}" for number in range(12)]
 NUMBERS = itertools.count()
 ANY = settings(
-    max_examples=EXAMPLES or 60,
-    derandomize=not EXAMPLES,
+    max_examples=-(-EXAMPLES // TESTS),
+    derandomize=EXAMPLES <= 60,
     deadline=None,
     database=None,
     print_blob=True,
@@ -56,7 +57,7 @@ def bundles(tmp_path_factory):
     root = tmp_path_factory.mktemp("hand-made")
     columns = {"table": TABLE, "image": IMAGE, "sequence": SEQUENCE}
     made = {name: classifier(root / name, of) for name, of in columns.items()}
-    return made | {"text": classifier(root / "text", TEXT, _tokenizer(WORDS))}
+    return made | {"text": classifier(root / "text", TEXT, word_tokenizer(WORDS))}
 
 
 @pytest.fixture(scope="module")
