@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from flows.job import JobReport, run_job, signature_of
+from flows.job import JobReport, close_finished_jobs, run_job, signature_of
 from registry import Registry, Resolved
 from tasks.bundle.signature import Signature
-from tasks.errors import InputError
+from tasks.errors import InputChanged, InputError, SetupError
 from tasks.files import suffixes
 from tasks.inputs import InputFile, find, is_readable, pictures
 from tasks.predict import How
@@ -39,11 +39,12 @@ class NewReport:
     known: int = 0
     """Files that were predicted before."""
     waiting: list[str] = field(default_factory=list)
-    """Files that are left for the next run, since they may still be written."""
+    """Files that are left for the next run, since they may still be written, or changed while they
+    were predicted."""
     changed: list[str] = field(default_factory=list)
     """Files that were predicted with another content before, and were predicted again."""
     failed: dict[str, str] = field(default_factory=dict)
-    """By file, why it could not be predicted; the others were."""
+    """By file, why it was not predicted; the others were."""
 
     @property
     def rows(self) -> int:
@@ -82,15 +83,20 @@ def predict_new(
     """Predict new files into folders of their own below `output`.
 
     `again` predicts all files, new or not. `after` moves files that are done into `done/` beside
-    them, and files that failed into `failed/`.
+    them, and files that failed into `failed/`. A file stays if something else failed, such as the
+    disk of the output, or if it changed meanwhile.
 
     Raises:
         InputError: an inbox is missing.
+        SetupError: the model cannot do what `options` ask for.
         RegistryError: the registry cannot be reached.
     """
     options, how, report = options or Options(), how or How(), NewReport()
     signature = signature_of(resolved.version)
-    for inbox in inboxes:
+    options.check(signature)
+    close_finished_jobs(registry, resolved.version.model)
+    # Absolute, also in manifests: another run may read them in another folder.
+    for inbox in (inbox.absolute() for inbox in inboxes):
         for paths in _units(inbox, signature, report, settle_s):
             try:
                 files = _found(inbox, paths, signature)
@@ -107,9 +113,13 @@ def predict_new(
                     how=how,
                 )
             except (InputError, OSError) as error:
-                if any(path.exists() for path in paths):  # else another run has moved it
-                    report.failed[_some(map(str, paths))] = str(error)
-                    _move(inbox, paths, FAILED, after)
+                left = [path for path in paths if path.exists()]  # else another run has moved it
+                if isinstance(error, InputChanged):
+                    report.waiting += map(str, left)
+                elif left:
+                    report.failed[_some(map(str, left))] = str(error)
+                    if not isinstance(error, (SetupError, OSError)):
+                        _move(inbox, left, FAILED, after)
                 continue
             report.jobs.append(job)
             _move(inbox, paths, DONE, after)

@@ -82,6 +82,8 @@ def inference(
             signature = signature_of(resolved.version)
             if inputs is None and not anything_in(paths[0], signature):
                 return _idle(paths[0])
+            # Before it asks which files are new: those of a job that was killed at its end are not.
+            close_dead_jobs(registry, resolved.version.model, _end_of_run)
             report: JobReport | NewReport
             if new:
                 report = predict_new_files(
@@ -91,7 +93,6 @@ def inference(
                 report = predict_files(
                     registry, resolved, paths, settings.root / output, options, how
                 )
-            close_dead_jobs(registry, resolved.version.model, _end_of_run)
     except (InputError, RegistryError) as error:
         return Failed(message=str(error), data=error)
     jobs = report.jobs if isinstance(report, NewReport) else [report]

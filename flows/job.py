@@ -13,7 +13,7 @@ from registry import Conflict, Job, JobInput, NotFound, Registry, RegistryError,
 from tasks.bundle.files import IDENTITY
 from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
-from tasks.errors import InputError
+from tasks.errors import InputError, SetupError
 from tasks.hashed import refuse_changed
 from tasks.inputs import InputFile, fingerprint, hashed, identity_of, linked
 from tasks.predict import How, predict
@@ -177,13 +177,13 @@ def _already(
         version.digest,
         input_sha256,
     ):
-        raise InputError(
+        raise SetupError(
             f"{output} holds the predictions of {report.provenance['model']} for "
             + ", ".join(file["path"] for file in report.inputs[:5])
             + ". Name another folder with --output, or remove this one."
         )
     if report.asked != options:
-        raise InputError(
+        raise SetupError(
             f"{output} holds the predictions of this input with other options "
             f"({_named(report.asked)}). Name another folder with --output, or remove this one."
         )
@@ -213,31 +213,49 @@ def _close_killed_job(registry: Registry, model: str, report: PredictReport) -> 
 def close_dead_jobs(
     registry: Registry, model: str, end_of_run: Callable[[str], str | None]
 ) -> None:
-    """End the jobs that run on in the registry alone, since their flow runs were killed.
+    """End the jobs that run on in the registry alone, since their processes were killed.
 
     `end_of_run` says how the flow run of an id ended; None while it goes on, or is not known.
     """
+    close_finished_jobs(registry, model)
     for job in registry.running_jobs(model):
-        if not job.flow_run_id or not (how := end_of_run(job.flow_run_id)):
-            continue
-        report = completed(Path(job.output))
-        with suppress(Conflict):  # somebody else ended it just now
-            if report and report.provenance["job"] == job.id:
-                _finish(registry, job, report)
-            else:
+        if job.flow_run_id and (how := end_of_run(job.flow_run_id)):
+            with suppress(Conflict):  # somebody else ended it just now
                 registry.fail_job(job, f"its flow run ended as {how}")
 
 
+def close_finished_jobs(registry: Registry, model: str) -> None:
+    """End the jobs whose manifest is written: they are complete, and were killed before their row.
+
+    Without it, the next version would predict their files again.
+    """
+    for job in registry.running_jobs(model):
+        with suppress(Conflict, InputError):  # somebody else ended it, or changed its files
+            report = completed(Path(job.output))
+            # A relative path would be one of the folder in which that command was given.
+            if (
+                report
+                and report.provenance["job"] == job.id
+                and all(Path(file["path"]).is_absolute() for file in report.inputs)
+            ):
+                _finish(registry, job, report)
+
+
 def _finish(registry: Registry, job: Job, report: PredictReport) -> None:
-    registry.finish_job(
-        job,
-        rows=report.predicted,
-        quarantined=report.quarantined,
-        provider=report.provider,
-        onnxruntime=report.onnxruntime,
-        substituted=report.substituted,
-        inputs=_inputs(report),
-    )
+    """Record a job as completed. Raises `Conflict` if it has ended in another way."""
+    try:
+        registry.finish_job(
+            job,
+            rows=report.predicted,
+            quarantined=report.quarantined,
+            provider=report.provider,
+            onnxruntime=report.onnxruntime,
+            substituted=report.substituted,
+            inputs=_inputs(report),
+        )
+    except Conflict:
+        if registry.job(job.id).state != "completed":  # else by its manifest, in another process
+            raise
 
 
 def _inputs(report: PredictReport) -> list[JobInput]:

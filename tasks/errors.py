@@ -14,6 +14,14 @@ class InputError(ValueError):
     """
 
 
+class InputChanged(InputError):
+    """A file was written, replaced or removed while it was read; it is another input now."""
+
+
+class SetupError(InputError):
+    """The output folder, the device or an option was wrong, whatever the input files are."""
+
+
 class BadRows(InputError):
     """Some rows of a batch cannot be predicted; without them, the others can.
 

@@ -210,6 +210,18 @@ def _parsed(module: str, path: Path, stamp: Stamp) -> tuple[str, frozenset[str]]
     return _digest_of(tree), frozenset(_imports(tree, package))
 
 
+@lru_cache(maxsize=1)
+def installed_digest() -> str:
+    """SHA-256 of all source files of this package, 16 hex digits: 10 ms, where their syntax takes
+    half a second. A changed comment counts, which costs a batch job that was killed its shards.
+    """
+    found = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode() + content)
+    return found.hexdigest()[:16]
+
+
 def _path_of(module: str) -> Path | None:
     """The file of a module of this package; None for other modules."""
     first, *rest = module.split(".")

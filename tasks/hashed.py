@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tasks.errors import InputError
+from tasks.errors import InputChanged
 from tasks.files.tables import reading
 from tasks.snapshot import Stamp
 
@@ -60,23 +60,34 @@ def held_still(files: Iterable[HashedFile]) -> Iterator[None]:
     """The block reads `files`; what it read is what was hashed, or it ends with an error.
 
     Raises:
-        InputError: a file was written, replaced or removed since it was hashed; instead of what the
-            block raised, for half a file can look broken in any way.
+        InputChanged: a file was written, replaced or removed since it was hashed; instead of what
+            the block raised.
     """
     files = list(files)
+    with blame_change(files):
+        yield
+    refuse_changed(files)
+
+
+@contextmanager
+def blame_change(files: Iterable[HashedFile]) -> Iterator[None]:
+    """If the block fails and one of `files` changed meanwhile, that is the error.
+
+    Raises:
+        InputChanged: half a file can look broken in any way.
+    """
     try:
         yield
     except Exception as error:
         refuse_changed(files, error)
         raise
-    refuse_changed(files)
 
 
 def refuse_changed(files: Iterable[HashedFile], cause: Exception | None = None) -> None:
-    """Raises `InputError` if a file is not what it was when it was hashed."""
+    """Raises `InputChanged` if a file is not what it was when it was hashed."""
     for file in files:
         if not file.unchanged:
-            raise InputError(
+            raise InputChanged(
                 f"{file.path} changed while it was read, so nothing was predicted. Write files "
                 "under another name and move them into place; the same command predicts what is "
                 "there now."

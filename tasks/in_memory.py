@@ -22,7 +22,7 @@ from tasks.files.convert import plain
 from tasks.files.delimited import unique_names
 from tasks.hashed import held_still
 from tasks.input_rows import RowsOf, key_type
-from tasks.inputs import InputFile, first_row, hashed, kinds_of
+from tasks.inputs import InputFile, first_row, hashed, kinds_of, named
 from tasks.serving.batch_size import DEFAULT
 from tasks.serving.model import ReadyModel
 from tasks.serving.options import Options
@@ -66,10 +66,10 @@ class Predictor:
         """
         options, counts = self._options(probabilities), Counts()
         if not any(file.rows for file in files):
-            raise InputError(f"{_named(files)}: no rows to predict")
+            raise InputError(f"{named(files)}: no rows to predict")
         with held_still(hashed(files)):
             parts = list(self._parts(files, options, counts))
-        counts.refuse_unknown(self.signature.columns, _named(files))
+        counts.refuse_unknown(self.signature.columns, named(files))
         found = pa.Table.from_batches(parts)
         if found.num_rows != sum(file.rows for file in files):
             raise RuntimeError(f"{found.num_rows} rows were predicted of other files")
@@ -142,11 +142,6 @@ class Predictor:
         arrays, found = self._model.encode(rows, location)
         counts.merge(found)
         return pa.record_batch(self._model.answer(arrays, DEFAULT, options, location))
-
-
-def _named(files: list[InputFile]) -> str:
-    """The files, for a message."""
-    return ", ".join(str(file.path) for file in files)
 
 
 def _tidied(rows: pa.Table, signature: Signature, where: str) -> pa.Table:

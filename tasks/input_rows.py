@@ -11,6 +11,7 @@ from tasks.errors import InputError
 from tasks.files import tables
 from tasks.files.chunks import Chunk
 from tasks.files.convert import Kind, plain
+from tasks.files.json_lines import JSON_TYPES, common_type
 from tasks.inputs import InputFile, first_row, form_of, kinds_of, may_take, other_form
 
 
@@ -41,21 +42,37 @@ def key_type(files: Iterable[InputFile], signature: Signature) -> pa.DataType | 
     return every.pop() if len(every) == 1 else pa.string() if every else None
 
 
-def check_kept(files: Iterable[InputFile], names: Iterable[str]) -> None:
-    """Check that each column that is passed through has one type in all files.
+def kept_types(
+    files: Iterable[InputFile], names: Collection[str], signature: Signature
+) -> dict[str, str]:
+    """The types of columns that are passed through, if they come from JSON Lines.
+
+    They are those of the values: bool, int64, float64 or text; text where they differ. A column
+    that the model takes has the type that it is read as, and is not among them.
 
     Raises:
-        InputError: it has several; a reader of the predictions could not put them together.
+        InputError: a column has several types; a reader of the predictions could not put its parts
+            together.
     """
-    paths = [file.path for file in files if tables.form(file.path)]
-    for name in names:
-        types = {path: kind for path in paths if (kind := tables.column_type(path, name))}
-        if len(set(types.values())) > 1:
-            shown = ", ".join(f"{kind} in {path}" for path, kind in list(types.items())[:5])
+    names = set(names)
+    paths = [file.path for file in files if tables.form(file.path)] if names else []
+    read = kinds_of(signature).keys()
+    every = {path: tables.types_of(path, names) for path in paths}
+    found = {}
+    for name in sorted(names):
+        types = {path: of[name] for path, of in every.items() if name in of}
+        untyped = {path for path in types if tables.has_json(path) and name not in read}
+        common = common_type({kind for kinds in types.values() for kind in kinds})
+        fixed = {kind for path in types.keys() - untyped for kind in types[path]}
+        if untyped:
+            found[name] = common
+        if len(fixed) > 1 or (untyped and (fixed - {common} or common not in JSON_TYPES)):
+            shown = [f"{common_type(kinds)} in {path}" for path, kinds in types.items()]
             raise InputError(
-                f"--keep {name}: the column has several types: {shown}. Convert it, or predict the "
-                "files one by one"
+                f"--keep {name}: the column has several types: {', '.join(shown[:5])}. Convert it, "
+                "or predict the files one by one"
             )
+    return found
 
 
 class RowsOf:
@@ -67,17 +84,19 @@ class RowsOf:
         signature: Signature,
         keep: Collection[str] = (),
         also: Mapping[str, Kind] | None = None,
+        types: Mapping[str, str] | None = None,
     ) -> None:
-        """`also` gives the kinds of other columns of a table, all of which are then read.
+        """`types` are those of `kept_types`. `also` gives the kinds of other columns of a table,
+        all of which are then read.
 
         Raises:
             InputError: the model takes no rows of such a file.
         """
         self.file, self._signature = file, signature
-        self._form = form_of(file)
+        self._form, self._types = form_of(file), types or {}
         self._table: tables.TableRows | None = None
         if self._form is None:
-            # Values of JSON Lines would have another type in each chunk: kept ones are text.
+            # Values of JSON Lines would have another type in each chunk: these are read as text.
             kept: dict[str, Kind] = dict.fromkeys(keep, "text")
             kinds = {**kept, **(also or {}), **kinds_of(signature)}
             needed = {KEY, *keep, *(column.name for column in signature.columns)}
@@ -120,13 +139,15 @@ class RowsOf:
         return rows
 
     def kept(self, rows: pa.RecordBatch, name: str) -> pa.Array:
-        """A column that is passed through, (N,): of CSV and JSON Lines as text.
+        """A column that is passed through, (N,): of CSV as text.
 
         Raises:
             InputError: there is none of that name.
         """
         tables.named(name, rows.schema.names, str(self.file.path), "--keep")
         column = plain(rows[name])
+        if name in self._types and tables.has_json(self.file.path):
+            return column.cast(self._types[name])
         untyped = tables.first_row(self.file.path) and pa.types.is_binary(column.type)
         return column.cast(pa.string()) if untyped else column
 

@@ -15,7 +15,7 @@ from tasks.errors import InputError
 from tasks.files import idx, images, lines, npz, suffixes, tables
 from tasks.files.chunks import sift
 from tasks.files.convert import Kind
-from tasks.hashed import HashedFile
+from tasks.hashed import HashedFile, blame_change
 
 _ROWS = (*suffixes.TABLES, suffixes.ARRAYS)
 SUFFIXES = suffixes.PREDICTED
@@ -128,14 +128,16 @@ def linked(files: Iterable[InputFile], signature: Signature) -> list[InputFile]:
     if not naming:
         return list(files)
     return [
-        _with_members(file, _named_by(file, naming, signature))
+        _with_members(file, naming, signature)
         if tables.form(file.path) and not file.members
         else file
         for file in files
     ]
 
 
-def _with_members(file: InputFile, found: Mapping[str, HashedFile]) -> InputFile:
+def _with_members(file: InputFile, naming: Sequence[Column], signature: Signature) -> InputFile:
+    with blame_change(file.hashed):
+        found = _named_by(file, naming, signature)
     return replace(file, members=_sha256s(found), hashed=(*file.hashed, *found.values()))
 
 
@@ -149,6 +151,12 @@ def fingerprint(files: Iterable[InputFile]) -> str:
 def hashed(files: Iterable[InputFile]) -> list[HashedFile]:
     """Every file that was hashed for `files`."""
     return [file for each in files for file in each.hashed]
+
+
+def named(files: Sequence[InputFile]) -> str:
+    """The files, for a message."""
+    more = f" and {len(files) - 10:,} more" if len(files) > 10 else ""
+    return ", ".join(str(file.path) for file in files[:10]) + more
 
 
 def first_row(file: InputFile) -> int:
@@ -203,7 +211,8 @@ def _inspect(path: Path, signature: Signature | None) -> InputFile:
             f"{path}: a file must end in {', '.join(SUFFIXES)}, to be read by that form"
         )
     content = HashedFile.of(path)
-    return InputFile(path, content.sha256, _count(path, signature), hashed=(content,))
+    with blame_change([content]):
+        return InputFile(path, content.sha256, _count(path, signature), hashed=(content,))
 
 
 def _count(path: Path, signature: Signature | None) -> int:

@@ -19,13 +19,15 @@ import onnxruntime
 
 from tasks import formats
 from tasks.counts import Counts
-from tasks.errors import InputError
+from tasks.errors import InputError, SetupError
 from tasks.hashed import HashedFile, refuse_changed
-from tasks.inputs import InputFile, fingerprint, hashed
+from tasks.inputs import InputFile, fingerprint, hashed, named
 from tasks.serving.folder import (
     MANIFEST,
+    OLD_PREDICTIONS,
     PREDICTIONS,
     QUARANTINE,
+    UNFINISHED,
     JobFolder,
     ShardRecord,
 )
@@ -105,12 +107,10 @@ def predict(
     if not any(file.rows for file in files):
         raise InputError(f"{named(files)}: no rows to predict")
     _refuse_strangers(output)
-    files_of_bundle = {
-        name: (str(path), HashedFile.of(path).sha256) for name, path in sorted(bundle.items())
-    }
-    model = ready_model(tuple(files_of_bundle.items()), how.device)
+    bundle_files = {name: HashedFile.of(path) for name, path in sorted(bundle.items())}
+    model = ready_model(tuple(bundle_files.items()), how.device)
     options.check(model.signature)
-    plan = make_plan(model, files, files_of_bundle, provenance, reference, options, how.cache)
+    plan = make_plan(model, files, bundle_files, provenance, reference, options, how.cache)
     folder = JobFolder(output, plan.identity)
     with _disk_errors(output):
         return _carry_out(plan, folder, model, provenance, how)
@@ -126,7 +126,7 @@ def _carry_out(
     """Predict what is missing, and publish everything."""
     output, plan = folder.output, _kept(folder, plan)
     try:
-        records = _predict_all(plan, folder, how)
+        records = _predict_all(plan, folder, model, how)
         report = _report(plan, records, model, provenance)
     except (TooManyBad, WorkersFailed):  # the same command goes on
         raise
@@ -141,30 +141,28 @@ def _carry_out(
 
 @contextmanager
 def _disk_errors(output: Path) -> Iterator[None]:
-    """A full disk and the like as an `InputError`; what is done stays, so the job can go on."""
+    """A full disk and the like as a `SetupError`; what is done stays, so the job can go on."""
     try:
         yield
     except OSError as error:
-        raise InputError(
+        raise SetupError(
             f"{output} cannot be written ({error.strerror or error}). Nothing was published. Make "
             "room, and give the same command again: it goes on where it stopped"
         ) from error
 
 
-def named(files: Sequence[InputFile]) -> str:
-    """The files, for a message."""
-    more = f" and {len(files) - 10:,} more" if len(files) > 10 else ""
-    return ", ".join(str(file.path) for file in files[:10]) + more
-
-
 def _refuse_strangers(output: Path) -> None:
-    """Nothing that this job did not write is replaced."""
+    """Nothing that this job did not write is replaced, or would lie beside its predictions."""
     if (output / MANIFEST).exists():
-        raise InputError(f"{output} holds predictions; name another folder, or remove this one")
-    if (output / PREDICTIONS).exists() and not (output / ".unfinished").exists():
-        raise InputError(
-            f"{output / PREDICTIONS} exists, without the manifest of a finished job beside it. "
-            "Name another folder, or remove this one"
+        raise SetupError(f"{output} holds predictions; name another folder, or remove this one")
+    # Release 0.1 wrote one file.
+    found = [output / name for name in (PREDICTIONS, OLD_PREDICTIONS) if (output / name).exists()]
+    if (output / UNFINISHED).exists():  # a job was killed while it gave its folders their names
+        found = [path for path in found if path.name != PREDICTIONS]
+    if found:
+        raise SetupError(
+            f"{found[0]} exists, without the manifest of a finished job beside it. Name another "
+            "folder, or remove this one"
         )
 
 
@@ -177,7 +175,7 @@ def _kept(folder: JobFolder, plan: Plan) -> Plan:
     return plan
 
 
-def _predict_all(plan: Plan, folder: JobFolder, how: How) -> list[ShardRecord]:
+def _predict_all(plan: Plan, folder: JobFolder, model: ReadyModel, how: How) -> list[ShardRecord]:
     """Predict what is missing; the records of all shards, in order.
 
     Raises:
@@ -194,7 +192,7 @@ def _predict_all(plan: Plan, folder: JobFolder, how: How) -> list[ShardRecord]:
         so_far.check(plan.rows, allowed, how.limit.text, str(folder.path / QUARANTINE))
 
     meter = Meter(plan, folder)
-    with _submitted(plan, folder, how, meter) as futures:
+    with _submitted(plan, folder, model, how, meter) as futures:
         for future in futures:
             try:
                 more = future.result()
@@ -212,7 +210,7 @@ def _predict_all(plan: Plan, folder: JobFolder, how: How) -> list[ShardRecord]:
 
 @contextmanager
 def _submitted(
-    plan: Plan, folder: JobFolder, how: How, meter: Meter
+    plan: Plan, folder: JobFolder, model: ReadyModel, how: How, meter: Meter
 ) -> Iterator[Iterator[Future[Any]]]:
     """The chains as futures, in the order in which they end; all are stopped on an error."""
     allowed = how.limit.rows(plan.rows)
@@ -232,7 +230,7 @@ def _submitted(
         if rows:
             how.progress(rows)
 
-    workers = Workers(how.threads)
+    workers = Workers(how.threads, model)
     # Two at a time: while one chain ends and waits for the disk, the next one begins.
     with (
         workers,
@@ -240,7 +238,7 @@ def _submitted(
         stopping(workers.stop.set) as pending,
     ):
         for chain in plan.chains:
-            arguments = (str(folder.output), plan.identity, chain, how.device, allowed, workers)
+            arguments = (str(folder.output), plan.identity, chain, allowed, workers)
             pending.append(pool.submit(predict_chain, *arguments, progress))
         yield ended(pending, tell)
 

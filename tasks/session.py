@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from tasks.bundle.signature import Signature
 from tasks.columns import Arrays
-from tasks.errors import InputError
+from tasks.errors import SetupError
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -53,7 +53,7 @@ def open_session(model: Path, device: Device = "auto", threads: int = 0) -> Sess
     session of one thread each are 1.4 to 2 times as fast as one call on all cores.
 
     Raises:
-        InputError: CUDA was asked for and the session did not get it.
+        SetupError: CUDA was asked for and the session did not get it.
     """
     built_for_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
     cuda = device != "cpu" and built_for_cuda and cuda_devices() > 0
@@ -72,7 +72,7 @@ def open_session(model: Path, device: Device = "auto", threads: int = 0) -> Sess
     inner.disable_fallback()
     provider = inner.get_providers()[0]
     if device == "cuda" and provider != "CUDAExecutionProvider":
-        raise InputError(
+        raise SetupError(
             "CUDA was asked for, and ONNX Runtime could not use it here; use --device auto or cpu"
         )
     nodes = Counter(g.ep_name for g in inner.get_provider_graph_assignment_info())

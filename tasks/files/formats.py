@@ -4,7 +4,7 @@
 and so are all columns of CSV. `rows` gives the rows in chunks, for prediction.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,6 +126,15 @@ def _typed_key(schema: pa.Schema) -> pa.DataType | None:
     return found
 
 
+def _of_schema(schema: pa.Schema, names: Collection[str]) -> dict[str, set[str]]:
+    found = [name for name in schema.names if name in names]
+    return {name: {str(plain(pa.array([], schema.field(name).type)).type)} for name in found}
+
+
+def _texts(path: Path, names: Collection[str]) -> dict[str, set[str]]:
+    return {name: {"string"} for name in names}
+
+
 @dataclass(frozen=True)
 class Format:
     """How files of one format are read whole, read in chunks, and counted.
@@ -138,8 +147,9 @@ class Format:
     rows: Callable[[Path, Kinds, Reading, Collection[str]], Rows]
     lengths: Callable[[Path, Kinds, Reading], list[int]]
     key: Callable[[Path, Kinds, Reading], pa.DataType | None]
-    schema: Callable[[Path], pa.Schema | None] = lambda path: None
-    """Names and types of the columns; None if the format has no types."""
+    types: Callable[[Path, Collection[str]], Mapping[str, Collection[str]]] = _texts
+    """Of those of the columns that are there, the Arrow type; of values of JSON Lines, all types
+    that there are, see `json_lines.common_type`."""
     first_row: int = 0
     """The number of the first row in messages."""
 
@@ -159,20 +169,21 @@ FORMATS: dict[str, Format] = {
         lambda path, kinds, reading, only: ParquetRows(path, kinds, only),
         lambda path, kinds, reading: parquet_lengths(path),
         lambda path, kinds, reading: _typed_key(pq.read_schema(path)),
-        pq.read_schema,
+        lambda path, names: _of_schema(pq.read_schema(path), names),
     ),
     ".arrow": Format(
         _read_arrow,
         lambda path, kinds, reading, only: ArrowRows(path, kinds, only),
         lambda path, kinds, reading: arrow_lengths(path),
         lambda path, kinds, reading: _typed_key(_arrow_schema(path)),
-        _arrow_schema,
+        lambda path, names: _of_schema(_arrow_schema(path), names),
     ),
     ".jsonl": Format(
         json_lines.read,
         lambda path, kinds, reading, only: json_lines.JsonRows(path, kinds, reading, only),
         lambda path, kinds, reading: [json_lines.count(path, kinds, reading)],
         json_lines.key_type,
+        json_lines.types_of,
         first_row=1,
     ),
 }

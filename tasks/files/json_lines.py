@@ -13,11 +13,14 @@ import pyarrow as pa
 
 from tasks.errors import BadRows, InputError
 from tasks.files.chunks import KEY, BadRow, Chunk, shown
-from tasks.files.convert import Kind, convert, converted, from_values
+from tasks.files.convert import EXACT, Kind, convert, converted, from_values
 from tasks.files.delimited import Kinds, row_of
 from tasks.files.dialect import Dialect, open_decompressed
 from tasks.files.reading import PLAIN, Reading
 from tasks.reasons import NOT_JSON, NOT_UTF8
+
+JSON_TYPES = ("bool", "int64", "double", "string")
+"""Arrow types that values can have."""
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -161,6 +164,41 @@ def count(path: Path, kinds: Kinds, reading: Reading) -> int:
     return sum(1 for _ in _lines(path))
 
 
+def types_of(path: Path, names: Collection[str]) -> dict[str, set[str]]:
+    """The types of all values of these columns, for those that a row has; see `common_type`.
+
+    Reads the whole file.
+    """
+    found: dict[str, set[str]] = {}
+    for number, line in enumerate(_lines(path)):
+        row = _parse(line, path, number)
+        if isinstance(row, dict):
+            for name in row.keys() & names:
+                found.setdefault(name, set()).update(_type_of(row[name]))
+    return found
+
+
+def _type_of(value: Any) -> tuple[str, ...]:
+    """The name of an Arrow type, or `small`: a whole number that float64 holds exactly."""
+    if value is None or value != value:
+        return ()
+    if type(value) is int:
+        return ("small" if abs(value) <= EXACT else "int64" if _fits(value) else "string",)
+    return ({bool: "bool", float: "double"}.get(type(value), "string"),)
+
+
+def _fits(number: int) -> bool:
+    return -(2**63) <= number < 2**63
+
+
+def common_type(types: Collection[str]) -> str:
+    """The Arrow type that holds all values of `types`; text if no other does, or there are none."""
+    for found, parts in {"int64": {"small", "int64"}, "double": {"small", "double"}}.items():
+        if types and parts.issuperset(types):
+            return found
+    return next(iter(types)) if len(types) == 1 else "string"
+
+
 def key_type(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
     """int64 if all keys are whole numbers, else string; None if no row has a key."""
     if not any(b'"key"' in line for line in _lines(path)):  # much faster than parsing all lines
@@ -169,5 +207,5 @@ def key_type(path: Path, kinds: Kinds, reading: Reading) -> pa.DataType | None:
     found = [row[KEY] for row in rows if isinstance(row, dict) and row.get(KEY) is not None]
     if not found:
         return None
-    whole = all(type(key) is int and -(2**63) <= key < 2**63 for key in found)
+    whole = all(type(key) is int and _fits(key) for key in found)
     return pa.int64() if whole else pa.string()

@@ -10,7 +10,7 @@ import fnmatch
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -51,6 +51,11 @@ def first_row(path: Path) -> int:
     """The number of the first row of a file in this format."""
     found = FORMATS.get(_plain(path))
     return found.first_row if found else 0
+
+
+def has_json(path: Path) -> bool:
+    """Whether each value of the file has a type of its own."""
+    return _plain(path) == ".jsonl"
 
 
 def _plain(path: Path) -> str:
@@ -290,16 +295,10 @@ def lengths(path: Path, kinds: Kinds | None = None, given: Reading = PLAIN) -> l
         return FORMATS[_plain(path)].lengths(path, kinds or {}, given)
 
 
-def column_type(path: Path, name: str) -> pa.DataType | None:
-    """The type of a column of one file, text where its format has no types; None without one."""
+def types_of(path: Path, names: Collection[str]) -> Mapping[str, Collection[str]]:
+    """The types of columns of one file, as `Format.types` has them."""
     with reading(path):
-        schema = FORMATS[_plain(path)].schema(path)
-    if schema is None:
-        return pa.string()
-    if name not in schema.names:
-        return None
-    found: pa.DataType = plain(pa.array([], schema.field(name).type)).type
-    return found
+        return FORMATS[_plain(path)].types(path, names)
 
 
 def type_of_key(path: Path, kinds: Kinds, given: Reading = PLAIN) -> pa.DataType | None:

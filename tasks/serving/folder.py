@@ -17,11 +17,13 @@ from typing import Any
 
 from tasks import formats
 from tasks.counts import Counts
-from tasks.errors import InputError
+from tasks.errors import SetupError
 from tasks.serving.plan import Plan
 from tasks.serving.writing import Written, sync_folder, write_whole
 
 PREDICTIONS, QUARANTINE, MANIFEST = "predictions", "quarantine", "manifest.json"
+OLD_PREDICTIONS = "predictions.parquet"
+"""The one file of release 0.1."""
 UNFINISHED, PLAN, SHARDS = ".unfinished", "plan.json", "shards"
 
 
@@ -138,14 +140,14 @@ def owned(output: Path, wait: Callable[[], None]) -> Iterator[None]:
     If the folder is new and stays empty, it is removed again.
 
     Raises:
-        InputError: it cannot be made or opened.
+        SetupError: it cannot be made or opened.
     """
     made = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise InputError(
+        raise SetupError(
             f"{output} cannot be a folder for predictions: {error.strerror}. Name another one."
         ) from error
     try:

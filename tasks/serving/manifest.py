@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks import formats
 from tasks.counts import Substituted
-from tasks.errors import InputError
+from tasks.errors import InputError, SetupError
 from tasks.serving.folder import MANIFEST
 from tasks.serving.options import Options
 
@@ -72,8 +72,8 @@ def completed(output: Path) -> PredictReport | None:
     """The manifest of a job that is complete in `output`, or None.
 
     Raises:
-        InputError: there is a manifest, but the predictions are not those it describes; or it is of
-            a release with a newer format.
+        SetupError: there is a manifest, but the predictions are not those it describes.
+        InputError: it is of a release with a newer format.
     """
     manifest = output / MANIFEST
     if not manifest.exists():
@@ -85,9 +85,9 @@ def completed(output: Path) -> PredictReport | None:
     except InputError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{manifest} cannot be read ({error}); remove the folder") from error
+        raise SetupError(f"{manifest} cannot be read ({error}); remove the folder") from error
     if changed:
-        raise InputError(
+        raise SetupError(
             f"{changed[0]} is not what its manifest describes; somebody changed it. "
             "Remove the folder to predict again."
         )

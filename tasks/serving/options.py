@@ -5,7 +5,7 @@ from typing import Literal
 
 from tasks.bundle.signature import Signature
 from tasks.dataset import KEY
-from tasks.errors import InputError
+from tasks.errors import InputError, SetupError
 from tasks.serving import MAX_BAD
 
 Form = Literal["parquet", "csv", "jsonl"]
@@ -31,10 +31,10 @@ class Options:
         """Check that the model can give what is asked for; options have that prefix in messages.
 
         Raises:
-            InputError: it cannot, or a column would be there twice; names the option.
+            SetupError: it cannot, or a column would be there twice; names the option.
         """
         if self.probabilities and not signature.classifies:
-            raise InputError(
+            raise SetupError(
                 f"the model's task is {signature.task.replace('_', ' ')}, so there are no classes "
                 f"to give probabilities of; leave out {prefix}probabilities"
             )
@@ -42,15 +42,15 @@ class Options:
         taken = [*OWN, *(f"probability_{name}" for name in signature.classes)]
         for name in self.keep:
             if name in taken or self.keep.count(name) > 1:
-                raise InputError(
+                raise SetupError(
                     f"--keep {name}: the predictions have a column of that name already; rename "
                     "it in the input, or leave it out"
                 )
         for name in self.partition_by:
             if self.partition_by.count(name) > 1:
-                raise InputError(f"--partition-by {name}: it is named twice; name it once")
+                raise SetupError(f"--partition-by {name}: it is named twice; name it once")
             if name not in (*self.keep, "prediction"):
-                raise InputError(
+                raise SetupError(
                     f"--partition-by {name}: only prediction and columns that --keep names can be "
                     f"used; add --keep {name}"
                 )
@@ -61,15 +61,15 @@ class Options:
         name, share = self.threshold
         if len(signature.classes) != 2:
             number = len(signature.classes) or "no"
-            raise InputError(
+            raise SetupError(
                 f"--threshold is for models of two classes, and this one has {number}; leave it out"
             )
         if name not in signature.classes:
-            raise InputError(
+            raise SetupError(
                 f"--threshold {name}={share:g}: the classes are {', '.join(signature.classes)}"
             )
         if not 0 < share <= 1:
-            raise InputError(
+            raise SetupError(
                 f"--threshold {name}={share:g}: a probability above 0, up to 1, is expected"
             )
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class Plan:
     bundle: Mapping[str, tuple[str, str]]
     """Path and SHA-256 of each of the model's files, by name."""
     runtime: Mapping[str, str]
-    """ONNX Runtime's version and execution provider, which the manifest names for all rows."""
+    """What else decides the bytes of all rows: the execution provider of ONNX Runtime, modelmint's
+    code, and the releases of the libraries."""
     options: Options
     batch_size: int
     key: str | None
@@ -72,6 +73,8 @@ class Plan:
     chains: tuple[tuple[int, ...], ...]
     """Shards that one reader must read in order, since their file cannot be entered in between:
     all of a CSV file, of a row group of Parquet; every other shard is one of its own."""
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """The Arrow type of columns of JSON Lines that are passed through; see `kept_types`."""
     format: int = formats.PLAN
 
     @property

@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
 import onnxruntime
+import pyarrow
+import tokenizers
 
 from tasks.columns import Arrays, SourceLocation
 from tasks.files.chunks import Chunk, sift
-from tasks.input_rows import RowsOf, check_kept
+from tasks.fingerprint import installed_digest
+from tasks.hashed import HashedFile
+from tasks.input_rows import RowsOf, kept_types
 from tasks.inputs import InputFile, first_row
 from tasks.serving.batch_size import SIZES, WORTH_IT, batch_size
 from tasks.serving.model import ReadyModel
@@ -19,29 +24,40 @@ from tasks.serving.plan import Plan, key_of, split
 def make_plan(
     model: ReadyModel,
     files: Sequence[InputFile],
-    bundle: Mapping[str, tuple[str, str]],
+    bundle: Mapping[str, HashedFile],
     provenance: Mapping[str, Any],
     reference: str,
     options: Options,
     cache: Path | None,
 ) -> Plan:
     """The plan of a new job; `cache` is the folder where the best batch size is kept."""
-    check_kept(files, options.keep)
+    kept = kept_types(files, options.keep, model.signature)
     shards, chains = split(files, model.signature)
     return Plan(
         model=provenance["model"],
         digest=provenance["digest"],
         reference=reference,
         provenance=provenance,
-        bundle=bundle,
-        runtime={"onnxruntime": onnxruntime.__version__, "provider": model.session.provider},
+        bundle={name: (str(file.path), file.sha256) for name, file in bundle.items()},
+        runtime=_runtime(model),
         options=options,
         batch_size=_batch_size(model, files, provenance["digest"], cache),
         key=key_of(files, model.signature),
+        kept=kept,
         files=tuple(files),
         shards=tuple(shards),
         chains=tuple(tuple(chain) for chain in chains),
     )
+
+
+def _runtime(model: ReadyModel) -> dict[str, str]:
+    """What reads, encodes, predicts and writes the rows, beside the model."""
+    libraries = (numpy, onnxruntime, pyarrow, tokenizers)
+    return {
+        "provider": model.session.provider,
+        "code": installed_digest(),
+        **{library.__name__: library.__version__ for library in libraries},
+    }
 
 
 def _batch_size(

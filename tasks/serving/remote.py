@@ -28,7 +28,7 @@ from tasks.errors import InputError
 from tasks.fingerprint import installed_code
 from tasks.serving.folder import JobFolder, ShardRecord
 from tasks.serving.plan import Plan
-from tasks.serving.shard import Workers, plan_of, predict_chain, ready_model
+from tasks.serving.shard import Workers, model_of, plan_of, predict_chain
 from tasks.serving.writing import write_whole
 from tasks.session import Device
 
@@ -161,11 +161,11 @@ def predict_remotely(
     wanted = plan.runtime["provider"]
     device: Device = "cpu" if wanted == "CPUExecutionProvider" else "cuda"
     try:
-        ready_model(tuple(sorted(plan.bundle.items())), device)
+        model = model_of(plan, device)
     except InputError as error:
         raise WorkersFailed(f"{here()}: the job was begun on {wanted}. {error}") from error
-    with Workers(threads, _Ended(folder, token)) as workers:
-        return predict_chain(output, identity, numbers, device, allowed, workers)
+    with Workers(threads, model, _Ended(folder, token)) as workers:
+        return predict_chain(output, identity, numbers, allowed, workers)
 
 
 def here() -> str:

@@ -4,7 +4,6 @@
 a folder and numbers, and everything else is in the plan.
 """
 
-import hashlib
 import os
 import threading
 from collections import Counter, deque
@@ -20,9 +19,9 @@ import pyarrow as pa
 from tasks.columns import SourceLocation
 from tasks.counts import Counts
 from tasks.dataset import KEY
-from tasks.errors import InputError
+from tasks.errors import SetupError
 from tasks.files.chunks import BadRow, Chunk, sift
-from tasks.hashed import refuse_changed
+from tasks.hashed import HashedFile, refuse_changed
 from tasks.input_rows import RowsOf
 from tasks.inputs import InputFile, first_row
 from tasks.serving import quarantine
@@ -69,9 +68,10 @@ class Answer:
 
 @dataclass
 class Workers:
-    """The threads of this process that predict chunks, and a sign for all to stop."""
+    """The threads of this process that predict chunks, with which model, and a sign to stop."""
 
     threads: int
+    model: ReadyModel
     stop: Sign = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -88,9 +88,8 @@ def predict_chain(
     output: str,
     identity: str,
     numbers: Sequence[int],
-    device: Device,
     allowed: int,
-    workers: Workers | None = None,
+    workers: Workers,
     progress: Progress | None = None,
 ) -> list[ShardRecord]:
     """Predict shards of one chain, in order, and record each; those that are recorded are skipped.
@@ -112,9 +111,9 @@ def predict_chain(
             records.append(record)
     if not missing:
         return records
-    workers = workers or Workers(1)
-    model = ready_model(tuple(sorted(plan.bundle.items())), device)
-    chain = _Chain(plan, folder, model, allowed, workers, progress or (lambda rows, shards: None))
+    chain = _Chain(
+        plan, folder, workers.model, allowed, workers, progress or (lambda rows, shards: None)
+    )
     return records + chain.predict(missing)
 
 
@@ -128,20 +127,41 @@ def _plan(path: Path, _modified: int) -> Plan:
     return Plan.read(path)
 
 
-@lru_cache(maxsize=2)
-def ready_model(bundle: tuple[tuple[str, tuple[str, str]], ...], device: Device) -> ReadyModel:
-    """The model of a plan: (name, (path, SHA-256)) of its files. One for all threads of a process.
+def model_of(plan: Plan, device: Device) -> ReadyModel:
+    """The model of a plan, in a process that has not made it. Kept for the next chain.
 
     Raises:
-        InputError: a file is not what was registered.
+        SetupError: a file is not what was registered.
     """
-    files = {}
-    for name, (path, sha256) in bundle:
-        with open(path, "rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                raise InputError(f"{path} was changed since the job began; start the job again")
-        files[name] = Path(path)
-    return ReadyModel.open(files, device, threads=1)
+    return _model_of(tuple(sorted(plan.bundle.items())), device)
+
+
+@lru_cache(maxsize=2)
+def _model_of(files: tuple[tuple[str, tuple[str, str]], ...], device: Device) -> ReadyModel:
+    bundle = {}
+    for name, (path, sha256) in files:
+        bundle[name] = HashedFile.of(Path(path))
+        if bundle[name].sha256 != sha256:
+            raise _changed(path)
+    return ready_model(tuple(sorted(bundle.items())), device)
+
+
+@lru_cache(maxsize=2)
+def ready_model(bundle: tuple[tuple[str, HashedFile], ...], device: Device) -> ReadyModel:
+    """The model of these files by their names in the bundle. One for all threads of a process.
+
+    Raises:
+        SetupError: a file changed since it was hashed.
+    """
+    model = ReadyModel.open({name: file.path for name, file in bundle}, device, threads=1)
+    for _, file in bundle:
+        if not file.unchanged:
+            raise _changed(file.path)
+    return model
+
+
+def _changed(path: str | Path) -> SetupError:
+    return SetupError(f"{path} was changed since the job began; start the job again")
 
 
 @dataclass
@@ -181,7 +201,8 @@ class _Chain:
 
     def _answers(self, file: InputFile, shards: Sequence[Shard]) -> Iterator[Answer]:
         """In the order of the rows; at most two chunks for each thread are in memory."""
-        rows = RowsOf(file, self.model.signature, self.plan.options.keep)
+        plan = self.plan
+        rows = RowsOf(file, self.model.signature, plan.options.keep, types=plan.kept)
         waiting: deque[Future[Answer]] = deque()
         try:
             for shard, chunk in _chunks(rows, shards, chunk_rows(self.model.signature)):

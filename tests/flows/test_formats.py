@@ -121,6 +121,9 @@ def test_run_job_continues_the_predictions_folder_of_release_0_1(old, tmp_path, 
         done = run_job(registry, resolved, inputs, Path("predictions"), how=How("cpu"))
         assert (done.fresh, done.rows) == (True, 4)
         (old / "predictions/manifest.json").unlink()
+        with pytest.raises(InputError, match=r"predictions/predictions\.parquet exists, without"):
+            run_job(registry, resolved, inputs, Path("predictions"), how=How("cpu"))
+        (old / "predictions/predictions.parquet").unlink()
         again = run_job(registry, resolved, inputs, Path("predictions"), how=How("cpu"))
         assert (again.fresh, again.rows) == (False, 4)
         assert verify(registry).problems == []

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tasks.bundle.signature import Signature
 from tasks.columns import (
@@ -60,6 +61,17 @@ def classifier(folder, columns, tokenizer=None):
     if tokenizer is not None:
         tokenizer.save(str(folder / "tokenizer.json"))
     return folder
+
+
+def word_tokenizer(words):
+    """One token for each word; [BOS] begins every text."""
+    tokens = ["[PAD]", "[UNK]", "[BOS]", *words]
+    made = Tokenizer(models.WordLevel({t: n for n, t in enumerate(tokens)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A", special_tokens=[("[BOS]", 2)]
+    )
+    return made
 
 
 def _info(tensor):

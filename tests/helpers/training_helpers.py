@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from hand_made import word_tokenizer as _tokenizer
 
 from tasks.architectures import ARCHITECTURES
 from tasks.bundle.signature import Signature
@@ -120,17 +120,6 @@ def _sequences(rng, dtype, words):
 
 
 _KINDS = {"image": _images, "tabular": _table, "text": _texts, "sequence": _sequences}
-
-
-def _tokenizer(words):
-    """One token for each word; [BOS] begins every text."""
-    tokens = ["[PAD]", "[UNK]", "[BOS]", *words]
-    made = Tokenizer(models.WordLevel({t: n for n, t in enumerate(tokens)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
-        single="[BOS] $A", special_tokens=[("[BOS]", 2)]
-    )
-    return made
 
 
 def _write_profile(folder):

@@ -13,11 +13,15 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hand_made import classifier
+
+from tasks.columns import ImageColumn
 
 SHARD, SHARDS, ROWS, BAD = 500, 7, 4_000, 37
 KILLS = int(os.environ.get("MODELMINT_TEST_KILLS", "10"))
@@ -62,6 +66,15 @@ PHASES = {
     "after the manifest": lambda: dies(folder.JobFolder, "remove"),
 }
 PHASES[phase]()
+if "BEGUN" in os.environ:  # the numbers of the shards that are predicted, as they begin
+    begun = os.open(os.environ["BEGUN"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    make = shard._Writer.__init__
+
+    def make_and_note(self, plan, folder, file, part):
+        os.write(begun, f"{part.number}\\n".encode())
+        make(self, plan, folder, file, part)
+
+    shard._Writer.__init__ = make_and_note
 pool = None
 if "EXECUTOR" in os.environ:
     from concurrent.futures import ProcessPoolExecutor
@@ -93,15 +106,16 @@ PHASES = (
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("mlp", "float32") / "bundle"
+def bundle(tmp_path_factory):
+    image = ImageColumn(name="image", dtype="float32", shape=(8, 8, 3))
+    return classifier(tmp_path_factory.mktemp("model") / "bundle", (image,))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """Images, some of them with a NaN, in row groups that are not those of the shards."""
     rng = np.random.default_rng(3)
-    images = rng.uniform(0, 255, (ROWS, 8, 8, 3)).astype(np.float32)
+    images = rng.uniform(-0.1, 0.1, (ROWS, 8, 8, 3)).astype(np.float32)
     images[rng.choice(ROWS, BAD, replace=False), 0, 0, 0] = np.nan
     column = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
     path = tmp_path_factory.mktemp("input") / "in.parquet"
@@ -204,9 +218,45 @@ def test_job_that_cannot_write_says_so_and_goes_on_once_it_can(
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 1
     assert re.search(
-        rf"InputError: {output} cannot be written .*File too large.*\. Nothing was", errors
+        rf"SetupError: {output} cannot be written .*File too large.*\. Nothing was", errors
     )
     assert not (output / "predictions").exists()
+    finish(bundle, source, output, workers=1)
+    assert content(output) == undisturbed
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 120 kB, and what gives it more."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    if made.returncode:
+        pytest.skip(f"no disk can be mounted here: {made.stderr.strip()}")
+    larger = ["mount", "-o", "remount,size=100m", str(folder)]
+    yield folder, lambda: subprocess.run(larger, check=True)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 24, 56])
+def test_job_on_a_full_disk_says_so_and_goes_on_once_there_is_room(
+    left, bundle, source, undisturbed, small_disk
+):
+    """With `left` kB: full before the plan is written, or after some of the shards."""
+    folder, enlarge = small_disk
+    output, other = folder / "out", folder / "other"
+    other.write_bytes(bytes((120 - left) * 1024))
+    job = start(bundle, source, output, 2)
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode == 1
+    assert f"SetupError: {output} cannot be written (No space left on device)" in errors
+    assert not (output / "predictions").exists()
+    assert not (output / "manifest.json").exists()
+    enlarge()
     finish(bundle, source, output, workers=1)
     assert content(output) == undisturbed
 
@@ -221,20 +271,64 @@ def test_job_killed_after_its_manifest_is_complete(bundle, source, undisturbed, 
     assert (published, manifest) == undisturbed
 
 
-def test_job_killed_at_random_moments_gives_the_same_bytes(bundle, source, undisturbed, tmp_path):
+def test_job_killed_at_random_moments_gives_the_same_bytes(
+    bundle, source, undisturbed, tmp_path, monkeypatch, capsys
+):
     """Again and again with another number of workers, until it is complete; then another job."""
-    moments, kills, number = random.Random(7), 0, 0
+    moments, kills, number, again = random.Random(7), 0, 0, 0
     while kills < KILLS:
         output = tmp_path / str(number := number + 1)
+        monkeypatch.setenv("BEGUN", str(begun := tmp_path / f"{number}.begun"))
         while not (output / "manifest.json").exists() and kills < KILLS:
-            process = start(bundle, source, output, moments.choice((1, 2, 4)))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=moments.uniform(0.5, 4))
-            kills += process.poll() is None
-            process.kill()
-            process.communicate()
+            recorded = finished_shards(output)
+            before = len(begun_shards(begun))
+            killed = start_and_kill(bundle, source, output, moments)
+            kills += killed
+            # Two chains of shards are under way at most, each with one shard at a time.
+            here = begun_shards(begun)[before:]
+            assert not recorded & set(here)
+            assert len(set(here) - finished_shards(output)) <= 2 * killed
         if not (output / "manifest.json").exists():
             finish(bundle, source, output, workers=3)
         files, manifest = content(output)
         left = {name: data for name, data in files.items() if not name.startswith(".unfinished")}
         assert (left, manifest) == undisturbed
+        again += len(begun_shards(begun)) - SHARDS
+    assert again <= 2 * kills
+    with capsys.disabled():
+        print(f" {kills} kills of {number} jobs of {SHARDS} shards, {again} shards repeated ")
+
+
+def start_and_kill(bundle, source, output, moments):
+    """Kill a job while it starts (one of ten times) or works; whether it was still there."""
+    before = written(output)
+    process = start(bundle, source, output, moments.choice((1, 2, 4)))
+    within = moments.uniform(0, 1) if moments.random() < 0.1 else None
+    deadline = time.monotonic() + 60
+    while within is None and process.poll() is None and time.monotonic() < deadline:
+        if written(output) != before:  # whoever goes on writes the plan again
+            within = moments.uniform(0, 0.5)
+        time.sleep(0.005)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=within)
+    alive = process.poll() is None
+    process.kill()
+    _, errors = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return alive
+
+
+def written(output):
+    """When the plan was written."""
+    return [path.stat().st_mtime_ns for path in output.glob(".unfinished/*/plan.json")]
+
+
+def begun_shards(path):
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def finished_shards(output):
+    """The numbers of the shards that are recorded, or of all if the job is complete."""
+    if (output / "manifest.json").exists():
+        return set(range(SHARDS))
+    return {int(path.stem) for path in output.glob(".unfinished/*/shards/[0-9]*.json")}

@@ -468,14 +468,80 @@ def test_keys_of_csv_are_whole_numbers_if_those_of_all_files_are(bundle, tmp_pat
     assert table["key"].to_pylist() == ["1", "-3", "004"]
 
 
-def test_kept_values_of_json_lines_are_text_as_those_of_csv(bundle, tmp_path):
+def put_lines(path, values):
+    """Rows with these values in the column `cost`; `...` stands for a row without it."""
     good = {"age": 1, "member": True, "since": None, "colour": "blue"}
-    values = [None] * 20_000 + [1] * 20_000 + [0.5, 2]
-    lines = (json.dumps({**good, "cost": value}) for value in values)
-    (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
+    rows = [good if value is ... else {**good, "cost": value} for value in values]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+MIXED = [None] * 20_000 + [1] * 20_000  # more than a chunk of each
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "kept"),
+    [
+        ([1, None, -(2**63), ...], pa.int64(), [1, None, -(2**63), None]),
+        ([2, 0.1, 1e300, None], pa.float64(), [2.0, 0.1, 1e300, None]),
+        ([1.5, math.inf, math.nan], pa.float64(), [1.5, math.inf, None]),
+        ([*MIXED, 0.5], pa.float64(), [*MIXED, 0.5]),
+        ([True, None, False], pa.bool_(), [True, None, False]),
+        (["x", "1", None, ""], pa.string(), ["x", "1", None, None]),
+        ([None, None], pa.string(), [None, None]),
+        # Text, as JSON has them, where no other type holds all of them:
+        ([1, "x", True], pa.string(), ["1", "x", "true"]),
+        ([1, True], pa.string(), ["1", "true"]),
+        ([2**53 + 1, 0.5], pa.string(), ["9007199254740993", "0.5"]),
+        ([2**64, 1], pa.string(), ["18446744073709551616", "1"]),
+        ([[1, {"a": None}], "x"], pa.string(), ['[1, {"a": null}]', "x"]),
+    ],
+)
+def test_kept_values_of_json_lines_have_their_types(values, kind, kept, bundle, tmp_path):
+    path, options = put_lines(tmp_path / "in.jsonl", values), Options(keep=("cost",))
+    _, table = predict_paths(bundle, [path], tmp_path / "out", options=options)
+    assert (table["cost"].type, table["cost"].to_pylist()) == (kind, kept)
+
+
+@pytest.mark.parametrize(
+    ("other", "cost", "kind"),
+    [
+        ("in.jsonl", pa.array([0.5] * 25), pa.float64()),
+        ("in.parquet", pa.array(range(25), pa.int64()), pa.int64()),
+        ("in.parquet", pa.array(range(25), pa.float64()), pa.float64()),
+        ("in.parquet", pa.array(["x"] * 25), pa.string()),
+        ("in.csv", pa.array(["x"] * 25), pa.string()),
+    ],
+)
+def test_kept_values_of_json_lines_take_the_type_of_other_files(
+    other, cost, kind, bundle, tmp_path
+):
+    path = tmp_path / "b" / other
+    path.parent.mkdir()
+    if path.suffix == ".jsonl":
+        put_lines(path, cost.to_pylist())
+    else:
+        put(path, cost=cost)
+    paths = [put_lines(tmp_path / "a.jsonl", [1, 2]), path]
     options = Options(keep=("cost",))
-    _, table = predict_paths(bundle, [tmp_path / "in.jsonl"], tmp_path / "out", options=options)
-    assert table["cost"].to_pylist() == [v if v is None else json.dumps(v) for v in values]
+    _, table = predict_paths(bundle, paths, tmp_path / "out", options=options)
+    expected = pa.concat_arrays([pa.array([1, 2]).cast(kind), cost.cast(kind)])
+    assert table["cost"].combine_chunks().equals(expected)
+
+
+@pytest.mark.parametrize("cost", [pa.array(range(25), pa.int32()), pa.array([0.5] * 25)])
+def test_kept_values_of_json_lines_and_of_another_type_are_refused(cost, bundle, tmp_path):
+    paths = [put_lines(tmp_path / "a.jsonl", ["x"]), put(tmp_path / "b.parquet", cost=cost)]
+    with pytest.raises(InputError, match=r"--keep cost: .* types: string in .*, (int32|double) in"):
+        predict_paths(bundle, paths, tmp_path / "out", options=Options(keep=("cost",)))
+
+
+def test_a_kept_column_of_json_lines_that_the_model_takes_is_as_the_model_reads_it(
+    bundle, tmp_path
+):
+    path, options = put_lines(tmp_path / "in.jsonl", [1, 2]), Options(keep=("age", "colour"))
+    _, table = predict_paths(bundle, [path], tmp_path / "out", options=options)
+    assert (table["age"].type, table["colour"].type) == (pa.float64(), pa.string())
 
 
 def test_kept_bytes_that_are_not_utf_8_put_their_row_in_quarantine(bundle, tmp_path):

@@ -269,6 +269,17 @@ def test_typed_values_that_cannot_be_used_are_set_aside(write, bundles, tmp_path
         assert pq.read_table(tmp_path / "out" / part)["key"].type == pa.int32()
 
 
+@pytest.mark.parametrize("name", ["in.parquet", "in.arrow"])
+def test_times_that_cannot_be_written_as_a_category_are_set_aside(name, bundles, tmp_path):
+    far = pa.array([None, 2**62, None], pa.timestamp("ms"))  # beyond what microseconds can count
+    since = pa.nulls(3, pa.date32())
+    table = pa.table({"age": [1.0] * 3, "member": [True] * 3, "since": since, "colour": far})
+    write = pq.write_table if name == "in.parquet" else feather.write_feather
+    write(table, tmp_path / name)
+    found = quarantined(bundles["table"], tmp_path, tmp_path / name)
+    assert {row: bad["reason"] for row, bad in found.items()} == {1: reasons.NOT_TEXT}
+
+
 def test_blank_lines_and_bytes_that_are_not_utf_8_in_texts_are_set_aside(bundles, tmp_path):
     path = tmp_path / "in.txt"
     path.write_bytes(b"the purr\n\nthe caf\xe9\r\na meow\n  \nbark")
