@@ -133,7 +133,7 @@ class _Dask(Cluster):
         outer.add_done_callback(lambda future: future.cancelled() and inner.cancel())
         return outer
 
-    def _explained(self, error: Any) -> BaseException:
+    def _explained(self, error: Any) -> Any:
         on = "What is recorded stays, and the same command goes on from there"
         if isinstance(error, self._died):
             return WorkersFailed(
