@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amounts import EVERYTHING
 from projects import DEBUG, Family, Project, made_once, make_project
 from registry_helpers import Place, quick_folder
 from servers import create_database, drop_database
@@ -62,6 +63,7 @@ WHOLE_FILES = {
     "cli/test_backup_cli.py",
     "tasks/test_export.py",
     "flows/test_cluster.py",
+    "flows/test_formats.py",
     "flows/test_git.py",
     "tasks/test_init_from.py",
     "tasks/test_label_noise.py",
@@ -90,16 +92,21 @@ WHOLE_FILES = {
     "flows/test_runs.py",
     "flows/test_same_files.py",
     "tasks/test_train.py",
+    "test_extending_columns.py",
+    "test_extending_problems.py",
 }
 # In other files it leaves out tests with one of these fixtures, which do the same,
 WHOLE_FIXTURES = {
     "browser",
     "exported",
     "full_url",
+    "houses",
+    "installation",
     "kinds",
     "pets",
     "postgres",
     "prefect_server",
+    "project",
     "repository",
     "s3",
     "workspace",
@@ -119,8 +126,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if quick and place_of(collection_path) in WHOLE_FILES else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files of `LONG` first, in its order; mark tests that take long or need a server."""
+    left_out = [item for item in items if is_other_pair(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(place_of(item.path), len(LONG)))
     for item in items:
@@ -128,9 +138,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("whole")
 
 
+def parameters_of(item: pytest.Item) -> list[object]:
+    return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+
+
+def is_other_pair(item: pytest.Item) -> bool:
+    """Whether a test that runs for each store and each database need not run for this pair.
+
+    Stores and databases do not know each other. Each is tested with one of the others.
+    """
+    parameters = parameters_of(item)
+    pairs = (("folder", "postgresql"), ("bucket", "sqlite"))
+    return not EVERYTHING and any(all(one in parameters for one in pair) for pair in pairs)
+
+
 def is_whole(item: pytest.Item) -> bool:
     """Whether `make check` leaves a test out."""
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    parameters = parameters_of(item)
     return (
         place_of(item.path) in WHOLE_FILES
         or not WHOLE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
@@ -164,6 +188,18 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> str:
             ):
                 new.backup(kept)
     return api
+
+
+@pytest.fixture
+def prefect_home(
+    prefect_server: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A new home for a server of the test's own, whose database has its tables already."""
+    home = tmp_path / "prefect"
+    home.mkdir()
+    with made_once(tmp_path_factory, "prefect.db") as tables:
+        shutil.copy(tables, home)
+    return home
 
 
 @pytest.fixture

@@ -4,17 +4,15 @@ column type would have to change each of them.
 
 import ast
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from projects import Project
 
 from tasks.architectures import ARCHITECTURES, build
 from tasks.bundle.signature import Signature
@@ -266,14 +264,7 @@ evaluate: {gates: {accuracy: 0.5}}
 registration: {name: spans}
 """
     )
-    done = subprocess.run(
-        [sys.executable, "-c", USE],
-        cwd=work,
-        env={**os.environ, "PYTHONPATH": str(code)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = Project(work, {"PYTHONPATH": str(code)}).python(USE)
     signature = json.loads((work / "outputs/bundle/signature.json").read_text())
     assert [c["kind"] for c in signature["columns"]] == ["duration", "number"]
     assert signature["inputs"] == [{"name": "numbers", "dtype": "float32", "shape": [2]}]

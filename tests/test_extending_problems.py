@@ -1,16 +1,14 @@
 """docs/extending.md works as written, and few other places branch on the learning problem."""
 
 import ast
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from projects import Project
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -137,14 +135,7 @@ def test_extending_page_adds_a_problem_and_a_metric(tmp_path):
     rows = "\n".join(f"{a},{p:.0f}" for a, p in zip(area, price, strict=True))
     (tmp_path / "homes.csv").write_text(f"area,price\n{rows}\n")
     (tmp_path / "params.yaml").write_text(PARAMS)
-    done = subprocess.run(
-        [sys.executable, "-c", WHOLE_PATH],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = Project(tmp_path).python(WHOLE_PATH)
     lines = done.stdout.splitlines()
     assert any(re.match(r"median_error \d+\.\d+ <= 20000: passed", line) for line in lines)
     assert lines[-1] == "predicted 150 median"

@@ -39,6 +39,7 @@ def test_predict_imports_neither_torch_nor_prefect_nor_pandas(trained: Project, 
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.whole
 def test_predict_help_names_every_file_format_without_importing_readers():
     code = (
         "import sys; from cli.main import app; sys.argv = ['modelmint', 'predict', '--help']\n"
@@ -182,6 +183,7 @@ def test_promote_command_moves_the_alias_and_adds_an_event(trained: Project):
     assert (event["kind"], event["alias"], event["reason"]) == ("promoted", "canary", "to try")
 
 
+@pytest.mark.whole
 def test_the_console_script_is_installed():
     script = Path(sys.executable).with_name("modelmint")
     done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
@@ -189,6 +191,7 @@ def test_the_console_script_is_installed():
     assert "predict" in done.stdout
 
 
+@pytest.mark.whole
 def test_ui_without_its_extra_says_how_to_install_it(tmp_path):
     code = (
         "import sys; sys.modules['jinja2'] = None; from cli.main import main\n"

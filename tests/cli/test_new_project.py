@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import ROOT, SECONDS, Project
+from projects import ROOT, Project
 from ruamel.yaml import YAML
 
 from flows.deploy import refuse_shadowing
@@ -141,18 +141,9 @@ def installation(tmp_path_factory) -> Path:
 
 
 def make(installation: Path, folder: Path, *arguments: str) -> Project:
-    project = Project(folder, {"PYTHONPATH": str(installation), **AUTHOR})
-    done = subprocess.run(
-        ["modelmint", "new", str(folder), "--json", *arguments],
-        cwd=folder.parent,
-        env=project.variables,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    project.outcome = json.loads(done.stdout)
-    return project
+    environment = {"PYTHONPATH": str(installation), **AUTHOR}
+    done = Project(folder.parent, environment).modelmint("new", str(folder), "--json", *arguments)
+    return Project(folder, environment, json.loads(done.stdout))
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_two_runs_at_once_predict_each_file_once(trained, inbox):
         write(inbox / f"{number}.parquet", 10 + number, seed=number)
     command = ["modelmint", "predict", "digits", str(inbox), "--new"]
     command += ["--output", str(inbox.parent / "out"), "--json"]
-    runs = [trained.start(*command) for _ in range(2)]
+    runs = [trained.start(*command, forked=True) for _ in range(2)]
     for run in runs:
         assert run.wait(timeout=300) == 0
         run.stdout.close()

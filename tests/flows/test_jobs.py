@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -197,7 +196,7 @@ def test_predict_closes_a_job_killed_after_it_wrote_its_manifest(trained, test_s
     )
     out = str(tmp_path / "out")
     arguments = ["predict", "digits", test_split, "--output", out]
-    trained.run(sys.executable, "-c", code, *arguments, status=9)
+    trained.python(code, *arguments, status=9)
     assert jobs(trained)[0]["state"] == "running"
     report = predict(trained, test_split, "--output", out)
     assert report["fresh"]

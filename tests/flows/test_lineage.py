@@ -96,7 +96,7 @@ def whole(reproduced, tmp_path) -> Project:
 
 def run_edited_stage(project: Project, stage: str, edit: str, before: str = "") -> str:
     """The stage's error after an edit; empty if it recorded what it read."""
-    done = project.run(sys.executable, "-c", STAGE, stage, before, edit, status=None)
+    done = project.python(STAGE, stage, before, edit, status=None)
     record = project.root / f"outputs/read/{stage}.json"
     assert record.exists() == (done.returncode == 0), done.stderr
     assert not done.stderr or len(done.stderr.splitlines()) == 1, done.stderr

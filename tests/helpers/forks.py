@@ -1,15 +1,17 @@
 """Python processes that need not import torch, Prefect and scikit-learn again.
 
-Of the 35 CPU seconds of `modelmint train`, 30 are imports in nine processes. One server for each
-pytest worker imports third-party packages once and forks for each process of a training: for the
+Of the 35 CPU seconds of `modelmint train`, 30 are imports in nine processes. One server for all
+pytest workers imports third-party packages once and forks for each process of a training: for the
 flow and, through a replacement of `python`, for every `python -m ...` that it starts. Each fork
 imports modelmint itself from the project's folder.
 
-Only for commands that run to their end (`Project.run`). Tests that kill or interrupt a command
-start a real process (`Project.start`).
+Only for commands that run to their end. Tests that kill or interrupt a command start a real
+process (`Project.start`), and so do tests of what a command imports.
 """
 
+import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -73,7 +75,7 @@ PRELOADED = [
 # Waits for the process that the server forks; if this one is killed, that one is too.
 STAND_IN = """#!{python} -SI
 import json, os, socket, sys
-if "-m" not in sys.argv:
+if "-m" not in sys.argv and "--code" not in sys.argv:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as server:
@@ -83,38 +85,61 @@ with socket.socket(socket.AF_UNIX) as server:
     status = server.recv(1)
 os._exit(status[0] if status else 1)
 """
+FOLDER, OWNER = "MODELMINT_TEST_FORKS", "MODELMINT_TEST_FORKS_OWNER"
 SECONDS = 300.0  # for the imports of the server; 10 s on an idle core
 
 
 class ForkServer:
-    """Starts with the first command and ends with this process."""
+    """Starts with the first command of any worker and ends with pytest."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="modelmint-forks-"))
+        # pytest's first process makes the folder; its workers inherit the variable.
+        if FOLDER not in os.environ:
+            os.environ[FOLDER] = tempfile.mkdtemp(prefix="modelmint-forks-")
+            os.environ[OWNER] = str(os.getpid())
+            atexit.register(_remove_if_unused, os.environ[FOLDER])
+        self.folder = Path(os.environ[FOLDER])
         self.python = self.folder / "python"
-        self._server: subprocess.Popen[bytes] | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """`python -m ARGUMENTS` in a fork; there `modelmint` is a module too."""
-        if self._server is None:
-            path = str(self.folder / "socket")
-            self.python.write_text(STAND_IN.format(python=sys.executable, path=path))
-            self.python.chmod(0o700)
-            self._server = subprocess.Popen(
-                [sys.executable, __file__, path, str(self.python)],
-                env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-                stdin=subprocess.PIPE,  # closed however this process ends
-            )
-            deadline = time.monotonic() + SECONDS
-            while not Path(path).exists():
-                assert self._server.poll() is None, "the fork server did not start"
-                assert time.monotonic() < deadline, "the fork server takes too long to start"
-                time.sleep(0.05)
+        self._start()
         return [str(self.python), "-P", "-m", *arguments]
 
+    def code(self, code: str, *arguments: str) -> list[str]:
+        """`python -c CODE ARGUMENTS` in a fork."""
+        self._start()
+        return [str(self.python), "--code", code, *arguments]
 
-def serve(path: str, python: str) -> None:
-    """Fork for each request, until standard input is closed."""
+    def _start(self) -> None:
+        path = self.folder / "socket"
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                return
+            self.python.write_text(STAND_IN.format(python=sys.executable, path=str(path)))
+            self.python.chmod(0o700)
+            server = subprocess.Popen(
+                [sys.executable, __file__, str(path), str(self.python), os.environ[OWNER]],
+                env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # it outlives this worker, and Ctrl-C
+            )
+            deadline = time.monotonic() + SECONDS
+            while not path.exists():
+                assert server.poll() is None, "the fork server did not start"
+                assert time.monotonic() < deadline, "the fork server takes too long to start"
+                time.sleep(0.05)
+
+
+def _remove_if_unused(folder: str) -> None:
+    with contextlib.suppress(OSError):  # the server removes it with what is in it
+        os.rmdir(folder)
+
+
+def serve(path: str, python: str, owner: int) -> None:
+    """Fork for each request, until the process `owner` ends."""
+    owner_ended = os.pidfd_open(owner)
     for module in PRELOADED:
         importlib.import_module(module)
     gc.freeze()  # or garbage collection in each fork would copy all these pages
@@ -125,13 +150,14 @@ def serve(path: str, python: str) -> None:
         listening.listen(16)
         os.rename(path + ".new", path)
         while True:
-            ready, _, _ = select.select([listening, sys.stdin], [], [])
-            if sys.stdin in ready:
+            ready, _, _ = select.select([listening, owner_ended], [], [])
+            if owner_ended in ready:
                 shutil.rmtree(Path(path).parent)
                 return
             client, _ = listening.accept()
             if not os.fork():
                 listening.close()
+                os.close(owner_ended)
                 guard(client)
             client.close()
 
@@ -160,7 +186,7 @@ def guard(client: socket.socket) -> None:
 
 
 def become(outputs: list[int], command: list[str], folder: str, variables: dict[str, str]) -> None:
-    """Behave as a new interpreter with `[-P] -m COMMAND`."""
+    """Behave as a new interpreter with `[-P] -m COMMAND` or `-c CODE`."""
     os.setpgid(0, 0)
     for number, output in enumerate(outputs):
         os.dup2(output, number)
@@ -171,19 +197,25 @@ def become(outputs: list[int], command: list[str], folder: str, variables: dict[
     os.chdir(folder)
     first = [] if "-P" in command else [folder]
     sys.path[:1] = first + list(filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)))
-    command = sys.argv = command[command.index("-m") + 1 :]
+    code = command[1] if command[0] == "--code" else None
+    command = command[command.index("-m") + 1 :] if code is None else ["-c", *command[2:]]
+    sys.argv = command
     # Line-buffered, because a step may end with os._exit.
     sys.stdin, sys.stdout, sys.stderr = (open(n, m, 1) for n, m in enumerate("rww"))  # noqa: SIM115
     if command[0] != "modelmint":
         logging.root.handlers.clear()  # of Prefect, which DVC and the steps do not import
     status: object = 0
     try:
-        if command[0] == "modelmint":
+        if code is not None:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        elif command[0] == "modelmint":
             importlib.import_module("cli.main").main()
         else:
             runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         status = ended.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         status = 1
@@ -193,4 +225,4 @@ def become(outputs: list[int], command: list[str], folder: str, variables: dict[
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -76,12 +76,12 @@ def start_postgres(**settings: str) -> str:
     raise ServerFailed(f"PostgreSQL did not start:\n{_everything(log)}")
 
 
-def create_database(base_url: str, template: str = "template0") -> str:
+def create_database(base_url: str, template: str = "template0", name: str = "") -> str:
     """Make a database on the server of `start_postgres`. Returns its SQLAlchemy URL.
 
     The template must have no connections; template0, which is empty, never has any.
     """
-    name = f"test_{uuid.uuid4().hex[:12]}"
+    name = name or f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(_libpq(base_url), autocommit=True) as connection:
         new = SQL("CREATE DATABASE {} TEMPLATE {}")
         connection.execute(new.format(Identifier(name), Identifier(template)))

@@ -3,12 +3,12 @@
 import csv
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from hand_made import word_tokenizer as _tokenizer
 
-from tasks.architectures import ARCHITECTURES
 from tasks.bundle.signature import Signature
 from tasks.columns import (
     CategoryColumn,
@@ -21,7 +21,9 @@ from tasks.columns import (
 from tasks.config import Optimizer, Train
 from tasks.dataset import read_split, write_split
 from tasks.encoding import Encoder
-from tasks.train import TrainReport, train
+
+if TYPE_CHECKING:
+    from tasks.train import TrainReport
 
 ROWS = {"train": 120, "validation": 40, "test": 10}
 CLASSES = ("cat", "dog", "owl")
@@ -140,6 +142,8 @@ def _write_profile(folder):
 
 def tiny(architecture: str = "mlp", **changes: object) -> Train:
     """Parameters to train a debug-size network for two epochs on the CPU."""
+    from tasks.architectures import ARCHITECTURES  # torch: most tests of `make check` need none
+
     given = {
         "architecture": ARCHITECTURES[architecture].debug,
         "epochs": 2,
@@ -150,8 +154,12 @@ def tiny(architecture: str = "mlp", **changes: object) -> Train:
     return Train(**given | changes)
 
 
-def run(params: Train, folder: Path, prepared: Path) -> tuple[TrainReport, list[dict[str, float]]]:
+def run(
+    params: Train, folder: Path, prepared: Path
+) -> "tuple[TrainReport, list[dict[str, float]]]":
     """Train into `folder`. Returns the report and the rows of the history."""
+    from tasks.train import train
+
     report = train(
         params,
         prepared=prepared,

@@ -244,6 +244,7 @@ with Registry(url, root, Path(folder) / "cache") as registry:
 """
 
 
+@pytest.mark.whole
 def test_registration_killed_before_publishing_leaves_no_problem(kept):
     victim = subprocess.run(
         [sys.executable, "-c", KILLED, kept.url, kept.behind.root, str(kept.folder)],

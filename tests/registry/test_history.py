@@ -8,6 +8,7 @@ import pytest
 from databases import fetch, raw, unguarded
 from registry_helpers import (
     LINEAGE,
+    fill,
     make_candidate,
     promote,
     register_versions,
@@ -118,6 +119,10 @@ def test_trace_leads_to_data_and_predictions(place):
 @pytest.fixture
 def told(place):
     """A registry with a history; the events have the ids 1 to 7, the versions 1 to 3."""
+    return fill(place, tell)
+
+
+def tell(place):
     register_versions(place, 3)
     with place.open() as registry:
         promote(registry, 1)
@@ -125,7 +130,6 @@ def told(place):
         registry.tag("digits", 3, "stage", "lab", actor="ada")
         assert [event.id for event in registry.history("digits")] == list(range(7, 0, -1))
         assert verify(registry).problems == []
-    return place
 
 
 FORGED = "UPDATE events SET actor = 'eve' WHERE id = "

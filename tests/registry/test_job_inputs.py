@@ -160,6 +160,7 @@ def explained(c, query, values):
     return "\n".join(str(row[-1]) for row in rows)
 
 
+@pytest.mark.whole  # 30,000 jobs
 def test_files_are_looked_up_in_an_index_however_many_jobs_there_are(place):
     register_versions(place, 1)
     with many_jobs(place) as c:

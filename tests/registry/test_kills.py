@@ -16,7 +16,7 @@ from registry.integrity import verify
 from registry.transfer.backup import backup, verify_backup
 from registry.upkeep import gc
 
-KILLS = int(os.environ.get("MODELMINT_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("MODELMINT_TEST_KILLS", "12"))
 """For each kind of database."""
 
 GRACE_S = 0.3

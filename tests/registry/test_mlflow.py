@@ -110,9 +110,9 @@ def mlflow(tmp_path_factory):
 
 
 @pytest.fixture
-def registry(tmp_path):
+def registry(sqlite_template, tmp_path):
+    shutil.copy(sqlite_template, tmp_path)
     with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as opened:
-        opened.create()
         yield opened
 
 

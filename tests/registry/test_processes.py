@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from amounts import usual
 from registry_helpers import (
     LINEAGE,
     Place,
@@ -23,7 +24,7 @@ from registry import Refused, schema
 from registry.integrity import verify
 from registry.upkeep import gc, purge
 
-EACH = 25
+EACH = usual(8, 25)
 """Registrations of each of 8 processes."""
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,9 @@ def other_key(tmp_path_factory):
 
 
 @pytest.fixture
-def registry(tmp_path):
+def registry(sqlite_template, tmp_path):
     """A registry with digits:1, in SQLite."""
+    shutil.copy(sqlite_template, tmp_path)
     with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as opened:
         opened.register("digits", make_candidate(tmp_path / "bundle"), actor="ada")
         yield opened

@@ -466,6 +466,7 @@ def test_registry_all_lists_exactly_the_public_names():
     assert public == set(package.__all__)
 
 
+@pytest.mark.whole
 def test_import_registry_loads_neither_alembic_nor_other_packages():
     heavy = "{'alembic', 'tasks', 'flows', 'torch', 'prefect', 'numpy', 'sqlalchemy.orm'}"
     code = f"import registry, sys; print(sorted({heavy} & set(sys.modules)))"

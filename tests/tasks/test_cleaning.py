@@ -195,6 +195,7 @@ def test_categories_are_the_sorted_values_of_the_training_split(tmp_path):
     assert signature(tmp_path).columns[2].values == ("10", "9", "a", "b", "Ä")
 
 
+@pytest.mark.whole
 def test_a_category_with_a_million_values_is_refused_with_column_and_count(tmp_path):
     rows = 1_000_000
     put(tmp_path, {"id": [f"user{n}" for n in range(rows)], "y": np.arange(rows) % 2})

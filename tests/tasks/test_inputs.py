@@ -367,6 +367,7 @@ def test_every_format_reads_text_with_the_options_of_training(tmp_path):
     assert "a date of the form '%d/%m/%Y' is expected" in refusal(encoder, tmp_path / "in.csv")
 
 
+@pytest.mark.whole
 def test_reading_inputs_imports_no_torch_or_scikit_learn():
     code = """
 import sys

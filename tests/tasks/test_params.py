@@ -441,6 +441,7 @@ def test_written_params_can_be_read_back(small, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["params.yaml", "resolved.yaml"]
 
 
+@pytest.mark.whole
 def test_reading_parameters_imports_no_torch():
     code = "import sys, tasks.config, tasks.params, tasks.pipeline; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

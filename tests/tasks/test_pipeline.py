@@ -1,4 +1,4 @@
-"""`dvc.yaml` matches `tasks.pipeline.STEPS`; the command of a stage; import contracts."""
+"""`dvc.yaml` matches `tasks.pipeline.STEPS`; the command of a stage."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from projects import FORKS, forks
 from ruamel.yaml import YAML
 
 from tasks.pipeline import STEPS
@@ -68,13 +69,6 @@ def test_each_stage_reads_outputs_of_earlier_stages():
         there |= set(step.writes)
 
 
-def test_import_contracts_are_kept():
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 broken" in done.stdout
-
-
 @pytest.fixture
 def workspace(tmp_path):
     """A folder with parameters for a tiny training on the digits."""
@@ -89,8 +83,9 @@ registration: {name: digits}
 
 def run(workspace, *arguments, module="tasks"):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    python = forks.command(module) if FORKS else [sys.executable, "-P", "-m", module]
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [*python, *arguments],
         cwd=workspace,
         env=environment,
         capture_output=True,
@@ -154,6 +149,7 @@ def test_a_step_without_its_input_names_the_missing_file(workspace):
     assert "data/prepared/signature.json is not a signature" in done.stderr
 
 
+@pytest.mark.whole
 def test_tasks_sources_without_params_yaml_is_refused(tmp_path):
     done = run(tmp_path, module="tasks.sources")
     assert done.returncode == 1

@@ -514,6 +514,7 @@ def put_many(path):
     return path
 
 
+@pytest.mark.whole  # 600,000 rows: 9 CPU seconds
 @pytest.mark.parametrize(
     ("name", "sizes"), [("in.parquet", [200_000] * 3), ("in.csv", [300_000] * 2)]
 )
@@ -547,6 +548,7 @@ def test_the_manifest_counts_the_rows_of_all_shards(name, sizes, bundles, tmp_pa
     assert outputs[0] == outputs[1]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["in.parquet", "in.csv"])
 def test_the_limit_is_of_the_whole_job_and_not_of_a_shard(name, bundles, tmp_path):
     path = put_many(tmp_path / name)

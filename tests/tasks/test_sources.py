@@ -117,6 +117,7 @@ def test_invalid_column_options_are_refused(more, message, tmp_path):
     assert refusal("tabular", tmp_path, "in.csv", **more).startswith(message)
 
 
+@pytest.mark.whole
 def test_a_category_with_a_million_values_is_refused(tmp_path):
     names = pa.array(range(1_000_000)).cast(pa.string())
     letters = pa.compute.binary_join_element_wise("id", names, "-")
@@ -573,6 +574,7 @@ def test_fashion_mnist_is_copied_from_its_package_or_refused(tmp_path):
     assert set(raw.table["label"].to_pylist()) == set(range(10))
 
 
+@pytest.mark.whole
 def test_the_tweets_are_downloaded_completely(tmp_path):
     tweets = source("text", "data/tweets.csv", target="sentiment", example="tweets")
     assert sources.place_embedded(tweets, tmp_path)
@@ -582,6 +584,7 @@ def test_the_tweets_are_downloaded_completely(tmp_path):
     assert set(raw.table["sentiment"].to_pylist()) == {"negative", "neutral", "positive"}
 
 
+@pytest.mark.whole
 def test_a_failed_download_of_the_tweets_is_refused_and_leaves_no_files(tmp_path):
     code = """
 import sys
@@ -603,6 +606,7 @@ sources.place_embedded(TypeAdapter(Source).validate_python(given), Path(sys.argv
     assert list((tmp_path / "data").iterdir()) == []
 
 
+@pytest.mark.whole
 def test_importing_sources_imports_no_scikit_learn_or_torch():
     code = """
 import sys

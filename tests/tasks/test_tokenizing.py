@@ -122,6 +122,7 @@ for name in ("word", "bpe", "character"):
 """
 
 
+@pytest.mark.whole  # three processes
 def test_tokenizer_training_is_deterministic_for_any_number_of_threads():
     found = set()
     for seed, threads in (("0", "1"), ("1", "2"), ("random", "4")):
