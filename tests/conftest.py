@@ -334,19 +334,28 @@ def exported(
     prepared_images: dict[str, Path],
     tiny_train: Callable[..., Train],
 ) -> Callable[[str, str], Path]:
-    """Train and export a tiny network on `prepared_images`: a folder of checkpoint and bundle."""
+    """Train and export a tiny network on `prepared_images`: a folder of checkpoint and bundle.
+
+    All workers share the folders; copy one to change it.
+    """
     from tasks.export import export
     from tasks.train import train
 
     @cache
     def make(architecture: str, dtype: str) -> Path:
-        folder = tmp_path_factory.mktemp(f"{architecture}-{dtype}")
+        with made_once(tmp_path_factory, f"exported-{architecture}-{dtype}") as folder:
+            if not (folder / "done").exists():
+                fill(folder, architecture, dtype)
+                (folder / "done").touch()
+        return folder
+
+    def fill(folder: Path, architecture: str, dtype: str) -> None:
+        folder.mkdir(exist_ok=True)
         given = {"prepared": prepared_images[dtype], "checkpoint": folder / "checkpoint"}
         own = {"base": folder / "base", "resume": folder / "resume"}
         train(tiny_train(architecture, epochs=5), **given, **own, history=folder / "history.csv")
         evaluation = Evaluate(gates={"accuracy": 0.34, "log_loss": 5.0})
         export(Export(), evaluation, **given, bundle=folder / "bundle")
-        return folder
 
     return make
 

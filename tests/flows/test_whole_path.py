@@ -84,10 +84,9 @@ def test_prepare_to_predict_for_every_architecture_and_kind(name, kind, task, tm
     evaluation = json.loads((workspace.bundle / "evaluation.json").read_bytes())
     assert evaluation["passed"], (evaluation["gates"], evaluation["parity"])
     assert not workspace.resume.exists()
-    if kind in ("text", "sequence"):
-        network, _ = load(workspace.checkpoint)
-        session = open_quietly((workspace.bundle / "model.onnx").read_bytes())
-        check_at_other_sizes(network.eval(), session, longest=10)
+    network, _ = load(workspace.checkpoint)
+    session = open_quietly((workspace.bundle / "model.onnx").read_bytes())
+    check_at_other_sizes(network.eval(), session, longest=10)
     raw = tmp_path / given.prepare.source.path
     with register(workspace) as registry:
         version = registry.resolve("sample")

@@ -1,7 +1,10 @@
 """Empty SQLite and PostgreSQL databases for a registry; real ones, new for each test."""
 
+import atexit
 import itertools
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,11 +77,38 @@ def database_url(make_database: Callable[[], str]) -> str:
     return make_database()
 
 
+_filled: dict[tuple[Callable[[str], object], str], str] = {}
+
+
+def fill_database(url: str, make: Callable[[str], object]) -> str:
+    """Fill an empty database as `make(url)` does; calls after the first copy what that made.
+
+    To migrate a database takes longer than most tests of it. Returns the URL.
+    """
+    server, _, name = url.rpartition("/")
+    sqlite = url.startswith("sqlite")
+    key = (make, server.partition(":")[0])
+    if key not in _filled:
+        make(url)
+        if sqlite:
+            folder = tempfile.mkdtemp(prefix="modelmint-filled-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            _filled[key] = shutil.copy(make_url(url).database, folder)
+        else:
+            copy = create_database(f"{server}/postgres", name)
+            _filled[key] = copy.rpartition("/")[2]
+    elif sqlite:
+        shutil.copy(_filled[key], make_url(url).database)
+    else:
+        drop_database(url)
+        create_database(f"{server}/postgres", _filled[key], name)
+    return url
+
+
 @pytest.fixture
 def kept_url(database_url: str) -> str:
     """The URL of a registry of revision 0001 with rows in every table."""
-    fill_with_kept(database_url)
-    return database_url
+    return fill_database(database_url, fill_with_kept)
 
 
 def raw_engine(url: str) -> Engine:

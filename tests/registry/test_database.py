@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from databases import (
     execute,
     fetch,
+    fill_database,
     fill_with_kept,
     new_databases,
     raw,
@@ -68,7 +69,7 @@ def full_url(database_url):
     digits has versions 1 to 3 with ids 1 to 3: 1 has a job, 2 is champion and has a job, 3 is
     staging. words has versions with ids 4 and 5, and 5 is champion. 1, 3 and 4 are not approved.
     """
-    return filled(database_url)
+    return fill_database(database_url, filled)
 
 
 def filled(url):

@@ -21,11 +21,8 @@ from registry import InvalidReference, NotFound, Registry, RegistryError, Unreac
 from registry.integrity import verify
 from registry.transfer.mlflow_import import MlflowAlias, MlflowVersion, import_from_mlflow
 
+# MLflow itself is imported where it is used: every worker imports this file, one runs it.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-
-import mlflow as package
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag
 
 COMMIT = "c" * 40
 
@@ -43,7 +40,8 @@ class Mlflow:
 
     folder: Path
     uri: str
-    client: MlflowClient
+    client: Any
+    """An MlflowClient."""
     experiment: str
     server: str
     """The URL of a server on it, once the server answers."""
@@ -51,6 +49,8 @@ class Mlflow:
 
     def log(self, name: str, model: str = "weights", **changes: Any) -> Any:
         """A run with a model of two files, registered as the next version of a name."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
         run = self.client.create_run(
             self.experiment, tags={"mlflow.source.git.commit": COMMIT, "team": "risk"}
         ).info.run_id
@@ -81,6 +81,9 @@ class Mlflow:
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory):
     """One for the module: creating its tables takes seconds. Each test uses its own model name."""
+    import mlflow as package
+    from mlflow import MlflowClient
+
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
     with socket.socket() as probe:
@@ -320,6 +323,8 @@ def test_import_reads_an_older_mlflow_database_without_upgrading_it(registry, ml
 
 
 def undo_newest_migration(uri):
+    import mlflow as package
+
     config = Config()
     folder = Path(package.__file__).parent / "store" / "db_migrations"
     config.set_main_option("script_location", str(folder))
@@ -385,6 +390,8 @@ def server(mlflow):
 
 
 def test_import_reads_an_mlflow_server_over_http(registry, mlflow, server):
+    from mlflow import MlflowClient
+
     client = MlflowClient(server, registry_uri=server)
     experiment = client.create_experiment("served", artifact_location="mlflow-artifacts:/served")
     run = client.create_run(experiment).info.run_id

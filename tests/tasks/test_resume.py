@@ -55,6 +55,7 @@ def kill_after(line: str, params: Train, folder: Path, prepared: Path) -> str:
         printed += said
         if said.startswith(line):
             process.kill()
+            process.stdout.read()  # until a fork, which is killed a moment later, has ended
             break
     process.stdout.close()
     assert process.wait() == -signal.SIGKILL
