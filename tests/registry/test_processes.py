@@ -155,7 +155,7 @@ def test_one_of_many_promotions_with_the_same_expected_revision_wins(place, thre
 def test_concurrent_rollback_and_promote_raise_one_conflict(place):
     register_versions(place, 3)
     with place.open() as registry:
-        for turn in range(20):
+        for turn in range(usual(8, 20)):
             promote(registry, 1)
             revision = promote(registry, 2).revision
             asked = {"expect_revision": revision, "actor": "bo", "reason": str(turn)}
@@ -186,15 +186,16 @@ def use_as_parent(registry, place, version):
     registry.register("derived", candidate, actor="ada")
 
 
-USES = {"an alias": (use_as_alias, 60), "a job": (use_in_job, 25), "a child": (use_as_parent, 25)}
+ROUNDS = usual(12, 40)
+USES = {"an alias": use_as_alias, "a job": use_in_job, "a child": use_as_parent}
 
 
 @pytest.mark.parametrize("what", USES)
 def test_concurrent_archive_and_use_never_both_succeed(place, what):
-    use, rounds = USES[what]
-    register_versions(place, rounds)
+    use = USES[what]
+    register_versions(place, ROUNDS)
     with place.open() as registry:
-        for version in range(1, rounds + 1):
+        for version in range(1, ROUNDS + 1):
             outcomes = together(
                 lambda version=version: use(registry, place, version),
                 lambda version=version: registry.archive(
@@ -316,7 +317,7 @@ def test_gc_without_grace_keeps_every_registered_file(place):
 def test_concurrent_purge_and_unarchive_lose_no_file(place):
     register_versions(place, 1)
     with place.open() as registry:
-        for turn in range(25):
+        for turn in range(usual(8, 25)):
             registry.archive("digits", 1, actor="ada", reason="old")
             purged, back = together(
                 lambda: purge(registry, actor="bo", dry_run=False),
