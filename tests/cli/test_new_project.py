@@ -214,6 +214,7 @@ def test_a_project_is_found_from_any_of_its_folders(houses, monkeypatch):
         assert Settings.from_environment().root == houses.root
 
 
+@pytest.mark.whole
 def test_dvc_file_of_the_digits_is_not_a_project(tmp_path, monkeypatch):
     made = new_project(tmp_path / "digits", None)
     monkeypatch.chdir(made.root / "data/raw")
@@ -262,6 +263,7 @@ def test_failed_new_leaves_nothing(data, tmp_path):
         new_project(data / "shapes/project", data / "shapes")
 
 
+@pytest.mark.whole
 def test_new_without_a_git_author_commits_nothing_and_says_so(installation, tmp_path, monkeypatch):
     for name in (*AUTHOR, "EMAIL"):
         monkeypatch.delenv(name, raising=False)

@@ -285,6 +285,7 @@ def test_stream_gives_an_empty_column_the_requested_type(tmp_path):
     assert [batch.schema.field(n).type for n in "abc"] == types
 
 
+@pytest.mark.whole
 def test_a_value_of_another_type_is_named_with_its_row_in_the_file(tmp_path):
     rows = BLOCK // 2
     path = put(tmp_path / "in.csv", b"a\n" + b"11\n" * rows + b"n/a\n1\n")
