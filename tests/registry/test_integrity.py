@@ -292,13 +292,16 @@ PAYLOADS = ["[1, 2]", "null", '"text"', "5", "{}", '{"key": ["list"]}', '{"evalu
 ONLY_ON_SQLITE = ["xx", "", '{"a": 1e999}', "[" * 5_000]
 
 
+@pytest.mark.whole  # 3 CPU seconds each
 @pytest.mark.parametrize("kind", ["registered", "tagged", "policy", "purged", "approved"])
 def test_verify_reports_a_malformed_payload(lived, kind):
-    only = ONLY_ON_SQLITE if lived.url.startswith("sqlite") else []
+    texts = [*PAYLOADS, *(ONLY_ON_SQLITE if lived.url.startswith("sqlite") else [])]
+    if kind != "registered":  # that a payload is no object is found before its kind matters
+        texts = usual(PAYLOADS[4:], texts)
     cast = "?" if lived.url.startswith("sqlite") else "CAST(? AS json)"
     with lived.open() as registry:
         first = next(e for e in reversed(registry.history("digits")) if e.kind == kind)
-        for text in [*PAYLOADS, *only]:
+        for text in texts:
             if kind == "approved" and text == "{}":
                 continue  # which it is
             write_stored(
