@@ -103,6 +103,7 @@ WHOLE_FIXTURES = {
     "houses",
     "installation",
     "kinds",
+    "lawless",
     "pets",
     "postgres",
     "prefect_server",
