@@ -58,7 +58,7 @@ class Place:
 _filled: dict[tuple[Callable[[Place], None], str], Place] = {}
 
 
-def fill(place: Place, make: Callable[[Place], None]) -> Place:
+def fill_place(place: Place, make: Callable[[Place], None]) -> Place:
     """Fill an empty place as `make` does. Only the first call for a kind of database makes it.
 
     The others copy it: making it takes as long as the rest of a test that edits one row.

@@ -8,7 +8,7 @@ import pytest
 from databases import fetch, raw, unguarded
 from registry_helpers import (
     LINEAGE,
-    fill,
+    fill_place,
     make_candidate,
     promote,
     register_versions,
@@ -119,7 +119,7 @@ def test_trace_leads_to_data_and_predictions(place):
 @pytest.fixture
 def told(place):
     """A registry with a history; the events have the ids 1 to 7, the versions 1 to 3."""
-    return fill(place, tell)
+    return fill_place(place, tell)
 
 
 def tell(place):

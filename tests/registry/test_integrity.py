@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from amounts import usual
 from databases import raw, raw_engine, unguarded
-from registry_helpers import LINEAGE, fill, make_candidate, promote, register_versions
+from registry_helpers import LINEAGE, fill_place, make_candidate, promote, register_versions
 from sqlalchemy import JSON, Boolean, Double, Integer
 from sqlalchemy.exc import IntegrityError
 
@@ -45,7 +45,7 @@ def lawless(url):
 @pytest.fixture
 def lived(place):
     """A registry with at least one row in every table."""
-    return fill(place, live)
+    return fill_place(place, live)
 
 
 def live(place):
@@ -206,6 +206,7 @@ def test_verify_reports_a_deleted_row_of_any_table(lived):
 # Beside others
 
 
+@pytest.mark.whole
 def test_verify_during_writes_reports_no_false_problem(place):
     """Registers, promotes, tags, archives and purges in a thread during `verify`."""
     register_versions(place, 2)
@@ -545,6 +546,7 @@ def test_verify_since_checks_only_what_later_events_touched(lived):
             verify(registry, since=999)
 
 
+@pytest.mark.whole
 def test_verify_with_helper_processes_finds_the_same_problems(lived, monkeypatch):
     monkeypatch.setattr("registry.integrity.helpers._WORTH_IT", 0)
     with lived.open() as registry:

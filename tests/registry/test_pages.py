@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from databases import raw, unguarded
-from registry_helpers import LINEAGE, make_candidate, promote, register_versions
+from registry_helpers import LINEAGE, fill_place, make_candidate, promote, register_versions
 from search_helpers import fill, plan_of
 
 from registry import InvalidQuery, InvalidReference, NotFound, RegistryError, schema
@@ -17,6 +17,11 @@ RAW = "a" * 32
 @pytest.fixture
 def traced(place):
     """digits:1 with 5 children and 7 jobs, all from one file; nightly has another job."""
+    with fill_place(place, make_traced).open() as registry:
+        yield registry
+
+
+def make_traced(place):
     with place.open() as registry:
         for number in range(1, 7):
             lineage = replace(
@@ -36,7 +41,6 @@ def traced(place):
         # Some began in the same moment.
         with unguarded(place.url) as c:
             c.exec_driver_sql("UPDATE jobs SET started_at = 5000 WHERE output <= 'out/4'")
-        yield registry
 
 
 def outputs(found):
@@ -161,6 +165,7 @@ def test_invalid_page_argument_is_refused_with_a_remedy(traced, ask, error, says
     assert type(refused.value) is error
 
 
+@pytest.mark.whole  # every plan of every query
 def test_search_finds_the_same_with_every_query_plan(place):
     """The number of rows decides which plan is faster; the results must be equal."""
     register_versions(place, 1)
