@@ -23,6 +23,7 @@ from tasks.pipeline import STEPS
 from tasks.workspace import Workspace
 
 
+@pytest.mark.whole
 def test_the_seeded_registry_is_valid_with_jobs_and_parents(tmp_path):
     url = database_url(tmp_path)
     sizes = Sizes(versions=400, models=10, jobs=60)

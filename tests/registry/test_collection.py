@@ -197,6 +197,7 @@ def _waiting(registry):
         return c.exec_driver_sql(query).scalar_one() > 0
 
 
+@pytest.mark.whole
 def test_gc_without_grace_during_registrations_damages_no_version(kept):
     done = threading.Event()
 

@@ -254,6 +254,7 @@ TAMPERED = {
 }
 
 
+@pytest.mark.whole  # 22 registries, 0.5 CPU seconds each
 @pytest.mark.parametrize("what", TAMPERED)
 def test_verify_names_changes_by_the_database_owner(told, what):
     statements, expected = TAMPERED[what]
@@ -376,6 +377,7 @@ def championed(place):
     return place
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("how", EDITED_ALIASES)
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_promote_repairs_an_alias_edited_by_sql(championed, how, version):

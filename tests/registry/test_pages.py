@@ -189,6 +189,7 @@ def test_search_finds_the_same_with_every_query_plan(place):
                             assert found == expected, (where, order, after, name, few)
 
 
+@pytest.mark.whole
 def test_long_lists_are_read_from_an_ordered_index(place):
     register_versions(place, 1)
     fill(place.url, 3000)

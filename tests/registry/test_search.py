@@ -169,6 +169,7 @@ WHOLE_MODEL = (
 """That every version of a model is looked at."""
 
 
+@pytest.mark.whole
 def test_selective_search_uses_an_index_without_a_table_scan(many):
     with many.open() as registry:
         promote(registry, 1)
@@ -181,6 +182,7 @@ def test_selective_search_uses_an_index_without_a_table_scan(many):
             assert re.search(r"INDEX|Index", plan), (condition, plan)
 
 
+@pytest.mark.whole
 def test_search_page_is_read_from_an_ordered_index(many):
     orders = {"newest": ":2000", "metric.accuracy": "0.5:2500", "metric.accuracy:asc": "0.5:2500"}
     with raw(many.url) as connection:
@@ -190,6 +192,7 @@ def test_search_page_is_read_from_an_ordered_index(many):
             assert re.search(r"INDEX|Index", plan), plan
 
 
+@pytest.mark.whole  # 3,000 versions
 def test_search_pages_are_stable_while_versions_are_added(many):
     for order in ("newest", "metric.accuracy", "metric.accuracy:asc"):
         seen, after = [], None
@@ -235,6 +238,7 @@ def statements_of(registry, call):
     return seen
 
 
+@pytest.mark.whole
 def test_promote_takes_as_many_queries_with_3000_versions_as_with_one(place):
     register_versions(place, 1)
     with place.open() as registry:
