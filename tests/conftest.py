@@ -87,6 +87,7 @@ WHOLE_FILES = {
     "registry/test_shell.py",
     "registry/test_signing.py",
     "registry/test_upkeep.py",
+    "tasks/test_predict_any_input.py",
     "tasks/test_predict_kills.py",
     "tasks/test_resume.py",
     "flows/test_runs.py",
