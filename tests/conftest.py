@@ -140,8 +140,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("whole")
 
 
-def parameters_of(item: pytest.Item) -> list[object]:
-    return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+def parameters_of(item: pytest.Item) -> set[str]:
+    """The parameters of a test that are texts."""
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return {value for value in given if isinstance(value, str)}
 
 
 def is_other_pair(item: pytest.Item) -> bool:
@@ -151,16 +153,15 @@ def is_other_pair(item: pytest.Item) -> bool:
     """
     parameters = parameters_of(item)
     pairs = (("folder", "postgresql"), ("bucket", "sqlite"))
-    return not EVERYTHING and any(all(one in parameters for one in pair) for pair in pairs)
+    return not EVERYTHING and any(parameters.issuperset(pair) for pair in pairs)
 
 
 def is_whole(item: pytest.Item) -> bool:
     """Whether `make check` leaves a test out."""
-    parameters = parameters_of(item)
     return (
         place_of(item.path) in WHOLE_FILES
         or not WHOLE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
-        or any(isinstance(p, str) and p in WHOLE_PARAMETERS for p in parameters)
+        or not WHOLE_PARAMETERS.isdisjoint(parameters_of(item))
     )
 
 
