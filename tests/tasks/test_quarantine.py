@@ -159,6 +159,14 @@ def test_ragged_rows_and_bytes_that_are_not_utf_8_are_set_aside(name, delimiter,
     assert keys == [f"row-{row}" for row in range(20) if row not in (0, 8, 9, 19)]
 
 
+def test_a_ragged_row_that_is_not_utf_8_refuses_the_file_in_one_message(bundles, tmp_path, capfd):
+    lines = as_csv(rows({}, 3)).splitlines(keepends=True)
+    (tmp_path / "in.csv").write_bytes(b"".join([*lines, b"caf\xe9,1\n"]))
+    with pytest.raises(InputError, match=r"in\.csv: a row has another number .* b'caf\\xe9,1'"):
+        predict_paths(bundles["table"], [tmp_path / "in.csv"], tmp_path / "out", how=ANY)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_csv_file_of_which_every_row_is_ragged_is_all_in_quarantine(bundles, tmp_path):
     (tmp_path / "in.csv").write_text("age,member,since,colour\n1\n2\n3,true\n")
     report, _ = predict_nothing(bundles["table"], tmp_path / "in.csv", tmp_path / "out")
@@ -350,6 +358,15 @@ def test_images_that_cannot_be_read_are_set_aside_from_a_table_of_paths(name, bu
         for row, image in enumerate(names)
         if image in wrong
     }
+
+
+def test_paths_that_name_no_file_are_set_aside(bundles, tmp_path):
+    Image.new("L", (5, 4)).save(tmp_path / "0.png")
+    wrong = ["x" * 300, "..", str(tmp_path), "a\0b", "0.png/1.png", "missing.png"]
+    pq.write_table(pa.table({"image": ["0.png", *wrong]}), tmp_path / "in.parquet")
+    found = quarantined(bundles["image"], tmp_path, tmp_path / "in.parquet")
+    assert list(found) == list(range(1, len(wrong) + 1))
+    assert {row["reason"] for row in found.values()} == {reasons.UNREADABLE_IMAGE}
 
 
 def test_image_bytes_that_cannot_be_read_are_set_aside(bundles, tmp_path):
