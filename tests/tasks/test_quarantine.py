@@ -288,6 +288,35 @@ def test_times_that_cannot_be_written_as_a_category_are_set_aside(name, bundles,
     assert {row: bad["reason"] for row, bad in found.items()} == {1: reasons.NOT_TEXT}
 
 
+@pytest.mark.parametrize("write", [pq.write_table, feather.write_feather])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_typed_text_that_is_not_utf_8_is_set_aside(kind, write, bundles, tmp_path):
+    wide = pa.large_binary() if kind == pa.large_string() else pa.binary()
+    colours = pa.array([b"red", b"caf\xe9", None, b"red"], wide).view(kind)
+    keys = pa.array([b"a", b"b", b"c", b"\xff"], wide).view(kind)
+    count = {"age": [1.0] * 4, "member": [True] * 4, "since": pa.nulls(4, pa.date32())}
+    write(pa.table({**count, "colour": colours, "key": keys}), str(tmp_path / "in.parquet"))
+    path = tmp_path / ("in.parquet" if write is pq.write_table else "in.arrow")
+    (tmp_path / "in.parquet").rename(path)
+    found = quarantined(bundles["table"], tmp_path, path)
+    assert [(row["column"], row["reason"], row["value"]) for row in found.values()] == [
+        ("colour", reasons.NOT_UTF8, "caf\\xe9"),
+        ("key", reasons.NOT_UTF8, "\\xff"),
+    ]
+
+
+def test_an_arrow_file_with_a_damaged_buffer_is_refused(bundles, tmp_path):
+    """It would end the process by SIGSEGV."""
+    content = as_arrow(rows({}, 5))
+    offsets = np.arange(0, 24, 4, np.int32)  # of five times "blue"
+    assert content.count(offsets.tobytes()) >= 1
+    damaged = offsets.copy()
+    damaged[2] = 2**30
+    (tmp_path / "in.arrow").write_bytes(content.replace(offsets.tobytes(), damaged.tobytes()))
+    with pytest.raises(InputError, match=r"in\.arrow is not a readable \.arrow file"):
+        predict_paths(bundles["table"], [tmp_path / "in.arrow"], tmp_path / "out", how=ANY)
+
+
 def test_blank_lines_and_bytes_that_are_not_utf_8_in_texts_are_set_aside(bundles, tmp_path):
     path = tmp_path / "in.txt"
     path.write_bytes(b"the purr\n\nthe caf\xe9\r\na meow\n  \nbark")
