@@ -79,6 +79,7 @@ WHOLE_FILES = {
     "registry/test_belonging.py",
     "registry/test_bucket.py",
     "registry/test_database.py",
+    "registry/test_kept_registry.py",
     "registry/test_mlflow.py",
     "registry/test_model.py",
     "registry/test_oci.py",

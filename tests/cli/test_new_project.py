@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import ROOT, SECONDS, Project
+from projects import AUTHOR, ROOT, SECONDS, Project
 from ruamel.yaml import YAML
 
 from flows.deploy import refuse_shadowing
@@ -27,9 +27,6 @@ HOUSES = "".join(
     f"{n},{n * 7 % 40 + 20},{'abc'[n % 3]},{'' if n % 9 == 0 else n % 5},{n * 7 % 40 * 3 + n % 3}\n"
     for n in range(120)
 )
-AUTHOR = {
-    f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-}
 WORDS = ("film", "story", "cinema", "evening", "people", "actors", "music", "scenes")
 
 
