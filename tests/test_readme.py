@@ -39,7 +39,7 @@ def commands_in_order() -> list[str]:
 
 
 @pytest.mark.whole
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_commands_of_the_readme_run_in_their_order(tmp_path, prefect_server):
     (tmp_path / "houses.csv").write_text(houses())
     project = Project(tmp_path, {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)})
