@@ -35,13 +35,14 @@ from tasks.workspace import Workspace
 # Why a command does not run here. Its options are checked all the same.
 NOT_RUN = {
     r"modelmint (serve|models ui)": "ends when it is stopped: flows/test_serve, registry/test_web",
+    r"modelmint (status|doctor)": "has to report that no server runs: cli/test_status, test_doctor",
     r"modelmint prefect": "needs a server of Prefect: flows/test_serve",
     r"modelmint (run|train)": "trains: test_readme, flows/test_main_job, tasks/test_init_from",
     r"modelmint new": "test_readme and cli/test_new_project run it",
     r"modelmint models (sign|verify --public-key)": "needs a key: registry/test_signing",
     r"modelmint models roles": "needs PostgreSQL: registry/test_roles",
     r"modelmint models import-mlflow": "needs a registry of MLflow: registry/test_mlflow",
-    r".*(--device cuda|s3://|tcp://)": "needs a GPU, a bucket or a cluster",
+    r".*(--device cuda|s3://\S*|tcp://\S*)": "needs a GPU, a bucket or a cluster",
 }
 # What the words of the pages stand for, in the project `world`.
 MEANING = {
