@@ -58,8 +58,9 @@ bench: setup
 lock:  # resolve pyproject.toml anew, for Linux and macOS, with the hash of every file on PyPI
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
-	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	    --extra dev --no-annotate --no-header --output-file requirements.lock pyproject.toml
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	    --extra dev --generate-hashes --no-annotate --no-header \
+	    --output-file requirements.lock pyproject.toml
 	sed -i.old 's/^torch==.*/'"$$(grep -o '^torch==[0-9.]*' requirements.lock)"'/' requirements-torch.lock
 	# torch, and what its CUDA build pins, go without hashes: see requirements-torch.lock.
 	awk '/^[a-z]/ {drop = /^(torch|triton|nvidia-|cuda-)/} !drop' requirements.lock > $(VENV)-lock/kept

@@ -49,12 +49,19 @@ def new_project(folder: Path, data: Path | None) -> NewProject:
         proposal = _fill(draft, folder.name, data)
         uncommitted = _commit(draft)
         draft.replace(folder)
+    except InputError as error:
+        if data is None:
+            raise
+        # The copy is removed with the draft, so the message names the file that was given.
+        copy = draft / "data/raw" / data.resolve().name
+        raise InputError(str(error).replace(str(copy), str(data))) from error
     except OSError as error:
         raise InputError(f"cannot make {folder}: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     name = proposal.params.registration.name
-    return NewProject(folder, name, proposal.assumptions, uncommitted)
+    assumptions = [text.replace(f"{draft}/", "") for text in proposal.assumptions]
+    return NewProject(folder, name, assumptions, uncommitted)
 
 
 def _check_folder(folder: Path, data: Path | None) -> None:

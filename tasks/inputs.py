@@ -300,7 +300,8 @@ def _named_by(
                 if cell.path is None or cell.path in members:
                     continue
                 path = file.path.parent / cell.path
-                if path.exists():  # a row that names no file is a bad row
+                # A row that names no file is a bad row. `Path.is_file` fails for a long name.
+                if os.path.isfile(path):
                     members[cell.path] = HashedFile.of(path)
     return members
 

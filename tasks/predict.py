@@ -145,8 +145,10 @@ def _disk_errors(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # Arrow's own text repeats the reason.
+        reason = os.strerror(error.errno) if error.errno else error
         raise SetupError(
-            f"{output} cannot be written ({error.strerror or error}). Nothing was published. Make "
+            f"{output} cannot be written ({reason}). Nothing was published. Make "
             "room, and give the same command again: it goes on where it stopped"
         ) from error
 

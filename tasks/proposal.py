@@ -4,6 +4,7 @@ Used only when a project is created: the proposal is written to `params.yaml`, w
 correct it. The stages never guess.
 """
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -20,8 +21,13 @@ from tasks.config import Params
 from tasks.config.examples import NETWORKS
 from tasks.errors import InputError
 from tasks.files import npz, suffixes, tables
+from tasks.files.convert import fits
+from tasks.files.reading import Reading
+from tasks.files.spelling import without_blank, without_na
 
 TARGETS = ("target", "label", "class", "y", "outcome", "species", "sentiment", "category", "price")
+# How programs write a missing value.
+MISSING = ("NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
 # A string column is a category if it has at most this many values, or if most values repeat.
 FEW = 20
 # Texts have at least this many characters and words on average; shorter ones are names or codes.
@@ -177,9 +183,18 @@ def _of_arrays(path: Path, name: str) -> _Draft:
 
 def _of_table(path: Path, name: str) -> _Draft:
     table = tables.read(path)[0]
-    found = {column: table[column] for column in table.column_names}
     if not table.num_rows:
         raise InputError(f"{path.name} has no rows")
+    found = {column: table[column] for column in table.column_names}
+    words = _missing_words(found.values())
+    draft = _of_columns(path, name, {n: _without_words(c, words) for n, c in found.items()})
+    if words and draft.source["kind"] in ("tabular", "text"):
+        draft.source["csv"] = {"na_values": words}
+        draft.assume(f"csv.na_values: {_some(words)}, which stands among numbers or dates")
+    return draft
+
+
+def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Draft:
     listed = [n for n, c in found.items() if pa.types.is_list(c.type) or _is_fixed_list(c)]
     images = [n for n, c in found.items() if _is_images(c)]
     texts = [n for n, c in found.items() if _is_text(c)]
@@ -320,6 +335,30 @@ def _reason_to_ignore(name: str, column: pa.ChunkedArray) -> str:
         if 2 * numbers <= len(values):
             return f"text whose values hardly repeat ({distinct} different values)"
     return ""
+
+
+def _missing_words(columns: Iterable[pa.ChunkedArray]) -> list[str]:
+    """The words of `MISSING` in columns of text that are numbers or dates without them."""
+    found = set[str]()
+    for column in columns:
+        if not pa.types.is_string(column.type):
+            continue
+        words = {word.strip() for word in column.unique().to_pylist() if word} & set(MISSING)
+        rules = Reading(na_values=tuple(words))
+        if words and (fits(column, "number", rules) or fits(column, "date", rules)):
+            found |= words
+    return [word for word in MISSING if word in found]
+
+
+def _without_words(column: pa.ChunkedArray, words: list[str]) -> pa.ChunkedArray:
+    """The column with nulls for these words; as numbers, if they are numbers."""
+    if not words or not pa.types.is_string(column.type):
+        return column
+    column = without_blank(without_na(column, Reading(na_values=tuple(words))))
+    for kind in (pa.int64(), pa.float64()):
+        with contextlib.suppress(pa.ArrowInvalid):
+            return pc.utf8_trim_whitespace(column).cast(kind)
+    return column
 
 
 def _is_fixed_list(column: pa.ChunkedArray) -> bool:

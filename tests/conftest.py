@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ WHOLE_FILES = {
     "registry/test_bucket.py",
     "registry/test_database.py",
     "registry/test_integrity.py",
+    "registry/test_kept_registry.py",
     "registry/test_mlflow.py",
     "registry/test_model.py",
     "registry/test_oci.py",
@@ -107,6 +109,7 @@ WHOLE_FIXTURES = {
     "installation",
     "kinds",
     "lawless",
+    "main_job",
     "pets",
     "postgres",
     "prefect_server",
@@ -247,6 +250,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Pr
         shutil.copytree(root, first / "project", symlinks=True)
         marker.write_text(json.dumps(made.outcome))
         return made
+
+
+@dataclass(frozen=True)
+class MainJob:
+    """The first `modelmint run` with the default parameters."""
+
+    project: Project
+    document: dict[str, Any]
+    summary: str
+    """What it printed for people."""
+
+
+@pytest.fixture(scope="session")
+def main_job(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> MainJob:
+    """The main job, run by the first worker that needs it, in a project that all workers share."""
+    with made_once(tmp_path_factory, "main-job") as place:
+        document, summary = place / "document.json", place / "summary.txt"
+        made = document.exists()
+        project = Project(place / "project") if made else make_project(place / "project")
+        project.environment["PREFECT_API_URL"] = prefect_server
+        if not made:
+            done = project.modelmint("run", "--json")
+            summary.write_text(done.stderr)
+            document.write_text(done.stdout)  # written last
+        return MainJob(project, json.loads(document.read_bytes()), summary.read_text())
 
 
 @pytest.fixture

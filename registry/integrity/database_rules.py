@@ -54,7 +54,7 @@ class FoundTables:
         self._indexes = by_table(look.get_multi_indexes(**of))
         # SQLAlchemy leaves out indexes on expressions.
         query = "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
-        self._named = list(c.exec_driver_sql(query).tuples()) if self._sqlite else []
+        self._named = list(c.exec_driver_sql(query)) if self._sqlite else []
 
     def is_complete(self) -> bool:
         """Whether every table and column exists; otherwise queries would fail."""
@@ -156,7 +156,8 @@ def _sqlite(c: Connection, ddl: list[str]) -> Iterator[str]:
             yield f"SQLite finds the file damaged: {said}"
     query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
     expected = {_first(r"CREATE TRIGGER (\w+)", statement): statement for statement in ddl}
-    yield from _triggers(expected, dict(c.exec_driver_sql(query).tuples().all()))
+    found = {row.name: row.sql for row in c.exec_driver_sql(query)}
+    yield from _triggers(expected, found)
 
 
 def _triggers(expected: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
@@ -193,8 +194,8 @@ _OFF = text("""
 
 
 def _postgresql(c: Connection, ddl: list[str]) -> Iterator[str]:
-    for table, name in c.execute(_OFF).tuples():
-        yield f"{name} on {table} is switched off, or was never checked on existing rows"
+    for row in c.execute(_OFF):
+        yield f"{row.name} on {row.relname} is switched off, or was never checked on existing rows"
     made = (_made_trigger(statement) for statement in ddl if "TRIGGER" in statement.split("(")[0])
     found = {row.tgname: _found_trigger(row) for row in c.execute(_TRIGGERS)}
     yield from _triggers(dict(one for one in made if one), found)

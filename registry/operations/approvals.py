@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from registry import digests
 from registry.errors import Refused
 from registry.operations.base import RegistryBase
 from registry.queries import aliases, blobs, evaluations, events, jobs, models, states, versions
 from registry.queries.models import Locked
+from registry.queries.rows import AnyRow
 from registry.records import Alias, Json, Policy
 from registry.references import CHALLENGER, CHAMPION, check_alias, check_name, person
 from registry.validation.arguments import checked
@@ -174,12 +175,12 @@ class ApprovalMixin(RegistryBase):
             return policy
 
     @contextmanager
-    def _changing(self, name: str, version: int) -> Iterator[tuple[Connection, Locked, Row[Any]]]:
+    def _changing(self, name: str, version: int) -> Iterator[tuple[Connection, Locked, AnyRow]]:
         """A transaction with the locked model of a version, and the state of the version."""
         with self.database.write() as c:
             yield c, *self._lock_state(c, name, version)
 
-    def _lock_state(self, c: Connection, name: str, version: int) -> tuple[Locked, Row[Any]]:
+    def _lock_state(self, c: Connection, name: str, version: int) -> tuple[Locked, AnyRow]:
         model = models.lock(c, name)
         state = states.find(c, model, version)
         if state is None:
@@ -207,7 +208,7 @@ class ApprovalMixin(RegistryBase):
         self,
         c: Connection,
         model: Locked,
-        state: Row[Any],
+        state: AnyRow,
         version: int,
         *,
         actor: str,
@@ -235,7 +236,7 @@ def _protected(named: Iterable[str]) -> tuple[str, ...]:
     return (CHAMPION, *others)
 
 
-def check_not_archived(model: Locked, version: int, state: Row[Any]) -> None:
+def check_not_archived(model: Locked, version: int, state: AnyRow) -> None:
     """Raises Refused for an archived version: it must be unarchived first."""
     if state.status == "archived":
         raise Refused(f"{model.name}:{version} is archived; unarchive it first.")

@@ -1,13 +1,12 @@
 """Promotion: which version an alias points to, above all the champion."""
 
-from typing import Any
-
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from registry.errors import Conflict, Corrupt, Refused
 from registry.operations.approvals import ApprovalMixin, check_not_archived
 from registry.queries import aliases, events, models, states
 from registry.queries.models import Locked
+from registry.queries.rows import AnyRow
 from registry.records import Alias
 from registry.references import CHALLENGER, CHAMPION
 from registry.validation.arguments import checked
@@ -177,7 +176,7 @@ class PromotionMixin(ApprovalMixin):
         held: Alias | None,
         before: events.Moves,
         version: int,
-        state: Row[Any],
+        state: AnyRow,
         kind: str,
         *,
         actor: str,
@@ -210,7 +209,7 @@ class PromotionMixin(ApprovalMixin):
         self,
         c: Connection,
         model: Locked,
-        state: Row[Any],
+        state: AnyRow,
         version: int,
         alias: str,
         *,

@@ -8,8 +8,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
-    Select,
     Text,
     cast,
     func,
@@ -23,6 +21,7 @@ from registry.digests import seal_json
 from registry.errors import Corrupt
 from registry.queries import rows
 from registry.queries.models import Locked
+from registry.queries.rows import AnyRow, AnySelect
 from registry.records import Event, Json
 from registry.schema import events, models
 from registry.values import microseconds, moment, now, parse_object, shown
@@ -78,7 +77,7 @@ def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -
     return [_event(row) for row in found]
 
 
-def query(*where: ColumnElement[bool]) -> Select[Any]:
+def query(*where: ColumnElement[bool]) -> AnySelect:
     """The statement behind `load`."""
     newest = events.c.id.desc()
     return (
@@ -177,7 +176,7 @@ _STORED = [
 ]
 
 
-def _event(row: Row[Any]) -> Event:
+def _event(row: AnyRow) -> Event:
     payload, complaint = parse_object(row.payload)
     wrong = [f"its payload {complaint}"] if complaint else []
     try:

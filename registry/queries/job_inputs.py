@@ -56,7 +56,7 @@ def predicted(
     return found
 
 
-def predicted_query(model_id: int, output: str, dialect: str) -> Select[tuple[str, str]]:
+def predicted_query(model_id: int, output: str, dialect: str) -> Select[str, str]:
     """The statement behind `predicted`.
 
     The start of the output is compared. LIKE would read % and _ as wildcards, and on SQLite A as a;

@@ -6,7 +6,6 @@ from uuid import uuid4
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     and_,
     func,
     literal,
@@ -18,7 +17,7 @@ from sqlalchemy import (
 from registry.errors import Conflict, NotFound
 from registry.queries import models as models_
 from registry.queries import on_conflict
-from registry.queries.rows import typed
+from registry.queries.rows import AnySelect, typed
 from registry.records import Job, Resolved
 from registry.schema import jobs, models, versions
 from registry.values import moment, now
@@ -183,7 +182,7 @@ def load(
     ]
 
 
-def query(*where: ColumnElement[bool]) -> Select[Any]:
+def query(*where: ColumnElement[bool]) -> AnySelect:
     """The statement behind `load`."""
     return (
         select(jobs, models.c.name.label("model"), versions.c.version)

@@ -45,7 +45,7 @@ def trace(
     )
 
 
-def children_query(uid: str) -> Select[tuple[str, int]]:
+def children_query(uid: str) -> Select[str, int]:
     """The statement behind a page of children: all of them, oldest first."""
     query = select(schema.models.c.name, _v.version).join(schema.models)
     return query.where(_v.parent_uid == uid).order_by(_v.id)

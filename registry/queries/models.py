@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Row,
     bindparam,
     delete,
     func,
@@ -17,6 +16,7 @@ from sqlalchemy import (
 
 from registry.errors import NotFound, choices
 from registry.queries import aliases, on_conflict
+from registry.queries.rows import AnyRow
 from registry.records import Model, Policy
 from registry.references import CHAMPION
 from registry.schema import models, protected_aliases
@@ -143,7 +143,7 @@ def is_protected(c: Connection, model: Locked, alias: str) -> bool:
     return alias == CHAMPION or c.execute(select(1).where(*here)).first() is not None
 
 
-def _locked(row: Row[Any]) -> Locked:
+def _locked(row: AnyRow) -> Locked:
     return Locked(row.id, row.name, row.last_version, row.last_event, row.four_eyes)
 
 
@@ -152,7 +152,7 @@ def _unknown(c: Connection, name: str) -> NotFound:
     return NotFound(f"There is no model {name!r}. {choices(name, known)}")
 
 
-def _model(row: Row[Any], held: tuple[Any, ...]) -> Model:
+def _model(row: AnyRow, held: tuple[Any, ...]) -> Model:
     others = sorted((row.protected or "").split())
     policy = Policy(
         row.four_eyes,

@@ -1,12 +1,12 @@
 """Models with the holders of their aliases, for lists: five queries per page of any length."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
 from registry import schema
 from registry.queries import events, models, parts, summaries
+from registry.queries.rows import AnySelect
 from registry.records import Alias, Event, Holder, Model, ModelLine, ModelPage, Summary
 from registry.references import CHALLENGER, CHAMPION
 
@@ -66,13 +66,13 @@ def _last_changes(c: Connection, found: Sequence[Model]) -> dict[str, Event]:
     return {e.model: e for e in _of_ids(c, ids)}
 
 
-def _ids(held: Sequence[Alias]) -> Select[tuple[int]]:
+def _ids(held: Sequence[Alias]) -> Select[int]:
     """The ids of the models that aliases are of."""
     names = sorted({alias.model for alias in held})
     return select(schema.models.c.id).where(schema.models.c.name.in_(names))
 
 
-def _of_ids(c: Connection, ids: Select[Any]) -> list[Event]:
+def _of_ids(c: Connection, ids: AnySelect) -> list[Event]:
     # Two queries: with IN (SELECT max ...), a database may read every event.
     found = [id_ for id_ in c.execute(ids).scalars() if id_ is not None]
     return events.load(c, _e.id.in_(found)) if found else []

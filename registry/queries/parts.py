@@ -11,7 +11,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
-    Select,
     and_,
     any_,
     bindparam,
@@ -20,7 +19,7 @@ from sqlalchemy import (
 )
 
 from registry import schema
-from registry.queries.rows import typed
+from registry.queries.rows import AnySelect, typed
 from registry.records import Artifact
 from registry.schema import version_artifacts, version_data, version_metrics, version_tags, versions
 from registry.values import to_json
@@ -93,8 +92,8 @@ def _by_key(c: Connection, kind: str, ids: list[int]) -> list[Any]:
 
 # Built once: building takes longer than SQLite needs to answer.
 @cache
-def _queries(on_postgresql: bool) -> dict[str, Select[Any]]:
-    def rows_of(id_: Column[Any], *columns: Any) -> Select[Any]:
+def _queries(on_postgresql: bool) -> dict[str, AnySelect]:
+    def rows_of(id_: Column[Any], *columns: Any) -> AnySelect:
         return select(id_, *columns).where(_among(id_, on_postgresql))
 
     metrics, tags, data = version_metrics.c, version_tags.c, version_data.c

@@ -1,12 +1,11 @@
 """Versions that a policy no longer keeps, and archived versions that still have files."""
 
-from typing import Any
-
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from registry.queries import events, summaries
 from registry.queries import models as named
 from registry.queries.jobs import dead
+from registry.queries.rows import AnyRow
 from registry.records import Model
 from registry.schema import aliases, blobs, jobs, models, version_artifacts, version_state
 from registry.schema import versions as table
@@ -20,7 +19,7 @@ USES = ("running", "completed")
 _DAY = 86_400_000_000  # microseconds
 
 
-def unkept(c: Connection, model: Model, version: int | None = None) -> list[Row[Any]]:
+def unkept(c: Connection, model: Model, version: int | None = None) -> list[AnyRow]:
     """The versions that nothing uses and the policy does not keep: rows for `summaries`.
 
     With `version`, only that version, if it is one of them.

@@ -1,12 +1,18 @@
-"""Reading rows that somebody may have edited in spite of the rules."""
+"""Types of rows and queries; reading rows that somebody may have edited in spite of the rules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, Select
 
 from registry.values import shown
+
+AnyRow = Row[*tuple[Any, ...]]
+"""A row with columns of any number and type."""
+
+AnySelect = Select[*tuple[Any, ...]]
+"""A query for such rows."""
 
 
 def typed(kind: type[Any], value: Any) -> Any:

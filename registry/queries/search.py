@@ -15,7 +15,6 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
-    Row,
     ScalarSelect,
     Select,
     Table,
@@ -33,6 +32,7 @@ from sqlalchemy import (
 from registry import schema
 from registry.errors import InvalidQuery, choices
 from registry.queries import models, summaries, unknown_keys
+from registry.queries.rows import AnyRow, AnySelect
 from registry.records import Page
 from registry.schema import (
     INDEXED,
@@ -128,7 +128,7 @@ def built_on(md5: str) -> ColumnElement[bool]:
     return _v.id.in_(union_all(*built_on_ids(md5)))
 
 
-def built_on_ids(md5: str) -> tuple[Select[tuple[int]], Select[tuple[int]]]:
+def built_on_ids(md5: str) -> tuple[Select[int], Select[int]]:
     """The ids of the versions behind `built_on`: by their dataset, and by a raw file."""
     any_, data = schema.versions.alias("any_version").c, schema.version_data.c
     return (
@@ -146,7 +146,7 @@ def is_built_on(md5: str) -> ColumnElement[bool]:
 
 def built_on_page(
     c: Connection, md5: str, *, limit: int, after: str | None
-) -> tuple[Sequence[Row[Any]], str | None]:
+) -> tuple[Sequence[AnyRow], str | None]:
     """Rows of a `SUMMARY`, newest first, of versions built on data; and the next page's cursor."""
     top = []
     any_, data = schema.versions.alias("any_version").c, schema.version_data.c
@@ -183,7 +183,7 @@ class _Order:
     """Whether few versions are sorted: their metrics are then looked up one by one. For many, the
     index of the metric is read in order, skipping the versions that do not match."""
 
-    def apply(self, query: Select[Any], after: str | None, *, rare: bool = False) -> Select[Any]:
+    def apply(self, query: AnySelect, after: str | None, *, rare: bool = False) -> AnySelect:
         if self.metric is None:
             newest = self.newest + 0 if rare else self.newest
             if after is not None:
@@ -207,7 +207,7 @@ class _Order:
         here, there = tuple_(value, id_), tuple_(literal(last_value), literal(last_id))
         return query.where(here > there if self.ascending else here < there)
 
-    def cursor(self, row: Row[Any]) -> str:
+    def cursor(self, row: AnyRow) -> str:
         if self.metric is not None:
             return f"{row.value}:{row.id}"
         return f":{row.number if self.newest is _v.version else row.id}"
@@ -280,13 +280,13 @@ def _is_common(c: Connection, met: Any) -> bool:
     return _has_many(c, ids)
 
 
-def _has_many(c: Connection, ids: Select[Any] | CompoundSelect[Any]) -> bool:
+def _has_many(c: Connection, ids: AnySelect | CompoundSelect[*tuple[Any, ...]]) -> bool:
     """Whether a query finds more than _FEW rows; it reads no more than that."""
     some = ids.limit(_FEW + 1).subquery()
     return c.execute(select(func.count()).select_from(some)).scalar_one() > _FEW
 
 
-def _ids_of(met: ColumnElement[bool]) -> Select[Any] | CompoundSelect[Any] | None:
+def _ids_of(met: ColumnElement[bool]) -> AnySelect | CompoundSelect[*tuple[Any, ...]] | None:
     """The query in a condition that looks ids up; None for another condition."""
     if not isinstance(met, BinaryExpression) or not isinstance(met.right, ScalarSelect):
         return None
@@ -308,7 +308,7 @@ def _checked_by_row(met: ColumnElement[bool]) -> ColumnElement[bool]:
 # Pages and dashboards repeat their searches, and building a statement takes 1.1 ms of the 10 ms of
 # a search by tag on PostgreSQL.
 @lru_cache(maxsize=256)
-def _statement(*given: Any, limit: int, **known: Any) -> Select[Any]:
+def _statement(*given: Any, limit: int, **known: Any) -> AnySelect:
     return page_query(*given, **known).limit(limit)
 
 
@@ -322,7 +322,7 @@ def page_query(
     common: Collection[str] = (),
     rare: bool = False,
     model: int | None = None,
-) -> Select[Any]:
+) -> AnySelect:
     """The statement of a page, for `page` and for tests of its query plan.
 
     `few` says that few versions are sorted by a metric. Many versions meet the conditions in

@@ -3,11 +3,10 @@
 A trigger gives a new version the status candidate.
 """
 
-from typing import Any
-
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, and_, insert, select, update
 
 from registry.queries.models import Locked
+from registry.queries.rows import AnyRow
 from registry.schema import approvals, version_state, versions
 from registry.values import now
 
@@ -22,7 +21,7 @@ STATUS = (
 tables, and would read every state instead of those of a page."""
 
 
-def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
+def find(c: Connection, model: Locked, version: int) -> AnyRow | None:
     """version_id, status, created_by of a version; the caller has locked its model."""
     query = select(version_state.c.version_id, version_state.c.status, versions.c.created_by)
     query = query.join(versions, versions.c.id == version_state.c.version_id)
@@ -30,7 +29,7 @@ def find(c: Connection, model: Locked, version: int) -> Row[Any] | None:
     return c.execute(query.where(here)).one_or_none()
 
 
-def approve(c: Connection, version_id: int, evaluation: Row[Any], approver: str, why: str) -> None:
+def approve(c: Connection, version_id: int, evaluation: AnyRow, approver: str, why: str) -> None:
     """Record an approval that is based on an evaluation; the version is approved now."""
     new = {
         "version_id": version_id,

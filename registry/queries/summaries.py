@@ -1,13 +1,12 @@
 """Versions for lists: without documents and files."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from registry import schema
 from registry.queries import parts
-from registry.queries.rows import typed
+from registry.queries.rows import AnyRow, typed
 from registry.queries.states import STATUS
 from registry.records import Summary
 from registry.schema import versions
@@ -28,7 +27,7 @@ SUMMARY = select(
 """The rows that `load` expects; the caller adds conditions and an order."""
 
 
-def load(c: Connection, rows: Sequence[Row[Any]]) -> tuple[Summary, ...]:
+def load(c: Connection, rows: Sequence[AnyRow]) -> tuple[Summary, ...]:
     """The rows of a `SUMMARY`, with metrics, tags and aliases."""
     found = parts.load_for_lists(c, [row.id for row in rows])
     # Once per document of parameters: most versions of a page share one.

@@ -2,12 +2,12 @@
 
 import re
 from difflib import get_close_matches
-from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from registry.errors import InvalidQuery, choices
 from registry.queries import models
+from registry.queries.rows import AnySelect
 from registry.references import CHALLENGER, CHAMPION
 from registry.schema import (
     aliases,
@@ -81,7 +81,7 @@ def _some(c: Connection, model: int | None, kind: str) -> set[str]:
     return set(map(escaped, c.execute(query.distinct()).scalars()))
 
 
-def _joined(kind: str, query: Select[Any]) -> Select[Any]:
+def _joined(kind: str, query: AnySelect) -> AnySelect:
     """Join versions with their metrics, tags or parameters."""
     keys = _TABLES[kind]
     own = (

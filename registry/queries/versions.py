@@ -8,8 +8,6 @@ from uuid import uuid4
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
-    Select,
     Text,
     and_,
     bindparam,
@@ -23,6 +21,7 @@ from registry import schema
 from registry.errors import NotFound
 from registry.queries import models, on_conflict, parts, rows
 from registry.queries.models import Locked
+from registry.queries.rows import AnyRow, AnySelect
 from registry.queries.states import STATUS
 from registry.records import Artifact, Candidate, Json, Lineage, Version
 from registry.schema import version_tags, versions
@@ -150,7 +149,7 @@ class Known:
         return self.same if self.requested is None else self.requested
 
 
-def _known() -> Select[Any]:
+def _known() -> AnySelect:
     mine = select(versions.c.version).where(versions.c.model_id == schema.models.c.id)
     same = mine.where(
         versions.c.digest == bindparam("digest"), versions.c.dataset == bindparam("dataset")
@@ -244,12 +243,12 @@ def load_all(c: Connection, *where: ColumnElement[bool]) -> list[Version]:
     return _complete(c, c.execute(_FULL.where(*where)).all())
 
 
-def _complete(c: Connection, rows: Sequence[Row[Any]]) -> list[Version]:
+def _complete(c: Connection, rows: Sequence[AnyRow]) -> list[Version]:
     found = parts.load(c, [row.id for row in rows])
     return [_version(row, found[row.id]) for row in rows]
 
 
-def _full() -> Select[Any]:
+def _full() -> AnySelect:
     # Subqueries and only one join: PostgreSQL takes longer to plan joins than to look up a row.
     document = select(_params.document).where(_params.id == versions.c.params_id)
     report = select(_evaluations.report).where(_evaluations.version_id == versions.c.id)
@@ -284,7 +283,7 @@ _OF_ALIAS = (
 )
 
 
-def _version(row: Row[Any], own: parts.Parts) -> Version:
+def _version(row: AnyRow, own: parts.Parts) -> Version:
     lineage = Lineage(
         dataset=row.dataset,
         test_split=row.test_split,

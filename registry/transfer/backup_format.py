@@ -157,8 +157,10 @@ def _manifest(document: Json, format_: int, revision: str) -> Manifest:
     return Manifest(format_, revision, tuple(segments), id_, tables, heads, document, made_at)
 
 
-def _segment(*, table: Any, span: Any, rows: Any, sha256: Any, size: Any) -> Segment:
-    """Parse a segment of a manifest that may have been edited."""
+def _segment(
+    *, table: Any, span: Any, rows: Any, sha256: Any, size: Any, **_further: Any
+) -> Segment:
+    """Parse a segment of a manifest that may have been edited; a later release may add fields."""
     span = None if span is None else int(span)
     return Segment(str(table), span, int(rows), str(sha256), int(size))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, distinct, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Table, and_, func, select
 
 from registry import schema
 from registry.errors import Corrupt
@@ -209,9 +209,8 @@ def _changed(c: Connection, heads: dict[str, str]) -> set[int]:
     """The spans of versions that have events since those heads."""
     events, versions = schema.events.c, schema.versions.c
     same = and_(versions.model_id == events.model_id, versions.version == events.version)
-    spans: Any = select(distinct(versions.id // SPAN)).join_from(
-        schema.events, schema.versions, same
-    )
+    spans: Any = select(versions.id // SPAN).distinct()
+    spans = spans.join_from(schema.events, schema.versions, same)
     models = schema.models.c
     changed: set[int] = set()
     for id_, name, head in c.execute(select(models.id, models.name, models.last_event)).all():

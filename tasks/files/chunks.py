@@ -76,7 +76,7 @@ class Chunk:
                 column=error.column,
                 value=None if column is None else shown(column[place]),
                 message=str(error),
-                key=None if keys is None else keys[place].as_py(),
+                key=None if keys is None else _python(keys[place]),
             )
             for place in np.flatnonzero(error.bad).tolist()
         )
@@ -105,13 +105,24 @@ def sift(given: Chunk, attempt: Callable[[Chunk], Result]) -> tuple[Result | Non
     return None, given
 
 
+def is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _python(value: pa.Scalar) -> Any:
+    """A value as Python has it; bytes of text that is not UTF-8; else as text."""
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return value.cast(pa.binary()).as_py()
+    except (ValueError, OverflowError):  # a date that Python cannot represent
+        return value.cast(pa.string()).as_py()
+
+
 def shown(value: Any) -> str | None:
     """A raw value as text, cut to `LONGEST` characters."""
     if isinstance(value, pa.Scalar):
-        try:
-            value = value.as_py()
-        except (ValueError, OverflowError):  # a date that Python cannot represent
-            value = value.cast(pa.string()).as_py()
+        value = _python(value)
     if isinstance(value, dict) and value.keys() == {"bytes", "path"}:  # an image in a table
         value = value["path"]  # its bytes tell a person nothing
     if value is None:

@@ -1,6 +1,8 @@
 """CSV files: read whole as text, or in batches with converted columns."""
 
 import io
+import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -52,25 +54,31 @@ def _options(
         return "error"
 
     try:
-        yield {
-            # With threads, pyarrow does not know row numbers.
-            "read_options": csv.ReadOptions(
-                use_threads=False, block_size=BLOCK, encoding=dialect.encoding
-            ),
-            "parse_options": csv.ParseOptions(
-                delimiter=dialect.delimiter,
-                quote_char=dialect.quote,
-                newlines_in_values=True,
-                invalid_row_handler=remember,
-            ),
-            "convert_options": csv.ConvertOptions(
-                column_types=types,
-                null_values=[""],
-                strings_can_be_null=True,
-                include_columns=list(only),
-            ),
-        }
+        with _undecoded_rows(remember) as undecoded:
+            yield {
+                # With threads, pyarrow does not know row numbers.
+                "read_options": csv.ReadOptions(
+                    use_threads=False, block_size=BLOCK, encoding=dialect.encoding
+                ),
+                "parse_options": csv.ParseOptions(
+                    delimiter=dialect.delimiter,
+                    quote_char=dialect.quote,
+                    newlines_in_values=True,
+                    invalid_row_handler=remember,
+                ),
+                "convert_options": csv.ConvertOptions(
+                    column_types=types,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    include_columns=list(only),
+                ),
+            }
     except pa.ArrowInvalid as error:
+        if undecoded:
+            raise InputError(
+                f"{path}: a row has another number of fields than the header, and is not UTF-8: "
+                f"{undecoded[0].object[:80]!r}. Remove it, or convert the file to UTF-8"
+            ) from error
         if "Empty CSV file" in str(error):
             raise InputError(
                 f"{path} has no rows; a header line and a line for each row are expected"
@@ -78,6 +86,39 @@ def _options(
         if not ragged:
             raise
         raise InputError(_ragged(path, ragged[0], dialect)) from error
+
+
+_undecoded: dict[object, list[UnicodeDecodeError]] = {}
+_lock = threading.Lock()
+_hook_before = sys.unraisablehook
+
+
+@contextmanager
+def _undecoded_rows(handler: object) -> Iterator[list[UnicodeDecodeError]]:
+    """Ragged rows that pyarrow cannot pass to their `handler`, because they are not UTF-8.
+
+    It stops at such a row, but prints the reason as an exception that nobody can catch.
+    """
+    global _hook_before
+    with _lock:
+        if not _undecoded:  # files may be read in several threads
+            _hook_before, sys.unraisablehook = sys.unraisablehook, _unraisable
+        found = _undecoded.setdefault(handler, [])
+    try:
+        yield found
+    finally:
+        with _lock:
+            del _undecoded[handler]
+            if not _undecoded:
+                sys.unraisablehook = _hook_before
+
+
+def _unraisable(problem: "sys.UnraisableHookArgs") -> None:
+    found = next((f for handler, f in _undecoded.items() if handler is problem.object), None)
+    if found is not None and isinstance(problem.exc_value, UnicodeDecodeError):
+        found.append(problem.exc_value)
+    else:
+        _hook_before(problem)
 
 
 def _ragged(path: Path, row: csv.InvalidRow, dialect: Dialect) -> str:

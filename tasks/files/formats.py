@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.errors import BadRows
 from tasks.files import delimited, json_lines
-from tasks.files.chunks import KEY, Chunk
+from tasks.files.chunks import KEY, Chunk, is_text
 from tasks.files.convert import plain
 from tasks.files.delimited import Kinds
 from tasks.files.dialect import Dialect
 from tasks.files.reading import Reading
+from tasks.reasons import NOT_UTF8
 
 
 class Rows(Protocol):
@@ -45,6 +48,8 @@ class _TypedRows:
         self._path, self._kinds, self._only = path, kinds, only
 
     def typed(self, rows: pa.RecordBatch, describe: Callable[[int], str]) -> pa.RecordBatch:
+        for name, column in zip(rows.schema.names, rows.columns, strict=True):
+            _refuse_not_utf8(column, name, describe)
         return rows
 
     def _columns(self, names: Collection[str]) -> list[str] | None:
@@ -52,6 +57,30 @@ class _TypedRows:
         if not self._only or not self._kinds.keys() - {KEY} <= set(names):
             return None
         return [name for name in names if name in self._only]
+
+
+def _refuse_not_utf8(column: pa.Array, name: str, describe: Callable[[int], str]) -> None:
+    """Raises `BadRows` for text that is not UTF-8: neither Parquet nor its readers check it."""
+    if not is_text(column.type):
+        return
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        values = [value.as_py() for value in column.cast(pa.large_binary())]
+        bad = np.array([value is not None and not _is_utf8(value) for value in values])
+        if not bad.any():
+            raise
+        row = int(np.argmax(bad))
+        problem = f"column {name!r} is not UTF-8: {values[row][:60]!r}"
+        raise BadRows(f"{describe(row)}: {problem}", bad, NOT_UTF8, name) from error
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class ParquetRows(_TypedRows):
@@ -80,11 +109,27 @@ class ArrowRows(_TypedRows):
             columns = self._columns(reader.schema.names)
             for number, length in enumerate(arrow_lengths(self._path)):
                 if first + length > start:
-                    batch = reader.get_batch(number)
+                    batch = _checked(reader.get_batch(number))
                     batch = batch if columns is None else batch.select(columns)
                     for place in range(0, length, size):
                         yield Chunk.following(batch.slice(place, size), first + place)
                 first += length
+
+
+_BYTES = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.string_view(): pa.binary_view(),
+}
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch itself. Raises `ArrowInvalid` if reading it would leave its buffers, as in a file
+    that was damaged: the process would be killed (SIGSEGV)."""
+    for column in batch.columns:
+        # Text that is not UTF-8 is no such damage, and is found by itself.
+        (column.view(_BYTES[column.type]) if is_text(column.type) else column).validate(full=True)
+    return batch
 
 
 def arrow_lengths(path: Path) -> list[int]:

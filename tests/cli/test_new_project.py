@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sample_data
 from PIL import Image
-from projects import ROOT, Project
+from projects import AUTHOR, ROOT, Project
 from ruamel.yaml import YAML
 
 from flows.deploy import refuse_shadowing
@@ -23,13 +24,6 @@ from tasks.errors import InputError
 from tasks.pipeline import STEPS
 from tasks.proposal import propose
 
-HOUSES = "".join(
-    f"{n},{n * 7 % 40 + 20},{'abc'[n % 3]},{'' if n % 9 == 0 else n % 5},{n * 7 % 40 * 3 + n % 3}\n"
-    for n in range(120)
-)
-AUTHOR = {
-    f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-}
 WORDS = ("film", "story", "cinema", "evening", "people", "actors", "music", "scenes")
 
 
@@ -37,7 +31,7 @@ WORDS = ("film", "story", "cinema", "evening", "people", "actors", "music", "sce
 def data(tmp_path_factory) -> Path:
     """Data of every form."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "houses.csv").write_text("id,area,region,rooms,price\n" + HOUSES)
+    (folder / "houses.csv").write_text(sample_data.houses())
     rows = [
         (f"a {'good' if n % 2 else 'poor'} {WORDS[n % 8]} with {WORDS[n % 7]} {n}", n % 2)
         for n in range(80)
@@ -343,6 +337,31 @@ def test_new_names_a_target_that_cannot_be_predicted(values, expected, tmp_path)
     pq.write_table(pa.table({"x": [1.5, 2.5, 3.5], "target": values}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=expected):
         propose(tmp_path, "t.parquet")
+
+
+def test_new_proposes_the_words_for_missing_values_that_stand_among_numbers(tmp_path):
+    lines = []
+    for n in range(40):
+        size, kind = "NA" if n % 5 == 0 else n, "?" if n % 7 == 0 else "ab"[n % 2]
+        day, label = "N/A" if n % 9 == 0 else "2024-01-02", "NA" if n % 8 == 0 else n % 3
+        lines.append(f"{size},{kind},{day},{label}\n")
+    (tmp_path / "t.csv").write_text("size,kind,day,label\n" + "".join(lines))
+    found = propose(tmp_path, "t.csv")
+    given = found.params.prepare
+    assert given.source.csv.na_values == ["NA", "N/A"]  # not the `?` of a category
+    assert (given.missing, given.task) == ("fill", "classification")
+    assert "csv.na_values: NA, N/A, which stands among numbers or dates" in found.assumptions
+    assert not [text for text in found.assumptions if "READABLE" in text]
+
+
+def test_messages_of_new_name_no_folder_that_is_gone(data, tmp_path):
+    (tmp_path / "mixed.csv").write_text("x,y\n" + "".join(f"{n} kg,{n % 2}\n" for n in range(30)))
+    made = new_project(tmp_path / "mixed", tmp_path / "mixed.csv")
+    (assumed,) = (text for text in made.assumptions if "NOT READABLE YET" in text)
+    assert "params.yaml: data/raw/mixed.csv, row 1: column 'x'" in assumed
+    broken = data / "broken.csv"
+    with pytest.raises(InputError, match=f"^{broken}.*row"):
+        new_project(tmp_path / "new", broken)
 
 
 def test_new_ignores_empty_and_unsupported_columns(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from registry_helpers import LINEAGE, Place
 
 from flows.incremental import NewReport, predict_new
-from flows.job import close_finished_jobs, run_job, signature_of
+from flows.job import close_dead_jobs, close_finished_jobs, run_job, signature_of
 from registry import Candidate
 from tasks.bundle.files import IDENTITY
 from tasks.errors import SetupError
@@ -196,6 +196,30 @@ def test_a_job_without_its_manifest_is_not_closed(registry, inbox):
     os.rename(inbox.parent / "other", output)  # of another job, and no longer whole
     close_finished_jobs(registry, "homes")
     assert registry.job(job.id).state == "running"
+
+
+def test_dead_jobs_are_completed_by_their_manifest_or_fail_with_their_flow_run(registry, inbox):
+    write(inbox / "a.csv")
+    resolved = registry.resolve("homes@champion")
+    files = find([inbox / "a.csv"], signature_of(resolved.version))
+    done = run_job(registry, resolved, files, inbox.parent / "out", how=How("cpu"))
+
+    def begun(output, flow_run_id):
+        given = {"input_sha256": "0" * 64, "output": str(inbox.parent / output)}
+        return registry.start_job(resolved, **given, flow_run_id=flow_run_id)
+
+    ended, alive, by_hand = (begun(str(run), run) for run in ("ended", "alive", None))
+    whole = begun("out", "alive")
+    manifest = inbox.parent / "out/manifest.json"
+    manifest.write_text(manifest.read_text().replace(done.job, whole.id))
+    close_dead_jobs(registry, "homes", lambda run: "Crashed" if run == "ended" else None)
+    found = {job.id: job for job in registry.jobs("homes")}
+    assert (found[ended.id].state, found[ended.id].error) == (
+        "failed",
+        "its flow run ended as Crashed",
+    )
+    assert (found[whole.id].state, found[whole.id].rows) == ("completed", 3)
+    assert {found[job.id].state for job in (alive, by_hand)} == {"running"}
 
 
 def test_a_promotion_during_a_run_changes_nothing_in_it(registry, inbox):

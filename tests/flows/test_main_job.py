@@ -8,15 +8,13 @@ from projects import Project, make_project
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory, prefect_server) -> Project:
-    made = make_project(tmp_path_factory.mktemp("main") / "project")
-    made.environment["PREFECT_API_URL"] = prefect_server
-    return made
+def clone(main_job) -> Project:
+    return main_job.project
 
 
 @pytest.fixture(scope="module")
-def first(clone) -> dict:
-    return json.loads(clone.modelmint("run", "--json").stdout)
+def first(main_job) -> dict:
+    return main_job.document
 
 
 def test_digits_accuracy_and_macro_f1_reach_98_percent(first):

@@ -11,12 +11,13 @@ import time
 import urllib.request
 from datetime import UTC, timedelta
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import Family, Project
+from projects import AUTHOR, SECONDS, Family, Project
 from ruamel.yaml import YAML
 
 from tasks.errors import InputError
@@ -279,23 +280,13 @@ def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
     call = functools.partial(_ask, f"http://127.0.0.1:{port}/api")
     log = (tmp_path / "log").open("w")
 
-    def serve():
-        return subprocess.Popen(
-            ["modelmint", "serve", "--port", str(port)],
-            cwd=site.root,
-            env=site.variables,
-            stdout=log,
-            stderr=log,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-
     def named(state: str, but: str = "") -> list[str]:
         """Ids of the training runs in a state."""
         filters = {"flows": {"name": {"any_": ["training"]}}}
         filters["flow_runs"] = {"state": {"name": {"any_": [state]}}}
         return [run["id"] for run in call("flow_runs/filter", filters) or [] if run["id"] != but]
 
-    served = serve()
+    served = _start_serving(site, port, log)
     try:
         mine = _until(
             lambda: [d for d in call("deployments/filter", {}) or [] if "weekly" in d["name"]]
@@ -308,7 +299,7 @@ def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
         _until(lambda: any("tasks train" in command for command in family.members()))
         family.kill()
         served.wait()
-        served = serve()
+        served = _start_serving(site, port, log)
         assert _until(lambda: named("Crashed")) == [dead]
         (new,) = _until(lambda: named("Running", but=dead))
         # Its training would use a core until the end of this test.
@@ -320,13 +311,65 @@ def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
         assert _until(lambda: named("Running")) == [new]  # it did not notice
     finally:
         family.send(signal.SIGCONT, "tasks train")
-        served.send_signal(signal.SIGINT)
+        _interrupt(served, family)
+        log.close()
+
+
+def test_serve_in_a_new_project_runs_a_deployment_and_leaves_no_process(family: Family, tmp_path):
+    """By hand: two commands, no server before, nothing trained yet."""
+    port, log_path = free_port(), tmp_path / "log"
+    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "MARK": family.mark}
+    site = Project(tmp_path / "mine", {**home, **AUTHOR, "PYTHONPATH": str(ROOT)})
+    command, env = ["modelmint", "new", "mine"], site.variables
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=SECONDS)
+    call = functools.partial(_ask, f"http://127.0.0.1:{port}/api")
+    with log_path.open("w") as log:
+        served = _start_serving(site, port, log)
         try:
-            assert served.wait(60) == 0
-            assert family.wait_until_gone(20) == []
+            found = _until(
+                lambda: (d := call("deployments/filter", {})) and len(d) == 3 and d, seconds=240
+            )
+            by_flow = {d["entrypoint"].rpartition(":")[2]: d for d in found}
+            assert by_flow.keys() == {"training", "inference", "approval"}
+            assert not any(d["paused"] for d in found)
+            hourly = by_flow["inference"]
+            run = call(f"deployments/{hourly['id']}/create_flow_run", {})
+            ended = ("COMPLETED", "FAILED", "CRASHED")
+            done = _until(
+                lambda: (r := call(f"flow_runs/{run['id']}")) and r["state_type"] in ended and r
+            )
+            assert done["state_name"] == "Idle"
+            assert done["state"]["message"].endswith("mine/data/inbox")
         finally:
-            family.kill()
-            log.close()
+            _interrupt(served, family)
+    printed = log_path.read_text()
+    assert f"http://127.0.0.1:{port}" in printed
+    assert "Traceback" not in printed
+    assert site.run("git", "status", "--porcelain").stdout == ""
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port)).close()
+
+
+def _start_serving(site: Project, port: int, log: IO[str]) -> subprocess.Popen[bytes]:
+    """Start `modelmint serve` with a server of its own."""
+    return subprocess.Popen(
+        ["modelmint", "serve", "--port", str(port)],
+        cwd=site.root,
+        env=site.variables,
+        stdout=log,
+        stderr=log,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def _interrupt(served: subprocess.Popen[bytes], family: Family) -> None:
+    """Press Ctrl-C: `serve` ends with status 0, and every process that it started ends with it."""
+    served.send_signal(signal.SIGINT)
+    try:
+        assert served.wait(60) == 0
+        assert family.wait_until_gone(20) == []
+    finally:
+        family.kill()
 
 
 def _ask(api: str, path: str, body=None):

@@ -27,6 +27,10 @@ from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240  # for one command on a busy machine
+AUTHOR = {
+    f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+}
+"""The author of commits, for git."""
 forks = ForkServer()
 FORKS = sys.platform == "linux"  # they use pidfd
 

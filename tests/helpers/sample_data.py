@@ -75,3 +75,12 @@ def _sequence(rng, level, label, root) -> dict:
     column = pa.array([s.astype(np.float32).tolist() for s in sequences], kind)
     pq.write_table(pa.table({"sequence": column, "label": label}), root / "walks.parquet")
     return {"path": "walks.parquet", "max_length": 10}
+
+
+def houses() -> str:
+    """A CSV file of 120 houses with id, area, region, rooms (some missing) and price."""
+    lines = ["id,area,region,rooms,price"]
+    for n in range(120):
+        area, rooms = n * 7 % 40 + 20, "" if n % 9 == 0 else n % 5
+        lines.append(f"{n},{area},{'abc'[n % 3]},{rooms},{(area - 20) * 3 + n % 3}")
+    return "\n".join(lines) + "\n"

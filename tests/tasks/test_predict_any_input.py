@@ -107,14 +107,15 @@ def attempt(bundle, source: Path, output: Path, limit: str, options: Options | N
 
 
 def verify(output: Path, report) -> None:
-    assert completed(output) == report
+    assert completed(output).as_json() == report.as_json()
     assert not (output / ".unfinished").exists()
     assert report.predicted + report.quarantined == report.rows
     assert report.rows == sum(file["rows"] for file in report.inputs)
     assert report.rows == sum(shard["rows"] for shard in report.shards)
     predicted = keys_of(output, report)
     assert len(predicted) == report.predicted
-    assert max(Counter(predicted).values(), default=1) == 1
+    own = len(report.inputs) == 1  # the keys of several files may be the same
+    assert not own or max(Counter(predicted).values(), default=1) == 1
     if not report.quarantined:
         assert not (output / "quarantine").exists()
         return
@@ -122,7 +123,7 @@ def verify(output: Path, report) -> None:
     bad = [row for part in parts for row in part.to_pylist()]
     assert len({(row["file"], row["row"]) for row in bad}) == len(bad) == report.quarantined
     assert Counter(row["reason"] for row in bad) == report.reasons
-    assert not {str(row["key"]) for row in bad} - {"None"} & set(predicted)
+    assert not own or not ({str(row["key"]) for row in bad} - {"None"}) & set(predicted)
 
 
 def keys_of(output: Path, report) -> list[str]:

@@ -159,6 +159,14 @@ def test_ragged_rows_and_bytes_that_are_not_utf_8_are_set_aside(name, delimiter,
     assert keys == [f"row-{row}" for row in range(20) if row not in (0, 8, 9, 19)]
 
 
+def test_a_ragged_row_that_is_not_utf_8_refuses_the_file_in_one_message(bundles, tmp_path, capfd):
+    lines = as_csv(rows({}, 3)).splitlines(keepends=True)
+    (tmp_path / "in.csv").write_bytes(b"".join([*lines, b"caf\xe9,1\n"]))
+    with pytest.raises(InputError, match=r"in\.csv: a row has another number .* b'caf\\xe9,1'"):
+        predict_paths(bundles["table"], [tmp_path / "in.csv"], tmp_path / "out", how=ANY)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_csv_file_of_which_every_row_is_ragged_is_all_in_quarantine(bundles, tmp_path):
     (tmp_path / "in.csv").write_text("age,member,since,colour\n1\n2\n3,true\n")
     report, _ = predict_nothing(bundles["table"], tmp_path / "in.csv", tmp_path / "out")
@@ -280,6 +288,35 @@ def test_times_that_cannot_be_written_as_a_category_are_set_aside(name, bundles,
     assert {row: bad["reason"] for row, bad in found.items()} == {1: reasons.NOT_TEXT}
 
 
+@pytest.mark.parametrize("write", [pq.write_table, feather.write_feather])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_typed_text_that_is_not_utf_8_is_set_aside(kind, write, bundles, tmp_path):
+    wide = pa.large_binary() if kind == pa.large_string() else pa.binary()
+    colours = pa.array([b"red", b"caf\xe9", None, b"red"], wide).view(kind)
+    keys = pa.array([b"a", b"b", b"c", b"\xff"], wide).view(kind)
+    count = {"age": [1.0] * 4, "member": [True] * 4, "since": pa.nulls(4, pa.date32())}
+    write(pa.table({**count, "colour": colours, "key": keys}), str(tmp_path / "in.parquet"))
+    path = tmp_path / ("in.parquet" if write is pq.write_table else "in.arrow")
+    (tmp_path / "in.parquet").rename(path)
+    found = quarantined(bundles["table"], tmp_path, path)
+    assert [(row["column"], row["reason"], row["value"]) for row in found.values()] == [
+        ("colour", reasons.NOT_UTF8, "caf\\xe9"),
+        ("key", reasons.NOT_UTF8, "\\xff"),
+    ]
+
+
+def test_an_arrow_file_with_a_damaged_buffer_is_refused(bundles, tmp_path):
+    """It would end the process by SIGSEGV."""
+    content = as_arrow(rows({}, 5))
+    offsets = np.arange(0, 24, 4, np.int32)  # of five times "blue"
+    assert content.count(offsets.tobytes()) >= 1
+    damaged = offsets.copy()
+    damaged[2] = 2**30
+    (tmp_path / "in.arrow").write_bytes(content.replace(offsets.tobytes(), damaged.tobytes()))
+    with pytest.raises(InputError, match=r"in\.arrow is not a readable \.arrow file"):
+        predict_paths(bundles["table"], [tmp_path / "in.arrow"], tmp_path / "out", how=ANY)
+
+
 def test_blank_lines_and_bytes_that_are_not_utf_8_in_texts_are_set_aside(bundles, tmp_path):
     path = tmp_path / "in.txt"
     path.write_bytes(b"the purr\n\nthe caf\xe9\r\na meow\n  \nbark")
@@ -350,6 +387,15 @@ def test_images_that_cannot_be_read_are_set_aside_from_a_table_of_paths(name, bu
         for row, image in enumerate(names)
         if image in wrong
     }
+
+
+def test_paths_that_name_no_file_are_set_aside(bundles, tmp_path):
+    Image.new("L", (5, 4)).save(tmp_path / "0.png")
+    wrong = ["x" * 300, "..", str(tmp_path), "a\0b", "0.png/1.png", "missing.png"]
+    pq.write_table(pa.table({"image": ["0.png", *wrong]}), tmp_path / "in.parquet")
+    found = quarantined(bundles["image"], tmp_path, tmp_path / "in.parquet")
+    assert list(found) == list(range(1, len(wrong) + 1))
+    assert {row["reason"] for row in found.values()} == {reasons.UNREADABLE_IMAGE}
 
 
 def test_image_bytes_that_cannot_be_read_are_set_aside(bundles, tmp_path):
