@@ -102,7 +102,12 @@ def train(
 def predict(
     model: Annotated[str, typer.Argument(metavar="NAME[@ALIAS|:VERSION]")],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help=f"{', '.join(PREDICTED)}, or a folder.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help=f"{', '.join(PREDICTED)}, or a folder; or such a file, folder or pattern "
+            "in S3, as s3://BUCKET/FOLDER/*.csv.",
+        ),
     ],
     folder: Annotated[
         Path, typer.Option("--output", help="Folder for predictions, quarantine and manifest.json.")
@@ -146,7 +151,8 @@ def predict(
     new: Annotated[
         bool,
         typer.Option(
-            "--new", help="INPUT are folders: predict each file that was not predicted before."
+            "--new",
+            help="INPUT are folders, also in S3: predict each file that was not predicted before.",
         ),
     ] = False,
     again: Annotated[
@@ -166,9 +172,10 @@ def predict(
         raise InputError("--again and --after are for --new; add it, or leave them out")
     from cli import predicting
     from flows.cluster import connected
+    from flows.copies import Copies
     from flows.incremental import predict_new
     from flows.job import run_job, signature_of
-    from tasks.inputs import find
+    from flows.objects import is_url
     from tasks.predict import How
     from tasks.serving.options import BadLimit, Options, parse_threshold
 
@@ -189,13 +196,14 @@ def predict(
         notice=output.say,
     )
     if cluster is not None:  # its workers have other current folders
-        inputs, folder = [path.absolute() for path in inputs], folder.absolute()
+        inputs = [one if is_url(one) else str(Path(one).absolute()) for one in inputs]
+        folder = folder.absolute()
     with (
         connected(cluster, output.say) as executor,
         places.open_registry() as registry,
-        predicting.progress_bar() as tell,
+        predicting.progress_bar() as (tell, show),
     ):
-        how = replace(how, executor=executor, tell=tell)
+        how = replace(how, executor=executor, tell=tell, status=show)
         resolved = registry.resolve(model)
         if new:
             report = predict_new(
@@ -209,8 +217,10 @@ def predict(
                 after=after,
             )
         else:
-            files = find(inputs, signature_of(resolved.version))
-            job = run_job(registry, resolved, files, folder, options=options, how=how)
+            with Copies(inputs, folder, how) as copies:
+                files = copies.find(inputs, signature_of(resolved.version))
+                copies.job, how = folder, replace(how, check_input=copies.refuse_changed)
+                job = run_job(registry, resolved, files, folder, options=options, how=how)
     if new:
         predicting.say_new(report, as_json)
     else:

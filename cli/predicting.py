@@ -38,8 +38,9 @@ def keep_pandas_out() -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[["Status"], None]]:
-    """A bar in a terminal; yields what is called with how far the job is."""
+def progress_bar() -> Iterator[tuple[Callable[["Status"], None], Callable[[str], None]]]:
+    """A bar in a terminal; yields what is called with how far the job is, and what is called with
+    a line about the time before."""
     bar = Progress(
         TextColumn("predicting"),
         BarColumn(bar_width=20),
@@ -50,9 +51,11 @@ def progress_bar() -> Iterator[Callable[["Status"], None]]:
     )
     with bar:
         task = bar.add_task("", total=None)
-        yield lambda status: bar.update(
-            task, description=str(status), completed=status.rows, total=status.all_rows
-        )
+
+        def tell(status: "Status") -> None:
+            bar.update(task, description=str(status), completed=status.rows, total=status.all_rows)
+
+        yield tell, lambda text: bar.update(task, description=text)
 
 
 def say_job(job: "JobReport", as_json: bool) -> None:

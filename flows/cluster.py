@@ -96,8 +96,9 @@ class _Dask(Cluster):
         if time.monotonic() - self._counted >= COUNT_EVERY_S:
             self._counted, before = time.monotonic(), self._workers
             # Unlike `nthreads` it raises no error if the scheduler is gone; the futures tell that.
-            found = self._client.scheduler_info(n_workers=-1)
-            self._workers = len(found.get("workers", {}))
+            # Its `workers` may be empty, since Dask's thread asks for the totals alone meanwhile.
+            found = self._client.scheduler_info(n_workers=0)
+            self._workers = found.get("n_workers", before)
             if before and not self._workers:
                 self._notice(f"no worker of {self._address} is left; waiting for one")
         return self._workers

@@ -7,28 +7,24 @@ Imports no Prefect.
 
 import hashlib
 import json
-import os
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from flows.inbox import DONE, FAILED, After, Inbox, opened
 from flows.job import JobReport, close_finished_jobs, run_job, signature_of
 from registry import Registry, Resolved
 from tasks.bundle.signature import Signature
 from tasks.errors import InputChanged, InputError, SetupError
 from tasks.files import suffixes
-from tasks.inputs import InputFile, find, is_readable, pictures
+from tasks.inputs import InputFile, is_readable
 from tasks.predict import How
 from tasks.serving.options import Options
 
 SETTLE_S = 10.0
 """A file that changed less than this long ago may still be written."""
-DONE, FAILED = "done", "failed"
 TEMPORARY = (".part", ".tmp", ".crdownload", ".filepart", ".partial")
 """How names of files end that are still being written; those that begin with a dot are, too."""
-After = Literal["leave", "move"]
 
 
 @dataclass
@@ -70,7 +66,7 @@ class NewReport:
 def predict_new(
     registry: Registry,
     resolved: Resolved,
-    inboxes: Iterable[Path],
+    inboxes: Iterable[str | Path],
     output: Path,
     *,
     flow_run_id: str | None = None,
@@ -80,75 +76,75 @@ def predict_new(
     after: After = "leave",
     settle_s: float = SETTLE_S,
 ) -> NewReport:
-    """Predict new files into folders of their own below `output`.
+    """Predict new files of folders, or below s3:// URLs, into folders of their own below `output`.
 
     `again` predicts all files, new or not. `after` moves files that are done into `done/` beside
     them, and files that failed into `failed/`. A file stays if something else failed, such as the
     disk of the output, or if it changed meanwhile.
 
     Raises:
-        InputError: an inbox is missing.
+        InputError: an inbox is missing, or is in S3 and `after` would move its files.
         SetupError: the model cannot do what `options` ask for.
         RegistryError: the registry cannot be reached.
+        Unreachable: an inbox in S3 cannot be reached.
     """
     options, how, report = options or Options(), how or How(), NewReport()
     signature = signature_of(resolved.version)
     options.check(signature)
     close_finished_jobs(registry, resolved.version.model)
-    # Absolute, also in manifests: another run may read them in another folder.
-    for inbox in (inbox.absolute() for inbox in inboxes):
-        for paths in _units(inbox, signature, report, settle_s):
+    known = _Known(registry, resolved, output, report, again)
+    for inbox in [opened(given, output, how, after) for given in inboxes]:
+        for names in _units(inbox, signature, report, settle_s):
             try:
-                files = _found(inbox, paths, signature)
-                new = files if again else _unknown(registry, resolved, files, output, report)
-                if not new:
-                    continue
-                job = run_job(
-                    registry,
-                    resolved,
-                    new,
-                    output / folder_name(resolved, _hash(inbox, new, options), options),
-                    flow_run_id=flow_run_id,
-                    options=options,
-                    how=how,
-                )
+                with inbox.files(names, signature, known.before) as found:
+                    new = known.unknown(found.files)
+                    if not new:
+                        continue
+                    found.job = output / folder_name(resolved, _hash(inbox, new, options), options)
+                    job = run_job(
+                        registry,
+                        resolved,
+                        new,
+                        found.job,
+                        flow_run_id=flow_run_id,
+                        options=options,
+                        how=found.how,
+                    )
             except (InputError, OSError) as error:
-                left = [path for path in paths if path.exists()]  # else another run has moved it
+                left = inbox.left(names)  # another run may have moved it
                 if isinstance(error, InputChanged):
-                    report.waiting += map(str, left)
+                    report.waiting += map(inbox.place, left)
                 elif left:
-                    report.failed[_some(map(str, left))] = str(error)
+                    report.failed[_some(map(inbox.place, left))] = str(error)
                     if not isinstance(error, (SetupError, OSError)):
-                        _move(inbox, left, FAILED, after)
+                        inbox.move(left, FAILED)
                 continue
             report.jobs.append(job)
-            _move(inbox, paths, DONE, after)
+            inbox.move(names, DONE)
     return report
 
 
 def _units(
-    inbox: Path, signature: Signature, report: NewReport, settle_s: float
-) -> Iterator[list[Path]]:
+    inbox: Inbox, signature: Signature, report: NewReport, settle_s: float
+) -> Iterator[list[str]]:
     """The files of an inbox, each alone; but image files are rows, so all of them together."""
-    if not inbox.is_dir():
-        raise InputError(f"{inbox} is missing or not a folder; with --new, name the inbox")
-    images: list[Path] = []
-    for path in sorted(inbox.rglob("*")):
-        inner = path.relative_to(inbox).parts
-        if not path.is_file() or inner[0] in (DONE, FAILED) or _is_hidden(inner):
+    images: list[str] = []
+    for name in inbox.names():
+        inner = name.split("/")
+        if inner[0] in (DONE, FAILED) or any(part.startswith(".") for part in inner):
             continue
-        finished = path.with_name(_without_ending(path.name))
-        if not is_readable(finished, signature):
+        finished = _without_ending(name)
+        if not is_readable(Path(inbox.place(finished)), signature):
             continue
-        is_image = finished.suffix.lower() in suffixes.IMAGES
+        is_image = finished.lower().endswith(suffixes.IMAGES)
         if len(inner) > 1 and not is_image:  # tables lie in the folder itself
             continue
-        if finished != path or not _is_settled(path, settle_s):
-            report.waiting.append(str(path))
+        if finished != name or not inbox.is_settled(name, settle_s):
+            report.waiting.append(inbox.place(name))
         elif is_image:
-            images.append(path)
+            images.append(name)
         else:
-            yield [path]
+            yield [name]
     if images:
         yield images
 
@@ -158,39 +154,38 @@ def _without_ending(name: str) -> str:
     return next((name.removesuffix(end) for end in TEMPORARY if name.endswith(end)), name)
 
 
-def _found(inbox: Path, paths: list[Path], signature: Signature) -> list[InputFile]:
-    """A unit as an input; keys of images are their paths in the inbox, whichever are new."""
-    if paths[0].suffix.lower() in suffixes.IMAGES:
-        return [pictures(inbox, paths)]
-    return find(paths, signature)
+@dataclass
+class _Known:
+    """What finished jobs of the model have read into an output."""
 
+    registry: Registry
+    resolved: Resolved
+    output: Path
+    report: NewReport
+    again: bool
+    """Everything counts as unknown."""
 
-def _is_hidden(parts: tuple[str, ...]) -> bool:
-    return any(part.startswith(".") for part in parts)
+    def before(self, contents: dict[str, str]) -> set[str]:
+        """Those of the files, SHA-256 by path or URL, that were predicted; they are counted."""
+        return self._compared(contents)[0]
 
+    def unknown(self, files: list[InputFile]) -> list[InputFile]:
+        """What of the files was not predicted."""
+        contents = {path: sha256 for file in files for path, sha256 in file.contents.items()}
+        known, changed = self._compared(contents)
+        self.report.changed += sorted(changed)
+        new = contents.keys() - known
+        return [part for file in files if (part := file.only(new)) is not None]
 
-def _is_settled(path: Path, settle_s: float) -> bool:
-    try:
-        return time.time() - os.stat(path).st_mtime >= settle_s
-    except OSError:
-        return False
-
-
-def _unknown(
-    registry: Registry,
-    resolved: Resolved,
-    files: list[InputFile],
-    output: Path,
-    report: NewReport,
-) -> list[InputFile]:
-    """What no finished job of the model has read into `output`."""
-    name, place = resolved.version.model, str(output.absolute())
-    contents = {path: sha256 for file in files for path, sha256 in file.contents.items()}
-    before = registry.predicted_files(name, place, contents)
-    new = {path for path, sha256 in contents.items() if sha256 not in before.get(path, ())}
-    report.known += len(contents) - len(new)
-    report.changed += sorted(new & before.keys())
-    return [part for file in files if (part := file.only(new)) is not None]
+    def _compared(self, contents: dict[str, str]) -> tuple[set[str], set[str]]:
+        """Those that were predicted, and those that were with another content."""
+        if self.again or not contents:
+            return set(), set()
+        name, place = self.resolved.version.model, str(self.output.absolute())
+        before = self.registry.predicted_files(name, place, contents)
+        known = {path for path, sha256 in contents.items() if sha256 in before.get(path, ())}
+        self.report.known += len(known)
+        return known, before.keys() - known
 
 
 def folder_name(resolved: Resolved, content: str, options: Options) -> str:
@@ -200,24 +195,10 @@ def folder_name(resolved: Resolved, content: str, options: Options) -> str:
     return name + ("-probabilities" if options.probabilities else "")
 
 
-def _hash(inbox: Path, files: list[InputFile], options: Options) -> str:
+def _hash(inbox: Inbox, files: list[InputFile], options: Options) -> str:
     """Of paths in the inbox, contents and options: equal files of two names are two jobs."""
-    named = [(os.path.relpath(path, inbox), sha) for f in files for path, sha in f.contents.items()]
+    named = [(inbox.name_of(path), sha) for file in files for path, sha in file.contents.items()]
     return hashlib.sha256(json.dumps([named, asdict(options)]).encode()).hexdigest()
-
-
-def _move(inbox: Path, paths: Iterable[Path], folder: str, after: After) -> None:
-    """Move files to the same place in a folder of the inbox, under a name that is free."""
-    if after == "leave":
-        return
-    for path in paths:
-        target = inbox / folder / path.relative_to(inbox)
-        number = 1
-        while target.exists():
-            number += 1
-            target = target.with_name(f"{path.stem}-{number}{path.suffix}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:

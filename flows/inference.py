@@ -1,5 +1,7 @@
 """The inference flow: a batch job under Prefect, for schedules and the UI."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,18 @@ from flows import quiet
 from flows.alive import end_with_runner
 from flows.artifacts import tag_run
 from flows.cluster import connected
-from flows.incremental import After, NewReport, folder_name, predict_new
+from flows.copies import Copies
+from flows.inbox import After
+from flows.incremental import NewReport, folder_name, predict_new
 from flows.job import JobReport, close_dead_jobs, run_job, signature_of
+from flows.objects import is_url
 from flows.progress import JobProgress
 from flows.retries import RETRY
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.counts import WORDS, Substituted
 from tasks.errors import InputError
-from tasks.inputs import anything_in, find, fingerprint
+from tasks.inputs import anything_in, fingerprint
 from tasks.predict import How
 from tasks.serving import MAX_BAD
 from tasks.serving.options import BadLimit, Options
@@ -53,7 +58,8 @@ def inference(
 
     Args:
         model: NAME[@ALIAS|:VERSION], as in digits@champion.
-        inputs: Files or folders, relative to the project's folder. Default: data/inbox.
+        inputs: Files or folders, relative to the project's folder, or s3:// URLs of such. Default:
+            data/inbox.
         output: Folder in which each version and input gets a folder of its own.
         probabilities: Whether to write the probability of each class too; such predictions have
             folders of their own.
@@ -69,19 +75,20 @@ def inference(
     end_with_runner(str(flow_run.id))
     tag_run("inference")
     settings = Settings.from_environment()
-    paths = [settings.root / path for path in inputs or ["data/inbox"]]
+    inbox = settings.root / "data/inbox"
+    paths = [p if is_url(p) else str(settings.root / p) for p in inputs or [str(inbox)]]
     options = Options(probabilities=probabilities)
     try:
         how = How(limit=BadLimit.parse(max_bad), cache=settings.cache)
-        if inputs is None and not anything_in(paths[0]):
-            return _idle(paths[0])
+        if inputs is None and not anything_in(inbox):
+            return _idle(inbox)
         log = get_run_logger()
         with connected(cluster, log.warning) as executor, settings.open_registry() as registry:
             how = replace(how, executor=executor, notice=log.warning)
             resolved = registry.resolve(model)
             signature = signature_of(resolved.version)
-            if inputs is None and not anything_in(paths[0], signature):
-                return _idle(paths[0])
+            if inputs is None and not anything_in(inbox, signature):
+                return _idle(inbox)
             # Before it asks which files are new: those of a job that was killed at its end are not.
             close_dead_jobs(registry, resolved.version.model, _end_of_run)
             report: JobReport | NewReport
@@ -125,22 +132,25 @@ def _ended(report: NewReport) -> State[Any]:
 def predict_files(
     registry: Registry,
     resolved: Resolved,
-    paths: list[Path],
+    paths: list[str],
     output: Path,
     options: Options,
     how: How,
 ) -> JobReport:
     """Run one job of all files and log what it did."""
-    files = find(paths, signature_of(resolved.version))
-    report = run_job(
-        registry,
-        resolved,
-        files,
-        output / folder_name(resolved, fingerprint(files), options),
-        flow_run_id=str(flow_run.id),
-        options=options,
-        how=replace(how, tell=JobProgress().tell),
-    )
+    how = replace(how, tell=JobProgress().tell, status=_status())
+    with Copies(paths, output, how) as copies:
+        files = copies.find(paths, signature_of(resolved.version))
+        copies.job = output / folder_name(resolved, fingerprint(files), options)
+        report = run_job(
+            registry,
+            resolved,
+            files,
+            copies.job,
+            flow_run_id=str(flow_run.id),
+            options=options,
+            how=replace(how, check_input=copies.refuse_changed),
+        )
     _log(report)
     return report
 
@@ -149,7 +159,7 @@ def predict_files(
 def predict_new_files(
     registry: Registry,
     resolved: Resolved,
-    inboxes: list[Path],
+    inboxes: list[str],
     output: Path,
     options: Options,
     how: How,
@@ -164,7 +174,7 @@ def predict_new_files(
         output,
         flow_run_id=str(flow_run.id),
         options=options,
-        how=replace(how, tell=JobProgress().tell),
+        how=replace(how, tell=JobProgress().tell, status=_status()),
         again=again,
         after=after,
     )
@@ -173,6 +183,19 @@ def predict_new_files(
     for remark in report.own_remarks:
         get_run_logger().warning("%s", remark)
     return report
+
+
+def _status() -> Callable[[str], None]:
+    """Logs the progress of copies, every 10 s."""
+    logger, last = get_run_logger(), time.monotonic()
+
+    def status(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 10:
+            last = time.monotonic()
+            logger.info("%s", text)
+
+    return status
 
 
 def _log(report: JobReport) -> None:

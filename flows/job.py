@@ -15,7 +15,7 @@ from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
 from tasks.errors import InputError, SetupError
 from tasks.hashed import refuse_changed
-from tasks.inputs import InputFile, fingerprint, hashed, identity_of, linked
+from tasks.inputs import InputFile, by_url, fingerprint, hashed, identity_of, linked
 from tasks.predict import How, predict
 from tasks.serving.folder import QUARANTINE, clear, owned, unfinished
 from tasks.serving.manifest import PredictReport, completed
@@ -89,6 +89,7 @@ def run_job(
     with owned(output, lambda: how.notice(f"another job writes to {output}; waiting for it")):
         if done := _already(output, version, fingerprint(files), options):
             refuse_changed(hashed(files))
+            how.check_input()
             _close_killed_job(registry, version.model, done)
             clear(output)  # killed just before the end
             return _report(resolved, output, done, fresh=True)
@@ -133,7 +134,7 @@ def _run(
         )
     except BaseException as error:
         with suppress(RegistryError):  # what stopped the job is what a person must hear of
-            registry.fail_job(job, f"{type(error).__name__}: {error}")
+            registry.fail_job(job, by_url(f"{type(error).__name__}: {error}", files))
         raise
     _finish(registry, job, report)
     return _report(resolved, output, report, fresh=False)
@@ -262,11 +263,14 @@ def _inputs(report: PredictReport) -> list[JobInput]:
     """The files that a job has read, as `InputFile.contents` names them."""
     found = []
     for file in report.inputs:
-        path, members = Path(file["path"]).absolute(), file.get("members", {})
-        if members and path.is_dir():
-            found += [JobInput(sha, str(path / name), 1) for name, sha in members.items()]
+        name, members = file["path"], file.get("members", {})
+        in_s3 = name.startswith("s3://")
+        path = name if in_s3 else str(Path(name).absolute())
+        if members and (path.endswith("/") if in_s3 else Path(path).is_dir()):
+            folder = path.rstrip("/") if path != "s3://" else "s3:/"
+            found += [JobInput(sha, f"{folder}/{name}", 1) for name, sha in members.items()]
         else:
-            found.append(JobInput(identity_of(file["sha256"], members), str(path), file["rows"]))
+            found.append(JobInput(identity_of(file["sha256"], members), path, file["rows"]))
     return found
 
 

@@ -87,8 +87,12 @@ def refuse_changed(files: Iterable[HashedFile], cause: Exception | None = None) 
     """Raises `InputChanged` if a file is not what it was when it was hashed."""
     for file in files:
         if not file.unchanged:
-            raise InputChanged(
-                f"{file.path} changed while it was read, so nothing was predicted. Write files "
-                "under another name and move them into place; the same command predicts what is "
-                "there now."
-            ) from cause
+            raise changed(str(file.path)) from cause
+
+
+def changed(name: str) -> InputChanged:
+    """The error for an input that is not what it was when it was hashed."""
+    return InputChanged(
+        f"{name} changed while it was read, so nothing was predicted. Write files under another "
+        "name and move them into place; the same command predicts what is there now."
+    )

@@ -106,7 +106,7 @@ class RowsOf:
             raise other_form(file.path, signature)
         elif keep:
             raise InputError(
-                f"{file.path} has no columns, so --keep {','.join(keep)} cannot be kept"
+                f"{file.name} has no columns, so --keep {','.join(keep)} cannot be kept"
             )
 
     def chunks(self, start: int, size: int) -> Iterator[Chunk]:
@@ -144,7 +144,7 @@ class RowsOf:
         Raises:
             InputError: there is none of that name.
         """
-        tables.named(name, rows.schema.names, str(self.file.path), "--keep")
+        tables.named(name, rows.schema.names, self.file.name, "--keep")
         column = plain(rows[name])
         if name in self._types and tables.has_json(self.file.path):
             return column.cast(self._types[name])
@@ -162,7 +162,7 @@ def rows(
     """
     source = RowsOf(file, signature, also=also or {})
     for chunk in source.chunks(0, size):
-        location = SourceLocation(str(file.path), first_row(file), chunk.refuse_bad().index)
+        location = SourceLocation(file.name, first_row(file), chunk.refuse_bad().index)
         yield source.typed(chunk.rows, location)
 
 

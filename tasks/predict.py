@@ -58,12 +58,17 @@ class How:
     limit: BadLimit = DEFAULT_LIMIT
     cache: Path | None = None
     """Folder where the batch size that suits this machine is kept."""
+    check_input: Callable[[], None] = field(default=lambda: None)
+    """Called before anything is published; raises `InputError` if the input changed meanwhile at
+    the place that it was copied from."""
     progress: Callable[[int], None] = field(default=lambda rows: None)
     """Gets the number of rows of each chunk that a thread of this process has done."""
     tell: Tell = field(default=lambda status: None)
     """Gets how far the job is, now and then and at the end, in the thread that predicts."""
     notice: Callable[[str], None] = field(default=lambda text: None)
     """Gets a line for a person, where something is waited for."""
+    status: Callable[[str], None] = field(default=lambda text: None)
+    """Gets a line of progress while input is copied, in place of the line before."""
 
     @property
     def threads(self) -> int:
@@ -207,6 +212,7 @@ def _predict_all(plan: Plan, folder: JobFolder, model: ReadyModel, how: How) -> 
     meter.look(plan, folder)
     how.tell(meter.status(how.hands))
     refuse_changed(hashed(plan.files))
+    how.check_input()
     return [records[number] for number in range(len(plan.shards))]
 
 

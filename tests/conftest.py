@@ -32,7 +32,7 @@ from tasks.config import (
     Train,
 )
 
-pytest_plugins = ["databases", "stores"]
+pytest_plugins = ["databases", "stores", "objects"]
 
 # Before Prefect is imported: a new home for it, and no variables of the user.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="modelmint-prefect-")

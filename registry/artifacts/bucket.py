@@ -5,8 +5,7 @@
     s3://BUCKET/PREFIX/registry.json         the registry that owns them; see `registry.ownership`
     cache/sha256/ab/<digest>                 a copy on this machine; may be deleted at any time
 
-Credentials, region and endpoint come from the variables and files that every S3 client reads
-(AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, ...), and so do the retries (AWS_MAX_ATTEMPTS).
+`registry.artifacts.s3` says where credentials and endpoint come from.
 
 Why s3fs and not boto3 or obstore: DVC's S3 remotes bring s3fs anyway. boto3 would save about ten
 lines: its `upload_fileobj` makes an object visible before its bytes can be compared with their
@@ -17,16 +16,16 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from registry import extras
 from registry.artifacts.folder import Folder
+from registry.artifacts.s3 import Missing, Requests, Taken, Unsupported
 from registry.artifacts.store import (
     DIGEST,
     MARKER,
@@ -43,22 +42,9 @@ from registry.artifacts.store import (
 from registry.errors import Conflict, Corrupt, RegistryError, Unreachable
 from registry.records import Stray
 
-_CHUNK = 1 << 20  # bytes
 _PART = 16 << 20  # bytes in memory; a larger file is sent in parts
 _MOST_PARTS = 10_000  # S3's limit
 _UPLOAD = "?uploadId="
-
-
-class _Missing(Exception):
-    """The object, or the upload, does not exist."""
-
-
-class _Unsupported(Exception):
-    """The server does not support this request."""
-
-
-class _Taken(Exception):
-    """An object of that name already exists."""
 
 
 class Bucket:
@@ -80,6 +66,12 @@ class Bucket:
         names = [name for name in parsed[2].split("/") if name]
         self.root = "/".join(["s3:/", self._bucket, *names])
         self._names = names
+        self._s3 = Requests(
+            parsed[1],
+            f"The artifact store {self.root}",
+            "MODELMINT_ARTIFACTS",
+            "list, read, write and delete",
+        )
         self._prefix = self._below("sha256/")
         self._cache = Folder(cache, "MODELMINT_CACHE")
 
@@ -109,8 +101,8 @@ class Bucket:
 
     def has(self, sha256: str, size: int) -> bool:
         try:
-            found = self._call("head_object", "ContentLength", Key=self._key(sha256))
-        except _Missing:
+            found = self._s3.call("head_object", "ContentLength", Key=self._key(sha256))
+        except Missing:
             return False
         return bool(found["ContentLength"] == size)
 
@@ -136,13 +128,13 @@ class Bucket:
 
     def note(self, digests: Iterable[str]) -> str:
         key = self._below(f"tmp/{uuid4().hex}{NOTE}")
-        self._call("put_object", "ETag", Key=key, Body="\n".join(digests).encode())
+        self._s3.call("put_object", "ETag", Key=key, Body="\n".join(digests).encode())
         return f"s3://{self._bucket}/{key}"
 
     def notes(self) -> Iterator[tuple[Stray, set[str]]]:
         for key, stray in self._listed(self._below("tmp/")):
             if NOTES.fullmatch(key.removeprefix(self._below("tmp/"))):
-                with suppress(_Missing):  # removed since it was listed
+                with suppress(Missing):  # removed since it was listed
                     yield stray, set(b"".join(self._content(key)).decode(errors="replace").split())
 
     def files(self) -> Iterator[tuple[str, Stray]]:
@@ -156,25 +148,19 @@ class Bucket:
         return bool(DIGEST.fullmatch(sha256)) and key == self._key(sha256)
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, Stray]]:
-        more: dict[str, str] = {}
-        while True:
-            page = self._call("list_objects_v2", Prefix=prefix, **more)
-            for found in page.get("Contents", ()):
-                key = found["Key"]
-                yield key, self._stray(key, found["Size"], found["LastModified"])
-            if not page.get("IsTruncated"):
-                return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+        for found in self._s3.listed(prefix):
+            key = found["Key"]
+            yield key, self._stray(key, found["Size"], found["LastModified"])
 
     def leftovers(self) -> Iterator[Stray]:
         """Unfinished uploads, a thousand at most, and unfinished downloads on this machine."""
-        found = self._call("list_multipart_uploads", Prefix=self._prefix)
+        found = self._s3.call("list_multipart_uploads", Prefix=self._prefix)
         for upload in found.get("Uploads", ()):
             key, id_ = upload["Key"], upload["UploadId"]
             if not self._is_own(key):
                 continue
-            with suppress(_Missing):  # finished since it was listed
-                parts = self._call("list_parts", Key=key, UploadId=id_).get("Parts", ())
+            with suppress(Missing):  # finished since it was listed
+                parts = self._s3.call("list_parts", Key=key, UploadId=id_).get("Parts", ())
                 size = sum(part["Size"] for part in parts)
                 yield self._stray(f"{key}{_UPLOAD}{id_}", size, upload["Initiated"])
         yield from self._cache.leftovers()
@@ -183,11 +169,11 @@ class Bucket:
         if not path.startswith("s3://"):
             return self._cache.remove(path)
         key, _, upload = path.removeprefix(f"s3://{self._bucket}/").partition(_UPLOAD)
-        with suppress(_Missing):
+        with suppress(Missing):
             if upload:
-                self._call("abort_multipart_upload", Key=key, UploadId=upload)
+                self._s3.call("abort_multipart_upload", Key=key, UploadId=upload)
             else:
-                self._call("delete_object", Key=key)
+                self._s3.call("delete_object", Key=key)
 
     def path_of(self, sha256: str) -> str:
         return f"s3://{self._bucket}/{self._key(sha256)}"
@@ -195,18 +181,18 @@ class Bucket:
     def marker(self, name: str = MARKER) -> bytes | None:
         try:
             return b"".join(self._content(self._below(name)))
-        except _Missing:
+        except Missing:
             return None
 
     def mark(self, content: bytes, *, anew: bool = False) -> None:
-        put = partial(self._call, "put_object", "ETag", Key=self._below(MARKER), Body=content)
+        put = partial(self._s3.call, "put_object", "ETag", Key=self._below(MARKER), Body=content)
         if anew:
             put()
             return
         try:
-            with suppress(_Taken):
+            with suppress(Taken):
                 put(IfNoneMatch="*")
-        except _Unsupported:  # here, concurrent first writers may overwrite each other
+        except Unsupported:  # here, concurrent first writers may overwrite each other
             put()
 
     def _below(self, name: str) -> str:
@@ -226,7 +212,7 @@ class Bucket:
         refuse_others(staged.path, staged.sha256, sha256.hexdigest())
         # The server compares the checksum, and refuses bytes that were changed on the way.
         checksum = base64.b64encode(sha256.digest()).decode()
-        self._call(
+        self._s3.call(
             "put_object",
             "ETag",
             Key=self._key(staged.sha256),
@@ -237,21 +223,21 @@ class Bucket:
     def _send_parts(self, staged: Staged, source: BinaryIO) -> None:
         key, sha256 = self._key(staged.sha256), hashlib.sha256()
         parts: list[dict[str, Any]] = []
-        begun = self._call("create_multipart_upload", "UploadId", Key=key)
+        begun = self._s3.call("create_multipart_upload", "UploadId", Key=key)
         of = {"Key": key, "UploadId": begun["UploadId"]}
         part_size = max(_PART, -(-staged.size // _MOST_PARTS))
         try:
             while content := source.read(part_size):
                 sha256.update(content)
                 part = {"PartNumber": len(parts) + 1}
-                sent = self._call("upload_part", "ETag", **of, **part, Body=content)
+                sent = self._s3.call("upload_part", "ETag", **of, **part, Body=content)
                 parts.append(part | {"ETag": sent["ETag"]})
             refuse_others(staged.path, staged.sha256, sha256.hexdigest())
-            self._call("complete_multipart_upload", **of, MultipartUpload={"Parts": parts})
+            self._s3.call("complete_multipart_upload", **of, MultipartUpload={"Parts": parts})
         except BaseException as error:
-            with suppress(_Missing, RegistryError):
-                self._call("abort_multipart_upload", **of)
-            if isinstance(error, _Missing):
+            with suppress(Missing, RegistryError):
+                self._s3.call("abort_multipart_upload", **of)
+            if isinstance(error, Missing):
                 raise Conflict(
                     f"The upload of {staged.path} was removed before it ended: `modelmint models "
                     "gc` ran with too short a grace period. Try again."
@@ -263,83 +249,14 @@ class Bucket:
         place = self.path_of(sha256)
         try:
             yield from self._content(self._key(sha256), size)
-        except _Missing as error:
+        except Missing as error:
             raise Corrupt(f"{place} is missing") from error
 
     def _content(self, key: str, size: int | None = None) -> Iterator[bytes]:
-        """The content of an object in pieces. Raises _Missing, and Corrupt for another size."""
-        from fsspec.asyn import sync
-
-        found = self._call("get_object", "ContentLength", Key=key)
-        loop, body = self._client.loop, found["Body"]
-        try:
+        """The content of an object in pieces. Raises Missing, and Corrupt for another size."""
+        found = self._s3.call("get_object", "ContentLength", Key=key)
+        with self._s3.reading(found) as pieces:
             if size not in (None, found["ContentLength"]):
                 place = f"s3://{self._bucket}/{key}"
                 raise Corrupt(f"{place} has {found['ContentLength']} bytes instead of {size}")
-            while chunk := self._ask(sync, loop, body.read, _CHUNK):
-                yield chunk
-        finally:
-            loop.call_soon_threadsafe(body.close)
-
-    @cached_property
-    def _client(self) -> Any:
-        s3fs = extras.load("s3fs", "s3", "A bucket")
-        client = s3fs.S3FileSystem(
-            # The environment may name another server now, and other processes write to the bucket.
-            skip_instance_cache=True,
-            use_listings_cache=False,
-            # We compare files with their SHA-256 ourselves, and raise our own error.
-            config_kwargs={"response_checksum_validation": "when_required", "read_timeout": 60},
-        )
-        client.retries = 1  # beyond those of botocore, which the user can set
-        return client
-
-    def _call(self, operation: str, *needed: str, **given: Any) -> Any:
-        """One S3 request; `needed` are keys of the response. Raises _Missing, Unreachable."""
-        answer = self._ask(self._client.call_s3, operation, Bucket=self._bucket, **given)
-        if not answer.keys() >= set(needed):
-            raise self._unusable("the server there is not S3")
-        return answer
-
-    def _ask(self, function: Callable[..., Any], *args: Any, **given: Any) -> Any:
-        try:
-            return function(*args, **given)
-        # s3fs, aiobotocore, botocore and aiohttp raise errors without a common base.
-        except Exception as error:
-            raise self._explain(error) from error
-
-    def _explain(self, error: Exception) -> Exception:
-        from botocore.exceptions import NoCredentialsError, PartialCredentialsError
-
-        response = getattr(error.__cause__, "response", None) or {}
-        code = response.get("Error", {}).get("Code", "")
-        store = f"The artifact store {self.root}"
-        if code in {"NoSuchKey", "NoSuchUpload", "404"}:
-            return _Missing()
-        if code in {"PreconditionFailed", "ConditionalRequestConflict", "412"}:
-            return _Taken()
-        if code == "NotImplemented":
-            return _Unsupported()
-        if code == "NoSuchBucket":
-            return Unreachable(
-                f"{store} does not exist: there is no bucket {self._bucket!r}. Create it, or "
-                "correct MODELMINT_ARTIFACTS, or AWS_ENDPOINT_URL if it is on another server."
-            )
-        if isinstance(error, PermissionError):
-            return Unreachable(
-                f"{store} refuses access ({code}). Check MODELMINT_ARTIFACTS, AWS_ENDPOINT_URL, "
-                "the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or of "
-                "AWS_PROFILE, and whether they may list, read, write and delete there."
-            )
-        if isinstance(error, NoCredentialsError | PartialCredentialsError):
-            return Unreachable(
-                f"{store} needs credentials ({error}). Set AWS_ACCESS_KEY_ID "
-                "and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or set MODELMINT_ARTIFACTS to a folder."
-            )
-        return self._unusable(code or hide_secrets(str(error)) or type(error).__name__)
-
-    def _unusable(self, reason: str) -> Unreachable:
-        return Unreachable(
-            f"The artifact store {self.root} cannot be used ({reason}). Check MODELMINT_ARTIFACTS, "
-            "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the network, and try again."
-        )
+            yield from pieces

@@ -9,7 +9,7 @@ other modes become RGB; colour profiles are not applied.
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -229,10 +229,19 @@ def below(folder: Path) -> list[Path]:
     """
     with reading(folder):
         found, others = _walk(folder, frozenset())
-    for file in others if found else ():
-        if file.parent != folder or file.suffix.lower() in OTHER_PICTURES:
-            raise InputError(f"{file} is not a PNG or JPEG file; convert, move or remove it")
+    if found:
+        refuse_others((file.relative_to(folder).as_posix() for file in others), str(folder))
     return found
+
+
+def refuse_others(names: Iterable[str], folder: str) -> None:
+    """Raises `InputError` for a file beside images, by its path in their folder: in a sub-folder
+    any, and unsupported pictures anywhere."""
+    for name in names:
+        if "/" in name or name.lower().endswith(OTHER_PICTURES):
+            raise InputError(
+                f"{folder}/{name} is not a PNG or JPEG file; convert, move or remove it"
+            )
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> tuple[list[Path], list[Path]]:

@@ -100,7 +100,7 @@ class Plan:
             "model": self.model,
             "digest": self.digest,
             "runtime": dict(self.runtime),
-            "input": [(str(file.path), file.identity) for file in self.files],
+            "input": [(file.name, file.identity) for file in self.files],
             "options": asdict(self.options),
             "format": self.format,
         }
@@ -199,7 +199,7 @@ def _file(file: InputFile) -> dict[str, Any]:
         | {"folder": each.folder}
         for each in file.hashed
     ]
-    return {**file.described(), "hashed": stamps}
+    return {**file.described(), "path": str(file.path), "hashed": stamps, "url": file.url}
 
 
 def _input_file(document: Mapping[str, Any]) -> InputFile:
@@ -215,7 +215,8 @@ def _input_file(document: Mapping[str, Any]) -> InputFile:
     )
     members = dict(document.get("members", {}))
     path = Path(document["path"])
-    return InputFile(path, document["sha256"], document["rows"], members, hashed)
+    url = document.get("url", "")
+    return InputFile(path, document["sha256"], document["rows"], members, hashed, url)
 
 
 def _tuples(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _sample(model: ReadyModel, files: Sequence[InputFile]) -> Arrays | None:
     chunk = next(rows.chunks(0, SIZES[-1]))
 
     def attempt(some: Chunk) -> Arrays:
-        location = SourceLocation(str(file.path), first_row(file), some.index)
+        location = SourceLocation(file.name, first_row(file), some.index)
         return model.encode(rows.typed(some.rows, location), location)[0]
 
     found, _ = sift(chunk, attempt)

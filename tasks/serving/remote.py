@@ -24,7 +24,7 @@ import onnxruntime
 import pyarrow as pa
 import tokenizers
 
-from tasks.errors import InputError
+from tasks.errors import InputError, SetupError
 from tasks.fingerprint import installed_code
 from tasks.serving.folder import JobFolder, ShardRecord
 from tasks.serving.plan import Plan
@@ -36,7 +36,7 @@ SITE = "site.json"
 LOOK_EVERY_S = 2.0
 
 
-class WorkersFailed(InputError):
+class WorkersFailed(SetupError):
     """The cluster is not as the job needs it. What is done stays, so the job can go on."""
 
 
@@ -107,7 +107,9 @@ def check_site(folder: str, token: str) -> None:
         WorkersFailed: it does not see the folder or a file, cannot write there, or has other
             software.
     """
-    site = _site(folder)
+    site = None
+    with suppress(OSError, ValueError):  # such as a folder that this user may not read
+        site = _site(folder)
     if site is None or site["token"] != token:
         raise WorkersFailed(
             f"{here()} does not see the folder of the job, {folder}. Input, output and the files "
@@ -184,8 +186,9 @@ class _Ended:
     def is_set(self) -> bool:
         if time.monotonic() - self._looked >= LOOK_EVERY_S:
             self._looked = time.monotonic()
-            site = _site(self._folder)
-            self._set = site is None or site["token"] != self._token
+            with suppress(OSError, ValueError):  # shared storage may fail for a moment
+                site = _site(self._folder)
+                self._set = site is None or site["token"] != self._token
         return self._set
 
     def set(self) -> None:

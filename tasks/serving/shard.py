@@ -231,7 +231,7 @@ class _Chain:
 
     def _attempt(self, rows: RowsOf, some: Chunk) -> tuple[dict[str, pa.Array], Counts]:
         file = rows.file
-        location = SourceLocation(str(file.path), first_row(file), some.index)
+        location = SourceLocation(file.name, first_row(file), some.index)
         arrays, counts = self.model.encode(rows.typed(some.rows, location), location)
         plan = self.plan
         return self.model.answer(arrays, plan.batch_size, plan.options, location), counts
@@ -321,7 +321,7 @@ class _Writer:
 
     def _quarantine(self) -> Written:
         table = quarantine.as_table(
-            str(self._file.path), first_row(self._file), self._bad, self._plan.key_type
+            self._file.name, first_row(self._file), self._bad, self._plan.key_type
         )
         return write_table(
             self._folder.path, f"{QUARANTINE}/part-{self.shard.number:05d}.parquet", table

@@ -305,7 +305,7 @@ def test_address_that_is_none_is_refused(address):
 def test_without_the_extra_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)  # as if it were not installed
     with (
-        pytest.raises(RegistryError, match=r"--cluster needs .* pip install 'modelmint\[cluster"),
+        pytest.raises(RegistryError, match=r"--cluster needs .*pip install 'modelmint\[cluster"),
         connected("tcp://127.0.0.1:8786", print),
     ):
         pass

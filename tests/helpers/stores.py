@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -70,7 +72,7 @@ class BehindFolder:
 class BehindBucket:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self._client, self._bucket = _client(endpoint), create_bucket(endpoint)
+        self._client, self._bucket = s3_client(endpoint), create_bucket(endpoint)
         self.root = f"s3://{self._bucket}/of/ours"
 
     def names(self) -> set[str]:
@@ -99,7 +101,7 @@ class BehindBucket:
 
 
 @cache
-def _client(endpoint: str) -> Any:
+def s3_client(endpoint: str) -> Any:
     """A client that is independent of the registry's; making one takes half a second."""
     import boto3
 
@@ -208,3 +210,69 @@ class Line:
                 target.sendall(content)
             for end in (source, target):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class Faulty:
+    """An HTTP proxy to an S3 server. Of every `every` requests one fails: with status 500 or 503,
+    or after half of its answer. A request whose path ends in `stall_at` is never answered.
+
+    `asked` has the method and path of each request.
+    """
+
+    def __init__(self, endpoint: str, every: int | None = None) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.every, self.stall_at = every, "\0"
+        self.stalled = threading.Event()
+        self._server, self._lock = urlsplit(endpoint), threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                proxy._answer(self)
+
+            do_PUT = do_HEAD = do_POST = do_DELETE = do_GET
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._listener.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._listener.server_port}"
+        threading.Thread(target=self._listener.serve_forever, daemon=True).start()
+
+    @property
+    def downloads(self) -> list[str]:
+        """The keys of the objects that were asked for, each time."""
+        parts = (path.split("?")[0].split("/", 2) for method, path in self.asked if method == "GET")
+        return [part[2] for part in parts if len(part) > 2 and part[2]]
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self.asked.append((handler.command, handler.path))
+            number = len(self.asked)
+        if handler.path.split("?")[0].endswith(self.stall_at):
+            self.stalled.set()
+            threading.Event().wait()
+        fault = number // self.every % 3 if self.every and number % self.every == 0 else None
+        if fault in (0, 1):
+            handler.send_response((500, 503)[fault])
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        length = int(handler.headers.get("Content-Length") or 0)
+        connection = HTTPConnection(self._server.hostname or "", self._server.port)
+        body = handler.rfile.read(length)
+        connection.request(handler.command, handler.path, body, dict(handler.headers))
+        found = connection.getresponse()
+        content = found.read()
+        handler.send_response(found.status)
+        for name, value in found.getheaders():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                handler.send_header(name, value)
+        size = found.getheader("Content-Length") if handler.command == "HEAD" else len(content)
+        handler.send_header("Content-Length", str(size))
+        handler.end_headers()
+        handler.wfile.write(content[: len(content) // 2] if fault == 2 else content)
+        if fault == 2:
+            handler.close_connection = True
