@@ -48,7 +48,7 @@ def test_predict_help_names_every_file_format_without_importing_readers():
     )
     wide = {**os.environ, "COLUMNS": "300"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=wide)
-    assert f"{', '.join(inputs.SUFFIXES)}, or a folder." in done.stdout
+    assert f"{', '.join(inputs.SUFFIXES)}, or a folder; or " in done.stdout
     assert done.stderr.splitlines()[-1] == "[]"
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 import signal
 import socket
@@ -329,7 +330,7 @@ def test_serve_in_a_new_project_runs_a_deployment_and_leaves_no_process(family: 
             found = _until(
                 lambda: (d := call("deployments/filter", {})) and len(d) == 3 and d, seconds=240
             )
-            by_flow = {d["entrypoint"].rpartition(":")[2]: d for d in found}
+            by_flow = {re.split("[.:]", d["entrypoint"])[-1]: d for d in found}
             assert by_flow.keys() == {"training", "inference", "approval"}
             assert not any(d["paused"] for d in found)
             hourly = by_flow["inference"]

@@ -49,4 +49,5 @@ def check_at_other_sizes(network, session, longest=16):
         found = session.run(None, {n: t.numpy() for n, t in inputs.items()})
         for values, correct in zip(found, expected.values(), strict=True):
             assert np.isfinite(values).all()
-            np.testing.assert_allclose(values, correct.numpy(), rtol=1e-5, atol=1e-5)
+            # The sums of a trained LSTM over 10 timesteps, in another order, differ by up to 2e-5.
+            np.testing.assert_allclose(values, correct.numpy(), rtol=1e-4, atol=1e-4)
