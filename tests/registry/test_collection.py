@@ -15,7 +15,6 @@ from stores import place_of, store_file
 from registry import Conflict, Refused, Registry
 from registry.artifacts import Folder
 from registry.integrity import verify
-from registry.queries import models
 from registry.upkeep import gc, purge
 
 ROOT = Path(__file__).parents[2]
@@ -167,34 +166,6 @@ def test_register_raises_conflict_or_uploads_again_if_files_vanish(kept):
                 registry.register("digits", candidate, actor="ada")
             assert registry.models() == []
         assert verify(registry).problems == []
-
-
-def test_a_registration_that_waits_does_not_stop_one_of_another_model(tmp_path, make_database):
-    url = make_database()
-    if url.startswith("sqlite"):
-        pytest.skip("SQLite has one writer at a time")
-    candidate = make_candidate(tmp_path / "candidate")
-    other = make_candidate(tmp_path / "other", model="other bytes")
-    with Registry(url, tmp_path / "artifacts") as registry, ThreadPoolExecutor(2) as pool:
-        registry.register("first", candidate, actor="ada")
-        with registry.database.write() as c:
-            models.lock(c, "first")
-            waits = pool.submit(registry.register, "first", other, actor="ada")
-            while not _waiting(registry):
-                time.sleep(0.02)
-            # Most of its files are those of the registration that waits.
-            second = pool.submit(registry.register, "second", candidate, actor="ada")
-            assert second.result(timeout=60).version.ref == "second:1"
-            assert not waits.done()
-        assert waits.result(timeout=60).version.ref == "first:2"
-        assert verify(registry).problems == []
-
-
-def _waiting(registry):
-    """Whether a transaction of PostgreSQL waits for a lock."""
-    with registry.database.read() as c:
-        query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        return c.exec_driver_sql(query).scalar_one() > 0
 
 
 @pytest.mark.whole
