@@ -153,7 +153,7 @@ def test_a_prepared_command_is_in_the_docs(name):
 
 @pytest.mark.parametrize("page", PAGES, ids=in_repository)
 def test_every_option_in_the_text_of_a_page_exists(page):
-    others = {"--require-hashes", "--nthreads"}  # of pip and of Dask
+    others = {"--require-hashes", "--fork-strategy", "--nthreads"}  # of pip, uv and Dask
     assert set(options_of(page)) <= known_options() | others
 
 
