@@ -81,7 +81,7 @@ def test_the_readme_shows_the_summary_of_make_run(main_job):
 
 
 def masked(text: str) -> list[str]:
-    for pattern, word in VARYING.items():
+    for pattern, word in VARYING:
         text = re.sub(pattern, word, text)
     return [" ".join(line.split()) for line in text.splitlines()]
 
