@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import os
-import resource
+import re
 import select
 import shutil
 import subprocess
@@ -38,7 +38,7 @@ class Run:
     cpu: float
     """Seconds of all threads, and of the processes that it waited for."""
     peak: int
-    """Most bytes of memory; looked at ten times a second where other processes belong to it."""
+    """Most bytes of memory, as seen ten times a second."""
     stdout: str
 
 
@@ -130,7 +130,6 @@ def execute(command: list[Any], root: Path) -> Run:
         tail = "\n".join("".join(texts).splitlines()[-20:])
         shown = " ".join(Path(part).name for part in parts)
         raise Failed(f"`{shown}` ended with status {process.returncode}:\n{tail}")
-    peak = max(peak, usage.ru_maxrss * 1024)
     return Run(seconds, usage.ru_utime + usage.ru_stime, peak, texts[0])
 
 
@@ -159,14 +158,18 @@ def watch(pid: int) -> int:
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process and its descendants; what they share counts for each of them."""
+    """The most bytes that a process and its descendants had; what they share counts for each.
+
+    Not `ru_maxrss`: there a process begins with the size of the one that started it.
+    """
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
         threads = Path(f"/proc/{pid}/task").glob("*/children")
         children = " ".join(path.read_text() for path in threads).split()
     except OSError:  # it has ended
         return 0
-    return pages * resource.getpagesize() + sum(resident(int(child)) for child in children)
+    own = int(found[1]) * 1024 if found else 0  # a process that ends has none
+    return own + sum(resident(int(child)) for child in children)
 
 
 def read(stream: Any) -> str:
