@@ -18,7 +18,8 @@ from prediction_helpers import predict_paths
 from training_helpers import WORDS, _tokenizer
 
 from tasks import reasons
-from tasks.errors import InputError
+from tasks.errors import BadRows, InputError
+from tasks.files.chunks import Chunk
 from tasks.predict import How
 from tasks.reasons import MEANINGS
 from tasks.serving.manifest import completed
@@ -602,3 +603,14 @@ def test_the_limit_is_of_the_whole_job_and_not_of_a_shard(name, bundles, tmp_pat
     with pytest.raises(TooManyBad, match=f"{len(BAD_OF_MANY)} of 600,000 rows cannot be predicted"):
         predict_paths(bundles["table"], [path], tmp_path / "out", how=how)
     assert [found.name for found in (tmp_path / "out").iterdir()] == [".unfinished"]
+
+
+def test_rows_with_views_of_text_and_bytes_are_set_aside():
+    views = {
+        "a": pa.array(["x", None], pa.string_view()),
+        "b": pa.array([b"y", b""], pa.binary_view()),
+    }
+    chunk = Chunk.following(pa.record_batch({**views, "c": pa.array([1, 2])}), 0)
+    rest = chunk.without(BadRows("a is missing", np.array([False, True]), reasons.MISSING, "a"))
+    assert rest.rows.to_pylist() == [{"a": "x", "b": b"y", "c": 1}]
+    assert [row.row for row in rest.bad] == [1]
