@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flows.alive import living_runs
 from flows.deploy import deployed_names, owner
 from flows.doctor import disks
+from flows.runner import SERVED_WITHIN
 from flows.server import ServerDown, find_api
 from flows.settings import Settings
 from registry import CHALLENGER, CHAMPION, Job, ModelLine, NoRegistry, Registry, RegistryError
@@ -20,7 +21,6 @@ LATE = timedelta(minutes=5)
 taken. Prefect itself calls a run late after 15 s."""
 STUCK = timedelta(seconds=90)
 """A run without a process for so long: `serve` would have marked it Crashed."""
-POLLED = timedelta(seconds=60)
 MODELS = 50
 
 
@@ -88,7 +88,9 @@ def _deployments(client: "SyncPrefectClient", settings: Settings, names: list[st
         yield from _active(client, deployment, living if here else None)
 
 
-def _runs(client: "SyncPrefectClient", deployment: Any, types: list[str], sort: str) -> list[Any]:
+def _runs(
+    client: "SyncPrefectClient", deployment: Any, types: list[str], sort: str, limit: int = 200
+) -> list[Any]:
     """The runs of a deployment in states of these types; 200 at most, which is Prefect's limit."""
     from prefect.client.schemas.filters import (
         FlowRunFilter,
@@ -104,13 +106,13 @@ def _runs(client: "SyncPrefectClient", deployment: Any, types: list[str], sort: 
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
         state=FlowRunFilterState(type=states),
     )
-    return list(client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort(sort), limit=200))
+    return list(client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort(sort), limit=limit))
 
 
 def _schedule(client: "SyncPrefectClient", deployment: Any) -> Line:
     """When a deployment runs next, or why it does not."""
     now, polled = datetime.now(UTC), deployment.last_polled
-    if deployment.paused or not polled or now - polled > POLLED:
+    if deployment.paused or not polled or now - polled > SERVED_WITHIN:
         text = "nobody serves it: `modelmint serve`"
         return Line("schedule", deployment.name, text, attention=bool(deployment.schedules))
     waiting = _runs(client, deployment, ["SCHEDULED"], "EXPECTED_START_TIME_ASC")
@@ -125,8 +127,8 @@ def _schedule(client: "SyncPrefectClient", deployment: Any) -> Line:
 
 def _last_run(client: "SyncPrefectClient", deployment: Any) -> Lines:
     """How the last run ended; one that was cancelled or skipped says nothing about the next."""
-    over = _runs(client, deployment, ["COMPLETED", "FAILED", "CRASHED"], "END_TIME_DESC")
-    for run in over[:1]:
+    over = _runs(client, deployment, ["COMPLETED", "FAILED", "CRASHED"], "END_TIME_DESC", limit=1)
+    for run in over:
         ended = age(run.end_time or run.updated)
         failed = run.state_type.value in ("FAILED", "CRASHED")
         message = f": {run.state.message}" if failed and run.state.message else ""
