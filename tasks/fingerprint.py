@@ -214,6 +214,7 @@ def _parsed(module: str, path: Path, stamp: Stamp) -> tuple[str, frozenset[str]]
 def installed_digest() -> str:
     """SHA-256 of all source files of this package, 16 hex digits: 10 ms, where their syntax takes
     half a second. A changed comment counts, which costs a batch job that was killed its shards.
+    Kept from the first call on: an update of the files does not change a process that runs.
     """
     found = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):

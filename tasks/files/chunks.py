@@ -81,22 +81,13 @@ class Chunk:
             for place in np.flatnonzero(error.bad).tolist()
         )
         fine = ~error.bad
-        rows = _without_views(self.rows).filter(pa.array(fine))
-        return Chunk(rows, self.index[fine], self.bad + found)
+        return Chunk(self.rows.filter(pa.array(fine)), self.index[fine], self.bad + found)
 
     def refuse_bad(self) -> "Chunk":
         """The chunk itself. Raises `InputError` if it has bad rows."""
         if self.bad:
             raise InputError(min(self.bad, key=lambda row: row.row).message)
         return self
-
-
-def _without_views(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Views of text and bytes as usual columns: Arrow filters no views."""
-    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    names, columns = rows.schema.names, rows.columns
-    found = [column.cast(plain.get(column.type, column.type)) for column in columns]
-    return pa.RecordBatch.from_arrays(found, names=names)
 
 
 def sift(given: Chunk, attempt: Callable[[Chunk], Result]) -> tuple[Result | None, Chunk]:

@@ -292,9 +292,10 @@ def _bisect_misfit(values: Any, attempt: Callable[[Any], Any]) -> int:
 
 def plain(column: Any) -> Any:
     """Resolve dictionaries, use one string type, and turn empty strings into nulls."""
+    column = without_views(column)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+    if pa.types.is_large_string(column.type):
         column = column.cast(pa.string())
     if pa.types.is_string(column.type):
         column = null_where(column, pc.equal(column, ""))
@@ -306,3 +307,33 @@ def _without_nan(column: Any) -> Any:
     if not pa.types.is_floating(column.type):
         return column
     return null_where(column, pc.is_nan(column))
+
+
+def without_views(column: Any) -> Any:
+    """Views of text and bytes, and runs, as usual values, also within lists and structs.
+
+    Arrow neither filters nor takes rows of them (26.0); other values come back as they are.
+    """
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    kind = _without_views(column.type)
+    return column if kind == column.type else column.cast(kind)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind.fields])
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_views(kind.value_type), kind.ordered)
+    if pa.types.is_map(kind):
+        return pa.map_(_without_views(kind.key_type), _without_views(kind.item_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_without_views(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.errors import BadRows
+from tasks.errors import BadRows, InputError
 from tasks.files import delimited, json_lines
 from tasks.files.chunks import KEY, Chunk, is_text
-from tasks.files.convert import plain
+from tasks.files.convert import plain, without_views
 from tasks.files.delimited import Kinds
 from tasks.files.dialect import Dialect
 from tasks.files.reading import Reading
@@ -96,7 +96,7 @@ class ParquetRows(_TypedRows):
             columns = self._columns(file.schema_arrow.names)
             for batch in file.iter_batches(size, groups, columns):
                 if first + batch.num_rows > start:
-                    yield Chunk.following(batch, first)
+                    yield Chunk.following(_usual(batch, self._path), first)
                 first += batch.num_rows
 
 
@@ -111,9 +111,28 @@ class ArrowRows(_TypedRows):
                 if first + length > start:
                     batch = _checked(reader.get_batch(number))
                     batch = batch if columns is None else batch.select(columns)
+                    batch = _usual(batch, self._path)
                     for place in range(0, length, size):
                         yield Chunk.following(batch.slice(place, size), first + place)
                 first += length
+
+
+def _usual(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
+    """Rows of a file with columns of which Arrow can take some rows.
+
+    Raises:
+        InputError: it can take none of a column, such as a union; names file and column.
+    """
+    columns = [without_views(column) for column in batch.columns]
+    for name, column in zip(batch.schema.names, columns, strict=True):
+        try:
+            column.slice(0, 0).take(pa.array([], pa.int64()))
+        except pa.ArrowNotImplementedError as error:
+            raise InputError(
+                f"{path}: column {name!r} is {column.type}, which cannot be read row by row; "
+                "convert it to another type, or leave it out"
+            ) from error
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 _BYTES = {
@@ -165,15 +184,21 @@ def _read_parquet(
 
 
 def _typed_key(schema: pa.Schema) -> pa.DataType | None:
-    if KEY not in schema.names:
-        return None
-    found: pa.DataType = plain(pa.array([], schema.field(KEY).type)).type
-    return found
+    return _plain_type(schema, KEY) if KEY in schema.names else None
 
 
 def _of_schema(schema: pa.Schema, names: Collection[str]) -> dict[str, set[str]]:
-    found = [name for name in schema.names if name in names]
-    return {name: {str(plain(pa.array([], schema.field(name).type)).type)} for name in found}
+    return {name: {str(_plain_type(schema, name))} for name in schema.names if name in names}
+
+
+def _plain_type(schema: pa.Schema, name: str) -> pa.DataType:
+    """The type of a column as it is passed through; of one that cannot be, as it is."""
+    field = schema.field(name)
+    try:
+        found: pa.DataType = plain(pa.schema([field]).empty_table()[name]).type
+    except pa.ArrowNotImplementedError:  # a union: reading its rows says what is wrong
+        return field.type
+    return found
 
 
 def _texts(path: Path, names: Collection[str]) -> dict[str, set[str]]:

@@ -4,14 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
-import onnxruntime
-import pyarrow
-import tokenizers
-
 from tasks.columns import Arrays, SourceLocation
 from tasks.files.chunks import Chunk, sift
-from tasks.fingerprint import installed_digest
 from tasks.hashed import HashedFile
 from tasks.input_rows import RowsOf, kept_types
 from tasks.inputs import InputFile, first_row
@@ -19,6 +13,7 @@ from tasks.serving.batch_size import SIZES, WORTH_IT, batch_size
 from tasks.serving.model import ReadyModel
 from tasks.serving.options import Options
 from tasks.serving.plan import Plan, key_of, split
+from tasks.serving.software import software
 
 
 def make_plan(
@@ -39,7 +34,7 @@ def make_plan(
         reference=reference,
         provenance=provenance,
         bundle={name: (str(file.path), file.sha256) for name, file in bundle.items()},
-        runtime=_runtime(model),
+        runtime={"provider": model.session.provider, **software()},
         options=options,
         batch_size=_batch_size(model, files, provenance["digest"], cache),
         key=key_of(files, model.signature),
@@ -48,16 +43,6 @@ def make_plan(
         shards=tuple(shards),
         chains=tuple(tuple(chain) for chain in chains),
     )
-
-
-def _runtime(model: ReadyModel) -> dict[str, str]:
-    """What reads, encodes, predicts and writes the rows, beside the model."""
-    libraries = (numpy, onnxruntime, pyarrow, tokenizers)
-    return {
-        "provider": model.session.provider,
-        "code": installed_digest(),
-        **{library.__name__: library.__version__ for library in libraries},
-    }
 
 
 def _batch_size(

@@ -7,7 +7,6 @@ its arguments are a folder and numbers, and everything else is in the plan.
 
 import json
 import os
-import platform
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -19,16 +18,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-import onnxruntime
-import pyarrow as pa
-import tokenizers
-
 from tasks.errors import InputError, SetupError
-from tasks.fingerprint import installed_code
 from tasks.serving.folder import JobFolder, ShardRecord
 from tasks.serving.plan import Plan
 from tasks.serving.shard import Workers, model_of, plan_of, predict_chain
+from tasks.serving.software import software
 from tasks.serving.writing import write_whole
 from tasks.session import Device
 
@@ -76,27 +70,6 @@ def announced(folder: JobFolder, plan: Plan) -> Iterator[str]:
         yield token
     finally:
         site.unlink(missing_ok=True)
-
-
-@lru_cache(maxsize=1)
-def software() -> dict[str, str]:
-    """Versions of what decides the bytes of predictions, as this process has loaded it.
-
-    Kept from the first call on: an update of the files does not change a process that runs.
-    """
-    from importlib import metadata  # takes 20 ms, which a job of this process alone has not
-
-    major, minor, _ = platform.python_version_tuple()
-    return {
-        "Python": f"{major}.{minor}",
-        "modelmint": metadata.version("modelmint"),
-        "code of modelmint": installed_code(["predict"]).stages["predict"],
-        "ONNX Runtime": onnxruntime.__version__,
-        "pyarrow": pa.__version__,
-        "NumPy": np.__version__,
-        "tokenizers": tokenizers.__version__,
-        "Pillow": metadata.version("pillow"),
-    }
 
 
 @lru_cache(maxsize=16)

@@ -227,21 +227,40 @@ def _folders(values: pa.Array, name: str) -> tuple[NDArray[np.int64], list[str]]
 
 
 def _refuse_types(form: Form, schema: pa.Schema) -> None:
-    """Raises `InputError` if a form of text cannot hold a column."""
+    """Raises `InputError` if a form of files cannot hold a column."""
     for field in schema:
-        kind = field.type
-        held = form == "parquet" or not (
-            pa.types.is_binary(kind)
-            or pa.types.is_large_binary(kind)
-            or pa.types.is_fixed_size_binary(kind)
-        )
-        if form == "csv":
-            held = held and not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
-        if not held:
+        if not _holds(form, field):
             raise InputError(
-                f"column {field.name!r} is {kind}, which files of --format {form} cannot hold; "
-                "write --format parquet, or leave the column out"
+                f"column {field.name!r} is {field.type}, which files of --format {form} cannot "
+                f"hold; {_ADVICE[form]}"
             )
+
+
+_ADVICE: dict[Form, str] = {
+    "parquet": "convert it to another type, or leave it out",
+    "csv": "write --format parquet, or leave the column out",
+    "jsonl": "write --format parquet, or leave the column out",
+}
+
+
+def _holds(form: Form, field: pa.Field) -> bool:
+    """Whether Arrow writes such a column; of bytes, what it writes into texts is of no use."""
+    schema, kind = pa.schema([field]), field.type
+    if form != "parquet" and (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    ):
+        return False
+    try:
+        if form == "csv":
+            row = pa.Table.from_arrays([pa.nulls(1, kind)], schema=schema)
+            csv.write_csv(row, pa.BufferOutputStream())
+        else:
+            pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 def write_table(root: Path, name: str, table: pa.Table) -> Written:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy
 import onnxruntime
+import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -71,7 +72,7 @@ def test_a_job_goes_on_with_a_copy_of_its_input(bundle, source, begun, tmp_path)
     assert predicted_by(bundle, source, begun) == ROWS - 2 * SHARD
 
 
-@pytest.mark.parametrize("library", [onnxruntime, pa, numpy])
+@pytest.mark.parametrize("library", [onnxruntime, pa, numpy, PIL])
 def test_another_release_of_a_library_begins_another_job(
     library, bundle, source, begun, monkeypatch
 ):

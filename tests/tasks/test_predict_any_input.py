@@ -257,6 +257,7 @@ TYPES = {
         for kind in (pa.string(), pa.large_string())
     },
     pa.string_view(): texts,
+    pa.binary_view(): st.binary(max_size=5),
     **{kind: st.binary(max_size=5) for kind in (pa.binary(), pa.large_binary())},
     pa.binary(3): st.binary(min_size=3, max_size=3),
     pa.dictionary(pa.int8(), pa.string()): st.sampled_from(COLOURS),
@@ -271,7 +272,12 @@ TYPES = {
     pa.decimal128(9, 2): st.integers(-(10**7) + 1, 10**7 - 1).map(lambda n: Decimal(n) / 100),
     pa.list_(pa.float32()): st.lists(st.none() | st.floats(width=32), max_size=3),
     pa.list_(pa.list_(pa.float64())): st.lists(st.lists(st.floats(), max_size=3), max_size=3),
+    pa.list_(pa.string_view()): st.lists(texts, max_size=3),
+    pa.list_view(pa.int64()): st.lists(integers, max_size=3),
     pa.struct({"a": pa.int64()}): st.fixed_dictionaries({"a": integers}),
+    pa.struct({"a": pa.string_view()}): st.fixed_dictionaries({"a": texts}),
+    pa.decimal256(50, 2): st.integers(-(10**40), 10**40).map(lambda n: Decimal(n) / 100),
+    pa.month_day_nano_interval(): st.tuples(*[st.integers(-9, 9)] * 3),
     pa.null(): st.none(),
 }
 USUAL = {
@@ -284,7 +290,7 @@ USUAL = {
 
 def array(values, kind):
     """Values as an array of a type; whole numbers as they are, whatever they stand for."""
-    if pa.types.is_temporal(kind):
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
         width = pa.int32() if kind.bit_width == 32 else pa.int64()
         return pa.array(values, width).view(kind)
     if pa.types.is_float16(kind):
@@ -293,7 +299,7 @@ def array(values, kind):
 
 
 @st.composite
-def typed_tables(draw, columns=tuple(GOOD)):
+def typed_tables(draw, columns=(*GOOD, "note")):
     rows = draw(st.integers(0, 20))
     found = {}
     for name in columns:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.dataset as ds
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from hand_made import CLASSES, SLOPE, TABLE, TEXT, classifier
@@ -325,6 +326,80 @@ def test_lists_cannot_be_kept_in_csv(bundle, tmp_path):
     path = put(tmp_path / "in.parquet", **KEPT)
     with pytest.raises(InputError, match=r"column 'tags' is list<.*--format csv"):
         run(bundle, path, tmp_path / "out", keep=("tags",), form="csv")
+    assert not (tmp_path / "out").exists()
+
+
+# Types of which Arrow itself cannot take some rows.
+
+ODD_TYPES = {
+    "texts": (pa.array(["a", None, "bb", "", "c"] * 5, pa.string_view()), pa.string()),
+    "bytes": (pa.array([b"a", None, b"\xff", b"", b"c"] * 5, pa.binary_view()), pa.binary()),
+    "lists": (
+        pa.array([["a"], None] * 12 + [[]], pa.list_(pa.string_view())),
+        pa.list_(pa.string()),
+    ),
+    "structs": (
+        pa.array([{"a": "b"}, None] * 12 + [{"a": None}], pa.struct({"a": pa.string_view()})),
+        pa.struct({"a": pa.string()}),
+    ),
+    "maps": (
+        pa.array([[("k", "v")], None] * 12 + [[]], pa.map_(pa.string(), pa.string_view())),
+        pa.map_(pa.string(), pa.string()),
+    ),
+    "runs": (
+        pa.RunEndEncodedArray.from_arrays([10, 25], pa.array(["a", None])),
+        pa.string(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TYPES)
+def test_views_and_runs_are_kept_as_usual_values_beside_a_bad_row(name, bundle, tmp_path):
+    values, kind = ODD_TYPES[name]
+    table = columns().append_column("odd", values)
+    bad = pa.array([math.inf, *table["age"].to_pylist()[1:]])
+    table = table.set_column(table.column_names.index("age"), "age", bad)
+    feather.write_feather(table, str(tmp_path / "in.arrow"), compression="uncompressed")
+    limit = How("cpu", limit=BadLimit.parse("1"))
+    options = Options(keep=("odd",), partition_by=("prediction",))
+    predict_paths(bundle, [tmp_path / "in.arrow"], tmp_path / "out", how=limit, options=options)
+    found = pq.read_table(tmp_path / "out/predictions").sort_by("key")
+    assert found["key"].to_pylist() == list(range(1, 25))
+    assert found.schema.field("odd").type.equals(kind)
+    empty = None if name in ("texts", "runs") else ""
+    expected = [empty if value == "" else value for value in values.to_pylist()[1:]]
+    assert found["odd"].to_pylist() == expected
+
+
+@pytest.mark.parametrize("name", ["texts", "runs"])
+def test_views_and_runs_can_be_folders_of_partitions(name, bundle, tmp_path):
+    path = tmp_path / "in.arrow"
+    table = (
+        columns().append_column("by", ODD_TYPES[name][0]).append_column("odd", ODD_TYPES[name][0])
+    )
+    feather.write_feather(table, str(path), compression="uncompressed")
+    run(bundle, path, tmp_path / "out", keep=("by", "odd"), partition_by=("by",))
+    schema = ds.partitioning(pa.schema([("by", pa.string())]), flavor="hive")
+    found = ds.dataset(tmp_path / "out/predictions", partitioning=schema).to_table()
+    assert found.num_rows == 25
+    assert found["by"].to_pylist() == found["odd"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.UnionArray.from_sparse(pa.array([0] * 25, pa.int8()), [pa.array(range(25))]),
+        pa.array([(1, 2, 3)] * 25, pa.month_day_nano_interval()),
+    ],
+    ids=["union", "interval"],
+)
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_types_that_no_output_can_hold_are_refused(values, form, bundle, tmp_path):
+    path = tmp_path / "in.arrow"
+    table = columns().append_column("odd", values)
+    feather.write_feather(table, str(path), compression="uncompressed")
+    with pytest.raises(InputError, match=r"column 'odd' is "):
+        run(bundle, path, tmp_path / "out", keep=("odd",), form=form)
     assert not (tmp_path / "out").exists()
 
 

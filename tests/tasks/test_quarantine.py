@@ -18,8 +18,7 @@ from prediction_helpers import predict_paths
 from training_helpers import WORDS, _tokenizer
 
 from tasks import reasons
-from tasks.errors import BadRows, InputError
-from tasks.files.chunks import Chunk
+from tasks.errors import InputError
 from tasks.predict import How
 from tasks.reasons import MEANINGS
 from tasks.serving.manifest import completed
@@ -290,9 +289,15 @@ def test_times_that_cannot_be_written_as_a_category_are_set_aside(name, bundles,
 
 
 @pytest.mark.parametrize("write", [pq.write_table, feather.write_feather])
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
-def test_typed_text_that_is_not_utf_8_is_set_aside(kind, write, bundles, tmp_path):
-    wide = pa.large_binary() if kind == pa.large_string() else pa.binary()
+@pytest.mark.parametrize(
+    ("kind", "wide"),
+    [
+        (pa.string(), pa.binary()),
+        (pa.large_string(), pa.large_binary()),
+        (pa.string_view(), pa.binary_view()),
+    ],
+)
+def test_typed_text_that_is_not_utf_8_is_set_aside(kind, wide, write, bundles, tmp_path):
     colours = pa.array([b"red", b"caf\xe9", None, b"red"], wide).view(kind)
     keys = pa.array([b"a", b"b", b"c", b"\xff"], wide).view(kind)
     count = {"age": [1.0] * 4, "member": [True] * 4, "since": pa.nulls(4, pa.date32())}
@@ -603,14 +608,3 @@ def test_the_limit_is_of_the_whole_job_and_not_of_a_shard(name, bundles, tmp_pat
     with pytest.raises(TooManyBad, match=f"{len(BAD_OF_MANY)} of 600,000 rows cannot be predicted"):
         predict_paths(bundles["table"], [path], tmp_path / "out", how=how)
     assert [found.name for found in (tmp_path / "out").iterdir()] == [".unfinished"]
-
-
-def test_rows_with_views_of_text_and_bytes_are_set_aside():
-    views = {
-        "a": pa.array(["x", None], pa.string_view()),
-        "b": pa.array([b"y", b""], pa.binary_view()),
-    }
-    chunk = Chunk.following(pa.record_batch({**views, "c": pa.array([1, 2])}), 0)
-    rest = chunk.without(BadRows("a is missing", np.array([False, True]), reasons.MISSING, "a"))
-    assert rest.rows.to_pylist() == [{"a": "x", "b": b"y", "c": 1}]
-    assert [row.row for row in rest.bad] == [1]
