@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.errors import BadRows, InputError
+from tasks.files.convert import python_value
 
 KEY = "key"
 """The column that names a row; a file may lack it."""
@@ -76,7 +77,7 @@ class Chunk:
                 column=error.column,
                 value=None if column is None else shown(column[place]),
                 message=str(error),
-                key=None if keys is None else _python(keys[place]),
+                key=None if keys is None else python_value(keys[place]),
             )
             for place in np.flatnonzero(error.bad).tolist()
         )
@@ -109,20 +110,10 @@ def is_text(kind: pa.DataType) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
-def _python(value: pa.Scalar) -> Any:
-    """A value as Python has it; bytes of text that is not UTF-8; else as text."""
-    try:
-        return value.as_py()
-    except UnicodeDecodeError:
-        return value.cast(pa.binary()).as_py()
-    except (ValueError, OverflowError):  # a date that Python cannot represent
-        return value.cast(pa.string()).as_py()
-
-
 def shown(value: Any) -> str | None:
     """A raw value as text, cut to `LONGEST` characters."""
     if isinstance(value, pa.Scalar):
-        value = _python(value)
+        value = python_value(value)
     if isinstance(value, dict) and value.keys() == {"bytes", "path"}:  # an image in a table
         value = value["path"]  # its bytes tell a person nothing
     if value is None:

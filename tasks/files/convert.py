@@ -5,6 +5,7 @@ Training and prediction share this code, so that they read a value the same way.
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -79,7 +80,7 @@ def convert(
     except _MISFIT as error:
         bad = _misfits(column, lambda part: _cast(part, kind, reading))
         row = int(np.argmax(bad))
-        value = _python(column[row])
+        value = python_value(column[row])
         word, reason = _WORDS[kind], _REASONS[kind]
         if kind == "date" and reading.date_format:
             word = f"a date of the form {reading.date_format!r}"
@@ -207,12 +208,20 @@ def _as_text(column: Any, reading: Reading) -> Any:
     return pc.coalesce(digits.cast(pa.string()), column.cast(pa.string()))
 
 
-def _python(value: Any) -> Any:
-    """A value for a message. Python has no dates after 9999 and no nanoseconds: then as text."""
-    try:
+def python_value(value: pa.Scalar) -> Any:
+    """A value for a person, as Python has it; bytes of text that is not UTF-8.
+
+    Of what Python lacks, such as nanoseconds and dates after 9999, the text that Arrow makes of it.
+    """
+    with suppress(*_NOT_IN_PYTHON):
         return value.as_py()
-    except (ValueError, OverflowError):
-        return value.cast(pa.string()).as_py()
+    for kind in (pa.string(), pa.binary()):
+        with suppress(*_NOT_IN_PYTHON, pa.ArrowException):
+            return value.cast(kind).as_py()
+    return f"<{value.type}>"
+
+
+_NOT_IN_PYTHON = (ValueError, OverflowError, KeyError)  # KeyError: the time zone is unknown
 
 
 def from_values(values: list[Any], name: str, describe: Callable[[int], str]) -> pa.Array:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tasks.errors import BadRows, InputError
 from tasks.files import delimited, json_lines
 from tasks.files.chunks import KEY, Chunk, is_text
-from tasks.files.convert import plain, without_views
+from tasks.files.convert import plain, python_value, without_views
 from tasks.files.delimited import Kinds
 from tasks.files.dialect import Dialect
 from tasks.files.reading import Reading
@@ -61,25 +61,26 @@ class _TypedRows:
 
 def _refuse_not_utf8(column: pa.Array, name: str, describe: Callable[[int], str]) -> None:
     """Raises `BadRows` for text that is not UTF-8: neither Parquet nor its readers check it."""
-    if not is_text(column.type):
+    if not is_text(column.type) and not pa.types.is_nested(column.type):
         return
     try:
         column.validate(full=True)
     except pa.ArrowInvalid as error:
-        values = [value.as_py() for value in column.cast(pa.large_binary())]
-        bad = np.array([value is not None and not _is_utf8(value) for value in values])
+        bad = np.array([not _is_utf8(value) for value in column])
         if not bad.any():
             raise
         row = int(np.argmax(bad))
-        problem = f"column {name!r} is not UTF-8: {values[row][:60]!r}"
+        problem = f"column {name!r} is not UTF-8: {str(python_value(column[row]))[:60]}"
         raise BadRows(f"{describe(row)}: {problem}", bad, NOT_UTF8, name) from error
 
 
-def _is_utf8(value: bytes) -> bool:
+def _is_utf8(value: pa.Scalar) -> bool:
     try:
-        value.decode()
+        value.as_py()
     except UnicodeDecodeError:
         return False
+    except (ValueError, OverflowError, KeyError):
+        pass  # such as a date that Python does not have
     return True
 
 

@@ -21,6 +21,7 @@ from tasks.counts import Counts
 from tasks.dataset import KEY
 from tasks.errors import SetupError
 from tasks.files.chunks import BadRow, Chunk, sift
+from tasks.files.convert import python_value
 from tasks.hashed import HashedFile, refuse_changed
 from tasks.input_rows import RowsOf
 from tasks.inputs import InputFile, first_row
@@ -284,7 +285,8 @@ class _Writer:
         self._counts.merge(answer.counts)
         if answer.predictions is not None:
             keys = answer.predictions[KEY]
-            self._keys = [*self._keys[:1], *(str(keys[i].as_py()) for i in (0, len(keys) - 1))]
+            ends = (str(python_value(keys[place])) for place in (0, len(keys) - 1))
+            self._keys = [*self._keys[:1], *ends]
             self._files.add(answer.predictions)
         if len(self._bad) > allowed:
             self._quarantine()  # for whoever looks for the fault

@@ -51,11 +51,33 @@ class _Lines:
         self._stream = path.open("w", encoding="utf-8")
 
     def write_table(self, table: pa.Table) -> None:
-        for row in table.to_pylist():
-            self._stream.write(_line(row) + "\n")
+        columns = [_values(table[name], name) for name in table.column_names]
+        for row in zip(*columns, strict=True):
+            line = _line(dict(zip(table.column_names, row, strict=True)))
+            self._stream.write(line + "\n")
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _values(column: pa.ChunkedArray, name: str) -> list[Any]:
+    """Values as JSON has them; times as CSV has them, since Python would cut their nanoseconds.
+
+    Raises:
+        InputError: Python has no such value, as of a list with a date after 9999.
+    """
+    if pa.types.is_duration(column.type):
+        column = column.cast(pa.int64())
+    elif pa.types.is_temporal(column.type):
+        column = column.cast(pa.string())
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError, KeyError) as error:
+        raise InputError(
+            f"column {name!r} is {column.type} with values that files of --format jsonl cannot "
+            f"hold: {error}; {_ADVICE['jsonl']}"
+        ) from error
 
 
 def _line(row: Any) -> str:
@@ -253,7 +275,7 @@ def _holds(form: Form, field: pa.Field) -> bool:
     ):
         return False
     try:
-        if form == "csv":
+        if form == "csv" or (form == "jsonl" and pa.types.is_temporal(kind)):
             row = pa.Table.from_arrays([pa.nulls(1, kind)], schema=schema)
             csv.write_csv(row, pa.BufferOutputStream())
         else:

@@ -31,6 +31,7 @@ from registry_helpers import quick_folder
 from tasks import inputs
 from tasks.bundle.signature import Signature
 from tasks.errors import InputError
+from tasks.files.convert import python_value
 from tasks.predict import How, predict
 from tasks.serving import plan
 from tasks.serving.manifest import completed
@@ -120,10 +121,13 @@ def verify(output: Path, report) -> None:
         assert not (output / "quarantine").exists()
         return
     parts = [pq.read_table(part) for part in sorted((output / "quarantine").iterdir())]
-    bad = [row for part in parts for row in part.to_pylist()]
-    assert len({(row["file"], row["row"]) for row in bad}) == len(bad) == report.quarantined
-    assert Counter(row["reason"] for row in bad) == report.reasons
-    assert not own or not ({str(row["key"]) for row in bad} - {"None"}) & set(predicted)
+    file, number, key, reason = (
+        [python_value(value) for part in parts for value in part[name]]
+        for name in ("file", "row", "key", "reason")
+    )
+    assert len(set(zip(file, number, strict=True))) == len(number) == report.quarantined
+    assert Counter(reason) == report.reasons
+    assert not own or not ({str(each) for each in key} - {"None"}) & set(predicted)
 
 
 def keys_of(output: Path, report) -> list[str]:
@@ -140,7 +144,7 @@ def keys_of(output: Path, report) -> list[str]:
     else:
         rows = [json.loads(line) for p in parts for line in p.read_text().split("\n") if line]
         return [str(row["key"]) for row in rows]
-    return [str(key) for table in tables for key in table["key"].to_pylist()]
+    return [str(python_value(key)) for table in tables for key in table["key"]]
 
 
 # Values of the columns that the model takes: some good, some bad, some odd.

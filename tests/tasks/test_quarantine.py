@@ -22,7 +22,7 @@ from tasks.errors import InputError
 from tasks.predict import How
 from tasks.reasons import MEANINGS
 from tasks.serving.manifest import completed
-from tasks.serving.options import BadLimit
+from tasks.serving.options import BadLimit, Options
 from tasks.serving.quarantine import TooManyBad
 
 ANY = How("cpu", limit=BadLimit.parse("100%"))
@@ -309,6 +309,22 @@ def test_typed_text_that_is_not_utf_8_is_set_aside(kind, wide, write, bundles, t
         ("colour", reasons.NOT_UTF8, "caf\\xe9"),
         ("key", reasons.NOT_UTF8, "\\xff"),
     ]
+
+
+def test_kept_text_within_a_struct_that_is_not_utf_8_sets_its_row_aside(bundles, tmp_path):
+    texts = pa.array([b"a", b"caf\xe9", b"b"], pa.binary()).view(pa.string())
+    note = pa.StructArray.from_arrays([texts], names=["x"])
+    count = {"age": [1.0] * 3, "member": [True] * 3, "since": pa.nulls(3, pa.date32())}
+    table = pa.table({**count, "colour": ["red"] * 3, "note": note})
+    pq.write_table(table, tmp_path / "in.parquet")
+    report, _ = predict_paths(
+        bundles["table"],
+        [tmp_path / "in.parquet"],
+        tmp_path / "out",
+        how=ANY,
+        options=Options(keep=("note",), form="parquet"),
+    )
+    assert (report.predicted, report.reasons) == (2, {reasons.NOT_UTF8: 1})
 
 
 def test_an_arrow_file_with_a_damaged_buffer_is_refused(bundles, tmp_path):
