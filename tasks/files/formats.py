@@ -52,11 +52,17 @@ class _TypedRows:
             _refuse_not_utf8(column, name, describe)
         return rows
 
-    def _columns(self, names: Collection[str]) -> list[str] | None:
-        """The columns to read; None for all: the error about a missing one names what there is."""
-        if not self._only or not self._kinds.keys() - {KEY} <= set(names):
-            return None
-        return [name for name in names if name in self._only]
+    def _columns(self, schema: pa.Schema) -> list[str] | None:
+        """The columns to read; None for all: the error about a missing one names what there is.
+
+        Raises:
+            InputError: one has a type that cannot be read.
+        """
+        names = schema.names
+        every = not self._only or not self._kinds.keys() - {KEY} <= set(names)
+        columns = None if every else [name for name in names if name in self._only]
+        _refuse_types(schema, columns, self._path)
+        return columns
 
 
 def _refuse_not_utf8(column: pa.Array, name: str, describe: Callable[[int], str]) -> None:
@@ -94,10 +100,10 @@ class ParquetRows(_TypedRows):
                     break
                 first, group = first + rows, group + 1
             groups = list(range(group, file.num_row_groups))
-            columns = self._columns(file.schema_arrow.names)
+            columns = self._columns(file.schema_arrow)
             for batch in file.iter_batches(size, groups, columns):
                 if first + batch.num_rows > start:
-                    yield Chunk.following(_usual(batch, self._path), first)
+                    yield Chunk.following(_without_views(batch), first)
                 first += batch.num_rows
 
 
@@ -107,32 +113,34 @@ class ArrowRows(_TypedRows):
         # Not memory-mapped: truncating a mapped file during a batch job kills the process (SIGBUS).
         with pa.OSFile(str(self._path)) as source:
             reader = pa.ipc.open_file(source)
-            columns = self._columns(reader.schema.names)
+            columns = self._columns(reader.schema)
             for number, length in enumerate(arrow_lengths(self._path)):
                 if first + length > start:
                     batch = _checked(reader.get_batch(number))
                     batch = batch if columns is None else batch.select(columns)
-                    batch = _usual(batch, self._path)
+                    batch = _without_views(batch)
                     for place in range(0, length, size):
                         yield Chunk.following(batch.slice(place, size), first + place)
                 first += length
 
 
-def _usual(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
-    """Rows of a file with columns of which Arrow can take some rows.
-
-    Raises:
-        InputError: it can take none of a column, such as a union; names file and column.
-    """
-    columns = [without_views(column) for column in batch.columns]
-    for name, column in zip(batch.schema.names, columns, strict=True):
+def _refuse_types(schema: pa.Schema, columns: Collection[str] | None, path: Path) -> None:
+    """Raises `InputError` for a column of which Arrow can take no rows, such as a union."""
+    for field in schema:
+        if columns is not None and field.name not in columns:
+            continue
+        kind = _plain_type(field)
         try:
-            column.slice(0, 0).take(pa.array([], pa.int64()))
+            pa.nulls(1, kind).take(pa.array([0]))
         except pa.ArrowNotImplementedError as error:
             raise InputError(
-                f"{path}: column {name!r} is {column.type}, which cannot be read row by row; "
+                f"{path}: column {field.name!r} is {kind}, which cannot be read row by row; "
                 "convert it to another type, or leave it out"
             ) from error
+
+
+def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [without_views(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
@@ -185,19 +193,18 @@ def _read_parquet(
 
 
 def _typed_key(schema: pa.Schema) -> pa.DataType | None:
-    return _plain_type(schema, KEY) if KEY in schema.names else None
+    return _plain_type(schema.field(KEY)) if KEY in schema.names else None
 
 
 def _of_schema(schema: pa.Schema, names: Collection[str]) -> dict[str, set[str]]:
-    return {name: {str(_plain_type(schema, name))} for name in schema.names if name in names}
+    return {f.name: {str(_plain_type(f))} for f in schema if f.name in names}
 
 
-def _plain_type(schema: pa.Schema, name: str) -> pa.DataType:
+def _plain_type(field: pa.Field) -> pa.DataType:
     """The type of a column as it is passed through; of one that cannot be, as it is."""
-    field = schema.field(name)
     try:
-        found: pa.DataType = plain(pa.schema([field]).empty_table()[name]).type
-    except pa.ArrowNotImplementedError:  # a union: reading its rows says what is wrong
+        found: pa.DataType = plain(pa.nulls(0, field.type)).type
+    except pa.ArrowNotImplementedError:
         return field.type
     return found
 
