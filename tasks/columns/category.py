@@ -74,19 +74,41 @@ class CategoryColumn(Column):
 
     def encode(self, values: pa.Array, context: EncodeContext) -> Arrays:
         location, seen = context.location, context.counts
-        text = convert(values, "category", self.name, location.describe, context.reading)
-        filled = text.null_count
+        text, place = self._spelled(values, context)
+        known = pa.array(self.values, pa.string())
+        found = pc.index_in(text, value_set=known).fill_null(-1).to_numpy().astype(np.int64) + 1
+        codes: NDArray[np.int64] = found[place]
+        filled = 0
+        if text.null_count:
+            missing = text.is_null().to_numpy(zero_copy_only=False)[place]
+            filled = int(missing.sum())
         if filled:
             if self.fill is None:
-                raise location.missing(self.name, text.is_null().to_numpy(zero_copy_only=False))
-            text = text.fill_null(self.fill)
-        found = pc.index_in(text, value_set=pa.array(self.values, pa.string())).fill_null(-1)
-        codes: NDArray[np.int64] = found.to_numpy().astype(np.int64) + 1
+                raise location.missing(self.name, missing)
+            codes[missing] = self.values.index(self.fill) + 1
         unknown = np.flatnonzero(codes == 0)
         seen.add(self.name, len(codes), unknown=len(unknown), filled=filled)
         if len(unknown) and seen.wants(self.name):
-            seen.show(self.name, text.take(pa.array(unknown)).unique()[:3].to_pylist())
+            seen.show(self.name, text.take(pa.array(place[unknown])).unique()[:3].to_pylist())
         return {"categories": codes[:, np.newaxis]}
+
+    def _spelled(
+        self, values: pa.Array, context: EncodeContext
+    ) -> tuple[pa.Array, NDArray[np.int64]]:
+        """The distinct values (M,) as they are spelled, and the place (N,) of each row's among
+        them: a thousand rows have a few categories, and spelling is slow.
+
+        Raises:
+            BadRows: values are no categories.
+        """
+        describe, reading = context.location.describe, context.reading
+        try:
+            encoded = values.dictionary_encode(null_encoding="encode")
+            text = convert(encoded.dictionary, "category", self.name, describe, reading)
+        except (InputError, pa.ArrowNotImplementedError):  # the error would name other rows
+            text = convert(values, "category", self.name, describe, reading)
+            return text, np.arange(len(text))
+        return text, encoded.indices.to_numpy().astype(np.int64)
 
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
         return {"categories": {self.name: counts(values)}}

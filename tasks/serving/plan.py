@@ -29,7 +29,7 @@ ROWS = 250_000
 """Of a shard, about. A killed job repeats one for each worker: half a second for a table."""
 BYTES = 64 << 20
 """Of the tensors of a shard whose rows are larger, such as images: 27,000 of 28x28x3."""
-CHUNK_ROWS, CHUNK_BYTES = 16_384, 8 << 20
+CHUNK_ROWS, CHUNK_BYTES = 65_536, 16 << 20
 
 
 @dataclass(frozen=True)

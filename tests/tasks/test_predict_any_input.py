@@ -264,7 +264,7 @@ TYPES = {
     pa.binary_view(): st.binary(max_size=5),
     **{kind: st.binary(max_size=5) for kind in (pa.binary(), pa.large_binary())},
     pa.binary(3): st.binary(min_size=3, max_size=3),
-    pa.dictionary(pa.int8(), pa.string()): st.sampled_from(COLOURS),
+    pa.dictionary(pa.int8(), pa.string()): st.sampled_from(COLOURS) | texts,
     **{
         pa.timestamp(unit, zone): integers
         for unit, zone in [("s", None), ("ms", "UTC"), ("us", None), ("ns", "Europe/Berlin")]
