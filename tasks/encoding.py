@@ -55,7 +55,8 @@ class Encoder:
         context = EncodeContext(location, self.signature.read_as, self.tokenizer, self.counts)
         parts: dict[str, list[np.ndarray]] = {}
         for column, tensors in with_tensors(self.signature.columns):
-            for name, array in column.encode(one_array(batch[column.name]), context).items():
+            values = one_array(batch[column.name], not column.takes_dictionary)
+            for name, array in column.encode(values, context).items():
                 parts.setdefault(tensors[name].name, []).append(array)
         return {name: _joined(arrays) for name, arrays in parts.items()}
 
@@ -88,8 +89,9 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return joined
 
 
-def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A column as one array, with dictionary encoding resolved."""
+def one_array(column: pa.Array | pa.ChunkedArray, decode: bool = True) -> pa.Array:
+    """A column as one array; `decode`: with dictionary encoding resolved."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    coded = pa.types.is_dictionary(column.type)
+    return column.dictionary_decode() if decode and coded else column

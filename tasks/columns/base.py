@@ -181,6 +181,8 @@ class Column(BaseModel):
     """Whether a table may have paths of files in place of the values."""
     is_array: ClassVar[bool] = False
     """Whether a single value is an array of numbers."""
+    takes_dictionary: ClassVar[bool] = False
+    """Whether `encode` takes dictionary arrays too, and encodes each of their values once."""
     counted: ClassVar[tuple[str, str, str]] = ("rows", "unknown", "values")
     """Keys of `Counts` for all values and for unknown ones, and a noun for what they count."""
 

@@ -20,7 +20,7 @@ from tasks.columns.distributions import counts
 from tasks.columns.looks import refuse_lookalikes
 from tasks.columns.number import present_in
 from tasks.errors import InputError
-from tasks.files.convert import Kind, convert
+from tasks.files.convert import Kind, convert, plain
 
 if TYPE_CHECKING:
     from tasks.config import Source
@@ -40,6 +40,7 @@ class CategoryColumn(Column):
 
     read_as: ClassVar[Kind | None] = "category"
     fillable: ClassVar[bool] = True
+    takes_dictionary: ClassVar[bool] = True
 
     @classmethod
     def check_feature(cls, values: pa.ChunkedArray, raw: RawColumn) -> None:
@@ -103,12 +104,12 @@ class CategoryColumn(Column):
         """
         describe, reading = context.location.describe, context.reading
         try:
-            encoded = values.dictionary_encode(null_encoding="encode")
-            text = convert(encoded.dictionary, "category", self.name, describe, reading)
+            distinct, place = _distinct(values)
+            text = convert(distinct, "category", self.name, describe, reading)
         except (InputError, pa.ArrowNotImplementedError):  # the error would name other rows
-            text = convert(values, "category", self.name, describe, reading)
+            text = convert(plain(values), "category", self.name, describe, reading)
             return text, np.arange(len(text))
-        return text, encoded.indices.to_numpy().astype(np.int64)
+        return text, place
 
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
         return {"categories": {self.name: counts(values)}}
@@ -125,6 +126,16 @@ class CategoryColumn(Column):
 
     def known(self) -> str:
         return _some([repr(value) for value in self.values], 3)
+
+
+def _distinct(values: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
+    """The distinct values (M,), of which one may be null, and the place (N,) of each row's."""
+    if pa.types.is_dictionary(values.type):
+        if values.indices.null_count == 0 and len(values.dictionary) <= len(values):
+            return values.dictionary, values.indices.to_numpy().astype(np.int64)
+        values = values.dictionary_decode()
+    encoded = values.dictionary_encode(null_encoding="encode")
+    return encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)
 
 
 def _some(values: Sequence[str], most: int) -> str:

@@ -213,6 +213,8 @@ def python_value(value: pa.Scalar) -> Any:
 
     Of what Python lacks, such as nanoseconds and dates after 9999, the text that Arrow makes of it.
     """
+    if isinstance(value, pa.DictionaryScalar):
+        value = value.value
     with suppress(*_NOT_IN_PYTHON):
         return value.as_py()
     for kind in (pa.string(), pa.binary()):

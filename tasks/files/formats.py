@@ -67,13 +67,17 @@ class _TypedRows:
 
 def _refuse_not_utf8(column: pa.Array, name: str, describe: Callable[[int], str]) -> None:
     """Raises `BadRows` for text that is not UTF-8: neither Parquet nor its readers check it."""
-    if not is_text(column.type) and not pa.types.is_nested(column.type):
+    coded = pa.types.is_dictionary(column.type)
+    values = column.dictionary if coded else column
+    if not is_text(values.type) and not pa.types.is_nested(values.type):
         return
     try:
-        column.validate(full=True)
+        values.validate(full=True)
     except pa.ArrowInvalid as error:
         bad = np.array([not _is_utf8(value) for value in column])
         if not bad.any():
+            if coded:  # a value of the dictionary that none of these rows has
+                return
             raise
         row = int(np.argmax(bad))
         problem = f"column {name!r} is not UTF-8: {str(python_value(column[row]))[:60]}"
@@ -92,7 +96,10 @@ def _is_utf8(value: pa.Scalar) -> bool:
 
 class ParquetRows(_TypedRows):
     def chunks(self, start: int, size: int) -> Iterator[Chunk]:
-        with pq.ParquetFile(self._path) as file:
+        coded = [name for name, kind in self._kinds.items() if kind == "category"]
+        # Categories as numbers in a dictionary, as they mostly are in the file: a tenth of the time
+        # of text.
+        with pq.ParquetFile(self._path, read_dictionary=coded) as file:
             first, group = 0, 0
             while group < file.num_row_groups:
                 rows = file.metadata.row_group(group).num_rows

@@ -263,13 +263,17 @@ class TableRows:
     def typed(self, rows: pa.RecordBatch, describe: Callable[[int], str]) -> pa.RecordBatch:
         """Rows of a chunk with the types that they should have; `describe` locates a row.
 
+        Categories may be in a dictionary, which has null or blank text for missing values.
+
         Raises:
             BadRows: values cannot be converted; names row and column.
         """
         rows = without_index(self._rows.typed(rows, describe), self._kinds)
         for number, name in enumerate(rows.schema.names):
-            if name in self._kinds:
-                rows = rows.set_column(number, name, plain(rows.column(number)))
+            column, kind = rows.column(number), self._kinds.get(name)
+            coded = kind == "category" and pa.types.is_dictionary(column.type)
+            if kind is not None and not coded:
+                rows = rows.set_column(number, name, plain(column))
         return rows
 
 
