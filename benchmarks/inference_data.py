@@ -125,14 +125,14 @@ CASES = {
     for case in (
         Case(
             "numbers",
-            5_000_000,
+            20_000_000,
             _numbers_alone,
             {"name": "mlp", "widths": [64, 32]},
             {"kind": "tabular", "path": "raw.parquet", "target": "target"},
         ),
         Case(
             "mixed",
-            3_000_000,
+            15_000_000,
             _mixed,
             {"name": "mlp", "widths": [64, 32], "embedding": 8},
             {

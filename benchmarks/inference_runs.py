@@ -88,6 +88,12 @@ class Setting:
         places = [self.inputs[rows], "--output", self.out / OURS]
         return ["predict", self.case.name, *places, "--device", "cpu"]
 
+    def trusting(self) -> Run:
+        """C without what makes a job safe."""
+        shutil.rmtree(self.out / OURS, ignore_errors=True)
+        command = [sys.executable, "-P", RIVALS, "trusting", *self.predict(self.rows)]
+        return execute(command, self.root)
+
     def sample(self) -> dict[str, int]:
         """How often the threads of C were in which function."""
         shutil.rmtree(self.out / OURS, ignore_errors=True)

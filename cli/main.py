@@ -170,6 +170,10 @@ def predict(
     """
     if (again or after != "leave") and not new:
         raise InputError("--again and --after are for --new; add it, or leave them out")
+    from tasks import hashed
+
+    if not new:  # which hashes only those that are new
+        hashed.begin(map(Path, inputs))
     from cli import predicting
     from flows.cluster import connected
     from flows.copies import Copies

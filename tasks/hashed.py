@@ -2,14 +2,19 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.errors import InputChanged
-from tasks.files.tables import reading
 from tasks.snapshot import Stamp
+
+BLOCK = 16 << 20
+"""Bytes that are hashed at a time: after each, Python's lock is waited for, up to 5 ms."""
+_begun: dict[Path, Future["HashedFile"]] = {}
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,21 @@ class HashedFile:
     @classmethod
     def of(cls, path: Path) -> "HashedFile":
         """Raises `InputError` if the file is missing or cannot be read."""
-        with reading(path), path.open("rb") as stream:
+        from tasks.files.tables import reading  # imports pyarrow, meanwhile `begin` can hash
+
+        with reading(path):
+            if begun := _begun.pop(path.absolute(), None):
+                return replace(begun.result(), path=path)
+            return cls._of(path)
+
+    @classmethod
+    def _of(cls, path: Path) -> "HashedFile":
+        with path.open("rb", buffering=0) as stream:
             folder = os.stat(path.parent).st_mtime_ns
-            stamp = Stamp.of(stream.fileno())
-            return cls(path, hashlib.file_digest(stream, "sha256").hexdigest(), stamp, folder)
+            stamp, found = Stamp.of(stream.fileno()), hashlib.sha256()
+            while block := stream.read(BLOCK):
+                found.update(block)
+            return cls(path, found.hexdigest(), stamp, folder)
 
     @property
     def unchanged(self) -> bool:
@@ -53,6 +69,32 @@ class HashedFile:
                 return hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256
         except OSError:
             return False
+
+
+def begin(paths: Iterable[Path]) -> None:
+    """Hash large files in another thread; `HashedFile.of` then waits for it.
+
+    The SHA-256 of 600 MB takes half a second, and so do the imports of a batch job.
+    """
+    wanted = {path.absolute(): Future[HashedFile]() for path in paths if _is_large(path)}
+
+    def work() -> None:
+        for path, future in wanted.items():
+            try:
+                future.set_result(HashedFile._of(path))
+            except Exception as error:
+                future.set_exception(error)
+
+    if wanted:
+        _begun.update(wanted)
+        threading.Thread(target=work, daemon=True).start()
+
+
+def _is_large(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size > BLOCK
+    except OSError:
+        return False
 
 
 @contextmanager
