@@ -392,9 +392,14 @@ def _named_by(
         rows, _ = sift(chunk, lambda some: table.typed(some.rows, describe))  # bad rows name none
         if rows is None:
             continue
-        for name in (column.name for column in columns):
-            if name not in rows.schema.names or not images.names_files(rows[name].type):
-                continue
+        held = [
+            column.name
+            for column in columns
+            if column.name in rows.schema.names and images.names_files(rows[column.name].type)
+        ]
+        if not held and not tables.has_json(file.path):
+            break  # all chunks of such a file have the same types
+        for name in held:
             for cell in images.cells(rows[name]):
                 if cell.path is not None and cell.path not in named:
                     named[cell.path] = file.path.parent / cell.path

@@ -30,7 +30,7 @@ ROWS = 262_144
 each worker: half a second for a table."""
 BYTES = 64 << 20
 """Of the tensors of a shard whose rows are larger, such as images: 27,000 of 28x28x3."""
-CHUNK_ROWS, CHUNK_BYTES = 65_536, 16 << 20
+CHUNK_ROWS, CHUNK_BYTES = 65_536, 8 << 20
 """Of a chunk. With 16,384 rows, threads wait for Python's lock: a table takes 1.3 times as long."""
 
 

@@ -11,7 +11,7 @@ from tasks import reasons
 from tasks.bundle.signature import Signature
 from tasks.columns import CategoryColumn, SourceLocation
 from tasks.encoding import Encoder
-from tasks.errors import BadRows
+from tasks.errors import BadRows, InputError
 from tasks.predict import How
 from tasks.serving.options import BadLimit, Options
 
@@ -99,6 +99,16 @@ def test_parquet_with_and_without_dictionaries_gives_the_same_predictions(
     assert found.schema.field("colour").type == pa.string()
     counts = report.substituted["colour"]
     assert (counts["unknown"], counts["filled"]) == (4 * 3, 4 * 3)
+
+
+@pytest.mark.parametrize("values", [None, [["blue"]] * 3, [{"a": "blue"}] * 3])
+def test_a_column_that_is_missing_or_nested_is_named(values, tmp_path):
+    bundle = classifier(tmp_path / "bundle", TABLE)
+    columns = {"age": [1.0] * 3, "member": [True] * 3, "since": pa.nulls(3, pa.date32())}
+    table = pa.table(columns if values is None else {**columns, "colour": values})
+    pq.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(InputError, match="column 'colour'"):
+        predict_paths(bundle, [tmp_path / "in.parquet"], tmp_path / "out")
 
 
 def test_bytes_that_are_not_utf_8_in_a_dictionary_set_their_rows_aside(tmp_path):
