@@ -102,7 +102,9 @@ class ParquetRows(_TypedRows):
         # Categories as numbers in a dictionary, as they mostly are in the file: a tenth of the time
         # of text.
         coded = [
-            f.name for f in schema if self._kinds.get(f.name) == "category" and is_text(f.type)
+            field.name
+            for field in schema
+            if self._kinds.get(field.name) == "category" and is_text(_value_type(field.type))
         ]
         with pq.ParquetFile(self._path, metadata=metadata, read_dictionary=coded) as file:
             first, group = 0, 0
