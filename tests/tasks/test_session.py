@@ -1,9 +1,14 @@
-"""Runs of a session in buffers that are kept, as on CUDA."""
+"""Sessions of ONNX Runtime: with buffers that are kept, as on CUDA; without telemetry."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from projects import ROOT
 
 from tasks.session import Bound, cuda_devices, open_session
 
@@ -88,3 +93,16 @@ def test_runs_on_cuda_are_those_of_the_cpu(model):
         expected, found = cpu.run(arrays, names), cuda.run(arrays, names)
         for name in names:
             assert found[name] == pytest.approx(expected[name], abs=1e-3)
+
+
+@pytest.mark.parametrize("module", ["tasks.session", "tasks.predict", "flows.job", "modelmint"])
+def test_onnx_runtime_reports_nothing(module, tmp_path):
+    """Its telemetry leaves a database in the cache folder when it is imported."""
+    kept = {
+        name: v for name, v in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")
+    }
+    code = f"import {module}, onnxruntime"
+    environment = kept | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, check=True)
+    left = [str(p) for p in tmp_path.rglob("*") if "onnxruntime" in p.name or "Microsoft" in p.name]
+    assert left == []
