@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from registry import Conflict, Job, JobInput, NotFound, Registry, RegistryError, Resolved, Version
-from tasks.bundle.files import IDENTITY
+from tasks.bundle.files import IDENTITY, PROFILE
 from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
+from tasks.drift.report import sentence
 from tasks.errors import InputError, SetupError
 from tasks.hashed import refuse_changed
 from tasks.inputs import InputFile, by_url, fingerprint, hashed, identity_of, linked
@@ -41,11 +43,14 @@ class JobReport:
     fresh: bool
     substituted: Substituted | None
     """By column, what stood in for values that the model does not know; see `tasks.counts`."""
+    drift: dict[str, Any] | None
+    """The `summary` of `drift.json`; None if an older release predicted the rows."""
 
     @property
     def remarks(self) -> list[str]:
         """What a person should know of it, in lines."""
-        return self._quarantine + remarks(self.substituted)
+        drift = [f"drift: {sentence(self.drift)}"] if self.drift and self.drift["moved"] else []
+        return self._quarantine + drift + remarks(self.substituted)
 
     @property
     def _quarantine(self) -> list[str]:
@@ -121,7 +126,7 @@ def _run(
         "git_commit": version.lineage.git_commit,
         "job": job.id,
     }
-    needed = {name: path for name, path in paths.items() if name in IDENTITY}
+    needed = {name: path for name, path in paths.items() if name in {*IDENTITY, PROFILE}}
     try:
         report = predict(
             needed,
@@ -287,4 +292,5 @@ def _report(resolved: Resolved, output: Path, report: PredictReport, *, fresh: b
         job=report.provenance["job"],
         fresh=fresh,
         substituted=report.substituted,
+        drift=report.drift and report.drift["summary"],
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.measures import Measure
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import ClassTarget
 
@@ -179,6 +180,23 @@ class Classification(Problem):
             "prediction": classes.take(pa.array(best)),
             "score": pa.array(probabilities[np.arange(len(best)), best]),
         }
+
+    def measures(self, signature: "Signature") -> tuple[Measure, ...]:
+        """The most probable class, whatever the threshold of a job, and its probability."""
+        return (
+            Measure(
+                "class",
+                lambda outputs: outputs["probabilities"].argmax(axis=1) + 1,
+                signature.classes,
+                held_out=True,
+            ),
+            Measure(
+                "confidence",
+                lambda outputs: outputs["probabilities"].max(axis=1),
+                held_out=True,
+                computed=True,
+            ),
+        )
 
     def plots(
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"
