@@ -13,6 +13,8 @@ QUANTILES = 10
 """Bins of equal numbers of reference rows. Ten is the usual number for PSI (Yurdakul 2018)."""
 MOST_LABELS = 50
 """Labels with a bin of their own; the rest share one, as rare ones would be in the comparison."""
+FREQUENT = 5
+"""Rows that a label must have for a bin. A rarer one may be among the known ones by chance."""
 FEW_ROWS = 4096  # up to here sorting is faster: 10 in place of 23 ns a row of 2,048
 
 Counts = NDArray[np.int64]
@@ -50,13 +52,21 @@ class Bins:
         return np.append(own, len(places) - own.sum())
 
 
-def fitted(measure: Measure, values: NDArray[Any]) -> Bins:
-    """Bins in which the reference values (N,) are spread evenly."""
-    if measure.labels:
-        found = np.bincount(values, minlength=len(measure.labels) + 1)[1:]
-        frequent = np.sort(np.argsort(-found, kind="stable")[:MOST_LABELS])
-        return Bins(labels=tuple(measure.labels[place] for place in frequent))
-    return Bins(edges=_edges(np.sort(values), measure.computed)) if len(values) else Bins()
+def of_frequent(places: NDArray[Any], measure: Measure) -> Bins:
+    """A bin for each label that is frequent in these rows; `places` (N,) as `Measure.of` returns
+    them."""
+    found = np.bincount(places, minlength=len(measure.labels) + 1)[1:]
+    most = np.argsort(-found, kind="stable")[:MOST_LABELS]
+    chosen = np.sort(most[found[most] >= FREQUENT])
+    return Bins(labels=tuple(measure.labels[place] for place in chosen))
+
+
+def between_quantiles(values: NDArray[Any], measure: Measure) -> Bins:
+    """Bins in which the values (N,) are spread evenly."""
+    if not len(values):
+        return Bins()
+    with np.errstate(over="ignore", invalid="ignore"):  # near the end of float32; left out
+        return Bins(edges=_edges(np.sort(values), measure.computed))
 
 
 def _edges(values: NDArray[Any], computed: bool) -> tuple[float, ...]:

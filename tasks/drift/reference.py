@@ -21,7 +21,15 @@ from tasks import formats
 from tasks.bundle.files import PROFILE
 from tasks.bundle.signature import Signature
 from tasks.counts import Substituted
-from tasks.drift.bins import Bins, Counts, as_document, fitted, of_document
+from tasks.drift.bins import (
+    MOST_LABELS,
+    Bins,
+    Counts,
+    as_document,
+    between_quantiles,
+    of_document,
+    of_frequent,
+)
 from tasks.errors import InputError
 from tasks.measures import Measure
 
@@ -124,25 +132,46 @@ class Values:
     """Collects the numbers of a column's measures, and then counts them."""
 
     def __init__(self, measures: Sequence[Measure]) -> None:
-        self._found: list[tuple[Measure, list[NDArray[Any]]]] = [(m, []) for m in measures]
+        self._measures = measures
+        self._counted: dict[str, list[NDArray[Any]]] = {measure.name: [] for measure in measures}
+        self._others: dict[str, list[NDArray[Any]]] = {measure.name: [] for measure in measures}
 
-    def add(self, arrays: Mapping[str, NDArray[Any]], held_out: bool | None = None) -> None:
-        """Those of one batch of rows; `held_out` says of which kind, if only some measures are
-        counted on it."""
-        for measure, parts in self._found:
-            if held_out is None or measure.held_out == held_out:
-                parts.append(np.array(measure.of(arrays)))
+    def add(self, arrays: Mapping[str, NDArray[Any]], held_out: bool) -> None:
+        """Those of one batch of rows, of the training split or of `held_out` ones."""
+        for measure in self._measures:
+            if measure.held_out == held_out:
+                self._counted[measure.name].append(np.array(measure.of(arrays)))
+            elif measure.labels:
+                self._others[measure.name].append(np.array(measure.of(arrays)))
 
     def document(self) -> dict[str, Any]:
         """The bins and counts by measure, for `profile.json`; those without rows are left out."""
         found = {}
-        for measure, parts in self._found:
-            if parts:
-                values = np.concatenate(parts)
-                bins = fitted(measure, values)
+        for measure in self._measures:
+            if parts := self._counted[measure.name]:
+                others, values = self._others[measure.name], np.concatenate(parts)
+                bins, values = _bins(measure, values, np.concatenate(others) if others else None)
                 counts = bins.count(values, measure)
                 found[measure.name] = as_document(bins, counts, measure.offset)
         return found
+
+
+def _bins(
+    measure: Measure, values: NDArray[Any], others: NDArray[Any] | None
+) -> tuple[Bins, NDArray[Any]]:
+    """The bins of a measure, and the values to count in them.
+
+    Which labels get a bin must not depend on the rows that are counted: those that are in these at
+    all, or often, are so partly by chance, and are rarer in any other rows. Of 900 towns in 1,050
+    rows, the 50 most frequent had 94 % of these and 92 % of other rows, and every job drifted.
+    """
+    if not measure.labels:
+        return between_quantiles(values, measure), values
+    if others is None:
+        if len(measure.labels) <= MOST_LABELS:  # classes, which the rows did not decide
+            return Bins(labels=measure.labels), values
+        others, values = values[::2], values[1::2]
+    return of_frequent(others, measure), values
 
 
 def with_predictions(
@@ -150,7 +179,7 @@ def with_predictions(
 ) -> dict[str, Any]:
     """A profile with the reference of predictions: a model's `outputs` for the test split."""
     values = Values(signature.problem.measures(signature))
-    values.add(outputs)
+    values.add(outputs, held_out=True)
     return profile | {"drift": profile.get("drift", {}) | {PREDICTIONS: values.document()}}
 
 
