@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,15 +42,20 @@ class Bins:
         if len(values) <= FEW_ROWS:
             below = np.searchsorted(np.sort(values), edges)
         else:  # one fast pass for each edge: a third of the time of a search for each value
-            below = np.array([np.count_nonzero(values < edge) for edge in edges], np.int64)
-        return np.diff(below, prepend=0, append=len(values))
+            below = np.array([np.count_nonzero(each) for each in values < edges[:, np.newaxis]])
+        return np.diff(below.astype(np.int64), prepend=0, append=len(values))
 
     def _by_label(self, places: NDArray[Any], measure: Measure) -> Counts:
-        assert self.labels is not None
         found = np.bincount(places, minlength=len(measure.labels) + 1)
-        number = {label: place for place, label in enumerate(measure.labels, start=1)}
-        own = found[[number[label] for label in self.labels]] if self.labels else found[:0]
+        own = found[_places(measure.labels, self.labels or ())]
         return np.append(own, len(places) - own.sum())
+
+
+@lru_cache(maxsize=1024)
+def _places(every: tuple[str, ...], some: tuple[str, ...]) -> NDArray[np.int64]:
+    """The places of some labels among all, from 1. A column may have thousands."""
+    number = {label: place for place, label in enumerate(every, start=1)}
+    return np.array([number[label] for label in some], np.int64)
 
 
 def of_frequent(places: NDArray[Any], measure: Measure) -> Bins:

@@ -171,6 +171,8 @@ def _why_not(
 
 
 def _with_distances(measure: Compared) -> Compared:
+    if measure.edges is None and measure.labels is None and not measure.now[1] + measure.then[1]:
+        return replace(measure, psi=0.0, excess=0.0, js=0.0, ks=None, p=1.0, verdict=None)
     now, then = np.array(measure.now, np.int64), np.array(measure.then, np.int64)
     found = distances(now, then, ordered=measure.edges is not None)
     psi, excess, js, p = (float(f"{v:.4g}") for v in (found.psi, found.excess, found.js, found.p))
