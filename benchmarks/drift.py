@@ -9,6 +9,7 @@ while they are made. `--rivals` is the Python of an environment with evidently a
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -115,7 +116,8 @@ SIDES: dict[str, Callable[[int, int], dict[str, object]]] = {
 def measured(python: str, side: str, rows: int, columns: int) -> dict[str, object]:
     """What one side says of itself, from a process of its own."""
     command = [python, __file__, "--side", side, "--rows", str(rows), "--columns", str(columns)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    quiet = os.environ | {"DO_NOT_TRACK": "1"}  # Evidently reports its use over the network
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr[-2000:]}")
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])

@@ -43,7 +43,8 @@ class Bins:
             below = np.searchsorted(np.sort(values), edges)
         else:  # one fast pass for each edge: a third of the time of a search for each value
             below = np.array([np.count_nonzero(each) for each in values < edges[:, np.newaxis]])
-        return np.diff(below.astype(np.int64), prepend=0, append=len(values))
+        found: Counts = np.diff(below, prepend=0, append=len(values)).astype(np.int64)
+        return found
 
     def _by_label(self, places: NDArray[Any], measure: Measure) -> Counts:
         found = np.bincount(places, minlength=len(measure.labels) + 1)

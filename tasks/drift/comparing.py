@@ -15,7 +15,7 @@ from tasks.drift.statistics import distances, holm
 LEVEL = 0.01
 """Of 100 models whose data does not change, about one gives a job a verdict other than `none`."""
 WATCH, DRIFTED = 0.01, 0.05
-"""The least PSI beyond chance. A normal column has them if its mean moves by 0.1 and 0.22 standard
+"""The least PSI beyond chance. A normal column has them if its mean moves by 0.1 and 0.23 standard
 deviations. The usual 0.1 and 0.25 (Siddiqi 2006) are higher since they also have to be above
 chance: of 200 rows in ten bins, PSI without any change is above 0.05 in a third of the jobs."""
 LEAST_ROWS = 200
