@@ -21,6 +21,7 @@ REPORT = 1
 MANIFEST = 3  # format 1 had no `substituted`; formats 1 and 2 had one file and no quarantine
 PLAN = 1
 DRIFT = 1
+JOB_DRIFT = 1  # what the registry keeps of it
 
 Record = TypeVar("Record")
 
