@@ -157,6 +157,7 @@ def test_a_wide_table_is_recorded_with_the_columns_that_moved_most(run, tmp_path
 def project(bundle, tmp_path_factory, prefect_server):
     root = tmp_path_factory.mktemp("project")
     (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "prefect.yaml").write_text("deployments: []\n")
     with Registry(f"sqlite:///{root / 'modelmint.db'}", root / "artifacts") as registry:
         registered(registry, bundle, root / "candidate")
     return Project(root, {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)})
