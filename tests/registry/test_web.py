@@ -720,7 +720,7 @@ def test_pages_show_which_columns_of_the_last_job_moved_then_and_now(visit, site
         for address in ("/models/pets", f"/models/pets/versions/{job.version}", f"/jobs/{job.id}"):
             page.goto(site + address)
             panel = page.get_by_role("region", name="Drift")
-            expect(panel).to_contain_text("1 of 2 parts differs from the rows of the training")
+            expect(panel).to_contain_text("1 of 2 columns, predictions included, differs from")
             expect(panel).to_contain_text("beside the 3 jobs before it, 600 rows")
             assert panel.get_by_role("img").count() == 2
             assert panel.locator("rect.bar-now").count() == 6
