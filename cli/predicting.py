@@ -60,9 +60,14 @@ def progress_bar() -> Iterator[tuple[Callable[["Status"], None], Callable[[str],
 
 def say_job(job: "JobReport", as_json: bool) -> None:
     """Say what a job did."""
+    from flows.drift import drift_lines
+    from tasks.drift.report import sentence
+
     again = " (they were there already: same input, same model)" if job.fresh else ""
     output.say(f"{job.rows:,} rows predicted with {job.model} on {job.provider}{again}")
     output.say(job.output)
+    if not drift_lines(job.drift):  # else it is among the remarks
+        output.say(f"drift: {sentence(job.drift)}")
     for remark in job.remarks:
         output.say(remark)
     if as_json:

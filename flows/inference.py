@@ -20,6 +20,7 @@ from flows.alive import end_with_runner
 from flows.artifacts import tag_run
 from flows.cluster import connected
 from flows.copies import Copies
+from flows.drift_shown import show_drift
 from flows.inbox import After
 from flows.incremental import NewReport, folder_name, predict_new
 from flows.job import JobReport, close_dead_jobs, run_job, signature_of
@@ -105,6 +106,7 @@ def inference(
     jobs = report.jobs if isinstance(report, NewReport) else [report]
     for job in jobs:
         create_markdown_artifact(_markdown(job), key="inference", description=f"By {job.model}")
+        show_drift(job)
     if isinstance(report, NewReport):
         return _ended(report)
     return report

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from flows.drift import drift_lines, drift_record, drift_summary
 from registry import Conflict, Job, JobInput, NotFound, Registry, RegistryError, Resolved, Version
-from tasks.bundle.files import IDENTITY
+from tasks.bundle.files import IDENTITY, PROFILE
 from tasks.bundle.signature import Signature
 from tasks.counts import Substituted, not_counted, summary
 from tasks.errors import InputError, SetupError
@@ -41,11 +43,14 @@ class JobReport:
     fresh: bool
     substituted: Substituted | None
     """By column, what stood in for values that the model does not know; see `tasks.counts`."""
+    drift: dict[str, Any] | None
+    """The `summary` of `drift.json`, and under `earlier` that of the comparison with earlier jobs;
+    None if an older release predicted the rows."""
 
     @property
     def remarks(self) -> list[str]:
         """What a person should know of it, in lines."""
-        return self._quarantine + remarks(self.substituted)
+        return self._quarantine + drift_lines(self.drift) + remarks(self.substituted)
 
     @property
     def _quarantine(self) -> list[str]:
@@ -90,9 +95,9 @@ def run_job(
         if done := _already(output, version, fingerprint(files), options):
             refuse_changed(hashed(files))
             how.check_input()
-            _close_killed_job(registry, version.model, done)
+            job = _close_killed_job(registry, version.model, done, output)
             clear(output)  # killed just before the end
-            return _report(resolved, output, done, fresh=True)
+            return _report(resolved, output, done, job, fresh=True)
         return _run(registry, resolved, files, output, flow_run_id, options, how)
 
 
@@ -121,7 +126,7 @@ def _run(
         "git_commit": version.lineage.git_commit,
         "job": job.id,
     }
-    needed = {name: path for name, path in paths.items() if name in IDENTITY}
+    needed = {name: path for name, path in paths.items() if name in {*IDENTITY, PROFILE}}
     try:
         report = predict(
             needed,
@@ -136,8 +141,8 @@ def _run(
         with suppress(RegistryError):  # what stopped the job is what a person must hear of
             registry.fail_job(job, by_url(f"{type(error).__name__}: {error}", files))
         raise
-    _finish(registry, job, report)
-    return _report(resolved, output, report, fresh=False)
+    job = _finish(registry, job, report, output)
+    return _report(resolved, output, report, job, fresh=False)
 
 
 def _as_begun(
@@ -203,12 +208,17 @@ def _named(options: Options) -> str:
     return " ".join(given)
 
 
-def _close_killed_job(registry: Registry, model: str, report: PredictReport) -> None:
+def _close_killed_job(
+    registry: Registry, model: str, report: PredictReport, output: Path
+) -> Job | None:
     """A job killed after its manifest was written is complete; only its row does not know."""
-    with suppress(NotFound):  # of another registry
+    try:
         job = registry.job(str(report.provenance["job"]))
-        if job.model == model and job.state == "running":
-            _finish(registry, job, report)
+    except NotFound:
+        return None
+    if job.model == model and job.state == "running":
+        return _finish(registry, job, report, output)
+    return job
 
 
 def close_dead_jobs(
@@ -239,13 +249,13 @@ def close_finished_jobs(registry: Registry, model: str) -> None:
                 and report.provenance["job"] == job.id
                 and all(Path(file["path"]).is_absolute() for file in report.inputs)
             ):
-                _finish(registry, job, report)
+                _finish(registry, job, report, Path(job.output))
 
 
-def _finish(registry: Registry, job: Job, report: PredictReport) -> None:
+def _finish(registry: Registry, job: Job, report: PredictReport, output: Path) -> Job:
     """Record a job as completed. Raises `Conflict` if it has ended in another way."""
     try:
-        registry.finish_job(
+        return registry.finish_job(
             job,
             rows=report.predicted,
             quarantined=report.quarantined,
@@ -253,10 +263,13 @@ def _finish(registry: Registry, job: Job, report: PredictReport) -> None:
             onnxruntime=report.onnxruntime,
             substituted=report.substituted,
             inputs=_inputs(report),
+            drift=drift_record(registry, job, report, output),
         )
     except Conflict:
-        if registry.job(job.id).state != "completed":  # else by its manifest, in another process
+        ended = registry.job(job.id)
+        if ended.state != "completed":  # else by its manifest, in another process
             raise
+        return ended
 
 
 def _inputs(report: PredictReport) -> list[JobInput]:
@@ -274,7 +287,9 @@ def _inputs(report: PredictReport) -> list[JobInput]:
     return found
 
 
-def _report(resolved: Resolved, output: Path, report: PredictReport, *, fresh: bool) -> JobReport:
+def _report(
+    resolved: Resolved, output: Path, report: PredictReport, job: Job | None, *, fresh: bool
+) -> JobReport:
     return JobReport(
         model=resolved.version.ref,
         digest=resolved.version.digest,
@@ -287,4 +302,5 @@ def _report(resolved: Resolved, output: Path, report: PredictReport, *, fresh: b
         job=report.provenance["job"],
         fresh=fresh,
         substituted=report.substituted,
+        drift=drift_summary(report, job),
     )

@@ -12,6 +12,7 @@ from flows.runner import SERVED_WITHIN
 from flows.server import ServerDown, find_api
 from flows.settings import Settings
 from registry import CHALLENGER, CHAMPION, Job, ModelLine, NoRegistry, Registry, RegistryError
+from registry.display.drift import said
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -182,8 +183,13 @@ def _model(line: ModelLine) -> Line:
 
 
 def _last_job(registry: Registry, name: str) -> Lines:
-    for job in registry.jobs(name, limit=1):
+    jobs = registry.jobs(name, limit=5)
+    for job in jobs[:1]:
         yield Line("last job", name, _described(job), job.state in ("failed", "lost"))
+    for job in [job for job in jobs if job.drift][:1]:  # while the next one runs, too
+        drifted = job.drift is not None and job.drift.get("verdict") == "drifted"
+        text = f"{said(job)}; {job.model}:{job.version}, job of {age(job.started_at)} ago"
+        yield Line("drift", name, text, attention=drifted)
 
 
 def _described(job: Job) -> str:

@@ -8,6 +8,7 @@ from modelmint.listing import Form, Row
 from registry import Event, Job, Model, Problem, Stray, Summary
 from registry.display.describing import local, why
 from registry.display.documents import headline
+from registry.display.drift import said
 
 
 def count(records: Sequence[object], one: str, many: str = "") -> str:
@@ -60,6 +61,7 @@ def _job_shown(job: Job) -> dict[str, str]:
         "state": job.state,
         "rows": "" if job.rows is None else f"{job.rows:,}",
         "quarantined": "" if job.quarantined is None else f"{job.quarantined:,}",
+        "drift": said(job),
         "output": job.error or job.output,
     }
 

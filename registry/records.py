@@ -241,6 +241,9 @@ class Job:
     substituted: Json | None
     """By column, how many values the model did not know: unknown, filled, outside the training
     range, truncated. None if the job has not completed, or is of an older release."""
+    drift: Json | None = None
+    """How the rows differ from those of the training and of earlier jobs: `verdict`, `columns` that
+    moved most, and what later jobs are compared with. None as for `substituted`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,9 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         substituted: Json | None = None,
         quarantined: int = 0,
         inputs: Sequence[JobInput] = (),
+        drift: Json | None = None,
     ) -> Job:
-        """Record that a job has written all its rows, and which values it substituted.
+        """Record that a job has written all its rows, which values it substituted, and its drift.
 
         `rows` were predicted; `quarantined` rows could not be predicted. `inputs` are the files
         that the job has read, for `predicted_files`. Their rows add up to `rows` + `quarantined`.
@@ -80,7 +81,7 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
                 jobs.lock_running(c, job.id)
                 job_inputs.add(c, job.id, inputs)
             found = {"rows": rows, "quarantined": quarantined, "substituted": substituted}
-            ran = {"provider": provider, "onnxruntime": onnxruntime}
+            ran = {"provider": provider, "onnxruntime": onnxruntime, "drift": drift}
             return jobs.end(c, job.id, "completed", **found, **ran)
 
     @checked

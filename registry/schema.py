@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The Alembic revision that this code needs. Revisions are numbered, so text order is age."""
 
 VERSION_TABLE = "registry_alembic_version"
@@ -342,6 +342,8 @@ jobs = Table(
     Column("substituted", JSON(none_as_null=True)),
     # Rows that could not be predicted; `rows` does not count them. NULL until the job has finished.
     Column("quarantined", BigInteger),
+    # A few kB: the counters of all columns, and the columns that moved most.
+    Column("drift", JSON(none_as_null=True)),
     CheckConstraint("quarantined >= 0", name="quarantined"),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'lost')", name="state"),
     CheckConstraint("length(input_sha256) = 64", name="input_sha256"),

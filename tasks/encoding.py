@@ -4,7 +4,7 @@ Numbers are not scaled here: scaling is inside the graph. Imports no torch.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from tasks.bundle.files import SIGNATURE, TOKENIZER
 from tasks.bundle.signature import Signature
-from tasks.columns import Arrays, EncodeContext, SourceLocation, with_tensors
+from tasks.columns import Arrays, Column, EncodeContext, SourceLocation, with_tensors
 from tasks.counts import Counts
 from tasks.errors import InputError
 
@@ -27,6 +27,8 @@ class Encoder:
     tokenizer: Tokenizer | None = None
     counts: Counts = field(default_factory=Counts, compare=False, repr=False)
     """Counts encoded values that were unknown, missing, truncated or out of range."""
+    seen: Callable[[Column, Arrays], None] | None = field(default=None, compare=False, repr=False)
+    """Gets each column with the arrays of its rows."""
 
     @classmethod
     def read(cls, folder: Path) -> "Encoder":
@@ -56,7 +58,10 @@ class Encoder:
         parts: dict[str, list[np.ndarray]] = {}
         for column, tensors in with_tensors(self.signature.columns):
             values = one_array(batch[column.name], not column.takes_dictionary)
-            for name, array in column.encode(values, context).items():
+            encoded = column.encode(values, context)
+            if self.seen is not None:
+                self.seen(column, encoded)
+            for name, array in encoded.items():
                 parts.setdefault(tensors[name].name, []).append(array)
         return {name: _joined(arrays) for name, arrays in parts.items()}
 

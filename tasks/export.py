@@ -22,6 +22,7 @@ from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
 from tasks.config import Evaluate, Export
 from tasks.dataset import REPORT, read_split
+from tasks.drift.reference import with_predictions
 from tasks.encoding import Encoder
 from tasks.evaluate import inference
 from tasks.parity import compare_outputs
@@ -91,7 +92,8 @@ def export(
     shutil.copyfile(trained.weights, files.weights)
     if encoder.tokenizer is not None:
         shutil.copyfile(trained.tokenizer, files.tokenizer)
-    shutil.copyfile(dataset.profile, files.profile)
+    profile = formats.read(dataset.profile, formats.PROFILE)
+    _write_json(files.profile, with_predictions(profile, signature, outputs))
     write_card(files.card, config, signature, result)
     return ExportReport(metrics.summary, gates, parity)
 

@@ -16,10 +16,12 @@ from tasks.errors import InputError
 # misunderstand the document; an additional field does not need a new number.
 EVALUATION = 1
 LINEAGE = 1
-PROFILE = 1
+PROFILE = 2  # format 1 had no `drift`
 REPORT = 1
 MANIFEST = 3  # format 1 had no `substituted`; formats 1 and 2 had one file and no quarantine
 PLAN = 1
+DRIFT = 1
+JOB_DRIFT = 1  # what the registry keeps of it
 
 Record = TypeVar("Record")
 

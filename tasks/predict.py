@@ -22,6 +22,7 @@ from tasks.counts import Counts
 from tasks.errors import InputError, SetupError
 from tasks.hashed import HashedFile, refuse_changed
 from tasks.inputs import InputFile, fingerprint, hashed, named
+from tasks.serving.drift import with_drift
 from tasks.serving.folder import (
     MANIFEST,
     OLD_PREDICTIONS,
@@ -93,13 +94,15 @@ def predict(
     options: Options | None = None,
     how: How | None = None,
 ) -> PredictReport:
-    """Write `predictions/`, `quarantine/` where there are bad rows, and then `manifest.json`.
+    """Write `predictions/`, `quarantine/` where there are bad rows, `drift.json`, and then
+    `manifest.json`.
 
     The columns of predictions are `key`, `prediction` and `score`: a class and its probability; a
     number, which has no score; or the token that a text goes on with, and the perplexity of the
     text. Others follow as `options` say. The rows of a shard are in order.
 
-    `bundle` has the model's files by their paths in it; `provenance` identifies the model and is
+    `bundle` has the model's files by their paths in it; without `profile.json`, there is nothing to
+    compare the rows with. `provenance` identifies the model and is
     written to the manifest and to the metadata of Parquet files. An unfinished job of the same
     model, input and options goes on where it was; what is left of another one is removed. Whoever
     calls has locked `output` with `owned`.
@@ -139,6 +142,7 @@ def _carry_out(
         folder.remove()
         raise
     folder.publish(file for record in records for file in record.files)
+    report = with_drift(report, records, model.reference, output)
     write_whole(output / MANIFEST, report.as_json())
     folder.remove()
     return report

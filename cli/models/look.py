@@ -14,6 +14,7 @@ from registry.display.comparing import Change, Comparison
 from registry.display.comparing import compare as compare_versions
 from registry.display.describing import difference, facts, local, measured, number, origin, why
 from registry.display.documents import measurement
+from registry.display.drift import said
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
@@ -291,7 +292,7 @@ def _decides(version: Summary) -> str:
 
 def _jobs(found: Sequence[Job]) -> None:
     output.table(
-        ["started", "model", "state", "rows", "quarantined", "provider", "output"],
+        ["started", "model", "state", "rows", "quarantined", "drift", "provider", "output"],
         [
             [
                 local(j.started_at),
@@ -299,6 +300,7 @@ def _jobs(found: Sequence[Job]) -> None:
                 j.state,
                 "" if j.rows is None else f"{j.rows:,}",
                 "" if j.quarantined is None else f"{j.quarantined:,}",
+                said(j),
                 j.provider or "",
                 j.error or j.output,
             ]

@@ -50,7 +50,7 @@ _GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "jobs": (
             "INSERT",
             "UPDATE (state, rows, provider, onnxruntime, error, finished_at, substituted, "
-            "quarantined)",
+            "quarantined, drift)",
         ),
         "job_inputs": ("INSERT",),
     },

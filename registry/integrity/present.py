@@ -219,6 +219,8 @@ def _job_end(row: Row) -> str | None:
         return f"it wrote {row['rows']} rows"
     if row["quarantined"] is not None and state != "completed":
         return f"it is {state}, which its quarantined rows contradict"
+    if row["drift"] is not None and state != "completed":
+        return f"it is {state}, which its report of drift contradicts"
     return None
 
 

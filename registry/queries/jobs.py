@@ -177,6 +177,7 @@ def load(
             started_at=moment(row.started_at),
             finished_at=None if row.finished_at is None else moment(row.finished_at),
             substituted=None if row.substituted is None else typed(dict, row.substituted),
+            drift=None if row.drift is None else typed(dict, row.drift),
         )
         for row in c.execute(query(*where).limit(limit))
     ]

@@ -228,6 +228,7 @@ BY_NAME: Mapping[str, Callable[[str, Any], Any]] = {
     "evaluation": _document,
     "payload": _document,
     "substituted": _document,
+    "drift": _document,
     "policy": _policy,
     "four_eyes": _flag,
     "protected": _names,

@@ -114,7 +114,8 @@ def _add_models(page: Page, registry: Registry, pages: Pages) -> None:
             model=of,
             holders=views.holders(registry, name),
             events=registry.history(name, limit=6),
-            jobs=registry.jobs(name, limit=5),
+            jobs=(jobs := registry.jobs(name, limit=5)),
+            drift=views.drift(jobs, most=3),
             help=HELP,
         )
 
@@ -175,6 +176,7 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
             columns=lineage.draw(trace),
             jobs=trace.jobs,
             job_count=trace.job_count,
+            drift=views.drift(trace.jobs),
             curves=views.curves(registry, found),
             events=registry.history(name, version=number, limit=views.EVENTS),
             newest=of.last_version,
@@ -226,6 +228,11 @@ def _add_others(page: Page, registry: Registry, pages: Pages) -> None:
         found = registry.jobs(limit=views.JOBS + 1, before=before)
         shared: dict[str, Any] = {"name": None, "number": None, "here": "/jobs?"}
         return pages.answer(request, _jobs_part(request), **views.page_of(found), **shared)
+
+    @page("/jobs/{job}")
+    def job(request: Request, job: Name) -> Any:
+        found = registry.job(job)
+        return pages.answer(request, "job.html", job=found, found=views.drift([found]))
 
     @page("/trace")
     def trace(request: Request, hash: Text = "", after: Cursor = None, before: JobId = None) -> Any:

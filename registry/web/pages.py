@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from registry.display import documents, formatting
+from registry.display import documents, drift, formatting
 from registry.records import Version
 from registry.web import confusion, lineage, plots
 from registry.web.security import HEADERS, landing
@@ -30,7 +30,7 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters |= formatting.FILTERS
+        self._templates.filters |= formatting.FILTERS | {"drift": drift.drift, "said": drift.said}
         self._templates.globals |= {
             "static": _static_addresses(),
             "signs_in": signs_in,

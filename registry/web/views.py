@@ -2,15 +2,19 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from registry.display import drift as display
 from registry.display.documents import headline
+from registry.display.drift import Drift
 from registry.errors import Corrupt, InvalidQuery, NotFound, Unreachable
 from registry.records import Event, Holder, Job, Summary, Version
 from registry.references import CHALLENGER, CHAMPION
 from registry.registry import Registry
 from registry.web import plots
+from registry.web.bars import Bars, bars
 from registry.web.plots import Plot
 
 MODELS = 40
@@ -21,6 +25,15 @@ CHILDREN = 100
 _LARGEST_HISTORY = 1_000_000
 COLUMNS = 3
 """The number of metrics with a column in a list of versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDrift:
+    """A job, its drift, and plots of the parts that moved most."""
+
+    job: Job
+    drift: Drift
+    plots: tuple[Bars, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,15 @@ def conditions(text: str) -> list[str]:
 def page_of(found: list[Job]) -> dict[str, Any]:
     """A page of jobs, from a list with one more; `before` is where the next page begins."""
     return {"jobs": found[:JOBS], "before": found[JOBS - 1].id if len(found) > JOBS else None}
+
+
+def drift(jobs: Sequence[Job], most: int = 10) -> JobDrift | None:
+    """The drift of the first of these jobs for which it was measured, with so many plots."""
+    for job in jobs:
+        if found := display.drift(job.drift):
+            drawn = [bars(part, measure) for part in found.parts for measure in part.measures]
+            return JobDrift(job, found, tuple(filter(None, drawn))[:most])
+    return None
 
 
 def curves(registry: Registry, version: Version) -> Plot | None:

@@ -24,6 +24,7 @@ from tasks.errors import BadRows, InputError
 from tasks.files.convert import Kind, convert
 from tasks.files.reading import PLAIN, Reading
 from tasks.files.spelling import without_blank
+from tasks.measures import Measure
 from tasks.reasons import MISSING
 
 if TYPE_CHECKING:
@@ -291,6 +292,13 @@ class Column(BaseModel):
         `inputs` has, for each tensor, lists with one entry per element of its last axis.
         """
         return {}
+
+    def measures(self) -> tuple[Measure, ...]:
+        """What is counted of each batch of a job to detect drift, from the arrays of `encode`.
+
+        Without any, drift of such columns is not detected.
+        """
+        return ()
 
     def linear_features(
         self, values: pa.Array, context: EncodeContext, source: "Source"

@@ -21,6 +21,7 @@ from tasks.columns.looks import refuse_lookalikes
 from tasks.columns.number import present_in
 from tasks.errors import InputError
 from tasks.files.convert import Kind, convert, plain
+from tasks.measures import Measure
 
 if TYPE_CHECKING:
     from tasks.config import Source
@@ -113,6 +114,9 @@ class CategoryColumn(Column):
 
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
         return {"categories": {self.name: counts(values)}}
+
+    def measures(self) -> tuple[Measure, ...]:
+        return (Measure("value", lambda arrays: arrays["categories"][:, 0], self.values),)
 
     def linear_features(
         self, values: pa.Array, context: EncodeContext, source: "Source"

@@ -24,7 +24,10 @@ from tasks.columns.distributions import moments
 from tasks.errors import InputError
 from tasks.files import images, npz, suffixes
 from tasks.files.convert import Kind
+from tasks.measures import Measure
 from tasks.reasons import NOT_FINITE
+
+SAMPLED = 512  # values of an image for its brightness: its standard error is 1/23 of the contrast
 
 
 class ImageColumn(Column):
@@ -207,6 +210,30 @@ class ImageColumn(Column):
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
         pixels = self.encode(values, context)[self.name]
         return {"inputs": {self.name: moments(pixels.reshape(-1, self.shape[-1]))}}
+
+    def measures(self) -> tuple[Measure, ...]:
+        """The mean of an image's values, and their standard deviation."""
+        return (
+            Measure(
+                "brightness",
+                lambda arrays: _sampled(self.name, arrays).mean(axis=1),
+                computed=True,
+            ),
+            Measure(
+                "contrast", lambda arrays: _sampled(self.name, arrays).std(axis=1), computed=True
+            ),
+        )
+
+
+def _sampled(name: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """(N, up to about `SAMPLED`): values on an even grid of each image.
+
+    All values of 28x28x3 would take 13 µs an image, as much as a small network takes.
+    """
+    pixels = arrays[name]
+    step = max(1, math.isqrt(math.prod(pixels.shape[1:]) // SAMPLED))
+    grid: NDArray[np.float64] = pixels[:, ::step, ::step].astype(np.float64)
+    return grid.reshape(len(grid), -1)
 
 
 def decode_all(

@@ -25,6 +25,7 @@ from tasks.columns.distributions import moments
 from tasks.columns.narrowing import by_chance, merged_example, merged_values
 from tasks.errors import InputError
 from tasks.files.convert import EXACT, Kind, convert
+from tasks.measures import Measure
 from tasks.reasons import NOT_FINITE
 
 Numeric = TypeVar("Numeric", bound="NumericColumn")
@@ -123,6 +124,9 @@ class NumericColumn(Column):
         found: Mapping[str, Any] = moments(self.encode(values, context)["numbers"])
         # The statistics are of the values minus the offset.
         return {"inputs": {"numbers": {**found, "columns": [self.name], "offset": [self.offset]}}}
+
+    def measures(self) -> tuple[Measure, ...]:
+        return (Measure("value", lambda arrays: arrays["numbers"][:, 0], offset=self.offset),)
 
 
 class NumberColumn(NumericColumn):

@@ -1,6 +1,7 @@
 """Sequence columns: lists of numbers, or of lists with the same number of numbers each."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,6 +25,7 @@ from tasks.columns.narrowing import by_chance, merged_example, merged_values
 from tasks.errors import InputError
 from tasks.files import npz, suffixes
 from tasks.files.sequences import Timesteps, not_finite, pack
+from tasks.measures import Measure
 from tasks.reasons import NOT_FINITE, WRONG_LENGTH
 
 if TYPE_CHECKING:
@@ -175,6 +177,13 @@ class SequenceColumn(Column):
         sequence, length = encoded["sequence"], encoded["length"]
         return {"inputs": {"sequence": moments(sequence[_valid(sequence, length)])}}
 
+    def measures(self) -> tuple[Measure, ...]:
+        means = (
+            Measure(f"mean of {feature}", partial(_mean, feature), computed=True)
+            for feature in range(self.features)
+        )
+        return Measure("length", lambda arrays: arrays["length"]), *means
+
     def linear_features(
         self, values: pa.Array, context: EncodeContext, source: "Source"
     ) -> tuple[Any, Any]:
@@ -212,6 +221,17 @@ def _packed(values: pa.Array) -> Timesteps:
     found = Timesteps.of(values)
     assert found is not None
     return found
+
+
+def _mean(feature: int, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """(N,): the mean of a feature over the timesteps of each row.
+
+    Added one by one: NumPy's `sum` adds in an order that depends on the padding, which depends on
+    the other rows.
+    """
+    total = arrays["sequence"][:, :, feature].astype(np.float64).cumsum(axis=1)[:, -1]
+    mean: NDArray[np.float64] = total / arrays["length"]
+    return mean
 
 
 def _valid(sequence: NDArray[Any], length: NDArray[np.int64]) -> NDArray[np.bool_]:

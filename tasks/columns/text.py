@@ -24,6 +24,7 @@ from tasks.errors import InputError
 from tasks.files import lines, suffixes
 from tasks.files.convert import Kind, convert
 from tasks.files.spelling import without_blank, without_na
+from tasks.measures import Measure
 
 if TYPE_CHECKING:
     from tasks.config import Source, TextSource
@@ -127,6 +128,12 @@ class TextColumn(Column):
         tokens = int((lengths - 1).sum())  # without start tokens
         return lengths, {"tokens": tokens, "unknown_share": round(unknown / max(1, tokens), 6)}
 
+    def measures(self) -> tuple[Measure, ...]:
+        return (
+            Measure("length", lambda arrays: arrays["length"]),
+            Measure("unknown tokens", _unknown_share, held_out=True),
+        )
+
     def linear_features(
         self, values: pa.Array, context: EncodeContext, source: "Source"
     ) -> tuple[Any, Any]:
@@ -144,6 +151,13 @@ class TextColumn(Column):
 
     def known(self) -> str:
         return "the tokens of the training texts"
+
+
+def _unknown_share(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """(N,): of the tokens of a text, without the start token."""
+    unknown = (arrays["tokens"] == UNKNOWN).sum(axis=1)
+    share: NDArray[np.float64] = unknown / np.maximum(1, arrays["length"] - 1)
+    return share
 
 
 def _parameters(source: "Source") -> "TextSource":

@@ -12,6 +12,7 @@ from tasks.columns.distributions import counts
 from tasks.columns.distributions import distribution as distribution_of
 from tasks.encoding import one_array
 from tasks.preparing.fitting import Dataset
+from tasks.preparing.reference import reference
 from tasks.preparing.rows import PreparedRows
 
 
@@ -35,6 +36,7 @@ def profile(dataset: Dataset, lengths: dict[str, NDArray[np.int64]]) -> dict[str
             found.pop("offset", None)
     for name, found in lengths.items():
         content[f"{name}.length" if "length" in content else "length"] = distribution_of(found)
+    content["drift"] = reference(dataset)
     return content
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.measures import Measure
 from tasks.problems.problem import Metric, Output, Problem
 
 if TYPE_CHECKING:
@@ -84,3 +85,14 @@ class LanguageModel(Problem):
             "prediction": pa.array([encoder.tokenizer.id_to_token(i) for i in best], pa.string()),
             "score": pa.array(perplexity),
         }
+
+    def measures(self, signature: "Signature") -> tuple[Measure, ...]:
+        """The negative log-likelihood of a token of each text, in nats: the log of its perplexity.
+        The next token is not counted."""
+        found = Measure(
+            "surprise",
+            lambda outputs: -outputs["log_likelihood"] / np.maximum(1, outputs["scored"]),
+            held_out=True,
+            computed=True,
+        )
+        return (found,)

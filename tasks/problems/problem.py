@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.errors import BadRows
+from tasks.measures import Measure
 from tasks.problems.targets import Target
 from tasks.reasons import BAD_PREDICTION
 
@@ -152,6 +153,11 @@ class Problem(ABC):
     @abstractmethod
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The columns `prediction` and, if the problem has one, `score`, (N,) each."""
+
+    def measures(self, signature: "Signature") -> tuple[Measure, ...]:
+        """What is counted of a job's predictions to detect drift. Takes outputs of the graph that
+        are both `evaluated` and `predicted`."""
+        return ()
 
     def plots(
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"

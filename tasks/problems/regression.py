@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.measures import Measure
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import NumberTarget
 
@@ -84,6 +85,12 @@ class Regression(Problem):
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The number alone: a regression has no score."""
         return {"prediction": pa.array(outputs["prediction"])}
+
+    def measures(self, signature: "Signature") -> tuple[Measure, ...]:
+        found = Measure(
+            "value", lambda outputs: outputs["prediction"], held_out=True, computed=True
+        )
+        return (found,)
 
     def plots(
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"

@@ -41,6 +41,8 @@ class ShardRecord:
     substituted: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, list[str]] = field(default_factory=dict)
     """Some unknown values by column, for a message; see `tasks.counts.Counts`."""
+    counters: tuple[int, ...] | None = None
+    """For drift, see `tasks.drift.counting.Tally`; None in a record of an older release."""
     keys: tuple[str, str] | None = None
     """The first and the last key, as text."""
     example: str | None = None

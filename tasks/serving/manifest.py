@@ -41,6 +41,8 @@ class PredictReport:
     batch_size: int | None = None
     shards: list[dict[str, Any]] = field(default_factory=list)
     """Number, rows, quarantined rows, first and last key, and files of each, in order."""
+    drift: dict[str, Any] | None = None
+    """Path, SHA-256 and size of `drift.json`, and its `summary`; None in older manifests."""
     format: int = 1
 
     @property
@@ -60,7 +62,8 @@ class PredictReport:
         """Path, SHA-256 and size of every file of the output."""
         if not self.shards:
             return [self.output] if "sha256" in self.output else []
-        return [file for shard in self.shards for file in shard["files"]]
+        drift = [self.drift] if self.drift else []
+        return [*(file for shard in self.shards for file in shard["files"]), *drift]
 
     def as_json(self) -> str:
         document = asdict(self)

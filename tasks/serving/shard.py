@@ -19,6 +19,7 @@ import pyarrow as pa
 from tasks.columns import SourceLocation
 from tasks.counts import Counts
 from tasks.dataset import KEY
+from tasks.drift.counting import Tally
 from tasks.errors import SetupError
 from tasks.files.chunks import BadRow, Chunk, sift
 from tasks.files.convert import python_value
@@ -65,6 +66,7 @@ class Answer:
     predictions: pa.RecordBatch | None
     bad: tuple[BadRow, ...]
     counts: Counts
+    tally: Tally
 
 
 @dataclass
@@ -223,19 +225,21 @@ class _Chain:
         read = chunk.size
         found, rest = sift(chunk, lambda some: self._attempt(rows, some))
         if found is None:
-            return Answer(shard, read, None, rest.bad, Counts())
-        columns, counts = found
+            return Answer(shard, read, None, rest.bad, Counts(), Tally(self.model.reference))
+        columns, counts, tally = found
         keys = self._keys(rest, shard)
         kept = {name: rows.kept(rest.rows, name) for name in self.plan.options.keep}
         batch = pa.record_batch({KEY: keys, **columns, **kept})
-        return Answer(shard, read, batch, rest.bad, counts)
+        return Answer(shard, read, batch, rest.bad, counts, tally)
 
-    def _attempt(self, rows: RowsOf, some: Chunk) -> tuple[dict[str, pa.Array], Counts]:
+    def _attempt(self, rows: RowsOf, some: Chunk) -> tuple[dict[str, pa.Array], Counts, Tally]:
         file = rows.file
         location = SourceLocation(file.name, first_row(file), some.index)
-        arrays, counts = self.model.encode(rows.typed(some.rows, location), location)
+        tally = Tally(self.model.reference)
+        arrays, counts = self.model.encode(rows.typed(some.rows, location), location, tally)
         plan = self.plan
-        return self.model.answer(arrays, plan.batch_size, plan.options, location), counts
+        columns = self.model.answer(arrays, plan.batch_size, plan.options, location, tally)
+        return columns, counts, tally
 
     def _keys(self, some: Chunk, shard: Shard) -> pa.Array:
         if KEY not in some.rows.schema.names:
@@ -274,6 +278,7 @@ class _Writer:
         self._bad: list[BadRow] = []
         self._reasons: Counter[str] = Counter()
         self._counts = Counts()
+        self._tally: Tally | None = None
         self._read = 0
         self._keys: list[str] = []
 
@@ -283,6 +288,7 @@ class _Writer:
         self._bad += answer.bad
         self._reasons.update(row.reason for row in answer.bad)
         self._counts.merge(answer.counts)
+        self._tally = answer.tally.after(self._tally)
         if answer.predictions is not None:
             keys = answer.predictions[KEY]
             ends = (str(python_value(keys[place])) for place in (0, len(keys) - 1))
@@ -315,6 +321,7 @@ class _Writer:
             reasons=dict(self._reasons),
             substituted=self._counts.columns,
             given=self._counts.given,
+            counters=() if self._tally is None else tuple(self._tally.counts.tolist()),
             keys=(self._keys[0], self._keys[-1]) if self._keys else None,
             example=self._example,
         )

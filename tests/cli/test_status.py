@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect.states import Completed, Failed, Pending, Running, Scheduled
-from registry_helpers import make_candidate, promote
+from registry_helpers import drift_document, make_candidate, promote
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -132,3 +132,29 @@ def test_status_shows_champion_last_job_and_a_waiting_approval(project, tmp_path
         (line, _) = models()
         assert line.attention is True
         assert ":2 waits for approval" in line.text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "attention", "text"),
+    [
+        ("drifted", True, "drifted: age PSI 0.31"),
+        ("watch", False, "watch: age"),
+        ("none", False, "none"),
+    ],
+)
+def test_status_shows_the_verdict_of_the_last_job_that_was_measured(
+    project, tmp_path, verdict, attention, text
+):
+    with Settings.from_environment().open_registry() as registry:
+        registry.register("digits", make_candidate(tmp_path / "one"), actor="ada")
+        ran = {"rows": 200, "provider": "CPU", "onnxruntime": "1.31.0"}
+        for drift in (drift_document("drifted"), drift_document(verdict)):
+            job = registry.start_job(
+                registry.resolve("digits:1"), input_sha256="0" * 64, output="/out"
+            )
+            registry.finish_job(job, **ran, drift=drift)
+        registry.start_job(registry.resolve("digits:1"), input_sha256="0" * 64, output="/next")
+        found = {line.section: line for line in models()}
+        assert found["last job"].text.startswith("digits:1 predicts since")
+        assert found["drift"].text.startswith(text)
+        assert found["drift"].attention is attention

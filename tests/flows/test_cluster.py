@@ -21,6 +21,7 @@ from flows.cluster import connected
 from registry import RegistryError
 from tasks import inputs
 from tasks.bundle.signature import Signature
+from tasks.drift.report import DriftReport
 from tasks.errors import InputError
 from tasks.predict import How, predict
 from tasks.serving import plan
@@ -42,7 +43,8 @@ from tasks.serving.options import BadLimit
 
 bundle, source, output, address, limit = sys.argv[1:]
 plan.ROWS = SHARD
-files = {name: Path(bundle, name) for name in ("model.onnx", "signature.json")}
+names = ("model.onnx", "signature.json", "profile.json")
+files = {name: Path(bundle, name) for name in names}
 found = inputs.find([Path(source)], Signature.read(files["signature.json"]))
 told = []
 try:
@@ -91,6 +93,8 @@ def undisturbed(bundle, source, tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     report = predict_here(bundle, source, output)
     assert (len(report.shards), report.quarantined) == (SHARDS, BAD)
+    measures = DriftReport.read(output / "drift.json").columns[0].measures
+    assert {sum(measure.now) for measure in measures} == {ROWS - BAD}
     return content(output)
 
 

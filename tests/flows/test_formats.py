@@ -191,7 +191,7 @@ def test_a_prepared_dataset_of_release_0_1_can_be_trained_and_exported(old, tmp_
     with pytest.raises(InputError, match=TOO_NEW.format(1)):
         export(Export(), Evaluate(gates={"r2": -1e9}), **paths, bundle=tmp_path / "other")
     change(old / "prepared/profile.json", format=9)
-    with pytest.raises(InputError, match=rf"profile.json {TOO_NEW.format(1)}"):
+    with pytest.raises(InputError, match=rf"profile.json {TOO_NEW.format(2)}"):
         train(
             given,
             prepared=old / "prepared",

@@ -42,6 +42,8 @@ def test_a_job_records_model_input_and_output(trained, test_split, tmp_path):
     assert job["provider"] == manifest["provider"] == "CPUExecutionProvider"
     assert job["input_sha256"] == manifest["input_sha256"]
     assert job["substituted"] == manifest["substituted"] == {"image": {"rows": 360}}
+    assert manifest["drift"]["summary"].items() <= job["drift"].items()
+    assert job["drift"]["verdict"] == report["drift"]["verdict"] == "none"
     version = json.loads(trained.modelmint("models", "show", "digits", "--json").stdout)
     assert manifest["provenance"]["digest"] == version["digest"]
     assert manifest["provenance"]["dataset"] == version["lineage"]["dataset"]
@@ -177,6 +179,7 @@ def test_predict_completes_a_killed_job_and_keeps_its_finished_shards(trained, t
     table = pq.read_table(tmp_path / "out/predictions")
     assert np.array_equal(table["key"].to_numpy(), np.arange(rows))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "drift.json",
         "manifest.json",
         "predictions",
     ]
@@ -202,6 +205,7 @@ def test_predict_closes_a_job_killed_after_it_wrote_its_manifest(trained, test_s
     assert report["fresh"]
     newest = jobs(trained)[0]
     assert (newest["id"], newest["state"]) == (report["job"], "completed")
+    assert (newest["drift"]["verdict"], newest["drift"]["rows"]) == ("none", 360)
 
 
 def test_close_dead_jobs_ends_the_jobs_of_crashed_flow_runs(trained, test_split, tmp_path):

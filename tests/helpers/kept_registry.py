@@ -125,9 +125,9 @@ def finish_jobs(kept: Registry) -> None:
     """Complete the running job, and find the file that the completed one has read."""
     (running,) = kept.running_jobs("homes")
     read = [JobInput("2" * 64, "/srv/homes/late.csv", 5)]
-    kept.finish_job(
-        running, rows=4, quarantined=1, provider="CPU", onnxruntime="1.31.1", inputs=read
-    )
+    ran = {"rows": 4, "quarantined": 1, "provider": "CPU", "onnxruntime": "1.31.1"}
+    drift = {"verdict": "watch", "rows": 4}
+    assert kept.finish_job(running, **ran, inputs=read, drift=drift).drift == drift
     paths = ["/srv/homes/homes.csv", "/srv/homes/late.csv", "/srv/homes/other.csv"]
     assert set(kept.predicted_files("homes", "/srv/homes", paths)) == set(paths[:2])
 

@@ -9,7 +9,7 @@ from tasks.dataset import KEY
 from tasks.predict import How, predict
 
 PROVENANCE = {"model": "digits:3", "digest": "d" * 64, "job": 17}
-_NAMES = ("model.onnx", "signature.json", "tokenizer.json")
+_NAMES = ("model.onnx", "signature.json", "tokenizer.json", "profile.json")
 
 
 def encoded_batches(file, encoder, size):
@@ -22,7 +22,7 @@ def encoded_batches(file, encoder, size):
 
 
 def files_of(bundle):
-    """The files of a bundle that decide its predictions, by name."""
+    """The files of a bundle that decide predictions, and its reference for drift, by name."""
     return {name: bundle / name for name in _NAMES if (bundle / name).exists()}
 
 

@@ -118,6 +118,30 @@ def make_candidate(folder: Path, model: str = "model bytes", **changes: Any) -> 
     return replace(candidate, **changes)
 
 
+def drift_document(verdict: str | None = "drifted", name: str = "age") -> dict[str, Any]:
+    """What a job records of its drift: one column moved, beside one earlier job as well."""
+    moved = int(verdict in ("watch", "drifted"))
+    said = {"verdict": verdict, "reason": None, "moved": moved, "not_compared": 0}
+    said["columns"] = [f"{name} PSI 0.31"] * moved
+    counts = {"now": [10, 20, 170], "then": [400, 400, 200]}
+    measure = {"name": "value", "verdict": verdict, "edges": [1.5, 40.0], "psi": 0.31, "p": 1e-9}
+    labels = {"now": [150, 50, 0], "then": [700, 290, 10], "labels": ["red", "blue"]}
+    town = {"name": "value", "verdict": "none", "psi": 0.001, "p": 1.0, **labels}
+    return {
+        "format": 1,
+        **said,
+        "rows": 200,
+        "compared": 2,
+        "most": [
+            {"name": name, "verdict": verdict, "measures": [measure | counts]},
+            {"name": "town", "verdict": "none", "measures": [town]},
+        ],
+        "earlier": {"jobs": 3, "rows": 600, **said, "verdict": "none", "moved": 0, "columns": []},
+        "layout": "1" * 64,
+        "counts": {"columns": {name: {"value": counts["now"]}}, "predictions": None},
+    }
+
+
 def bundle_candidate(workspace: Workspace, **metrics: float) -> Candidate:
     """The bundle of a workspace as a candidate, as the flow makes it; `metrics` replace its own."""
     files = {path.name: path for path in workspace.bundle.iterdir()}

@@ -22,7 +22,7 @@ from databases import (
     schema_of,
     unguarded,
 )
-from registry_helpers import LINEAGE, make_candidate
+from registry_helpers import LINEAGE, drift_document, make_candidate
 from servers import create_database, drop_database
 from sqlalchemy import Engine, MetaData, event, insert, text
 
@@ -97,6 +97,7 @@ def fill(url: str, folder: Path) -> None:
             if version == 3:
                 found = {"größe": {"rows": 7, "unknown": 1, "outside": None}}
                 ran = {"provider": "CPU", "onnxruntime": "1.31", "substituted": found}
+                ran["drift"] = drift_document(name="größe")
                 read = [JobInput("2" * 64, "/in/größe.csv", 9)]
                 registry.finish_job(job, rows=7, quarantined=2, inputs=read, **ran)
         policy = Policy(four_eyes=True, keep_last=9, protected=("production",))

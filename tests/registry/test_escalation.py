@@ -177,6 +177,10 @@ TABLE = {
         [NEW_JOB, "UPDATE jobs SET state = 'failed', substituted = '[]' WHERE id = 'j'"],
         "",
     ),
+    "a job whose drift is a number": (
+        [NEW_JOB, "UPDATE jobs SET state = 'failed', drift = '1' WHERE id = 'j'"],
+        "",
+    ),
     # Rows without what belongs to them
     "a counter alone": (["UPDATE models SET last_version = last_version + 1"], ""),
     "a head alone": ([f"UPDATE models SET last_event = '{HEX}'"], ""),
@@ -222,6 +226,7 @@ TABLE = {
     "an ended job as running": ([JOB.format("state = 'running'")], ""),
     "an ended job with rows": ([JOB.format("rows = 7")], ""),
     "an ended job with quarantined rows": ([JOB.format("quarantined = 7")], ""),
+    "an ended job with another drift": ([JOB.format("drift = '{}'")], ""),
     "an input file of no job": ([NEW_INPUT], ""),
     "an input file of an ended job": (
         [NEW_JOB, "UPDATE jobs SET state = 'completed' WHERE id = 'j'", NEW_INPUT],

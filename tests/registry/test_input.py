@@ -270,6 +270,7 @@ def test_invalid_texts_are_refused_before_any_write(place):
                 "2**63 rows": finish(rows=2**63),
                 "NaN": finish(rows=math.nan),
                 "a list": finish(substituted=[1]),
+                "drift as text": finish(drift="drifted"),
                 "-1 quarantined": finish(quarantined=-1),
                 "True quarantined": finish(quarantined=True),
                 "a path as inputs": finish(inputs="a.csv"),

@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 from amounts import usual
 from databases import raw, raw_engine, unguarded
-from registry_helpers import LINEAGE, fill_place, make_candidate, promote, register_versions
+from registry_helpers import (
+    LINEAGE,
+    drift_document,
+    fill_place,
+    make_candidate,
+    promote,
+    register_versions,
+)
 from sqlalchemy import JSON, Boolean, Double, Integer
 from sqlalchemy.exc import IntegrityError
 
@@ -88,7 +95,8 @@ def live(place):
                 found = {"rows": 3, "provider": "CPU", "onnxruntime": "1.31.0"}
                 read = [JobInput("2" * 64, "a.csv", 3), JobInput("3" * 64, "b.csv", 1)]
                 counted = {"x": {"filled": 1}}
-                registry.finish_job(job, **found, substituted=counted, quarantined=1, inputs=read)
+                found |= {"substituted": counted, "drift": drift_document()}
+                registry.finish_job(job, **found, quarantined=1, inputs=read)
             elif output == "failed":
                 registry.fail_job(job, "no room")
         register_versions(place, 1, "churn")
@@ -173,11 +181,10 @@ def rewrite(url, table, rows):
         (f"UPDATE job_inputs SET rows = {2**62}", "rows, but it read 4"),
         ("UPDATE jobs SET state = 'lost'", "it is lost, but input files"),
         ("UPDATE jobs SET quarantined = 1", "which its quarantined rows contradict"),
+        ("UPDATE jobs SET drift = '{}'", "which its report of drift contradicts"),
     ],
 )
-def test_verify_reports_a_job_that_read_another_number_of_rows_than_it_says(
-    lived, statement, named
-):
+def test_verify_reports_a_job_that_contradicts_itself(lived, statement, named):
     with lawless(lived.url) as connection:
         connection.exec_driver_sql(statement)
     with lived.open() as registry:

@@ -12,6 +12,7 @@ from databases import raw
 from registry_helpers import (
     LINEAGE,
     Place,
+    drift_document,
     make_candidate,
     promote,
     quick_folder,
@@ -130,7 +131,8 @@ def lawless():
             job = registry.start_job(resolved, input_sha256="1" * 64, output="o", flow_run_id="run")
             found = {"rows": 3, "provider": "CPU", "onnxruntime": "1.31.0"}
             read = [JobInput("2" * 64, "a.csv", 3)]
-            registry.finish_job(job, **found, substituted={"x": {"filled": 1}}, inputs=read)
+            found |= {"substituted": {"x": {"filled": 1}}, "drift": drift_document()}
+            registry.finish_job(job, **found, inputs=read)
             owner = sqlite3.connect(folder / "registry.db", isolation_level=None)
             triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
             for (name,) in owner.execute(triggers).fetchall():

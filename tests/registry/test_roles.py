@@ -227,6 +227,7 @@ NOT_A_PROMOTER = [
     "UPDATE version_state SET version = 3",
     "UPDATE jobs SET rows = 7",
     "UPDATE jobs SET quarantined = 7",
+    "UPDATE jobs SET drift = '{}'",
     "UPDATE blobs SET purged_at = 1",
 ]
 

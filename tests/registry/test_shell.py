@@ -193,6 +193,8 @@ REFUSED = {
     "WHERE state = 'running'",
     "a job that substituted a list": "UPDATE jobs SET state = 'lost', substituted = '[]' "
     "WHERE state = 'running'",
+    "a job whose drift is a list": "UPDATE jobs SET state = 'lost', drift = '[]' "
+    "WHERE state = 'running'",
     "an alias moved half a time": "UPDATE aliases SET revision = 1.5",
     "a policy of many days": "UPDATE models SET keep_days = 'many'",
     "other eyes, perhaps": "UPDATE models SET four_eyes = 'maybe'",
@@ -201,6 +203,7 @@ REFUSED = {
     "an ended job runs": "UPDATE OR REPLACE jobs SET state = 'running' WHERE state = 'completed'",
     "an ended job with quarantined rows": "UPDATE jobs SET quarantined = 7 "
     "WHERE state = 'completed'",
+    "an ended job with another drift": "UPDATE jobs SET drift = '{}' WHERE state = 'completed'",
     "a job that quarantined many": "UPDATE jobs SET quarantined = 'many' WHERE state = 'running'",
     "an input file of no job": f"INSERT INTO job_inputs VALUES (9, 'nobody', '{HEX}', 'a', 1)",
     "an input file of an ended job": INPUT.format("", 9, 1, "completed"),

@@ -11,6 +11,7 @@ import pytest
 from databases import fetch
 from registry_helpers import (
     LINEAGE,
+    drift_document,
     make_candidate,
     numbers,
     promote,
@@ -321,10 +322,11 @@ def test_a_job_runs_from_start_to_completion(place):
         job = registry.start_job(resolved, input_sha256="b" * 64, output="/out", flow_run_id="f")
         assert (job.state, job.model, job.version) == ("running", "digits", 1)
         assert (job.reference, job.alias_revision) == ("digits@champion", 1)
-        assert job.substituted is job.quarantined is None
+        assert job.substituted is job.quarantined is job.drift is None
         found = {"city": {"rows": 7, "unknown": 2}, "age": {"rows": 7, "outside": None}}
-        counts = {"rows": 7, "quarantined": 2, "substituted": found}
+        counts = {"rows": 7, "quarantined": 2, "substituted": found, "drift": drift_document()}
         done = registry.finish_job(job, **counts, provider="CPU", onnxruntime="1.31.0")
+        assert done.drift == registry.jobs("digits")[0].drift == drift_document()
         assert done.substituted == registry.jobs("digits")[0].substituted == found
         assert (done.id, done.state, done.rows) == (job.id, "completed", 7)
         assert done.quarantined == 2

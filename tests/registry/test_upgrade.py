@@ -24,9 +24,10 @@ from databases import (
     schema_of,
     unguarded,
 )
-from registry_helpers import in_processes
+from registry_helpers import drift_document, in_processes
 from sqlalchemy import Engine, event, inspect
 
+from registry import Registry
 from registry.databases.database import MIGRATIONS, Database, _run_alembic, create, upgrade
 from registry.errors import SchemaMismatch
 from registry.queries.params import sha256_of
@@ -377,3 +378,30 @@ def test_jobs_of_the_release_before_are_kept_and_say_nothing_of_rows_in_quaranti
         (1, None),
         (2, f"{1:032}"),
     ]
+
+
+def test_jobs_of_the_release_before_say_nothing_of_drift_and_running_ones_end_with_it(
+    make_database, tmp_path
+):
+    url = make_database()
+    with raw_engine(url).connect() as connection:
+        _run_alembic(connection, MIGRATIONS, url, "0005")
+        connection.commit()
+    with raw(url) as connection:
+        for statement in (
+            "INSERT INTO models (id, name, last_version, created_at) VALUES (1, 'a', 1, 0)",
+            f"INSERT INTO params (id, sha256, document) VALUES (1, '{'a' * 64}', '{{}}')",
+            "INSERT INTO versions (id, uid, model_id, version, digest, dataset, test_split, "
+            "signature, params_id, libraries, git_dirty, created_at, created_by) VALUES "
+            f"(1, '{1:032}', 1, 1, '{1:064}', 'd', 's', '{{}}', 1, '{{}}', false, 0, 'ada')",
+            "INSERT INTO jobs (id, version_id, reference, state, input_sha256, output, started_at) "
+            f"VALUES ('j', 1, 'a:1', 'lost', '{'1' * 64}', '/out', 1), "
+            f"('k', 1, 'a:1', 'running', '{'2' * 64}', '/out/2', 2)",
+        ):
+            connection.exec_driver_sql(statement)
+    assert upgrade(url) == "0005"
+    with Registry(url, tmp_path / "artifacts") as registry:
+        assert [job.drift for job in registry.jobs()] == [None, None]
+        ran = {"rows": 1, "provider": "CPU", "onnxruntime": "1.31"}
+        registry.finish_job(registry.job("k"), **ran, drift=drift_document())
+        assert registry.job("k").drift == drift_document()

@@ -22,7 +22,13 @@ import pytest
 from browser import open_browser, save_screenshot
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from projects import Project
-from registry_helpers import bundle_candidate, database_url, make_candidate, open_registry
+from registry_helpers import (
+    bundle_candidate,
+    database_url,
+    drift_document,
+    make_candidate,
+    open_registry,
+)
 from starlette.requests import Request
 
 from registry import Policy, Registry, Version
@@ -203,7 +209,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory, evaluation: dict) -> Iterat
             registry.resolve("pets"), input_sha256="7" * 64, output=EVIL, flow_run_id="job-run"
         )
         ran = {"provider": "CPUExecutionProvider", "onnxruntime": "1.31.0"}
-        registry.finish_job(job, rows=1234, quarantined=5678, **ran)
+        registry.finish_job(
+            job, rows=1234, quarantined=5678, drift=drift_document(name=EVIL), **ran
+        )
         failed = registry.start_job(
             registry.resolve("pets:3"), input_sha256="8" * 64, output="predictions/b"
         )
@@ -700,6 +708,57 @@ def test_open_address_answers_any_host_name(filled):
         headers = {"Host": "models.example", "Authorization": b"Bearer " + TOKEN.encode()}
         assert httpx.get(site, headers=headers).status_code == 200
     assert "127.0.0.1" in LOOPBACK
+
+
+# Drift
+
+
+def test_pages_show_which_columns_of_the_last_job_moved_then_and_now(visit, site, filled):
+    (job,) = (job for job in filled.jobs("pets") if job.drift)
+    for width in (1280, 390):
+        page = visit(width)
+        for address in ("/models/pets", f"/models/pets/versions/{job.version}", f"/jobs/{job.id}"):
+            page.goto(site + address)
+            panel = page.get_by_role("region", name="Drift")
+            expect(panel).to_contain_text("1 of 2 columns, predictions included, differs from")
+            expect(panel).to_contain_text("beside the 3 jobs before it, 600 rows")
+            assert panel.get_by_role("img").count() == 2
+            assert panel.locator("rect.bar-now").count() == 6
+            panel.get_by_text("Values").first.click()
+            expect(panel.get_by_role("cell", name="below 1.5")).to_be_visible()
+            expect(panel.get_by_role("cell", name="85 %")).to_be_visible()  # 170 of 200 rows
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+            assert page.evaluate(FAINT) == [], address
+            assert page.locator("img[src=x]").count() == 0
+        save_screenshot(page, f"registry-drift-{width}")
+    page.goto(f"{site}/jobs")
+    page.get_by_role("link", name="drifted").click()
+    expect(page).to_have_url(f"{site}/jobs/{job.id}")
+
+
+def test_a_page_shows_what_it_can_of_a_document_of_another_form(tmp_path):
+    odd = {"most": [7, {"measures": 3}, {"name": 1, "measures": [{"now": [1], "then": "x"}]}]}
+    documents = {
+        "not judged": odd | {"verdict": 5, "earlier": "yes", "columns": [1], "rows": "many"},
+        "the job has 3 rows": drift_document(None) | {"reason": "the job has 3 rows"},
+        "no drift": drift_document("none"),
+    }
+    with open_registry(tmp_path) as registry:
+        registry.register("pets", make_candidate(tmp_path / "bundle"), actor="ada")
+        ran = {"rows": 3, "provider": "CPU", "onnxruntime": "1.31.0"}
+        for number, document in enumerate([*documents.values(), None]):
+            job = registry.start_job(
+                registry.resolve("pets:1"), input_sha256="7" * 64, output=str(number)
+            )
+            registry.finish_job(job, **ran, drift=document)
+        with serving(make_app(registry, prefect_ui=None, token=None)) as site:
+            none, *jobs = registry.jobs("pets")
+            for job, text in zip(reversed(jobs), documents, strict=True):
+                answer = httpx.get(f"{site}/jobs/{job.id}")
+                assert (answer.status_code, text in answer.text) == (200, True)
+            assert "It was not measured" in httpx.get(f"{site}/jobs/{none.id}").text
+            assert httpx.get(f"{site}/jobs").status_code == 200
+            assert httpx.get(f"{site}/models/pets/versions/1").status_code == 200
 
 
 # What is long

@@ -208,10 +208,11 @@ def test_the_manifest_is_truthful_and_names_the_model(grey, tmp_path):
     path = write(tmp_path / "in.parquet", {"image": as_tensor(grey.images)})
     report, table = grey.predict(tmp_path, path, device="cpu")
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "predictions"]
+    assert sorted(p.name for p in out.iterdir()) == ["drift.json", "manifest.json", "predictions"]
     manifest = json.loads((out / "manifest.json").read_bytes())
     written = (out / PART).read_bytes()
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    drift = (out / "drift.json").read_bytes()
     assert manifest == {
         "rows": ROWS,
         "provider": "CPUExecutionProvider",
@@ -222,6 +223,18 @@ def test_the_manifest_is_truthful_and_names_the_model(grey, tmp_path):
         "output": {"path": "predictions"},
         "provenance": PROVENANCE,
         "substituted": {"image": {"rows": ROWS}},
+        "drift": {
+            "path": "drift.json",
+            "sha256": hashlib.sha256(drift).hexdigest(),
+            "size": len(drift),
+            "summary": {
+                "verdict": None,
+                "reason": "the model was trained by an older release",  # it has no profile
+                "moved": 0,
+                "columns": [],
+                "not_compared": 2,
+            },
+        },
         "quarantined": 0,
         "reasons": {},
         "options": {

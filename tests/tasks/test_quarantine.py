@@ -192,7 +192,7 @@ def predict_nothing(bundle, path, output):
 def test_a_job_whose_every_row_is_bad_succeeds_if_all_may_be(bundles, tmp_path):
     (tmp_path / "in.jsonl").write_bytes(as_lines([{**GOOD, "age": "old"}] * 3))
     _, names = predict_nothing(bundles["table"], tmp_path / "in.jsonl", tmp_path / "out")
-    assert names == ["manifest.json", "predictions", "quarantine"]
+    assert names == ["drift.json", "manifest.json", "predictions", "quarantine"]
 
 
 def test_lines_that_are_no_json_objects_are_set_aside(bundles, tmp_path):
@@ -553,7 +553,7 @@ def test_a_job_above_the_limit_goes_on_with_a_higher_one(bundles, tmp_path):
     assert (report.quarantined, table.num_rows) == (2, 98)
     assert not before.exists()
     names = sorted(found.name for found in output.iterdir())
-    assert names == ["manifest.json", "predictions", "quarantine"]
+    assert names == ["drift.json", "manifest.json", "predictions", "quarantine"]
 
 
 # Several shards.

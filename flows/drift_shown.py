@@ -1,0 +1,62 @@
+"""Drift in Prefect: an artifact of each job, and an event if its rows are not as they were."""
+
+import re
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+
+from flows.drift import drift_lines
+from flows.job import JobReport
+from tasks.drift.report import DRIFT, DriftReport, Part, sentence
+
+EVENT = "modelmint.job.{verdict}"
+"""`watch` or `drifted`; docs/monitoring.md has its resource and payload."""
+SHOWN = 20
+
+
+def show_drift(job: JobReport) -> None:
+    """Show what moved. Nothing, if the job had been run before or has no verdict."""
+    if job.fresh or not job.drift or job.drift["verdict"] is None:
+        return
+    name = job.model.partition(":")[0]
+    key = re.sub("[^a-z0-9]", "-", f"{name}-drift")  # all that Prefect allows
+    report = DriftReport.read(Path(job.output).with_name(DRIFT))
+    create_markdown_artifact(_markdown(job, report), key=key, description=f"Drift, by {job.model}")
+    if job.drift["verdict"] != "none":
+        emit_event(
+            EVENT.format(verdict=job.drift["verdict"]),
+            resource={
+                "prefect.resource.id": f"modelmint.model.{name}",
+                "prefect.resource.name": name,
+            },
+            payload={
+                "version": job.model,
+                "job": job.job,
+                "output": job.output,
+                "rows": job.rows,
+                "drift": job.drift,
+            },
+        )
+
+
+def _markdown(job: JobReport, report: DriftReport) -> str:
+    lines = drift_lines(job.drift) or [f"drift: {sentence(job.drift)}"]
+    parts = [*report.columns, *([report.predictions] if report.predictions else [])]
+    parts = [*report.moved, *(part for part in parts if part not in report.moved)][:SHOWN]
+    table = [
+        "| column | verdict | measure | PSI | Jensen-Shannon | Kolmogorov-Smirnov | p |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+        *(_row(part) for part in parts if part.measures),
+    ]
+    text = [f"{report.rows:,} rows of job `{job.job}`, beside {report.against}.", *lines]
+    return "\n\n".join([*text, "\n".join(table)])
+
+
+def _row(part: Part) -> str:
+    """The measure of a part that moved most."""
+    most = part.measures[0]
+    name = part.name.replace("|", "\\|")
+    ks = "" if most.ks is None else f"{most.ks:.3f}"
+    figures = f"{most.psi:.3f} | {most.js:.3f} | {ks} | {most.p:.2g}"
+    return f"| {name} | {part.verdict} | {most.name} | {figures} |"

@@ -1,0 +1,47 @@
+"""Writes `drift.json` of a finished job, from the counters of its shards."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.counts import Substituted
+from tasks.drift.comparing import compare
+from tasks.drift.reference import Reference
+from tasks.drift.report import DRIFT, DriftReport
+from tasks.serving.folder import ShardRecord
+from tasks.serving.manifest import PredictReport
+from tasks.serving.writing import write_whole
+
+
+def with_drift(
+    report: PredictReport, records: Sequence[ShardRecord], reference: Reference, output: Path
+) -> PredictReport:
+    """Write `drift.json`; the manifest's content with its place and summary."""
+    found = _drift_of(records, reference, report.substituted or {}, report.provenance)
+    text = found.as_json()
+    write_whole(output / DRIFT, text)
+    content = text.encode()
+    file = {"path": DRIFT, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    return replace(report, drift={**file, "summary": found.summary()})
+
+
+def _drift_of(
+    records: Sequence[ShardRecord],
+    reference: Reference,
+    substituted: Substituted,
+    provenance: Mapping[str, Any],
+) -> DriftReport:
+    rows = sum(record.rows - record.quarantined for record in records)
+    each = [record.counters for record in records]
+    if any(counters is None or len(counters) != reference.size for counters in each):
+        older = "an older release predicted some of the rows, and did not count them"
+        reference = Reference(missing=dict.fromkeys(reference.columns, older), no_predictions=older)
+        each = []
+    total = np.zeros(reference.size, np.int64)
+    for counters in each:
+        total += np.array(counters, np.int64)
+    return compare(reference, total, substituted, rows=rows, provenance=provenance)
