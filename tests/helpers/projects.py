@@ -1,5 +1,6 @@
 """Projects in which tests run commands, and the processes that these commands start."""
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -8,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import commands
@@ -156,7 +159,17 @@ def expect(
 
 def make_project(folder: Path, changes: dict | None = None) -> Project:
     """A repository with the tracked and the new files of the checkout, and with its raw data."""
-    folder.mkdir(parents=True)
+    # 0.3 CPU seconds instead of 2.5, and each command would compile the copied modules again.
+    shutil.copytree(_template(json.dumps(changes)), folder, symlinks=True)
+    return Project(folder)
+
+
+@cache
+def _template(changes: str) -> Path:
+    """What `make_project` copies; `changes` are JSON."""
+    place = tempfile.mkdtemp(prefix="modelmint-project-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    folder = Path(place, "project")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"],
         cwd=ROOT,
@@ -169,12 +182,14 @@ def make_project(folder: Path, changes: dict | None = None) -> Project:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project = Project(folder)
-    if changes:
-        project.change_params(changes)
+    if changed := json.loads(changes):
+        project.change_params(changed)
     project.run("git", "init", "-q", "-b", "main")
     project.commit()
     project.run(sys.executable, "-m", "tasks.sources")
-    return project
+    packages = ("cli", "flows", "modelmint", "registry", "tasks")
+    project.run(sys.executable, "-m", "compileall", "-q", *packages)
+    return folder
 
 
 @contextmanager
