@@ -29,6 +29,7 @@ from tasks.config import Params
 from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("cli", "flows", "modelmint", "registry", "tasks")
 SECONDS = 240  # for one command on a busy machine
 AUTHOR = {
     f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
@@ -159,9 +160,17 @@ def expect(
 
 def make_project(folder: Path, changes: dict | None = None) -> Project:
     """A repository with the tracked and the new files of the checkout, and with its raw data."""
-    # 0.3 CPU seconds instead of 2.5, and each command would compile the copied modules again.
-    shutil.copytree(_template(json.dumps(changes)), folder, symlinks=True)
-    return Project(folder)
+    # 0.5 CPU seconds instead of 2.4, and the first commands would compile the copied modules.
+    return copy_project(_template(json.dumps(changes)), folder)
+
+
+def copy_project(root: Path, to: Path) -> Project:
+    """A copy of a project, whose compiled modules count as newer than their sources."""
+    shutil.copytree(root, to, symlinks=True)
+    for package in PACKAGES:
+        for compiled in (to / package).rglob("*.pyc"):
+            os.utime(compiled)  # a step removes compiled files that may be older than their source
+    return Project(to)
 
 
 @cache
@@ -187,8 +196,7 @@ def _template(changes: str) -> Path:
     project.run("git", "init", "-q", "-b", "main")
     project.commit()
     project.run(sys.executable, "-m", "tasks.sources")
-    packages = ("cli", "flows", "modelmint", "registry", "tasks")
-    project.run(sys.executable, "-m", "compileall", "-q", *packages)
+    project.run(sys.executable, "-m", "compileall", "-q", *PACKAGES)
     return folder
 
 
