@@ -28,7 +28,7 @@ from flows.retries import RETRY
 from flows.runs import claim_run, has_params, resolve_paths
 from flows.settings import Settings, actor
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
-from flows.versioning import WorkspaceBusy, pipeline, why_stale
+from flows.versioning import WorkspaceBusy, pipeline, stale_stages
 from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
 from tasks import fingerprint
 from tasks import params as parameters
@@ -246,7 +246,7 @@ def _is_unchanged(workspace: Workspace, params: Params) -> bool:
     """Whether the workspace still matches these parameters; other programs may write to it."""
     root = workspace.root
     try:
-        fresh = not any(why_stale(root, stage) for stage in pipeline(root))
+        fresh = not stale_stages(root)
         return fresh and has_params(workspace, params) and not fingerprint.code_changes(root, STEPS)
     except WorkspaceBusy:  # another run is changing it
         return False

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from amounts import EVERYTHING
-from projects import DEBUG, Family, Project, made_once, make_project
+from projects import DEBUG, Family, Project, copy_project, made_once, make_project
 from registry_helpers import Place, quick_folder
 from servers import create_database, drop_database
 
@@ -241,9 +241,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Pr
     with made_once(tmp_path_factory, "first-trained") as first:
         marker = first / "outcome.json"  # written last
         if marker.exists():
-            shutil.copytree(first / "project", root, symlinks=True)
-            outcome = json.loads(marker.read_bytes())
-            return Project(root, {"PREFECT_API_URL": prefect_server}, outcome)
+            made = copy_project(first / "project", root)
+            made.environment["PREFECT_API_URL"] = prefect_server
+            made.outcome = json.loads(marker.read_bytes())
+            return made
         made = make_project(root, DEBUG)
         made.environment["PREFECT_API_URL"] = prefect_server
         made.outcome = made.train()

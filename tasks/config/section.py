@@ -6,14 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """A frozen section of the parameters; unknown keys are refused."""
+    """A frozen section of the parameters; unknown keys are refused.
+
+    The text below a field is its meaning; `tasks.config.describing` reads it from the source.
+    """
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
     )
 
 

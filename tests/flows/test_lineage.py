@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import DEBUG, Project, make_project
+from projects import DEBUG, Project, copy_project, make_project
 from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 
@@ -74,24 +74,19 @@ def template(tmp_path_factory) -> Project:
 @pytest.fixture(scope="module")
 def reproduced(template) -> Project:
     """A project in which every stage ran under DVC."""
-    made = copied(template, template.root.with_name("reproduced"))
+    made = copy_project(template.root, template.root.with_name("reproduced"))
     made.run("dvc", "repro", "-q")
     return made
 
 
-def copied(project: Project, to: Path) -> Project:
-    shutil.copytree(project.root, to, symlinks=True)
-    return Project(to)
-
-
 @pytest.fixture
 def project(template, tmp_path) -> Project:
-    return copied(template, tmp_path / "project")
+    return copy_project(template.root, tmp_path / "project")
 
 
 @pytest.fixture
 def whole(reproduced, tmp_path) -> Project:
-    return copied(reproduced, tmp_path / "project")
+    return copy_project(reproduced.root, tmp_path / "project")
 
 
 def run_edited_stage(project: Project, stage: str, edit: str, before: str = "") -> str:

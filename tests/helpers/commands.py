@@ -5,17 +5,13 @@ of them. A server process imports modelmint once and forks for each command; the
 folder, variables, output and exit status.
 """
 
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["cli.main", "flows.server", "pyarrow.parquet", "pydantic", "zoneinfo"]
-)
+from fork_context import fork_context
 
 
 def run(
@@ -29,7 +25,7 @@ def run(
     command = ["modelmint", *arguments]
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, "stdout"), Path(place, "stderr")]
-        process = _context.Process(target=_run, args=(command, folder, variables, outputs))
+        process = fork_context().Process(target=_run, args=(command, folder, variables, outputs))
         process.start()
         process.join(seconds)
         if process.exitcode is None:

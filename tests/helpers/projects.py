@@ -1,5 +1,6 @@
 """Projects in which tests run commands, and the processes that these commands start."""
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -8,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import commands
@@ -26,6 +29,7 @@ from tasks.config import Params
 from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("cli", "flows", "modelmint", "registry", "tasks")
 SECONDS = 240  # for one command on a busy machine
 AUTHOR = {
     f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
@@ -156,7 +160,25 @@ def expect(
 
 def make_project(folder: Path, changes: dict | None = None) -> Project:
     """A repository with the tracked and the new files of the checkout, and with its raw data."""
-    folder.mkdir(parents=True)
+    # 0.5 CPU seconds instead of 2.4, and the first commands would compile the copied modules.
+    return copy_project(_template(json.dumps(changes)), folder)
+
+
+def copy_project(root: Path, to: Path) -> Project:
+    """A copy of a project, whose compiled modules count as newer than their sources."""
+    shutil.copytree(root, to, symlinks=True)
+    for package in PACKAGES:
+        for compiled in (to / package).rglob("*.pyc"):
+            os.utime(compiled)  # a step removes compiled files that may be older than their source
+    return Project(to)
+
+
+@cache
+def _template(changes: str) -> Path:
+    """What `make_project` copies; `changes` are JSON."""
+    place = tempfile.mkdtemp(prefix="modelmint-project-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    folder = Path(place, "project")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"],
         cwd=ROOT,
@@ -169,12 +191,13 @@ def make_project(folder: Path, changes: dict | None = None) -> Project:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project = Project(folder)
-    if changes:
-        project.change_params(changes)
+    if changed := json.loads(changes):
+        project.change_params(changed)
     project.run("git", "init", "-q", "-b", "main")
     project.commit()
     project.run(sys.executable, "-m", "tasks.sources")
-    return project
+    project.run(sys.executable, "-m", "compileall", "-q", *PACKAGES)
+    return folder
 
 
 @contextmanager

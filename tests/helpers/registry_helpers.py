@@ -4,8 +4,6 @@ in threads or processes.
 
 import atexit
 import json
-import multiprocessing
-import os
 import shutil
 import tempfile
 import threading
@@ -16,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from servers import create_database, drop_database
+from fork_context import fork_context
+from servers import create_database, drop_database, memory_folder
 
 from registry import Alias, Candidate, Lineage, Page, Registry, RegistryError
 from tasks.bundle.files import IDENTITY
@@ -86,9 +85,7 @@ def quick_folder() -> Iterator[Path]:
 
     As on a disk, files survive a killed process.
     """
-    memory = Path("/dev/shm")
-    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
-    with tempfile.TemporaryDirectory(prefix="modelmint-", dir=memory if roomy else None) as made:
+    with tempfile.TemporaryDirectory(prefix="modelmint-", dir=memory_folder()) as made:
         yield Path(made)
 
 
@@ -200,7 +197,7 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
 
     An exception is returned as `(class name, message)`.
     """
-    context = clean_forks()
+    context = fork_context()
     barrier, results = context.Barrier(count), context.Queue()
     processes = [
         context.Process(target=_child, args=(barrier, results, function, index, *arguments))
@@ -212,13 +209,6 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
     for process in processes:
         process.join()
     return collected
-
-
-def clean_forks() -> Any:
-    """A context that forks a server with all imports done: a new interpreter takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["registry", "alembic.command", "databases", "registry_helpers"])
-    return context
 
 
 def _child(barrier: Any, results: Any, function: Callable[..., Any], *arguments: Any) -> None:

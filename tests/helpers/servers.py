@@ -56,7 +56,7 @@ def start_postgres(**settings: str) -> str:
     `settings` override the default settings of the tests.
     """
     for _ in range(3):  # another program may take the port between the probe and the server
-        folder = Path(tempfile.mkdtemp(prefix="modelmint-postgres-"))
+        folder = Path(tempfile.mkdtemp(prefix="modelmint-postgres-", dir=memory_folder()))
         _initialize(folder)
         port = _free_port()
         options = POSTGRES_OPTIONS | settings
@@ -76,6 +76,13 @@ def start_postgres(**settings: str) -> str:
     raise ServerFailed(f"PostgreSQL did not start:\n{_everything(log)}")
 
 
+def memory_folder() -> Path | None:
+    """Where temporary folders can be in memory; None if there is too little room."""
+    memory = Path("/dev/shm")
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
+    return memory if roomy else None
+
+
 def create_database(base_url: str, template: str = "template0", name: str = "") -> str:
     """Make a database on the server of `start_postgres`. Returns its SQLAlchemy URL.
 
@@ -83,8 +90,11 @@ def create_database(base_url: str, template: str = "template0", name: str = "") 
     """
     name = name or f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(_libpq(base_url), autocommit=True) as connection:
-        new = SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(new.format(Identifier(name), Identifier(template)))
+        new = SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template))
+        if connection.info.server_version >= 150_000:
+            # Copies the files, as older ones do; the new way takes 0.1 CPU seconds instead of 0.03.
+            new += SQL(" STRATEGY FILE_COPY")
+        connection.execute(new)
     return f"{base_url.rpartition('/')[0]}/{name}"
 
 

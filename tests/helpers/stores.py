@@ -5,7 +5,7 @@ access to those files without the registry.
 import shutil
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -123,9 +123,14 @@ class Kept(Place):
 
 
 @pytest.fixture(scope="session")
-def s3() -> str:
+def s3() -> Iterator[str]:
     """The endpoint of the session's S3 server."""
-    return start_s3()
+    from botocore.loaders import create_loader
+
+    # Each registry has its own session of botocore, which would parse the same 3 MB of JSON.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", cache(create_loader))
+        yield start_s3()
 
 
 @pytest.fixture

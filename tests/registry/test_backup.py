@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from databases import (
     schema_of,
     unguarded,
 )
+from fork_context import fork_context
 from registry_helpers import LINEAGE, drift_document, make_candidate
 from servers import create_database, drop_database
 from sqlalchemy import Engine, MetaData, event, insert, text
@@ -770,9 +770,7 @@ def restore_until(step: int, folder: Path, url: str, artifacts: Path) -> None:
 
 def killed(function: Callable[..., None], *arguments: object) -> bool:
     """Whether a process that calls the function was killed; otherwise it must succeed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["registry.transfer.backup", "alembic.command", "databases"])
-    child = context.Process(target=function, args=arguments)
+    child = fork_context().Process(target=function, args=arguments)
     child.start()
     child.join(60)
     assert child.exitcode in (0, -signal.SIGKILL)

@@ -1,7 +1,6 @@
 """Repeated backups: only of the same registry, only new rows and files, damage is repaired."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import threading
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from databases import DIALECTS, MIGRATIONS, fill_database, raw_engine, rows_of, unguarded
+from fork_context import fork_context
 from registry_helpers import Place, make_candidate, promote
 from sqlalchemy import MetaData
 
@@ -464,7 +464,7 @@ def come_and_go(place: Place, over) -> None:
 
 
 def test_backup_succeeds_during_registrations_and_purges(place, registry, make_database, tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = fork_context()
     over = context.Event()
     writers = [
         context.Process(target=come_and_go, args=(Place(place.folder / name, place.url), over))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from databases import fetch
-from registry_helpers import Place, clean_forks, make_candidate, promote, register_versions
+from fork_context import fork_context
+from registry_helpers import Place, make_candidate, promote, register_versions
 from stores import files_among
 
 from registry import Conflict, Registry
@@ -79,7 +80,7 @@ class Victims:
     WEIGHTS = (8, 8, 8, 1, 1)
 
     def __init__(self, place: Place) -> None:
-        self._place, self._forks = place, clean_forks()
+        self._place, self._forks = place, fork_context()
         self._turns = self.kills = 0
         self._running = {}
         self._done = [self._forks.Semaphore(0) for _ in self.WORK]

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -24,6 +23,7 @@ from databases import (
     schema_of,
     unguarded,
 )
+from fork_context import fork_context
 from registry_helpers import drift_document, in_processes
 from sqlalchemy import Engine, event, inspect
 
@@ -282,8 +282,7 @@ def raise_at(step: int) -> Callable[[int, str], None]:
 @pytest.mark.parametrize("step", [10, 30, 50])
 def test_killed_upgrade_changes_nothing(kept_url, step):
     before = state_of(kept_url)
-    context = multiprocessing.get_context("spawn")
-    child = context.Process(target=upgrade_until_killed, args=(kept_url, step))
+    child = fork_context().Process(target=upgrade_until_killed, args=(kept_url, step))
     child.start()
     child.join(60)
     assert child.exitcode == -signal.SIGKILL

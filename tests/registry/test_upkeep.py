@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from databases import execute, fetch, unguarded
+from fork_context import fork_context
 from registry_helpers import (
     LINEAGE,
     Place,
-    clean_forks,
     make_candidate,
     numbers,
     outcome,
@@ -186,7 +186,7 @@ def test_killed_purge_marks_removed_files_as_purged(tmp_path):
     with place.open() as registry:
         for version in (1, 2):
             registry.archive("digits", version, actor="ada", reason="old")
-    victim = clean_forks().Process(target=purge_and_die, args=(place,))
+    victim = fork_context().Process(target=purge_and_die, args=(place,))
     victim.start()
     victim.join()
     assert victim.exitcode == -signal.SIGKILL

@@ -1,5 +1,6 @@
 """Fingerprints of the stages' code: what they cover, and refusal of changed code."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -93,6 +94,35 @@ def test_files_of_a_stage_are_all_modules_that_its_step_imports(stage):
     stems = [ROOT / module.replace(".", "/") for module in modules]
     paths = [p / "__init__.py" if p.is_dir() else p.with_suffix(".py") for p in stems]
     assert set(fingerprint.files_of(stage)) == {p.relative_to(ROOT).as_posix() for p in paths}
+
+
+def test_imports_are_found_in_every_block():
+    blocks = """
+if 1: import m.a
+elif 2: import m.b
+else: import m.c
+for x in y: import m.d
+else: import m.e
+while x: import m.f
+else: import m.g
+try: import m.h
+except A: import m.i
+else: import m.j
+finally: import m.k
+try: import m.l
+except* A: import m.m
+with x: import m.n
+match x:
+    case 1: import m.o
+def f():
+    import m.p
+    async def g():
+        async with x: import m.q
+        async for x in y: import m.r
+class C: import m.s
+"""
+    found = set(fingerprint._imports(ast.parse(blocks), ""))
+    assert found == {"m", *(f"m.{letter}" for letter in "abcdefghijklmnopqrs")}
 
 
 def test_code_json_of_the_repository_is_up_to_date():
