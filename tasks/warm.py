@@ -1,0 +1,196 @@
+"""The warm process: it has imported torch and scikit-learn, and forks for the stages.
+
+Each of `train`, `evaluate` and `export` imports them for 4 to 7 CPU seconds. A flow starts one warm
+process (`flows/warm.py`), which imports them once, while Prefect is being imported. The command of
+a stage finds its socket in MODELMINT_WARM, lets it fork, and waits for the exit status:
+
+    python -P -m tasks train  ->  warm process  ->  guard  ->  the step
+         (`in_warm_process`)        (forks)        (forks, waits)
+
+Every step still has a process, a session and memory of its own. The guard ends it if the command
+ends, and reports its end even if the warm process was killed. Old code cannot run: the warm process
+imports no code of the steps, so each fork loads it from the disk, as a new interpreter does. If
+anything else differs that libraries see when they are imported, or if there is no warm process, the
+command runs the step itself.
+
+Only for Linux: on macOS, the system's libraries do not work in a fork. The warm process must not
+import what fails in a fork: CUDA, once used, and ONNX Runtime (it opens a SQLite file when it is
+imported, and starts a thread). OpenBLAS and jemalloc also start threads; both are made for forks
+(`pthread_atfork`).
+"""
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tasks.process import paused_gc
+
+SOCKET = "MODELMINT_WARM"
+STEPS = ("train", "evaluate", "export")  # `prepare` imports no torch, and would have to wait
+MODULES = (
+    "torch",
+    "torch._dynamo",  # otherwise imported by the first optimizer
+    "torch.export._trace",  # this and the next four: by the first export
+    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._torchlib.ops",
+    "onnxscript.function_libs.torch_lib.ops",
+    "sympy.combinatorics",
+    "lightning_fabric",
+    "sklearn.metrics",
+    "pydantic",
+    "ruamel.yaml",
+)
+GRACE_S = 1.0  # the flow waits 2 s before it sends SIGKILL
+_LONGEST = 1 << 18
+_ACCEPTED = b"accepted"
+# Set by the flow, DVC and the shell, and without effect on an import. All others must be equal.
+_MAY_DIFFER = ("DVC_", "PREFECT_", "MODELMINT_")
+_MAY_DIFFER_TOO = {"PATH", "PWD", "OLDPWD", "SHLVL", "_"}
+
+
+def in_warm_process(arguments: list[str]) -> int | None:
+    """Run a step in a fork of the warm process; None if this process must run it.
+
+    Returns its exit status. If a signal ended it, the same signal ends this process.
+    """
+    path = os.environ.pop(SOCKET, None)
+    if path is None or len(arguments) != 1 or arguments[0] not in STEPS:
+        return None
+    request = json.dumps(
+        {
+            "interpreter": interpreter(os.environ),
+            "arguments": arguments,
+            "folder": os.getcwd(),
+            "environment": dict(os.environ),
+        }
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
+        try:
+            guard.connect(path)
+            socket.send_fds(guard, [request.encode()], [0, 1, 2])
+            if guard.recv(_LONGEST) != _ACCEPTED:
+                return None
+        except OSError:  # it was killed, or the environment is too long
+            return None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: guard.shutdown(socket.SHUT_WR))
+        # Nothing is received if the guard was killed: the kernel then ends the step as well.
+        status = int(guard.recv(_LONGEST) or -signal.SIGKILL)
+    if status < 0:
+        with suppress(OSError):  # SIGKILL has no other handler
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+def interpreter(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What an import of a library may depend on."""
+    variables = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_MAY_DIFFER) and name not in _MAY_DIFFER_TOO
+    }
+    # Installing a package changes the time of the folder.
+    installed = [p for p in sys.path if p.endswith("-packages") and os.path.isdir(p)]
+    return {
+        "executable": [sys.prefix, os.path.realpath(sys.executable)],  # also named python3
+        "version": sys.version,
+        "flags": list(sys.flags),
+        "path": list(sys.path),
+        "installed": {path: os.stat(path).st_mtime_ns for path in installed},
+        "package": str(Path(__file__).parent),
+        "variables": variables,
+    }
+
+
+def serve(listening: socket.socket) -> None:
+    """Import the libraries, then fork for each connection. Returns only in a fork: as the step."""
+    before = dict(os.environ)
+    mine = interpreter(before)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `tasks/__main__.py` does
+    with paused_gc():
+        for name in MODULES:
+            with suppress(ImportError):
+                importlib.import_module(name)
+    if any(str(f.resolve()).startswith("/dev/nvidia") for f in Path("/proc/self/fd").iterdir()):
+        sys.exit("a library has used the GPU when it was imported")
+    set_by_imports = {k: v for k, v in os.environ.items() if before.get(k) != v}
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the guards
+    while True:
+        connection, _ = listening.accept()
+        if not os.fork():
+            listening.close()  # or the socket would outlive the warm process
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _guard(connection, mine, set_by_imports)
+            return
+        connection.close()
+
+
+def _guard(
+    command: socket.socket, mine: Mapping[str, Any], set_by_imports: Mapping[str, str]
+) -> None:
+    """Fork the step, report its end, and end it if its command ends. Returns only as the step."""
+    os.setsid()
+    content, streams, _, _ = socket.recv_fds(command, _LONGEST, 3)
+    request = json.loads(content or "{}")
+    if request.get("interpreter") != mine:
+        os._exit(0)
+    try:
+        command.send(_ACCEPTED)
+    except OSError:  # the command was killed while it waited
+        os._exit(0)
+    if not (step := os.fork()):
+        command.close()
+        os.setsid()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(request["environment"] | set_by_imports)
+        os.chdir(request["folder"])
+        sys.argv[1:] = request["arguments"]
+        return
+    for stream in (0, 1, 2, *streams):
+        os.close(stream)
+    ended = os.pidfd_open(step)
+    select.select([ended, command.fileno()], [], [])
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not select.select([ended], [], [], 0)[0]:
+            with suppress(ProcessLookupError):
+                os.killpg(step, number)
+            select.select([ended], [], [], GRACE_S)
+    status = os.waitstatus_to_exitcode(os.waitpid(step, 0)[1])
+    with suppress(OSError):  # the command was killed
+        command.send(str(status).encode())
+    os._exit(0)
+
+
+def _become_the_step() -> None:
+    """`python -P -m tasks STEP`, in a fork. Never returns."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        runpy.run_module("tasks", run_name="__main__", alter_sys=True)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Not by an exception: libraries have registered functions for the end of the warm process.
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=os.dup(0)) as _listening, open(os.devnull) as _nothing:
+        os.dup2(_nothing.fileno(), 0)  # what closes the socket must not leave 0 unused
+        serve(_listening)
+    _become_the_step()
