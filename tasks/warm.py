@@ -50,11 +50,14 @@ MODULES = (
     "ruamel.yaml",
 )
 GRACE_S = 1.0  # the flow waits 2 s before it sends SIGKILL
+PATIENCE_S = 600.0  # for its imports: 10 s on an idle core, 200 s on one with 20 busy processes
 _LONGEST = 1 << 18
 _ACCEPTED = b"accepted"
 # Set by the flow, DVC and the shell, and without effect on an import. All others must be equal.
 _MAY_DIFFER = ("DVC_", "PREFECT_", "MODELMINT_")
 _MAY_DIFFER_TOO = {"PATH", "PWD", "OLDPWD", "SHLVL", "_"}
+# Lines of /proc/self/status.
+_OF_THE_KERNEL = ("Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "Cap", "Sec", "Cpus", "Mems")
 
 
 def in_warm_process(arguments: list[str]) -> int | None:
@@ -74,13 +77,15 @@ def in_warm_process(arguments: list[str]) -> int | None:
         }
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
+        guard.settimeout(PATIENCE_S)
         try:
             guard.connect(path)
             socket.send_fds(guard, [request.encode()], [0, 1, 2])
             if guard.recv(_LONGEST) != _ACCEPTED:
                 return None
-        except OSError:  # it was killed, or the environment is too long
+        except OSError:  # it was killed or hangs, or the environment is too long
             return None
+        guard.settimeout(None)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: guard.shutdown(socket.SHUT_WR))
         # Nothing is received if the guard was killed: the kernel then ends the step as well.
@@ -93,7 +98,7 @@ def in_warm_process(arguments: list[str]) -> int | None:
 
 
 def interpreter(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What an import of a library may depend on."""
+    """What a library may depend on, and what the fork would have from the warm process."""
     variables = {
         name: value
         for name, value in environment.items()
@@ -104,12 +109,25 @@ def interpreter(environment: Mapping[str, str]) -> dict[str, Any]:
     return {
         "executable": [sys.prefix, os.path.realpath(sys.executable)],  # also named python3
         "version": sys.version,
-        "flags": list(sys.flags),
+        "flags": [*sys.flags, *sys.warnoptions, *sys._xoptions],
         "path": list(sys.path),
         "installed": {path: os.stat(path).st_mtime_ns for path in installed},
         "package": str(Path(__file__).parent),
         "variables": variables,
+        "granted": _granted(),
     }
+
+
+def _granted() -> list[Any]:
+    """User, rights, umask, cores, limits and so on; a command may be run by `nice` or `ulimit`."""
+    process = Path("/proc/self")
+    status = process.joinpath("status").read_text().splitlines()
+    return [
+        [line for line in status if line.startswith(_OF_THE_KERNEL)],
+        process.joinpath("limits").read_text(),
+        process.joinpath("cgroup").read_text(),
+        os.getpriority(os.PRIO_PROCESS, 0),
+    ]
 
 
 def serve(listening: socket.socket) -> None:

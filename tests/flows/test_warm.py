@@ -168,6 +168,44 @@ def test_a_command_in_another_environment_must_run_the_step_itself(warmed: Proje
     assert end(run(warmed, *ASK, **given)) == "None\n"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "import os; os.umask(os.umask(0) ^ 0o007)",
+        "from resource import *; limits = getrlimit(RLIMIT_NOFILE)\n"
+        "setrlimit(RLIMIT_NOFILE, (limits[0] - 1, limits[1]))",
+        "import signal; signal.signal(signal.SIGUSR2, signal.SIG_IGN)",
+        "import sys; sys.path.append('/elsewhere')",
+        "import sys; sys.warnoptions.append('error')",
+        "import sys; sys.prefix += '-other'",
+    ],
+)
+def test_a_command_that_was_granted_something_else_must_run_the_step_itself(
+    warmed: Project, change: str
+):
+    assert end(run(warmed, "-c", f"{change}\n{ASK[1]}")) == "None\n"
+
+
+def test_a_command_in_a_copy_of_the_code_must_run_the_step_itself(warmed: Project, tmp_path: Path):
+    shutil.copytree(warmed.root / "tasks", tmp_path / "tasks")
+    assert end(run(warmed, *ASK, PYTHONPATH=str(tmp_path))) == "None\n"
+
+
+def test_a_command_with_too_large_an_environment_must_run_the_step_itself(warmed: Project):
+    many = {f"MODELMINT_LONG_{number}": "x" * 100_000 for number in range(4)}
+    assert end(run(warmed, *ASK, **many)) == "None\n"
+
+
+def test_a_command_does_not_wait_for_a_warm_process_that_hangs(warmed: Project):
+    assert warm._warm.process is not None
+    warm._warm.process.send_signal(signal.SIGSTOP)
+    try:
+        given = f"from tasks import warm; warm.PATIENCE_S = 0.5\n{ASK[1]}"
+        assert end(run(warmed, "-c", given)) == "None\n"
+    finally:
+        warm._warm.process.send_signal(signal.SIGCONT)
+
+
 def test_a_fork_runs_the_code_that_is_on_the_disk_now(warmed: Project, tmp_path: Path):
     """Without a dvc.yaml nothing is recorded, so the changed code is not refused."""
     shutil.copyfile(warmed.root / "params.yaml", tmp_path / "params.yaml")
@@ -215,7 +253,7 @@ def test_no_warm_process_is_started_if_every_stage_is_fresh(trained: Project):
     assert warm._warm.process is None
 
 
-def test_a_stagelooks_stale_after_a_change_of_parameters_code_data_or_outputs(trained: Project):
+def test_a_stage_looks_stale_after_a_change_of_parameters_code_data_or_outputs(trained: Project):
     root = trained.root
     assert not warm.looks_stale(root)
     for name in ("params.yaml", "code.json", "dvc.lock"):
