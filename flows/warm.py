@@ -17,14 +17,14 @@ from typing import Any
 from tasks import fingerprint, recorded
 from tasks.errors import InputError
 from tasks.process import die_with_parent
-from tasks.warm import SOCKET
+from tasks.warm import SOCKETS
 
 
 class _Warm:
     """The warm process of this process, if it runs."""
 
     process: "subprocess.Popen[bytes] | None" = None
-    path = ""
+    folder = ""
 
 
 _warm = _Warm()
@@ -48,26 +48,35 @@ def start_if_stale(root: Path) -> None:
     if sys.platform != "linux" or _warm.process or not looks_stale(root):
         return
     folder = tempfile.mkdtemp(prefix="modelmint-")  # only for this user
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-        try:
-            # Here, so that a stage that connects during the imports waits for their end.
-            listening.bind(path := f"{folder}/warm")
-        except OSError:  # the path is longer than 107 bytes
-            shutil.rmtree(folder)
-            return
+    try:
+        with _listen(f"{folder}/light") as light, _listen(f"{folder}/torch") as torch:
+            _warm.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tasks.warm"],
+                env=stage_environment(),
+                stdin=light.fileno(),
+                stdout=torch.fileno(),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C must not end it before the stages
+                preexec_fn=partial(die_with_parent, os.getpid(), SIGKILL),
+            )
+    except OSError:  # the path is longer than 107 bytes, or there are too many processes
+        shutil.rmtree(folder)
+        return
+    _warm.folder = folder
+    atexit.register(stop)  # removes the folder if the flow does not begin
+
+
+def _listen(path: str) -> socket.socket:
+    """A socket that exists from now on: who connects during the imports waits for their end."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listening.bind(path)
         os.chmod(path, 0o600)
         listening.listen()
-        _warm.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tasks.warm"],
-            env=stage_environment(),
-            stdin=listening.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C must not end it before the stages
-            preexec_fn=partial(die_with_parent, os.getpid(), SIGKILL),
-        )
-    _warm.path = path
-    atexit.register(stop)  # removes the folder if the flow does not begin
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def stop() -> None:
@@ -75,8 +84,8 @@ def stop() -> None:
     if _warm.process:
         _warm.process.kill()
         _warm.process.wait()
-        shutil.rmtree(Path(_warm.path).parent, ignore_errors=True)
-        _warm.process, _warm.path = None, ""
+        shutil.rmtree(_warm.folder, ignore_errors=True)
+        _warm.process, _warm.folder = None, ""
 
 
 def stage_environment() -> dict[str, str]:
@@ -86,7 +95,7 @@ def stage_environment() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         # `python` in a stage's command must be ours, also if no environment is activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        **({SOCKET: _warm.path} if _warm.process else {}),
+        **({SOCKETS: _warm.folder} if _warm.process else {}),
     }
 
 

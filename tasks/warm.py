@@ -1,8 +1,9 @@
-"""The warm process: it has imported torch and scikit-learn, and forks for the stages.
+"""The warm process: it has imported the libraries of the steps, and forks for each of them.
 
-Each of `train`, `evaluate` and `export` imports them for 4 to 7 CPU seconds. A flow starts one warm
-process (`flows/warm.py`), which imports them once, while Prefect is being imported. The command of
-a stage finds its socket in MODELMINT_WARM, lets it fork, and waits for the exit status:
+A step imports for 3 to 7 CPU seconds, and most of it are libraries. A flow starts one warm process
+(`flows/warm.py`), which imports them once, while Prefect is being imported. It forks a second one,
+which goes on with torch, so that `prepare` need not wait for that. The command of a stage finds
+their sockets in the folder MODELMINT_WARM, lets one fork, and waits for the exit status:
 
     python -P -m tasks train  ->  warm process  ->  guard  ->  the step
          (`in_warm_process`)        (forks)        (forks, waits)
@@ -27,16 +28,26 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.process import paused_gc
+from tasks.process import die_with_parent, paused_gc
 
-SOCKET = "MODELMINT_WARM"
-STEPS = ("train", "evaluate", "export")  # `prepare` imports no torch, and would have to wait
-MODULES = (
+SOCKETS = "MODELMINT_WARM"
+# The socket for each step, by the libraries that it needs.
+STEPS = {"prepare": "light", "train": "torch", "evaluate": "torch", "export": "torch"}
+LIGHT = (
+    "pydantic",
+    "ruamel.yaml",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "sklearn.metrics",
+    "sklearn.model_selection",
+    "tokenizers",
+)
+TORCH = (
     "torch",
     "torch._dynamo",  # otherwise imported by the first optimizer
     "torch.export._trace",  # this and the next four: by the first export
@@ -45,9 +56,6 @@ MODULES = (
     "onnxscript.function_libs.torch_lib.ops",
     "sympy.combinatorics",
     "lightning_fabric",
-    "sklearn.metrics",
-    "pydantic",
-    "ruamel.yaml",
 )
 GRACE_S = 1.0  # the flow waits 2 s before it sends SIGKILL
 PATIENCE_S = 600.0  # for its imports: 10 s on an idle core, 200 s on one with 20 busy processes
@@ -65,8 +73,8 @@ def in_warm_process(arguments: list[str]) -> int | None:
 
     Returns its exit status. If a signal ended it, the same signal ends this process.
     """
-    path = os.environ.pop(SOCKET, None)
-    if path is None or len(arguments) != 1 or arguments[0] not in STEPS:
+    folder = os.environ.pop(SOCKETS, None)
+    if folder is None or len(arguments) != 1 or arguments[0] not in STEPS:
         return None
     request = json.dumps(
         {
@@ -79,10 +87,12 @@ def in_warm_process(arguments: list[str]) -> int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
         guard.settimeout(PATIENCE_S)
         try:
-            guard.connect(path)
-            socket.send_fds(guard, [request.encode()], [0, 1, 2])
+            guard.connect(f"{folder}/{STEPS[arguments[0]]}")
+            guard.send(request.encode())
             if guard.recv(_LONGEST) != _ACCEPTED:
                 return None
+            # Only now: what waits in the socket of a process that hangs stays open.
+            socket.send_fds(guard, [_ACCEPTED], [0, 1, 2])
         except OSError:  # it was killed or hangs, or the environment is too long
             return None
         guard.settimeout(None)
@@ -130,19 +140,25 @@ def _granted() -> list[Any]:
     ]
 
 
-def serve(listening: socket.socket) -> None:
-    """Import the libraries, then fork for each connection. Returns only in a fork: as the step."""
+def serve(light: socket.socket, torch: socket.socket) -> None:
+    """Import the libraries, then fork for each connection. Returns only in a fork: as the step.
+
+    The steps that need torch connect to `torch`, the others to `light`.
+    """
     before = dict(os.environ)
     mine = interpreter(before)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `tasks/__main__.py` does
-    with paused_gc():
-        for name in MODULES:
-            with suppress(ImportError):
-                importlib.import_module(name)
+    _import(LIGHT)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    this, listening, other = os.getpid(), light, torch
+    if not os.fork():
+        die_with_parent(this, signal.SIGKILL)
+        listening, other = torch, light
+        _import(TORCH)
+    other.close()
     if any(str(f.resolve()).startswith("/dev/nvidia") for f in Path("/proc/self/fd").iterdir()):
         sys.exit("a library has used the GPU when it was imported")
     set_by_imports = {k: v for k, v in os.environ.items() if before.get(k) != v}
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the guards
     while True:
         connection, _ = listening.accept()
         if not os.fork():
@@ -153,18 +169,27 @@ def serve(listening: socket.socket) -> None:
         connection.close()
 
 
+def _import(modules: Iterable[str]) -> None:
+    with paused_gc():
+        for name in modules:
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+
 def _guard(
     command: socket.socket, mine: Mapping[str, Any], set_by_imports: Mapping[str, str]
 ) -> None:
     """Fork the step, report its end, and end it if its command ends. Returns only as the step."""
     os.setsid()
-    content, streams, _, _ = socket.recv_fds(command, _LONGEST, 3)
-    request = json.loads(content or "{}")
-    if request.get("interpreter") != mine:
-        os._exit(0)
     try:
+        request = json.loads(command.recv(_LONGEST) or "{}")
+        if request.get("interpreter") != mine:
+            os._exit(0)
         command.send(_ACCEPTED)
-    except OSError:  # the command was killed while it waited
+        _, streams, _, _ = socket.recv_fds(command, _LONGEST, 3)
+    except OSError:
+        streams = []
+    if not streams:  # the command was killed while it waited, or did not wait any longer
         os._exit(0)
     if not (step := os.fork()):
         command.close()
@@ -208,7 +233,9 @@ def _become_the_step() -> None:
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=os.dup(0)) as _listening, open(os.devnull) as _nothing:
-        os.dup2(_nothing.fileno(), 0)  # what closes the socket must not leave 0 unused
-        serve(_listening)
+    _light, _torch = (socket.socket(fileno=os.dup(number)) for number in (0, 1))
+    with open(os.devnull, "r+") as _nothing:
+        for _number in (0, 1):  # what closes the sockets must not leave these unused
+            os.dup2(_nothing.fileno(), _number)
+    serve(_light, _torch)
     _become_the_step()

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from projects import DEBUG, Project, make_project
 
 from flows import warm
-from tasks.warm import MODULES
+from tasks.warm import LIGHT, STEPS, TORCH
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a warm process")
 LONG = {"epochs": 100_000, "patience": 100_000}
@@ -82,14 +83,25 @@ def has_torch(number: int) -> bool:
 
 
 def children(number: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{number}/task/{number}/children").read_text().split()))
+    """The processes that any thread of a process has started."""
+    threads = Path(f"/proc/{number}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
+
+
+def descendants(number: int) -> dict[int, str]:
+    """The processes below one, by number, with their command lines."""
+    found = {}
+    for child in children(number):
+        line = Path(f"/proc/{child}/cmdline").read_text()
+        found |= {child: line.replace("\0", " ").strip(), **descendants(child)}
+    return found
 
 
 def step_of(project: Project) -> int:
     """The only process in a fork of the warm process that runs a step."""
     assert warm._warm.process is not None
-    guards = children(warm._warm.process.pid)
-    (step,) = [step for guard in guards for step in children(guard)]
+    (with_torch,) = children(warm._warm.process.pid)
+    (step,) = [step for guard in children(with_torch) for step in children(guard)]
     assert Path(f"/proc/{step}/cwd").readlink() == project.root
     return step
 
@@ -126,6 +138,12 @@ def test_a_forked_step_has_a_session_of_its_own_and_its_command_needs_no_torch(
     assert (has_torch(step), has_torch(training.pid)) == (True, False)
 
 
+def test_every_step_runs_in_a_fork(warmed: Project):
+    for name in STEPS:  # in their order
+        asked = end(run(warmed, "-c", ASK[1].replace("train", name)))
+        assert asked.splitlines()[-1] == "0", asked
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_to_the_command_ends_the_forked_step(
     warmed: Project, training: subprocess.Popen[str], number: signal.Signals
@@ -160,7 +178,7 @@ def test_a_command_with_a_killed_guard_fails_and_its_step_ends(
         {"PYTHONHASHSEED": "5"},
         {"PYTHONPATH": "{root}:/elsewhere"},
         {"A_LIBRARY_MAY_READ_THIS": "1"},
-        {"MODELMINT_WARM": "/gone/warm"},
+        {"MODELMINT_WARM": "/gone"},
     ],
 )
 def test_a_command_in_another_environment_must_run_the_step_itself(warmed: Project, variables):
@@ -198,12 +216,13 @@ def test_a_command_with_too_large_an_environment_must_run_the_step_itself(warmed
 
 def test_a_command_does_not_wait_for_a_warm_process_that_hangs(warmed: Project):
     assert warm._warm.process is not None
-    warm._warm.process.send_signal(signal.SIGSTOP)
+    (with_torch,) = children(warm._warm.process.pid)
+    os.kill(with_torch, signal.SIGSTOP)
     try:
         given = f"from tasks import warm; warm.PATIENCE_S = 0.5\n{ASK[1]}"
         assert end(run(warmed, "-c", given)) == "None\n"
     finally:
-        warm._warm.process.send_signal(signal.SIGCONT)
+        os.kill(with_torch, signal.SIGCONT)
 
 
 def test_a_fork_runs_the_code_that_is_on_the_disk_now(warmed: Project, tmp_path: Path):
@@ -234,8 +253,11 @@ def test_a_step_goes_on_if_the_warm_process_is_killed_and_the_next_one_runs_by_i
 
 def test_a_warm_process_ends_with_the_process_that_started_it(prepared: Project):
     script = (
-        "import os, signal; from pathlib import Path; from flows import warm\n"
-        "warm.start_if_stale(Path.cwd()); print(warm._warm.process.pid, flush=True)\n"
+        "import os, signal, time; from pathlib import Path; from flows import warm\n"
+        "warm.start_if_stale(Path.cwd()); first = warm._warm.process.pid\n"
+        "listed = Path(f'/proc/{first}/task/{first}/children')\n"
+        "while not (second := listed.read_text()): time.sleep(0.05)\n"
+        "print(first, second, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     process = subprocess.Popen(
@@ -245,7 +267,42 @@ def test_a_warm_process_ends_with_the_process_that_started_it(prepared: Project)
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert gone(int(process.communicate(timeout=240)[0]))
+    for number in process.communicate(timeout=240)[0].split():
+        assert gone(int(number))
+
+
+def test_without_room_for_its_sockets_no_warm_process_is_started(
+    prepared: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with started(prepared, monkeypatch):
+        assert warm._warm.process is None
+        assert not list(long.iterdir())
+        assert end(run(prepared, *ASK)) == "None\n"
+
+
+def test_modelmint_train_uses_the_warm_process_and_leaves_nothing_after_ctrl_c(
+    prepared: Project, prefect_server: str, tmp_path: Path
+):
+    """DVC, Prefect and the shell are in between, and could change a variable."""
+    project = Project(prepared.root, {"PREFECT_API_URL": prefect_server, "TMPDIR": str(tmp_path)})
+    before = (project.root / "params.yaml").read_bytes()
+    project.change_params({"train": {**DEBUG["train"], **LONG}})
+    process = project.start("modelmint", "train")
+    try:
+        epochs(process, "epoch 1/")
+        below = descendants(process.pid)
+        (command,) = [number for number, line in below.items() if line.endswith("-m tasks train")]
+        assert not has_torch(command)
+        assert list(tmp_path.glob("modelmint-*/torch"))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=240)
+        (project.root / "params.yaml").write_bytes(before)
+    assert all(gone(number) for number in below)
+    assert not list(tmp_path.glob("modelmint-*"))
 
 
 def test_no_warm_process_is_started_if_every_stage_is_fresh(trained: Project):
@@ -272,6 +329,6 @@ def test_a_stage_looks_stale_after_a_change_of_parameters_code_data_or_outputs(t
     (root / "outputs/gone.json").rename(root / "outputs/metrics.json")
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", LIGHT + TORCH)
 def test_the_modules_that_the_warm_process_imports_exist(name):
     importlib.import_module(name)
