@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from flows.server import ServerDown, find_api, prefect_api
+from flows import warm
+from flows.server import ServerDown, be_quiet, find_api, prefect_api
+from flows.settings import Settings
 from tasks.process import paused_gc
 
 if TYPE_CHECKING:
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 
 def prepare_prefect(say: Callable[[str], None]) -> None:
     """Find or start a Prefect API and import the flows. Raises `ServerDown`."""
+    be_quiet()  # first, because the stages must have the same variables as the warm process
+    warm.start_if_stale(Settings.from_environment().root)
     ready = prefect_api(say)
-    # Imported while a temporary server starts; both take a few seconds.
+    # Imported while a temporary server and the warm process start; all take a few seconds.
     with paused_gc():
         import flows.inference
         import flows.training  # noqa: F401

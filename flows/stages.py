@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from prefect.states import Completed, Failed
 from flows import versioning
 from flows.progress import TrainingProgress
 from flows.versioning import WorkspaceBusy, why_stale
+from flows.warm import stage_environment
 from tasks.errors import InputError
 from tasks.process import FLOW_PID, die_with_parent
 from tasks.recorded import (
@@ -181,13 +181,7 @@ def _start(root: Path, name: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         versioning.repro_command(name),
         cwd=root,
-        env={
-            **os.environ,
-            "PYTHONUNBUFFERED": "1",
-            FLOW_PID: str(os.getpid()),
-            # `python` in a stage's command must be ours, also if no environment is activated.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        },
+        env={**stage_environment(), FLOW_PID: str(os.getpid())},
         text=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

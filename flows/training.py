@@ -29,6 +29,7 @@ from flows.runs import claim_run, has_params, resolve_paths
 from flows.settings import Settings, actor
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
 from flows.versioning import WorkspaceBusy, pipeline, stale_stages
+from flows.warm import warm_process
 from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
 from tasks import fingerprint
 from tasks import params as parameters
@@ -189,7 +190,9 @@ def _in_workspace(
     outcome: Outcome, params: Params, registry: Registry, workspace: Workspace, code: Code
 ) -> None:
     """Train in a workspace, then evaluate, register and challenge the champion."""
-    if not _run_stages(outcome, workspace):
+    with warm_process(workspace.root):
+        succeeded = _run_stages(outcome, workspace)
+    if not succeeded:
         return
     with tempfile.TemporaryDirectory() as scratch:
         flow_run_id = outcome.flow_run_id or None

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from tasks.fingerprint import RunningCode
 from tasks.process import die_with_flow, paused_gc
+from tasks.warm import in_warm_process
 
 
 def main(arguments: list[str]) -> int:
     """Run the step. Returns the exit status: 0 when done, 2 for wrong input; a bug raises."""
     die_with_flow()  # first, because the imports below take time
+    if (status := in_warm_process(arguments)) is not None:
+        return status
     code = RunningCode()  # before any other module of this package is imported
     from tasks import params
     from tasks.errors import InputError

@@ -11,13 +11,12 @@ with the fingerprint. Imports only the standard library: a stage compares its co
 the rest of it.
 """
 
-import ast
 import hashlib
 import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +25,7 @@ from pathlib import Path
 from tasks import snapshot
 from tasks.errors import InputError
 from tasks.snapshot import Stamp
+from tasks.syntax import Parsed, keep_parsed, parsed
 
 FILE = "code.json"
 FORMAT = 1
@@ -174,11 +174,6 @@ def _remove_old_bytecode(stamps: Mapping[Path, Stamp]) -> None:
                 compiled.unlink()
 
 
-def file_digest(content: bytes) -> str:
-    """The fingerprint of a Python file: the first 16 hex digits of SHA-256 of its syntax."""
-    return _digest_of(ast.parse(content))
-
-
 def files_of(stage: str) -> dict[str, str]:
     """All files that the stage's step imports, each with its fingerprint."""
     # `pipeline` and `params` decide which parameters and paths a step gets.
@@ -194,21 +189,16 @@ def files_of(stage: str) -> dict[str, str]:
             digest, imports = _parsed(module, path, Stamp.of(path))
             files[path.relative_to(PACKAGE.parent).as_posix()] = digest
             ahead += imports
+    keep_parsed()
     return files
 
 
 # Cached, because one training compares several times. A written file has another stamp.
 @lru_cache(maxsize=1024)
-def _parsed(module: str, path: Path, stamp: Stamp) -> tuple[str, frozenset[str]]:
+def _parsed(module: str, path: Path, stamp: Stamp) -> Parsed:
     """The fingerprint of a file, and the names that it imports."""
-    content = path.read_bytes()
-    try:
-        tree = ast.parse(content, str(path))
-    except (SyntaxError, ValueError):  # half-written, perhaps: importing it fails as well
-        return hashlib.sha256(content).hexdigest()[:16], frozenset()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    ours = (name for name in _imports(tree, package) if name.partition(".")[0] == PACKAGE.name)
-    return _digest_of(tree), frozenset(ours)
+    return parsed(path.read_bytes(), package)
 
 
 @lru_cache(maxsize=1)
@@ -230,75 +220,6 @@ def _path_of(module: str) -> Path | None:
     return next((p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file()), None)
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Imported names that may be modules, and their packages, which Python imports first."""
-    for node in _statements(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            above = parents[: len(parents) - node.level + 1] if node.level else []
-            base = ".".join([*above, *filter(None, [node.module])])
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
-
-
-def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements. `ast.walk` takes ten times as long, because it also visits expressions."""
-    ahead = [tree]
-    while ahead:
-        node = ahead.pop()
-        yield node
-        for blocks in ("body", "orelse", "finalbody", "handlers", "cases"):
-            ahead += getattr(node, blocks, ())
-
-
 def _combined(files: Mapping[str, str]) -> str:
     text = "\n".join(f"{name} {digest}" for name, digest in sorted(files.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _digest_of(tree: ast.AST) -> str:
-    return hashlib.sha256("\n".join(_syntax(tree)).encode()).hexdigest()[:16]
-
-
-def _syntax(tree: ast.AST) -> list[str]:
-    """A syntax tree as lines that are the same in every release of Python.
-
-    `ast.dump` and `ast.unparse` differ between releases. A new release may add fields, but they
-    are empty for code that older releases can parse. So empty fields are skipped.
-    """
-    lines: list[str] = []
-
-    def add(value: object) -> None:
-        if isinstance(value, ast.AST):
-            lines.append(type(value).__name__)
-            for name in value._fields:
-                inner = getattr(value, name, None)
-                # `ctx` (load or store) follows from the position of a name.
-                if inner is not None and inner != [] and name != "ctx":
-                    lines.append(f".{name}")
-                    add(inner)
-            lines.append(")")
-        elif isinstance(value, list):
-            for item in value:
-                if not _is_docstring(item):
-                    add(item)
-            lines.append("]")
-        else:
-            lines.append(f"{type(value).__name__} {value!r}")
-
-    add(tree)
-    return lines
-
-
-def _is_docstring(node: object) -> bool:
-    """Whether a statement is only a string: the docstring of a module, class, function or field."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

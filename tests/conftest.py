@@ -97,6 +97,7 @@ WHOLE_FILES = {
     "flows/test_runs.py",
     "flows/test_same_files.py",
     "tasks/test_train.py",
+    "flows/test_warm.py",
     "test_extending_columns.py",
     "test_extending_problems.py",
 }

@@ -6,13 +6,15 @@ import json
 import os
 import py_compile
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import grimp
 import pytest
 from projects import ROOT, Project, make_project
 
-from tasks import fingerprint, snapshot
+from tasks import fingerprint, snapshot, syntax
 from tasks.pipeline import STEPS
 from tasks.recorded import locked_stages, misrecorded
 from tasks.workspace import Workspace
@@ -35,7 +37,7 @@ class Thing:
 
 
 def digest(text: str) -> str:
-    return fingerprint.file_digest(text.encode())
+    return syntax.file_digest(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -264,3 +266,86 @@ def test_code_json_of_another_format_is_replaced(number, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
     assert [change.stage for change in fingerprint.code_changes(tmp_path, STEPS)] == list(STEPS)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty place for results, as of a new process."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(syntax, "_KEPT", tmp_path / "fingerprints.json")
+    forget()
+    yield tmp_path / "fingerprints.json"
+    forget()
+
+
+def forget() -> None:
+    """What a process has parsed ends with it."""
+    syntax._kept.cache_clear()
+    syntax._new.clear()
+    fingerprint._parsed.cache_clear()
+
+
+def test_another_process_finds_the_same_fingerprints_without_parsing(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = {stage: fingerprint.files_of(stage) for stage in STEPS}
+    forget()
+    monkeypatch.setattr(ast, "parse", None)
+    assert {stage: fingerprint.files_of(stage) for stage in STEPS} == first
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not JSON",
+        "[]",
+        '{"by": "another release", "files": {}}',
+        '{"files": {}}',
+        '{"by": "BY", "files": {"a": "b"}}',
+        '{"by": "BY", "files": [1]}',
+    ],
+)
+def test_kept_fingerprints_that_cannot_be_used_are_replaced(kept: Path, text: str):
+    kept.write_text(text.replace("BY", syntax._this()))
+    first = fingerprint.files_of("train")
+    assert len(json.loads(kept.read_text())["files"]) == len(first)
+
+
+@pytest.mark.parametrize("edit", ["x = 2", "y = 1", "import tasks.b", "x ="])
+def test_a_kept_fingerprint_is_of_this_content_only(kept: Path, edit: str):
+    before = syntax.parsed(b"x = 1", "tasks")
+    syntax.keep_parsed()
+    forget()
+    assert syntax.parsed(edit.encode(), "tasks") != before
+    assert syntax.parsed(b"x = 1", "tasks") == before
+
+
+def test_a_kept_fingerprint_is_of_this_package_only(kept: Path):
+    one, other = (syntax.parsed(b"from .a import b", name) for name in ("tasks", "tasks.files"))
+    assert (one.imports, other.imports) == (
+        ["tasks", "tasks.a", "tasks.a.b"],
+        ["tasks", "tasks.files", "tasks.files.a", "tasks.files.a.b"],
+    )
+
+
+def test_a_process_that_may_not_write_beside_its_code_keeps_nothing(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    fingerprint.files_of("train")
+    assert not kept.exists()
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(syntax, "_KEPT", kept / "no folder" / "fingerprints.json")
+    forget()
+    assert fingerprint.files_of("train")
+
+
+def test_old_results_are_dropped_when_there_are_too_many(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(syntax, "_MOST", 3)
+    for number in range(4):
+        syntax.parsed(b"x = %d" % number, "tasks")
+        syntax.keep_parsed()
+    assert len(json.loads(kept.read_text())["files"]) == 1

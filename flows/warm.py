@@ -1,0 +1,127 @@
+"""Starts the warm process (`tasks/warm.py`), in which the stages of a flow find torch imported."""
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+from tasks import fingerprint, recorded
+from tasks.errors import InputError
+from tasks.process import die_with_parent
+from tasks.warm import SOCKETS
+
+
+class _Warm:
+    """The warm process of this process, if it runs."""
+
+    process: "subprocess.Popen[bytes] | None" = None
+    folder = ""
+
+
+_warm = _Warm()
+
+
+@contextmanager
+def warm_process(root: Path) -> Iterator[None]:
+    """Inside the block, the stages of a project use a warm process, if any of them looks stale."""
+    start_if_stale(root)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def start_if_stale(root: Path) -> None:
+    """Start the warm process, unless it runs already. It dies with the thread that calls this.
+
+    Does nothing outside Linux, where a fork cannot use the libraries.
+    """
+    if sys.platform != "linux" or _warm.process or not looks_stale(root):
+        return
+    folder = tempfile.mkdtemp(prefix="modelmint-")  # only for this user
+    try:
+        with _listen(f"{folder}/light") as light, _listen(f"{folder}/torch") as torch:
+            _warm.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tasks.warm"],
+                env=stage_environment(),
+                stdin=light.fileno(),
+                stdout=torch.fileno(),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C must not end it before the stages
+                preexec_fn=partial(die_with_parent, os.getpid(), SIGKILL),
+            )
+    except OSError:  # the path is longer than 107 bytes, or there are too many processes
+        shutil.rmtree(folder)
+        return
+    _warm.folder = folder
+    atexit.register(stop)  # removes the folder if the flow does not begin
+
+
+def _listen(path: str) -> socket.socket:
+    """A socket that exists from now on: who connects during the imports waits for their end."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listening.bind(path)
+        os.chmod(path, 0o600)
+        listening.listen()
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def stop() -> None:
+    """End the warm process and free its memory. Stages that run are not affected."""
+    if _warm.process:
+        _warm.process.kill()
+        _warm.process.wait()
+        shutil.rmtree(_warm.folder, ignore_errors=True)
+        _warm.process, _warm.folder = None, ""
+
+
+def stage_environment() -> dict[str, str]:
+    """The variables for the command of a stage."""
+    return {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        # `python` in a stage's command must be ours, also if no environment is activated.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **({SOCKETS: _warm.folder} if _warm.process else {}),
+    }
+
+
+def looks_stale(root: Path) -> bool:
+    """Whether a stage looks stale. A guess in 20 ms, because DVC itself takes 1 s to import."""
+    with suppress(InputError):  # a later check reports it
+        lock, params = recorded.locked_stages(root), recorded.yaml_mapping(root / "params.yaml")
+        return any(
+            name not in lock or _differs(root, name, entry, lock[name], params)
+            for name, entry in recorded.stages_of(root).items()
+        )
+    return False
+
+
+def _differs(root: Path, name: str, entry: Any, locked: Any, params: dict[str, Any]) -> bool:
+    recorded_params = (locked.get("params") or {}).get("params.yaml") or {}
+    written = (root / "dvc.lock").stat().st_mtime
+    return (
+        any(params.get(key) != value for key, value in recorded_params.items())
+        or recorded.code_of(locked) != fingerprint.of_stage(root, name)
+        or not all((root / out).exists() for out in recorded.outputs_of(entry))
+        or any(_time_of(root / dep["path"]) > written for dep in locked.get("deps") or ())
+    )
+
+
+def _time_of(path: Path) -> float:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0

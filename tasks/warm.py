@@ -1,0 +1,241 @@
+"""The warm process: it has imported the libraries of the steps, and forks for each of them.
+
+A step imports for 3 to 7 CPU seconds, and most of it are libraries. A flow starts one warm process
+(`flows/warm.py`), which imports them once, while Prefect is being imported. It forks a second one,
+which goes on with torch, so that `prepare` need not wait for that. The command of a stage finds
+their sockets in the folder MODELMINT_WARM, lets one fork, and waits for the exit status:
+
+    python -P -m tasks train  ->  warm process  ->  guard  ->  the step
+         (`in_warm_process`)        (forks)        (forks, waits)
+
+Every step still has a process, a session and memory of its own. The guard ends it if the command
+ends, and reports its end even if the warm process was killed. Old code cannot run: the warm process
+imports no code of the steps, so each fork loads it from the disk, as a new interpreter does. If
+anything else differs that libraries see when they are imported, or if there is no warm process, the
+command runs the step itself.
+
+Only for Linux: on macOS, the system's libraries do not work in a fork. The warm process must not
+import what fails in a fork: CUDA, once used, and ONNX Runtime (it opens a SQLite file when it is
+imported, and starts a thread). OpenBLAS and jemalloc also start threads; both are made for forks
+(`pthread_atfork`).
+"""
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tasks.process import die_with_parent, paused_gc
+
+SOCKETS = "MODELMINT_WARM"
+# The socket for each step, by the libraries that it needs.
+STEPS = {"prepare": "light", "train": "torch", "evaluate": "torch", "export": "torch"}
+LIGHT = (
+    "pydantic",
+    "ruamel.yaml",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "sklearn.metrics",
+    "sklearn.model_selection",
+    "tokenizers",
+)
+TORCH = (
+    "torch",
+    "torch._dynamo",  # otherwise imported by the first optimizer
+    "torch.export._trace",  # this and the next four: by the first export
+    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._torchlib.ops",
+    "onnxscript.function_libs.torch_lib.ops",
+    "sympy.combinatorics",
+    "lightning_fabric",
+)
+GRACE_S = 1.0  # the flow waits 2 s before it sends SIGKILL
+PATIENCE_S = 600.0  # for its imports: 10 s on an idle core, 200 s on one with 20 busy processes
+_LONGEST = 1 << 18
+_ACCEPTED = b"accepted"
+# Set by the flow, DVC and the shell, and without effect on an import. All others must be equal.
+_MAY_DIFFER = ("DVC_", "PREFECT_", "MODELMINT_")
+_MAY_DIFFER_TOO = {"PATH", "PWD", "OLDPWD", "SHLVL", "_"}
+# Lines of /proc/self/status.
+_OF_THE_KERNEL = ("Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "Cap", "Sec", "Cpus", "Mems")
+
+
+def in_warm_process(arguments: list[str]) -> int | None:
+    """Run a step in a fork of the warm process; None if this process must run it.
+
+    Returns its exit status. If a signal ended it, the same signal ends this process.
+    """
+    folder = os.environ.pop(SOCKETS, None)
+    if folder is None or len(arguments) != 1 or arguments[0] not in STEPS:
+        return None
+    request = json.dumps(
+        {
+            "interpreter": interpreter(os.environ),
+            "arguments": arguments,
+            "folder": os.getcwd(),
+            "environment": dict(os.environ),
+        }
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
+        guard.settimeout(PATIENCE_S)
+        try:
+            guard.connect(f"{folder}/{STEPS[arguments[0]]}")
+            guard.send(request.encode())
+            if guard.recv(_LONGEST) != _ACCEPTED:
+                return None
+            # Only now: what waits in the socket of a process that hangs stays open.
+            socket.send_fds(guard, [_ACCEPTED], [0, 1, 2])
+        except OSError:  # it was killed or hangs, or the environment is too long
+            return None
+        guard.settimeout(None)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: guard.shutdown(socket.SHUT_WR))
+        # Nothing is received if the guard was killed: the kernel then ends the step as well.
+        status = int(guard.recv(_LONGEST) or -signal.SIGKILL)
+    if status < 0:
+        with suppress(OSError):  # SIGKILL has no other handler
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+def interpreter(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What a library may depend on, and what the fork would have from the warm process."""
+    variables = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_MAY_DIFFER) and name not in _MAY_DIFFER_TOO
+    }
+    # Installing a package changes the time of the folder.
+    installed = [p for p in sys.path if p.endswith("-packages") and os.path.isdir(p)]
+    return {
+        "executable": [sys.prefix, os.path.realpath(sys.executable)],  # also named python3
+        "version": sys.version,
+        "flags": [*sys.flags, *sys.warnoptions, *sys._xoptions],
+        "path": list(sys.path),
+        "installed": {path: os.stat(path).st_mtime_ns for path in installed},
+        "package": str(Path(__file__).parent),
+        "variables": variables,
+        "granted": _granted(),
+    }
+
+
+def _granted() -> list[Any]:
+    """User, rights, umask, cores, limits and so on; a command may be run by `nice` or `ulimit`."""
+    process = Path("/proc/self")
+    status = process.joinpath("status").read_text().splitlines()
+    return [
+        [line for line in status if line.startswith(_OF_THE_KERNEL)],
+        process.joinpath("limits").read_text(),
+        process.joinpath("cgroup").read_text(),
+        os.getpriority(os.PRIO_PROCESS, 0),
+    ]
+
+
+def serve(light: socket.socket, torch: socket.socket) -> None:
+    """Import the libraries, then fork for each connection. Returns only in a fork: as the step.
+
+    The steps that need torch connect to `torch`, the others to `light`.
+    """
+    before = dict(os.environ)
+    mine = interpreter(before)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `tasks/__main__.py` does
+    _import(LIGHT)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    this, listening, other = os.getpid(), light, torch
+    if not os.fork():
+        die_with_parent(this, signal.SIGKILL)
+        listening, other = torch, light
+        _import(TORCH)
+    other.close()
+    if any(str(f.resolve()).startswith("/dev/nvidia") for f in Path("/proc/self/fd").iterdir()):
+        sys.exit("a library has used the GPU when it was imported")
+    set_by_imports = {k: v for k, v in os.environ.items() if before.get(k) != v}
+    while True:
+        connection, _ = listening.accept()
+        if not os.fork():
+            listening.close()  # or the socket would outlive the warm process
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _guard(connection, mine, set_by_imports)
+            return
+        connection.close()
+
+
+def _import(modules: Iterable[str]) -> None:
+    with paused_gc():
+        for name in modules:
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+
+def _guard(
+    command: socket.socket, mine: Mapping[str, Any], set_by_imports: Mapping[str, str]
+) -> None:
+    """Fork the step, report its end, and end it if its command ends. Returns only as the step."""
+    os.setsid()
+    try:
+        request = json.loads(command.recv(_LONGEST) or "{}")
+        if request.get("interpreter") != mine:
+            os._exit(0)
+        command.send(_ACCEPTED)
+        _, streams, _, _ = socket.recv_fds(command, _LONGEST, 3)
+    except OSError:
+        streams = []
+    if not streams:  # the command was killed while it waited, or did not wait any longer
+        os._exit(0)
+    if not (step := os.fork()):
+        command.close()
+        os.setsid()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(request["environment"] | set_by_imports)
+        os.chdir(request["folder"])
+        sys.argv[1:] = request["arguments"]
+        return
+    for stream in (0, 1, 2, *streams):
+        os.close(stream)
+    ended = os.pidfd_open(step)
+    select.select([ended, command.fileno()], [], [])
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not select.select([ended], [], [], 0)[0]:
+            with suppress(ProcessLookupError):
+                os.killpg(step, number)
+            select.select([ended], [], [], GRACE_S)
+    status = os.waitstatus_to_exitcode(os.waitpid(step, 0)[1])
+    with suppress(OSError):  # the command was killed
+        command.send(str(status).encode())
+    os._exit(0)
+
+
+def _become_the_step() -> None:
+    """`python -P -m tasks STEP`, in a fork. Never returns."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        runpy.run_module("tasks", run_name="__main__", alter_sys=True)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Not by an exception: libraries have registered functions for the end of the warm process.
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _light, _torch = (socket.socket(fileno=os.dup(number)) for number in (0, 1))
+    with open(os.devnull, "r+") as _nothing:
+        for _number in (0, 1):  # what closes the sockets must not leave these unused
+            os.dup2(_nothing.fileno(), _number)
+    serve(_light, _torch)
+    _become_the_step()
