@@ -1,6 +1,5 @@
 """Fingerprints of the stages' code: what they cover, and refusal of changed code."""
 
-import ast
 import importlib.util
 import json
 import os
@@ -123,7 +122,7 @@ def f():
         async for x in y: import m.r
 class C: import m.s
 """
-    found = set(fingerprint._imports(ast.parse(blocks), ""))
+    found = set(syntax.parsed(blocks.encode(), "").imports)
     assert found == {"m", *(f"m.{letter}" for letter in "abcdefghijklmnopqrs")}
 
 
