@@ -1,5 +1,6 @@
 """Fingerprints of the stages' code: what they cover, and refusal of changed code."""
 
+import ast
 import importlib.util
 import json
 import os
