@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -211,13 +212,19 @@ def _server(_settings: Settings) -> Findings:
         text = "none runs, so nothing is scheduled; commands start a temporary one"
         yield Finding("prefect server", "note", text, "`modelmint serve`")
         return
-    with urllib.request.urlopen(f"{api}/admin/version", timeout=TIMEOUT_S) as reply:
-        version, date = str(json.load(reply)), reply.headers["date"]
+    try:
+        with urllib.request.urlopen(f"{api}/admin/version", timeout=TIMEOUT_S) as reply:
+            version, date = str(json.load(reply)), reply.headers["date"]
+        unfit = find_unfit_settings(api)
+    except (OSError, HTTPException, ValueError) as error:
+        text = f"{api} answered, and then did not: {error or type(error).__name__}"
+        yield Finding("prefect server", "problem", text, "look at its log, and start it again")
+        return
     ours = metadata.version("prefect")
     if version != ours:
         text = f"{api} is Prefect {version}, and this client is {ours}"
         yield Finding("prefect server", "problem", text, "install one version on both machines")
-    elif unfit := find_unfit_settings(api):
+    elif unfit:
         yield Finding("prefect server", "problem", unfit, "restart it with these settings")
     else:
         yield Finding("prefect server", "ok", f"{api}, Prefect {version}")

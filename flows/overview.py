@@ -67,10 +67,15 @@ def _server(settings: Settings) -> Lines:
         yield Line("server", "", text, attention=bool(names))
         return
     yield Line("server", "", f"{api.removesuffix('/api')} answers")
+    import httpx
     from prefect.client.orchestration import get_client
 
-    with get_client(sync_client=True) as client:
-        yield from _deployments(client, settings, names)
+    try:
+        with get_client(sync_client=True) as client:
+            yield from _deployments(client, settings, names)
+    except httpx.HTTPError as error:
+        text = f"stopped answering: {error or type(error).__name__}; `modelmint serve` starts one"
+        yield Line("server", "", text, attention=True)
 
 
 def _deployments(client: "SyncPrefectClient", settings: Settings, names: list[str]) -> Lines:

@@ -4,6 +4,7 @@ import json
 import socket
 
 import pytest
+from servers import dying_server
 
 from cli import output
 from flows import doctor
@@ -83,6 +84,14 @@ def test_doctor_names_a_database_and_a_server_that_do_not_answer(project, monkey
     assert "MODELMINT_DATABASE_URL" in findings["database"].fix
     assert str(port) in findings["prefect server"].found
     assert findings["disk"].state == "ok"
+
+
+def test_doctor_names_a_server_that_dies_meanwhile(project, monkeypatch):
+    with dying_server() as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        server = found()["prefect server"]
+    assert server.state == "problem"
+    assert f"{url} answered, and then did not" in server.found
 
 
 def test_doctor_writes_to_the_artifact_store_and_leaves_nothing(project, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.states import Completed, Failed, Pending, Running, Scheduled
 from registry_helpers import drift_document, make_candidate, promote
+from servers import dying_server
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -61,6 +62,18 @@ def test_status_without_a_server_says_that_no_schedule_runs(project, tmp_path, m
     (model,) = [line for line in lines if line["section"] == "model"]
     assert model["text"] == "none was registered yet: `modelmint train`"
     assert not (tmp_path / "registry.db").exists()
+
+
+def test_status_names_a_server_that_dies_meanwhile(project, monkeypatch):
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")  # they take half a minute
+    with dying_server() as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        done = CliRunner().invoke(app, ["status", "--json"])
+    assert done.exit_code == 1, done.output
+    texts = [line for line in json.loads(done.stdout) if line["section"] == "server"]
+    assert "stopped answering" in texts[-1]["text"]
+    assert texts[-1]["attention"] is True
+    assert any(line["section"] == "disk" for line in json.loads(done.stdout))
 
 
 def test_deployed_names_are_those_that_serve_gives(project):
