@@ -215,8 +215,11 @@ def installed_digest() -> str:
 
 
 def _path_of(module: str) -> Path | None:
-    """The file of a module of this package; None for a name that is no module."""
-    stem = PACKAGE.joinpath(*module.split(".")[1:])
+    """The file of a module of this package; None for other modules."""
+    first, *rest = module.split(".")
+    stem = PACKAGE.joinpath(*rest)
+    if first != PACKAGE.name:
+        return None
     return next((p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file()), None)
 
 
