@@ -81,7 +81,7 @@ def filled(url):
             "version_data VALUES (1, 'data/raw', 'abc')",
             "version_signatures VALUES (1, 'key', '{}')",
             "jobs VALUES ('done', 1, 'digits:1', NULL, NULL, 'completed', "
-            f"'{'4' * 64}', '/out/d', 7, 'CPU', '1.31', NULL, NULL, 1, 2, NULL, 0)",
+            f"'{'4' * 64}', '/out/d', 7, 'CPU', '1.31', NULL, NULL, 1, 2, NULL, 0, NULL)",
             f"job_inputs VALUES (1, 'done', '{'5' * 64}', '/in/a.csv', 7)",
         ):
             connection.exec_driver_sql(f"INSERT INTO {row}")
