@@ -29,9 +29,12 @@ def drift_record(
 
 
 def _earlier(registry: Registry, job: Job) -> Iterator[Record]:
-    """Of jobs before this one, newest first. The same rows predicted again are no other sample."""
+    """Of jobs before this one, newest first. The same rows predicted again are no other sample:
+    counted ten times, 300 rows would make chance look like drift."""
+    seen = {job.input_sha256}
     for other in registry.jobs(job.model, limit=LOOKED_AT, before=job.id):
-        if other.drift and other.input_sha256 != job.input_sha256:
+        if other.drift and other.input_sha256 not in seen:
+            seen.add(other.input_sha256)
             yield other.drift
 
 

@@ -47,8 +47,9 @@ def start_if_stale(root: Path) -> None:
     """
     if sys.platform != "linux" or _warm.process or not looks_stale(root):
         return
-    folder = tempfile.mkdtemp(prefix="modelmint-")  # only for this user
+    folder = ""
     try:
+        folder = tempfile.mkdtemp(prefix="modelmint-")  # only for this user
         with _listen(f"{folder}/light") as light, _listen(f"{folder}/torch") as torch:
             _warm.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tasks.warm"],
@@ -59,8 +60,8 @@ def start_if_stale(root: Path) -> None:
                 start_new_session=True,  # Ctrl-C must not end it before the stages
                 preexec_fn=partial(die_with_parent, os.getpid(), SIGKILL),
             )
-    except OSError:  # the path is longer than 107 bytes, or there are too many processes
-        shutil.rmtree(folder)
+    except OSError:  # a full disk, a path longer than 107 bytes, too many processes
+        shutil.rmtree(folder, ignore_errors=True)
         return
     _warm.folder = folder
     atexit.register(stop)  # removes the folder if the flow does not begin
@@ -101,7 +102,8 @@ def stage_environment() -> dict[str, str]:
 
 def looks_stale(root: Path) -> bool:
     """Whether a stage looks stale. A guess in 20 ms, because DVC itself takes 1 s to import."""
-    with suppress(InputError):  # a later check reports it
+    # Whatever is wrong with `dvc.lock` or `dvc.yaml`: a later check reports it.
+    with suppress(InputError, OSError, ValueError, TypeError, KeyError, AttributeError):
         lock, params = recorded.locked_stages(root), recorded.yaml_mapping(root / "params.yaml")
         return any(
             name not in lock or _differs(root, name, entry, lock[name], params)
@@ -122,6 +124,6 @@ def _differs(root: Path, name: str, entry: Any, locked: Any, params: dict[str, A
 
 
 def _time_of(path: Path) -> float:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         return path.stat().st_mtime
     return 0.0

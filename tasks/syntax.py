@@ -43,7 +43,7 @@ def keep_parsed() -> None:
     files = _kept() if len(_kept()) < _MOST else _new
     part = _KEPT.with_name(f"{_KEPT.name}.{os.getpid()}.part")
     with suppress(OSError):
-        part.write_text(json.dumps({"by": _this(), "files": files}), encoding="utf-8")
+        part.write_text(json.dumps({"by": _THIS, "files": files}), encoding="utf-8")
         part.replace(_KEPT)
     _new.clear()
 
@@ -61,13 +61,13 @@ def _kept() -> dict[str, Parsed]:
     """The kept results; none if another release of this file or of Python wrote them."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         document = json.loads(_KEPT.read_bytes())
-        if document["by"] == _this():
+        if document["by"] == _THIS:
             return {key: Parsed(str(d), list(i)) for key, (d, i) in dict(document["files"]).items()}
     return {}
 
 
-def _this() -> str:
-    return f"{sys.version} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+# Of the code that this process runs: an update of the file does not change it.
+_THIS = f"{sys.version} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
 
 
 def _parse(content: bytes, package: str) -> Parsed:

@@ -73,7 +73,7 @@ class Reference:
             return cls.of(formats.read(profile, formats.PROFILE), signature)
         except InputError:
             raise
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{profile} is not a profile that can be read: {error!r}") from error
 
     @classmethod

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -60,6 +61,30 @@ class _Lines:
         self._stream.close()
 
 
+_FAR_S = 900_000_000_000  # 28,500 years; Arrow counts years in 16 bits
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def _refuse_far(column: pa.Array | pa.ChunkedArray, what: str, name: str) -> None:
+    """Raises `InputError` for times so far away that Arrow would write wrong text."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        numbers, limit = column.cast(pa.int64()), _FAR_S * _PER_SECOND[kind.unit]
+    elif pa.types.is_date64(kind):
+        numbers, limit = column.cast(pa.int64()), _FAR_S * 1000
+    elif pa.types.is_date32(kind):
+        numbers, limit = column.cast(pa.int32()).cast(pa.int64()), _FAR_S // 86_400
+    else:
+        return
+    ends = pc.min_max(numbers)
+    lowest, highest = ends["min"].as_py(), ends["max"].as_py()
+    if lowest is not None and (lowest < -limit or highest > limit):
+        raise InputError(
+            f"column {name!r} is {kind} with a time more than 28,500 years away, which {what} "
+            "cannot hold; write --format parquet, or correct it"
+        )
+
+
 def _values(column: pa.ChunkedArray, name: str) -> list[Any]:
     """Values as JSON has them; times as CSV has them, since Python would cut their nanoseconds.
 
@@ -93,7 +118,7 @@ def _finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list) else value
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _sink(form: Form, path: Path, schema: pa.Schema) -> _Sink:
@@ -133,7 +158,7 @@ class _File:
         _make_below(root, target.parent)
         # Another process may write the same shard: then both write the same bytes.
         self.part = target.with_name(f".{target.name}.{uuid4().hex}")
-        self._schema = schema
+        self._schema, self._form = schema, form
         self._sink = _sink(form, self.part, schema)
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._in_group = 0
@@ -146,7 +171,15 @@ class _File:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._sink.write_table(pa.Table.from_batches(self._waiting, self._schema))
+            table = pa.Table.from_batches(self._waiting, self._schema)
+            if self._form != "parquet":
+                for name in table.column_names:
+                    _refuse_far(table[name], f"--format {self._form}", name)
+            try:
+                self._sink.write_table(table)
+            except pa.ArrowInvalid as error:  # such as seconds that are no milliseconds
+                advice = _ADVICE[self._form]
+                raise InputError(f"--format {self._form} cannot hold: {error}; {advice}") from error
         self._rows += self._in_group
         self._waiting, self._in_group = [], 0
 
@@ -231,6 +264,7 @@ def _folders(values: pa.Array, name: str) -> tuple[NDArray[np.int64], list[str]]
     Raises:
         InputError: the values cannot be names of folders.
     """
+    _refuse_far(values, f"--partition-by {name}", name)
     try:
         encoded = values.dictionary_encode(null_encoding="encode")
         texts = encoded.dictionary.cast(pa.string()).to_pylist()

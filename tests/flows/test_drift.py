@@ -120,7 +120,7 @@ def test_the_same_rows_predicted_again_are_no_earlier_job(run, tmp_path):
     again, _ = run("once more", rows(1))
     assert again.drift["earlier"] is None
     other, _ = run("others", rows(2))
-    assert other.drift["earlier"]["jobs"] == 2
+    assert other.drift["earlier"]["jobs"] == 1  # the two that had the same rows are one sample
 
 
 def test_records_that_cannot_be_compared_are_left_out(run, tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from projects import DEBUG, Project, make_project
+from projects import DEBUG, ROOT, Project, make_project
 
 from flows import warm
 from tasks.warm import LIGHT, STEPS, TORCH
@@ -332,3 +332,21 @@ def test_a_stage_looks_stale_after_a_change_of_parameters_code_data_or_outputs(t
 @pytest.mark.parametrize("name", LIGHT + TORCH)
 def test_the_modules_that_the_warm_process_imports_exist(name):
     importlib.import_module(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dvc.lock", "schema: '2.0'\nstages:\n  train:\n"),
+        ("dvc.lock", "schema: '2.0'\nstages: []\n"),
+        ("dvc.lock", "schema: '2.0'\nstages:\n  train:\n    cmd: x\n    params: []\n"),
+        ("dvc.yaml", "stages:\n  train:\n"),
+        ("dvc.yaml", "["),
+        ("params.yaml", "- 1\n"),
+    ],
+)
+def test_broken_files_of_dvc_are_no_traceback_of_the_guess(name, content, tmp_path):
+    for other in ("dvc.yaml", "dvc.lock", "params.yaml"):
+        shutil.copy(ROOT / other, tmp_path / other)
+    (tmp_path / name).write_text(content)
+    assert warm.looks_stale(tmp_path) in (True, False)

@@ -307,7 +307,7 @@ def test_another_process_finds_the_same_fingerprints_without_parsing(
     ],
 )
 def test_kept_fingerprints_that_cannot_be_used_are_replaced(kept: Path, text: str):
-    kept.write_text(text.replace("BY", syntax._this()))
+    kept.write_text(text.replace("BY", syntax._THIS))
     first = fingerprint.files_of("train")
     assert len(json.loads(kept.read_text())["files"]) == len(first)
 

@@ -333,6 +333,44 @@ def test_times_have_all_their_digits_in_formats_of_text(form, bundle, tmp_path):
     assert row["far"] == pa.array([3_000_000], pa.date32()).cast(pa.string())[0].as_py()
 
 
+FAR = {
+    "seconds": pa.array([2**60] * 25, pa.timestamp("s")),
+    "zoned": pa.array([2**60] * 25, pa.timestamp("s", "Europe/Paris")),
+    "days": pa.array([2**30] * 25, pa.date32()),
+    "date64": pa.array([2**62 // 86_400_000 * 86_400_000] * 25, pa.date64()),
+}
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("name", FAR)
+def test_times_that_arrow_cannot_write_are_refused_in_formats_of_text(name, form, bundle, tmp_path):
+    path = tmp_path / "in.arrow"
+    table = columns().append_column("at", FAR[name])
+    feather.write_feather(table, str(path), compression="uncompressed")
+    with pytest.raises(InputError, match=rf"column 'at' is .* years away, which --format {form}"):
+        run(bundle, path, tmp_path / "out", keep=("at",), form=form)
+    with pytest.raises(InputError, match=r"years away, which --partition-by at cannot hold"):
+        run(bundle, path, tmp_path / "out", keep=("at",), partition_by=("at",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_times_that_parquet_cannot_hold_are_refused(bundle, tmp_path):
+    path = tmp_path / "in.arrow"
+    table = columns().append_column("at", FAR["seconds"])
+    feather.write_feather(table, str(path), compression="uncompressed")
+    with pytest.raises(InputError, match=r"--format parquet cannot hold: .*overflow"):
+        run(bundle, path, tmp_path / "out", keep=("at",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nan_within_a_map_is_null_in_json_lines(bundle, tmp_path):
+    kind = pa.map_(pa.string(), pa.float64())
+    path = put(tmp_path / "in.parquet", m=pa.array([[("a", math.nan)]] * 25, kind))
+    run(bundle, path, tmp_path / "out", keep=("m",), form="jsonl")
+    lines = (tmp_path / "out/predictions/part-00000.jsonl").read_text().splitlines()
+    assert json.loads(lines[0], parse_constant=pytest.fail)["m"] == [["a", None]]
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_times_of_an_unknown_zone_are_refused_in_formats_of_text(form, bundle, tmp_path):
     path = put(tmp_path / "in.parquet", at=pa.array([0] * 25, pa.timestamp("us", "No/Where")))
