@@ -53,6 +53,7 @@ def drift_lines(drift: Mapping[str, Any] | None) -> list[str]:
         return []
     lines = [f"drift: {sentence(drift)}"]
     if earlier:
-        jobs = f"the last {earlier['jobs']} jobs with {earlier['rows']:,} rows"
+        number = earlier["jobs"]
+        jobs = f"the last {f'{number} jobs' if number > 1 else 'job'} with {earlier['rows']:,} rows"
         lines.append(f"drift against {jobs}: {sentence(earlier)}")
     return lines

@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
 from flows.drift import drift_lines
 from flows.job import JobReport
 from tasks.drift.report import DRIFT, DriftReport, Part, sentence
+from tasks.errors import InputError
 
 EVENT = "modelmint.job.{verdict}"
 """`watch` or `drifted`; docs/monitoring.md has its resource and payload."""
@@ -21,7 +23,11 @@ def show_drift(job: JobReport) -> None:
         return
     name = job.model.partition(":")[0]
     key = re.sub("[^a-z0-9]", "-", f"{name}-drift")  # all that Prefect allows
-    report = DriftReport.read(Path(job.output).with_name(DRIFT))
+    try:
+        report = DriftReport.read(Path(job.output).with_name(DRIFT))
+    except InputError as error:  # the job is complete, and somebody has taken its files
+        get_run_logger().warning("no artifact of drift: %s", error)
+        return
     create_markdown_artifact(_markdown(job, report), key=key, description=f"Drift, by {job.model}")
     if job.drift["verdict"] != "none":
         emit_event(
@@ -42,8 +48,8 @@ def show_drift(job: JobReport) -> None:
 
 def _markdown(job: JobReport, report: DriftReport) -> str:
     lines = drift_lines(job.drift) or [f"drift: {sentence(job.drift)}"]
-    parts = [*report.columns, *([report.predictions] if report.predictions else [])]
-    parts = [*report.moved, *(part for part in parts if part not in report.moved)][:SHOWN]
+    others = (part for part in report.parts if part not in report.moved)
+    parts = [*report.moved, *others][:SHOWN]
     table = [
         "| column | verdict | measure | PSI | Jensen-Shannon | Kolmogorov-Smirnov | p |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flows.alive import living_runs
 from flows.deploy import deployed_names, owner
 from flows.doctor import disks
+from flows.drift import LOOKED_AT
 from flows.runner import SERVED_WITHIN
 from flows.server import ServerDown, find_api
 from flows.settings import Settings
@@ -188,7 +189,7 @@ def _model(line: ModelLine) -> Line:
 
 
 def _last_job(registry: Registry, name: str) -> Lines:
-    jobs = registry.jobs(name, limit=5)
+    jobs = registry.jobs(name, limit=LOOKED_AT)
     for job in jobs[:1]:
         yield Line("last job", name, _described(job), job.state in ("failed", "lost"))
     for job in [job for job in jobs if job.drift][:1]:  # while the next one runs, too

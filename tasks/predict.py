@@ -132,7 +132,7 @@ def _carry_out(
     how: How,
 ) -> PredictReport:
     """Predict what is missing, and publish everything."""
-    output, plan = folder.output, _kept(folder, plan)
+    plan = _kept(folder, plan)
     try:
         records = _predict_all(plan, folder, model, how)
         report = _report(plan, records, model, provenance)
@@ -142,8 +142,8 @@ def _carry_out(
         folder.remove()
         raise
     folder.publish(file for record in records for file in record.files)
-    report = with_drift(report, records, model.reference, output)
-    write_whole(output / MANIFEST, report.as_json())
+    report = with_drift(report, records, model.reference, folder)
+    folder.place(MANIFEST, report.as_json())
     folder.remove()
     return report
 

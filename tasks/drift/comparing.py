@@ -69,7 +69,7 @@ def against_jobs(job: DriftReport, earlier: Sequence[DriftReport]) -> DriftRepor
     same = [other for other in earlier if other.layout == job.layout]
     then: dict[tuple[int, str, str], NDArray[np.int64]] = {}
     for other in same:
-        for key, measure in _keyed(other):
+        for key, measure in keyed(other):
             rows = np.array(measure.now, np.int64)
             then[key] = then[key] + rows if key in then else rows
 
@@ -90,7 +90,7 @@ def against_jobs(job: DriftReport, earlier: Sequence[DriftReport]) -> DriftRepor
     return _judged(report, then_rows=sum(other.rows for other in same))
 
 
-def _keyed(report: DriftReport) -> Iterable[tuple[tuple[int, str, str], Compared]]:
+def keyed(report: DriftReport) -> Iterable[tuple[tuple[int, str, str], Compared]]:
     """The measures of a report by kind (0 a column, 1 the predictions), part and name."""
     for part in report.columns:
         for measure in part.measures:
@@ -127,7 +127,7 @@ def _share(key: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Compare
 
 def _judged(report: DriftReport, then_rows: int | None = None) -> DriftReport:
     """The report with distances and verdicts, and what moved most first."""
-    parts = [*report.columns, *([report.predictions] if report.predictions else [])]
+    parts = report.parts
     measures = [_with_distances(measure) for part in parts for measure in part.measures]
     corrected = holm(np.array([measure.p for measure in measures])).tolist()
     reason = _why_not(report, measures, then_rows)

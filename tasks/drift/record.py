@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks import formats
-from tasks.drift.comparing import against_jobs
+from tasks.drift.comparing import against_jobs, keyed
 from tasks.drift.report import Compared, DriftReport, Part
 from tasks.errors import InputError
 
@@ -28,7 +28,7 @@ def record_of(report: DriftReport, earlier: Iterable[Record]) -> Record:
 
     Earlier ones are left out that another model wrote, or a release whose format is unknown.
     """
-    parts = [*report.columns, *([report.predictions] if report.predictions else [])]
+    parts = report.parts
     return {
         "format": formats.JOB_DRIFT,
         **report.summary(),
@@ -107,10 +107,7 @@ def _part(name: str, counts: Mapping[str, Sequence[int]]) -> Part:
 
 def _same_counters(job: DriftReport, other: DriftReport) -> bool:
     """Whether counters can be added: with the same bins, and as many as there should be."""
-    sizes, others = _sizes(job), _sizes(other)
+    sizes, others = (
+        {key: len(measure.now) for key, measure in keyed(report)} for report in (job, other)
+    )
     return job.layout == other.layout and sizes.items() >= others.items() and bool(others)
-
-
-def _sizes(report: DriftReport) -> dict[tuple[str, str], int]:
-    parts = [*report.columns, *([report.predictions] if report.predictions else [])]
-    return {(part.name, m.name): len(m.now) for part in parts for m in part.measures}

@@ -84,10 +84,14 @@ class DriftReport:
     format: int = formats.DRIFT
 
     @property
+    def parts(self) -> list[Part]:
+        """The columns, and the predictions at the end."""
+        return [*self.columns, *([self.predictions] if self.predictions else [])]
+
+    @property
     def moved(self) -> list[Part]:
         """What is not as it was, most first; the predictions at the end."""
-        parts = [*self.columns, *([self.predictions] if self.predictions else [])]
-        return [part for part in parts if part.verdict in ("watch", "drifted")]
+        return [part for part in self.parts if part.verdict in ("watch", "drifted")]
 
     def summary(self) -> dict[str, Any]:
         """What the manifest and the commands say: the verdict, and up to three columns."""

@@ -215,15 +215,15 @@ def python_value(value: pa.Scalar) -> Any:
     """
     if isinstance(value, pa.DictionaryScalar):
         value = value.value
-    with suppress(*_NOT_IN_PYTHON):
+    with suppress(*NOT_IN_PYTHON):
         return value.as_py()
     for kind in (pa.string(), pa.binary()):
-        with suppress(*_NOT_IN_PYTHON, pa.ArrowException):
+        with suppress(*NOT_IN_PYTHON, pa.ArrowException):
             return value.cast(kind).as_py()
     return f"<{value.type}>"
 
 
-_NOT_IN_PYTHON = (ValueError, OverflowError, KeyError)  # KeyError: the time zone is unknown
+NOT_IN_PYTHON = (ValueError, OverflowError, KeyError)  # KeyError: the time zone is unknown
 
 
 def from_values(values: list[Any], name: str, describe: Callable[[int], str]) -> pa.Array:

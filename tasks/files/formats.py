@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tasks.errors import BadRows, InputError
 from tasks.files import delimited, json_lines
 from tasks.files.chunks import KEY, Chunk, is_text
-from tasks.files.convert import plain, python_value, without_views
+from tasks.files.convert import NOT_IN_PYTHON, plain, python_value, without_views
 from tasks.files.delimited import Kinds
 from tasks.files.dialect import Dialect
 from tasks.files.reading import Reading
@@ -89,7 +89,7 @@ def _is_utf8(value: pa.Scalar) -> bool:
         value.as_py()
     except UnicodeDecodeError:
         return False
-    except (ValueError, OverflowError, KeyError):
+    except NOT_IN_PYTHON:
         pass  # such as a date that Python does not have
     return True
 
@@ -169,8 +169,15 @@ def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
     that was damaged: the process would be killed (SIGSEGV)."""
     for column in batch.columns:
         # Text that is not UTF-8 is no such damage, and is found by itself.
-        (column.view(_BYTES[column.type]) if is_text(column.type) else column).validate(full=True)
+        if pa.types.is_dictionary(column.type):
+            values = _as_bytes(column.dictionary)
+            column = pa.DictionaryArray.from_arrays(column.indices, values, safe=False)
+        _as_bytes(column).validate(full=True)
     return batch
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    return column.view(_BYTES[column.type]) if is_text(column.type) else column
 
 
 def arrow_lengths(path: Path) -> list[int]:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,17 @@ from tasks.counts import Substituted
 from tasks.drift.comparing import compare
 from tasks.drift.reference import Reference
 from tasks.drift.report import DRIFT, DriftReport
-from tasks.serving.folder import ShardRecord
+from tasks.serving.folder import JobFolder, ShardRecord
 from tasks.serving.manifest import PredictReport
-from tasks.serving.writing import write_whole
 
 
 def with_drift(
-    report: PredictReport, records: Sequence[ShardRecord], reference: Reference, output: Path
+    report: PredictReport, records: Sequence[ShardRecord], reference: Reference, folder: JobFolder
 ) -> PredictReport:
     """Write `drift.json`; the manifest's content with its place and summary."""
     found = _drift_of(records, reference, report.substituted or {}, report.provenance)
     text = found.as_json()
-    write_whole(output / DRIFT, text)
+    folder.place(DRIFT, text)
     content = text.encode()
     file = {"path": DRIFT, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     return replace(report, drift={**file, "summary": found.summary()})

@@ -115,6 +115,13 @@ class JobFolder:
         (self.output / PREDICTIONS).mkdir(exist_ok=True)  # where every row is in quarantine
         sync_folder(self.output)
 
+    def place(self, name: str, text: str) -> None:
+        """Write a small file of the output, whole or not at all. What a kill leaves of it lies in
+        the folder of the job, and is removed with that."""
+        write_whole(self.path / name, text)
+        os.replace(self.path / name, self.output / name)
+        sync_folder(self.output)
+
     def remove(self) -> None:
         """Remove what is not needed any more: the manifest is there, or nobody can go on."""
         clear(self.output)

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -173,9 +173,13 @@ def rows_of_shard(signature: Signature) -> int:
     return max(1, min(ROWS, BYTES // bytes_of_row(signature)))
 
 
-def chunk_rows(signature: Signature) -> int:
-    """How many rows are read, encoded and predicted at a time by one thread."""
-    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // bytes_of_row(signature)))
+def chunk_rows(signature: Signature, keep: Collection[str] = ()) -> int:
+    """How many rows are read, encoded and predicted at a time by one thread.
+
+    A quarter with columns that are passed through, which may be long texts.
+    """
+    most = CHUNK_ROWS // 4 if keep else CHUNK_ROWS
+    return max(1, min(most, CHUNK_BYTES // bytes_of_row(signature)))
 
 
 def bytes_of_row(signature: Signature) -> int:

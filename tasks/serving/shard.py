@@ -208,7 +208,8 @@ class _Chain:
         rows = RowsOf(file, self.model.signature, plan.options.keep, types=plan.kept)
         waiting: deque[Future[Answer]] = deque()
         try:
-            for shard, chunk in _chunks(rows, shards, chunk_rows(self.model.signature)):
+            size = chunk_rows(self.model.signature, plan.options.keep)
+            for shard, chunk in _chunks(rows, shards, size):
                 if self.workers.stop.is_set():
                     raise Stopped
                 waiting.append(self.workers.pool.submit(self._answer, rows, shard, chunk))

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
+from tasks.files.convert import NOT_IN_PYTHON
 from tasks.serving.options import Form, Options
 
 ROWS_PER_GROUP = 65_536
@@ -98,7 +99,7 @@ def _values(column: pa.ChunkedArray, name: str) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
         return values
-    except (ValueError, OverflowError, KeyError) as error:
+    except NOT_IN_PYTHON as error:
         raise InputError(
             f"column {name!r} is {column.type} with values that files of --format jsonl cannot "
             f"hold: {error}; {_ADVICE['jsonl']}"
@@ -302,11 +303,7 @@ _ADVICE: dict[Form, str] = {
 def _holds(form: Form, field: pa.Field) -> bool:
     """Whether Arrow writes such a column; of bytes, what it writes into texts is of no use."""
     schema, kind = pa.schema([field]), field.type
-    if form != "parquet" and (
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    ):
+    if form != "parquet" and _has_bytes(kind):
         return False
     try:
         if form == "csv" or (form == "jsonl" and pa.types.is_temporal(kind)):
@@ -317,6 +314,16 @@ def _holds(form: Form, field: pa.Field) -> bool:
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return False
     return True
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    """Whether values are bytes, or have bytes within lists and structs."""
+    return (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or any(_has_bytes(kind.field(place).type) for place in range(kind.num_fields))
+    )
 
 
 def write_table(root: Path, name: str, table: pa.Table) -> Written:

@@ -1,10 +1,14 @@
 """`modelmint status` with a real Prefect server and a real registry."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect.states import Completed, Failed, Pending, Running, Scheduled
+from projects import ROOT
 from registry_helpers import drift_document, make_candidate, promote
 from servers import dying_server
 from typer.testing import CliRunner
@@ -54,6 +58,7 @@ def models():
 def test_status_without_a_server_says_that_no_schedule_runs(project, tmp_path, monkeypatch):
     monkeypatch.setattr(overview, "find_api", lambda: None)  # another test's server may run
     done = CliRunner().invoke(app, ["status", "--json"])
+    assert done.stdout, done.stderr
     lines = json.loads(done.stdout)
     assert done.exit_code == 1
     (server,) = [line for line in lines if line["section"] == "server"]
@@ -64,16 +69,22 @@ def test_status_without_a_server_says_that_no_schedule_runs(project, tmp_path, m
     assert not (tmp_path / "registry.db").exists()
 
 
-def test_status_names_a_server_that_dies_meanwhile(project, monkeypatch):
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")  # they take half a minute
+def test_status_names_a_server_that_dies_meanwhile(project):
+    """In a process of its own: Prefect reads its settings once."""
+    code = "import sys; from cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "status", "--json"]
     with dying_server() as url:
-        monkeypatch.setenv("PREFECT_API_URL", url)
-        done = CliRunner().invoke(app, ["status", "--json"])
-    assert done.exit_code == 1, done.output
-    texts = [line for line in json.loads(done.stdout) if line["section"] == "server"]
-    assert "stopped answering" in texts[-1]["text"]
-    assert texts[-1]["attention"] is True
-    assert any(line["section"] == "disk" for line in json.loads(done.stdout))
+        # Without retries, which take half a minute.
+        variables = {"PREFECT_API_URL": url, "PREFECT_CLIENT_MAX_RETRIES": "0", "PYTHONPATH": ROOT}
+        environment = os.environ | {name: str(value) for name, value in variables.items()}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=project)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout, done.stderr
+    lines = json.loads(done.stdout)
+    server = [line for line in lines if line["section"] == "server"][-1]
+    assert "stopped answering" in server["text"]
+    assert server["attention"] is True
+    assert any(line["section"] == "disk" for line in lines)
 
 
 def test_deployed_names_are_those_that_serve_gives(project):
@@ -166,6 +177,11 @@ def test_status_shows_the_verdict_of_the_last_job_that_was_measured(
                 registry.resolve("digits:1"), input_sha256="0" * 64, output="/out"
             )
             registry.finish_job(job, **ran, drift=drift)
+        for number in range(6):  # such as those of a day on which the disk was full
+            job = registry.start_job(
+                registry.resolve("digits:1"), input_sha256="0" * 64, output=f"/failed-{number}"
+            )
+            registry.fail_job(job, "full")
         registry.start_job(registry.resolve("digits:1"), input_sha256="0" * 64, output="/next")
         found = {line.section: line for line in models()}
         assert found["last job"].text.startswith("digits:1 predicts since")

@@ -207,6 +207,27 @@ def test_the_flow_shows_drift_in_an_artifact_and_sends_an_event(project, api):
     assert artifacts(api, run_flow(project, rows(2, mean=1))) == []  # predicted before
 
 
+GONE = """
+from pathlib import Path
+import prefect
+from flows import drift_shown
+from flows.job import JobReport
+
+@prefect.flow
+def moved():
+    given = {name: "" for name in JobReport.__dataclass_fields__}
+    folder = Path("nowhere/predictions")
+    drift_shown.show_drift(JobReport(**{**given, "model": "tiny:1", "output": str(folder),
+        "drift": {"verdict": "drifted"}, "fresh": False}))
+
+print(moved(return_state=True).name)
+"""
+
+
+def test_a_report_of_drift_that_was_moved_does_not_fail_the_run(project):
+    assert project.run(sys.executable, "-c", GONE).stdout.split()[-1] == "Completed"
+
+
 def test_the_commands_say_the_verdict_of_a_job(project):
     pq.write_table(pa.table(rows(3, mean=1)), project.root / "in.parquet")
     project.modelmint("predict", "tiny:1", "in.parquet", "--output", "by-command")

@@ -52,6 +52,17 @@ def dies(owner, name, after=False):
     setattr(owner, name, call)
 
 
+def dies_while_written(name):
+    original = os.fsync
+
+    def sync(number):
+        original(number)
+        if any(Path(output).rglob(f".{name}.*")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = sync
+
+
 PHASES = {
     "never": lambda: None,
     "before the plan": lambda: dies(job, "_kept"),
@@ -63,6 +74,8 @@ PHASES = {
     "after a record": lambda: dies(folder.JobFolder, "record", after=True),
     "before publication": lambda: dies(folder.JobFolder, "publish"),
     "after publication": lambda: dies(folder.JobFolder, "publish", after=True),
+    "while drift.json is written": lambda: dies_while_written("drift.json"),
+    "while the manifest is written": lambda: dies_while_written("manifest.json"),
     "after the manifest": lambda: dies(folder.JobFolder, "remove"),
 }
 PHASES[phase]()
@@ -102,6 +115,8 @@ PHASES = (
     ("after a record", 4),
     ("before publication", 1),
     ("after publication", 1),
+    ("while drift.json is written", 1),
+    ("while the manifest is written", 1),
 )
 
 
@@ -177,7 +192,8 @@ def test_job_killed_in_a_phase_gives_the_same_bytes_after_the_same_command(
     _, errors = killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL, errors
     assert not (output / "manifest.json").exists()
-    assert phase == "after publication" or not (output / "predictions").exists()
+    published = phase == "after publication" or phase.startswith("while")
+    assert published or not (output / "predictions").exists()
     records = list(output.glob(".unfinished/*/shards/*.json"))
     before = {path.name: path.stat().st_mtime_ns for path in records}
     finish(bundle, source, output, workers=1)

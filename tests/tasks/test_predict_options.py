@@ -394,6 +394,22 @@ def test_bytes_cannot_be_kept_in_formats_of_text(form, bundle, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([[b"a"]] * 25, pa.list_(pa.binary())),
+        pa.array([{"a": b"a"}] * 25, pa.struct({"a": pa.large_binary()})),
+        pa.array([[b"ab"]] * 25, pa.list_(pa.binary(2))),
+        pa.array([[b"a"]] * 25, pa.list_(pa.binary_view())),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_bytes_within_other_values_cannot_be_kept_in_json_lines(values, bundle, tmp_path):
+    path = put(tmp_path / "in.parquet", odd=values)
+    with pytest.raises(InputError, match=r"column 'odd' is .* --format jsonl cannot hold"):
+        run(bundle, path, tmp_path / "out", keep=("odd",), form="jsonl")
+
+
 def test_lists_cannot_be_kept_in_csv(bundle, tmp_path):
     path = put(tmp_path / "in.parquet", **KEPT)
     with pytest.raises(InputError, match=r"column 'tags' is list<.*--format csv"):

@@ -327,6 +327,36 @@ def test_kept_text_within_a_struct_that_is_not_utf_8_sets_its_row_aside(bundles,
     assert (report.predicted, report.reasons) == (2, {reasons.NOT_UTF8: 1})
 
 
+@pytest.mark.parametrize("write", [pq.write_table, feather.write_feather])
+def test_a_dictionary_with_text_that_is_not_utf_8_sets_its_rows_aside(write, bundles, tmp_path):
+    texts = pa.array([b"red", b"caf\xe9", b"blue"], pa.binary()).view(pa.string())
+    places = pa.array([0, 1, 2, 1, None], pa.int32())
+    colour = pa.DictionaryArray.from_arrays(places, texts, safe=False)
+    count = {"age": [1.0] * 5, "member": [True] * 5, "since": pa.nulls(5, pa.date32())}
+    path = tmp_path / ("in.parquet" if write is pq.write_table else "in.arrow")
+    write(pa.table({**count, "colour": colour}), str(path))
+    found = quarantined(bundles["table"], tmp_path, path)
+    assert {row: (bad["reason"], bad["value"]) for row, bad in found.items()} == {
+        1: (reasons.NOT_UTF8, "caf\\xe9"),
+        3: (reasons.NOT_UTF8, "caf\\xe9"),
+    }
+
+
+def test_a_dictionary_with_places_beyond_its_values_is_refused(bundles, tmp_path):
+    """It would end the process by SIGSEGV."""
+    places = np.array([2, 1, 0, 2, 2, 1], np.int32)
+    colour = pa.DictionaryArray.from_arrays(places, pa.array(["red", "blue", "green"]))
+    count = {"age": [1.0] * 6, "member": [True] * 6, "since": pa.nulls(6, pa.date32())}
+    stream = io.BytesIO()
+    feather.write_feather(pa.table({**count, "colour": colour}), stream, compression="uncompressed")
+    wrong = np.where(places == 0, 2**30, places).astype(np.int32)
+    assert stream.getvalue().count(places.tobytes()) == 1
+    damaged = stream.getvalue().replace(places.tobytes(), wrong.tobytes())
+    (tmp_path / "in.arrow").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"in\.arrow is not a readable \.arrow file"):
+        predict_paths(bundles["table"], [tmp_path / "in.arrow"], tmp_path / "out", how=ANY)
+
+
 def test_an_arrow_file_with_a_damaged_buffer_is_refused(bundles, tmp_path):
     """It would end the process by SIGSEGV."""
     content = as_arrow(rows({}, 5))
