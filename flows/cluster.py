@@ -6,7 +6,6 @@ modelmint, and have text and numbers as arguments.
 
 import logging
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
@@ -21,7 +20,6 @@ from tasks.serving.remote import Cluster, WorkersFailed, check_site
 ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.%]+\]|[^\s/:@\[\]]+):(\d{1,5})")
 TIMEOUT_S = 10
 """For the connection, and for the first worker."""
-COUNT_EVERY_S = 2.0
 
 
 def check_address(address: str) -> None:
@@ -88,19 +86,16 @@ class _Dask(Cluster):
         self._client, self._address, self._notice = client, address, notice
         self._executor: Executor = client.get_executor()
         self._died = distributed.scheduler.KilledWorker
-        self._counted = 0.0
         self._workers = len(client.nthreads())
 
     @property
     def workers(self) -> int:
-        if time.monotonic() - self._counted >= COUNT_EVERY_S:
-            self._counted, before = time.monotonic(), self._workers
-            # Unlike `nthreads` it raises no error if the scheduler is gone; the futures tell that.
-            # Its `workers` may be empty, since Dask's thread asks for the totals alone meanwhile.
-            found = self._client.scheduler_info(n_workers=0)
-            self._workers = found.get("n_workers", before)
-            if before and not self._workers:
-                self._notice(f"no worker of {self._address} is left; waiting for one")
+        # Unlike `nthreads` it raises no error if the scheduler is gone; the futures tell that.
+        # Its `workers` may be empty, since Dask's thread asks for the totals alone meanwhile.
+        found, before = self._client.scheduler_info(n_workers=0), self._workers
+        self._workers = found.get("n_workers", before)
+        if before and not self._workers:
+            self._notice(f"no worker of {self._address} is left; waiting for one")
         return self._workers
 
     def check(self, folder: Path, token: str) -> None:
