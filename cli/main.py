@@ -91,11 +91,21 @@ def train(
         )
     elif outcome.ended_well:
         output.next_steps(
+            *_commit_record(),
             (f"modelmint models show {outcome.version}", "metrics, parameters and lineage"),
             (f"modelmint models history {outcome.model}", "what was promoted, and why"),
             (f"modelmint predict {outcome.model} INPUT --output DIR", "use the champion"),
         )
     raise typer.Exit(status.OF_TRAINING[outcome.end])
+
+
+def _commit_record() -> list[tuple[str, str]]:
+    """The command that commits dvc.lock, where a run has changed it."""
+    from flows.git import git
+
+    if git(Settings.from_environment().root, "status", "--porcelain", "--", "dvc.lock"):
+        return [("git add dvc.lock && git commit -m Train", "keep what the outputs were made from")]
+    return []
 
 
 @app.command()

@@ -71,6 +71,7 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     """Print the summary of a training, and of the batch job that followed it."""
     from tasks.bundle.evaluation import NO_GATES, Parity
     from tasks.formats import record
+    from tasks.words import counted
 
     facts: list[tuple[str, str]] = []
     if outcome.dataset:
@@ -104,13 +105,13 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     if job:
         again = ", predicted before" if job.fresh else ""
         facts += [
-            ("predicted", f"{job.rows:,} rows with {job.model} on {job.provider}{again}"),
+            ("predicted", f"{counted(job.rows, 'row')} with {job.model} on {job.provider}{again}"),
             ("predictions", job.output),
             *(("substituted", remark) for remark in job.remarks),
         ]
     facts += [(f"took: {s.name}", f"{s.seconds:.1f} s  ({s.how})") for s in outcome.steps]
     # Less than the sum of the steps: evaluate and export run at the same time.
-    facts.append(("took in all", f"{outcome.seconds:.1f} s"))
+    facts.append(("took: flow run", f"{outcome.seconds:.1f} s  (without the start of Prefect)"))
     console.print()
     table(["", ""], [[name, value] for name, value in facts])
     console.print()

@@ -62,9 +62,10 @@ def say_job(job: "JobReport", as_json: bool) -> None:
     """Say what a job did."""
     from flows.drift import drift_lines
     from tasks.drift.report import sentence
+    from tasks.words import counted
 
     again = " (they were there already: same input, same model)" if job.fresh else ""
-    output.say(f"{job.rows:,} rows predicted with {job.model} on {job.provider}{again}")
+    output.say(f"{counted(job.rows, 'row')} predicted with {job.model} on {job.provider}{again}")
     output.say(job.output)
     if not drift_lines(job.drift):  # else it is among the remarks
         output.say(f"drift: {sentence(job.drift)}")
@@ -76,8 +77,10 @@ def say_job(job: "JobReport", as_json: bool) -> None:
 
 def say_new(report: "NewReport", as_json: bool) -> None:
     """Say what became of the files of an inbox; exits with status 2 if some failed."""
+    from tasks.words import counted
+
     for job in report.jobs:
-        output.say(f"{job.rows:,} rows predicted with {job.model}: {job.output}")
+        output.say(f"{counted(job.rows, 'row')} predicted with {job.model}: {job.output}")
     output.say(
         f"{len(report.jobs):,} new, {report.known:,} predicted before, "
         f"{len(report.waiting):,} still being written, {len(report.failed):,} failed"

@@ -30,6 +30,8 @@ def new(
     """
     from flows.project import new_project
 
+    if data is not None:
+        output.say(f"copying {data} and putting the copy under DVC")
     made = new_project(folder, data)
     output.say(f"created {made.root}")
     if made.assumptions:

@@ -20,6 +20,7 @@ from tasks.files import suffixes
 from tasks.inputs import InputFile, is_readable
 from tasks.predict import How
 from tasks.serving.options import Options
+from tasks.words import some
 
 SETTLE_S = 10.0
 """A file that changed less than this long ago may still be written."""
@@ -59,7 +60,7 @@ class NewReport:
             f"{path} changed since it was predicted; predicted again" for path in self.changed
         ]
         if self.waiting:
-            lines.append(f"left for the next run, still being written: {_some(self.waiting)}")
+            lines.append(f"left for the next run, still being written: {some(self.waiting)}")
         return lines
 
 
@@ -115,7 +116,7 @@ def predict_new(
                 if isinstance(error, InputChanged):
                     report.waiting += map(inbox.place, left)
                 elif left:
-                    report.failed[_some(map(inbox.place, left))] = str(error)
+                    report.failed[some(map(inbox.place, left))] = str(error)
                     if not isinstance(error, (SetupError, OSError)):
                         inbox.move(left, FAILED)
                 continue
@@ -199,9 +200,3 @@ def _hash(inbox: Inbox, files: list[InputFile], options: Options) -> str:
     """Of paths in the inbox, contents and options: equal files of two names are two jobs."""
     named = [(inbox.name_of(path), sha) for file in files for path, sha in file.contents.items()]
     return hashlib.sha256(json.dumps([named, asdict(options)]).encode()).hexdigest()
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -19,10 +19,11 @@ from tasks.errors import InputError, SetupError
 from tasks.hashed import refuse_changed
 from tasks.inputs import InputFile, by_url, fingerprint, hashed, identity_of, linked
 from tasks.predict import How, predict
-from tasks.serving.folder import QUARANTINE, clear, owned, unfinished
+from tasks.serving.folder import QUARANTINE, clear, others, owned, unfinished
 from tasks.serving.manifest import PredictReport, completed
 from tasks.serving.options import Options
 from tasks.serving.quarantine import most_frequent
+from tasks.words import some
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ def _run(
 ) -> JobReport:
     """Run a job that is not complete, recorded in the registry."""
     version = resolved.version
+    if found := others(output):
+        stay = "stays as it is" if len(found) == 1 else "stay as they are"
+        how.notice(f"{output} is not empty: {some(found)} {stay}")
     paths = registry.open(version)
     job = registry.start_job(
         resolved,

@@ -26,15 +26,16 @@ from flows import versioning
 from flows.progress import TrainingProgress
 from flows.versioning import WorkspaceBusy, why_stale
 from flows.warm import stage_environment
+from tasks import fingerprint
 from tasks.errors import InputError
 from tasks.process import FLOW_PID, die_with_parent
 from tasks.recorded import (
-    first_names,
     misrecorded,
     refuse_damaged,
     refuse_misrecorded,
     remove_record,
 )
+from tasks.words import some
 from tasks.workspace import Workspace
 
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
@@ -107,14 +108,14 @@ def run_stage(name: str, workspace: Workspace) -> State[StageResult]:
                 if not repaired and (wrong := misrecorded(workspace, name)):
                     repaired = True
                     log.warning(
-                        "%s read something else than DVC recorded: %s", name, first_names(wrong)
+                        "%s read something else than DVC recorded: %s", name, some(wrong, 3)
                     )
                     remove_record(workspace, name)
                     continue
                 if (fault := _damage(workspace, name)) and not why_stale(workspace.root, name):
                     return failed(STATUS_INPUT, fault)
                 return Completed(name="Fresh", message="nothing changed", data=result("Fresh"))
-            log.info("%s is stale: %s", name, _in_words(why))
+            log.info("%s", _in_words(name, why))
             status, tail = _repro(workspace.root, name, log.info, progress)
             restored = not status and versioning.was_restored(tail)
             # The outputs of an earlier run in DVC's cache may be misrecorded as well.
@@ -221,17 +222,15 @@ def _reason(tail: list[str]) -> str:
     return found[0] if found else "the stage printed nothing"
 
 
-def _in_words(why: Any) -> str:
-    """DVC's status entries, as `changed deps: params.yaml`."""
+def _in_words(name: str, why: Any) -> str:
+    """DVC's status entries, as `train is stale: changed deps: params.yaml`."""
     parts = []
     for entry in why:
+        # Every stage depends on it; DVC calls it new where dvc.lock has no entry of the stage.
+        if isinstance(entry, dict) and entry.get("changed deps", {}).get(fingerprint.FILE) == "new":
+            return f"{name} has not run yet"
         if isinstance(entry, dict):
-            parts += [f"{what}: {_some(list(paths))}" for what, paths in entry.items()]
+            parts += [f"{what}: {some(paths, 3)}" for what, paths in entry.items()]
         else:
             parts.append(str(entry))
-    return "; ".join(parts)
-
-
-def _some(paths: list[str], shown: int = 3) -> str:
-    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
-    return ", ".join(paths[:shown]) + more
+    return f"{name} is stale: {'; '.join(parts)}"

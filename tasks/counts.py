@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tasks.errors import InputError
+from tasks.words import some
 
 if TYPE_CHECKING:
     from tasks.columns import Column
@@ -94,8 +95,5 @@ def not_counted(substituted: Substituted | None) -> str:
     names = [column for column, found in substituted.items() if None in found.values()]
     if not names:
         return ""
-    return (
-        "not checked against the training range, which this model does not record: "
-        + ", ".join(names[:SHOWN])
-        + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    )
+    shown = some(names, SHOWN)
+    return f"not checked against the training range, which this model does not record: {shown}"

@@ -26,11 +26,11 @@ from tasks import snapshot
 from tasks.errors import InputError
 from tasks.snapshot import Stamp
 from tasks.syntax import Parsed, keep_parsed, parsed
+from tasks.words import some
 
 FILE = "code.json"
 FORMAT = 1
 PACKAGE = Path(__file__).parent
-SHOWN = 3
 _ABOUT = "The code that each stage runs. Written by `modelmint code`; after a merge, run it again."
 
 
@@ -51,9 +51,7 @@ class Change:
     files: tuple[str, ...]
 
     def __str__(self) -> str:
-        shown = ", ".join(self.files[:SHOWN])
-        more = len(self.files) - SHOWN
-        return f"{shown} and {more} more" if more > 0 else shown
+        return some(self.files, 3)
 
 
 def installed_code(stages: Iterable[str]) -> Code:

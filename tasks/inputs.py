@@ -17,6 +17,7 @@ from tasks.files import idx, images, lines, npz, suffixes, tables
 from tasks.files.chunks import sift
 from tasks.files.convert import Kind
 from tasks.hashed import HashedFile, blame_change
+from tasks.words import some
 
 _ROWS = (*suffixes.TABLES, suffixes.ARRAYS)
 SUFFIXES = suffixes.PREDICTED
@@ -248,8 +249,7 @@ def hashed(files: Iterable[InputFile]) -> list[HashedFile]:
 
 def named(files: Sequence[InputFile]) -> str:
     """The files, for a message."""
-    more = f" and {len(files) - 10:,} more" if len(files) > 10 else ""
-    return ", ".join(file.name for file in files[:10]) + more
+    return some((file.name for file in files), 10)
 
 
 def first_row(file: InputFile) -> int:

@@ -24,6 +24,7 @@ from tasks.files import npz, suffixes, tables
 from tasks.files.convert import fits
 from tasks.files.reading import Reading
 from tasks.files.spelling import without_blank, without_na
+from tasks.words import some
 
 TARGETS = ("target", "label", "class", "y", "outcome", "species", "sentiment", "category", "price")
 # How programs write a missing value.
@@ -162,7 +163,7 @@ def _of_texts(path: Path, name: str, classes: list[str]) -> _Draft:
     draft = _Draft({"kind": "text", "path": name})
     if path.is_dir() and len(classes) > 1:
         labels = [file.stem for file in path.glob(f"*{suffixes.LINES}") for _ in file.open("rb")]
-        draft.assume(f"kind: text; task: classification by file: {_some(sorted(classes))}")
+        draft.assume(f"kind: text; task: classification by file: {some(sorted(classes))}")
         return _with_classes(draft, labels)
     draft.assume("kind: text; each line is a text without a label")
     return _language_model(draft)
@@ -190,7 +191,7 @@ def _of_table(path: Path, name: str) -> _Draft:
     draft = _of_columns(path, name, {n: _without_words(c, words) for n, c in found.items()})
     if words and draft.source["kind"] in ("tabular", "text"):
         draft.source["csv"] = {"na_values": words}
-        draft.assume(f"csv.na_values: {_some(words)}, which stands among numbers or dates")
+        draft.assume(f"csv.na_values: {some(words)}, which stands among numbers or dates")
     return draft
 
 
@@ -245,7 +246,7 @@ def _of_text_column(
     draft.source["target"] = target
     draft.assume(_why_target(target, others))
     if unused := [n for n in found if n not in (text, target)]:
-        draft.assume(f"not used: {_some(unused)}; a model of texts has no other input")
+        draft.assume(f"not used: {some(unused)}; a model of texts has no other input")
     if any(c.null_count for c in (found[text], found[target])):
         draft.prepare["missing"] = "drop"
         draft.assume("missing: drop, since some rows have no text or no label")
@@ -303,7 +304,7 @@ def _target(columns: dict[str, pa.ChunkedArray]) -> str | None:
 def _why_target(target: str, columns: dict[str, pa.ChunkedArray]) -> str:
     why = "by its name" if target.lower() in TARGETS else "the last column"
     others = [name for name in columns if name != target]
-    more = f"; the other columns are {_some(others)}" if others else ""
+    more = f"; the other columns are {some(others)}" if others else ""
     return f"target: {target}, {why}{more}"
 
 
@@ -399,9 +400,3 @@ def _blank(column: pa.ChunkedArray) -> bool:
 def _model_name(path: str) -> str:
     stem = Path(path).name.partition(".")[0].lower()
     return re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:63] or "model"
-
-
-def _some(names: Iterable[str], shown: int = 5) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more

@@ -19,10 +19,10 @@ from ruamel.yaml.error import YAMLError
 
 from tasks import fingerprint, snapshot
 from tasks.errors import InputError
+from tasks.words import some
 from tasks.workspace import Workspace
 
 FORMAT = 1
-SHOWN = 3
 _OUTPUTS = ("outs", "metrics", "plots")
 
 
@@ -116,7 +116,7 @@ def refuse_misrecorded(workspace: Workspace, stage: str) -> None:
     if names := misrecorded(workspace, stage):
         raise InputError(
             f"the stage {stage} did not read what DVC has recorded, or it has changed since: "
-            f"{first_names(names)}. Give the same command again to run the stage on the present "
+            f"{some(names, 3)}. Give the same command again to run the stage on the present "
             "files."
         )
 
@@ -185,12 +185,6 @@ def differences(first: Any, second: Any, words: str, name: str = "") -> list[str
     return [] if one == other else [f"{name} ({words.format(one, other)})"]
 
 
-def first_names(names: list[str]) -> str:
-    """The first names, joined for a message, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
 def salt_mark(path: Path) -> str:
     """Identifies a key without revealing it. Raises `OSError`."""
     return hmac.digest(path.read_bytes().strip(), b"modelmint: which key", "sha256").hex()
@@ -208,7 +202,7 @@ def _salt_of(workspace: Workspace, values: Mapping[str, Any]) -> str | None:
 def _damage(root: Path, stage: str, out: Mapping[str, Any], found: snapshot.Snapshot | None) -> str:
     """What is wrong with an output, and how to repair it."""
     names, broken = wrong_files(root, out, found)
-    what = f"{first_names(names)}: the content differs from the one in dvc.lock (stage {stage}). "
+    what = f"{some(names, 3)}: the content differs from the one in dvc.lock (stage {stage}). "
     if broken:
         files = " ".join(broken)
         return what + f"The DVC cache is damaged; repair it: rm -f {files} && dvc repro -sf {stage}"

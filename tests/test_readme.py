@@ -68,7 +68,9 @@ def run(command: str, project: Project) -> str:
 
 def test_make_run_runs_modelmint_run_and_make_test_runs_pytest():
     for target, expected in (("run", "bin/modelmint run"), ("test", "-m pytest -n 3 ")):
-        recipe = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        # Below another make, such as that of `make test`, it would also print the folder it leaves.
+        command = ["make", "-n", "--no-print-directory", target]
+        recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert expected in recipe.stdout.splitlines()[-1], recipe.stderr
 
 

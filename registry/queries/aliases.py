@@ -49,9 +49,9 @@ def unknown(c: Connection, name: str, alias: str) -> NotFound:
     if alias in ("latest", "newest"):
         last = c.execute(select(models.c.last_version).where(models.c.name == name)).scalar()
         return NotFound(f"{what} {how_to_get_newest(name, last)}")
-    return NotFound(
-        f"{what} {choices(alias, known)} Promote a version first, or name one: {name}:1."
-    )
+    other = "Name that" if len(known) == 1 else "Name one of them"
+    advice = f"{other}, or a version" if known else "Promote a version first, or name one"
+    return NotFound(f"{what} {choices(alias, known)} {advice}: {name}:1.")
 
 
 def move(

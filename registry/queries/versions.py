@@ -217,7 +217,10 @@ def parent_uid(c: Connection, id_: int) -> str | None:
 def missing(c: Connection, name: str, number: int) -> NotFound:
     """The error for a version, or a model, that does not exist."""
     last = models.load(c, name).last_version
-    there_is = f"It has 1 to {last}, {name}:{last} is the newest" if last else "It has none yet"
+    if last is None or last < 2:
+        there_is = f"It has only {name}:1" if last else "It has none yet"
+    else:
+        there_is = f"It has 1 to {last}, {name}:{last} is the newest"
     return NotFound(f"Model {name!r} has no version {number}. {there_is}.")
 
 

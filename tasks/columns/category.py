@@ -1,6 +1,5 @@
 """Category columns: one of the values in the training split, as text."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from tasks.columns.number import present_in
 from tasks.errors import InputError
 from tasks.files.convert import Kind, convert, plain
 from tasks.measures import Measure
+from tasks.words import some
 
 if TYPE_CHECKING:
     from tasks.config import Source
@@ -126,10 +126,10 @@ class CategoryColumn(Column):
         return OneHotEncoder(handle_unknown="ignore"), self.encode(values, context)["categories"]
 
     def describe(self) -> str:
-        return f"category: {_some(self.values, 12)}"
+        return f"category: {some(self.values, 12)}"
 
     def known(self) -> str:
-        return _some([repr(value) for value in self.values], 3)
+        return some([repr(value) for value in self.values], 3)
 
 
 def _distinct(values: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
@@ -140,11 +140,6 @@ def _distinct(values: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
         values = values.dictionary_decode()
     encoded = values.dictionary_encode(null_encoding="encode")
     return encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)
-
-
-def _some(values: Sequence[str], most: int) -> str:
-    more = len(values) - most
-    return ", ".join(values[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _most_frequent(values: pa.Array) -> str:

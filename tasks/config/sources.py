@@ -108,7 +108,7 @@ class _Table(_Files):
     target: str | None = None
     """The column to predict. Without one, only a language model can be trained."""
     csv: Csv = Csv()
-    """How text is written: see `Csv`."""
+    """How the text in files is written, where that is not detected correctly."""
 
     @model_validator(mode="before")
     @classmethod

@@ -126,7 +126,8 @@ def _ragged(path: Path, row: csv.InvalidRow, dialect: Dialect) -> str:
     return (
         f"{path}, row {row.number - 1}: {row.actual_columns} fields, but the header has "
         f"{row.expected_columns}: {row.text[:80]!r}. The delimiter is {dialect.delimiter!r}; "
-        "quote fields that contain it, or set prepare.source.csv.delimiter"
+        "quote fields that contain it. A model for files with another delimiter is trained with "
+        "prepare.source.csv.delimiter"
     )
 
 

@@ -18,6 +18,7 @@ from tasks.files.spelling import without_na
 from tasks.preparing.rows import CleanColumn, PreparedRows, cell, is_number
 from tasks.problems import PROBLEMS
 from tasks.sources.raw import Raw
+from tasks.words import some
 
 CLASSES_ARE = "classes must be text, whole numbers, or true and false"
 
@@ -149,7 +150,7 @@ def class_names(raw: Raw, rows: PreparedRows, *, distinct: bool) -> tuple[str, .
             f"{raw.describe(row)}: the label {rare[0]!r} has {counts[rare[0]]} "
             f"{'distinct ' * distinct}rows; "
             f"every class needs at least {len(SPLITS)}, one for each of {', '.join(SPLITS)}. "
-            f"Add rows or remove the class (such classes: {_some(rare)})."
+            f"Add rows or remove the class (such classes: {some(map(repr, rare), 20)})."
         )
     numeric = all(re.fullmatch(r"-?\d+", label) for label in counts)
     return tuple(sorted(counts, key=(lambda c: (int(c), c)) if numeric else None))
@@ -163,9 +164,3 @@ def refuse_constant(raw: Raw, target: pa.Array) -> None:
             f"{raw.where}: every row of the training split has the target {lowest} in column "
             f"{raw.target!r}; there is nothing to learn"
         )
-
-
-def _some(names: list[str], most: int = 20) -> str:
-    """The first names, for a message: there may be thousands."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more

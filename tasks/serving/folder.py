@@ -17,6 +17,7 @@ from typing import Any
 
 from tasks import formats
 from tasks.counts import Counts
+from tasks.drift.report import DRIFT
 from tasks.errors import SetupError
 from tasks.serving.plan import Plan
 from tasks.serving.writing import Written, sync_folder, write_whole
@@ -127,6 +128,16 @@ class JobFolder:
         clear(self.output)
         with suppress(OSError):
             self.output.rmdir()  # if nothing else is there
+
+
+def others(output: Path) -> list[str]:
+    """What lies in an output folder and is not of a job, without hidden files."""
+    ours = {PREDICTIONS, QUARANTINE, MANIFEST, DRIFT, OLD_PREDICTIONS}
+    return sorted(
+        path.name
+        for path in output.iterdir()
+        if path.name not in ours and not path.name.startswith(".")
+    )
 
 
 def clear(output: Path) -> None:

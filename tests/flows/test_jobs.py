@@ -60,6 +60,20 @@ def test_predictions_equal_the_evaluated_outputs(trained, test_split, tmp_path):
     assert right.mean() == pytest.approx(version["metrics"]["accuracy"])
 
 
+def test_predict_names_the_other_files_of_its_output_and_leaves_them(
+    trained, test_split, tmp_path
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/plan.md").write_text("mine")
+    (tmp_path / "out/.hidden").touch()
+    command = ("predict", "digits", test_split, "--output", str(tmp_path / "out"))
+    said = trained.modelmint(*command).stderr
+    assert "out is not empty: plan.md stays as it is" in said
+    assert "360 rows predicted" in said
+    assert (tmp_path / "out/plan.md").read_text() == "mine"
+    assert "is not empty" not in trained.modelmint(*command).stderr
+
+
 def test_predict_does_not_repeat_a_completed_job(trained, test_split, tmp_path):
     first = predict(trained, test_split, "--output", str(tmp_path / "out"))
     second = predict(trained, test_split, "--output", str(tmp_path / "out"))

@@ -294,8 +294,10 @@ def test_modelmint_train_uses_the_warm_process_and_leaves_nothing_after_ctrl_c(
     try:
         epochs(process, "epoch 1/")
         below = descendants(process.pid)
-        (command,) = [number for number, line in below.items() if line.endswith("-m tasks train")]
-        assert not has_torch(command)
+        # DVC starts it through a shell; some shells wait for it, others become it.
+        commands = [number for number, line in below.items() if line.endswith("-m tasks train")]
+        assert commands
+        assert not any(has_torch(number) for number in commands)
         assert list(tmp_path.glob("modelmint-*/torch"))
     finally:
         process.send_signal(signal.SIGINT)

@@ -254,7 +254,10 @@ def test_resolve_pins_version_and_revision(place):
     ("reference", "says"),
     [
         ("digit", "no model 'digit'. Did you mean 'digits'"),
-        ("digits@champoin", "no alias 'champoin'. Did you mean 'champion'"),
+        (
+            "digits@champoin",
+            "Did you mean 'champion'. There is: champion. Name that, or a version: digits:1",
+        ),
         ("digits:9", "no version 9. It has 1 to 2, digits:2 is the newest"),
     ],
 )
@@ -264,6 +267,13 @@ def test_resolve_of_an_unknown_reference_suggests_a_close_match(place, reference
         promote(registry, 2)
         with pytest.raises(NotFound, match=says):
             registry.resolve(reference)
+
+
+def test_an_alias_of_a_model_without_one_says_to_promote_a_version(place):
+    register_versions(place, 1)
+    with place.open() as registry:
+        with pytest.raises(NotFound, match="Promote a version first, or name one: digits:1"):
+            registry.resolve("digits@blue")
 
 
 def test_unknown_model_suggests_a_close_match_in_every_method(place):
