@@ -60,7 +60,7 @@ def progress_bar() -> Iterator[tuple[Callable[["Status"], None], Callable[[str],
 
 def say_job(job: "JobReport", as_json: bool) -> None:
     """Say what a job did."""
-    from flows.drift import drift_lines
+    from flows.drift import drift_lines, estimated
     from tasks.drift.report import sentence
     from tasks.words import counted
 
@@ -69,6 +69,8 @@ def say_job(job: "JobReport", as_json: bool) -> None:
     output.say(job.output)
     if not drift_lines(job.drift):  # else it is among the remarks
         output.say(f"drift: {sentence(job.drift)}")
+    if estimate := estimated(job.drift):
+        output.say(estimate)
     for remark in job.remarks:
         output.say(remark)
     if as_json:

@@ -57,3 +57,9 @@ def drift_lines(drift: Mapping[str, Any] | None) -> list[str]:
         jobs = f"the last {f'{number} jobs' if number > 1 else 'job'} with {earlier['rows']:,} rows"
         lines.append(f"drift against {jobs}: {sentence(earlier)}")
     return lines
+
+
+def estimated(drift: Mapping[str, Any] | None) -> str:
+    """The accuracy of a job as it was estimated without labels, in words; empty if it was not."""
+    found = drift and drift.get("accuracy")
+    return str(found["text"]) if found else ""

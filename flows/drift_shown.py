@@ -7,7 +7,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
-from flows.drift import drift_lines
+from flows.drift import drift_lines, estimated
 from flows.job import JobReport
 from tasks.drift.report import DRIFT, DriftReport, Part, sentence
 from tasks.errors import InputError
@@ -48,6 +48,8 @@ def show_drift(job: JobReport) -> None:
 
 def _markdown(job: JobReport, report: DriftReport) -> str:
     lines = drift_lines(job.drift) or [f"drift: {sentence(job.drift)}"]
+    if estimate := estimated(job.drift):
+        lines.append(estimate)
     others = (part for part in report.parts if part not in report.moved)
     parts = [*report.moved, *others][:SHOWN]
     table = [

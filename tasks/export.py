@@ -93,7 +93,7 @@ def export(
     if encoder.tokenizer is not None:
         shutil.copyfile(trained.tokenizer, files.tokenizer)
     profile = formats.read(dataset.profile, formats.PROFILE)
-    _write_json(files.profile, with_predictions(profile, signature, outputs))
+    _write_json(files.profile, with_predictions(profile, signature, outputs, test.targets))
     write_card(files.card, config, signature, result)
     return ExportReport(metrics.summary, gates, parity)
 

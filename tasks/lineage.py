@@ -20,6 +20,7 @@ from tasks.errors import InputError
 from tasks.fingerprint import RunningCode
 from tasks.pipeline import Step
 from tasks.snapshot import Snapshot
+from tasks.words import some
 from tasks.workspace import Workspace
 
 # `${prepare.source.path}` in dvc.yaml.
@@ -155,7 +156,7 @@ class StageInputs:
         """Raises `InputError` if anything changed."""
         if changed:
             raise InputError(
-                f"changed while the stage {self._step.name} ran: {recorded.first_names(changed)}. "
+                f"changed while the stage {self._step.name} ran: {some(changed, 3)}. "
                 "It is unknown which version the stage has read, so nothing was recorded and its "
                 "outputs were removed. Give the same command again to run the stage on the present "
                 "files."

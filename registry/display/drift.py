@@ -73,6 +73,8 @@ class Drift:
     """Columns, and the predictions."""
     parts: tuple[Part, ...]
     """Some of them, those that moved most first."""
+    accuracy: str
+    """The accuracy as it was estimated without labels, in words; empty if it was not."""
 
 
 def drift(document: Json | None) -> Drift | None:
@@ -80,6 +82,7 @@ def drift(document: Json | None) -> Drift | None:
     if document is None:
         return None
     earlier = mapping(document.get("earlier"))
+    accuracy = mapping(document.get("accuracy")).get("text")
     return Drift(
         training=_verdict(document),
         earlier=_verdict(earlier) if earlier else None,
@@ -88,6 +91,7 @@ def drift(document: Json | None) -> Drift | None:
         rows=_whole(document.get("rows")),
         compared=_whole(document.get("compared")),
         parts=tuple(_part(mapping(part)) for part in items(document.get("most"))),
+        accuracy=accuracy if isinstance(accuracy, str) else "",
     )
 
 

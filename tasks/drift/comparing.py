@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.counts import Substituted
-from tasks.drift.reference import Counted, Reference
+from tasks.drift.reference import OLDER, Counted, Reference
 from tasks.drift.report import VERDICTS, Compared, DriftReport, Part, Verdict
 from tasks.drift.statistics import distances, holm
 
@@ -19,6 +19,10 @@ WATCH, DRIFTED = 0.01, 0.05
 deviations. The usual 0.1 and 0.25 (Siddiqi 2006) are higher since they also have to be above
 chance: of 200 rows in ten bins, PSI without any change is above 0.05 in a third of the jobs."""
 LEAST_ROWS = 200
+SHARES_MOVED = (
+    "unknown without labels: the predicted classes have other shares. The estimate holds if other "
+    "rows came, and not if the classes themselves have other shares or another meaning"
+)
 SHARES = ("filled", "unknown", "outside", "truncated")
 """Of `tasks.counts.WORDS`, those that count rows. A share is compared as two bins."""
 
@@ -204,3 +208,18 @@ def _most(part: Part) -> tuple[int, float]:
 
 def _place(verdict: Verdict | None) -> int:
     return -VERDICTS.index(verdict or "none")
+
+
+def with_accuracy(
+    report: DriftReport, reference: Reference, counts: NDArray[np.int64]
+) -> DriftReport:
+    """The report with the accuracy of the job as it is estimated without labels."""
+    if reference.calibration is None:
+        why = OLDER if reference.certainty else "the predictions have no probability"
+        return replace(report, no_accuracy=why)
+    shares = report.predictions.measures if report.predictions else []
+    moved = any(m.labels is not None and m.verdict in ("watch", "drifted") for m in shares)
+    caution = SHARES_MOVED if moved else None
+    return replace(
+        report, accuracy=reference.calibration.estimate(counts[reference.compared :], caution)
+    )

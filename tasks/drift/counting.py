@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.columns import Column
+from tasks.drift.estimate import BINS
 from tasks.drift.reference import Reference
 
 
@@ -38,3 +39,5 @@ class Tally:
         for counted in self.reference.predictions:
             values = counted.measure.of(outputs)
             self.counts[counted.place] += counted.bins.count(values, counted.measure)
+        if self.reference.calibration and (certainty := self.reference.certainty):
+            self.counts[self.reference.compared :] += BINS.count(certainty.of(outputs), certainty)

@@ -30,11 +30,13 @@ from tasks.drift.bins import (
     of_document,
     of_frequent,
 )
+from tasks.drift.estimate import BINS, Calibration
 from tasks.errors import InputError
 from tasks.measures import Measure
 
 OLDER = "the model was trained by an older release"
 PREDICTIONS = "predictions"
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Reference:
     """Why a column is not compared, by its name."""
     no_predictions: str = ""
     """Why predictions are not compared; empty if they are."""
+    certainty: Measure | None = None
+    """The probability of a prediction; None for models that give none."""
+    calibration: Calibration | None = None
+    """What the accuracy of a job is estimated with, from the certainty of its predictions."""
 
     @classmethod
     def read(cls, profile: Path | None, signature: Signature) -> "Reference":
@@ -90,7 +96,16 @@ class Reference:
                 missing[column.name] = why
         measures = signature.problem.measures(signature)
         predictions, why = _counted(measures, document.get(PREDICTIONS), start)
-        return cls(columns, predictions, document.get("seen", {}), missing, why)
+        known = document.get(ACCURACY)
+        return cls(
+            columns,
+            predictions,
+            document.get("seen", {}),
+            missing,
+            why,
+            signature.problem.certainty,
+            Calibration.of(known) if known else None,
+        )
 
     @property
     def every(self) -> Iterable[Counted]:
@@ -99,9 +114,14 @@ class Reference:
         yield from self.predictions
 
     @cached_property
+    def compared(self) -> int:
+        """The number of counters that are compared; those of the certainty follow."""
+        return sum(counted.bins.size for counted in self.every)
+
+    @property
     def size(self) -> int:
         """The number of counters of a job."""
-        return sum(counted.bins.size for counted in self.every)
+        return self.compared + (BINS.size if self.calibration else 0)
 
     @cached_property
     def layout(self) -> str:
@@ -175,12 +195,23 @@ def _bins(
 
 
 def with_predictions(
-    profile: dict[str, Any], signature: Signature, outputs: Mapping[str, NDArray[Any]]
+    profile: dict[str, Any],
+    signature: Signature,
+    outputs: Mapping[str, NDArray[Any]],
+    targets: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
-    """A profile with the reference of predictions: a model's `outputs` for the test split."""
-    values = Values(signature.problem.measures(signature))
+    """A profile with the reference of predictions: a model's `outputs` for the test split.
+
+    With `targets` (N,), also with what the accuracy of a job is estimated with.
+    """
+    problem = signature.problem
+    values = Values(problem.measures(signature))
     values.add(outputs, held_out=True)
-    return profile | {"drift": profile.get("drift", {}) | {PREDICTIONS: values.document()}}
+    found: dict[str, Any] = {PREDICTIONS: values.document()}
+    if problem.certainty and targets is not None:
+        right = problem.right(targets, dict(outputs))
+        found[ACCURACY] = Calibration.fit(problem.certainty.of(outputs), right).as_dict()
+    return profile | {"drift": profile.get("drift", {}) | found}
 
 
 def of_bundle(files: Mapping[str, Path], signature: Signature) -> Reference:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks import formats
+from tasks.drift.estimate import Estimate
 from tasks.errors import InputError
 
 DRIFT = "drift.json"
@@ -81,6 +82,10 @@ class DriftReport:
     """Why a column, or the predictions (an empty name), is not compared."""
     limits: dict[str, float] = field(default_factory=dict)
     """The thresholds of the verdicts."""
+    accuracy: Estimate | None = None
+    """As it is estimated without labels."""
+    no_accuracy: str | None = None
+    """Why it is not estimated."""
     format: int = formats.DRIFT
 
     @property
@@ -101,6 +106,7 @@ class DriftReport:
             "moved": len(self.moved),
             "columns": [str(part) for part in self.moved[:SHOWN]],
             "not_compared": len(self.not_compared),
+            "accuracy": self.accuracy and {**asdict(self.accuracy), "text": str(self.accuracy)},
         }
 
     def as_json(self) -> str:
@@ -112,6 +118,8 @@ class DriftReport:
         predictions = document["predictions"]
         parts = [_part(part) for part in document["columns"]]
         found = {"columns": parts, "predictions": predictions and _part(predictions)}
+        if estimate := document.get("accuracy"):
+            found["accuracy"] = formats.record(Estimate, estimate)
         report: DriftReport = formats.record(cls, {**document, **found})
         return report
 

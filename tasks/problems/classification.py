@@ -107,6 +107,14 @@ def _highest(probabilities: NDArray[Any]) -> NDArray[Any]:
     return best
 
 
+CERTAINTY = Measure(
+    "confidence",
+    lambda outputs: _highest(outputs["probabilities"]),
+    held_out=True,
+    computed=True,
+)
+
+
 class Classification(Problem):
     """The predicted class is the most probable one. Metrics are computed by scikit-learn."""
 
@@ -114,6 +122,7 @@ class Classification(Problem):
     tasks = ("binary", "multiclass")
     target = ClassTarget()
     headline = ("macro_f1", "accuracy")
+    certainty = CERTAINTY
     evaluated = ("probabilities",)
     predicted = ("probabilities",)
     loss = "cross_entropy"
@@ -196,13 +205,12 @@ class Classification(Problem):
                 signature.classes,
                 held_out=True,
             ),
-            Measure(
-                "confidence",
-                lambda outputs: _highest(outputs["probabilities"]),
-                held_out=True,
-                computed=True,
-            ),
+            CERTAINTY,
         )
+
+    def right(self, targets: NDArray[Any], outputs: "Arrays") -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = outputs["probabilities"].argmax(axis=1) == targets
+        return found
 
     def plots(
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"

@@ -106,6 +106,8 @@ class Problem(ABC):
     """A key of `tasks.architectures.outputs.OUTPUTS`: computes the graph's outputs from scores."""
     standardised: ClassVar[bool] = False
     """Whether networks predict the standardised target (mean 0, standard deviation 1)."""
+    certainty: ClassVar[Measure | None] = None
+    """The probability that the model gives to its prediction; None if it gives none."""
     token_bound: ClassVar[bool] = False
     """Whether metrics are comparable only between models with the same tokenizer."""
 
@@ -131,6 +133,10 @@ class Problem(ABC):
     def details(self, scored: Any) -> dict[str, Any]:
         """More fields of `Metrics`, such as metrics of each class."""
         return {}
+
+    def right(self, targets: NDArray[Any], outputs: "Arrays") -> NDArray[np.bool_]:
+        """(N,): which predictions with a `certainty` are right. `targets` are (N,)."""
+        raise NotImplementedError
 
     def compute_metrics(
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int

@@ -1,14 +1,12 @@
 """Writes `drift.json` of a finished job, from the counters of its shards."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from tasks.counts import Substituted
-from tasks.drift.comparing import compare
+from tasks.drift.comparing import compare, with_accuracy
 from tasks.drift.reference import Reference
 from tasks.drift.report import DRIFT, DriftReport
 from tasks.serving.folder import JobFolder, ShardRecord
@@ -19,7 +17,7 @@ def with_drift(
     report: PredictReport, records: Sequence[ShardRecord], reference: Reference, folder: JobFolder
 ) -> PredictReport:
     """Write `drift.json`; the manifest's content with its place and summary."""
-    found = _drift_of(records, reference, report.substituted or {}, report.provenance)
+    found = _drift_of(records, reference, report)
     text = found.as_json()
     folder.place(DRIFT, text)
     content = text.encode()
@@ -28,10 +26,7 @@ def with_drift(
 
 
 def _drift_of(
-    records: Sequence[ShardRecord],
-    reference: Reference,
-    substituted: Substituted,
-    provenance: Mapping[str, Any],
+    records: Sequence[ShardRecord], reference: Reference, report: PredictReport
 ) -> DriftReport:
     rows = sum(record.rows - record.quarantined for record in records)
     each = [record.counters for record in records]
@@ -42,4 +37,9 @@ def _drift_of(
     total = np.zeros(reference.size, np.int64)
     for counters in each:
         total += np.array(counters, np.int64)
-    return compare(reference, total, substituted, rows=rows, provenance=provenance)
+    found = compare(
+        reference, total, report.substituted or {}, rows=rows, provenance=report.provenance
+    )
+    if report.asked.threshold:
+        return replace(found, no_accuracy="the predictions have a threshold")
+    return with_accuracy(found, reference, total)

@@ -60,9 +60,7 @@ def test_predictions_equal_the_evaluated_outputs(trained, test_split, tmp_path):
     assert right.mean() == pytest.approx(version["metrics"]["accuracy"])
 
 
-def test_predict_names_the_other_files_of_its_output_and_leaves_them(
-    trained, test_split, tmp_path
-):
+def test_predict_names_the_other_files_of_its_output_and_leaves_them(trained, test_split, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/plan.md").write_text("mine")
     (tmp_path / "out/.hidden").touch()

@@ -271,9 +271,9 @@ def test_resolve_of_an_unknown_reference_suggests_a_close_match(place, reference
 
 def test_an_alias_of_a_model_without_one_says_to_promote_a_version(place):
     register_versions(place, 1)
-    with place.open() as registry:
-        with pytest.raises(NotFound, match="Promote a version first, or name one: digits:1"):
-            registry.resolve("digits@blue")
+    told = pytest.raises(NotFound, match="Promote a version first, or name one: digits:1")
+    with place.open() as registry, told:
+        registry.resolve("digits@blue")
 
 
 def test_unknown_model_suggests_a_close_match_in_every_method(place):
