@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import models, output, project, runs, status, watching
+from cli import feedback, models, output, project, runs, status, watching
 from flows.settings import Places, Settings, list_settings
 from registry import (
     InvalidCandidate,
@@ -42,6 +42,7 @@ app.command()(project.new)
 app.command()(project.code)
 app.command("status")(watching.overview)
 app.command()(watching.doctor)
+app.command()(feedback.feedback)
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters.")]
 SetOption = Annotated[

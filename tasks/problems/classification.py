@@ -212,6 +212,11 @@ class Classification(Problem):
         found: NDArray[np.bool_] = outputs["probabilities"].argmax(axis=1) == targets
         return found
 
+    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+        """The classes of macro F1 are those that occur: a few labels have few classes."""
+        macro = _sklearn().f1_score(labels, predicted, average="macro", zero_division=0)
+        return {"accuracy": float((labels == predicted).mean()), "macro_f1": float(macro)}
+
     def plots(
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"
     ) -> dict[str, Rows]:

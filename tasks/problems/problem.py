@@ -138,6 +138,10 @@ class Problem(ABC):
         """(N,): which predictions with a `certainty` are right. `targets` are (N,)."""
         raise NotImplementedError
 
+    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+        """Metrics of predictions (N,), as a job writes them, beside labels (N,); N >= 1."""
+        raise NotImplementedError
+
     def compute_metrics(
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Metrics:

@@ -92,6 +92,12 @@ class Regression(Problem):
         )
         return (found,)
 
+    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+        """Without R² where it is not defined: for a single row, or equal labels."""
+        scored = Scored(labels, predicted)
+        found = {"mae": _sklearn("mean_absolute_error", scored)}
+        return {"r2": _sklearn("r2_score", scored), **found} if np.ptp(labels) > 0 else found
+
     def plots(
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"
     ) -> dict[str, Rows]:

@@ -23,6 +23,7 @@ from tasks.serving.plan import Plan
 from tasks.serving.writing import Written, sync_folder, write_whole
 
 PREDICTIONS, QUARANTINE, MANIFEST = "predictions", "quarantine", "manifest.json"
+LABELS = "labels"  # of `tasks.feedback`
 OLD_PREDICTIONS = "predictions.parquet"
 """The one file of release 0.1."""
 UNFINISHED, PLAN, SHARDS = ".unfinished", "plan.json", "shards"
@@ -132,7 +133,7 @@ class JobFolder:
 
 def others(output: Path) -> list[str]:
     """What lies in an output folder and is not of a job, without hidden files."""
-    ours = {PREDICTIONS, QUARANTINE, MANIFEST, DRIFT, OLD_PREDICTIONS}
+    ours = {PREDICTIONS, QUARANTINE, MANIFEST, DRIFT, LABELS, OLD_PREDICTIONS}
     return sorted(
         path.name
         for path in output.iterdir()

@@ -355,12 +355,12 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """A small file, whole or not at all, on the disk."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """A small file, whole or not at all, on the disk. Text is written as UTF-8."""
     part = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with part.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)

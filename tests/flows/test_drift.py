@@ -11,15 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clusters import ROOT
-from drift_helpers import Trained
+from drift_helpers import Trained, register
 from projects import Project
-from registry_helpers import make_candidate
 
 from flows.job import run_job
 from registry import Registry
 from registry.integrity import verify
 from tasks import inputs
-from tasks.bundle.files import IDENTITY
 from tasks.bundle.signature import Signature
 from tasks.drift.record import EARLIER, record_of
 from tasks.drift.report import DriftReport
@@ -53,18 +51,11 @@ def bundle(tmp_path_factory):
     return {path.name: path for path in made.iterdir()}
 
 
-def registered(registry, bundle, folder):
-    signature = json.loads(bundle["signature.json"].read_bytes())
-    given = {"files": bundle, "identity": IDENTITY & bundle.keys(), "signature": signature}
-    candidate = make_candidate(folder, **given)
-    registry.register("tiny", candidate, actor="ada")
-
-
 @pytest.fixture
 def registry(bundle, tmp_path):
     with Registry(f"sqlite:///{tmp_path}/registry.db", tmp_path / "artifacts") as made:
         made.create()
-        registered(made, bundle, tmp_path / "candidate")
+        register(made, bundle, tmp_path / "candidate")
         yield made
 
 
@@ -159,7 +150,7 @@ def project(bundle, tmp_path_factory, prefect_server):
     (root / "dvc.yaml").write_text("stages: {}\n")
     (root / "prefect.yaml").write_text("deployments: []\n")
     with Registry(f"sqlite:///{root / 'modelmint.db'}", root / "artifacts") as registry:
-        registered(registry, bundle, root / "candidate")
+        register(registry, bundle, root / "candidate")
     return Project(root, {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)})
 
 

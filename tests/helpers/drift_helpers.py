@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hand_made import classifier
+from registry_helpers import make_candidate
 
 from tasks import inputs
+from tasks.bundle.files import IDENTITY
 from tasks.bundle.signature import Signature
 from tasks.columns import SourceLocation
 from tasks.config import Prepare
@@ -65,6 +67,13 @@ class Trained:
         document = with_predictions(self.profile, signature, outputs, targets.astype(np.int64))
         (made / "profile.json").write_text(json.dumps(document))
         return made
+
+
+def register(registry, bundle, folder, **given):
+    """Register the files of a bundle, by name, as the next version of `tiny`."""
+    signature = json.loads(bundle["signature.json"].read_bytes())
+    given |= {"files": bundle, "identity": IDENTITY & bundle.keys(), "signature": signature}
+    registry.register("tiny", make_candidate(folder, **given), actor="ada")
 
 
 def predicted(bundle, source, output, **options):

@@ -1,0 +1,262 @@
+"""Labels that arrive after the predictions: given to jobs, and measured by version and week.
+
+Imports no Prefect, as `job.py` does not.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.evaluation import trained_target
+from flows.job import signature_of
+from registry import Job, Registry, Version
+from tasks import feedback
+from tasks.bundle.signature import Signature
+from tasks.errors import InputError
+from tasks.feedback import Labelled, Labels
+from tasks.serving.folder import owned
+from tasks.serving.manifest import PredictReport, completed
+from tasks.words import counted, some
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The labelled rows of a version in a week."""
+
+    version: str
+    week: str
+    """ISO 8601, as 2026-W48: that in which the jobs started."""
+    jobs: int
+    rows: int
+    """Rows that these jobs have predicted."""
+    labels: int
+    """How many of them have a label."""
+    metrics: dict[str, float]
+    estimate: dict[str, float] | None
+    """`accuracy`, `low` and `high`, as they were estimated without labels; None without that."""
+
+
+@dataclass(frozen=True)
+class FeedbackReport:
+    """What became of the labels of a file, and all that is measured of the model now."""
+
+    given: int
+    """Labels in the file."""
+    used: int
+    """Those of rows that were predicted."""
+    jobs: int
+    """Jobs with such rows."""
+    known: int
+    """Of these jobs, those that had been given this file before."""
+    measured: list[Measured] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A finished job whose output is there."""
+
+    job: Job
+    output: Path
+    report: PredictReport
+    version: Version
+    signature: Signature
+
+    @property
+    def labels(self) -> Path:
+        return feedback.folder_of(self.output, self.job.id)
+
+    def table(self) -> pa.Table:
+        return feedback.predictions(self.output, self.report, self.signature)
+
+
+def give(
+    registry: Registry,
+    name: str,
+    file: Path,
+    *,
+    key: str,
+    label: str | None,
+    job: str | None,
+    actor: str,
+    say: Say,
+) -> FeedbackReport:
+    """Keep the labels of a file beside the predictions with the same keys, and measure them.
+
+    Each version's history gets a note of what was measured with them.
+
+    Raises:
+        InputError: the file cannot be read, does not fit the model, or fits rows of which it is not
+            clear which are meant.
+        RegistryError: there is no such model or job, or the registry cannot be reached.
+    """
+    notices: list[str] = []
+    of = [registry.job(job)] if job else registry.jobs(name)
+    jobs = list(_finished(registry, name, of, notices))
+    if not jobs:
+        raise InputError(f"no finished job of {name} has its output in place; predict first")
+    newest = jobs[0]
+    label = label or trained_target(newest.version.params) or "label"
+    labels = feedback.read_labels(file, newest.signature, key, label)
+    if not job:
+        jobs = _without_row_numbers(jobs, notices)
+    found = [(one, hit) for one in jobs if len(hit := _matching(one, labels))]
+    if not found:
+        first = labels.rows.column(feedback.KEY)[0].as_py()
+        raise InputError(
+            f"none of the {len(labels.rows):,} labels is of a predicted row: {file} has keys such "
+            f"as {first!r}. Name its column of keys with --key; they must be those in the "
+            "predictions" + "".join(f". {notice}" for notice in notices)
+        )
+    if not job:
+        _refuse_unclear(found)
+    known = sum(not _keep(registry, one, labels, hit, actor, say) for one, hit in found)
+    used = {value for _, hit in found for value in hit.column(feedback.KEY).to_pylist()}
+    return FeedbackReport(
+        len(labels.rows), len(used), len(found), known, measured(registry, name), notices
+    )
+
+
+def measured(registry: Registry, name: str) -> list[Measured]:
+    """What the labels that were given so far say, by version and week, newest first."""
+    groups: dict[tuple[int, str], list[tuple[_Predicted, Labelled]]] = {}
+    for one in _finished(registry, name, registry.jobs(name), []):
+        if one.labels.is_dir() and (found := _labelled(one)):
+            year, week, _ = one.job.started_at.isocalendar()
+            groups.setdefault((one.job.version, f"{year}-W{week:02}"), []).append((one, found))
+    newest = sorted(groups.items(), key=lambda item: (item[0][1], item[0][0]), reverse=True)
+    return [_summed(name, version, week, parts) for (version, week), parts in newest]
+
+
+def _summed(
+    name: str, version: int, week: str, parts: list[tuple[_Predicted, Labelled]]
+) -> Measured:
+    jobs = [one.job for one, _ in parts]
+    return Measured(
+        version=f"{name}:{version}",
+        week=week,
+        jobs=len(parts),
+        rows=sum(job.rows or 0 for job in jobs),
+        labels=sum(len(found.labels) for _, found in parts),
+        metrics=feedback.measure(parts[0][0].signature, [found for _, found in parts]),
+        estimate=_estimated(jobs),
+    )
+
+
+def _estimated(jobs: list[Job]) -> dict[str, float] | None:
+    """The mean of the estimates of jobs, by rows. So are its ends: most of the error is that of the
+    test split, which the jobs share."""
+    known: list[tuple[int, dict[str, Any]]] = [
+        (job.rows or 0, job.drift["accuracy"])
+        for job in jobs
+        if job.drift and job.drift.get("accuracy")
+    ]
+    rows = sum(count for count, _ in known)
+    if len(known) < len(jobs) or not rows:
+        return None
+    return {
+        end: sum(count * float(found[end]) for count, found in known) / rows
+        for end in ("accuracy", "low", "high")
+    }
+
+
+def _finished(
+    registry: Registry, name: str, jobs: list[Job], notices: list[str]
+) -> Iterator[_Predicted]:
+    """The completed jobs whose predictions are as they were written, newest first."""
+    versions: dict[int, Version] = {}
+    gone = []
+    for job in jobs:
+        if job.model != name:
+            raise InputError(f"job {job.id} is of {job.model}, not of {name}")
+        if job.state != "completed":
+            continue
+        output = Path(job.output)
+        report = completed(output)
+        if report is None or report.provenance["job"] != job.id:
+            gone.append(job.output)
+            continue
+        if job.version not in versions:
+            versions[job.version] = registry.resolve(f"{name}:{job.version}").version
+        version = versions[job.version]
+        yield _Predicted(job, output, report, version, signature_of(version))
+    if gone:
+        notices.append(f"left out, because the predictions are not there any more: {some(gone, 3)}")
+
+
+def _without_row_numbers(jobs: list[_Predicted], notices: list[str]) -> list[_Predicted]:
+    """Row 7 of one job is not row 7 of another, so labels could be given to the wrong rows."""
+    fit = [one for one in jobs if not feedback.has_row_numbers(one.report)]
+    if not fit:
+        raise InputError(
+            "the keys of the predictions are row numbers, which every job has. Name the job with "
+            f"--job, such as {jobs[0].job.id}; or give the input of predictions a column `key`"
+        )
+    if len(fit) < len(jobs):
+        notices.append(
+            f"{counted(len(jobs) - len(fit), 'job')} left out, whose keys are row numbers; name "
+            "such a job with --job"
+        )
+    return fit
+
+
+def _matching(one: _Predicted, labels: Labels) -> pa.Table:
+    return feedback.matching(labels, one.table().column(feedback.KEY))
+
+
+def _refuse_unclear(found: list[tuple[_Predicted, pa.Table]]) -> None:
+    """Raises `InputError` if a key is one of two inputs: the label may be of either row."""
+    seen: dict[str, pa.Array] = {}
+    for one, hit in found:
+        keys = pa.array(hit.column(feedback.KEY).to_pylist(), pa.string())
+        for other, before in seen.items():
+            both = keys.filter(pc.is_in(keys, value_set=before)).to_pylist()
+            if other != one.job.input_sha256 and both:
+                raise InputError(
+                    f"{len(both):,} keys are in jobs with different input, such as {both[0]!r} in "
+                    f"{one.output} and in another; it is not clear which row a label means. Give "
+                    f"the labels of one job at a time, with --job {one.job.id}"
+                )
+        seen.setdefault(one.job.input_sha256, keys)
+
+
+def _labelled(one: _Predicted) -> Labelled | None:
+    found = feedback.labelled(one.labels, one.table())
+    return found if found and len(found.labels) else None
+
+
+def _keep(
+    registry: Registry, one: _Predicted, labels: Labels, hit: pa.Table, actor: str, say: Say
+) -> bool:
+    """Keep labels, and note it in the history; False if they were kept before."""
+    with owned(one.output, lambda: say(f"another command works on {one.output}; waiting for it")):
+        kept = feedback.keep(one.labels, labels, hit)
+        if kept is None:
+            return False
+        try:
+            _note(registry, one, labels, hit, actor)
+        except BaseException:
+            kept.unlink()  # so that the same command does both
+            raise
+    return True
+
+
+def _note(registry: Registry, one: _Predicted, labels: Labels, hit: pa.Table, actor: str) -> None:
+    """Add what was measured to the history of the version, where nobody can change it."""
+    found = _labelled(one)
+    assert found is not None, "labels of its rows were kept just now"
+    metrics = feedback.measure(one.signature, [found])
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    registry.note(
+        one.version.model,
+        one.version.version,
+        f"feedback: {shown} on {counted(len(found.labels), 'label')} for job {one.job.id}, with "
+        f"{counted(len(hit), 'label')} of {labels.source} (SHA-256 {labels.sha256})",
+        actor=actor,
+    )
