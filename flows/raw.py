@@ -23,10 +23,13 @@ def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -
     tracker = path.with_name(path.name + ".dvc")
     if checkout and not path.exists() and not tracker.exists():
         _copy(checkout / source.path, path)
+    fetched = ""
     if not path.exists():
         # The user's own data takes precedence over an example of the same name.
         problem = _fetch(root, tracker)
-        if problem and not sources.place_embedded(source, root):
+        if not problem:
+            fetched = f"fetched {source.path} from the DVC cache or its remote"
+        elif not sources.place_embedded(source, root):
             raise InputError(
                 f"{source.path} is missing, and {problem}. Put the raw data there, or name "
                 "another file or folder in prepare.source.path."
@@ -41,7 +44,7 @@ def version_raw_data(source: Source, root: Path, checkout: Path | None = None) -
     return {
         "added": f"put {source.path} under DVC; commit {tracker.relative_to(root)}",
         "recorded": f"recorded the present {source.path} in DVC",
-        "current": f"{source.path} is current",
+        "current": fetched or f"{source.path} is current",
     }[how]
 
 

@@ -37,8 +37,10 @@ def own(repository):
 
 def test_version_raw_data_never_replaces_the_users_data_by_an_example(repository, own):
     own.unlink()
-    version_raw_data(CANCER, repository.root)
+    said = version_raw_data(CANCER, repository.root)
+    assert said == "fetched data/raw/cancer.csv from the DVC cache or its remote"
     assert own.read_text() == OWN
+    assert version_raw_data(CANCER, repository.root) == "data/raw/cancer.csv is current"
 
 
 def test_version_raw_data_writes_a_missing_example(repository):
