@@ -171,7 +171,7 @@ def _finished(
 ) -> Iterator[_Predicted]:
     """The completed jobs whose predictions are as they were written, newest first."""
     versions: dict[int, Version] = {}
-    gone = []
+    gone, partitioned = [], []
     for job in jobs:
         if job.model != name:
             raise InputError(f"job {job.id} is of {job.model}, not of {name}")
@@ -182,12 +182,20 @@ def _finished(
         if report is None or report.provenance["job"] != job.id:
             gone.append(job.output)
             continue
+        if feedback.PREDICTION in report.asked.partition_by:
+            partitioned.append(job.output)
+            continue
         if job.version not in versions:
             versions[job.version] = registry.resolve(f"{name}:{job.version}").version
         version = versions[job.version]
         yield _Predicted(job, output, report, version, signature_of(version))
     if gone:
         notices.append(f"left out, because the predictions are not there any more: {some(gone, 3)}")
+    if partitioned:
+        notices.append(
+            "left out, because --partition-by took the predictions from their files to the names "
+            f"of folders: {some(partitioned, 3)}"
+        )
 
 
 def _without_row_numbers(jobs: list[_Predicted], notices: list[str]) -> list[_Predicted]:

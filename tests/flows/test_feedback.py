@@ -251,6 +251,15 @@ def test_labels_of_an_earlier_job_are_not_those_of_a_later_one_in_its_folder(pla
     assert (found.measured[0].labels, found.measured[0].rows) == (50, 400)
 
 
+def test_predictions_that_are_names_of_folders_are_named_and_left_out(place):
+    one, two = rows(7), rows(8)
+    place.predict("one", one, partition_by=("prediction",))
+    place.predict("two", two)
+    found = place.give(place.labels(pa.concat_tables([one, two])))
+    assert (found.used, found.jobs) == (400, 1)
+    assert any("--partition-by" in notice and "out/one" in notice for notice in found.notices)
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_predictions_in_text_formats_are_measured(place, form):
     table = rows(7)
