@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.notify.channels import shown_variables
 from registry import Registry, hide_password
 from registry.artifacts import user_cache
 from tasks.errors import InputError
@@ -107,7 +108,8 @@ def list_settings() -> dict[str, str | None]:
     """Every setting by its variable, without passwords; None if it has no value here.
 
     Raises:
-        InputError: no registry is set and there is no project.
+        InputError: no registry is set and there is no project, or a variable of notifications has
+            another form.
     """
     places, root = Places.of_registry(), _project()
     return {
@@ -115,6 +117,8 @@ def list_settings() -> dict[str, str | None]:
         "MODELMINT_ARTIFACTS": places.artifacts,
         "MODELMINT_CACHE": str(places.cache),
         "MODELMINT_RUNS": None if root is None else str(_runs(root)),
+        "MODELMINT_BACKUP": os.environ.get("MODELMINT_BACKUP") or None,
+        **shown_variables(os.environ),
     }
 
 

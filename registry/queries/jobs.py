@@ -1,5 +1,6 @@
 """The table `jobs`: batch inferences."""
 
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -17,10 +18,10 @@ from sqlalchemy import (
 from registry.errors import Conflict, NotFound
 from registry.queries import models as models_
 from registry.queries import on_conflict
-from registry.queries.rows import AnySelect, typed
-from registry.records import Job, Resolved
+from registry.queries.rows import AnyRow, AnySelect, typed
+from registry.records import Job, JobTotals, Resolved
 from registry.schema import jobs, models, versions
-from registry.values import moment, now
+from registry.values import microseconds, moment, now
 
 
 def start(
@@ -157,30 +158,73 @@ def load(
             raise _missing(before)
         here = tuple_(jobs.c.started_at, jobs.c.id)
         where = (*where, here < tuple_(literal(started), literal(before)))
-    return [
-        Job(
-            id=row.id,
-            model=row.model,
-            version=row.version,
-            reference=row.reference,
-            alias=row.alias,
-            alias_revision=row.alias_revision,
-            state=row.state,
-            input_sha256=row.input_sha256,
-            output=row.output,
-            rows=row.rows,
-            quarantined=row.quarantined,
-            provider=row.provider,
-            onnxruntime=row.onnxruntime,
-            flow_run_id=row.flow_run_id,
-            error=row.error,
-            started_at=moment(row.started_at),
-            finished_at=None if row.finished_at is None else moment(row.finished_at),
-            substituted=None if row.substituted is None else typed(dict, row.substituted),
-            drift=None if row.drift is None else typed(dict, row.drift),
+    return [_job(row) for row in c.execute(query(*where).limit(limit))]
+
+
+def _job(row: AnyRow) -> Job:
+    return Job(
+        id=row.id,
+        model=row.model,
+        version=row.version,
+        reference=row.reference,
+        alias=row.alias,
+        alias_revision=row.alias_revision,
+        state=row.state,
+        input_sha256=row.input_sha256,
+        output=row.output,
+        rows=row.rows,
+        quarantined=row.quarantined,
+        provider=row.provider,
+        onnxruntime=row.onnxruntime,
+        flow_run_id=row.flow_run_id,
+        error=row.error,
+        started_at=moment(row.started_at),
+        finished_at=None if row.finished_at is None else moment(row.finished_at),
+        substituted=None if row.substituted is None else typed(dict, row.substituted),
+        drift=None if row.drift is None else typed(dict, row.drift),
+    )
+
+
+def between(c: Connection, since: datetime, until: datetime | None, limit: int) -> list[Job]:
+    """The jobs of all models that began in a time, oldest first: a range of the index of times."""
+    where = [jobs.c.started_at >= microseconds(since)]
+    if until is not None:
+        where.append(jobs.c.started_at <= microseconds(until))
+    oldest = query(*where).order_by(None).order_by(jobs.c.started_at, jobs.c.id)
+    return [_job(row) for row in c.execute(oldest.limit(limit))]
+
+
+def totals(c: Connection, since: datetime) -> list[JobTotals]:
+    """The jobs that began since a time, counted by model and state."""
+    seconds = (jobs.c.finished_at - jobs.c.started_at) / 1e6
+    counted = (
+        select(
+            models.c.name,
+            jobs.c.state,
+            func.count(),
+            func.sum(jobs.c.rows),
+            func.sum(jobs.c.quarantined),
+            func.sum(seconds),
         )
-        for row in c.execute(query(*where).limit(limit))
+        .join(versions, versions.c.id == jobs.c.version_id)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(jobs.c.started_at >= microseconds(since))
+        .group_by(models.c.name, jobs.c.state)
+    )
+    return [
+        JobTotals(name, state, number, int(rows or 0), int(bad or 0), float(took or 0))
+        for name, state, number, rows, bad, took in c.execute(counted)
     ]
+
+
+def latest(c: Connection, name: str, looked_at: int) -> tuple[Job | None, Job | None]:
+    """The newest job of a model, and the newest one with drift among the `looked_at` newest."""
+    newest = query(of_model(c, name)).with_only_columns(jobs.c.id, jobs.c.drift.is_not(None))
+    found = c.execute(newest.limit(looked_at)).all()
+    measured = next((id_ for id_, has in found if has), None)
+    wanted = {id_ for id_ in (found[0][0] if found else None, measured) if id_}
+    by_id = {job.id: job for job in load(c, jobs.c.id.in_(wanted))} if wanted else {}
+    return (by_id[found[0][0]] if found else None), by_id.get(measured)
 
 
 def query(*where: ColumnElement[bool]) -> AnySelect:
