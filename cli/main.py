@@ -344,7 +344,7 @@ def config(as_json: JsonOption = False) -> None:
     rows = list_settings()
     output.table(
         ["variable", "value"],
-        [[name, value or "not set, and not in a project"] for name, value in rows.items()],
+        [[name, value or "not set"] for name, value in rows.items()],
     )
     if as_json:
         output.print_json(rows)

@@ -71,6 +71,7 @@ WHOLE_FILES = {
     "tasks/test_label_noise.py",
     "flows/test_lineage.py",
     "cli/test_models_evaluate.py",
+    "flows/test_notify_channels.py",
     "tasks/test_optimisation.py",
     "tasks/test_precision.py",
     "flows/test_prefect_ui.py",

@@ -221,10 +221,12 @@ def latest(c: Connection, name: str, looked_at: int) -> tuple[Job | None, Job | 
     """The newest job of a model, and the newest one with drift among the `looked_at` newest."""
     newest = query(of_model(c, name)).with_only_columns(jobs.c.id, jobs.c.drift.is_not(None))
     found = c.execute(newest.limit(looked_at)).all()
-    measured = next((id_ for id_, has in found if has), None)
-    wanted = {id_ for id_ in (found[0][0] if found else None, measured) if id_}
-    by_id = {job.id: job for job in load(c, jobs.c.id.in_(wanted))} if wanted else {}
-    return (by_id[found[0][0]] if found else None), by_id.get(measured)
+    if not found:
+        return None, None
+    last: str = found[0][0]
+    measured = next((id_ for id_, has_drift in found if has_drift), "")
+    by_id = {job.id: job for job in load(c, jobs.c.id.in_({last, measured}))}
+    return by_id[last], by_id.get(measured)
 
 
 def query(*where: ColumnElement[bool]) -> AnySelect:
