@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.settings import Settings
-from registry.transfer.backup_folder import MANIFEST
+from registry.artifacts import MANIFEST
 from registry.transfer.backup_format import read_manifest
 from tasks.errors import InputError
 

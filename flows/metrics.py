@@ -154,7 +154,9 @@ def _of_last_jobs(registry: Registry, lines: tuple[ModelLine, ...]) -> Iterator[
         last, measured = registry.latest_jobs(name, looked_at=LOOKED_AT)
         if last:
             began.add_metric([name, last.state], last.started_at.timestamp())
-            took = last.finished_at and (last.finished_at - last.started_at).total_seconds()
+            took = (
+                (last.finished_at - last.started_at).total_seconds() if last.finished_at else None
+            )
             for metric, value in ((rows, last.rows), (bad, last.quarantined), (seconds, took)):
                 if value is not None:
                     metric.add_metric([name], value)
