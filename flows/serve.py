@@ -76,7 +76,14 @@ def serve(
     with _lock_project(root):
         os.chdir(root)  # flow runs are child processes that start in this folder
         watcher = WatcherProcess(root, say, metrics and free_address(metrics))
-        return _Supervisor(root, say, host, port, watcher).run()
+        try:
+            status = _Supervisor(root, say, host, port, watcher).run()
+        except ServerDown as error:
+            watcher.tell_stopped(str(error))
+            raise
+        if status:
+            watcher.tell_stopped(f"the process that runs the flows ended with status {status}")
+        return status
 
 
 class _Stop(Exception):

@@ -128,6 +128,8 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
     def latest_jobs(self, name: str, *, looked_at: int) -> tuple[Job | None, Job | None]:
         """The newest job of a model, and the newest with drift of the `looked_at` newest ones.
 
+        The latter of each of the three versions that were used last.
+
         Raises:
             NotFound: the model does not exist.
         """

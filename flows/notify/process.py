@@ -6,11 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from flows.notify.channels import read_channels, take_variables
-from flows.notify.watcher import DO_NOT_RESTART
+from flows.notify.conditions import Conditions, cause_of
+from flows.notify.message import message
+from flows.notify.outbox import Outbox
+from flows.notify.state import lock_state, project_state
+from flows.notify.watcher import DO_NOT_RESTART, SERVE
 from tasks.process import die_with_parent
 
 PAUSES = (0, 5, 30, 120)
@@ -27,9 +33,10 @@ class WatcherProcess:
         Raises:
             InputError: one of them has another form.
         """
-        wanted = bool(read_channels(os.environ).channels) or metrics is not None
+        self._channels = read_channels(os.environ)
         self._variables: Mapping[str, str] = take_variables(os.environ)
-        self._wanted, self._root, self._say, self._metrics = wanted, root, say, metrics
+        self._wanted = bool(self._channels.channels) or metrics is not None
+        self._root, self._say, self._metrics = root, say, metrics
         self._process: subprocess.Popen[bytes] | None = None
         self._ends, self._next = 0, 0.0
 
@@ -56,6 +63,29 @@ class WatcherProcess:
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+    def tell_stopped(self, reason: str) -> None:
+        """Tell that `serve` gives up: nobody else can. Once, however often it is started again."""
+        if not self._channels.channels or "stopped" not in self._channels.events:
+            return
+        self.stop()
+        path, now = project_state(self._root), datetime.now(UTC)
+        if (lock := lock_state(path)) is None:
+            return
+        with lock, suppress(OSError):
+            outbox = Outbox(path, self._channels.channels)
+            conditions = Conditions(outbox.content.setdefault(SERVE, {}))
+            if conditions.begin(SERVE, [cause_of(reason)], now):
+                name = self._root.name
+                title = f"modelmint serve of {name} has stopped"
+                key = now.isoformat()
+                found = message(
+                    "stopped", name, title, reason, project=name, key=key, reason=reason
+                )
+                outbox.add([found])
+            outbox.save()
+            for line in outbox.send():
+                self._say(f"notification not sent: {line}")
 
     def _start(self, api: str) -> None:
         command = [sys.executable, "-P", "-m", "flows.notify.watcher"]

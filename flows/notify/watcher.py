@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from flows.deploy import deployed_name, deployed_names
 from flows.notify.channels import Channels, read_channels, take_variables
+from flows.notify.conditions import Conditions
 from flows.notify.message import Message
 from flows.notify.models import ModelWatch
 from flows.notify.outbox import Outbox
@@ -27,6 +28,11 @@ from flows.settings import Settings
 from registry import Job, NoRegistry, RegistryError
 
 EVERY_S = 10.0
+SERVE = "serve"
+"""The condition that `serve` itself gives up."""
+SERVE_WORKS_S = 3600.0
+"""Seconds without giving up after which it counts as working again: systemd may start it anew
+every few minutes, and each of these must not send a mail."""
 DO_NOT_RESTART = 2
 """Exit status for an error that a restart cannot fix."""
 
@@ -54,6 +60,8 @@ class Watcher:
     def look(self) -> None:
         """Look for causes and queue their messages. What cannot be read is said, and read later."""
         found: list[Message] = []
+        stopped = Conditions(self._outbox.content.setdefault(SERVE, {}))
+        stopped.end(SERVE, datetime.now(UTC), SERVE_WORKS_S)
         # The runs first: the jobs of a run that has ended are then all in the registry.
         with self._reporting("Prefect"):
             found += self._read_runs()

@@ -218,15 +218,32 @@ def totals(c: Connection, since: datetime) -> list[JobTotals]:
 
 
 def latest(c: Connection, name: str, looked_at: int) -> tuple[Job | None, Job | None]:
-    """The newest job of a model, and the newest one with drift among the `looked_at` newest."""
-    newest = query(of_model(c, name)).with_only_columns(jobs.c.id, jobs.c.drift.is_not(None))
-    found = c.execute(newest.limit(looked_at)).all()
-    if not found:
+    """The newest job of a model, and the newest one with drift among the `looked_at` newest ones
+    of each of the versions that were used last.
+    """
+    of_version = jobs.c.version_id == versions.c.id
+    # One entry of an index for each version; to sort all jobs of a model would mean to read them.
+    newest = select(func.max(jobs.c.started_at)).where(of_version).scalar_subquery()
+    used = select(versions.c.id, newest.label("at")).where(
+        versions.c.model_id == models_.load_id(c, name)
+    )
+    found = [(row.at, row.id) for row in c.execute(used) if row.at is not None]
+    last: list[tuple[int, str, bool]] = []
+    for _, version_id in sorted(found, reverse=True)[:_LAST_USED]:
+        own = select(jobs.c.started_at, jobs.c.id, jobs.c.drift.is_not(None))
+        own = own.where(jobs.c.version_id == version_id)
+        newest_first = own.order_by(jobs.c.started_at.desc(), jobs.c.id.desc()).limit(looked_at)
+        last += [(at, id_, bool(has_drift)) for at, id_, has_drift in c.execute(newest_first)]
+    if not last:
         return None, None
-    last: str = found[0][0]
-    measured = next((id_ for id_, has_drift in found if has_drift), "")
-    by_id = {job.id: job for job in load(c, jobs.c.id.in_({last, measured}))}
-    return by_id[last], by_id.get(measured)
+    last.sort(reverse=True)
+    measured = next((id_ for _, id_, has_drift in last if has_drift), "")
+    by_id = {job.id: job for job in load(c, jobs.c.id.in_({last[0][1], measured}))}
+    return by_id[last[0][1]], by_id.get(measured)
+
+
+_LAST_USED = 3
+"""Versions of a model in which its newest jobs are looked for."""
 
 
 def query(*where: ColumnElement[bool]) -> AnySelect:
