@@ -73,7 +73,7 @@ WHOLE_FILES = {
     "cli/test_models_evaluate.py",
     "flows/test_notify_channels.py",
     "flows/test_notify_serve.py",
-    "flows/test_notify_watch.py",
+    "flows/test_notify_runs.py",
     "flows/test_metrics.py",
     "tasks/test_optimisation.py",
     "tasks/test_precision.py",
