@@ -55,15 +55,17 @@ class ModelWatch:
         kept = self._content["events"]
         found: list[Message] = []
         while True:
-            after = max(kept["begun"], kept["after"] - BEFORE)
-            read = registry.news(after, limit=BATCH)
+            read = registry.news(max(kept["begun"], kept["after"] - BEFORE), limit=BATCH)
             for event in read:
-                if event.id not in kept["seen"]:
+                if event.hash not in kept["seen"]:
                     found += self._judge_event(registry, event)
-            if read:
-                kept["after"] = max(kept["after"], read[-1].id)
-                oldest = kept["after"] - BEFORE
-                kept["seen"] = [event.id for event in read if event.id > oldest]
+            if not read:  # nothing new, or an older state of the registry was restored
+                newest = registry.news()
+                kept["after"] = newest[0].id if newest else 0
+                kept["begun"] = min(kept["begun"], kept["after"])
+                return found
+            kept["after"] = read[-1].id
+            kept["seen"] = [event.hash for event in read[-BEFORE:]]
             if len(read) < BATCH:
                 return found
 

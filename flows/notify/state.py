@@ -37,11 +37,14 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def write_state(path: Path, content: dict[str, Any]) -> None:
-    """Replace a file as a whole. Raises OSError."""
+    """Replace a file as a whole, if anything has changed. Raises OSError."""
+    text = json.dumps({**content, "format": FORMAT})
+    if path.exists() and path.read_text() == text:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump({**content, "format": FORMAT}, file)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())  # else a power cut may leave an empty file: all would be told anew
     part.replace(path)

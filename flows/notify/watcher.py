@@ -191,13 +191,14 @@ def run(root: Path, metrics: str | None, say: Callable[[str], None]) -> int:
             from flows.metrics import serve_metrics
 
             say(f"metrics: {serve_metrics(settings, metrics, path)}")
-        if not channels.channels:
+        while not channels.channels:
             signal.pause()
         outbox = Outbox(path, channels.channels)
         for name, number in outbox.forgotten.items():
             say(f"notifications: {number} waited for {name}, which is not set any more")
         say("notifications: " + ", ".join(f"{c.name} ({c.target})" for c in channels.channels))
-        watcher = Watcher(settings, channels, outbox, api.removesuffix("/api"), say)
+        ui = os.environ.get("PREFECT_UI_URL") or api.removesuffix("/api")
+        watcher = Watcher(settings, channels, outbox, ui, say)
         while True:
             watcher.look()
             watcher.send()

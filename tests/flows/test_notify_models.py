@@ -1,6 +1,8 @@
 """What is told of the models of a real registry."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -154,6 +156,24 @@ def test_a_registry_that_is_made_later_is_told_from_its_first_event(registry, tm
     registry.register("digits", make_candidate(tmp_path / "one"), actor="ada")
     promote(registry, 1)
     assert serve.told() == [("promoted", "digits")]
+
+
+def copy(source, target):
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+@pytest.mark.parametrize("lost", [3, 150])
+def test_after_an_older_state_was_restored_what_is_new_is_told(models, digits, folder, lost):
+    copy(folder / "modelmint.db", folder / "kept.db")
+    for _ in range(lost):
+        digits.note("digits", 1, text="looked at", actor="ada")
+    models.told()
+    copy(folder / "kept.db", folder / "modelmint.db")
+    assert models.told() == []
+    digits.unset("digits", "champion", actor="ada", reason="restored")
+    assert models.told() == [("promoted", "digits")]
+    assert models.got[0].fields["how"] == "unset"
 
 
 def test_a_thousand_events_at_once_are_one_message_and_none_is_lost(models, digits, monkeypatch):
