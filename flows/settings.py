@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.notify.channels import shown_variables
 from registry import Registry, hide_password
 from registry.artifacts import user_cache
 from tasks.errors import InputError
@@ -111,6 +110,8 @@ def list_settings() -> dict[str, str | None]:
         InputError: no registry is set and there is no project, or a variable of notifications has
             another form.
     """
+    from flows.notify.channels import shown_variables  # no other command needs it
+
     places, root = Places.of_registry(), _project()
     return {
         "MODELMINT_DATABASE_URL": hide_password(places.database_url),
