@@ -1,20 +1,23 @@
 """Once per cause, and what waits to be sent, over restarts."""
 
 import json
+import re
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from flows.notify import outbox as outboxes
 from flows.notify.attempt import Attempt
-from flows.notify.channels import Channel
+from flows.notify.channels import VARIABLES, Channel
 from flows.notify.conditions import CAUSES, MOST, Conditions, cause_of
-from flows.notify.message import Message, message
+from flows.notify.message import EVENTS, Message, message
 from flows.notify.outbox import Outbox, channel_states
 from flows.notify.state import lock_state, read_state, write_state
 
+ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 MAIL = Channel("mail", "smtp://host:587", {"password": "s3cret"}, ("s3cret",))
 HOOK = Channel("webhook", "https://host/...", {"url": "https://host/T0KEN"}, ("T0KEN",))
@@ -119,6 +122,13 @@ def test_conditions_and_causes_are_bounded_and_the_oldest_are_forgotten():
 )
 def test_numbers_times_and_ids_do_not_make_another_cause(one, other, same):
     assert (cause_of(one) == cause_of(other)) is same
+
+
+def test_the_page_on_monitoring_documents_every_event_and_every_variable():
+    page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    section = page[page.index("## Notifications") : page.index("### Once per cause")]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == EVENTS
+    assert set(re.findall(r"MODELMINT_NOTIFY_[A-Z]+", section)) == set(VARIABLES)
 
 
 # What waits
