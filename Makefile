@@ -67,7 +67,8 @@ lock:  # resolve pyproject.toml anew, for Linux and macOS, with the hash of ever
 	mv $(VENV)-lock/kept requirements.lock
 	rm -r $(VENV)-lock requirements-torch.lock.old
 
-test-tools:  # what the tests look with and talk to: a browser, PostgreSQL, skopeo
+test-tools:  # what the tests look with and talk to: a browser, PostgreSQL, skopeo, Prometheus
 	@tests/install-browser
 	@tests/install-postgres
 	@tests/install-skopeo
+	@tests/install-prometheus

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import feedback, models, output, project, runs, status, watching
+from cli import feedback, models, notifying, output, project, runs, status, watching
 from flows.settings import Places, Settings, list_settings
 from registry import (
     InvalidCandidate,
@@ -43,6 +43,7 @@ app.command()(project.code)
 app.command("status")(watching.overview)
 app.command()(watching.doctor)
 app.command()(feedback.feedback)
+app.command()(notifying.notify)
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters.")]
 SetOption = Annotated[
@@ -290,6 +291,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port of the Prefect server; default 4200.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Answer Prometheus at http://HOST:PORT/metrics."),
+    ] = None,
 ) -> None:
     """Run the deployments of prefect.yaml on their schedules, with the Prefect UI.
 
@@ -297,7 +302,8 @@ def serve(
     """
     from flows import serve as serving
 
-    raise typer.Exit(serving.serve(Settings.from_environment().root, output.say, host, port))
+    root = Settings.from_environment().root
+    raise typer.Exit(serving.serve(root, output.say, host, port, metrics))
 
 
 @app.command(
@@ -339,7 +345,7 @@ def config(as_json: JsonOption = False) -> None:
     rows = list_settings()
     output.table(
         ["variable", "value"],
-        [[name, value or "not set, and not in a project"] for name, value in rows.items()],
+        [[name, value or "not set"] for name, value in rows.items()],
     )
     if as_json:
         output.print_json(rows)

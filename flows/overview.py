@@ -6,14 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flows.alive import living_runs
+from flows.backups import BACKUP, last_backup
 from flows.deploy import deployed_names, owner
 from flows.doctor import disks
 from flows.drift import LOOKED_AT
+from flows.notify.outbox import channel_states
+from flows.notify.state import project_state
 from flows.runner import SERVED_WITHIN
 from flows.server import ServerDown, find_api
 from flows.settings import Settings
 from registry import CHALLENGER, CHAMPION, Job, ModelLine, NoRegistry, Registry, RegistryError
 from registry.display.drift import said
+from tasks.errors import InputError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -23,6 +27,8 @@ LATE = timedelta(minutes=5)
 taken. Prefect itself calls a run late after 15 s."""
 STUCK = timedelta(seconds=90)
 """A run without a process for so long: `serve` would have marked it Crashed."""
+OLD_BACKUP = timedelta(days=8)
+"""A weekly backup may be a day late."""
 MODELS = 50
 
 
@@ -43,6 +49,8 @@ def overview(settings: Settings) -> Lines:
     """Everything, in the order in which a person would look."""
     yield from _server(settings)
     yield from _models(settings)
+    yield from _backup(settings)
+    yield from _notifications(settings)
     for finding in disks(settings):
         yield Line("disk", "", finding.found, finding.state == "problem")
 
@@ -181,11 +189,17 @@ def _model(line: ModelLine) -> Line:
     else:
         text = f"no champion, {text}"
     challenger = line.holders.get(CHALLENGER)
-    version = challenger.version if challenger else None
-    if challenger and version and model.policy.four_eyes and version.status == "candidate":
+    if challenger and waits_for_approval(line):
         text += f"; :{challenger.alias.version} waits for approval: `modelmint models approve`"
         return Line("model", model.name, text, attention=True)
     return Line("model", model.name, text)
+
+
+def waits_for_approval(line: ModelLine) -> bool:
+    """Whether a challenger cannot become champion before somebody approves it."""
+    challenger = line.holders.get(CHALLENGER)
+    version = challenger.version if challenger else None
+    return bool(version and line.model.policy.four_eyes and version.status == "candidate")
 
 
 def _last_job(registry: Registry, name: str) -> Lines:
@@ -206,3 +220,35 @@ def _described(job: Job) -> str:
         return f"{job.model}:{job.version} {ended}: {job.error}"
     aside = f", {job.quarantined:,} in quarantine" if job.quarantined else ""
     return f"{job.model}:{job.version} {ended}: {job.rows:,} rows{aside}"
+
+
+def _backup(settings: Settings) -> Lines:
+    try:
+        backup = last_backup(settings)
+    except NoRegistry:
+        return  # nothing to lose yet
+    except (InputError, RegistryError) as error:
+        yield Line("backup", "", str(error), attention=True)
+        return
+    if backup is None:
+        text = f"its age is not known: {BACKUP} does not name its folder"
+        yield Line("backup", "", text)
+        return
+    old = datetime.now(UTC) - backup.made_at > OLD_BACKUP
+    advice = f": `modelmint models backup {backup.folder}`" if old else ""
+    yield Line("backup", "", f"{backup.folder} is of {age(backup.made_at)} ago{advice}", old)
+
+
+def _notifications(settings: Settings) -> Lines:
+    """The channels of `serve`; nothing if it was never told of any."""
+    for channel in channel_states(project_state(settings.root)):
+        text = f"{channel.target}: {channel.sent} sent"
+        if channel.last_sent:
+            text += f", the last {age(channel.last_sent)} ago"
+        if channel.dropped:
+            text += f", {channel.dropped} given up"
+        if channel.waiting:
+            text += f", {channel.waiting} wait"
+        if channel.failing_since:
+            text += f"; fails since {age(channel.failing_since)}: {channel.error}"
+        yield Line("notify", channel.name, text, attention=channel.failing_since is not None)

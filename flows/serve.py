@@ -21,7 +21,9 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+from flows.addresses import free_address
 from flows.deploy import LASTING
+from flows.notify.process import WatcherProcess
 from flows.runner import DO_NOT_RESTART
 from flows.server import (
     LOCAL_HOST,
@@ -54,18 +56,34 @@ STOP_S = 20.0
 LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
 
 
-def serve(root: Path, say: Callable[[str], None], host: str | None, port: int | None) -> int:
+def serve(
+    root: Path,
+    say: Callable[[str], None],
+    host: str | None,
+    port: int | None,
+    metrics: str | None = None,
+) -> int:
     """Serve the deployments of `prefect.yaml` until interrupted. Returns the exit status.
 
-    Starts a Prefect server at `host` and `port` if none answers.
+    Starts a Prefect server at `host` and `port` if none answers. `metrics`: where Prometheus may
+    ask, as [HOST:]PORT.
 
     Raises:
         ServerDown: PREFECT_API_URL names a server that does not answer, or our server keeps dying.
-        InputError: this folder is served already, or a server runs at another address.
+        InputError: this folder is served already, a server runs at another address, another program
+            listens at `metrics`, or a setting of notifications has another form.
     """
     with _lock_project(root):
         os.chdir(root)  # flow runs are child processes that start in this folder
-        return _Supervisor(root, say, host, port).run()
+        watcher = WatcherProcess(root, say, metrics and free_address(metrics))
+        try:
+            status = _Supervisor(root, say, host, port, watcher).run()
+        except ServerDown as error:
+            watcher.tell_stopped(str(error))
+            raise
+        if status:
+            watcher.tell_stopped(f"the process that runs the flows ended with status {status}")
+        return status
 
 
 class _Stop(Exception):
@@ -74,9 +92,14 @@ class _Stop(Exception):
 
 class _Supervisor:
     def __init__(
-        self, root: Path, say: Callable[[str], None], host: str | None, port: int | None
+        self,
+        root: Path,
+        say: Callable[[str], None],
+        host: str | None,
+        port: int | None,
+        watcher: WatcherProcess,
     ) -> None:
-        self._root, self._say = root, say
+        self._root, self._say, self._watcher = root, say, watcher
         self._server: Server | None = None
         self._ends: dict[str, deque[float]] = {}
         self._last_answer = time.monotonic()
@@ -102,6 +125,7 @@ class _Supervisor:
             while True:
                 time.sleep(WATCH_S)
                 self._watch_server()
+                self._watcher.watch(self._api or "")
                 if (status := self._watch_runner()) is not None:
                     return status
         except _Stop:
@@ -109,6 +133,7 @@ class _Supervisor:
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
+            self._watcher.stop()
             self._stop_runner()
             if self._server:
                 self._server.stop()

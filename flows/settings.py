@@ -107,14 +107,19 @@ def list_settings() -> dict[str, str | None]:
     """Every setting by its variable, without passwords; None if it has no value here.
 
     Raises:
-        InputError: no registry is set and there is no project.
+        InputError: no registry is set and there is no project, or a variable of notifications has
+            another form.
     """
+    from flows.notify.channels import shown_variables  # no other command needs it
+
     places, root = Places.of_registry(), _project()
     return {
         "MODELMINT_DATABASE_URL": hide_password(places.database_url),
         "MODELMINT_ARTIFACTS": places.artifacts,
         "MODELMINT_CACHE": str(places.cache),
         "MODELMINT_RUNS": None if root is None else str(_runs(root)),
+        "MODELMINT_BACKUP": os.environ.get("MODELMINT_BACKUP") or None,
+        **shown_variables(os.environ),
     }
 
 

@@ -247,6 +247,20 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class JobTotals:
+    """The jobs of a model in one state, counted."""
+
+    model: str
+    state: str
+    jobs: int
+    rows: int
+    """Predicted rows."""
+    quarantined: int
+    seconds: float
+    """From start to end, of those that have ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobInput:
     """A file that a job has read; each image of a folder is one."""
 

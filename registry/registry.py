@@ -5,13 +5,14 @@ export) are functions in packages of their own that take an open Registry.
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from registry.errors import InvalidCandidate
 from registry.operations.promotion import PromotionMixin
 from registry.operations.reading import ReadingMixin
 from registry.operations.registration import RegistrationMixin
 from registry.queries import job_inputs, jobs, models
-from registry.records import Job, JobInput, Json, Resolved
+from registry.records import Job, JobInput, JobTotals, Json, Resolved
 from registry.validation.arguments import checked
 from registry.validation.checks import kept_path
 
@@ -108,6 +109,32 @@ class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
         with self.database.read() as c:
             of = [] if name is None else [jobs.of_model(c, name)]
             return jobs.load(c, *of, limit=limit, before=before)
+
+    @checked
+    def jobs_between(
+        self, since: datetime, until: datetime | None = None, *, limit: int = 1000
+    ) -> list[Job]:
+        """The jobs of all models that began since then, oldest first."""
+        with self.database.read() as c:
+            return jobs.between(c, since, until, limit)
+
+    @checked
+    def job_totals(self, since: datetime) -> list[JobTotals]:
+        """The jobs that began since then, counted by model and state."""
+        with self.database.read() as c:
+            return jobs.totals(c, since)
+
+    @checked
+    def latest_jobs(self, name: str, *, looked_at: int) -> tuple[Job | None, Job | None]:
+        """The newest job of a model, and the newest with drift of the `looked_at` newest ones.
+
+        The latter of each of the three versions that were used last.
+
+        Raises:
+            NotFound: the model does not exist.
+        """
+        with self.database.read() as c:
+            return jobs.latest(c, name, looked_at)
 
     @checked
     def running_jobs(self, name: str) -> list[Job]:

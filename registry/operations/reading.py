@@ -140,6 +140,17 @@ class ReadingMixin(RegistryBase):
             return events.load(c, e.model_id == models.load_id(c, name), *where, limit=limit)
 
     @checked
+    def news(self, after: int | None = None, *, limit: int = 1000) -> list[Event]:
+        """The events of all models after that one, oldest first; without `after`, the newest one.
+
+        On PostgreSQL an event may become visible after one with a greater id.
+        """
+        with self.database.read() as c:
+            if after is None:
+                return events.load(c, limit=1)
+            return events.load_after(c, after, limit)
+
+    @checked
     def trace(
         self,
         reference: str,

@@ -77,6 +77,14 @@ def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -
     return [_event(row) for row in found]
 
 
+def load_after(c: Connection, id_: int, limit: int) -> list[Event]:
+    """The events of all models after that one, oldest first."""
+    oldest = query(events.c.id > id_).order_by(None).order_by(events.c.id).limit(limit)
+    with rows.any_bytes(c):
+        found = c.execute(oldest).all()
+    return [_event(row) for row in found]
+
+
 def query(*where: ColumnElement[bool]) -> AnySelect:
     """The statement behind `load`."""
     newest = events.c.id.desc()

@@ -1,5 +1,6 @@
 """The table `jobs`: batch inferences."""
 
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -17,10 +18,10 @@ from sqlalchemy import (
 from registry.errors import Conflict, NotFound
 from registry.queries import models as models_
 from registry.queries import on_conflict
-from registry.queries.rows import AnySelect, typed
-from registry.records import Job, Resolved
+from registry.queries.rows import AnyRow, AnySelect, typed
+from registry.records import Job, JobTotals, Resolved
 from registry.schema import jobs, models, versions
-from registry.values import moment, now
+from registry.values import microseconds, moment, now
 
 
 def start(
@@ -157,30 +158,92 @@ def load(
             raise _missing(before)
         here = tuple_(jobs.c.started_at, jobs.c.id)
         where = (*where, here < tuple_(literal(started), literal(before)))
-    return [
-        Job(
-            id=row.id,
-            model=row.model,
-            version=row.version,
-            reference=row.reference,
-            alias=row.alias,
-            alias_revision=row.alias_revision,
-            state=row.state,
-            input_sha256=row.input_sha256,
-            output=row.output,
-            rows=row.rows,
-            quarantined=row.quarantined,
-            provider=row.provider,
-            onnxruntime=row.onnxruntime,
-            flow_run_id=row.flow_run_id,
-            error=row.error,
-            started_at=moment(row.started_at),
-            finished_at=None if row.finished_at is None else moment(row.finished_at),
-            substituted=None if row.substituted is None else typed(dict, row.substituted),
-            drift=None if row.drift is None else typed(dict, row.drift),
+    return [_job(row) for row in c.execute(query(*where).limit(limit))]
+
+
+def _job(row: AnyRow) -> Job:
+    return Job(
+        id=row.id,
+        model=row.model,
+        version=row.version,
+        reference=row.reference,
+        alias=row.alias,
+        alias_revision=row.alias_revision,
+        state=row.state,
+        input_sha256=row.input_sha256,
+        output=row.output,
+        rows=row.rows,
+        quarantined=row.quarantined,
+        provider=row.provider,
+        onnxruntime=row.onnxruntime,
+        flow_run_id=row.flow_run_id,
+        error=row.error,
+        started_at=moment(row.started_at),
+        finished_at=None if row.finished_at is None else moment(row.finished_at),
+        substituted=None if row.substituted is None else typed(dict, row.substituted),
+        drift=None if row.drift is None else typed(dict, row.drift),
+    )
+
+
+def between(c: Connection, since: datetime, until: datetime | None, limit: int) -> list[Job]:
+    """The jobs of all models that began in a time, oldest first: a range of the index of times."""
+    where = [jobs.c.started_at >= microseconds(since)]
+    if until is not None:
+        where.append(jobs.c.started_at <= microseconds(until))
+    oldest = query(*where).order_by(None).order_by(jobs.c.started_at, jobs.c.id)
+    return [_job(row) for row in c.execute(oldest.limit(limit))]
+
+
+def totals(c: Connection, since: datetime) -> list[JobTotals]:
+    """The jobs that began since a time, counted by model and state."""
+    seconds = (jobs.c.finished_at - jobs.c.started_at) / 1e6
+    counted = (
+        select(
+            models.c.name,
+            jobs.c.state,
+            func.count(),
+            func.sum(jobs.c.rows),
+            func.sum(jobs.c.quarantined),
+            func.sum(seconds),
         )
-        for row in c.execute(query(*where).limit(limit))
+        .join(versions, versions.c.id == jobs.c.version_id)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(jobs.c.started_at >= microseconds(since))
+        .group_by(models.c.name, jobs.c.state)
+    )
+    return [
+        JobTotals(name, state, number, int(rows or 0), int(bad or 0), float(took or 0))
+        for name, state, number, rows, bad, took in c.execute(counted)
     ]
+
+
+def latest(c: Connection, name: str, looked_at: int) -> tuple[Job | None, Job | None]:
+    """The newest job of a model, and the newest one with drift among the `looked_at` newest ones
+    of each of the versions that were used last.
+    """
+    of_version = jobs.c.version_id == versions.c.id
+    # One entry of an index for each version; to sort all jobs of a model would mean to read them.
+    newest = select(func.max(jobs.c.started_at)).where(of_version).scalar_subquery()
+    used = select(versions.c.id, newest.label("at")).where(
+        versions.c.model_id == models_.load_id(c, name)
+    )
+    found = [(row.at, row.id) for row in c.execute(used) if row.at is not None]
+    last: list[tuple[int, str, bool]] = []
+    for _, version_id in sorted(found, reverse=True)[:_LAST_USED]:
+        own = select(jobs.c.started_at, jobs.c.id, jobs.c.drift.is_not(None))
+        own = own.where(jobs.c.version_id == version_id)
+        newest_first = own.order_by(jobs.c.started_at.desc(), jobs.c.id.desc()).limit(looked_at)
+        last += [(at, id_, bool(has_drift)) for at, id_, has_drift in c.execute(newest_first)]
+    if not last:
+        return None, None
+    last.sort(reverse=True)
+    measured = next((id_ for _, id_, has_drift in last if has_drift), "")
+    by_id = {job.id: job for job in load(c, jobs.c.id.in_({last[0][1], measured}))}
+    return by_id[last[0][1]], by_id.get(measured)
+
+
+_LAST_USED = 3
+"""Versions of a model in which its newest jobs are looked for."""
 
 
 def query(*where: ColumnElement[bool]) -> AnySelect:
