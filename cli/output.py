@@ -69,11 +69,11 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
 
 def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     """Print the summary of a training, and of the batch job that followed it."""
-    from tasks.bundle.evaluation import NO_GATES, Parity
+    from tasks.bundle.evaluation import NO_GATES, Baseline, Parity
     from tasks.formats import record
     from tasks.words import counted
 
-    facts: list[tuple[str, str]] = []
+    facts = [("warning", text) for text in outcome.warnings]
     if outcome.dataset:
         facts += [
             ("dataset", outcome.dataset),
@@ -83,6 +83,8 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
                 for n in outcome.headline
             ),
         ]
+        for one in outcome.baselines:
+            facts.append(("baseline", record(Baseline, one).summary(outcome.headline)))
         if outcome.looked:
             facts += _all_metrics(outcome)
         facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]

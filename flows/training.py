@@ -65,6 +65,9 @@ class Outcome:
     """The metrics to show first; by default versions are compared by the first one."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What to know before the model is used, such as a baseline that is better."""
     notices: list[str] = field(default_factory=list)
     """Changes that `prepare` made to the data and that a user should see."""
     digest: str = ""
@@ -295,6 +298,8 @@ def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     outcome.headline = evaluation.metrics.headline
     outcome.gates = [asdict(gate) for gate in evaluation.gates]
     outcome.parity = evaluation.parity.as_dict() if evaluation.parity else {}
+    outcome.baselines = [asdict(baseline) for baseline in evaluation.baselines]
+    outcome.warnings = evaluation.warnings
     outcome.per_class = evaluation.metrics.per_class
     outcome.rows = evaluation.data.get("rows", {})
     outcome.notices = evaluation.data.get("notices", [])

@@ -15,8 +15,16 @@ import torch
 
 from tasks import formats
 from tasks.architectures import ExportWrapper, Network, dynamic_shapes, example_inputs
+from tasks.baselines import fit_baselines
 from tasks.bundle.card import write_card
-from tasks.bundle.evaluation import Evaluation, Gate, Parity, TestSplit, check_gates
+from tasks.bundle.evaluation import (
+    Evaluation,
+    Gate,
+    Parity,
+    TestSplit,
+    below_baseline,
+    check_gates,
+)
 from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
@@ -40,9 +48,12 @@ class ExportReport:
     summary: dict[str, float]
     gates: list[Gate]
     parity: Parity
+    baselines: list[str]
+    """For each, its name, metrics, rows and seconds."""
 
     def __str__(self) -> str:
-        return "\n".join(["exported to ONNX", str(self.parity), *map(str, self.gates)])
+        lines = ["exported to ONNX", str(self.parity), *map(str, self.gates), *self.baselines]
+        return "\n".join(lines)
 
 
 def export(
@@ -72,6 +83,8 @@ def export(
     )
     outputs = session.run_all(signature, test.inputs, problem.evaluated, size)
     metrics = problem.compute_metrics(signature, test.targets, outputs, evaluation.calibration_bins)
+    timed = list(fit_baselines(evaluation, prepared, encoder))
+    baselines = [baseline for baseline, _ in timed]
     gates = check_gates(evaluation.gates, metrics.summary)
     result = Evaluation(
         passed=parity.passed and all(gate.passed for gate in gates),
@@ -81,6 +94,8 @@ def export(
             len(test), hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest()
         ),
         metrics=metrics,
+        baselines=baselines,
+        warnings=below_baseline(metrics, baselines),
         data=_reported(prepared / REPORT),
         libraries={name: version(name) for name in LIBRARIES} | config["libraries"],
         parameters={"export": params.model_dump(), "evaluate": evaluation.model_dump()},
@@ -95,7 +110,10 @@ def export(
     profile = formats.read(dataset.profile, formats.PROFILE)
     _write_json(files.profile, with_predictions(profile, signature, outputs, test.targets))
     write_card(files.card, config, signature, result)
-    return ExportReport(metrics.summary, gates, parity)
+    lines = [
+        f"baseline in {seconds:.1f} s: {one.summary(metrics.headline)}" for one, seconds in timed
+    ]
+    return ExportReport(metrics.summary, gates, parity, lines)
 
 
 def _reported(path: Path) -> dict[str, Any]:

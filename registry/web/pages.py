@@ -70,6 +70,8 @@ def version_facts(version: Version) -> dict[str, Any]:
     return {
         "gates": documents.gates(evaluation),
         "parity": documents.parity(evaluation),
+        "warnings": documents.warnings(evaluation),
+        "baselines": documents.baselines(evaluation),
         "notices": documents.notices(evaluation),
         "measured": documents.measurement(version),
         "classes": documents.per_class(evaluation),

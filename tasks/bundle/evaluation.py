@@ -4,7 +4,7 @@ All other code formats gates and metrics with `figure`, `Gate` and `Parity`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,45 @@ def check_gates(gates: Mapping[str, float], summary: Mapping[str, float]) -> lis
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """A simple model of the same training rows, and its metrics on the same test rows."""
+
+    name: str
+    quick: bool
+    """Whether it looks at the columns; the others predict the same for every row."""
+    rows: int
+    """The training rows that it learnt from, drawn by `evaluate.seed`."""
+    of: int
+    """All rows of the training split."""
+    metrics: dict[str, float]
+
+    def summary(self, names: Sequence[str]) -> str:
+        """The name, the metrics `names` and the rows, in one line."""
+        metrics = ", ".join(f"{name} {figure(self.metrics.get(name))}" for name in names)
+        rows = f"{self.rows:,}" if self.rows == self.of else f"{self.rows:,} of {self.of:,}"
+        return f"{self.name}: {metrics} ({rows} training rows)"
+
+
+def best_baseline(baselines: Sequence[Baseline], metric: str) -> Baseline | None:
+    """The baseline with the best value of a metric; None if none was measured."""
+    measured = [one for one in baselines if metric in one.metrics]
+    sign = 1 if METRICS[metric].lower_is_better else -1
+    return min(measured, key=lambda one: sign * one.metrics[metric], default=None)
+
+
+def below_baseline(metrics: Metrics, baselines: Sequence[Baseline]) -> list[str]:
+    """A sentence if a baseline is better in the first headline metric, else nothing."""
+    name = metrics.headline[0]
+    best, value = best_baseline(baselines, name), metrics.summary.get(name, math.nan)
+    if best is None or METRICS[name].reaches(value, best.metrics[name]):
+        return []
+    return [
+        f"{METRICS[name].label} {figure(value)} is worse than that of a baseline on the same test "
+        f"rows: {best.name}, {figure(best.metrics[name])}"
+    ]
+
+
+@dataclass(frozen=True)
 class TestSplit:
     """The rows that metrics were computed on."""
 
@@ -139,6 +178,10 @@ class Evaluation:
     """Computed from the outputs of ONNX Runtime."""
     parity: Parity | None = None
     """None in evaluations of a registered version, which do not use PyTorch."""
+    baselines: list[Baseline] = field(default_factory=list)
+    """Empty in evaluations of a registered version, which have no training rows."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know before using the model, such as a baseline that is better."""
     data: dict[str, Any] = field(default_factory=dict)
     """Facts about the data, such as dropped rows and `notices`."""
     evaluated_on: dict[str, Any] | None = None
@@ -170,6 +213,7 @@ class Evaluation:
                 "test_split": record(TestSplit, document["test_split"]),
                 "metrics": record(Metrics, document["metrics"]),
                 "parity": None if parity is None else record(Parity, parity),
+                "baselines": [record(Baseline, one) for one in document.get("baselines", ())],
             },
         )
 
@@ -192,6 +236,8 @@ class Evaluation:
             "parity": self.parity and self.parity.as_dict(),
             "test_split": asdict(self.test_split),
             "metrics": self.metrics.as_dict(),
+            "baselines": [asdict(one) for one in self.baselines],
+            "warnings": self.warnings,
             "data": self.data,
             "evaluated_on": self.evaluated_on,
             "libraries": self.libraries,

@@ -152,6 +152,14 @@ class Evaluate(Section):
     """Rows per batch in evaluation; does not change the metrics."""
     calibration_bins: int = Field(default=15, ge=1)
     """Number of bins of equal width for the expected calibration error."""
+    baseline: bool = True
+    """Compare the model with baselines: the most frequent class or the mean, and a quick model of
+    scikit-learn. For a language model: frequencies of tokens and of pairs of tokens."""
+    baseline_cells: int = Field(default=4_000_000, ge=1)
+    """So many numbers or characters of training rows may the quick model read. Of more, it learns
+    from rows drawn by `seed`. The default takes a few seconds on one core."""
+    seed: Seed = 0
+    """Seed of the rows that the quick model learns from."""
 
 
 class Export(Section):

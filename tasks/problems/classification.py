@@ -1,6 +1,7 @@
 """Classification: one of two or more classes."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import ClassTarget
 
 if TYPE_CHECKING:
+    from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
@@ -185,6 +187,20 @@ class Classification(Problem):
             "confusion": confusion.tolist(),
             "calibration": scored.calibration,
         }
+
+    def baselines(
+        self, signature: "Signature", train: "Examples", test: "Examples"
+    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        """The shares of the classes, so the most frequent one for every row; and the quick model,
+        if there is more than one class to learn."""
+        classes = len(signature.classes)
+        counts = np.bincount(train.targets, minlength=classes)
+        shares = (counts / counts.sum()).astype(np.float32)
+        yield "most frequent class", False, {"probabilities": np.tile(shares, (len(test), 1))}
+        present = int(np.count_nonzero(counts))
+        if present > 1:
+            model = train.quick_model("class", present if present > 2 else 1)
+            yield model.name, True, {"probabilities": model.probabilities(test.table, classes)}
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The most probable class, and its probability (float32)."""

@@ -4,7 +4,7 @@ Imports neither torch nor scikit-learn: parameters and predictions need only nam
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -18,6 +18,7 @@ from tasks.problems.targets import Target
 from tasks.reasons import BAD_PREDICTION
 
 if TYPE_CHECKING:  # the signature imports this package
+    from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
@@ -159,6 +160,16 @@ class Problem(ABC):
             summary={name: float(value) for name, value in found.items() if value is not None},
             **self.details(scored),
         )
+
+    def baselines(
+        self, signature: "Signature", train: "Examples", test: "Examples"
+    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        """Simple models that learn from `train`: the name of each, whether it looks at the columns,
+        and what it predicts for `test`, as the outputs in `evaluated`.
+
+        The first ignores the columns; a model that is worse has learnt nothing.
+        """
+        return iter(())
 
     @abstractmethod
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:

@@ -1,6 +1,7 @@
 """Regression: predicts a number."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import NumberTarget
 
 if TYPE_CHECKING:
+    from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
@@ -81,6 +83,14 @@ class Regression(Problem):
     ) -> Scored:
         # Models of older releases predict float32.
         return Scored(targets, outputs["prediction"].astype(np.float64))
+
+    def baselines(
+        self, signature: "Signature", train: "Examples", test: "Examples"
+    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        """The mean, and the quick model."""
+        yield "mean", False, {"prediction": np.full(len(test), train.targets.mean())}
+        model = train.quick_model("number")
+        yield model.name, True, {"prediction": model.predict(test.table)}
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The number alone: a regression has no score."""
