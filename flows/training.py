@@ -296,7 +296,7 @@ def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     outcome.metrics = candidate.metrics
     evaluation = bundle.evaluation
     outcome.headline = evaluation.metrics.headline
-    outcome.gates = [asdict(gate) for gate in evaluation.gates]
+    outcome.gates = [gate.as_dict() for gate in evaluation.gates]
     outcome.parity = evaluation.parity.as_dict() if evaluation.parity else {}
     outcome.baselines = [asdict(baseline) for baseline in evaluation.baselines]
     outcome.warnings = evaluation.warnings

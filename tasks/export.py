@@ -4,11 +4,11 @@ import hashlib
 import json
 import logging
 import shutil
-import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import onnx
 import torch
@@ -24,6 +24,7 @@ from tasks.bundle.evaluation import (
     TestSplit,
     below_baseline,
     check_gates,
+    check_single_class,
 )
 from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
@@ -85,7 +86,8 @@ def export(
     metrics = problem.compute_metrics(signature, test.targets, outputs, evaluation.calibration_bins)
     timed = list(fit_baselines(evaluation, prepared, encoder))
     baselines = [baseline for baseline, _ in timed]
-    gates = check_gates(evaluation.gates, metrics.summary)
+    single, warnings = check_single_class(metrics, evaluation.single_class == "allow")
+    gates = [*check_gates(evaluation.gates, metrics.summary, baselines), *single]
     result = Evaluation(
         passed=parity.passed and all(gate.passed for gate in gates),
         gates=gates,
@@ -95,7 +97,7 @@ def export(
         ),
         metrics=metrics,
         baselines=baselines,
-        warnings=below_baseline(metrics, baselines),
+        warnings=warnings + below_baseline(metrics, baselines),
         data=_reported(prepared / REPORT),
         libraries={name: version(name) for name in LIBRARIES} | config["libraries"],
         parameters={"export": params.model_dump(), "evaluate": evaluation.model_dump()},
@@ -128,8 +130,8 @@ def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) 
     The same weights give the same bytes in any folder.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it recommends torchvision
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
+    with catch_warnings():
+        simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
         program = torch.onnx.export(
             ExportWrapper(network).eval(),
             example_inputs(signature),

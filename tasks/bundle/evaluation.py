@@ -7,15 +7,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tasks import formats
 from tasks.errors import InputError
 from tasks.formats import record
-from tasks.problems import METRICS, Metrics
+from tasks.problems import METRICS, Metric, Metrics
+
+if TYPE_CHECKING:
+    from tasks.config import Bounds
 
 # The name of the failed gate that is added if no gates are given.
 NO_GATES = "gates"
+# The name of the failed gate that is added if a model predicts one class only.
+SINGLE_CLASS = "predicted classes"
 
 
 def figure(value: float | None) -> str:
@@ -34,6 +41,8 @@ class Gate:
     condition: str
     """Such as `>= 0.9`."""
     passed: bool
+    explanation: str = ""
+    """Why it failed and what to do, if the condition does not say so."""
 
     @property
     def figure(self) -> str:
@@ -46,7 +55,11 @@ class Gate:
     @property
     def refusal(self) -> str:
         """Why the gate failed, in a sentence."""
-        return f"{self.gate} is {self.figure}, but must be {self.condition}"
+        return self.explanation or f"{self.gate} is {self.figure}, but must be {self.condition}"
+
+    def as_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        return found if self.explanation else {k: v for k, v in found.items() if k != "explanation"}
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "REFUSED"
@@ -103,22 +116,6 @@ class Parity:
         )
 
 
-def check_gates(gates: Mapping[str, float], summary: Mapping[str, float]) -> list[Gate]:
-    """Compare metrics with their bounds.
-
-    Returns a failed gate if there are no gates. A gate fails if its metric is missing or NaN.
-    """
-    if not gates:
-        return [Gate(NO_GATES, None, "at least one in evaluate.gates", False)]
-    checked = []
-    for name, bound in gates.items():
-        metric, value = METRICS[name], summary.get(name, math.nan)
-        found = None if math.isnan(value) else value
-        passed = metric.reaches(value, bound)
-        checked.append(Gate(name, found, f"{metric.sign} {bound:g}", passed))
-    return checked
-
-
 @dataclass(frozen=True)
 class Baseline:
     """A simple model of the same training rows, and its metrics on the same test rows."""
@@ -137,6 +134,73 @@ class Baseline:
         metrics = ", ".join(f"{name} {figure(self.metrics.get(name))}" for name in names)
         rows = f"{self.rows:,}" if self.rows == self.of else f"{self.rows:,} of {self.of:,}"
         return f"{self.name}: {metrics} ({rows} training rows)"
+
+
+def check_gates(
+    gates: Mapping[str, "float | Bounds"],
+    summary: Mapping[str, float],
+    baselines: Sequence[Baseline] = (),
+) -> list[Gate]:
+    """Compare metrics with their bounds.
+
+    Returns a failed gate if there are no gates. A gate fails if its metric is missing or NaN, or if
+    it needs a baseline and none was measured.
+    """
+    if not gates:
+        return [Gate(NO_GATES, None, "at least one in evaluate.gates", False)]
+    checked = []
+    for name, demanded in gates.items():
+        metric, value = METRICS[name], summary.get(name, math.nan)
+        found = None if math.isnan(value) else value
+        bound, condition = _bound(metric, demanded, baselines)
+        passed = bound is not None and metric.reaches(value, bound)
+        checked.append(Gate(name, found, condition, passed))
+    return checked
+
+
+def _bound(
+    metric: Metric, demanded: "float | Bounds", baselines: Sequence[Baseline]
+) -> tuple[float | None, str]:
+    """The stricter bound of a gate, None if it cannot be known; and the condition as text."""
+    if isinstance(demanded, int | float):
+        return demanded, f"{metric.sign} {demanded:g}"
+    own = demanded.at_most if metric.lower_is_better else demanded.at_least
+    margin = demanded.above_baseline
+    if margin is None:
+        return own, f"{metric.sign} {own:g}"
+    best = best_baseline(baselines, metric.name)
+    if best is None:
+        return None, "better than a baseline, but none was measured"
+    beaten = best.metrics[metric.name]
+    bound = beaten - margin if metric.lower_is_better else beaten + margin
+    if own is not None and metric.reaches(own, bound):
+        return own, f"{metric.sign} {own:g}"
+    better = f"{margin:g} better than" if margin else "as good as"
+    return bound, f"{metric.sign} {bound:.6g}, {better} the baseline ({best.name})"
+
+
+def check_single_class(metrics: Metrics, allowed: bool) -> tuple[list[Gate], list[str]]:
+    """A failed gate, or if it is `allowed` a warning, if each row was predicted as one class."""
+    columns = np.sum(metrics.confusion, axis=0) if metrics.confusion else ()
+    predicted = [n for n, rows in zip(metrics.per_class, columns, strict=False) if rows]
+    if len(predicted) != 1:
+        return [], []
+    (name,) = predicted
+    said = f"every one of the {metrics.rows:,} test rows is predicted as {name!r}"
+    if allowed:
+        return [], [said]
+    return [
+        Gate(
+            SINGLE_CLASS,
+            1.0,
+            ">= 2",
+            False,
+            f"{said}, so the model tells no classes apart. Rare classes: set train.imbalance: "
+            "weights or sampler. Otherwise train longer, or with another learning rate; or add "
+            "columns that tell the classes apart. To register it anyway: evaluate.single_class: "
+            "allow",
+        )
+    ], []
 
 
 def best_baseline(baselines: Sequence[Baseline], metric: str) -> Baseline | None:
@@ -232,7 +296,7 @@ class Evaluation:
         document = {
             "format": formats.EVALUATION,
             "passed": self.passed,
-            "gates": [asdict(gate) for gate in self.gates],
+            "gates": [gate.as_dict() for gate in self.gates],
             "parity": self.parity and self.parity.as_dict(),
             "test_split": asdict(self.test_split),
             "metrics": self.metrics.as_dict(),
