@@ -79,7 +79,10 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
             ("dataset", outcome.dataset),
             ("architecture", outcome.architecture),
             *(
-                (_metric_label(n), f"{outcome.metrics[n]:.4f}  (ONNX Runtime, test split)")
+                (
+                    _metric_label(n),
+                    f"{outcome.metrics[n]:.4f}{_interval(outcome, n)}  (ONNX Runtime, test split)",
+                )
                 for n in outcome.headline
             ),
         ]
@@ -119,6 +122,14 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     console.print()
     if not outcome.ended_well:
         error(outcome.message)
+
+
+def _interval(outcome: "Outcome", metric: str) -> str:
+    """The 95 % interval of a metric, if there is one."""
+    if metric not in outcome.intervals:
+        return ""
+    low, high = outcome.intervals[metric]
+    return f" [{low:.4f}, {high:.4f}]"
 
 
 def _taken_by_existing(outcome: "Outcome") -> list[tuple[str, str]]:

@@ -83,7 +83,9 @@ def export(
         session, signature, test.inputs, expected, size, params.tolerance, *network.output_scale
     )
     outputs = session.run_all(signature, test.inputs, problem.evaluated, size)
-    metrics = problem.compute_metrics(signature, test.targets, outputs, evaluation.calibration_bins)
+    metrics = problem.compute_metrics(
+        signature, test.targets, outputs, evaluation.calibration_bins, evaluation.seed
+    )
     timed = list(fit_baselines(evaluation, prepared, encoder))
     baselines = [baseline for baseline, _ in timed]
     single, warnings = check_single_class(metrics, evaluation.single_class == "allow")

@@ -63,7 +63,7 @@ def reevaluate(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about metrics undefined on these rows
         metrics = encoder.signature.problem.compute_metrics(
-            encoder.signature, targets, outputs, evaluation.calibration_bins
+            encoder.signature, targets, outputs, evaluation.calibration_bins, evaluation.seed
         )
     _refuse_other_gates(evaluation, metrics, encoder.signature.task)
     metrics, notices = _measured(metrics)

@@ -19,6 +19,10 @@ def facts(version: Version) -> Facts:
         ("registered", f"{local(version.created_at)} by {version.created_by}"),
         *(("warning", text) for text in documents.warnings(version.evaluation)),
         *measurements(version),
+        *(
+            (f"interval of {name}", f"{number(low)} to {number(high)} (95 %, bootstrap)")
+            for name, (low, high) in documents.intervals(version.evaluation).items()
+        ),
         *baselines(version),
         *evidence(version.evaluation),
         *origin(version),

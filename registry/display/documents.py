@@ -156,6 +156,16 @@ def baselines(evaluation: Json) -> list[Baseline]:
     return found
 
 
+def intervals(evaluation: Json) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of the headline metrics of an evaluation."""
+    found = {}
+    for name, ends in mapping(mapping(evaluation.get("metrics")).get("intervals")).items():
+        low, high = (number(end) for end in ([*items(ends), None, None])[:2])
+        if low is not None and high is not None:
+            found[name] = (low, high)
+    return found
+
+
 def warnings(evaluation: Json) -> tuple[str, ...]:
     """What to know before a version is used, such as a baseline that is better."""
     return texts(evaluation.get("warnings"))

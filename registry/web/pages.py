@@ -71,6 +71,7 @@ def version_facts(version: Version) -> dict[str, Any]:
         "gates": documents.gates(evaluation),
         "parity": documents.parity(evaluation),
         "warnings": documents.warnings(evaluation),
+        "intervals": documents.intervals(evaluation),
         "baselines": documents.baselines(evaluation),
         "notices": documents.notices(evaluation),
         "measured": documents.measurement(version),

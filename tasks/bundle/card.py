@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.bundle.evaluation import Evaluation, figure
+from tasks.bundle.evaluation import Evaluation, figure, with_interval
 from tasks.bundle.signature import Signature
 from tasks.problems import Metrics
 
@@ -42,7 +42,10 @@ def write_card(
         ),
         f"P{str(evaluation.parity)[1:]}.",
         f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
-        _table(["metric", "value"], [[n, figure(v)] for n, v in metrics.summary.items()]),
+        _table(
+            ["metric", "value"], [[name, with_interval(metrics, name)] for name in metrics.summary]
+        ),
+        *(["In brackets: 95 % bootstrap intervals."] if metrics.intervals else []),
         *_baselines(evaluation),
         *_classes(signature, metrics),
         *_data(evaluation.data),

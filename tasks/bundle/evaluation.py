@@ -30,6 +30,15 @@ def figure(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.4f}"
 
 
+def with_interval(metrics: Metrics, name: str) -> str:
+    """A metric as text, with its interval if it has one: `0.9123 [0.8801, 0.9412]`."""
+    value = figure(metrics.summary.get(name))
+    if name not in metrics.intervals:
+        return value
+    low, high = metrics.intervals[name]
+    return f"{value} [{figure(low)}, {figure(high)}]"
+
+
 @dataclass(frozen=True)
 class Gate:
     """A condition for registration, and whether the model passed it."""

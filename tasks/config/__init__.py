@@ -188,7 +188,7 @@ class Evaluate(Section):
     """So many numbers or characters of training rows may the quick model read. Of more, it learns
     from rows drawn by `seed`. The default takes a few seconds on one core."""
     seed: Seed = 0
-    """Seed of the rows that the quick model learns from."""
+    """Seed of the rows that the quick model learns from, and of the intervals of metrics."""
 
     @model_validator(mode="after")
     def _gates_that_can_be_checked(self) -> "Evaluate":

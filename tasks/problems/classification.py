@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.measures import Measure
+from tasks.problems.bootstrap import resampled_counts
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import ClassTarget
 
@@ -186,6 +187,27 @@ class Classification(Problem):
             },
             "confusion": confusion.tolist(),
             "calibration": scored.calibration,
+        }
+
+    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
+        """From the cells of the confusion matrix that are not empty: rows in a cell are alike."""
+        classes = len(scored.classes)
+        cells, counts = np.unique(scored.labels * classes + scored.predicted, return_counts=True)
+        actual, predicted = cells // classes, cells % classes
+        drawn = resampled_counts(counts, seed)
+        right = drawn[:, actual == predicted]
+        share = np.zeros((len(drawn), classes))
+        share[:, actual[actual == predicted]] = 2 * right
+        either = np.zeros((len(drawn), classes))
+        for number in np.unique(np.concatenate([actual, predicted])):
+            either[:, number] = drawn[:, actual == number].sum(axis=1)
+            either[:, number] += drawn[:, predicted == number].sum(axis=1)
+        # A class that is neither drawn nor predicted has F1 0, as in scikit-learn with
+        # zero_division=0.
+        f1 = np.divide(share, either, out=np.zeros_like(share), where=either > 0)
+        return {
+            "macro_f1": f1.mean(axis=1),
+            "accuracy": right.sum(axis=1) / max(1, int(counts.sum())),
         }
 
     def baselines(

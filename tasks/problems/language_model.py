@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.measures import Measure
+from tasks.problems.bootstrap import resampled_sums
 from tasks.problems.problem import Metric, Output, Problem
 
 if TYPE_CHECKING:
@@ -129,6 +130,11 @@ class LanguageModel(Problem):
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Scored:
         return Scored(outputs["log_likelihood"], outputs["scored"])
+
+    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
+        values = np.stack([scored.log_likelihood, scored.tokens], axis=1).astype(np.float64)
+        total, tokens = resampled_sums(values, seed).T
+        return {"perplexity": np.exp(np.minimum(700.0, -total / np.maximum(1, tokens)))}
 
     def baselines(
         self, signature: "Signature", train: "Examples", test: "Examples"

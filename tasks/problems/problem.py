@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import BadRows
 from tasks.measures import Measure
+from tasks.problems.bootstrap import interval
 from tasks.problems.targets import Target
 from tasks.reasons import BAD_PREDICTION
 
@@ -68,6 +69,9 @@ class Metrics:
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
     calibration: list[dict[str, float]] = field(default_factory=list)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of the headline metrics, the lower and upper end of the 95 % bootstrap interval. Empty if it
+    was not asked for, and in evaluations of earlier releases."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,6 +135,11 @@ class Problem(ABC):
         `targets` are (N,), `outputs` those in `evaluated`, `bins` the number of calibration bins.
         """
 
+    def redrawn(self, scored: Any, seed: int) -> dict[str, NDArray[np.float64]]:
+        """Values of the headline metrics on rows that are drawn again from the test rows, (DRAWS,)
+        each, as in `tasks.problems.bootstrap`; empty if the problem has no intervals."""
+        return {}
+
     def details(self, scored: Any) -> dict[str, Any]:
         """More fields of `Metrics`, such as metrics of each class."""
         return {}
@@ -144,9 +153,16 @@ class Problem(ABC):
         raise NotImplementedError
 
     def compute_metrics(
-        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
+        self,
+        signature: "Signature",
+        targets: NDArray[Any],
+        outputs: "Arrays",
+        bins: int,
+        seed: int | None = None,
     ) -> Metrics:
         """Compute the metrics of the graph's `outputs` against `targets` (N,).
+
+        With a `seed`, also their bootstrap intervals.
 
         Raises:
             InputError: an output is NaN or infinite.
@@ -158,8 +174,13 @@ class Problem(ABC):
             rows=len(targets),
             headline=list(self.headline),
             summary={name: float(value) for name, value in found.items() if value is not None},
+            intervals={} if seed is None else self._intervals(scored, seed),
             **self.details(scored),
         )
+
+    def _intervals(self, scored: Any, seed: int) -> dict[str, tuple[float, float]]:
+        found = {name: interval(draws) for name, draws in self.redrawn(scored, seed).items()}
+        return {name: ends for name, ends in found.items() if ends is not None}
 
     def baselines(
         self, signature: "Signature", train: "Examples", test: "Examples"

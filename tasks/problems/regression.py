@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.measures import Measure
+from tasks.problems.bootstrap import resampled_sums
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import NumberTarget
 
@@ -83,6 +84,17 @@ class Regression(Problem):
     ) -> Scored:
         # Models of older releases predict float32.
         return Scored(targets, outputs["prediction"].astype(np.float64))
+
+    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
+        # Minus the mean: the squares of large numbers would lose the small differences.
+        actual = scored.actual - scored.actual.mean()
+        error = scored.predicted - scored.actual
+        ones = np.ones(len(actual))
+        values = np.stack([ones, actual, actual**2, np.abs(error), error**2], axis=1)
+        rows, total, squares, absolute, squared = resampled_sums(values, seed).T
+        with np.errstate(divide="ignore", invalid="ignore"):  # rows of one value have no R²
+            r2 = 1 - squared / (squares - total**2 / rows)
+        return {"r2": r2, "mae": absolute / rows}
 
     def baselines(
         self, signature: "Signature", train: "Examples", test: "Examples"
