@@ -46,8 +46,8 @@ def write_card(
             ["metric", "value"], [[name, with_interval(metrics, name)] for name in metrics.summary]
         ),
         *(["In brackets: 95 % bootstrap intervals."] if metrics.intervals else []),
-        *_baselines(evaluation),
         *_classes(signature, metrics),
+        *_baselines(evaluation),
         *_data(evaluation.data),
         "## Signature",
         "\n".join(
