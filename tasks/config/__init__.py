@@ -186,7 +186,7 @@ class Evaluate(Section):
     scikit-learn. For a language model: frequencies of tokens and of pairs of tokens."""
     baseline_cells: int = Field(default=4_000_000, ge=1)
     """So many numbers or characters of training rows may the quick model read. Of more, it learns
-    from rows drawn by `seed`. The default takes a few seconds on one core."""
+    from rows drawn by `seed`. The default takes up to ten seconds on one core."""
     seed: Seed = 0
     """Seed of the rows that the quick model learns from, and of the intervals of metrics."""
 
