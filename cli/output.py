@@ -69,20 +69,25 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
 
 def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     """Print the summary of a training, and of the batch job that followed it."""
-    from tasks.bundle.evaluation import NO_GATES, Parity
+    from tasks.bundle.evaluation import NO_GATES, Baseline, Parity
     from tasks.formats import record
     from tasks.words import counted
 
-    facts: list[tuple[str, str]] = []
+    facts = [("warning", text) for text in outcome.warnings]
     if outcome.dataset:
         facts += [
             ("dataset", outcome.dataset),
             ("architecture", outcome.architecture),
             *(
-                (_metric_label(n), f"{outcome.metrics[n]:.4f}  (ONNX Runtime, test split)")
+                (
+                    _metric_label(n),
+                    f"{outcome.metrics[n]:.4f}{_interval(outcome, n)}  (ONNX Runtime, test split)",
+                )
                 for n in outcome.headline
             ),
         ]
+        for one in outcome.baselines:
+            facts.append(("baseline", record(Baseline, one).summary(outcome.headline)))
         if outcome.looked:
             facts += _all_metrics(outcome)
         facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]
@@ -117,6 +122,14 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
     console.print()
     if not outcome.ended_well:
         error(outcome.message)
+
+
+def _interval(outcome: "Outcome", metric: str) -> str:
+    """The 95 % interval of a metric, if there is one."""
+    if metric not in outcome.intervals:
+        return ""
+    low, high = outcome.intervals[metric]
+    return f" [{low:.4f}, {high:.4f}]"
 
 
 def _taken_by_existing(outcome: "Outcome") -> list[tuple[str, str]]:

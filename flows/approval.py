@@ -41,6 +41,7 @@ from flows.deploy import deployed_name
 from flows.runner import SERVED_WITHIN
 from flows.settings import Settings
 from registry import CHAMPION, Conflict, Registry, RegistryError, Version
+from registry.display import documents
 from tasks.bundle.evaluation import Gate, figure
 from tasks.bundle.files import CARD
 from tasks.errors import InputError
@@ -194,6 +195,7 @@ def _format_verdicts(version: Version, champion: Version | None, reason: str) ->
     instead = f"in place of {champion.ref}" if champion else "(there is none yet)"
     lines = [f"Should **{version.ref}**, registered by {version.created_by}, become champion"]
     lines[0] += f" {instead}?" + (f" Reason: {reason}" if reason else "")
+    lines += [f"**Warning: {text}**" for text in documents.warnings(version.evaluation)]
     rivals = [version, *([champion] if champion else [])]
     lines += _table(
         ["metric", *(rival.ref for rival in rivals)],

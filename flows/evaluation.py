@@ -4,7 +4,7 @@ Imports no Prefect, as `job.py` does not.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def evaluate_version(
         provider=(found.evaluated_on or {})["provider"],
         metrics=found.metrics.summary,
         headline=found.metrics.headline,
-        gates=[asdict(gate) for gate in found.gates] if evaluation.gates else [],
+        gates=[gate.as_dict() for gate in found.gates] if evaluation.gates else [],
         notices=notices,
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tasks import params as parameters
-from tasks.config import Evaluate
+from tasks.config import Bounds, Evaluate
 from tasks.errors import InputError
 from tasks.problems import METRICS
 
@@ -19,7 +19,8 @@ _GATE = re.compile(r"\s*([A-Za-z0-9_]+)\s*(>=|<=)\s*(\S+)\s*")
 def read_gates(texts: Sequence[str], params: Path | None = None) -> tuple[Evaluate, list[str]]:
     """The gates of the file and those of `texts`, which take precedence.
 
-    Also returns a line for each gate of the file that was replaced. Raises `InputError`.
+    Also returns a line for each gate of the file that was replaced or that needs a baseline, which
+    only a training has. Raises `InputError`, also if a gate needs nothing else.
     """
     given: dict[str, float] = {}
     for text in texts:
@@ -31,15 +32,32 @@ def read_gates(texts: Sequence[str], params: Path | None = None) -> tuple[Evalua
             )
         given[metric] = bound
     if params is None:
-        return Evaluate(gates=given), []
+        return Evaluate(gates={**given}), []
     found = parameters.load(params).evaluate
-    replaced = [
-        f"--gate takes precedence: {name} {sign_of(name)} {bound:g}, not {found.gates[name]:g} as "
-        f"in {params}"
-        for name, bound in given.items()
-        if found.gates.get(name, bound) != bound
-    ]
-    return found.model_copy(update={"gates": {**found.gates, **given}}), replaced
+    of_file = {name: _number_of(gate) for name, gate in found.gates.items()}
+    notes = []
+    for name, gate in found.gates.items():
+        before, now = of_file[name], given.get(name, of_file[name])
+        if now is None:
+            raise InputError(
+                f"{params}: evaluate.gates.{name} has only above_baseline, but only trainings have "
+                f"baselines. Give --gate '{name}{sign_of(name)}NUMBER'"
+            )
+        if now != before:
+            old = "above_baseline" if before is None else f"{before:g}"
+            notes.append(
+                f"--gate takes precedence: {name} {sign_of(name)} {now:g}, not {old} as in {params}"
+            )
+        elif isinstance(gate, Bounds) and gate.above_baseline is not None:
+            notes.append(f"above_baseline of {name} is checked in trainings only")
+    return found.model_copy(update={"gates": {**of_file, **given}}), notes
+
+
+def _number_of(gate: float | Bounds) -> float | None:
+    """The bound that needs no baseline."""
+    if isinstance(gate, Bounds):
+        return gate.at_least if gate.at_most is None else gate.at_most
+    return gate
 
 
 def gates_from(mapping: object) -> Evaluate:

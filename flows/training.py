@@ -65,6 +65,11 @@ class Outcome:
     """The metrics to show first; by default versions are compared by the first one."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of the headline metrics, the ends of the 95 % bootstrap interval."""
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What to know before the model is used, such as a baseline that is better."""
     notices: list[str] = field(default_factory=list)
     """Changes that `prepare` made to the data and that a user should see."""
     digest: str = ""
@@ -293,8 +298,11 @@ def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     outcome.metrics = candidate.metrics
     evaluation = bundle.evaluation
     outcome.headline = evaluation.metrics.headline
-    outcome.gates = [asdict(gate) for gate in evaluation.gates]
+    outcome.gates = [gate.as_dict() for gate in evaluation.gates]
     outcome.parity = evaluation.parity.as_dict() if evaluation.parity else {}
+    outcome.intervals = evaluation.metrics.intervals
+    outcome.baselines = [asdict(baseline) for baseline in evaluation.baselines]
+    outcome.warnings = evaluation.warnings
     outcome.per_class = evaluation.metrics.per_class
     outcome.rows = evaluation.data.get("rows", {})
     outcome.notices = evaluation.data.get("notices", [])

@@ -42,17 +42,21 @@ def write_split(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
 
 
+def read_table(folder: Path, name: str) -> pa.Table:
+    """The stored columns of one of `SPLITS`, memory-mapped."""
+    with pa.memory_map(str(folder / f"{name}.arrow")) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
 def read_split(folder: Path, name: str, encoder: Encoder) -> Split:
     """Read one of `SPLITS`, encoded; images are views into the memory-mapped file.
 
     `encoder` may belong to another model: a champion is evaluated on the challenger's test split.
     Classes are numbered in the order of the encoder's signature.
     """
-    path = folder / f"{name}.arrow"
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
+    table = read_table(folder, name)
     keys = table[KEY].to_numpy()
-    inputs = encoder.encode(table, SourceLocation(str(path)))
+    inputs = encoder.encode(table, SourceLocation(str(folder / f"{name}.arrow")))
     signature = encoder.signature
     target = signature.problem.target
     if target is None or TARGET not in table.schema.names:

@@ -4,19 +4,28 @@ import hashlib
 import json
 import logging
 import shutil
-import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import onnx
 import torch
 
 from tasks import formats
 from tasks.architectures import ExportWrapper, Network, dynamic_shapes, example_inputs
+from tasks.baselines import fit_baselines
 from tasks.bundle.card import write_card
-from tasks.bundle.evaluation import Evaluation, Gate, Parity, TestSplit, check_gates
+from tasks.bundle.evaluation import (
+    Evaluation,
+    Gate,
+    Parity,
+    TestSplit,
+    below_baseline,
+    check_gates,
+    check_single_class,
+)
 from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
@@ -40,9 +49,12 @@ class ExportReport:
     summary: dict[str, float]
     gates: list[Gate]
     parity: Parity
+    baselines: list[str]
+    """For each, its name, metrics, rows and seconds."""
 
     def __str__(self) -> str:
-        return "\n".join(["exported to ONNX", str(self.parity), *map(str, self.gates)])
+        lines = ["exported to ONNX", str(self.parity), *map(str, self.gates), *self.baselines]
+        return "\n".join(lines)
 
 
 def export(
@@ -71,8 +83,13 @@ def export(
         session, signature, test.inputs, expected, size, params.tolerance, *network.output_scale
     )
     outputs = session.run_all(signature, test.inputs, problem.evaluated, size)
-    metrics = problem.compute_metrics(signature, test.targets, outputs, evaluation.calibration_bins)
-    gates = check_gates(evaluation.gates, metrics.summary)
+    metrics = problem.compute_metrics(
+        signature, test.targets, outputs, evaluation.calibration_bins, evaluation.seed
+    )
+    timed = list(fit_baselines(evaluation, prepared, encoder))
+    baselines = [baseline for baseline, _ in timed]
+    single, warnings = check_single_class(metrics, evaluation.single_class == "allow")
+    gates = [*check_gates(evaluation.gates, metrics.summary, baselines), *single]
     result = Evaluation(
         passed=parity.passed and all(gate.passed for gate in gates),
         gates=gates,
@@ -81,6 +98,8 @@ def export(
             len(test), hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest()
         ),
         metrics=metrics,
+        baselines=baselines,
+        warnings=warnings + below_baseline(metrics, baselines),
         data=_reported(prepared / REPORT),
         libraries={name: version(name) for name in LIBRARIES} | config["libraries"],
         parameters={"export": params.model_dump(), "evaluate": evaluation.model_dump()},
@@ -95,7 +114,10 @@ def export(
     profile = formats.read(dataset.profile, formats.PROFILE)
     _write_json(files.profile, with_predictions(profile, signature, outputs, test.targets))
     write_card(files.card, config, signature, result)
-    return ExportReport(metrics.summary, gates, parity)
+    lines = [
+        f"baseline in {seconds:.1f} s: {one.summary(metrics.headline)}" for one, seconds in timed
+    ]
+    return ExportReport(metrics.summary, gates, parity, lines)
 
 
 def _reported(path: Path) -> dict[str, Any]:
@@ -110,8 +132,8 @@ def _write_onnx(network: Network, signature: Signature, opset: int, path: Path) 
     The same weights give the same bytes in any folder.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it recommends torchvision
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
+    with catch_warnings():
+        simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
         program = torch.onnx.export(
             ExportWrapper(network).eval(),
             example_inputs(signature),

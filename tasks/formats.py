@@ -14,7 +14,7 @@ from tasks.errors import InputError
 
 # The format of each document that this release writes. Raise a number when older readers would
 # misunderstand the document; an additional field does not need a new number.
-EVALUATION = 1
+EVALUATION = 2  # format 1 had neither `baselines` nor intervals
 LINEAGE = 1
 PROFILE = 2  # format 1 had no `drift`
 REPORT = 1

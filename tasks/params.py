@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks.config import PRESETS, Params
+from tasks.config import PRESETS, Bounds, Params
 from tasks.config.examples import example_yaml
 from tasks.errors import InputError
 
@@ -251,7 +251,8 @@ def _follow(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | No
         if tagged:
             here = tagged[0]
             continue
-        if part == "[key]":
+        if isinstance(part, str) and part.startswith("["):  # "[key]", or the form of a gate
+            here = Bounds if part == "[bounds]" else here
             continue
         shown.append(str(part))
         owner = here if isinstance(here, type) and issubclass(here, BaseModel) else None

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tasks.bundle.evaluation import Evaluation, TestSplit, check_gates
+from tasks.bundle.evaluation import Evaluation, TestSplit, check_gates, check_single_class
 from tasks.bundle.files import MODEL, SIGNATURE
 from tasks.columns import Arrays
 from tasks.config import Evaluate
@@ -63,18 +63,22 @@ def reevaluate(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about metrics undefined on these rows
         metrics = encoder.signature.problem.compute_metrics(
-            encoder.signature, targets, outputs, evaluation.calibration_bins
+            encoder.signature, targets, outputs, evaluation.calibration_bins, evaluation.seed
         )
     _refuse_other_gates(evaluation, metrics, encoder.signature.task)
     metrics, notices = _measured(metrics)
     if substituted := summary(encoder.counts.columns):
         notices.append(f"substituted in more than 1 % of the rows: {substituted}")
     gates = check_gates(evaluation.gates, metrics.summary)
+    single, warned = check_single_class(metrics, evaluation.single_class == "allow")
+    if sum(found["support"] > 0 for found in metrics.per_class.values()) > 1:
+        gates += single if evaluation.gates else []
     return Evaluation(
         passed=all(gate.passed for gate in gates),
         gates=gates,
         test_split=TestSplit(metrics.rows, _sha256(files)),
         metrics=metrics,
+        warnings=warned,
         data={"notices": notices},
         evaluated_on={
             "files": [

@@ -17,7 +17,13 @@ def facts(version: Version) -> Facts:
         ("aliases", ", ".join(version.aliases) or "none"),
         ("digest", version.digest),
         ("registered", f"{local(version.created_at)} by {version.created_by}"),
+        *(("warning", text) for text in documents.warnings(version.evaluation)),
         *measurements(version),
+        *(
+            (f"interval of {name}", f"{number(low)} to {number(high)} (95 %, bootstrap)")
+            for name, (low, high) in documents.intervals(version.evaluation).items()
+        ),
+        *baselines(version),
         *evidence(version.evaluation),
         *origin(version),
         *((f"tag {key}", value) for key, value in version.tags.items()),
@@ -33,6 +39,17 @@ def measurements(version: Version) -> Facts:
         return [*metrics, *([("measured on", found.where)] if metrics else [])]
     before = ", ".join(f"{name} {number(value)}" for name, value in version.metrics.items())
     return [*metrics, ("measured on", found.where), ("registered with", before or "no metrics")]
+
+
+def baselines(version: Version) -> Facts:
+    """The headline metrics of the simple models that the version was compared with."""
+    names = documents.headline(version.metrics, version.evaluation)
+    found = []
+    for one in documents.baselines(version.evaluation):
+        metrics = ", ".join(f"{name} {number(one.metrics.get(name))}" for name in names)
+        rows = f" ({one.rows} training rows)" if one.rows else ""
+        found.append(("baseline", f"{one.name}: {metrics}{rows}"))
+    return found
 
 
 def evidence(evaluation: Json) -> Facts:

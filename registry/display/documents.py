@@ -46,6 +46,16 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """A simple model that was evaluated on the same rows."""
+
+    name: str
+    metrics: Mapping[str, float]
+    rows: str
+    """The training rows that it learnt from: `1,000 of 20,000`; empty if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClassLine:
     """The metrics of one class, in the order of `Classes.names`."""
 
@@ -135,6 +145,32 @@ def parity(evaluation: Json) -> Parity | None:
     )
 
 
+def baselines(evaluation: Json) -> list[Baseline]:
+    """The baselines of an evaluation, those that ignore the columns first."""
+    found = []
+    for one in map(mapping, items(evaluation.get("baselines"))):
+        name, rows, of = one.get("name"), number(one.get("rows")), number(one.get("of"))
+        if isinstance(name, str):
+            learnt = "" if rows is None or of is None else f"{rows:,.0f} of {of:,.0f}"
+            found.append(Baseline(name, _numbers(one.get("metrics")), learnt))
+    return found
+
+
+def intervals(evaluation: Json) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of the headline metrics of an evaluation."""
+    found = {}
+    for name, ends in mapping(mapping(evaluation.get("metrics")).get("intervals")).items():
+        low, high = (number(end) for end in ([*items(ends), None, None])[:2])
+        if low is not None and high is not None:
+            found[name] = (low, high)
+    return found
+
+
+def warnings(evaluation: Json) -> tuple[str, ...]:
+    """What to know before a version is used, such as a baseline that is better."""
+    return texts(evaluation.get("warnings"))
+
+
 def notices(evaluation: Json) -> tuple[str, ...]:
     """Warnings about the data, from the stage `prepare`."""
     return texts(mapping(evaluation.get("data")).get("notices"))
@@ -147,10 +183,7 @@ def measurement(version: Version) -> Measurement:
     """
     evaluation = version.evaluation
     split = mapping(evaluation.get("test_split")).get("sha256")
-    summary = mapping(mapping(evaluation.get("metrics")).get("summary"))
-    metrics = {
-        name: value for name, found in summary.items() if (value := number(found)) is not None
-    }
+    metrics = _numbers(mapping(evaluation.get("metrics")).get("summary"))
     rows, own = _rows(evaluation), version.lineage.test_split
     if not metrics or (split in (None, own) and "evaluated_on" not in evaluation):
         where = "the test split" if rows is None else f"{rows:,} rows of the test split"
@@ -162,6 +195,11 @@ def measurement(version: Version) -> Measurement:
     named = ", ".join(path for path in files if isinstance(path, str)) or "other rows"
     where = named if rows is None else f"{rows:,} rows of {named}"
     return Measurement(metrics, f"{where}, by its newest evaluation", str(split), registered=False)
+
+
+def _numbers(value: object) -> dict[str, float]:
+    """The finite numbers of an object."""
+    return {n: found for n, v in mapping(value).items() if (found := number(v)) is not None}
 
 
 def _rows(evaluation: Json) -> int | None:

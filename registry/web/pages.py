@@ -70,6 +70,9 @@ def version_facts(version: Version) -> dict[str, Any]:
     return {
         "gates": documents.gates(evaluation),
         "parity": documents.parity(evaluation),
+        "warnings": documents.warnings(evaluation),
+        "intervals": documents.intervals(evaluation),
+        "baselines": documents.baselines(evaluation),
         "notices": documents.notices(evaluation),
         "measured": documents.measurement(version),
         "classes": documents.per_class(evaluation),

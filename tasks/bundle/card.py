@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.bundle.evaluation import Evaluation, figure
+from tasks.bundle.evaluation import Evaluation, figure, with_interval
 from tasks.bundle.signature import Signature
 from tasks.problems import Metrics
 
@@ -31,6 +31,7 @@ def write_card(
         f"{shape or 'without parameters'}. Trained for {config['results']['epochs']} epochs; the "
         f"weights are those of epoch {best['epoch']} (validation loss "
         f"{best['validation_loss']:.4f}).",
+        *(f"**{text}**" for text in evaluation.warnings),
         "## Gates",
         _table(
             ["gate", "value", "condition", "verdict"],
@@ -41,8 +42,12 @@ def write_card(
         ),
         f"P{str(evaluation.parity)[1:]}.",
         f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
-        _table(["metric", "value"], [[n, figure(v)] for n, v in metrics.summary.items()]),
+        _table(
+            ["metric", "value"], [[name, with_interval(metrics, name)] for name in metrics.summary]
+        ),
+        *(["In brackets: 95 % bootstrap intervals."] if metrics.intervals else []),
         *_classes(signature, metrics),
+        *_baselines(evaluation),
         *_data(evaluation.data),
         "## Signature",
         "\n".join(
@@ -69,6 +74,25 @@ def _data(data: dict[str, Any]) -> list[str]:
         f"in training, {in_train['equal_features_and_target']:,} of them with the same target",
     ]
     return ["## Data", "\n".join(f"- {line}" for line in lines)]
+
+
+def _baselines(evaluation: Evaluation) -> list[str]:
+    """The headline metrics of the model and of its baselines."""
+    if not evaluation.baselines:
+        return []
+    metrics = evaluation.metrics
+    rows = [["this model", *(figure(metrics.summary.get(n)) for n in metrics.headline), ""]] + [
+        [
+            one.name,
+            *(figure(one.metrics.get(name)) for name in metrics.headline),
+            f"{one.rows:,} of {one.of:,}",
+        ]
+        for one in evaluation.baselines
+    ]
+    return [
+        "## Baselines on the same test rows",
+        _table(["model", *metrics.headline, "training rows"], rows),
+    ]
 
 
 def _classes(signature: Signature, metrics: Metrics) -> list[str]:

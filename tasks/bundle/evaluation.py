@@ -4,23 +4,39 @@ All other code formats gates and metrics with `figure`, `Gate` and `Parity`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tasks import formats
 from tasks.errors import InputError
 from tasks.formats import record
-from tasks.problems import METRICS, Metrics
+from tasks.problems import METRICS, Metric, Metrics
+
+if TYPE_CHECKING:
+    from tasks.config import Bounds
 
 # The name of the failed gate that is added if no gates are given.
 NO_GATES = "gates"
+# The name of the failed gate that is added if a model predicts one class only.
+SINGLE_CLASS = "predicted classes"
 
 
 def figure(value: float | None) -> str:
     """A metric as text."""
     return "not measured" if value is None else f"{value:.4f}"
+
+
+def with_interval(metrics: Metrics, name: str) -> str:
+    """A metric as text, with its interval if it has one: `0.9123 [0.8801, 0.9412]`."""
+    value = figure(metrics.summary.get(name))
+    if name not in metrics.intervals:
+        return value
+    low, high = metrics.intervals[name]
+    return f"{value} [{figure(low)}, {figure(high)}]"
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,8 @@ class Gate:
     condition: str
     """Such as `>= 0.9`."""
     passed: bool
+    explanation: str = ""
+    """Why it failed and what to do, if the condition does not say so."""
 
     @property
     def figure(self) -> str:
@@ -46,7 +64,11 @@ class Gate:
     @property
     def refusal(self) -> str:
         """Why the gate failed, in a sentence."""
-        return f"{self.gate} is {self.figure}, but must be {self.condition}"
+        return self.explanation or f"{self.gate} is {self.figure}, but must be {self.condition}"
+
+    def as_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        return found if self.explanation else {k: v for k, v in found.items() if k != "explanation"}
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "REFUSED"
@@ -103,20 +125,110 @@ class Parity:
         )
 
 
-def check_gates(gates: Mapping[str, float], summary: Mapping[str, float]) -> list[Gate]:
+@dataclass(frozen=True)
+class Baseline:
+    """A simple model of the same training rows, and its metrics on the same test rows."""
+
+    name: str
+    quick: bool
+    """Whether it looks at the columns; the others predict the same for every row."""
+    rows: int
+    """The training rows that it learnt from, drawn by `evaluate.seed`."""
+    of: int
+    """All rows of the training split."""
+    metrics: dict[str, float]
+
+    def summary(self, names: Sequence[str]) -> str:
+        """The name, the metrics `names` and the rows, in one line."""
+        metrics = ", ".join(f"{name} {figure(self.metrics.get(name))}" for name in names)
+        rows = f"{self.rows:,}" if self.rows == self.of else f"{self.rows:,} of {self.of:,}"
+        return f"{self.name}: {metrics} ({rows} training rows)"
+
+
+def check_gates(
+    gates: Mapping[str, "float | Bounds"],
+    summary: Mapping[str, float],
+    baselines: Sequence[Baseline] = (),
+) -> list[Gate]:
     """Compare metrics with their bounds.
 
-    Returns a failed gate if there are no gates. A gate fails if its metric is missing or NaN.
+    Returns a failed gate if there are no gates. A gate fails if its metric is missing or NaN, or if
+    it needs a baseline and none was measured.
     """
     if not gates:
         return [Gate(NO_GATES, None, "at least one in evaluate.gates", False)]
     checked = []
-    for name, bound in gates.items():
+    for name, demanded in gates.items():
         metric, value = METRICS[name], summary.get(name, math.nan)
         found = None if math.isnan(value) else value
-        passed = metric.reaches(value, bound)
-        checked.append(Gate(name, found, f"{metric.sign} {bound:g}", passed))
+        bound, condition = _bound(metric, demanded, baselines)
+        passed = bound is not None and metric.reaches(value, bound)
+        checked.append(Gate(name, found, condition, passed))
     return checked
+
+
+def _bound(
+    metric: Metric, demanded: "float | Bounds", baselines: Sequence[Baseline]
+) -> tuple[float | None, str]:
+    """The stricter bound of a gate, None if it cannot be known; and the condition as text."""
+    if isinstance(demanded, int | float):
+        return demanded, f"{metric.sign} {demanded:g}"
+    own = demanded.at_most if metric.lower_is_better else demanded.at_least
+    margin = demanded.above_baseline
+    if margin is None:
+        return own, f"{metric.sign} {own:g}"
+    best = best_baseline(baselines, metric.name)
+    if best is None:
+        return None, "better than a baseline, but none was measured"
+    beaten = best.metrics[metric.name]
+    bound = beaten - margin if metric.lower_is_better else beaten + margin
+    if own is not None and metric.reaches(own, bound):
+        return own, f"{metric.sign} {own:g}"
+    better = f"{margin:g} better than" if margin else "as good as"
+    return bound, f"{metric.sign} {bound:.6g}, {better} the baseline ({best.name})"
+
+
+def check_single_class(metrics: Metrics, allowed: bool) -> tuple[list[Gate], list[str]]:
+    """A failed gate, or if it is `allowed` a warning, if each row was predicted as one class."""
+    columns = np.sum(metrics.confusion, axis=0) if metrics.confusion else ()
+    predicted = [n for n, rows in zip(metrics.per_class, columns, strict=False) if rows]
+    if len(predicted) != 1:
+        return [], []
+    (name,) = predicted
+    said = f"every one of the {metrics.rows:,} test rows is predicted as {name!r}"
+    if allowed:
+        return [], [said]
+    return [
+        Gate(
+            SINGLE_CLASS,
+            1.0,
+            ">= 2",
+            False,
+            f"{said}, so the model tells no classes apart. Rare classes: set train.imbalance: "
+            "weights or sampler. Otherwise train longer, or with another learning rate; or add "
+            "columns that tell the classes apart. To register it anyway: evaluate.single_class: "
+            "allow",
+        )
+    ], []
+
+
+def best_baseline(baselines: Sequence[Baseline], metric: str) -> Baseline | None:
+    """The baseline with the best value of a metric; None if none was measured."""
+    measured = [one for one in baselines if metric in one.metrics]
+    sign = 1 if METRICS[metric].lower_is_better else -1
+    return min(measured, key=lambda one: sign * one.metrics[metric], default=None)
+
+
+def below_baseline(metrics: Metrics, baselines: Sequence[Baseline]) -> list[str]:
+    """A sentence if a baseline is better in the first headline metric, else nothing."""
+    name = metrics.headline[0]
+    best, value = best_baseline(baselines, name), metrics.summary.get(name, math.nan)
+    if best is None or METRICS[name].reaches(value, best.metrics[name]):
+        return []
+    return [
+        f"{METRICS[name].label} {figure(value)} is worse than that of a baseline on the same test "
+        f"rows: {best.name}, {figure(best.metrics[name])}"
+    ]
 
 
 @dataclass(frozen=True)
@@ -139,6 +251,10 @@ class Evaluation:
     """Computed from the outputs of ONNX Runtime."""
     parity: Parity | None = None
     """None in evaluations of a registered version, which do not use PyTorch."""
+    baselines: list[Baseline] = field(default_factory=list)
+    """Empty in evaluations of a registered version, which have no training rows."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know before using the model, such as a baseline that is better."""
     data: dict[str, Any] = field(default_factory=dict)
     """Facts about the data, such as dropped rows and `notices`."""
     evaluated_on: dict[str, Any] | None = None
@@ -170,6 +286,7 @@ class Evaluation:
                 "test_split": record(TestSplit, document["test_split"]),
                 "metrics": record(Metrics, document["metrics"]),
                 "parity": None if parity is None else record(Parity, parity),
+                "baselines": [record(Baseline, one) for one in document.get("baselines", ())],
             },
         )
 
@@ -188,10 +305,12 @@ class Evaluation:
         document = {
             "format": formats.EVALUATION,
             "passed": self.passed,
-            "gates": [asdict(gate) for gate in self.gates],
+            "gates": [gate.as_dict() for gate in self.gates],
             "parity": self.parity and self.parity.as_dict(),
             "test_split": asdict(self.test_split),
             "metrics": self.metrics.as_dict(),
+            "baselines": [asdict(one) for one in self.baselines],
+            "warnings": self.warnings,
             "data": self.data,
             "evaluated_on": self.evaluated_on,
             "libraries": self.libraries,

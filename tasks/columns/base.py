@@ -5,6 +5,7 @@ instance is a fitted column, and its fields are those of the column in `signatur
 find a type in `tasks.columns.COLUMNS` and do not know the single types.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -182,6 +183,10 @@ class Column(BaseModel):
     """Whether a table may have paths of files in place of the values."""
     is_array: ClassVar[bool] = False
     """Whether a single value is an array of numbers."""
+    baseline: ClassVar[Literal["trees", "linear", "neighbours"]] = "linear"
+    """The kind of quick model that suits such columns, a key of `tasks.quick_models.KINDS`."""
+    baseline_sees: ClassVar[str] = ""
+    """What that model sees of a value, for its name; empty if it sees all."""
     takes_dictionary: ClassVar[bool] = False
     """Whether `encode` takes dictionary arrays too, and encodes each of their values once."""
     counted: ClassVar[tuple[str, str, str]] = ("rows", "unknown", "values")
@@ -304,11 +309,27 @@ class Column(BaseModel):
         self, values: pa.Array, context: EncodeContext, source: "Source"
     ) -> tuple[Any, Any]:
         """A scikit-learn transformer and its input, (N, width) or N texts, for the linear model
-        that finds label errors. By default, the encoded numbers."""
+        that finds label errors. By default, those of `encoded_features`."""
+        return self.encoded_features(values, context)
+
+    def baseline_features(self, values: pa.Array, context: EncodeContext) -> tuple[Any, Any]:
+        """As `linear_features`, for the quick model that a network is compared with."""
+        return self.encoded_features(values, context)
+
+    def encoded_features(self, values: pa.Array, context: EncodeContext) -> tuple[Any, Any]:
+        """A scikit-learn transformer for the encoded numbers, and these numbers, (N, width)."""
         from sklearn.preprocessing import StandardScaler  # imported late: most runs do not need it
 
         arrays = [array.reshape(len(array), -1) for array in self.encode(values, context).values()]
         return StandardScaler(), np.hstack(arrays).astype(np.float32)
+
+    def baseline_codes(self) -> int:
+        """How many codes of categories a value is one of; 0 if it is no category."""
+        return 0
+
+    def baseline_cells(self, values: pa.Array) -> float:
+        """The numbers or characters that the quick model reads of an average one of `values`."""
+        return sum(math.prod(n or 1 for n in tensor.shape) for tensor in self.tensors())
 
     def of_arrays(self, values: Any, where: Path) -> pa.Array | None:
         """Convert NumPy arrays to a column, if `is_array`: one array (N, ...) of all rows, or a

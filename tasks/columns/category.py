@@ -1,6 +1,6 @@
 """Category columns: one of the values in the training split, as text."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,6 @@ from tasks.files.convert import Kind, convert, plain
 from tasks.measures import Measure
 from tasks.words import some
 
-if TYPE_CHECKING:
-    from tasks.config import Source
-
 
 class CategoryColumn(Column):
     """One of `values`, with codes from 1 in this order; 0 is a value unseen in training.
@@ -42,6 +39,7 @@ class CategoryColumn(Column):
     read_as: ClassVar[Kind | None] = "category"
     fillable: ClassVar[bool] = True
     takes_dictionary: ClassVar[bool] = True
+    baseline: ClassVar = "trees"
 
     @classmethod
     def check_feature(cls, values: pa.ChunkedArray, raw: RawColumn) -> None:
@@ -118,9 +116,10 @@ class CategoryColumn(Column):
     def measures(self) -> tuple[Measure, ...]:
         return (Measure("value", lambda arrays: arrays["categories"][:, 0], self.values),)
 
-    def linear_features(
-        self, values: pa.Array, context: EncodeContext, source: "Source"
-    ) -> tuple[Any, Any]:
+    def baseline_codes(self) -> int:
+        return len(self.values) + 1  # with that of values unseen in training
+
+    def encoded_features(self, values: pa.Array, context: EncodeContext) -> tuple[Any, Any]:
         from sklearn.preprocessing import OneHotEncoder
 
         return OneHotEncoder(handle_unknown="ignore"), self.encode(values, context)["categories"]

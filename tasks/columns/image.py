@@ -30,6 +30,10 @@ from tasks.reasons import NOT_FINITE
 SAMPLED = 512  # values of an image for its brightness: its standard error is 1/23 of the contrast
 
 
+BASELINE_BLOCKS = 32
+"""The quick model sees at most so many blocks of pixels along a side."""
+
+
 class ImageColumn(Column):
     """Images of one shape, (height, width, channels); `tasks.files.images` reads image files.
 
@@ -53,6 +57,7 @@ class ImageColumn(Column):
     file_forms: ClassVar[tuple[str, ...]] = (suffixes.ARRAYS, *suffixes.IDX, suffixes.FOLDER)
     names_files: ClassVar[bool] = True
     is_array: ClassVar[bool] = True
+    baseline_sees: ClassVar[str] = "pixels"
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -210,6 +215,26 @@ class ImageColumn(Column):
     def profile(self, values: pa.Array, context: EncodeContext) -> dict[str, Any]:
         pixels = self.encode(values, context)[self.name]
         return {"inputs": {self.name: moments(pixels.reshape(-1, self.shape[-1]))}}
+
+    def baseline_features(self, values: pa.Array, context: EncodeContext) -> tuple[Any, Any]:
+        """(N, pixels): means of square blocks, so that no side has more than 32 of them."""
+        from sklearn.preprocessing import StandardScaler
+
+        pixels, (side, rows, columns) = self.encode(values, context)[self.name], self._blocks()
+        kept = pixels[:, : rows * side, : columns * side]
+        shape = (len(kept), rows, side, columns, side, self.shape[2])
+        means = kept.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
+        return StandardScaler(), means.reshape(len(kept), -1)
+
+    def baseline_cells(self, values: pa.Array) -> float:
+        _, rows, columns = self._blocks()
+        return rows * columns * self.shape[2]
+
+    def _blocks(self) -> tuple[int, int, int]:
+        """The side of a block in pixels, and the rows and columns of blocks; at least one."""
+        height, width, _ = self.shape
+        side = min(height, width, math.ceil(max(height, width) / BASELINE_BLOCKS))
+        return side, height // side, width // side
 
     def measures(self) -> tuple[Measure, ...]:
         """The mean of an image's values, and their standard deviation."""

@@ -47,6 +47,7 @@ class NumericColumn(Column):
     """The smallest and largest value of the training split; None in older signatures."""
 
     fillable: ClassVar[bool] = True
+    baseline: ClassVar = "trees"
 
     @classmethod
     def fit(cls, train: pa.Array, every: pa.ChunkedArray, raw: RawColumn) -> Fitted:

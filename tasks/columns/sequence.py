@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 MAX_LENGTH = 512  # timesteps, if the source has no `max_length`
 
 
+BASELINE_POINTS = 64
+"""Timesteps to which the quick model stretches every sequence, so that lengths are equal."""
+
+
 class SequenceColumn(Column):
     """A sequence of timesteps of `features` numbers each.
 
@@ -54,6 +58,8 @@ class SequenceColumn(Column):
     equal_is_copy: ClassVar[bool] = True
     file_forms: ClassVar[tuple[str, ...]] = (suffixes.ARRAYS,)
     is_array: ClassVar[bool] = True
+    baseline: ClassVar = "neighbours"
+    baseline_sees: ClassVar[str] = f"{BASELINE_POINTS} points of each sequence"
 
     @classmethod
     def read(cls, values: pa.ChunkedArray, raw: RawColumn) -> pa.Array | pa.ChunkedArray:
@@ -197,6 +203,25 @@ class SequenceColumn(Column):
         parts = [masked.mean(axis=1), masked.std(axis=1), masked.min(axis=1), masked.max(axis=1)]
         matrix = np.hstack([np.asarray(part) for part in parts]).astype(np.float32)
         return StandardScaler(), matrix
+
+    def baseline_features(self, values: pa.Array, context: EncodeContext) -> tuple[Any, Any]:
+        """(N, points * F): each sequence at evenly spaced times, and each feature in parts of its
+        range in training, so that none outweighs the others."""
+        encoded = self.encode(values, context)
+        sequence, length = encoded["sequence"].astype(np.float64), encoded["length"]
+        time = np.linspace(0.0, 1.0, BASELINE_POINTS) * (length[:, np.newaxis] - 1)
+        before = np.floor(time).astype(np.int64)
+        after = np.minimum(before + 1, length[:, np.newaxis] - 1)
+        share = (time - before)[..., np.newaxis]
+        row = np.arange(len(sequence))[:, np.newaxis]
+        points = sequence[row, before] * (1 - share) + sequence[row, after] * share
+        if self.low is not None and self.high is not None:
+            low, high = np.array(self.low), np.array(self.high)
+            points = (points - low) / np.where(high > low, high - low, 1.0)
+        return "passthrough", points.reshape(len(points), -1).astype(np.float32)
+
+    def baseline_cells(self, values: pa.Array) -> float:
+        return BASELINE_POINTS * self.features
 
 
 def refuse_equal_in_float32(steps: NDArray[Any], where: str, name: str) -> None:

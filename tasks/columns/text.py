@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from tasks.config import Source, TextSource
 
 
+BASELINE_CHARACTERS = 2000
+"""The quick model reads the beginning of longer texts: one text could use up its whole budget."""
+
+
 class TextColumn(Column):
     """Text, split into tokens by `tokenizer.json` beside the signature.
 
@@ -47,6 +52,7 @@ class TextColumn(Column):
     cleaned_as_read: ClassVar[bool] = True
     equal_is_copy: ClassVar[bool] = True
     tokenized: ClassVar[bool] = True
+    baseline_sees: ClassVar[str] = "character TF-IDF"
     file_forms: ClassVar[tuple[str, ...]] = (suffixes.LINES,)
     counted: ClassVar[tuple[str, str, str]] = ("tokens", "unknown_tokens", "tokens")
 
@@ -148,6 +154,23 @@ class TextColumn(Column):
             max_features=20_000,
         )
         return words, values.to_pylist()
+
+    def baseline_features(self, values: pa.Array, context: EncodeContext) -> tuple[Any, Any]:
+        """Single characters and sequences of two and three, which need no spaces between words."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        characters = TfidfVectorizer(
+            analyzer="char",
+            ngram_range=(1, 3),
+            sublinear_tf=True,
+            max_features=30_000,
+            dtype=np.float32,
+        )
+        return characters, pc.utf8_slice_codeunits(values, 0, BASELINE_CHARACTERS).to_pylist()
+
+    def baseline_cells(self, values: pa.Array) -> float:
+        lengths = pc.min_element_wise(pc.utf8_length(values), BASELINE_CHARACTERS)
+        return float(pc.mean(lengths).as_py() or 1)
 
     def known(self) -> str:
         return "the tokens of the training texts"

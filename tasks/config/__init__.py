@@ -4,9 +4,10 @@ Imports no torch, so that reading parameters is fast. This package is code of ev
 default makes every stage stale.
 """
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tasks.config.architectures import (
     PRESETS,
@@ -48,6 +49,7 @@ __all__ = [
     "Architecture",
     "Attention",
     "Augmentation",
+    "Bounds",
     "CheckpointEvery",
     "Cnn",
     "Csv",
@@ -141,17 +143,70 @@ class Prepare(Section):
         return self
 
 
+class Bounds(Section):
+    """What a gate demands of a metric, if it is more than one number."""
+
+    at_least: float | None = None
+    """The lowest value that passes."""
+    at_most: float | None = None
+    """The highest value that passes, of a metric where lower is better."""
+    above_baseline: float | None = None
+    """By how much the metric must be better than the best baseline; 0 lets an equal one pass."""
+
+
+def _form_of_gate(given: object) -> str:
+    return "[bounds]" if isinstance(given, Mapping | Bounds) else "[number]"
+
+
+# In brackets, since pydantic adds the tag to the location of a mistake: it is no key of the YAML.
+GateBound = Annotated[
+    Annotated[float, Tag("[number]")] | Annotated[Bounds, Tag("[bounds]")],
+    Discriminator(_form_of_gate),
+]
+
+
 class Evaluate(Section):
     """The stage `evaluate`, and the gates that every candidate must pass."""
 
-    gates: dict[MetricName, float]
+    gates: dict[MetricName, GateBound]
     """For each metric on the test split: the lowest value that passes, or the highest where lower
-    is better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). A model is not
-    registered without gates, or if the metric of a gate was not measured."""
+    is better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Or a mapping:
+    `{at_least: 0.8, above_baseline: 0.0}` must also be at least as good as every baseline,
+    `at_most` takes the place of `at_least` where lower is better. A model is not registered without
+    gates, or if the metric of a gate was not measured."""
+    single_class: Literal["refuse", "allow"] = "refuse"
+    """What happens to a model that predicts the same class for every test row. `refuse`: a gate
+    fails. `allow`: a warning."""
     batch_size: int = Field(default=1024, ge=1)
     """Rows per batch in evaluation; does not change the metrics."""
     calibration_bins: int = Field(default=15, ge=1)
     """Number of bins of equal width for the expected calibration error."""
+    baseline: bool = True
+    """Compare the model with baselines: the most frequent class or the mean, and a quick model of
+    scikit-learn. For a language model: frequencies of tokens and of pairs of tokens."""
+    baseline_cells: int = Field(default=4_000_000, ge=1)
+    """So many numbers or characters of training rows may the quick model read. Of more, it learns
+    from rows drawn by `seed`. The default takes up to ten seconds on one core."""
+    seed: Seed = 0
+    """Seed of the rows that the quick model learns from, and of the intervals of metrics."""
+
+    @model_validator(mode="after")
+    def _gates_that_can_be_checked(self) -> "Evaluate":
+        for name, gate in self.gates.items():
+            if not isinstance(gate, Bounds):
+                continue
+            where, lower = f"gates.{name}", METRICS[name].lower_is_better
+            wrong, right = ("at_least", "at_most") if lower else ("at_most", "at_least")
+            if getattr(gate, wrong) is not None:
+                better = "lower" if lower else "higher"
+                raise ValueError(f"{where}: {better} is better; give {right} in place of {wrong}")
+            if getattr(gate, right) is None and gate.above_baseline is None:
+                raise ValueError(f"{where}: give {right}, above_baseline or both")
+            if gate.above_baseline is not None and not self.baseline:
+                raise ValueError(
+                    f"{where}.above_baseline needs baselines, but evaluate.baseline is false"
+                )
+        return self
 
 
 class Export(Section):

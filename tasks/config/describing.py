@@ -127,8 +127,8 @@ def _type(field: Schema, defs: Schema) -> str:
     """A JSON schema in words."""
     if "$ref" in field:
         return _type(defs[field["$ref"].rpartition("/")[2]], defs)
-    if "anyOf" in field:
-        return " or ".join(_type(option, defs) for option in field["anyOf"])
+    if options := field.get("anyOf") or field.get("oneOf"):
+        return " or ".join(_type(option, defs) for option in options)
     if "const" in field:
         return str(field["const"])
     if "enum" in field:
@@ -142,6 +142,8 @@ def _type(field: Schema, defs: Schema) -> str:
     if kind == "array":
         words = f"a list, each {_type(field['items'], defs)}"
         return "; ".join([words, *bounds])
+    if kind == "object" and "properties" in field:
+        return f"a mapping with some of {', '.join(field['properties'])}"
     if kind == "object":
         keys = field.get("propertyNames", {}).get("enum")
         each = _type(field["additionalProperties"], defs)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -15,6 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from tasks.bundle.signature import Signature
 from tasks.columns import EncodeContext, SourceLocation, with_tensors
+from tasks.columns.joining import side_by_side
 from tasks.config import Prepare
 from tasks.encoding import one_array
 from tasks.preparing.rows import Describe, Indices, PreparedRows
@@ -95,10 +95,7 @@ def _sample(labels: Indices, seed: int) -> Indices:
 
 
 def _model(rows: PreparedRows, signature: Signature, params: Prepare) -> tuple[Pipeline, Any]:
-    """A linear model of these columns, and its input, (N, features) or N texts.
-
-    Columns with the same scaler are scaled together, which is faster.
-    """
+    """A linear model of these columns, and its input, (N, features) or N texts."""
     context, linear = (
         EncodeContext(SourceLocation("rows"), signature.read_as),
         LogisticRegression(max_iter=200),
@@ -107,20 +104,5 @@ def _model(rows: PreparedRows, signature: Signature, params: Prepare) -> tuple[P
     for column, _ in with_tensors(signature.columns):
         values = one_array(rows.features[column.name])
         parts.append(column.linear_features(values, context, params.source))
-    if len(parts) == 1 and signature.columns[0].equal_is_copy:
-        return make_pipeline(parts[0][0], linear), parts[0][1]
-    slices: list[tuple[Any, Any]] = []
-    start = 0
-    for transformer, features in parts:
-        if isinstance(features, list):  # texts, which scikit-learn takes as one column
-            slices.append((transformer, start))
-            start += 1
-        elif slices and repr(slices[-1][0]) == repr(transformer):
-            slices[-1] = transformer, slice(slices[-1][1].start, start := start + features.shape[1])
-        else:
-            slices.append((transformer, slice(start, start := start + features.shape[1])))
-    matrices = [
-        np.array(features, object)[:, np.newaxis] if isinstance(features, list) else features
-        for _, features in parts
-    ]
-    return make_pipeline(make_column_transformer(*slices), linear), np.hstack(matrices)
+    transformer, matrix = side_by_side(parts)
+    return make_pipeline(transformer, linear), matrix

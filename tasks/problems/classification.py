@@ -1,6 +1,7 @@
 """Classification: one of two or more classes."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.measures import Measure
+from tasks.problems.bootstrap import resampled_counts
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import ClassTarget
 
 if TYPE_CHECKING:
+    from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
@@ -185,6 +188,41 @@ class Classification(Problem):
             "confusion": confusion.tolist(),
             "calibration": scored.calibration,
         }
+
+    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
+        """From the cells of the confusion matrix that are not empty: rows in a cell are alike."""
+        classes = len(scored.classes)
+        cells, counts = np.unique(scored.labels * classes + scored.predicted, return_counts=True)
+        actual, predicted = cells // classes, cells % classes
+        drawn = resampled_counts(counts, seed)
+        right = drawn[:, actual == predicted]
+        share = np.zeros((len(drawn), classes))
+        share[:, actual[actual == predicted]] = 2 * right
+        either = np.zeros((len(drawn), classes))
+        for number in np.unique(np.concatenate([actual, predicted])):
+            either[:, number] = drawn[:, actual == number].sum(axis=1)
+            either[:, number] += drawn[:, predicted == number].sum(axis=1)
+        # A class that is neither drawn nor predicted has F1 0, as in scikit-learn with
+        # zero_division=0.
+        f1 = np.divide(share, either, out=np.zeros_like(share), where=either > 0)
+        return {
+            "macro_f1": f1.mean(axis=1),
+            "accuracy": right.sum(axis=1) / max(1, int(counts.sum())),
+        }
+
+    def baselines(
+        self, signature: "Signature", train: "Examples", test: "Examples"
+    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        """The shares of the classes, so the most frequent one for every row; and the quick model,
+        if there is more than one class to learn."""
+        classes = len(signature.classes)
+        counts = np.bincount(train.targets, minlength=classes)
+        shares = (counts / counts.sum()).astype(np.float32)
+        yield "most frequent class", False, {"probabilities": np.tile(shares, (len(test), 1))}
+        present = int(np.count_nonzero(counts))
+        if present > 1:
+            model = train.quick_model("class", present if present > 2 else 1)
+            yield model.name, True, {"probabilities": model.probabilities(test.table, classes)}
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The most probable class, and its probability (float32)."""

@@ -1,6 +1,8 @@
 """Language model: predicts the next token of a text. Needs no target."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -8,9 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.measures import Measure
+from tasks.problems.bootstrap import resampled_sums
 from tasks.problems.problem import Metric, Output, Problem
 
 if TYPE_CHECKING:
+    from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
@@ -32,6 +36,59 @@ def _perplexity(scored: Scored) -> float:
     tokens = max(1, int(scored.tokens.sum()))
     total = float(scored.log_likelihood.astype(np.float64).sum())
     return math.exp(min(700.0, -total / tokens))  # math.exp overflows beyond
+
+
+@dataclass(frozen=True)
+class _Bigrams:
+    """How often a token followed another one, smoothed by how frequent it is at all, in the way of
+    Witten and Bell 1991 (IEEE Transactions on Information Theory 37), which has no parameter."""
+
+    unigram: NDArray[np.float64]
+    """(V,): probabilities, none of them 0."""
+    pairs: NDArray[np.int64]
+    """(P,): the pairs that occurred, ascending, as before * V + token."""
+    counts: NDArray[np.int64]
+    """(P,)"""
+    total: NDArray[np.int64]
+    """(V,): how often each token was followed by another one."""
+    distinct: NDArray[np.int64]
+    """(V,): by how many different ones."""
+
+    @classmethod
+    def of(
+        cls,
+        before: NDArray[np.int64],
+        token: NDArray[np.int64],
+        unigram: NDArray[np.float64],
+    ) -> "_Bigrams":
+        size = len(unigram)
+        pairs, counts = np.unique(before * size + token, return_counts=True)
+        distinct = np.bincount(pairs // size, minlength=size)
+        return cls(unigram, pairs, counts, np.bincount(before, minlength=size), distinct)
+
+    def probabilities(
+        self, before: NDArray[np.int64], token: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """(N,): the probability of each `token` (N,) after the one before it."""
+        wanted = before * len(self.unigram) + token
+        place = np.searchsorted(self.pairs, wanted)
+        place = np.minimum(place, max(0, len(self.pairs) - 1))
+        seen = np.zeros(len(wanted))
+        if len(self.pairs):
+            seen = np.where(self.pairs[place] == wanted, self.counts[place], 0)
+        # A token that was never followed by another one says nothing about the next.
+        weight = np.maximum(1, self.distinct[before])
+        found: NDArray[np.float64] = (seen + weight * self.unigram[token]) / (
+            self.total[before] + weight
+        )
+        return found
+
+
+def _pairs(inputs: "Arrays") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The tokens that are predicted, row by row, each with the one before it."""
+    tokens, length = inputs["tokens"], inputs["length"]
+    predicted = np.arange(1, tokens.shape[1]) < length[:, np.newaxis]
+    return tokens[:, :-1][predicted], tokens[:, 1:][predicted]
 
 
 class LanguageModel(Problem):
@@ -73,6 +130,31 @@ class LanguageModel(Problem):
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Scored:
         return Scored(outputs["log_likelihood"], outputs["scored"])
+
+    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
+        values = np.stack([scored.log_likelihood, scored.tokens], axis=1).astype(np.float64)
+        total, tokens = resampled_sums(values, seed).T
+        return {"perplexity": np.exp(np.minimum(700.0, -total / np.maximum(1, tokens)))}
+
+    def baselines(
+        self, signature: "Signature", train: "Examples", test: "Examples"
+    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        """How frequent each token is, and how frequent after the token before it. Both know the
+        tokens of the model's tokenizer, so their perplexities are comparable."""
+        before, token = _pairs(train.inputs)
+        size = signature.outputs[0].shape[0]
+        assert size is not None
+        unigram = (np.bincount(token, minlength=size) + 1) / (len(token) + size)
+        known = _Bigrams.of(before, token, unigram)
+        before, token = _pairs(test.inputs)
+        length = test.inputs["length"]
+        row = np.repeat(np.arange(len(length)), np.maximum(0, length - 1))
+        for name, quick, found in (
+            ("frequency of tokens", False, unigram[token]),
+            ("frequency of pairs of tokens", True, known.probabilities(before, token)),
+        ):
+            total = np.bincount(row, np.log(found), minlength=len(length))
+            yield name, quick, {"log_likelihood": total, "scored": np.maximum(0, length - 1)}
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The most probable next token, and the perplexity of the text (float32)."""

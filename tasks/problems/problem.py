@@ -4,7 +4,7 @@ Imports neither torch nor scikit-learn: parameters and predictions need only nam
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from tasks.errors import BadRows
 from tasks.measures import Measure
+from tasks.problems.bootstrap import interval
 from tasks.problems.targets import Target
 from tasks.reasons import BAD_PREDICTION
 
 if TYPE_CHECKING:  # the signature imports this package
+    from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
@@ -67,6 +69,9 @@ class Metrics:
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
     calibration: list[dict[str, float]] = field(default_factory=list)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of the headline metrics, the lower and upper end of the 95 % bootstrap interval. Empty if it
+    was not asked for, and in evaluations of earlier releases."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -130,6 +135,11 @@ class Problem(ABC):
         `targets` are (N,), `outputs` those in `evaluated`, `bins` the number of calibration bins.
         """
 
+    def redrawn(self, scored: Any, seed: int) -> dict[str, NDArray[np.float64]]:
+        """Values of the headline metrics on rows that are drawn again from the test rows, (DRAWS,)
+        each, as in `tasks.problems.bootstrap`; empty if the problem has no intervals."""
+        return {}
+
     def details(self, scored: Any) -> dict[str, Any]:
         """More fields of `Metrics`, such as metrics of each class."""
         return {}
@@ -143,9 +153,16 @@ class Problem(ABC):
         raise NotImplementedError
 
     def compute_metrics(
-        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
+        self,
+        signature: "Signature",
+        targets: NDArray[Any],
+        outputs: "Arrays",
+        bins: int,
+        seed: int | None = None,
     ) -> Metrics:
         """Compute the metrics of the graph's `outputs` against `targets` (N,).
+
+        With a `seed`, also their bootstrap intervals.
 
         Raises:
             InputError: an output is NaN or infinite.
@@ -157,8 +174,23 @@ class Problem(ABC):
             rows=len(targets),
             headline=list(self.headline),
             summary={name: float(value) for name, value in found.items() if value is not None},
+            intervals={} if seed is None else self._intervals(scored, seed),
             **self.details(scored),
         )
+
+    def _intervals(self, scored: Any, seed: int) -> dict[str, tuple[float, float]]:
+        found = {name: interval(draws) for name, draws in self.redrawn(scored, seed).items()}
+        return {name: ends for name, ends in found.items() if ends is not None}
+
+    def baselines(
+        self, signature: "Signature", train: "Examples", test: "Examples"
+    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        """Simple models that learn from `train`: the name of each, whether it looks at the columns,
+        and what it predicts for `test`, as the outputs in `evaluated`.
+
+        The first ignores the columns; a model that is worse has learnt nothing.
+        """
+        return iter(())
 
     @abstractmethod
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:

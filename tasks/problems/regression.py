@@ -1,6 +1,7 @@
 """Regression: predicts a number."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -8,10 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.measures import Measure
+from tasks.problems.bootstrap import resampled_sums
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import NumberTarget
 
 if TYPE_CHECKING:
+    from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
@@ -81,6 +84,25 @@ class Regression(Problem):
     ) -> Scored:
         # Models of older releases predict float32.
         return Scored(targets, outputs["prediction"].astype(np.float64))
+
+    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
+        # Minus the mean: the squares of large numbers would lose the small differences.
+        actual = scored.actual - scored.actual.mean()
+        error = scored.predicted - scored.actual
+        ones = np.ones(len(actual))
+        values = np.stack([ones, actual, actual**2, np.abs(error), error**2], axis=1)
+        rows, total, squares, absolute, squared = resampled_sums(values, seed).T
+        with np.errstate(divide="ignore", invalid="ignore"):  # rows of one value have no R²
+            r2 = 1 - squared / (squares - total**2 / rows)
+        return {"r2": r2, "mae": absolute / rows}
+
+    def baselines(
+        self, signature: "Signature", train: "Examples", test: "Examples"
+    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        """The mean, and the quick model."""
+        yield "mean", False, {"prediction": np.full(len(test), train.targets.mean())}
+        model = train.quick_model("number")
+        yield model.name, True, {"prediction": model.predict(test.table)}
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The number alone: a regression has no score."""

@@ -1,0 +1,108 @@
+"""Bootstrap intervals of the headline metrics."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
+
+from tasks.bundle.evaluation import Evaluation, with_interval
+from tasks.bundle.signature import Signature
+from tasks.problems import PROBLEMS, Metrics
+from tasks.problems.bootstrap import DRAWS, MOST, interval, resampled_counts, resampled_sums
+
+EARLIER = Path(__file__).parents[1] / "data/release_0_1/bundle/evaluation.json"
+RNG = np.random.default_rng(2)
+
+
+def classes(actual, predicted, count):
+    signature = Signature.of("multiclass", (), tuple(f"c{i}" for i in range(count)))
+    outputs = {"probabilities": np.eye(count, dtype=np.float32)[predicted]}
+    return PROBLEMS["classification"].scored(signature, np.asarray(actual), outputs, 15)
+
+
+def plain_bootstrap(metric, *columns, draws=2000):
+    """The interval, with the metric computed from the rows of each draw."""
+    rows = RNG.integers(0, len(columns[0]), (draws, len(columns[0])))
+    found = [metric(*(column[drawn] for column in columns)) for drawn in rows]
+    return np.quantile(found, (0.025, 0.975))
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_intervals_of_classes_agree_with_a_bootstrap_of_rows(count):
+    actual = RNG.integers(0, count, 150)
+    predicted = np.where(RNG.random(150) < 0.7, actual, RNG.integers(0, count, 150))
+    drawn = PROBLEMS["classification"].redrawn(classes(actual, predicted, count), 3)
+    labels = np.arange(count)
+
+    def macro(a, p):
+        return f1_score(a, p, average="macro", labels=labels, zero_division=0)
+
+    for name, metric in (("accuracy", accuracy_score), ("macro_f1", macro)):
+        assert drawn[name].shape == (DRAWS,)
+        expected = plain_bootstrap(metric, actual, predicted, draws=400)
+        assert interval(drawn[name]) == pytest.approx(expected, abs=0.03)
+
+
+def test_intervals_of_numbers_agree_with_a_bootstrap_of_rows():
+    actual = 1e6 + RNG.normal(0, 5, 200)
+    predicted = actual + RNG.normal(0, 2, 200)
+    scored = PROBLEMS["regression"].scored(None, actual, {"prediction": predicted}, 15)
+    drawn = PROBLEMS["regression"].redrawn(scored, 3)
+    for name, metric, within in (("r2", r2_score, 0.02), ("mae", mean_absolute_error, 0.05)):
+        expected = plain_bootstrap(metric, actual, predicted, draws=500)
+        assert interval(drawn[name]) == pytest.approx(expected, abs=within)
+
+
+def test_a_perplexity_of_equal_texts_has_an_interval_of_one_value():
+    outputs = {"log_likelihood": np.full(9, -6.0, np.float32), "scored": np.full(9, 3)}
+    problem = PROBLEMS["language_model"]
+    drawn = problem.redrawn(problem.scored(None, None, outputs, 15), 0)
+    assert interval(drawn["perplexity"]) == pytest.approx((np.exp(2), np.exp(2)))
+
+
+def test_one_row_one_class_and_equal_numbers_are_no_error():
+    drawn = PROBLEMS["classification"].redrawn(classes([1], [1], 2), 0)
+    assert interval(drawn["accuracy"]) == (1.0, 1.0)
+    assert interval(drawn["macro_f1"]) == (0.5, 0.5)
+    problem = PROBLEMS["regression"]
+    drawn = problem.redrawn(problem.scored(None, np.ones(3), {"prediction": np.ones(3)}, 15), 0)
+    assert interval(drawn["r2"]) is None  # 0 / 0
+    assert interval(drawn["mae"]) == (0.0, 0.0)
+
+
+def test_many_rows_are_drawn_in_groups_and_the_spread_stays():
+    rows = MOST * 3 + 7
+    values = RNG.normal(0, 1, (rows, 1))
+    sums = resampled_sums(np.column_stack([np.ones(rows), values]), 0)
+    assert sums.shape == (DRAWS, 2)
+    means = sums[:, 1] / sums[:, 0]
+    assert means.std() == pytest.approx(1 / np.sqrt(rows), rel=0.15)
+
+
+def test_the_same_seed_gives_the_same_draws():
+    counts = np.array([5, 3])
+    assert (resampled_counts(counts, 1) == resampled_counts(counts, 1)).all()
+    assert (resampled_counts(counts, 1) != resampled_counts(counts, 2)).any()
+    assert (resampled_counts(counts, 1).sum(axis=1) == 8).all()
+
+
+def test_metrics_have_intervals_if_a_seed_is_given():
+    signature = Signature.of("binary", (), ("no", "yes"))
+    outputs = {"probabilities": np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]}
+    measure = PROBLEMS["classification"].compute_metrics
+    assert measure(signature, np.array([0, 1, 0, 0]), outputs, 15).intervals == {}
+    found = measure(signature, np.array([0, 1, 0, 0]), outputs, 15, seed=0)
+    assert found.intervals.keys() == set(found.headline)
+    low, high = found.intervals["accuracy"]
+    assert 0 <= low < found.summary["accuracy"] <= high <= 1
+
+
+def test_an_interval_is_shown_beside_its_metric():
+    found = Metrics(3, ["r2"], {"r2": 0.5, "mae": 1.0}, intervals={"r2": (0.4, 0.61)})
+    assert with_interval(found, "r2") == "0.5000 [0.4000, 0.6100]"
+    assert with_interval(found, "mae") == "1.0000"
+
+
+def test_an_evaluation_of_the_first_format_has_no_intervals():
+    assert Evaluation.read(EARLIER).metrics.intervals == {}
