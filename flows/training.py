@@ -65,7 +65,7 @@ class Outcome:
     """The metrics to show first; by default versions are compared by the first one."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
     """Of the headline metrics, the ends of the 95 % bootstrap interval."""
     baselines: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

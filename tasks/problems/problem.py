@@ -69,7 +69,7 @@ class Metrics:
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
     calibration: list[dict[str, float]] = field(default_factory=list)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
     """Of the headline metrics, the lower and upper end of the 95 % bootstrap interval. Empty if it
     was not asked for, and in evaluations of earlier releases."""
 
@@ -178,9 +178,11 @@ class Problem(ABC):
             **self.details(scored),
         )
 
-    def _intervals(self, scored: Any, seed: int) -> dict[str, tuple[float, float]]:
+    def _intervals(self, scored: Any, seed: int) -> dict[str, list[float]]:
         found = {name: interval(draws) for name, draws in self.redrawn(scored, seed).items()}
-        return {name: ends for name, ends in found.items() if ends is not None}
+        return {
+            name: list(ends) for name, ends in found.items() if ends is not None
+        }  # as JSON has it
 
     def baselines(
         self, signature: "Signature", train: "Examples", test: "Examples"
