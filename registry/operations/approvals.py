@@ -108,11 +108,12 @@ class ApprovalMixin(RegistryBase):
             Refused: it is not archived, or its files were purged; register them again first.
         """
         with self.database.write() as c:
+            # Before the model's row: locks are taken in the same order everywhere.
+            complete = blobs.lock_rows(c, blobs.of_version(c, name, version))
             model, state = self._lock_state(c, name, version)
             if state.status != "archived":
                 raise Refused(f"{name}:{version} is not archived: it is {state.status}.")
-            # After the model's row: locks are taken in the same order everywhere.
-            if not blobs.lock_rows(c, blobs.of_version(c, name, version)):
+            if not complete:
                 raise Refused(
                     f"The files of {name}:{version} were purged. Register the same files again to "
                     "restore them, then unarchive it."

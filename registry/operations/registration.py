@@ -3,8 +3,8 @@
 1. copy the files to a temporary place of the store, and hash them;
 2. move them to their final places, where `gc` leaves young files alone. Before that, a note in the
    store names them; for a bucket, where an upload may take long, rows in the database do;
-3. in one transaction, lock a row for each file, check that all files are still there, and insert
-   the version.
+3. in one transaction, lock a row for each file, check that all files are still there, lock the
+   model's row, and insert the version.
 
 So a version's row implies its files, and readers see a version completely or not at all. `gc` finds
 what a killed registration leaves behind. A file without a version, a note or a row was registered
@@ -248,8 +248,15 @@ class RegistrationMixin(RegistryBase):
         """Insert all rows of a new version. Raises Refused if the same was registered meanwhile."""
         candidate, parent = offer.candidate, offer.candidate.lineage.parent
         with self.database.write() as c:
-            # The model's row before those of the files, as `purge` does: two transactions that
-            # lock them in different orders can wait for each other.
+            # Registrations of one model wait for each other from `lock_or_add` to the commit, so
+            # all that needs no lock on the model comes before it. Everywhere the rows of files are
+            # locked before that of a model: with two orders, two transactions could deadlock.
+            blobs.keep(c, offer.files, self.database.dialect.CLOCK)
+            # A collection may have removed files before these rows kept it out.
+            staged = offer.staged.values()
+            self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
+            params_id = params.find_or_add(c, candidate.params)
+            parent_ids = versions.load_ids(c, parent) if parent else (None, offer.parent_uid)
             model = models.lock_or_add(c, offer.name)
             id_, version = versions.add(
                 c,
@@ -257,29 +264,25 @@ class RegistrationMixin(RegistryBase):
                 candidate,
                 offer.artifacts,
                 offer.digest,
-                params_id=params.find_or_add(c, candidate.params),
-                parent=versions.load_ids(c, parent) if parent else (None, offer.parent_uid),
+                params_id=params_id,
+                parent=parent_ids,
                 created_by=offer.trainer or offer.actor,
                 request_id=offer.request_id,
                 uid=offer.uid,
             )
             self._add_rows(c, model, id_, version, offer)
-            # A collection may have removed files before these rows kept it out.
-            staged = offer.staged.values()
-            self.files.publish(*(s for s in staged if not self.files.has(s.sha256, s.size)))
             return version
 
     def _add_rows(
         self, c: Connection, model: Locked, id_: int, version: Version, offer: _StagedOffer
     ) -> None:
-        """Insert the files, parts, evaluation and event of a new version."""
-        candidate, dialect = offer.candidate, self.database.dialect
+        """Insert the parts, evaluation and event of a new version."""
+        candidate = offer.candidate
         # No seal covers these: tags may change, and a request belongs to this registry only.
         given = offer.payload or {}
         payload = {**given, "tags": candidate.tags, "request": offer.request_id}
         payload["record"] = digests.seal(version, offer.documents)
-        with dialect.pipelined(c):
-            blobs.touch(c, offer.files, dialect.CLOCK)
+        with self.database.dialect.pipelined(c):
             versions.add_parts(c, id_, version)
             if candidate.evaluation:
                 evaluations.add(c, id_, candidate.evaluation, offer.actor)

@@ -39,6 +39,21 @@ def touch(
     c.execute(new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_=changed), rows)
 
 
+def keep(c: Connection, files: Iterable[tuple[str, int]], clock: ColumnElement[int]) -> None:
+    """Give each file, by SHA-256 and size, a row that stays until this transaction ends.
+
+    For files of a version: `gc` waits for the end of this transaction, and then finds the version.
+    Rows that exist are only locked, with a lock that other registrations share. `touch` would
+    change them, and every version with the same `model-card.md` would wait for the one before it.
+    """
+    sizes = dict(files)
+    rows = select(blobs.c.sha256, blobs.c.purged_at).where(blobs.c.sha256.in_(list(sizes)))
+    locked = rows.order_by(blobs.c.sha256).with_for_update(key_share=True, read=True)
+    kept = {row.sha256 for row in c.execute(locked) if row.purged_at is None}
+    if other := sizes.keys() - kept:
+        touch(c, [(sha256, sizes[sha256]) for sha256 in other], clock)
+
+
 def lock_rows(c: Connection, digests: Iterable[str]) -> bool:
     """Whether every file has a row and is not purged; no row is deleted in this transaction."""
     needed = sorted(set(digests))

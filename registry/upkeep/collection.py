@@ -78,8 +78,9 @@ def purge(registry: Registry, *, actor: str, dry_run: bool, unknown: bool = Fals
     failures = _Failures()
     for name, version in archived:
         with registry.database.write() as c:
-            model = models.lock(c, name)
+            # The rows of files before that of the model, as in a registration.
             unused = blobs.only_archived(c, name, version)
+            model = models.lock(c, name)
             found |= {sha256: shared[sha256] for sha256 in unused if sha256 in shared}
             strays = {
                 sha256: Stray(registry.files.path_of(sha256), size, 0.0, removable=True)

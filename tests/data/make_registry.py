@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +27,17 @@ from registry.signing import sign
 from registry.transfer.backup import backup
 from registry.transfer.oci import export_version, import_version
 from registry.upkeep.collection import purge
+from tasks.drift.record import record_of
 from tasks.encoding import Encoder
 from tasks.inputs import find
 from tasks.predict import How
 from tasks.serving.options import BadLimit
 
 DATA = Path(__file__).parent
+sys.path.append(str(DATA.parent / "helpers"))
+
+from kept_drift import drift_reports  # noqa: E402
+
 BUNDLE = DATA / "release_0_1/bundle"
 ELSEWHERE = "/srv/homes"
 """Stands in for the folder on the machine that ran this script."""
@@ -118,6 +124,7 @@ def fill(registry: Registry, work: Path) -> None:
     remove(registry)
     exchange(registry, work)
     predict(registry)
+    drift(registry, work)
 
 
 def decide(registry: Registry) -> None:
@@ -176,6 +183,18 @@ def predict(registry: Registry) -> None:
     failed = registry.start_job(resolved, output=f"{ELSEWHERE}/friday", **started)
     registry.fail_job(failed, "OSError: no space left on device")
     registry.start_job(registry.resolve("homes:2"), output=f"{ELSEWHERE}/monday", **started)
+
+
+def drift(registry: Registry, work: Path) -> None:
+    """Two jobs of homes:1 whose rows were compared with the training: as they were, and moved."""
+    resolved, earlier = registry.resolve("homes:1"), []
+    for number, report in enumerate(drift_reports(work / "drift")):
+        started = {"input_sha256": f"{number + 2}" * 64, "flow_run_id": None}
+        job = registry.start_job(resolved, output=f"{ELSEWHERE}/drift-{number}", **started)
+        record = record_of(report, earlier)
+        ran = {"rows": report.rows, "quarantined": 0, "provider": "CPU", "onnxruntime": "1.31.1"}
+        registry.finish_job(job, **ran, drift=record)
+        earlier.append(record)
 
 
 def dump(database: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import registry
 from registry import Candidate, JobInput, Lineage, Registry, upgrade
+from registry.display import drift
 from registry.integrity import verify
 from registry.signing import check_signatures
 from registry.transfer.backup import backup, restore, verify_backup
@@ -39,6 +40,9 @@ class Continued:
     champions: list[int]
     """Versions of homes@champion: kept, after the rollback, after the promotion."""
     registered: str
+    drift: list[tuple[str | None, str | None]]
+    """Verdicts of the kept jobs that measured drift, oldest first: beside the training, and beside
+    the jobs before it."""
     restored: int
     """Versions in the registry that was restored from the new backup."""
 
@@ -58,6 +62,7 @@ def continue_kept(folder: Path, url: str) -> Continued:
     with Registry(url, folder / "artifacts") as kept:
         problems += [f"kept: {text}" for text in check(kept, folder)]
         champions = list(move(kept))
+        drifted = list(drift_verdicts(kept))
         added = register_next(kept, folder)
         finish_jobs(kept)
         exchange(kept, folder)
@@ -69,7 +74,7 @@ def continue_kept(folder: Path, url: str) -> Continued:
     with Registry(copy, folder / "restored") as again:
         restored = sum(len(again.search(model.name).versions) for model in again.models())
     code = str(Path(registry.__file__).parent)
-    return Continued(code, revision, problems, champions, added, restored)
+    return Continued(code, revision, problems, champions, added, drifted, restored)
 
 
 def check(kept: Registry, folder: Path) -> list[str]:
@@ -96,6 +101,14 @@ def move(kept: Registry) -> Iterator[int]:
     kept.note("homes", 5, "later", actor="cy")
     kept.change_policy("homes", keep_last=9, actor="cy")
     kept.unset("homes", "eu", **BY)
+
+
+def drift_verdicts(kept: Registry) -> Iterator[tuple[str | None, str | None]]:
+    """As the registry's page shows them, with the rows of every bin."""
+    for job in reversed(kept.jobs("homes")):
+        if found := drift.drift(job.drift):
+            assert all(measure.now and measure.then for p in found.parts for measure in p.measures)
+            yield found.training.verdict, found.earlier and found.earlier.verdict
 
 
 def register_next(kept: Registry, folder: Path) -> str:

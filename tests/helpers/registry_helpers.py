@@ -172,12 +172,29 @@ def numbers(page: Page) -> list[int]:
     return [summary.version for summary in page.versions]
 
 
+class ErrorName(str):
+    """The class name of an error, whose `repr` has the message: a failed assertion shows it."""
+
+    message: str
+
+    def __new__(cls, name: str, message: str) -> "ErrorName":
+        made = super().__new__(cls, name)
+        made.message = message
+        return made
+
+    def __reduce__(self) -> tuple[type["ErrorName"], tuple[str, str]]:
+        return ErrorName, (str(self), self.message)
+
+    def __repr__(self) -> str:
+        return f"<{self}: {self.message}>"
+
+
 def outcome(call: Callable[[], Any]) -> Any:
     """The result of a call, or the class name of its RegistryError."""
     try:
         return call()
     except RegistryError as error:
-        return type(error).__name__
+        return ErrorName(type(error).__name__, str(error))
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from stores import place_of, store_file
 from registry import Conflict, Refused, Registry
 from registry.artifacts import Folder
 from registry.integrity import verify
+from registry.queries import blobs, models
 from registry.upkeep import gc, purge
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +167,62 @@ def test_register_raises_conflict_or_uploads_again_if_files_vanish(kept):
                 registry.register("digits", candidate, actor="ada")
             assert registry.models() == []
         assert verify(registry).problems == []
+
+
+def test_a_registration_that_waits_does_not_stop_one_of_another_model(tmp_path, make_database):
+    url = make_database()
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    candidate = make_candidate(tmp_path / "candidate")
+    other = make_candidate(tmp_path / "other", model="other bytes")
+    with Registry(url, tmp_path / "artifacts") as registry, ThreadPoolExecutor(2) as pool:
+        registry.register("first", candidate, actor="ada")
+        with registry.database.write() as c:
+            models.lock(c, "first")
+            waits = pool.submit(registry.register, "first", other, actor="ada")
+            while not _waiting(registry):
+                time.sleep(0.02)
+            # Most of its files are those of the registration that waits.
+            second = pool.submit(registry.register, "second", candidate, actor="ada")
+            assert second.result(timeout=60).version.ref == "second:1"
+            assert not waits.done()
+        assert waits.result(timeout=60).version.ref == "first:2"
+        assert verify(registry).problems == []
+
+
+@pytest.mark.parametrize("change", ["purge", "unarchive"])
+def test_archived_files_are_locked_before_their_model(tmp_path, make_database, change):
+    # As a registration does. With another order, the two could wait for each other.
+    url = make_database()
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    with Registry(url, tmp_path / "artifacts") as registry, ThreadPoolExecutor(1) as pool:
+        candidate = make_candidate(tmp_path / "candidate")
+        files = registry.register("digits", candidate, actor="ada").version.artifacts
+        registry.archive("digits", 1, actor="ada", reason="old")
+        calls = {
+            "purge": lambda: len(purge(registry, actor="ada", dry_run=False)),
+            "unarchive": lambda: registry.unarchive("digits", 1, actor="ada", reason="needed"),
+        }
+        with registry.database.write() as c:
+            rows = [(file.sha256, file.size) for file in files]
+            blobs.keep(c, rows, registry.database.dialect.CLOCK)  # as a registration
+            if change == "unarchive":  # shares that lock; a removal does not
+                c.exec_driver_sql("SELECT 1 FROM blobs FOR UPDATE")
+            waits = pool.submit(calls[change])
+            while not _waiting(registry):
+                time.sleep(0.02)
+            models.lock(c, "digits")  # it would wait for ever if the other had it
+            assert not waits.done()
+        waits.result(timeout=60)
+        assert verify(registry).problems == []
+
+
+def _waiting(registry):
+    """Whether a transaction of PostgreSQL waits for a lock."""
+    with registry.database.read() as c:
+        query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        return c.exec_driver_sql(query).scalar_one() > 0
 
 
 @pytest.mark.whole

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from kept_drift import drift_reports
 from kept_registry import KEPT, Continued, continue_kept, load
 from projects import ROOT, SECONDS
 
@@ -25,6 +26,7 @@ from registry.integrity import verify
 from registry.schema import HEAD
 from registry.transfer.backup import restore, verify_backup
 from tasks import formats
+from tasks.drift.record import record_of
 from tasks.inputs import find
 from tasks.predict import How
 from tasks.serving.manifest import PredictReport, completed
@@ -108,6 +110,22 @@ def test_a_kept_registry_is_verified_and_its_history_continued(kept):
     assert found.problems == []
     assert found.champions == [2, 1, 3]
     assert (found.registered, found.restored) == ("homes:6", 7)
+    # Jobs measure their drift since schema 0006; the first one's model has nothing to compare with.
+    expected = [(None, None), ("none", None), ("drifted", "drifted")]
+    assert found.drift == (expected if found.revision >= "0006" else [])
+
+
+def test_a_job_is_compared_with_the_kept_drift_of_earlier_jobs(kept, tmp_path):
+    url = load(kept)
+    upgrade(url)
+    with Registry(url, kept / "artifacts") as registry:
+        earlier = [job.drift for job in registry.jobs("homes") if job.drift]
+    if kept_revision(kept) < "0006":
+        assert earlier == []
+        return
+    usual, _ = drift_reports(tmp_path / "again")
+    found = record_of(usual, earlier)["earlier"]
+    assert (found["jobs"], found["rows"], found["verdict"]) == (2, 800, "drifted")
 
 
 def test_the_kept_backup_is_restored_into_any_database_and_continued(kept, place):
@@ -126,6 +144,7 @@ def test_a_later_release_with_longer_records_upgrades_and_continues_it(kept, lat
     assert found.problems == []
     assert (found.revision, found.registered) == (kept_revision(kept), "homes:6")
     assert found.champions == [2, 1, 3]
+    assert len(found.drift) == (3 if found.revision >= "0006" else 0)
     with pytest.raises(SchemaMismatch, match=f"has schema {NEXT}"):
         Registry(f"sqlite:///{kept}/registry.db", kept / "artifacts")
 
