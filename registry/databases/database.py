@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import (
     URL,
     Connection,
     Engine,
     MetaData,
-    column,
     create_engine,
     delete,
+    insert,
     inspect,
     make_url,
     select,
-    table,
     update,
 )
 from sqlalchemy.exc import (
@@ -29,8 +29,8 @@ from registry.databases import postgresql, sqlite
 from registry.databases.sql_errors import translate_row_errors, translate_sql_errors
 from registry.errors import Conflict, NoRegistry, SchemaMismatch, Unreachable
 from registry.queries.identity import Identity
-from registry.schema import HEAD, VERSION_TABLE
-from registry.values import to_json
+from registry.schema import HEAD, VERSION_TABLE, metadata, registry, revisions
+from registry.values import now, to_json
 
 DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 """The module for each kind of database; all have the same names."""
@@ -226,14 +226,17 @@ def restore_transaction(
             dialect.drop_triggers(connection)
             # Empty tables were created by opening a registry once, maybe by another release.
             _find_empty(connection, shown).drop_all(connection)
-            _run_alembic(connection, MIGRATIONS, shown, revision)
+            if revision == HEAD:
+                _create_tables(connection)
+            else:
+                _run_alembic(connection, MIGRATIONS, shown, revision)
             if inspect(connection).has_table("registry"):  # the rows bring their own id
-                connection.execute(delete(table("registry")))
+                connection.execute(delete(registry))
             yield connection
             dialect.reset_sequences(connection)
-            _run_alembic(connection, MIGRATIONS, shown)
+            if revision != HEAD:
+                _run_alembic(connection, MIGRATIONS, shown)
             # The restored registry has its files in another store than the original.
-            registry = table("registry", column("id"), column("store"))
             ids = {"store": None} if own is None else {"id": own.registry, "store": own.store}
             connection.execute(update(registry).values(ids))
             dialect.install_triggers(connection)
@@ -319,8 +322,7 @@ def _revision(connection: Connection, shown: str) -> str | None:
                 "registry a database of its own: set MODELMINT_DATABASE_URL."
             )
         return None
-    versions = table(VERSION_TABLE, column("version_num"))
-    return connection.execute(select(versions.c.version_num)).scalar_one_or_none()
+    return connection.execute(select(revisions.c.version_num)).scalar_one_or_none()
 
 
 def _mismatch(revision: str, shown: str) -> SchemaMismatch:
@@ -347,11 +349,26 @@ def _migrate(engine: Engine, shown: str, migrations: Path, *, make: bool = True)
         if revision is not None and revision > HEAD:
             raise _mismatch(revision, shown)
         # The others change nothing: the first process may already be writing.
-        if revision != HEAD or migrations != MIGRATIONS:
+        if revision is None and migrations == MIGRATIONS:
+            _create_tables(connection)
+            dialect.install_triggers(connection)
+        elif revision != HEAD or migrations != MIGRATIONS:
             dialect.drop_triggers(connection)
             _run_alembic(connection, migrations, shown)
             dialect.install_triggers(connection)
     return revision
+
+
+def _create_tables(connection: Connection) -> None:
+    """Create the tables of this release in an empty database, without triggers.
+
+    All revisions one after the other make the same tables, and take 0.27 CPU seconds instead of
+    0.05.
+    """
+    metadata.create_all(connection, checkfirst=False)
+    revisions.create(connection)
+    connection.execute(insert(revisions).values(version_num=HEAD))
+    connection.execute(insert(registry).values(id=uuid4().hex, created_at=now()))
 
 
 def _run_alembic(

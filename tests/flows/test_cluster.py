@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clusters import dask_cluster, environment, wait_for
+from forks import python_code
 from prediction_helpers import PROVENANCE, files_of
 
 from flows.cluster import connected
@@ -114,9 +115,8 @@ def cluster(tmp_path):
 
 def start(bundle, source, output, address, limit="100%"):
     """The job on a cluster, as a process."""
-    command = [sys.executable, "-c", JOB, str(bundle), str(source), str(output), address, limit]
     return subprocess.Popen(
-        command,
+        python_code(JOB, str(bundle), str(source), str(output), address, limit),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -163,12 +163,14 @@ def test_workers_that_cannot_predict_are_named_before_anything_is_predicted(
     monkeypatch.chdir(tmp_path / "shared")
     output = Path("/proc/self/cwd/out")  # another folder in a process with another current one
     cluster.add("good", cwd=tmp_path / "shared")
-    stranger = cluster.add("stranger", cwd=tmp_path / "elsewhere")
-    old = cluster.add("old", cwd=tmp_path / "shared", OTHER_RUNTIME="1.20.0")
+    cluster.add("stranger", cwd=tmp_path / "elsewhere")
+    cluster.add("old", cwd=tmp_path / "shared", OTHER_RUNTIME="1.20.0")
     status, printed = end(start(bundle, source, output, cluster.address))
     assert status == 2
-    assert re.search(rf"process {old.pid} on .* has ONNX Runtime 1\.20\.0 and not \d", printed)
-    assert f"the worker process {stranger.pid} on " in printed
+    assert re.search(
+        rf"process {cluster.pid('old')} on .* has ONNX Runtime 1\.20\.0 and not \d", printed
+    )
+    assert f"the worker process {cluster.pid('stranger')} on " in printed
     assert "does not see the folder of the job, /proc/self/cwd/out/.unfinished/" in printed
     assert "Nothing was predicted" in printed
     assert cluster.records == []
@@ -189,10 +191,10 @@ def test_worker_that_joins_later_is_checked_and_the_job_goes_on_without_it(
     cluster.add("good", cwd=tmp_path / "shared", waits=2)
     job = start(bundle, source, output, cluster.address)
     wait_for(lambda: len(cluster.records) == 2, job)
-    stranger = cluster.add("stranger", cwd=tmp_path / "elsewhere")
+    cluster.add("stranger", cwd=tmp_path / "elsewhere")
     status, printed = end(job)
     assert status == 2
-    assert f"the worker process {stranger.pid} on " in printed
+    assert f"the worker process {cluster.pid('stranger')} on " in printed
     assert not (output / "predictions").exists()
     cluster.stop("stranger")
     cluster.go()

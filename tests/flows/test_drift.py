@@ -216,7 +216,7 @@ print(moved(return_state=True).name)
 
 
 def test_a_report_of_drift_that_was_moved_does_not_fail_the_run(project):
-    assert project.run(sys.executable, "-c", GONE).stdout.split()[-1] == "Completed"
+    assert project.python(GONE).stdout.split()[-1] == "Completed"
 
 
 def test_the_commands_say_the_verdict_of_a_job(project):

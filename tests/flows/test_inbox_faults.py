@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forks import python_code
 from registry_helpers import LINEAGE, Place
 
 from flows.incremental import NewReport, predict_new
@@ -157,7 +157,7 @@ def test_the_next_version_does_not_predict_what_a_job_had_that_was_killed_before
     """The paths of the killed command were relative to its folder, which is not ours."""
     write(inbox / "a.csv")
     place = Place(inbox.parent)
-    command = [sys.executable, "-c", KILLED, place.url, str(place.folder / "artifacts")]
+    command = python_code(KILLED, place.url, str(place.folder / "artifacts"))
     assert subprocess.run(command, cwd=inbox.parent).returncode == 9
     (job,) = registry.jobs("homes")
     assert job.state == "running"

@@ -1,7 +1,6 @@
 """A batch job is one flow run with one task and one progress artifact, also on a cluster."""
 
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID
@@ -43,7 +42,7 @@ def project(tmp_path_factory, exported, prefect_server) -> Project:
 def run_flow(project: Project, **more: str) -> tuple[str, UUID]:
     """The name of the state in which a run of the flow ended, and its id."""
     code = FLOW.replace("MORE", repr(more))
-    name, run = project.run(sys.executable, "-c", code).stdout.split()[-2:]
+    name, run = project.python(code).stdout.split()[-2:]
     return name, UUID(run)
 
 

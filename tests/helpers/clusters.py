@@ -3,14 +3,22 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forks import python_code
+
 ROOT = Path(__file__).parents[2]
+SCHEDULER = """
+import sys
+import dask.config
+dask.config.refresh()  # read the environment again
+from distributed.cli.dask_scheduler import main
+main(sys.argv[1:], standalone_mode=False)
+"""
 # Workers note each record, and may end or wait after a certain one.
 WORKER = """
 import os, signal, sys, time
@@ -18,6 +26,7 @@ from pathlib import Path
 from tasks.serving import folder
 
 address, name, log, dies, waits, before, *options = sys.argv[1:]
+Path(log).with_name(f"{name}.pid").write_text(str(os.getpid()))
 original, calls = folder.JobFolder.record, iter(range(1, 10_000))
 
 
@@ -75,7 +84,7 @@ class DaskCluster:
         """
         given = (name, str(self.folder / "records"), str(dies), str(waits), "1" if before else "")
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, self.address, *given, *options],
+            python_code(WORKER, self.address, *given, *options),
             cwd=cwd,
             env=environment() | variables,
             stderr=(self.folder / f"{name}.log").open("w"),
@@ -83,6 +92,10 @@ class DaskCluster:
         self.workers[name] = process
         wait_for(lambda: "Registered to" in (self.folder / f"{name}.log").read_text(), process)
         return process
+
+    def pid(self, name: str) -> int:
+        """The number of the process as the worker itself knows it."""
+        return int((self.folder / f"{name}.pid").read_text())
 
     def stop(self, name: str) -> None:
         """End a worker."""
@@ -131,10 +144,7 @@ def dask_cluster(folder: Path, **variables: str) -> Iterator[DaskCluster]:
     folder.mkdir()
     log = folder / "scheduler.log"
     scheduler = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "distributed.cli.dask_scheduler"),
-            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
-        ],
+        python_code(SCHEDULER, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
         env=environment() | variables,
         stderr=log.open("w"),
         text=True,

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from registry.databases.database import DIALECTS, MIGRATIONS
+from registry.databases.database import DIALECTS, MIGRATIONS, _run_alembic
 from registry.schema import VERSION_TABLE
 
 KEPT = Path(__file__).parents[1] / "data" / "registry_0001.sql"
@@ -175,6 +175,14 @@ def fill_with_kept(url: str) -> None:
             rows = source.execute(select(old.tables[table.name])).mappings().all()
             if table.name != VERSION_TABLE:
                 target.execute(table.insert(), [dict(row) for row in rows])
+
+
+def create_by_all_revisions(url: str) -> None:
+    """A new registry as the first release made it, upgraded to this one."""
+    with raw(url) as connection:
+        _run_alembic(connection, MIGRATIONS, url)
+    with raw(url) as connection:
+        DIALECTS[connection.dialect.name].install_triggers(connection)
 
 
 def kept() -> Engine:

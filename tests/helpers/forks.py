@@ -5,8 +5,8 @@ pytest workers imports third-party packages once and forks for each process of a
 flow and, through a replacement of `python`, for every `python -m ...` that it starts. Each fork
 imports modelmint itself from the project's folder.
 
-Only for commands that run to their end. Tests that kill or interrupt a command start a real
-process (`Project.start`), and so do tests of what a command imports.
+SIGINT and SIGTERM reach the fork, and it may kill itself. Tests that send SIGKILL or look which
+processes are left start a real process (`Project.start`), as do tests of what a command imports.
 """
 
 import atexit
@@ -43,6 +43,8 @@ PRELOADED = [
     "pyarrow.csv",
     "pyarrow.parquet",
     "safetensors.torch",
+    "distributed.cli.dask_scheduler",
+    "distributed.cli.dask_worker",
     "sklearn.metrics",
     "sklearn.model_selection",
     "sympy.combinatorics",
@@ -72,9 +74,10 @@ PRELOADED = [
     "sqlalchemy.dialects.sqlite",
     "typer",
 ]
-# Waits for the process that the server forks; if this one is killed, that one is too.
+# Waits for the process that the server forks, passes signals on, and ends as that one does. If this
+# one is killed, that one is too.
 STAND_IN = """#!{python} -SI
-import json, os, socket, sys
+import json, os, signal, socket, sys
 if "-m" not in sys.argv and "--code" not in sys.argv:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
@@ -82,8 +85,14 @@ with socket.socket(socket.AF_UNIX) as server:
     server.connect({path!r})
     socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
     server.sendall(request)
-    status = server.recv(1)
-os._exit(status[0] if status else 1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: server.send(bytes([number])))
+    status, number = server.recv(2) or (1, 0)
+if number:
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+os._exit(status)
 """
 FOLDER, OWNER = "MODELMINT_TEST_FORKS", "MODELMINT_TEST_FORKS_OWNER"
 SECONDS = 300.0  # for the imports of the server; 10 s on an idle core
@@ -137,6 +146,15 @@ def _remove_if_unused(folder: str) -> None:
         os.rmdir(folder)
 
 
+forks = ForkServer()
+FORKS = sys.platform == "linux"  # they use pidfd
+
+
+def python_code(code: str, *arguments: str) -> list[str]:
+    """A command that runs Python code, in a fork where there are any."""
+    return forks.code(code, *arguments) if FORKS else [sys.executable, "-c", code, *arguments]
+
+
 def serve(path: str, python: str, owner: int) -> None:
     """Fork for each request, until the process `owner` ends."""
     owner_ended = os.pidfd_open(owner)
@@ -163,7 +181,10 @@ def serve(path: str, python: str, owner: int) -> None:
 
 
 def guard(client: socket.socket) -> None:
-    """Fork again; report the exit status of that process, or kill it if the client ends first."""
+    """Fork again; report how that process ends, or kill it if the client ends first.
+
+    The client may send numbers of signals for it.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     length, outputs, _, _ = socket.recv_fds(client, 8, 3)
     request = b""
@@ -176,18 +197,21 @@ def guard(client: socket.socket) -> None:
     for number in outputs:
         os.close(number)
     ended = os.pidfd_open(process)
-    ready, _, _ = select.select([ended, client], [], [])
-    if ended not in ready:
-        os.killpg(process, signal.SIGKILL)
+    while ended not in select.select([ended, client], [], [])[0]:
+        if not (number := client.recv(1)):
+            os.killpg(process, signal.SIGKILL)
+            break
+        os.kill(process, number[0])
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     with contextlib.suppress(BrokenPipeError):  # the client was killed
-        client.send(bytes([status if status >= 0 else 128 - status]))
+        client.send(bytes([max(status, 0), max(-status, 0)]))
     os._exit(0)
 
 
 def become(outputs: list[int], command: list[str], folder: str, variables: dict[str, str]) -> None:
     """Behave as a new interpreter with `[-P] -m COMMAND` or `-c CODE`."""
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it
     for number, output in enumerate(outputs):
         os.dup2(output, number)
     os.environ.clear()

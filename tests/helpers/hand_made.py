@@ -63,6 +63,13 @@ def classifier(folder, columns, tokenizer=None):
     return folder
 
 
+def one_of_each(root, words):
+    """A bundle for each kind of data, by its name; `words` are the tokens of the texts."""
+    columns = {"table": TABLE, "image": IMAGE, "sequence": SEQUENCE}
+    made = {name: classifier(root / name, of) for name, of in columns.items()}
+    return made | {"text": classifier(root / "text", TEXT, word_tokenizer(words))}
+
+
 def word_tokenizer(words):
     """One token for each word; [BOS] begins every text."""
     tokens = ["[PAD]", "[UNK]", "[BOS]", *words]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import commands
 import pytest
-from forks import ForkServer
+from forks import FORKS, forks, python_code
 from ruamel.yaml import YAML
 
 from flows.runs import claim_run
@@ -35,8 +35,6 @@ AUTHOR = {
     f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
 }
 """The author of commits, for git."""
-forks = ForkServer()
-FORKS = sys.platform == "linux"  # they use pidfd
 
 # Trains within a second and passes its gate.
 DEBUG = {
@@ -78,8 +76,7 @@ class Project:
         self, code: str, *arguments: str, status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
         """Run Python code to the end, in a process that has imported torch, DVC and Prefect."""
-        command = (sys.executable, "-c", code, *arguments)
-        return self._run(forks.code(code, *arguments) if FORKS else command, status)
+        return self._run(python_code(code, *arguments), status)
 
     def _forked(self, command: Sequence[str]) -> Sequence[str]:
         """The command in a fork, where it does the same there."""
@@ -118,7 +115,7 @@ class Project:
     def start(self, *command: str, forked: bool = False) -> subprocess.Popen[str]:
         """Start a command whose output can be read line by line.
 
-        With `forked` it costs a fifth of the CPU time, but a signal does not reach it.
+        With `forked` it costs a fifth of the CPU time; SIGKILL reaches it a moment later.
         """
         return subprocess.Popen(
             self._forked(command) if forked else command,

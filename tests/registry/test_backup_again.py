@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import DIALECTS, MIGRATIONS, fill_database, raw_engine, rows_of, unguarded
+from databases import DIALECTS, MIGRATIONS, raw_engine, rows_of, unguarded
 from fork_context import fork_context
-from registry_helpers import Place, make_candidate, promote
+from registry_helpers import Place, fill_place, make_candidate, promote
 from sqlalchemy import MetaData
 
 from registry import Conflict, Corrupt, Refused, Registry, schema
 from registry.artifacts import Folder
-from registry.databases.database import _run_alembic, create
+from registry.databases.database import _run_alembic
 from registry.transfer import backup as backups
 from registry.transfer import segments
 from registry.transfer.backup import backup, restore, verify_backup
@@ -28,13 +28,16 @@ from registry.upkeep import purge
 @pytest.fixture
 def place(database_url, tmp_path) -> Place:
     """A registry: digits has versions 1 to 3, and 1 is champion; words has one version."""
-    place = Place(tmp_path / "here", fill_database(database_url, create))
+    url = "" if database_url.startswith("sqlite") else database_url
+    return fill_place(Place(tmp_path / "here", url), fill)
+
+
+def fill(place: Place) -> None:
     with place.open() as registry:
         for number in (1, 2, 3):
             add(registry, place, f"model {number}")
         promote(registry, 1)
         add(registry, place, "words", name="words")
-    return place
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from databases import (
+    create_by_all_revisions,
     execute,
     fetch,
     fill_database,
     fill_with_kept,
     new_databases,
     raw,
-    raw_engine,
     schema_of,
     unguarded,
 )
@@ -27,7 +27,12 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
 from registry import schema
-from registry.databases.database import MIGRATIONS, Database, create, upgrade
+from registry.databases.database import (
+    MIGRATIONS,
+    Database,
+    create,
+    upgrade,
+)
 from registry.errors import NoRegistry, Refused, RegistryError, SchemaMismatch, Unreachable
 from registry.rules import RULES
 from registry.rules.rule import APPEND_ONLY, LASTING
@@ -517,10 +522,10 @@ def open_and_write(index, url):
 # Revisions
 
 
-def test_migrated_schema_equals_the_schema_in_code(make_database):
-    declared, migrated = make_database(), make_database()
-    schema.metadata.create_all(raw_engine(declared))
-    create(migrated)
+def test_all_revisions_make_the_tables_and_triggers_of_a_new_registry(make_database):
+    new, migrated = make_database(), make_database()
+    create(new)
+    create_by_all_revisions(migrated)
     options = {
         "version_table": schema.VERSION_TABLE,
         "compare_type": True,
@@ -530,12 +535,18 @@ def test_migrated_schema_equals_the_schema_in_code(make_database):
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, schema.metadata) == []
     # Alembic's comparison leaves some of it out.
-    assert facts_of(migrated) == facts_of(declared)
+    assert facts_of(migrated) == facts_of(new)
+    assert triggers_of(migrated) == triggers_of(new)
+    for url in (new, migrated):
+        assert fetch(url, "SELECT version_num FROM registry_alembic_version") == [(schema.HEAD,)]
+        ((found, store),) = fetch(url, "SELECT id, store FROM registry")
+        assert re.fullmatch("[0-9a-f]{32}", found)
+        assert store is None
 
 
 def facts_of(url):
     """A description of each table as text; columns in their order."""
-    tables = list(schema.metadata.tables)
+    tables = [*schema.metadata.tables, schema.VERSION_TABLE]
     with raw(url) as connection:
         look = inspect(connection)
         columns = look.get_multi_columns(filter_names=tables)

@@ -13,6 +13,7 @@ import pytest
 import rfc8785
 from amounts import usual
 from databases import (
+    create_by_all_revisions,
     execute,
     fetch,
     fill_with_kept,
@@ -188,9 +189,9 @@ def test_upgrade_chains_the_events_of_each_model(kept_url):
     assert NO_EVENT not in heads.values()
 
 
-def test_upgraded_schema_equals_a_new_one(kept_url, make_database):
+def test_upgraded_schema_equals_one_made_by_all_revisions(kept_url, make_database):
     fresh = make_database()
-    assert create(fresh)
+    create_by_all_revisions(fresh)
     upgrade(kept_url)
     assert schema_of(kept_url) == schema_of(fresh)
     assert upgrade(kept_url) == HEAD

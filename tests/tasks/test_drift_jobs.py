@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from drift_helpers import Trained, moved, predicted
+from forks import python_code
 
 from tasks.drift.reference import OLDER
 from tasks.drift.report import DRIFT, DriftReport, sentence
@@ -96,7 +97,7 @@ def test_any_number_of_workers_and_a_kill_give_the_same_counters(bundle, source,
         assert {sum(measure.now) for measure in part.measures} == {ROWS - BAD}
     job(bundle, source, tmp_path / "four", workers=4)
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED.format(shard=SHARD), bundle, source, tmp_path / "killed"],
+        python_code(KILLED.format(shard=SHARD), str(bundle), str(source), str(tmp_path / "killed")),
         env={"PYTHONPATH": ":".join(sys.path), "PATH": "", "OMP_NUM_THREADS": "1"},
         check=False,
     )

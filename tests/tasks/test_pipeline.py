@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from projects import FORKS, forks
+from forks import FORKS, forks
 from ruamel.yaml import YAML
 
 from tasks.pipeline import STEPS

@@ -21,7 +21,7 @@ import pyarrow.feather as feather
 import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
-from hand_made import IMAGE, SEQUENCE, TABLE, TEXT, classifier, word_tokenizer
+from hand_made import one_of_each
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -54,11 +54,7 @@ ANY = settings(
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    """A hand-made bundle for each kind of data."""
-    root = tmp_path_factory.mktemp("hand-made")
-    columns = {"table": TABLE, "image": IMAGE, "sequence": SEQUENCE}
-    made = {name: classifier(root / name, of) for name, of in columns.items()}
-    return made | {"text": classifier(root / "text", TEXT, word_tokenizer(WORDS))}
+    return one_of_each(tmp_path_factory.mktemp("hand-made"), WORDS)
 
 
 @pytest.fixture(scope="module")

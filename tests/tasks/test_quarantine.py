@@ -12,10 +12,10 @@ import pyarrow.csv
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from hand_made import IMAGE, SEQUENCE, TABLE, TEXT, classifier
+from hand_made import one_of_each
 from PIL import Image
 from prediction_helpers import predict_paths
-from training_helpers import WORDS, _tokenizer
+from training_helpers import WORDS
 
 from tasks import reasons
 from tasks.errors import InputError
@@ -86,11 +86,7 @@ FIRST = {"in.parquet": 0, "in.arrow": 0}  # the number of the first row; 1 in th
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory):
-    """A hand-made bundle for each kind of data."""
-    root = tmp_path_factory.mktemp("hand-made")
-    columns = {"table": TABLE, "image": IMAGE, "sequence": SEQUENCE}
-    made = {name: classifier(root / name, of) for name, of in columns.items()}
-    return made | {"text": classifier(root / "text", TEXT, _tokenizer(WORDS))}
+    return one_of_each(tmp_path_factory.mktemp("hand-made"), WORDS)
 
 
 def quarantined(bundle, folder, *paths, keys=None):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import FORKS, forks
+from forks import python_code
 from training_helpers import make_prepared, run, tiny, written
 
 from tasks.config import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
@@ -38,7 +38,7 @@ resume.save_file = save_file
 def start(params: Train, folder: Path, prepared: Path, before: str = "") -> subprocess.Popen[str]:
     """Train in a process of its own; only one with code `before` it imports torch itself."""
     folder.mkdir(exist_ok=True)
-    python = [sys.executable, "-c", before + TRAIN] if before or not FORKS else forks.code(TRAIN)
+    python = [sys.executable, "-c", before + TRAIN] if before else python_code(TRAIN)
     return subprocess.Popen(
         [*python, params.model_dump_json(), folder, prepared],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT}/tests/helpers"},
