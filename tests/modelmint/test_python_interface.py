@@ -165,7 +165,7 @@ def make_kinds(root):
             run(params, workspace.checkpoint.parent, workspace.prepared)
             export(
                 Export(),
-                Evaluate(gates=GATES.get(task, {"accuracy": 0.0})),
+                Evaluate(gates=GATES.get(task, {"accuracy": 0.0}), single_class="allow"),
                 prepared=workspace.prepared,
                 checkpoint=workspace.checkpoint,
                 bundle=workspace.bundle,
