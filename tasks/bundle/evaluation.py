@@ -189,11 +189,10 @@ def _bound(
 
 
 def check_single_class(metrics: Metrics, allowed: bool) -> tuple[list[Gate], list[str]]:
-    """A failed gate, or if it is `allowed` a warning, if each row was predicted as one class,
-    though the rows are of several."""
+    """A failed gate, or if it is `allowed` a warning, if each row was predicted as one class."""
     columns = np.sum(metrics.confusion, axis=0) if metrics.confusion else ()
     predicted = [n for n, rows in zip(metrics.per_class, columns, strict=False) if rows]
-    if len(predicted) != 1 or np.count_nonzero(np.sum(metrics.confusion, axis=1)) < 2:
+    if len(predicted) != 1:
         return [], []
     (name,) = predicted
     said = f"every one of the {metrics.rows:,} test rows is predicted as {name!r}"

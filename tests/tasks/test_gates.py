@@ -152,12 +152,6 @@ def test_several_predicted_classes_and_numbers_are_not_a_single_class(metrics):
     assert check_single_class(metrics, allowed=False) == ([], [])
 
 
-def test_rows_that_are_all_of_one_class_may_be_predicted_as_one_class():
-    """A file of labelled rows may have a single class; nothing is wrong with the model then."""
-    for predicted in ([0] * 5, [1] * 5):
-        assert check_single_class(measured([0] * 5, predicted), allowed=False) == ([], [])
-
-
 def test_the_explanation_of_a_gate_is_kept_and_others_have_none():
     gate = Gate("a", 1.0, ">= 2", False, "because")
     assert gate.as_dict()["explanation"] == "because"
