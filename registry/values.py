@@ -29,7 +29,8 @@ def moment(microseconds: int) -> datetime:
 def microseconds(moment: datetime) -> int:
     """A datetime as it is stored; without a time zone it counts as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    # Not `aware - _EPOCH`: pendulum's datetimes, which Prefect returns, have a difference of their own.
+    return datetime.__sub__(aware, _EPOCH) // timedelta(microseconds=1)
 
 
 def to_json(value: object) -> str:

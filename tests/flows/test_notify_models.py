@@ -225,6 +225,16 @@ def test_a_kill_between_finding_and_noting_loses_nothing_and_tells_nothing_twice
     assert models.told() == []
 
 
+def test_jobs_are_found_by_the_times_that_prefect_gives(digits):
+    """They are pendulum's, whose differences are no timedeltas."""
+    from prefect.types import DateTime
+
+    before = DateTime.fromisoformat(datetime.now(UTC).isoformat())
+    made = job(digits, error="OSError: disk full")
+    after = DateTime.fromisoformat(datetime.now(UTC).isoformat())
+    assert [found.id for found in digits.jobs_between(before, after)] == [made.id]
+
+
 def test_every_message_is_plain_json(models, digits, tmp_path):
     digits.register("digits", make_candidate(tmp_path / "two", "b"), actor="ada")
     promote(digits, 2)
