@@ -29,7 +29,7 @@ def moment(microseconds: int) -> datetime:
 def microseconds(moment: datetime) -> int:
     """A datetime as it is stored; without a time zone it counts as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    # Not `aware - _EPOCH`: pendulum's datetimes, which Prefect returns, have a difference of their own.
+    # Not `aware - _EPOCH`: the difference of pendulum's, which Prefect returns, is no timedelta.
     return datetime.__sub__(aware, _EPOCH) // timedelta(microseconds=1)
 
 
