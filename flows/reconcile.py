@@ -2,10 +2,13 @@
 
 If a run's process is killed together with its runner, the server still lists the run as Running
 and never frees its concurrency slot. This module marks the run Crashed, frees the slot and starts
-a new run with the same parameters.
+a new run with the same parameters. If only the run's process is killed, Prefect's runner marks the
+run Crashed; this module starts the new one.
 """
 
 import logging
+import re
+import signal
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -18,6 +21,7 @@ from prefect.client.schemas.filters import (
     DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
+    FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -37,7 +41,11 @@ START_GRACE_S = 60.0
 # A process may end shortly before the server hears of it.
 END_GRACE_S = 10.0
 SOON = timedelta(seconds=60)
+RECENT = timedelta(minutes=10)
+"""How long after the end of a killed run a new one may start; `serve` may have been down."""
 ATTEMPTS = 3
+KILLED_ATTEMPTS = 2
+"""If only the process was killed, mostly for its memory: the second time, it will be again."""
 ATTEMPT = "modelmint.attempt"
 """Label of a run: its attempt number, counted from 1."""
 ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
@@ -45,6 +53,11 @@ ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 WAITING = ("Scheduled", "Late", "AwaitingConcurrencySlot")
 """Names of states that wait for their first start; a retried or resumed run has another name."""
 GONE = "Its process is gone: it was killed, or this machine was restarted."
+
+_KILLED = re.compile(r"Process exited with status code: -(\d+)")
+"""How Prefect's runner begins the message of a run whose process a signal ended."""
+_ASKED = {signal.SIGINT, signal.SIGTERM}
+"""Signals by which a person ends a process on purpose."""
 
 log = logging.getLogger("prefect.runner")
 
@@ -67,6 +80,8 @@ class Reconciler:
         """By deployment with a wrong slot count: its active runs when that was first noticed."""
         self._orphans: set[UUID] = set()
         """Runs of an earlier runner whose processes still live; nobody reports their end."""
+        self._killed: set[UUID] = set()
+        """Runs whose process alone was killed, and about which was decided already."""
 
     def reconcile(self, *, nothing_starts: bool = False) -> None:
         """Check every deployment once. Raises what Prefect's client raises.
@@ -81,17 +96,23 @@ class Reconciler:
         waiting = self._read_runs((StateType.SCHEDULED,), due_until=datetime.now(UTC) + SOON)
         for run in dead:
             self._end_dead(run, waiting, [r for r in active if r not in dead])
+        self._replace_killed(waiting, active)
         self._skip_duplicates(waiting)
         self._correct_slots(nothing_starts)
 
     def _read_runs(
-        self, types: tuple[StateType, ...], due_until: datetime | None = None
+        self,
+        types: tuple[StateType, ...],
+        due_until: datetime | None = None,
+        ended_after: datetime | None = None,
     ) -> list[FlowRun]:
         """Runs in these states, earliest first; 200 at most, which is Prefect's limit."""
         # At run time Prefect's DateTime is a datetime.
         due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None  # type: ignore[arg-type]
+        ended = FlowRunFilterEndTime(after_=ended_after) if ended_after else None  # type: ignore[arg-type]
         return self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
+                end_time=ended,
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
                 deployment_id=FlowRunFilterDeploymentId(any_=self._deployments),
                 expected_start_time=due,
@@ -132,13 +153,28 @@ class Reconciler:
         self._client.set_flow_run_state(run.id, state, force=True)
         log.warning("run '%s' is marked %s: %s", run.name, state.name, state.message)
 
-    def _start_again(self, run: FlowRun, waiting: list[FlowRun], others: list[FlowRun]) -> str:
+    def _replace_killed(self, waiting: list[FlowRun], active: list[FlowRun]) -> None:
+        """Start a new run, once, for each whose process was killed while its runner lived."""
+        recent = datetime.now(UTC) - RECENT
+        for run in self._read_runs((StateType.CRASHED,), ended_after=recent):
+            if run.id not in self._killed and _was_killed(run):
+                sentence = self._start_again(run, waiting, active, KILLED_ATTEMPTS)
+                self._killed.add(run.id)  # a runner that starts later finds the idempotency key
+                log.warning("the process of run '%s' was killed. %s", run.name, sentence)
+
+    def _start_again(
+        self,
+        run: FlowRun,
+        waiting: list[FlowRun],
+        others: list[FlowRun],
+        attempts: int = ATTEMPTS,
+    ) -> str:
         """Start a run that replaces a dead one if needed. Returns a sentence for its state."""
         for other in (*others, *waiting):
             if _same_work(other, run):
                 return f"The run '{other.name}' does the same work."
         attempt = int(str(run.labels.get(ATTEMPT, 1)))
-        if attempt >= ATTEMPTS:
+        if attempt >= attempts:
             return f"This happened {attempt} times, so no new run was started."
         assert run.deployment_id is not None
         new = self._client.create_flow_run_from_deployment(
@@ -203,3 +239,9 @@ class Reconciler:
 def _same_work(one: FlowRun, other: FlowRun) -> bool:
     """Whether two runs have the same deployment and parameters."""
     return (one.deployment_id, one.parameters) == (other.deployment_id, other.parameters)
+
+
+def _was_killed(run: FlowRun) -> bool:
+    """Whether a signal ended the process of a crashed run, by accident."""
+    found = _KILLED.match((run.state and run.state.message) or "")
+    return found is not None and int(found[1]) not in _ASKED

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from prefect.states import Cancelling, Paused, Pending, Running
+from prefect.states import Cancelling, Crashed, Paused, Pending, Running
 
 from tasks.errors import InputError
 
@@ -136,6 +136,37 @@ def test_reconcile_does_not_restart_a_run_after_three_attempts(api, deployment):
     assert others(api, deployment, *runs) == []
     assert "happened 3 times" in api.read_flow_run(runs[-1].id).state.message
     assert slots(api, deployment) == 0
+
+
+def crash(api, run, status: int):
+    """As Prefect's runner does when the process of a run ends with a status."""
+    message = f"Process exited with status code: {status}. This indicates ..."
+    api.set_flow_run_state(run.id, Crashed(message=message))
+    return api.read_flow_run(run.id)
+
+
+def test_reconcile_starts_one_new_run_for_a_run_whose_process_was_killed(api, deployment):
+    given = {"output": "elsewhere"}
+    killed = crash(api, start(api, deployment, parameters=given), -9)
+    watch = reconciler(api, deployment)
+    for _ in range(3):
+        watch.reconcile()
+    reconciler(api, deployment).reconcile(nothing_starts=True)  # of a runner that starts later
+    (new,) = others(api, deployment, killed)
+    assert (new.name, new.state_name) == (killed.name, "Scheduled")
+    assert new.parameters == {"model": "digits@champion", **given}
+    assert api.read_flow_run(killed.id).state.id == killed.state.id  # so nobody is told twice
+    api.set_flow_run_state(new.id, Pending())
+    crash(api, new, -9)
+    watch.reconcile()
+    assert others(api, deployment, killed, new) == []
+
+
+@pytest.mark.parametrize("status", [-2, -15, 1])
+def test_reconcile_starts_no_new_run_for_a_run_that_was_stopped_or_failed(api, deployment, status):
+    crashed = crash(api, start(api, deployment), status)
+    reconciler(api, deployment).reconcile()
+    assert others(api, deployment, crashed) == []
 
 
 def test_reconcile_does_not_restart_a_run_if_the_same_work_is_due(api, deployment):
