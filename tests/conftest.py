@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -237,25 +237,33 @@ def project(tmp_path: Path, prefect_server: str) -> Project:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Project:
-    """A project with one successful debug training, for tests that only add to it.
+def first_training(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Project:
+    """A project after one successful debug training, for all workers; copy it to change it."""
+    with made_once(tmp_path_factory, "first-training") as place:
+        outcome = place / "outcome.json"  # written last
+        made = outcome.exists()
+        project = Project(place / "project") if made else make_project(place / "project", DEBUG)
+        project.environment["PREFECT_API_URL"] = prefect_server
+        if not made:
+            outcome.write_text(json.dumps(project.train()))
+        project.outcome = json.loads(outcome.read_bytes())
+        return project
 
-    The first worker trains; the others copy its project.
-    """
-    root = tmp_path_factory.mktemp("trained") / "project"
-    with made_once(tmp_path_factory, "first-trained") as first:
-        marker = first / "outcome.json"  # written last
-        if marker.exists():
-            made = copy_project(first / "project", root)
-            made.environment["PREFECT_API_URL"] = prefect_server
-            made.outcome = json.loads(marker.read_bytes())
-            return made
-        made = make_project(root, DEBUG)
-        made.environment["PREFECT_API_URL"] = prefect_server
-        made.outcome = made.train()
-        shutil.copytree(root, first / "project", symlinks=True)
-        marker.write_text(json.dumps(made.outcome))
-        return made
+
+@pytest.fixture(scope="session")
+def trained(first_training: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of that project, for tests that only add to it."""
+    made = copy_project(first_training.root, tmp_path_factory.mktemp("trained") / "project")
+    return replace(
+        made, environment=dict(first_training.environment), outcome=first_training.outcome
+    )
+
+
+@pytest.fixture
+def own_trained(first_training: Project, tmp_path: Path) -> Project:
+    """A copy of that project for one test, which may change everything."""
+    made = copy_project(first_training.root, tmp_path / "project")
+    return replace(made, environment=dict(first_training.environment))
 
 
 @dataclass(frozen=True)

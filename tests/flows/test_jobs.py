@@ -114,7 +114,7 @@ def test_a_job_waits_for_another_one_in_its_folder_and_finds_it_complete(
     out = tmp_path / "out"
     command = ["modelmint", "predict", "digits", test_split, "--output", str(out), "--json"]
     with owned(out, lambda: pytest.fail("nobody else writes there")):
-        second = trained.start(*command)
+        second = trained.start(*command, forked=True)
         said = next(line for line in second.stdout if "another job" in line)
         first = predict(trained, test_split, "--output", str(tmp_path / "other"))
         shutil.copytree(tmp_path / "other", out, dirs_exist_ok=True)
@@ -128,7 +128,7 @@ def test_a_job_waits_for_another_one_in_its_folder_and_finds_it_complete(
 
 def test_two_jobs_that_begin_at_once_write_one_output(trained, test_split, tmp_path):
     command = ["modelmint", "predict", "digits", test_split, "--output", str(tmp_path / "out")]
-    both = [trained.start(*command, "--json") for _ in range(2)]
+    both = [trained.start(*command, "--json", forked=True) for _ in range(2)]
     printed = [job.communicate()[0] for job in both]
     assert [job.returncode for job in both] == [0, 0]
     reports = [json.loads(text[text.index("{") :]) for text in printed]

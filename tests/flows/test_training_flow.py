@@ -219,8 +219,11 @@ def test_a_new_file_in_data_raw_is_put_under_dvc_and_linked_to_a_worktree(projec
     assert of_tracker.strip() in objects
 
 
-def test_a_missing_section_of_params_gets_the_same_defaults_in_train_and_repro(project: Project):
+def test_a_missing_section_of_params_gets_the_same_defaults_in_train_and_repro(
+    own_trained: Project,
+):
     """The README's own example has no section `export`."""
+    project = own_trained
     path = project.root / "params.yaml"
     given = YAML(typ="safe").load(path.read_text())
     del given["export"]
