@@ -7,6 +7,7 @@
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
@@ -26,6 +27,11 @@ _BUSY = re.compile(r"is busy, it is being blocked|Unable to acquire lock")
 _FAILED = re.compile(r"failed to run: .*, exited with (-?\d+)")
 _RESTORED = re.compile(r"is cached - skipping run|skipping run, checking out outputs")
 _ADVICE = re.compile(r"To track|\s+git add|To enable auto|\s+dvc config core|Use `dvc push|$")
+
+
+# The schemas of DVC (voluptuous 0.16) are compiled anew for each file, and keep their state in
+# objects that all threads share: of 160 calls in four threads, two called a valid dvc.yaml invalid.
+_one_thread = threading.RLock()
 
 
 class WorkspaceBusy(InputError):
@@ -161,9 +167,12 @@ def _is_ours(stage: Any, root: Path) -> bool:
 
 @contextmanager
 def _repo(root: Path) -> Iterator[Any]:
-    """The DVC repository at `root`. Raises `WorkspaceBusy`; `InputError` for any other error."""
+    """The DVC repository at `root`, for one thread at a time.
+
+    Raises `WorkspaceBusy`; `InputError` for any other error.
+    """
     try:
-        with Repo(str(root), _wait_for_lock=True) as repo:
+        with _one_thread, Repo(str(root), _wait_for_lock=True) as repo:
             repo.scm_context.quiet = True  # no advice about git on standard output
             yield repo
     except LockError as error:
