@@ -100,23 +100,34 @@ def give(
     of = [registry.job(job)] if job else registry.jobs(name)
     jobs = list(_finished(registry, name, of, notices))
     if not jobs:
-        raise InputError(f"no finished job of {name} has its output in place; predict first")
+        which = f"job {job} has not finished" if job else f"no job of {name} has finished"
+        raise InputError(
+            f"{which}, or its output is not in place" + "".join(f" ({one})" for one in notices)
+        )
     newest = jobs[0]
     label = label or trained_target(newest.version.params) or "label"
     labels = feedback.read_labels(file, newest.signature, key, label)
     if not job:
         jobs = _without_row_numbers(jobs, notices)
-    found = [(one, hit) for one in jobs if len(hit := _matching(one, labels))]
+    rows = {one.job.id: one.table() for one in jobs}
+    found = [(one, hit) for one in jobs if len(hit := feedback.matching(labels, rows[one.job.id]))]
+    if not job:
+        _refuse_unclear(found)
+    found = [(one, feedback.without_repeated(hit, rows[one.job.id])) for one, hit in found]
+    found = [(one, hit) for one, hit in found if len(hit)]
     if not found:
         first = labels.rows.column(feedback.KEY)[0].as_py()
         raise InputError(
-            f"none of the {len(labels.rows):,} labels is of a predicted row: {file} has keys such "
-            f"as {first!r}. Name its column of keys with --key; they must be those in the "
-            "predictions" + "".join(f". {notice}" for notice in notices)
+            f"none of the {len(labels.rows):,} labels is of a predicted row"
+            + "".join(f" ({notice})" for notice in notices)
+            + f": {file} has keys such as {first!r}. They must be those in the predictions; --key "
+            "names their column"
         )
-    if not job:
-        _refuse_unclear(found)
     known = sum(not _keep(registry, one, labels, hit, actor, say) for one, hit in found)
+    if known:
+        notices.append(
+            "what was given before changes nothing; corrections that came later stay as they are"
+        )
     used = {value for _, hit in found for value in hit.column(feedback.KEY).to_pylist()}
     return FeedbackReport(
         len(labels.rows), len(used), len(found), known, measured(registry, name), notices
@@ -124,10 +135,17 @@ def give(
 
 
 def measured(registry: Registry, name: str) -> list[Measured]:
-    """What the labels that were given so far say, by version and week, newest first."""
+    """What the labels that were given so far say, by version and week, newest first.
+
+    Rows that a version has predicted twice count once.
+    """
     groups: dict[tuple[int, str], list[tuple[_Predicted, Labelled]]] = {}
+    seen: set[tuple[int, str]] = set()
     for one in _finished(registry, name, registry.jobs(name), []):
-        if one.labels.is_dir() and (found := _labelled(one)):
+        if not one.labels.is_dir() or (one.job.version, one.job.input_sha256) in seen:
+            continue
+        if found := feedback.labelled(one.labels, one.table()):
+            seen.add((one.job.version, one.job.input_sha256))
             year, week, _ = one.job.started_at.isocalendar()
             groups.setdefault((one.job.version, f"{year}-W{week:02}"), []).append((one, found))
     newest = sorted(groups.items(), key=lambda item: (item[0][1], item[0][0]), reverse=True)
@@ -214,10 +232,6 @@ def _without_row_numbers(jobs: list[_Predicted], notices: list[str]) -> list[_Pr
     return fit
 
 
-def _matching(one: _Predicted, labels: Labels) -> pa.Table:
-    return feedback.matching(labels, one.table().column(feedback.KEY))
-
-
 def _refuse_unclear(found: list[tuple[_Predicted, pa.Table]]) -> None:
     """Raises `InputError` if a key is one of two inputs: the label may be of either row."""
     seen: dict[str, pa.Array] = {}
@@ -234,37 +248,27 @@ def _refuse_unclear(found: list[tuple[_Predicted, pa.Table]]) -> None:
         seen.setdefault(one.job.input_sha256, keys)
 
 
-def _labelled(one: _Predicted) -> Labelled | None:
-    found = feedback.labelled(one.labels, one.table())
-    return found if found and len(found.labels) else None
-
-
 def _keep(
     registry: Registry, one: _Predicted, labels: Labels, hit: pa.Table, actor: str, say: Say
 ) -> bool:
-    """Keep labels, and note it in the history; False if they were kept before."""
+    """Keep labels, and note in the history what they measure; False if they were given before.
+
+    The note comes first: killed between the two, the same command writes a second note, and not
+    none.
+    """
     with owned(one.output, lambda: say(f"another command works on {one.output}; waiting for it")):
-        kept = feedback.keep(one.labels, labels, hit)
-        if kept is None:
+        if feedback.was_given(one.labels, labels):
             return False
-        try:
-            _note(registry, one, labels, hit, actor)
-        except BaseException:
-            kept.unlink()  # so that the same command does both
-            raise
+        found = feedback.labelled(one.labels, one.table(), hit)
+        assert found is not None, "the labels are those of its rows"
+        metrics = feedback.measure(one.signature, [found])
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        registry.note(
+            one.version.model,
+            one.version.version,
+            f"feedback: {shown} on {counted(len(found.labels), 'label')} for job {one.job.id}, "
+            f"with {counted(len(hit), 'label')} of {labels.source} (SHA-256 {labels.sha256})",
+            actor=actor,
+        )
+        feedback.keep(one.labels, labels, hit)
     return True
-
-
-def _note(registry: Registry, one: _Predicted, labels: Labels, hit: pa.Table, actor: str) -> None:
-    """Add what was measured to the history of the version, where nobody can change it."""
-    found = _labelled(one)
-    assert found is not None, "labels of its rows were kept just now"
-    metrics = feedback.measure(one.signature, [found])
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    registry.note(
-        one.version.model,
-        one.version.version,
-        f"feedback: {shown} on {counted(len(found.labels), 'label')} for job {one.job.id}, with "
-        f"{counted(len(hit), 'label')} of {labels.source} (SHA-256 {labels.sha256})",
-        actor=actor,
-    )

@@ -1,7 +1,7 @@
 """Labels that arrive after the predictions: joined by key, kept beside them, measured.
 
 `labels/JOB/NUMBER-HASH.parquet` in the output of a job has the labels of one given file that belong
-to its rows. Of two labels for one row, the newer file counts.
+to its rows. Of two labels for one row, that of the file that was given later counts.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from tasks.bundle.signature import Signature
 from tasks.errors import InputError
 from tasks.files import tables
-from tasks.files.convert import Kind
+from tasks.files.convert import Kind, plain
 from tasks.files.reading import PLAIN, Reading
-from tasks.serving.folder import LABELS
+from tasks.serving.folder import LABELS, QUARANTINE
 from tasks.serving.manifest import PredictReport
 from tasks.serving.writing import write_whole
 from tasks.words import some
@@ -48,7 +48,7 @@ class Labelled:
 
 
 def read_labels(path: Path, signature: Signature, key: str, label: str) -> Labels:
-    """The labels of a table, by key.
+    """The labels of a table, by key. Keys are compared as the text that they are: `007` is not 7.
 
     Raises:
         InputError: the model needs no labels; a column is missing; a label is missing, or is not a
@@ -57,23 +57,29 @@ def read_labels(path: Path, signature: Signature, key: str, label: str) -> Label
     target = signature.problem.target
     if target is None:
         raise InputError("a language model predicts texts, and needs no labels")
+    if key == label:
+        raise InputError(f"--key and --label both name {key!r}; give two columns")
     with path.open("rb") if path.is_file() else _no_file(path) as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    found = list(_columns(path, {key: "category", label: target.kind}, signature.read_as))
+    row, found = tables.first_row(path), []
+    for batch in _batches(path, {key: "text", label: target.kind}, signature.read_as):
+
+        def where(place: int, start: int = row) -> str:
+            return f"{path}, row {start + place}"
+
+        keys = _text(batch.column(key))
+        missing = pc.fill_null(pc.equal(keys, ""), True).to_numpy(zero_copy_only=False)
+        if missing.any():
+            raise InputError(f"{where(int(missing.argmax()))}: no {key}")
+        values = target.parsed(batch.column(label), signature, label, where)
+        known = np.array(signature.classes)[values] if signature.classes else values
+        found.append(pa.table({KEY: keys, LABEL: pa.array(known)}))
+        row += batch.num_rows
     if not found:
         raise InputError(f"{path} has no rows")
-    table = pa.concat_tables(found).combine_chunks().rename_columns([KEY, LABEL])
-    first = tables.first_row(path)
-    keys, labels = table.column(KEY).combine_chunks(), table.column(LABEL).combine_chunks()
-    if keys.null_count:
-        raise InputError(f"{path}, row {first + pc.index(keys.is_null(), True).as_py()}: no {key}")
-    # Raises for a missing label, and for one that the model does not know.
-    target.parsed(labels, signature, label, lambda row: f"{path}, row {first + row}")
-    distinct = table.group_by([KEY, LABEL]).aggregate([])
-    twice = pc.value_counts(distinct.column(KEY).combine_chunks())
-    twice = twice.field(0).filter(pc.greater(twice.field(1), 1)).to_pylist()
-    if twice:
-        raise InputError(f"{path}: two different labels for the {key} {some(map(str, twice), 3)}")
+    distinct = pa.concat_tables(found).group_by([KEY, LABEL]).aggregate([])
+    if twice := _several(distinct.column(KEY)).to_pylist():
+        raise InputError(f"{path}: two different labels for the {key} {some(twice, 3)}")
     return Labels(str(path), sha256, distinct.select([KEY, LABEL]))
 
 
@@ -81,18 +87,23 @@ def _no_file(path: Path) -> "io.BufferedReader":
     raise InputError(f"{path} is not a file; give a table with a column of keys and one of labels")
 
 
-def _columns(path: Path, kinds: Mapping[str, Kind], read_as: Reading) -> Iterator[pa.Table]:
-    """Some columns of a table, in the order of `kinds`; categories as text."""
+def _batches(path: Path, kinds: Mapping[str, Kind], read_as: Reading) -> Iterator[pa.RecordBatch]:
+    """The rows of a table that has the columns `kinds`."""
     tables.files(path)  # refuses another suffix
     for batch in tables.stream(path, CHUNK, kinds, read_as):
-        columns = []
-        for name, kind in kinds.items():
+        for name in kinds:
             tables.named(name, batch.schema.names, str(path), "feedback (see --key and --label)")
-            column = batch.column(name)
-            if pa.types.is_dictionary(column.type):
-                column = column.dictionary_decode()
-            columns.append(column.cast(pa.float64() if kind == "number" else pa.string()))
-        yield pa.table(columns, names=list(kinds))
+        yield batch
+
+
+def _text(column: pa.Array) -> pa.Array:
+    return plain(column).cast(pa.string())
+
+
+def _several(keys: pa.ChunkedArray) -> pa.Array:
+    """The keys that occur more than once."""
+    counted = pc.value_counts(keys.combine_chunks())
+    return counted.field(0).filter(pc.greater(counted.field(1), 1))
 
 
 def has_row_numbers(report: PredictReport) -> bool:
@@ -100,41 +111,49 @@ def has_row_numbers(report: PredictReport) -> bool:
     start = 0
     for shard in report.shards:
         end = start + shard["rows"]
-        keys = shard.get("keys")
-        if keys and not all(key.isdigit() and start <= int(key) < end for key in keys):
-            return False
+        for key in shard.get("keys") or ():
+            if not (key.isascii() and key.isdigit() and str(int(key)) == key):
+                return False
+            if not start <= int(key) < end:
+                return False
         start = end
     return True
 
 
 def predictions(output: Path, report: PredictReport, signature: Signature) -> pa.Table:
     """`key` (text) and `prediction` (text or float64) of a job's rows, which are those of its
-    manifest. A key that several rows have is left out.
+    manifest.
 
     Raises:
         InputError: the files have no such columns.
     """
     target = signature.problem.target
     assert target is not None, "language models are refused before"
-    kinds: dict[str, Kind] = {KEY: "category", PREDICTION: target.kind}
+    kinds: dict[str, Kind] = {KEY: "text", PREDICTION: target.kind}
+    value = pa.string() if signature.classes else pa.float64()
+    found = [pa.table({KEY: pa.array([], pa.string()), PREDICTION: pa.array([], value)})]
     paths = [file["path"] for shard in report.shards for file in shard["files"]]
-    found = [
-        part
-        for path in paths
-        if not path.startswith("quarantine/")
-        for part in _columns(output / path, kinds, PLAIN)
-    ]
-    if not found:
-        return pa.table({KEY: pa.array([], pa.string()), PREDICTION: pa.array([], pa.string())})
-    table = pa.concat_tables(found)
-    counted = pc.value_counts(table.column(KEY).combine_chunks())
-    once = counted.field(0).filter(pc.equal(counted.field(1), 1))
-    return table.filter(pc.is_in(table.column(KEY), value_set=once))
+    for path in paths:
+        if not path.startswith(f"{QUARANTINE}/"):
+            for batch in _batches(output / path, kinds, PLAIN):
+                columns = [_text(batch.column(KEY)), plain(batch.column(PREDICTION)).cast(value)]
+                found.append(pa.table(columns, names=[KEY, PREDICTION]))
+    return pa.concat_tables(found)
 
 
-def matching(labels: Labels, keys: pa.ChunkedArray) -> pa.Table:
-    """The labels whose key is one of `keys`."""
-    return labels.rows.filter(pc.is_in(labels.rows.column(KEY), value_set=pa.array(keys.unique())))
+def matching(labels: Labels, predicted: pa.Table) -> pa.Table:
+    """The labels whose key is one of the predicted rows."""
+    return labels.rows.filter(_is_in(labels.rows.column(KEY), predicted.column(KEY)))
+
+
+def without_repeated(found: pa.Table, predicted: pa.Table) -> pa.Table:
+    """Labels without those whose key several predicted rows have: of which one would it be?"""
+    repeated = _several(predicted.column(KEY))
+    return found.filter(pc.invert(pc.is_in(found.column(KEY), value_set=repeated)))
+
+
+def _is_in(keys: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(keys, value_set=others.combine_chunks())
 
 
 def folder_of(output: Path, job: str) -> Path:
@@ -142,36 +161,41 @@ def folder_of(output: Path, job: str) -> Path:
     return output / LABELS / job
 
 
-def keep(folder: Path, labels: Labels, found: pa.Table) -> Path | None:
-    """Keep labels in the folder of a job; None if their file was the last one that was given."""
+def was_given(folder: Path, labels: Labels) -> bool:
+    """Whether a job has the labels of a file with this content, which later ones may correct."""
+    return any(path.stem.endswith(f"-{labels.sha256[:16]}") for path in _files(folder))
+
+
+def keep(folder: Path, labels: Labels, found: pa.Table) -> None:
+    """Keep labels in the folder of a job, as its newest."""
     folder.mkdir(parents=True, exist_ok=True)
-    mark = labels.sha256[:16]
     files = _files(folder)
-    if files and files[-1].stem.endswith(f"-{mark}"):
-        return None
     number = int(files[-1].stem.partition("-")[0]) + 1 if files else 1
     about = {"source": labels.source, "sha256": labels.sha256}
     content = io.BytesIO()
     pq.write_table(found.replace_schema_metadata(about), content)
-    path = folder / f"{number:05d}-{mark}.parquet"
-    write_whole(path, content.getvalue())
-    return path
+    write_whole(folder / f"{number:05d}-{labels.sha256[:16]}.parquet", content.getvalue())
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*-*.parquet"))
 
 
-def labelled(folder: Path, predicted: pa.Table) -> Labelled | None:
-    """The rows of a job that have a label, with the newest of each; None if there are none."""
+def labelled(folder: Path, predicted: pa.Table, more: pa.Table | None = None) -> Labelled | None:
+    """The rows of a job that have a label, with the newest of each; None if there are none.
+
+    `more` are labels that are newer than those in the folder.
+    """
     newest: pa.Table | None = None
-    for path in _files(folder):
-        table = pq.read_table(path, columns=[KEY, LABEL])
+    kept = (pq.read_table(path, columns=[KEY, LABEL]) for path in _files(folder))
+    for table in (*kept, *(() if more is None else (more,))):
         if newest is not None:
-            older = pc.invert(pc.is_in(newest.column(KEY), value_set=table.column(KEY)))
-            table = pa.concat_tables([newest.filter(older), table])
-        newest = table.combine_chunks()
-    if newest is None:
+            older = newest.filter(pc.invert(_is_in(newest.column(KEY), table.column(KEY))))
+            table = pa.concat_tables(
+                [older.replace_schema_metadata(), table.replace_schema_metadata()]
+            )
+        newest = table
+    if newest is None or not len(newest):
         return None
     place = pc.index_in(predicted.column(KEY), value_set=newest.column(KEY).combine_chunks())
     has = place.is_valid()

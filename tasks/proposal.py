@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from tasks import sources
 from tasks.config import Params
 from tasks.config.examples import NETWORKS
+from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files import npz, suffixes, tables
 from tasks.files.convert import fits
@@ -323,6 +324,8 @@ def _reason_to_ignore(name: str, column: pa.ChunkedArray) -> str:
         return "which has no values"
     if distinct is None:
         return f"of type {column.type}, which cannot be a feature"
+    if name == KEY:
+        return "the key of a row, which is no feature"
     if not name:
         return "a column without a name, such as the index that pandas writes"
     if distinct == 1:

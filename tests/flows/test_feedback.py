@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,10 @@ from registry import NotFound, Registry
 from registry.integrity import verify
 from tasks import inputs
 from tasks.bundle.signature import Signature
+from tasks.columns import NumberColumn
 from tasks.errors import InputError
+from tasks.feedback import read_labels
+from tasks.files.reading import PLAIN
 from tasks.predict import How
 from tasks.serving.options import Options
 
@@ -210,7 +214,7 @@ def test_labels_that_cannot_be_used_are_refused_and_nothing_is_kept(place, conte
 
 
 def test_feedback_without_a_file_a_model_or_a_job_says_so(place):
-    with pytest.raises(InputError, match="no finished job of tiny"):
+    with pytest.raises(InputError, match="no job of tiny has finished"):
         place.give(place.folder / "labels.csv")
     place.predict("one", rows(7))
     with pytest.raises(InputError, match="is not a file"):
@@ -258,6 +262,128 @@ def test_predictions_that_are_names_of_folders_are_named_and_left_out(place):
     found = place.give(place.labels(pa.concat_tables([one, two])))
     assert (found.used, found.jobs) == (400, 1)
     assert any("--partition-by" in notice and "out/one" in notice for notice in found.notices)
+
+
+def test_an_earlier_file_again_does_not_undo_later_corrections(place):
+    table = rows(7)
+    place.predict("one", table)
+    first = place.labels(table, "first.csv")
+    place.give(first)
+    corrected = place.give(
+        place.labels(table.set_column(2, "y", pa.array(["no"] * 400)), "two.csv")
+    )
+    again = place.give(first)
+    assert (again.known, again.measured) == (1, corrected.measured)
+    assert any("corrections that came later stay" in notice for notice in again.notices)
+    assert len(place.kept()) == 2
+
+
+def test_rows_that_a_version_predicted_twice_are_measured_once(place):
+    table = rows(7)
+    place.predict("one", table)
+    place.predict("twice", table, probabilities=True)
+    found = place.give(place.labels(table))
+    assert found.jobs == 2
+    assert (found.measured[0].labels, found.measured[0].jobs) == (400, 1)
+
+
+NUMBERED = ("0", "1")  # classes that files spell in many ways
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl", "labels.parquet", "labels.arrow"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda labels: labels,
+        lambda labels: [f"{label}.0" for label in labels],
+        lambda labels: [f" {label} " for label in labels],
+        lambda labels: [int(label) for label in labels],
+        lambda labels: [float(label) for label in labels],
+        lambda labels: [Decimal(label).quantize(Decimal("0.1")) for label in labels],
+        lambda labels: pa.array(labels).dictionary_encode(),
+    ],
+)
+def test_labels_are_the_same_in_every_spelling_and_format(name, spelled, tmp_path):
+    labels = [NUMBERED[place % 2] for place in range(20)]
+    given = spelled(labels)
+    column = given if isinstance(given, pa.Array) else pa.array(given)
+    table = pa.table({"key": [f"k{place}" for place in range(20)], "label": column})
+    path = tmp_path / name
+    if name.endswith(".csv"):
+        pa.csv.write_csv(table.set_column(1, "label", pa.array(map(str, column.to_pylist()))), path)
+    elif name.endswith(".jsonl"):
+        lines = (json.dumps(row, default=float) for row in table.to_pylist())
+        path.write_text("\n".join(lines) + "\n")
+    elif name.endswith(".parquet"):
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    signature = Signature.of(
+        "binary", (NumberColumn(name="a", low=0.0, high=1.0),), NUMBERED, PLAIN
+    )
+    found = read_labels(path, signature, "key", "label").rows
+    by_key = dict(zip(found["key"].to_pylist(), found["label"].to_pylist(), strict=True))
+    assert by_key == {f"k{place}": label for place, label in enumerate(labels)}
+
+
+KEYS = ["900", "900.0", "0900", " 900", "TRUE", "true", "NA", "9,5", "é", "2020-01-01"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_keys_are_compared_as_the_text_that_they_are(place, suffix):
+    table = rows(7, len(KEYS)).set_column(0, "key", pa.array(KEYS))
+    path = place.folder / f"in.{suffix}"
+    write = pa.csv.write_csv if suffix == "csv" else pq.write_table
+    write(table.drop(["y"]), path)
+    found = inputs.find([path], Signature.read(place.bundle["signature.json"]))
+    resolved = place.registry.resolve("tiny:1")
+    run_job(place.registry, resolved, found, place.folder / "out/keys", how=How("cpu"))
+    labels = place.labels(table.slice(1))
+    assert place.give(labels).used == len(KEYS) - 1
+    measured = feedback.measured(place.registry, "tiny")[0]
+    predicted = pq.read_table(place.folder / "out/keys/predictions")
+    assert predicted["key"].to_pylist() == KEYS
+    right = np.array(predicted["prediction"].to_pylist()) == np.array(table["y"].to_pylist())
+    assert measured.metrics["accuracy"] == pytest.approx(right[1:].mean())
+
+
+def test_ids_with_leading_zeros_are_no_row_numbers(place):
+    table = rows(7).set_column(0, "key", pa.array([f"{place:06}" for place in range(400)]))
+    place.predict("one", table)
+    assert place.give(place.labels(table)).used == 400
+
+
+def test_a_key_that_is_repeated_in_one_job_and_once_in_another_is_refused(place):
+    one, two = rows(7), rows(8)
+    keys = one["key"].to_pylist()
+    keys[1] = keys[0]
+    place.predict("one", one.set_column(0, "key", pa.array(keys)))
+    others = two["key"].to_pylist()
+    others[5] = keys[0]
+    two = two.set_column(0, "key", pa.array(others))
+    place.predict("two", two)
+    with pytest.raises(InputError, match="1 keys are in jobs with different input"):
+        place.give(place.labels(two))
+    assert place.kept() == []
+
+
+def test_one_column_cannot_be_both_key_and_label(place):
+    table = rows(7)
+    place.predict("one", table)
+    with pytest.raises(InputError, match="both name 'key'"):
+        place.give(place.labels(table), label="key")
+
+
+def test_a_job_that_failed_is_named(place):
+    table = rows(7)
+    place.predict("one", table)
+    broken = table.set_column(1, "a", pa.array([None] * 400, pa.float64()))
+    with pytest.raises(InputError):
+        place.predict("broken", broken)
+    (failed,) = [job for job in place.registry.jobs("tiny") if job.state == "failed"]
+    with pytest.raises(InputError, match=f"job {failed.id} has not finished"):
+        place.give(place.labels(table), job=failed.id)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
