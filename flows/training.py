@@ -272,7 +272,8 @@ def _run_stages(outcome: Outcome, workspace: Workspace) -> bool:
     futures: dict[str, Any] = {}
     for name, needs in pipeline(workspace.root).items():
         before = [futures[need] for need in needs]
-        futures[name] = run_stage.submit(name, workspace, return_state=False, wait_for=before)
+        named = run_stage.with_options(name=name)  # else its name is stage-1dc until it begins
+        futures[name] = named.submit(name, workspace, return_state=False, wait_for=before)
     for future in futures.values():
         future.wait()
     states = [future.state for future in futures.values()]
