@@ -385,7 +385,7 @@ def _ask(api: str, path: str, body=None):
         return None
 
 
-def _until(true, seconds: float = 120.0):
+def _until(true, seconds: float = 240.0):
     """Wait until a function returns something true. Returns that."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
