@@ -153,10 +153,17 @@ def test_running_prefect_server_gives_no_advice(trained: Project):
 
 
 def test_config_lists_every_variable_and_hides_the_password(trained: Project):
-    project = Project(trained.root, {"MODELMINT_DATABASE_URL": "postgresql://ada:secret@db/x"})
-    shown = json.loads(project.modelmint("config", "--json").stdout)
+    given = {
+        "MODELMINT_DATABASE_URL": "postgresql://ada:secret@db/x",
+        "MODELMINT_NOTIFY_SMTP": "smtp://ada:secret@mail.example.com:587",
+        "MODELMINT_NOTIFY_SLACK": "https://hooks.example.com/services/secret",
+    }
+    shown = json.loads(Project(trained.root, given).modelmint("config", "--json").stdout)
     assert shown["MODELMINT_DATABASE_URL"] == "postgresql://ada:***@db/x"
-    names = ("DATABASE_URL", "ARTIFACTS", "CACHE", "RUNS")
+    assert "secret" not in json.dumps(shown)
+    names = ["DATABASE_URL", "ARTIFACTS", "CACHE", "RUNS", "BACKUP"]
+    channels = ("SMTP", "TO", "FROM", "WEBHOOK", "SLACK", "COMMAND", "EVENTS")
+    names += [f"NOTIFY_{channel}" for channel in channels]
     assert set(shown) == {f"MODELMINT_{name}" for name in names}
 
 
