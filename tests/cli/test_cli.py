@@ -156,6 +156,7 @@ def test_config_lists_every_variable_and_hides_the_password(trained: Project):
     given = {
         "MODELMINT_DATABASE_URL": "postgresql://ada:secret@db/x",
         "MODELMINT_NOTIFY_SMTP": "smtp://ada:secret@mail.example.com:587",
+        "MODELMINT_NOTIFY_TO": "ops@example.com",
         "MODELMINT_NOTIFY_SLACK": "https://hooks.example.com/services/secret",
     }
     shown = json.loads(Project(trained.root, given).modelmint("config", "--json").stdout)
