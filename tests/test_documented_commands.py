@@ -38,6 +38,7 @@ NOT_RUN = {
     r"modelmint (status|doctor)": "has to report that no server runs: cli/test_status, test_doctor",
     r"modelmint prefect": "needs a server of Prefect: flows/test_serve",
     r"modelmint (run|train)": "trains: test_readme, flows/test_main_job, tasks/test_init_from",
+    r"modelmint feedback \S+ \S+": "needs predictions and labels: flows/test_feedback",
     r"modelmint new": "test_readme and cli/test_new_project run it",
     r"modelmint models (sign|verify --public-key)": "needs a key: registry/test_signing",
     r"modelmint models roles": "needs PostgreSQL: registry/test_roles",
@@ -68,6 +69,8 @@ VARIABLES = {
         "MODELMINT_DATABASE_URL": "sqlite:///restored.db",
         "MODELMINT_ARTIFACTS": "restored",
     },
+    "modelmint notify": {"MODELMINT_NOTIFY_COMMAND": "cat"},
+    "modelmint notify --test": {"MODELMINT_NOTIFY_COMMAND": "cat"},
     "modelmint models init --lost-store": {"MODELMINT_ARTIFACTS": "empty"},
 }
 DOCS = [page for page in PAGES if page != README]
