@@ -264,9 +264,11 @@ def test_export_keeps_the_evaluation_if_a_gate_failed(gates, exported, prepared_
 def test_the_card_shows_the_metrics_of_the_onnx_file(exported):
     folder = exported("mlp", "uint8")
     card = (folder / "bundle/card.md").read_text()
-    summary = evaluation(folder)["metrics"]["summary"]
+    metrics = evaluation(folder)["metrics"]
+    low, high = metrics["intervals"]["macro_f1"]
     assert card.startswith("# mlp\n")
-    assert f"| macro_f1 | {summary['macro_f1']:.4f} |" in card
+    assert f"| macro_f1 | {metrics['summary']['macro_f1']:.4f} [{low:.4f}, {high:.4f}] |" in card
+    assert f"| log_loss | {metrics['summary']['log_loss']:.4f} |" in card
     assert "- in: `image: uint8[8, 8, 1]`" in card
     for label in ("cat", "dog", "owl"):
         assert f"| **{label}** |" in card

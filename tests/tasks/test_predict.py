@@ -233,6 +233,7 @@ def test_the_manifest_is_truthful_and_names_the_model(grey, tmp_path):
                 "moved": 0,
                 "columns": [],
                 "not_compared": 2,
+                "accuracy": None,
             },
         },
         "quarantined": 0,
