@@ -35,6 +35,7 @@ def feedback(
     Labels are joined to the predictions of finished jobs by key, and kept beside them.
     """
     from flows.feedback import FeedbackReport, give, measured
+    from tasks.words import counted
 
     with open_registry() as registry:
         if file is None:
@@ -54,7 +55,7 @@ def feedback(
         known = f", {found.known} of which had them already" if found.known else ""
         output.say(
             f"{found.used:,} of {found.given:,} labels are of predicted rows, in "
-            f"{found.jobs:,} job{'' if found.jobs == 1 else 's'}{known}"
+            f"{counted(found.jobs, 'job')}{known}"
         )
     for notice in found.notices:
         output.say(notice)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flows.evaluation import trained_target
 from flows.job import signature_of
@@ -109,12 +108,15 @@ def give(
     labels = feedback.read_labels(file, newest.signature, key, label)
     if not job:
         jobs = _without_row_numbers(jobs, notices)
-    rows = {one.job.id: one.table() for one in jobs}
-    found = [(one, hit) for one in jobs if len(hit := feedback.matching(labels, rows[one.job.id]))]
-    if not job:
-        _refuse_unclear(found)
-    found = [(one, feedback.without_repeated(hit, rows[one.job.id])) for one, hit in found]
-    found = [(one, hit) for one, hit in found if len(hit)]
+    found: list[tuple[_Predicted, pa.Table]] = []
+    meant: dict[str, _Predicted] = {}
+    for one in jobs:
+        rows = one.table()  # of one job at a time: a model may have thousands
+        hit = feedback.matching(labels, rows)
+        if not job:
+            _refuse_unclear(one, hit, meant)
+        if len(hit := feedback.without_repeated(hit, rows)):
+            found.append((one, hit))
     if not found:
         first = labels.rows.column(feedback.KEY)[0].as_py()
         raise InputError(
@@ -232,20 +234,22 @@ def _without_row_numbers(jobs: list[_Predicted], notices: list[str]) -> list[_Pr
     return fit
 
 
-def _refuse_unclear(found: list[tuple[_Predicted, pa.Table]]) -> None:
-    """Raises `InputError` if a key is one of two inputs: the label may be of either row."""
-    seen: dict[str, pa.Array] = {}
-    for one, hit in found:
-        keys = pa.array(hit.column(feedback.KEY).to_pylist(), pa.string())
-        for other, before in seen.items():
-            both = keys.filter(pc.is_in(keys, value_set=before)).to_pylist()
-            if other != one.job.input_sha256 and both:
-                raise InputError(
-                    f"{len(both):,} keys are in jobs with different input, such as {both[0]!r} in "
-                    f"{one.output} and in another; it is not clear which row a label means. Give "
-                    f"the labels of one job at a time, with --job {one.job.id}"
-                )
-        seen.setdefault(one.job.input_sha256, keys)
+def _refuse_unclear(one: _Predicted, hit: pa.Table, meant: dict[str, _Predicted]) -> None:
+    """Raises `InputError` if a key is one of two inputs: the label may be of either row.
+
+    `meant` has the job of each key so far.
+    """
+    both = [
+        key
+        for key in hit.column(feedback.KEY).to_pylist()
+        if meant.setdefault(key, one).job.input_sha256 != one.job.input_sha256
+    ]
+    if both:
+        raise InputError(
+            f"{len(both):,} keys are in jobs with different input, such as {both[0]!r} in "
+            f"{one.output} and {meant[both[0]].output}; it is not clear which row a label means. "
+            f"Give the labels of one job at a time, with --job {one.job.id}"
+        )
 
 
 def _keep(

@@ -25,7 +25,7 @@ from tasks.serving.manifest import PredictReport
 from tasks.serving.writing import write_whole
 from tasks.words import some
 
-KEY, LABEL, JOB, PREDICTION = "key", "label", "job", "prediction"
+KEY, LABEL, PREDICTION = "key", "label", "prediction"
 CHUNK = 65_536  # rows read at a time
 
 
