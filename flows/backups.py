@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.settings import Settings
+from flows.settings import BACKUP, Settings
 from registry.artifacts import MANIFEST
 from registry.transfer.backup_format import read_manifest
 from tasks.errors import InputError
-
-BACKUP = "MODELMINT_BACKUP"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from flows.drift import LOOKED_AT
 from flows.notify.outbox import channel_states
 from flows.overview import LATE, waits_for_approval
 from flows.runner import SERVED_WITHIN
-from flows.settings import Settings
+from flows.settings import BACKUP, Settings
 from registry import CHAMPION, Job, ModelLine, NoRegistry, Registry, RegistryError
 from registry.display.drift import VERDICTS, drift
 from tasks.errors import InputError
@@ -283,7 +283,7 @@ def _of_channels(state: Path) -> Iterator[Metric]:
 
 
 def _of_backup(settings: Settings) -> Iterator[Metric]:
-    if not os.environ.get("MODELMINT_BACKUP"):
+    if not os.environ.get(BACKUP):
         return
     good = _gauge("backup_ok", "1 if MODELMINT_BACKUP has a backup of this registry.")
     made = _gauge("backup_timestamp_seconds", "When the last backup was made.")

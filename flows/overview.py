@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flows.alive import living_runs
-from flows.backups import BACKUP, last_backup
+from flows.backups import last_backup
 from flows.deploy import deployed_names, owner
 from flows.doctor import disks
 from flows.drift import LOOKED_AT
@@ -14,7 +14,7 @@ from flows.notify.outbox import channel_states
 from flows.notify.state import project_state
 from flows.runner import SERVED_WITHIN
 from flows.server import ServerDown, find_api
-from flows.settings import Settings
+from flows.settings import BACKUP, Settings
 from registry import CHALLENGER, CHAMPION, Job, ModelLine, NoRegistry, Registry, RegistryError
 from registry.display.drift import said
 from tasks.errors import InputError

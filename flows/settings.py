@@ -12,6 +12,9 @@ from registry import Registry, hide_password
 from registry.artifacts import user_cache
 from tasks.errors import InputError
 
+BACKUP = "MODELMINT_BACKUP"
+"""Names the folder of the last backup."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -118,7 +121,7 @@ def list_settings() -> dict[str, str | None]:
         "MODELMINT_ARTIFACTS": places.artifacts,
         "MODELMINT_CACHE": str(places.cache),
         "MODELMINT_RUNS": None if root is None else str(_runs(root)),
-        "MODELMINT_BACKUP": os.environ.get("MODELMINT_BACKUP") or None,
+        BACKUP: os.environ.get(BACKUP) or None,
         **shown_variables(os.environ),
     }
 
