@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect.states import Completed, Failed, Pending, Running, Scheduled
-from projects import ROOT
+from projects import ROOT, enter
 from registry_helpers import drift_document, make_candidate, promote
 from servers import dying_server
 from typer.testing import CliRunner
@@ -27,9 +27,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def project(made, tmp_path, monkeypatch):
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
-    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+    enter(made, tmp_path, monkeypatch)
     return made
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from prefect.context import SettingsContext
 from prefect.states import Completed, Failed, Pending, Running
+from projects import enter
 from prometheus_client.parser import text_string_to_metric_families
 from receivers import free_port
 from registry_helpers import drift_document, make_candidate, promote
@@ -41,9 +42,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def settings(made, tmp_path, monkeypatch):
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
-    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+    enter(made, tmp_path, monkeypatch)
     return Settings.from_environment()
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from notify_helpers import Serve, job
-from registry_helpers import drift_document, make_candidate, promote
+from registry_helpers import drift_document, make_candidate, promote, with_champion
 
 from flows.notify import models as model_watch
 from flows.settings import Settings
@@ -34,9 +34,7 @@ def registry(folder):
 @pytest.fixture
 def digits(registry, tmp_path):
     """A registry with a champion."""
-    registry.register("digits", make_candidate(tmp_path / "one"), actor="ada")
-    promote(registry, 1)
-    return registry
+    return with_champion(registry, tmp_path / "one")
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 from notify_helpers import UI, Serve, job
 from prefect.states import Completed, Crashed, Failed, Pending, Running
-from registry_helpers import make_candidate, promote
+from projects import enter
+from registry_helpers import make_candidate, promote, with_champion
 
 from flows.deploy import read_deployments
 from flows.project import new_project
@@ -17,10 +18,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def project(made, tmp_path, monkeypatch):
-    monkeypatch.chdir(made)
+    enter(made, tmp_path, monkeypatch)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))  # where the state is kept
-    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
-    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
     return made
 
 
@@ -48,9 +47,7 @@ def registry(project):
 @pytest.fixture
 def digits(registry, tmp_path):
     """A registry with a champion."""
-    registry.register("digits", make_candidate(tmp_path / "one"), actor="ada")
-    promote(registry, 1)
-    return registry
+    return with_champion(registry, tmp_path / "one")
 
 
 def end(api, deployment, *states, **parameters):

@@ -208,6 +208,13 @@ def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
         yield shared / name
 
 
+def enter(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a project the current folder, with a registry of its own for this test."""
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MODELMINT_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
+    monkeypatch.setenv("MODELMINT_ARTIFACTS", str(tmp_path / "artifacts"))
+
+
 def worktree(settings: Settings, params: Params) -> Workspace:
     """The worktree of a run that was stopped."""
     with claim_run(settings, params) as run:
