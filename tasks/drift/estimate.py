@@ -22,6 +22,8 @@ STEP = 0.5
 CENTRES = np.arange(-4.0, 14.5, STEP)
 """Log-odds of the bins of probabilities, from 0.018 to 0.999999, where float32 ends."""
 BINS = Bins(edges=tuple(1 / (1 + np.exp(-(CENTRES[1:] - STEP / 2)))))
+INPUTS = np.stack([CENTRES, np.ones(BINS.size)], axis=1)
+"""(bins, 2): what slope and offset are multiplied by."""
 PRIOR = np.array([1.0, 0.0])
 PRECISION = np.array([4.0, 1.0])
 """Before any row is seen, the curve is that of a calibrated model: slope 1 within 0.5, offset 0
@@ -67,13 +69,12 @@ class Calibration:
         bins = np.digitize(probabilities, np.array(BINS.edges, probabilities.dtype))
         rows = np.bincount(bins, minlength=BINS.size)
         good = np.bincount(bins, weights=right, minlength=BINS.size)
-        inputs = np.stack([CENTRES, np.ones(BINS.size)], axis=1)
         curve = PRIOR
         for _ in range(50):  # Newton's method; the sum is convex, ten steps are usual
-            expected = _logistic(inputs @ curve)
-            gradient = inputs.T @ (good - rows * expected) - PRECISION * (curve - PRIOR)
+            expected = _logistic(INPUTS @ curve)
+            gradient = INPUTS.T @ (good - rows * expected) - PRECISION * (curve - PRIOR)
             weights = rows * expected * (1 - expected)
-            hessian = (inputs.T * weights) @ inputs + np.diag(PRECISION)
+            hessian = (INPUTS.T * weights) @ INPUTS + np.diag(PRECISION)
             step = np.linalg.solve(hessian, gradient)
             curve = curve + step / max(1.0, float(np.abs(step).max()))
             if np.abs(step).max() < 1e-9:
@@ -101,11 +102,10 @@ class Calibration:
         rows = int(counts.sum())
         if not rows or not self.rows:
             return None
-        inputs = np.stack([CENTRES, np.ones(BINS.size)], axis=1)
-        expected = _logistic(inputs @ np.array(self.curve))
+        expected = _logistic(INPUTS @ np.array(self.curve))
         accuracy = float(counts @ expected) / rows
         spread = counts * expected * (1 - expected)
-        gradient = (inputs.T @ spread) / rows
+        gradient = (INPUTS.T @ spread) / rows
         variance = float(spread.sum()) / rows**2 + gradient @ np.array(self.covariance) @ gradient
         # On the scale of log-odds, where an interval cannot leave 0 and 1.
         inside = min(max(accuracy, 1e-9), 1 - 1e-9)
