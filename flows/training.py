@@ -375,6 +375,7 @@ def decide_promotion(
         registry,
         version,
         metric=metric,
+        confidence=params.registration.confidence,
         prepared=workspace.prepared,
         evaluation=params.evaluate,
         actor=actor(),

@@ -227,6 +227,9 @@ class Registration(Section):
     metric: MetricName | None = None
     """The metric by which a challenger is compared with the champion, on the same test split.
     Default: `macro_f1` for classes, `r2` for numbers, `perplexity` for a language model."""
+    confidence: float = Field(0.9, ge=0, lt=1)
+    """A challenger replaces the champion only if it is better in this share of draws of the test
+    rows (a paired bootstrap). 0: if its metric is better, however little."""
 
 
 class Params(Section):

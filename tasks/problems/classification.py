@@ -1,8 +1,9 @@
 """Classification: one of two or more classes."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.measures import Measure
-from tasks.problems.bootstrap import resampled_counts
+from tasks.problems.bootstrap import resampled_rows
+from tasks.problems.class_draws import draw_classes
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import ClassTarget
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
 
+# These need the probabilities of the rows; the others follow from counts of classes.
+OF_PROBABILITIES = {"roc_auc", "average_precision", "log_loss", "calibration_error"}
 PER_CLASS = ("precision", "recall", "f1", "support")
 
 
@@ -43,6 +47,15 @@ class Scored:
     """(N,): the class with the highest float32 probability, as in predictions."""
     classes: tuple[str, ...]
     bins: int
+
+    def take(self, rows: NDArray[np.int64]) -> "Scored":
+        """These rows alone, (N,) numbers of rows in this order."""
+        return replace(
+            self,
+            labels=self.labels[rows],
+            probabilities=self.probabilities[rows],
+            predicted=self.predicted[rows],
+        )
 
     @property
     def numbers(self) -> NDArray[np.int64]:
@@ -108,6 +121,16 @@ def _highest(probabilities: NDArray[Any]) -> NDArray[Any]:
     """(N,): the highest of each row (N, classes). Of two, half the time that `max` takes."""
     best: NDArray[Any] = probabilities[np.arange(len(probabilities)), probabilities.argmax(axis=1)]
     return best
+
+
+def _drawn_by_rows(metric: Metric, scored: Scored, seed: int) -> NDArray[np.float64]:
+    """Values of a metric, (draws,), from the rows of each draw: NaN where it is undefined."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a draw of a single class has no ROC AUC
+        drawn = (
+            metric.compute(scored.take(rows)) for rows in resampled_rows(len(scored.labels), seed)
+        )
+        return np.array([math.nan if value is None else value for value in drawn])
 
 
 CERTAINTY = Measure(
@@ -189,26 +212,19 @@ class Classification(Problem):
             "calibration": scored.calibration,
         }
 
-    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
-        """From the cells of the confusion matrix that are not empty: rows in a cell are alike."""
-        classes = len(scored.classes)
-        cells, counts = np.unique(scored.labels * classes + scored.predicted, return_counts=True)
-        actual, predicted = cells // classes, cells % classes
-        drawn = resampled_counts(counts, seed)
-        right = drawn[:, actual == predicted]
-        share = np.zeros((len(drawn), classes))
-        share[:, actual[actual == predicted]] = 2 * right
-        either = np.zeros((len(drawn), classes))
-        for number in np.unique(np.concatenate([actual, predicted])):
-            either[:, number] = drawn[:, actual == number].sum(axis=1)
-            either[:, number] += drawn[:, predicted == number].sum(axis=1)
-        # A class that is neither drawn nor predicted has F1 0, as in scikit-learn with
-        # zero_division=0.
-        f1 = np.divide(share, either, out=np.zeros_like(share), where=either > 0)
-        return {
-            "macro_f1": f1.mean(axis=1),
-            "accuracy": right.sum(axis=1) / max(1, int(counts.sum())),
-        }
+    def redrawn(
+        self, models: Sequence[Scored], names: Collection[str], seed: int
+    ) -> list[dict[str, NDArray[np.float64]]]:
+        found: list[dict[str, NDArray[np.float64]]] = [{} for _ in models]
+        if not OF_PROBABILITIES.issuperset(names):
+            labels, classes = models[0].labels, len(models[0].classes)
+            counts = draw_classes(labels, [m.predicted for m in models], classes, seed)
+            found = [counted.metrics() for counted in counts]
+        for metric in self.metrics:
+            if metric.name in OF_PROBABILITIES.intersection(names):
+                for of_model, scored in zip(found, models, strict=True):
+                    of_model[metric.name] = _drawn_by_rows(metric, scored, seed)
+        return [{name: of_model[name] for name in names} for of_model in found]
 
     def baselines(
         self, signature: "Signature", train: "Examples", test: "Examples"

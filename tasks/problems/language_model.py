@@ -1,7 +1,7 @@
 """Language model: predicts the next token of a text. Needs no target."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,10 +131,15 @@ class LanguageModel(Problem):
     ) -> Scored:
         return Scored(outputs["log_likelihood"], outputs["scored"])
 
-    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
-        values = np.stack([scored.log_likelihood, scored.tokens], axis=1).astype(np.float64)
-        total, tokens = resampled_sums(values, seed).T
-        return {"perplexity": np.exp(np.minimum(700.0, -total / np.maximum(1, tokens)))}
+    def redrawn(
+        self, models: Sequence[Scored], names: Collection[str], seed: int
+    ) -> list[dict[str, NDArray[np.float64]]]:
+        # Models that are comparable have the same tokenizer, so the same number of tokens.
+        likelihoods = np.stack([scored.log_likelihood for scored in models], axis=1)
+        values = np.column_stack([models[0].tokens, likelihoods]).astype(np.float64)
+        tokens, *totals = resampled_sums(values, seed).T
+        each = [np.exp(np.minimum(700.0, -total / np.maximum(1, tokens))) for total in totals]
+        return [{"perplexity": perplexity} for perplexity in each]
 
     def baselines(
         self, signature: "Signature", train: "Examples", test: "Examples"

@@ -4,7 +4,7 @@ Imports neither torch nor scikit-learn: parameters and predictions need only nam
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -52,6 +52,10 @@ class Metric:
     def reaches(self, value: float, bound: float) -> bool:
         """Whether `value` is at least as good as `bound`; False for NaN."""
         return value <= bound if self.lower_is_better else value >= bound
+
+    def better(self, value: Any, other: Any) -> Any:
+        """Whether `value` is better than `other`, numbers or arrays of them; a tie is not."""
+        return value < other if self.lower_is_better else value > other
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,15 @@ class Problem(ABC):
         `targets` are (N,), `outputs` those in `evaluated`, `bins` the number of calibration bins.
         """
 
-    def redrawn(self, scored: Any, seed: int) -> dict[str, NDArray[np.float64]]:
-        """Values of the headline metrics on rows that are drawn again from the test rows, (DRAWS,)
-        each, as in `tasks.problems.bootstrap`; empty if the problem has no intervals."""
-        return {}
+    def redrawn(
+        self, models: Sequence[Any], names: Collection[str], seed: int
+    ) -> list[dict[str, NDArray[np.float64]]]:
+        """For each of the `models`, which are scored on the same rows, the values of the metrics
+        `names` in many draws of these rows, (draws,) each, as in `tasks.problems.bootstrap`.
+
+        Each draw has the same rows for all models. Empty if the problem has no intervals.
+        """
+        return [{} for _ in models]
 
     def details(self, scored: Any) -> dict[str, Any]:
         """More fields of `Metrics`, such as metrics of each class."""
@@ -179,7 +188,8 @@ class Problem(ABC):
         )
 
     def _intervals(self, scored: Any, seed: int) -> dict[str, list[float]]:
-        found = {name: interval(draws) for name, draws in self.redrawn(scored, seed).items()}
+        (drawn,) = self.redrawn([scored], self.headline, seed)
+        found = {name: interval(draws) for name, draws in drawn.items()}
         return {
             name: list(ends) for name, ends in found.items() if ends is not None
         }  # as JSON has it

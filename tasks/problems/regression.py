@@ -1,7 +1,7 @@
 """Regression: predicts a number."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -85,16 +85,22 @@ class Regression(Problem):
         # Models of older releases predict float32.
         return Scored(targets, outputs["prediction"].astype(np.float64))
 
-    def redrawn(self, scored: Scored, seed: int) -> dict[str, NDArray[np.float64]]:
+    def redrawn(
+        self, models: Sequence[Scored], names: Collection[str], seed: int
+    ) -> list[dict[str, NDArray[np.float64]]]:
         # Minus the mean: the squares of large numbers would lose the small differences.
-        actual = scored.actual - scored.actual.mean()
-        error = scored.predicted - scored.actual
-        ones = np.ones(len(actual))
-        values = np.stack([ones, actual, actual**2, np.abs(error), error**2], axis=1)
-        rows, total, squares, absolute, squared = resampled_sums(values, seed).T
-        with np.errstate(divide="ignore", invalid="ignore"):  # rows of one value have no R²
-            r2 = 1 - squared / (squares - total**2 / rows)
-        return {"r2": r2, "mae": absolute / rows}
+        actual = models[0].actual - models[0].actual.mean()
+        errors = [scored.predicted - scored.actual for scored in models]
+        each = [values for error in errors for values in (np.abs(error), error**2)]
+        values = np.stack([np.ones(len(actual)), actual, actual**2, *each], axis=1)
+        rows, total, squares, *sums = resampled_sums(values, seed).T
+        found = []
+        for absolute, squared in zip(sums[::2], sums[1::2], strict=True):
+            with np.errstate(divide="ignore", invalid="ignore"):  # rows of one value have no R²
+                r2 = 1 - squared / (squares - total**2 / rows)
+            mse = squared / rows
+            found.append({"r2": r2, "mae": absolute / rows, "mse": mse, "rmse": np.sqrt(mse)})
+        return [{name: drawn[name] for name in names} for drawn in found]
 
     def baselines(
         self, signature: "Signature", train: "Examples", test: "Examples"
