@@ -88,6 +88,8 @@ def training(outcome: "Outcome", job: "JobReport | None" = None) -> None:
         ]
         for one in outcome.baselines:
             facts.append(("baseline", record(Baseline, one).summary(outcome.headline)))
+        if outcome.repeats:
+            facts.append(("repeated", outcome.repeats))
         if outcome.looked:
             facts += _all_metrics(outcome)
         facts += [("gate", gate(g)) for g in outcome.gates if g["gate"] != NO_GATES]

@@ -33,6 +33,7 @@ from flows.warm import warm_process
 from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
 from tasks import fingerprint
 from tasks import params as parameters
+from tasks.bundle.evaluation import spreads
 from tasks.config import Params
 from tasks.errors import InputError
 from tasks.pipeline import STEPS
@@ -68,6 +69,8 @@ class Outcome:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     """Of the headline metrics, the ends of the 95 % bootstrap interval."""
     baselines: list[dict[str, Any]] = field(default_factory=list)
+    repeats: str = ""
+    """The spread of the headline metrics over the seeds of `evaluate.repeat`."""
     warnings: list[str] = field(default_factory=list)
     """What to know before the model is used, such as a baseline that is better."""
     notices: list[str] = field(default_factory=list)
@@ -303,6 +306,7 @@ def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     outcome.parity = evaluation.parity.as_dict() if evaluation.parity else {}
     outcome.intervals = evaluation.metrics.intervals
     outcome.baselines = [asdict(baseline) for baseline in evaluation.baselines]
+    outcome.repeats = spreads(evaluation.metrics, evaluation.repeats)
     outcome.warnings = evaluation.warnings
     outcome.per_class = evaluation.metrics.per_class
     outcome.rows = evaluation.data.get("rows", {})

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tasks.architectures import Network
+from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
 from tasks.columns import Arrays
 from tasks.config import Evaluate
@@ -50,9 +51,7 @@ def evaluate(
     signature, problem = encoder.signature, encoder.signature.problem
     test = read_split(prepared, "test", encoder)
     network, _ = load(checkpoint)
-    infer = inference(network, problem.evaluated)
-    parts = [infer(part) for part in split_into(signature, test.inputs, params.batch_size)]
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    outputs = run_network(network, signature, test.inputs, params.batch_size)
     result = problem.compute_metrics(signature, test.targets, outputs, params.calibration_bins)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     first = {name: result.summary[name] for name in result.headline}
@@ -63,6 +62,13 @@ def evaluate(
     for name, columns in PLOTS.items():
         _write_csv(plots / name, columns, drawn.get(name, []))
     return EvaluateReport(result)
+
+
+def run_network(network: Network, signature: Signature, inputs: Arrays, batch_size: int) -> Arrays:
+    """The outputs from which metrics are computed, of all rows of encoded `inputs`."""
+    infer = inference(network, signature.problem.evaluated)
+    parts = [infer(part) for part in split_into(signature, inputs, batch_size)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def inference(network: Network, names: Sequence[str]) -> Callable[[Arrays], Arrays]:

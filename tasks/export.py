@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,15 +22,17 @@ from tasks.bundle.evaluation import (
     Evaluation,
     Gate,
     Parity,
+    Repeat,
     TestSplit,
     below_baseline,
     check_gates,
     check_single_class,
+    spreads,
 )
 from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
-from tasks.config import Evaluate, Export
+from tasks.config import Evaluate, Export, Train
 from tasks.dataset import REPORT, read_split
 from tasks.drift.reference import with_predictions
 from tasks.encoding import Encoder
@@ -51,22 +54,36 @@ class ExportReport:
     parity: Parity
     baselines: list[str]
     """For each, its name, metrics, rows and seconds."""
+    spread: str
+    """Of the headline metrics over the seeds; empty without `evaluate.repeat`."""
 
     def __str__(self) -> str:
         lines = ["exported to ONNX", str(self.parity), *map(str, self.gates), *self.baselines]
-        return "\n".join(lines)
+        return "\n".join([*lines, *([self.spread] if self.spread else [])])
 
 
 def export(
-    params: Export, evaluation: Evaluate, *, prepared: Path, checkpoint: Path, bundle: Path
+    params: Export,
+    evaluation: Evaluate,
+    *,
+    prepared: Path,
+    checkpoint: Path,
+    base: Path,
+    bundle: Path,
+    repeats: Path,
+    confirm: Callable[[], None] = lambda: None,
 ) -> ExportReport:
     """Write the bundle: model, signature, evaluation, profile, weights, card.
+
+    `repeats` holds the trainings with other seeds and is removed at the end. `confirm` is called
+    before that; it raises if the result must be discarded. `base` is as in `train`.
 
     A failed gate or parity check is recorded in `evaluation.json` and is not an error here; the
     registration refuses such a bundle. Metrics are computed from ONNX Runtime's outputs.
 
     Raises:
-        InputError: an output of the model is NaN or infinite.
+        InputError: an output of the model is NaN or infinite, or a training with another seed
+            failed.
     """
     bundle.mkdir(parents=True, exist_ok=True)
     files = Bundle.at(bundle)
@@ -88,6 +105,12 @@ def export(
     )
     timed = list(fit_baselines(evaluation, prepared, encoder))
     baselines = [baseline for baseline, _ in timed]
+    others: list[Repeat] = []
+    if evaluation.repeat > 1:
+        from tasks.repeats import train_repeats  # Lightning, 1 s, which few need
+
+        trained_with = Train.model_validate(config["parameters"])
+        others = list(train_repeats(evaluation, trained_with, test, prepared, base, repeats))
     single, warnings = check_single_class(metrics, evaluation.single_class == "allow")
     gates = [*check_gates(evaluation.gates, metrics.summary, baselines), *single]
     result = Evaluation(
@@ -99,6 +122,7 @@ def export(
         ),
         metrics=metrics,
         baselines=baselines,
+        repeats=others,
         warnings=warnings + below_baseline(metrics, baselines),
         data=_reported(prepared / REPORT),
         libraries={name: version(name) for name in LIBRARIES} | config["libraries"],
@@ -117,7 +141,9 @@ def export(
     lines = [
         f"baseline in {seconds:.1f} s: {one.summary(metrics.headline)}" for one, seconds in timed
     ]
-    return ExportReport(metrics.summary, gates, parity, lines)
+    confirm()
+    shutil.rmtree(repeats, ignore_errors=True)
+    return ExportReport(metrics.summary, gates, parity, lines, spreads(metrics, others))
 
 
 def _reported(path: Path) -> dict[str, Any]:

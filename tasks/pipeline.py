@@ -67,7 +67,11 @@ STEPS = {
             writes=("metrics", "plots"),
         ),
         Step(
-            "export", ("export", "evaluate"), reads=("prepared", "checkpoint"), writes=("bundle",)
+            "export",
+            ("export", "evaluate"),
+            reads=("prepared", "checkpoint", "base"),
+            writes=("bundle",),
+            keeps=("repeats",),
         ),
     )
 }

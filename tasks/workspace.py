@@ -30,6 +30,11 @@ class Workspace:
         return self.root / "outputs/resume"
 
     @property
+    def repeats(self) -> Path:
+        """Trainings with other seeds, until `export` has ended."""
+        return self.root / "outputs/repeats"
+
+    @property
     def checkpoint(self) -> Path:
         """Best weights, and what is needed to rebuild the network."""
         return self.root / "outputs/checkpoint"

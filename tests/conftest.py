@@ -399,10 +399,12 @@ def exported(
     def fill(folder: Path, architecture: str, dtype: str) -> None:
         folder.mkdir(exist_ok=True)
         given = {"prepared": prepared_images[dtype], "checkpoint": folder / "checkpoint"}
-        own = {"base": folder / "base", "resume": folder / "resume"}
-        train(tiny_train(architecture, epochs=5), **given, **own, history=folder / "history.csv")
+        given["base"] = folder / "base"
+        own = {"resume": folder / "resume", "history": folder / "history.csv"}
+        train(tiny_train(architecture, epochs=5), **given, **own)
         evaluation = Evaluate(gates={"accuracy": 0.34, "log_loss": 5.0})
-        export(Export(), evaluation, **given, bundle=folder / "bundle")
+        own = {"repeats": folder / "repeats", "bundle": folder / "bundle"}
+        export(Export(), evaluation, **given, **own)
 
     return make
 

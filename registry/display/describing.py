@@ -42,13 +42,18 @@ def measurements(version: Version) -> Facts:
 
 
 def baselines(version: Version) -> Facts:
-    """The headline metrics of the simple models that the version was compared with."""
+    """The headline metrics of the simple models that the version was compared with, and of the same
+    training with other seeds."""
     names = documents.headline(version.metrics, version.evaluation)
     found = []
-    for one in documents.baselines(version.evaluation):
-        metrics = ", ".join(f"{name} {number(one.metrics.get(name))}" for name in names)
-        rows = f" ({one.rows} training rows)" if one.rows else ""
-        found.append(("baseline", f"{one.name}: {metrics}{rows}"))
+    for label, compared in (
+        ("repeated", documents.repeats(version.evaluation)),
+        ("baseline", documents.baselines(version.evaluation)),
+    ):
+        for one in compared:
+            metrics = ", ".join(f"{name} {number(one.metrics.get(name))}" for name in names)
+            rows = f" ({one.rows} training rows)" if one.rows else ""
+            found.append((label, f"{one.name}: {metrics}{rows}"))
     return found
 
 

@@ -156,6 +156,14 @@ def baselines(evaluation: Json) -> list[Baseline]:
     return found
 
 
+def repeats(evaluation: Json) -> list[Baseline]:
+    """The same training with other seeds, in the form of baselines."""
+    return [
+        Baseline(f"seed {plain(one.get('seed'))}", _numbers(one.get("metrics")), "")
+        for one in map(mapping, items(evaluation.get("repeats")))
+    ]
+
+
 def intervals(evaluation: Json) -> dict[str, tuple[float, float]]:
     """The 95 % intervals of the headline metrics of an evaluation."""
     found = {}

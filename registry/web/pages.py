@@ -73,6 +73,7 @@ def version_facts(version: Version) -> dict[str, Any]:
         "warnings": documents.warnings(evaluation),
         "intervals": documents.intervals(evaluation),
         "baselines": documents.baselines(evaluation),
+        "repeats": documents.repeats(evaluation),
         "notices": documents.notices(evaluation),
         "measured": documents.measurement(version),
         "classes": documents.per_class(evaluation),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.bundle.evaluation import Evaluation, figure, with_interval
+from tasks.bundle.evaluation import Evaluation, figure, spread, with_interval
 from tasks.bundle.signature import Signature
 from tasks.problems import Metrics
 
@@ -46,6 +46,7 @@ def write_card(
             ["metric", "value"], [[name, with_interval(metrics, name)] for name in metrics.summary]
         ),
         *(["In brackets: 95 % bootstrap intervals."] if metrics.intervals else []),
+        *_repeats(evaluation),
         *_classes(signature, metrics),
         *_baselines(evaluation),
         *_data(evaluation.data),
@@ -74,6 +75,18 @@ def _data(data: dict[str, Any]) -> list[str]:
         f"in training, {in_train['equal_features_and_target']:,} of them with the same target",
     ]
     return ["## Data", "\n".join(f"- {line}" for line in lines)]
+
+
+def _repeats(evaluation: Evaluation) -> list[str]:
+    """The spread of the headline metrics over the seeds."""
+    metrics, repeats = evaluation.metrics, evaluation.repeats
+    if not repeats:
+        return []
+    rows = [[name, spread(metrics, repeats, name)] for name in metrics.headline]
+    return [
+        f"## The same training with {len(repeats) + 1} seeds",
+        _table(["metric", "mean ± standard deviation (lowest to highest)"], rows),
+    ]
 
 
 def _baselines(evaluation: Evaluation) -> list[str]:

@@ -145,6 +145,31 @@ class Baseline:
         return f"{self.name}: {metrics} ({rows} training rows)"
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """The same training with another seed, and its headline metrics on the same test rows."""
+
+    seed: int
+    metrics: dict[str, float]
+
+
+def spread(metrics: Metrics, repeats: Sequence[Repeat], name: str) -> str:
+    """A metric of the model and of the trainings with other seeds, as text: mean, standard
+    deviation, lowest and highest."""
+    values = [metrics.summary[name], *(one.metrics[name] for one in repeats)]
+    deviation = figure(float(np.std(values, ddof=1)))
+    ends = f"{figure(min(values))} to {figure(max(values))}"
+    return f"{figure(float(np.mean(values)))} ± {deviation} ({ends})"
+
+
+def spreads(metrics: Metrics, repeats: Sequence[Repeat]) -> str:
+    """The spread of the headline metrics in one line; empty without repeats."""
+    if not repeats:
+        return ""
+    shown = ", ".join(f"{name} {spread(metrics, repeats, name)}" for name in metrics.headline)
+    return f"{len(repeats) + 1} seeds: {shown}"
+
+
 def check_gates(
     gates: Mapping[str, "float | Bounds"],
     summary: Mapping[str, float],
@@ -253,6 +278,8 @@ class Evaluation:
     """None in evaluations of a registered version, which do not use PyTorch."""
     baselines: list[Baseline] = field(default_factory=list)
     """Empty in evaluations of a registered version, which have no training rows."""
+    repeats: list[Repeat] = field(default_factory=list)
+    """Trainings with other seeds (`evaluate.repeat`)."""
     warnings: list[str] = field(default_factory=list)
     """What a person should know before using the model, such as a baseline that is better."""
     data: dict[str, Any] = field(default_factory=dict)
@@ -287,6 +314,7 @@ class Evaluation:
                 "metrics": record(Metrics, document["metrics"]),
                 "parity": None if parity is None else record(Parity, parity),
                 "baselines": [record(Baseline, one) for one in document.get("baselines", ())],
+                "repeats": [record(Repeat, one) for one in document.get("repeats", ())],
             },
         )
 
@@ -310,6 +338,7 @@ class Evaluation:
             "test_split": asdict(self.test_split),
             "metrics": self.metrics.as_dict(),
             "baselines": [asdict(one) for one in self.baselines],
+            "repeats": [asdict(one) for one in self.repeats] or None,
             "warnings": self.warnings,
             "data": self.data,
             "evaluated_on": self.evaluated_on,

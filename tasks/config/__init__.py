@@ -189,6 +189,9 @@ class Evaluate(Section):
     from rows drawn by `seed`. The default takes up to ten seconds on one core."""
     seed: Seed = 0
     """Seed of the rows that the quick model learns from, and of the intervals of metrics."""
+    repeat: int = Field(default=1, ge=1, le=100)
+    """How many seeds to train with. The model is that of `train.seed`; the others, which have the
+    seeds after it, show how much of its metrics is luck. Takes as many times as long."""
 
     @model_validator(mode="after")
     def _gates_that_can_be_checked(self) -> "Evaluate":

@@ -183,7 +183,8 @@ def test_a_prepared_dataset_of_release_0_1_can_be_trained_and_exported(old, tmp_
         history=tmp_path / "history.csv",
         resume=tmp_path / "resume",
     )
-    paths = {"prepared": old / "prepared", "checkpoint": tmp_path / "checkpoint"}
+    paths = {name: tmp_path / name for name in ("checkpoint", "base", "repeats")}
+    paths["prepared"] = old / "prepared"
     export(Export(), Evaluate(gates={"r2": -1e9}), **paths, bundle=tmp_path / "bundle")
     written = Bundle.at(tmp_path / "bundle")
     assert Evaluation.read(written.evaluation).data["rows_in"] == 60

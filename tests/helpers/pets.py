@@ -34,6 +34,8 @@ def make(root: Path) -> None:
             prepared=workspace.prepared,
             checkpoint=workspace.checkpoint,
             bundle=workspace.bundle,
+            base=workspace.base,
+            repeats=workspace.repeats,
         )
         # Register different metrics, so that comparisons show a difference.
         offered = bundle_candidate(workspace, accuracy=accuracy, macro_f1=accuracy)

@@ -169,6 +169,8 @@ def make_kinds(root):
                 prepared=workspace.prepared,
                 checkpoint=workspace.checkpoint,
                 bundle=workspace.bundle,
+                base=workspace.base,
+                repeats=workspace.repeats,
             )
             made.register(name, bundle_candidate(workspace), actor="ada")
 

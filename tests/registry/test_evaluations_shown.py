@@ -23,6 +23,7 @@ EVALUATION = {
         {"name": "mean", "quick": False, "rows": 9, "of": 1200, "metrics": {"macro_f1": 0.3}},
         {"name": "<b>trees", "quick": True, "rows": 9, "of": 1200, "metrics": {}},
     ],
+    "repeats": [{"seed": 7, "metrics": {"macro_f1": 0.7931}}],
     "warnings": [WARNING],
 }
 
@@ -43,6 +44,7 @@ def test_a_version_is_described_with_warnings_first_then_intervals_and_baselines
     assert names.index("warning") < names.index("macro_f1") < names.index("baseline")
     assert ("warning", WARNING) in found
     assert ("interval of macro_f1", "0.7123 to 0.8765 (95 %, bootstrap)") in found
+    assert ("repeated", "seed 7: macro_f1 0.7931, accuracy ") in found
     assert ("baseline", "mean: macro_f1 0.3000, accuracy  (9 of 1,200 training rows)") in found
 
 
@@ -52,7 +54,9 @@ def test_the_page_of_a_version_has_warnings_intervals_and_escaped_baselines(regi
     assert page.status_code == 200
     for text in (
         f"Warning: {WARNING}",
-        "Baselines",
+        "Other seeds and baselines",
+        "seed 7",
+        "0.7931",
         "&lt;b&gt;trees",
         "9 of 1,200",
         "0.7123",
@@ -66,6 +70,7 @@ def test_the_page_of_a_version_has_warnings_intervals_and_escaped_baselines(regi
     "document",
     [
         {},
+        {"repeats": [3, {"seed": None}, {"metrics": 4}]},
         {"baselines": None, "warnings": "x", "metrics": 3},
         {"baselines": [3, {"name": 1}], "warnings": [1], "metrics": {"intervals": [1]}},
         {"metrics": {"intervals": {"a": [1], "b": ["x", "y"], "c": None}}},

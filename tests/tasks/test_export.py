@@ -43,6 +43,10 @@ def held_out(prepared):
     return read_split(prepared, "test", Encoder.read(prepared))
 
 
+def outputs(folder):
+    return {name: folder / name for name in ("base", "repeats", "bundle")}
+
+
 def evaluation(folder):
     return json.loads((folder / "bundle/evaluation.json").read_bytes())
 
@@ -144,7 +148,7 @@ def test_export_opset_sets_the_opset_of_the_onnx_file(opset, exported, prepared_
         "checkpoint": exported("cnn", "uint8") / "checkpoint",
     }
     report = export(
-        Export(opset=opset), Evaluate(gates={"accuracy": 0}), **given, bundle=tmp_path / "bundle"
+        Export(opset=opset), Evaluate(gates={"accuracy": 0}), **given, **outputs(tmp_path)
     )
     assert report.parity.passed
     assert onnx.load(tmp_path / "bundle/model.onnx").opset_import[0].version == opset
@@ -155,9 +159,9 @@ import sys
 from pathlib import Path
 from tasks.config import Evaluate, Export, Logistic, Train
 from tasks.export import export
-prepared, checkpoint, bundle = map(Path, sys.argv[1:])
+given = dict(zip(("prepared", "checkpoint", "bundle"), map(Path, sys.argv[1:])))
 gates = {"accuracy": 0.34, "log_loss": 5.0}
-export(Export(), Evaluate(gates=gates), prepared=prepared, checkpoint=checkpoint, bundle=bundle)
+export(Export(), Evaluate(gates=gates), **given, base=Path("base"), repeats=Path("repeats"))
 """
 
 
@@ -232,7 +236,7 @@ def test_evaluation_metrics_come_from_the_onnx_file_not_the_checkpoint(
         Evaluate(gates={"accuracy": 0}),  # which even the ruin passes
         prepared=prepared_images["uint8"],
         checkpoint=folder / "checkpoint",
-        bundle=tmp_path / "bundle",
+        **outputs(tmp_path),
     )
     document = evaluation(tmp_path)
     assert not document["passed"]
@@ -250,7 +254,7 @@ def test_export_keeps_the_evaluation_if_a_gate_failed(gates, exported, prepared_
         Evaluate(gates=gates),
         prepared=prepared_images["uint8"],
         checkpoint=folder / "checkpoint",
-        bundle=tmp_path / "bundle",
+        **outputs(tmp_path),
     )
     document = evaluation(tmp_path)
     assert not document["passed"]
@@ -429,7 +433,7 @@ def test_evaluation_and_card_list_what_prepare_removed(tmp_path):
         history=tmp_path / "history.csv",
         resume=tmp_path / "resume",
     )
-    given = {"prepared": prepared, "checkpoint": checkpoint, "bundle": tmp_path / "bundle"}
+    given = {"prepared": prepared, "checkpoint": checkpoint, **outputs(tmp_path)}
     export(Export(), Evaluate(gates={}), **given)
     said = "prepare.duplicates: drop removed 6 of 66 rows (9.1%)"
     data = evaluation(tmp_path)["data"]

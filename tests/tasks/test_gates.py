@@ -187,7 +187,8 @@ def test_export_refuses_a_model_that_predicts_one_class_whatever_its_other_gates
         confirm=lambda: None,
     )
     found = Evaluate(gates={"log_loss": 100.0}, single_class=single_class, baseline=False)
-    export(Export(), found, prepared=prepared, checkpoint=checkpoint, bundle=tmp_path / "bundle")
+    given = {name: tmp_path / name for name in ("checkpoint", "base", "repeats", "bundle")}
+    export(Export(), found, prepared=prepared, **given)
     evaluation = Evaluation.read(Path(tmp_path / "bundle/evaluation.json"))
     assert evaluation.passed == passed
     assert any("is predicted as" in text for text in evaluation.refusals) == (not passed)

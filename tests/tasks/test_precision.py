@@ -29,8 +29,9 @@ def exported(folder, **changes):
     """Train a linear regression on the prepared dataset, export it, and return its evaluation."""
     params = tiny("linear", epochs=60, optimizer=Optimizer(learning_rate=0.05), **changes)
     train(params, folder, folder / "prepared")
-    given = {"prepared": folder / "prepared", "checkpoint": folder / "checkpoint"}
-    export(Export(), Evaluate(gates={"r2": 0.9}), **given, bundle=folder / "bundle")
+    paths = ("prepared", "checkpoint", "base", "repeats", "bundle")
+    given = {name: folder / name for name in paths}
+    export(Export(), Evaluate(gates={"r2": 0.9}), **given)
     return json.loads((folder / "bundle/evaluation.json").read_bytes())
 
 
