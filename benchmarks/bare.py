@@ -95,6 +95,7 @@ def fit(train: Rows, val: Rows, p: Params) -> tuple[nn.Module, list[dict[str, fl
     """Train with early stopping. Returns the best network and a row for each epoch."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # as in the stage
     torch.manual_seed(p["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
