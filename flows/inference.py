@@ -24,6 +24,7 @@ from flows.drift_shown import show_drift
 from flows.inbox import After
 from flows.incremental import NewReport, folder_name, predict_new
 from flows.job import JobReport, close_dead_jobs, run_job, signature_of
+from flows.links import job_link, version_link
 from flows.objects import is_url
 from flows.progress import JobProgress
 from flows.retries import RETRY
@@ -225,13 +226,13 @@ def _end_of_run(number: str) -> str | None:
 
 def _markdown(report: JobReport) -> str:
     rows = {
-        "model": f"{report.model} (digest `{report.digest}`)",
+        "model": f"{version_link(report.model)} (digest `{report.digest}`)",
         "trained on dataset": f"`{report.dataset}`",
         "rows": f"{report.rows:,}",
         "rows in quarantine": f"{report.quarantined:,}",
         "execution provider": report.provider,
         "predictions": f"`{report.output}`",
-        "job": f"`{report.job}`" + (", run before: the input is unchanged" * report.fresh),
+        "job": job_link(report.job) + (", run before: the input is unchanged" * report.fresh),
     }
     lines = ["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows.items())]
     remarks = [line for remark in report.remarks for line in ("", remark)]
