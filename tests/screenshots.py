@@ -9,7 +9,6 @@ import csv
 import io
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -120,7 +119,7 @@ class Demo:
 
     def end(self) -> None:
         for process in self.started:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
         for process in self.started:
             process.wait(60)
 
