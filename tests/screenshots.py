@@ -32,7 +32,9 @@ WIDTH, HEIGHT = 1280, 900
 MOST_BYTES = 150_000
 PLANS = np.array(["basic", "plus", "family"])
 TOWNS = np.array(["Bern", "Basel", "Zug", "Chur", "Thun"])
-QUICK = ("-S", "train.epochs=6")
+QUICK = "train.epochs=6"
+BROKEN = 4
+"""The day whose file lacks values."""
 
 
 def customers(seed: int, rows: int, *, dearer: float = 0.0, label: bool = False) -> str:
@@ -171,19 +173,17 @@ def fill(made: Demo) -> dict[str, str]:
     port = made.prefect.rpartition(":")[2]
     made.start("serve", "--port", port, until=f"{made.prefect}/api/health")
     logistic = "train.architecture={name: logistic}"
-    made.modelmint("train", "-S", logistic, *QUICK)
-    training = made.run("weekly", "Completed", overrides=list(QUICK[1::2]))
+    made.run("weekly", "Completed", overrides=[logistic, QUICK])
+    training = made.run("weekly", "Completed", overrides=[QUICK])
     made.run("weekly", "Refused", overrides=["train.epochs=1", "evaluate.gates.accuracy=0.99"])
-    inbox = made.root / "data/inbox"
-    inbox.mkdir(exist_ok=True)
-    for day in range(1, 8):
-        text = customers(day, 1_500, dearer=4.0 if day > 5 else 0.0)
-        path = inbox / f"2026-11-{day:02d}.csv"
-        path.write_text("broken\n" if day == 4 else text)
-        os.utime(path, (time.time() - 60,) * 2)
-        drifted = made.run(
-            "hourly", "Failed" if day == 4 else "Completed" if day < 4 else "Left out"
-        )
+    for days, expected in (([1, 2, 3], "Completed"), ([4, 5], "Failed"), ([6], "Left out")):
+        for day in days:
+            text = customers(day, 1_500, dearer=4.0 if day > 5 else 0.0)
+            path = made.root / f"data/inbox/2026-11-{day:02d}.csv"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text.replace(",plus,", ",,") if day == BROKEN else text)
+            os.utime(path, (time.time() - 60,) * 2)
+        drifted = made.run("hourly", expected)
     port = made.registry.rpartition(":")[2]
     made.start("models", "ui", "--port", port, until=f"{made.registry}/healthz")
     return {"training": training, "drifted": drifted}
