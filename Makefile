@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Some containers set it. Then pytest rewrites the assertions of 180 modules in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup data run check test test-gpu lint docs bench lock check-tests test-tools
+.PHONY: setup data run check test test-gpu lint docs screenshots bench lock check-tests test-tools
 
 setup: $(READY) data
 
@@ -49,6 +49,10 @@ lint: $(READY)
 
 docs: $(READY)  # the page that is generated
 	$(BIN)/python -m cli.parameters > docs/parameters.md
+
+screenshots: setup  # docs/images anew, from a project of its own
+	@tests/install-browser
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/screenshots.py
 
 bench: setup
 	@tests/install-postgres

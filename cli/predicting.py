@@ -83,9 +83,11 @@ def say_new(report: "NewReport", as_json: bool) -> None:
 
     for job in report.jobs:
         output.say(f"{counted(job.rows, 'row')} predicted with {job.model}: {job.output}")
+    before = len(report.failed_before)
     output.say(
         f"{len(report.jobs):,} new, {report.known:,} predicted before, "
         f"{len(report.waiting):,} still being written, {len(report.failed):,} failed"
+        + (f", {before:,} failed before (--again tries again)" if before else "")
     )
     for remark in report.remarks:
         output.say(remark)

@@ -38,6 +38,7 @@ from flows import quiet
 from flows.alive import end_with_runner
 from flows.artifacts import tag_run
 from flows.deploy import deployed_name
+from flows.links import version_link
 from flows.runner import SERVED_WITHIN
 from flows.settings import Settings
 from registry import CHAMPION, Conflict, Registry, RegistryError, Version
@@ -192,8 +193,9 @@ def _store_question(registry: Registry, version: Version, reason: str) -> Questi
 
 def _format_verdicts(version: Version, champion: Version | None, reason: str) -> str:
     """The comparison with the champion, then the gates, as Markdown."""
-    instead = f"in place of {champion.ref}" if champion else "(there is none yet)"
-    lines = [f"Should **{version.ref}**, registered by {version.created_by}, become champion"]
+    instead = f"in place of {version_link(champion.ref)}" if champion else "(there is none yet)"
+    ref = version_link(version.ref)
+    lines = [f"Should **{ref}**, registered by {version.created_by}, become champion"]
     lines[0] += f" {instead}?" + (f" Reason: {reason}" if reason else "")
     lines += [f"**Warning: {text}**" for text in documents.warnings(version.evaluation)]
     rivals = [version, *([champion] if champion else [])]

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
 from flows.candidate import EvaluatedBundle
+from flows.links import history_link, version_link, version_page
 from flows.promotion import Decision
 from registry import Version
 
@@ -45,26 +46,31 @@ def show_verdicts(model: str, bundle: EvaluatedBundle) -> None:
             {
                 "gate": "parity with PyTorch",
                 "value": f"{parity.max_error:.1e}",
-                "condition": f"<= {parity.tolerance:g}, no label flips",
+                "condition": f"<= {parity.tolerance:g}"
+                + ", no label flips" * (parity.flipped is not None),
                 "verdict": parity.verdict,
             }
         )
+    history = history_link(model)
     create_table_artifact(
-        rows, key=_key(model, "gate-verdicts"), description=f"Gate verdicts of {model}"
+        rows,
+        key=_key(model, "gate-verdicts"),
+        description=f"Gate verdicts of {model}" + (f" ({history})" if history else ""),
     )
 
 
 def link_version(version: Version, decision: Decision) -> None:
-    """Show a link from the registered version to its model card."""
+    """Show a link to the registered version: its page in the registry, or else its model card."""
     champion = f"champion is {decision.champion or 'none yet'}"
     if decision.needs_approval:
         champion = f"it is challenger and waits for approval; {champion}"
+    card = f"{PREFECT_UI_URL.value()}/artifacts/key/{_key(version.model, 'model-card')}"
     create_link_artifact(
-        f"{PREFECT_UI_URL.value()}/artifacts/key/{_key(version.model, 'model-card')}",
+        version_page(version.ref) or card,
         link_text=version.ref,
         key=_key(version.model, "version"),
         description=(
-            f"Registered as **{version.ref}**; {champion} ({decision.reason}). "
+            f"Registered as **{version_link(version.ref)}**; {champion} ({decision.reason}). "
             f"`modelmint models show {version.ref}`"
         ),
     )

@@ -9,6 +9,7 @@ from prefect.events import emit_event
 
 from flows.drift import drift_lines, estimated
 from flows.job import JobReport
+from flows.links import job_link, version_link
 from tasks.drift.report import DRIFT, DriftReport, Part, sentence
 from tasks.errors import InputError
 
@@ -28,7 +29,9 @@ def show_drift(job: JobReport) -> None:
     except InputError as error:  # the job is complete, and somebody has taken its files
         get_run_logger().warning("no artifact of drift: %s", error)
         return
-    create_markdown_artifact(_markdown(job, report), key=key, description=f"Drift, by {job.model}")
+    create_markdown_artifact(
+        _markdown(job, report), key=key, description=f"Drift, by {version_link(job.model)}"
+    )
     if job.drift["verdict"] != "none":
         emit_event(
             EVENT.format(verdict=job.drift["verdict"]),
@@ -57,7 +60,7 @@ def _markdown(job: JobReport, report: DriftReport) -> str:
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
         *(_row(part) for part in parts if part.measures),
     ]
-    text = [f"{report.rows:,} rows of job `{job.job}`, beside {report.against}.", *lines]
+    text = [f"{report.rows:,} rows of job {job_link(job.job)}, beside {report.against}.", *lines]
     return "\n\n".join([*text, "\n".join(table)])
 
 

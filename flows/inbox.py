@@ -53,6 +53,12 @@ class Inbox(Protocol):
         """Files as inputs, while the block reads them: a table, or all image files, whose keys are
         their names. Those that are known from `before` may be left out."""
 
+    def holds(self, place: str) -> bool:
+        """Whether a path or URL lies in it."""
+
+    def stamp(self, names: list[str]) -> str:
+        """What differs if one of the files has another content; no file is read."""
+
     def left(self, names: list[str]) -> list[str]:
         """Those of the files that are still there."""
 
@@ -103,6 +109,13 @@ class FolderInbox:
             yield Found([pictures(self._folder, paths)], self._how)
         else:
             yield Found(find(paths, signature), self._how)
+
+    def holds(self, place: str) -> bool:
+        return Path(place).is_relative_to(self._folder)
+
+    def stamp(self, names: list[str]) -> str:
+        found = (os.stat(self._folder / name) for name in names)
+        return " ".join(f"{f.st_size} {f.st_mtime_ns} {f.st_ctime_ns}" for f in found)
 
     def left(self, names: list[str]) -> list[str]:
         return [name for name in names if (self._folder / name).exists()]
@@ -184,6 +197,12 @@ class ObjectInbox:
     @property
     def _folder(self) -> str:
         return f"{self._bucket}/{self._prefix}".rstrip("/")
+
+    def holds(self, place: str) -> bool:
+        return place.startswith(self._url)
+
+    def stamp(self, names: list[str]) -> str:
+        return " ".join(f"{self._listed[name].size} {self._listed[name].etag}" for name in names)
 
     def left(self, names: list[str]) -> list[str]:
         now = {found.key for found in self._objects.below(self._bucket, self._prefix)}

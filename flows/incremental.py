@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from flows.broken import Broken
 from flows.inbox import DONE, FAILED, After, Inbox, opened
 from flows.job import JobReport, close_finished_jobs, run_job, signature_of
+from flows.latest import point_to
 from registry import Registry, Resolved
 from tasks.bundle.signature import Signature
 from tasks.errors import InputChanged, InputError, SetupError
@@ -20,6 +22,7 @@ from tasks.files import suffixes
 from tasks.inputs import InputFile, is_readable
 from tasks.predict import How
 from tasks.serving.options import Options
+from tasks.serving.quarantine import TooManyBad
 from tasks.words import some
 
 SETTLE_S = 10.0
@@ -42,6 +45,8 @@ class NewReport:
     """Files that were predicted with another content before, and were predicted again."""
     failed: dict[str, str] = field(default_factory=dict)
     """By file, why it was not predicted; the others were."""
+    failed_before: dict[str, str] = field(default_factory=dict)
+    """By file, why it failed in an earlier run; it has not changed, and was not tried again."""
 
     @property
     def rows(self) -> int:
@@ -56,6 +61,7 @@ class NewReport:
     def own_remarks(self) -> list[str]:
         """Those that are of no job."""
         lines = [f"{path} failed: {why}" for path, why in self.failed.items()]
+        lines += [f"{path} failed before: {why}" for path, why in self.failed_before.items()]
         lines += [
             f"{path} changed since it was predicted; predicted again" for path in self.changed
         ]
@@ -79,9 +85,10 @@ def predict_new(
 ) -> NewReport:
     """Predict new files of folders, or below s3:// URLs, into folders of their own below `output`.
 
-    `again` predicts all files, new or not. `after` moves files that are done into `done/` beside
-    them, and files that failed into `failed/`. A file stays if something else failed, such as the
-    disk of the output, or if it changed meanwhile.
+    `again` predicts all files, new or not. Otherwise a file that failed before is left out, until
+    it changes, or another version or other options might predict it. `after` moves files that are
+    done into `done/` beside them, and files that failed into `failed/`. A file stays if something
+    else failed, such as the disk of the output, or if it changed meanwhile.
 
     Raises:
         InputError: an inbox is missing, or is in S3 and `after` would move its files.
@@ -94,9 +101,18 @@ def predict_new(
     options.check(signature)
     close_finished_jobs(registry, resolved.version.model)
     known = _Known(registry, resolved, output, report, again)
-    for inbox in [opened(given, output, how, after) for given in inboxes]:
+    broken = Broken(output, resolved.version, options, how.limit)
+    names_files = any(column.names_files for column in signature.columns)
+    opened_inboxes = [opened(given, output, how, after) for given in inboxes]
+    for inbox in opened_inboxes:
         for names in _units(inbox, signature, report, settle_s):
+            place = some(map(inbox.place, names))
             try:
+                stamp = inbox.stamp(names)
+                why = None if again else broken.why(place, stamp)
+                if why is not None:
+                    report.failed_before[place] = why
+                    continue
                 with inbox.files(names, signature, known.before) as found:
                     new = known.unknown(found.files)
                     if not new:
@@ -119,9 +135,14 @@ def predict_new(
                     report.failed[some(map(inbox.place, left))] = str(error)
                     if not isinstance(error, (SetupError, OSError)):
                         inbox.move(left, FAILED)
+                        # Rows may be bad since files that they name have not come yet.
+                        if not (names_files and isinstance(error, TooManyBad)):
+                            broken.add(place, stamp, str(error))
                 continue
             report.jobs.append(job)
+            point_to(found.job, how.notice)
             inbox.move(names, DONE)
+    broken.save(lambda place: any(inbox.holds(place) for inbox in opened_inboxes))
     return report
 
 

@@ -18,12 +18,15 @@ from prefect.states import Completed, Failed
 from flows import quiet
 from flows.alive import end_with_runner
 from flows.artifacts import tag_run
+from flows.broken import LEFT_OUT
 from flows.cluster import connected
 from flows.copies import Copies
 from flows.drift_shown import show_drift
 from flows.inbox import After
 from flows.incremental import NewReport, folder_name, predict_new
 from flows.job import JobReport, close_dead_jobs, run_job, signature_of
+from flows.latest import point_to
+from flows.links import job_link, version_link
 from flows.objects import is_url
 from flows.progress import JobProgress
 from flows.retries import RETRY
@@ -66,7 +69,7 @@ def inference(
             folders of their own.
         new: Whether to predict each file that is new in the inputs, which are folders, as a job of
             its own. Otherwise all files are one job.
-        again: With new: whether to predict all files, new or not.
+        again: With new: whether to predict all files, new or not, also those that failed before.
         after: With new: whether to leave files, or to move them to done/ and failed/ beside them.
         max_bad: How many rows of a job may be set aside because they cannot be predicted: a share
             such as 0.1%, or a number.
@@ -120,9 +123,15 @@ def _ended(report: NewReport) -> State[Any]:
     """One broken file does not stop the others, but the run fails: somebody must look at it."""
     number = len(report.jobs)
     done = f"{number:,} new files, {report.rows:,} rows; {report.known:,} were predicted before"
+    left = report.failed_before
+    if left:
+        done += f"; {len(left):,} failed before and did not change"
     if report.failed:
         failed = "; ".join(f"{path}: {why}" for path, why in list(report.failed.items())[:5])
         return Failed(message=f"{len(report.failed)} files failed: {failed}. Predicted: {done}")
+    if left:
+        path, why = next(iter(left.items()))
+        return Completed(name=LEFT_OUT, message=f"{done}: {path}: {why}", data=report)
     if not number:
         waiting = f", {len(report.waiting)} still being written" if report.waiting else ""
         message = f"nothing new: {report.known:,} files were predicted before{waiting}"
@@ -153,6 +162,7 @@ def predict_files(
             options=options,
             how=replace(how, check_input=copies.refuse_changed),
         )
+    point_to(copies.job, how.notice)
     _log(report)
     return report
 
@@ -225,13 +235,13 @@ def _end_of_run(number: str) -> str | None:
 
 def _markdown(report: JobReport) -> str:
     rows = {
-        "model": f"{report.model} (digest `{report.digest}`)",
+        "model": f"{version_link(report.model)} (digest `{report.digest}`)",
         "trained on dataset": f"`{report.dataset}`",
         "rows": f"{report.rows:,}",
         "rows in quarantine": f"{report.quarantined:,}",
         "execution provider": report.provider,
         "predictions": f"`{report.output}`",
-        "job": f"`{report.job}`" + (", run before: the input is unchanged" * report.fresh),
+        "job": job_link(report.job) + (", run before: the input is unchanged" * report.fresh),
     }
     lines = ["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows.items())]
     remarks = [line for remark in report.remarks for line in ("", remark)]

@@ -14,6 +14,8 @@ from tasks.errors import InputError
 
 BACKUP = "MODELMINT_BACKUP"
 """Names the folder of the last backup."""
+UI_URL = "MODELMINT_UI_URL"
+"""Names the address of `modelmint models ui`, as people reach it."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def list_settings() -> dict[str, str | None]:
         "MODELMINT_CACHE": str(places.cache),
         "MODELMINT_RUNS": None if root is None else str(_runs(root)),
         BACKUP: os.environ.get(BACKUP) or None,
+        UI_URL: os.environ.get(UI_URL) or None,
         **shown_variables(os.environ),
     }
 

@@ -22,6 +22,7 @@ MANIFEST = 3  # format 1 had no `substituted`; formats 1 and 2 had one file and 
 PLAN = 1
 DRIFT = 1
 JOB_DRIFT = 1  # what the registry keeps of it
+BROKEN = 1  # files of an inbox that failed
 
 Record = TypeVar("Record")
 

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import sources
+from tasks.columns.looks import numbers_and_dates
 from tasks.config import Params
 from tasks.config.examples import NETWORKS
 from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files import npz, suffixes, tables
 from tasks.files.convert import fits
-from tasks.files.reading import Reading
+from tasks.files.reading import PLAIN, Reading
 from tasks.files.spelling import without_blank, without_na
 from tasks.words import some
 
@@ -335,7 +336,8 @@ def _reason_to_ignore(name: str, column: pa.ChunkedArray) -> str:
         return "an identifier: it differs in every row"
     if pa.types.is_string(column.type) and distinct > max(FEW, 0.5 * len(values)):
         # Formatted numbers such as `5 kg` are kept: the error on reading names an option for them.
-        numbers = pc.sum(pc.match_substring_regex(values, r"^\W*\d")).as_py()
+        plain = pc.utf8_trim_whitespace(values.combine_chunks())
+        numbers = pc.sum(numbers_and_dates(plain, PLAIN)[0]).as_py()
         if 2 * numbers <= len(values):
             return f"text whose values hardly repeat ({distinct} different values)"
     return ""

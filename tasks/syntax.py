@@ -50,7 +50,7 @@ def keep_parsed() -> None:
 
 def file_digest(content: bytes) -> str:
     """The fingerprint of a Python file: the first 16 hex digits of SHA-256 of its syntax."""
-    return _digest_of(ast.parse(content))
+    return _digest_of(_tree(content))
 
 
 _new: dict[str, Parsed] = {}
@@ -72,10 +72,20 @@ _THIS = f"{sys.version} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 def _parse(content: bytes, package: str) -> Parsed:
     try:
-        tree = ast.parse(content)
+        tree = _tree(content)
     except (SyntaxError, ValueError):  # half-written, perhaps: importing it fails as well
         return Parsed(hashlib.sha256(content).hexdigest()[:16], [])
     return Parsed(_digest_of(tree), sorted(set(_imports(tree, package))))
+
+
+def _tree(content: bytes | str) -> ast.Module:
+    """Parsed again if another thread parsed meanwhile: in Python 3.11 and 3.12 both use one
+    counter, and `ast.parse` may end with a SystemError (CPython issue 106905).
+    """
+    for _ in range(20):
+        with suppress(SystemError):
+            return ast.parse(content)
+    return ast.parse(content)
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:

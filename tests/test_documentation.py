@@ -21,6 +21,8 @@ from modelmint.loaded import Model, Signature
 from modelmint.views import Comparison, VersionView
 
 ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs/images"
+PICTURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)")
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
 PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if BLOCK.search(p.read_text("utf-8"))]
 FLAGS = doctest.ELLIPSIS
@@ -68,6 +70,15 @@ def test_the_code_of_a_page_prints_the_output_of_the_page(page, project):
     for code, expected in blocks:
         found = run(code, names)
         assert doctest.OutputChecker().check_output(expected, found, FLAGS), (code, found)
+
+
+def test_each_picture_is_on_a_page_and_small():
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    shown = {name for page in pages for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
+    files = {path.relative_to(ROOT / "docs").as_posix(): path for path in IMAGES.glob("*")}
+    assert shown == files.keys()
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in files.values())
+    assert [name for name, path in files.items() if path.stat().st_size > 150_000] == []
 
 
 def documented():

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +13,18 @@ from cli.models.common import Json, Name, OneModel, Reference, app, open_registr
 from registry import CHAMPION, SEARCH_HELP, Event, InvalidReference, Job, ModelLine, Summary
 from registry.display.comparing import Change, Comparison
 from registry.display.comparing import compare as compare_versions
-from registry.display.describing import difference, facts, local, measured, number, origin, why
+from registry.display.describing import (
+    difference,
+    facts,
+    kind_of,
+    local,
+    measured,
+    number,
+    origin,
+    why,
+)
 from registry.display.documents import measurement
-from registry.display.drift import said
+from registry.display.drift import said, verdict_of
 
 # A metric in a condition or an order of a search.
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
@@ -254,7 +264,7 @@ def _events(events: Sequence[Event]) -> None:
             [
                 local(e.at),
                 e.actor,
-                f"{e.kind} {e.alias}" if e.alias else e.kind,
+                f"{kind_of(e)} {e.alias}" if e.alias else kind_of(e),
                 _moved(e),
                 why(e),
             ]
@@ -291,8 +301,9 @@ def _decides(version: Summary) -> str:
 
 
 def _jobs(found: Sequence[Job]) -> None:
+    """A table of jobs. What is a sentence stands below it: a cell would break it into words."""
     output.table(
-        ["started", "model", "state", "rows", "quarantined", "drift", "provider", "output"],
+        ["started", "model", "state", "rows", "quarantined", "drift", "on", "output"],
         [
             [
                 local(j.started_at),
@@ -300,10 +311,20 @@ def _jobs(found: Sequence[Job]) -> None:
                 j.state,
                 "" if j.rows is None else f"{j.rows:,}",
                 "" if j.quarantined is None else f"{j.quarantined:,}",
-                said(j),
-                j.provider or "",
-                j.error or j.output,
+                verdict_of(j),
+                (j.provider or "").removesuffix("ExecutionProvider"),
+                _from_here(j.output),
             ]
             for j in found
         ],
     )
+    for j in found:
+        told = f"failed: {j.error}" if j.error else said(j)
+        if told not in ("", verdict_of(j)):
+            output.say(f"{local(j.started_at)}  {told}")
+
+
+def _from_here(path: str) -> str:
+    """A path as it is named in the current folder, if it lies there."""
+    here = f"{Path.cwd()}/"
+    return path.removeprefix(here)

@@ -9,6 +9,7 @@ import typer
 
 from cli import output
 from cli.models.common import DryRun, Json, OneModel, app, open_registry, printed_json
+from flows.links import prefect_ui
 from flows.settings import Places, actor
 from registry import RegistryError, Stray, extras, integrity, upkeep
 from registry import upgrade as upgrade_database
@@ -216,11 +217,10 @@ def ui(
 
     serve = extras.load("registry.web", "ui", "The page").serve
 
-    prefect_ui = os.environ.get("PREFECT_UI_URL", "http://127.0.0.1:4200")
     with open_registry() as registry:
         registry.database.check_exists()  # now, not with the first request
         output.say(f"The registry: http://{host}:{port} (Ctrl-C ends it)")
         try:
-            serve(registry, host, port, os.environ.get("MODELMINT_UI_TOKEN"), prefect_ui)
+            serve(registry, host, port, os.environ.get("MODELMINT_UI_TOKEN"), prefect_ui())
         except ValueError as error:
             raise InputError(f"{error} The token is MODELMINT_UI_TOKEN.") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flows.broken import LEFT_OUT
 from flows.notify.conditions import Conditions, cause_of
 from flows.notify.message import Message, message
 from registry import Job
@@ -73,6 +74,8 @@ class RunWatch:
 
     def _judge(self, run: Any, name: str, find_jobs: FindJobs) -> list[Message]:
         key = _work(run)
+        if run.state_name == LEFT_OUT:  # nothing has failed again, and nothing is over
+            return []
         if run.state_type.value == "COMPLETED" or run.state_name == REFUSED:
             over = self._conditions.end(key)
             return [self._recovered(run, name, over)] if over else []

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import IO, Any
 
 from flows.deploy import deployed_name, deployed_names
+from flows.links import prefect_ui
 from flows.notify.channels import Channels, read_channels, take_variables
 from flows.notify.conditions import Conditions
 from flows.notify.message import Message
@@ -197,8 +198,7 @@ def run(root: Path, metrics: str | None, say: Callable[[str], None]) -> int:
         for name, number in outbox.forgotten.items():
             say(f"notifications: {number} waited for {name}, which is not set any more")
         say("notifications: " + ", ".join(f"{c.name} ({c.target})" for c in channels.channels))
-        ui = os.environ.get("PREFECT_UI_URL") or api.removesuffix("/api")
-        watcher = Watcher(settings, channels, outbox, ui, say)
+        watcher = Watcher(settings, channels, outbox, prefect_ui(api), say)
         while True:
             watcher.look()
             watcher.send()

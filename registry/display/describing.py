@@ -62,8 +62,8 @@ def evidence(evaluation: Json) -> Facts:
     found = [(f"gate {gate.name}", gate.verdict) for gate in documents.gates(evaluation)]
     if parity := documents.parity(evaluation):
         error = "not measured" if parity.max_error is None else f"{parity.max_error:.1e}"
-        flipped = 0 if parity.flipped is None else parity.flipped
-        found.append(("parity", f"max error {error}, {flipped} labels flipped"))
+        flips = "" if parity.flipped is None else f", {parity.flipped:.0f} labels flipped"
+        found.append(("parity", f"max error {error}{flips}"))
     found += [("notice", text) for text in documents.notices(evaluation)]
     return found or [("evaluation", "none yet")]
 
@@ -95,6 +95,12 @@ def origin(version: Version) -> Facts:
         ("flow run", lineage.flow_run_id or "none"),
         ("libraries", ", ".join(f"{n} {v}" for n, v in lineage.libraries.items())),
     ]
+
+
+def kind_of(event: Event) -> str:
+    """The kind of an event. A promotion approves a candidate where no second person has to."""
+    by_promotion = event.kind == "approved" and event.payload.get("by") == "promotion"
+    return "approved by promotion" if by_promotion else event.kind
 
 
 def why(event: Event) -> str:

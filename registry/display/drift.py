@@ -95,6 +95,16 @@ def drift(document: Json | None) -> Drift | None:
     )
 
 
+WORDS = {"none": "no drift", "watch": "watch", "drifted": "drifted", None: "not judged"}
+"""A verdict for a table."""
+
+
+def verdict_of(job: Job) -> str:
+    """The verdict of a job in a word or two; empty if its drift was not measured."""
+    found = drift(job.drift)
+    return "" if found is None else WORDS[found.training.verdict]
+
+
 def said(job: Job) -> str:
     """The verdict of a job in words; empty if its drift was not measured."""
     found = drift(job.drift)

@@ -214,7 +214,9 @@ class ApprovalMixin(RegistryBase):
         *,
         actor: str,
         reason: str,
+        promoting: bool = False,
     ) -> None:
+        """`promoting`: nobody asked for the approval; the promotion that follows needs it."""
         evaluation = evaluations.newest(c, state.version_id)
         if evaluation is None or not evaluation.passed:
             what = "was never evaluated" if evaluation is None else "failed its newest evaluation"
@@ -223,7 +225,8 @@ class ApprovalMixin(RegistryBase):
                 "approved."
             )
         states.approve(c, state.version_id, evaluation, actor, reason)
-        events.add(c, model, "approved", actor, version=version, reason=reason)
+        how = {"by": "promotion"} if promoting else None
+        events.add(c, model, "approved", actor, version=version, reason=reason, payload=how)
 
 
 def _protected(named: Iterable[str]) -> tuple[str, ...]:

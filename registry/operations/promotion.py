@@ -223,7 +223,7 @@ class PromotionMixin(ApprovalMixin):
             status: str = state.status
             return status
         if state.status == "candidate" and not model.four_eyes:
-            self._approve(c, model, state, version, actor=actor, reason=reason)
+            self._approve(c, model, state, version, actor=actor, reason=reason, promoting=True)
             return "approved"
         why = "was rejected" if state.status == "rejected" else "is not approved yet"
         raise Refused(

@@ -183,6 +183,7 @@ class RegistrationMixin(RegistryBase):
             "dataset": candidate.lineage.dataset,
             "evaluation": candidate.evaluation,
             "metrics": candidate.metrics,
+            **_of_run(candidate),
         }
         self.create()
         with self.database.write() as c:
@@ -281,6 +282,7 @@ class RegistrationMixin(RegistryBase):
         # No seal covers these: tags may change, and a request belongs to this registry only.
         given = offer.payload or {}
         payload = {**given, "tags": candidate.tags, "request": offer.request_id}
+        payload |= _of_run(candidate)
         payload["record"] = digests.seal(version, offer.documents)
         with self.database.dialect.pipelined(c):
             versions.add_parts(c, id_, version)
@@ -335,7 +337,11 @@ class RegistrationMixin(RegistryBase):
                     offer.actor,
                     version=known.version,
                     reason="registered again",
-                    payload={"evaluation": seal, "passed": evaluations.has_passed(evaluation)},
+                    payload={
+                        "evaluation": seal,
+                        "passed": evaluations.has_passed(evaluation),
+                        **_of_run(offer.candidate),
+                    },
                 )
                 evaluations.add(c, id_, evaluation, offer.actor)
             elif seal not in recorded:
@@ -358,6 +364,12 @@ class RegistrationMixin(RegistryBase):
         except Corrupt:
             return True
         return False
+
+
+def _of_run(candidate: Candidate) -> dict[str, str]:
+    """Which flow run made a candidate, for an event; a refused one has no version that says so."""
+    run = candidate.lineage.flow_run_id
+    return {} if run is None else {"flow_run_id": run}
 
 
 def _files(staged: Mapping[str, Staged]) -> list[tuple[str, int]]:

@@ -115,7 +115,7 @@ def _add_models(page: Page, registry: Registry, pages: Pages) -> None:
             holders=views.holders(registry, name),
             events=registry.history(name, limit=6),
             jobs=(jobs := registry.jobs(name, limit=5)),
-            drift=views.drift(jobs, most=3),
+            drift=views.last_drift(registry, name, jobs),
             help=HELP,
         )
 
@@ -176,7 +176,9 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
             columns=lineage.draw(trace),
             jobs=trace.jobs,
             job_count=trace.job_count,
-            drift=views.drift(trace.jobs),
+            # The newest five may all have failed.
+            drift=views.drift(trace.jobs)
+            or views.drift(registry.trace(reference, limit=views.JOBS).jobs),
             curves=views.curves(registry, found),
             events=registry.history(name, version=number, limit=views.EVENTS),
             newest=of.last_version,

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from registry.display import documents, drift, formatting
+from registry.display import describing, documents, drift, formatting
 from registry.records import Version
 from registry.web import confusion, lineage, plots
 from registry.web.security import HEADERS, landing
@@ -40,6 +40,8 @@ class Pages:
             "lower_is_better": documents.lower_is_better,
             "confusion": confusion.confusion,
             "flat": documents.flat,
+            "kind_of": describing.kind_of,
+            "WORDS": drift.WORDS,
             "MOST_TAGS": 6,
         }
 

@@ -102,6 +102,14 @@ def drift(jobs: Sequence[Job], most: int = 10) -> JobDrift | None:
     return None
 
 
+def last_drift(registry: Registry, name: str, jobs: Sequence[Job]) -> JobDrift | None:
+    """The last drift of a model, whose newest jobs are given; they may all have failed."""
+    if found := drift(jobs, most=3):
+        return found
+    _, measured = registry.latest_jobs(name, looked_at=JOBS)
+    return drift([measured], most=3) if measured else None
+
+
 def curves(registry: Registry, version: Version) -> Plot | None:
     """The training curves of a version, from its history.csv; None if it has no usable one."""
     found = next((a for a in version.artifacts if a.path == "history.csv"), None)

@@ -80,19 +80,20 @@ class Parity:
     """The difference between ONNX Runtime and PyTorch on the whole test split.
 
     `max_error` is the largest |onnx - torch| / max(unit, |torch - centre|) over all outputs and
-    batch sizes. `flipped` counts rows whose best class, or next token, differs. Rows whose two best
-    logits in PyTorch are equal within the tolerance do not count: they are ties.
+    batch sizes. `flipped` counts rows whose best class, or next token, differs; None of a
+    regression, which has no classes. Rows whose two best logits in PyTorch are equal within the
+    tolerance do not count: they are ties.
     """
 
     rows: int
     batch_sizes: tuple[int, ...]
     tolerance: float
     max_error: float
-    flipped: int
+    flipped: int | None
 
     @property
     def passed(self) -> bool:
-        return self.max_error <= self.tolerance and self.flipped == 0  # False with a NaN
+        return self.max_error <= self.tolerance and not self.flipped  # False with a NaN
 
     @property
     def verdict(self) -> str:
@@ -103,7 +104,7 @@ class Parity:
         """Why the check failed, in a sentence."""
         return (
             f"ONNX differs from PyTorch: max error {self.max_error:.1e}, tolerance "
-            f"{self.tolerance:g}, {self.flipped} labels flipped"
+            f"{self.tolerance:g}{self._flips}"
         )
 
     @property
@@ -111,8 +112,12 @@ class Parity:
         """The result in one line."""
         return (
             f"{'passed' if self.passed else 'REFUSED'}: ONNX is within {self.max_error:.1e} "
-            f"of PyTorch (<= {self.tolerance:g}), {self.flipped} labels flipped"
+            f"of PyTorch (<= {self.tolerance:g}){self._flips}"
         )
+
+    @property
+    def _flips(self) -> str:
+        return "" if self.flipped is None else f", {self.flipped} labels flipped"
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed}
@@ -120,7 +125,7 @@ class Parity:
     def __str__(self) -> str:
         return (
             f"parity {'passed' if self.passed else 'REFUSED'}: max error {self.max_error:.1e} "
-            f"(<= {self.tolerance:g}), {self.flipped} labels flipped, {self.rows} rows at batch "
+            f"(<= {self.tolerance:g}){self._flips}, {self.rows} rows at batch "
             f"sizes {', '.join(map(str, self.batch_sizes))}"
         )
 

@@ -72,10 +72,7 @@ def refuse_lookalikes(column: pa.ChunkedArray, raw: "RawColumn", most_categories
     original = counts.field("values")
     values = pc.utf8_trim_whitespace(original)
     zeros = leading_zeros(values, raw.reading)
-    alike = pc.or_(pc.or_(_matches(values, _NUMBER), _matches(values, _MARKED)), zeros)
-    alike = pc.or_(pc.or_(alike, _matches(values, _HEX)), _with_unit(values))
-    dated = _matches(values, _DATE)
-    whole = pc.or_(alike, dated)
+    whole, dated = numbers_and_dates(values, raw.reading)
     rows = pc.sum(pc.if_else(whole, counts.field("counts"), 0)).as_py()
     total = pc.sum(counts.field("counts")).as_py()
     if max(rows / total, pc.sum(whole).as_py() / len(values)) > 0.5:
@@ -105,6 +102,15 @@ def advice(column: Any, reading: Reading) -> str:
     if not fits(chosen[:LOOKED_AT], "number", reading):
         return _option(chosen, "number", odd, reading)
     return f"Set prepare.source.csv: {{{_na(odd)}}}" if 0 < len(odd) <= FEW_ODD else ""
+
+
+def numbers_and_dates(values: Any, reading: Reading) -> tuple[Any, Any]:
+    """(N,), (N,): which texts look like a number or a date, in any spelling; which like a date."""
+    alike = pc.or_(_matches(values, _NUMBER), _matches(values, _MARKED))
+    alike = pc.or_(alike, leading_zeros(values, reading))
+    alike = pc.or_(pc.or_(alike, _matches(values, _HEX)), _with_unit(values))
+    dated = _matches(values, _DATE)
+    return pc.or_(alike, dated), dated
 
 
 def _matches(values: Any, pattern: str) -> Any:

@@ -372,6 +372,19 @@ def test_new_ignores_empty_and_unsupported_columns(tmp_path):
     assert found.params.prepare.source.ignore == ["none", "maps"]
 
 
+@pytest.mark.parametrize(
+    ("spelled", "ignored"),
+    [("07-{:05}", True), ("{}A{}", True), ("{} kg", False), ("{:,}.50", False), ("{}%", False)],
+)
+def test_new_ignores_codes_that_begin_with_a_digit_and_keeps_formatted_numbers(
+    spelled, ignored, tmp_path
+):
+    text = [spelled.format(n, n) for n in range(1_000, 1_100)]
+    table = pa.table({"code": text, "x": range(100), "y": ["a", "b"] * 50})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert propose(tmp_path, "t.parquet").params.prepare.source.ignore == ["code"] * ignored
+
+
 def test_new_quotes_names_that_yaml_would_read_as_numbers():
     text = (ROOT / "flows/templates/prefect.yaml").read_text().replace("$name", "2024")
     document = YAML(typ="safe").load(text.replace("$$", "$"))

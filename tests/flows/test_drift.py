@@ -1,6 +1,7 @@
 """The drift of jobs, as the registry, the commands and Prefect have it."""
 
 import json
+import re
 import sys
 import time
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tasks.drift.report import DriftReport
 from tasks.predict import How
 
 ROWS = 500
+UI = "http://registry.example:5600"
 FLOW = """
 from flows.inference import inference
 
@@ -151,7 +153,8 @@ def project(bundle, tmp_path_factory, prefect_server):
     (root / "prefect.yaml").write_text("deployments: []\n")
     with Registry(f"sqlite:///{root / 'modelmint.db'}", root / "artifacts") as registry:
         register(registry, bundle, root / "candidate")
-    return Project(root, {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)})
+    given = {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT), "MODELMINT_UI_URL": UI}
+    return Project(root, given)
 
 
 def run_flow(project, table):
@@ -165,7 +168,11 @@ def artifacts(api, run):
     from prefect.client.schemas.filters import ArtifactFilter
 
     of_run = ArtifactFilter(flow_run_id={"any_": [run]}, key={"any_": ["tiny-drift"]})
-    return [artifact.data for artifact in api.read_artifacts(artifact_filter=of_run)]
+    found = api.read_artifacts(artifact_filter=of_run)
+    for artifact in found:  # both link to the page of the registry
+        assert f"[tiny:1]({UI}/models/tiny/versions/1)" in artifact.description
+        assert re.search(rf"job \[`(.+)`\]\({UI}/jobs/\1\)", artifact.data)
+    return [artifact.data for artifact in found]
 
 
 def events(api, run):
@@ -221,10 +228,21 @@ def test_a_report_of_drift_that_was_moved_does_not_fail_the_run(project):
 
 def test_the_commands_say_the_verdict_of_a_job(project):
     pq.write_table(pa.table(rows(3, mean=1)), project.root / "in.parquet")
+    why = "InputError: " + "a sentence that no column of a table can hold " * 4 + "(end)"
+    with Registry(
+        f"sqlite:///{project.root / 'modelmint.db'}", project.root / "artifacts"
+    ) as known:
+        output = str(project.root / "predictions/bad")
+        failed = known.start_job(known.resolve("tiny:1"), input_sha256="7" * 64, output=output)
+        known.fail_job(failed, why)
     project.modelmint("predict", "tiny:1", "in.parquet", "--output", "by-command")
     for command in (["jobs", "tiny"], ["trace", "tiny:1"]):
         said = project.modelmint("models", *command)
         assert "drifted: a PSI" in " ".join((said.stdout + said.stderr).split())
+    said = project.modelmint("models", "jobs", "tiny").stderr.splitlines()
+    assert any(line.endswith("failed: " + why) for line in said)
+    (line,) = (line for line in said if " failed " in line and "predictions/bad" in line)
+    assert line.split()[2:4] == ["tiny:1", "failed"]
     status = project.modelmint("status", "--json", status=1)
     (line,) = [line for line in json.loads(status.stdout) if line["section"] == "drift"]
     assert line["attention"] is True

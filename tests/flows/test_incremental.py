@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -94,6 +95,44 @@ def test_a_broken_file_fails_alone_and_files_are_moved_where_they_belong(trained
     write(inbox / "a.parquet", 5, seed=2)
     predict_new(trained, inbox, "--after", "move")
     assert (inbox / "done/a-2.parquet").exists()
+
+
+def test_a_broken_file_is_reported_once_until_it_changes_or_is_asked_for(trained, inbox):
+    broken, out = inbox / "b.parquet", inbox.parent / "out"
+    broken.write_bytes(b"PAR1 broken")
+    write(inbox / "a.parquet", 5)
+    os.utime(broken, (OLD, OLD))
+    (why,) = predict_new(trained, inbox, status=2)["failed"].values()
+    write(inbox / "c.parquet", 3)
+    second = predict_new(trained, inbox)
+    assert (rows_of(second), second["failed"]) == ([3], {})
+    assert second["failed_before"] == {str(broken): why}
+    assert str(broken) in (out / "failed.json").read_text()
+    assert list(predict_new(trained, inbox, "--again", status=2)["failed"]) == [str(broken)]
+    broken.write_bytes(b"PAR1 broken again")
+    os.utime(broken, (OLD, OLD))
+    assert list(predict_new(trained, inbox, status=2)["failed"]) == [str(broken)]
+    write(broken, 2)  # mended
+    mended = predict_new(trained, inbox)
+    assert (rows_of(mended), mended["failed_before"]) == ([2], {})
+    assert str(broken) not in (out / "failed.json").read_text()
+
+
+def test_latest_is_the_folder_of_the_job_that_finished_last(trained, inbox):
+    out = inbox.parent / "out"
+    for number, name in enumerate(["a.parquet", "b.parquet"], 3):
+        write(inbox / name, number)
+        (job,) = predict_new(trained, inbox)["jobs"]
+        assert (out / "latest").resolve() == Path(job["output"]).parent
+        assert os.readlink(out / "latest") == Path(job["output"]).parent.name
+        assert pq.read_table(out / "latest/predictions").num_rows == number
+    assert predict_new(trained, inbox)["jobs"] == []
+    assert (out / "latest").resolve() == Path(job["output"]).parent
+    (out / "latest").unlink()
+    (out / "latest").mkdir()  # of somebody else
+    write(inbox / "c.parquet", 2)
+    assert rows_of(predict_new(trained, inbox)) == [2]
+    assert list((out / "latest").iterdir()) == []
 
 
 def test_new_images_are_one_job_and_keep_their_paths_in_the_inbox_as_keys(trained, inbox):

@@ -6,6 +6,7 @@ from prefect.states import Completed, Crashed, Failed, Pending, Running
 from projects import enter
 from registry_helpers import make_candidate, promote, with_champion
 
+from flows.broken import LEFT_OUT
 from flows.deploy import read_deployments
 from flows.project import new_project
 from flows.settings import Settings
@@ -83,6 +84,7 @@ def test_a_new_cause_and_a_recovery_are_told_and_count_anew(api, deployments, se
         ([Failed(message="no route")], [("failed", "hourly")]),
         ([Failed(message="disk full")], []),
         ([Crashed(message="its process is gone")], [("crashed", "hourly")]),
+        ([Completed(name=LEFT_OUT)], []),  # the broken file is still there
         ([Completed(name="Idle")], [("recovered", "hourly")]),
         ([Completed()], []),
         ([Failed(message="disk full")], [("failed", "hourly")]),

@@ -15,6 +15,7 @@ from registry_helpers import (
 )
 
 from registry import Corrupt, NotFound, Policy, Refused, schema
+from registry.display.describing import kind_of
 from registry.integrity import verify
 from registry.queries.events import hash_of
 
@@ -65,6 +66,17 @@ def test_each_change_is_one_event_with_actor_and_reason(place):
         older = registry.history("digits", before=changes[-1].id)
         assert [event.version for event in older] == [2, 1]
         assert registry.history("digits", limit=7) == changes
+
+
+def test_an_approval_that_only_came_with_a_promotion_is_called_that(place):
+    register_versions(place, 2)
+    with place.open() as registry:
+        by = {"actor": "bo", "reason": "why"}
+        registry.promote("digits", 1, expect_revision=None, **by)
+        registry.approve("digits", 2, **by)
+        registry.promote("digits", 2, expect_revision=None, **by)
+        told = [kind_of(event) for event in registry.history("digits", limit=4)]
+        assert told == ["promoted", "approved", "promoted", "approved by promotion"]
 
 
 def test_refused_change_leaves_no_event(place):

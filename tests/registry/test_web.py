@@ -761,6 +761,31 @@ def test_a_page_shows_what_it_can_of_a_document_of_another_form(tmp_path):
             assert httpx.get(f"{site}/models/pets/versions/1").status_code == 200
 
 
+def test_drift_is_shown_although_the_newest_jobs_have_failed(tmp_path):
+    with open_registry(tmp_path) as registry:
+        registry.register("pets", make_candidate(tmp_path / "bundle"), actor="ada")
+        resolved = registry.resolve("pets:1")
+        job = registry.start_job(resolved, input_sha256="7" * 64, output="first")
+        ran = {"rows": 200, "provider": "CPU", "onnxruntime": "1.31.0"}
+        registry.finish_job(job, **ran, drift=drift_document())
+        for number in range(7):
+            failed = registry.start_job(resolved, input_sha256="8" * 64, output=f"out-{number}")
+            registry.fail_job(failed, "InputError: broken")
+        with serving(make_app(registry, prefect_ui=None, token=None)) as site:
+            for address in ("/models/pets", "/models/pets/versions/1"):
+                text = httpx.get(site + address).text
+                assert "1 of 2 columns, predictions included, differs" in text
+                assert f'href="/jobs/{job.id}"' in text
+
+
+def test_the_history_links_to_the_flow_runs_that_registered_or_were_refused(site):
+    for address, run in (("history", f"run-{MANY}"), ("history?version=3", "run-3")):
+        text = httpx.get(f"{site}/models/pets/{address}").text
+        assert f'href="{PREFECT}/runs/flow-run/{run}"' in text
+    refused = httpx.get(f"{site}/models/pets/history").text.partition("accuracy is too low")[2]
+    assert f"{PREFECT}/runs/flow-run/run-{MANY}" in refused.partition("</tr>")[0]
+
+
 # What is long
 
 

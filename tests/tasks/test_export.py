@@ -364,6 +364,14 @@ def test_parity_fails_for_flipped_labels_within_the_tolerance():
     assert not Parity(9, (1,), tolerance=0.1, max_error=0.0, flipped=1).passed
 
 
+def test_parity_of_a_regression_says_nothing_of_labels(echo):
+    found = Parity(9, (1,), tolerance=0.1, max_error=0.0, flipped=None)
+    assert found.passed
+    assert "label" not in f"{found} {found.summary} {found.refusal}"
+    labelled = Parity(9, (1,), tolerance=0.1, max_error=0.0, flipped=0)
+    assert "0 labels flipped" in labelled.summary
+
+
 def test_parity_fails_for_an_error_above_the_tolerance_without_flips(echo):
     found = parity(echo, [[1.002, 0, 0]], [[1, 0, 0]])
     assert not found.passed

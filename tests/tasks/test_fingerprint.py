@@ -1,6 +1,7 @@
 """Fingerprints of the stages' code: what they cover, and refusal of changed code."""
 
 import ast
+import gc
 import importlib.util
 import json
 import os
@@ -349,3 +350,25 @@ def test_old_results_are_dropped_when_there_are_too_many(
         syntax.parsed(b"x = %d" % number, "tasks")
         syntax.keep_parsed()
     assert len(json.loads(kept.read_text())["files"]) == 1
+
+
+def test_a_file_is_parsed_although_another_one_is_parsed_meanwhile():
+    class Late:
+        """Parses while it is collected, which may be in the middle of another parse."""
+
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            ast.parse("1")
+
+    content = Path(fingerprint.__file__).read_bytes()
+    expected = syntax.file_digest(content)
+    before = gc.get_threshold()
+    try:
+        gc.collect()
+        Late()
+        gc.set_threshold(300)  # so many new objects later, within the parse
+        assert syntax.file_digest(content) == expected
+    finally:
+        gc.set_threshold(*before)
