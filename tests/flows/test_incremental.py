@@ -123,11 +123,13 @@ def test_latest_is_the_folder_of_the_job_that_finished_last(trained, inbox):
     for number, name in enumerate(["a.parquet", "b.parquet"], 3):
         write(inbox / name, number)
         (job,) = predict_new(trained, inbox)["jobs"]
-        assert (out / "latest").resolve() == Path(job["output"]).parent
-        assert os.readlink(out / "latest") == Path(job["output"]).parent.name
-        assert pq.read_table(out / "latest/predictions").num_rows == number
+        folder = Path(job["output"])
+        assert (out / "latest").resolve() == folder
+        assert os.readlink(out / "latest") == f"{folder.parent.name}/predictions"
+        assert pq.read_table(out / "latest").num_rows == number
+    assert sum(pq.read_table(part).num_rows for part in out.glob("*/predictions/*")) == 7
     assert predict_new(trained, inbox)["jobs"] == []
-    assert (out / "latest").resolve() == Path(job["output"]).parent
+    assert (out / "latest").resolve() == folder
     (out / "latest").unlink()
     (out / "latest").mkdir()  # of somebody else
     write(inbox / "c.parquet", 2)
