@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from flows.heartbeat import send_heartbeats
 from tasks.process import die_with_parent
 
 RUNNER_PID = "MODELMINT_RUNNER_PID"
@@ -15,15 +16,19 @@ RUNNER_PID = "MODELMINT_RUNNER_PID"
 FLOW_RUN_ID = "PREFECT__FLOW_RUN_ID"
 
 
-def end_with_runner(flow_run_id: str) -> None:
-    """Have the kernel kill this process of a served flow run when its runner dies.
+def be_watched(flow_run_id: str) -> None:
+    """Let this process of a flow run be missed when it dies.
 
-    Without its runner nobody could cancel the run or report its end.
+    If `modelmint serve` runs it, the kernel kills this process when the runner dies: without its
+    runner nobody could cancel the run or report its end. If a worker runs it, it sends heartbeats.
     """
-    runner = os.environ.get(RUNNER_PID)
     # A command inside a flow run inherits these variables and may start a flow of its own.
-    if runner and os.environ.get(FLOW_RUN_ID) == flow_run_id:
+    if os.environ.get(FLOW_RUN_ID) != flow_run_id:
+        return
+    if runner := os.environ.get(RUNNER_PID):
         die_with_parent(int(runner), signal.SIGKILL)
+    else:
+        send_heartbeats(flow_run_id)
 
 
 def living_runs() -> set[str] | None:

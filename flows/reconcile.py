@@ -54,8 +54,11 @@ WAITING = ("Scheduled", "Late", "AwaitingConcurrencySlot")
 """Names of states that wait for their first start; a retried or resumed run has another name."""
 GONE = "Its process is gone: it was killed, or this machine was restarted."
 
-_KILLED = re.compile(r"Process exited with status code: -(\d+)")
-"""How Prefect's runner begins the message of a run whose process a signal ended."""
+_KILLED = re.compile(
+    r"(?:Process exited with status code:"
+    r"|Flow run infrastructure exited with non-zero status code) -(\d+)"
+)
+"""How Prefect's runner and its workers begin the message of a run whose process a signal ended."""
 _ASKED = {signal.SIGINT, signal.SIGTERM}
 """Signals by which a person ends a process on purpose."""
 
@@ -70,10 +73,15 @@ class Reconciler:
         client: "SyncPrefectClient",
         deployments: Iterable[UUID],
         find_living: Callable[[], set[str] | None] = living_runs,
+        *,
+        gone: str = GONE,
+        attempts: int = ATTEMPTS,
     ) -> None:
+        """`gone`: what to say of a run that is not living; it is tried `attempts` times."""
         self._client = client
         self._deployments = list(deployments)
         self._find_living = find_living
+        self._gone, self._attempts = gone, attempts
         self._missing: dict[UUID, tuple[UUID, float]] = {}
         """By run without a process: its state at that time, and when it was first noticed."""
         self._miscounted: dict[UUID, frozenset[UUID]] = {}
@@ -106,20 +114,7 @@ class Reconciler:
         due_until: datetime | None = None,
         ended_after: datetime | None = None,
     ) -> list[FlowRun]:
-        """Runs in these states, earliest first; 200 at most, which is Prefect's limit."""
-        # At run time Prefect's DateTime is a datetime.
-        due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None  # type: ignore[arg-type]
-        ended = FlowRunFilterEndTime(after_=ended_after) if ended_after else None  # type: ignore[arg-type]
-        return self._client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                end_time=ended,
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
-                deployment_id=FlowRunFilterDeploymentId(any_=self._deployments),
-                expected_start_time=due,
-            ),
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=200,
-        )
+        return read_runs(self._client, self._deployments, types, due_until, ended_after)
 
     def _find_dead(
         self, active: list[FlowRun], living: set[str], nothing_starts: bool
@@ -145,11 +140,12 @@ class Reconciler:
         """Mark a dead run Crashed or Cancelled; a crashed one is started again."""
         assert run.state is not None
         if run.state.is_cancelling():
-            state: Any = Cancelled(message=f"Cancelled. {GONE}")
+            state: Any = Cancelled(message=f"Cancelled. {self._gone}")
         else:
             # The new run first. If we are killed in between, the next call repeats both steps, and
             # the idempotency key prevents a second run.
-            state = Crashed(message=f"{GONE} {self._start_again(run, waiting, others)}")
+            again = self._start_again(run, waiting, others, self._attempts)
+            state = Crashed(message=f"{self._gone} {again}")
         self._client.set_flow_run_state(run.id, state, force=True)
         log.warning("run '%s' is marked %s: %s", run.name, state.name, state.message)
 
@@ -167,7 +163,7 @@ class Reconciler:
         run: FlowRun,
         waiting: list[FlowRun],
         others: list[FlowRun],
-        attempts: int = ATTEMPTS,
+        attempts: int,
     ) -> str:
         """Start a run that replaces a dead one if needed. Returns a sentence for its state."""
         for other in (*others, *waiting):
@@ -234,6 +230,29 @@ class Reconciler:
             )
             update = GlobalConcurrencyLimitUpdate(active_slots=len(runs))
             self._client.update_global_concurrency_limit(limit.name, update)
+
+
+def read_runs(
+    client: "SyncPrefectClient",
+    deployments: list[UUID],
+    types: tuple[StateType, ...],
+    due_until: datetime | None = None,
+    ended_after: datetime | None = None,
+) -> list[FlowRun]:
+    """Runs in these states, earliest first; 200 at most, which is Prefect's limit."""
+    # At run time Prefect's DateTime is a datetime.
+    due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None  # type: ignore[arg-type]
+    ended = FlowRunFilterEndTime(after_=ended_after) if ended_after else None  # type: ignore[arg-type]
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            end_time=ended,
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
+            deployment_id=FlowRunFilterDeploymentId(any_=deployments),
+            expected_start_time=due,
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=200,
+    )
 
 
 def _same_work(one: FlowRun, other: FlowRun) -> bool:
