@@ -6,8 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +22,8 @@ from tests.helpers import servers
 
 INBOXES = 4
 ROWS = 20
+PATIENCE_S = 900.0
+"""A busy machine needs minutes for what takes seconds on an idle one."""
 PAGE = 200
 """As many runs or logs as Prefect's API returns at once."""
 FLOW_RUN = b"PREFECT__FLOW_RUN_ID="
@@ -75,6 +76,9 @@ class Served(Site):
         self.dropped = 0
         self.table: list[tuple[str, str, str, bool]] = []
 
+    def until(self, what: str, true: Callable[[], Any], limit: float = PATIENCE_S) -> Any:
+        return super().until(what, true, limit)
+
     def expect(self, what: str, measured: object, wanted: str, met: bool) -> None:
         """Note a line of the table."""
         self.table.append((what, str(measured), wanted, met))
@@ -84,7 +88,8 @@ class Served(Site):
         """Write prefect.yaml with these intervals; None: no schedule."""
 
         def edit(document: Any) -> None:
-            weekly, hourly, request = document["deployments"][:3]
+            named = {entry["name"]: entry for entry in document["deployments"]}
+            weekly, hourly, request = named["weekly"], named["hourly"], named["on-request"]
             weekly["schedules"] = [{"interval": training_s}] if training_s else []
             inboxes = []
             for number in range(INBOXES):
@@ -196,8 +201,3 @@ def busy(number: int) -> list[subprocess.Popen[bytes]]:
     """Processes that only compute."""
     code = "while True: sum(range(100000))"
     return [subprocess.Popen([sys.executable, "-c", code]) for _ in range(number)]
-
-
-def sleep_until(deadline: float) -> None:
-    """Sleep until `time.monotonic()` reaches the deadline."""
-    time.sleep(max(0.0, deadline - time.monotonic()))

@@ -56,17 +56,19 @@ def start(api, deployment, *states):
 
 
 def emit(api, run, name=EVENT, occurred=None):
-    """Record an event; waits until the server has it."""
-    before = Heartbeats(api, [])._count(run.id, name)
+    """Send an event; the server stores it with a delay."""
     if name == EVENT and occurred is None:
-        beat(api, run.id)
-    else:
-        resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}"}
-        event = {"id": str(uuid4()), "event": name, "resource": resource}
-        occurred = (occurred or datetime.now(UTC)).isoformat()
-        api.request("POST", "/events", json=[event | {"occurred": occurred}])
+        return beat(api, run.id)
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}"}
+    event = {"id": str(uuid4()), "event": name, "resource": resource}
+    occurred = (occurred or datetime.now(UTC)).isoformat()
+    api.request("POST", "/events", json=[event | {"occurred": occurred}])
+
+
+def stored(api, run, number: int, name=EVENT):
+    """Wait until so many events of a run are stored."""
     deadline = time.monotonic() + 60
-    while Heartbeats(api, [])._count(run.id, name) == before:
+    while Heartbeats(api, [])._count(run.id, name) < number:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -86,13 +88,16 @@ def test_a_run_is_missing_after_a_minute_of_silence_whatever_its_clock_says(api,
     elsewhere = start(api, deploy("other"), Running)
     emit(api, run)
     emit(api, foreign, PREFECTS)  # of a flow that sends none of ours
+    stored(api, run, 1)
+    stored(api, foreign, 1, PREFECTS)
     heartbeats = Heartbeats(api, [number])
     every, others = {str(r.id) for r in (run, pending, foreign)}, {str(pending.id), str(foreign.id)}
     assert heartbeats.living() == listen(heartbeats, clock, 60) == every
     assert str(elsewhere.id) not in every
     assert listen(heartbeats, clock, 15) == others
-    for wrong in (timedelta(days=-9000), timedelta(days=9000)):
+    for number, wrong in enumerate((timedelta(days=-9000), timedelta(days=9000)), start=2):
         emit(api, run, occurred=datetime.now(UTC) + wrong)
+        stored(api, run, number)
         assert heartbeats.living() == listen(heartbeats, clock, 60) == every
         assert listen(heartbeats, clock, 15) == others
     api.set_flow_run_state(run.id, Crashed())
@@ -104,6 +109,7 @@ def test_the_time_without_a_server_does_not_count_as_silence(api, deploy, clock)
     number = deploy("gap")
     run = start(api, number, Running)
     emit(api, run)
+    stored(api, run, 1)
     heartbeats = Heartbeats(api, [number])
     assert heartbeats.living() == listen(heartbeats, clock, 60) == {str(run.id)}
     clock.now += heartbeat.GAP_S + 1  # nobody looked, because no server answered
@@ -129,6 +135,7 @@ def test_the_run_of_a_dead_worker_is_crashed_and_started_again_once(
     assert api.read_flow_run(runs[0].id).state.is_running()  # it has not sent any yet
     for _ in range(2):
         emit(api, runs[-1])
+        stored(api, runs[-1], 1)
         for _ in range(3):
             watch.reconcile()
         dead = api.read_flow_run(runs[-1].id)
@@ -162,10 +169,7 @@ def test_a_process_sends_heartbeats_and_ends_if_its_run_was_taken_for_dead(
         "time.sleep(120)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(run.id)]) as process:
-        deadline = time.monotonic() + 60
-        while Heartbeats(api, [])._count(run.id, EVENT) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        stored(api, run, 3)
         assert process.poll() is None
         api.set_flow_run_state(run.id, Crashed())
         assert process.wait(60) == -9
