@@ -6,6 +6,7 @@ The kernel is asked, not a file: a file would be out of date after a kill.
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from flows.heartbeat import send_heartbeats
@@ -43,6 +44,16 @@ def living_runs() -> set[str] | None:
         if entry.name.isdigit():
             found |= _flow_runs_of(entry)
     return found
+
+
+def stop_run(flow_run_id: str) -> None:
+    """Send SIGTERM to the process of a flow run of this user; its children end with it."""
+    members = {p for p in Path("/proc").glob("[0-9]*") if flow_run_id in _flow_runs_of(p)}
+    for process in members:
+        with suppress(OSError):  # it has ended
+            parent = Path("/proc", (process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent not in members:
+                os.kill(int(process.name), signal.SIGTERM)
 
 
 def _flow_runs_of(process: Path) -> set[str]:

@@ -30,7 +30,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed
 
-from flows.alive import living_runs
+from flows.alive import living_runs, stop_run
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -40,6 +40,8 @@ EVERY_S = 5.0
 START_GRACE_S = 60.0
 # A process may end shortly before the server hears of it.
 END_GRACE_S = 10.0
+# Prefect's runner cancels within 10 s and kills after 30 more.
+CANCEL_GRACE_S = 60.0
 SOON = timedelta(seconds=60)
 RECENT = timedelta(minutes=10)
 """How long after the end of a killed run a new one may start; `serve` may have been down."""
@@ -90,6 +92,8 @@ class Reconciler:
         """Runs of an earlier runner whose processes still live; nobody reports their end."""
         self._killed: set[UUID] = set()
         """Runs whose process alone was killed, and about which was decided already."""
+        self._cancelling: dict[UUID, float] = {}
+        """By run to cancel whose process lives: when that was first noticed."""
 
     def reconcile(self, *, nothing_starts: bool = False) -> None:
         """Check every deployment once. Raises what Prefect's client raises.
@@ -104,6 +108,7 @@ class Reconciler:
         waiting = self._read_runs((StateType.SCHEDULED,), due_until=datetime.now(UTC) + SOON)
         for run in dead:
             self._end_dead(run, waiting, [r for r in active if r not in dead])
+        self._cancel_living(active, living or set())
         self._replace_killed(waiting, active)
         self._skip_duplicates(waiting)
         self._correct_slots(nothing_starts)
@@ -148,6 +153,20 @@ class Reconciler:
             state = Crashed(message=f"{self._gone} {again}")
         self._client.set_flow_run_state(run.id, state, force=True)
         log.warning("run '%s' is marked %s: %s", run.name, state.name, state.message)
+
+    def _cancel_living(self, active: list[FlowRun], living: set[str]) -> None:
+        """End the processes of runs that a person cancelled, if Prefect's runner does not.
+
+        It stops looking for cancelled runs, for good, if no server answers for about 30 s
+        (prefect 3.9.1, `ObservationDelivery`).
+        """
+        now = time.monotonic()
+        asked = [r for r in active if r.state and r.state.is_cancelling() and str(r.id) in living]
+        self._cancelling = {run.id: self._cancelling.get(run.id, now) for run in asked}
+        for run in asked:
+            if now - self._cancelling[run.id] >= CANCEL_GRACE_S:
+                log.warning("run '%s' was to be cancelled: its process is stopped", run.name)
+                stop_run(str(run.id))
 
     def _replace_killed(self, waiting: list[FlowRun], active: list[FlowRun]) -> None:
         """Start a new run, once, for each whose process was killed while its runner lived."""

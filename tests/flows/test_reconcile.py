@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -86,6 +87,38 @@ def test_reconcile_cancels_a_dead_run_that_was_cancelling(api, deployment):
     reconciler(api, deployment).reconcile(nothing_starts=True)
     assert api.read_flow_run(run.id).state.is_cancelled()
     assert (slots(api, deployment), others(api, deployment, run)) == (0, [])
+
+
+def test_reconcile_stops_the_process_of_a_cancelled_run_if_prefect_does_not(
+    api, deployment, monkeypatch
+):
+    from flows import reconcile
+    from flows.alive import FLOW_RUN_ID
+
+    run, kept = start(api, deployment, Cancelling), start(api, deployment)
+    code = "import subprocess; subprocess.run(['sleep', '60'])"
+    with ExitStack() as stack:
+        cancelled, other = (
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", code],
+                    env={**os.environ, FLOW_RUN_ID: str(r.id)},
+                    start_new_session=True,
+                )
+            )
+            for r in (run, kept)
+        )
+        watch = reconciler(api, deployment, run, kept)
+        watch.reconcile()
+        assert cancelled.poll() is None  # Prefect has some time
+        monkeypatch.setattr(reconcile, "CANCEL_GRACE_S", 0.0)
+        watch.reconcile()
+        assert cancelled.wait(60) == -15
+        assert other.poll() is None
+        for process in (cancelled, other):
+            os.killpg(process.pid, 9)
+    reconciler(api, deployment, kept).reconcile(nothing_starts=True)
+    assert api.read_flow_run(run.id).state.is_cancelled()
 
 
 def test_reconcile_leaves_a_suspended_run_alone(api, deployment):
