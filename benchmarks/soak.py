@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -203,8 +204,8 @@ def soak(site: Served, given: argparse.Namespace) -> None:
             disturbed.append((event[1], time.time()))
             site.kill("uvicorn") if event[1] == "the server" else restart(postgres)
         site.drop_file()
-        if not site.runs("training", *HOLDING):  # a change while it runs would be its failure
-            new_seed(site)
+        if site.ask("health") and not site.runs("training", *HOLDING):
+            new_seed(site)  # a change while it runs would be its failure
         pause = time.monotonic() + 5
         while time.monotonic() < pause:
             killed.maybe(site)
@@ -268,8 +269,12 @@ def judge(site: Served, killed: Killed, disturbed: list[tuple[str, float]], took
     stuck = [r["name"] for r in runs if r["state"]["type"] not in ENDED]
     site.expect("lost or stuck runs", len(stuck), "0", not stuck)
     crashed = {r["id"]: r for r in runs if r["state"]["type"] == "CRASHED"}
-    false = [r for i, r in crashed.items() if i not in killed.at]
+    # A process that starts while the server is down ends with status 1, and is replaced.
+    down = [at for what, at in disturbed if what == "the server"]
+    unserved = {i for i, r in crashed.items() if any(overlaps(r, at, 120) for at in down)}
+    false = [r for i, r in crashed.items() if i not in killed.at and i not in unserved]
     site.expect("killed runs", len(killed.at), "one in ten", True)
+    site.expect("crashed while the server was down", len(unserved - set(killed.at)), "", True)
     site.expect("false Crashed", [r["state"]["message"] for r in false], "none", not false)
     other = [i for i in killed.at if i not in crashed and worked_on(runs, i, killed.at[i])]
     site.expect("killed, but not Crashed", len(other), "0", not other)
@@ -378,11 +383,11 @@ def due(run: dict[str, Any]) -> float:
     return when(run["expected_start_time"])
 
 
-def overlaps(run: dict[str, Any], moment: float) -> bool:
-    """Whether a run was under way at a moment, or began soon after."""
+def overlaps(run: dict[str, Any], moment: float, down: float = 15) -> bool:
+    """Whether a run was under way within `down` seconds after a moment."""
     begin = when(run["start_time"]) if run["start_time"] else due(run)
     end = when(run["end_time"]) if run["end_time"] else begin
-    return begin - 15 < moment + 15 and end > moment - 5
+    return begin < moment + down and end > moment - 5
 
 
 def worked_on(runs: list[dict[str, Any]], number: str, moment: float) -> bool:
@@ -427,6 +432,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     given = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends, too
     random.seed(given.seed)
     broken = False
     for case in given.cases:

@@ -1,5 +1,7 @@
 """The project that benchmarks/soak.py serves, its database servers, and what is asked of them."""
 
+import atexit
+import contextlib
 import os
 import random
 import signal
@@ -39,6 +41,7 @@ class Postgres:
         servers._initialize(folder)
         self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
         self.start()
+        atexit.register(self._end)
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self._folder}"
@@ -47,6 +50,10 @@ class Postgres:
     def kill(self) -> None:
         """Stop it as a crash would: without a checkpoint, and with a recovery at the next start."""
         self._control("stop", "-m", "immediate")
+
+    def _end(self) -> None:
+        with contextlib.suppress(Failed, OSError):  # its folder is removed if all went well
+            self.kill()
 
     def size(self) -> int:
         """Bytes of the database."""

@@ -2,8 +2,8 @@
 
 If a run's process is killed together with its runner, the server still lists the run as Running
 and never frees its concurrency slot. This module marks the run Crashed, frees the slot and starts
-a new run with the same parameters. If only the run's process is killed, Prefect's runner marks the
-run Crashed; this module starts the new one.
+a new run with the same parameters. If only the run's process is killed, or ends because no server
+answered, Prefect's runner marks the run Crashed; this module starts the new one.
 """
 
 import logging
@@ -56,13 +56,15 @@ WAITING = ("Scheduled", "Late", "AwaitingConcurrencySlot")
 """Names of states that wait for their first start; a retried or resumed run has another name."""
 GONE = "Its process is gone: it was killed, or this machine was restarted."
 
-_KILLED = re.compile(
+_ENDED = re.compile(
     r"(?:Process exited with status code:"
-    r"|Flow run infrastructure exited with non-zero status code) -(\d+)"
+    r"|Flow run infrastructure exited with non-zero status code) (-?\d+)"
 )
-"""How Prefect's runner and its workers begin the message of a run whose process a signal ended."""
-_ASKED = {signal.SIGINT, signal.SIGTERM}
-"""Signals by which a person ends a process on purpose."""
+"""How Prefect's runner and its workers begin the message of a run whose process ended too early. A
+flow that raises an error is Failed, not Crashed. Status 1: most likely the process was starting
+when no server answered; then Prefect's client does not try again (prefect 3.9.1)."""
+_ASKED = {-signal.SIGINT, -signal.SIGTERM}
+"""The status of a process that a person ended on purpose."""
 
 log = logging.getLogger("prefect.runner")
 
@@ -175,7 +177,7 @@ class Reconciler:
             if run.id not in self._killed and _was_killed(run):
                 sentence = self._start_again(run, waiting, active, KILLED_ATTEMPTS)
                 self._killed.add(run.id)  # a runner that starts later finds the idempotency key
-                log.warning("the process of run '%s' was killed. %s", run.name, sentence)
+                log.warning("the process of run '%s' ended too early. %s", run.name, sentence)
 
     def _start_again(
         self,
@@ -280,6 +282,6 @@ def _same_work(one: FlowRun, other: FlowRun) -> bool:
 
 
 def _was_killed(run: FlowRun) -> bool:
-    """Whether a signal ended the process of a crashed run, by accident."""
-    found = _KILLED.match((run.state and run.state.message) or "")
+    """Whether the process of a crashed run ended by accident."""
+    found = _ENDED.match((run.state and run.state.message) or "")
     return found is not None and int(found[1]) not in _ASKED

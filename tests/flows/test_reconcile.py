@@ -178,9 +178,10 @@ def crash(api, run, status: int):
     return api.read_flow_run(run.id)
 
 
-def test_reconcile_starts_one_new_run_for_a_run_whose_process_was_killed(api, deployment):
+@pytest.mark.parametrize("status", [-9, 1])  # 1: it was starting while no server answered
+def test_reconcile_starts_one_new_run_for_a_run_whose_process_ended_early(api, deployment, status):
     given = {"output": "elsewhere"}
-    killed = crash(api, start(api, deployment, parameters=given), -9)
+    killed = crash(api, start(api, deployment, parameters=given), status)
     watch = reconciler(api, deployment)
     for _ in range(3):
         watch.reconcile()
@@ -195,8 +196,8 @@ def test_reconcile_starts_one_new_run_for_a_run_whose_process_was_killed(api, de
     assert others(api, deployment, killed, new) == []
 
 
-@pytest.mark.parametrize("status", [-2, -15, 1])
-def test_reconcile_starts_no_new_run_for_a_run_that_was_stopped_or_failed(api, deployment, status):
+@pytest.mark.parametrize("status", [-2, -15])
+def test_reconcile_starts_no_new_run_for_a_run_that_was_stopped(api, deployment, status):
     crashed = crash(api, start(api, deployment), status)
     reconciler(api, deployment).reconcile()
     assert others(api, deployment, crashed) == []
