@@ -55,5 +55,5 @@ class WorkerRuns:
         for step in steps or []:
             for name, given in step.items():
                 if name.endswith(".set_working_directory"):
-                    return Path(given["directory"]) == self._root
+                    return Path(given["directory"]).resolve() == self._root.resolve()
         return True
