@@ -56,6 +56,7 @@ class Site:
             "PYTHONPATH": str(self.root),
             "PREFECT_HOME": str(folder / "prefect"),
             "OMP_NUM_THREADS": "1",
+            "PWD": str(self.root),  # `prefect deploy` reads it
             "POWER_CUTS": self.mark,  # inherited by every child process, at any depth
         }
         self.log = folder / "serve.log"

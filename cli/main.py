@@ -295,6 +295,10 @@ def serve(
         str | None,
         typer.Option(metavar="[HOST:]PORT", help="Answer Prometheus at http://HOST:PORT/metrics."),
     ] = None,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="Write a systemd user unit for this, and start nothing."),
+    ] = False,
 ) -> None:
     """Run the deployments of prefect.yaml on their schedules, with the Prefect UI.
 
@@ -303,7 +307,28 @@ def serve(
     from flows import serve as serving
 
     root = Settings.from_environment().root
+    if install:
+        given = {"--host": host, "--port": port, "--metrics": metrics}
+        _install(root, [w for n, v in given.items() if v is not None for w in (n, str(v))])
+        return
     raise typer.Exit(serving.serve(root, output.say, host, port, metrics))
+
+
+def _install(root: Path, arguments: list[str]) -> None:
+    """Write the unit of `serve`, and say what to do next."""
+    from flows.unit import install
+
+    installed = install(root, arguments)
+    output.say(f"{'Wrote' if installed.written else 'Unchanged:'} {installed.path}")
+    if installed.missing:
+        names = ", ".join(installed.missing)
+        output.say(f"The unit does not see {names} of this shell: put them into")
+        output.say(f"{installed.environment}, as VARIABLE=value, if it needs them.")
+    output.say("Next:")
+    output.say("  systemctl --user daemon-reload")
+    output.say(f"  systemctl --user enable --now {installed.path.name}")
+    output.say("  loginctl enable-linger    # it starts with the machine, without a login")
+    output.say(f"  journalctl --user -f -u {installed.path.name}    # what it prints")
 
 
 @app.command(

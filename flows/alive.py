@@ -6,8 +6,10 @@ The kernel is asked, not a file: a file would be out of date after a kill.
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from flows.heartbeat import send_heartbeats
 from tasks.process import die_with_parent
 
 RUNNER_PID = "MODELMINT_RUNNER_PID"
@@ -15,15 +17,19 @@ RUNNER_PID = "MODELMINT_RUNNER_PID"
 FLOW_RUN_ID = "PREFECT__FLOW_RUN_ID"
 
 
-def end_with_runner(flow_run_id: str) -> None:
-    """Have the kernel kill this process of a served flow run when its runner dies.
+def be_watched(flow_run_id: str) -> None:
+    """Let this process of a flow run be missed when it dies.
 
-    Without its runner nobody could cancel the run or report its end.
+    If `modelmint serve` runs it, the kernel kills this process when the runner dies: without its
+    runner nobody could cancel the run or report its end. If a worker runs it, it sends heartbeats.
     """
-    runner = os.environ.get(RUNNER_PID)
     # A command inside a flow run inherits these variables and may start a flow of its own.
-    if runner and os.environ.get(FLOW_RUN_ID) == flow_run_id:
+    if os.environ.get(FLOW_RUN_ID) != flow_run_id:
+        return
+    if runner := os.environ.get(RUNNER_PID):
         die_with_parent(int(runner), signal.SIGKILL)
+    else:
+        send_heartbeats(flow_run_id)
 
 
 def living_runs() -> set[str] | None:
@@ -38,6 +44,16 @@ def living_runs() -> set[str] | None:
         if entry.name.isdigit():
             found |= _flow_runs_of(entry)
     return found
+
+
+def stop_run(flow_run_id: str) -> None:
+    """Send SIGTERM to the process of a flow run of this user; its children end with it."""
+    members = {p for p in Path("/proc").glob("[0-9]*") if flow_run_id in _flow_runs_of(p)}
+    for process in members:
+        with suppress(OSError):  # it has ended
+            parent = Path("/proc", (process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent not in members:
+                os.kill(int(process.name), signal.SIGTERM)
 
 
 def _flow_runs_of(process: Path) -> set[str]:

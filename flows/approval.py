@@ -35,7 +35,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import quiet
-from flows.alive import end_with_runner
+from flows.alive import be_watched
 from flows.artifacts import tag_run
 from flows.deploy import deployed_name
 from flows.links import version_link
@@ -93,7 +93,7 @@ def approval(version: str, reason: str = "") -> State[Any]:
         version: NAME[@ALIAS|:VERSION], as in digits:3.
         reason: Why the version should become champion; shown with the question.
     """
-    end_with_runner(str(flow_run.id))
+    be_watched(str(flow_run.id))
     tag_run("approval")
     settings = Settings.from_environment()
     try:

@@ -74,7 +74,7 @@ def deployed_names(path: Path) -> list[str]:
         InputError: the file cannot be read, or an entry has no name.
     """
     try:
-        return [deployed_name(str(entry["name"]), path.parent) for entry in _entries(path)]
+        return [deployed_name(str(entry["name"]), path.parent) for entry in entries(path)]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: a deployment has no name: {error}") from error
 
@@ -86,7 +86,7 @@ def read_deployments(path: Path) -> list["RunnerDeployment"]:
         InputError: the file cannot be read, or an entry is incomplete.
     """
     found = []
-    for number, entry in enumerate(_entries(path), start=1):
+    for number, entry in enumerate(entries(path), start=1):
         try:
             found.append(_deployment(entry, path.parent))
         except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
@@ -98,7 +98,7 @@ def read_deployments(path: Path) -> list["RunnerDeployment"]:
     return found
 
 
-def _entries(path: Path) -> list[Any]:
+def entries(path: Path) -> list[Any]:
     """The list `deployments` of a `prefect.yaml`. Raises InputError."""
     try:
         entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["deployments"]

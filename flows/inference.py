@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import quiet
-from flows.alive import end_with_runner
+from flows.alive import be_watched
 from flows.artifacts import tag_run
 from flows.broken import LEFT_OUT
 from flows.cluster import connected
@@ -76,7 +76,7 @@ def inference(
         cluster: The scheduler of a Dask cluster that predicts, as in tcp://scheduler:8786; its
             workers must see the same folders. Default: this machine.
     """
-    end_with_runner(str(flow_run.id))
+    be_watched(str(flow_run.id))
     tag_run("inference")
     settings = Settings.from_environment()
     inbox = settings.root / "data/inbox"

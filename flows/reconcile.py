@@ -2,8 +2,8 @@
 
 If a run's process is killed together with its runner, the server still lists the run as Running
 and never frees its concurrency slot. This module marks the run Crashed, frees the slot and starts
-a new run with the same parameters. If only the run's process is killed, Prefect's runner marks the
-run Crashed; this module starts the new one.
+a new run with the same parameters. If only the run's process is killed, or ends because no server
+answered, Prefect's runner marks the run Crashed; this module starts the new one.
 """
 
 import logging
@@ -30,7 +30,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed
 
-from flows.alive import living_runs
+from flows.alive import living_runs, stop_run
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -40,6 +40,8 @@ EVERY_S = 5.0
 START_GRACE_S = 60.0
 # A process may end shortly before the server hears of it.
 END_GRACE_S = 10.0
+# Prefect's runner cancels within 10 s and kills after 30 more.
+CANCEL_GRACE_S = 60.0
 SOON = timedelta(seconds=60)
 RECENT = timedelta(minutes=10)
 """How long after the end of a killed run a new one may start; `serve` may have been down."""
@@ -54,10 +56,15 @@ WAITING = ("Scheduled", "Late", "AwaitingConcurrencySlot")
 """Names of states that wait for their first start; a retried or resumed run has another name."""
 GONE = "Its process is gone: it was killed, or this machine was restarted."
 
-_KILLED = re.compile(r"Process exited with status code: -(\d+)")
-"""How Prefect's runner begins the message of a run whose process a signal ended."""
-_ASKED = {signal.SIGINT, signal.SIGTERM}
-"""Signals by which a person ends a process on purpose."""
+_ENDED = re.compile(
+    r"(?:Process exited with status code:"
+    r"|Flow run infrastructure exited with non-zero status code) (-?\d+)"
+)
+"""How Prefect's runner and its workers begin the message of a run whose process ended too early. A
+flow that raises an error is Failed, not Crashed. Status 1: most likely the process was starting
+when no server answered; then Prefect's client does not try again (prefect 3.9.1)."""
+_ASKED = {-signal.SIGINT, -signal.SIGTERM}
+"""The status of a process that a person ended on purpose."""
 
 log = logging.getLogger("prefect.runner")
 
@@ -70,10 +77,15 @@ class Reconciler:
         client: "SyncPrefectClient",
         deployments: Iterable[UUID],
         find_living: Callable[[], set[str] | None] = living_runs,
+        *,
+        gone: str = GONE,
+        attempts: int = ATTEMPTS,
     ) -> None:
+        """`gone`: what to say of a run that is not living; it is tried `attempts` times."""
         self._client = client
         self._deployments = list(deployments)
         self._find_living = find_living
+        self._gone, self._attempts = gone, attempts
         self._missing: dict[UUID, tuple[UUID, float]] = {}
         """By run without a process: its state at that time, and when it was first noticed."""
         self._miscounted: dict[UUID, frozenset[UUID]] = {}
@@ -82,6 +94,8 @@ class Reconciler:
         """Runs of an earlier runner whose processes still live; nobody reports their end."""
         self._killed: set[UUID] = set()
         """Runs whose process alone was killed, and about which was decided already."""
+        self._cancelling: dict[UUID, float] = {}
+        """By run to cancel whose process lives: when that was first noticed."""
 
     def reconcile(self, *, nothing_starts: bool = False) -> None:
         """Check every deployment once. Raises what Prefect's client raises.
@@ -96,6 +110,7 @@ class Reconciler:
         waiting = self._read_runs((StateType.SCHEDULED,), due_until=datetime.now(UTC) + SOON)
         for run in dead:
             self._end_dead(run, waiting, [r for r in active if r not in dead])
+        self._cancel_living(active, living or set())
         self._replace_killed(waiting, active)
         self._skip_duplicates(waiting)
         self._correct_slots(nothing_starts)
@@ -106,20 +121,7 @@ class Reconciler:
         due_until: datetime | None = None,
         ended_after: datetime | None = None,
     ) -> list[FlowRun]:
-        """Runs in these states, earliest first; 200 at most, which is Prefect's limit."""
-        # At run time Prefect's DateTime is a datetime.
-        due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None  # type: ignore[arg-type]
-        ended = FlowRunFilterEndTime(after_=ended_after) if ended_after else None  # type: ignore[arg-type]
-        return self._client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                end_time=ended,
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
-                deployment_id=FlowRunFilterDeploymentId(any_=self._deployments),
-                expected_start_time=due,
-            ),
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=200,
-        )
+        return read_runs(self._client, self._deployments, types, due_until, ended_after)
 
     def _find_dead(
         self, active: list[FlowRun], living: set[str], nothing_starts: bool
@@ -145,13 +147,28 @@ class Reconciler:
         """Mark a dead run Crashed or Cancelled; a crashed one is started again."""
         assert run.state is not None
         if run.state.is_cancelling():
-            state: Any = Cancelled(message=f"Cancelled. {GONE}")
+            state: Any = Cancelled(message=f"Cancelled. {self._gone}")
         else:
             # The new run first. If we are killed in between, the next call repeats both steps, and
             # the idempotency key prevents a second run.
-            state = Crashed(message=f"{GONE} {self._start_again(run, waiting, others)}")
+            again = self._start_again(run, waiting, others, self._attempts)
+            state = Crashed(message=f"{self._gone} {again}")
         self._client.set_flow_run_state(run.id, state, force=True)
         log.warning("run '%s' is marked %s: %s", run.name, state.name, state.message)
+
+    def _cancel_living(self, active: list[FlowRun], living: set[str]) -> None:
+        """End the processes of runs that a person cancelled, if Prefect's runner does not.
+
+        It stops looking for cancelled runs, for good, if no server answers for about 30 s
+        (prefect 3.9.1, `ObservationDelivery`).
+        """
+        now = time.monotonic()
+        asked = [r for r in active if r.state and r.state.is_cancelling() and str(r.id) in living]
+        self._cancelling = {run.id: self._cancelling.get(run.id, now) for run in asked}
+        for run in asked:
+            if now - self._cancelling[run.id] >= CANCEL_GRACE_S:
+                log.warning("run '%s' was to be cancelled: its process is stopped", run.name)
+                stop_run(str(run.id))
 
     def _replace_killed(self, waiting: list[FlowRun], active: list[FlowRun]) -> None:
         """Start a new run, once, for each whose process was killed while its runner lived."""
@@ -160,14 +177,14 @@ class Reconciler:
             if run.id not in self._killed and _was_killed(run):
                 sentence = self._start_again(run, waiting, active, KILLED_ATTEMPTS)
                 self._killed.add(run.id)  # a runner that starts later finds the idempotency key
-                log.warning("the process of run '%s' was killed. %s", run.name, sentence)
+                log.warning("the process of run '%s' ended too early. %s", run.name, sentence)
 
     def _start_again(
         self,
         run: FlowRun,
         waiting: list[FlowRun],
         others: list[FlowRun],
-        attempts: int = ATTEMPTS,
+        attempts: int,
     ) -> str:
         """Start a run that replaces a dead one if needed. Returns a sentence for its state."""
         for other in (*others, *waiting):
@@ -236,12 +253,35 @@ class Reconciler:
             self._client.update_global_concurrency_limit(limit.name, update)
 
 
+def read_runs(
+    client: "SyncPrefectClient",
+    deployments: list[UUID],
+    types: tuple[StateType, ...],
+    due_until: datetime | None = None,
+    ended_after: datetime | None = None,
+) -> list[FlowRun]:
+    """Runs in these states, earliest first; 200 at most, which is Prefect's limit."""
+    # At run time Prefect's DateTime is a datetime.
+    due = FlowRunFilterExpectedStartTime(before_=due_until) if due_until else None  # type: ignore[arg-type]
+    ended = FlowRunFilterEndTime(after_=ended_after) if ended_after else None  # type: ignore[arg-type]
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            end_time=ended,
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
+            deployment_id=FlowRunFilterDeploymentId(any_=deployments),
+            expected_start_time=due,
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=200,
+    )
+
+
 def _same_work(one: FlowRun, other: FlowRun) -> bool:
     """Whether two runs have the same deployment and parameters."""
     return (one.deployment_id, one.parameters) == (other.deployment_id, other.parameters)
 
 
 def _was_killed(run: FlowRun) -> bool:
-    """Whether a signal ended the process of a crashed run, by accident."""
-    found = _KILLED.match((run.state and run.state.message) or "")
+    """Whether the process of a crashed run ended by accident."""
+    found = _ENDED.match((run.state and run.state.message) or "")
     return found is not None and int(found[1]) not in _ASKED

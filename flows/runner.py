@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from flows.alive import RUNNER_PID
-from flows.deploy import OWNER, owner, read_deployments, refuse_shadowing
+from flows.deploy import OWNER, entries, owner, read_deployments, refuse_shadowing
 from flows.server import answers
 from tasks.errors import InputError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
     from flows.reconcile import Reconciler
+    from flows.workers import WorkerRuns
 
 FAILURES = 12
 """Failed checks in a row before a warning: at one every 5 s, a minute or more."""
@@ -44,6 +46,7 @@ def run(root: Path) -> None:
     from prefect.runner import Runner
 
     from flows.reconcile import Reconciler
+    from flows.workers import WorkerRuns
 
     os.environ[RUNNER_PID] = str(os.getpid())
     refuse_shadowing(root)
@@ -60,7 +63,9 @@ def run(root: Path) -> None:
         reconciler.reconcile(nothing_starts=True)
         print("Serving " + ", ".join(f"{d.flow_name}/{d.name}" for d in made), file=sys.stderr)
         stopping = threading.Event()
-        watch = threading.Thread(target=_watch, args=(reconciler, stopping), daemon=True)
+        names = [str(entry["name"]) for entry in entries(root / "prefect.yaml")]
+        sweeps = (reconciler, WorkerRuns(client, root, names))
+        watch = threading.Thread(target=_watch, args=(sweeps, stopping), daemon=True)
         watch.start()
         try:
             asyncio.run(runner.start())
@@ -89,13 +94,14 @@ def refuse_foreign(client: "SyncPrefectClient", made: list["RunnerDeployment"], 
         )
 
 
-def _watch(reconciler: "Reconciler", stopping: threading.Event) -> None:
+def _watch(sweeps: "Sequence[Reconciler | WorkerRuns]", stopping: threading.Event) -> None:
     from flows.reconcile import EVERY_S, log
 
     failed = 0
     while not stopping.wait(EVERY_S):
         try:
-            reconciler.reconcile()
+            for sweep in sweeps:
+                sweep.reconcile()
             failed = 0
         except Exception as error:  # the server restarts or is busy: try again
             failed += 1

@@ -16,7 +16,7 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, quiet
-from flows.alive import end_with_runner
+from flows.alive import be_watched
 from flows.approval import request_approval
 from flows.candidate import EvaluatedBundle, collect_candidate
 from flows.git import Code, code_of
@@ -151,7 +151,7 @@ def training(
         look: Train and show every metric, but register nothing; gates are optional then.
     """
     started = time.monotonic()
-    end_with_runner(str(flow_run.id))
+    be_watched(str(flow_run.id))
     artifacts.tag_run("training")
     outcome = Outcome(flow_run_id=str(flow_run.id or ""), looked=look)
     try:

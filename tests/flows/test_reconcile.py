@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -88,6 +89,38 @@ def test_reconcile_cancels_a_dead_run_that_was_cancelling(api, deployment):
     assert (slots(api, deployment), others(api, deployment, run)) == (0, [])
 
 
+def test_reconcile_stops_the_process_of_a_cancelled_run_if_prefect_does_not(
+    api, deployment, monkeypatch
+):
+    from flows import reconcile
+    from flows.alive import FLOW_RUN_ID
+
+    run, kept = start(api, deployment, Cancelling), start(api, deployment)
+    code = "import subprocess; subprocess.run(['sleep', '60'])"
+    with ExitStack() as stack:
+        cancelled, other = (
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", code],
+                    env={**os.environ, FLOW_RUN_ID: str(r.id)},
+                    start_new_session=True,
+                )
+            )
+            for r in (run, kept)
+        )
+        watch = reconciler(api, deployment, run, kept)
+        watch.reconcile()
+        assert cancelled.poll() is None  # Prefect has some time
+        monkeypatch.setattr(reconcile, "CANCEL_GRACE_S", 0.0)
+        watch.reconcile()
+        assert cancelled.wait(60) == -15
+        assert other.poll() is None
+        for process in (cancelled, other):
+            os.killpg(process.pid, 9)
+    reconciler(api, deployment, kept).reconcile(nothing_starts=True)
+    assert api.read_flow_run(run.id).state.is_cancelled()
+
+
 def test_reconcile_leaves_a_suspended_run_alone(api, deployment):
     run = start(api, deployment)
     api.set_flow_run_state(run.id, Paused(name="Suspended", reschedule=True), force=True)
@@ -145,9 +178,10 @@ def crash(api, run, status: int):
     return api.read_flow_run(run.id)
 
 
-def test_reconcile_starts_one_new_run_for_a_run_whose_process_was_killed(api, deployment):
+@pytest.mark.parametrize("status", [-9, 1])  # 1: it was starting while no server answered
+def test_reconcile_starts_one_new_run_for_a_run_whose_process_ended_early(api, deployment, status):
     given = {"output": "elsewhere"}
-    killed = crash(api, start(api, deployment, parameters=given), -9)
+    killed = crash(api, start(api, deployment, parameters=given), status)
     watch = reconciler(api, deployment)
     for _ in range(3):
         watch.reconcile()
@@ -162,8 +196,8 @@ def test_reconcile_starts_one_new_run_for_a_run_whose_process_was_killed(api, de
     assert others(api, deployment, killed, new) == []
 
 
-@pytest.mark.parametrize("status", [-2, -15, 1])
-def test_reconcile_starts_no_new_run_for_a_run_that_was_stopped_or_failed(api, deployment, status):
+@pytest.mark.parametrize("status", [-2, -15])
+def test_reconcile_starts_no_new_run_for_a_run_that_was_stopped(api, deployment, status):
     crashed = crash(api, start(api, deployment), status)
     reconciler(api, deployment).reconcile()
     assert others(api, deployment, crashed) == []
