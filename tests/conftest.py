@@ -70,6 +70,7 @@ WHOLE_FILES = {
     "tasks/test_init_from.py",
     "tasks/test_label_noise.py",
     "flows/test_lineage.py",
+    "flows/test_maintenance.py",
     "cli/test_models_evaluate.py",
     "flows/test_notify_channels.py",
     "flows/test_notify_serve.py",
