@@ -103,6 +103,7 @@ WHOLE_FILES = {
     "flows/test_same_files.py",
     "tasks/test_train.py",
     "flows/test_warm.py",
+    "flows/test_workers.py",
     "test_extending_columns.py",
     "test_extending_problems.py",
 }
