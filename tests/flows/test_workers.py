@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from projects import AUTHOR, SECONDS, Project
+from servers import create_database, drop_database, s3_environment
 
 ROOT = Path(__file__).parents[2]
 TRAINING = """\
@@ -32,24 +33,33 @@ ENTRY = """
 
 
 @pytest.fixture
-def pooled(tmp_path: Path, prefect_server: str, api) -> Iterator[dict[str, Any]]:
-    """The deployments of a new project, and a training of two seconds, in a work pool; by name."""
-    made = project_in(tmp_path, prefect_server)
-    made.modelmint("new", "digits")
-    project = project_in(tmp_path / "digits", prefect_server)
-    (project.root / "fake.py").write_text(TRAINING)
-    with (project.root / "prefect.yaml").open("a") as file:
+def project(tmp_path: Path, prefect_server: str, postgres: str, s3: str) -> Project:
+    """A new project with a training of two seconds, its registry in PostgreSQL and S3."""
+    environment = {
+        **AUTHOR,
+        **s3_environment(s3),
+        "PREFECT_API_URL": prefect_server,
+        "PYTHONPATH": str(ROOT),
+        "MODELMINT_DATABASE_URL": create_database(postgres),
+        "MODELMINT_ARTIFACTS": "s3://workers/registry",
+    }
+    Project(tmp_path, environment).modelmint("new", "digits")
+    made = Project(tmp_path / "digits", environment)
+    (made.root / "fake.py").write_text(TRAINING)
+    with (made.root / "prefect.yaml").open("a") as file:
         file.write(ENTRY)
-    project.modelmint("prefect", "work-pool", "create", "modelmint", "--type", "process")
-    project.modelmint("prefect", "--no-prompt", "deploy", "--all")
+    return made
+
+
+@pytest.fixture
+def pooled(project: Project, api) -> Iterator[dict[str, Any]]:
+    """Its deployments in a work pool, by name, as `deploy/setup.sh` makes them."""
+    project.run("sh", str(ROOT / "deploy/setup.sh"))
     found = {d.name: d for d in api.read_deployments() if d.work_pool_name == "modelmint"}
     yield found
     for deployment in found.values():
         api.delete_deployment(deployment.id)
-
-
-def project_in(folder: Path, api_url: str) -> Project:
-    return Project(folder, {**AUTHOR, "PREFECT_API_URL": api_url, "PYTHONPATH": str(ROOT)})
+    drop_database(project.environment["MODELMINT_DATABASE_URL"])
 
 
 @contextmanager
@@ -66,14 +76,13 @@ def worker(project: Project, gpu: int, *arguments: str) -> Iterator[None]:
 
 
 def test_a_pool_runs_the_deployments_of_a_new_project_and_one_training_per_gpu(
-    pooled, tmp_path, prefect_server, api
+    project, pooled, api
 ):
     assert len(pooled) >= 9
     assert {d.name for d in pooled.values() if d.work_queue_name == "gpu"} >= {"weekly", "fake"}
     for deployment in pooled.values():
         if deployment.name != "fake":
             check_form(deployment)
-    project = project_in(tmp_path / "digits", prefect_server)
     runs = [api.create_flow_run_from_deployment(pooled["fake"].id) for _ in range(4)]
     runs.append(api.create_flow_run_from_deployment(pooled["gc"].id))
     with ExitStack() as stack:
@@ -86,7 +95,7 @@ def test_a_pool_runs_the_deployments_of_a_new_project_and_one_training_per_gpu(
                 break
             time.sleep(0.5)
     assert {state.name for state in states[:4]} == {"Completed"}, states
-    assert states[4].name == "Idle", states[4]  # there is no registry yet
+    assert states[4].message == "removed 0 files (0 bytes)", states[4]
     lines = [line.split() for line in (project.root / "fake.log").read_text().splitlines()]
     for gpu in "01":
         times = sorted((float(begun), float(ended)) for on, begun, ended in lines if on == gpu)
