@@ -295,6 +295,12 @@ def serve(
         str | None,
         typer.Option(metavar="[HOST:]PORT", help="Answer Prometheus at http://HOST:PORT/metrics."),
     ] = None,
+    workers: Annotated[
+        bool,
+        typer.Option(
+            "--workers", help="Workers of a work pool run the deployments; only watch their runs."
+        ),
+    ] = False,
     install: Annotated[
         bool,
         typer.Option("--install", help="Write a systemd user unit for this, and start nothing."),
@@ -309,9 +315,10 @@ def serve(
     root = Settings.from_environment().root
     if install:
         given = {"--host": host, "--port": port, "--metrics": metrics}
-        _install(root, [w for n, v in given.items() if v is not None for w in (n, str(v))])
+        words = [word for n, v in given.items() if v is not None for word in (n, str(v))]
+        _install(root, [*words, *(["--workers"] if workers else [])])
         return
-    raise typer.Exit(serving.serve(root, output.say, host, port, metrics))
+    raise typer.Exit(serving.serve(root, output.say, host, port, metrics, workers))
 
 
 def _install(root: Path, arguments: list[str]) -> None:

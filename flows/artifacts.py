@@ -76,6 +76,13 @@ def link_version(version: Version, decision: Decision) -> None:
     )
 
 
+def show_facts(key: str, title: str, facts: dict[str, str], problems: list[str]) -> None:
+    """Show a table of facts, and the problems before it."""
+    table = ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())]
+    listed = [f"- {problem}" for problem in problems]
+    create_markdown_artifact("\n".join([*listed, "", *table]), key=key, description=title)
+
+
 def _key(model: str, what: str) -> str:
     """A Prefect key: only lower-case letters, digits and dashes are allowed."""
     return f"{model}-{what}".replace(".", "-").replace("_", "-")

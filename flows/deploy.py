@@ -30,6 +30,8 @@ LASTING = {
     ),
     # Seconds after which a run that found no free slot asks again.
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
+    # Removes old events (7 days), and the logs and artifacts of flow runs that were removed.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
 }
 """Settings of a long-running server."""
 # Intervals are counted from a fixed date, or each start of `serve` would shift them.
@@ -68,13 +70,22 @@ def refuse_shadowing(root: Path) -> None:
 
 
 def deployed_names(path: Path) -> list[str]:
-    """The names of the deployments of a `prefect.yaml`, as Prefect knows them.
+    """The names of the deployments of a `prefect.yaml`, as Prefect knows them if they are served.
+
+    Raises:
+        InputError: the file cannot be read, or an entry has no name.
+    """
+    return [deployed_name(name, path.parent) for name in entry_names(path)]
+
+
+def entry_names(path: Path) -> list[str]:
+    """The names of the deployments as they are in a `prefect.yaml`, which those of a pool keep.
 
     Raises:
         InputError: the file cannot be read, or an entry has no name.
     """
     try:
-        return [deployed_name(str(entry["name"]), path.parent) for entry in entries(path)]
+        return [str(entry["name"]) for entry in entries(path)]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: a deployment has no name: {error}") from error
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from flows import warm
+from flows.deploy import LASTING
 from flows.server import ServerDown, be_quiet, find_api, prefect_api
 from flows.settings import Settings
 from tasks.process import paused_gc
@@ -53,7 +54,14 @@ def predict(model: str, inputs: list[str], output: str) -> "JobReport":
 
 
 def prefect_command(arguments: list[str]) -> None:
-    """Replace this process by Prefect's command, using the running server. Raises `ServerDown`."""
-    if not find_api() and "--help" not in arguments:
+    """Replace this process by Prefect's command, using the running server. Raises `ServerDown`.
+
+    `server start` needs none: it is the server of a team, with the settings that we need.
+    """
+    if arguments[:2] == ["server", "start"]:
+        be_quiet()
+        for name, value in LASTING.items():
+            os.environ.setdefault(name, value)
+    elif not find_api() and "--help" not in arguments:
         raise ServerDown("no Prefect server answers; start one with `modelmint serve`")
     os.execv(sys.executable, [sys.executable, "-P", "-m", "prefect", *arguments])

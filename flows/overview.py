@@ -148,7 +148,9 @@ def _last_run(client: "SyncPrefectClient", deployment: Any) -> Lines:
         failed = run.state_type.value in ("FAILED", "CRASHED")
         message = f": {run.state.message}" if failed and run.state.message else ""
         text = f"{run.name} ended {ended} ago as {run.state_name}{message}"
-        yield Line("last run", deployment.name, text, attention=failed)
+        # One that was switched off since then cannot end otherwise any more.
+        off = bool(deployment.schedules) and not any(s.active for s in deployment.schedules)
+        yield Line("last run", deployment.name, text, attention=failed and not off)
 
 
 def _active(client: "SyncPrefectClient", deployment: Any, living: set[str] | None) -> Lines:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from flows.alive import RUNNER_PID
-from flows.deploy import OWNER, entries, owner, read_deployments, refuse_shadowing
+from flows.deploy import OWNER, entry_names, owner, read_deployments, refuse_shadowing
 from flows.server import answers
 from tasks.errors import InputError
 
@@ -29,14 +29,17 @@ if TYPE_CHECKING:
 
 FAILURES = 12
 """Failed checks in a row before a warning: at one every 5 s, a minute or more."""
+WORKERS = "--workers"
 DO_NOT_RESTART = 2
 """Exit status for an error that a restart cannot fix; `serve` ends too."""
 SERVED_WITHIN = timedelta(seconds=60)
 """A deployment counts as served if it was polled this recently; runners poll every 10 s."""
 
 
-def run(root: Path) -> None:
+def run(root: Path, workers: bool = False) -> None:
     """Serve the project's deployments until interrupted, then pause them.
+
+    `workers`: start no runs, since workers of a work pool do; only watch theirs.
 
     Raises:
         InputError: `prefect.yaml` has a mistake, another folder serves a deployment, or the
@@ -54,7 +57,11 @@ def run(root: Path) -> None:
     made = read_deployments(root / "prefect.yaml")
     while not answers(os.environ["PREFECT_API_URL"]):  # `serve` stops us if it never answers
         time.sleep(0.1)
+    names = entry_names(root / "prefect.yaml")
     with get_client(sync_client=True) as client:
+        of_workers = WorkerRuns(client, root, names)
+        if workers:
+            return _watch((of_workers,), threading.Event())
         refuse_foreign(client, made, root)
         # No limit here: each deployment has its own concurrency limit.
         runner = Runner(pause_on_shutdown=True, limit=None)
@@ -63,8 +70,7 @@ def run(root: Path) -> None:
         reconciler.reconcile(nothing_starts=True)
         print("Serving " + ", ".join(f"{d.flow_name}/{d.name}" for d in made), file=sys.stderr)
         stopping = threading.Event()
-        names = [str(entry["name"]) for entry in entries(root / "prefect.yaml")]
-        sweeps = (reconciler, WorkerRuns(client, root, names))
+        sweeps = (reconciler, of_workers)
         watch = threading.Thread(target=_watch, args=(sweeps, stopping), daemon=True)
         watch.start()
         try:
@@ -113,7 +119,7 @@ def main() -> None:
     # `serve` stops this process by SIGINT, which background jobs of a shell ignore by default.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        run(Path.cwd())
+        run(Path.cwd(), workers=WORKERS in sys.argv)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(DO_NOT_RESTART)

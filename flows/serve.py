@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from flows.addresses import free_address
 from flows.deploy import LASTING
 from flows.notify.process import WatcherProcess
-from flows.runner import DO_NOT_RESTART
+from flows.runner import DO_NOT_RESTART, WORKERS
 from flows.server import (
     LOCAL_HOST,
     LOCAL_PORT,
@@ -62,11 +62,12 @@ def serve(
     host: str | None,
     port: int | None,
     metrics: str | None = None,
+    workers: bool = False,
 ) -> int:
     """Serve the deployments of `prefect.yaml` until interrupted. Returns the exit status.
 
     Starts a Prefect server at `host` and `port` if none answers. `metrics`: where Prometheus may
-    ask, as [HOST:]PORT.
+    ask, as [HOST:]PORT. `workers`: workers of a work pool start the runs, not this process.
 
     Raises:
         ServerDown: PREFECT_API_URL names a server that does not answer, or our server keeps dying.
@@ -77,7 +78,7 @@ def serve(
         os.chdir(root)  # flow runs are child processes that start in this folder
         watcher = WatcherProcess(root, say, metrics and free_address(metrics))
         try:
-            status = _Supervisor(root, say, host, port, watcher).run()
+            status = _Supervisor(root, say, host, port, watcher, workers).run()
         except ServerDown as error:
             watcher.tell_stopped(str(error))
             raise
@@ -98,8 +99,9 @@ class _Supervisor:
         host: str | None,
         port: int | None,
         watcher: WatcherProcess,
+        workers: bool,
     ) -> None:
-        self._root, self._say, self._watcher = root, say, watcher
+        self._root, self._say, self._watcher, self._workers = root, say, watcher, workers
         self._server: Server | None = None
         self._ends: dict[str, deque[float]] = {}
         self._last_answer = time.monotonic()
@@ -121,7 +123,8 @@ class _Supervisor:
                 self._say(problem)
             self._start_runner()  # imports Prefect while the server starts, then waits for it
             self._wait_for_server()
-            self._say(f"Prefect UI: {self._ui} (Ctrl-C stops it and pauses the schedules)")
+            ends = "it" if self._workers else "it and pauses the schedules"
+            self._say(f"Prefect UI: {self._ui} (Ctrl-C stops {ends})")
             while True:
                 time.sleep(WATCH_S)
                 self._watch_server()
@@ -206,7 +209,7 @@ class _Supervisor:
 
     def _start_runner(self) -> None:
         self._runner = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.runner"],
+            [sys.executable, "-P", "-m", "flows.runner", *([WORKERS] if self._workers else [])],
             cwd=self._root,
             env={**os.environ, "PREFECT_API_URL": self._api or ""},
             stdin=subprocess.DEVNULL,

@@ -46,8 +46,15 @@ def list_runs(settings: Settings) -> list[RunSummary]:
     return sorted(found, key=lambda run: run.started, reverse=True)
 
 
-def clean_runs(settings: Settings, names: Sequence[str], dry_run: bool = False) -> list[RunSummary]:
+def clean_runs(
+    settings: Settings,
+    names: Sequence[str],
+    dry_run: bool = False,
+    before: datetime | None = None,
+) -> list[RunSummary]:
     """Remove the worktree and record of runs, by default of all that no flow is using.
+
+    `before`: only of runs that started before that time.
 
     Returns the removed runs. A stopped or failed training cannot be resumed afterwards. Registered
     versions and the DVC cache stay.
@@ -69,7 +76,7 @@ def clean_runs(settings: Settings, names: Sequence[str], dry_run: bool = False) 
                 f"{', '.join(sorted(busy))} is running; stop it first, or wait until it ends"
             )
         for run in chosen:
-            if run.id in busy:
+            if run.id in busy or (before is not None and run.started >= before):
                 continue
             if not dry_run:
                 remove_worktree(settings, run.id)

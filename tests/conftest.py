@@ -70,6 +70,7 @@ WHOLE_FILES = {
     "tasks/test_init_from.py",
     "tasks/test_label_noise.py",
     "flows/test_lineage.py",
+    "flows/test_maintenance.py",
     "cli/test_models_evaluate.py",
     "flows/test_notify_channels.py",
     "flows/test_notify_serve.py",
@@ -102,6 +103,7 @@ WHOLE_FILES = {
     "flows/test_same_files.py",
     "tasks/test_train.py",
     "flows/test_warm.py",
+    "flows/test_workers.py",
     "test_extending_columns.py",
     "test_extending_problems.py",
 }

@@ -156,7 +156,8 @@ def test_a_prepared_command_is_in_the_docs(name):
 
 @pytest.mark.parametrize("page", PAGES, ids=in_repository)
 def test_every_option_in_the_text_of_a_page_exists(page):
-    others = {"--require-hashes", "--fork-strategy", "--nthreads"}  # of pip, uv and Dask
+    # Of pip, uv, Dask and Prefect.
+    others = {"--require-hashes", "--fork-strategy", "--nthreads", "--work-queue"}
     assert set(options_of(page)) <= known_options() | others
 
 

@@ -34,6 +34,7 @@ def test_prefect_yaml_names_existing_flows_and_limits_scheduled_ones_to_one_run(
         "weekly": "training",
         "hourly": "inference",
         "on-request": "approval",
+        **dict.fromkeys(("backup", "verify", "gc", "worktrees", "prefect"), "maintenance"),
     }
     assert found["weekly"].schedules[0].schedule.cron == "0 3 * * 1"
     assert found["hourly"].schedules[0].schedule.interval == timedelta(hours=1)

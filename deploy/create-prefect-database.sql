@@ -1,0 +1,2 @@
+-- Beside the registry's database, which the image of PostgreSQL creates.
+CREATE DATABASE prefect;
