@@ -19,7 +19,7 @@ from prefect.variables import Variable
 from pydantic import Field
 
 from flows import quiet
-from flows.alive import end_with_runner
+from flows.alive import be_watched
 from flows.artifacts import show_facts
 from flows.prefect_history import compact_database, remove_old_runs
 from flows.settings import BACKUP, Settings
@@ -93,7 +93,7 @@ def clean_prefect(keep_days: Days = 90) -> State[Any]:
 
 def _chore(name: str, work: Callable[[Settings], Done]) -> State[Any]:
     """Do the chore, show its facts and problems, and end the run accordingly."""
-    end_with_runner(str(flow_run.id))
+    be_watched(str(flow_run.id))
     try:
         done = work(Settings.from_environment())
     except NoRegistry:
