@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.alive import living_runs
 from flows.backups import last_backup
-from flows.deploy import deployed_names, owner
+from flows.deploy import deployed_names, entry_names, owner
 from flows.doctor import disks
 from flows.drift import LOOKED_AT
 from flows.notify.outbox import channel_states
@@ -90,10 +90,16 @@ def _server(settings: Settings) -> Lines:
 def _deployments(client: "SyncPrefectClient", settings: Settings, names: list[str]) -> Lines:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
-    found = client.read_deployments(
-        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=names))
-    )
-    for name in sorted(set(names) - {deployment.name for deployment in found}):
+    from flows.workers import is_of_workers
+
+    pooled = entry_names(settings.root / "prefect.yaml")
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=[*names, *pooled]))
+    found = client.read_deployments(deployment_filter=wanted)
+    of_workers = {d.name: d for d in found if is_of_workers(d, settings.root)}
+    # Those that workers run are not served, and the other way round.
+    served = [name for name, entry in zip(names, pooled, strict=True) if entry not in of_workers]
+    found = [d for d in found if d.name in served] + list(of_workers.values())
+    for name in sorted(set(served) - {deployment.name for deployment in found}):
         yield Line("schedule", name, "was never served: `modelmint serve`", attention=True)
     living = living_runs()
     for deployment in found:
@@ -129,6 +135,8 @@ def _schedule(client: "SyncPrefectClient", deployment: Any) -> Line:
     now, polled = datetime.now(UTC), deployment.last_polled
     if deployment.paused or not polled or now - polled > SERVED_WITHIN:
         text = "nobody serves it: `modelmint serve`"
+        if pool := deployment.work_pool_name:
+            text = f"no worker takes it: `modelmint prefect worker start --pool {pool}`"
         return Line("schedule", deployment.name, text, attention=bool(deployment.schedules))
     waiting = _runs(client, deployment, ["SCHEDULED"], "EXPECTED_START_TIME_ASC")
     due = [run.expected_start_time for run in waiting if run.expected_start_time]

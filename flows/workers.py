@@ -41,7 +41,7 @@ class WorkerRuns:
     def _look(self) -> None:
         wanted = DeploymentFilter(name=DeploymentFilterName(any_=self._names))
         found = self._client.read_deployments(deployment_filter=wanted)
-        mine = sorted(d.id for d in found if d.work_pool_name and self._is_mine(d.pull_steps))
+        mine = sorted(d.id for d in found if is_of_workers(d, self._root))
         if mine != self._deployments:
             self._deployments = mine
             living = Heartbeats(self._client, mine).living
@@ -50,10 +50,13 @@ class WorkerRuns:
             )
         self._looked = time.monotonic()
 
-    def _is_mine(self, steps: list[dict[str, Any]] | None) -> bool:
-        """Whether a deployment runs in this folder, not in that of another project."""
-        for step in steps or []:
-            for name, given in step.items():
-                if name.endswith(".set_working_directory"):
-                    return Path(given["directory"]).resolve() == self._root.resolve()
-        return True
+
+def is_of_workers(deployment: Any, root: Path) -> bool:
+    """Whether workers of a pool run this deployment in the folder `root`, the project's."""
+    for step in deployment.pull_steps or []:
+        for name, given in step.items():
+            if name.endswith(".set_working_directory"):
+                return bool(deployment.work_pool_name) and Path(given["directory"]).resolve() == (
+                    root.resolve()
+                )
+    return bool(deployment.work_pool_name)

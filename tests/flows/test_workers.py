@@ -1,6 +1,7 @@
 """A work pool with real workers: the deployments of a new project, and one training per GPU."""
 
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -94,6 +95,7 @@ def test_a_pool_runs_the_deployments_of_a_new_project_and_one_training_per_gpu(
             if all(state.is_final() for state in states):
                 break
             time.sleep(0.5)
+        assert_status_knows_the_workers(project, pooled)
     assert {state.name for state in states[:4]} == {"Completed"}, states
     assert states[4].message == "removed 0 files (0 bytes)", states[4]
     lines = [line.split() for line in (project.root / "fake.log").read_text().splitlines()]
@@ -102,6 +104,13 @@ def test_a_pool_runs_the_deployments_of_a_new_project_and_one_training_per_gpu(
         assert times, f"no training ran on GPU {gpu}"
         for (_, ended), (begun, _) in itertools.pairwise(times):
             assert ended <= begun
+
+
+def assert_status_knows_the_workers(project: Project, pooled: dict[str, Any]) -> None:
+    lines = json.loads(project.modelmint("status", "--json", status=None).stdout)
+    schedules = [line for line in lines if line["section"] == "schedule"]
+    assert {line["name"] for line in schedules} == set(pooled)
+    assert not [line for line in schedules if line["attention"]]
 
 
 def check_form(deployment: Any) -> None:
