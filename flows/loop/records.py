@@ -55,7 +55,8 @@ class Retraining:
     @property
     def ended(self) -> Event | None:
         """How the last attempt ended; None while it goes on, or after it was killed."""
-        newest = next(o for o in self.entries if o.payload.get("phase") != "used")
+        trained = (one for one in self.entries if one.payload.get("phase") != "used")
+        newest = next(trained, self.entries[-1])
         return newest if newest.payload.get("phase") == "ended" else None
 
     @property
