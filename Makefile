@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Some containers set it. Then pytest rewrites the assertions of 180 modules in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup data run check test test-gpu lint docs screenshots bench lock check-tests test-tools
+.PHONY: setup data run loop check test test-gpu lint docs screenshots bench lock check-tests test-tools
 
 setup: $(READY) data
 
@@ -36,6 +36,9 @@ check-tests:
 # Three files of tests at a time, one thread each: much of their time they wait for a process.
 test: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+loop: setup  # nine days of a model whose world changes on day 5: docs/retraining.md
+	OMP_NUM_THREADS=1 $(BIN)/python -P examples/loop.py
 
 test-gpu: setup  # skips where there is no NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import feedback, models, notifying, output, project, runs, status, watching
+from cli import feedback, models, notifying, output, project, retraining, runs, status, watching
 from flows.settings import Places, Settings, list_settings
 from registry import (
     InvalidCandidate,
@@ -44,6 +44,7 @@ app.command("status")(watching.overview)
 app.command()(watching.doctor)
 app.command()(feedback.feedback)
 app.command()(notifying.notify)
+app.command()(retraining.retrain)
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters.")]
 SetOption = Annotated[

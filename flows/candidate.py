@@ -84,7 +84,8 @@ def collect_candidate(
         parent=parent["ref"] if parent else None,
         data={dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]},
     )
-    resolved = params.model_dump(mode="json")
+    # Not when it trains by itself: that makes no other version.
+    resolved = params.model_dump(mode="json", exclude={"retrain"})
     document = {
         "format": formats.LINEAGE,
         "dataset": lineage.dataset,

@@ -58,7 +58,7 @@ class FeedbackReport:
 
 
 @dataclass(frozen=True)
-class _Predicted:
+class Predicted:
     """A finished job whose output is there."""
 
     job: Job
@@ -97,7 +97,7 @@ def give(
     """
     notices: list[str] = []
     of = [registry.job(job)] if job else registry.jobs(name)
-    jobs = list(_finished(registry, name, of, notices))
+    jobs = list(finished(registry, name, of, notices))
     if not jobs:
         which = f"job {job} has not finished" if job else f"no job of {name} has finished"
         raise InputError(
@@ -108,8 +108,8 @@ def give(
     labels = feedback.read_labels(file, newest.signature, key, label)
     if not job:
         jobs = _without_row_numbers(jobs, notices)
-    found: list[tuple[_Predicted, pa.Table]] = []
-    meant: dict[str, _Predicted] = {}
+    found: list[tuple[Predicted, pa.Table]] = []
+    meant: dict[str, Predicted] = {}
     for one in jobs:
         rows = one.table()  # of one job at a time: a model may have thousands
         hit = feedback.matching(labels, rows)
@@ -141,9 +141,9 @@ def measured(registry: Registry, name: str) -> list[Measured]:
 
     Rows that a version has predicted twice count once.
     """
-    groups: dict[tuple[int, str], list[tuple[_Predicted, Labelled]]] = {}
+    groups: dict[tuple[int, str], list[tuple[Predicted, Labelled]]] = {}
     seen: set[tuple[int, str]] = set()
-    for one in _finished(registry, name, registry.jobs(name), []):
+    for one in finished(registry, name, registry.jobs(name), []):
         if not one.labels.is_dir() or (one.job.version, one.job.input_sha256) in seen:
             continue
         if found := feedback.labelled(one.labels, one.table()):
@@ -155,7 +155,7 @@ def measured(registry: Registry, name: str) -> list[Measured]:
 
 
 def _summed(
-    name: str, version: int, week: str, parts: list[tuple[_Predicted, Labelled]]
+    name: str, version: int, week: str, parts: list[tuple[Predicted, Labelled]]
 ) -> Measured:
     jobs = [one.job for one, _ in parts]
     return Measured(
@@ -186,9 +186,9 @@ def _estimated(jobs: list[Job]) -> dict[str, float] | None:
     }
 
 
-def _finished(
+def finished(
     registry: Registry, name: str, jobs: list[Job], notices: list[str]
-) -> Iterator[_Predicted]:
+) -> Iterator[Predicted]:
     """The completed jobs whose predictions are as they were written, newest first."""
     versions: dict[int, Version] = {}
     gone, partitioned = [], []
@@ -208,7 +208,7 @@ def _finished(
         if job.version not in versions:
             versions[job.version] = registry.resolve(f"{name}:{job.version}").version
         version = versions[job.version]
-        yield _Predicted(job, output, report, version, signature_of(version))
+        yield Predicted(job, output, report, version, signature_of(version))
     if gone:
         notices.append(f"left out, because the predictions are not there any more: {some(gone, 3)}")
     if partitioned:
@@ -218,7 +218,7 @@ def _finished(
         )
 
 
-def _without_row_numbers(jobs: list[_Predicted], notices: list[str]) -> list[_Predicted]:
+def _without_row_numbers(jobs: list[Predicted], notices: list[str]) -> list[Predicted]:
     """Row 7 of one job is not row 7 of another, so labels could be given to the wrong rows."""
     fit = [one for one in jobs if not feedback.has_row_numbers(one.report)]
     if not fit:
@@ -234,7 +234,7 @@ def _without_row_numbers(jobs: list[_Predicted], notices: list[str]) -> list[_Pr
     return fit
 
 
-def _refuse_unclear(one: _Predicted, hit: pa.Table, meant: dict[str, _Predicted]) -> None:
+def _refuse_unclear(one: Predicted, hit: pa.Table, meant: dict[str, Predicted]) -> None:
     """Raises `InputError` if a key is one of two inputs: the label may be of either row.
 
     `meant` has the job of each key so far.
@@ -253,7 +253,7 @@ def _refuse_unclear(one: _Predicted, hit: pa.Table, meant: dict[str, _Predicted]
 
 
 def _keep(
-    registry: Registry, one: _Predicted, labels: Labels, hit: pa.Table, actor: str, say: Say
+    registry: Registry, one: Predicted, labels: Labels, hit: pa.Table, actor: str, say: Say
 ) -> bool:
     """Keep labels, and note in the history what they measure; False if they were given before.
 

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flows import warm
 from flows.deploy import LASTING
@@ -12,6 +12,8 @@ from flows.settings import Settings
 from tasks.process import paused_gc
 
 if TYPE_CHECKING:
+    from prefect.client.schemas import State
+
     from flows.job import JobReport
     from flows.training import Outcome
 
@@ -24,6 +26,7 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
     # Imported while a temporary server and the warm process start; all take a few seconds.
     with paused_gc():
         import flows.inference
+        import flows.retrain
         import flows.training  # noqa: F401
 
     ready()
@@ -40,6 +43,13 @@ def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Out
     if isinstance(outcome, Exception):
         raise outcome
     return cast("Outcome", outcome)
+
+
+def retrain(output: str) -> "State[Any]":
+    """Run the flow of the loop once, after `prepare_prefect`. Returns how it ended."""
+    from flows.retrain import retrain
+
+    return cast("State[Any]", retrain(output, return_state=True))
 
 
 def predict(model: str, inputs: list[str], output: str) -> "JobReport":

@@ -10,6 +10,7 @@ from flows.backups import last_backup
 from flows.deploy import deployed_names, entry_names, owner
 from flows.doctor import disks
 from flows.drift import LOOKED_AT
+from flows.loop import records
 from flows.notify.outbox import channel_states
 from flows.notify.state import project_state
 from flows.runner import SERVED_WITHIN
@@ -179,6 +180,7 @@ def _models(settings: Settings) -> Lines:
             for line in page.lines:
                 yield _model(line)
                 yield from _last_job(registry, line.model.name)
+                yield from _loop(registry, line.model.name)
             if page.after:
                 yield Line(
                     "model", "", f"and more models after {page.after}: `modelmint models list`"
@@ -220,6 +222,20 @@ def _last_job(registry: Registry, name: str) -> Lines:
         drifted = job.drift is not None and job.drift.get("verdict") == "drifted"
         text = f"{said(job)}; {job.model}:{job.version}, job of {age(job.started_at)} ago"
         yield Line("drift", name, text, attention=drifted)
+
+
+def _loop(registry: Registry, name: str) -> Lines:
+    """The last training that started by itself, and what is proposed for the champion."""
+    if last := records.read(registry, name).last:
+        ended = last.ended
+        text = f"{age(last.at)} ago, {last.entries[-1].reason or ''}".replace("retraining: ", "")
+        if ended:
+            text += f"; {(ended.reason or '').removeprefix('retraining: ')}"
+        else:
+            text += "; it goes on, or its process was killed"
+        yield Line("retraining", name, text, attention=last.outcome == records.FAILED)
+    if proposed := records.proposed_rollback(registry, name):
+        yield Line("rollback", name, proposed, attention=True)
 
 
 def _described(job: Job) -> str:

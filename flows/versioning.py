@@ -120,6 +120,24 @@ def track_raw_data(root: Path, path: Path) -> str:
         return "recorded"
 
 
+def data_hash(root: Path, path: Path) -> str:
+    """DVC's hash of raw data as it is now, as `dvc.lock` has it; of a folder, it ends in `.dir`.
+
+    DVC remembers the hashes of files that were not written since.
+
+    Raises:
+        InputError: the data is missing, or DVC does not track it.
+    """
+    with _repo(root) as repo:
+        try:
+            (out,) = repo.find_outs_by_path(str(path))
+        except OutputNotFoundError as error:
+            raise InputError(f"{path} is not under DVC; `modelmint train` puts it there") from error
+        if not path.exists():
+            raise InputError(f"{path} is missing; `dvc pull` or `modelmint train` fetches it")
+        return str(out.get_hash().value)
+
+
 def pull_data(root: Path, tracker: Path) -> str:
     """Fetch data from the DVC cache or remote. Returns the reason for a failure, or nothing."""
     try:

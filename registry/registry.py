@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from registry.errors import InvalidCandidate
+from registry.operations.entries import EntryMixin
 from registry.operations.promotion import PromotionMixin
 from registry.operations.reading import ReadingMixin
 from registry.operations.registration import RegistrationMixin
@@ -17,7 +18,7 @@ from registry.validation.arguments import checked
 from registry.validation.checks import kept_path
 
 
-class Registry(RegistrationMixin, PromotionMixin, ReadingMixin):
+class Registry(RegistrationMixin, PromotionMixin, EntryMixin, ReadingMixin):
     """An open registry: a database for the records and an artifact store for the files.
 
     A missing or empty database stays so until `create` or the first registration; until then,

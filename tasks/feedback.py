@@ -186,6 +186,19 @@ def labelled(folder: Path, predicted: pa.Table, more: pa.Table | None = None) ->
 
     `more` are labels that are newer than those in the folder.
     """
+    newest = newest_labels(folder, more)
+    if newest is None:
+        return None
+    place = pc.index_in(predicted.column(KEY), value_set=newest.column(KEY).combine_chunks())
+    has = place.is_valid()
+    labels = newest.column(LABEL).take(place.filter(has))
+    return Labelled(
+        labels.combine_chunks(), predicted.column(PREDICTION).filter(has).combine_chunks()
+    )
+
+
+def newest_labels(folder: Path, more: pa.Table | None = None) -> pa.Table | None:
+    """`key` and `label` of a job, of each key the newest; None if there are none."""
     newest: pa.Table | None = None
     kept = (pq.read_table(path, columns=[KEY, LABEL]) for path in _files(folder))
     for table in (*kept, *(() if more is None else (more,))):
@@ -195,14 +208,12 @@ def labelled(folder: Path, predicted: pa.Table, more: pa.Table | None = None) ->
                 [older.replace_schema_metadata(), table.replace_schema_metadata()]
             )
         newest = table
-    if newest is None or not len(newest):
-        return None
-    place = pc.index_in(predicted.column(KEY), value_set=newest.column(KEY).combine_chunks())
-    has = place.is_valid()
-    labels = newest.column(LABEL).take(place.filter(has))
-    return Labelled(
-        labels.combine_chunks(), predicted.column(PREDICTION).filter(has).combine_chunks()
-    )
+    return newest if newest is not None and len(newest) else None
+
+
+def labels_given(folder: Path) -> int:
+    """How many labels a job was given, corrections included."""
+    return sum(pq.read_metadata(path).num_rows for path in _files(folder))
 
 
 def measure(signature: Signature, parts: list[Labelled]) -> dict[str, float]:

@@ -147,7 +147,9 @@ def add_missing_sections(path: Path) -> str:
     """
     before = content(path)
     data = parse(before, path)
-    optional = [n for n, field in Params.model_fields.items() if not field.is_required()]
+    fields = Params.model_fields.items()
+    # No stage reads `retrain`, so DVC does not record it.
+    optional = [n for n, field in fields if not field.is_required() and n != "retrain"]
     missing = [name for name in optional if name not in data]
     if not missing:
         return ""

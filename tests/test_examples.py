@@ -1,6 +1,9 @@
 """The examples on small tables reach the metrics of examples/README.md."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +54,19 @@ def test_the_diabetes_examples_reach_the_r2_of_least_squares(name, tmp_path):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_in_the_table_of_the_readme(path):
     assert f"| `{path.stem}` |" in (ROOT / "examples/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.whole
+@pytest.mark.timeout(1500)
+def test_the_loop_detects_drift_trains_once_and_recovers(tmp_path, prefect_server):
+    """`make loop`: from the job that drifted to the first job with the new champion, by real flows
+    on a real server. It checks its story itself."""
+    command = [sys.executable, "-P", str(ROOT / "examples/loop.py"), "--folder", str(tmp_path)]
+    variables = {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all as it should be" in done.stdout
+    history = done.stdout[done.stdout.index("modelmint models history") :]
+    words = ("started because of drift", "promoted", "is champion", "is the first with parcels:2")
+    places = [history.index(word) for word in words]
+    assert places == sorted(places), history

@@ -15,6 +15,7 @@ NOT_RUN = {
     "git clone <this repository> modelmint && cd modelmint": "the tests run in a clone",
     "make run": "installs packages; it runs `modelmint run`, see below",
     "modelmint run": "flows/test_main_job",
+    "make loop": "takes minutes: tests/test_examples",
     "make test": "these are the tests",
     "make bench": "takes minutes",
     "modelmint serve": "ends when it is stopped: flows/test_serve",

@@ -16,11 +16,22 @@ EVENTS = (
     "drifted",
     "promoted",
     "approval",
+    "retraining",
+    "rollback",
     "recovered",
     "stopped",
 )
 """What can be told. `test` and `several` are sent, too, but not chosen."""
-URGENT = ("approval", "stopped", "crashed", "failed", "quarantine", "drifted", "refused")
+URGENT = (
+    "approval",
+    "rollback",
+    "stopped",
+    "crashed",
+    "failed",
+    "quarantine",
+    "drifted",
+    "refused",
+)
 MOST = 5
 """Messages that are sent one by one; more at once become a single one."""
 LISTED = 50

@@ -1,10 +1,12 @@
-"""Causes in the registry: refusals, promotions, approvals, drift, and jobs of commands."""
+"""Causes in the registry: refusals, promotions, approvals, the loop, drift, jobs of commands."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from flows.loop.records import ROLLBACK
+from flows.loop.records import TOPIC as RETRAINING
 from flows.notify.conditions import Conditions, cause_of
 from flows.notify.message import Message, message
 from flows.notify.runs import TOO_MANY_BAD
@@ -81,6 +83,8 @@ class ModelWatch:
             yield self._promoted(event)
         elif event.kind == "promoted" and _waits_for_approval(registry, event):
             yield self._approval(event)
+        elif event.kind == "noted":
+            yield from self._entry(event)
 
     def _promoted(self, event: Event) -> Message:
         new = f"{event.model}:{event.version}"
@@ -99,6 +103,17 @@ class ModelWatch:
             f"approve {ref} --promote, or in the Prefect UI the run `approve {ref}`."
         )
         return self._of_event("approval", event, f"{ref} waits for approval", text.strip())
+
+    def _entry(self, event: Event) -> Iterator[Message]:
+        """What the loop did. Of what it promoted or what failed, other events tell."""
+        topic, phase = event.payload.get("topic"), event.payload.get("phase")
+        text = (event.reason or "").partition(": ")[2]
+        if topic == RETRAINING and phase == "started":
+            title = f"{event.model}: a training starts by itself"
+            yield self._of_event("retraining", event, title, text)
+        elif topic == ROLLBACK:
+            title = f"{event.model}:{event.version} should be rolled back"
+            yield self._of_event("rollback", event, title, text)
 
     def _of_event(self, kind: str, event: Event, title: str, text: str) -> Message:
         return message(

@@ -98,7 +98,11 @@ def origin(version: Version) -> Facts:
 
 
 def kind_of(event: Event) -> str:
-    """The kind of an event. A promotion approves a candidate where no second person has to."""
+    """The kind of an event; of an entry, its topic. A promotion approves a candidate where no
+    second person has to."""
+    topic = event.payload.get("topic") if event.kind == "noted" else None
+    if isinstance(topic, str):
+        return topic
     by_promotion = event.kind == "approved" and event.payload.get("by") == "promotion"
     return "approved by promotion" if by_promotion else event.kind
 

@@ -24,6 +24,7 @@ from tasks.config.architectures import (
     Transformer,
     TransformerLm,
 )
+from tasks.config.retrain import Retrain
 from tasks.config.section import Fraction, Section, Seed
 from tasks.config.sources import (
     Csv,
@@ -68,6 +69,7 @@ __all__ = [
     "Prepare",
     "Registration",
     "ResNet",
+    "Retrain",
     "Rnn",
     "Schedule",
     "SequenceSource",
@@ -248,6 +250,8 @@ class Params(Section):
     """The ONNX bundle."""
     registration: Registration
     """The model's name, and the metric by which versions are compared."""
+    retrain: Retrain = Retrain()
+    """When a new training starts by itself."""
 
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":

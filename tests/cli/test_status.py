@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.states import Completed, Failed, Pending, Running, Scheduled
 from projects import ROOT, enter
-from registry_helpers import drift_document, make_candidate, promote
+from registry_helpers import drift_document, make_candidate, promote, with_champion
 from servers import dying_server
 from typer.testing import CliRunner
 
@@ -185,3 +185,27 @@ def test_status_shows_the_verdict_of_the_last_job_that_was_measured(
         assert found["last job"].text.startswith("digits:1 predicts since")
         assert found["drift"].text.startswith(text)
         assert found["drift"].attention is attention
+
+
+def test_status_shows_the_last_training_of_the_loop_and_a_proposed_rollback(project, tmp_path):
+    with Settings.from_environment().open_registry() as registry:
+        with_champion(registry, tmp_path / "one")
+
+        def entry(topic, text, **document):
+            newest = registry.entries("digits", topic, limit=1)
+            expect = newest[0].id if newest else 0
+            given = {"expect": expect, "text": text, "actor": "loop"}
+            registry.add_entry("digits", topic, document, **given)
+
+        entry("retraining", "started because of drift: age", retraining="1", phase="started")
+        (line,) = [line for line in models() if line.section == "retraining"]
+        assert "ago, started because of drift: age; it goes on" in line.text
+        assert not line.attention
+        ended = {"retraining": "1", "phase": "ended", "outcome": "failed"}
+        entry("retraining", "failed: the disk is full", **ended)
+        entry("rollback", "proposed: digits:1 is worse", revision=1)
+        found = {line.section: line for line in models()}
+        assert found["retraining"].attention
+        assert "failed: the disk is full" in found["retraining"].text
+        assert found["rollback"].attention
+        assert found["rollback"].text == "proposed: digits:1 is worse"

@@ -245,3 +245,21 @@ def test_every_message_is_plain_json(models, digits, tmp_path):
         assert datetime.fromisoformat(document["at"]) <= datetime.now(UTC) + timedelta(seconds=1)
         assert document["title"]
         assert "\n" not in document["title"]
+
+
+def test_a_training_that_starts_by_itself_and_a_proposed_rollback_are_told_once(models, digits):
+    def entry(topic, text, **document):
+        newest = digits.entries("digits", topic, limit=1)
+        expect = newest[0].id if newest else 0
+        given = {"expect": expect, "text": text, "actor": "loop", "version": 1}
+        digits.add_entry("digits", topic, document, **given)
+
+    entry("retraining", "started because of drift: age", phase="started")
+    assert models.told() == [("retraining", "digits")]
+    assert models.got[0].text == "started because of drift: age"
+    entry("retraining", "ended", phase="ended")
+    digits.note("digits", 1, "retraining: a remark", actor="eve")
+    assert models.told() == []
+    entry("rollback", "proposed: worse", revision=1)
+    assert models.told() == [("rollback", "digits")]
+    assert models.got[1].title == "digits:1 should be rolled back"

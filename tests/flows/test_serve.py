@@ -33,6 +33,7 @@ def test_prefect_yaml_names_existing_flows_and_limits_scheduled_ones_to_one_run(
     assert {name: d.flow_name for name, d in found.items()} == {
         "weekly": "training",
         "hourly": "inference",
+        "retrain": "retrain",
         "on-request": "approval",
         **dict.fromkeys(("backup", "verify", "gc", "worktrees", "prefect"), "maintenance"),
     }

@@ -1,0 +1,197 @@
+"""One look of the loop: what is recorded, whether a training starts, and who may start it."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flows.loop import records, rollback
+from flows.loop.decision import Decision, Facts, decide
+from flows.loop.facts import gather, jobs_below, labelled, predicted
+from flows.loop.records import ATTEMPTS, FAILED, Log, Retraining
+from registry import CHAMPION, Registry
+from registry.display.drift import said
+from tasks import added_rows
+from tasks import params as parameters
+from tasks.config import Params
+from tasks.errors import InputError
+
+EndOfRun = Callable[[str], str | None]
+"""How the flow run of an id ended; None while it goes on, and for one of another server."""
+GONE = timedelta(days=1)
+"""After so long, and after the cool-down, a training on another machine counts as dead."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The loop of one project, for one look."""
+
+    registry: Registry
+    params: Params
+    root: Path
+    output: Path
+    """The folder below which jobs count."""
+    actor: str
+    flow_run_id: str
+    now: datetime
+    say: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        return self.params.registration.name
+
+    def log(self) -> Log:
+        return records.read(self.registry, self.name)
+
+    def rolled_back(self) -> rollback.Rollback | None:
+        """See `rollback.check`."""
+        rules = self.params.retrain
+        return rollback.check(self.registry, self.name, rules, self.output, self.actor, self.say)
+
+    def decide(self) -> tuple[Facts, Decision]:
+        """Whether a training is to start. Raises `InputError` as `gather` does."""
+        facts = gather(self.registry, self.params, self.root, self.output)
+        return facts, decide(facts, self.params.retrain, self.now)
+
+    def unfinished(self, log: Log) -> Retraining | None:
+        """The training that has not ended, or failed and may be tried again."""
+        last = log.last
+        if last is None or (last.ended and last.outcome != FAILED):
+            return None
+        return None if last.ended and last.attempts >= ATTEMPTS else last
+
+    def is_alive(self, training: Retraining, end_of_run: EndOfRun) -> bool:
+        """Whether a flow run works on it. In this folder there is no other: this one has the lock.
+
+        Elsewhere its Prefect server may know; if nobody does, it counts as alive for a while.
+        """
+        holder = training.holder.payload
+        if training.ended:
+            return False
+        if (holder.get("host"), holder.get("root")) == (socket.gethostname(), str(self.root)):
+            return False
+        if end_of_run(str(holder.get("flow_run_id"))):
+            return False
+        patience = max(GONE, timedelta(days=self.params.retrain.cool_down))
+        return self.now - training.holder.at < patience
+
+    def claim(self, facts: Facts, decision: Decision) -> Retraining | None:
+        """Record that a training starts; None if another run has done so meanwhile."""
+        assert decision.cause is not None
+        assert facts.champion is not None
+        differs = self._differs(facts.champion)
+        text = f"started because of {decision.cause}: {decision.text}"
+        if differs:
+            text += f". Since {self.name}:{facts.champion} params.yaml has changed: {differs}"
+        return records.start(
+            self.registry,
+            self.name,
+            facts.log,
+            champion=facts.champion,
+            revision=facts.revision,
+            text=text,
+            facts={
+                "cause": decision.cause,
+                "jobs": list(decision.jobs[:100]),
+                "data": facts.data,
+                "labels": sum(facts.labels.values()),
+            },
+            root=self.root,
+            flow_run_id=self.flow_run_id,
+            actor=self.actor,
+        )
+
+    def resume(self, log: Log, training: Retraining) -> Retraining | None:
+        """Record that this run goes on with a training; None if another run has done so."""
+        return records.resume(
+            self.registry,
+            self.name,
+            log,
+            training,
+            root=self.root,
+            flow_run_id=self.flow_run_id,
+            actor=self.actor,
+        )
+
+    def _differs(self, champion: int) -> str:
+        """What the champion's parameters were, where those of now are others."""
+        then = self.registry.resolve(f"{self.name}:{champion}").version.params
+        try:
+            changed = parameters.differences(self.params, parameters.validate(then, "champion"))
+        except InputError:  # those of an older release
+            return ""
+        found = [f"{k}={v}" for k, v in changed.items() if not k.startswith("retrain.")]
+        return ", ".join(found[:20])
+
+    def add_rows(self) -> tuple[added_rows.Added, list[str]]:
+        """Write the labelled rows beside the raw data. Returns what was written, and the overrides
+        with which the training reads them.
+
+        Raises:
+            InputError: the source cannot take them, or there are none.
+        """
+        rules, source = self.params.retrain, self.params.prepare.source
+        if rules.data == "raw":
+            return added_rows.Added(0), []
+        folder = self.root / source.path
+        form = added_rows.check(self.params.prepare, folder)
+        jobs = jobs_below(self.registry, self.name, self.output)
+        if rules.data == "window":
+            since = self.now - timedelta(days=rules.window)
+            jobs = [job for job in jobs if job.started_at >= since]
+        notices: list[str] = []
+        found = labelled(predicted(self.registry, self.name, jobs, notices))
+        added = added_rows.add(self.params.prepare, folder, found)
+        for notice in (*notices, *added.notices):
+            self.say(notice)
+        if rules.data != "window":
+            return added, []
+        if not added.rows:
+            raise InputError(
+                f"no row of the last {rules.window:g} days has a label, so there is nothing to "
+                "train on; see retrain.window"
+            )
+        return added, [f"prepare.source.pattern={added_rows.NAME}{form}"]
+
+    def note_first_job(self) -> None:
+        """Record the first job of the champion that the last training made: its chain ends."""
+        log = self.log()
+        training = log.last
+        if training is None or training.version is None or training.used:
+            return
+        if training.version == training.champion:  # it has made the same model again
+            return
+        alias = self.registry.alias(self.name, CHAMPION)
+        if alias is None or alias.version != training.version:
+            return
+        jobs = jobs_below(self.registry, self.name, self.output)
+        own = [
+            job
+            for job in jobs
+            if (job.version, job.alias) == (alias.version, CHAMPION)
+            and job.started_at > training.at
+        ]
+        if not own:
+            return
+        first, ref = own[-1], f"{self.name}:{alias.version}"
+        text = f"job {first.id} is the first with {ref}: {first.rows:,} rows"
+        drift = said(first)
+        text += f", drift {drift}" if drift else ""
+        records.use(self.registry, self.name, log, training, first.id, text, self.actor)
+
+    def end(
+        self, training: Retraining, outcome: str, text: str, version: int | None, **facts: Any
+    ) -> None:
+        """Record how a training ended."""
+        records.end(
+            self.registry,
+            self.name,
+            training,
+            outcome,
+            text,
+            version=version,
+            facts=facts,
+            actor=self.actor,
+        )
