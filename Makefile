@@ -37,7 +37,7 @@ check-tests:
 test: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-loop: setup  # nine days of a model whose world changes on day 5: docs/retraining.md
+loop: setup  # ten days of a model whose world changes on day 5: docs/retraining.md
 	OMP_NUM_THREADS=1 $(BIN)/python -P examples/loop.py
 
 test-gpu: setup  # skips where there is no NVIDIA GPU

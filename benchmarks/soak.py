@@ -167,7 +167,7 @@ def downtime(site: Served, given: argparse.Namespace) -> None:
         ran = sum(mine.values()) - mine["Skipped"]
         site.expect(f"late runs of {number[:4]}", dict(mine), "1 ran, the others Skipped", ran == 1)
     reasons = {r["state"]["message"] or "" for r in missed if r["state"]["name"] == "Skipped"}
-    said = all("has not started and does the same" in reason for reason in reasons)
+    said = all("does the same" in reason for reason in reasons)
     site.expect("a reason is in each", min(reasons, default="none"), "it names the run", said)
 
 

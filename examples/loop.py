@@ -1,4 +1,4 @@
-"""Nine days of a model whose world changes on day 5: drift, labels two days late, a new champion.
+"""Ten days of a model whose world changes on day 5: drift, labels two days late, a new champion.
 
     make loop
 
@@ -9,7 +9,6 @@ the day before yesterday. Days are files. Ends with 1 if the story did not happe
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -23,15 +22,17 @@ import pyarrow.csv
 import pyarrow.parquet
 from ruamel.yaml import YAML
 
-NAME, DAYS, ABROAD, LATE = "parcels", 9, 5, 2
-ROWS, RAW = 400, 2_000
+NAME, DAYS, ABROAD, LATE = "parcels", 10, 5, 2
+ROWS, RAW = 400, 1_000
+ENOUGH = 2
+"""Days of labels after the change that a training waits for."""
 CARRIERS = np.array(["bike", "van", "rail"])
 # Fast on two cores, and as good as these data allow.
 CHANGED = {
-    "train": {"epochs": 30, "patience": 8, "optimizer": {"learning_rate": 0.01}},
+    "train": {"epochs": 40, "patience": 10, "optimizer": {"learning_rate": 0.01}},
     "evaluate": {"gates": {"accuracy": 0.8}},
     "registration": {"metric": "accuracy"},
-    "retrain": {"triggers": ["drift"], "labels": ROWS, "rollback": "propose"},
+    "retrain": {"triggers": ["drift"], "labels": ENOUGH * ROWS, "rollback": "propose"},
 }
 
 
@@ -39,12 +40,12 @@ def parcels(day: int, number: int) -> pa.Table:
     """The parcels of a day with what became of them; day 0 is the past."""
     draw = np.random.default_rng(day)
     abroad = day >= ABROAD
-    distance = draw.gamma(3, 20, number) + (60 if abroad else 0)
+    distance = draw.gamma(3, 20, number) + (150 if abroad else 0)
     weight = draw.gamma(2, 2, number)
     carrier = draw.choice(3, number)
     # Abroad the vans wait at the border, and the trains do not.
     slow = np.array([25, -5, 35])[carrier] if not abroad else np.array([40, 110, -60])[carrier]
-    late = distance + 3 * weight + slow + draw.normal(0, 6, number) > (90 if not abroad else 180)
+    late = distance + 3 * weight + slow + draw.normal(0, 6, number) > (90 if not abroad else 270)
     return pa.table(
         {
             "key": [f"{day:02}-{place:04}" for place in range(number)],
@@ -160,10 +161,11 @@ def judge(days: list[dict[str, object]]) -> int:
     accuracy = {day["day"]: day["accuracy"] for day in days}
     started = [e for e in events if e.payload.get("phase") == "started"]
     before = np.mean([accuracy[day] for day in range(1, ABROAD)])
-    worst = np.mean([accuracy[day] for day in range(ABROAD, ABROAD + LATE + 1)])
-    after = np.mean([accuracy[day] for day in range(ABROAD + LATE + 1, DAYS + 1)])
+    new = ABROAD + LATE + ENOUGH  # the first day with the new champion
+    worst = np.mean([accuracy[day] for day in range(ABROAD, new)])
+    after = np.mean([accuracy[day] for day in range(new, DAYS + 1)])
     print(f"\naccuracy {before:.3f} before, {worst:.3f} abroad, {after:.3f} with the new champion")
-    happened = {
+    happened: dict[str, bool] = {
         "no drift before day 5": all(d["drift"] == "none" for d in days[: ABROAD - 1]),
         "drift on day 5": days[ABROAD - 1]["drift"] == "drifted",
         "one training": len(started) == 1,
@@ -175,7 +177,6 @@ def judge(days: list[dict[str, object]]) -> int:
     for what, did in happened.items():
         if not did:
             print(f"did not happen: {what}", file=sys.stderr)
-    print(json.dumps(happened) if not all(happened.values()) else "all as it should be")
     return 0 if all(happened.values()) else 1
 
 

@@ -56,6 +56,8 @@ WAITING = ("Scheduled", "Late", "AwaitingConcurrencySlot")
 """Names of states that wait for their first start; a retried or resumed run has another name."""
 GONE = "Its process is gone: it was killed, or this machine was restarted."
 
+_NEVER_STARTED = "Failed to submit flow run to infrastructure"
+"""How a worker begins the message of a run that it could not start, such as for a busy server."""
 _ENDED = re.compile(
     r"(?:Process exited with status code:"
     r"|Flow run infrastructure exited with non-zero status code) (-?\d+)"
@@ -112,7 +114,7 @@ class Reconciler:
             self._end_dead(run, waiting, [r for r in active if r not in dead])
         self._cancel_living(active, living or set())
         self._replace_killed(waiting, active)
-        self._skip_duplicates(waiting)
+        self._skip_duplicates(waiting, active, nothing_starts)
         self._correct_slots(nothing_starts)
 
     def _read_runs(
@@ -204,13 +206,17 @@ class Reconciler:
         waiting.append(new)
         return f"The new run '{new.name}' resumes its work."
 
-    def _skip_duplicates(self, waiting: list[FlowRun]) -> None:
+    def _skip_duplicates(
+        self, waiting: list[FlowRun], active: list[FlowRun], nothing_starts: bool
+    ) -> None:
         """Cancel scheduled runs that are due and duplicate an earlier one.
 
         After hours without `serve` many runs are due, and all but the first would find no new work.
+        While runs start, the earlier one must be active: of several that wait, any may be the one
+        that starts next, and one that is cancelled while it starts loses its slot and crashes.
         """
         now = datetime.now(UTC)
-        first: list[FlowRun] = []
+        first = list(active)
         for run in waiting:
             if not run.auto_scheduled or run.state_name not in WAITING:
                 continue
@@ -218,10 +224,13 @@ class Reconciler:
                 continue
             same = next((r for r in first if _same_work(r, run)), None)
             if same is None:
-                first.append(run)
+                if nothing_starts:
+                    first.append(run)
                 continue
+            if not nothing_starts and self._client.read_flow_run(run.id).state_name not in WAITING:
+                continue  # it has just been started
             due = f"{same.expected_start_time:%Y-%m-%d %H:%M:%S %Z}"
-            message = f"The run '{same.name}', due at {due}, has not started and does the same."
+            message = f"The run '{same.name}', due at {due}, does the same."
             self._client.set_flow_run_state(run.id, Cancelled(name="Skipped", message=message))
 
     def _correct_slots(self, nothing_starts: bool) -> None:
@@ -282,6 +291,9 @@ def _same_work(one: FlowRun, other: FlowRun) -> bool:
 
 
 def _was_killed(run: FlowRun) -> bool:
-    """Whether the process of a crashed run ended by accident."""
-    found = _ENDED.match((run.state and run.state.message) or "")
+    """Whether the process of a crashed run ended by accident, or was never started."""
+    message = (run.state and run.state.message) or ""
+    if message.startswith(_NEVER_STARTED):
+        return True
+    found = _ENDED.match(message)
     return found is not None and int(found[1]) not in _ASKED
