@@ -127,23 +127,14 @@ def compare(labels: Values, champion: Values, other: Values, *, classes: bool) -
     Numbers: the mean of the differences of their absolute errors, by its standard error.
     """
     if classes:
+        from scipy.stats import binomtest  # imported late: few looks compare
+
         own, its = champion == labels, other == labels
         won, lost = int((its & ~own).sum()), int((own & ~its).sum())
-        chance = _tail(won, won + lost)
+        chance = binomtest(won, won + lost, alternative="greater").pvalue if won else 1.0
         return Comparison(len(labels), "accuracy", float(own.mean()), float(its.mean()), chance)
     own, its = np.abs(champion - labels), np.abs(other - labels)
     gain = own - its
     error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
     chance = 0.5 * math.erfc(float(gain.mean()) / error / math.sqrt(2)) if error else 1.0
     return Comparison(len(labels), "mae", float(own.mean()), float(its.mean()), chance)
-
-
-def _tail(wins: int, of: int) -> float:
-    """The probability of so many wins or more in `of` fair throws."""
-    if wins == 0:
-        return 1.0
-    log = [
-        math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
-        for k in range(wins, of + 1)
-    ]
-    return min(1.0, math.fsum(math.exp(ways - of * math.log(2)) for ways in log))
