@@ -28,9 +28,9 @@ PAUSE_S = 0.1
 """Between two requests, so that other clients of a SQLite database are not kept waiting."""
 TAGS = ["training", "inference"]
 """Tags of the runs that `modelmint train` and the like start, which have no deployment."""
-COMPACT_BYTES = 2**28
-"""The most content that is copied while the server runs. VACUUM writes 100 MB/s or more here, and
-clients of Prefect wait 10 s for an answer."""
+COMPACT_BYTES = 2**27
+"""The most content that is copied while the server runs. On two busy cores VACUUM wrote
+22 MB/s, and clients of Prefect wait 10 s for an answer."""
 COMPACT_SHARE = 0.25
 """The least share of free pages that is worth a copy."""
 
