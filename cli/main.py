@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import feedback, models, notifying, output, project, retraining, runs, status, watching
+from cli import (
+    feedback,
+    models,
+    notifying,
+    output,
+    project,
+    retraining,
+    runs,
+    status,
+    tuning,
+    watching,
+)
 from flows.settings import Places, Settings, list_settings
 from registry import (
     InvalidCandidate,
@@ -45,6 +56,7 @@ app.command()(watching.doctor)
 app.command()(feedback.feedback)
 app.command()(notifying.notify)
 app.command()(retraining.retrain)
+app.command()(tuning.tune)
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File of parameters.")]
 SetOption = Annotated[

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,13 +47,18 @@ class EvaluatedBundle:
 
 
 def collect_candidate(
-    params: Params, workspace: Workspace, code: Code, flow_run_id: str | None, scratch: Path
+    params: Params,
+    workspace: Workspace,
+    code: Code,
+    flow_run_id: str | None,
+    scratch: Path,
+    study: Mapping[str, Any] | None = None,
 ) -> EvaluatedBundle:
     """Copy the bundle of a workspace whose stages are all fresh to `scratch`, and read it.
 
-    A copy, because the workspace may change while the bundle is registered. Two files are added:
-    `lineage.json`, with the flow run that the stages do not know, and `history.csv`, the training
-    curves.
+    A copy, because the workspace may change while the bundle is registered. Files are added:
+    `lineage.json`, with the flow run that the stages do not know, `history.csv`, the training
+    curves, and `study.json`, if `modelmint tune` has found the parameters.
 
     Raises:
         InputError: `dvc.lock` does not match what a stage read, or the bundle.
@@ -84,8 +90,8 @@ def collect_candidate(
         parent=parent["ref"] if parent else None,
         data={dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]},
     )
-    # Not when it trains by itself: that makes no other version.
-    resolved = params.model_dump(mode="json", exclude={"retrain"})
+    # When it trains by itself, and what was searched, makes no other version.
+    resolved = params.model_dump(mode="json", exclude={"retrain", "tune"})
     document = {
         "format": formats.LINEAGE,
         "dataset": lineage.dataset,
@@ -101,6 +107,8 @@ def collect_candidate(
     }
     text = json.dumps(document, indent=2) + "\n"
     bundle.lineage.write_text(text, encoding="utf-8")
+    if study is not None:
+        bundle.study.write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
     files = {path.name: path for path in sorted(folder.iterdir())}
     candidate = Candidate(
         files=files,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from flows.job import JobReport
     from flows.training import Outcome
+    from flows.tuning.results import TuneOutcome
 
 
 def prepare_prefect(say: Callable[[str], None]) -> None:
@@ -50,6 +51,19 @@ def retrain(output: str) -> "State[Any]":
     from flows.retrain import retrain
 
     return cast("State[Any]", retrain(output, return_state=True))
+
+
+def tune(params_file: str, overrides: list[str], workers: int) -> "TuneOutcome":
+    """Run the tuning flow once, after `prepare_prefect`. Raises the exception of a crash."""
+    from flows.tuning.flow import NotTuned, tuning
+
+    state = tuning(params_file, overrides, workers, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, NotTuned):
+        return outcome.outcome
+    if isinstance(outcome, Exception):
+        raise outcome
+    return cast("TuneOutcome", outcome)
 
 
 def predict(model: str, inputs: list[str], output: str) -> "JobReport":

@@ -112,7 +112,7 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
     root = settings.root
     expected = _with_absolute_paths(root, expected)
     resolved = expected.model_dump(mode="json")
-    snapshot = _snapshot(root, expected.prepare.salt_file)
+    snapshot = snapshot_of(root, expected.prepare.salt_file)
     listing = git(root, "ls-tree", "-r", snapshot)
     content = "\n".join(line for line in listing.splitlines() if "\tdvc.lock" not in line)
     identity = hashlib.sha256((content + json.dumps(resolved, sort_keys=True)).encode())
@@ -122,17 +122,24 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
     if not marker.exists():
         if folder.exists():
             shutil.rmtree(folder)
-        git(root, "worktree", "prune")
-        # --force twice, because a worktree whose creation was killed stays locked.
-        force = ["--force", "--force", "--detach"]
-        git(root, "worktree", "add", "-q", *force, str(folder), snapshot)
-        params.write(resolved, project / "params.yaml")
+        add_worktree(root, folder, snapshot, expected)
         marker.parent.mkdir(exist_ok=True)
         part = marker.with_suffix(".part")
         from flows.versioning import cache_folder  # importing DVC takes 0.4 s
 
         part.write_text(_CONFIG.format(cache=cache_folder(root)), encoding="utf-8")
         part.replace(marker)
+    return Workspace(project)
+
+
+def add_worktree(root: Path, folder: Path, snapshot: str, expected: Params) -> Workspace:
+    """A new worktree with these parameters, of a commit that `snapshot_of` made."""
+    git(root, "worktree", "prune")
+    # --force twice, because a worktree whose creation was killed stays locked.
+    force = ["--force", "--force", "--detach"]
+    git(root, "worktree", "add", "-q", *force, str(folder), snapshot)
+    project = project_in(root, folder)
+    params.write(expected.model_dump(mode="json"), project / "params.yaml")
     return Workspace(project)
 
 
@@ -155,7 +162,7 @@ def _marker(root: Path, folder: Path) -> Path:
     return Path(os.path.normpath(project_in(root, folder) / below / "config.local"))
 
 
-def _snapshot(root: Path, secret: str | None) -> str:
+def snapshot_of(root: Path, secret: str | None) -> str:
     """Commit the checkout, uncommitted changes included, without moving a branch or the index.
 
     Leaves out ignored files and `secret`, which the user may have forgotten to ignore.

@@ -79,7 +79,7 @@ def stages_stop_with_this() -> Iterator[None]:
         with _starting:
             _stopping.set()
         for process in list(_running):
-            _kill(process)
+            end_process(process)
         raise
 
 
@@ -153,13 +153,8 @@ def _repro(
     root: Path, name: str, log: Callable[..., None], progress: TrainingProgress
 ) -> tuple[int, list[str]]:
     """Run `dvc repro` for one stage. Returns the status of its command and its last 40 lines."""
-    with _starting:
-        if _stopping.is_set():
-            raise Stopped(name)
-        process = _start(root, name)
-        _running.add(process)
     tail: list[str] = []
-    try:
+    with stage_process(root, versioning.repro_command(name)) as process:
         assert process.stdout is not None
         for line in process.stdout:
             tail = [*tail[-39:], line.rstrip()]
@@ -167,20 +162,36 @@ def _repro(
                 log("%s", line.rstrip())
             progress.read(line)
         status = process.wait()
-    except BaseException:
-        _kill(process)
-        raise
-    finally:
-        _running.discard(process)
     if status:
         versioning.refuse_busy(tail)
     return versioning.command_status(tail, status), tail
 
 
-def _start(root: Path, name: str) -> "subprocess.Popen[str]":
-    """Start `dvc repro` for one stage in a new process group that dies with this process."""
+@contextlib.contextmanager
+def stage_process(root: Path, command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """The process of a stage; it is ended if the block or the flow raises.
+
+    Raises:
+        Stopped: the flow has ended.
+    """
+    with _starting:
+        if _stopping.is_set():
+            raise Stopped(" ".join(command))
+        process = _start(root, command)
+        _running.add(process)
+    try:
+        yield process
+    except BaseException:
+        end_process(process)
+        raise
+    finally:
+        _running.discard(process)
+
+
+def _start(root: Path, command: list[str]) -> "subprocess.Popen[str]":
+    """Start a command in a new process group that dies with this process."""
     return subprocess.Popen(
-        versioning.repro_command(name),
+        command,
         cwd=root,
         env={**stage_environment(), FLOW_PID: str(os.getpid())},
         text=True,
@@ -192,7 +203,7 @@ def _start(root: Path, name: str) -> "subprocess.Popen[str]":
     )
 
 
-def _kill(process: "subprocess.Popen[str]") -> None:
+def end_process(process: "subprocess.Popen[str]") -> None:
     """End the whole process group: SIGTERM, then SIGKILL for processes that ignored it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -156,7 +156,7 @@ def training(
     outcome = Outcome(flow_run_id=str(flow_run.id or ""), looked=look)
     try:
         with stages_stop_with_this():
-            _train(outcome, params_file, overrides or [], look)
+            train_and_register(outcome, params_file, overrides or [], look)
     except WorkspaceBusy as error:  # an InputError, but not the user's mistake
         outcome.end, outcome.message = "error", str(error)
     except (InputError, InvalidReference, NotFound) as error:
@@ -170,7 +170,17 @@ def training(
     return outcome
 
 
-def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool) -> None:
+def train_and_register(
+    outcome: Outcome,
+    params_file: str,
+    overrides: list[str],
+    look: bool = False,
+    study: Mapping[str, Any] | None = None,
+) -> None:
+    """What the flow does, inside the current flow run; `outcome` gets the result.
+
+    `study` is what `modelmint tune` has found; the version keeps it.
+    """
     settings = Settings.from_environment()
     params = parameters.load(settings.root / params_file, overrides, look=look)
     params = resolve_paths(settings, params)
@@ -188,14 +198,19 @@ def _train(outcome: Outcome, params_file: str, overrides: list[str], look: bool)
             fill_workspace(settings, params, registry, run.workspace)
             outcome.add_step("raw data", time.monotonic() - started)
             code = code_of(settings.root)  # before the stages: it may be edited while they run
-            _in_workspace(outcome, params, registry, run.workspace, code)
+            _in_workspace(outcome, params, registry, run.workspace, code, study)
             _note_end(run, outcome)
     if run.over and not run.workspace.root.exists():
         outcome.folder = str(run.folder)
 
 
 def _in_workspace(
-    outcome: Outcome, params: Params, registry: Registry, workspace: Workspace, code: Code
+    outcome: Outcome,
+    params: Params,
+    registry: Registry,
+    workspace: Workspace,
+    code: Code,
+    study: Mapping[str, Any] | None,
 ) -> None:
     """Train in a workspace, then evaluate, register and challenge the champion."""
     with warm_process(workspace.root):
@@ -204,7 +219,7 @@ def _in_workspace(
         return
     with tempfile.TemporaryDirectory() as scratch:
         flow_run_id = outcome.flow_run_id or None
-        bundle = collect_candidate(params, workspace, code, flow_run_id, Path(scratch))
+        bundle = collect_candidate(params, workspace, code, flow_run_id, Path(scratch), study)
         if not _is_unchanged(workspace, params):
             raise InputError(
                 f"{workspace.root} changed during this run, so nothing was registered. "

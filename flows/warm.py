@@ -41,11 +41,17 @@ def warm_process(root: Path) -> Iterator[None]:
 
 
 def start_if_stale(root: Path) -> None:
+    """Start the warm process, if a stage of the project looks stale."""
+    if looks_stale(root):
+        start()
+
+
+def start() -> None:
     """Start the warm process, unless it runs already. It dies with the thread that calls this.
 
     Does nothing outside Linux, where a fork cannot use the libraries.
     """
-    if sys.platform != "linux" or _warm.process or not looks_stale(root):
+    if sys.platform != "linux" or _warm.process:
         return
     folder = ""
     try:

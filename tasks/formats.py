@@ -16,6 +16,7 @@ from tasks.errors import InputError
 # misunderstand the document; an additional field does not need a new number.
 EVALUATION = 2  # format 1 had neither `baselines` nor intervals
 LINEAGE = 1
+STUDY = 1
 PROFILE = 2  # format 1 had no `drift`
 REPORT = 1
 MANIFEST = 3  # format 1 had no `substituted`; formats 1 and 2 had one file and no quarantine

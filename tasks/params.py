@@ -148,8 +148,9 @@ def add_missing_sections(path: Path) -> str:
     before = content(path)
     data = parse(before, path)
     fields = Params.model_fields.items()
-    # No stage reads `retrain`, so DVC does not record it.
-    optional = [n for n, field in fields if not field.is_required() and n != "retrain"]
+    # No stage reads `retrain` and `tune`, so DVC does not record them.
+    apart = ("retrain", "tune")
+    optional = [n for n, field in fields if not field.is_required() and n not in apart]
     missing = [name for name in optional if name not in data]
     if not missing:
         return ""
@@ -181,19 +182,20 @@ def add_missing_sections(path: Path) -> str:
 
 def differences(params: Params, other: Params) -> dict[str, Any]:
     """The values of `params` that differ from `other`, by names such as `train.epochs`."""
-    before = _flat(other.model_dump(mode="json"))
-    given = _flat(params.model_dump(mode="json"))
+    before = flat(other.model_dump(mode="json"))
+    given = flat(params.model_dump(mode="json"))
     return {name: v for name, v in given.items() if name not in before or before[name] != v}
 
 
-def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The values of nested mappings by names such as `train.epochs`."""
+    found: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{above}{key}.")
+            found |= flat(value, f"{above}{key}.")
         else:
-            flat[f"{above}{key}"] = value
-    return flat
+            found[f"{above}{key}"] = value
+    return found
 
 
 def write(data: Mapping[str, Any], path: Path) -> None:
@@ -257,6 +259,9 @@ def _follow(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | No
             here = Bounds if part == "[bounds]" else here
             continue
         shown.append(str(part))
+        if get_origin(here) is dict:  # a key of the user's own
+            here = get_args(here)[1]
+            continue
         owner = here if isinstance(here, type) and issubclass(here, BaseModel) else None
         field = owner.model_fields.get(str(part)) if owner else None
         if field is None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from sqlalchemy import Connection, Integer, text
 
 from registry import schema
+from registry.databases import studies
 from registry.databases.database import Database, hide_password
 from registry.errors import Refused
 from registry.schema import VERSION_TABLE
@@ -143,6 +144,7 @@ def _grants(c: Connection) -> list[str]:
             for table, rights in tables.items()
             for right in rights
         ),
+        *studies.grants(c, WRITER),
     ]
 
 

@@ -20,6 +20,8 @@ CARD = "card.md"
 HISTORY = "history.csv"
 """Added at registration, like `LINEAGE`."""
 LINEAGE = "lineage.json"
+STUDY = "study.json"
+"""Added at registration, if `modelmint tune` has found the parameters."""
 
 # The files that influence predictions. The digest of a version covers only these.
 IDENTITY = frozenset({MODEL, SIGNATURE, TOKENIZER})
@@ -49,6 +51,7 @@ class Bundle:
             CARD,
             HISTORY,
             LINEAGE,
+            STUDY,
         )
         return cls({name: folder / name for name in names})
 
@@ -91,6 +94,10 @@ class Bundle:
     @property
     def lineage(self) -> Path:
         return self.files[LINEAGE]
+
+    @property
+    def study(self) -> Path:
+        return self.files[STUDY]
 
 
 def lacking(names: Iterable[str]) -> list[str]:

@@ -37,6 +37,7 @@ from tasks.config.sources import (
     Tokenizer,
 )
 from tasks.config.train import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
+from tasks.config.tune import Dimension, Tune
 from tasks.problems import METRICS, PROBLEMS
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = [
     "Cnn",
     "Csv",
     "DigitsSource",
+    "Dimension",
     "Evaluate",
     "Export",
     "Gru",
@@ -80,6 +82,7 @@ __all__ = [
     "Train",
     "Transformer",
     "TransformerLm",
+    "Tune",
 ]
 
 
@@ -252,6 +255,8 @@ class Params(Section):
     """The model's name, and the metric by which versions are compared."""
     retrain: Retrain = Retrain()
     """When a new training starts by itself."""
+    tune: Tune = Tune()
+    """What `modelmint tune` searches. No stage reads this section."""
 
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":

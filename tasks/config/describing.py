@@ -134,6 +134,8 @@ def _type(field: Schema, defs: Schema) -> str:
     if "enum" in field:
         return f"one of {', '.join(map(shown, field['enum']))}"
     kind = field.get("type")
+    if not field:
+        return "any value"
     if kind == "null":
         return "null"
     if kind == "boolean":

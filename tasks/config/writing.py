@@ -44,6 +44,9 @@ def _lines(
         if isinstance(value, dict) and parameter and parameter.section:
             yield f"{indent}{key}:"
             yield from _lines(value, f"{prefix}{key}.", described, depth + 1)
+        elif f"{prefix}{key}" == "tune.parameters" and value:  # far too long for one
+            yield f"{indent}{key}:"
+            yield from (f"{indent}  {name}: {_plain(one)}" for name, one in value.items())
         else:
             yield f"{indent}{key}: {_plain(value)}"
 
