@@ -88,9 +88,10 @@ def _show(outcome: "TuneOutcome") -> None:
         facts.append(("trials", f"{total}: {ended}"))
     for one in outcome.repeated:
         name = "defaults" if one["trial"] is None else f"trial {one['trial']}"
-        losses = ", ".join(f"{loss:.4f}" for loss in one["losses"])
-        spread = max(one["losses"]) - min(one["losses"])
-        facts.append((name, f"validation loss {losses}  (other seeds; spread {spread:.4f})"))
+        losses = [loss for loss in one["losses"] if loss is not None]
+        shown = ", ".join("failed" if x is None else f"{x:.4f}" for x in one["losses"])
+        spread = max(losses, default=0.0) - min(losses, default=0.0)
+        facts.append((name, f"validation loss {shown}  (other seeds; spread {spread:.4f})"))
     for parameter, share in outcome.importances.items():
         facts.append(("importance", f"{share:4.0%}  {parameter}"))
     if outcome.verdict:

@@ -52,7 +52,9 @@ class Repeated:
         return "the defaults" if self.trial is None else f"trial {self.trial}"
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "values": dict(self.values)}
+        """As JSON takes it: None for a training that failed."""
+        losses = [loss if math.isfinite(loss) else None for loss in self.losses]
+        return {**asdict(self), "values": dict(self.values), "losses": losses}
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ def _add_versions(page: Page, registry: Registry, pages: Pages) -> None:
             drift=views.drift(trace.jobs)
             or views.drift(registry.trace(reference, limit=views.JOBS).jobs),
             curves=views.curves(registry, found),
+            study=views.study(registry, found),
             events=registry.history(name, version=number, limit=views.EVENTS),
             newest=of.last_version,
             champion=next((a.version for a in of.aliases if a.name == CHAMPION), None),

@@ -89,6 +89,30 @@ def training(text: str) -> Plot | None:
     return _plot("Training", summary, "epoch", found, columns, rows)
 
 
+def study(trials: Sequence[Mapping[str, object]]) -> Plot | None:
+    """The validation loss of each complete trial of a study, and the lowest so far."""
+    points, best, rows = [], math.inf, []
+    lowest: list[tuple[float, float]] = []
+    for one in trials:
+        at, loss = number(one.get("number")), number(one.get("loss"))
+        if at is None or loss is None or not math.isfinite(loss):
+            continue
+        best = min(best, loss)
+        points.append((at, loss))
+        lowest.append((at, best))
+        rows.append((f"{at:g}", figure(loss), figure(best)))
+    if len(points) < 2:
+        return None
+    at = next(x for x, y in points if y == best)
+    summary = (
+        f"Of {len(trials)} trials {len(points)} are complete; the lowest validation loss is "
+        f"{figure(best)} in trial {at:g}."
+    )
+    found: _Series = {"validation loss": points, "lowest so far": lowest}
+    columns = ("trial", "validation loss", "lowest so far")
+    return _plot("Study", summary, "trial", found, columns, rows)
+
+
 def calibration(evaluation: Json) -> Plot | None:
     """The accuracy of predictions by their confidence."""
     bins = []

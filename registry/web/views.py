@@ -1,13 +1,14 @@
 """The content of pages, read from the registry: a limited number of rows each."""
 
+import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from registry.display import drift as display
-from registry.display.documents import headline
+from registry.display.documents import headline, items, mapping, number
 from registry.display.drift import Drift
 from registry.errors import Corrupt, InvalidQuery, NotFound, Unreachable
 from registry.records import Event, Holder, Job, Summary, Version
@@ -23,7 +24,7 @@ EVENTS = 40
 JOBS = 50
 CHAINS = 5
 CHILDREN = 100
-_LARGEST_HISTORY = 1_000_000
+_LARGEST_FILE = 1_000_000
 COLUMNS = 3
 """The number of metrics with a column in a list of versions."""
 
@@ -35,6 +36,18 @@ class JobDrift:
     job: Job
     drift: Drift
     plots: tuple[Bars, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """The study of `modelmint tune` that found the parameters of a version."""
+
+    name: str
+    trial: float | None
+    verdict: str
+    importances: Mapping[str, float]
+    """The share of the loss's variance that each parameter explains."""
+    plot: Plot | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +126,38 @@ def last_drift(registry: Registry, name: str, jobs: Sequence[Job]) -> JobDrift |
 
 def curves(registry: Registry, version: Version) -> Plot | None:
     """The training curves of a version, from its history.csv; None if it has no usable one."""
-    found = next((a for a in version.artifacts if a.path == "history.csv"), None)
-    if found is None or found.size > _LARGEST_HISTORY:
+    text = _text_of(registry, version, "history.csv")
+    return None if text is None else plots.training(text)
+
+
+def study(registry: Registry, version: Version) -> StudyView | None:
+    """The study that found a version's parameters, from its study.json; None without one."""
+    if (text := _text_of(registry, version, "study.json")) is None:
         return None
     try:
-        text = registry.files.fetch(found.sha256, found.size).read_text(encoding="utf-8")
+        found = mapping(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+    shares = {name: number(share) for name, share in mapping(found.get("importances")).items()}
+    name, verdict = found.get("study"), found.get("verdict")
+    return StudyView(
+        name=name if isinstance(name, str) else "",
+        trial=number(found.get("trial")),
+        verdict=verdict if isinstance(verdict, str) else "",
+        importances={n: share for n, share in shares.items() if share is not None},
+        plot=plots.study([mapping(one) for one in items(found.get("trials"))]),
+    )
+
+
+def _text_of(registry: Registry, version: Version, path: str) -> str | None:
+    """A file of a version as text; None if it has none that a page can show."""
+    found = next((a for a in version.artifacts if a.path == path), None)
+    if found is None or found.size > _LARGEST_FILE:
+        return None
+    try:
+        return registry.files.fetch(found.sha256, found.size).read_text(encoding="utf-8")
     except (Corrupt, Unreachable, OSError, UnicodeDecodeError):
         return None  # `verify` reports the damage; the rest of the page can be shown
-    return plots.training(text)
 
 
 def next_event(events: list[Event]) -> int | None:
