@@ -105,6 +105,7 @@ class Study:
             self._backend = self._optuna.storages.RDBStorage(
                 url, engine_kwargs=how, heartbeat_interval=BEAT_S, grace_period=GRACE_S
             )
+        database.begin_explicitly(self._backend.engine)
         self._storage = self._optuna.storages.get_storage(self._backend)  # with a cache
         # Raised if another command has marked a trial of ours as failed, and repeats it.
         self._taken_for_dead = (ValueError, self._optuna.exceptions.UpdateFinishedTrialError)

@@ -123,8 +123,18 @@ def configure(engine: Engine, *, create: bool = False) -> None:
 
     A missing file is created only with `create`.
     """
+    configure_connections(engine, create=create)
+    begin_explicitly(engine)
+
+
+def configure_connections(engine: Engine, *, create: bool = False) -> None:
+    """Make connections durable and strict, without transactions: each statement commits."""
     event.listen(engine, "do_connect", partial(_choose_mode, create))
     event.listen(engine, "connect", _connect)
+
+
+def begin_explicitly(engine: Engine) -> None:
+    """Begin each transaction as a writer, unless it is `READ`."""
     event.listen(engine, "begin", _begin)
 
 

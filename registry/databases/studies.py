@@ -5,13 +5,17 @@ own. Optuna makes and migrates them; nothing of the registry refers to them, and
 registry leaves them out.
 """
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, CreateEnginePlugin, Engine, event, make_url, text
+from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, event, make_url, text
 from sqlalchemy.dialects import plugins
 
+from registry.databases import postgresql, sqlite
 from registry.databases.database import DIALECTS, _make_engine, _whole, shown_url
 from registry.databases.sql_errors import translate_sql_errors
 
@@ -28,11 +32,26 @@ class OurConnections(CreateEnginePlugin):
     locked" if another process writes before they do; and two workers could take the same trial.
     """
 
+    def update_url(self, url: URL) -> URL:
+        """Called by SQLAlchemy: the URL says nothing about this plugin."""
+        return url
+
     def engine_created(self, engine: Engine) -> None:
         """Called by SQLAlchemy, before anything connects."""
-        DIALECTS[engine.dialect.name].configure(engine)
-        if engine.dialect.name == "postgresql":
+        if engine.dialect.name == "sqlite":
+            sqlite.configure_connections(engine)
+        else:
+            postgresql.configure(engine)
             event.listen(engine, "connect", _enter_schema)
+
+
+def begin_explicitly(engine: Engine) -> None:
+    """Give Optuna's engine transactions, once it has made its tables.
+
+    While it does, it opens a second connection inside the transaction of the first one.
+    """
+    if engine.dialect.name == "sqlite":
+        sqlite.begin_explicitly(engine)
 
 
 def _enter_schema(driver: Any, _record: object) -> None:
@@ -53,16 +72,19 @@ def options(database_url: str) -> tuple[str, dict[str, Any]]:
 
 @contextmanager
 def one_at_a_time(database_url: str) -> Iterator[None]:
-    """While Optuna makes its tables: PostgreSQL fails if two processes make the same at once.
-
-    On SQLite, each transaction of the block is alone.
+    """While Optuna makes its tables, or looks for them: two processes would make the same.
 
     Raises:
         Refused: this user may not create the schema.
         Unreachable: the database cannot be opened.
     """
     if not database_url.startswith("postgresql"):
-        yield
+        folder = os.open(Path(str(make_url(_whole(database_url)).database)).parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
         return
     engine = _make_engine(database_url)
     try:
