@@ -106,7 +106,7 @@ def test_a_registry_with_a_study_is_verified_and_backed_up_like_any_other(tmp_pa
     url = registry_at(f"sqlite:///{tmp_path}/r.db", tmp_path / "files")
     work(url, 3, 0.0)
     with Registry(url, str(tmp_path / "files")) as registry:
-        assert verify(registry).problems == ()
+        assert verify(registry).problems == []
         backup(registry, tmp_path / "backup")
     # Nothing is pickled: SQLite has texts and numbers only.
     with sqlite3.connect(tmp_path / "r.db") as database:
@@ -136,7 +136,7 @@ def test_on_postgresql_two_workers_share_a_study_in_a_schema_of_its_own(
         assert connection.execute(text(may)).scalar_one()
     engine.dispose()
     with Registry(url, str(tmp_path / "files")) as registry:
-        assert verify(registry).problems == ()
+        assert verify(registry).problems == []
 
 
 @pytest.fixture
