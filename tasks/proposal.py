@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 from tasks import sources
 from tasks.columns.looks import numbers_and_dates
 from tasks.config import Params
+from tasks import search_space, sources
+from tasks.config import Params, Tune
 from tasks.config.examples import NETWORKS
 from tasks.dataset import KEY
 from tasks.errors import InputError
@@ -63,7 +65,7 @@ class _Draft:
 
 def for_digits() -> Params:
     """The first project: scikit-learn's handwritten digits."""
-    return Params.model_validate(
+    return _with_search_space(
         {
             "prepare": {"source": {"kind": "digits"}, "seed": 1},
             "train": {"architecture": "cnn"},
@@ -89,12 +91,19 @@ def propose(root: Path, path: str) -> Proposal:
         "registration": {"name": _model_name(path)},
     }
     draft.assume(f"train.architecture: {network}")
-    params = Params.model_validate(document)
+    params = _with_search_space(document)
     try:
         sources.read(params.prepare.source, root)
     except InputError as error:
         draft.assume(f"NOT READABLE YET, edit params.yaml: {error}")
     return Proposal(params, draft.assumptions)
+
+
+def _with_search_space(document: dict[str, Any]) -> Params:
+    """The parameters of a document, and what `modelmint tune` varies."""
+    params = Params.model_validate(document)
+    tune = Tune(parameters=search_space.proposed(params), trials=40)
+    return params.model_copy(update={"tune": tune})
 
 
 def _draft(path: Path, name: str) -> _Draft:

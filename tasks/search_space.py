@@ -107,8 +107,7 @@ class Space:
         options = {name: self._options(name, d) for name, d in self.dimensions.items()}
         if prod(map(len, options.values())) <= CHECKED:
             for combination in product(*options.values()):
-                picked = dict(zip(options, combination, strict=True))
-                yield self.values(lambda name, _, picked=picked: picked[name])
+                yield self.values(_picked(dict(zip(options, combination, strict=True))))
             return
         for name, own in options.items():
             for one in own:
@@ -138,6 +137,10 @@ class Space:
         return lambda name, _: wanted.get(name, options[name])[0]
 
 
+def _picked(values: Mapping[str, Any]) -> Choose:
+    return lambda name, _: values[name]
+
+
 def assignments(values: Mapping[str, Any]) -> list[str]:
     """Values as `-S` takes them: sections first, then names of a choice, which clear the others."""
     order = sorted(
@@ -151,7 +154,9 @@ def proposed(params: Params) -> dict[str, Dimension]:
     train, network = params.train, params.train.architecture
     rate, batch = train.optimizer.learning_rate, train.batch_size
     found = {
-        "train.optimizer.learning_rate": Dimension(low=rate / 8, high=rate * 8, log=True),
+        "train.optimizer.learning_rate": Dimension(
+            low=_rounded(rate / 8), high=_rounded(rate * 8), log=True
+        ),
         "train.optimizer.weight_decay": Dimension(low=0.0001, high=0.3, log=True),
         "train.batch_size": Dimension(choices=[max(2, batch // 2), batch, 2 * batch]),
     }
@@ -165,6 +170,10 @@ def proposed(params: Params) -> dict[str, Dimension]:
     if classes and network.name != "transformer_lm":
         found["train.label_smoothing"] = Dimension(low=0.0, high=0.15)
     return found
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def _scaled(size: Any, factor: float) -> Any:

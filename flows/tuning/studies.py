@@ -100,6 +100,7 @@ class Study:
         # It would print a line for each trial, and warn of what we use on purpose.
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=self._optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed", UserWarning)
         url, how = database.options(database_url)
         with database.one_at_a_time(database_url):
             self._backend = self._optuna.storages.RDBStorage(
@@ -332,11 +333,11 @@ def _lost(trial: Any) -> bool:
         return began is not None and datetime.now() - began > timedelta(seconds=GRACE_S)
     if found[:2] != me[:2] or not me[1]:
         return False  # another machine: its heartbeat decides
-    return found[2:] == me[2:] or _start_of(int(found[2])) != found[3]
+    return bool(found[2:] == me[2:] or _start_of(int(found[2])) != found[3])
 
 
 def _is_dead(trial: Any) -> bool:
-    return trial.state.name == "FAIL" and not trial.user_attrs.get("why")
+    return bool(trial.state.name == "FAIL" and not trial.user_attrs.get("why"))
 
 
 def _record(attempts: list[Any], root: int, ordinal: int) -> Trial:

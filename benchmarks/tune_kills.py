@@ -1,0 +1,89 @@
+"""A study that is killed 30 times during 40 trials, beside one that is not killed.
+
+    python benchmarks/tune_kills.py [--kills 30] [--trials 40] [--url postgresql+psycopg://...]
+
+A worker is a process that works on the study as `modelmint tune` does. A trial computes a loss for
+eight epochs instead of training, in 0.2 s, so that a kill hits every moment of it. SIGKILL comes at
+a random time after the worker has opened the study. Both studies must have the same trials with the
+same states and losses, and so the same best.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HELPERS = Path(__file__).parents[1] / "tests" / "helpers"
+sys.path[:0] = [str(HELPERS.parents[1]), str(HELPERS)]
+
+from study_helpers import open_study, start_worker  # noqa: E402
+
+from registry import Registry  # noqa: E402
+
+
+def main() -> int:
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument("--kills", type=int, default=30)
+    given.add_argument("--trials", type=int, default=40)
+    given.add_argument("--url", help="an empty PostgreSQL database for the study that is killed")
+    options = given.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        calm, stormy = f"sqlite:///{folder}/calm.db", options.url or f"sqlite:///{folder}/stormy.db"
+        for url in (calm, stormy):
+            with Registry(url, f"{folder}/{len(url)}") as registry:
+                registry.create()
+        finish(calm, options.trials)
+        kills, began = kill_again_and_again(stormy, options.trials, options.kills), time.monotonic()
+        finish(stormy, options.trials)
+        return compare(calm, stormy, options.trials, kills, time.monotonic() - began)
+
+
+def kill_again_and_again(url: str, trials: int, most: int) -> int:
+    """Start and kill workers; returns how many were killed before the study was complete."""
+    drawn, kills = random.Random(0), 0
+    # So that the kills are spread over the whole study: a trial takes 0.2 s.
+    longest = 2 * 0.25 * trials / most
+    while kills < most:
+        worker = start_worker(url, trials, pause=0.025)
+        assert worker.stdout is not None
+        worker.stdout.readline()  # it has opened the study
+        time.sleep(drawn.uniform(0, longest))
+        alive = worker.poll() is None
+        worker.kill()
+        worker.wait()
+        if not alive:
+            break
+        kills += 1
+    return kills
+
+
+def finish(url: str, trials: int) -> None:
+    worker = start_worker(url, trials)
+    _, errors = worker.communicate()
+    if worker.returncode:
+        raise SystemExit(errors)
+
+
+def compare(calm: str, stormy: str, trials: int, kills: int, seconds: float) -> int:
+    found = {url: open_study(url, trials).trials() for url in (calm, stormy)}
+    for url, words in ((calm, "not killed"), (stormy, f"killed {kills} times")):
+        own = found[url]
+        states = [one.state for one in own]
+        best = min((one for one in own if one.loss is not None), key=lambda one: one.loss or 0)
+        counted = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+        repeated = sum(one.attempts - 1 for one in own)
+        print(f"{words}: {len(own)} trials ({counted}), {repeated} repeated attempts; ", end="")
+        print(f"best is trial {best.ordinal} with {best.loss:.6f}")
+    same = [
+        (a.state, a.loss) == (b.state, b.loss)
+        for a, b in zip(found[calm], found[stormy], strict=False)
+    ]
+    equal = all(same) and len(found[calm]) == len(found[stormy]) == trials
+    print("the same trials" if equal else "DIFFERENT TRIALS")
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
