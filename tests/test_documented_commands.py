@@ -37,6 +37,7 @@ NOT_RUN = {
     r"modelmint (serve|models ui)": "ends when it is stopped: flows/test_serve, registry/test_web",
     r"modelmint (status|doctor)": "has to report that no server runs: cli/test_status, test_doctor",
     r"modelmint prefect": "needs a server of Prefect: flows/test_serve",
+    r"modelmint tune": "trains: flows/test_tuning",
     r"modelmint (run|train)": "trains: test_readme, flows/test_main_job, tasks/test_init_from",
     r"modelmint feedback \S+ \S+": "needs predictions and labels: flows/test_feedback",
     r"modelmint new": "test_readme and cli/test_new_project run it",
