@@ -16,10 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import sources
-from tasks.columns.looks import numbers_and_dates
-from tasks.config import Params
 from tasks import search_space, sources
+from tasks.columns.looks import numbers_and_dates
 from tasks.config import Params, Tune
 from tasks.config.examples import NETWORKS
 from tasks.dataset import KEY
