@@ -43,8 +43,9 @@ def main() -> int:
 def kill_again_and_again(url: str, trials: int, most: int) -> int:
     """Start and kill workers; returns how many were killed before the study was complete."""
     drawn, kills = random.Random(0), 0
-    # So that the kills are spread over the whole study: a trial takes 0.2 s.
-    longest = 2 * 0.25 * trials / most
+    # So that the kills are spread over the study. A trial takes 0.2 s and the time of its
+    # statements, and a killed worker begins its trial again.
+    longest = 2 * 0.6 * trials / most
     while kills < most:
         worker = start_worker(url, trials, pause=0.025)
         assert worker.stdout is not None

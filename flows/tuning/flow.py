@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows import artifacts, quiet, warm
-from flows.alive import end_with_runner
+from flows.alive import be_watched
 from flows.runs import claim_run, resolve_paths, snapshot_of
 from flows.settings import Settings, actor
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
@@ -92,7 +92,7 @@ def tuning(
         workers: Trials that run at the same time.
     """
     started = time.monotonic()
-    end_with_runner(str(flow_run.id))
+    be_watched(str(flow_run.id))
     artifacts.tag_run("tuning")
     outcome = TuneOutcome(flow_run_id=str(flow_run.id or ""))
     try:

@@ -144,8 +144,7 @@ class Study:
                 study = self._study()
                 if not self._waiting() and self._is_used_up():
                     return None
-                handle = study.ask()
-                handle.set_user_attr("worker", worker())
+                handle = self._claim(study)
                 root = int(handle.user_attrs.get("repeats", handle.number))
                 if why := self._surplus(handle.number, root):
                     handle.set_user_attr("surplus", True)
@@ -264,13 +263,29 @@ class Study:
             return "the budget is used up"
         return ""
 
+    def _claim(self, study: Any) -> Any:
+        """A trial that waits to be repeated, or a new one, with this process as its worker.
+
+        In one statement: else a trial whose worker is killed at once would seem to have none.
+        """
+        make, running = self._optuna.trial, self._optuna.trial.TrialState.RUNNING
+        for waiting in self._waiting():
+            with suppress(*self._taken_for_dead):
+                if self._storage.set_trial_state_values(waiting._trial_id, state=running):
+                    handle = make.Trial(study, waiting._trial_id)
+                    handle.set_user_attr("worker", worker())
+                    return handle
+        begun = make.create_trial(state=running, user_attrs={"worker": worker()})
+        id_ = self._storage.get_study_id_from_name(self.name)
+        return make.Trial(study, self._storage.create_new_trial(id_, template_trial=begun))
+
     def _is_used_up(self) -> bool:
         if self._trials is not None and len(self._by_root()) >= self._trials:
             return True
         return self._minutes is not None and self.seconds() >= 60 * self._minutes
 
-    def _waiting(self) -> bool:
-        return any(trial.state.name == "WAITING" for trial in self._all())
+    def _waiting(self) -> list[Any]:
+        return [trial for trial in self._all() if trial.state.name == "WAITING"]
 
     def _repeat_the_dead(self) -> None:
         """Mark trials of dead workers as failed, and have each repeated once."""
@@ -284,7 +299,9 @@ class Study:
                 last = attempts[-1]
                 # Before all values were chosen, the same ones are chosen again.
                 values = last.params if last.user_attrs.get("chosen") else {}
-                study.enqueue_trial(values, user_attrs={"repeats": root})
+                # With a worker: who takes it writes its own name only afterwards.
+                attributes = {"repeats": root, "worker": worker()}
+                study.enqueue_trial(values, user_attrs=attributes)
 
     def _end(self, trial_id: int) -> None:
         """Mark a trial as failed without a reason, unless it has ended."""
@@ -326,13 +343,13 @@ def _start_of(pid: int) -> int | None:
 
 
 def _lost(trial: Any) -> bool:
-    """Whether the worker of a running trial is known to be dead, on this machine."""
+    """Whether the worker of a running trial is known to be dead."""
     found, me = trial.user_attrs.get("worker"), worker()
-    if not found:  # killed between two statements, long ago
+    if found[:2] != me[:2] or not me[1]:  # another machine: its heartbeat decides
         began = trial.datetime_start
-        return began is not None and datetime.now() - began > timedelta(seconds=GRACE_S)
-    if found[:2] != me[:2] or not me[1]:
-        return False  # another machine: its heartbeat decides
+        # Unless it was killed before the first one; values are chosen within a second.
+        old = began is not None and datetime.now() - began > timedelta(seconds=GRACE_S)
+        return bool(old and not trial.user_attrs.get("chosen"))
     return bool(found[2:] == me[2:] or _start_of(int(found[2])) != found[3])
 
 
