@@ -16,10 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import sources
+from tasks import recipes, sources
 from tasks.columns.looks import numbers_and_dates
 from tasks.config import Params
-from tasks.config.examples import NETWORKS
 from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files import npz, suffixes, tables
@@ -55,7 +54,8 @@ class _Draft:
     prepare: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
-    architecture: str = ""
+    recipe: recipes.Recipe | None = None
+    """How the network is chosen and trained; None: by the kind of data alone."""
 
     def assume(self, text: str) -> None:
         self.assumptions.append(text)
@@ -80,16 +80,16 @@ def propose(root: Path, path: str) -> Proposal:
         InputError: no file there can be read; says which kinds of file can.
     """
     draft = _draft(root / path, path)
-    kind = draft.source["kind"]
-    network = draft.architecture or NETWORKS[kind]
+    recipe = draft.recipe or recipes.of_others(draft.source["kind"])
     document = {
-        "prepare": {"source": draft.source, **draft.prepare},
-        "train": {"architecture": network},
+        "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
+        "train": recipe.train,
         "evaluate": {"gates": draft.gates},
         "registration": {"name": _model_name(path)},
     }
-    draft.assume(f"train.architecture: {network}")
     params = Params.model_validate(document)
+    why = f" ({recipe.why})" if recipe.why else ""
+    draft.assume(f"train.architecture: {params.train.architecture.name}{why}")
     try:
         sources.read(params.prepare.source, root)
     except InputError as error:
@@ -166,9 +166,19 @@ def _of_texts(path: Path, name: str, classes: list[str]) -> _Draft:
     if path.is_dir() and len(classes) > 1:
         labels = [file.stem for file in path.glob(f"*{suffixes.LINES}") for _ in file.open("rb")]
         draft.assume(f"kind: text; task: classification by file: {some(sorted(classes))}")
+        draft.recipe = recipes.of_texts(_first_lines(path))
         return _with_classes(draft, labels)
     draft.assume("kind: text; each line is a text without a label")
     return _language_model(draft)
+
+
+def _first_lines(folder: Path) -> list[str]:
+    """A few texts of each file of the folder."""
+    lines = []
+    for file in sorted(folder.glob(f"*{suffixes.LINES}")):
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            lines += islice(opened, recipes.TEXTS // 10)
+    return lines
 
 
 def _of_arrays(path: Path, name: str) -> _Draft:
@@ -220,7 +230,9 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
         raise InputError(
             f"{path.name} has no column to predict; a column of classes or numbers is expected"
         )
+    rows = len(found[target])
     draft = _Draft({"kind": "tabular", "path": name, "target": target})
+    draft.recipe = recipes.of_table(rows)
     draft.assume("kind: tabular")
     draft.assume(_why_target(target, others))
     ignored = {n: why for n, c in found.items() if n != target and (why := _reason_to_ignore(n, c))}
@@ -247,6 +259,7 @@ def _of_text_column(
         return _language_model(draft)
     draft.source["target"] = target
     draft.assume(_why_target(target, others))
+    draft.recipe = recipes.of_texts(found[text].drop_null().slice(0, recipes.TEXTS).to_pylist())
     if unused := [n for n in found if n not in (text, target)]:
         draft.assume(f"not used: {some(unused)}; a model of texts has no other input")
     if any(c.null_count for c in (found[text], found[target])):
@@ -290,7 +303,7 @@ def _with_classes(draft: _Draft, labels: list[Any]) -> _Draft:
 
 def _language_model(draft: _Draft) -> _Draft:
     draft.prepare["task"] = "language_model"
-    draft.architecture = "transformer_lm"
+    draft.recipe = recipes.Recipe({"architecture": "transformer_lm"}, {}, "")
     draft.gates = {"perplexity": 1000.0}
     draft.assume("task: language_model, since there is nothing else to predict")
     draft.assume("gate perplexity <= 1000: lower it when you know what is possible")

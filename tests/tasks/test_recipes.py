@@ -1,0 +1,34 @@
+"""What is proposed for tables and texts, by their rows and script."""
+
+import pytest
+
+from tasks import recipes
+from tasks.config import Train
+
+
+def test_larger_tables_get_larger_batches_and_fewer_epochs():
+    sizes = (10, 1_000, 1_001, 10_001, 1_000_000, 10_000_000)
+    given = [Train.model_validate(recipes.of_table(rows).train) for rows in sizes]
+    assert [train.batch_size for train in given] == [32, 32, 64, 256, 1024, 1024]
+    epochs = [train.epochs for train in given]
+    assert epochs == sorted(epochs, reverse=True)
+    assert {train.architecture.name for train in given} == {"tabular"}
+
+
+@pytest.mark.parametrize(
+    ("text", "tokenizer"),
+    [
+        ("Ein gutes Buch, das man gerne liest.", "word"),
+        ("Очень хорошая книга", "word"),
+        ("كتاب جيد جدا", "word"),
+        ("책이 정말 재미있어요", "word"),
+        ("这本书非常好看", "character"),
+        ("とても面白い本です", "character"),
+        ("หนังสือเล่มนี้ดีมาก", "character"),
+        ("", "word"),
+    ],
+)
+def test_scripts_without_spaces_are_split_into_characters(text, tokenizer):
+    found = recipes.of_texts([text] * 3)
+    assert found.source["tokenizer"]["name"] == tokenizer
+    assert Train.model_validate(found.train).architecture.name == "bag"
