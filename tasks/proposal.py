@@ -34,6 +34,8 @@ MISSING = ("NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
 FEW = 20
 # Texts have at least this many characters and words on average; shorter ones are names or codes.
 TEXT_CHARACTERS, TEXT_WORDS = 20, 4
+# In scripts without spaces between words; a name has two to four characters there.
+DENSE_CHARACTERS = 8
 # With more other columns than this, a table is tabular data, and its text column is not used.
 BESIDE_TEXT = 2
 SIDE = 64  # pixels; larger images train slowly on a CPU
@@ -174,7 +176,7 @@ def _of_texts(path: Path, name: str, classes: list[str]) -> _Draft:
 
 def _first_lines(folder: Path) -> list[str]:
     """A few texts of each file of the folder."""
-    lines = []
+    lines: list[str] = []
     for file in sorted(folder.glob(f"*{suffixes.LINES}")):
         with file.open(encoding="utf-8", errors="replace") as opened:
             lines += islice(opened, recipes.TEXTS // 10)
@@ -406,6 +408,8 @@ def _is_text(column: pa.ChunkedArray) -> bool:
         return False
     characters = sum(map(len, values)) / len(values)
     words = sum(len(value.split()) for value in values) / len(values)
+    if recipes.without_spaces(values):
+        return characters >= DENSE_CHARACTERS
     return characters >= TEXT_CHARACTERS and words >= TEXT_WORDS
 
 

@@ -41,7 +41,7 @@ def of_texts(texts: Sequence[str]) -> Recipe:
         "optimizer": {"learning_rate": 0.01},
         "schedule": {"name": "constant"},
     }
-    if not _without_spaces(texts):
+    if not without_spaces(texts):
         source = {"tokenizer": {"name": "word", "vocabulary": 30_000}, "max_length": 400}
         return Recipe(train, source, "single words and pairs of words")
     train["architecture"] = {"name": "bag", "ngrams": 3}
@@ -54,7 +54,7 @@ def of_others(kind: str) -> Recipe:
     return Recipe({"architecture": NETWORKS[kind]}, {}, "")
 
 
-def _without_spaces(texts: Sequence[str]) -> bool:
+def without_spaces(texts: Sequence[str]) -> bool:
     """Whether most letters are of a script without spaces, such as Chinese, Japanese or Thai."""
     letters = [c for text in texts[:TEXTS] for c in text[:TEXTS] if c.isalpha()]
     other = sum(unicodedata.category(c) == "Lo" and not _spaced(c) for c in letters)

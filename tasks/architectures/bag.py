@@ -47,7 +47,7 @@ class Ngrams(nn.Module):
         """Set the weight of each bucket: the logarithm of one over the share of training texts."""
         tokens = inputs["tokens"]
         texts = torch.zeros(self.buckets, dtype=torch.int64)
-        for part in tokens.split(TEXTS):
+        for part in torch.split(tokens, TEXTS):
             held = torch.zeros((len(part), self.buckets), dtype=torch.bool)
             held.scatter_(1, self.ids(part).cpu(), True)
             texts += held.sum(0)
@@ -70,7 +70,7 @@ class Ngrams(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         ids = self.ids(inputs["tokens"])
         weights = self.rarity[ids]
-        total = (self.embedding(ids) * weights[..., None]).sum(1)
+        total: Tensor = (self.embedding(ids) * weights[..., None]).sum(1)
         return total / weights.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt()
 
 

@@ -34,6 +34,7 @@ FREQUENCIES = 16
 # Standard deviation of the first frequencies, and so how steep the first functions of a number are.
 FREQUENCY = 0.3
 LIMIT = 3.0  # scaled numbers come near to it, never beyond
+LARGEST = 1e12
 MOST = 100_000  # rows from which medians and quartiles are computed
 
 
@@ -70,7 +71,8 @@ class RobustScale(Standardize):
         self.set(middle.tolist(), distance.tolist())
 
     def forward(self, raw: Tensor) -> Tensor:
-        scaled = super().forward(raw)
+        # The square of more would be infinite as float32, and the result 0.
+        scaled = super().forward(raw).clamp(-LARGEST, LARGEST)
         return scaled / torch.sqrt(1 + (scaled / LIMIT).square())
 
 

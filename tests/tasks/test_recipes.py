@@ -1,9 +1,12 @@
 """What is proposed for tables and texts, by their rows and script."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks import recipes
 from tasks.config import Train
+from tasks.proposal import propose
 
 
 def test_larger_tables_get_larger_batches_and_fewer_epochs():
@@ -32,3 +35,15 @@ def test_scripts_without_spaces_are_split_into_characters(text, tokenizer):
     found = recipes.of_texts([text] * 3)
     assert found.source["tokenizer"]["name"] == tokenizer
     assert Train.model_validate(found.train).architecture.name == "bag"
+
+
+def test_a_column_of_chinese_sentences_is_a_text(tmp_path):
+    texts = [
+        f"这本书非常好看我读了{n}遍" if n % 2 else f"质量太差了第{n}页就破了" for n in range(60)
+    ]
+    labels = ["good" if n % 2 else "bad" for n in range(60)]
+    pq.write_table(pa.table({"review": texts, "label": labels}), tmp_path / "reviews.parquet")
+    found = propose(tmp_path, "reviews.parquet")
+    assert found.params.prepare.source.column == "review"
+    assert found.params.prepare.source.tokenizer.name == "character"
+    assert not any("NOT READABLE" in assumption for assumption in found.assumptions)
