@@ -59,6 +59,9 @@ class _Draft:
     recipe: recipes.Recipe | None = None
     """How the network is chosen and trained; None: by the kind of data alone."""
 
+    imbalance: str = ""
+    """`train.imbalance`; empty for its default."""
+
     def assume(self, text: str) -> None:
         self.assumptions.append(text)
 
@@ -83,9 +86,10 @@ def propose(root: Path, path: str) -> Proposal:
     """
     draft = _draft(root / path, path)
     recipe = draft.recipe or recipes.of_others(draft.source["kind"])
+    balanced = {"imbalance": draft.imbalance} if draft.imbalance else {}
     document = {
         "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
-        "train": recipe.train,
+        "train": {**recipe.train, **balanced},
         "evaluate": {"gates": draft.gates},
         "registration": {"name": _model_name(path)},
     }
@@ -293,12 +297,34 @@ def _with_target(draft: _Draft, column: pa.ChunkedArray | None) -> _Draft:
 
 def _with_classes(draft: _Draft, labels: list[Any]) -> _Draft:
     """Set gates for a classification: better than always predicting the most frequent class."""
-    share = max(Counter(labels).values()) / len(labels) if labels else 0.1
+    counts = Counter(labels).values()
+    if counts and recipes.imbalanced(counts):
+        return _with_rare_classes(draft, list(counts))
+    share = max(counts) / len(labels) if labels else 0.1
     accuracy = min(0.99, round(share + (1 - share) / 4, 2))
     draft.gates = {"accuracy": accuracy}
     draft.assume(
         f"gate accuracy >= {accuracy}: always predicting the most frequent class reaches "
         f"{share:.2f}; raise the gate when you know what is possible"
+    )
+    return draft
+
+
+def _with_rare_classes(draft: _Draft, counts: list[int]) -> _Draft:
+    """Weigh rare classes more, and gate by macro F1: accuracy is high without any of them."""
+    share = max(counts) / sum(counts)
+    # Of a model that always predicts the most frequent class, whose F1 is the only one above 0.
+    useless = 2 * share / (1 + share) / len(counts)
+    gate = round(useless + (1 - useless) / 20, 2)
+    draft.imbalance = "weights"
+    draft.gates = {"macro_f1": gate}
+    draft.assume(
+        f"train.imbalance: weights, since the largest class has {max(counts)} rows and the "
+        f"smallest {min(counts)}"
+    )
+    draft.assume(
+        f"gate macro_f1 >= {gate}: always predicting the most frequent class reaches {useless:.2f} "
+        f"(and an accuracy of {share:.2f}); raise the gate when you know what is possible"
     )
     return draft
 

@@ -5,14 +5,16 @@ the user sees and changes every value; nothing is decided later.
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasks.config.examples import NETWORKS
 
-# Batch size and epochs of tables, by the rows up to which they apply.
-TABLES = ((1_000, 32, 60), (10_000, 64, 40), (100_000, 256, 30), (None, 1024, 15))
+# Batch size, epochs and patience of tables, by the rows up to which they apply.
+TABLES = ((1_000, 32, 100, 25), (10_000, 64, 40, 15), (100_000, 256, 30, 10), (None, 1024, 15, 5))
+# Rows of the largest class for each of the smallest, from which classes are weighed.
+IMBALANCE, MOST_CLASSES = 4, 10
 TEXTS = 200  # texts from which the script is guessed
 
 
@@ -27,8 +29,13 @@ class Recipe:
 
 def of_table(rows: int) -> Recipe:
     """Small tables need small batches: with large ones an epoch has too few steps."""
-    batch, epochs = next((b, e) for most, b, e in TABLES if most is None or rows <= most)
-    train = {"architecture": "tabular", "batch_size": batch, "epochs": epochs}
+    batch, epochs, patience = next(given for most, *given in TABLES if not most or rows <= most)
+    train = {
+        "architecture": "tabular",
+        "batch_size": batch,
+        "epochs": epochs,
+        "patience": patience,
+    }
     return Recipe(train, {}, f"{epochs} epochs of batches of {batch}, for {rows} rows")
 
 
@@ -38,7 +45,7 @@ def of_texts(texts: Sequence[str]) -> Recipe:
         "architecture": {"name": "bag", "ngrams": 2},
         "epochs": 20,
         "patience": 3,
-        "optimizer": {"learning_rate": 0.01},
+        "optimizer": {"learning_rate": 0.003},
         "schedule": {"name": "constant"},
     }
     if not without_spaces(texts):
@@ -52,6 +59,14 @@ def of_texts(texts: Sequence[str]) -> Recipe:
 def of_others(kind: str) -> Recipe:
     """The network for a kind of data, with the defaults of its parameters."""
     return Recipe({"architecture": NETWORKS[kind]}, {}, "")
+
+
+def imbalanced(counts: Collection[int]) -> bool:
+    """Whether rows of rare classes should weigh more, for classes with these numbers of rows.
+
+    Not with many classes: single rows of the rarest would weigh as much as all of a large class.
+    """
+    return 1 < len(counts) <= MOST_CLASSES and max(counts) >= IMBALANCE * min(counts)
 
 
 def without_spaces(texts: Sequence[str]) -> bool:

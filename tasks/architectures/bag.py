@@ -20,6 +20,7 @@ from tasks.config import Bag
 
 # A prime and a multiplier: their product is below 2**63, so no product of ids overflows.
 PRIME, MULTIPLIER = 2_147_483_647, 1_000_003
+FEWEST = 2
 TEXTS = 1024  # texts counted at a time
 
 
@@ -44,7 +45,11 @@ class Ngrams(nn.Module):
         self.register_buffer("rarity", rarity)
 
     def fit(self, inputs: Inputs) -> None:
-        """Set the weight of each bucket: the logarithm of one over the share of training texts."""
+        """Set the weight of each bucket: the logarithm of one over the share of training texts.
+
+        An n-gram that fewer than `FEWEST` training texts have weighs nothing: it cannot be learnt,
+        and most n-grams of a new text are such.
+        """
         tokens = inputs["tokens"]
         texts = torch.zeros(self.buckets, dtype=torch.int64)
         for part in torch.split(tokens, TEXTS):
@@ -52,6 +57,7 @@ class Ngrams(nn.Module):
             held.scatter_(1, self.ids(part).cpu(), True)
             texts += held.sum(0)
         rarity = 1 + torch.log((1 + len(tokens)) / (1 + texts).double())
+        rarity[texts < FEWEST] = 0.0
         rarity[PADDING] = 0.0
         self.rarity.copy_(rarity)
 

@@ -39,20 +39,10 @@ MOST = 100_000  # rows from which medians and quartiles are computed
 
 
 def parts(params: Tabular, signature: Signature) -> Parts:
-    """(batch, width) of a table -> (batch, members, the last of `widths`)."""
+    """(batch, width) of a table -> (batch, members, the last of `widths` and the inputs)."""
     front = TabularFront(signature, params)
-    layers: list[nn.Module] = [Members(params.members, front.width)]
-    width = front.width
-    for units in params.widths:
-        layers += [
-            SharedLinear(params.members, width, units),
-            nn.ReLU(),
-            nn.Dropout(params.dropout),
-        ]
-        width = units
-    # The last layer is that of the network, shared by the members; this is what differs.
-    layers.append(Scale(params.members, width))
-    return Parts(front, nn.Sequential(*layers), width, members=params.members)
+    width = front.width + params.widths[-1]
+    return Parts(front, Ensemble(params, front.width), width, members=params.members)
 
 
 class RobustScale(Standardize):
@@ -150,6 +140,31 @@ class TabularFront(nn.Module):
             rows = torch.where(codes > 0, codes + self.offset, 0)
             found.append(self.embedding(rows).flatten(1))
         return torch.cat(found, dim=1)
+
+
+class Ensemble(nn.Module):
+    """(batch, width) -> (batch, members, units + width): hidden layers, and beside their result the
+    inputs, so that the last layer, which the members share, can be a linear model of them."""
+
+    def __init__(self, params: Tabular, width: int) -> None:
+        super().__init__()
+        self.members = Members(params.members, width)
+        layers: list[nn.Module] = []
+        before = width
+        for units in params.widths:
+            layers += [
+                SharedLinear(params.members, before, units),
+                nn.ReLU(),
+                nn.Dropout(params.dropout),
+            ]
+            before = units
+        self.layers = nn.Sequential(*layers)
+        self.scale = Scale(params.members, before)
+        self.inputs = Scale(params.members, width)
+
+    def forward(self, values: Tensor) -> Tensor:
+        hidden = self.scale(self.layers(self.members(values)))
+        return torch.cat([hidden, self.inputs(values[:, None])], dim=2)
 
 
 class Scale(nn.Module):

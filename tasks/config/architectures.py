@@ -106,7 +106,7 @@ class Bag(Section):
     name: Literal["bag"]
     ngrams: Width = 2
     """The longest sequences of neighbouring tokens: 2 for words, 3 or 4 for characters."""
-    buckets: int = Field(default=65_536, ge=16)
+    buckets: int = Field(default=131_072, ge=16)
     """Vectors that the sequences share: each sequence has the one that its hash says."""
     width: Width = 16
     """Units of a vector."""

@@ -47,3 +47,24 @@ def test_a_column_of_chinese_sentences_is_a_text(tmp_path):
     assert found.params.prepare.source.column == "review"
     assert found.params.prepare.source.tokenizer.name == "character"
     assert not any("NOT READABLE" in assumption for assumption in found.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("positives", "imbalance", "gates"),
+    [(20, "weights", {"macro_f1": 0.47}), (21, "none", {"accuracy": 0.84})],
+)
+def test_rare_classes_weigh_more_and_are_part_of_the_gate(positives, imbalance, gates, tmp_path):
+    labels = ["yes"] * positives + ["no"] * (100 - positives)
+    lines = [f"{n},{n % 7}.5,{label}" for n, label in enumerate(labels)]
+    (tmp_path / "few.csv").write_text("\n".join(["a,b,class", *lines]))
+    found = propose(tmp_path, "few.csv")
+    assert found.params.train.imbalance == imbalance
+    assert found.params.evaluate.gates == gates
+    assert any("rows and the smallest" in a for a in found.assumptions) == (imbalance != "none")
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([], False), ([9], False), ([40, 10], True), ([40] * 10 + [1], False)]
+)
+def test_classes_are_weighed_if_there_are_few_and_one_is_rare(counts, expected):
+    assert recipes.imbalanced(counts) == expected
