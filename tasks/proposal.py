@@ -236,9 +236,7 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
         raise InputError(
             f"{path.name} has no column to predict; a column of classes or numbers is expected"
         )
-    rows = len(found[target])
     draft = _Draft({"kind": "tabular", "path": name, "target": target})
-    draft.recipe = recipes.of_table(rows)
     draft.assume("kind: tabular")
     draft.assume(_why_target(target, others))
     ignored = {n: why for n, c in found.items() if n != target and (why := _reason_to_ignore(n, c))}
@@ -246,6 +244,7 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
         draft.source["ignore"] = list(ignored)
         draft.assumptions += [f"ignore: {n!r}, {why}" for n, why in ignored.items()]
     used = [c for n, c in found.items() if n not in ignored]
+    draft.recipe = recipes.of_table(len(found[target]), len(used) - 1)
     if any(c.null_count or _blank(c) for c in used):
         draft.prepare["missing"] = "fill"
         draft.assume("missing: fill, since some values are missing")

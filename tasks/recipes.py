@@ -13,6 +13,7 @@ from tasks.config.examples import NETWORKS
 
 # Batch size, epochs and patience of tables, by the rows up to which they apply.
 TABLES = ((1_000, 32, 100, 25), (10_000, 64, 40, 15), (100_000, 256, 30, 10), (None, 1024, 15, 5))
+FEW_ROWS = 10  # for each column
 # Rows of the largest class for each of the smallest, from which classes are weighed.
 IMBALANCE, MOST_CLASSES = 4, 10
 TEXTS = 200  # texts from which the script is guessed
@@ -27,11 +28,15 @@ class Recipe:
     why: str
 
 
-def of_table(rows: int) -> Recipe:
-    """Small tables need small batches: with large ones an epoch has too few steps."""
+def of_table(rows: int, columns: int) -> Recipe:
+    """Small tables need small batches: with large ones an epoch has too few steps. With few rows
+    for each column, the waves of its numbers only fit noise."""
     batch, epochs, patience = next(given for most, *given in TABLES if not most or rows <= most)
+    architecture: dict[str, Any] = {"name": "tabular"}
+    if rows < FEW_ROWS * columns:
+        architecture["periodic"] = 0
     train = {
-        "architecture": "tabular",
+        "architecture": architecture,
         "batch_size": batch,
         "epochs": epochs,
         "patience": patience,

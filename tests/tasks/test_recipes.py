@@ -11,11 +11,17 @@ from tasks.proposal import propose
 
 def test_larger_tables_get_larger_batches_and_fewer_epochs():
     sizes = (10, 1_000, 1_001, 10_001, 1_000_000, 10_000_000)
-    given = [Train.model_validate(recipes.of_table(rows).train) for rows in sizes]
+    given = [Train.model_validate(recipes.of_table(rows, 1).train) for rows in sizes]
     assert [train.batch_size for train in given] == [32, 32, 64, 256, 1024, 1024]
     epochs = [train.epochs for train in given]
     assert epochs == sorted(epochs, reverse=True)
     assert {train.architecture.name for train in given} == {"tabular"}
+
+
+@pytest.mark.parametrize(("columns", "periodic"), [(10, 3), (11, 0)])
+def test_a_table_with_few_rows_for_each_column_gets_no_waves(columns, periodic):
+    train = Train.model_validate(recipes.of_table(100, columns).train)
+    assert train.architecture.periodic == periodic
 
 
 @pytest.mark.parametrize(
