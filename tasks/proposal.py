@@ -59,9 +59,6 @@ class _Draft:
     recipe: recipes.Recipe | None = None
     """How the network is chosen and trained; None: by the kind of data alone."""
 
-    imbalance: str = ""
-    """`train.imbalance`; empty for its default."""
-
     def assume(self, text: str) -> None:
         self.assumptions.append(text)
 
@@ -86,10 +83,9 @@ def propose(root: Path, path: str) -> Proposal:
     """
     draft = _draft(root / path, path)
     recipe = draft.recipe or recipes.of_others(draft.source["kind"])
-    balanced = {"imbalance": draft.imbalance} if draft.imbalance else {}
     document = {
         "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
-        "train": {**recipe.train, **balanced},
+        "train": recipe.train,
         "evaluate": {"gates": draft.gates},
         "registration": {"name": _model_name(path)},
     }
@@ -310,20 +306,15 @@ def _with_classes(draft: _Draft, labels: list[Any]) -> _Draft:
 
 
 def _with_rare_classes(draft: _Draft, counts: list[int]) -> _Draft:
-    """Weigh rare classes more, and gate by macro F1: accuracy is high without any of them."""
+    """Gate by macro F1: accuracy is high without any row of a rare class."""
     share = max(counts) / sum(counts)
     # Of a model that always predicts the most frequent class, whose F1 is the only one above 0.
     useless = 2 * share / (1 + share) / len(counts)
     gate = round(useless + (1 - useless) / 20, 2)
-    draft.imbalance = "weights"
     draft.gates = {"macro_f1": gate}
     draft.assume(
-        f"train.imbalance: weights, since the largest class has {max(counts)} rows and the "
-        f"smallest {min(counts)}"
-    )
-    draft.assume(
         f"gate macro_f1 >= {gate}: always predicting the most frequent class reaches {useless:.2f} "
-        f"(and an accuracy of {share:.2f}); raise the gate when you know what is possible"
+        f"(and an accuracy of {share:.2f}). If a rare class is missed: train.imbalance: weights"
     )
     return draft
 

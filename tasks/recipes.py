@@ -14,7 +14,7 @@ from tasks.config.examples import NETWORKS
 # Batch size, epochs and patience of tables, by the rows up to which they apply.
 TABLES = ((1_000, 32, 100, 25), (10_000, 64, 40, 15), (100_000, 256, 30, 10), (None, 1024, 15, 5))
 FEW_ROWS = 10  # for each column
-# Rows of the largest class for each of the smallest, from which classes are weighed.
+# Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
 TEXTS = 200  # texts from which the script is guessed
 
@@ -67,10 +67,8 @@ def of_others(kind: str) -> Recipe:
 
 
 def imbalanced(counts: Collection[int]) -> bool:
-    """Whether rows of rare classes should weigh more, for classes with these numbers of rows.
-
-    Not with many classes: single rows of the rarest would weigh as much as all of a large class.
-    """
+    """Whether the accuracy of classes with these numbers of rows says little: few classes, of which
+    one is rare."""
     return 1 < len(counts) <= MOST_CLASSES and max(counts) >= IMBALANCE * min(counts)
 
 
