@@ -16,10 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import search_space, sources
+from tasks import recipes, search_space, sources
 from tasks.columns.looks import numbers_and_dates
 from tasks.config import Params, Tune
-from tasks.config.examples import NETWORKS
 from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files import npz, suffixes, tables
@@ -35,6 +34,8 @@ MISSING = ("NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
 FEW = 20
 # Texts have at least this many characters and words on average; shorter ones are names or codes.
 TEXT_CHARACTERS, TEXT_WORDS = 20, 4
+# In scripts without spaces between words; a name has two to four characters there.
+DENSE_CHARACTERS = 8
 # With more other columns than this, a table is tabular data, and its text column is not used.
 BESIDE_TEXT = 2
 SIDE = 64  # pixels; larger images train slowly on a CPU
@@ -55,7 +56,8 @@ class _Draft:
     prepare: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
-    architecture: str = ""
+    recipe: recipes.Recipe | None = None
+    """How the network is chosen and trained; None: by the kind of data alone."""
 
     def assume(self, text: str) -> None:
         self.assumptions.append(text)
@@ -80,16 +82,16 @@ def propose(root: Path, path: str) -> Proposal:
         InputError: no file there can be read; says which kinds of file can.
     """
     draft = _draft(root / path, path)
-    kind = draft.source["kind"]
-    network = draft.architecture or NETWORKS[kind]
+    recipe = draft.recipe or recipes.of_others(draft.source["kind"])
     document = {
-        "prepare": {"source": draft.source, **draft.prepare},
-        "train": {"architecture": network},
+        "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
+        "train": recipe.train,
         "evaluate": {"gates": draft.gates},
         "registration": {"name": _model_name(path)},
     }
-    draft.assume(f"train.architecture: {network}")
     params = _with_search_space(document)
+    why = f" ({recipe.why})" if recipe.why else ""
+    draft.assume(f"train.architecture: {params.train.architecture.name}{why}")
     try:
         sources.read(params.prepare.source, root)
     except InputError as error:
@@ -173,9 +175,19 @@ def _of_texts(path: Path, name: str, classes: list[str]) -> _Draft:
     if path.is_dir() and len(classes) > 1:
         labels = [file.stem for file in path.glob(f"*{suffixes.LINES}") for _ in file.open("rb")]
         draft.assume(f"kind: text; task: classification by file: {some(sorted(classes))}")
+        draft.recipe = recipes.of_texts(_first_lines(path))
         return _with_classes(draft, labels)
     draft.assume("kind: text; each line is a text without a label")
     return _language_model(draft)
+
+
+def _first_lines(folder: Path) -> list[str]:
+    """A few texts of each file of the folder."""
+    lines: list[str] = []
+    for file in sorted(folder.glob(f"*{suffixes.LINES}")):
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            lines += islice(opened, recipes.TEXTS // 10)
+    return lines
 
 
 def _of_arrays(path: Path, name: str) -> _Draft:
@@ -235,6 +247,7 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
         draft.source["ignore"] = list(ignored)
         draft.assumptions += [f"ignore: {n!r}, {why}" for n, why in ignored.items()]
     used = [c for n, c in found.items() if n not in ignored]
+    draft.recipe = recipes.of_table(len(found[target]), len(used) - 1)
     if any(c.null_count or _blank(c) for c in used):
         draft.prepare["missing"] = "fill"
         draft.assume("missing: fill, since some values are missing")
@@ -254,6 +267,7 @@ def _of_text_column(
         return _language_model(draft)
     draft.source["target"] = target
     draft.assume(_why_target(target, others))
+    draft.recipe = recipes.of_texts(found[text].drop_null().slice(0, recipes.TEXTS).to_pylist())
     if unused := [n for n in found if n not in (text, target)]:
         draft.assume(f"not used: {some(unused)}; a model of texts has no other input")
     if any(c.null_count for c in (found[text], found[target])):
@@ -285,7 +299,10 @@ def _with_target(draft: _Draft, column: pa.ChunkedArray | None) -> _Draft:
 
 def _with_classes(draft: _Draft, labels: list[Any]) -> _Draft:
     """Set gates for a classification: better than always predicting the most frequent class."""
-    share = max(Counter(labels).values()) / len(labels) if labels else 0.1
+    counts = Counter(labels).values()
+    if counts and recipes.imbalanced(counts):
+        return _with_rare_classes(draft, list(counts))
+    share = max(counts) / len(labels) if labels else 0.1
     accuracy = min(0.99, round(share + (1 - share) / 4, 2))
     draft.gates = {"accuracy": accuracy}
     draft.assume(
@@ -295,9 +312,23 @@ def _with_classes(draft: _Draft, labels: list[Any]) -> _Draft:
     return draft
 
 
+def _with_rare_classes(draft: _Draft, counts: list[int]) -> _Draft:
+    """Gate by macro F1: accuracy is high without any row of a rare class."""
+    share = max(counts) / sum(counts)
+    # Of a model that always predicts the most frequent class, whose F1 is the only one above 0.
+    useless = 2 * share / (1 + share) / len(counts)
+    gate = round(useless + (1 - useless) / 20, 2)
+    draft.gates = {"macro_f1": gate}
+    draft.assume(
+        f"gate macro_f1 >= {gate}: always predicting the most frequent class reaches {useless:.2f} "
+        f"(and an accuracy of {share:.2f}). If a rare class is missed: train.imbalance: weights"
+    )
+    return draft
+
+
 def _language_model(draft: _Draft) -> _Draft:
     draft.prepare["task"] = "language_model"
-    draft.architecture = "transformer_lm"
+    draft.recipe = recipes.Recipe({"architecture": "transformer_lm"}, {}, "")
     draft.gates = {"perplexity": 1000.0}
     draft.assume("task: language_model, since there is nothing else to predict")
     draft.assume("gate perplexity <= 1000: lower it when you know what is possible")
@@ -400,6 +431,8 @@ def _is_text(column: pa.ChunkedArray) -> bool:
         return False
     characters = sum(map(len, values)) / len(values)
     words = sum(len(value.split()) for value in values) / len(values)
+    if recipes.without_spaces(values):
+        return characters >= DENSE_CHARACTERS
     return characters >= TEXT_CHARACTERS and words >= TEXT_WORDS
 
 

@@ -103,6 +103,7 @@ def train(
 
     network = architectures.build(params.architecture, signature)
     network.normalise_by(profile)
+    network.fit(training.inputs)
     if params.init_from is not None:
         print(start_from(network, params.init_from, base, prepared), flush=True)
     freeze(network, params.freeze)
@@ -172,7 +173,10 @@ def _epoch(
     begin_epoch(network)
     while state.batch < len(batches):
         inputs, targets = training.take(batches[state.batch])
-        loss = objective.loss(state.scores(augment(inputs, params)), targets)
+        scores = state.scores(augment(inputs, params))
+        # An ensemble gives the scores of each of its members for each row.
+        each = targets.repeat_interleave(network.members, 0) if network.members > 1 else targets
+        loss = objective.loss(scores, each)
         first = state.batch // params.accumulate * params.accumulate
         fabric.backward(loss / min(params.accumulate, len(batches) - first))
         state.loss += loss.detach() * len(targets)

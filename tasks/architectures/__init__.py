@@ -4,7 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.architectures import attention, cnn, fronts, linear, mlp, recurrent, resnet, transformer
+from tasks.architectures import (
+    attention,
+    bag,
+    cnn,
+    fronts,
+    linear,
+    mlp,
+    recurrent,
+    resnet,
+    tabular,
+    transformer,
+)
 from tasks.architectures.fronts import Fronts, front_of
 from tasks.architectures.network import Network, Parts
 from tasks.architectures.wrapper import ExportWrapper, dynamic_shapes, example_inputs
@@ -13,6 +24,7 @@ from tasks.columns import TextColumn
 from tasks.config import (
     Architecture,
     Attention,
+    Bag,
     Cnn,
     Gru,
     Linear,
@@ -21,6 +33,7 @@ from tasks.config import (
     Mlp,
     ResNet,
     Rnn,
+    Tabular,
     Transformer,
     TransformerLm,
 )
@@ -67,6 +80,12 @@ ARCHITECTURES: dict[str, Entry] = {
         TARGETS,
         Mlp(name="mlp", widths=[16, 8], normalization="batch", embedding=3),
     ),
+    "tabular": Entry(
+        tabular.parts,
+        tabular.FRONTS,
+        TARGETS,
+        Tabular(name="tabular", widths=[12, 8], members=3, periodic=2, one_hot=2, embedding=3),
+    ),
     "cnn": Entry(
         cnn.parts,
         fronts.IMAGES,
@@ -79,6 +98,7 @@ ARCHITECTURES: dict[str, Entry] = {
         TARGETS,
         ResNet(name="resnet", widths=[4, 6], blocks=[1, 1]),
     ),
+    "bag": Entry(bag.parts, bag.FRONTS, TARGETS, Bag(name="bag", ngrams=3, buckets=64, width=6)),
     "rnn": Entry(
         recurrent.parts,
         fronts.TIMESTEPS,

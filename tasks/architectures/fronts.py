@@ -85,7 +85,7 @@ class Table(nn.Module):
 
     def __init__(self, signature: Signature, embedding: int | None = None) -> None:
         super().__init__()
-        sizes = [len(c.values) for c in signature.columns if isinstance(c, CategoryColumn)]
+        sizes = category_sizes(signature)
         numbers = sum(t.shape[0] or 0 for t in signature.inputs if t.name == "numbers")
         self.scale = Standardize(numbers) if numbers else None
         self.embedding: nn.Embedding | None = None
@@ -100,7 +100,7 @@ class Table(nn.Module):
             # One embedding for all columns, with separate rows; row 0 is for unseen values.
             offset = [sum(sizes[:column]) for column in range(len(sizes))]
             self.register_buffer("offset", torch.tensor(offset), persistent=False)
-            self.embedding = _embedding(sum(sizes) + 1, cast(int, embedding))
+            self.embedding = embedding_of(sum(sizes) + 1, cast(int, embedding))
         self.width = numbers + (sum(sizes) if embedding is None else len(sizes) * embedding)
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -124,7 +124,7 @@ class Tokens(nn.Module):
         super().__init__()
         column = cast(TextColumn, signature.columns[0])
         self.count = column.max_length
-        self.embedding = _embedding(column.vocabulary, width)
+        self.embedding = embedding_of(column.vocabulary, width)
 
     def forward(self, inputs: Inputs) -> Tensor:
         vectors: Tensor = self.embedding(inputs["tokens"])
@@ -190,7 +190,12 @@ class SequenceFront(nn.Module):
         return vectors
 
 
-def _embedding(rows: int, width: int) -> nn.Embedding:
+def category_sizes(signature: Signature) -> list[int]:
+    """How many values each column of the tensor `categories` has."""
+    return [len(c.values) for c in signature.columns if isinstance(c, CategoryColumn)]
+
+
+def embedding_of(rows: int, width: int) -> nn.Embedding:
     """An embedding with vectors of length about 1; row 0 is always zero."""
     embedding = nn.Embedding(rows, width, padding_idx=0)
     # By default, torch's vectors have the length `width**0.5`: rare tokens would stay mostly noise.

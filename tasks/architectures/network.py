@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.architectures.fronts import Inputs, Standardize
-from tasks.architectures.outputs import OUTPUTS, lengths
+from tasks.architectures.outputs import MEANS, OUTPUTS, lengths
 from tasks.bundle.signature import Signature
 
 
@@ -22,6 +22,8 @@ class Parts(NamedTuple):
     """The size of these vectors."""
     tied: nn.Parameter | None = None
     """Weights that the last layer uses in place of its own."""
+    members: int = 1
+    """Of an ensemble with more than one, the body returns (batch, members, width)."""
 
 
 class Network(nn.Module):
@@ -37,7 +39,7 @@ class Network(nn.Module):
     def __init__(self, signature: Signature, parts: Parts) -> None:
         super().__init__()
         self.signature = signature
-        self.front, self.body = parts.front, parts.body
+        self.front, self.body, self.members = parts.front, parts.body, parts.members
         # The number of classes, the size of the vocabulary, or 1 for a regression.
         first = signature.outputs[0].shape
         self.head = nn.Linear(parts.width, int(first[0] or 1) if first else 1)
@@ -71,12 +73,20 @@ class Network(nn.Module):
             self.target_mean.fill_(mean)
             self.target_std.fill_(std)
 
+    def fit(self, inputs: Inputs) -> None:
+        """Set what the front knows of the training rows beside their means, such as medians."""
+        fit = getattr(self.front, "fit", None)
+        if fit is not None:
+            fit(inputs)
+
     def forward(self, inputs: Inputs) -> Tensor:
         """Scores, float32, from which the loss is computed.
 
         Returns:
             (batch, classes) logits; for regression, (batch,) standardised values; for a language
-            model, (batch, time, vocabulary) logits of the next token.
+            model, (batch, time, vocabulary) logits of the next token. In training, an ensemble
+            gives the scores of each of its members, batch * members rows: each learns from a loss
+            of its own.
         """
         features = self.front(inputs)
         if self.signature.has_variable_length:
@@ -84,6 +94,9 @@ class Network(nn.Module):
         else:
             vectors = self.body(features)
         scores: Tensor = self.head(vectors)
+        if self.members > 1:
+            mean = MEANS[self.signature.problem.scores]
+            scores = scores.flatten(0, 1) if self.training else mean(scores)
         return scores if self.signature.outputs[0].shape else scores.squeeze(1)
 
     def outputs(self, inputs: Inputs, scores: Tensor) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 `Problem.scores` is the name, and `Problem.outputs` has the names and shapes of the outputs.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,17 @@ def token_likelihood(network: "Network", inputs: "Inputs", scores: Tensor) -> di
     }
 
 
+def mean_probabilities(scores: Tensor) -> Tensor:
+    """Logits (batch, members, classes) -> (batch, classes), whose softmax is the mean of theirs."""
+    # Logarithms of probabilities are logits, too.
+    return torch.log_softmax(scores, dim=2).logsumexp(1) - math.log(scores.shape[1])
+
+
+def mean_number(scores: Tensor) -> Tensor:
+    """(batch, members, 1) -> (batch, 1)."""
+    return scores.mean(1)
+
+
 def lengths(inputs: "Inputs") -> Tensor:
     """The number of timesteps of each row, at least 1, (batch,) int64."""
     # At least 1, because a mean over no timesteps, or attention to none, would be NaN.
@@ -57,3 +69,9 @@ OUTPUTS: dict[str, Callable[["Network", "Inputs", Tensor], dict[str, Tensor]]] =
     "scaled_number": scaled_number,
     "token_likelihood": token_likelihood,
 }
+
+MEANS: dict[str, Callable[[Tensor], Tensor]] = {
+    "class_probabilities": mean_probabilities,
+    "scaled_number": mean_number,
+}
+"""By the same names, functions from the scores of an ensemble's members to its scores."""

@@ -37,6 +37,27 @@ class Mlp(Section):
     """Size of the learned vector for each category of a table; without it, one-hot encoding."""
 
 
+class Tabular(Section):
+    """An ensemble of feed-forward networks that share their weights (TabM, Gorishniy et al. 2025),
+    on robustly scaled numbers and their periodic embeddings."""
+
+    name: Literal["tabular"]
+    widths: list[Width] = Field(default=[128, 128], min_length=1)
+    """Units of each hidden layer."""
+    members: Width = 8
+    """Networks of the ensemble. They share the weights of their layers, and each has vectors of its
+    own by which the inputs and outputs of a layer are multiplied. The prediction is their mean."""
+    periodic: int = Field(default=3, ge=0)
+    """Learned numbers for each number of a table, made from waves of 16 learned frequencies, beside
+    the number itself; 0 for none."""
+    one_hot: int = Field(default=8, ge=0)
+    """Categories with at most so many values are one-hot; others become a learned vector."""
+    embedding: Width = 8
+    """Size of the learned vector for each value of the other categories."""
+    dropout: Dropout = 0.1
+    """Share of the units of each hidden layer that are set to zero at each training step."""
+
+
 class Cnn(Section):
     """Blocks of convolutions with 2x2 max pooling at the end of each, then dense layers."""
 
@@ -76,6 +97,21 @@ class ResNet(Section):
                 "number for each stage in both"
             )
         return self
+
+
+class Bag(Section):
+    """A linear model of the tokens of a text and of sequences of neighbouring tokens, weighted by
+    how rare they are (Joulin et al. 2016, TF-IDF)."""
+
+    name: Literal["bag"]
+    ngrams: Width = 2
+    """The longest sequences of neighbouring tokens: 2 for words, 3 or 4 for characters."""
+    buckets: int = Field(default=131_072, ge=16)
+    """Vectors that the sequences share: each sequence has the one that its hash says."""
+    width: Width = 16
+    """Units of a vector."""
+    dropout: Dropout = 0.2
+    """Share of the units before the outputs that are set to zero at each training step."""
 
 
 class _Recurrent(Section):
@@ -166,8 +202,10 @@ Architecture = Annotated[
     Linear
     | Logistic
     | Mlp
+    | Tabular
     | Cnn
     | ResNet
+    | Bag
     | Rnn
     | Lstm
     | Gru

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tasks.architectures import Network
+from tasks.architectures.bag import Ngrams
 from tasks.architectures.fronts import Tokens
 from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
@@ -19,7 +20,7 @@ from tasks.errors import InputError
 
 VERSION = "version.json"
 # Buffers that always come from the new dataset.
-SCALES = {"mean", "std", "target_mean", "target_std"}
+SCALES = {"mean", "std", "target_mean", "target_std", "rarity"}
 
 
 class SharedTokens(NamedTuple):
@@ -36,7 +37,7 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
 
     The head is loaded only if the classes are the same, and the network of a table only if the
     columns are the same, because weights of equal shape may mean something else. If the tokenizers
-    differ, the rows of shared tokens are copied.
+    differ, the rows of shared tokens are copied, and no vectors of hashed n-grams are loaded.
 
     Raises:
         InputError: `base` is empty, has another version or one of another table, or no weights
@@ -56,6 +57,10 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
         # An equal number of outputs may belong to other classes.
         names = [name for name in names if not name.startswith("head.")]
     shared = _shared_tokens(base, prepared)
+    if shared is not None:
+        # Other ids of tokens have other hashes, so no row of a vector has its meaning.
+        hashed = tuple(f"{name}." for name, m in network.named_modules() if isinstance(m, Ngrams))
+        names = [name for name in names if not name.startswith(hashed)]
     of_tokens = _token_tensors(network) if shared else set()
     loaded = [
         name

@@ -63,12 +63,19 @@ PROPOSED = {
             "target": "price",
             "ignore": ["id"],
         },
-        ("regression", "fill", "mlp"),
+        ("regression", "fill", "tabular"),
         {"r2": 0.3},
     ),
     "reviews.parquet": (
-        {"kind": "text", "path": "data/raw/reviews.parquet", "column": "review", "target": "label"},
-        ("classification", "refuse", "gru"),
+        {
+            "kind": "text",
+            "path": "data/raw/reviews.parquet",
+            "column": "review",
+            "target": "label",
+            "tokenizer": {"vocabulary": 30_000},
+            "max_length": 400,
+        },
+        ("classification", "refuse", "bag"),
         {"accuracy": 0.62},
     ),
     "notes.txt": (

@@ -181,13 +181,13 @@ def test_a_language_model_accepts_a_labelled_dataset():
     ("name", "kind", "task", "message"),
     [
         ("cnn", "text", "binary", "cnn takes image data; this dataset is text. Allowed for bin"),
-        ("cnn", "text", "binary", "text data: rnn, lstm, gru, attention, transformer$"),
+        ("cnn", "text", "binary", "text data: bag, rnn, lstm, gru, attention, transformer$"),
         ("linear", "tabular", "binary", "linear is for regression; this dataset is for binary"),
         (
             "logistic",
             "tabular",
             "regression",
-            "for regression on tabular data: linear, mlp$",
+            "for regression on tabular data: linear, mlp, tabular$",
         ),
         ("lstm", "text", "language_model", "language_model on text data: transformer_lm$"),
         ("transformer_lm", "sequence", "binary", "takes text data; this dataset is sequence"),

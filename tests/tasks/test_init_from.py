@@ -91,6 +91,18 @@ def test_init_from_copies_embeddings_and_head_biases_of_shared_tokens(folders):
     assert "unused:" not in said
 
 
+def test_init_from_loads_no_vectors_of_ngrams_that_another_tokenizer_hashed(folders, tmp_path):
+    run(tiny("bag", epochs=1), tmp_path / "bag", folders / "texts")
+    as_base(tmp_path / "bag/checkpoint", tmp_path / "base", "bag:1")
+    base = load_file(tmp_path / "base/weights.safetensors")["front.embedding.weight"]
+    for name, loaded in (("texts", True), ("others", False)):
+        network = fresh("bag", folders / name)
+        said = start_from(network, "bag", tmp_path / "base", folders / name)
+        assert torch.equal(network.front.embedding.weight, base) == loaded
+        assert ("unused: front.embedding.weight" in said) != loaded
+        assert network.front.rarity[1:].eq(1).all()  # of the new dataset, which `fit` sets
+
+
 def test_init_from_does_not_copy_scales(tmp_path):
     old = make_prepared(tmp_path / "old")
     run(tiny("mlp"), tmp_path / "first", old)

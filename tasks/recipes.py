@@ -1,0 +1,85 @@
+"""Which network `modelmint new` proposes for data, and how it is trained: by a few rules.
+
+docs/training.md has the same rules, with their evidence. A recipe is a part of `params.yaml`, so
+the user sees and changes every value; nothing is decided later.
+"""
+
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.config.examples import NETWORKS
+
+# Batch size, epochs and patience of tables, by the rows up to which they apply.
+TABLES = ((1_000, 32, 100, 25), (10_000, 64, 40, 15), (100_000, 256, 30, 10), (None, 1024, 15, 5))
+FEW_ROWS = 10  # for each column
+# Rows of the largest class for each of the smallest, from which accuracy says little.
+IMBALANCE, MOST_CLASSES = 4, 10
+TEXTS = 200  # texts from which the script is guessed
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Parts of the sections `train` and `prepare.source`, and why, for the user."""
+
+    train: dict[str, Any]
+    source: dict[str, Any]
+    why: str
+
+
+def of_table(rows: int, columns: int) -> Recipe:
+    """Small tables need small batches: with large ones an epoch has too few steps. With few rows
+    for each column, the waves of its numbers only fit noise."""
+    batch, epochs, patience = next(given for most, *given in TABLES if not most or rows <= most)
+    architecture: dict[str, Any] = {"name": "tabular"}
+    if rows < FEW_ROWS * columns:
+        architecture["periodic"] = 0
+    train = {
+        "architecture": architecture,
+        "batch_size": batch,
+        "epochs": epochs,
+        "patience": patience,
+    }
+    return Recipe(train, {}, f"{epochs} epochs of batches of {batch}, for {rows} rows")
+
+
+def of_texts(texts: Sequence[str]) -> Recipe:
+    """n-grams of words; of characters in scripts that write no spaces between words."""
+    train = {
+        "architecture": {"name": "bag", "ngrams": 2},
+        "epochs": 20,
+        "patience": 3,
+        "optimizer": {"learning_rate": 0.003},
+        "schedule": {"name": "constant"},
+    }
+    if not without_spaces(texts):
+        source = {"tokenizer": {"name": "word", "vocabulary": 30_000}, "max_length": 400}
+        return Recipe(train, source, "single words and pairs of words")
+    train["architecture"] = {"name": "bag", "ngrams": 3}
+    source = {"tokenizer": {"name": "character", "vocabulary": 30_000}, "max_length": 1000}
+    return Recipe(train, source, "up to three characters, since there are no spaces between words")
+
+
+def of_others(kind: str) -> Recipe:
+    """The network for a kind of data, with the defaults of its parameters."""
+    return Recipe({"architecture": NETWORKS[kind]}, {}, "")
+
+
+def imbalanced(counts: Collection[int]) -> bool:
+    """Whether the accuracy of classes with these numbers of rows says little: few classes, of which
+    one is rare."""
+    return 1 < len(counts) <= MOST_CLASSES and max(counts) >= IMBALANCE * min(counts)
+
+
+def without_spaces(texts: Sequence[str]) -> bool:
+    """Whether most letters are of a script without spaces, such as Chinese, Japanese or Thai."""
+    letters = [c for text in texts[:TEXTS] for c in text[:TEXTS] if c.isalpha()]
+    other = sum(unicodedata.category(c) == "Lo" and not _spaced(c) for c in letters)
+    return 2 * other > len(letters)
+
+
+def _spaced(character: str) -> bool:
+    """Letters without case of scripts that write spaces between words."""
+    name = unicodedata.name(character, "")
+    return name.startswith(("ARABIC", "HEBREW", "HANGUL", "DEVANAGARI", "BENGALI", "TAMIL"))
