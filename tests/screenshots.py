@@ -110,9 +110,9 @@ class Demo:
                 stderr=log,
             )
         )
-        for _ in range(240):
+        for _ in range(1_200):
             try:
-                if httpx.get(until).is_success:
+                if httpx.get(until, timeout=60).is_success:
                     return
             except httpx.HTTPError:
                 pass
@@ -143,8 +143,8 @@ class Demo:
         """Run a deployment to its end, which must have a state of this name. Returns its id."""
         path = f"deployments/{self.deployment(name)}/create_flow_run"
         run = self.api(path, parameters=parameters)["id"]
-        for _ in range(480):
-            state = httpx.get(f"{self.prefect}/api/flow_runs/{run}").json()["state"]
+        for _ in range(1_200):
+            state = httpx.get(f"{self.prefect}/api/flow_runs/{run}", timeout=60).json()["state"]
             if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
                 break
             time.sleep(0.5)

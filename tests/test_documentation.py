@@ -72,10 +72,11 @@ def test_the_code_of_a_page_prints_the_output_of_the_page(page, project):
         assert doctest.OutputChecker().check_output(expected, found, FLAGS), (code, found)
 
 
-def test_each_picture_is_on_a_page_and_small():
+def test_pictures_exist_each_is_on_a_page_and_small():
     pages = sorted((ROOT / "docs").glob("*.md"))
     shown = {name for page in pages for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
     files = {path.relative_to(ROOT / "docs").as_posix(): path for path in IMAGES.glob("*")}
+    assert files, "make screenshots takes them"
     assert shown == files.keys()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files.values())
     assert [name for name, path in files.items() if path.stat().st_size > 150_000] == []
