@@ -56,7 +56,7 @@ def _markdown(job: JobReport, report: DriftReport) -> str:
     others = (part for part in report.parts if part not in report.moved)
     parts = [*report.moved, *others][:SHOWN]
     table = [
-        "| column | verdict | measure | PSI | Jensen-Shannon | Kolmogorov-Smirnov | p |",
+        "| column | verdict | measure | PSI | p | JS | KS |",  # whole names push the last out of sight
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
         *(_row(part) for part in parts if part.measures),
     ]
@@ -69,5 +69,5 @@ def _row(part: Part) -> str:
     most = part.measures[0]
     name = part.name.replace("|", "\\|")
     ks = "" if most.ks is None else f"{most.ks:.3f}"
-    figures = f"{most.psi:.3f} | {most.js:.3f} | {ks} | {most.p:.2g}"
+    figures = f"{most.psi:.3f} | {most.p:.2g} | {most.js:.3f} | {ks}"
     return f"| {name} | {part.verdict} | {most.name} | {figures} |"

@@ -31,7 +31,8 @@ def version_link(reference: str) -> str:
 
 def job_link(job: str) -> str:
     """A job by its id, in Markdown."""
-    return _link(f"`{job}`", "jobs", job)
+    address = _address("jobs", job)  # Prefect shows the backticks of a link as they are
+    return f"[{job}]({address})" if address else f"`{job}`"
 
 
 def history_link(model: str) -> str:

@@ -189,11 +189,17 @@ def fill(made: Demo) -> dict[str, str]:
     return {"training": training, "drifted": drifted}
 
 
-def save(page: Page, name: str, height: int = HEIGHT) -> None:
-    """A picture of the top of a page, with few colours: a quarter of the bytes."""
+def save(page: Page, name: str, height: int = HEIGHT, last: str | None = None) -> None:
+    """A picture with few colours, a quarter of the bytes.
+
+    A page of the registry is shown to its end, or to the end of its `last` region; one of Prefect's
+    scrolls within itself and ends at `height`.
+    """
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.wait_for_timeout(1_500)  # animations
-    raw = Image.open(io.BytesIO(page.screenshot()))
+    raw = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    if last and (box := page.get_by_role("region", name=last).bounding_box()):
+        raw = raw.crop((0, 0, WIDTH, round(box["y"] + box["height"] + 16)))
     path = IMAGES / f"{name}.png"
     raw.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     if path.stat().st_size > MOST_BYTES:
@@ -203,37 +209,37 @@ def save(page: Page, name: str, height: int = HEIGHT) -> None:
 def registry_pages(page: Page, made: Demo) -> None:
     page.goto(made.registry)
     expect(page.get_by_role("link", name="churn").first).to_be_visible()
-    save(page, "registry-models", 420)
+    save(page, "registry-models", 360)
     page.goto(f"{made.registry}/models/churn")
     expect(page.get_by_role("region", name="Drift")).to_contain_text("fee")
-    save(page, "registry-model", 1_000)
+    save(page, "registry-model", last="Drift")
     page.goto(f"{made.registry}/models/churn/versions/2")
     expect(page.get_by_role("heading", name="Confusion matrix")).to_be_visible()
     expect(page.locator(f"a[href^='{made.prefect}/runs/flow-run/']").first).to_be_visible()
-    save(page, "registry-version", 1_150)
+    save(page, "registry-version", last="Lineage")
     page.goto(f"{made.registry}/compare?left=churn:1&right=churn:2")
     expect(page.get_by_text("churn:2").first).to_be_visible()
     save(page, "registry-compare")
     page.goto(f"{made.registry}/models/churn/history")
     expect(page.get_by_text("refused", exact=True).first).to_be_visible()
     assert page.locator(f"a[href^='{made.prefect}/runs/flow-run/']").count() >= 3
-    save(page, "registry-history", 620)
+    save(page, "registry-history", 600)
     page.goto(f"{made.registry}/jobs")
     expect(page.get_by_text("failed", exact=True).first).to_be_visible()
-    save(page, "registry-jobs", 620)
+    save(page, "registry-jobs", 600)
     page.get_by_role("link", name="drifted").first.click()
     expect(page.get_by_role("region", name="Drift")).to_contain_text("fee")
-    save(page, "registry-job", 1_150)
+    save(page, "registry-job")
 
 
 def prefect_pages(page: Page, made: Demo, runs: dict[str, str]) -> None:
     page.goto(f"{made.prefect}/runs")
     expect(page.get_by_text("Refused").first).to_be_visible()
-    save(page, "prefect-runs", 1_050)
+    save(page, "prefect-runs", 1_370)
     page.goto(f"{made.prefect}/runs/flow-run/{runs['training']}")
     page.get_by_text("Task Runs", exact=True).click()
     expect(page.get_by_text("challenge the champion", exact=True).first).to_be_visible()
-    save(page, "prefect-run", 1_050)
+    save(page, "prefect-run", 1_340)
     page.goto(f"{made.prefect}/runs/flow-run/{runs['drifted']}")
     page.get_by_text("Artifacts", exact=True).click()
     page.get_by_text("churn-drift").first.click()
@@ -242,7 +248,7 @@ def prefect_pages(page: Page, made: Demo, runs: dict[str, str]) -> None:
     save(page, "prefect-drift", 760)
     page.goto(f"{made.prefect}/deployments/deployment/{made.deployment('hourly')}/run")
     expect(page.get_by_text("max_bad").first).to_be_visible()
-    save(page, "prefect-form", 1_300)
+    save(page, "prefect-form", 1_420)
 
 
 def main() -> None:
