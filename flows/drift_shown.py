@@ -56,7 +56,8 @@ def _markdown(job: JobReport, report: DriftReport) -> str:
     others = (part for part in report.parts if part not in report.moved)
     parts = [*report.moved, *others][:SHOWN]
     table = [
-        "| column | verdict | measure | PSI | p | JS | KS |",  # whole names push the last out of sight
+        # Whole names would push the last column out of sight.
+        "| column | verdict | measure | PSI | p | JS | KS |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
         *(_row(part) for part in parts if part.measures),
     ]
