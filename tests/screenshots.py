@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/images: `make screenshots`, about four minutes.
+"""Takes the pictures in docs/images: `make screenshots`, about six minutes.
 
 A new project on made-up customers, a real server, runs of its deployments, and a real browser.
 Before a page is pictured it must show what the docs say of it; the registry's must do so without
