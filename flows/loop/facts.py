@@ -13,6 +13,7 @@ from registry import CHAMPION, Job, Registry
 from tasks import feedback
 from tasks.added_rows import LabelledJob
 from tasks.config import Params, Prepare
+from tasks.problems import PROBLEMS
 
 
 def gather(registry: Registry, params: Params, root: Path, output: Path) -> Facts:
@@ -81,11 +82,11 @@ def labelled(found: Sequence[Predicted], prepare: Prepare, notices: list[str]) -
     its column would be a wrong value.
     """
     made, other = [], {}
-    now = (trained_target({"prepare": prepare.model_dump()}), prepare.task)
+    now = (trained_target({"prepare": prepare.model_dump()}), PROBLEMS[prepare.task])
     for one in found:
-        then = (trained_target(one.version.params), one.signature.task)
+        then = (trained_target(one.version.params), one.signature.problem)
         if then != now:
-            other[one.version.ref] = f"{then[0]} ({then[1]})"
+            other[one.version.ref] = f"{then[0]} ({one.signature.task})"
             continue
         labels = feedback.newest_labels(one.labels)
         if labels is not None:
@@ -93,7 +94,7 @@ def labelled(found: Sequence[Predicted], prepare: Prepare, notices: list[str]) -
     if other:
         which = ", ".join(f"{ref} predicts {target}" for ref, target in other.items())
         notices.append(
-            f"left out, because they are labels of another target than {now[0]} ({now[1]}), which "
-            f"params.yaml names: those of {which}"
+            f"left out, because they are labels of another target than {now[0]} ({prepare.task}), "
+            f"which params.yaml names: those of {which}"
         )
     return made
