@@ -34,8 +34,8 @@ from tasks.serving.manifest import PredictReport
 from tasks.serving.writing import write_whole
 from tasks.words import counted
 
-NAME = "labelled"
-"""The file, without its suffix."""
+NAME = "modelmint-labelled"
+"""The file, without its suffix: no name of a user's own table, which would be overwritten."""
 FORMS = (".csv", ".tsv", ".parquet")
 DONE = "done"  # where `--after move` puts files
 CHUNK = 65_536

@@ -167,8 +167,16 @@ def was_given(folder: Path, labels: Labels) -> bool:
 
 
 def keep(folder: Path, labels: Labels, found: pa.Table) -> None:
-    """Keep labels in the folder of a job, as its newest."""
+    """Keep labels in the folder of a job, as its newest, without those that it has already.
+
+    Labels often come as a file that grows by a few rows a day: the others are no new labels.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    before = newest_labels(folder)
+    if before is not None:
+        place = pc.index_in(found.column(KEY), value_set=before.column(KEY).combine_chunks())
+        equal = pc.equal(found.column(LABEL), before.column(LABEL).take(place))
+        found = found.filter(pc.invert(pc.fill_null(equal, False)))
     files = _files(folder)
     number = int(files[-1].stem.partition("-")[0]) + 1 if files else 1
     about = {"source": labels.source, "sha256": labels.sha256}

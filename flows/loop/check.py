@@ -122,7 +122,9 @@ class Loop:
             changed = parameters.differences(self.params, parameters.validate(then, "champion"))
         except InputError:  # those of an older release
             return ""
+        window = f"prepare.source.pattern={added_rows.NAME}"  # set by `add_rows`, not by a person
         found = [f"{k}={v}" for k, v in changed.items() if not k.startswith("retrain.")]
+        found = [one for one in found if not one.startswith(window)]
         return ", ".join(found[:20])
 
     def add_rows(self) -> tuple[added_rows.Added, list[str]]:
@@ -142,7 +144,9 @@ class Loop:
             since = self.now - timedelta(days=rules.window)
             jobs = [job for job in jobs if job.started_at >= since]
         notices: list[str] = []
-        found = labelled(predicted(self.registry, self.name, jobs, notices))
+        found = labelled(
+            predicted(self.registry, self.name, jobs, notices), self.params.prepare, notices
+        )
         added = added_rows.add(self.params.prepare, folder, found)
         for notice in (*notices, *added.notices):
             self.say(notice)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows import versioning
+from flows.evaluation import trained_target
 from flows.feedback import Predicted, finished
 from flows.loop import records
 from flows.loop.decision import Facts
@@ -11,7 +12,8 @@ from flows.loop.measuring import below_gates
 from registry import CHAMPION, Job, Registry
 from tasks import feedback
 from tasks.added_rows import LabelledJob
-from tasks.config import Params
+from tasks.config import Params, Prepare
+from tasks.problems import PROBLEMS
 
 
 def gather(registry: Registry, params: Params, root: Path, output: Path) -> Facts:
@@ -73,11 +75,26 @@ def predicted(
     return list(finished(registry, name, with_labels(jobs), notices))
 
 
-def labelled(found: Sequence[Predicted]) -> list[LabelledJob]:
-    """Jobs with their labels, for `tasks.added_rows`."""
-    made = []
+def labelled(found: Sequence[Predicted], prepare: Prepare, notices: list[str]) -> list[LabelledJob]:
+    """Jobs with their labels, for `tasks.added_rows`, that are labels of the target of now.
+
+    `notices` gets a line about versions that were trained for another one: a label of theirs in
+    its column would be a wrong value.
+    """
+    made, other = [], {}
+    now = (trained_target({"prepare": prepare.model_dump()}), PROBLEMS[prepare.task])
     for one in found:
+        then = (trained_target(one.version.params), one.signature.problem)
+        if then != now:
+            other[one.version.ref] = f"{then[0]} ({one.signature.task})"
+            continue
         labels = feedback.newest_labels(one.labels)
         if labels is not None:
             made.append(LabelledJob(one.report, one.signature, labels))
+    if other:
+        which = ", ".join(f"{ref} predicts {target}" for ref, target in other.items())
+        notices.append(
+            f"left out, because they are labels of another target than {now[0]} ({prepare.task}), "
+            f"which params.yaml names: those of {which}"
+        )
     return made

@@ -1,11 +1,14 @@
 """The rows that the loop trains on, and the comparison of the champion with the version before."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from loops import NAME, table
@@ -32,7 +35,7 @@ def test_labelled_rows_become_raw_data_that_the_source_reads(tiny):
     tiny.label(pa.concat_tables([one.slice(0, 50), two.slice(0, 30)]))
     added, overrides = tiny.loop().add_rows()
     assert (added.rows, added.refused, overrides) == (80, {}, [])
-    path = tiny.raw / "labelled.parquet"
+    path = tiny.raw / "modelmint-labelled.parquet"
     found = pq.read_table(path)
     assert as_table(found) == as_table(pa.concat_tables([one.slice(0, 50), two.slice(0, 30)]))
     source = Prepare(source={"kind": "tabular", "path": "data/raw/rows", "target": "y"}).source
@@ -55,7 +58,7 @@ def test_a_row_that_was_predicted_and_labelled_twice_counts_once_with_the_latest
     tiny.label(rows.set_column(2, "y", pa.array(turned)), job=newer)
     added, _ = tiny.loop().add_rows()
     assert added.rows == 100
-    found = pq.read_table(tiny.raw / "labelled.parquet")
+    found = pq.read_table(tiny.raw / "modelmint-labelled.parquet")
     assert as_table(found) == as_table(rows.set_column(2, "y", pa.array(turned)))
 
 
@@ -69,7 +72,7 @@ def test_row_numbers_of_two_jobs_are_two_rows(tiny):
         jobs[name] = rows
     added, _ = tiny.loop().add_rows()
     assert added.rows == 100
-    found = pq.read_table(tiny.raw / "labelled.parquet")
+    found = pq.read_table(tiny.raw / "modelmint-labelled.parquet")
     assert as_table(found) == as_table(pa.concat_tables(list(jobs.values())))
 
 
@@ -97,12 +100,80 @@ def test_files_that_are_not_as_they_were_predicted_are_never_trained_on(tiny, ho
     assert tiny.said == [f"up to 60 labelled rows of {path} left out: {why}"]
 
 
+@pytest.mark.parametrize(
+    ("prepare", "now"),
+    [
+        ({"source": {"kind": "tabular", "target": "a"}}, r"a \(classification\)"),
+        ({"source": {"kind": "tabular", "target": "y"}, "task": "regression"}, r"y \(regression\)"),
+    ],
+)
+def test_labels_of_another_target_than_that_of_now_are_not_written_into_its_column(
+    tiny, prepare, now
+):
+    rows = table(1, 50)
+    tiny.predict("monday", rows)
+    tiny.label(rows)
+    loop = tiny.loop()
+    prepare["source"]["path"] = "data/raw/rows"
+    loop = replace(loop, params=loop.params.model_copy(update={"prepare": Prepare(**prepare)}))
+    assert loop.add_rows()[0].rows == 0
+    assert not (tiny.raw / "modelmint-labelled.parquet").exists()
+    (said,) = tiny.said
+    assert re.search(f"another target than {now}", said)
+    assert said.endswith(f"{NAME}:1 predicts y (binary)")
+
+
+def test_a_table_of_the_user_that_is_called_labelled_stays_and_is_read(tiny):
+    own = tiny.raw / "labelled.parquet"
+    pq.write_table(table(77, 30).drop_columns(["key"]), own)
+    before = own.read_bytes()
+    rows = table(1, 50)
+    tiny.predict("monday", rows)
+    tiny.label(rows)
+    loop = tiny.loop()
+    loop.add_rows()
+    assert own.read_bytes() == before
+    assert len(sources.read(loop.params.prepare.source, tiny.root)) == 2_000 + 30 + 50
+
+
+def test_labels_that_come_again_in_a_longer_file_are_no_new_labels(tiny):
+    rows = table(1, 50)
+    job = tiny.predict("monday", rows)
+    counts = []
+    turned = rows.set_column(2, "y", pa.array([*["no", "yes"] * 25]))
+    changed = sum(pc.not_equal(rows["y"], turned["y"]).to_pylist())
+    for given in (rows.slice(0, 30), rows, rows.slice(0, 49), turned):
+        tiny.label(given)
+        counts.append(gather_labels(tiny)[job])
+    assert counts == [30, 50, 50, 50 + changed]
+    tiny.loop().add_rows()
+    found = pq.read_table(tiny.raw / "modelmint-labelled.parquet")
+    assert as_table(found) == as_table(turned)
+
+
+def gather_labels(tiny):
+    return tiny.loop().decide()[0].labels
+
+
+def test_the_pattern_of_a_window_is_not_called_a_change_of_params_yaml(tiny):
+    params = tiny.loop(data="window").params
+    pattern = {"pattern": "modelmint-labelled.parquet"}
+    source = params.prepare.source.model_copy(update=pattern)
+    prepare = params.prepare.model_copy(update={"source": source})
+    then = params.model_copy(update={"prepare": prepare}).model_dump()
+    tiny.add_version("b", params=then)
+    assert tiny.loop(data="window")._differs(2) == ""
+    then["prepare"]["source"]["pattern"] = "2024*"
+    tiny.add_version("c", params=then)
+    assert tiny.loop(data="window")._differs(3) == "prepare.source.pattern=2024*"
+
+
 def test_a_window_has_only_the_labelled_rows_of_its_days(tiny):
     rows = table(1, 50)
     tiny.predict("monday", rows)
     tiny.label(rows)
     added, overrides = tiny.loop(data="window", window=30).add_rows()
-    assert (added.rows, overrides) == (50, ["prepare.source.pattern=labelled.parquet"])
+    assert (added.rows, overrides) == (50, ["prepare.source.pattern=modelmint-labelled.parquet"])
     with pytest.raises(InputError, match="no row of the last 30 days has a label"):
         tiny.loop(days=31, data="window", window=30).add_rows()
 
@@ -116,14 +187,15 @@ def test_rows_of_csv_are_written_as_the_other_tables_are(tiny, tmp_path):
     tiny.predict("monday", rows)
     tiny.label(rows)
     loop = tiny.loop()
-    found = labelled(predicted(tiny.registry, NAME, jobs_below(tiny.registry, NAME, loop.output)))
+    jobs = predicted(tiny.registry, NAME, jobs_below(tiny.registry, NAME, loop.output))
+    found = labelled(jobs, loop.params.prepare, [])
     read_as = found[0].signature.read_as
     german = read_as.model_copy(update={"delimiter": ";", "decimal": ",", "encoding": "latin-1"})
     signature = found[0].signature.model_copy(update={"reading": german})
     job = added_rows.LabelledJob(found[0].report, signature, found[0].labels)
     added = added_rows.add(loop.params.prepare, folder, [job])
     assert added.rows == 20
-    lines = (folder / "labelled.csv").read_text("latin-1").splitlines()
+    lines = (folder / "modelmint-labelled.csv").read_text("latin-1").splitlines()
     assert lines[0] == "a;note;y"
     values = [float(line.split(";")[0].replace(",", ".")) for line in lines[1:]]
     assert sorted(values) == sorted(rows["a"].to_pylist())
@@ -137,7 +209,7 @@ def test_rows_of_csv_are_written_as_the_other_tables_are(tiny, tmp_path):
         ({"path": "data/raw/rows/past.parquet"}, {}, "is a single file"),
         ({}, {"split_column": "part"}, "with prepare.split_column the test rows are given"),
         ({"test": "test-*"}, {}, "with prepare.source.test the test rows are given"),
-        ({"pattern": "past*"}, {}, "leaves out labelled.parquet"),
+        ({"pattern": "past*"}, {}, "leaves out modelmint-labelled.parquet"),
     ],
 )
 def test_sources_that_cannot_take_rows_are_refused(tiny, source, prepare, message):

@@ -49,8 +49,9 @@ class Tiny:
     def add_version(self, digest: str = "a", promote: bool = True, **lineage: Any) -> int:
         """Register the same model with another dataset, and make it champion."""
         data = {"data/raw/rows": lineage.pop("data", self.hash)}
+        usual = {"prepare": {"source": {"kind": "tabular", "target": "y"}}}
+        params = lineage.pop("params", usual)
         lineage = replace(LINEAGE, dataset=digest * 32, data=data)
-        params = {"prepare": {"source": {"kind": "tabular", "target": "y"}}}
         folder = self.root.parent / f"candidate-{digest}"
         register(self.registry, self.bundle, folder, lineage=lineage, params=params)
         version = self.registry.model(NAME).last_version
