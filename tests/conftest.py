@@ -71,7 +71,6 @@ WHOLE_FILES = {
     "tasks/test_label_noise.py",
     "flows/test_lineage.py",
     "flows/test_maintenance.py",
-    "flows/test_promotion.py",
     "flows/test_studies.py",
     "flows/test_tuning.py",
     "cli/test_models_evaluate.py",

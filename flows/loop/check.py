@@ -116,15 +116,17 @@ class Loop:
         )
 
     def _differs(self, champion: int) -> str:
-        """What the champion's parameters were, where those of now are others."""
+        """The values of `params.yaml` that are others than the champion's."""
         then = self.registry.resolve(f"{self.name}:{champion}").version.params
         try:
-            changed = parameters.differences(self.params, parameters.validate(then, "champion"))
+            before = parameters.validate(then, "champion")
         except InputError:  # those of an older release
             return ""
-        window = f"prepare.source.pattern={added_rows.NAME}"  # set by `add_rows`, not by a person
+        changed = parameters.differences(self.params, before)
+        pattern = getattr(before.prepare.source, "pattern", None) or ""
+        if pattern.startswith(added_rows.NAME):  # set by `add_rows`, not by a person
+            changed.pop("prepare.source.pattern", None)
         found = [f"{k}={v}" for k, v in changed.items() if not k.startswith("retrain.")]
-        found = [one for one in found if not one.startswith(window)]
         return ", ".join(found[:20])
 
     def add_rows(self) -> tuple[added_rows.Added, list[str]]:

@@ -162,7 +162,7 @@ def test_config_lists_every_variable_and_hides_the_password(trained: Project):
     shown = json.loads(Project(trained.root, given).modelmint("config", "--json").stdout)
     assert shown["MODELMINT_DATABASE_URL"] == "postgresql://ada:***@db/x"
     assert "secret" not in json.dumps(shown)
-    names = ["DATABASE_URL", "ARTIFACTS", "CACHE", "RUNS", "BACKUP"]
+    names = ["DATABASE_URL", "ARTIFACTS", "CACHE", "RUNS", "BACKUP", "UI_URL"]
     channels = ("SMTP", "TO", "FROM", "WEBHOOK", "SLACK", "COMMAND", "EVENTS")
     names += [f"NOTIFY_{channel}" for channel in channels]
     assert set(shown) == {f"MODELMINT_{name}" for name in names}

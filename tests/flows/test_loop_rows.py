@@ -165,7 +165,7 @@ def test_the_pattern_of_a_window_is_not_called_a_change_of_params_yaml(tiny):
     assert tiny.loop(data="window")._differs(2) == ""
     then["prepare"]["source"]["pattern"] = "2024*"
     tiny.add_version("c", params=then)
-    assert tiny.loop(data="window")._differs(3) == "prepare.source.pattern=2024*"
+    assert tiny.loop(data="window")._differs(3) == "prepare.source.pattern=None"
 
 
 def test_a_window_has_only_the_labelled_rows_of_its_days(tiny):

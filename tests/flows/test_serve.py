@@ -330,10 +330,12 @@ def test_serve_in_a_new_project_runs_a_deployment_and_leaves_no_process(family: 
         served = _start_serving(site, port, log)
         try:
             found = _until(
-                lambda: (d := call("deployments/filter", {})) and len(d) == 3 and d, seconds=240
+                lambda: (d := call("deployments/filter", {})) and len(d) == 9 and d, seconds=240
             )
             by_flow = {re.split("[.:]", d["entrypoint"])[-1]: d for d in found}
-            assert by_flow.keys() == {"training", "inference", "approval"}
+            work = {"training", "inference", "approval", "retrain"}
+            upkeep = {"back_up", "verify", "collect", "clean_worktrees", "clean_prefect"}
+            assert by_flow.keys() == work | upkeep
             assert not any(d["paused"] for d in found)
             hourly = by_flow["inference"]
             run = call(f"deployments/{hourly['id']}/create_flow_run", {})
