@@ -93,12 +93,13 @@ def _deployments(client: "SyncPrefectClient", settings: Settings, names: list[st
 
     from flows.workers import is_of_workers
 
-    pooled = entry_names(settings.root / "prefect.yaml")
-    wanted = DeploymentFilter(name=DeploymentFilterName(any_=[*names, *pooled]))
+    path = settings.root / "prefect.yaml"
+    entry_of = dict(zip(deployed_names(path), entry_names(path), strict=True))
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=[*names, *entry_of.values()]))
     found = client.read_deployments(deployment_filter=wanted)
     of_workers = {d.name: d for d in found if is_of_workers(d, settings.root)}
     # Those that workers run are not served, and the other way round.
-    served = [name for name, entry in zip(names, pooled, strict=True) if entry not in of_workers]
+    served = [name for name in names if entry_of.get(name) not in of_workers]
     found = [d for d in found if d.name in served] + list(of_workers.values())
     for name in sorted(set(served) - {deployment.name for deployment in found}):
         yield Line("schedule", name, "was never served: `modelmint serve`", attention=True)
