@@ -65,7 +65,7 @@ def test_the_loop_detects_drift_trains_once_and_recovers(tmp_path, prefect_serve
     variables = {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "all as it should be" in done.stdout
+    assert "with the new champion" in done.stdout
     history = done.stdout[done.stdout.index("modelmint models history") :]
     words = ("started because of drift", "promoted", "is champion", "is the first with parcels:2")
     places = [history.index(word) for word in words]
