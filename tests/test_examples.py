@@ -67,6 +67,11 @@ def test_the_loop_detects_drift_trains_once_and_recovers(tmp_path, prefect_serve
     assert done.returncode == 0, done.stdout + done.stderr
     assert "with the new champion" in done.stdout
     history = done.stdout[done.stdout.index("modelmint models history") :]
-    words = ("started because of drift", "promoted", "is champion", "is the first with parcels:2")
+    words = (
+        "started because of drift",
+        "promoted   2",
+        "is champion",
+        "is the first with parcels:2",
+    )
     places = [history.index(word) for word in words]
     assert places == sorted(places), history
