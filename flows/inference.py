@@ -5,13 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
-from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -30,6 +27,7 @@ from flows.links import job_link, version_link
 from flows.objects import is_url
 from flows.progress import JobProgress
 from flows.retries import RETRY
+from flows.run_ends import end_of_run
 from flows.settings import Settings
 from registry import Registry, RegistryError, Resolved
 from tasks.counts import WORDS, Substituted
@@ -94,7 +92,7 @@ def inference(
             if inputs is None and not anything_in(inbox, signature):
                 return _idle(inbox)
             # Before it asks which files are new: those of a job that was killed at its end are not.
-            close_dead_jobs(registry, resolved.version.model, _end_of_run)
+            close_dead_jobs(registry, resolved.version.model, end_of_run)
             report: JobReport | NewReport
             if new:
                 report = predict_new_files(
@@ -221,16 +219,6 @@ def _log(report: JobReport) -> None:
     )
     for remark in report.remarks:
         get_run_logger().warning("%s", remark)
-
-
-def _end_of_run(number: str) -> str | None:
-    """How a flow run ended; None while it goes on, and for one of another Prefect server."""
-    with get_client(sync_client=True) as client:
-        try:
-            state = client.read_flow_run(UUID(number)).state
-        except (ObjectNotFound, ValueError):
-            return None
-    return state.name if state and state.is_final() else None
 
 
 def _markdown(report: JobReport) -> str:

@@ -37,13 +37,9 @@ def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Out
     """Run the training flow once, after `prepare_prefect`. Raises the exception of a crash."""
     from flows.training import NotTrained, training
 
-    state = training(params_file, overrides, look, return_state=True)
-    outcome = state.result(raise_on_failure=False)
-    if isinstance(outcome, NotTrained):
-        return outcome.outcome
-    if isinstance(outcome, Exception):
-        raise outcome
-    return cast("Outcome", outcome)
+    return cast(
+        "Outcome", _outcome(training(params_file, overrides, look, return_state=True), NotTrained)
+    )
 
 
 def retrain(output: str) -> "State[Any]":
@@ -57,13 +53,20 @@ def tune(params_file: str, overrides: list[str], workers: int) -> "TuneOutcome":
     """Run the tuning flow once, after `prepare_prefect`. Raises the exception of a crash."""
     from flows.tuning.flow import NotTuned, tuning
 
-    state = tuning(params_file, overrides, workers, return_state=True)
-    outcome = state.result(raise_on_failure=False)
-    if isinstance(outcome, NotTuned):
-        return outcome.outcome
-    if isinstance(outcome, Exception):
-        raise outcome
-    return cast("TuneOutcome", outcome)
+    return cast(
+        "TuneOutcome",
+        _outcome(tuning(params_file, overrides, workers, return_state=True), NotTuned),
+    )
+
+
+def _outcome(state: Any, carries: type[Any]) -> Any:
+    """The result of a flow; `carries` is the exception that has the outcome of a failed one."""
+    found = state.result(raise_on_failure=False)
+    if isinstance(found, carries):
+        return found.outcome
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def predict(model: str, inputs: list[str], output: str) -> "JobReport":

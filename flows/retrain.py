@@ -7,13 +7,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
-from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -22,6 +19,7 @@ from flows.alive import be_watched
 from flows.artifacts import tag_run
 from flows.loop.check import Loop
 from flows.loop.records import ATTEMPTS, FAILED, TOPIC, Retraining
+from flows.run_ends import end_of_run
 from flows.settings import Settings, actor
 from flows.training import NotTrained, Outcome, training
 from registry import NoRegistry, NotFound, RegistryError
@@ -95,7 +93,7 @@ def _look(loop: Loop) -> State[Any]:
             return Completed(message=f"rolled back to {back.before}: {back.text}")
     log = loop.log()
     if open_ := loop.unfinished(log):
-        if loop.is_alive(open_, _end_of_run):
+        if loop.is_alive(open_, end_of_run):
             run = open_.holder.payload.get("flow_run_id")
             return _idle(f"a training goes on: {open_.entries[-1].reason} (flow run {run})")
         if open_.attempts >= ATTEMPTS:
@@ -165,13 +163,3 @@ def _said(found: Outcome) -> tuple[str, str]:
         return "waits", f"ended, {found.version} waits for approval: {found.decision}"
     how = "" if found.created else " (it was registered before)"
     return "kept", f"ended, {found.version}{how} changes nothing: {found.decision}"
-
-
-def _end_of_run(number: str) -> str | None:
-    """How a flow run ended; None while it goes on, and for one of another Prefect server."""
-    with get_client(sync_client=True) as client:
-        try:
-            state = client.read_flow_run(UUID(number)).state
-        except (ObjectNotFound, ValueError):
-            return None
-    return state.name if state and state.is_final() else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -11,13 +11,11 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.training import Outcome
+from flows.training import End, Outcome
 from flows.tuning.repeats import Repeated, Verdict
 from flows.tuning.studies import Study, Trial
 from tasks import formats
 from tasks.config import Tune
-
-End = Literal["done", "input", "refused", "error"]
 
 
 @dataclass
