@@ -171,7 +171,7 @@ def artifacts(api, run):
     found = api.read_artifacts(artifact_filter=of_run)
     for artifact in found:  # both link to the page of the registry
         assert f"[tiny:1]({UI}/models/tiny/versions/1)" in artifact.description
-        assert re.search(rf"job \[`(.+)`\]\({UI}/jobs/\1\)", artifact.data)
+        assert re.search(rf"job \[(.+)\]\({UI}/jobs/\1\)", artifact.data)
     return [artifact.data for artifact in found]
 
 

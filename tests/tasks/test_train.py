@@ -31,6 +31,8 @@ CASES = [
     ("lstm", "text", "multiclass"),
     ("gru", "sequence", "binary"),
     ("attention", "text", "regression"),
+    ("tabular", "tabular", "multiclass"),
+    ("bag", "text", "binary"),
     ("transformer", "image", "multiclass"),
     ("transformer", "sequence", "multiclass"),
     ("transformer_lm", "text", "language_model"),
