@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -109,6 +110,16 @@ WHOLE_FILES = {
     "test_extending_columns.py",
     "test_extending_problems.py",
 }
+# What a database does by itself: concurrent transactions, triggers, roles, migrations, kills.
+BOTH_DATABASES = {
+    "registry/test_database.py",
+    "registry/test_extras.py",
+    "registry/test_kept_registry.py",
+    "registry/test_kills.py",
+    "registry/test_processes.py",
+    "registry/test_protected.py",
+    "registry/test_upgrade.py",
+}
 # In other files it leaves out tests with one of these fixtures, which do the same,
 WHOLE_FIXTURES = {
     "browser",
@@ -144,9 +155,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files of `LONG` first, in its order; mark tests that take long or need a server."""
-    left_out = [item for item in items if is_other_pair(item)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    if not EVERYTHING:
+        config.hook.pytest_deselected(items=[item for item in items if is_for_a_release(item)])
+        items[:] = [item for item in items if not is_for_a_release(item)]
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(place_of(item.path), len(LONG)))
     for item in items:
@@ -160,14 +171,22 @@ def parameters_of(item: pytest.Item) -> set[str]:
     return {value for value in given if isinstance(value, str)}
 
 
-def is_other_pair(item: pytest.Item) -> bool:
-    """Whether a test that runs for each store and each database need not run for this pair.
+def is_for_a_release(item: pytest.Item) -> bool:
+    """Whether another test shows the same fault for less, so that this one runs before a release.
 
-    Stores and databases do not know each other. Each is tested with one of the others.
+    Stores and databases do not know each other: a test that runs for each of both runs for two of
+    the four pairs. Of the tests that run for each database, outside of `BOTH_DATABASES`, every
+    second one runs with PostgreSQL and the others with SQLite; the names of the tests decide.
     """
+    if item.get_closest_marker("release"):
+        return True
     parameters = parameters_of(item)
-    pairs = (("folder", "postgresql"), ("bucket", "sqlite"))
-    return not EVERYTHING and any(parameters.issuperset(pair) for pair in pairs)
+    databases = parameters & {"sqlite", "postgresql"}
+    if parameters & {"folder", "bucket"} and databases:
+        return parameters >= {"folder", "postgresql"} or parameters >= {"bucket", "sqlite"}
+    if len(databases) != 1 or place_of(item.path) in BOTH_DATABASES:
+        return False
+    return ("postgresql" in databases) != bool(crc32(item.originalname.encode()) % 2)
 
 
 def is_whole(item: pytest.Item) -> bool:

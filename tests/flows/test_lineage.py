@@ -94,67 +94,68 @@ def run_edited_stage(project: Project, stage: str, edit: str, before: str = "") 
     return done.stderr
 
 
+# What changes while a stage runs, several things at a time, and how each is named.
 REFUSED = {
-    "a parameter": (
+    "a parameter, code, prepared data": (
         "train",
-        "replace('params.yaml', 'learning_rate: 0.02', 'learning_rate: 0.1')",
-        "train.optimizer.learning_rate (0.02 before, 0.1 now)",
+        "replace('params.yaml', 'learning_rate: 0.02', 'learning_rate: 0.1');"
+        "statement('tasks/train.py'); append('data/prepared/train.arrow')",
+        (
+            "train.optimizer.learning_rate (0.02 before, 0.1 now)",
+            "tasks/train.py",
+            "data/prepared/train.arrow",
+        ),
     ),
     "a parameter that is new": (
         "train",
         "replace('params.yaml', 'freeze: []', 'frieze: []')",
-        "train.freeze ([] before, null now), train.frieze (null before, [] now)",
+        ("train.freeze ([] before, null now), train.frieze (null before, [] now)",),
     ),
-    "a parameter of another type": (
+    "a parameter of another type, raw data": (
         "prepare",
-        "replace('params.yaml', 'label_noise: false', 'label_noise: 0')",
-        "prepare.label_noise (false before, 0 now)",
+        "replace('params.yaml', 'label_noise: false', 'label_noise: 0');"
+        "append('data/raw/digits.csv.gz')",
+        ("prepare.label_noise (false before, 0 now)", "data/raw/digits.csv.gz"),
     ),
     "one of two sections": (
         "export",
         "replace('params.yaml', 'accuracy: 0.5', 'accuracy: 0.4')",
-        "evaluate.gates.accuracy (0.5 before, 0.4 now)",
+        ("evaluate.gates.accuracy (0.5 before, 0.4 now)",),
     ),
-    "the parameters are half written": ("train", "write('params.yaml', 'a: [')", "params.yaml ("),
-    "the parameters are gone": ("train", "os.remove('params.yaml')", "params.yaml ("),
-    "code": ("train", "statement('tasks/train.py')", "tasks/train.py"),
-    "code in a folder": (
+    "the parameters are half written": (
         "train",
-        "statement('tasks/training/state.py')",
-        "tasks/training/state.py",
+        "write('params.yaml', 'a: [')",
+        ("params.yaml (",),
     ),
-    "code that is half written": ("train", "write('tasks/train.py', 'def')", "tasks/train.py"),
-    "the fingerprint": ("train", "os.remove('code.json')", "code.json"),
-    "code is gone": ("evaluate", "os.remove('tasks/evaluate.py')", "tasks/evaluate.py"),
-    "code that was imported while it was changed": (
+    "the parameters, code and raw data are gone": (
+        "prepare",
+        "os.remove('params.yaml'); os.remove('tasks/prepare.py');"
+        "os.remove('data/raw/digits.csv.gz')",
+        ("params.yaml (", "tasks/prepare.py", "data/raw/digits.csv.gz"),
+    ),
+    "code in a folder, a file more, a file less": (
+        "train",
+        "statement('tasks/training/state.py'); write('data/base/version.json', '{}');"
+        "os.remove('data/prepared/profile.json')",
+        ("tasks/training/state.py", "data/base/version.json", "data/prepared/profile.json"),
+    ),
+    "code that is half written, the fingerprint": (
+        "train",
+        "write('tasks/train.py', 'def'); os.remove('code.json')",
+        ("tasks/train.py", "code.json"),
+    ),
+    "code that was imported while it was changed, raw data that came back": (
         "prepare",
         "replace('tasks/preparing/noise.py', 'MOST', 'LEAST'); import tasks.preparing.noise;"
-        "replace('tasks/preparing/noise.py', 'LEAST', 'MOST')",
-        "tasks/preparing/noise.py",
-    ),
-    "raw data": ("prepare", "append('data/raw/digits.csv.gz')", "data/raw/digits.csv.gz"),
-    "raw data that came back": (
-        "prepare",
+        "replace('tasks/preparing/noise.py', 'LEAST', 'MOST');"
         "rewrite('data/raw/digits.csv.gz')",
-        "data/raw/digits.csv.gz",
+        ("tasks/preparing/noise.py", "data/raw/digits.csv.gz"),
     ),
-    "raw data are gone": (
-        "prepare",
-        "os.remove('data/raw/digits.csv.gz')",
-        "data/raw/digits.csv.gz",
-    ),
-    "prepared data": ("train", "append('data/prepared/train.arrow')", "data/prepared/train.arrow"),
-    "a file more": ("train", "write('data/base/version.json', '{}')", "data/base/version.json"),
-    "a file less": (
-        "train",
-        "os.remove('data/prepared/profile.json')",
-        "data/prepared/profile.json",
-    ),
-    "several": (
+    "more than three": (
         "train",
         "statement('tasks/train.py'); statement('tasks/device.py'); statement('tasks/errors.py');"
         "statement('tasks/dataset.py')",
-        "and 1 more",
+        ("and 1 more",),
     ),
 }
 
@@ -163,7 +164,7 @@ REFUSED = {
 def test_a_stage_fails_and_names_an_input_that_changed_while_it_ran(stage, edit, named, project):
     printed = run_edited_stage(project, stage, edit)
     assert printed.startswith(f"changed while the stage {stage} ran: ")
-    assert named in printed
+    assert [name for name in named if name not in printed] == []
     assert "Give the same command again" in printed
     written = {
         "prepare": ["data/prepared"],
@@ -175,22 +176,25 @@ def test_a_stage_fails_and_names_an_input_that_changed_while_it_ran(stage, edit,
 
 
 ACCEPTED = {
-    "nothing": ("train", "pass"),
-    "parameters of other stages": ("prepare", "replace('params.yaml', 'seed: 0', 'seed: 5')"),
-    "a comment in the parameters": ("train", "append('params.yaml')"),
-    "code of other stages": ("prepare", "statement('tasks/train.py')"),
-    "code saved as it was": ("train", "rewrite('tasks/train.py')"),
-    "a comment in code": ("train", "append('tasks/train.py')"),
-    "code that nothing imports": ("train", "write('tasks/architectures/new.py', '')"),
-    "what Python leaves beside code": ("train", "write('tasks/config/__pycache__/a.pyc', '')"),
-    "raw data once they were prepared": ("train", "append('data/raw/digits.csv.gz')"),
+    "prepare": {
+        "parameters of other stages": "replace('params.yaml', 'seed: 0', 'seed: 5')",
+        "code of other stages": "statement('tasks/train.py')",
+    },
+    "train": {
+        "a comment in the parameters": "append('params.yaml')",
+        "code saved as it was": "rewrite('tasks/train.py')",
+        "a comment in code": "append('tasks/train.py')",
+        "code that nothing imports": "write('tasks/architectures/new.py', '')",
+        "what Python leaves beside code": "write('tasks/config/__pycache__/a.pyc', '')",
+        "raw data once they were prepared": "append('data/raw/digits.csv.gz')",
+    },
 }
 
 
-@pytest.mark.parametrize(("stage", "edit"), ACCEPTED.values(), ids=ACCEPTED)
-def test_files_that_a_stage_does_not_read_may_change(stage, edit, project):
+@pytest.mark.parametrize("stage", ACCEPTED)
+def test_files_that_a_stage_does_not_read_may_change(stage, project):
     shutil.rmtree(project.root / "data/prepared") if stage == "prepare" else None
-    assert run_edited_stage(project, stage, edit) == ""
+    assert run_edited_stage(project, stage, "; ".join(ACCEPTED[stage].values())) == ""
 
 
 def test_a_stage_refuses_code_rewritten_while_it_was_imported(project):
