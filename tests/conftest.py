@@ -110,8 +110,13 @@ WHOLE_FILES = {
     "test_extending_columns.py",
     "test_extending_problems.py",
 }
-# What a database does by itself: concurrent transactions, triggers, roles, migrations, kills.
-BOTH_DATABASES = {
+PLACES = (("sqlite", "postgresql"), ("folder", "bucket"))
+# Where each test runs with both databases and both stores, because they differ in concurrent
+# transactions, triggers, migrations and after kills.
+EVERY_PLACE = {
+    "registry/test_artifacts.py",
+    "registry/test_bucket.py",
+    "registry/test_collection.py",
     "registry/test_database.py",
     "registry/test_extras.py",
     "registry/test_kept_registry.py",
@@ -174,19 +179,20 @@ def parameters_of(item: pytest.Item) -> set[str]:
 def is_for_a_release(item: pytest.Item) -> bool:
     """Whether another test shows the same fault for less, so that this one runs before a release.
 
-    Stores and databases do not know each other: a test that runs for each of both runs for two of
-    the four pairs. Of the tests that run for each database, outside of `BOTH_DATABASES`, every
-    second one runs with PostgreSQL and the others with SQLite; the names of the tests decide.
+    Databases and stores do not know each other, so a test for each of both runs for two of the
+    four pairs. Outside of `EVERY_PLACE`, half of the tests run with the first of `PLACES` only, and
+    the others with the second; their names decide.
     """
     if item.get_closest_marker("release"):
         return True
-    parameters = parameters_of(item)
-    databases = parameters & {"sqlite", "postgresql"}
-    if parameters & {"folder", "bucket"} and databases:
-        return parameters >= {"folder", "postgresql"} or parameters >= {"bucket", "sqlite"}
-    if len(databases) != 1 or place_of(item.path) in BOTH_DATABASES:
-        return False
-    return ("postgresql" in databases) != bool(crc32(item.originalname.encode()) % 2)
+    named = [{place for place in pair if place in parameters_of(item)} for pair in PLACES]
+    chosen = [
+        pair.index(*found) for pair, found in zip(PLACES, named, strict=True) if len(found) == 1
+    ]
+    if len(chosen) == 2 and chosen[0] != chosen[1]:
+        return True
+    half = crc32(item.originalname.encode()) % 2
+    return place_of(item.path) not in EVERY_PLACE and bool(chosen) and half not in chosen
 
 
 def is_whole(item: pytest.Item) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import AUTHOR, SECONDS, Family, Project
+from projects import AUTHOR, Family, Project
 from ruamel.yaml import YAML
 
 from tasks.errors import InputError

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 _CODE = re.compile(r"^```(\w*)\n(.*?)^```|`([^`]+)`", re.DOTALL | re.MULTILINE)
 # Words of the pages that stand for a value which a parser reads.
 _EXAMPLES = {"EVENT": "1", "examples/NAME.yaml": "examples/digits-mlp.yaml"}
+
+
+@cache
+def modelmint_command() -> Any:
+    """The command `modelmint`; making it takes as long as ten tests."""
+    return typer.main.get_command(app)
 
 
 def in_repository(path: Path) -> str:
@@ -46,7 +53,7 @@ def commands_of(page: Path, programs: tuple[str, ...] = ("modelmint",)) -> list[
 
 def is_only_a_name(text: str) -> bool:
     """Whether a command names a group of commands, or one that cannot run without arguments."""
-    command: Any = typer.main.get_command(app)
+    command = modelmint_command()
     for word in text.split()[1:]:
         if word not in getattr(command, "commands", {}):
             return False
@@ -62,7 +69,7 @@ def options_of(page: Path) -> list[str]:
 
 def known_options() -> set[str]:
     """All options of all commands."""
-    waiting: list[Any] = [typer.main.get_command(app)]
+    waiting = [modelmint_command()]
     found = {"--help"}
     while waiting:
         command = waiting.pop()
@@ -82,7 +89,7 @@ def check_command(text: str) -> None:
     if words[:1] == ["prefect"]:
         check_prefect_command(words[1:])
         return
-    command: Any = typer.main.get_command(app)
+    command = modelmint_command()
     context = command.make_context(program, words)
     while hasattr(command, "commands"):
         name, command, words = command.resolve_command(

@@ -166,24 +166,15 @@ export(Export(), Evaluate(gates=gates), **given, base=Path("base"), repeats=Path
 
 
 def test_the_same_checkpoint_gives_the_same_bundle_bytes(exported, prepared_images, tmp_path):
-    folder = exported("cnn", "uint8")
-    running = []
-    for seed, place in (("1", tmp_path / "a"), ("2", tmp_path / "elsewhere/of another name")):
-        place.mkdir(parents=True)
-        (place / "again.py").write_text(AGAIN)
-        command = [
-            sys.executable,
-            str(place / "again.py"),
-            str(prepared_images["uint8"]),
-            str(folder / "checkpoint"),
-            "bundle",
-        ]
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        running.append((place, subprocess.Popen(command, cwd=place, env=environment)))
-    for place, process in running:
-        assert process.wait(120) == 0
-        for path in (folder / "bundle").iterdir():
-            assert (place / "bundle" / path.name).read_bytes() == path.read_bytes(), path.name
+    folder, place = exported("cnn", "uint8"), tmp_path / "elsewhere/of another name"
+    place.mkdir(parents=True)
+    (place / "again.py").write_text(AGAIN)
+    given = [str(prepared_images["uint8"]), str(folder / "checkpoint"), "bundle"]
+    command = [sys.executable, str(place / "again.py"), *given]
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}  # not that of the process of this test
+    subprocess.run(command, cwd=place, env=environment, timeout=240, check=True)
+    for path in (folder / "bundle").iterdir():
+        assert (place / "bundle" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 @each_case

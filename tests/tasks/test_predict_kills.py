@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from amounts import usual
 from forks import python_code
 from hand_made import classifier
 
 from tasks.columns import ImageColumn
 
 SHARD, SHARDS, ROWS, BAD = 500, 7, 4_000, 37
-KILLS = int(os.environ.get("MODELMINT_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("MODELMINT_TEST_KILLS", usual("5", "10")))
 JOB = """
 import os, signal, sys
 from pathlib import Path

@@ -78,11 +78,11 @@ def prepared(tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "architecture", "changes"),
     [
-        ("tabular", "mlp", {"optimizer": Optimizer(name="sgd", learning_rate=0.05)}),
         (
             "tabular",
             "mlp",
             {
+                "optimizer": Optimizer(name="sgd", learning_rate=0.05),
                 "imbalance": "sampler",
                 "clip": 0.5,
                 "accumulate": 3,
@@ -112,7 +112,7 @@ def prepared(tmp_path_factory):
             },
         ),
     ],
-    ids=["sgd", "sampler", "augmentation", "text"],
+    ids=["sampler", "augmentation", "text"],
 )
 def test_a_killed_and_resumed_training_gives_the_same_bytes(
     kind, architecture, changes, prepared, tmp_path, capsys
