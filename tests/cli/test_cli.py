@@ -103,7 +103,9 @@ def test_invalid_input_is_one_message_and_status_2(trained: Project, tmp_path, c
         ("MODELMINT_ARTIFACTS", "gs://bucket/prefix"),
     ],
 )
-@pytest.mark.parametrize("command", [["train"], ["models", "list"]])
+@pytest.mark.parametrize(
+    "command", [pytest.param(["train"], marks=pytest.mark.release), ["models", "list"]]
+)
 def test_unreachable_registry_is_one_message_and_status_1(
     trained: Project, variable, value, command
 ):
@@ -142,6 +144,7 @@ def test_unreachable_prefect_server_is_one_message(trained: Project):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.release  # flows/test_training_flow.py: a signal during a training
 def test_missing_prefect_server_gives_advice_and_starts_a_temporary_one(trained: Project):
     done = Project(trained.root).modelmint("train")
     assert done.stderr.count("modelmint serve") == 1

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sample_data
+from pages import check_command
 from PIL import Image
 from projects import AUTHOR, ROOT, Project
 from ruamel.yaml import YAML
@@ -286,15 +287,24 @@ def test_new_without_a_git_author_commits_nothing_and_says_so(installation, tmp_
     assert "params.yaml" in staged.stdout
 
 
-@pytest.mark.whole
+def commands_in_readme(project: Project) -> list[list[str]]:
+    lines = (project.root / "README.md").read_text().splitlines()
+    commands = [line.partition("#")[0].split() for line in lines]
+    return [words for words in commands if words[:1] == ["modelmint"]]
+
+
+def test_readme_of_a_new_project_has_commands_that_exist(houses):
+    commands = commands_in_readme(houses)
+    assert [words[1] for words in commands] == ["train", "train", "predict", "models", "serve"]
+    for words in commands:
+        check_command(" ".join(words))
+
+
+@pytest.mark.release  # test_readme.py runs the same ones, of the README of this repository
 @pytest.mark.timeout(900)
 def test_readme_commands_of_a_new_project_train_and_predict(houses, prefect_server):
     houses.environment["PREFECT_API_URL"] = prefect_server
-    readme = (houses.root / "README.md").read_text()
-    commands = [line.partition("#")[0].split() for line in readme.splitlines()]
-    commands = [words for words in commands if words[:1] == ["modelmint"]]
-    assert [words[1] for words in commands] == ["train", "train", "predict", "models", "serve"]
-    _, train, predict, history, _ = commands
+    _, train, predict, history, _ = commands_in_readme(houses)
     outcome = json.loads(houses.run(*train, "--json").stdout)
     assert outcome["version"] == "houses:1"
     assert outcome["folder"] == str(houses.root)

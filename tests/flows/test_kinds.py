@@ -44,7 +44,10 @@ def write_params(project: Project, name: str, params: dict) -> str:
     ("kind", "task", "architecture", "gates"),
     [
         ("tabular", "regression", "linear", {"r2": 0.2}),
-        ("sequence", "binary", "gru", {"accuracy": 0.6, "roc_auc": 0.6}),
+        pytest.param(
+            *("sequence", "binary", "gru", {"accuracy": 0.6, "roc_auc": 0.6}),
+            marks=pytest.mark.release,  # test_whole_path.py: the steps on every kind of data
+        ),
     ],
 )
 def test_train_and_predict_work_on_a_users_own_data(project, kind, task, architecture, gates):
@@ -89,6 +92,6 @@ def test_init_from_trains_a_classifier_from_a_registered_language_model(project:
     }
 
 
-def test_init_from_a_missing_version_exits_with_status_2(project: Project):
-    outcome = project.train("-S", "train.init_from=nobody", status=2)
+def test_init_from_a_missing_version_exits_with_status_2(trained: Project):
+    outcome = trained.train("-S", "train.init_from=nobody", status=2)
     assert "nobody" in outcome["message"]

@@ -295,6 +295,7 @@ def test_repro_after_parameters_changed_during_training_uses_the_new_ones(projec
     assert "up to date" in project.run("dvc", "status", "train").stdout
 
 
+@pytest.mark.release  # the tests of single stages above: each kind of edit
 def test_repro_refuses_code_edited_during_training(project):
     code = project.root / "tasks/training/objective.py"
     project.change_params({"train": {"epochs": 20, "patience": 20}})
@@ -309,6 +310,7 @@ def test_repro_refuses_code_edited_during_training(project):
     assert locked_stages(project.root)["train"] == before
 
 
+@pytest.mark.release  # the same
 def test_repro_refuses_raw_data_replaced_during_prepare(project):
     raw = project.root / "data/raw/digits.csv.gz"
     before = locked_stages(project.root)["prepare"]
