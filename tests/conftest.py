@@ -56,17 +56,22 @@ LONG = (
     "registry/test_processes.py",
 )
 
-# `make check` leaves out LONG and these files: they train, make many registries or start many
-# processes.
+# `make check` leaves out LONG and these files: they train, make many registries, start many
+# processes, or import torch, Prefect or hypothesis, which takes seconds in each worker.
 WHOLE_FILES = {
     *LONG,
     "tasks/test_architectures.py",
     "tasks/test_augmentation.py",
+    "tasks/test_bag.py",
+    "tasks/test_gates.py",
+    "tasks/test_tabular.py",
     "cli/test_backup_cli.py",
+    "cli/test_status.py",
     "tasks/test_export.py",
     "flows/test_cluster.py",
     "flows/test_formats.py",
     "flows/test_git.py",
+    "flows/test_heartbeat.py",
     "flows/test_inbox_faults.py",
     "tasks/test_init_from.py",
     "tasks/test_label_noise.py",
@@ -86,6 +91,7 @@ WHOLE_FILES = {
     "flows/test_promotion.py",
     "flows/test_raw.py",
     "flows/test_reconcile.py",
+    "registry/test_any_input.py",
     "registry/test_backup.py",
     "registry/test_backup_again.py",
     "registry/test_belonging.py",
