@@ -41,25 +41,33 @@ for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "MODELMINT_DATABASE_URL"):
     os.environ.pop(_name, None)
 
 
-# Whole flows and many processes. They start first, or the last one would run alone for minutes.
+# Whole flows and many processes, the longest first. They start first, or the last one would run
+# alone for minutes.
 LONG = (
     "flows/test_training_flow.py",
-    "flows/test_kinds.py",
-    "flows/test_main_job.py",
-    "cli/test_models_cli.py",
-    "flows/test_approval_flow.py",
-    "registry/test_web.py",
     "flows/test_serve.py",
+    "flows/test_tuning.py",
+    "flows/test_lineage.py",
+    "test_examples.py",
+    "flows/test_main_job.py",
+    "flows/test_kinds.py",
+    "test_readme.py",
     "flows/test_whole_path.py",
+    "flows/test_warm.py",
+    "flows/test_workers.py",
+    "flows/test_approval_flow.py",
+    "flows/test_notify_serve.py",
+    "registry/test_processes.py",
     "registry/test_upgrade.py",
     "registry/test_kills.py",
-    "registry/test_processes.py",
+    "registry/test_web.py",
+    "cli/test_models_cli.py",
 )
 
-# `make check` leaves out LONG and these files: they train, make many registries, start many
+# `make check` leaves out these files and LONG, but not its tests of pages: they train, make many registries, start many
 # processes, or import torch, Prefect or hypothesis, which takes seconds in each worker.
 WHOLE_FILES = {
-    *LONG,
+    *(name for name in LONG if not name.startswith("test_")),
     "tasks/test_architectures.py",
     "tasks/test_augmentation.py",
     "tasks/test_bag.py",
@@ -67,6 +75,7 @@ WHOLE_FILES = {
     "tasks/test_tabular.py",
     "cli/test_backup_cli.py",
     "cli/test_status.py",
+    "cli/test_training_summary.py",
     "tasks/test_export.py",
     "flows/test_cluster.py",
     "flows/test_formats.py",
@@ -75,13 +84,10 @@ WHOLE_FILES = {
     "flows/test_inbox_faults.py",
     "tasks/test_init_from.py",
     "tasks/test_label_noise.py",
-    "flows/test_lineage.py",
     "flows/test_maintenance.py",
     "flows/test_studies.py",
-    "flows/test_tuning.py",
     "cli/test_models_evaluate.py",
     "flows/test_notify_channels.py",
-    "flows/test_notify_serve.py",
     "flows/test_notify_runs.py",
     "flows/test_metrics.py",
     "tasks/test_optimisation.py",
@@ -107,12 +113,11 @@ WHOLE_FILES = {
     "registry/test_upkeep.py",
     "tasks/test_predict_any_input.py",
     "tasks/test_predict_kills.py",
+    "tasks/test_repeats.py",
     "tasks/test_resume.py",
     "flows/test_runs.py",
     "flows/test_same_files.py",
     "tasks/test_train.py",
-    "flows/test_warm.py",
-    "flows/test_workers.py",
     "test_extending_columns.py",
     "test_extending_problems.py",
 }

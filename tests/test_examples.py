@@ -1,14 +1,14 @@
 """The examples on small tables reach the metrics of examples/README.md."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from forks import python_code
+from projects import Project
 from sklearn.linear_model import LinearRegression
 
 from tasks import params, sources
@@ -61,9 +61,11 @@ def test_every_example_is_in_the_table_of_the_readme(path):
 def test_the_loop_detects_drift_trains_once_and_recovers(tmp_path, prefect_server):
     """`make loop`: from the job that drifted to the first job with the new champion, by real flows
     on a real server. It checks its story itself."""
-    command = [sys.executable, "-P", str(ROOT / "examples/loop.py"), "--folder", str(tmp_path)]
-    variables = {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+    code = f"import runpy; runpy.run_path({str(ROOT / 'examples/loop.py')!r}, run_name='__main__')"
+    command = python_code(code, "--folder", str(tmp_path))
+    given = {"PREFECT_API_URL": prefect_server, "PREFECT_LOGGING_LEVEL": "ERROR"}
+    variables = Project(tmp_path, {**given, "PYTHONPATH": str(ROOT)}).variables
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "with the new champion" in done.stdout
     history = done.stdout[done.stdout.index("modelmint models history") :]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from amounts import usual
 from projects import DEBUG, Project, copy_project, make_project
 from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
@@ -402,7 +403,7 @@ def test_train_registers_nothing_misrecorded_or_damaged(whole):
     # A stage that is fresh for DVC is verified, whether its output was restored or existed.
     path = damage(project, "outputs/bundle/model.onnx")
     shutil.rmtree(project.root / "outputs/bundle")
-    for _ in "ab":
+    for _ in usual("a", "ab"):
         outcome = project.train(status=2)
         assert "export: outputs/bundle/model.onnx: the content differs" in outcome["message"]
         assert not outcome["version"]

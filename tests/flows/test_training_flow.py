@@ -121,8 +121,7 @@ def test_a_signal_during_training_leaves_no_process_and_the_next_run_resumes(
     server = project.environment.pop("PREFECT_API_URL")  # the temporary server must end too
     project.environment["MODELMINT_TEST_FAMILY"] = family.mark
     # flows/test_warm.py sends a SIGINT during training.
-    some = (signal.SIGTERM, signal.SIGKILL)
-    signals = usual(some, (signal.SIGINT, *some))
+    signals = usual((signal.SIGKILL,), (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
     for number in signals:
         run = project.start("modelmint", "train", *LONG)
         # The first run prepares; later runs resume after the last finished epoch.
