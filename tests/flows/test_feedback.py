@@ -409,6 +409,7 @@ def give_alone(index, places):
         ).known
 
 
+@pytest.mark.whole
 def test_two_commands_at_once_keep_the_labels_once(place):
     table = rows(7)
     place.predict("one", table)

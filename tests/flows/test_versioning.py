@@ -26,7 +26,7 @@ def test_the_repository_is_opened_by_one_thread_at_a_time(tmp_path):
     first.start()
     assert inside.wait(60)
     second.start()
-    second.join(5)  # it takes 0.2 s if nobody is inside
+    second.join(1)  # it takes 0.2 s if nobody is inside
     assert found == []
     leave.set()
     first.join()

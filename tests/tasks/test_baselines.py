@@ -203,6 +203,7 @@ def test_large_images_are_averaged_in_blocks(shape, tmp_path):
     assert column.baseline_cells(image) <= 32 * 32 * shape[2] or min(shape[:2]) < 7
 
 
+@pytest.mark.whole
 def test_many_classes_with_too_few_trees_each_get_a_linear_model(tmp_path):
     x = np.arange(400.0)
     rows = {name: (numbers(x), x.astype(int) // 4) for name in ("train", "test")}
