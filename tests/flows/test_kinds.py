@@ -69,6 +69,7 @@ def test_train_and_predict_work_on_a_users_own_data(project, kind, task, archite
     assert "up to date" in project.run("dvc", "status", *stages).stdout
 
 
+@pytest.mark.release  # cli/test_models_cli.py: the flow; tasks/test_init_from.py: the weights
 def test_init_from_trains_a_classifier_from_a_registered_language_model(project: Project):
     prepare = write_raw_data(project, "text", "multiclass")
     lm = debug_params("transformer_lm", {"perplexity": 30.0}, "texts-lm", prepare)

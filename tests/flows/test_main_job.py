@@ -79,8 +79,8 @@ def _stages(lock):
     return YAML(typ="safe").load(lock.read_text())["stages"]
 
 
-def test_the_summary_of_run_names_dataset_metrics_gates_and_outputs(clone, first):
-    shown = clone.modelmint("run").stderr
+def test_the_summary_of_run_names_dataset_metrics_gates_and_outputs(main_job, first):
+    shown = main_job.summary
     for word in (
         first["training"]["dataset"],
         first["training"]["digest"],

@@ -68,7 +68,7 @@ def worker(project: Project, gpu: int, *arguments: str) -> Iterator[None]:
     """A worker as docs/operations.md starts it, on a GPU of that number."""
     own = Project(project.root, {**project.environment, "CUDA_VISIBLE_DEVICES": str(gpu)})
     options = ("--pool", "modelmint", "--limit", "1", *arguments)
-    process = own.start("modelmint", "prefect", "worker", "start", *options)
+    process = own.start("modelmint", "prefect", "worker", "start", *options, forked=True)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """How much the longest tests do.
 
 By default they do as much as shows a fault of each kind. With MODELMINT_TEST_EVERYTHING=1 they do
-all: every combination, every moment of a kill, and the tests with the marker `release`. Do that before
+all: every combination, every moment of a kill, the tests with the marker `release`. Do that before
 a release.
 """
 

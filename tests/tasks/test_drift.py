@@ -82,6 +82,7 @@ def test_a_large_job_does_not_report_trivial_shifts(hundred):
     assert (report.verdict, report.moved) == ("none", [])
 
 
+@pytest.mark.whole
 def test_200_jobs_without_drift_raise_no_more_false_alarms_than_stated(tmp_path):
     alarms = []
     for model in range(8):

@@ -89,6 +89,7 @@ def job(bundle, source, output, workers=1, **options):
     return predicted(bundle, source, output, how=how, **options)
 
 
+@pytest.mark.whole
 def test_any_number_of_workers_and_a_kill_give_the_same_counters(bundle, source, small, tmp_path):
     report, found = job(bundle, source, tmp_path / "one")
     assert len(report.shards) > 3
