@@ -75,6 +75,7 @@ def test_train_look_with_a_failed_gate_succeeds_and_records_nothing(trained: Pro
     assert registered(trained) == before
 
 
+@pytest.mark.release  # the first test: the refusal; tasks/test_metrics.py: the verdict
 def test_train_without_gates_registers_nothing(trained: Project):
     outcome = trained.train("-S", "evaluate.gates={}", status=3)
     assert "at least one in evaluate.gates" in outcome["message"]
