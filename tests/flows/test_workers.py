@@ -84,7 +84,7 @@ def test_a_pool_runs_the_deployments_of_a_new_project_and_one_training_per_gpu(
     for deployment in pooled.values():
         if deployment.name != "fake":
             check_form(deployment)
-    runs = [api.create_flow_run_from_deployment(pooled["fake"].id) for _ in range(3)]
+    runs = [api.create_flow_run_from_deployment(pooled["fake"].id) for _ in range(4)]
     runs.append(api.create_flow_run_from_deployment(pooled["gc"].id))
     with ExitStack() as stack:
         stack.enter_context(worker(project, 0, "--work-queue", "gpu"))
@@ -96,8 +96,8 @@ def test_a_pool_runs_the_deployments_of_a_new_project_and_one_training_per_gpu(
                 break
             time.sleep(0.5)
         assert_status_knows_the_workers(project, pooled)
-    assert {state.name for state in states[:3]} == {"Completed"}, states
-    assert states[3].message == "removed 0 files (0 bytes)", states[3]
+    assert {state.name for state in states[:4]} == {"Completed"}, states
+    assert states[4].message == "removed 0 files (0 bytes)", states[4]
     lines = [line.split() for line in (project.root / "fake.log").read_text().splitlines()]
     for gpu in "01":
         times = sorted((float(begun), float(ended)) for on, begun, ended in lines if on == gpu)
