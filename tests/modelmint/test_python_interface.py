@@ -23,7 +23,6 @@ import pytest
 from PIL import Image
 from projects import made_once
 from registry_helpers import LINEAGE, bundle_candidate, make_candidate
-from setuptools import find_packages
 from training_helpers import make_prepared, run, tiny
 from typer.testing import CliRunner
 
@@ -116,6 +115,8 @@ except modelmint.MissingPackage as error:
 
 
 def test_the_package_and_its_marker_are_in_the_distribution():
+    from setuptools import find_packages  # it takes half a second
+
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     assert "modelmint" in find_packages(str(ROOT), **tool["setuptools"]["packages"]["find"])
     for package in ("modelmint", "registry"):
