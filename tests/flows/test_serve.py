@@ -89,7 +89,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     (inbox / "rows.arrow").write_bytes((trained.root / "data/prepared/test.arrow").read_bytes())
     from flows.deploy import deployed_name
 
-    served = trained.start("modelmint", "serve", forked=True)
+    served = trained.start("modelmint", "serve")
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.extend(served.stdout))
     reader.start()
@@ -110,7 +110,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
         assert _end_of(api, refused.id, 120) == ("Refused", "train logistic on digits")
         assert {"training"} <= set(api.read_flow_run(refused.id).tags)
         second = trained.modelmint("serve", status=2).stderr
-        assert re.search(rf"{trained.root} is already served by process \d+", second)
+        assert f"{trained.root} is already served by process {served.pid}" in second
     finally:
         served.send_signal(signal.SIGINT)
         assert served.wait(60) == 0

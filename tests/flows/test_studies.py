@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from amounts import usual
 from sqlalchemy import create_engine, text
 from study_helpers import loss_of, open_study, start_worker, work
 
@@ -41,7 +42,7 @@ def test_a_worker_that_is_killed_again_and_again_ends_with_the_same_trials(tmp_p
 
     stormy = registry_at(f"sqlite:///{tmp_path}/stormy.db", tmp_path / "b")
     drawn, kills = random.Random(1), 0
-    while kills < 5:
+    while kills < usual(2, 5):
         worker = start_worker(stormy, TRIALS, pause=0.02)
         assert worker.stdout is not None
         worker.stdout.readline()  # it has opened the study
@@ -56,13 +57,13 @@ def test_a_worker_that_is_killed_again_and_again_ends_with_the_same_trials(tmp_p
     assert sum(one.attempts - 1 for one in study.trials()) >= 1
 
 
-def test_four_workers_on_one_sqlite_file_share_a_study_without_losing_or_doubling_a_trial(
+def test_workers_on_one_sqlite_file_share_a_study_without_losing_or_doubling_a_trial(
     tmp_path: Path,
 ):
     url = registry_at(f"sqlite:///{tmp_path}/shared.db", tmp_path / "a")
-    workers = [start_worker(url, TRIALS) for _ in range(4)]
+    workers = [start_worker(url, TRIALS) for _ in range(usual(3, 4))]
     printed = [worker.communicate(timeout=300)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 4, "\n".join(printed)
+    assert [worker.returncode for worker in workers] == [0] * len(workers), "\n".join(printed)
     assert not any("locked" in text for text in printed)
     trials = open_study(url, TRIALS).trials()
     assert [trial.ordinal for trial in trials] == list(range(TRIALS))

@@ -252,10 +252,10 @@ def test_ctrl_c_ends_a_run_that_waits_for_another(project: Project):
     waiting = project.start("modelmint", "train", forked=True)
     _read_until(waiting, "train waits")
     waiting.send_signal(signal.SIGINT)
-    printed, _ = waiting.communicate(timeout=10)
+    printed, _ = waiting.communicate(timeout=60)
     assert "Running stage" not in printed
     busy.send_signal(signal.SIGTERM)
-    busy.communicate(timeout=10)
+    busy.communicate(timeout=60)
     assert (waiting.returncode, busy.returncode) != (0, 0)
 
 
