@@ -203,8 +203,8 @@ def test_job_killed_in_a_phase_gives_the_same_bytes_after_the_same_command(
     before = {path.name: path.stat().st_mtime_ns for path in records}
     finish(bundle, source, output, workers=1)
     assert content(output) == undisturbed
-    if phase == "after a record":
-        assert len(before) >= 4
+    if phase == "after a record":  # of the fourth call; the other threads may be within theirs
+        assert len(before) >= 1
 
 
 def test_any_executor_predicts_the_shards(bundle, source, undisturbed, tmp_path, monkeypatch):
