@@ -99,8 +99,10 @@ class BatchNorm(nn.BatchNorm1d):
 
 def largest_of_three(signal: Tensor, valid: Tensor | None) -> Tensor:
     """(batch, channels, time) -> the same shape: the largest of each timestep and its neighbours."""
-    filled = padded_with(-math.inf, signal, valid)
-    return padded_with(0.0, nn.functional.max_pool1d(filled, 3, stride=1, padding=1), valid)
+    # Not max_pool1d: the exporter would make the number of timesteps a constant.
+    filled = nn.functional.pad(padded_with(-math.inf, signal, valid), (1, 1), value=-math.inf)
+    neighbours = torch.maximum(filled[:, :, :-2], filled[:, :, 2:])
+    return padded_with(0.0, torch.maximum(filled[:, :, 1:-1], neighbours), valid)
 
 
 def padded_with(value: float, signal: Tensor, valid: Tensor | None) -> Tensor:

@@ -125,10 +125,10 @@ class Bag(Section):
 
 
 class _Convolutional(Section):
-    scaling: Scaling = "dataset"
-    """How the numbers of a sequence are scaled, for each channel: by the mean and standard
-    deviation of all training timesteps (`dataset`), by those of the sequence itself, so that only
-    its shape counts (`series`), or `both`, as twice the channels."""
+    scaling: Scaling = "both"
+    """How each channel is scaled: by the mean and standard deviation of all training timesteps
+    (`dataset`), by those of the sequence itself, so that only its shape counts (`series`), or
+    `both`, as twice the channels."""
     dropout: Dropout = 0.1
     """Share of the units before the outputs that are set to zero at each training step."""
 
