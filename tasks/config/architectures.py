@@ -157,11 +157,12 @@ class Inception(_Convolutional):
     Ismail Fawaz et al. 2020)."""
 
     name: Literal["inception"]
-    width: Width = 32
+    width: Width = 16
     """Channels of each length; a block has as many for each of `kernels`, and for a maximum over
     three timesteps."""
     kernels: list[Kernel] = Field(default=[39, 19, 9], min_length=1)
-    """Timesteps that the convolutions of a block see; odd numbers."""
+    """Timesteps that the convolutions of a block see; odd numbers. For sequences of fewer than a
+    hundred timesteps take shorter ones, such as `[9, 5, 3]`."""
     depth: Width = 6
     """Blocks in a row. The input of every three is added to their result."""
 

@@ -269,7 +269,7 @@ CASES = [
     ("classification", TEXT, ["accuracy", "macro_f1"], "gru", "tweets"),
     ("language_model", TEXT, ["perplexity"], "transformer_lm", "tweets"),
     ("regression", {"kind": "image", "path": "x/cats"}, ["r2"], "cnn", "cats"),
-    ("classification", {"kind": "sequence", "path": "s.npz"}, ["accuracy", "macro_f1"], "gru", "s"),
+    ("classification", {"kind": "sequence", "path": "s.npz"}, ["accuracy", "macro_f1"], "conv1d", "s"),
 ]
 
 
