@@ -15,8 +15,14 @@ from tasks.config.examples import NETWORKS
 # Batch size, epochs and patience of tables, by the rows up to which they apply.
 TABLES = ((1_000, 32, 100, 25), (10_000, 64, 40, 15), (100_000, 256, 30, 10), (None, 1024, 15, 5))
 FEW_ROWS = 10  # for each column
-# The same of sequences.
-SEQUENCES = ((200, 8, 100, 40), (1_000, 16, 60, 30), (10_000, 64, 40, 15), (None, 256, 20, 5))
+# The same of sequences: about 700 steps or more, with fewer a network has not learnt their shapes.
+SEQUENCES = (
+    (200, 8, 100, 40),
+    (1_000, 16, 80, 30),
+    (5_000, 32, 40, 15),
+    (20_000, 64, 30, 10),
+    (None, 256, 20, 5),
+)
 # Timesteps; longer sequences are cut: a training on 5,000 rows would take hours on a CPU.
 LONGEST = 2048
 # Rows of the largest class for each of the smallest, from which accuracy says little.

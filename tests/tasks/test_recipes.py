@@ -76,13 +76,17 @@ def test_accuracy_says_little_if_there_are_few_classes_and_one_is_rare(counts, e
 
 
 def test_more_sequences_get_larger_batches_and_fewer_epochs():
-    given = [recipes.of_sequences(rows, 50) for rows in (50, 200, 201, 1_001, 10_001)]
+    sizes = (50, 200, 201, 1_001, 5_001, 20_001)
+    given = [recipes.of_sequences(rows, 50) for rows in sizes]
     assert all(recipe.source == {} for recipe in given)
     trains = [Train.model_validate(recipe.train) for recipe in given]
     assert {train.architecture.name for train in trains} == {"conv1d"}
-    assert [train.batch_size for train in trains] == [8, 8, 16, 64, 256]
+    assert [train.batch_size for train in trains] == [8, 8, 16, 32, 64, 256]
     epochs = [train.epochs for train in trains]
     assert epochs == sorted(epochs, reverse=True)
+    # With seven of ten rows for training, never too few steps.
+    steps = [0.7 * rows / t.batch_size * t.epochs for rows, t in zip(sizes, trains, strict=True)]
+    assert all(count > 430 for count in steps)
 
 
 @pytest.mark.parametrize(("longest", "kept"), [(512, 512), (513, 513), (2048, 2048), (9000, 2048)])
