@@ -5,7 +5,6 @@ import pytest
 import torch
 from network_helpers import check_at_other_sizes, open_quietly, rows
 
-from tasks import architectures
 from tasks.architectures import build
 from tasks.architectures.series import BatchNorm, Series, largest_of_three
 from tasks.bundle.signature import Signature
@@ -133,9 +132,7 @@ def test_a_shape_counts_wherever_it_is(name):
 @pytest.mark.whole
 @each
 @pytest.mark.parametrize(("features", "scaling"), [(1, "series"), (12, "both")])
-def test_onnx_runtime_gives_the_same_for_any_length_and_batch(
-    name, features, scaling, tmp_path
-):
+def test_onnx_runtime_gives_the_same_for_any_length_and_batch(name, features, scaling, tmp_path):
     network = network_for(name, features, scaling=scaling).train()
     for _ in range(3):  # running statistics that are not the first ones
         network(rows(network.signature, [5, 11, 2, 16]))
@@ -155,11 +152,3 @@ def test_a_network_of_one_layer_or_block_is_allowed():
     for name, changes in (("conv1d", {"widths": [3], "kernels": [1]}), ("inception", {"depth": 1})):
         network = network_for(name, **changes).eval()
         assert network(rows(network.signature, [1, 4])).shape == (2, 2)
-
-
-def test_both_take_sequences_alone():
-    takes = {
-        name: {column.data for column in architectures.ARCHITECTURES[name].fronts}
-        for name in NETWORKS
-    }
-    assert takes == dict.fromkeys(NETWORKS, {"sequence"})
