@@ -86,7 +86,7 @@ def propose(root: Path, path: str) -> Proposal:
     document = {
         "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
         "train": recipe.train,
-        "evaluate": {"gates": draft.gates},
+        "evaluate": {"gates": draft.gates, **recipe.evaluate},
         "registration": {"name": _model_name(path)},
     }
     params = _with_search_space(document)

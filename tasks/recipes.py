@@ -6,7 +6,7 @@ the user sees and changes every value; nothing is decided later.
 
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.columns.sequence import MAX_LENGTH
@@ -25,6 +25,8 @@ SEQUENCES = (
 )
 # Timesteps; longer sequences are cut: a training on 5,000 rows would take hours on a CPU.
 LONGEST = 2048
+# Timesteps of a batch of long sequences when it is evaluated: 0.5 GB of memory with `conv1d`.
+EVALUATED = 2**18
 # Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
 TEXTS = 200  # texts from which the script is guessed
@@ -32,11 +34,12 @@ TEXTS = 200  # texts from which the script is guessed
 
 @dataclass(frozen=True)
 class Recipe:
-    """Parts of the sections `train` and `prepare.source`, and why, for the user."""
+    """Parts of the sections `train`, `prepare.source` and `evaluate`, and why, for the user."""
 
     train: dict[str, Any]
     source: dict[str, Any]
     why: str
+    evaluate: dict[str, Any] = field(default_factory=dict)
 
 
 def of_table(rows: int, columns: int) -> Recipe:
@@ -82,10 +85,12 @@ def of_sequences(rows: int, longest: int) -> Recipe:
         "epochs": epochs,
         "patience": patience,
     }
-    kept = min(longest, LONGEST)
-    source = {"max_length": kept} if kept > MAX_LENGTH else {}
     why = f"{epochs} epochs of batches of {batch}, for {rows} rows"
-    return Recipe(train, source, f"{why}; {kept} of {longest} timesteps" if source else why)
+    kept = min(longest, LONGEST)
+    if kept <= MAX_LENGTH:
+        return Recipe(train, {}, why)
+    why += f"; {kept} of {longest} timesteps"
+    return Recipe(train, {"max_length": kept}, why, {"batch_size": EVALUATED // kept})
 
 
 def of_others(kind: str) -> Recipe:

@@ -101,6 +101,7 @@ def test_long_sequences_are_kept_whole_up_to_a_limit(form, longest, kept, tmp_pa
         pq.write_table(table, tmp_path / "long.parquet")
     found = propose(tmp_path, f"long.{form}")
     assert found.params.prepare.source.max_length == kept
+    assert found.params.evaluate.batch_size * kept <= (2**19 if longest == 512 else 2**18)
     told = f"{kept} of {longest} timesteps" in "\n".join(found.assumptions)
     assert told == (longest > 512)
 
