@@ -200,7 +200,7 @@ def _of_arrays(path: Path, name: str) -> _Draft:
         )
     draft = _Draft({"kind": kind, "path": name})
     draft.assume(f"kind: {kind}, from the names of the arrays")
-    if kind == "sequence":
+    if "images" not in arrays:
         rows, longest, *_ = (*arrays["sequences"].shape, 0, 0)
         draft.recipe = recipes.of_sequences(rows, longest)
     return _with_target(draft, None if labels is None else pa.chunked_array([pa.array(labels)]))
@@ -233,7 +233,7 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
             )
         draft = _Draft({"kind": kind, "path": name, "column": column, "target": target})
         draft.assume(f"kind: {kind}; column: {column}")
-        if kind == "sequence":
+        if not images:
             longest = pc.max(pc.list_value_length(found[column])).as_py() or 0
             draft.recipe = recipes.of_sequences(len(found[column]), longest)
         draft.assume(_why_target(target, others))
