@@ -86,7 +86,7 @@ def propose(root: Path, path: str) -> Proposal:
     document = {
         "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
         "train": recipe.train,
-        "evaluate": {"gates": draft.gates},
+        "evaluate": {"gates": draft.gates, **recipe.evaluate},
         "registration": {"name": _model_name(path)},
     }
     params = _with_search_space(document)
@@ -200,6 +200,9 @@ def _of_arrays(path: Path, name: str) -> _Draft:
         )
     draft = _Draft({"kind": kind, "path": name})
     draft.assume(f"kind: {kind}, from the names of the arrays")
+    if "images" not in arrays:
+        rows, longest, *_ = (*arrays["sequences"].shape, 0, 0)
+        draft.recipe = recipes.of_sequences(rows, longest)
     return _with_target(draft, None if labels is None else pa.chunked_array([pa.array(labels)]))
 
 
@@ -230,6 +233,9 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
             )
         draft = _Draft({"kind": kind, "path": name, "column": column, "target": target})
         draft.assume(f"kind: {kind}; column: {column}")
+        if not images:
+            longest = pc.max(pc.list_value_length(found[column])).as_py() or 0
+            draft.recipe = recipes.of_sequences(len(found[column]), longest)
         draft.assume(_why_target(target, others))
         return _with_target(draft, found[target])
     others = {n: c for n, c in found.items() if n not in texts}

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from amounts import usual
 from browser import open_browser, save_screenshot
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from projects import Project
@@ -247,8 +248,10 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+BOTH = [(1280, "dark"), (390, "light")]
+
+
+@pytest.mark.parametrize(("width", "scheme"), usual(BOTH, [*BOTH, (1280, "light"), (390, "dark")]))
 def test_each_page_fits_a_laptop_and_a_phone(visit, site, scheme, width):
     page = visit(width, color_scheme=scheme)
     for name, address in PAGES.items():
