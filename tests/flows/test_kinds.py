@@ -40,14 +40,12 @@ def write_params(project: Project, name: str, params: dict) -> str:
     return name
 
 
+@pytest.mark.release  # test_readme.py: a table; test_whole_path.py: the steps on every kind of data
 @pytest.mark.parametrize(
     ("kind", "task", "architecture", "gates"),
     [
         ("tabular", "regression", "linear", {"r2": 0.2}),
-        pytest.param(
-            *("sequence", "binary", "gru", {"accuracy": 0.6, "roc_auc": 0.6}),
-            marks=pytest.mark.release,  # test_whole_path.py: the steps on every kind of data
-        ),
+        ("sequence", "binary", "gru", {"accuracy": 0.6, "roc_auc": 0.6}),
     ],
 )
 def test_train_and_predict_work_on_a_users_own_data(project, kind, task, architecture, gates):

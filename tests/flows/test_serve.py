@@ -316,6 +316,7 @@ def test_serve_after_a_power_cut_crashes_the_dead_run_and_starts_a_new_one(
         log.close()
 
 
+@pytest.mark.release  # above: runs and Ctrl-C; test_workers.py: the deployments of a new project
 def test_serve_in_a_new_project_runs_a_deployment_and_leaves_no_process(
     family: Family, prefect_home, tmp_path
 ):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from amounts import usual
+from amounts import EVERYTHING, usual
 from projects import Family, Project
 from ruamel.yaml import YAML
 
@@ -99,11 +99,11 @@ def test_two_runs_with_different_parameters_run_at_the_same_time(project: Projec
         12: "registered",
     }
     assert {run["detail"] for run in listed} == {"digits:1", "digits:2"}
-    # A repeated run restores its outputs from DVC's cache.
-    again = project.train("-S", "train.seed=11")
-    assert {step["how"] for step in again["steps"][1:5]} == {"Restored"}
-    assert not again["created"]
-    assert (Path(again["folder"]) / "history.csv").exists()
+    if EVERYTHING:  # a repeated run restores its outputs from DVC's cache
+        again = project.train("-S", "train.seed=11")
+        assert {step["how"] for step in again["steps"][1:5]} == {"Restored"}
+        assert not again["created"]
+        assert (Path(again["folder"]) / "history.csv").exists()
 
 
 def test_two_runs_with_the_same_parameters_train_once(project: Project):
@@ -220,6 +220,7 @@ def test_a_new_file_in_data_raw_is_put_under_dvc_and_linked_to_a_worktree(projec
     assert of_tracker.strip() in objects
 
 
+@pytest.mark.release  # tasks/test_pipeline.py: a step adds the section
 def test_a_missing_section_of_params_gets_the_same_defaults_in_train_and_repro(
     own_trained: Project,
 ):
@@ -245,19 +246,20 @@ def test_a_missing_section_of_params_gets_the_same_defaults_in_train_and_repro(
     assert not (project.root / "runs").exists()
 
 
-def test_ctrl_c_ends_a_run_that_waits_for_another(project: Project, family: Family):
-    project.environment["MODELMINT_TEST_FAMILY"] = family.mark
+def test_ctrl_c_ends_a_run_that_waits_for_another(project: Project):
     project.change_params({"train": {"epochs": 5000, "patience": 5000}})
-    busy = project.start("modelmint", "train")
+    busy = project.start("modelmint", "train", forked=True)
     _read_until(busy, "epoch 3/5000")
-    waiting = project.start("modelmint", "train")
+    waiting = project.start("modelmint", "train", forked=True)
     _read_until(waiting, "train waits")
     waiting.send_signal(signal.SIGINT)
     printed, _ = waiting.communicate(timeout=60)
     assert "Running stage" not in printed
-    busy.send_signal(signal.SIGTERM)
-    busy.communicate(timeout=60)
-    assert not family.wait_until_gone(10)
+    assert waiting.returncode != 0
+    assert busy.poll() is None
+    busy.kill()
+    busy.wait()
+    _close(busy)
 
 
 @pytest.mark.release  # test_examples.py runs the steps of others

@@ -132,6 +132,7 @@ def test_a_study_is_killed_goes_on_and_its_winner_becomes_a_version(project: Pro
         assert f"the prepared data changed since {outcome['study']}" in other.stderr
 
 
+@pytest.mark.release  # test_repeats.py: the verdict
 def test_with_random_labels_nothing_is_registered(project: Project, tmp_path: Path):
     drawn = np.random.default_rng(5)
     rows = [",".join(["a", "b", "label"])]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from amounts import usual
 from projects import DEBUG, ROOT, Project, make_project
 
 from flows import warm
@@ -170,17 +171,17 @@ def test_a_command_with_a_killed_guard_fails_and_its_step_ends(
     assert gone(step)
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"OMP_NUM_THREADS": "3"},
-        {"CUDA_VISIBLE_DEVICES": "7"},
-        {"PYTHONHASHSEED": "5"},
-        {"PYTHONPATH": "{root}:/elsewhere"},
-        {"A_LIBRARY_MAY_READ_THIS": "1"},
-        {"MODELMINT_WARM": "/gone"},
-    ],
-)
+OTHER = [
+    {"OMP_NUM_THREADS": "3"},
+    {"CUDA_VISIBLE_DEVICES": "7"},
+    {"PYTHONHASHSEED": "5"},
+    {"PYTHONPATH": "{root}:/elsewhere"},
+    {"A_LIBRARY_MAY_READ_THIS": "1"},
+    {"MODELMINT_WARM": "/gone"},
+]
+
+
+@pytest.mark.parametrize("variables", usual(OTHER[3:], OTHER))
 def test_a_command_in_another_environment_must_run_the_step_itself(warmed: Project, variables):
     given = {name: value.format(root=warmed.root) for name, value in variables.items()}
     assert end(run(warmed, *ASK, **given)) == "None\n"
