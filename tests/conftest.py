@@ -131,7 +131,6 @@ EVERY_PLACE = {
     "registry/test_collection.py",
     "registry/test_database.py",
     "registry/test_extras.py",
-    "registry/test_kept_registry.py",
     "registry/test_kills.py",
     "registry/test_processes.py",
     "registry/test_protected.py",

@@ -210,6 +210,7 @@ def test_rollback_command_restores_the_previous_champion(figures):
     assert "blue" not in models(figures, "list")
 
 
+@pytest.mark.release  # registry/test_store.py: what a second registration ignores
 def test_training_summary_lists_ignored_differences(trained):
     name = ("-S", "registration.name=again")
     trained.train(*name)

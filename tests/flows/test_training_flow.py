@@ -67,6 +67,7 @@ def test_train_look_without_gates_shows_metrics_and_its_training_is_reused(
     assert (real["version"], real["looked"]) == ("looked-at:1", False)
 
 
+@pytest.mark.release  # the test above, with gates
 def test_train_look_with_a_failed_gate_succeeds_and_records_nothing(trained: Project):
     before = registered(trained)
     outcome = trained.train("-S", "evaluate.gates={accuracy: 0.9999}", "--look")
