@@ -127,7 +127,6 @@ def test_two_runs_at_once_start_one_training(drifted):
     assert verify(drifted.registry).problems == []
 
 
-@pytest.mark.whole
 def test_two_processes_at_once_start_one_training(drifted, tmp_path):
     place = (f"sqlite:///{tmp_path}/registry.db", str(tmp_path / "artifacts"))
     found = in_processes(3, claim_first, *place)
