@@ -13,7 +13,7 @@ from tasks.bundle.evaluation import Repeat
 from tasks.checkpoint import load
 from tasks.config import Evaluate, Train
 from tasks.dataset import Split
-from tasks.device import choose_device
+from tasks.device import choose_device, devices_here
 from tasks.evaluate import run_network
 from tasks.train import train
 from tasks.training.resume import fingerprint
@@ -37,7 +37,9 @@ def train_repeats(
         seed = (params.seed + number) % 2**32
         changed = params.model_copy(update={"seed": seed})
         folder = repeats / f"seed-{seed}"
-        identity = fingerprint(changed, choose_device(changed), prepared, base)
+        device = choose_device(changed)
+        number = devices_here(changed, device)
+        identity = fingerprint(changed, device, prepared, base, number)
         metrics = _measured(folder / "metrics.json", identity)
         if metrics is None:
             print(f"seed {seed}, training {number + 1} of {evaluation.repeat}", flush=True)

@@ -17,14 +17,16 @@ from tasks.architectures.network import target_scale
 from tasks.bundle.files import Bundle
 from tasks.checkpoint import save
 from tasks.config import Train
-from tasks.device import choose_device
+from tasks.device import Device, choose_device
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.augmentation import augment, check_augmentation
 from tasks.training.batches import DeviceRows, in_batches, order_of
+from tasks.training.norms import share_statistics
 from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
 from tasks.training.pretrained import start_from
+from tasks.training.processes import Processes, joined
 from tasks.training.resume import TrainingCheckpointer, fingerprint
 from tasks.training.state import State
 
@@ -69,9 +71,12 @@ def train(
     state of the training and is removed at the end. `confirm` is called before that; it raises if
     the result must be discarded. `base` has the weights of the version in `params.init_from`.
 
+    Trains in several processes if `params.devices` or torchrun says so. Only the first one writes.
+
     Raises:
         InputError: the device is not available, the architecture does not fit the inputs, a
             parameter does not apply to these data, or the training diverged.
+        ProcessLost: another process of the training has ended.
     """
     # cuBLAS is deterministic only with a fixed workspace; it reads this variable when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -80,10 +85,37 @@ def train(
     # not write: 8 % of a step of an mlp. https://docs.pytorch.org/docs/stable/deterministic.html
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     device = choose_device(params)
-    print(f"device: {device.reason}", flush=True)
-    # Computed before the data is read: a state must not get the fingerprint of later data.
-    identity = fingerprint(params, device, prepared, base)
-    fabric = Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
+    paths = {"prepared": prepared, "base": base, "checkpoint": checkpoint}
+    with joined(params, device, paths | {"history": history, "resume": resume}) as processes:
+        several = f", {processes.size} processes" if processes.size > 1 else ""
+        print(f"device: {device.reason}{several}", flush=True)
+        # Computed before the data is read: a state must not get the fingerprint of later data.
+        identity = fingerprint(params, device, prepared, base, processes.size)
+        processes.refuse_different(identity)
+        checkpointer = TrainingCheckpointer(resume, identity, params.checkpoint)
+        state, metric = _train(params, device, processes, prepared, base, checkpointer)
+        report = _report(params, state, metric)
+    if processes.rank == 0:
+        _write(params, state, metric, prepared, checkpoint, history)
+        confirm()
+        checkpointer.remove()
+    return report
+
+
+def _train(
+    params: Train,
+    device: Device,
+    processes: Processes,
+    prepared: Path,
+    base: Path,
+    checkpointer: TrainingCheckpointer,
+) -> tuple[State, str]:
+    """Read the data, build the network and run the epochs. Returns also the metric's name."""
+    fabric = Fabric(
+        accelerator=device.accelerator,
+        devices=[processes.device.index or 0] if device.accelerator == "cuda" else 1,
+        precision=device.precision,
+    )
     torch.manual_seed(params.seed)
 
     dataset = Encoder.read(prepared)
@@ -107,19 +139,16 @@ def train(
     if params.init_from is not None:
         print(start_from(network, params.init_from, base, prepared), flush=True)
     freeze(network, params.freeze)
+    share_statistics(network, processes)
     objective = Objective.of(params, signature, training.targets)
     optimizer = make_optimizer(network, params)
     schedule = Schedule(optimizer, params, steps=math.ceil(batches / params.accumulate))
     _, stepper = fabric.setup(network, optimizer)  # moves the network to the device
-    state = State(fabric, network, stepper, schedule)
+    state = State(fabric, processes, network, stepper, schedule)
 
-    checkpointer = TrainingCheckpointer(resume, identity, params.checkpoint)
     checkpointer.resume(state)
     _learn(params, state, objective, training, validation, checkpointer)
-    report = _finish(params, state, objective.loss.metric, prepared, checkpoint, history)
-    confirm()
-    checkpointer.remove()
-    return report
+    return state, objective.loss.metric
 
 
 def _learn(
@@ -138,7 +167,9 @@ def _learn(
         _epoch(params, state, objective, training, batches, checkpointer)
         train_loss = state.loss.item() / sum(map(len, batches))
         state.network.eval()
-        loss, metric = objective.validate(state.scores, validation, params.batch_size)
+        loss, metric = objective.validate(
+            state.scores, validation, params.batch_size, state.processes
+        )
         state.schedule.end_epoch(loss)
         rate = state.optimizer.param_groups[0]["lr"]
         numbers = (state.epoch, train_loss, loss, metric, rate)
@@ -169,20 +200,24 @@ def _epoch(
 ) -> None:
     """Run the rest of an epoch, of which `state.batch` batches are done."""
     fabric, network, optimizer = state.fabric, state.network, state.optimizer
+    processes = state.processes
     printed = time.monotonic()
     begin_epoch(network)
     while state.batch < len(batches):
-        inputs, targets = training.take(batches[state.batch])
+        batch = batches[state.batch]
+        processes.seed(params.seed, state.epoch, state.batch)
+        inputs, targets = training.take(processes.part(batch))
         scores = state.scores(augment(inputs, params))
         # An ensemble gives the scores of each of its members for each row.
         each = targets.repeat_interleave(network.members, 0) if network.members > 1 else targets
-        loss = objective.loss(scores, each)
+        loss, mean = objective.batch_loss(scores, each, processes)
         first = state.batch // params.accumulate * params.accumulate
         fabric.backward(loss / min(params.accumulate, len(batches) - first))
-        state.loss += loss.detach() * len(targets)
+        state.loss += mean * len(batch)
         state.batch += 1
         if state.batch % params.accumulate and state.batch < len(batches):
             continue
+        processes.add_gradients(network)
         if params.clip is not None:
             # No error: the scaler skips an infinite gradient, or the training diverges.
             fabric.clip_gradients(
@@ -196,43 +231,42 @@ def _epoch(
         checkpointer.after_step(state)
         if time.monotonic() - printed >= PROGRESS_S:
             printed = time.monotonic()
-            mean = state.loss.item() / (state.batch * params.batch_size)
+            rows = state.batch * params.batch_size
             print(
                 f"epoch {state.epoch}/{params.epochs}: batch {state.batch}/{len(batches)}, "
-                f"loss {mean:.4f}",
+                f"loss {state.loss.item() / rows:.4f}",
                 flush=True,
             )
 
 
-def _finish(
-    params: Train,
-    state: State,
-    metric: str,
-    prepared: Path,
-    checkpoint: Path,
-    history: Path,
-) -> TrainReport:
-    """Write the checkpoint with the best weights, and the history."""
-    network, best, rows = state.network, state.best, state.rows
+def _report(params: Train, state: State, metric: str) -> TrainReport:
+    """The report on the best weights, which the network then has."""
+    network, best = state.network, state.best
     if not state.best_weights:
         raise InputError(
             "training diverged: the validation loss was never a finite number. Lower "
             "train.optimizer.learning_rate, or increase train.schedule.warmup."
         )
     network.load_state_dict(state.best_weights)
-    results = {"best": best, "metric": metric, "epochs": len(rows)}
-    save(checkpoint, network.cpu(), params, results, prepared)
-    history.parent.mkdir(parents=True, exist_ok=True)
-    with history.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
     return TrainReport(
         architecture=params.architecture.name,
         parameters=sum(p.numel() for p in network.parameters()),
-        epochs=len(rows),
+        epochs=len(state.rows),
         best_epoch=best["epoch"],
         validation_loss=best["validation_loss"],
         metric=metric,
         validation_metric=best["validation_metric"],
     )
+
+
+def _write(
+    params: Train, state: State, metric: str, prepared: Path, checkpoint: Path, history: Path
+) -> None:
+    """Write the checkpoint with the best weights, and the history."""
+    results = {"best": state.best, "metric": metric, "epochs": len(state.rows)}
+    save(checkpoint, state.network.cpu(), params, results, prepared)
+    history.parent.mkdir(parents=True, exist_ok=True)
+    with history.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(state.rows)

@@ -1,11 +1,13 @@
 """The section `train`: the network, and how it learns."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tasks.config.architectures import Architecture, expand
 from tasks.config.section import Section, Seed
+
+Devices = Annotated[int, Field(ge=1)]
 
 
 class Optimizer(Section):
@@ -105,6 +107,9 @@ class Train(Section):
     """How often the state is saved. After a kill, the same command resumes from the last one."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on; `auto` uses a GPU if there is one."""
+    devices: Literal["auto"] | Devices = "auto"
+    """How many devices of this machine train together, each in a process that computes a part of
+    every batch. `auto` is all GPUs, or one process on a CPU."""
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
     """Floating-point precision of the training; `auto` depends on the device."""
 

@@ -31,6 +31,10 @@ class Loss(ABC):
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of a batch, a scalar, from the network's float32 scores."""
 
+    def weight(self, targets: Tensor) -> Tensor:
+        """What the mean loss of a batch is divided by, a scalar: the weight of the batch."""
+        return torch.tensor(float(len(targets)), device=targets.device)
+
     @abstractmethod
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The sums (n,) of one batch that `result` needs; the caller adds them up over batches."""
@@ -55,6 +59,10 @@ class CrossEntropy(Loss):
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
         weights = self._training_weights
         return F.cross_entropy(scores, targets, weights, label_smoothing=self._smoothing)
+
+    def weight(self, targets: Tensor) -> Tensor:
+        weights = self._training_weights
+        return super().weight(targets) if weights is None else weights[targets].sum()
 
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         total = F.cross_entropy(scores, targets, self._weights, reduction="sum")
@@ -93,6 +101,9 @@ class NextToken(Loss):
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
         total, tokens = self._total(scores, targets, self._smoothing)
         return total / tokens.clamp(min=1)
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return (targets[:, 1:] != PADDING).sum().clamp(min=1).float()
 
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         return torch.stack(self._total(scores, targets, 0.0))

@@ -11,6 +11,7 @@ from tasks.config import Train
 from tasks.errors import InputError
 from tasks.training.batches import DeviceRows
 from tasks.training.losses import LOSSES, Loss
+from tasks.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,38 @@ class Objective:
         assert self.class_weights is not None
         return self.class_weights[targets].cpu()
 
+    def batch_loss(
+        self, scores: Tensor, targets: Tensor, processes: Processes
+    ) -> tuple[Tensor, Tensor]:
+        """This process's part of the mean loss of a batch, to minimise, and the mean loss.
+
+        The parts of all processes add up to the mean loss, and so do their gradients.
+        """
+        mean = self.loss(scores, targets)
+        if processes.size == 1:
+            return mean, mean.detach()
+        weight = self.loss.weight(targets)
+        total, weights = processes.total(torch.stack([mean.detach() * weight, weight]))
+        return mean * (weight / weights), total / weights
+
     @torch.no_grad()
     def validate(
         self,
         scores_of: Callable[[dict[str, Tensor]], Tensor],
         validation: DeviceRows,
         batch_size: int,
+        processes: Processes,
     ) -> tuple[float, float]:
         """Mean loss without label smoothing, and metric, on the validation split."""
         size = self.loss.validation_batch or batch_size
+        batches = torch.split(torch.arange(len(validation)), size)
         sums = []
-        for rows in torch.split(torch.arange(len(validation)), size):
+        for rows in batches[processes.rank :: processes.size] or batches[:1]:
             inputs, targets = validation.take(rows)
             sums.append(self.loss.sums(scores_of(inputs), targets))
         # Added up in float64 on the CPU, because not every device supports float64.
-        total = torch.stack(sums).cpu().double().sum(0).tolist()
-        return self.loss.result(total, validation.targets)
+        total = torch.stack(sums).cpu().double().sum(0)
+        if processes.size > 1:  # which may be more than there are batches
+            total *= processes.rank < len(batches)
+            total = processes.total(total.to(processes.device))
+        return self.loss.result(total.tolist(), validation.targets)
