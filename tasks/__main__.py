@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ def _train_with_first(step: "Step", workspace: "Workspace") -> None:
     parameters and code of all."""
     from tasks import params
 
-    with open(os.devnull, "w") as sys.stdout:
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
         step.run(params.load(workspace.params), workspace)
 
 

@@ -62,6 +62,7 @@ WHOLE_FILES = {
     "tasks/test_architectures.py",
     "tasks/test_augmentation.py",
     "cli/test_backup_cli.py",
+    "tasks/test_devices.py",
     "tasks/test_export.py",
     "flows/test_cluster.py",
     "flows/test_formats.py",

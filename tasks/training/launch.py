@@ -76,7 +76,7 @@ def _watch(
     if status < 0:
         how = f"was ended by {signal.Signals(-status).name}"
         how += ", probably out of memory" if status == -signal.SIGKILL else ""
-    error = ProcessLost(f"process {rank} of 0 to {len(further)} {how}")
+    error = ProcessLost(f"process {rank} (of 0 to {len(further)}) {how}")
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(STATUS_LOST)
 

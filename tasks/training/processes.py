@@ -68,7 +68,7 @@ class Processes:
             try:
                 distributed.all_reduce(values)
             except RuntimeError as error:
-                raise ProcessLost(f"another process has ended ({error})") from error
+                raise ProcessLost(f"another one has ended ({_first_sentence(error)})") from error
         return values
 
     def add_gradients(self, network: nn.Module) -> None:
@@ -148,8 +148,8 @@ def _numbers(given: Mapping[str, str]) -> list[int]:
         return [int(given[name]) for name in NAMES]
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"WORLD_SIZE is set, so this is one of several processes, but {error} is missing or not "
-            f"a number. Start the training with torchrun, which sets {', '.join(NAMES)}, or unset "
+            f"WORLD_SIZE is set, so this is one of several processes, but {error} is missing or no "
+            f"number. Start the training with torchrun, which sets {', '.join(NAMES)}, or unset "
             "WORLD_SIZE."
         ) from error
 
@@ -171,11 +171,18 @@ def _connected(
     if device.accelerator == "cuda":
         backend, place = "nccl", torch.device("cuda", local)
         torch.cuda.set_device(place)
-    distributed.init_process_group(backend, meeting, rank=rank, world_size=size)
+    try:
+        distributed.init_process_group(backend, meeting, rank=rank, world_size=size)
+    except RuntimeError as error:
+        raise ProcessLost(f"another one did not come ({_first_sentence(error)})") from error
     try:
         yield Processes(rank, size, place)
     finally:
         distributed.destroy_process_group()
+
+
+def _first_sentence(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0].partition(". ")[0]
 
 
 @contextmanager

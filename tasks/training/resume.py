@@ -101,13 +101,14 @@ def fingerprint(
 ) -> str:
     """SHA-256 of everything that influences the result of a training.
 
-    `checkpoint` is left out: how often the state is written does not change the result.
+    `checkpoint` is left out: how often the state is written does not change the result. So is
+    `devices`, of which `processes` is the sum over all machines.
     """
     package = Path(__file__).parents[1]
     folders = [prepared, base] if params.init_from else [prepared]
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     given = {
-        "parameters": params.model_dump(mode="json", exclude={"checkpoint"}),
+        "parameters": params.model_dump(mode="json", exclude={"checkpoint", "devices"}),
         "torch": torch.__version__,
         "device": [device.hardware, device.precision, processes],
         "files": [_digest(path) for path in files],
