@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -21,13 +22,14 @@ from tasks.device import Device, choose_device
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.augmentation import augment, check_augmentation
-from tasks.training.batches import DeviceRows, in_batches, order_of
+from tasks.training.batches import epoch_of
 from tasks.training.norms import share_statistics
 from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
 from tasks.training.pretrained import start_from
 from tasks.training.processes import Processes, joined
-from tasks.training.resume import TrainingCheckpointer, fingerprint
+from tasks.training.resume import TrainingCheckpointer, fingerprint, remove_state
+from tasks.training.rows import Reader, Whole, Windows, rows_in_memory
 from tasks.training.state import State
 
 COLUMNS = ["epoch", "train_loss", "validation_loss", "validation_metric", "learning_rate"]
@@ -92,25 +94,32 @@ def train(
         # Computed before the data is read: a state must not get the fingerprint of later data.
         identity = fingerprint(params, device, prepared, base, processes.size)
         processes.refuse_different(identity)
-        checkpointer = TrainingCheckpointer(resume, identity, params.checkpoint)
-        state, metric = _train(params, device, processes, prepared, base, checkpointer)
-        report = _report(params, state, metric)
+        trained = _train(params, device, processes, identity, prepared, base, resume)
+        report = _report(params, trained)
     if processes.rank == 0:
-        _write(params, state, metric, prepared, checkpoint, history)
+        _write(params, trained, prepared, checkpoint, history)
         confirm()
-        checkpointer.remove()
+        remove_state(resume)
     return report
+
+
+class _Trained(NamedTuple):
+    state: State
+    metric: str
+    window: int | None
+    """About how many rows were in memory at a time; None for all."""
 
 
 def _train(
     params: Train,
     device: Device,
     processes: Processes,
+    identity: str,
     prepared: Path,
     base: Path,
-    checkpointer: TrainingCheckpointer,
-) -> tuple[State, str]:
-    """Read the data, build the network and run the epochs. Returns also the metric's name."""
+    resume: Path,
+) -> _Trained:
+    """Read the data, build the network and run the epochs."""
     fabric = Fabric(
         accelerator=device.accelerator,
         devices=[processes.device.index or 0] if device.accelerator == "cuda" else 1,
@@ -124,48 +133,56 @@ def _train(
     encoder = Encoder(signature, dataset.tokenizer)
     profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
     scale = target_scale(profile) if signature.problem.standardised else None
-    training = DeviceRows.read(prepared, "train", encoder, fabric.device, scale)
-    validation = DeviceRows.read(prepared, "validation", encoder, fabric.device, scale)
-    batches = len(in_batches(torch.arange(len(training)), params.batch_size))
-    if not batches or not len(validation):
+    readers = [
+        Reader(prepared, name, encoder, fabric.device, scale) for name in ("train", "validation")
+    ]
+    if readers[0].count < 2 or readers[1].count < 1:
         raise InputError(
-            f"{prepared}: {len(training)} training rows and {len(validation)} validation rows; at "
-            "least 2 and 1 are needed"
+            f"{prepared}: {readers[0].count} training rows and {readers[1].count} validation rows; "
+            "at least 2 and 1 are needed"
         )
+    window = rows_in_memory(params, *readers, processes)
+    training, validation = (
+        Whole(reader) if window is None else Windows(reader, window, params.batch_size)
+        for reader in readers
+    )
+    batches, _ = epoch_of(len(training), params.batch_size)
 
     network = architectures.build(params.architecture, signature)
     network.normalise_by(profile)
-    network.fit(training.inputs)
+    network.fit(training.sample)
     if params.init_from is not None:
         print(start_from(network, params.init_from, base, prepared), flush=True)
     freeze(network, params.freeze)
     share_statistics(network, processes)
-    objective = Objective.of(params, signature, training.targets)
+    objective = Objective.of(params, signature, training.targets())
     optimizer = make_optimizer(network, params)
     schedule = Schedule(optimizer, params, steps=math.ceil(batches / params.accumulate))
     _, stepper = fabric.setup(network, optimizer)  # moves the network to the device
     state = State(fabric, processes, network, stepper, schedule)
 
+    checkpointer = TrainingCheckpointer(resume, f"{identity} {window}", params.checkpoint)
     checkpointer.resume(state)
     _learn(params, state, objective, training, validation, checkpointer)
-    return state, objective.loss.metric
+    return _Trained(state, objective.loss.metric, window)
 
 
 def _learn(
     params: Train,
     state: State,
     objective: Objective,
-    training: DeviceRows,
-    validation: DeviceRows,
+    training: Whole | Windows,
+    validation: Whole | Windows,
     checkpointer: TrainingCheckpointer,
 ) -> None:
     """Run the epochs, with a validation after each."""
-    row_weights = objective.row_weights(training.targets) if params.imbalance == "sampler" else None
+    weights = None
+    if params.imbalance == "sampler":
+        weights = torch.cat([objective.row_weights(part) for part in training.targets()])
+    _, rows = epoch_of(len(training), params.batch_size)
     while state.epoch <= params.epochs:
-        order = order_of(len(training), params.seed, state.epoch, row_weights)
-        batches = in_batches(order, params.batch_size)
-        _epoch(params, state, objective, training, batches, checkpointer)
-        train_loss = state.loss.item() / sum(map(len, batches))
+        _epoch(params, state, objective, training, weights, checkpointer)
+        train_loss = state.loss.item() / rows
         state.network.eval()
         loss, metric = objective.validate(
             state.scores, validation, params.batch_size, state.processes
@@ -194,8 +211,8 @@ def _epoch(
     params: Train,
     state: State,
     objective: Objective,
-    training: DeviceRows,
-    batches: list[Tensor],
+    training: Whole | Windows,
+    weights: Tensor | None,
     checkpointer: TrainingCheckpointer,
 ) -> None:
     """Run the rest of an epoch, of which `state.batch` batches are done."""
@@ -203,19 +220,20 @@ def _epoch(
     processes = state.processes
     printed = time.monotonic()
     begin_epoch(network)
-    while state.batch < len(batches):
-        batch = batches[state.batch]
+    batches, _ = epoch_of(len(training), params.batch_size)
+    for inputs, targets, rows in training.epoch(
+        params, state.epoch, state.batch, weights, processes
+    ):
         processes.seed(params.seed, state.epoch, state.batch)
-        inputs, targets = training.take(processes.part(batch))
         scores = state.scores(augment(inputs, params))
         # An ensemble gives the scores of each of its members for each row.
         each = targets.repeat_interleave(network.members, 0) if network.members > 1 else targets
         loss, mean = objective.batch_loss(scores, each, processes)
         first = state.batch // params.accumulate * params.accumulate
-        fabric.backward(loss / min(params.accumulate, len(batches) - first))
-        state.loss += mean * len(batch)
+        fabric.backward(loss / min(params.accumulate, batches - first))
+        state.loss += mean * rows
         state.batch += 1
-        if state.batch % params.accumulate and state.batch < len(batches):
+        if state.batch % params.accumulate and state.batch < batches:
             continue
         processes.add_gradients(network)
         if params.clip is not None:
@@ -226,21 +244,22 @@ def _epoch(
         optimizer.step()
         optimizer.zero_grad()
         state.schedule.step()
-        if state.batch == len(batches):
+        if state.batch == batches:
             return
         checkpointer.after_step(state)
         if time.monotonic() - printed >= PROGRESS_S:
             printed = time.monotonic()
-            rows = state.batch * params.batch_size
+            so_far = state.loss.item() / (state.batch * params.batch_size)
             print(
-                f"epoch {state.epoch}/{params.epochs}: batch {state.batch}/{len(batches)}, "
-                f"loss {state.loss.item() / rows:.4f}",
+                f"epoch {state.epoch}/{params.epochs}: batch {state.batch}/{batches}, "
+                f"loss {so_far:.4f}",
                 flush=True,
             )
 
 
-def _report(params: Train, state: State, metric: str) -> TrainReport:
+def _report(params: Train, trained: _Trained) -> TrainReport:
     """The report on the best weights, which the network then has."""
+    state = trained.state
     network, best = state.network, state.best
     if not state.best_weights:
         raise InputError(
@@ -254,16 +273,19 @@ def _report(params: Train, state: State, metric: str) -> TrainReport:
         epochs=len(state.rows),
         best_epoch=best["epoch"],
         validation_loss=best["validation_loss"],
-        metric=metric,
+        metric=trained.metric,
         validation_metric=best["validation_metric"],
     )
 
 
 def _write(
-    params: Train, state: State, metric: str, prepared: Path, checkpoint: Path, history: Path
+    params: Train, trained: _Trained, prepared: Path, checkpoint: Path, history: Path
 ) -> None:
     """Write the checkpoint with the best weights, and the history."""
-    results = {"best": state.best, "metric": metric, "epochs": len(state.rows)}
+    state = trained.state
+    results = {"best": state.best, "metric": trained.metric, "epochs": len(state.rows)}
+    if trained.window is not None:
+        results["window"] = trained.window
     save(checkpoint, state.network.cpu(), params, results, prepared)
     history.parent.mkdir(parents=True, exist_ok=True)
     with history.open("w", newline="", encoding="utf-8") as file:

@@ -73,11 +73,11 @@ class Network(nn.Module):
             self.target_mean.fill_(mean)
             self.target_std.fill_(std)
 
-    def fit(self, inputs: Inputs) -> None:
+    def fit(self, sample: Callable[[], Inputs]) -> None:
         """Set what the front knows of the training rows beside their means, such as medians."""
         fit = getattr(self.front, "fit", None)
         if fit is not None:
-            fit(inputs)
+            fit(sample())
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Scores, float32, from which the loss is computed.

@@ -8,6 +8,7 @@ from tasks.config.architectures import Architecture, expand
 from tasks.config.section import Section, Seed
 
 Devices = Annotated[int, Field(ge=1)]
+WindowRows = Annotated[int, Field(ge=2)]
 
 
 class Optimizer(Section):
@@ -103,6 +104,9 @@ class Train(Section):
     freeze: list[str] = Field(default=[])
     """Names of weights that are not trained, with shell wildcards, such as `front.*`. Batch
     normalisation with frozen weights keeps its running statistics too."""
+    window: Literal["auto"] | WindowRows = "auto"
+    """Training rows that are in memory at a time, and are shuffled together. `auto` is all rows if
+    they fit, otherwise as many as take 256 MiB."""
     checkpoint: CheckpointEvery = CheckpointEvery()
     """How often the state is saved. After a kill, the same command resumes from the last one."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -5,7 +5,8 @@ Each loss also computes the validation metric that the training prints.
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,13 @@ from torch.nn import functional as F
 
 from tasks.columns.tokenizing import PADDING
 from tasks.config import Train
+
+
+class Split(Protocol):
+    """A split in memory or on disk."""
+
+    def __len__(self) -> int: ...
+    def targets(self) -> Iterator[Tensor]: ...
 
 
 class Loss(ABC):
@@ -40,8 +48,15 @@ class Loss(ABC):
         """The sums (n,) of one batch that `result` needs; the caller adds them up over batches."""
 
     @abstractmethod
-    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
-        """Mean loss without label smoothing, and metric; `targets` are those of the whole split."""
+    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
+        """Mean loss without label smoothing, and metric, from the `sums` of the whole split."""
+
+
+def spread_of(split: Split) -> float:
+    """The squared distances of the targets to their mean, summed."""
+    parts = list(split.targets())
+    mean = parts[0].mean() if len(parts) == 1 else sum(p.sum() for p in parts) / len(split)
+    return sum((part - mean).square().sum().item() for part in parts)
 
 
 class CrossEntropy(Loss):
@@ -70,9 +85,9 @@ class CrossEntropy(Loss):
         divisor = count if self._weights is None else self._weights[targets].sum()
         return torch.stack([total, divisor, (scores.argmax(1) == targets).sum()])
 
-    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
         total, divisor, right = sums
-        return total / max(divisor, 1e-12), right / len(targets)
+        return total / max(divisor, 1e-12), right / len(split)
 
 
 class SquaredError(Loss):
@@ -86,10 +101,10 @@ class SquaredError(Loss):
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(scores, targets, reduction="sum").unsqueeze(0)
 
-    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
         (total,) = sums
-        spread = (targets - targets.mean()).square().sum().item()
-        return total / len(targets), 1 - total / spread if spread > 0 else 0.0
+        spread = spread_of(split)
+        return total / len(split), 1 - total / spread if spread > 0 else 0.0
 
 
 class NextToken(Loss):
@@ -108,7 +123,7 @@ class NextToken(Loss):
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         return torch.stack(self._total(scores, targets, 0.0))
 
-    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
         total, tokens = sums
         loss = total / max(tokens, 1e-12)
         return loss, math.exp(min(loss, 700.0))  # math.exp overflows beyond

@@ -43,6 +43,8 @@ class Processes:
     """Its number, from 0. Only process 0 writes and prints."""
     size: int = 1
     device: torch.device = CPU
+    here: int = 1
+    """How many of them are on this machine."""
     divided: bool = True
     """False while all compute the same rows: those of a batch with fewer rows than processes."""
 
@@ -128,8 +130,11 @@ def joined(params: Train, device: Device, paths: Mapping[str, Path]) -> Iterator
         _refuse_other_number(params, here)
         ours = MEETING in os.environ  # torchrun sets the number of threads itself
         meeting = os.environ.get(MEETING, "env://")
-        with _threads_for(here if ours else 1), _connected(rank, size, local, device, meeting) as p:
-            yield p
+        with (
+            _threads_for(here if ours else 1),
+            _connected(rank, size, local, here, device, meeting) as processes,
+        ):
+            yield processes
     elif (number := devices_here(params, device)) == 1:
         yield Processes(device=torch.device(device.accelerator))
     else:
@@ -138,7 +143,7 @@ def joined(params: Train, device: Device, paths: Mapping[str, Path]) -> Iterator
             with (
                 started(number, meeting, params, paths),
                 _threads_for(number),
-                _connected(0, number, 0, device, meeting) as processes,
+                _connected(0, number, 0, number, device, meeting) as processes,
             ):
                 yield processes
 
@@ -165,7 +170,7 @@ def _refuse_other_number(params: Train, here: int) -> None:
 
 @contextmanager
 def _connected(
-    rank: int, size: int, local: int, device: Device, meeting: str
+    rank: int, size: int, local: int, here: int, device: Device, meeting: str
 ) -> Iterator[Processes]:
     backend, place = "gloo", torch.device(device.accelerator)
     if device.accelerator == "cuda":
@@ -176,7 +181,7 @@ def _connected(
     except RuntimeError as error:
         raise ProcessLost(f"another one did not come ({_first_sentence(error)})") from error
     try:
-        yield Processes(rank, size, place)
+        yield Processes(rank, size, place, here)
     finally:
         distributed.destroy_process_group()
 

@@ -84,9 +84,10 @@ class TrainingCheckpointer:
         self._written = time.monotonic()
         self._cost = self._written - started
 
-    def remove(self) -> None:
-        """Remove the file: the training is over. Call it in the first process only."""
-        shutil.rmtree(self._file.parent, ignore_errors=True)
+
+def remove_state(folder: Path) -> None:
+    """Remove the state of a training that is over."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _metadata(content: bytes) -> dict[str, str]:
