@@ -133,18 +133,17 @@ def _train(
     encoder = Encoder(signature, dataset.tokenizer)
     profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
     scale = target_scale(profile) if signature.problem.standardised else None
-    readers = [
-        Reader(prepared, name, encoder, fabric.device, scale) for name in ("train", "validation")
-    ]
-    if readers[0].count < 2 or readers[1].count < 1:
+    read_train = Reader(prepared, "train", encoder, fabric.device, scale)
+    read_validation = Reader(prepared, "validation", encoder, fabric.device, scale)
+    if read_train.count < 2 or read_validation.count < 1:
         raise InputError(
-            f"{prepared}: {readers[0].count} training rows and {readers[1].count} validation rows; "
-            "at least 2 and 1 are needed"
+            f"{prepared}: {read_train.count} training rows and {read_validation.count} validation "
+            "rows; at least 2 and 1 are needed"
         )
-    window = rows_in_memory(params, *readers, processes)
+    window = rows_in_memory(params, read_train, read_validation, processes)
     training, validation = (
         Whole(reader) if window is None else Windows(reader, window, params.batch_size)
-        for reader in readers
+        for reader in (read_train, read_validation)
     )
     batches, _ = epoch_of(len(training), params.batch_size)
 

@@ -28,7 +28,6 @@ from tasks.config import Train
 from tasks.device import Device, devices_here
 from tasks.errors import InputError, ProcessLost
 from tasks.training.launch import MEETING, started
-from tasks.words import counted
 
 CPU = torch.device("cpu")
 # Of torchrun, and of `tasks.training.launch`.
@@ -162,8 +161,8 @@ def _numbers(given: Mapping[str, str]) -> list[int]:
 def _refuse_other_number(params: Train, here: int) -> None:
     if params.devices not in ("auto", here):
         raise InputError(
-            f"train.devices is {params.devices}, but torchrun started {counted(here, 'process')} "
-            "on this machine. Set train.devices to auto, or give torchrun the same number as "
+            f"train.devices is {params.devices}, but torchrun started {here} of the processes on "
+            "this machine. Set train.devices to auto, or give torchrun the same number as "
             "--nproc-per-node."
         )
 

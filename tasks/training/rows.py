@@ -115,7 +115,7 @@ class Windows:
         return self._reader.read(torch.arange(0, len(self), max(1, len(self) // SAMPLE))).inputs
 
     def targets(self) -> Iterator[Tensor]:
-        for rows in torch.arange(len(self)).split(PART):
+        for rows in torch.split(torch.arange(len(self)), PART):
             yield self._reader.targets(rows)
 
     def epoch(
@@ -126,7 +126,7 @@ class Windows:
         number = 0
         generator = generator_of(params.seed, epoch)
         blocks = torch.randperm(-(-len(self) // self._block), generator=generator)
-        for window in blocks.split(self._blocks):
+        for window in torch.split(blocks, self._blocks):
             numbers = self._numbers(window)
             order = torch.randperm(len(numbers), generator=generator)
             batches = in_batches(order, params.batch_size)
@@ -171,9 +171,7 @@ def rows_in_memory(
         if training.device.type == "cuda":
             most = min(most, SHARE * torch.cuda.get_device_properties(training.device).total_memory)
         window = WINDOW_BYTES // training.row_bytes
-        why = (
-            f"all rows take {size / 2**30:.1f} GiB, and at most {most / 2**30:.1f} GiB are for them"
-        )
+        why = f"all take {size / 2**30:.1f} GiB, and there are {most / 2**30:.1f} GiB for them"
         # Of several machines, the smallest decides.
         fits = not processes.total(torch.tensor(float(size > most), device=processes.device))
     else:

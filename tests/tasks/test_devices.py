@@ -172,7 +172,7 @@ def test_processes_with_other_data_are_refused(tmp_path):
 def test_train_devices_must_fit_what_torchrun_started(monkeypatch):
     for name, value in {"RANK": 0, "WORLD_SIZE": 4, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
-    refused = "train.devices is 4, but torchrun started 2 processes on this machine"
+    refused = "train.devices is 4, but torchrun started 2 of the processes on this machine"
     with pytest.raises(InputError, match=refused), joined(tiny("mlp", devices=4), CPU, {}):
         pass
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
