@@ -64,6 +64,7 @@ WHOLE_FILES = {
     "cli/test_backup_cli.py",
     "tasks/test_devices.py",
     "tasks/test_export.py",
+    "tasks/test_windows.py",
     "flows/test_cluster.py",
     "flows/test_formats.py",
     "flows/test_git.py",
