@@ -176,7 +176,7 @@ def test_train_devices_must_fit_what_torchrun_started(monkeypatch):
     with pytest.raises(InputError, match=refused), joined(tiny("mlp", devices=4), CPU, {}):
         pass
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    refused = "a variable is missing or no number: 'LOCAL_WORLD_SIZE'"
+    refused = "but 'LOCAL_WORLD_SIZE' is missing or no number"
     with pytest.raises(InputError, match=refused), joined(tiny("mlp"), CPU, {}):
         pass
 

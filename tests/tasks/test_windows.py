@@ -154,13 +154,13 @@ def test_a_training_in_windows_resumes_within_an_epoch(prepared, tmp_path, monke
     after_step = TrainingCheckpointer.after_step
 
     def stop(self, state):
-        monkeypatch.setattr("tasks.training.resume.LARGEST_SHARE", 0.0)
         after_step(self, state)
         if (state.epoch, state.batch) == (2, 23):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(TrainingCheckpointer, "after_step", stop)
+        patched.setattr("tasks.training.resume.LARGEST_SHARE", 1e9)  # saves after each step
         with pytest.raises(KeyboardInterrupt):
             run(params, tmp_path / "stopped", prepared)
     # With another window the order would be another one.
