@@ -123,9 +123,8 @@ def joined(params: Train, device: Device, paths: Mapping[str, Path]) -> Iterator
         InputError: `train.devices` does not fit the machine, or what torchrun started.
         ProcessLost: another process has ended.
     """
-    given = {name: os.environ[name] for name in NAMES if name in os.environ}
-    if "WORLD_SIZE" in given:
-        rank, size, local, here = _numbers(given)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        rank, size, local, here = _numbers()
         _refuse_other_number(params, here)
         ours = MEETING in os.environ  # torchrun sets the number of threads itself
         meeting = os.environ.get(MEETING, "env://")
@@ -147,9 +146,9 @@ def joined(params: Train, device: Device, paths: Mapping[str, Path]) -> Iterator
                 yield processes
 
 
-def _numbers(given: Mapping[str, str]) -> list[int]:
+def _numbers() -> list[int]:
     try:
-        return [int(given[name]) for name in NAMES]
+        return [int(os.environ[name]) for name in NAMES]
     except (KeyError, ValueError) as error:
         raise InputError(
             f"WORLD_SIZE is set, so this is one of several processes, but {error} is missing or no "

@@ -179,6 +179,9 @@ def test_train_devices_must_fit_what_torchrun_started(monkeypatch):
     refused = "but 'LOCAL_WORLD_SIZE' is missing or no number"
     with pytest.raises(InputError, match=refused), joined(tiny("mlp"), CPU, {}):
         pass
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with joined(tiny("mlp"), CPU, {}) as processes:
+        assert (processes.rank, processes.size) == (0, 1)
 
 
 @pytest.mark.parametrize("step", ["prepare", "evaluate", "export"])

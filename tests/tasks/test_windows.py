@@ -114,7 +114,7 @@ def test_windows_train_as_well_and_are_recorded(architecture, kind, task, tmp_pa
     results = {}
     for window in ("auto", 256):
         folder = tmp_path / str(window)
-        results[window], rows = run(tiny(architecture, epochs=4, window=window), folder, data)
+        results[window], rows = run(tiny(architecture, epochs=2, window=window), folder, data)
         assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert "reading about 256 of 1,003 rows at a time: train.window\n" in capsys.readouterr().out
     best = [report.validation_loss for report in results.values()]
