@@ -60,9 +60,16 @@ def prepare(folder: Path, rows: int) -> None:
 
 def measure(folder: Path, window: int | str, epochs: int) -> tuple[float, float]:
     """MiB at the peak of a training, and seconds of its last epoch."""
-    params = Train(
-        architecture="mlp", epochs=epochs, batch_size=1024, window=window, device="cpu", devices=1
-    )  # type: ignore[arg-type]
+    params = Train.model_validate(
+        {
+            "architecture": {"name": "mlp", "widths": [16], "normalization": "none"},
+            "epochs": epochs,
+            "batch_size": 4096,
+            "window": window,
+            "device": "cpu",
+            "devices": 1,
+        }
+    )
     log = folder / "log"
     with log.open("w") as written:
         process = subprocess.Popen(
