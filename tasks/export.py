@@ -36,7 +36,7 @@ from tasks.config import Evaluate, Export, Train
 from tasks.dataset import REPORT, read_split
 from tasks.drift.reference import with_predictions
 from tasks.encoding import Encoder
-from tasks.evaluate import inference
+from tasks.evaluate import inference, with_threshold
 from tasks.parity import compare_outputs
 from tasks.session import open_session
 
@@ -52,14 +52,16 @@ class ExportReport:
     summary: dict[str, float]
     gates: list[Gate]
     parity: Parity
+    threshold: str
+    """What is predicted from which probability on; empty without a threshold."""
     baselines: list[str]
     """For each, its name, metrics, rows and seconds."""
     spread: str
     """Of the headline metrics over the seeds; empty without `evaluate.repeat`."""
 
     def __str__(self) -> str:
-        lines = ["exported to ONNX", str(self.parity), *map(str, self.gates), *self.baselines]
-        return "\n".join([*lines, *([self.spread] if self.spread else [])])
+        lines = ["exported to ONNX", str(self.parity), self.threshold, *map(str, self.gates)]
+        return "\n".join(filter(None, [*lines, *self.baselines, self.spread]))
 
 
 def export(
@@ -89,7 +91,8 @@ def export(
     files = Bundle.at(bundle)
     network, config = load(checkpoint)
     encoder = Encoder.read(checkpoint)
-    signature, problem = encoder.signature, encoder.signature.problem
+    signature = with_threshold(evaluation, network, encoder, prepared)
+    problem = signature.problem
     _write_onnx(network, signature, params.opset, files.model)
 
     test = read_split(prepared, "test", encoder)
@@ -121,6 +124,7 @@ def export(
             len(test), hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest()
         ),
         metrics=metrics,
+        threshold=signature.threshold,
         baselines=baselines,
         repeats=others,
         warnings=warnings + below_baseline(metrics, baselines),
@@ -143,7 +147,8 @@ def export(
     ]
     confirm()
     shutil.rmtree(repeats, ignore_errors=True)
-    return ExportReport(metrics.summary, gates, parity, lines, spreads(metrics, others))
+    chosen = signature.threshold_text
+    return ExportReport(metrics.summary, gates, parity, chosen, lines, spreads(metrics, others))
 
 
 def _reported(path: Path) -> dict[str, Any]:

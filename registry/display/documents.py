@@ -102,6 +102,8 @@ class SignatureView:
     groups: tuple[tuple[str, tuple[Part, ...]], ...]
     """Columns, inputs and outputs; empty groups are left out."""
     classes: tuple[str, ...]
+    threshold: float | None
+    """The probability from which on the second of two classes is predicted."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -247,7 +249,8 @@ def signature(document: Json) -> SignatureView | None:
     classes = texts(document.get("classes"))
     if not groups and not classes:
         return None
-    return SignatureView(task if isinstance(task, str) else None, tuple(groups), classes)
+    threshold = number(document.get("threshold")) if len(classes) == 2 else None
+    return SignatureView(task if isinstance(task, str) else None, tuple(groups), classes, threshold)
 
 
 def flat(document: object, prefix: str = "") -> Iterator[tuple[str, str]]:

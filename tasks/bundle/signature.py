@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.columns import COLUMNS, Column, Tensor, data_of, with_tensors
 from tasks.errors import InputError
@@ -34,13 +34,17 @@ class Signature(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
+    """2 with a `threshold`: a reader of 1 would predict other classes."""
     task: Task
     columns: tuple[AnyColumn, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] = ()
     """Labels in the order of the model's outputs; for a binary task, the second is positive."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Of a binary task, the probability from which on the second class is predicted; None: the more
+    probable class."""
     reading: Reading | None = None
     """Rules for text in tables; None for images and sequences, and in older signatures."""
 
@@ -65,6 +69,20 @@ class Signature(BaseModel):
             reading=reading,
         )
 
+    @model_validator(mode="after")
+    def _threshold_of_two_classes(self) -> "Signature":
+        if (self.threshold is None) != (self.schema_version == 1):
+            raise ValueError("a threshold belongs to schema_version 2, and to no other")
+        if self.threshold is not None and len(self.classes) != 2:
+            raise ValueError(f"a threshold needs two classes; these are {len(self.classes)}")
+        return self
+
+    def with_threshold(self, threshold: float) -> "Signature":
+        """The same, but predicting the second of two classes from this probability on."""
+        return self.model_validate(
+            {**self.model_dump(), "schema_version": 2, "threshold": threshold}
+        )
+
     @classmethod
     def read(cls, path: Path) -> "Signature":
         """Raises `InputError` if this release cannot read the file."""
@@ -82,7 +100,7 @@ class Signature(BaseModel):
             raise InputError(f"{where} has no readable signature: {error}") from error
 
     def write(self, path: Path) -> None:
-        left_out = {"reading"} if self.reading is None else None
+        left_out = {name for name in ("reading", "threshold") if getattr(self, name) is None}
         text = self.model_dump_json(indent=2, exclude=left_out)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -103,6 +121,13 @@ class Signature(BaseModel):
     @property
     def classifies(self) -> bool:
         return isinstance(self.problem.target, ClassTarget)
+
+    @property
+    def threshold_text(self) -> str:
+        """The threshold in words; empty without one."""
+        if self.threshold is None:
+            return ""
+        return f"threshold: {self.classes[1]!r} where its probability is {self.threshold:g} or more"
 
     @property
     def tokenized(self) -> bool:

@@ -7,7 +7,7 @@ default makes every stage stale.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tasks.config.architectures import (
     PRESETS,
@@ -41,6 +41,7 @@ from tasks.config.sources import (
 from tasks.config.train import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
 from tasks.config.tune import Dimension, Tune
 from tasks.problems import METRICS, PROBLEMS
+from tasks.problems.targets import ClassTarget
 
 if TYPE_CHECKING:
     MetricName = str
@@ -174,6 +175,12 @@ GateBound = Annotated[
 ]
 
 
+def _a_threshold(given: object) -> object:
+    if given == "auto" or (type(given) in (int, float) and 0 < given < 1):  # type: ignore[operator]
+        return given
+    raise ValueError(f"{given!r} is not allowed; a number between 0 and 1 is expected, or auto")
+
+
 class Evaluate(Section):
     """The stage `evaluate`, and the gates that every candidate must pass."""
 
@@ -186,6 +193,14 @@ class Evaluate(Section):
     single_class: Literal["refuse", "allow"] = "refuse"
     """What happens to a model that predicts the same class for every test row. `refuse`: a gate
     fails. `allow`: a warning."""
+    threshold: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | Literal["auto"], BeforeValidator(_a_threshold)
+    ] = 0.5
+    """Of two classes, the probability from which on the second one is predicted (alphabetical
+    order; whole numbers by size). `auto` chooses the threshold with the best metric on the
+    validation split: the first of `macro_f1`, `balanced_accuracy`, `macro_recall`, `weighted_f1`,
+    `accuracy` and `weighted_recall` that has a gate, else `macro_f1`. Probabilities do not
+    change."""
     batch_size: int = Field(default=1024, ge=1)
     """Rows per batch in evaluation; does not change the metrics."""
     calibration_bins: int = Field(default=15, ge=1)
@@ -267,6 +282,12 @@ class Params(Section):
         task = self.prepare.task
         if self.train.architecture.name == "transformer_lm":
             task = "language_model"
+        given = self.evaluate.threshold
+        if given != 0.5 and not isinstance(PROBLEMS[task].target, ClassTarget):
+            raise ValueError(
+                f"evaluate.threshold: {given} is for two classes, but prepare.task is {task}. "
+                "Remove it"
+            )
         allowed = [metric.name for metric in PROBLEMS[task].metrics]
         named = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
         if self.registration.metric:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the signature imports this package
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
 
+    Predict = Callable[[Examples], Arrays]
+
 Rows = list[dict[str, Any]]
 
 
@@ -115,8 +117,6 @@ class Problem(ABC):
     """A key of `tasks.architectures.outputs.OUTPUTS`: computes the graph's outputs from scores."""
     standardised: ClassVar[bool] = False
     """Whether networks predict the standardised target (mean 0, standard deviation 1)."""
-    certainty: ClassVar[Measure | None] = None
-    """The probability that the model gives to its prediction; None if it gives none."""
     token_bound: ClassVar[bool] = False
     """Whether metrics are comparable only between models with the same tokenizer."""
 
@@ -153,7 +153,13 @@ class Problem(ABC):
         """More fields of `Metrics`, such as metrics of each class."""
         return {}
 
-    def right(self, targets: NDArray[Any], outputs: "Arrays") -> NDArray[np.bool_]:
+    def certainty(self, signature: "Signature") -> Measure | None:
+        """The probability that the model gives to its prediction; None if it gives none."""
+        return None
+
+    def right(
+        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays"
+    ) -> NDArray[np.bool_]:
         """(N,): which predictions with a `certainty` are right. `targets` are (N,)."""
         raise NotImplementedError
 
@@ -195,10 +201,10 @@ class Problem(ABC):
         }  # as JSON has it
 
     def baselines(
-        self, signature: "Signature", train: "Examples", test: "Examples"
-    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        self, signature: "Signature", train: "Examples"
+    ) -> Iterator[tuple[str, bool, "Predict"]]:
         """Simple models that learn from `train`: the name of each, whether it looks at the columns,
-        and what it predicts for `test`, as the outputs in `evaluated`.
+        and what it predicts for other rows, as the outputs in `evaluated`.
 
         The first ignores the columns; a model that is worse has learnt nothing.
         """

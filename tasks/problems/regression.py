@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
+    from tasks.problems.problem import Predict
 
 # Points in the plot: more of them would not be visible.
 POINTS = 1000
@@ -103,12 +104,13 @@ class Regression(Problem):
         return [{name: drawn[name] for name in names} for drawn in found]
 
     def baselines(
-        self, signature: "Signature", train: "Examples", test: "Examples"
-    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        self, signature: "Signature", train: "Examples"
+    ) -> Iterator[tuple[str, bool, "Predict"]]:
         """The mean, and the quick model."""
-        yield "mean", False, {"prediction": np.full(len(test), train.targets.mean())}
+        mean = train.targets.mean()
+        yield "mean", False, lambda rows: {"prediction": np.full(len(rows), mean)}
         model = train.quick_model("number")
-        yield model.name, True, {"prediction": model.predict(test.table)}
+        yield model.name, True, lambda rows: {"prediction": model.predict(rows.table)}
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The number alone: a regression has no score."""
