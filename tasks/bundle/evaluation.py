@@ -235,9 +235,9 @@ def check_single_class(metrics: Metrics, allowed: bool) -> tuple[list[Gate], lis
             ">= 2",
             False,
             f"{said}, so the model tells no classes apart. Rare classes: set train.imbalance: "
-            "weights or sampler; one of two: evaluate.threshold: auto. Otherwise train longer, or with another learning rate; or add "
-            "columns that tell the classes apart. To register it anyway: evaluate.single_class: "
-            "allow",
+            "weights or sampler; one of two: evaluate.threshold: auto. Otherwise train longer, or "
+            "with another learning rate; or add columns that tell the classes apart. To register "
+            "it anyway: evaluate.single_class: allow",
         )
     ], []
 
