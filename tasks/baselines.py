@@ -56,10 +56,13 @@ class Examples:
         """The inputs of the network."""
         return self.encoder.encode(self.table, SourceLocation("rows"))
 
-    def quick_model(self, target: Target, outputs: int = 1) -> QuickModel:
+    def quick_model(
+        self, target: Target, outputs: int = 1, quantile: float | None = None
+    ) -> QuickModel:
         """The quick model that suits the columns, fitted to these rows."""
         columns = self.encoder.signature.columns
-        budget = Budget(self.params.baseline_cells, len(self), columns, outputs, self.params.seed)
+        cells, seed = self.params.baseline_cells, self.params.seed
+        budget = Budget(cells, len(self), columns, outputs, seed, quantile)
         return QuickModel(self.table, self.targets, target, budget, self.encoder)
 
 

@@ -52,15 +52,15 @@ class ExportReport:
     summary: dict[str, float]
     gates: list[Gate]
     parity: Parity
-    threshold: str
-    """What is predicted from which probability on; empty without a threshold."""
+    rule: str
+    """The threshold or quantile that is predicted by; empty without one."""
     baselines: list[str]
     """For each, its name, metrics, rows and seconds."""
     spread: str
     """Of the headline metrics over the seeds; empty without `evaluate.repeat`."""
 
     def __str__(self) -> str:
-        lines = ["exported to ONNX", str(self.parity), self.threshold, *map(str, self.gates)]
+        lines = ["exported to ONNX", str(self.parity), self.rule, *map(str, self.gates)]
         return "\n".join(filter(None, [*lines, *self.baselines, self.spread]))
 
 
@@ -147,8 +147,8 @@ def export(
     ]
     confirm()
     shutil.rmtree(repeats, ignore_errors=True)
-    chosen = signature.threshold_text
-    return ExportReport(metrics.summary, gates, parity, chosen, lines, spreads(metrics, others))
+    rule = signature.rule
+    return ExportReport(metrics.summary, gates, parity, rule, lines, spreads(metrics, others))
 
 
 def _reported(path: Path) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def train(
 
     dataset = Encoder.read(prepared)
     signature = architectures.signature_for(params.architecture, dataset.signature)
+    if params.quantile is not None:
+        signature = signature.predicting(quantile=params.quantile)
     check_augmentation(params, signature)
     encoder = Encoder(signature, dataset.tokenizer)
     profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)

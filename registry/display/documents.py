@@ -12,7 +12,7 @@ from typing import Any
 from registry.display.formatting import plain
 from registry.records import Json, Version
 
-_HEADLINE = ("macro_f1", "accuracy", "r2", "mae", "perplexity")
+_HEADLINE = ("pinball_loss", "macro_f1", "accuracy", "r2", "mae", "perplexity")
 """The metrics to show first, if an evaluation does not name its own."""
 
 _LOWER = frozenset({"log_loss", "calibration_error", "mse", "rmse", "mae", "perplexity"})
@@ -102,8 +102,8 @@ class SignatureView:
     groups: tuple[tuple[str, tuple[Part, ...]], ...]
     """Columns, inputs and outputs; empty groups are left out."""
     classes: tuple[str, ...]
-    threshold: float | None
-    """The probability from which on the second of two classes is predicted."""
+    rule: str
+    """What is predicted, if it is neither the most probable class nor the mean; else empty."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -249,8 +249,12 @@ def signature(document: Json) -> SignatureView | None:
     classes = texts(document.get("classes"))
     if not groups and not classes:
         return None
-    threshold = number(document.get("threshold")) if len(classes) == 2 else None
-    return SignatureView(task if isinstance(task, str) else None, tuple(groups), classes, threshold)
+    rule = ""
+    if (threshold := number(document.get("threshold"))) is not None and len(classes) == 2:
+        rule = f"threshold: {classes[1]!r} where its probability is {threshold:g} or more"
+    elif (quantile := number(document.get("quantile"))) is not None:
+        rule = f"predicts the quantile {quantile:g}"
+    return SignatureView(task if isinstance(task, str) else None, tuple(groups), classes, rule)
 
 
 def flat(document: object, prefix: str = "") -> Iterator[tuple[str, str]]:

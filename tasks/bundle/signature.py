@@ -35,7 +35,7 @@ class Signature(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1, 2] = 1
-    """2 with a `threshold`: a reader of 1 would predict other classes."""
+    """2 with a `threshold` or `quantile`: a reader of 1 would take the prediction for another."""
     task: Task
     columns: tuple[AnyColumn, ...]
     inputs: tuple[Tensor, ...]
@@ -45,6 +45,8 @@ class Signature(BaseModel):
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Of a binary task, the probability from which on the second class is predicted; None: the more
     probable class."""
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+    """Of a regression that predicts a quantile: which share of the values is below it."""
     reading: Reading | None = None
     """Rules for text in tables; None for images and sequences, and in older signatures."""
 
@@ -70,18 +72,18 @@ class Signature(BaseModel):
         )
 
     @model_validator(mode="after")
-    def _threshold_of_two_classes(self) -> "Signature":
-        if (self.threshold is None) != (self.schema_version == 1):
-            raise ValueError("a threshold belongs to schema_version 2, and to no other")
+    def _rules_of_prediction(self) -> "Signature":
+        if (self.threshold is None and self.quantile is None) != (self.schema_version == 1):
+            raise ValueError("threshold and quantile belong to schema_version 2, and to no other")
+        if self.quantile is not None and self.task != "regression":
+            raise ValueError(f"a quantile is of a regression, not {self.task}")
         if self.threshold is not None and len(self.classes) != 2:
             raise ValueError(f"a threshold needs two classes; these are {len(self.classes)}")
         return self
 
-    def with_threshold(self, threshold: float) -> "Signature":
-        """The same, but predicting the second of two classes from this probability on."""
-        return self.model_validate(
-            {**self.model_dump(), "schema_version": 2, "threshold": threshold}
-        )
+    def predicting(self, **rule: float) -> "Signature":
+        """The same, but predicting by a `threshold`, or a `quantile`."""
+        return self.model_validate({**self.model_dump(), "schema_version": 2, **rule})
 
     @classmethod
     def read(cls, path: Path) -> "Signature":
@@ -100,7 +102,8 @@ class Signature(BaseModel):
             raise InputError(f"{where} has no readable signature: {error}") from error
 
     def write(self, path: Path) -> None:
-        left_out = {name for name in ("reading", "threshold") if getattr(self, name) is None}
+        optional = ("reading", "threshold", "quantile")
+        left_out = {name for name in optional if getattr(self, name) is None}
         text = self.model_dump_json(indent=2, exclude=left_out)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -123,11 +126,12 @@ class Signature(BaseModel):
         return isinstance(self.problem.target, ClassTarget)
 
     @property
-    def threshold_text(self) -> str:
-        """The threshold in words; empty without one."""
-        if self.threshold is None:
-            return ""
-        return f"threshold: {self.classes[1]!r} where its probability is {self.threshold:g} or more"
+    def rule(self) -> str:
+        """What is predicted, in words, if it is neither the most probable class nor the mean."""
+        if self.threshold is not None:
+            chosen = f"{self.classes[1]!r} where its probability is {self.threshold:g} or more"
+            return f"threshold: {chosen}"
+        return "" if self.quantile is None else f"predicts the quantile {self.quantile:g}"
 
     @property
     def tokenized(self) -> bool:

@@ -186,7 +186,8 @@ class Evaluate(Section):
 
     gates: dict[MetricName, GateBound]
     """For each metric on the test split: the lowest value that passes, or the highest where lower
-    is better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Or a mapping:
+    is better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `pinball_loss`,
+    `perplexity`). Or a mapping:
     `{at_least: 0.8, above_baseline: 0.0}` must also be at least as good as every baseline,
     `at_most` takes the place of `at_least` where lower is better. A model is not registered without
     gates, or if the metric of a gate was not measured."""
@@ -288,7 +289,12 @@ class Params(Section):
                 f"evaluate.threshold: {given} is for two classes, but prepare.task is {task}. "
                 "Remove it"
             )
+        loss = self.train.loss
+        if loss != "auto" and task != "regression":
+            raise ValueError(f"train.loss: {loss} is for regression, but the task is {task}")
         allowed = [metric.name for metric in PROBLEMS[task].metrics]
+        if loss != "quantile" and "pinball_loss" in allowed:
+            allowed.remove("pinball_loss")
         named = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
         if self.registration.metric:
             named["registration.metric"] = self.registration.metric

@@ -284,7 +284,9 @@ class Classification(Problem):
         found: NDArray[np.bool_] = _predicted(signature, outputs) == targets
         return found
 
-    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    def measured(
+        self, signature: "Signature", labels: NDArray[Any], predicted: NDArray[Any]
+    ) -> dict[str, float]:
         """The classes of macro F1 are those that occur: a few labels have few classes."""
         macro = _sklearn().f1_score(labels, predicted, average="macro", zero_division=0)
         return {"accuracy": float((labels == predicted).mean()), "macro_f1": float(macro)}

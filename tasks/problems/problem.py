@@ -163,7 +163,13 @@ class Problem(ABC):
         """(N,): which predictions with a `certainty` are right. `targets` are (N,)."""
         raise NotImplementedError
 
-    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    def headline_of(self, signature: "Signature") -> tuple[str, ...]:
+        """`headline`, for a model with this signature."""
+        return self.headline
+
+    def measured(
+        self, signature: "Signature", labels: NDArray[Any], predicted: NDArray[Any]
+    ) -> dict[str, float]:
         """Metrics of predictions (N,), as a job writes them, beside labels (N,); N >= 1."""
         raise NotImplementedError
 
@@ -187,14 +193,14 @@ class Problem(ABC):
         found = {metric.name: metric.compute(scored) for metric in self.metrics}
         return Metrics(
             rows=len(targets),
-            headline=list(self.headline),
+            headline=list(self.headline_of(signature)),
             summary={name: float(value) for name, value in found.items() if value is not None},
-            intervals={} if seed is None else self._intervals(scored, seed),
+            intervals={} if seed is None else self._intervals(signature, scored, seed),
             **self.details(scored),
         )
 
-    def _intervals(self, scored: Any, seed: int) -> dict[str, list[float]]:
-        (drawn,) = self.redrawn([scored], self.headline, seed)
+    def _intervals(self, signature: "Signature", scored: Any, seed: int) -> dict[str, list[float]]:
+        (drawn,) = self.redrawn([scored], self.headline_of(signature), seed)
         found = {name: interval(draws) for name, draws in drawn.items()}
         return {
             name: list(ends) for name, ends in found.items() if ends is not None

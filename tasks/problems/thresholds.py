@@ -105,8 +105,9 @@ def decided(
             f"{len(signature.classes) or 'none'}. Remove it, or set it to {MOST_PROBABLE}"
         )
     if isinstance(given, float):
-        return signature.with_threshold(given)
+        return signature.predicting(threshold=given)
     targets, outputs = validation()
     refuse_not_finite(outputs, "row {} of the validation split".format)
     metric = metric_of(params.gates)
-    return signature.with_threshold(best_threshold(targets, outputs["probabilities"], metric))
+    chosen = best_threshold(targets, outputs["probabilities"], metric)
+    return signature.predicting(threshold=chosen)

@@ -111,7 +111,7 @@ def signature_of(classes=("no", "yes"), task="binary"):
 
 
 def test_metrics_and_calibration_are_those_of_the_class_that_the_threshold_predicts():
-    signature = signature_of().with_threshold(0.3)
+    signature = signature_of().predicting(threshold=0.3)
     outputs = {"probabilities": of_two([0.1, 0.35, 0.45, 0.8])}
     found = PROBLEM.compute_metrics(signature, np.array([0, 1, 0, 1]), outputs, 1)
     assert found.confusion == [[1, 1], [0, 2]]
@@ -125,7 +125,7 @@ def test_metrics_and_calibration_are_those_of_the_class_that_the_threshold_predi
 def test_a_signature_keeps_its_threshold_and_others_stay_as_they_were(tmp_path):
     without, found = tmp_path / "without.json", tmp_path / "with.json"
     signature_of().write(without)
-    signature_of().with_threshold(0.2).write(found)
+    signature_of().predicting(threshold=0.2).write(found)
     assert "threshold" not in without.read_text()
     assert json.loads(without.read_text())["schema_version"] == 1
     assert Signature.read(without).threshold is None
@@ -143,7 +143,7 @@ def test_a_signature_whose_number_does_not_fit_its_threshold_is_refused(changes)
 
 
 def test_parity_counts_rows_on_the_other_side_of_the_threshold():
-    found = signature_of().with_threshold(0.2)
+    found = signature_of().predicting(threshold=0.2)
     # Logits of the second class: p 0.2 is a margin of -1.386.
     expected = np.array([[0, -2.0], [0, -1.3], [0, -1.38629], [0, 1.0]], np.float32)
     actual = np.array([[0, -1.0], [0, -1.31], [0, -1.38631], [0, -1.0]], np.float32)
