@@ -16,6 +16,7 @@ import torch
 
 from tasks import formats
 from tasks.architectures import ExportWrapper, Network, dynamic_shapes, example_inputs
+from tasks.architectures.target_transforms import target_scale
 from tasks.baselines import fit_baselines
 from tasks.bundle.card import write_card
 from tasks.bundle.evaluation import (
@@ -98,9 +99,11 @@ def export(
     test = read_split(prepared, "test", encoder)
     session = open_session(files.model, "cpu")
     expected = inference(network, [output.name for output in signature.outputs])
+    profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
+    centre, unit = target_scale(profile) if problem.standardised else (0.0, 1.0)
     size = evaluation.batch_size
     parity = compare_outputs(
-        session, signature, test.inputs, expected, size, params.tolerance, *network.output_scale
+        session, signature, test.inputs, expected, size, params.tolerance, unit, centre
     )
     outputs = session.run_all(signature, test.inputs, problem.evaluated, size)
     metrics = problem.compute_metrics(
@@ -135,11 +138,10 @@ def export(
     signature.write(files.signature)
     _write_json(files.evaluation, result.as_dict())
     _write_json(files.architecture, config["architecture"])
-    trained, dataset = Bundle.at(checkpoint), Bundle.at(prepared)
+    trained = Bundle.at(checkpoint)
     shutil.copyfile(trained.weights, files.weights)
     if encoder.tokenizer is not None:
         shutil.copyfile(trained.tokenizer, files.tokenizer)
-    profile = formats.read(dataset.profile, formats.PROFILE)
     _write_json(files.profile, with_predictions(profile, signature, outputs, test.targets))
     write_card(files.card, config, signature, result)
     lines = [

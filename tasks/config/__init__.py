@@ -289,9 +289,13 @@ class Params(Section):
                 f"evaluate.threshold: {given} is for two classes, but prepare.task is {task}. "
                 "Remove it"
             )
-        loss = self.train.loss
+        loss, transform = self.train.loss, self.train.target_transform
         if loss != "auto" and task != "regression":
             raise ValueError(f"train.loss: {loss} is for regression, but the task is {task}")
+        if transform != "none" and task != "regression":
+            raise ValueError(
+                f"train.target_transform: {transform} is for regression, but the task is {task}"
+            )
         allowed = [metric.name for metric in PROBLEMS[task].metrics]
         if loss != "quantile" and "pinball_loss" in allowed:
             allowed.remove("pinball_loss")

@@ -90,6 +90,11 @@ class Train(Section):
     quantile: float | None = Field(default=None, gt=0, lt=1)
     """The quantile that the loss `quantile` predicts: with 0.9, nine of ten values are below the
     prediction."""
+    target_transform: Literal["none", "log", "quantile"] = "none"
+    """What a network for numbers learns in place of the target. `log`: its logarithm, for values
+    above 0 over several orders of magnitude; errors then count in proportion to the value.
+    `quantile`: the normal score of its rank among the training rows. Predictions and metrics are in
+    the unit of the target: the ONNX graph inverts it."""
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     """Share of each label given to the other classes while training (Szegedy et al. 2016)."""
     imbalance: Literal["none", "weights", "sampler"] = "none"
