@@ -83,9 +83,9 @@ class Quantile(TargetTransform):
             self.register_buffer(name, torch.zeros(KNOTS, dtype=torch.float64))
 
     def fit(self, values: Values) -> None:
-        levels = np.linspace(0, 1, KNOTS)
-        ends = 0.5 / len(values)
-        scores = torch.special.ndtri(torch.tensor(levels.clip(ends, 1 - ends))).numpy()
+        levels, rows = np.linspace(0, 1, KNOTS), len(values)
+        middles_of_ranks = (levels * (rows - 1) + 0.5) / rows
+        scores = torch.special.ndtri(torch.tensor(middles_of_ranks)).numpy()
         # Equal quantiles, as of many zeros, are one knot, in the middle of their scores.
         knots, place = np.unique(np.quantile(values, levels), return_inverse=True)
         middles = np.bincount(place, scores) / np.bincount(place)
