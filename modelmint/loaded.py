@@ -40,6 +40,8 @@ class Signature:
         self.threshold: float | None = contract.threshold
         """The probability from which on the second of two classes is predicted; None: the most
         probable class."""
+        self.quantile: float | None = contract.quantile
+        """The quantile that a regression predicts; None: the mean."""
 
     def __repr__(self) -> str:
         return tables.as_text(*self._content())

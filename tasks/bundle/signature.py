@@ -75,8 +75,8 @@ class Signature(BaseModel):
     def _rules_of_prediction(self) -> "Signature":
         if (self.threshold is None and self.quantile is None) != (self.schema_version == 1):
             raise ValueError("threshold and quantile belong to schema_version 2, and to no other")
-        if self.quantile is not None and self.task != "regression":
-            raise ValueError(f"a quantile is of a regression, not {self.task}")
+        if self.quantile is not None and "quantile" not in self.problem.losses:
+            raise ValueError(f"the task {self.task} has no quantile")
         if self.threshold is not None and len(self.classes) != 2:
             raise ValueError(f"a threshold needs two classes; these are {len(self.classes)}")
         return self

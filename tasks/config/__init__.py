@@ -41,7 +41,6 @@ from tasks.config.sources import (
 from tasks.config.train import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
 from tasks.config.tune import Dimension, Tune
 from tasks.problems import METRICS, PROBLEMS
-from tasks.problems.targets import ClassTarget
 
 if TYPE_CHECKING:
     MetricName = str
@@ -278,26 +277,41 @@ class Params(Section):
     tune: Tune = Tune()
     """What `modelmint tune` searches. No stage reads this section."""
 
+    @property
+    def _task(self) -> str:
+        """What the network predicts."""
+        texts = self.train.architecture.name == "transformer_lm"
+        return "language_model" if texts else self.prepare.task
+
+    @model_validator(mode="after")
+    def _what_the_task_has(self) -> "Params":
+        problem, train = PROBLEMS[self._task], self.train
+        for name, given, fits, what in (
+            (
+                "evaluate.threshold",
+                self.evaluate.threshold,
+                problem.thresholds or self.evaluate.threshold == 0.5,
+                "two classes",
+            ),
+            ("train.loss", train.loss, train.loss in ("auto", *problem.losses), "numbers"),
+            (
+                "train.target_transform",
+                train.target_transform,
+                problem.standardised or train.target_transform == "none",
+                "numbers",
+            ),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"{name}: {given} is for {what}, but the task is {self._task}. Remove it"
+                )
+        return self
+
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":
-        task = self.prepare.task
-        if self.train.architecture.name == "transformer_lm":
-            task = "language_model"
-        given = self.evaluate.threshold
-        if given != 0.5 and not isinstance(PROBLEMS[task].target, ClassTarget):
-            raise ValueError(
-                f"evaluate.threshold: {given} is for two classes, but prepare.task is {task}. "
-                "Remove it"
-            )
-        loss, transform = self.train.loss, self.train.target_transform
-        if loss != "auto" and task != "regression":
-            raise ValueError(f"train.loss: {loss} is for regression, but the task is {task}")
-        if transform != "none" and task != "regression":
-            raise ValueError(
-                f"train.target_transform: {transform} is for regression, but the task is {task}"
-            )
+        task = self._task
         allowed = [metric.name for metric in PROBLEMS[task].metrics]
-        if loss != "quantile" and "pinball_loss" in allowed:
+        if self.train.loss != "quantile" and "pinball_loss" in allowed:
             allowed.remove("pinball_loss")
         named = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
         if self.registration.metric:

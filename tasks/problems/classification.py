@@ -154,6 +154,7 @@ class Classification(Problem):
     evaluated = ("probabilities",)
     predicted = ("probabilities",)
     loss = "cross_entropy"
+    thresholds = True
     scores = "class_probabilities"
     metrics = (
         Metric(

@@ -113,10 +113,15 @@ class Problem(ABC):
     """Outputs of the graph from which the columns of predictions are made."""
     loss: ClassVar[str]
     """A key of `tasks.training.losses.LOSSES`."""
+    losses: ClassVar[tuple[str, ...]] = ()
+    """Other losses to choose with `train.loss`."""
+    thresholds: ClassVar[bool] = False
+    """Whether what is predicted may follow from a threshold of a probability."""
     scores: ClassVar[str]
     """A key of `tasks.architectures.outputs.OUTPUTS`: computes the graph's outputs from scores."""
     standardised: ClassVar[bool] = False
-    """Whether networks predict the standardised target (mean 0, standard deviation 1)."""
+    """Whether networks predict the standardised target (mean 0, standard deviation 1), which may be
+    transformed before."""
     token_bound: ClassVar[bool] = False
     """Whether metrics are comparable only between models with the same tokenizer."""
 

@@ -59,6 +59,7 @@ class Regression(Problem):
     evaluated = ("prediction",)
     predicted = ("prediction",)
     loss = "squared_error"
+    losses = ("huber", "quantile")
     scores = "scaled_number"
     standardised = True
     metrics = (

@@ -108,7 +108,7 @@ def test_labels_of_a_quantile_are_measured_by_its_loss():
         (["train.quantile=0.9"], "loss: quantile and quantile: NUMBER, such as 0.9, go together"),
         (
             ["train.loss=huber", "prepare.task=classification"],
-            "train.loss: huber is for regression",
+            "train.loss: huber is for numbers, but the task is",
         ),
         (["evaluate.gates={pinball_loss: 1}"], "pinball_loss is not measured for regression"),
         (["train.loss=quantile", "train.quantile=1"], "train.quantile: input should be less than"),

@@ -115,7 +115,7 @@ def test_a_transform_of_classes_is_refused_and_no_study_varies_it(name):
         "evaluate": {"gates": {}},
         "registration": {"name": "a"},
     }
-    with pytest.raises(InputError, match=f"train.target_transform: {name} is for regression"):
+    with pytest.raises(InputError, match=f"train.target_transform: {name} is for numbers, but"):
         params.validate(document, "params.yaml")
     assert "train.target_transform" in NOT_TUNED
 

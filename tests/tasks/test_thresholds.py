@@ -184,7 +184,7 @@ def test_a_threshold_without_classes_is_refused_before_anything_runs(task):
         "evaluate": {"gates": {}, "threshold": "auto"},
         "registration": {"name": "a"},
     }
-    with pytest.raises(ValueError, match=f"auto is for two classes, but prepare.task is {task}"):
+    with pytest.raises(ValueError, match=f"auto is for two classes, but the task is {task}"):
         Params.model_validate(document)
 
 
