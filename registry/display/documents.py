@@ -103,7 +103,7 @@ class SignatureView:
     """Columns, inputs and outputs; empty groups are left out."""
     classes: tuple[str, ...]
     rule: str
-    """What is predicted, if it is neither the most probable class nor the mean; else empty."""
+    """As `rule` returns it."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -249,12 +249,18 @@ def signature(document: Json) -> SignatureView | None:
     classes = texts(document.get("classes"))
     if not groups and not classes:
         return None
-    rule = ""
-    if (threshold := number(document.get("threshold"))) is not None and len(classes) == 2:
-        rule = f"threshold: {classes[1]!r} where its probability is {threshold:g} or more"
-    elif (quantile := number(document.get("quantile"))) is not None:
-        rule = f"predicts the quantile {quantile:g}"
-    return SignatureView(task if isinstance(task, str) else None, tuple(groups), classes, rule)
+    shown = task if isinstance(task, str) else None
+    return SignatureView(shown, tuple(groups), classes, rule(document))
+
+
+def rule(document: Json) -> str:
+    """What is predicted by a signature, if it is neither the most probable class nor the mean;
+    else empty."""
+    classes, threshold = texts(document.get("classes")), number(document.get("threshold"))
+    if threshold is not None and len(classes) == 2:
+        return f"{classes[1]!r} where its probability is {threshold:g} or more"
+    quantile = number(document.get("quantile"))
+    return "" if quantile is None else f"the quantile {quantile:g}"
 
 
 def flat(document: object, prefix: str = "") -> Iterator[tuple[str, str]]:
