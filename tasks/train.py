@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tasks import architectures, formats
-from tasks.architectures.network import target_scale
+from tasks.architectures.target_transforms import TargetScale
 from tasks.bundle.files import Bundle
 from tasks.checkpoint import save
 from tasks.config import Train
@@ -88,10 +88,14 @@ def train(
 
     dataset = Encoder.read(prepared)
     signature = architectures.signature_for(params.architecture, dataset.signature)
+    if params.quantile is not None:
+        signature = signature.predicting(quantile=params.quantile)
     check_augmentation(params, signature)
     encoder = Encoder(signature, dataset.tokenizer)
     profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
-    scale = target_scale(profile) if signature.problem.standardised else None
+    scale = None
+    if signature.problem.standardised:
+        scale = TargetScale.of(params.target_transform, profile, prepared)
     training = DeviceRows.read(prepared, "train", encoder, fabric.device, scale)
     validation = DeviceRows.read(prepared, "validation", encoder, fabric.device, scale)
     batches = len(in_batches(torch.arange(len(training)), params.batch_size))
@@ -103,6 +107,8 @@ def train(
 
     network = architectures.build(params.architecture, signature)
     network.normalise_by(profile)
+    if scale is not None:
+        network.scale_target(scale)
     network.fit(training.inputs)
     if params.init_from is not None:
         print(start_from(network, params.init_from, base, prepared), flush=True)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.architectures.target_transforms import TargetScale
 from tasks.dataset import read_split
 from tasks.encoding import Encoder
 
@@ -32,9 +33,13 @@ class DeviceRows:
         name: str,
         encoder: Encoder,
         device: torch.device,
-        scale: tuple[float, float] | None = None,
+        scale: TargetScale | None = None,
     ) -> "DeviceRows":
-        """Read a split; `scale` is the mean and standard deviation to standardise the target by."""
+        """Read a split; `scale` is what the target is standardised by.
+
+        Raises:
+            InputError: a target has no transform.
+        """
         split = read_split(prepared, name, encoder)
         # A copy, because torch needs writable memory and the split is memory-mapped read-only.
         inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
@@ -43,7 +48,8 @@ class DeviceRows:
         if problem.standardised:
             assert scale is not None
             # Converted to float32 only after scaling: large values would lose their differences.
-            standardised = (split.targets.astype(np.float64) - scale[0]) / scale[1]
+            values = split.targets.astype(np.float64)
+            standardised = scale.standardised(values, f"the {name} split")
             targets = torch.tensor(standardised.astype(np.float32))
         if problem.target is None:
             targets = inputs["tokens"]

@@ -38,7 +38,8 @@ class Objective:
                 )
             counts = torch.bincount(targets, minlength=len(signature.classes)).float()
             weights = len(targets) / (len(counts) * counts.clamp(min=1))
-        return cls(LOSSES[signature.problem.loss](params, weights), weights)
+        name = signature.problem.loss if params.loss == "auto" else params.loss
+        return cls(LOSSES[name](params, weights), weights)
 
     def row_weights(self, targets: Tensor) -> Tensor:
         """(N,) on the CPU: sampling weights of rows with which all classes are equally frequent."""
