@@ -124,21 +124,26 @@ def _mnist(folder: Path) -> str:
 
 
 def _series(name: str) -> Callable[[Path], str]:
-    """Both files of a data set of the UCR archive together."""
+    """Both files of a data set of the UCR, UEA or TSER archives together."""
 
     def make(folder: Path) -> str:
         files = _folder("aeon") / "datasets/data" / name
-        sequences: list[Any] = []
+        series: list[Any] = []
         labels: list[str] = []
         for part in ("TRAIN", "TEST"):
-            lines = (files / f"{name}_{part}.ts").read_text("utf-8").splitlines()
-            start = next(n for n, line in enumerate(lines) if line.strip().lower() == "@data")
-            for line in filter(None, lines[start + 1 :]):
+            head, _, data = (files / f"{name}_{part}.ts").read_text("utf-8").partition("@data")
+            for line in filter(None, data.splitlines()):
                 *dimensions, label = line.split(":")
                 each = [np.array(d.split(","), np.float32) for d in dimensions]
-                sequences.append(np.stack(each, axis=1))
+                series.append(np.stack(each, axis=1))
                 labels.append(label)
-        np.savez(folder / "series.npz", sequences=np.stack(sequences), labels=np.array(labels))
+        lengths = np.array([len(one) for one in series])
+        sequences = np.zeros((len(series), lengths.max(), series[0].shape[1]), np.float32)
+        for row, one in enumerate(series):
+            sequences[row, : len(one)] = one
+        kind = float if "@targetlabel" in head.lower() else str
+        target = np.array(labels).astype(kind)
+        np.savez(folder / "series.npz", sequences=sequences, lengths=lengths, labels=target)
         return "series.npz"
 
     return make
@@ -158,6 +163,8 @@ CASES = [
     Case("digits", "image", False, _digits),
     Case("osuleaf", "sequence", False, _series("OSULeaf")),
     Case("italy", "sequence", False, _series("ItalyPowerDemand")),
+    Case("vowels", "sequence", False, _series("JapaneseVowels")),
+    Case("covid", "sequence", False, _series("Covid3Month")),
     Case("ames", "table", True, _table("modeldata", "ames", "Sale_Price")),
     Case("churn", "table", True, _table("modeldata", "mlc_churn", "churn")),
     Case("default", "table", True, _table("ISLR", "Default", "default")),
@@ -170,4 +177,8 @@ CASES = [
     Case("mnist", "image", True, _mnist),
     Case("arrowhead", "sequence", True, _series("ArrowHead")),
     Case("gunpoint", "sequence", True, _series("GunPoint")),
+    Case("motions", "sequence", True, _series("BasicMotions")),
+    Case("appliances", "sequence", True, _series("ACSF1")),
+    Case("gestures", "sequence", True, _series("PickupGestureWiimoteZ")),
+    Case("sentiment", "sequence", True, _series("CardanoSentiment")),
 ]

@@ -37,7 +37,7 @@ from tasks.files.suffixes import PREDICTED
 from tasks.serving import MAX_BAD
 
 if TYPE_CHECKING:
-    from flows.training import Outcome
+    from flows.outcome import Outcome
 
 app = typer.Typer(
     help="Train, evaluate and register PyTorch models, and predict with them.",

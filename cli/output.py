@@ -15,7 +15,7 @@ from registry.validation.checks import escaped
 
 if TYPE_CHECKING:
     from flows.job import JobReport
-    from flows.training import Outcome
+    from flows.outcome import Outcome
 
 # In a file or a pipe, wide enough for a digest.
 WIDTH = None if sys.stderr.isatty() else 120

@@ -9,4 +9,4 @@ REFUSED = 3
 """A gate failed, or a rule of the registry refused."""
 
 OF_TRAINING = {"done": DONE, "input": INPUT, "refused": REFUSED, "error": ERROR}
-"""By `flows.training.Outcome.end`."""
+"""By `flows.outcome.Outcome.end`."""

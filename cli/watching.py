@@ -7,6 +7,7 @@ import typer
 
 from cli import output, status
 from flows.settings import Settings
+from tasks.words import counted
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -25,7 +26,7 @@ def doctor(as_json: Json = False) -> None:
         if finding.fix:
             output.say(f"{'':<31} -> {finding.fix}")
     problems = [finding for finding in findings if finding.state == "problem"]
-    output.say(f"{len(problems)} problems" if problems else "no problem was found")
+    output.say(counted(len(problems), "problem") if problems else "no problem was found")
     if as_json:
         output.print_json([asdict(finding) for finding in findings])
     if problems:

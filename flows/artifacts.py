@@ -12,18 +12,22 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
 from flows.candidate import EvaluatedBundle
+from flows.deploy import project_tag
 from flows.links import history_link, version_link, version_page
 from flows.promotion import Decision
+from flows.settings import Settings
 from registry import Version
 
 
-def tag_run(tag: str) -> None:
-    """Tag the current flow run but not its tasks, as `prefect.tags` would.
+def tag_run(kind: str) -> None:
+    """Tag the current flow run, not its tasks, with its kind and the project it belongs to.
 
-    A tagged task first asks the server for a slot: up to two seconds each on SQLite.
+    A tagged task, as `prefect.tags` makes it, first asks the server for a slot: up to two seconds
+    each on SQLite.
     """
+    project = project_tag(Settings.from_environment().root)
     with get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(flow_run.id), tags={*flow_run.tags, tag})
+        client.update_flow_run(UUID(flow_run.id), tags={*flow_run.tags, kind, project})
 
 
 def show_verdicts(model: str, bundle: EvaluatedBundle) -> None:

@@ -45,8 +45,13 @@ def deployed_name(name: str, root: Path) -> str:
 
     The last part is a hash of the path, because clones of one project may share a Prefect server.
     """
+    return f"{name}-{project_tag(root)}"
+
+
+def project_tag(root: Path) -> str:
+    """What tells the project in `root` from others on a Prefect server: `digits-3f2a`."""
     folder = re.sub(r"[^\w.-]+", "-", root.name)
-    return f"{name}-{folder}-{hashlib.sha256(str(root).encode()).hexdigest()[:4]}"
+    return f"{folder}-{hashlib.sha256(str(root).encode()).hexdigest()[:4]}"
 
 
 def owner(root: Path) -> str:

@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ FREE_GB = 5.0
 APART_S = 5.0
 """Seconds that two clocks may differ: schedules and the order of events depend on them."""
 TIMEOUT_S = 5.0
+REMOTE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _project(settings: Settings) -> Findings:
 
 
 def _data(settings: Settings) -> Findings:
-    from flows.versioning import default_remote
+    from flows.versioning import default_remote, reach_remote
 
     remote = default_remote(settings.root)
     if remote is None:
@@ -159,8 +161,20 @@ def _data(settings: Settings) -> Findings:
         yield Finding(
             "dvc remote", "problem", text, "mount it, or `dvc remote modify NAME url URL`"
         )
+    elif why := _within(REMOTE_S, lambda: reach_remote(settings.root)):
+        text = f"DVC cannot use {remote}: {why}"
+        yield Finding("dvc remote", "problem", text, "`dvc remote modify NAME ...`; `dvc push -v`")
     else:
         yield Finding("dvc remote", "ok", remote)
+
+
+def _within(seconds: float, ask: Callable[[], str]) -> str:
+    """What `ask` returns, or that it took longer: some clients try for minutes."""
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answers[0] if answers else f"no answer within {seconds:g} s"
 
 
 def _registry(settings: Settings) -> Findings:

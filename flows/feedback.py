@@ -3,10 +3,10 @@
 Imports no Prefect, as `job.py` does not.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from tasks import feedback
 from tasks.bundle.signature import Signature
 from tasks.errors import InputError
 from tasks.feedback import Labelled, Labels
+from tasks.problems import Problem
 from tasks.serving.folder import owned
 from tasks.serving.manifest import PredictReport, completed
 from tasks.words import counted, some
@@ -57,6 +58,17 @@ class FeedbackReport:
     notices: list[str] = field(default_factory=list)
 
 
+class Target(NamedTuple):
+    """What a version was trained to predict."""
+
+    column: str | None
+    """None if no column of a table names it."""
+    problem: Problem
+
+    def __str__(self) -> str:
+        return f"{self.column or 'label'} ({self.problem.name})"
+
+
 @dataclass(frozen=True)
 class Predicted:
     """A finished job whose output is there."""
@@ -70,6 +82,10 @@ class Predicted:
     @property
     def labels(self) -> Path:
         return feedback.folder_of(self.output, self.job.id)
+
+    @property
+    def target(self) -> Target:
+        return Target(trained_target(self.version.params), self.signature.problem)
 
     def table(self) -> pa.Table:
         return feedback.predictions(self.output, self.report, self.signature)
@@ -107,7 +123,7 @@ def give(
     label = label or trained_target(newest.version.params) or "label"
     labels = feedback.read_labels(file, newest.signature, key, label)
     if not job:
-        jobs = _without_row_numbers(jobs, notices)
+        jobs = _without_row_numbers(of_target(jobs, newest.target, notices), notices)
     found: list[tuple[Predicted, pa.Table]] = []
     meant: dict[str, Predicted] = {}
     for one in jobs:
@@ -216,6 +232,25 @@ def finished(
             "left out, because --partition-by took the predictions from their files to the names "
             f"of folders: {some(partitioned, 3)}"
         )
+
+
+def of_target(jobs: Iterable[Predicted], target: Target, notices: list[str]) -> list[Predicted]:
+    """The jobs that predict this target: for others its labels would be wrong values.
+
+    `notices` gets a line about the versions of the others.
+    """
+    fit, others = [], {}
+    for one in jobs:
+        if one.target == target:
+            fit.append(one)
+        else:
+            others[one.version.ref] = one.target
+    if others:
+        notices.append(
+            f"left out, because they do not predict {target}: the jobs of "
+            + ", ".join(f"{ref}, which predicts {other}" for ref, other in others.items())
+        )
+    return fit
 
 
 def _without_row_numbers(jobs: list[Predicted], notices: list[str]) -> list[Predicted]:

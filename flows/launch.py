@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas import State
 
     from flows.job import JobReport
-    from flows.training import Outcome
+    from flows.outcome import Outcome
     from flows.tuning.results import TuneOutcome
 
 
@@ -35,7 +35,8 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
 
 def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Outcome":
     """Run the training flow once, after `prepare_prefect`. Raises the exception of a crash."""
-    from flows.training import NotTrained, training
+    from flows.outcome import NotTrained
+    from flows.training import training
 
     return cast(
         "Outcome", _outcome(training(params_file, overrides, look, return_state=True), NotTrained)

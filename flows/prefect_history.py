@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from flows.deploy import deployed_names, entry_names
+from flows.deploy import deployed_names, entry_names, project_tag
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -26,8 +26,6 @@ BATCH = 50
 """Runs in one request; the server accepts no more."""
 PAUSE_S = 0.1
 """Between two requests, so that other clients of a SQLite database are not kept waiting."""
-TAGS = ["training", "inference"]
-"""Tags of the runs that `modelmint train` and the like start, which have no deployment."""
 COMPACT_BYTES = 2**27
 """The most content that is copied while the server runs. On two busy cores VACUUM wrote
 22 MB/s, and clients of Prefect wait 10 s for an answer."""
@@ -47,8 +45,9 @@ class Removed:
 def remove_old_runs(root: Path, before: datetime) -> Removed:
     """Remove the project's runs that ended earlier, with their task runs, states and logs.
 
-    Those are the runs of the deployments in its `prefect.yaml`, and of modelmint's commands without
-    a deployment. Active and scheduled runs have no end, so they stay.
+    Those are the runs of the deployments in its `prefect.yaml`, and those without a deployment that
+    commands such as `modelmint train` start, by the tag of the project. Active and scheduled runs
+    have no end, so they stay.
     """
     from prefect.client.orchestration import get_client
 
@@ -75,7 +74,7 @@ def _of_project(client: "SyncPrefectClient", root: Path) -> list[dict[str, Any]]
     named = DeploymentFilter(name=DeploymentFilterName(any_=[*served, *pooled]))
     ours = [str(d.id) for d in client.read_deployments(deployment_filter=named)]
     filters: list[dict[str, Any]] = [
-        {"deployment_id": {"is_null_": True}, "tags": {"any_": TAGS}},
+        {"deployment_id": {"is_null_": True}, "tags": {"all_": [project_tag(root)]}},
     ]
     if ours:
         filters.append({"deployment_id": {"any_": ours}})

@@ -1,5 +1,6 @@
 """Creates a project: a git and DVC repository with parameters for its data and without code."""
 
+import errno
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ def new_project(folder: Path, data: Path | None) -> NewProject:
         copy = draft / "data/raw" / data.resolve().name
         raise InputError(str(error).replace(str(copy), str(data))) from error
     except OSError as error:
+        if error.errno == errno.EBUSY:  # such as the volume of a container
+            raise InputError(f"{folder} is a mount point; name a new folder in it") from error
         raise InputError(f"cannot make {folder}: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

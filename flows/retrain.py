@@ -19,9 +19,10 @@ from flows.alive import be_watched
 from flows.artifacts import tag_run
 from flows.loop.check import Loop
 from flows.loop.records import ATTEMPTS, FAILED, TOPIC, Retraining
+from flows.outcome import NotTrained, Outcome
 from flows.run_ends import end_of_run
 from flows.settings import Settings, actor
-from flows.training import NotTrained, Outcome, training
+from flows.training import training
 from registry import NoRegistry, NotFound, RegistryError
 from tasks import params as parameters
 from tasks.errors import InputError

@@ -4,33 +4,35 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.client.schemas import State
 from prefect.runtime import flow_run
-from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, quiet
 from flows.alive import be_watched
-from flows.approval import request_approval
 from flows.candidate import EvaluatedBundle, collect_candidate
 from flows.git import Code, code_of
-from flows.pretrained import place_pretrained
-from flows.promotion import Decision, challenge_champion
-from flows.raw import copy_salt, version_raw_data
+from flows.outcome import NotTrained, Outcome, errors_end, failed_state
 from flows.records import Run
-from flows.retries import RETRY
 from flows.runs import claim_run, has_params, resolve_paths
-from flows.settings import Settings, actor
+from flows.settings import Settings
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
+from flows.training_tasks import (
+    ask_for_approval,
+    bring_raw_data,
+    decide_promotion,
+    fill_workspace,
+    record_refusal,
+    register,
+)
 from flows.versioning import WorkspaceBusy, pipeline, stale_stages
 from flows.warm import warm_process
-from registry import InvalidReference, NotFound, Registration, Registry, RegistryError, Version
+from registry import Registry
 from tasks import fingerprint
 from tasks import params as parameters
 from tasks.bundle.evaluation import spreads
@@ -43,75 +45,6 @@ quiet.install()
 
 # These differ in every run, also if nothing has changed.
 OF_THE_RUN = ("lineage.flow_run_id:", "file lineage.json:")
-End = Literal["done", "input", "refused", "error"]
-
-
-@dataclass
-class Outcome:
-    """The result of a training flow."""
-
-    end: End = "done"
-    """`input`: the user's input is wrong. `refused`: a gate failed. `error`: any other failure."""
-    message: str = ""
-    model: str = ""
-    architecture: str = ""
-    dataset: str = ""
-    folder: str = ""
-    """The run's workspace, or its record under runs/records/ if the worktree was removed."""
-    flow_run_id: str = ""
-    steps: list[StageResult] = field(default_factory=list)
-    """The stages and the steps before and after them, in order."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    headline: list[str] = field(default_factory=list)
-    """The metrics to show first; by default versions are compared by the first one."""
-    gates: list[dict[str, Any]] = field(default_factory=list)
-    parity: dict[str, Any] = field(default_factory=dict)
-    intervals: dict[str, list[float]] = field(default_factory=dict)
-    """Of the headline metrics, the ends of the 95 % bootstrap interval."""
-    baselines: list[dict[str, Any]] = field(default_factory=list)
-    repeats: str = ""
-    """The spread of the headline metrics over the seeds of `evaluate.repeat`."""
-    warnings: list[str] = field(default_factory=list)
-    """What to know before the model is used, such as a baseline that is better."""
-    notices: list[str] = field(default_factory=list)
-    """Changes that `prepare` made to the data and that a user should see."""
-    digest: str = ""
-    version: str = ""
-    created: bool = False
-    evaluated: bool = False
-    """Whether the evaluation was added to an existing version."""
-    ignored: list[str] = field(default_factory=list)
-    """What differs between this run and the existing version, which stays as it is."""
-    looked: bool = False
-    """Whether this run had --look: it shows every metric and registers nothing."""
-    rows: dict[str, int] = field(default_factory=dict)
-    """Rows of each split."""
-    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    champion: str = ""
-    promoted: bool = False
-    decision: str = ""
-    approval_hint: str = ""
-    """How to give the approval that the model's policy requires; empty if none is needed."""
-    seconds: float = 0.0
-
-    @property
-    def ended_well(self) -> bool:
-        return self.end == "done"
-
-    def add_step(self, name: str, seconds: float) -> None:
-        """Add the duration of a step that is not a stage."""
-        self.steps.append(StageResult(name, "Completed", seconds))
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class NotTrained(quiet.Explained):
-    """Carries the outcome of a failed training flow; a failed state needs an exception."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.message)
-        self.outcome = outcome
 
 
 def run_name() -> str:
@@ -154,20 +87,10 @@ def training(
     be_watched(str(flow_run.id))
     artifacts.tag_run("training")
     outcome = Outcome(flow_run_id=str(flow_run.id or ""), looked=look)
-    try:
-        with stages_stop_with_this():
-            train_and_register(outcome, params_file, overrides or [], look)
-    except WorkspaceBusy as error:  # an InputError, but not the user's mistake
-        outcome.end, outcome.message = "error", str(error)
-    except (InputError, InvalidReference, NotFound) as error:
-        outcome.end, outcome.message = "input", str(error)
-    except RegistryError as error:
-        outcome.end, outcome.message = "error", str(error)
+    with errors_end(outcome), stages_stop_with_this():
+        train_and_register(outcome, params_file, overrides or [], look)
     outcome.seconds = time.monotonic() - started
-    if not outcome.ended_well:
-        name = "Refused" if outcome.end == "refused" else "Failed"
-        return Failed(name=name, message=outcome.message, data=NotTrained(outcome))
-    return outcome
+    return outcome if outcome.ended_well else failed_state(outcome, NotTrained(outcome))
 
 
 def train_and_register(
@@ -327,88 +250,3 @@ def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     outcome.rows = evaluation.data.get("rows", {})
     outcome.notices = evaluation.data.get("notices", [])
     artifacts.show_verdicts(outcome.model, bundle)
-
-
-@task(task_run_name="bring the raw data under DVC", cache_policy=NO_CACHE, persist_result=False)
-def bring_raw_data(settings: Settings, params: Params) -> None:
-    """Make the raw data of the checkout present and versioned; every run starts from there.
-
-    Also add missing parameters to the checkout's params.yaml, if the run uses that file.
-    """
-    log = get_run_logger()
-    log.info(version_raw_data(params.prepare.source, settings.root))
-    checkout = Workspace(settings.root)
-    if has_params(checkout, params) and (added := parameters.add_missing_sections(checkout.params)):
-        log.warning(added)
-
-
-@task(task_run_name="open the workspace", cache_policy=NO_CACHE, persist_result=False)
-def fill_workspace(
-    settings: Settings, params: Params, registry: Registry, workspace: Workspace
-) -> None:
-    """Copy raw data to a worktree, and to any workspace the weights that training starts from."""
-    log = get_run_logger()
-    if workspace.root != settings.root:
-        log.info("the run has its own worktree: %s", workspace.root)
-        version_raw_data(params.prepare.source, workspace.root, settings.root)
-        copy_salt(settings.root, workspace.root, params.prepare.salt_file)
-    log.info(place_pretrained(registry, params.train.init_from, workspace))
-
-
-@task(task_run_name="register {model}", **RETRY)
-def register(registry: Registry, model: str, bundle: EvaluatedBundle) -> Registration:
-    """Register the bundle, or find the version that already has it."""
-    found = registry.register(
-        model,
-        bundle.candidate,
-        actor=actor(),
-        # Makes a retry harmless: the registry returns the same version.
-        request_id=bundle.candidate.lineage.flow_run_id,
-    )
-    log = get_run_logger()
-    log.info("%s %s", "registered" if found.created else "already registered as", found.version.ref)
-    if found.evaluated:
-        log.info("the new evaluation was added to %s", found.version.ref)
-    for line in found.ignored:
-        log.info("%s keeps its own %s", found.version.ref, line)
-    return found
-
-
-@task(task_run_name="refuse {model}", **RETRY)
-def record_refusal(registry: Registry, model: str, bundle: EvaluatedBundle, reason: str) -> None:
-    """Add the verdict to the model's history without registering a version."""
-    registry.refuse(
-        model,
-        bundle.candidate,
-        actor=actor(),
-        reason=reason,
-    )
-
-
-@task(task_run_name="challenge the champion", **RETRY)
-def decide_promotion(
-    registry: Registry, version: Version, metric: str, params: Params, workspace: Workspace
-) -> Decision:
-    """Promote the version if it beats the champion."""
-    decision = challenge_champion(
-        registry,
-        version,
-        metric=metric,
-        confidence=params.registration.confidence,
-        prepared=workspace.prepared,
-        evaluation=params.evaluate,
-        actor=actor(),
-    )
-    log = get_run_logger()
-    if decision.needs_approval:
-        log.info("%s is challenger: %s", version.ref, decision.reason)
-    else:
-        log.info("champion is %s: %s", decision.champion, decision.reason)
-    return decision
-
-
-def ask_for_approval(version: Version, decision: Decision) -> str:
-    """Ask for the approval that the model's policy requires. Returns where to give it."""
-    command = f"modelmint models approve {version.ref} --promote"
-    url = request_approval(version.ref, decision.reason)
-    return f"{url}, or by somebody else: {command}" if url else f"by somebody else: {command}"

@@ -164,6 +164,20 @@ def default_remote(root: Path) -> str | None:
         return None if url is None else str(url)
 
 
+def reach_remote(root: Path) -> str:
+    """Ask DVC's default remote whether it is there. Returns why it cannot be used, or nothing.
+
+    A bucket must exist; the folder in it may be missing, because the first `dvc push` makes it.
+    """
+    with _repo(root) as repo:
+        try:
+            remote = repo.cloud.get_remote()
+            top = remote.path.partition("/")[0] or "/"
+            return "" if remote.fs.exists(top) else f"there is no {top}"
+        except Exception as error:  # each kind of remote has errors of its own
+            return str(error)
+
+
 def init_repository(root: Path) -> None:
     """Make a git repository a DVC repository, with DVC's telemetry switched off."""
     try:

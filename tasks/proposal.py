@@ -55,6 +55,7 @@ class _Draft:
     source: dict[str, Any]
     prepare: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
+    evaluate: dict[str, Any] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
     recipe: recipes.Recipe | None = None
     """How the network is chosen and trained; None: by the kind of data alone."""
@@ -86,7 +87,7 @@ def propose(root: Path, path: str) -> Proposal:
     document = {
         "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
         "train": recipe.train,
-        "evaluate": {"gates": draft.gates},
+        "evaluate": {"gates": draft.gates, **draft.evaluate, **recipe.evaluate},
         "registration": {"name": _model_name(path)},
     }
     params = _with_search_space(document)
@@ -200,6 +201,9 @@ def _of_arrays(path: Path, name: str) -> _Draft:
         )
     draft = _Draft({"kind": kind, "path": name})
     draft.assume(f"kind: {kind}, from the names of the arrays")
+    if "images" not in arrays:
+        rows, longest, *_ = (*arrays["sequences"].shape, 0, 0)
+        draft.recipe = recipes.of_sequences(rows, longest)
     return _with_target(draft, None if labels is None else pa.chunked_array([pa.array(labels)]))
 
 
@@ -230,6 +234,9 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
             )
         draft = _Draft({"kind": kind, "path": name, "column": column, "target": target})
         draft.assume(f"kind: {kind}; column: {column}")
+        if not images:
+            longest = pc.max(pc.list_value_length(found[column])).as_py() or 0
+            draft.recipe = recipes.of_sequences(len(found[column]), longest)
         draft.assume(_why_target(target, others))
         return _with_target(draft, found[target])
     others = {n: c for n, c in found.items() if n not in texts}
@@ -323,6 +330,12 @@ def _with_rare_classes(draft: _Draft, counts: list[int]) -> _Draft:
         f"gate macro_f1 >= {gate}: always predicting the most frequent class reaches {useless:.2f} "
         f"(and an accuracy of {share:.2f}). If a rare class is missed: train.imbalance: weights"
     )
+    if len(counts) == 2:
+        draft.evaluate["threshold"] = "auto"
+        draft.assume(
+            "evaluate.threshold: auto, since one of the two classes is rare: it is predicted from "
+            "the probability on that gives the best macro F1 on the validation split"
+        )
     return draft
 
 

@@ -6,14 +6,27 @@ the user sees and changes every value; nothing is decided later.
 
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.columns.sequence import MAX_LENGTH
 from tasks.config.examples import NETWORKS
 
 # Batch size, epochs and patience of tables, by the rows up to which they apply.
 TABLES = ((1_000, 32, 100, 25), (10_000, 64, 40, 15), (100_000, 256, 30, 10), (None, 1024, 15, 5))
 FEW_ROWS = 10  # for each column
+# The same of sequences: about 700 steps or more, with fewer a network has not learnt their shapes.
+SEQUENCES = (
+    (200, 8, 100, 40),
+    (1_000, 16, 80, 30),
+    (5_000, 32, 40, 15),
+    (20_000, 64, 30, 10),
+    (None, 256, 20, 5),
+)
+# Timesteps; longer sequences are cut: a training on 5,000 rows would take hours on a CPU.
+LONGEST = 2048
+# Timesteps of a batch of long sequences when it is evaluated: 0.5 GB of memory with `conv1d`.
+EVALUATED = 2**18
 # Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
 TEXTS = 200  # texts from which the script is guessed
@@ -21,17 +34,18 @@ TEXTS = 200  # texts from which the script is guessed
 
 @dataclass(frozen=True)
 class Recipe:
-    """Parts of the sections `train` and `prepare.source`, and why, for the user."""
+    """Parts of the sections `train`, `prepare.source` and `evaluate`, and why, for the user."""
 
     train: dict[str, Any]
     source: dict[str, Any]
     why: str
+    evaluate: dict[str, Any] = field(default_factory=dict)
 
 
 def of_table(rows: int, columns: int) -> Recipe:
     """Small tables need small batches: with large ones an epoch has too few steps. With few rows
     for each column, the waves of its numbers only fit noise."""
-    batch, epochs, patience = next(given for most, *given in TABLES if not most or rows <= most)
+    batch, epochs, patience = _by_rows(TABLES, rows)
     architecture: dict[str, Any] = {"name": "tabular"}
     if rows < FEW_ROWS * columns:
         architecture["periodic"] = 0
@@ -61,6 +75,24 @@ def of_texts(texts: Sequence[str]) -> Recipe:
     return Recipe(train, source, "up to three characters, since there are no spaces between words")
 
 
+def of_sequences(rows: int, longest: int) -> Recipe:
+    """Convolutions see a shape wherever in a sequence it is. Few rows need small batches, as in
+    tables. `longest` is the number of timesteps of the longest sequence."""
+    batch, epochs, patience = _by_rows(SEQUENCES, rows)
+    train = {
+        "architecture": {"name": "conv1d"},
+        "batch_size": batch,
+        "epochs": epochs,
+        "patience": patience,
+    }
+    why = f"{epochs} epochs of batches of {batch}, for {rows} rows"
+    kept = min(longest, LONGEST)
+    if kept <= MAX_LENGTH:
+        return Recipe(train, {}, why)
+    why += f"; {kept} of {longest} timesteps"
+    return Recipe(train, {"max_length": kept}, why, {"batch_size": EVALUATED // kept})
+
+
 def of_others(kind: str) -> Recipe:
     """The network for a kind of data, with the defaults of its parameters."""
     return Recipe({"architecture": NETWORKS[kind]}, {}, "")
@@ -77,6 +109,11 @@ def without_spaces(texts: Sequence[str]) -> bool:
     letters = [c for text in texts[:TEXTS] for c in text[:TEXTS] if c.isalpha()]
     other = sum(unicodedata.category(c) == "Lo" and not _spaced(c) for c in letters)
     return 2 * other > len(letters)
+
+
+def _by_rows(rule: tuple[tuple[int | None, int, int, int], ...], rows: int) -> list[int]:
+    """Batch size, epochs and patience."""
+    return next(given for most, *given in rule if not most or rows <= most)
 
 
 def _spaced(character: str) -> bool:

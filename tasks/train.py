@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tasks import architectures, formats
-from tasks.architectures.network import target_scale
+from tasks.architectures.target_transforms import TargetScale
 from tasks.bundle.files import Bundle
 from tasks.checkpoint import save
 from tasks.config import Train
@@ -129,10 +129,14 @@ def _train(
 
     dataset = Encoder.read(prepared)
     signature = architectures.signature_for(params.architecture, dataset.signature)
+    if params.quantile is not None:
+        signature = signature.predicting(quantile=params.quantile)
     check_augmentation(params, signature)
     encoder = Encoder(signature, dataset.tokenizer)
     profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
-    scale = target_scale(profile) if signature.problem.standardised else None
+    scale = None
+    if signature.problem.standardised:
+        scale = TargetScale.of(params.target_transform, profile, prepared)
     read_train = Reader(prepared, "train", encoder, fabric.device, scale)
     read_validation = Reader(prepared, "validation", encoder, fabric.device, scale)
     if read_train.count < 2 or read_validation.count < 1:
@@ -149,6 +153,8 @@ def _train(
 
     network = architectures.build(params.architecture, signature)
     network.normalise_by(profile)
+    if scale is not None:
+        network.scale_target(scale)
     network.fit(training.sample)
     if params.init_from is not None:
         print(start_from(network, params.init_from, base, prepared), flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows import versioning
 from flows.evaluation import trained_target
-from flows.feedback import Predicted, finished
+from flows.feedback import Predicted, Target, finished, of_target
 from flows.loop import records
 from flows.loop.decision import Facts
 from flows.loop.measuring import below_gates
@@ -76,25 +76,11 @@ def predicted(
 
 
 def labelled(found: Sequence[Predicted], prepare: Prepare, notices: list[str]) -> list[LabelledJob]:
-    """Jobs with their labels, for `tasks.added_rows`, that are labels of the target of now.
-
-    `notices` gets a line about versions that were trained for another one: a label of theirs in
-    its column would be a wrong value.
-    """
-    made, other = [], {}
-    now = (trained_target({"prepare": prepare.model_dump()}), PROBLEMS[prepare.task])
-    for one in found:
-        then = (trained_target(one.version.params), one.signature.problem)
-        if then != now:
-            other[one.version.ref] = f"{then[0]} ({one.signature.task})"
-            continue
-        labels = feedback.newest_labels(one.labels)
-        if labels is not None:
-            made.append(LabelledJob(one.report, one.signature, labels))
-    if other:
-        which = ", ".join(f"{ref} predicts {target}" for ref, target in other.items())
-        notices.append(
-            f"left out, because they are labels of another target than {now[0]} ({prepare.task}), "
-            f"which params.yaml names: those of {which}"
-        )
-    return made
+    """Jobs with their labels, for `tasks.added_rows`, that are labels of the target in
+    `params.yaml`."""
+    now = Target(trained_target({"prepare": prepare.model_dump()}), PROBLEMS[prepare.task])
+    return [
+        LabelledJob(one.report, one.signature, labels)
+        for one in of_target(found, now, notices)
+        if (labels := feedback.newest_labels(one.labels)) is not None
+    ]

@@ -13,21 +13,21 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.client.schemas import State
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
 from flows import artifacts, quiet, warm
 from flows.alive import be_watched
+from flows.outcome import Outcome, errors_end, failed_state
 from flows.runs import claim_run, resolve_paths, snapshot_of
 from flows.settings import Settings, actor
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
-from flows.training import Outcome, bring_raw_data, fill_workspace, train_and_register
+from flows.training import train_and_register
+from flows.training_tasks import bring_raw_data, fill_workspace
 from flows.tuning import repeats, results
 from flows.tuning.results import StudyProgress, TuneOutcome
 from flows.tuning.search import Ended, Search, suggest_from
 from flows.tuning.studies import Claimed, Study, Trial
 from flows.tuning.trials import Material, shared_material
-from flows.versioning import WorkspaceBusy
-from registry import InvalidReference, NotFound, Registry, RegistryError
+from registry import Registry
 from tasks import fingerprint, recorded
 from tasks import params as parameters
 from tasks.config import Params, Tune
@@ -95,20 +95,10 @@ def tuning(
     be_watched(str(flow_run.id))
     artifacts.tag_run("tuning")
     outcome = TuneOutcome(flow_run_id=str(flow_run.id or ""))
-    try:
-        with stages_stop_with_this():
-            _tune(outcome, params_file, overrides or [], workers)
-    except WorkspaceBusy as error:  # an InputError, but not the user's mistake
-        outcome.end, outcome.message = "error", str(error)
-    except (InputError, InvalidReference, NotFound) as error:
-        outcome.end, outcome.message = "input", str(error)
-    except RegistryError as error:
-        outcome.end, outcome.message = "error", str(error)
+    with errors_end(outcome), stages_stop_with_this():
+        _tune(outcome, params_file, overrides or [], workers)
     outcome.seconds = time.monotonic() - started
-    if not outcome.ended_well:
-        name = "Refused" if outcome.end == "refused" else "Failed"
-        return Failed(name=name, message=outcome.message, data=NotTuned(outcome))
-    return outcome
+    return outcome if outcome.ended_well else failed_state(outcome, NotTuned(outcome))
 
 
 def _tune(outcome: TuneOutcome, file: str, overrides: list[str], workers: int) -> None:

@@ -11,7 +11,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.training import End, Outcome
+from flows.outcome import End, Outcome
 from flows.tuning.repeats import Repeated, Verdict
 from flows.tuning.studies import Study, Trial
 from tasks import formats

@@ -2,11 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.config.section import Activation, Dropout, Section, Width
 
 Pooling = Literal["last", "mean", "max"]
+Scaling = Literal["dataset", "series", "both"]
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError("give an odd number: a convolution has a timestep in its middle")
+    return kernel
+
+
+Kernel = Annotated[Width, AfterValidator(_odd)]
 
 
 class Linear(Section):
@@ -114,6 +124,49 @@ class Bag(Section):
     """Share of the units before the outputs that are set to zero at each training step."""
 
 
+class _Convolutional(Section):
+    scaling: Scaling = "both"
+    """How each channel is scaled: by the mean and standard deviation of all training timesteps
+    (`dataset`), by those of the sequence itself, so that only its shape counts (`series`), or
+    `both`, as twice the channels."""
+    dropout: Dropout = 0.1
+    """Share of the units before the outputs that are set to zero at each training step."""
+
+
+class Conv1d(_Convolutional):
+    """Convolutions over the timesteps of a sequence, then their mean (Wang et al. 2017)."""
+
+    name: Literal["conv1d"]
+    widths: list[Width] = Field(default=[64, 128, 64], min_length=1)
+    """Channels of each convolution."""
+    kernels: list[Kernel] = Field(default=[9, 5, 3], min_length=1)
+    """Timesteps that each convolution sees; odd numbers."""
+
+    @model_validator(mode="after")
+    def _as_many_widths_as_kernels(self) -> "Conv1d":
+        if len(self.widths) != len(self.kernels):
+            raise ValueError(
+                f"widths has {len(self.widths)} numbers and kernels {len(self.kernels)}; give one "
+                "number for each convolution in both"
+            )
+        return self
+
+
+class Inception(_Convolutional):
+    """Convolutions of several lengths beside each other, with residual connections (InceptionTime,
+    Ismail Fawaz et al. 2020)."""
+
+    name: Literal["inception"]
+    width: Width = 16
+    """Channels of each length; a block has as many for each of `kernels`, and for a maximum over
+    three timesteps."""
+    kernels: list[Kernel] = Field(default=[39, 19, 9], min_length=1)
+    """Timesteps that the convolutions of a block see; odd numbers. For sequences of fewer than a
+    hundred timesteps take shorter ones, such as `[9, 5, 3]`."""
+    depth: Width = 6
+    """Blocks in a row. The input of every three is added to their result."""
+
+
 class _Recurrent(Section):
     width: Width = 64
     """Units of the token embedding, or of the linear layer that reads a numeric sequence."""
@@ -206,6 +259,8 @@ Architecture = Annotated[
     | Cnn
     | ResNet
     | Bag
+    | Conv1d
+    | Inception
     | Rnn
     | Lstm
     | Gru

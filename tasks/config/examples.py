@@ -14,7 +14,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "sequence": {"kind": "sequence", "path": "data/raw/mine.parquet"},
     "digits": {"kind": "digits"},
 }
-NETWORKS = {"tabular": "mlp", "text": "gru", "image": "cnn", "sequence": "gru", "digits": "cnn"}
+NETWORKS = {"tabular": "mlp", "text": "gru", "image": "cnn", "sequence": "conv1d", "digits": "cnn"}
 # The keys that have an example.
 KNOWN = (
     ("prepare",),

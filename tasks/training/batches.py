@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.architectures.target_transforms import TargetScale
 from tasks.dataset import read_split
 from tasks.encoding import Encoder
 
@@ -34,17 +35,20 @@ class DeviceRows:
         name: str,
         encoder: Encoder,
         device: torch.device,
-        scale: tuple[float, float] | None = None,
+        scale: TargetScale | None = None,
         rows: Tensor | None = None,
     ) -> "DeviceRows":
         """Read a split, or its `rows` with these numbers.
 
-        `scale` is for `target_tensor`.
+        `scale` is what the target is standardised by.
+
+        Raises:
+            InputError: a target has no transform.
         """
         split = read_split(prepared, name, encoder, None if rows is None else rows.numpy())
         # A copy, because torch needs writable memory and the split is memory-mapped read-only.
         inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
-        targets = target_tensor(split.targets, scale)
+        targets = target_tensor(split.targets, scale, f"the {name} split")
         if encoder.signature.problem.target is None:
             targets = inputs["tokens"]
         varying = frozenset(t.name for t in encoder.signature.inputs if None in t.shape)
@@ -70,12 +74,16 @@ class DeviceRows:
         return inputs, pick(self.targets, self.targets.dim() > 1)
 
 
-def target_tensor(targets: NDArray[Any], scale: tuple[float, float] | None) -> Tensor:
-    """Targets (N,), for a regression standardised by `scale`, a mean and standard deviation."""
+def target_tensor(targets: NDArray[Any], scale: TargetScale | None, where: str) -> Tensor:
+    """Targets (N,), for a regression standardised by `scale`.
+
+    Raises:
+        InputError: a target has no transform; names the rows by `where`.
+    """
     if scale is None:
         return torch.tensor(targets)
     # Converted to float32 only after scaling: large values would lose their differences.
-    standardised = (targets.astype(np.float64) - scale[0]) / scale[1]
+    standardised = scale.standardised(targets.astype(np.float64), where)
     return torch.tensor(standardised.astype(np.float32))
 
 

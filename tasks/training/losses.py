@@ -5,8 +5,7 @@ Each loss also computes the validation metric that the training prints.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,13 +13,6 @@ from torch.nn import functional as F
 
 from tasks.columns.tokenizing import PADDING
 from tasks.config import Train
-
-
-class Split(Protocol):
-    """A split in memory or on disk."""
-
-    def __len__(self) -> int: ...
-    def targets(self) -> Iterator[Tensor]: ...
 
 
 class Loss(ABC):
@@ -48,15 +40,8 @@ class Loss(ABC):
         """The sums (n,) of one batch that `result` needs; the caller adds them up over batches."""
 
     @abstractmethod
-    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
-        """Mean loss without label smoothing, and metric, from the `sums` of the whole split."""
-
-
-def spread_of(split: Split) -> float:
-    """The squared distances of the targets to their mean, summed."""
-    parts = list(split.targets())
-    mean = parts[0].mean() if len(parts) == 1 else sum(p.sum() for p in parts) / len(split)
-    return sum((part - mean).square().sum().item() for part in parts)
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        """Mean loss without label smoothing, and metric; `targets` are those of the whole split."""
 
 
 class CrossEntropy(Loss):
@@ -85,9 +70,9 @@ class CrossEntropy(Loss):
         divisor = count if self._weights is None else self._weights[targets].sum()
         return torch.stack([total, divisor, (scores.argmax(1) == targets).sum()])
 
-    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
         total, divisor, right = sums
-        return total / max(divisor, 1e-12), right / len(split)
+        return total / max(divisor, 1e-12), right / len(targets)
 
 
 class SquaredError(Loss):
@@ -101,10 +86,55 @@ class SquaredError(Loss):
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(scores, targets, reduction="sum").unsqueeze(0)
 
-    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
         (total,) = sums
-        spread = spread_of(split)
-        return total / len(split), 1 - total / spread if spread > 0 else 0.0
+        spread = (targets - targets.mean()).square().sum().item()
+        return total / len(targets), 1 - total / spread if spread > 0 else 0.0
+
+
+class Huber(SquaredError):
+    """Like the squared error, but beyond one standard deviation it grows like the absolute one."""
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.huber_loss(scores, targets)
+
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        total = F.huber_loss(scores, targets, reduction="sum")
+        return torch.stack([total, F.mse_loss(scores, targets, reduction="sum")])
+
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        total, squared = sums
+        return total / len(targets), super().result([squared], targets)[1]
+
+
+class Quantile(Loss):
+    """Scores are a quantile of standardised values (B,)."""
+
+    metric = "pinball_skill"
+    """How much lower the loss is than that of the best constant: the R² of a quantile (Koenker and
+    Machado 1999)."""
+
+    def __init__(self, params: Train, class_weights: Tensor | None) -> None:
+        super().__init__(params, class_weights)
+        assert params.quantile is not None
+        self._level = params.quantile
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self._each(scores, targets).mean()
+
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self._each(scores, targets).sum().unsqueeze(0)
+
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        (total,) = sums
+        # Not torch.quantile, which takes at most 16 million values.
+        best = targets.kthvalue(max(1, math.ceil(self._level * len(targets)))).values
+        constant = self._each(best.expand_as(targets), targets).sum().item()
+        return total / len(targets), 1 - total / constant if constant > 0 else 0.0
+
+    def _each(self, scores: Tensor, targets: Tensor) -> Tensor:
+        error = targets - scores
+        return torch.maximum(self._level * error, (self._level - 1) * error)
 
 
 class NextToken(Loss):
@@ -123,7 +153,7 @@ class NextToken(Loss):
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         return torch.stack(self._total(scores, targets, 0.0))
 
-    def result(self, sums: list[float], split: Split) -> tuple[float, float]:
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
         total, tokens = sums
         loss = total / max(tokens, 1e-12)
         return loss, math.exp(min(loss, 700.0))  # math.exp overflows beyond
@@ -144,5 +174,7 @@ class NextToken(Loss):
 LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropy,
     "squared_error": SquaredError,
+    "huber": Huber,
+    "quantile": Quantile,
     "next_token": NextToken,
 }

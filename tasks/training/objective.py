@@ -40,7 +40,8 @@ class Objective:
             classes = len(signature.classes)
             counts = torch.stack([torch.bincount(t, minlength=classes) for t in targets]).sum(0)
             weights = int(counts.sum()) / (classes * counts.float().clamp(min=1))
-        return cls(LOSSES[signature.problem.loss](params, weights), weights)
+        name = signature.problem.loss if params.loss == "auto" else params.loss
+        return cls(LOSSES[name](params, weights), weights)
 
     def row_weights(self, targets: Tensor) -> Tensor:
         """(N,) on the CPU: sampling weights of rows with which all classes are equally frequent."""
@@ -81,4 +82,4 @@ class Objective:
         if processes.size > 1:  # which may be more than there are batches
             total *= processes.rank < len(batches)
             total = processes.total(total.to(processes.device))
-        return self.loss.result(total.tolist(), validation)
+        return self.loss.result(total.tolist(), validation.all_targets)

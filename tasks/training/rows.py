@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from tasks.architectures.fronts import Inputs
+from tasks.architectures.target_transforms import TargetScale
 from tasks.config import Train
-from tasks.dataset import TARGET, read_table, targets_of
+from tasks.dataset import KEY, TARGET, read_table, targets_of
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.batches import DeviceRows, generator_of, in_batches, order_of, target_tensor
@@ -41,7 +42,7 @@ class Reader:
     name: str
     encoder: Encoder
     device: torch.device
-    scale: tuple[float, float] | None
+    scale: TargetScale | None
 
     @cached_property
     def count(self) -> int:
@@ -55,10 +56,11 @@ class Reader:
         )
 
     def targets(self, rows: Tensor) -> Tensor:
-        """The targets of the rows with these numbers."""
-        table = read_table(self.prepared, self.name).select([TARGET]).take(rows.numpy())
-        targets = targets_of(table, self.encoder.signature)
-        return target_tensor(targets, self.scale).to(self.device)
+        """The targets of the rows with these numbers; zeros if they have none."""
+        table = read_table(self.prepared, self.name)
+        table = table.select([TARGET if TARGET in table.schema.names else KEY])
+        targets = targets_of(table.take(rows.numpy()), self.encoder.signature)
+        return target_tensor(targets, self.scale, f"the {self.name} split").to(self.device)
 
     @cached_property
     def row_bytes(self) -> int:
@@ -84,6 +86,11 @@ class Whole:
     def targets(self) -> Iterator[Tensor]:
         """All targets, in parts."""
         yield self._rows.targets
+
+    @property
+    def all_targets(self) -> Tensor:
+        """All targets, (N,); for a language model of any content."""
+        return self._rows.targets
 
     def epoch(
         self, params: Train, epoch: int, first: int, weights: Tensor | None, processes: Processes
@@ -117,6 +124,11 @@ class Windows:
     def targets(self) -> Iterator[Tensor]:
         for rows in torch.split(torch.arange(len(self)), PART):
             yield self._reader.targets(rows)
+
+    @cached_property
+    def all_targets(self) -> Tensor:
+        """Kept, since the metric of a regression needs them: 4 or 8 bytes for each row."""
+        return torch.cat(list(self.targets()))
 
     def epoch(
         self, params: Train, epoch: int, first: int, weights: Tensor | None, processes: Processes

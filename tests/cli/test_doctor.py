@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from servers import dying_server
+from servers import create_bucket, dying_server, s3_environment
 
 from cli import output
 from flows import doctor
@@ -122,6 +122,30 @@ def test_doctor_names_a_remote_that_is_not_mounted(project, tmp_path):
         assert broken["disk"].state == "ok"
     finally:
         config.unlink()
+
+
+@pytest.mark.parametrize(
+    ("url", "state", "says"),
+    [
+        ("s3://{bucket}/not/pushed/yet", "ok", "s3://"),
+        ("s3://no-such-bucket/digits", "problem", "there is no no-such-bucket"),
+        ("azure://container/digits", "problem", "requires 'dvc-azure' to be installed"),
+    ],
+)
+def test_doctor_asks_the_remote_whether_it_is_there(
+    project, s3, tmp_path, monkeypatch, url, state, says
+):
+    empty = tmp_path / "aws"  # DVC refuses /dev/null
+    empty.touch()
+    for name, value in (s3_environment(s3) | {"AWS_CONFIG_FILE": str(empty)}).items():
+        monkeypatch.setenv(name, value)
+    config, url = project / ".dvc/config.local", url.format(bucket=create_bucket(s3))
+    config.write_text(f"[core]\n remote = store\n['remote \"store\"']\n url = {url}\n")
+    try:
+        finding = found()["dvc remote"]
+    finally:
+        config.unlink()
+    assert (finding.state, says in finding.found) == (state, True), finding
 
 
 def test_doctor_names_a_library_of_another_version(project, monkeypatch):

@@ -90,7 +90,7 @@ PROPOSED = {
     ),
     "walks.npz": (
         {"kind": "sequence", "path": "data/raw/walks.npz"},
-        ("classification", "refuse", "gru"),
+        ("classification", "refuse", "conv1d"),
         {"accuracy": 0.62},
     ),
 }

@@ -1,7 +1,7 @@
 """The summary of a training."""
 
 from cli import output
-from flows.training import Outcome
+from flows.outcome import Outcome
 
 SIMPLE = {"name": "boosted trees", "quick": True, "rows": 9, "of": 90, "metrics": {"r2": 0.9}}
 

@@ -151,6 +151,23 @@ def test_jobs_of_two_versions_are_measured_apart(place, bundle):
     assert feedback.measured(place.registry, "tiny") == found.measured
 
 
+def test_labels_go_to_the_jobs_of_the_target_that_the_newest_job_predicts(place, bundle):
+    table = rows(7)
+    place.predict("one", table)
+    source = {"kind": "tabular", "path": "data", "target": "sold"}
+    given = {"params": {"prepare": {"source": source}}}
+    given["lineage"] = replace(LINEAGE, dataset="b" * 32)
+    register(place.registry, bundle, place.folder / "again", **given)
+    place.predict("two", table, "tiny:2")
+    found = place.give(place.labels(table))
+    assert [(m.version, m.labels) for m in found.measured] == [("tiny:2", 400)]
+    (notice,) = found.notices
+    assert "do not predict sold (classification): the jobs of tiny:1, which predicts" in notice
+    job = next(job for job in place.registry.jobs("tiny") if job.version == 1)
+    named = place.give(place.labels(table), job=job.id)
+    assert {m.version for m in named.measured} == {"tiny:1", "tiny:2"}
+
+
 def test_row_numbers_need_the_name_of_their_job(place):
     table = rows(7)
     without = table.drop(["key"])

@@ -119,8 +119,8 @@ def test_labels_of_another_target_than_that_of_now_are_not_written_into_its_colu
     assert loop.add_rows()[0].rows == 0
     assert not (tiny.raw / "modelmint-labelled.parquet").exists()
     (said,) = tiny.said
-    assert re.search(f"another target than {now}", said)
-    assert said.endswith(f"{NAME}:1 predicts y (binary)")
+    assert re.search(f"do not predict {now}: the jobs of", said)
+    assert said.endswith(f"{NAME}:1, which predicts y (classification)")
 
 
 def test_a_table_of_the_user_that_is_called_labelled_stays_and_is_read(tiny):

@@ -156,7 +156,7 @@ def test_old_flow_runs_of_this_project_go_in_batches_and_active_and_foreign_ones
     from prefect.states import Completed, Running
 
     from flows import prefect_history
-    from flows.deploy import read_deployments
+    from flows.deploy import project_tag, read_deployments
     from flows.maintenance import clean_prefect
     from flows.training import training
 
@@ -170,13 +170,14 @@ def test_old_flow_runs_of_this_project_go_in_batches_and_active_and_foreign_ones
         return api.create_flow_run_from_deployment(deployment, state=state).id
 
     old = [ended(ours, Completed()) for _ in range(5)]
-    old.append(api.create_flow_run(training, tags=["training"], state=Completed()).id)
+    tags = ["training", project_tag(folder)]
+    old.append(api.create_flow_run(training, tags=tags, state=Completed()).id)
     kept = [ended(ours, Running()), ended(foreign, Completed())]
-    kept.append(api.create_flow_run(training, state=Completed()).id)  # not by a command of ours
+    tags = ["training", project_tag(folder.with_name("other"))]
+    kept.append(api.create_flow_run(training, tags=tags, state=Completed()).id)
     now = datetime.now(UTC)
     kept.append(ended(ours, Completed()))
-    # Other tests on this server may have left runs with these tags.
-    assert prefect_history.remove_old_runs(folder, now).runs >= len(old)
+    assert prefect_history.remove_old_runs(folder, now).runs == len(old)
     assert not [number for number in old if exists(api, number)]
     assert [number for number in kept if exists(api, number)] == kept
 

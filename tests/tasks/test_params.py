@@ -169,12 +169,20 @@ def test_overriding_the_registration_name_keeps_its_metric(small):
         (
             "train.architecture.name=cnnn",
             "train.architecture: unknown 'name' 'cnnn'; did you mean 'cnn'? "
-            "allowed: linear, logistic, mlp, tabular, cnn, resnet, bag, rnn, lstm, gru, attention, "
-            "transformer, transformer_lm, lenet, vit",
+            "allowed: linear, logistic, mlp, tabular, cnn, resnet, bag, conv1d, inception, rnn, "
+            "lstm, gru, attention, transformer, transformer_lm, lenet, vit",
         ),
         (
             "train.architecture=boosting",
             "train.architecture: unknown 'name' 'boosting'; allowed: linear, logistic, mlp, tab",
+        ),
+        (
+            "train.architecture={name: conv1d, widths: [8, 16]}",
+            "train.architecture: widths has 2 numbers and kernels 3; give one number for each",
+        ),
+        (
+            "train.architecture={name: inception, kernels: [9, 4]}",
+            "train.architecture.kernels.1: give an odd number",
         ),
         (
             "train.architecture={name: resnet, widths: [8, 16]}",
@@ -214,7 +222,7 @@ def test_overriding_the_registration_name_keeps_its_metric(small):
             "evaluate.gates.acuracy: 'acuracy' is not allowed; did you mean 'accuracy'? "
             "allowed: accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, "
             "weighted_precision, weighted_recall, weighted_f1, roc_auc, average_precision, "
-            "log_loss, calibration_error, r2, mae, rmse, mse, perplexity",
+            "log_loss, calibration_error, r2, mae, rmse, mse, pinball_loss, perplexity",
         ),
         ("evaluate.gates.accuracy=.nan", "evaluate.gates.accuracy: input should be a finite numb"),
         ("registration.metric=loss", "registration.metric: 'loss' is not allowed; did you mean"),
@@ -261,7 +269,13 @@ CASES = [
     ("classification", TEXT, ["accuracy", "macro_f1"], "gru", "tweets"),
     ("language_model", TEXT, ["perplexity"], "transformer_lm", "tweets"),
     ("regression", {"kind": "image", "path": "x/cats"}, ["r2"], "cnn", "cats"),
-    ("classification", {"kind": "sequence", "path": "s.npz"}, ["accuracy", "macro_f1"], "gru", "s"),
+    (
+        "classification",
+        {"kind": "sequence", "path": "s.npz"},
+        ["accuracy", "macro_f1"],
+        "conv1d",
+        "s",
+    ),
 ]
 
 

@@ -1,5 +1,6 @@
-"""What is proposed for tables and texts, by their rows and script."""
+"""What is proposed for tables, texts and sequences, by their rows and script."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -72,3 +73,41 @@ def test_a_rare_class_is_part_of_the_gate(positives, gates, tmp_path):
 )
 def test_accuracy_says_little_if_there_are_few_classes_and_one_is_rare(counts, expected):
     assert recipes.imbalanced(counts) == expected
+
+
+def test_more_sequences_get_larger_batches_and_fewer_epochs():
+    sizes = (50, 200, 201, 1_001, 5_001, 20_001)
+    given = [recipes.of_sequences(rows, 50) for rows in sizes]
+    assert all(recipe.source == {} for recipe in given)
+    trains = [Train.model_validate(recipe.train) for recipe in given]
+    assert {train.architecture.name for train in trains} == {"conv1d"}
+    assert [train.batch_size for train in trains] == [8, 8, 16, 32, 64, 256]
+    epochs = [train.epochs for train in trains]
+    assert epochs == sorted(epochs, reverse=True)
+    # With seven of ten rows for training, never too few steps.
+    steps = [0.7 * rows / t.batch_size * t.epochs for rows, t in zip(sizes, trains, strict=True)]
+    assert all(count > 430 for count in steps)
+
+
+@pytest.mark.parametrize(("longest", "kept"), [(512, 512), (513, 513), (2048, 2048), (9000, 2048)])
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_long_sequences_are_kept_whole_up_to_a_limit(form, longest, kept, tmp_path):
+    steps, labels = np.random.default_rng(0).normal(size=(8, longest)), [0, 1] * 4
+    if form == "npz":
+        np.savez(tmp_path / "long.npz", sequences=steps, labels=np.array(labels))
+    else:
+        rows = [row[: 1 + 5 * n].tolist() for n, row in enumerate(steps[1:])]
+        table = pa.table({"steps": [*rows, steps[0].tolist()], "label": [f"c{n}" for n in labels]})
+        pq.write_table(table, tmp_path / "long.parquet")
+    found = propose(tmp_path, f"long.{form}")
+    assert found.params.prepare.source.max_length == kept
+    assert found.params.evaluate.batch_size * kept <= (2**19 if longest == 512 else 2**18)
+    told = f"{kept} of {longest} timesteps" in "\n".join(found.assumptions)
+    assert told == (longest > 512)
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (6, 0), (6, 2, 2, 2)])
+def test_an_array_that_holds_no_sequences_is_reported_not_read(shape, tmp_path):
+    np.savez(tmp_path / "odd.npz", sequences=np.zeros(shape), labels=np.arange(6) % 2)
+    found = propose(tmp_path, "odd.npz")
+    assert any("NOT READABLE YET" in said for said in found.assumptions)

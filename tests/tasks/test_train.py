@@ -33,6 +33,8 @@ CASES = [
     ("attention", "text", "regression"),
     ("tabular", "tabular", "multiclass"),
     ("bag", "text", "binary"),
+    ("conv1d", "sequence", "regression"),
+    ("inception", "sequence", "multiclass"),
     ("transformer", "image", "multiclass"),
     ("transformer", "sequence", "multiclass"),
     ("transformer_lm", "text", "language_model"),
@@ -83,9 +85,9 @@ def test_eight_epochs_learn_the_images(prepared, tmp_path):
     assert report.validation_metric > 0.9
 
 
-@pytest.mark.parametrize("name", [*NAMES, "lstm"])
+@pytest.mark.parametrize("name", [*NAMES, "lstm", "inception"])
 def test_training_is_deterministic_by_seed(name, prepared, tmp_path):
-    kind = "text" if name == "lstm" else "image"
+    kind = {"lstm": "text", "inception": "sequence"}.get(name, "image")
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
         run(tiny(name, seed=seed), tmp_path / folder, prepared(kind))
     a, b, c = (written(tmp_path / folder) for folder in "abc")

@@ -4,13 +4,13 @@ import pytest
 import torch
 from training_helpers import make_prepared, run, tiny, written
 
+from tasks.architectures.target_transforms import TargetScale
 from tasks.bundle.files import Bundle
 from tasks.checkpoint import load
 from tasks.config import CheckpointEvery
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training import rows as rows_module
-from tasks.training.losses import spread_of
 from tasks.training.objective import Objective
 from tasks.training.processes import Processes
 from tasks.training.resume import TrainingCheckpointer
@@ -52,7 +52,7 @@ def flat(batches):
 @pytest.mark.parametrize("window", [16, 40, 300, 1000])
 def test_every_row_is_in_one_batch_of_an_epoch(window, numbered):
     everything = reader(numbered).read().targets.tolist()
-    batches = epoch(Windows(reader(numbered, scale=(0.0, 1.0)), window, 16))
+    batches = epoch(Windows(reader(numbered, scale=TargetScale(0.0, 1.0)), window, 16))
     # 62 full batches, and one of the 11 rows that are left over.
     assert sorted(map(len, batches)) == [11] + [16] * 62
     assert sorted(flat(batches)) == pytest.approx(sorted(everything))
@@ -176,7 +176,7 @@ def test_a_training_in_windows_resumes_within_an_epoch(prepared, tmp_path, monke
     assert written(tmp_path / "stopped") == written(tmp_path / "whole")
 
 
-def test_class_weights_and_spread_are_those_of_all_rows(prepared, numbered, monkeypatch):
+def test_class_weights_and_targets_are_those_of_all_rows(prepared, numbered, monkeypatch):
     monkeypatch.setattr(rows_module, "PART", 100)
     signature = Encoder.read(prepared).signature
     weights = [
@@ -184,11 +184,11 @@ def test_class_weights_and_spread_are_those_of_all_rows(prepared, numbered, monk
         for rows in (Whole(reader(prepared)), Windows(reader(prepared), 100, 16))
     ]
     assert torch.equal(weights[0], weights[1])
-    scaled = reader(numbered, "validation", (1050.0, 40.0))
-    whole = spread_of(Whole(scaled))
-    assert spread_of(Windows(scaled, 100, 16)) == pytest.approx(whole, rel=1e-5)
-    targets = reader(numbered, "validation").read().targets
-    assert whole == pytest.approx(float(targets.var(correction=0)) * 130 / 1600, rel=1e-5)
+    scaled = reader(numbered, "validation", TargetScale(1050.0, 40.0))
+    whole = Whole(scaled).all_targets
+    assert torch.equal(Windows(scaled, 100, 16).all_targets, whole)
+    values = reader(numbered, "validation").read().targets
+    assert whole.tolist() == pytest.approx(((values - 1050) / 40).tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize(
