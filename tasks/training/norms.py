@@ -18,14 +18,15 @@ def share_statistics(network: nn.Module, processes: Processes) -> None:
     if processes.size > 1:
         for module in network.modules():
             if isinstance(module, _BatchNorm):
-                module.forward = partial(_normalised, module, processes)  # type: ignore[method-assign]
+                # That of sequences leaves padding out before it normalises.
+                name = "normalised" if hasattr(module, "normalised") else "forward"
+                setattr(module, name, partial(_normalised, module, processes))
 
 
 def _normalised(module: Any, processes: Processes, values: Tensor) -> Tensor:
     """(rows, channels, ...) of any float type -> the same."""
     if not module.training or not processes.divided:
-        unshared: Tensor = type(module).forward(module, values)
-        return unshared
+        return _BatchNorm.forward(module, values)
     x = values.float()
     axes = [axis for axis in range(x.dim()) if axis != 1]
     shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]

@@ -12,7 +12,7 @@ import torch
 from forks import python_code
 from training_helpers import make_prepared, run, tiny, written
 
-from tasks.config import Cnn, Mlp
+from tasks.config import Cnn, Conv1d, Mlp
 from tasks.device import Device, devices_here
 from tasks.errors import InputError
 from tasks.training.losses import CrossEntropy, NextToken
@@ -85,8 +85,17 @@ def wait_until(condition, seconds=60):
             "multiclass",
             {"architecture": Cnn(name="cnn", channels=[4], dense=[8], dropout=0)},
         ),
+        (
+            2,
+            "sequence",
+            "regression",
+            {
+                "architecture": Conv1d(name="conv1d", widths=[4], kernels=[3], dropout=0),
+                "loss": "huber",
+            },
+        ),
     ],
-    ids=["weights", "images"],
+    ids=["weights", "images", "padded"],
 )
 def test_several_processes_have_the_loss_curve_of_one(
     processes, kind, task, changes, tmp_path, capsys
