@@ -14,8 +14,9 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,21 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.quality_data import CASES, Case
+from tasks import baselines
 from tasks import params as parameters
 from tasks.baselines import Examples, _sample
+from tasks.bundle.signature import Signature
 from tasks.checkpoint import load
 from tasks.columns import Arrays, EncodeContext, SourceLocation
 from tasks.config import Params
 from tasks.dataset import read_split, read_table
 from tasks.encoding import Encoder, one_array
-from tasks.evaluate import inference
+from tasks.evaluate import run_network, with_threshold
 from tasks.pipeline import STEPS
 from tasks.problems import Metric
 from tasks.problems.bootstrap import interval
 from tasks.proposal import propose
 from tasks.quick_models import KINDS, Budget, Target
-from tasks.session import split_into
 from tasks.workspace import Workspace
 
 HEADER = "| data | network | metric | network | majority | linear | quick | difference | seconds |"
@@ -100,15 +102,30 @@ def linear(train: Examples, test: Examples, target: Target, classes: int) -> Arr
     return {"probabilities": found}
 
 
-def simple_models(params: Params, workspace: Workspace, encoder: Encoder) -> dict[str, Arrays]:
-    """What the baselines of `export` and a linear model predict for the test rows."""
+Scored = Callable[[Signature, Arrays], Any]
+
+
+def simple_models(
+    params: Params, workspace: Workspace, encoder: Encoder, scored: Scored
+) -> dict[str, Any]:
+    """What metrics of the baselines of `export` and of a linear model are computed from. Each has
+    a threshold of its own, as in `export`."""
     signature = encoder.signature
     table = _sample(read_table(workspace.prepared, "train"), params.evaluate, encoder)
     train = Examples(table, encoder, params.evaluate)
     test = Examples(read_table(workspace.prepared, "test"), encoder, params.evaluate)
-    found = {name: o for name, _, o in signature.problem.baselines(signature, train, test)}
     target: Target = "class" if signature.classifies else "number"
-    return {**found, LINEAR: linear(train, test, target, len(signature.classes))}
+    of_linear = partial(linear, train, target=target, classes=len(signature.classes))
+    found = {}
+    for name, quick, predict in (
+        *signature.problem.baselines(signature, train),
+        (LINEAR, True, of_linear),
+    ):
+        given = (params.evaluate, workspace.prepared, encoder, predict)
+        found[name] = scored(
+            baselines.with_threshold(*given) if quick else signature, predict(test)
+        )
+    return found
 
 
 def results(case: Case, root: Path, also: list[list[str]]) -> Iterator[Result]:
@@ -123,10 +140,10 @@ def results(case: Case, root: Path, also: list[list[str]]) -> Iterator[Result]:
     metric = next(m for m in problem.metrics if m.name == problem.headline[0])
     sign = -1 if metric.lower_is_better else 1
 
-    def scored(outputs: Arrays) -> Any:
-        return problem.scored(signature, test.targets, outputs, 15)
+    def scored(own: Signature, outputs: Arrays) -> Any:
+        return problem.scored(own, test.targets, outputs, 15)
 
-    simple = {n: scored(o) for n, o in simple_models(proposal, workspace, encoder).items()}
+    simple = simple_models(proposal, workspace, encoder, scored)
     values = {name: float(metric.compute(one) or 0.0) for name, one in simple.items()}
     best = max(values, key=lambda name: sign * values[name])
     for overrides in ([], *also):
@@ -134,9 +151,9 @@ def results(case: Case, root: Path, also: list[list[str]]) -> Iterator[Result]:
         params, started = Params.model_validate(changed), time.monotonic()
         STEPS["train"].run(params, workspace)
         seconds = time.monotonic() - started
-        infer = inference(load(workspace.checkpoint)[0], problem.evaluated)
-        parts = [infer(part) for part in split_into(signature, test.inputs, 1024)]
-        ours = scored({name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+        network, _ = load(workspace.checkpoint)
+        own = with_threshold(params.evaluate, network, encoder, workspace.prepared)
+        ours = scored(own, run_network(network, signature, test.inputs, 1024))
         drawn, others = problem.redrawn([ours, simple[best]], [metric.name], 0)
         ends = interval(sign * (drawn[metric.name] - others[metric.name])) or (np.nan, np.nan)
         name = params.train.architecture.name

@@ -120,10 +120,10 @@ def _check_comparable(champion: Signature, challenger: Signature, version: Versi
 
     def interface(signature: Signature) -> object:
         columns = [(column.name, column.kind) for column in signature.columns]
-        return signature.task, signature.classes, columns, signature.inputs
+        return signature.task, signature.classes, signature.quantile, columns, signature.inputs
 
     if interface(champion) != interface(challenger):
-        raise _incomparable("its inputs or classes differ from the challenger's", version)
+        raise _incomparable("its inputs, classes or quantile differ from the challenger's", version)
 
 
 def _incomparable(why: str, challenger: Version) -> InputError:

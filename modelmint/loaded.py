@@ -37,6 +37,11 @@ class Signature:
         """The kind of each input column."""
         self.classes: tuple[str, ...] = contract.classes
         """The classes of a classifier, in the order of the probabilities; else empty."""
+        self.threshold: float | None = contract.threshold
+        """The probability from which on the second of two classes is predicted; None: the most
+        probable class."""
+        self.quantile: float | None = contract.quantile
+        """The quantile that a regression predicts; None: the mean."""
 
     def __repr__(self) -> str:
         return tables.as_text(*self._content())

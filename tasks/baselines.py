@@ -6,7 +6,7 @@ They learn from training rows drawn by a seed, and are evaluated on every row of
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.bundle.evaluation import Baseline
+from tasks.bundle.signature import Signature
 from tasks.columns import Arrays, SourceLocation
 from tasks.config import Evaluate
 from tasks.dataset import TARGET, read_table
 from tasks.encoding import Encoder, one_array
+from tasks.problems.thresholds import decided
 from tasks.quick_models import KINDS, Budget, QuickModel, Target, kind_of
 
 PROBED = 1000  # rows whose length says how many characters a text has
@@ -54,10 +56,13 @@ class Examples:
         """The inputs of the network."""
         return self.encoder.encode(self.table, SourceLocation("rows"))
 
-    def quick_model(self, target: Target, outputs: int = 1) -> QuickModel:
+    def quick_model(
+        self, target: Target, outputs: int = 1, quantile: float | None = None
+    ) -> QuickModel:
         """The quick model that suits the columns, fitted to these rows."""
         columns = self.encoder.signature.columns
-        budget = Budget(self.params.baseline_cells, len(self), columns, outputs, self.params.seed)
+        cells, seed = self.params.baseline_cells, self.params.seed
+        budget = Budget(cells, len(self), columns, outputs, seed, quantile)
         return QuickModel(self.table, self.targets, target, budget, self.encoder)
 
 
@@ -77,16 +82,29 @@ def fit_baselines(
     test = Examples(read_table(prepared, "test"), encoder, params)
     targets = np.zeros(len(test)) if signature.problem.target is None else test.targets
     started = time.monotonic()
-    for name, quick, outputs in signature.problem.baselines(signature, train, test):
+    for name, quick, predict in signature.problem.baselines(signature, train):
+        outputs = predict(test)
+        # A threshold of its own: that of the network is chosen for the network's probabilities.
+        own = with_threshold(params, prepared, encoder, predict) if quick else signature
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes without a test row
-            metrics = signature.problem.compute_metrics(
-                signature, targets, outputs, params.calibration_bins
-            )
+            metrics = own.problem.compute_metrics(own, targets, outputs, params.calibration_bins)
         summary = {name: float(f"{v:.{DIGITS}g}") for name, v in metrics.summary.items()}
         found = Baseline(name, quick, len(train), len(whole), summary)
         yield found, time.monotonic() - started
         started = time.monotonic()
+
+
+def with_threshold(
+    params: Evaluate, prepared: Path, encoder: Encoder, predict: Callable[[Examples], Arrays]
+) -> Signature:
+    """The signature with a threshold for a model that predicts by `predict`, if there is one."""
+
+    def validation() -> tuple[NDArray[Any], Arrays]:
+        rows = Examples(read_table(prepared, "validation"), encoder, params)
+        return rows.targets, predict(rows)
+
+    return decided(params, encoder.signature, validation)
 
 
 def _sample(table: pa.Table, params: Evaluate, encoder: Encoder) -> pa.Table:

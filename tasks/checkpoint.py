@@ -15,6 +15,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor
 
 from tasks.architectures import Network, build
+from tasks.architectures.target_transforms import TRANSFORMS
 from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.config import Architecture, Train
@@ -59,6 +60,9 @@ def load(folder: Path) -> tuple[Network, dict[str, Any]]:
     config["signature"] = signature.model_dump(mode="json")
     architecture: Architecture = TypeAdapter(Architecture).validate_python(config["architecture"])
     network = build(architecture, signature)
+    # Checkpoints of earlier releases have no transform.
+    transform = TRANSFORMS.get(config["parameters"].get("target_transform", "none"))
+    network.target_transform = transform() if transform else None
     load_model(network, files.weights)
     network.eval()
     return network, config

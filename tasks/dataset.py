@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.bundle.signature import Signature
 from tasks.columns import Arrays, SourceLocation
 from tasks.encoding import Encoder
 
@@ -48,17 +49,28 @@ def read_table(folder: Path, name: str) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-def read_split(folder: Path, name: str, encoder: Encoder) -> Split:
-    """Read one of `SPLITS`, encoded; images are views into the memory-mapped file.
+def read_split(
+    folder: Path, name: str, encoder: Encoder, rows: NDArray[np.int64] | None = None
+) -> Split:
+    """Read one of `SPLITS`, encoded, or its `rows` with these numbers.
+
+    Images of all rows are views into the memory-mapped file.
 
     `encoder` may belong to another model: a champion is evaluated on the challenger's test split.
     Classes are numbered in the order of the encoder's signature.
     """
     table = read_table(folder, name)
+    if rows is not None:
+        table = table.take(rows)
     keys = table[KEY].to_numpy()
     inputs = encoder.encode(table, SourceLocation(str(folder / f"{name}.arrow")))
-    signature = encoder.signature
+    return Split(keys, inputs, targets_of(table, encoder.signature))
+
+
+def targets_of(table: pa.Table, signature: Signature) -> NDArray[np.generic]:
+    """The targets of stored rows, as in `Split`."""
     target = signature.problem.target
     if target is None or TARGET not in table.schema.names:
-        return Split(keys, inputs, np.zeros(len(keys), np.int64))
-    return Split(keys, inputs, target.loaded(table[TARGET].combine_chunks(), signature))
+        return np.zeros(table.num_rows, np.int64)
+    loaded: NDArray[np.generic] = target.loaded(table[TARGET].combine_chunks(), signature)
+    return loaded

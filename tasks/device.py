@@ -66,3 +66,21 @@ def choose_device(params: Train) -> Device:
     if accelerator == "cuda" and torch.cuda.is_bf16_supported():
         return Device(accelerator, "bf16-mixed", f"{reason}, precision bf16-mixed (supported)")
     return Device(accelerator, "32-true", f"{reason}, precision 32-true (the safe default)")
+
+
+def devices_here(params: Train, device: Device) -> int:
+    """How many devices, and so processes, of this machine train together.
+
+    Raises:
+        InputError: it has fewer GPUs than `params` request.
+    """
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.accelerator)
+    if params.devices == "auto":
+        return most or 1
+    if most is not None and params.devices > most:
+        raise InputError(
+            f"train.devices is {params.devices}, but torch finds {most} of the kind "
+            f"{device.accelerator} here. Set train.devices to at most {most} or to auto, or "
+            "train.device to cpu."
+        )
+    return params.devices

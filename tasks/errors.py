@@ -37,3 +37,13 @@ class BadRows(InputError):
         self.bad = bad
         self.reason = reason
         self.column = column
+
+
+class ProcessLost(Exception):
+    """One of the processes of a training has ended. `reason` says which one, and how."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the training lost a process: {reason}. Give the same command again: it resumes from "
+            "the last saved state."
+        )

@@ -18,6 +18,7 @@ from tasks.config import Evaluate
 from tasks.dataset import read_split
 from tasks.encoding import Encoder
 from tasks.problems import Metrics
+from tasks.problems.thresholds import decided
 from tasks.session import split_into
 
 # The plot files with their columns. dvc.yaml names each, and DVC warns if one is missing.
@@ -48,9 +49,10 @@ def evaluate(
     `PLOTS` is written: a file that does not apply to the problem has only a header.
     """
     encoder = Encoder.read(checkpoint)
-    signature, problem = encoder.signature, encoder.signature.problem
     test = read_split(prepared, "test", encoder)
     network, _ = load(checkpoint)
+    signature = with_threshold(params, network, encoder, prepared)
+    problem = signature.problem
     outputs = run_network(network, signature, test.inputs, params.batch_size)
     result = problem.compute_metrics(signature, test.targets, outputs, params.calibration_bins)
     metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,25 @@ def evaluate(
     for name, columns in PLOTS.items():
         _write_csv(plots / name, columns, drawn.get(name, []))
     return EvaluateReport(result)
+
+
+def with_threshold(
+    params: Evaluate, network: Network, encoder: Encoder, prepared: Path
+) -> Signature:
+    """The signature of the network with the threshold of `evaluate.threshold`.
+
+    Chosen in PyTorch also for the ONNX file, so that `evaluate` and `export` choose the same.
+
+    Raises:
+        InputError: as `decided`.
+    """
+
+    def validation() -> tuple[Any, Arrays]:
+        split = read_split(prepared, "validation", encoder)
+        outputs = run_network(network, encoder.signature, split.inputs, params.batch_size)
+        return split.targets, outputs
+
+    return decided(params, encoder.signature, validation)
 
 
 def run_network(network: Network, signature: Signature, inputs: Arrays, batch_size: int) -> Arrays:

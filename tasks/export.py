@@ -16,6 +16,7 @@ import torch
 
 from tasks import formats
 from tasks.architectures import ExportWrapper, Network, dynamic_shapes, example_inputs
+from tasks.architectures.target_transforms import target_scale
 from tasks.baselines import fit_baselines
 from tasks.bundle.card import write_card
 from tasks.bundle.evaluation import (
@@ -36,7 +37,7 @@ from tasks.config import Evaluate, Export, Train
 from tasks.dataset import REPORT, read_split
 from tasks.drift.reference import with_predictions
 from tasks.encoding import Encoder
-from tasks.evaluate import inference
+from tasks.evaluate import inference, with_threshold
 from tasks.parity import compare_outputs
 from tasks.session import open_session
 
@@ -52,14 +53,16 @@ class ExportReport:
     summary: dict[str, float]
     gates: list[Gate]
     parity: Parity
+    rule: str
+    """The threshold or quantile that is predicted by; empty without one."""
     baselines: list[str]
     """For each, its name, metrics, rows and seconds."""
     spread: str
     """Of the headline metrics over the seeds; empty without `evaluate.repeat`."""
 
     def __str__(self) -> str:
-        lines = ["exported to ONNX", str(self.parity), *map(str, self.gates), *self.baselines]
-        return "\n".join([*lines, *([self.spread] if self.spread else [])])
+        lines = ["exported to ONNX", str(self.parity), self.rule, *map(str, self.gates)]
+        return "\n".join(filter(None, [*lines, *self.baselines, self.spread]))
 
 
 def export(
@@ -89,15 +92,18 @@ def export(
     files = Bundle.at(bundle)
     network, config = load(checkpoint)
     encoder = Encoder.read(checkpoint)
-    signature, problem = encoder.signature, encoder.signature.problem
+    signature = with_threshold(evaluation, network, encoder, prepared)
+    problem = signature.problem
     _write_onnx(network, signature, params.opset, files.model)
 
     test = read_split(prepared, "test", encoder)
     session = open_session(files.model, "cpu")
     expected = inference(network, [output.name for output in signature.outputs])
+    profile = formats.read(Bundle.at(prepared).profile, formats.PROFILE)
+    centre, unit = target_scale(profile) if problem.standardised else (0.0, 1.0)
     size = evaluation.batch_size
     parity = compare_outputs(
-        session, signature, test.inputs, expected, size, params.tolerance, *network.output_scale
+        session, signature, test.inputs, expected, size, params.tolerance, unit, centre
     )
     outputs = session.run_all(signature, test.inputs, problem.evaluated, size)
     metrics = problem.compute_metrics(
@@ -121,6 +127,7 @@ def export(
             len(test), hashlib.sha256((prepared / "test.arrow").read_bytes()).hexdigest()
         ),
         metrics=metrics,
+        threshold=signature.threshold,
         baselines=baselines,
         repeats=others,
         warnings=warnings + below_baseline(metrics, baselines),
@@ -131,11 +138,10 @@ def export(
     signature.write(files.signature)
     _write_json(files.evaluation, result.as_dict())
     _write_json(files.architecture, config["architecture"])
-    trained, dataset = Bundle.at(checkpoint), Bundle.at(prepared)
+    trained = Bundle.at(checkpoint)
     shutil.copyfile(trained.weights, files.weights)
     if encoder.tokenizer is not None:
         shutil.copyfile(trained.tokenizer, files.tokenizer)
-    profile = formats.read(dataset.profile, formats.PROFILE)
     _write_json(files.profile, with_predictions(profile, signature, outputs, test.targets))
     write_card(files.card, config, signature, result)
     lines = [
@@ -143,7 +149,8 @@ def export(
     ]
     confirm()
     shutil.rmtree(repeats, ignore_errors=True)
-    return ExportReport(metrics.summary, gates, parity, lines, spreads(metrics, others))
+    rule = signature.rule
+    return ExportReport(metrics.summary, gates, parity, rule, lines, spreads(metrics, others))
 
 
 def _reported(path: Path) -> dict[str, Any]:

@@ -228,4 +228,4 @@ def measure(signature: Signature, parts: list[Labelled]) -> dict[str, float]:
     """The metrics of labelled rows, by the names that gates use."""
     labels = np.concatenate([part.labels.to_numpy(zero_copy_only=False) for part in parts])
     predicted = np.concatenate([part.predictions.to_numpy(zero_copy_only=False) for part in parts])
-    return signature.problem.measured(labels, predicted)
+    return signature.problem.measured(signature, labels, predicted)

@@ -55,6 +55,7 @@ class _Draft:
     source: dict[str, Any]
     prepare: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
+    evaluate: dict[str, Any] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
     recipe: recipes.Recipe | None = None
     """How the network is chosen and trained; None: by the kind of data alone."""
@@ -86,7 +87,7 @@ def propose(root: Path, path: str) -> Proposal:
     document = {
         "prepare": {"source": {**draft.source, **recipe.source}, **draft.prepare},
         "train": recipe.train,
-        "evaluate": {"gates": draft.gates, **recipe.evaluate},
+        "evaluate": {"gates": draft.gates, **draft.evaluate, **recipe.evaluate},
         "registration": {"name": _model_name(path)},
     }
     params = _with_search_space(document)
@@ -329,6 +330,12 @@ def _with_rare_classes(draft: _Draft, counts: list[int]) -> _Draft:
         f"gate macro_f1 >= {gate}: always predicting the most frequent class reaches {useless:.2f} "
         f"(and an accuracy of {share:.2f}). If a rare class is missed: train.imbalance: weights"
     )
+    if len(counts) == 2:
+        draft.evaluate["threshold"] = "auto"
+        draft.assume(
+            "evaluate.threshold: auto, since one of the two classes is rare: it is predicted from "
+            "the probability on that gives the best macro F1 on the validation split"
+        )
     return draft
 
 

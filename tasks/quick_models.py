@@ -40,6 +40,8 @@ class Budget:
     outputs: int
     """Trees for each step: one for each class, one for two classes or a number."""
     seed: int
+    quantile: float | None = None
+    """Of a number, the quantile to predict; None: the mean."""
 
     @property
     def trees(self) -> int:
@@ -71,6 +73,7 @@ def _boosted(name: str, budget: Budget) -> Any:
         max_leaf_nodes=LEAVES,
         categorical_features=[0 < c.baseline_codes() <= BINS for c in budget.columns],
         random_state=budget.seed,
+        **({} if budget.quantile is None else {"loss": "quantile", "quantile": budget.quantile}),
     )
 
 
@@ -153,6 +156,8 @@ class QuickModel:
         kind = kind_of(budget.columns)
         if kind == "trees" and budget.trees < FEWEST_TREES:
             kind = "linear"  # many classes: it would be fewer trees than a class needs
+        if kind == "neighbours" and budget.quantile is not None:
+            kind = "linear"  # five neighbours have no quantile 0.9
         self._kind = KINDS[kind]
         self.name = self._kind.names[target]
         if len(budget.columns) == 1 and budget.columns[0].baseline_sees:
@@ -163,6 +168,11 @@ class QuickModel:
             # A linear model that has not fully converged is a baseline, too.
             warnings.simplefilter("ignore")
             self._model.fit(features, targets)
+        self._shift = 0.0
+        if kind == "linear" and budget.quantile is not None:
+            errors = targets - self._model.predict(features)
+            self._shift = float(np.quantile(errors, budget.quantile))
+            self.name += f" plus the quantile {budget.quantile:g} of its errors"
 
     def _features(self, table: pa.Table) -> tuple[Any, Any]:
         values = [(column, one_array(table[column.name])) for column in self._columns]
@@ -173,7 +183,7 @@ class QuickModel:
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """(N,): a number for each row."""
-        return self._predict(table, "predict")
+        return self._predict(table, "predict") + self._shift
 
     def probabilities(self, table: pa.Table, classes: int) -> NDArray[np.float32]:
         """(N, classes): also of classes that no row had; their probability is 0."""

@@ -78,6 +78,7 @@ def reevaluate(
         gates=gates,
         test_split=TestSplit(metrics.rows, _sha256(files)),
         metrics=metrics,
+        threshold=encoder.signature.threshold,
         warnings=warned,
         data={"notices": notices},
         evaluated_on={
@@ -92,7 +93,7 @@ def reevaluate(
         },
         libraries={"onnxruntime": onnxruntime.__version__}
         | {name: version(name) for name in LIBRARIES},
-        parameters={"evaluate": evaluation.model_dump()},
+        parameters={"evaluate": evaluation.model_dump(exclude={"threshold"})},
     )
 
 

@@ -13,8 +13,10 @@ from tasks.bundle.evaluation import Repeat
 from tasks.checkpoint import load
 from tasks.config import Evaluate, Train
 from tasks.dataset import Split
-from tasks.device import choose_device
-from tasks.evaluate import run_network
+from tasks.device import choose_device, devices_here
+from tasks.encoding import Encoder
+from tasks.evaluate import run_network, with_threshold
+from tasks.problems.thresholds import MOST_PROBABLE, metric_of
 from tasks.train import train
 from tasks.training.resume import fingerprint
 
@@ -37,7 +39,11 @@ def train_repeats(
         seed = (params.seed + number) % 2**32
         changed = params.model_copy(update={"seed": seed})
         folder = repeats / f"seed-{seed}"
-        identity = fingerprint(changed, choose_device(changed), prepared, base)
+        device = choose_device(changed)
+        number = devices_here(changed, device)
+        identity = fingerprint(changed, device, prepared, base, number)
+        if evaluation.threshold != MOST_PROBABLE:
+            identity += f" {evaluation.threshold} {metric_of(evaluation.gates)}"
         metrics = _measured(folder / "metrics.json", identity)
         if metrics is None:
             print(f"seed {seed}, training {number + 1} of {evaluation.repeat}", flush=True)
@@ -51,15 +57,17 @@ def train_repeats(
                     resume=folder / "resume",
                 )
                 print(report, flush=True)
-            metrics = _metrics(evaluation, folder / "checkpoint", test)
+            metrics = _metrics(evaluation, folder / "checkpoint", test, prepared)
             _keep(folder / "metrics.json", identity, metrics)
         yield Repeat(seed, metrics)
 
 
-def _metrics(evaluation: Evaluate, checkpoint: Path, test: Split) -> dict[str, float]:
-    """The headline metrics on the test split."""
+def _metrics(
+    evaluation: Evaluate, checkpoint: Path, test: Split, prepared: Path
+) -> dict[str, float]:
+    """The headline metrics on the test split, with a threshold of the network's own."""
     network, _ = load(checkpoint)
-    signature = network.signature
+    signature = with_threshold(evaluation, network, Encoder.read(checkpoint), prepared)
     outputs = run_network(network, signature, test.inputs, evaluation.batch_size)
     found = signature.problem.compute_metrics(
         signature, test.targets, outputs, evaluation.calibration_bins

@@ -17,6 +17,9 @@ from tasks.problems import PROBLEMS
 NOT_TUNED = {
     "train.seed": "the best of many seeds is luck; the best trials are repeated with other seeds",
     "train.imbalance": "it changes what the validation loss measures, so trials cannot be compared",
+    "train.loss": "trials with another loss cannot be compared",
+    "train.quantile": "trials with another loss cannot be compared",
+    "train.target_transform": "it changes what the validation loss measures",
     "train.init_from": "trials share the data that was prepared once; set it in train",
     "train.device": "it decides where a trial runs, not how good it is",
     "train.checkpoint": "it does not change the result",

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from flows.feedback import Predicted
 from tasks import feedback
+from tasks.bundle.signature import Signature
 from tasks.config import Bounds, Evaluate
 from tasks.problems import METRICS
-from tasks.problems.problem import Problem
 from tasks.words import counted
 
 DRAWS = 200
@@ -69,15 +69,15 @@ def below_gates(found: Sequence[Predicted], evaluation: Evaluate, least: int) ->
     if chosen is None:
         return ""
     used, rows = chosen
-    problem = used[0].signature.problem
-    measured = problem.measured(rows.labels, rows.predictions)
+    signature = used[0].signature
+    measured = signature.problem.measured(signature, rows.labels, rows.predictions)
     missed = {}
     for name, gate in evaluation.gates.items():
         bound, lower = _bound(gate, METRICS[name].lower_is_better), METRICS[name].lower_is_better
         value = measured.get(name)
         if bound is not None and value is not None and (value > bound if lower else value < bound):
             missed[name] = bound
-    draws = _draws(problem, rows) if missed else []
+    draws = _draws(signature, rows) if missed else []
     for name, bound in missed.items():
         lower = METRICS[name].lower_is_better
         values = [draw[name] for draw in draws if name in draw]
@@ -91,11 +91,12 @@ def below_gates(found: Sequence[Predicted], evaluation: Evaluate, least: int) ->
     return ""
 
 
-def _draws(problem: Problem, rows: Labelled) -> list[dict[str, float]]:
+def _draws(signature: Signature, rows: Labelled) -> list[dict[str, float]]:
     """The metrics of rows that are drawn again."""
     number, generator = len(rows.labels), np.random.default_rng(0)
     drawn = (generator.integers(0, number, min(number, MOST)) for _ in range(DRAWS))
-    return [problem.measured(rows.labels[d], rows.predictions[d]) for d in drawn]
+    measured = signature.problem.measured
+    return [measured(signature, rows.labels[d], rows.predictions[d]) for d in drawn]
 
 
 def _bound(gate: float | Bounds, lower: bool) -> float | None:
@@ -120,12 +121,28 @@ class Comparison:
         return self.chance < 1 - CERTAIN
 
 
-def compare(labels: Values, champion: Values, other: Values, *, classes: bool) -> Comparison:
+def compare(
+    labels: Values,
+    champion: Values,
+    other: Values,
+    *,
+    classes: bool,
+    balanced: bool = False,
+    quantile: float | None = None,
+) -> Comparison:
     """Compare predictions (N,) for the same rows with their labels.
 
     Classes: the rows that only one of the two has right, by the sign test (McNemar 1947, exact).
-    Numbers: the mean of the differences of their absolute errors, by its standard error.
+    Numbers: the mean of the differences of their absolute errors, or of their pinball losses for a
+    `quantile`, by its standard error. `balanced`: so too for classes, each with the same weight,
+    for a model with a threshold: by rows, "no" for everybody would be the better model.
     """
+    if classes and balanced:
+        names, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        weights = (len(labels) / len(names) / counts)[place]
+        own, its = weights * (champion != labels), weights * (other != labels)
+        one, two = (1 - float(wrong.mean()) for wrong in (own, its))
+        return Comparison(len(labels), "balanced_accuracy", one, two, _by_chance(own - its))
     if classes:
         from scipy.stats import binomtest  # imported late: few looks compare
 
@@ -133,8 +150,18 @@ def compare(labels: Values, champion: Values, other: Values, *, classes: bool) -
         won, lost = int((its & ~own).sum()), int((own & ~its).sum())
         chance = binomtest(won, won + lost, alternative="greater").pvalue if won else 1.0
         return Comparison(len(labels), "accuracy", float(own.mean()), float(its.mean()), chance)
+    metric = "mae" if quantile is None else "pinball_loss"
     own, its = np.abs(champion - labels), np.abs(other - labels)
-    gain = own - its
+    if quantile is not None:
+        own, its = (
+            np.where(labels > given, quantile, 1 - quantile) * error
+            for given, error in ((champion, own), (other, its))
+        )
+    chance = _by_chance(own - its)
+    return Comparison(len(labels), metric, float(own.mean()), float(its.mean()), chance)
+
+
+def _by_chance(gain: Values) -> float:
+    """The probability that the mean of `gain` (N,) is so far above 0 by chance."""
     error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
-    chance = 0.5 * math.erfc(float(gain.mean()) / error / math.sqrt(2)) if error else 1.0
-    return Comparison(len(labels), "mae", float(own.mean()), float(its.mean()), chance)
+    return 0.5 * math.erfc(float(gain.mean()) / error / math.sqrt(2)) if error else 1.0

@@ -124,8 +124,13 @@ def _compared(
         other.append(_values(its.column(feedback.PREDICTION).take(there.filter(both))))
     if not sum(map(len, labels)):
         return None
-    classes = bool(jobs[0].signature.classes)
-    return compare(*(np.concatenate(each) for each in (labels, own, other)), classes=classes)
+    signature = jobs[0].signature
+    return compare(
+        *(np.concatenate(each) for each in (labels, own, other)),
+        classes=bool(signature.classes),
+        balanced=bool(signature.threshold or signature_of(before).threshold),
+        quantile=signature.quantile,
+    )
 
 
 def _values(column: pa.ChunkedArray) -> Values:
@@ -138,7 +143,8 @@ def _predictions(
 ) -> pa.Table | None:
     """What another version says of the input of a job; None if it cannot be asked."""
     signature, mine = signature_of(version), one.signature
-    if (signature.task, signature.classes) != (mine.task, mine.classes):
+    same = ("task", "classes", "quantile")
+    if any(getattr(signature, name) != getattr(mine, name) for name in same):
         return None
     try:
         files = find([_place(file) for file in one.report.inputs], signature)

@@ -106,7 +106,9 @@ def _not_learnt(best: Repeated, looked_at: int, prepared: Path, params: Params) 
     rows = len(targets)
     needed = math.log(looked_at / CHANCE)
     if problem.standardised:
-        found = -rows / 2 * math.log(max(1e-12, 1 - fmean(best.metrics)))
+        # Of normal errors; of asymmetric Laplace errors, whose likelihood is the pinball loss.
+        share = 1 if params.train.loss == "quantile" else 0.5
+        found = -rows * share * math.log(max(1e-12, 1 - fmean(best.metrics)))
     else:
         found = rows * (_constant_loss(prepared, params) - best.mean)
     if found >= needed:

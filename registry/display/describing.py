@@ -18,6 +18,7 @@ def facts(version: Version) -> Facts:
         ("digest", version.digest),
         ("registered", f"{local(version.created_at)} by {version.created_by}"),
         *(("warning", text) for text in documents.warnings(version.evaluation)),
+        *([("predicts", rule)] if (rule := documents.rule(version.signature)) else []),
         *measurements(version),
         *(
             (f"interval of {name}", f"{number(low)} to {number(high)} (95 %, bootstrap)")

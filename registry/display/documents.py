@@ -12,7 +12,7 @@ from typing import Any
 from registry.display.formatting import plain
 from registry.records import Json, Version
 
-_HEADLINE = ("macro_f1", "accuracy", "r2", "mae", "perplexity")
+_HEADLINE = ("pinball_loss", "macro_f1", "accuracy", "r2", "mae", "perplexity")
 """The metrics to show first, if an evaluation does not name its own."""
 
 _LOWER = frozenset({"log_loss", "calibration_error", "mse", "rmse", "mae", "perplexity"})
@@ -102,6 +102,8 @@ class SignatureView:
     groups: tuple[tuple[str, tuple[Part, ...]], ...]
     """Columns, inputs and outputs; empty groups are left out."""
     classes: tuple[str, ...]
+    rule: str
+    """As `rule` returns it."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -247,7 +249,18 @@ def signature(document: Json) -> SignatureView | None:
     classes = texts(document.get("classes"))
     if not groups and not classes:
         return None
-    return SignatureView(task if isinstance(task, str) else None, tuple(groups), classes)
+    shown = task if isinstance(task, str) else None
+    return SignatureView(shown, tuple(groups), classes, rule(document))
+
+
+def rule(document: Json) -> str:
+    """What is predicted by a signature, if it is neither the most probable class nor the mean;
+    else empty."""
+    classes, threshold = texts(document.get("classes")), number(document.get("threshold"))
+    if threshold is not None and len(classes) == 2:
+        return f"{classes[1]!r} where its probability is {threshold:g} or more"
+    quantile = number(document.get("quantile"))
+    return "" if quantile is None else f"the quantile {quantile:g}"
 
 
 def flat(document: object, prefix: str = "") -> Iterator[tuple[str, str]]:

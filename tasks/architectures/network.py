@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tasks.architectures.fronts import Inputs, Standardize
 from tasks.architectures.outputs import MEANS, OUTPUTS, lengths
+from tasks.architectures.target_transforms import TargetScale, TargetTransform, target_scale
 from tasks.bundle.signature import Signature
 
 
@@ -29,8 +30,9 @@ class Parts(NamedTuple):
 class Network(nn.Module):
     """A front, a body and a head. Weights are named `front.*`, `body.*` and `head.*`.
 
-    For regression, the buffers `target_mean` and `target_std` (1,) scale scores to predictions.
-    They are float64, like predictions, and stay on the CPU: not every device supports float64.
+    For regression, the buffers `target_mean` and `target_std` (1,) scale scores to predictions, or
+    to values that `target_transform` turns into predictions. They are float64, like predictions,
+    and stay on the CPU: not every device supports float64.
     """
 
     target_mean: Tensor
@@ -45,6 +47,7 @@ class Network(nn.Module):
         self.head = nn.Linear(parts.width, int(first[0] or 1) if first else 1)
         if parts.tied is not None:
             self.head.weight = parts.tied
+        self.target_transform: TargetTransform | None = None
         if signature.problem.standardised:
             self.register_buffer("target_mean", torch.zeros(1, dtype=torch.float64))
             self.register_buffer("target_std", torch.ones(1, dtype=torch.float64))
@@ -73,11 +76,17 @@ class Network(nn.Module):
             self.target_mean.fill_(mean)
             self.target_std.fill_(std)
 
-    def fit(self, inputs: Inputs) -> None:
+    def scale_target(self, scale: TargetScale) -> None:
+        """Set how scores become predictions."""
+        self.target_mean.fill_(scale.mean)
+        self.target_std.fill_(scale.std)
+        self.target_transform = scale.transform
+
+    def fit(self, sample: Callable[[], Inputs]) -> None:
         """Set what the front knows of the training rows beside their means, such as medians."""
         fit = getattr(self.front, "fit", None)
         if fit is not None:
-            fit(inputs)
+            fit(sample())
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Scores, float32, from which the loss is computed.
@@ -102,15 +111,3 @@ class Network(nn.Module):
     def outputs(self, inputs: Inputs, scores: Tensor) -> dict[str, Tensor]:
         """The outputs of the signature, in its order, from the scores of `inputs`."""
         return OUTPUTS[self.signature.problem.scores](self, inputs, scores)
-
-    @property
-    def output_scale(self) -> tuple[float, float]:
-        """Standard deviation and mean of the predicted numbers; 1 and 0 if not a regression."""
-        if not self.signature.problem.standardised:
-            return 1.0, 0.0
-        return self.target_std.item(), self.target_mean.item()
-
-
-def target_scale(profile: Mapping[str, Any]) -> tuple[float, float]:
-    """Mean and standard deviation by which a regression's target is standardised, float64."""
-    return profile["target"]["mean"], profile["target"]["std"] or 1.0

@@ -24,6 +24,8 @@ def scaled_number(network: "Network", inputs: "Inputs", scores: Tensor) -> dict[
     """Scores are standardised values (batch,)."""
     # float32 has 7 digits: a price of a billion would be rounded to the nearest 64.
     prediction = scores.to(torch.float64) * network.target_std + network.target_mean
+    if network.target_transform is not None:
+        prediction = network.target_transform.inverse(prediction)
     # Signatures of older releases have float32.
     return {"prediction": prediction.to(getattr(torch, network.signature.outputs[0].dtype))}
 

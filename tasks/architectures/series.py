@@ -90,11 +90,16 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, signal: Tensor, valid: Tensor | None) -> Tensor:  # type: ignore[override]
         """(batch, channels, time) -> the same shape."""
         if valid is None or not self.training:
-            return super().forward(signal)
+            return self.normalised(signal)
         timesteps, steps = valid[:, 0], signal.transpose(1, 2)
         normed = torch.zeros_like(steps)
-        normed[timesteps] = super().forward(steps[timesteps])
+        normed[timesteps] = self.normalised(steps[timesteps])
         return normed.transpose(1, 2)
+
+    def normalised(self, values: Tensor) -> Tensor:
+        """(rows, channels, ...) -> the same shape. With several processes, of the rows of all
+        (`tasks.training.norms`)."""
+        return super().forward(values)
 
 
 def largest_of_three(signal: Tensor, valid: Tensor | None) -> Tensor:

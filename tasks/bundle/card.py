@@ -41,6 +41,7 @@ def write_card(
             ],
         ),
         f"P{str(evaluation.parity)[1:]}.",
+        *([f"{signature.rule[0].upper()}{signature.rule[1:]}."] if signature.rule else []),
         f"## Metrics on {metrics.rows} test rows, scored by ONNX Runtime",
         _table(
             ["metric", "value"], [[name, with_interval(metrics, name)] for name in metrics.summary]

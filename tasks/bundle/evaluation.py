@@ -235,9 +235,9 @@ def check_single_class(metrics: Metrics, allowed: bool) -> tuple[list[Gate], lis
             ">= 2",
             False,
             f"{said}, so the model tells no classes apart. Rare classes: set train.imbalance: "
-            "weights or sampler. Otherwise train longer, or with another learning rate; or add "
-            "columns that tell the classes apart. To register it anyway: evaluate.single_class: "
-            "allow",
+            "weights or sampler; one of two: evaluate.threshold: auto. Otherwise train longer, or "
+            "with another learning rate; or add columns that tell the classes apart. To register "
+            "it anyway: evaluate.single_class: allow",
         )
     ], []
 
@@ -281,6 +281,8 @@ class Evaluation:
     """Computed from the outputs of ONNX Runtime."""
     parity: Parity | None = None
     """None in evaluations of a registered version, which do not use PyTorch."""
+    threshold: float | None = None
+    """From which probability on the second of two classes is predicted; None: the more probable."""
     baselines: list[Baseline] = field(default_factory=list)
     """Empty in evaluations of a registered version, which have no training rows."""
     repeats: list[Repeat] = field(default_factory=list)
@@ -342,6 +344,7 @@ class Evaluation:
             "parity": self.parity and self.parity.as_dict(),
             "test_split": asdict(self.test_split),
             "metrics": self.metrics.as_dict(),
+            "threshold": self.threshold,
             "baselines": [asdict(one) for one in self.baselines],
             "repeats": [asdict(one) for one in self.repeats] or None,
             "warnings": self.warnings,

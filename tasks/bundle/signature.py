@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.columns import COLUMNS, Column, Tensor, data_of, with_tensors
 from tasks.errors import InputError
@@ -34,13 +34,19 @@ class Signature(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
+    """2 with a `threshold` or `quantile`: a reader of 1 would take the prediction for another."""
     task: Task
     columns: tuple[AnyColumn, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] = ()
     """Labels in the order of the model's outputs; for a binary task, the second is positive."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Of a binary task, the probability from which on the second class is predicted; None: the more
+    probable class."""
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+    """Of a regression that predicts a quantile: which share of the values is below it."""
     reading: Reading | None = None
     """Rules for text in tables; None for images and sequences, and in older signatures."""
 
@@ -65,6 +71,20 @@ class Signature(BaseModel):
             reading=reading,
         )
 
+    @model_validator(mode="after")
+    def _rules_of_prediction(self) -> "Signature":
+        if (self.threshold is None and self.quantile is None) != (self.schema_version == 1):
+            raise ValueError("threshold and quantile belong to schema_version 2, and to no other")
+        if self.quantile is not None and "quantile" not in self.problem.losses:
+            raise ValueError(f"the task {self.task} has no quantile")
+        if self.threshold is not None and len(self.classes) != 2:
+            raise ValueError(f"a threshold needs two classes; these are {len(self.classes)}")
+        return self
+
+    def predicting(self, **rule: float) -> "Signature":
+        """The same, but predicting by a `threshold`, or a `quantile`."""
+        return self.model_validate({**self.model_dump(), "schema_version": 2, **rule})
+
     @classmethod
     def read(cls, path: Path) -> "Signature":
         """Raises `InputError` if this release cannot read the file."""
@@ -82,7 +102,8 @@ class Signature(BaseModel):
             raise InputError(f"{where} has no readable signature: {error}") from error
 
     def write(self, path: Path) -> None:
-        left_out = {"reading"} if self.reading is None else None
+        optional = ("reading", "threshold", "quantile")
+        left_out = {name for name in optional if getattr(self, name) is None}
         text = self.model_dump_json(indent=2, exclude=left_out)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -103,6 +124,14 @@ class Signature(BaseModel):
     @property
     def classifies(self) -> bool:
         return isinstance(self.problem.target, ClassTarget)
+
+    @property
+    def rule(self) -> str:
+        """What is predicted, in words, if it is neither the most probable class nor the mean."""
+        if self.threshold is not None:
+            chosen = f"{self.classes[1]!r} where its probability is {self.threshold:g} or more"
+            return f"threshold: {chosen}"
+        return "" if self.quantile is None else f"predicts the quantile {self.quantile:g}"
 
     @property
     def tokenized(self) -> bool:

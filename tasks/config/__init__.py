@@ -7,7 +7,7 @@ default makes every stage stale.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tasks.config.architectures import (
     PRESETS,
@@ -178,18 +178,33 @@ GateBound = Annotated[
 ]
 
 
+def _a_threshold(given: object) -> object:
+    if given == "auto" or (type(given) in (int, float) and 0 < given < 1):  # type: ignore[operator]
+        return given
+    raise ValueError(f"{given!r} is not allowed; a number between 0 and 1 is expected, or auto")
+
+
 class Evaluate(Section):
     """The stage `evaluate`, and the gates that every candidate must pass."""
 
     gates: dict[MetricName, GateBound]
     """For each metric on the test split: the lowest value that passes, or the highest where lower
-    is better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `perplexity`). Or a mapping:
+    is better (`log_loss`, `calibration_error`, `mse`, `rmse`, `mae`, `pinball_loss`,
+    `perplexity`). Or a mapping:
     `{at_least: 0.8, above_baseline: 0.0}` must also be at least as good as every baseline,
     `at_most` takes the place of `at_least` where lower is better. A model is not registered without
     gates, or if the metric of a gate was not measured."""
     single_class: Literal["refuse", "allow"] = "refuse"
     """What happens to a model that predicts the same class for every test row. `refuse`: a gate
     fails. `allow`: a warning."""
+    threshold: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | Literal["auto"], BeforeValidator(_a_threshold)
+    ] = 0.5
+    """Of two classes, the probability from which on the second one is predicted (alphabetical
+    order; whole numbers by size). `auto` chooses the threshold with the best metric on the
+    validation split: the first of `macro_f1`, `balanced_accuracy`, `macro_recall`, `weighted_f1`,
+    `accuracy` and `weighted_recall` that has a gate, else `macro_f1`. Probabilities do not
+    change."""
     batch_size: int = Field(default=1024, ge=1)
     """Rows per batch in evaluation; does not change the metrics."""
     calibration_bins: int = Field(default=15, ge=1)
@@ -266,12 +281,42 @@ class Params(Section):
     tune: Tune = Tune()
     """What `modelmint tune` searches. No stage reads this section."""
 
+    @property
+    def _task(self) -> str:
+        """What the network predicts."""
+        texts = self.train.architecture.name == "transformer_lm"
+        return "language_model" if texts else self.prepare.task
+
+    @model_validator(mode="after")
+    def _what_the_task_has(self) -> "Params":
+        problem, train = PROBLEMS[self._task], self.train
+        for name, given, fits, what in (
+            (
+                "evaluate.threshold",
+                self.evaluate.threshold,
+                problem.thresholds or self.evaluate.threshold == 0.5,
+                "two classes",
+            ),
+            ("train.loss", train.loss, train.loss in ("auto", *problem.losses), "numbers"),
+            (
+                "train.target_transform",
+                train.target_transform,
+                problem.standardised or train.target_transform == "none",
+                "numbers",
+            ),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"{name}: {given} is for {what}, but the task is {self._task}. Remove it"
+                )
+        return self
+
     @model_validator(mode="after")
     def _metrics_that_will_be_measured(self) -> "Params":
-        task = self.prepare.task
-        if self.train.architecture.name == "transformer_lm":
-            task = "language_model"
+        task = self._task
         allowed = [metric.name for metric in PROBLEMS[task].metrics]
+        if self.train.loss != "quantile" and "pinball_loss" in allowed:
+            allowed.remove("pinball_loss")
         named = {f"evaluate.gates.{name}": name for name in self.evaluate.gates}
         if self.registration.metric:
             named["registration.metric"] = self.registration.metric

@@ -1,11 +1,14 @@
 """The section `train`: the network, and how it learns."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tasks.config.architectures import Architecture, expand
 from tasks.config.section import Section, Seed
+
+Devices = Annotated[int, Field(ge=1)]
+WindowRows = Annotated[int, Field(ge=2)]
 
 
 class Optimizer(Section):
@@ -82,6 +85,19 @@ class Train(Section):
     """Batches whose gradients are summed before each update of the weights."""
     clip: float | None = Field(default=None, gt=0)
     """Gradient clipping: the maximum norm of all gradients together; null does not clip."""
+    loss: Literal["auto", "huber", "quantile"] = "auto"
+    """What the training minimises. `auto`: cross-entropy of classes and tokens, squared error of
+    numbers. Of numbers also `huber`, the absolute error beyond one standard deviation of the target
+    (Huber 1964), for targets with outliers; and `quantile`, the pinball loss (Koenker and Bassett
+    1978)."""
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+    """The quantile that the loss `quantile` predicts: with 0.9, nine of ten values are below the
+    prediction."""
+    target_transform: Literal["none", "log", "quantile"] = "none"
+    """What a network for numbers learns in place of the target. `log`: its logarithm, for values
+    above 0 over several orders of magnitude; errors then count in proportion to the value.
+    `quantile`: the normal score of its rank among the training rows. Predictions and metrics are in
+    the unit of the target: the ONNX graph inverts it."""
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     """Share of each label given to the other classes while training (Szegedy et al. 2016)."""
     imbalance: Literal["none", "weights", "sampler"] = "none"
@@ -101,12 +117,26 @@ class Train(Section):
     freeze: list[str] = Field(default=[])
     """Names of weights that are not trained, with shell wildcards, such as `front.*`. Batch
     normalisation with frozen weights keeps its running statistics too."""
+    window: Literal["auto"] | WindowRows = "auto"
+    """Training rows that are in memory at a time, and are shuffled together. `auto` is all rows if
+    they fit, otherwise as many as take 256 MiB."""
     checkpoint: CheckpointEvery = CheckpointEvery()
     """How often the state is saved. After a kill, the same command resumes from the last one."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on; `auto` uses a GPU if there is one."""
+    devices: Literal["auto"] | Devices = "auto"
+    """How many devices of this machine train together, each in a process that computes a part of
+    every batch. `auto` is all GPUs, or one process on a CPU."""
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
     """Floating-point precision of the training; `auto` depends on the device."""
+
+    @model_validator(mode="after")
+    def _a_quantile_with_its_loss(self) -> "Train":
+        if (self.loss == "quantile") != (self.quantile is not None):
+            raise ValueError(
+                "loss: quantile and quantile: NUMBER, such as 0.9, go together; give both or none"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

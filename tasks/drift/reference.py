@@ -103,7 +103,7 @@ class Reference:
             document.get("seen", {}),
             missing,
             why,
-            signature.problem.certainty,
+            signature.problem.certainty(signature),
             Calibration.of(known) if known else None,
         )
 
@@ -208,9 +208,10 @@ def with_predictions(
     values = Values(problem.measures(signature))
     values.add(outputs, held_out=True)
     found: dict[str, Any] = {PREDICTIONS: values.document()}
-    if problem.certainty and targets is not None:
-        right = problem.right(targets, dict(outputs))
-        found[ACCURACY] = Calibration.fit(problem.certainty.of(outputs), right).as_dict()
+    certainty = problem.certainty(signature)
+    if certainty and targets is not None:
+        right = problem.right(signature, targets, dict(outputs))
+        found[ACCURACY] = Calibration.fit(certainty.of(outputs), right).as_dict()
     return profile | {"drift": profile.get("drift", {}) | found}
 
 

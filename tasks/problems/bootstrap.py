@@ -45,12 +45,14 @@ def resampled_sums(values: Numbers, seed: int) -> Numbers:
         order = generator.permutation(len(values))
         starts = np.linspace(0, len(values), MOST, endpoint=False).astype(np.int64)
         values = np.add.reduceat(values[order], starts)
-    rows, sums = len(values), []
+    rows, sums, columns = len(values), [], np.ascontiguousarray(values.T)
     for start in range(0, DRAWS, AT_ONCE):
         size = min(AT_ONCE, DRAWS - start)
         drawn = generator.integers(0, rows, (size, rows)) + rows * np.arange(size)[:, np.newaxis]
         counts = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows)
-        sums.append(counts @ values)
+        # Column by column: in one product, equal columns may differ in their last bits.
+        weights = counts.astype(np.float64)
+        sums.append(np.stack([weights @ column for column in columns], axis=1))
     return np.concatenate(sums)
 
 

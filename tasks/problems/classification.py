@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,14 @@ from tasks.problems.bootstrap import resampled_rows
 from tasks.problems.class_draws import draw_classes
 from tasks.problems.problem import Metric, Metrics, Output, Problem, Rows
 from tasks.problems.targets import ClassTarget
+from tasks.problems.thresholds import predicted_classes
 
 if TYPE_CHECKING:
     from tasks.baselines import Examples
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
+    from tasks.problems.problem import Predict
 
 # These need the probabilities of the rows; the others follow from counts of classes.
 OF_PROBABILITIES = {"roc_auc", "average_precision", "log_loss", "calibration_error"}
@@ -44,7 +46,8 @@ class Scored:
     probabilities: NDArray[np.float64]
     """(N, classes)"""
     predicted: NDArray[np.int64]
-    """(N,): the class with the highest float32 probability, as in predictions."""
+    """(N,): chosen by the threshold, else the class with the highest float32 probability, as in
+    predictions."""
     classes: tuple[str, ...]
     bins: int
 
@@ -77,12 +80,13 @@ class Scored:
 
     @cached_property
     def calibration(self) -> list[dict[str, float]]:
-        """Mean confidence, accuracy and row count of each bin that is not empty.
+        """Mean confidence, accuracy and row count of each bin that is not empty. The confidence is
+        the probability of the predicted class, below 0.5 if a threshold chose it.
 
         Written by hand: torchmetrics needs torch and returns no bins, and scikit-learn's
         `calibration_curve` returns no row counts.
         """
-        confidence = self.probabilities.max(axis=1)
+        confidence = _of_class(self.probabilities, self.predicted)
         correct = self.predicted == self.labels
         bin_of = np.minimum((confidence * self.bins).astype(int), self.bins - 1)
         return [
@@ -117,10 +121,16 @@ def _calibration_error(scored: Scored) -> float:
     return sum(abs(b["accuracy"] - b["confidence"]) * b["rows"] / rows for b in scored.calibration)
 
 
-def _highest(probabilities: NDArray[Any]) -> NDArray[Any]:
-    """(N,): the highest of each row (N, classes). Of two, half the time that `max` takes."""
-    best: NDArray[Any] = probabilities[np.arange(len(probabilities)), probabilities.argmax(axis=1)]
-    return best
+def _of_class(probabilities: NDArray[Any], classes: NDArray[np.int64]) -> NDArray[Any]:
+    """(N,): of each row (N, classes) the probability of one class. For the most probable of two,
+    half the time that `max` takes."""
+    found: NDArray[Any] = probabilities[np.arange(len(probabilities)), classes]
+    return found
+
+
+def _predicted(signature: "Signature", outputs: "Mapping[str, NDArray[Any]]") -> NDArray[np.int64]:
+    """(N,): the class that a model with this signature predicts. The only place that decides."""
+    return predicted_classes(outputs["probabilities"], signature.threshold)
 
 
 def _drawn_by_rows(metric: Metric, scored: Scored, seed: int) -> NDArray[np.float64]:
@@ -133,25 +143,18 @@ def _drawn_by_rows(metric: Metric, scored: Scored, seed: int) -> NDArray[np.floa
         return np.array([math.nan if value is None else value for value in drawn])
 
 
-CERTAINTY = Measure(
-    "confidence",
-    lambda outputs: _highest(outputs["probabilities"]),
-    held_out=True,
-    computed=True,
-)
-
-
 class Classification(Problem):
-    """The predicted class is the most probable one. Metrics are computed by scikit-learn."""
+    """The predicted class is the most probable one; of two, also by a threshold of the signature.
+    Metrics are computed by scikit-learn."""
 
     name = "classification"
     tasks = ("binary", "multiclass")
     target = ClassTarget()
     headline = ("macro_f1", "accuracy")
-    certainty = CERTAINTY
     evaluated = ("probabilities",)
     predicted = ("probabilities",)
     loss = "cross_entropy"
+    thresholds = True
     scores = "class_probabilities"
     metrics = (
         Metric(
@@ -194,9 +197,9 @@ class Classification(Problem):
     def scored(
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Scored:
-        probabilities = outputs["probabilities"]
-        best = probabilities.argmax(axis=1)
-        return Scored(targets, probabilities.astype(np.float64), best, signature.classes, bins)
+        probabilities = outputs["probabilities"].astype(np.float64)
+        predicted = _predicted(signature, outputs)
+        return Scored(targets, probabilities, predicted, signature.classes, bins)
 
     def details(self, scored: Scored) -> dict[str, Any]:
         each = scored.averages(None)
@@ -227,46 +230,64 @@ class Classification(Problem):
         return [{name: of_model[name] for name in names} for of_model in found]
 
     def baselines(
-        self, signature: "Signature", train: "Examples", test: "Examples"
-    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        self, signature: "Signature", train: "Examples"
+    ) -> Iterator[tuple[str, bool, "Predict"]]:
         """The shares of the classes, so the most frequent one for every row; and the quick model,
         if there is more than one class to learn."""
         classes = len(signature.classes)
         counts = np.bincount(train.targets, minlength=classes)
         shares = (counts / counts.sum()).astype(np.float32)
-        yield "most frequent class", False, {"probabilities": np.tile(shares, (len(test), 1))}
+        yield (
+            "most frequent class",
+            False,
+            lambda rows: {"probabilities": np.tile(shares, (len(rows), 1))},
+        )
         present = int(np.count_nonzero(counts))
         if present > 1:
             model = train.quick_model("class", present if present > 2 else 1)
-            yield model.name, True, {"probabilities": model.probabilities(test.table, classes)}
+            yield (
+                model.name,
+                True,
+                lambda rows: {"probabilities": model.probabilities(rows.table, classes)},
+            )
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
-        """The most probable class, and its probability (float32)."""
-        probabilities = outputs["probabilities"]
-        best = probabilities.argmax(axis=1)
+        """The predicted class, and its probability (float32)."""
+        predicted = _predicted(encoder.signature, outputs)
         classes = pa.array(encoder.signature.classes, pa.string())
         return {
-            "prediction": classes.take(pa.array(best)),
-            "score": pa.array(probabilities[np.arange(len(best)), best]),
+            "prediction": classes.take(pa.array(predicted)),
+            "score": pa.array(_of_class(outputs["probabilities"], predicted)),
         }
 
     def measures(self, signature: "Signature") -> tuple[Measure, ...]:
-        """The most probable class, whatever the threshold of a job, and its probability."""
-        return (
-            Measure(
-                "class",
-                lambda outputs: outputs["probabilities"].argmax(axis=1) + 1,
-                signature.classes,
-                held_out=True,
-            ),
-            CERTAINTY,
+        """The class that the model predicts, whatever the threshold of a job, and its
+        probability."""
+        found = Measure(
+            "class",
+            lambda outputs: _predicted(signature, outputs) + 1,
+            signature.classes,
+            held_out=True,
+        )
+        return found, self.certainty(signature)
+
+    def certainty(self, signature: "Signature") -> Measure:
+        return Measure(
+            "confidence",
+            lambda outputs: _of_class(outputs["probabilities"], _predicted(signature, outputs)),
+            held_out=True,
+            computed=True,
         )
 
-    def right(self, targets: NDArray[Any], outputs: "Arrays") -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = outputs["probabilities"].argmax(axis=1) == targets
+    def right(
+        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays"
+    ) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = _predicted(signature, outputs) == targets
         return found
 
-    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    def measured(
+        self, signature: "Signature", labels: NDArray[Any], predicted: NDArray[Any]
+    ) -> dict[str, float]:
         """The classes of macro F1 are those that occur: a few labels have few classes."""
         macro = _sklearn().f1_score(labels, predicted, average="macro", zero_division=0)
         return {"accuracy": float((labels == predicted).mean()), "macro_f1": float(macro)}
@@ -275,7 +296,7 @@ class Classification(Problem):
         self, signature: "Signature", metrics: Metrics, targets: NDArray[Any], outputs: "Arrays"
     ) -> dict[str, Rows]:
         named = np.array(signature.classes)
-        best = named[outputs["probabilities"].argmax(axis=1)]
+        best = named[_predicted(signature, outputs)]
         return {
             "confusion.csv": [
                 {"actual": a, "predicted": p} for a, p in zip(named[targets], best, strict=True)

@@ -1,8 +1,9 @@
 """Language model: predicts the next token of a text. Needs no target."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
+    from tasks.problems.problem import Predict
 
 
 class Scored(NamedTuple):
@@ -91,6 +93,15 @@ def _pairs(inputs: "Arrays") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return tokens[:, :-1][predicted], tokens[:, 1:][predicted]
 
 
+def _likelihoods(probabilities: Callable[..., NDArray[np.float64]], rows: "Examples") -> "Arrays":
+    """Outputs for rows, from the `probabilities` (M,) of each token (M,) after the one before."""
+    length = rows.inputs["length"]
+    scored = np.maximum(0, length - 1)
+    row = np.repeat(np.arange(len(length)), scored)
+    logs = np.log(probabilities(*_pairs(rows.inputs)))
+    return {"log_likelihood": np.bincount(row, logs, minlength=len(length)), "scored": scored}
+
+
 class LanguageModel(Problem):
     """Predicts each token of a text, except the first, from the tokens before it."""
 
@@ -142,8 +153,8 @@ class LanguageModel(Problem):
         return [{"perplexity": perplexity} for perplexity in each]
 
     def baselines(
-        self, signature: "Signature", train: "Examples", test: "Examples"
-    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        self, signature: "Signature", train: "Examples"
+    ) -> Iterator[tuple[str, bool, "Predict"]]:
         """How frequent each token is, and how frequent after the token before it. Both know the
         tokens of the model's tokenizer, so their perplexities are comparable."""
         before, token = _pairs(train.inputs)
@@ -151,15 +162,9 @@ class LanguageModel(Problem):
         assert size is not None
         unigram = (np.bincount(token, minlength=size) + 1) / (len(token) + size)
         known = _Bigrams.of(before, token, unigram)
-        before, token = _pairs(test.inputs)
-        length = test.inputs["length"]
-        row = np.repeat(np.arange(len(length)), np.maximum(0, length - 1))
-        for name, quick, found in (
-            ("frequency of tokens", False, unigram[token]),
-            ("frequency of pairs of tokens", True, known.probabilities(before, token)),
-        ):
-            total = np.bincount(row, np.log(found), minlength=len(length))
-            yield name, quick, {"log_likelihood": total, "scored": np.maximum(0, length - 1)}
+        of_token = partial(_likelihoods, lambda before, token: unigram[token])
+        yield "frequency of tokens", False, of_token
+        yield "frequency of pairs of tokens", True, partial(_likelihoods, known.probabilities)
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The most probable next token, and the perplexity of the text (float32)."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the signature imports this package
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
 
+    Predict = Callable[[Examples], Arrays]
+
 Rows = list[dict[str, Any]]
 
 
@@ -111,12 +113,15 @@ class Problem(ABC):
     """Outputs of the graph from which the columns of predictions are made."""
     loss: ClassVar[str]
     """A key of `tasks.training.losses.LOSSES`."""
+    losses: ClassVar[tuple[str, ...]] = ()
+    """Other losses to choose with `train.loss`."""
+    thresholds: ClassVar[bool] = False
+    """Whether what is predicted may follow from a threshold of a probability."""
     scores: ClassVar[str]
     """A key of `tasks.architectures.outputs.OUTPUTS`: computes the graph's outputs from scores."""
     standardised: ClassVar[bool] = False
-    """Whether networks predict the standardised target (mean 0, standard deviation 1)."""
-    certainty: ClassVar[Measure | None] = None
-    """The probability that the model gives to its prediction; None if it gives none."""
+    """Whether networks predict the standardised target (mean 0, standard deviation 1), which may be
+    transformed before."""
     token_bound: ClassVar[bool] = False
     """Whether metrics are comparable only between models with the same tokenizer."""
 
@@ -153,11 +158,23 @@ class Problem(ABC):
         """More fields of `Metrics`, such as metrics of each class."""
         return {}
 
-    def right(self, targets: NDArray[Any], outputs: "Arrays") -> NDArray[np.bool_]:
+    def certainty(self, signature: "Signature") -> Measure | None:
+        """The probability that the model gives to its prediction; None if it gives none."""
+        return None
+
+    def right(
+        self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays"
+    ) -> NDArray[np.bool_]:
         """(N,): which predictions with a `certainty` are right. `targets` are (N,)."""
         raise NotImplementedError
 
-    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    def headline_of(self, signature: "Signature") -> tuple[str, ...]:
+        """`headline`, for a model with this signature."""
+        return self.headline
+
+    def measured(
+        self, signature: "Signature", labels: NDArray[Any], predicted: NDArray[Any]
+    ) -> dict[str, float]:
         """Metrics of predictions (N,), as a job writes them, beside labels (N,); N >= 1."""
         raise NotImplementedError
 
@@ -181,24 +198,24 @@ class Problem(ABC):
         found = {metric.name: metric.compute(scored) for metric in self.metrics}
         return Metrics(
             rows=len(targets),
-            headline=list(self.headline),
+            headline=list(self.headline_of(signature)),
             summary={name: float(value) for name, value in found.items() if value is not None},
-            intervals={} if seed is None else self._intervals(scored, seed),
+            intervals={} if seed is None else self._intervals(signature, scored, seed),
             **self.details(scored),
         )
 
-    def _intervals(self, scored: Any, seed: int) -> dict[str, list[float]]:
-        (drawn,) = self.redrawn([scored], self.headline, seed)
+    def _intervals(self, signature: "Signature", scored: Any, seed: int) -> dict[str, list[float]]:
+        (drawn,) = self.redrawn([scored], self.headline_of(signature), seed)
         found = {name: interval(draws) for name, draws in drawn.items()}
         return {
             name: list(ends) for name, ends in found.items() if ends is not None
         }  # as JSON has it
 
     def baselines(
-        self, signature: "Signature", train: "Examples", test: "Examples"
-    ) -> Iterator[tuple[str, bool, "Arrays"]]:
+        self, signature: "Signature", train: "Examples"
+    ) -> Iterator[tuple[str, bool, "Predict"]]:
         """Simple models that learn from `train`: the name of each, whether it looks at the columns,
-        and what it predicts for `test`, as the outputs in `evaluated`.
+        and what it predicts for other rows, as the outputs in `evaluated`.
 
         The first ignores the columns; a model that is worse has learnt nothing.
         """

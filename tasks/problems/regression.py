@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.bundle.signature import Signature
     from tasks.columns import Arrays, Column
     from tasks.encoding import Encoder
+    from tasks.problems.problem import Predict
 
 # Points in the plot: more of them would not be visible.
 POINTS = 1000
@@ -28,6 +29,17 @@ class Scored(NamedTuple):
 
     actual: NDArray[np.float64]
     predicted: NDArray[np.float64]
+    quantile: float | None = None
+    """Which one is predicted; None: the mean."""
+
+    @property
+    def pinball(self) -> NDArray[np.float64] | None:
+        """(N,): the pinball loss of each row (Koenker and Bassett 1978); None if no quantile is
+        predicted. The quantile has the lowest mean."""
+        if self.quantile is None:
+            return None
+        error = self.actual - self.predicted
+        return np.maximum(self.quantile * error, (self.quantile - 1) * error)
 
 
 def _sklearn(name: str, scored: Scored) -> float:
@@ -47,6 +59,7 @@ class Regression(Problem):
     evaluated = ("prediction",)
     predicted = ("prediction",)
     loss = "squared_error"
+    losses = ("huber", "quantile")
     scores = "scaled_number"
     standardised = True
     metrics = (
@@ -72,6 +85,13 @@ class Regression(Problem):
             lower_is_better=True,
             high=math.inf,
         ),
+        Metric(
+            "pinball_loss",
+            "pinball loss",
+            lambda s: None if s.pinball is None else float(s.pinball.mean()),
+            lower_is_better=True,
+            high=math.inf,
+        ),
     )
 
     def outputs(
@@ -83,7 +103,12 @@ class Regression(Problem):
         self, signature: "Signature", targets: NDArray[Any], outputs: "Arrays", bins: int
     ) -> Scored:
         # Models of older releases predict float32.
-        return Scored(targets, outputs["prediction"].astype(np.float64))
+        predicted = outputs["prediction"].astype(np.float64)
+        return Scored(targets, predicted, signature.quantile)
+
+    def headline_of(self, signature: "Signature") -> tuple[str, ...]:
+        """Of a quantile, the pinball loss alone: R² is best for the mean, MAE for the median."""
+        return self.headline if signature.quantile is None else ("pinball_loss",)
 
     def redrawn(
         self, models: Sequence[Scored], names: Collection[str], seed: int
@@ -100,15 +125,22 @@ class Regression(Problem):
                 r2 = 1 - squared / (squares - total**2 / rows)
             mse = squared / rows
             found.append({"r2": r2, "mae": absolute / rows, "mse": mse, "rmse": np.sqrt(mse)})
+        for of_model, scored in zip(found, models, strict=True):
+            if scored.pinball is not None:
+                loss = resampled_sums(np.stack([np.ones(len(actual)), scored.pinball], 1), seed)
+                of_model["pinball_loss"] = loss[:, 1] / loss[:, 0]
         return [{name: drawn[name] for name in names} for drawn in found]
 
     def baselines(
-        self, signature: "Signature", train: "Examples", test: "Examples"
-    ) -> Iterator[tuple[str, bool, "Arrays"]]:
-        """The mean, and the quick model."""
-        yield "mean", False, {"prediction": np.full(len(test), train.targets.mean())}
-        model = train.quick_model("number")
-        yield model.name, True, {"prediction": model.predict(test.table)}
+        self, signature: "Signature", train: "Examples"
+    ) -> Iterator[tuple[str, bool, "Predict"]]:
+        """The mean, or the quantile, of the training rows, and the quick model."""
+        quantile = signature.quantile
+        name = "mean" if quantile is None else f"quantile {quantile:g}"
+        value = train.targets.mean() if quantile is None else np.quantile(train.targets, quantile)
+        yield name, False, lambda rows: {"prediction": np.full(len(rows), value)}
+        model = train.quick_model("number", quantile=quantile)
+        yield model.name, True, lambda rows: {"prediction": model.predict(rows.table)}
 
     def columns(self, encoder: "Encoder", outputs: "Arrays") -> dict[str, pa.Array]:
         """The number alone: a regression has no score."""
@@ -120,9 +152,13 @@ class Regression(Problem):
         )
         return (found,)
 
-    def measured(self, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    def measured(
+        self, signature: "Signature", labels: NDArray[Any], predicted: NDArray[Any]
+    ) -> dict[str, float]:
         """Without R² where it is not defined: for a single row, or equal labels."""
-        scored = Scored(labels, predicted)
+        scored = Scored(labels, predicted, signature.quantile)
+        if scored.pinball is not None:
+            return {"pinball_loss": float(scored.pinball.mean())}
         found = {"mae": _sklearn("mean_absolute_error", scored)}
         return {"r2": _sklearn("r2_score", scored), **found} if np.ptp(labels) > 0 else found
 

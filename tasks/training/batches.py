@@ -1,19 +1,22 @@
-"""DeviceRows: a whole split on the device; and the batches of an epoch in random order."""
+"""DeviceRows: rows on the device; and the batches of an epoch in random order."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.architectures.target_transforms import TargetScale
 from tasks.dataset import read_split
 from tasks.encoding import Encoder
 
 
 @dataclass(frozen=True)
 class DeviceRows:
-    """A split on the device; every tensor has N rows."""
+    """Rows of a split on the device; every tensor has N rows."""
 
     inputs: dict[str, Tensor]
     """By tensor name of the signature."""
@@ -32,20 +35,21 @@ class DeviceRows:
         name: str,
         encoder: Encoder,
         device: torch.device,
-        scale: tuple[float, float] | None = None,
+        scale: TargetScale | None = None,
+        rows: Tensor | None = None,
     ) -> "DeviceRows":
-        """Read a split; `scale` is the mean and standard deviation to standardise the target by."""
-        split = read_split(prepared, name, encoder)
+        """Read a split, or its `rows` with these numbers.
+
+        `scale` is what the target is standardised by.
+
+        Raises:
+            InputError: a target has no transform.
+        """
+        split = read_split(prepared, name, encoder, None if rows is None else rows.numpy())
         # A copy, because torch needs writable memory and the split is memory-mapped read-only.
         inputs = {name: torch.tensor(array) for name, array in split.inputs.items()}
-        targets = torch.tensor(split.targets)
-        problem = encoder.signature.problem
-        if problem.standardised:
-            assert scale is not None
-            # Converted to float32 only after scaling: large values would lose their differences.
-            standardised = (split.targets.astype(np.float64) - scale[0]) / scale[1]
-            targets = torch.tensor(standardised.astype(np.float32))
-        if problem.target is None:
+        targets = target_tensor(split.targets, scale, f"the {name} split")
+        if encoder.signature.problem.target is None:
             targets = inputs["tokens"]
         varying = frozenset(t.name for t in encoder.signature.inputs if None in t.shape)
         on_device = {name: tensor.to(device) for name, tensor in inputs.items()}
@@ -70,6 +74,19 @@ class DeviceRows:
         return inputs, pick(self.targets, self.targets.dim() > 1)
 
 
+def target_tensor(targets: NDArray[Any], scale: TargetScale | None, where: str) -> Tensor:
+    """Targets (N,), for a regression standardised by `scale`.
+
+    Raises:
+        InputError: a target has no transform; names the rows by `where`.
+    """
+    if scale is None:
+        return torch.tensor(targets)
+    # Converted to float32 only after scaling: large values would lose their differences.
+    standardised = scale.standardised(targets.astype(np.float64), where)
+    return torch.tensor(standardised.astype(np.float32))
+
+
 def in_batches(order: Tensor, size: int) -> list[Tensor]:
     """Row numbers of each batch. A last batch of one row is left out, because batch normalisation
     needs at least two.
@@ -77,12 +94,23 @@ def in_batches(order: Tensor, size: int) -> list[Tensor]:
     return [batch for batch in torch.split(order, size) if len(batch) > 1]
 
 
+def epoch_of(rows: int, size: int) -> tuple[int, int]:
+    """How many batches an epoch has, and how many rows are in them: see `in_batches`."""
+    full, rest = divmod(rows, size)
+    return full + (rest > 1), rows - (rest == 1)
+
+
+def generator_of(seed: int, epoch: int) -> torch.Generator:
+    """The generator for the order of an epoch."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
 def order_of(rows: int, seed: int, epoch: int, weights: Tensor | None = None) -> Tensor:
     """Row numbers in random order, (N,) int64 on the CPU; depends only on seed and epoch.
 
     Each row once or, with `weights` (N,), N rows drawn in proportion to them with replacement.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = generator_of(seed, epoch)
     if weights is None:
         return torch.randperm(rows, generator=generator)
     return torch.multinomial(weights, rows, replacement=True, generator=generator)

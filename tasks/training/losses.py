@@ -31,6 +31,10 @@ class Loss(ABC):
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of a batch, a scalar, from the network's float32 scores."""
 
+    def weight(self, targets: Tensor) -> Tensor:
+        """What the mean loss of a batch is divided by, a scalar: the weight of the batch."""
+        return torch.tensor(float(len(targets)), device=targets.device)
+
     @abstractmethod
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The sums (n,) of one batch that `result` needs; the caller adds them up over batches."""
@@ -55,6 +59,10 @@ class CrossEntropy(Loss):
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
         weights = self._training_weights
         return F.cross_entropy(scores, targets, weights, label_smoothing=self._smoothing)
+
+    def weight(self, targets: Tensor) -> Tensor:
+        weights = self._training_weights
+        return super().weight(targets) if weights is None else weights[targets].sum()
 
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         total = F.cross_entropy(scores, targets, self._weights, reduction="sum")
@@ -84,6 +92,51 @@ class SquaredError(Loss):
         return total / len(targets), 1 - total / spread if spread > 0 else 0.0
 
 
+class Huber(SquaredError):
+    """Like the squared error, but beyond one standard deviation it grows like the absolute one."""
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.huber_loss(scores, targets)
+
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        total = F.huber_loss(scores, targets, reduction="sum")
+        return torch.stack([total, F.mse_loss(scores, targets, reduction="sum")])
+
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        total, squared = sums
+        return total / len(targets), super().result([squared], targets)[1]
+
+
+class Quantile(Loss):
+    """Scores are a quantile of standardised values (B,)."""
+
+    metric = "pinball_skill"
+    """How much lower the loss is than that of the best constant: the R² of a quantile (Koenker and
+    Machado 1999)."""
+
+    def __init__(self, params: Train, class_weights: Tensor | None) -> None:
+        super().__init__(params, class_weights)
+        assert params.quantile is not None
+        self._level = params.quantile
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self._each(scores, targets).mean()
+
+    def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self._each(scores, targets).sum().unsqueeze(0)
+
+    def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
+        (total,) = sums
+        # Not torch.quantile, which takes at most 16 million values.
+        best = targets.kthvalue(max(1, math.ceil(self._level * len(targets)))).values
+        constant = self._each(best.expand_as(targets), targets).sum().item()
+        return total / len(targets), 1 - total / constant if constant > 0 else 0.0
+
+    def _each(self, scores: Tensor, targets: Tensor) -> Tensor:
+        error = targets - scores
+        return torch.maximum(self._level * error, (self._level - 1) * error)
+
+
 class NextToken(Loss):
     """Scores are logits (B, T, V) of the next token, targets the tokens (B, T)."""
 
@@ -93,6 +146,9 @@ class NextToken(Loss):
     def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
         total, tokens = self._total(scores, targets, self._smoothing)
         return total / tokens.clamp(min=1)
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return (targets[:, 1:] != PADDING).sum().clamp(min=1).float()
 
     def sums(self, scores: Tensor, targets: Tensor) -> Tensor:
         return torch.stack(self._total(scores, targets, 0.0))
@@ -118,5 +174,7 @@ class NextToken(Loss):
 LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropy,
     "squared_error": SquaredError,
+    "huber": Huber,
+    "quantile": Quantile,
     "next_token": NextToken,
 }

@@ -20,7 +20,10 @@ from tasks.errors import InputError
 
 VERSION = "version.json"
 # Buffers that always come from the new dataset.
-SCALES = {"mean", "std", "target_mean", "target_std", "rarity"}
+SCALES = {
+    *("mean", "std", "rarity"),
+    *("target_mean", "target_std", "target_scores", "target_values"),
+}
 
 
 class SharedTokens(NamedTuple):

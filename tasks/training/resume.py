@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 from tasks.config import CheckpointEvery, Train
 from tasks.device import Device
@@ -23,7 +23,8 @@ LARGEST_SHARE = 0.05
 class TrainingCheckpointer:
     """Writes a `State` to `folder` as often as `every` says, and restores it.
 
-    Saving depends on the clock, but does not change the result of the training.
+    Saving depends on the clock, but does not change the result of the training. Of several
+    processes, all have the same state; the first one writes it, and reads it for all.
     """
 
     def __init__(self, folder: Path, fingerprint: str, every: CheckpointEvery) -> None:
@@ -35,13 +36,13 @@ class TrainingCheckpointer:
 
     def resume(self, state: State) -> None:
         """Restore the state of the same training, if there is a file of it; prints a line."""
-        if not self._file.exists():
+        there = state.processes.rank == 0 and self._file.exists()
+        content = state.processes.of_first(self._file.read_bytes() if there else b"")
+        if not content:
             return
         try:
-            with safe_open(self._file, framework="pt") as file:
-                header = file.metadata()
-                # Copies, because the memory-mapped file will be replaced.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = load(content)
+            header = _metadata(content)
         except SafetensorError as error:
             print(f"starting from scratch: {self._file} cannot be read ({error})", flush=True)
             return
@@ -69,7 +70,7 @@ class TrainingCheckpointer:
 
     def _write(self, state: State) -> None:
         started = time.monotonic()
-        if (started - self._written) * LARGEST_SHARE < self._cost:
+        if state.processes.rank or (started - self._written) * LARGEST_SHARE < self._cost:
             return
         tensors: dict[str, torch.Tensor] = {}
         tree = split(state.tree(), tensors)
@@ -83,23 +84,34 @@ class TrainingCheckpointer:
         self._written = time.monotonic()
         self._cost = self._written - started
 
-    def remove(self) -> None:
-        """Remove the file: the training is over."""
-        shutil.rmtree(self._file.parent, ignore_errors=True)
+
+def remove_state(folder: Path) -> None:
+    """Remove the state of a training that is over."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def fingerprint(params: Train, device: Device, prepared: Path, base: Path) -> str:
+def _metadata(content: bytes) -> dict[str, str]:
+    """https://huggingface.co/docs/safetensors/index#format"""
+    size = int.from_bytes(content[:8], "little")
+    found: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
+    return found
+
+
+def fingerprint(
+    params: Train, device: Device, prepared: Path, base: Path, processes: int = 1
+) -> str:
     """SHA-256 of everything that influences the result of a training.
 
-    `checkpoint` is left out: how often the state is written does not change the result.
+    `checkpoint` is left out: how often the state is written does not change the result. So is
+    `devices`, of which `processes` is the sum over all machines.
     """
     package = Path(__file__).parents[1]
     folders = [prepared, base] if params.init_from else [prepared]
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     given = {
-        "parameters": params.model_dump(mode="json", exclude={"checkpoint"}),
+        "parameters": params.model_dump(mode="json", exclude={"checkpoint", "devices"}),
         "torch": torch.__version__,
-        "device": [device.hardware, device.precision],
+        "device": [device.hardware, device.precision, processes],
         "files": [_digest(path) for path in files],
         "code": [
             [path.relative_to(package).as_posix(), _digest(path)]

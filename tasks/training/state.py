@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tasks.architectures import Network
 from tasks.training.optimisation import Schedule
+from tasks.training.processes import Processes
 
 # A tree of dicts and lists whose leaves are tensors or JSON values.
 Tree = Any
@@ -22,6 +23,8 @@ class State:
     """Everything that changes during a training. A restored training gives the same bits."""
 
     fabric: Fabric
+    processes: Processes
+    """All processes have the same state."""
     network: Network
     optimizer: _FabricOptimizer
     schedule: Schedule

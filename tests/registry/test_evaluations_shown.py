@@ -80,3 +80,36 @@ def test_documents_of_other_forms_have_no_warnings_baselines_and_intervals(docum
     assert documents.baselines(document) == []
     assert documents.warnings(document) == ()
     assert documents.intervals(document) == {}
+
+
+@pytest.mark.parametrize(
+    ("signature", "shown"),
+    [
+        (
+            {"classes": ["no", "<i>yes"], "threshold": 0.21},
+            "'<i>yes' where its probability is 0.21 or more",
+        ),
+        ({"task": "regression", "quantile": 0.9}, "the quantile 0.9"),
+        ({"classes": ["no", "yes"]}, ""),
+        ({"classes": ["a", "b", "c"], "threshold": 0.2}, ""),
+        ({"classes": 3, "threshold": "high", "quantile": None}, ""),
+    ],
+)
+def test_a_threshold_and_a_quantile_are_shown(signature, shown):
+    assert documents.rule(signature) == shown
+
+
+def test_the_page_and_the_description_say_what_a_version_predicts(tmp_path):
+    signature = {
+        "task": "binary",
+        "columns": [{"name": "x", "kind": "number"}],
+        "classes": ["no", "<i>yes"],
+        "threshold": 0.21,
+    }
+    with open_registry(tmp_path) as opened:
+        opened.register("rare", make_candidate(tmp_path / "b", signature=signature), actor="ada")
+        said = "'<i>yes' where its probability is 0.21 or more"
+        assert ("predicts", said) in facts(opened.resolve("rare:1").version)
+        app = make_app(opened, prefect_ui=None, token=None)
+        page = TestClient(app, base_url="http://127.0.0.1").get("/models/rare/versions/1").text
+    assert "predicts &#39;&lt;i&gt;yes&#39; where its probability is 0.21 or more" in page

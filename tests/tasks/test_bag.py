@@ -36,7 +36,7 @@ def test_ngrams_are_the_sequences_of_neighbours_without_padding():
 def test_a_token_weighs_more_the_fewer_training_texts_have_it():
     network = network_for(1)
     texts = torch.tensor([[2, 7, 7], [2, 8, 0], [2, 8, 0]])
-    network.fit({"tokens": texts})
+    network.fit(lambda: {"tokens": texts})
 
     begin, seven, eight, never = network.front.rarity[
         network.front.ids(torch.tensor([[2, 7, 8, 9]]))[0]

@@ -33,6 +33,7 @@ from tasks.problems.regression import Scored as RegressionScored
 
 EARLIER = Path(__file__).parents[1] / "data/release_0_1/bundle/evaluation.json"
 RNG = np.random.default_rng(2)
+NUMBER = Signature.of("regression", (), ())
 
 
 def classes(actual, predicted, count):
@@ -73,7 +74,7 @@ def test_intervals_of_classes_agree_with_a_bootstrap_of_rows(count):
 def test_intervals_of_numbers_agree_with_a_bootstrap_of_rows():
     actual = 1e6 + RNG.normal(0, 5, 200)
     predicted = actual + RNG.normal(0, 2, 200)
-    scored = PROBLEMS["regression"].scored(None, actual, {"prediction": predicted}, 15)
+    scored = PROBLEMS["regression"].scored(NUMBER, actual, {"prediction": predicted}, 15)
     drawn = redrawn("regression", scored, 3)
     for name, metric, within in (("r2", r2_score, 0.02), ("mae", mean_absolute_error, 0.05)):
         expected = plain_bootstrap(metric, actual, predicted, draws=500)
@@ -155,7 +156,7 @@ def test_one_row_one_class_and_equal_numbers_are_no_error():
     drawn = redrawn("classification", classes([1], [1], 2), 0)
     assert interval(drawn["accuracy"]) == (1.0, 1.0)
     assert interval(drawn["macro_f1"]) == (0.5, 0.5)
-    scored = PROBLEMS["regression"].scored(None, np.ones(3), {"prediction": np.ones(3)}, 15)
+    scored = PROBLEMS["regression"].scored(NUMBER, np.ones(3), {"prediction": np.ones(3)}, 15)
     drawn = redrawn("regression", scored, 0)
     assert interval(drawn["r2"]) is None  # 0 / 0
     assert interval(drawn["mae"]) == (0.0, 0.0)

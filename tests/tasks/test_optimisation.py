@@ -180,7 +180,7 @@ def test_freeze_refuses_to_freeze_all_weights(prepared, tmp_path):
 def test_class_weights_are_inverse_frequencies(prepared):
     signature = Signature.read(prepared / "signature.json")
     targets = torch.tensor([0] * 8 + [1] * 2)
-    objective = Objective.of(tiny(imbalance="weights", label_smoothing=0.0), signature, targets)
+    objective = Objective.of(tiny(imbalance="weights", label_smoothing=0.0), signature, [targets])
     assert objective.class_weights.tolist() == pytest.approx([10 / 24, 10 / 6, 10 / 3])
     scores = torch.zeros(10, 3)
     assert objective.loss(scores, targets).item() == pytest.approx(math.log(3))
@@ -192,7 +192,7 @@ def test_class_weights_are_inverse_frequencies(prepared):
 def test_the_sampler_draws_each_class_equally_often(prepared):
     signature = Signature.read(prepared / "signature.json")
     targets = torch.tensor([0] * 900 + [1] * 80 + [2] * 20)
-    weights = Objective.of(tiny(imbalance="sampler"), signature, targets).row_weights(targets)
+    weights = Objective.of(tiny(imbalance="sampler"), signature, [targets]).row_weights(targets)
     drawn = order_of(1000, 0, 1, weights)
     assert len(drawn) == 1000
     assert torch.bincount(targets[drawn]).tolist() == pytest.approx([333, 333, 333], abs=60)

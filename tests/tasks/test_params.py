@@ -222,7 +222,7 @@ def test_overriding_the_registration_name_keeps_its_metric(small):
             "evaluate.gates.acuracy: 'acuracy' is not allowed; did you mean 'accuracy'? "
             "allowed: accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, "
             "weighted_precision, weighted_recall, weighted_f1, roc_auc, average_precision, "
-            "log_loss, calibration_error, r2, mae, rmse, mse, perplexity",
+            "log_loss, calibration_error, r2, mae, rmse, mse, pinball_loss, perplexity",
         ),
         ("evaluate.gates.accuracy=.nan", "evaluate.gates.accuracy: input should be a finite numb"),
         ("registration.metric=loss", "registration.metric: 'loss' is not allowed; did you mean"),
