@@ -158,8 +158,9 @@ def test_a_prepared_command_is_in_the_docs(name):
 
 @pytest.mark.parametrize("page", PAGES, ids=in_repository)
 def test_every_option_in_the_text_of_a_page_exists(page):
-    # Of pip, uv, Dask and Prefect.
+    # Of pip, uv, Dask, Prefect and torchrun.
     others = {"--require-hashes", "--fork-strategy", "--nthreads", "--work-queue"}
+    others |= {"--max-restarts"}
     assert set(options_of(page)) <= known_options() | others
 
 
