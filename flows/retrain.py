@@ -23,7 +23,7 @@ from flows.outcome import NotTrained, Outcome
 from flows.run_ends import end_of_run
 from flows.settings import Settings, actor
 from flows.training import training
-from registry import NoRegistry, NotFound, RegistryError
+from registry import Event, NoRegistry, NotFound, RegistryError
 from tasks import params as parameters
 from tasks.errors import InputError
 from tasks.words import counted
@@ -127,11 +127,11 @@ def _train(loop: Loop, claimed: Retraining) -> State[Any]:
         found = found.outcome
     if not isinstance(found, Outcome):  # it crashed
         found = Outcome(end="error", message=f"{type(found).__name__}: {found}")
-    outcome, text = _said(found)
+    version = int(found.version.rpartition(":")[2]) if found.version else None
+    outcome, text = _said(found, loop.promotion(claimed, version) if version else None)
     if outcome == FAILED:
         left = ATTEMPTS - claimed.attempts
         text += f". {counted(left, 'more attempt')}" if left > 0 else ". No more attempts"
-    version = int(found.version.rpartition(":")[2]) if found.version else None
     text += f" ({counted(rows, 'labelled row')} added to the raw data)" if rows else ""
     facts: dict[str, Any] = {"labelled": rows, "message": found.message or found.decision}
     if outcome != FAILED:
@@ -152,8 +152,8 @@ def _show(loop: Loop, claimed: Retraining, text: str) -> None:
     create_markdown_artifact(f"- {started}{jobs}\n- {text}", key=key, description=loop.name)
 
 
-def _said(found: Outcome) -> tuple[str, str]:
-    """The outcome of a training in a word, and in a sentence."""
+def _said(found: Outcome, promotion: Event | None) -> tuple[str, str]:
+    """The outcome of a training in a word, and in a sentence; see `Loop.promotion`."""
     if found.end == "refused":
         return "refused", f"ended, {found.message}"
     if not found.ended_well:
@@ -162,5 +162,7 @@ def _said(found: Outcome) -> tuple[str, str]:
         return "promoted", f"ended, {found.version} is champion: {found.decision}"
     if found.approval_hint:
         return "waits", f"ended, {found.version} waits for approval: {found.decision}"
+    if promotion:
+        return "promoted", f"ended, {found.version} became champion meanwhile: {promotion.reason}"
     how = "" if found.created else " (it was registered before)"
     return "kept", f"ended, {found.version}{how} changes nothing: {found.decision}"

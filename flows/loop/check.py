@@ -11,7 +11,7 @@ from flows.loop import records, rollback
 from flows.loop.decision import Decision, Facts, decide
 from flows.loop.facts import gather, jobs_below, labelled, predicted
 from flows.loop.records import ATTEMPTS, FAILED, Log, Retraining
-from registry import CHAMPION, Registry
+from registry import CHAMPION, Event, Registry
 from registry.display.drift import said
 from tasks import added_rows
 from tasks import params as parameters
@@ -116,18 +116,19 @@ class Loop:
         )
 
     def _differs(self, champion: int) -> str:
-        """The values of `params.yaml` that are others than the champion's."""
+        """The values of `params.yaml` that are others than the champion's, of the sections that a
+        version keeps: `retrain` and `tune` decide nothing about it."""
         then = self.registry.resolve(f"{self.name}:{champion}").version.params
         try:
             before = parameters.validate(then, "champion")
         except InputError:  # those of an older release
             return ""
         changed = parameters.differences(self.params, before)
+        changed = {k: v for k, v in changed.items() if k.partition(".")[0] in then}
         pattern = getattr(before.prepare.source, "pattern", None) or ""
         if pattern.startswith(added_rows.NAME):  # set by `add_rows`, not by a person
             changed.pop("prepare.source.pattern", None)
-        found = [f"{k}={v}" for k, v in changed.items() if not k.startswith("retrain.")]
-        return ", ".join(found[:20])
+        return ", ".join([f"{k}={v}" for k, v in changed.items()][:20])
 
     def add_rows(self) -> tuple[added_rows.Added, list[str]]:
         """Write the labelled rows beside the raw data. Returns what was written, and the overrides
@@ -160,6 +161,16 @@ class Loop:
                 "train on; see retrain.window"
             )
         return added, [f"prepare.source.pattern={added_rows.NAME}{form}"]
+
+    def promotion(self, training: Retraining, version: int) -> Event | None:
+        """How the champion became champion since a training was started, if it is this version.
+
+        An attempt that is killed may have promoted what the next attempt finds to be champion.
+        """
+        move = next(iter(self.registry.history(self.name, alias=CHAMPION, limit=1)), None)
+        if move is None or (move.kind, move.version) != ("promoted", version):
+            return None
+        return move if move.id > training.entries[-1].id else None
 
     def note_first_job(self) -> None:
         """Record the first job of the champion that the last training made: its chain ends."""

@@ -9,6 +9,8 @@ from loops import NAME, claim_first, edit_raw, table
 from registry_helpers import in_processes, together
 
 from flows.loop import records
+from flows.outcome import Outcome
+from flows.retrain import _said
 from registry import Conflict, Policy
 from registry.integrity import verify
 from tasks.errors import InputError
@@ -212,6 +214,25 @@ def test_a_killed_training_is_resumed_and_not_started_again(drifted):
     phases = [one["phase"] for one in drifted.payloads()]
     assert phases == ["started", "resumed", "ended"]
     assert verify(drifted.registry).problems == []
+
+
+def test_a_training_that_was_killed_after_its_promotion_ends_as_promoted(drifted):
+    """The next attempt makes the same version, and finds that it is champion already."""
+    claimed = drifted.start()
+    version = drifted.add_version("b")
+    loop = drifted.loop()
+    resumed = loop.resume(loop.log(), claimed)
+    again = Outcome(version=f"{NAME}:2", decision=f"{NAME}:2 is already the champion")
+    said = _said(again, loop.promotion(resumed, version))
+    assert said == ("promoted", f"ended, {NAME}:2 became champion meanwhile: better")
+    drifted.registry.rollback(NAME, actor="ada", reason="worse")
+    assert _said(again, loop.promotion(resumed, version))[0] == "kept"
+
+
+def test_a_training_that_makes_the_champion_again_changes_nothing(drifted):
+    claimed = drifted.start()
+    same = Outcome(version=f"{NAME}:1", decision=f"{NAME}:1 is already the champion")
+    assert _said(same, drifted.loop().promotion(claimed, 1))[0] == "kept"
 
 
 def test_a_training_elsewhere_is_alive_until_its_server_or_a_week_says_otherwise(drifted):

@@ -168,6 +168,19 @@ def test_the_pattern_of_a_window_is_not_called_a_change_of_params_yaml(tiny):
     assert tiny.loop(data="window")._differs(3) == "prepare.source.pattern=None"
 
 
+def test_only_the_sections_that_a_version_keeps_are_compared_with_params_yaml(tiny):
+    """A version has neither `retrain` nor `tune`: 13 values of `tune` hid what had changed."""
+    loop = tiny.loop()
+    tune = loop.params.tune.model_copy(update={"trials": 99})
+    loop = replace(loop, params=loop.params.model_copy(update={"tune": tune}))
+    then = loop.params.model_dump(mode="json", exclude={"retrain", "tune"})
+    tiny.add_version("b", params=then)
+    assert loop._differs(2) == ""
+    then["train"]["epochs"] += 1
+    tiny.add_version("c", params=then)
+    assert loop._differs(3) == f"train.epochs={loop.params.train.epochs}"
+
+
 def test_a_window_has_only_the_labelled_rows_of_its_days(tiny):
     rows = table(1, 50)
     tiny.predict("monday", rows)
