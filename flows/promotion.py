@@ -38,7 +38,7 @@ def challenge_champion(
     Both predict the challenger's test split with their verified ONNX files. The challenger must be
     better there, and in a share of at least `confidence` of draws of these rows. If the model's
     policy requires an approval that is missing, it gets the alias challenger instead. A tie does
-    not replace the champion, and neither a former champion nor a rejected version is promoted again.
+    not replace the champion. Neither a former champion nor a rejected version is promoted again.
 
     Raises:
         Conflict: the alias moved during each of five attempts.

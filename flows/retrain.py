@@ -14,7 +14,7 @@ from prefect.client.schemas import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import quiet, versioning
+from flows import quiet
 from flows.alive import be_watched
 from flows.artifacts import tag_run
 from flows.loop.check import Loop
@@ -115,9 +115,9 @@ def _look(loop: Loop) -> State[Any]:
 
 def _train(loop: Loop, claimed: Retraining) -> State[Any]:
     """Run the training flow, and record how it ended."""
-    rows = 0
+    rows, data = 0, ""
     try:
-        added, overrides = loop.add_rows()
+        added, overrides, data = loop.add_rows()
         rows = added.rows
         state = training("params.yaml", overrides, return_state=True)
         found = state.result(raise_on_failure=False)
@@ -135,8 +135,7 @@ def _train(loop: Loop, claimed: Retraining) -> State[Any]:
     text += f" ({counted(rows, 'labelled row')} added to the raw data)" if rows else ""
     facts: dict[str, Any] = {"labelled": rows, "message": found.message or found.decision}
     if outcome != FAILED:
-        source = loop.params.prepare.source.path
-        facts["data"] = versioning.data_hash(loop.root, loop.root / source)
+        facts["data"] = data
     loop.end(claimed, outcome, text, version, **facts)
     _show(loop, claimed, text)
     if outcome == FAILED:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from flows import versioning
 from flows.loop import records, rollback
 from flows.loop.decision import Decision, Facts, decide
 from flows.loop.facts import gather, jobs_below, labelled, predicted
@@ -130,17 +131,19 @@ class Loop:
             changed.pop("prepare.source.pattern", None)
         return ", ".join([f"{k}={v}" for k, v in changed.items()][:20])
 
-    def add_rows(self) -> tuple[added_rows.Added, list[str]]:
-        """Write the labelled rows beside the raw data. Returns what was written, and the overrides
-        with which the training reads them.
+    def add_rows(self) -> tuple[added_rows.Added, list[str], str]:
+        """Write the labelled rows beside the raw data. Returns what was written, the overrides with
+        which the training reads them, and DVC's hash of the raw data with them.
+
+        The hash is that of before the training: what comes while it runs is new to the next look.
 
         Raises:
-            InputError: the source cannot take them, or there are none.
+            InputError: the source cannot take them, or there are none where there should be some.
         """
         rules, source = self.params.retrain, self.params.prepare.source
-        if rules.data == "raw":
-            return added_rows.Added(0), []
         folder = self.root / source.path
+        if rules.data == "raw":
+            return added_rows.Added(0), [], versioning.data_hash(self.root, folder)
         form = added_rows.check(self.params.prepare, folder)
         jobs = jobs_below(self.registry, self.name, self.output)
         if rules.data == "window":
@@ -150,17 +153,31 @@ class Loop:
         found = labelled(
             predicted(self.registry, self.name, jobs, notices), self.params.prepare, notices
         )
-        added = added_rows.add(self.params.prepare, folder, found)
-        for notice in (*notices, *added.notices):
+        for notice in notices:
             self.say(notice)
-        if rules.data != "window":
-            return added, []
+        added = added_rows.add(self.params.prepare, folder, found)
+        for notice in added.notices:
+            self.say(notice)
         if not added.rows:
+            self._refuse_no_rows(folder / f"{added_rows.NAME}{form}")
+        pattern = [f"prepare.source.pattern={added_rows.NAME}{form}"]
+        overrides = pattern if rules.data == "window" else []
+        return added, overrides, versioning.data_hash(self.root, folder)
+
+    def _refuse_no_rows(self, written: Path) -> None:
+        """Raises `InputError` if a training would have no rows, or those of an earlier one."""
+        rules = self.params.retrain
+        if rules.data == "window":
             raise InputError(
                 f"no row of the last {rules.window:g} days has a label, so there is nothing to "
                 "train on; see retrain.window"
             )
-        return added, [f"prepare.source.pattern={added_rows.NAME}{form}"]
+        if written.exists():  # nobody knows whether these rows are still right
+            raise InputError(
+                f"{written} has the labelled rows of an earlier training, and none of them can be "
+                f"read again. Restore the predictions and their files, or remove {written.name}; "
+                "or set retrain.data: raw to train on it as it is"
+            )
 
     def promotion(self, training: Retraining, version: int) -> Event | None:
         """How the champion became champion since a training was started, if it is this version.

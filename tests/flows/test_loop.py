@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from loops import NAME, claim_first, edit_raw, table
+from pydantic import ValidationError
 from registry_helpers import in_processes, together
 
 from flows.loop import records
@@ -154,6 +155,20 @@ def test_new_raw_data_is_a_cause_until_a_training_had_it(tiny):
     tiny.hash = str(claimed.started["data"])
     tiny.end(claimed)
     assert tiny.decide(30, **rules).cause is None, "the model was no better with it"
+
+
+def test_the_longest_times_of_the_parameters_are_dates_and_longer_ones_are_refused(drifted):
+    """Dates end with the year 9999: a longer cool-down failed after the first training."""
+    longest = {"cool_down": 100_000, "window": 100_000, "data": "window"}
+    drifted.end(drifted.start(**longest))
+    drifted.add_version("b")
+    drifted.job("drifted")
+    assert "the cool-down lasts until 23" in drifted.decide(**longest).text
+    with pytest.raises(InputError, match="has a label"):
+        drifted.loop(**longest).add_rows()
+    for name in ("cool_down", "window"):
+        with pytest.raises(ValidationError, match="less than or equal to 100000"):
+            drifted.decide(**{name: 100_001})
 
 
 def test_missing_raw_data_is_said(tiny):

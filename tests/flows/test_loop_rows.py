@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from loops import NAME, table
+from loops import NAME, edit_raw, table
 
 from flows.loop.facts import jobs_below, labelled, predicted
 from flows.loop.measuring import compare
@@ -33,7 +33,7 @@ def test_labelled_rows_become_raw_data_that_the_source_reads(tiny):
     tiny.predict("monday", one)
     tiny.predict("tuesday", two)
     tiny.label(pa.concat_tables([one.slice(0, 50), two.slice(0, 30)]))
-    added, overrides = tiny.loop().add_rows()
+    added, overrides, _ = tiny.loop().add_rows()
     assert (added.rows, added.refused, overrides) == (80, {}, [])
     path = tiny.raw / "modelmint-labelled.parquet"
     found = pq.read_table(path)
@@ -56,10 +56,36 @@ def test_a_row_that_was_predicted_and_labelled_twice_counts_once_with_the_latest
     tiny.label(rows)
     turned = ["no" if label == "yes" else "yes" for label in rows["y"].to_pylist()]
     tiny.label(rows.set_column(2, "y", pa.array(turned)), job=newer)
-    added, _ = tiny.loop().add_rows()
+    added, *_ = tiny.loop().add_rows()
     assert added.rows == 100
     found = pq.read_table(tiny.raw / "modelmint-labelled.parquet")
     assert as_table(found) == as_table(rows.set_column(2, "y", pa.array(turned)))
+
+
+def test_rows_of_an_earlier_training_that_are_gone_are_neither_trained_on_nor_removed(tiny):
+    """The training read them, and the history said that no row was added."""
+    rows = table(1, 50)
+    tiny.predict("monday", rows)
+    tiny.label(rows)
+    tiny.loop().add_rows()
+    path = tiny.raw / "modelmint-labelled.parquet"
+    before = path.read_bytes()
+    shutil.rmtree(tiny.output)
+    with pytest.raises(InputError, match="none of them can be read again"):
+        tiny.loop().add_rows()
+    assert path.read_bytes() == before
+    path.unlink()
+    assert tiny.loop().add_rows()[0].rows == 0
+
+
+def test_raw_data_that_come_during_a_training_are_new_to_the_next_look(tiny):
+    rules = {"triggers": ["data"], "data": "raw"}
+    edit_raw(tiny)
+    claimed = tiny.start(**rules)
+    *_, data = tiny.loop(**rules).add_rows()
+    pq.write_table(table(5).drop_columns(["key"]), tiny.raw / "new.parquet")
+    tiny.loop().end(claimed, "kept", "ended", None, data=data)
+    assert tiny.decide(30, **rules).cause == "data"
 
 
 def test_row_numbers_of_two_jobs_are_two_rows(tiny):
@@ -70,7 +96,7 @@ def test_row_numbers_of_two_jobs_are_two_rows(tiny):
         numbered = rows.set_column(0, "key", pa.array([str(place) for place in range(50)]))
         tiny.label(numbered, job=job)
         jobs[name] = rows
-    added, _ = tiny.loop().add_rows()
+    added, *_ = tiny.loop().add_rows()
     assert added.rows == 100
     found = pq.read_table(tiny.raw / "modelmint-labelled.parquet")
     assert as_table(found) == as_table(pa.concat_tables(list(jobs.values())))
@@ -91,7 +117,7 @@ def test_files_that_are_not_as_they_were_predicted_are_never_trained_on(tiny, ho
         (path.parent / "done").mkdir()
         path.rename(path.parent / "done/monday.parquet")
     loop = tiny.loop()
-    added, _ = loop.add_rows()
+    added, *_ = loop.add_rows()
     if how == "moved to done":
         assert (added.rows, tiny.said) == (100, [])
         return
@@ -185,7 +211,7 @@ def test_a_window_has_only_the_labelled_rows_of_its_days(tiny):
     rows = table(1, 50)
     tiny.predict("monday", rows)
     tiny.label(rows)
-    added, overrides = tiny.loop(data="window", window=30).add_rows()
+    added, overrides, _ = tiny.loop(data="window", window=30).add_rows()
     assert (added.rows, overrides) == (50, ["prepare.source.pattern=modelmint-labelled.parquet"])
     with pytest.raises(InputError, match="no row of the last 30 days has a label"):
         tiny.loop(days=31, data="window", window=30).add_rows()
