@@ -131,7 +131,8 @@ def _train(loop: Loop, claimed: Retraining) -> State[Any]:
     outcome, text = _said(found, loop.promotion(claimed, version) if version else None)
     if outcome == FAILED:
         left = ATTEMPTS - claimed.attempts
-        text += f". {counted(left, 'more attempt')}" if left > 0 else ". No more attempts"
+        more = counted(left, "more attempt") if left > 0 else "No more attempts"
+        text = f"{text.removesuffix('.')}. {more}"
     text += f" ({counted(rows, 'labelled row')} added to the raw data)" if rows else ""
     facts: dict[str, Any] = {"labelled": rows, "message": found.message or found.decision}
     if outcome != FAILED:
@@ -139,7 +140,7 @@ def _train(loop: Loop, claimed: Retraining) -> State[Any]:
     loop.end(claimed, outcome, text, version, **facts)
     _show(loop, claimed, text)
     if outcome == FAILED:
-        return Failed(message=text)
+        return Failed(message=text, data=InputError(text) if found.end == "input" else None)
     return Failed(name="Refused", message=text) if outcome == "refused" else Completed(message=text)
 
 

@@ -14,10 +14,11 @@ from flows.loop.facts import gather, jobs_below, labelled, predicted
 from flows.loop.records import ATTEMPTS, FAILED, Log, Retraining
 from registry import CHAMPION, Event, Registry
 from registry.display.drift import said
-from tasks import added_rows
+from tasks import added_rows, fingerprint
 from tasks import params as parameters
 from tasks.config import Params
 from tasks.errors import InputError
+from tasks.pipeline import STEPS
 
 EndOfRun = Callable[[str], str | None]
 """How the flow run of an id ended; None while it goes on, and for one of another server."""
@@ -52,9 +53,16 @@ class Loop:
         return rollback.check(self.registry, self.name, rules, self.output, self.actor, self.say)
 
     def decide(self) -> tuple[Facts, Decision]:
-        """Whether a training is to start. Raises `InputError` as `gather` does."""
+        """Whether a training is to start. Raises `InputError` as `gather` does, and if the training
+        could only fail: it would use up its attempts and the cool-down."""
         facts = gather(self.registry, self.params, self.root, self.output)
-        return facts, decide(facts, self.params.retrain, self.now)
+        decision = decide(facts, self.params.retrain, self.now)
+        if decision.cause:
+            fingerprint.refuse_changed(self.root, STEPS)
+            if self.params.retrain.data != "raw":
+                prepare = self.params.prepare
+                added_rows.check(prepare, self.root / prepare.source.path)
+        return facts, decision
 
     def unfinished(self, log: Log) -> Retraining | None:
         """The training that has not ended, or failed and may be tried again."""

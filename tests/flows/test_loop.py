@@ -157,6 +157,22 @@ def test_new_raw_data_is_a_cause_until_a_training_had_it(tiny):
     assert tiny.decide(30, **rules).cause is None, "the model was no better with it"
 
 
+@pytest.mark.parametrize("fault", ["code", "source"])
+def test_a_training_that_could_only_fail_is_not_started(drifted, fault):
+    """Three looks in a row used up its attempts, and then the cool-down began."""
+    if fault == "code":
+        path = drifted.root / "code.json"
+        path.write_text(path.read_text().replace('"prepare": "', '"prepare": "0'))
+        expected = "code.json does not describe the code"
+    else:
+        (drifted.raw / "past.parquet").rename(drifted.raw / "past.jsonl")
+        expected = "labelled rows are added to .csv"
+    assert drifted.decide(1, triggers=["labels"]).cause is None
+    with pytest.raises(InputError, match=expected):
+        drifted.start()
+    assert drifted.payloads() == []
+
+
 def test_the_longest_times_of_the_parameters_are_dates_and_longer_ones_are_refused(drifted):
     """Dates end with the year 9999: a longer cool-down failed after the first training."""
     longest = {"cool_down": 100_000, "window": 100_000, "data": "window"}
