@@ -25,6 +25,7 @@ from flows.settings import Settings, actor
 from flows.training import training
 from registry import Event, NoRegistry, NotFound, RegistryError
 from tasks import params as parameters
+from tasks.added_rows import Added
 from tasks.errors import InputError
 from tasks.words import counted
 
@@ -115,10 +116,9 @@ def _look(loop: Loop) -> State[Any]:
 
 def _train(loop: Loop, claimed: Retraining) -> State[Any]:
     """Run the training flow, and record how it ended."""
-    rows, data = 0, ""
+    added, data = Added(0), ""
     try:
         added, overrides, data = loop.add_rows()
-        rows = added.rows
         state = training("params.yaml", overrides, return_state=True)
         found = state.result(raise_on_failure=False)
     except InputError as error:
@@ -133,8 +133,8 @@ def _train(loop: Loop, claimed: Retraining) -> State[Any]:
         left = ATTEMPTS - claimed.attempts
         more = counted(left, "more attempt") if left > 0 else "No more attempts"
         text = f"{text.removesuffix('.')}. {more}"
-    text += f" ({counted(rows, 'labelled row')} added to the raw data)" if rows else ""
-    facts: dict[str, Any] = {"labelled": rows, "message": found.message or found.decision}
+    text += f" ({added.text})" if added.text else ""
+    facts: dict[str, Any] = {"labelled": added.rows, "message": found.message or found.decision}
     if outcome != FAILED:
         facts["data"] = data
     loop.end(claimed, outcome, text, version, **facts)

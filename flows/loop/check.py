@@ -167,13 +167,17 @@ class Loop:
         for notice in added.notices:
             self.say(notice)
         if not added.rows:
-            self._refuse_no_rows(folder / f"{added_rows.NAME}{form}")
+            why = "; ".join((*notices, *added.notices)[:3])
+            self._refuse_no_rows(folder / f"{added_rows.NAME}{form}", why)
         pattern = [f"prepare.source.pattern={added_rows.NAME}{form}"]
         overrides = pattern if rules.data == "window" else []
         return added, overrides, versioning.data_hash(self.root, folder)
 
-    def _refuse_no_rows(self, written: Path) -> None:
-        """Raises `InputError` if a training would have no rows, or those of an earlier one."""
+    def _refuse_no_rows(self, written: Path, why: str) -> None:
+        """Raises `InputError` if a training would have no rows, or only those of an earlier one.
+
+        `why` says which labelled rows could not be read.
+        """
         rules = self.params.retrain
         if rules.data == "window":
             raise InputError(
@@ -185,6 +189,14 @@ class Loop:
                 f"{written} has the labelled rows of an earlier training, and none of them can be "
                 f"read again. Restore the predictions and their files, or remove {written.name}; "
                 "or set retrain.data: raw to train on it as it is"
+            )
+        champion = self.registry.resolve(f"{self.name}@{CHAMPION}").version
+        path = Path(self.params.prepare.source.path)
+        data = versioning.data_hash(self.root, self.root / path)
+        if champion.lineage.data.get(path.as_posix()) == data:
+            raise InputError(
+                f"a training would have the rows of {champion.ref}: the raw data is the same, and "
+                f"no labelled row can be read: {why or 'no job has labels'}"
             )
 
     def promotion(self, training: Retraining, version: int) -> Event | None:

@@ -75,7 +75,21 @@ def test_rows_of_an_earlier_training_that_are_gone_are_neither_trained_on_nor_re
         tiny.loop().add_rows()
     assert path.read_bytes() == before
     path.unlink()
-    assert tiny.loop().add_rows()[0].rows == 0
+    with pytest.raises(InputError, match=r"the rows of tiny:1: .* no job has labels"):
+        tiny.loop().add_rows()
+
+
+def test_no_training_has_the_same_rows_because_the_predicted_files_are_gone(tiny):
+    """It ended as kept, and so the drift counted as answered for as long as the champion served."""
+    rows = table(1, 150)
+    tiny.predict("monday", rows)
+    tiny.label(rows)
+    path = tiny.root / "data/inbox/monday.parquet"
+    path.unlink()
+    with pytest.raises(InputError, match=f"the rows of tiny:1.*{path} left out: it is not"):
+        tiny.loop().add_rows()
+    edit_raw(tiny)
+    assert tiny.loop().add_rows()[0].rows == 0, "there are other rows"
 
 
 def test_raw_data_that_come_during_a_training_are_new_to_the_next_look(tiny):
@@ -120,9 +134,11 @@ def test_files_that_are_not_as_they_were_predicted_are_never_trained_on(tiny, ho
     added, *_ = loop.add_rows()
     if how == "moved to done":
         assert (added.rows, tiny.said) == (100, [])
+        assert added.text == "100 labelled rows added to the raw data"
         return
     assert added.rows == 40
     why = "it was changed since it was predicted" if how == "edited" else "it is not there any more"
+    assert added.text == "40 labelled rows added to the raw data, up to 60 left out"
     assert tiny.said == [f"up to 60 labelled rows of {path} left out: {why}"]
 
 
@@ -139,6 +155,7 @@ def test_labels_of_another_target_than_that_of_now_are_not_written_into_its_colu
     rows = table(1, 50)
     tiny.predict("monday", rows)
     tiny.label(rows)
+    edit_raw(tiny)
     loop = tiny.loop()
     prepare["source"]["path"] = "data/raw/rows"
     loop = replace(loop, params=loop.params.model_copy(update={"prepare": Prepare(**prepare)}))
