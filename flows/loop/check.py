@@ -90,10 +90,8 @@ class Loop:
         """Record that a training starts; None if another run has done so meanwhile."""
         assert decision.cause is not None
         assert facts.champion is not None
-        differs = self._differs(facts.champion)
         text = f"started because of {decision.cause}: {decision.text}"
-        if differs:
-            text += f". Since {self.name}:{facts.champion} params.yaml has changed: {differs}"
+        text += self._changed(facts.champion)
         return records.start(
             self.registry,
             self.name,
@@ -114,14 +112,23 @@ class Loop:
 
     def resume(self, log: Log, training: Retraining) -> Retraining | None:
         """Record that this run goes on with a training; None if another run has done so."""
+        text = f"begun again, attempt {training.attempts + 1} of {ATTEMPTS}"
         return records.resume(
             self.registry,
             self.name,
             log,
             training,
+            text=text + (self._changed(training.champion) if training.champion else ""),
             root=self.root,
             flow_run_id=self.flow_run_id,
             actor=self.actor,
+        )
+
+    def _changed(self, champion: int) -> str:
+        """The end of an entry's sentence, if `params.yaml` is not that of the champion."""
+        differs = self._differs(champion)
+        return (
+            f". Since {self.name}:{champion} params.yaml has changed: {differs}" if differs else ""
         )
 
     def _differs(self, champion: int) -> str:

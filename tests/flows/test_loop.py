@@ -309,6 +309,21 @@ def test_the_first_job_of_the_new_champion_ends_the_chain_once(drifted):
     assert f"retraining: job {first} is the first with {NAME}:2: 300 rows, drift none" in said[0]
 
 
+def test_a_training_that_is_begun_again_says_what_params_yaml_has_changed(drifted):
+    loop = drifted.loop()
+    then = loop.params.model_dump(mode="json", exclude={"retrain", "tune"})
+    drifted.add_version("b", params=then)
+    drifted.job("drifted")
+    claimed = drifted.start()
+    assert "params.yaml" not in claimed.entries[0].reason
+    edited = drifted.loop(gates={"accuracy": 0.7})
+    reason = edited.resume(edited.log(), claimed).entries[0].reason
+    assert reason.endswith(
+        "begun again, attempt 2 of 3. Since tiny:2 params.yaml has changed: "
+        "evaluate.gates.accuracy=0.7"
+    )
+
+
 def test_the_claim_says_what_params_yaml_has_changed_since_the_champion(drifted):
     assert "train.architecture.name" not in drifted.start().entries[0].reason
 
