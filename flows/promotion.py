@@ -38,7 +38,7 @@ def challenge_champion(
     Both predict the challenger's test split with their verified ONNX files. The challenger must be
     better there, and in a share of at least `confidence` of draws of these rows. If the model's
     policy requires an approval that is missing, it gets the alias challenger instead. A tie does
-    not replace the champion, and a former champion is not promoted again.
+    not replace the champion. Neither a former champion nor a rejected version is promoted again.
 
     Raises:
         Conflict: the alias moved during each of five attempts.
@@ -68,6 +68,11 @@ def _is_better(
     evaluation: Evaluate,
 ) -> tuple[bool, str]:
     """Whether the challenger should replace the champion, and the reason."""
+    if challenger.status == "rejected":
+        return False, (
+            f"{challenger.ref} was rejected before; to bring it back: "
+            f"modelmint models approve {challenger.ref} --promote"
+        )
     if alias is None:
         return True, "the first version to pass its gates"
     if alias.version == challenger.version:

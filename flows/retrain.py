@@ -14,7 +14,7 @@ from prefect.client.schemas import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import quiet, versioning
+from flows import quiet
 from flows.alive import be_watched
 from flows.artifacts import tag_run
 from flows.loop.check import Loop
@@ -23,8 +23,9 @@ from flows.outcome import NotTrained, Outcome
 from flows.run_ends import end_of_run
 from flows.settings import Settings, actor
 from flows.training import training
-from registry import NoRegistry, NotFound, RegistryError
+from registry import Event, NoRegistry, NotFound, RegistryError
 from tasks import params as parameters
+from tasks.added_rows import Added
 from tasks.errors import InputError
 from tasks.words import counted
 
@@ -115,10 +116,9 @@ def _look(loop: Loop) -> State[Any]:
 
 def _train(loop: Loop, claimed: Retraining) -> State[Any]:
     """Run the training flow, and record how it ended."""
-    rows = 0
+    added, data = Added(0), ""
     try:
-        added, overrides = loop.add_rows()
-        rows = added.rows
+        added, overrides, data = loop.add_rows()
         state = training("params.yaml", overrides, return_state=True)
         found = state.result(raise_on_failure=False)
     except InputError as error:
@@ -127,20 +127,20 @@ def _train(loop: Loop, claimed: Retraining) -> State[Any]:
         found = found.outcome
     if not isinstance(found, Outcome):  # it crashed
         found = Outcome(end="error", message=f"{type(found).__name__}: {found}")
-    outcome, text = _said(found)
+    version = int(found.version.rpartition(":")[2]) if found.version else None
+    outcome, text = _said(found, loop.promotion(claimed, version) if version else None)
     if outcome == FAILED:
         left = ATTEMPTS - claimed.attempts
-        text += f". {counted(left, 'more attempt')}" if left > 0 else ". No more attempts"
-    version = int(found.version.rpartition(":")[2]) if found.version else None
-    text += f" ({counted(rows, 'labelled row')} added to the raw data)" if rows else ""
-    facts: dict[str, Any] = {"labelled": rows, "message": found.message or found.decision}
+        more = counted(left, "more attempt") if left > 0 else "No more attempts"
+        text = f"{text.removesuffix('.')}. {more}"
+    text += f" ({added.text})" if added.text else ""
+    facts: dict[str, Any] = {"labelled": added.rows, "message": found.message or found.decision}
     if outcome != FAILED:
-        source = loop.params.prepare.source.path
-        facts["data"] = versioning.data_hash(loop.root, loop.root / source)
+        facts["data"] = data
     loop.end(claimed, outcome, text, version, **facts)
     _show(loop, claimed, text)
     if outcome == FAILED:
-        return Failed(message=text)
+        return Failed(message=text, data=InputError(text) if found.end == "input" else None)
     return Failed(name="Refused", message=text) if outcome == "refused" else Completed(message=text)
 
 
@@ -152,8 +152,8 @@ def _show(loop: Loop, claimed: Retraining, text: str) -> None:
     create_markdown_artifact(f"- {started}{jobs}\n- {text}", key=key, description=loop.name)
 
 
-def _said(found: Outcome) -> tuple[str, str]:
-    """The outcome of a training in a word, and in a sentence."""
+def _said(found: Outcome, promotion: Event | None) -> tuple[str, str]:
+    """The outcome of a training in a word, and in a sentence; see `Loop.promotion`."""
     if found.end == "refused":
         return "refused", f"ended, {found.message}"
     if not found.ended_well:
@@ -162,5 +162,7 @@ def _said(found: Outcome) -> tuple[str, str]:
         return "promoted", f"ended, {found.version} is champion: {found.decision}"
     if found.approval_hint:
         return "waits", f"ended, {found.version} waits for approval: {found.decision}"
+    if promotion:
+        return "promoted", f"ended, {found.version} became champion meanwhile: {promotion.reason}"
     how = "" if found.created else " (it was registered before)"
     return "kept", f"ended, {found.version}{how} changes nothing: {found.decision}"

@@ -61,6 +61,15 @@ class Added:
     """By input file: how many rows were left out, and why."""
 
     @property
+    def text(self) -> str:
+        """How many were written and left out, for the history; empty if there were none."""
+        left_out = sum(rows for rows, _ in self.refused.values())
+        if not self.rows and not left_out:
+            return ""
+        text = f"{counted(self.rows, 'labelled row')} added to the raw data"
+        return f"{text}, up to {left_out:,} left out" if left_out else text
+
+    @property
     def notices(self) -> list[str]:
         return [
             f"up to {counted(rows, 'labelled row')} of {file} left out: {why}"

@@ -141,12 +141,12 @@ def resume(
     log: Log,
     training: Retraining,
     *,
+    text: str,
     root: Path,
     flow_run_id: str,
     actor: str,
 ) -> Retraining | None:
     """Claim a training whose flow run is dead; None if somebody else has done so meanwhile."""
-    text = f"begun again, attempt {training.attempts + 1} of {ATTEMPTS}"
     document = _holder(root, flow_run_id)
     return _add(registry, name, log, training.id, "resumed", document, text, actor)
 

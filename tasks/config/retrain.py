@@ -24,13 +24,13 @@ class Retrain(Section):
     labels: int = Field(default=200, ge=1)
     """So many labels must have come since the last training by itself before they count as new
     data, and so many rows of a version must have one before it is judged by them."""
-    cool_down: float = Field(default=7.0, ge=0)
+    cool_down: float = Field(default=7.0, ge=0, le=100_000)
     """Days that pass between two trainings of a model that start by themselves."""
     data: Literal["all", "window", "raw"] = "all"
     """The rows to train on. `all`: the raw data, and each predicted row that got a label. `window`:
     only predicted rows with a label, of the last days. `raw`: only the raw data, as it is. `all`
     and `window` need a folder of tables."""
-    window: float = Field(default=90.0, gt=0)
+    window: float = Field(default=90.0, gt=0, le=100_000)
     """With `data: window`: a row is used for so many days after it was predicted."""
     rollback: Literal["off", "propose", "automatic"] = "off"
     """What happens if labels show that the champion is worse than the version before it."""

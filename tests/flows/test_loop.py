@@ -6,9 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from loops import NAME, claim_first, edit_raw, table
+from pydantic import ValidationError
 from registry_helpers import in_processes, together
 
 from flows.loop import records
+from flows.outcome import Outcome
+from flows.retrain import _said
 from registry import Conflict, Policy
 from registry.integrity import verify
 from tasks.errors import InputError
@@ -154,6 +157,36 @@ def test_new_raw_data_is_a_cause_until_a_training_had_it(tiny):
     assert tiny.decide(30, **rules).cause is None, "the model was no better with it"
 
 
+@pytest.mark.parametrize("fault", ["code", "source"])
+def test_a_training_that_could_only_fail_is_not_started(drifted, fault):
+    """Three looks in a row used up its attempts, and then the cool-down began."""
+    if fault == "code":
+        path = drifted.root / "code.json"
+        path.write_text(path.read_text().replace('"prepare": "', '"prepare": "0'))
+        expected = "code.json does not describe the code"
+    else:
+        (drifted.raw / "past.parquet").rename(drifted.raw / "past.jsonl")
+        expected = "labelled rows are added to .csv"
+    assert drifted.decide(1, triggers=["labels"]).cause is None
+    with pytest.raises(InputError, match=expected):
+        drifted.start()
+    assert drifted.payloads() == []
+
+
+def test_the_longest_times_of_the_parameters_are_dates_and_longer_ones_are_refused(drifted):
+    """Dates end with the year 9999: a longer cool-down failed after the first training."""
+    longest = {"cool_down": 100_000, "window": 100_000, "data": "window"}
+    drifted.end(drifted.start(**longest))
+    drifted.add_version("b")
+    drifted.job("drifted")
+    assert "the cool-down lasts until 23" in drifted.decide(**longest).text
+    with pytest.raises(InputError, match="has a label"):
+        drifted.loop(**longest).add_rows()
+    for name in ("cool_down", "window"):
+        with pytest.raises(ValidationError, match="less than or equal to 100000"):
+            drifted.decide(**{name: 100_001})
+
+
 def test_missing_raw_data_is_said(tiny):
     (tiny.raw / "past.parquet").unlink()
     tiny.raw.rmdir()
@@ -214,6 +247,25 @@ def test_a_killed_training_is_resumed_and_not_started_again(drifted):
     assert verify(drifted.registry).problems == []
 
 
+def test_a_training_that_was_killed_after_its_promotion_ends_as_promoted(drifted):
+    """The next attempt makes the same version, and finds that it is champion already."""
+    claimed = drifted.start()
+    version = drifted.add_version("b")
+    loop = drifted.loop()
+    resumed = loop.resume(loop.log(), claimed)
+    again = Outcome(version=f"{NAME}:2", decision=f"{NAME}:2 is already the champion")
+    said = _said(again, loop.promotion(resumed, version))
+    assert said == ("promoted", f"ended, {NAME}:2 became champion meanwhile: better")
+    drifted.registry.rollback(NAME, actor="ada", reason="worse")
+    assert _said(again, loop.promotion(resumed, version))[0] == "kept"
+
+
+def test_a_training_that_makes_the_champion_again_changes_nothing(drifted):
+    claimed = drifted.start()
+    same = Outcome(version=f"{NAME}:1", decision=f"{NAME}:1 is already the champion")
+    assert _said(same, drifted.loop().promotion(claimed, 1))[0] == "kept"
+
+
 def test_a_training_elsewhere_is_alive_until_its_server_or_a_week_says_otherwise(drifted):
     claimed = drifted.start()
     elsewhere = drifted.root.parent / "elsewhere"
@@ -255,6 +307,21 @@ def test_the_first_job_of_the_new_champion_ends_the_chain_once(drifted):
     assert found[-1]["job"] == first
     said = [event.reason for event in drifted.registry.history(NAME)]
     assert f"retraining: job {first} is the first with {NAME}:2: 300 rows, drift none" in said[0]
+
+
+def test_a_training_that_is_begun_again_says_what_params_yaml_has_changed(drifted):
+    loop = drifted.loop()
+    then = loop.params.model_dump(mode="json", exclude={"retrain", "tune"})
+    drifted.add_version("b", params=then)
+    drifted.job("drifted")
+    claimed = drifted.start()
+    assert "params.yaml" not in claimed.entries[0].reason
+    edited = drifted.loop(gates={"accuracy": 0.7})
+    reason = edited.resume(edited.log(), claimed).entries[0].reason
+    assert reason.endswith(
+        "begun again, attempt 2 of 3. Since tiny:2 params.yaml has changed: "
+        "evaluate.gates.accuracy=0.7"
+    )
 
 
 def test_the_claim_says_what_params_yaml_has_changed_since_the_champion(drifted):

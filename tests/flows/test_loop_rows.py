@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from loops import NAME, table
+from loops import NAME, edit_raw, table
 
 from flows.loop.facts import jobs_below, labelled, predicted
 from flows.loop.measuring import compare
@@ -33,7 +33,7 @@ def test_labelled_rows_become_raw_data_that_the_source_reads(tiny):
     tiny.predict("monday", one)
     tiny.predict("tuesday", two)
     tiny.label(pa.concat_tables([one.slice(0, 50), two.slice(0, 30)]))
-    added, overrides = tiny.loop().add_rows()
+    added, overrides, _ = tiny.loop().add_rows()
     assert (added.rows, added.refused, overrides) == (80, {}, [])
     path = tiny.raw / "modelmint-labelled.parquet"
     found = pq.read_table(path)
@@ -56,10 +56,50 @@ def test_a_row_that_was_predicted_and_labelled_twice_counts_once_with_the_latest
     tiny.label(rows)
     turned = ["no" if label == "yes" else "yes" for label in rows["y"].to_pylist()]
     tiny.label(rows.set_column(2, "y", pa.array(turned)), job=newer)
-    added, _ = tiny.loop().add_rows()
+    added, *_ = tiny.loop().add_rows()
     assert added.rows == 100
     found = pq.read_table(tiny.raw / "modelmint-labelled.parquet")
     assert as_table(found) == as_table(rows.set_column(2, "y", pa.array(turned)))
+
+
+def test_rows_of_an_earlier_training_that_are_gone_are_neither_trained_on_nor_removed(tiny):
+    """The training read them, and the history said that no row was added."""
+    rows = table(1, 50)
+    tiny.predict("monday", rows)
+    tiny.label(rows)
+    tiny.loop().add_rows()
+    path = tiny.raw / "modelmint-labelled.parquet"
+    before = path.read_bytes()
+    shutil.rmtree(tiny.output)
+    with pytest.raises(InputError, match="none of them can be read again"):
+        tiny.loop().add_rows()
+    assert path.read_bytes() == before
+    path.unlink()
+    with pytest.raises(InputError, match=r"the rows of tiny:1: .* no job has labels"):
+        tiny.loop().add_rows()
+
+
+def test_no_training_has_the_same_rows_because_the_predicted_files_are_gone(tiny):
+    """It ended as kept, and so the drift counted as answered for as long as the champion served."""
+    rows = table(1, 150)
+    tiny.predict("monday", rows)
+    tiny.label(rows)
+    path = tiny.root / "data/inbox/monday.parquet"
+    path.unlink()
+    with pytest.raises(InputError, match=f"the rows of tiny:1.*{path} left out: it is not"):
+        tiny.loop().add_rows()
+    edit_raw(tiny)
+    assert tiny.loop().add_rows()[0].rows == 0, "there are other rows"
+
+
+def test_raw_data_that_come_during_a_training_are_new_to_the_next_look(tiny):
+    rules = {"triggers": ["data"], "data": "raw"}
+    edit_raw(tiny)
+    claimed = tiny.start(**rules)
+    *_, data = tiny.loop(**rules).add_rows()
+    pq.write_table(table(5).drop_columns(["key"]), tiny.raw / "new.parquet")
+    tiny.loop().end(claimed, "kept", "ended", None, data=data)
+    assert tiny.decide(30, **rules).cause == "data"
 
 
 def test_row_numbers_of_two_jobs_are_two_rows(tiny):
@@ -70,7 +110,7 @@ def test_row_numbers_of_two_jobs_are_two_rows(tiny):
         numbered = rows.set_column(0, "key", pa.array([str(place) for place in range(50)]))
         tiny.label(numbered, job=job)
         jobs[name] = rows
-    added, _ = tiny.loop().add_rows()
+    added, *_ = tiny.loop().add_rows()
     assert added.rows == 100
     found = pq.read_table(tiny.raw / "modelmint-labelled.parquet")
     assert as_table(found) == as_table(pa.concat_tables(list(jobs.values())))
@@ -91,12 +131,14 @@ def test_files_that_are_not_as_they_were_predicted_are_never_trained_on(tiny, ho
         (path.parent / "done").mkdir()
         path.rename(path.parent / "done/monday.parquet")
     loop = tiny.loop()
-    added, _ = loop.add_rows()
+    added, *_ = loop.add_rows()
     if how == "moved to done":
         assert (added.rows, tiny.said) == (100, [])
+        assert added.text == "100 labelled rows added to the raw data"
         return
     assert added.rows == 40
     why = "it was changed since it was predicted" if how == "edited" else "it is not there any more"
+    assert added.text == "40 labelled rows added to the raw data, up to 60 left out"
     assert tiny.said == [f"up to 60 labelled rows of {path} left out: {why}"]
 
 
@@ -113,6 +155,7 @@ def test_labels_of_another_target_than_that_of_now_are_not_written_into_its_colu
     rows = table(1, 50)
     tiny.predict("monday", rows)
     tiny.label(rows)
+    edit_raw(tiny)
     loop = tiny.loop()
     prepare["source"]["path"] = "data/raw/rows"
     loop = replace(loop, params=loop.params.model_copy(update={"prepare": Prepare(**prepare)}))
@@ -168,11 +211,24 @@ def test_the_pattern_of_a_window_is_not_called_a_change_of_params_yaml(tiny):
     assert tiny.loop(data="window")._differs(3) == "prepare.source.pattern=None"
 
 
+def test_only_the_sections_that_a_version_keeps_are_compared_with_params_yaml(tiny):
+    """A version has neither `retrain` nor `tune`: 13 values of `tune` hid what had changed."""
+    loop = tiny.loop()
+    tune = loop.params.tune.model_copy(update={"trials": 99})
+    loop = replace(loop, params=loop.params.model_copy(update={"tune": tune}))
+    then = loop.params.model_dump(mode="json", exclude={"retrain", "tune"})
+    tiny.add_version("b", params=then)
+    assert loop._differs(2) == ""
+    then["train"]["epochs"] += 1
+    tiny.add_version("c", params=then)
+    assert loop._differs(3) == f"train.epochs={loop.params.train.epochs}"
+
+
 def test_a_window_has_only_the_labelled_rows_of_its_days(tiny):
     rows = table(1, 50)
     tiny.predict("monday", rows)
     tiny.label(rows)
-    added, overrides = tiny.loop(data="window", window=30).add_rows()
+    added, overrides, _ = tiny.loop(data="window", window=30).add_rows()
     assert (added.rows, overrides) == (50, ["prepare.source.pattern=modelmint-labelled.parquet"])
     with pytest.raises(InputError, match="no row of the last 30 days has a label"):
         tiny.loop(days=31, data="window", window=30).add_rows()

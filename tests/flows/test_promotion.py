@@ -9,7 +9,7 @@ from registry_helpers import bundle_candidate
 
 from flows.comparison import compare_versions
 from flows.promotion import challenge_champion
-from registry import Candidate, Registry
+from registry import Candidate, Policy, Registry
 from tasks import params
 from tasks.bundle.files import Bundle
 from tasks.dataset import read_split
@@ -190,6 +190,24 @@ def test_a_former_champion_is_not_promoted_again(registry, workspaces):
     decision = challenge(registry, better, workspaces["better"])
     assert (decision.promoted, decision.champion) == (False, "digits:1")
     assert "modelmint models promote digits:2" in decision.reason
+
+
+@pytest.mark.parametrize("four_eyes", [False, True])
+def test_a_rejected_version_that_is_trained_again_does_not_ask_again(
+    registry, workspaces, four_eyes
+):
+    enter(registry, workspaces, "poor")
+    better = register(registry, bundle_candidate(workspaces["better"]))
+    registry.set_policy("digits", Policy(four_eyes=four_eyes), actor="ada")
+    registry.reject("digits", 2, actor="bob", reason="unfair")
+    events = registry.history("digits")
+    again = register(registry, bundle_candidate(workspaces["better"]))
+    assert again.version == better.version
+    decision = challenge(registry, again, workspaces["better"])
+    assert (decision.promoted, decision.needs_approval) == (False, False)
+    assert "digits:2 was rejected before" in decision.reason
+    assert registry.history("digits") == events
+    assert registry.alias("digits", "challenger") is None
 
 
 def test_challenge_champion_by_the_champion_changes_nothing(registry, workspaces):
