@@ -1021,7 +1021,7 @@ def test_select_only_role_can_list_verify_and_back_up(of_postgresql, tmp_path):
 
 def test_closed_postgresql_connection_is_replaced(of_postgresql):
     end = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     with of_postgresql.open() as registry:
