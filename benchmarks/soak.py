@@ -136,7 +136,9 @@ def load(site: Served, given: argparse.Namespace) -> None:
     false = [r["name"] for r in ran if r["state"]["type"] == "CRASHED"]
     site.expect("false Crashed", f"{len(false)} of {len(ran)} runs", "0", not false)
     gaps = heartbeat_gaps(site)
-    site.expect("longest gap between heartbeats", f"{max(gaps):.1f} s", "< 60 s", max(gaps) < 60)
+    longest = max(gaps, default=60.0)
+    shown = f"{longest:.1f} s of {len(gaps)}"
+    site.expect("longest gap between heartbeats", shown, "< 60 s", longest < 60)
     del site.environment["PREFECT_API_URL"]
     site.stop()
 
@@ -376,15 +378,19 @@ def of_pool(site: Served) -> dict[str, Any] | None:
 
 
 def heartbeat_gaps(site: Served) -> list[float]:
-    """Seconds between two heartbeats of one run."""
+    """Seconds between two heartbeats of one run, of all runs."""
     name = {"name": ["modelmint.flow-run.heartbeat"]}
-    page = site.ask("events/filter", {"filter": {"event": name, "order": "ASC"}, "limit": 200})
-    gaps, last = [0.0], {}
-    for event in page["events"] if page else []:
-        run, at = event["resource"]["prefect.resource.id"], when(event["received"])
-        if run in last:
-            gaps.append(at - last[run])
-        last[run] = at
+    body = {"filter": {"event": name, "order": "ASC"}, "limit": 50}  # the server accepts no more
+    page = site.until("the heartbeats", lambda: site.ask("events/filter", body))
+    gaps, last = [], {}
+    while page:
+        for event in page["events"]:
+            run, at = event["resource"]["prefect.resource.id"], when(event["received"])
+            if run in last:
+                gaps.append(at - last[run])
+            last[run] = at
+        following = (page["next_page"] or "").partition("/api/")[2]
+        page = site.ask(following) if following else None
     return gaps
 
 
