@@ -4,10 +4,8 @@ Used only when a project is created: the proposal is written to `params.yaml`, w
 correct it. The stages never guess.
 """
 
-import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,25 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import recipes, search_space, sources
-from tasks.columns.looks import numbers_and_dates
 from tasks.config import Params, Tune
-from tasks.dataset import KEY
 from tasks.errors import InputError
 from tasks.files import npz, suffixes, tables
-from tasks.files.convert import fits
-from tasks.files.reading import PLAIN, Reading
-from tasks.files.spelling import without_blank, without_na
+from tasks.guesses import (
+    FEW,
+    distinct_values,
+    has_blanks,
+    has_images,
+    has_texts,
+    is_fixed_list,
+    missing_words,
+    reason_to_ignore,
+    without_words,
+)
 from tasks.words import some
 
 TARGETS = ("target", "label", "class", "y", "outcome", "species", "sentiment", "category", "price")
-# How programs write a missing value.
-MISSING = ("NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
-# A string column is a category if it has at most this many values, or if most values repeat.
-FEW = 20
-# Texts have at least this many characters and words on average; shorter ones are names or codes.
-TEXT_CHARACTERS, TEXT_WORDS = 20, 4
-# In scripts without spaces between words; a name has two to four characters there.
-DENSE_CHARACTERS = 8
 # With more other columns than this, a table is tabular data, and its text column is not used.
 BESIDE_TEXT = 2
 SIDE = 64  # pixels; larger images train slowly on a CPU
@@ -212,8 +208,8 @@ def _of_table(path: Path, name: str) -> _Draft:
     if not table.num_rows:
         raise InputError(f"{path.name} has no rows")
     found = {column: table[column] for column in table.column_names}
-    words = _missing_words(found.values())
-    draft = _of_columns(path, name, {n: _without_words(c, words) for n, c in found.items()})
+    words = missing_words(found.values())
+    draft = _of_columns(path, name, {n: without_words(c, words) for n, c in found.items()})
     if words and draft.source["kind"] in ("tabular", "text"):
         draft.source["csv"] = {"na_values": words}
         draft.assume(f"csv.na_values: {some(words)}, which stands among numbers or dates")
@@ -221,9 +217,9 @@ def _of_table(path: Path, name: str) -> _Draft:
 
 
 def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Draft:
-    listed = [n for n, c in found.items() if pa.types.is_list(c.type) or _is_fixed_list(c)]
-    images = [n for n, c in found.items() if _is_images(c)]
-    texts = [n for n, c in found.items() if _is_text(c)]
+    listed = [n for n, c in found.items() if pa.types.is_list(c.type) or is_fixed_list(c)]
+    images = [n for n, c in found.items() if has_images(c)]
+    texts = [n for n, c in found.items() if has_texts(c)]
     if listed or images:
         kind, column = ("image", images[0]) if images else ("sequence", listed[0])
         others = {n: c for n, c in found.items() if n != column}
@@ -249,13 +245,13 @@ def _of_columns(path: Path, name: str, found: dict[str, pa.ChunkedArray]) -> _Dr
     draft = _Draft({"kind": "tabular", "path": name, "target": target})
     draft.assume("kind: tabular")
     draft.assume(_why_target(target, others))
-    ignored = {n: why for n, c in found.items() if n != target and (why := _reason_to_ignore(n, c))}
+    ignored = {n: why for n, c in found.items() if n != target and (why := reason_to_ignore(n, c))}
     if ignored:
         draft.source["ignore"] = list(ignored)
         draft.assumptions += [f"ignore: {n!r}, {why}" for n, why in ignored.items()]
     used = [c for n, c in found.items() if n not in ignored]
     draft.recipe = recipes.of_table(len(found[target]), len(used) - 1)
-    if any(c.null_count or _blank(c) for c in used):
+    if any(c.null_count or has_blanks(c) for c in used):
         draft.prepare["missing"] = "fill"
         draft.assume("missing: fill, since some values are missing")
     return _with_target(draft, found[target])
@@ -287,7 +283,7 @@ def _with_target(draft: _Draft, column: pa.ChunkedArray | None) -> _Draft:
     """Set the task and gates by the values of the target."""
     if column is None:
         return _with_classes(draft, [])
-    values, distinct = column.drop_null(), _distinct(column)
+    values, distinct = column.drop_null(), distinct_values(column)
     if not distinct or pa.types.is_temporal(column.type):
         raise InputError(
             f"the target has the type {column.type} and {len(values)} values, and cannot be "
@@ -359,100 +355,6 @@ def _why_target(target: str, columns: dict[str, pa.ChunkedArray]) -> str:
     others = [name for name in columns if name != target]
     more = f"; the other columns are {some(others)}" if others else ""
     return f"target: {target}, {why}{more}"
-
-
-def _distinct(column: pa.ChunkedArray) -> int | None:
-    """How many different values there are; None if Arrow cannot compare this type."""
-    try:
-        return int(pc.count_distinct(column.drop_null()).as_py())
-    except pa.ArrowNotImplementedError:
-        return None
-
-
-def _reason_to_ignore(name: str, column: pa.ChunkedArray) -> str:
-    """Why a column of a table cannot be a feature; empty if it can."""
-    values, distinct = column.drop_null(), _distinct(column)
-    if not len(values):
-        return "which has no values"
-    if distinct is None:
-        return f"of type {column.type}, which cannot be a feature"
-    if name == KEY:
-        return "the key of a row, which is no feature"
-    if not name:
-        return "a column without a name, such as the index that pandas writes"
-    if distinct == 1:
-        return "which has the same value in all rows"
-    whole = pa.types.is_integer(column.type) or pa.types.is_string(column.type)
-    if distinct == len(column) and whole and re.search(r"(^|_|\b)(id|uuid|index)$", name.lower()):
-        return "an identifier: it differs in every row"
-    if pa.types.is_string(column.type) and distinct > max(FEW, 0.5 * len(values)):
-        # Formatted numbers such as `5 kg` are kept: the error on reading names an option for them.
-        plain = pc.utf8_trim_whitespace(values.combine_chunks())
-        numbers = pc.sum(numbers_and_dates(plain, PLAIN)[0]).as_py()
-        if 2 * numbers <= len(values):
-            return f"text whose values hardly repeat ({distinct} different values)"
-    return ""
-
-
-def _missing_words(columns: Iterable[pa.ChunkedArray]) -> list[str]:
-    """The words of `MISSING` in columns of text that are numbers or dates without them."""
-    found = set[str]()
-    for column in columns:
-        if not pa.types.is_string(column.type):
-            continue
-        words = {word.strip() for word in column.unique().to_pylist() if word} & set(MISSING)
-        rules = Reading(na_values=tuple(words))
-        if words and (fits(column, "number", rules) or fits(column, "date", rules)):
-            found |= words
-    return [word for word in MISSING if word in found]
-
-
-def _without_words(column: pa.ChunkedArray, words: list[str]) -> pa.ChunkedArray:
-    """The column with nulls for these words; as numbers, if they are numbers."""
-    if not words or not pa.types.is_string(column.type):
-        return column
-    column = without_blank(without_na(column, Reading(na_values=tuple(words))))
-    for kind in (pa.int64(), pa.float64()):
-        with contextlib.suppress(pa.ArrowInvalid):
-            return pc.utf8_trim_whitespace(column).cast(kind)
-    return column
-
-
-def _is_fixed_list(column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind))
-
-
-def _is_images(column: pa.ChunkedArray) -> bool:
-    """Whether the values are images: tensors, or bytes or paths of image files."""
-    if pa.types.is_binary(column.type) or pa.types.is_struct(column.type):
-        return True
-    if isinstance(column.type, pa.FixedShapeTensorType):
-        return True
-    return pa.types.is_string(column.type) and bool(
-        (first := next(iter(column.drop_null().to_pylist()[:1]), ""))
-        and first.lower().endswith(suffixes.IMAGES)
-    )
-
-
-def _is_text(column: pa.ChunkedArray) -> bool:
-    """Whether the first 1000 values are sentences."""
-    if not pa.types.is_string(column.type):
-        return False
-    values = [v for v in islice(column.drop_null().to_pylist(), 1000) if v.strip()]
-    if not values or len(set(values)) < 0.5 * len(values):
-        return False
-    characters = sum(map(len, values)) / len(values)
-    words = sum(len(value.split()) for value in values) / len(values)
-    if recipes.without_spaces(values):
-        return characters >= DENSE_CHARACTERS
-    return characters >= TEXT_CHARACTERS and words >= TEXT_WORDS
-
-
-def _blank(column: pa.ChunkedArray) -> bool:
-    return pa.types.is_string(column.type) and bool(
-        pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py()
-    )
 
 
 def _model_name(path: str) -> str:
