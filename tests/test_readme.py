@@ -1,5 +1,6 @@
 """The commands of README.md work in the order in which they stand, and print what it shows."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -69,9 +70,10 @@ def run(command: str, project: Project) -> str:
 
 def test_make_run_runs_modelmint_run_and_make_test_runs_pytest():
     for target, expected in (("run", "bin/modelmint run"), ("test", "-m pytest -n 3 ")):
-        # Below another make, such as that of `make test`, it would also print the folder it leaves.
-        command = ["make", "-n", "--no-print-directory", target]
-        recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        # Below another make, as in `make check`, it would also print the folder that it leaves.
+        environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+        command = ["make", "-n", target]
+        recipe = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert expected in recipe.stdout.splitlines()[-1], recipe.stderr
 
 
