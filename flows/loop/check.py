@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,18 @@ class Loop:
             if self.params.retrain.data != "raw":
                 prepare = self.params.prepare
                 added_rows.check(prepare, self.root / prepare.source.path)
+        elif not facts.jobs and facts.champion is not None:
+            decision = replace(decision, text=decision.text + self._elsewhere(facts.champion))
         return facts, decision
+
+    def _elsewhere(self, champion: int) -> str:
+        """Where the champion's jobs wrote, if not below `output`: its name may have a mistake."""
+        jobs = [job for job in self.registry.jobs(self.name) if job.state == "completed"]
+        outputs = [job.output for job in jobs if job.version == champion]
+        if not outputs:
+            return ""
+        ref = f"{self.name}:{champion}"
+        return f"; no job of {ref} wrote below {self.output}, the newest one wrote to {outputs[0]}"
 
     def unfinished(self, log: Log) -> Retraining | None:
         """The training that has not ended, or failed and may be tried again."""

@@ -71,7 +71,11 @@ def test_jobs_elsewhere_of_another_version_and_unfinished_ones_do_not_count(tiny
     failed = tiny.registry.start_job(resolved, input_sha256="e" * 64, output=output + "2")
     tiny.registry.fail_job(failed, "disk full")
     edit_raw(tiny)
-    assert tiny.decide().cause is None
+    found = tiny.decide()
+    assert found.cause is None
+    assert f"no job of {NAME}:1 wrote below {tiny.output}, the newest one wrote to " in found.text
+    tiny.job("none")
+    assert "no job of" not in tiny.decide().text
 
 
 def test_drift_waits_for_rows_that_have_drifted(tiny):
