@@ -65,6 +65,10 @@ class Target(NamedTuple):
     """None if no column of a table names it."""
     problem: Problem
 
+    @classmethod
+    def of(cls, version: Version) -> "Target":
+        return cls(trained_target(version.params), signature_of(version).problem)
+
     def __str__(self) -> str:
         return f"{self.column or 'label'} ({self.problem.name})"
 
@@ -85,7 +89,7 @@ class Predicted:
 
     @property
     def target(self) -> Target:
-        return Target(trained_target(self.version.params), self.signature.problem)
+        return Target.of(self.version)
 
     def table(self) -> pa.Table:
         return feedback.predictions(self.output, self.report, self.signature)

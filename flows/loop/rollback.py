@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.feedback import Predicted
+from flows.feedback import Predicted, Target
 from flows.job import signature_of
 from flows.loop.facts import jobs_below, predicted
 from flows.loop.measuring import Comparison, Values, compare, newest
@@ -142,6 +142,9 @@ def _predictions(
     registry: Registry, version: Version, one: Predicted, say: Callable[[str], None]
 ) -> pa.Table | None:
     """What another version says of the input of a job; None if it cannot be asked."""
+    if (its := Target.of(version)) != one.target:
+        say(f"{version.ref} predicts {its}, and not {one.target}")
+        return None
     signature, mine = signature_of(version), one.signature
     same = ("task", "classes", "quantile")
     if any(getattr(signature, name) != getattr(mine, name) for name in same):

@@ -331,6 +331,20 @@ def test_rows_whose_file_has_changed_compare_nothing(worse):
     assert worse.registry.alias(NAME).version == 2
 
 
+def test_a_version_before_that_predicts_another_target_is_not_compared(worse):
+    source = {"kind": "tabular", "target": "returned"}  # of the same classes as y
+    worse.registry.rollback(NAME, actor="ada", reason="test")
+    number = worse.add_version("c", params={"prepare": {"source": source}})
+    rows = table(6)
+    worse.predict("tuesday", rows)
+    worse.label(rows)
+    assert worse.registry.alias(NAME).version == number
+    assert worse.loop(rollback="automatic").rolled_back() is None
+    assert worse.said[0].endswith(
+        f"{NAME}:1 predicts y (classification), and not returned (classification)"
+    )
+
+
 def test_a_champion_as_good_as_the_one_before_stays(tiny):
     tiny.add_version("b")
     rows = table(5, flipped=0.3)
