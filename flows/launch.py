@@ -35,12 +35,9 @@ def prepare_prefect(say: Callable[[str], None]) -> None:
 
 def train(params_file: str, overrides: list[str], *, look: bool = False) -> "Outcome":
     """Run the training flow once, after `prepare_prefect`. Raises the exception of a crash."""
-    from flows.outcome import NotTrained
     from flows.training import training
 
-    return cast(
-        "Outcome", _outcome(training(params_file, overrides, look, return_state=True), NotTrained)
-    )
+    return cast("Outcome", _outcome(training(params_file, overrides, look, return_state=True)))
 
 
 def retrain(output: str) -> "State[Any]":
@@ -52,18 +49,17 @@ def retrain(output: str) -> "State[Any]":
 
 def tune(params_file: str, overrides: list[str], workers: int) -> "TuneOutcome":
     """Run the tuning flow once, after `prepare_prefect`. Raises the exception of a crash."""
-    from flows.tuning.flow import NotTuned, tuning
+    from flows.tuning.flow import tuning
 
-    return cast(
-        "TuneOutcome",
-        _outcome(tuning(params_file, overrides, workers, return_state=True), NotTuned),
-    )
+    return cast("TuneOutcome", _outcome(tuning(params_file, overrides, workers, return_state=True)))
 
 
-def _outcome(state: Any, carries: type[Any]) -> Any:
-    """The result of a flow; `carries` is the exception that has the outcome of a failed one."""
+def _outcome(state: Any) -> Any:
+    """The outcome of a flow. Raises the exception of a crash."""
+    from flows.outcome import NotDone
+
     found = state.result(raise_on_failure=False)
-    if isinstance(found, carries):
+    if isinstance(found, NotDone):
         return found.outcome
     if isinstance(found, Exception):
         raise found

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from prefect.client.schemas import State
 from prefect.states import Failed
@@ -18,18 +18,32 @@ End = Literal["done", "input", "refused", "error"]
 
 
 @dataclass
-class Outcome:
-    """The result of a training flow."""
+class FlowOutcome:
+    """How a training or tuning flow ended."""
 
     end: End = "done"
     """`input`: the user's input is wrong. `refused`: a gate failed. `error`: any other failure."""
     message: str = ""
+    flow_run_id: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ended_well(self) -> bool:
+        return self.end == "done"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Outcome(FlowOutcome):
+    """The result of a training flow."""
+
     model: str = ""
     architecture: str = ""
     dataset: str = ""
     folder: str = ""
     """The run's workspace, or its record under runs/records/ if the worktree was removed."""
-    flow_run_id: str = ""
     steps: list[StageResult] = field(default_factory=list)
     """The stages and the steps before and after them, in order."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -63,37 +77,22 @@ class Outcome:
     decision: str = ""
     approval_hint: str = ""
     """How to give the approval that the model's policy requires; empty if none is needed."""
-    seconds: float = 0.0
-
-    @property
-    def ended_well(self) -> bool:
-        return self.end == "done"
 
     def add_step(self, name: str, seconds: float) -> None:
         """Add the duration of a step that is not a stage."""
         self.steps.append(StageResult(name, "Completed", seconds))
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
+class NotDone(quiet.Explained):
+    """Carries the outcome of a flow that did not end well; a failed state needs an exception."""
 
-class NotTrained(quiet.Explained):
-    """Carries the outcome of a failed training flow; a failed state needs an exception."""
-
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: FlowOutcome) -> None:
         super().__init__(outcome.message)
         self.outcome = outcome
 
 
-class Ends(Protocol):
-    """The outcome of a flow: of a training, or of a study."""
-
-    end: End
-    message: str
-
-
 @contextmanager
-def errors_end(outcome: Ends) -> Iterator[None]:
+def errors_end(outcome: FlowOutcome) -> Iterator[None]:
     """Turn an error that is explained to the user into the end of the flow."""
     try:
         yield
@@ -105,7 +104,7 @@ def errors_end(outcome: Ends) -> Iterator[None]:
         outcome.end, outcome.message = "error", str(error)
 
 
-def failed_state(outcome: Ends, carrier: quiet.Explained) -> State[Any]:
-    """The state of a flow that did not end well; `carrier` brings the outcome to the caller."""
+def failed_state(outcome: FlowOutcome) -> State[Any]:
+    """The state of a flow that did not end well; the caller gets the outcome from its `NotDone`."""
     name = "Refused" if outcome.end == "refused" else "Failed"
-    return Failed(name=name, message=outcome.message, data=carrier)
+    return Failed(name=name, message=outcome.message, data=NotDone(outcome))

@@ -19,7 +19,7 @@ from flows.alive import be_watched
 from flows.artifacts import tag_run
 from flows.loop.check import Loop
 from flows.loop.records import ATTEMPTS, FAILED, TOPIC, Retraining
-from flows.outcome import NotTrained, Outcome
+from flows.outcome import NotDone, Outcome
 from flows.run_ends import end_of_run
 from flows.settings import Settings, actor
 from flows.training import training
@@ -120,10 +120,10 @@ def _train(loop: Loop, claimed: Retraining) -> State[Any]:
     try:
         added, overrides, data = loop.add_rows()
         state = training("params.yaml", overrides, return_state=True)
-        found = state.result(raise_on_failure=False)
+        found: object = state.result(raise_on_failure=False)
     except InputError as error:
         found = Outcome(end="input", message=str(error))
-    if isinstance(found, NotTrained):
+    if isinstance(found, NotDone):
         found = found.outcome
     if not isinstance(found, Outcome):  # it crashed
         found = Outcome(end="error", message=f"{type(found).__name__}: {found}")

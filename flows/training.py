@@ -17,7 +17,7 @@ from flows import artifacts, quiet
 from flows.alive import be_watched
 from flows.candidate import EvaluatedBundle, collect_candidate
 from flows.git import Code, code_of
-from flows.outcome import NotTrained, Outcome, errors_end, failed_state
+from flows.outcome import Outcome, errors_end, failed_state
 from flows.records import Run
 from flows.runs import claim_run, has_params, resolve_paths
 from flows.settings import Settings
@@ -90,7 +90,7 @@ def training(
     with errors_end(outcome), stages_stop_with_this():
         train_and_register(outcome, params_file, overrides or [], look)
     outcome.seconds = time.monotonic() - started
-    return outcome if outcome.ended_well else failed_state(outcome, NotTrained(outcome))
+    return outcome if outcome.ended_well else failed_state(outcome)
 
 
 def train_and_register(

@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas import State
 from prefect.runtime import flow_run
 
-from flows import artifacts, quiet, warm
+from flows import artifacts, warm
 from flows.alive import be_watched
 from flows.outcome import Outcome, errors_end, failed_state
 from flows.runs import claim_run, resolve_paths, snapshot_of
@@ -44,14 +44,6 @@ PARTS = {
     "search": "pruner or seed of the search",
 }
 """What a study belongs to, besides the model's name."""
-
-
-class NotTuned(quiet.Explained):
-    """Carries the outcome of a failed tuning flow; a failed state needs an exception."""
-
-    def __init__(self, outcome: TuneOutcome) -> None:
-        super().__init__(outcome.message)
-        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ def tuning(
     with errors_end(outcome), stages_stop_with_this():
         _tune(outcome, params_file, overrides or [], workers)
     outcome.seconds = time.monotonic() - started
-    return outcome if outcome.ended_well else failed_state(outcome, NotTuned(outcome))
+    return outcome if outcome.ended_well else failed_state(outcome)
 
 
 def _tune(outcome: TuneOutcome, file: str, overrides: list[str], workers: int) -> None:

@@ -1,7 +1,7 @@
 """What a study has found: for the terminal, the artifacts, and the version."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.outcome import End, Outcome
+from flows.outcome import FlowOutcome, Outcome
 from flows.tuning.repeats import Repeated, Verdict
 from flows.tuning.studies import Study, Trial
 from tasks import formats
@@ -19,14 +19,10 @@ from tasks.config import Tune
 
 
 @dataclass
-class TuneOutcome:
-    """The result of a tuning flow."""
+class TuneOutcome(FlowOutcome):
+    """The result of a tuning flow; `refused`, if the winner failed a gate."""
 
-    end: End = "done"
-    """As of a training: `refused`, if the winner failed a gate."""
-    message: str = ""
     study: str = ""
-    flow_run_id: str = ""
     proposed: bool = False
     """Whether the parameters to vary are proposals, since params.yaml names none."""
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -43,14 +39,6 @@ class TuneOutcome:
     """The parameters of the winner, as `modelmint train -S` takes them."""
     training: Outcome | None = None
     """The training of the winner, with its gates and the challenge."""
-    seconds: float = 0.0
-
-    @property
-    def ended_well(self) -> bool:
-        return self.end == "done"
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def document(
