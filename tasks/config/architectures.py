@@ -109,6 +109,24 @@ class ResNet(Section):
         return self
 
 
+class ResNetRs(Section):
+    """Experiment."""
+
+    name: Literal["resnet_rs"]
+    widths: list[Width] = Field(default=[32, 64, 128], min_length=1)
+    """Channels of each stage."""
+    blocks: list[Width] = Field(default=[1, 1, 1], min_length=1)
+    """Blocks."""
+    dropout: Dropout = 0.1
+    """Dropout."""
+    se: bool = True
+    act: str = "relu"
+    pool: str = "mean"
+    first: int = 32
+    smallest: int = 8
+    gamma: float = 1.0
+
+
 class Bag(Section):
     """A linear model of the tokens of a text and of sequences of neighbouring tokens, weighted by
     how rare they are (Joulin et al. 2016, TF-IDF)."""
@@ -258,6 +276,7 @@ Architecture = Annotated[
     | Tabular
     | Cnn
     | ResNet
+    | ResNetRs
     | Bag
     | Conv1d
     | Inception
