@@ -27,6 +27,10 @@ SEQUENCES = (
 LONGEST = 2048
 # Timesteps of a batch of long sequences when it is evaluated: 0.5 GB of memory with `conv1d`.
 EVALUATED = 2**18
+# The same of images.
+IMAGES = ((1_000, 16, 60, 20), (5_000, 32, 40, 15), (20_000, 64, 30, 10), (None, 128, 20, 5))
+SHIFTED = 8  # parts of the shorter side, by one of which grey images are shifted
+CROPPED = 0.8  # of height and width that is kept of colour images, at least
 # Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
 TEXTS = 200  # texts from which the script is guessed
@@ -91,6 +95,32 @@ def of_sequences(rows: int, longest: int) -> Recipe:
         return Recipe(train, {}, why)
     why += f"; {kept} of {longest} timesteps"
     return Recipe(train, {"max_length": kept}, why, {"batch_size": EVALUATED // kept})
+
+
+def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) -> Recipe:
+    """A residual network. `size` is height and width in pixels.
+
+    Images of classes are varied: those in colour are photos or drawings, which may be mirrored
+    and cropped; those in grey may be letters or digits, so they are only shifted. A number may
+    depend on the side and the place of what is seen, so images of numbers stay as they are.
+    """
+    batch, epochs, patience = _by_rows(IMAGES, rows)
+    train: dict[str, Any] = {
+        "architecture": {"name": "resnet_rs"},
+        "batch_size": batch,
+        "epochs": epochs,
+        "patience": patience,
+    }
+    why = f"{epochs} epochs of batches of {batch}, for {rows} rows"
+    shift = min(size) // SHIFTED
+    if classes and colour:
+        train["augmentation"] = {"flip": True, "crop": CROPPED}
+        why += "; augmentation: mirrored and cropped; set flip: false if left and right differ, as "
+        why += "in letters"
+    elif classes and shift:
+        train["augmentation"] = {"shift": shift}
+        why += f"; augmentation: shifted by up to {shift} pixels"
+    return Recipe(train, {}, why)
 
 
 def of_others(kind: str) -> Recipe:

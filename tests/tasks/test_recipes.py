@@ -1,4 +1,4 @@
-"""What is proposed for tables, texts and sequences, by their rows and script."""
+"""What is proposed for tables, texts, sequences and images, by their rows, script and colour."""
 
 import numpy as np
 import pyarrow as pa
@@ -111,3 +111,40 @@ def test_an_array_that_holds_no_sequences_is_reported_not_read(shape, tmp_path):
     np.savez(tmp_path / "odd.npz", sequences=np.zeros(shape), labels=np.arange(6) % 2)
     found = propose(tmp_path, "odd.npz")
     assert any("NOT READABLE YET" in said for said in found.assumptions)
+
+
+def test_more_images_get_larger_batches_and_fewer_epochs():
+    sizes = (50, 1_000, 1_001, 5_001, 20_001)
+    trains = [
+        Train.model_validate(recipes.of_images(rows, (8, 8), colour=False, classes=True).train)
+        for rows in sizes
+    ]
+    assert {train.architecture.name for train in trains} == {"resnet_rs"}
+    assert [train.batch_size for train in trains] == [16, 16, 32, 64, 128]
+    epochs = [train.epochs for train in trains]
+    assert epochs == sorted(epochs, reverse=True)
+
+
+GREY, COLOUR = (12, 16), (12, 16, 3)
+PIXELS = {
+    "grey": (np.random.default_rng(0).integers(0, 256, (40, *GREY), np.uint8), {"shift": 1}),
+    "colour": (
+        np.random.default_rng(0).integers(0, 256, (40, *COLOUR), np.uint8),
+        {"flip": True, "crop": 0.8},
+    ),
+    "grey, stored as colour": (np.full((40, *COLOUR), 7, np.uint8), {"shift": 1}),
+    "three rows of float32": (np.ones((40, 3, 16), np.float32), {}),
+    "two channels that differ": (np.arange(40 * 64 * 2).reshape(40, 8, 8, 2) / 9, {"shift": 1}),
+}
+
+
+@pytest.mark.parametrize(("pixels", "expected"), PIXELS.values(), ids=PIXELS)
+def test_images_are_augmented_by_their_colour_and_size(pixels, expected, tmp_path):
+    for labels, wanted in ((np.arange(40) % 2, expected), (np.arange(40) / 7, {})):
+        np.savez(tmp_path / "some.npz", images=pixels, labels=labels)
+        found = propose(tmp_path, "some.npz")
+        augmentation = found.params.train.augmentation
+        assert augmentation.model_dump(exclude_defaults=True) == wanted
+        said = "\n".join(found.assumptions)
+        assert ("flip: false" in said) == augmentation.flip
+        assert "NOT READABLE" not in said
