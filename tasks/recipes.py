@@ -106,7 +106,7 @@ def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) 
     """
     batch, epochs, patience = _by_rows(IMAGES, rows)
     train: dict[str, Any] = {
-        "architecture": {"name": "resnet_rs"},
+        "architecture": {"name": "resnet_d"},
         "batch_size": batch,
         "epochs": epochs,
         "patience": patience,

@@ -15,7 +15,7 @@ from tasks.architectures import (
     mlp,
     recurrent,
     resnet,
-    resnet_rs,
+    resnet_d,
     series,
     tabular,
     transformer,
@@ -38,7 +38,7 @@ from tasks.config import (
     Lstm,
     Mlp,
     ResNet,
-    ResNetRs,
+    ResNetD,
     Rnn,
     Tabular,
     Transformer,
@@ -105,11 +105,11 @@ ARCHITECTURES: dict[str, Entry] = {
         TARGETS,
         ResNet(name="resnet", widths=[4, 6], blocks=[1, 1]),
     ),
-    "resnet_rs": Entry(
-        resnet_rs.parts,
+    "resnet_d": Entry(
+        resnet_d.parts,
         fronts.IMAGES,
         TARGETS,
-        ResNetRs(name="resnet_rs", widths=[4, 6], blocks=[1, 1]),
+        ResNetD(name="resnet_d", widths=[4, 6], blocks=[1, 1]),
     ),
     "bag": Entry(bag.parts, bag.FRONTS, TARGETS, Bag(name="bag", ngrams=3, buckets=64, width=6)),
     "conv1d": Entry(

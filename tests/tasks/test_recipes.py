@@ -119,7 +119,7 @@ def test_more_images_get_larger_batches_and_fewer_epochs():
         Train.model_validate(recipes.of_images(rows, (8, 8), colour=False, classes=True).train)
         for rows in sizes
     ]
-    assert {train.architecture.name for train in trains} == {"resnet_rs"}
+    assert {train.architecture.name for train in trains} == {"resnet_d"}
     assert [train.batch_size for train in trains] == [16, 16, 32, 64, 128]
     epochs = [train.epochs for train in trains]
     assert epochs == sorted(epochs, reverse=True)
