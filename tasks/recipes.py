@@ -29,7 +29,10 @@ LONGEST = 2048
 EVALUATED = 2**18
 # The same of images.
 IMAGES = ((1_000, 16, 60, 20), (5_000, 32, 40, 15), (20_000, 64, 30, 10), (None, 128, 20, 5))
-SHIFTED = 8  # parts of the shorter side, by one of which grey images are shifted
+# Pixels of the shorter and longer side between which `cnn` is better for its seconds than a
+# residual network: smaller images have too few pixels for it, and larger ones take it long.
+CNN_SIDES = (4, 32)
+SHIFTED = 16  # parts of the shorter side, by one of which grey images are shifted
 CROPPED = 0.8  # of height and width that is kept of colour images, at least
 # Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
@@ -98,29 +101,33 @@ def of_sequences(rows: int, longest: int) -> Recipe:
 
 
 def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) -> Recipe:
-    """A residual network. `size` is height and width in pixels.
+    """Plain convolutions for small images, a residual network for larger ones. `size` is height and
+    width in pixels.
 
     Images of classes are varied: those in colour are photos or drawings, which may be mirrored
     and cropped; those in grey may be letters or digits, so they are only shifted. A number may
     depend on the side and the place of what is seen, so images of numbers stay as they are.
     """
     batch, epochs, patience = _by_rows(IMAGES, rows)
+    least, most = CNN_SIDES
+    small = least <= min(size) and max(size) <= most
     train: dict[str, Any] = {
-        "architecture": {"name": "resnet_d"},
+        "architecture": {"name": "cnn" if small else "resnet_d"},
         "batch_size": batch,
         "epochs": epochs,
         "patience": patience,
     }
-    why = f"{epochs} epochs of batches of {batch}, for {rows} rows"
+    why = [
+        f"{epochs} epochs of batches of {batch}, for {rows} rows of {size[0]} x {size[1]} pixels"
+    ]
     shift = min(size) // SHIFTED
     if classes and colour:
         train["augmentation"] = {"flip": True, "crop": CROPPED}
-        why += "; augmentation: mirrored and cropped; set flip: false if left and right differ, as "
-        why += "in letters"
+        why.append("mirrored and cropped; set flip: false if left and right differ, as in letters")
     elif classes and shift:
         train["augmentation"] = {"shift": shift}
-        why += f"; augmentation: shifted by up to {shift} pixels"
-    return Recipe(train, {}, why)
+        why.append(f"shifted by up to {shift} pixels")
+    return Recipe(train, {}, "; ".join(why))
 
 
 def of_others(kind: str) -> Recipe:

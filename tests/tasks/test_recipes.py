@@ -119,32 +119,36 @@ def test_more_images_get_larger_batches_and_fewer_epochs():
         Train.model_validate(recipes.of_images(rows, (8, 8), colour=False, classes=True).train)
         for rows in sizes
     ]
-    assert {train.architecture.name for train in trains} == {"resnet_d"}
     assert [train.batch_size for train in trains] == [16, 16, 32, 64, 128]
     epochs = [train.epochs for train in trains]
     assert epochs == sorted(epochs, reverse=True)
 
 
-GREY, COLOUR = (12, 16), (12, 16, 3)
+GREY, COLOUR = (16, 32), (64, 40, 3)
 PIXELS = {
-    "grey": (np.random.default_rng(0).integers(0, 256, (40, *GREY), np.uint8), {"shift": 1}),
+    "grey": (np.full((40, *GREY), 7, np.uint8), "cnn", {"shift": 1}),
+    "smaller than 16 pixels": (np.ones((40, 4, 8), np.float32), "cnn", {}),
+    "too small for cnn": (np.ones((40, 3, 8), np.float32), "resnet_d", {}),
+    "larger than 32 pixels": (np.ones((40, 33, 33), np.uint8), "resnet_d", {"shift": 2}),
     "colour": (
         np.random.default_rng(0).integers(0, 256, (40, *COLOUR), np.uint8),
+        "resnet_d",
         {"flip": True, "crop": 0.8},
     ),
-    "grey, stored as colour": (np.full((40, *COLOUR), 7, np.uint8), {"shift": 1}),
-    "three rows of float32": (np.ones((40, 3, 16), np.float32), {}),
-    "two channels that differ": (np.arange(40 * 64 * 2).reshape(40, 8, 8, 2) / 9, {"shift": 1}),
+    "grey, stored as colour": (np.full((40, *COLOUR), 7, np.uint8), "resnet_d", {"shift": 2}),
+    "two channels": (np.arange(40 * 512.0).reshape(40, 16, 16, 2), "cnn", {"shift": 1}),
 }
 
 
-@pytest.mark.parametrize(("pixels", "expected"), PIXELS.values(), ids=PIXELS)
-def test_images_are_augmented_by_their_colour_and_size(pixels, expected, tmp_path):
+@pytest.mark.parametrize(("pixels", "network", "expected"), PIXELS.values(), ids=PIXELS)
+def test_images_get_a_network_by_size_and_are_augmented_by_colour(
+    pixels, network, expected, tmp_path
+):
     for labels, wanted in ((np.arange(40) % 2, expected), (np.arange(40) / 7, {})):
         np.savez(tmp_path / "some.npz", images=pixels, labels=labels)
         found = propose(tmp_path, "some.npz")
-        augmentation = found.params.train.augmentation
-        assert augmentation.model_dump(exclude_defaults=True) == wanted
-        said = "\n".join(found.assumptions)
-        assert ("flip: false" in said) == augmentation.flip
+        train, said = found.params.train, "\n".join(found.assumptions)
+        assert train.architecture.name == network
+        assert train.augmentation.model_dump(exclude_defaults=True) == wanted
+        assert ("flip: false" in said) == train.augmentation.flip
         assert "NOT READABLE" not in said
