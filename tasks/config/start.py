@@ -1,0 +1,33 @@
+"""What `train.init_from` may name: a registered version, or a file of weights."""
+
+SUFFIX = ".safetensors"
+HOW_TO_CONVERT = (
+    "is a pickle, as torch.save writes it: it can run code when it is opened, so it is not read. "
+    "Convert it once, where that does no harm: `import torch; from safetensors.torch import "
+    "save_file; weights = torch.load('FILE', weights_only=True); save_file({name: w.clone() for "
+    "name, w in weights.items()}, 'FILE.safetensors')`. Then name that file"
+)
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+
+
+def is_weights_file(init_from: str) -> bool:
+    """Whether it is the path of a file, and not a reference to a version.
+
+    The name of a model may end in `.safetensors`, too: with its alias or number it is a reference.
+    """
+    return init_from.endswith(SUFFIX) and not _is_reference(init_from)
+
+
+def refuse_other_files(init_from: str) -> None:
+    """Raises `ValueError` for the path of a file that is not in the format safetensors."""
+    if init_from.endswith(_PICKLES) and not _is_reference(init_from):
+        raise ValueError(f"{init_from} {HOW_TO_CONVERT}")
+    if "/" in init_from and not init_from.endswith(SUFFIX):
+        raise ValueError(
+            f"{init_from} is neither a registered version (NAME, NAME@ALIAS or NAME:VERSION) nor "
+            f"the path of a {SUFFIX} file"
+        )
+
+
+def _is_reference(init_from: str) -> bool:
+    return "/" not in init_from and ("@" in init_from or ":" in init_from)
