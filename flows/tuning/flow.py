@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from flows import artifacts, warm
 from flows.alive import be_watched
 from flows.outcome import Outcome, errors_end, failed_state
-from flows.runs import claim_run, resolve_paths, snapshot_of
+from flows.runs import claim_run, kept_out, resolve_paths, snapshot_of
 from flows.settings import Settings, actor
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
 from flows.training import train_and_register
@@ -130,7 +130,7 @@ def _search_and_decide(
         fill_workspace(settings, task.params, registry, run.workspace)
         if not _prepare(outcome, run.workspace):
             return None
-        snapshot = snapshot_of(settings.root, task.params.prepare.salt_file)
+        snapshot = snapshot_of(settings.root, *kept_out(task.params))
         identity = _identity(task, run.workspace)
         study = _open_study(settings, task, identity)
         outcome.study = study.name

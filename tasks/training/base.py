@@ -1,4 +1,4 @@
-"""The folder with the weights to start from, which the flow fills, and what is never taken from it."""
+"""The folder with the weights to start from, which the flow fills."""
 
 import hashlib
 import json

@@ -113,7 +113,7 @@ def _report(
     yield f"loaded {len(loaded)} of {len(into)} tensors"
     for dtype, number in sorted(converted.items()):
         yield f"converted {counted(number, 'tensor')} from {dtype}"
-    used, meant = {pair.old for pair in loaded}, {pair.name for pair in loaded}
+    used, meant = {pair.old for pair in pairs}, {pair.name for pair in pairs}
     lists = {
         "another shape": [str(pair) for pair in pairs if not pair.fits],
         "new": [name for name in into if name not in meant],

@@ -62,7 +62,7 @@ def test_a_trial_trains_without_the_test_split_and_leaves_nothing(
         assert not list((folder / "data/raw").glob("*.gz"))
         return False
 
-    snapshot = snapshot_of(ready.root, None)
+    snapshot = snapshot_of(ready.root)
     with shared_material(ready, snapshot, workspace, "tune-s") as material:
         trained = run_trial(material, "t0", params, watch)
         assert trained is not None
@@ -85,7 +85,7 @@ def test_a_trial_ends_with_its_flow_and_its_worktree_is_removed(ready: Settings,
 
     workspace = Workspace(ready.root)
     params = parameters.load(workspace.params)
-    snapshot = snapshot_of(ready.root, None)
+    snapshot = snapshot_of(ready.root)
     with (
         pytest.raises(Ended),
         stages_stop_with_this(),
