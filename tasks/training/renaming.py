@@ -53,14 +53,16 @@ def refuse_wrong_keys(
             names of the file became the same weight.
     """
     for key, target in keys.items():
-        after = {old: new.name for old, new in renamed.items() if key in new.by}
+        after = {old: new for old, new in renamed.items() if key in new.by}
         if not after:
             raise InputError(
                 f"train.init_keys: {key} is not a part of a name in {file}, or longer keys are "
                 f"taken in its place. {_close(key, renamed, 'Names in the file')}"
             )
-        if not any(name in network for name in after.values()):
-            old, name = next(iter(after.items()))
+        if not any(new.name in network for new in after.values()):
+            # The name that most keys agree with is likely to be nearly right.
+            old = max(after, key=lambda name: len(after[name].by))
+            name = after[old].name
             raise InputError(
                 f"train.init_keys: {key}: {target} leads to no weight of this network; {old} "
                 f"becomes {name}. {_close(name, network, 'Weights of the network')}"
