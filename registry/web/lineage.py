@@ -51,7 +51,7 @@ def draw(trace: Trace) -> tuple[Column, ...]:
     if lineage.parent:
         sources.append(Box("parent", lineage.parent, href(lineage.parent), "its weights"))
     sources += [
-        Box("weights file", path, _trace(sha256), hash=sha256)
+        Box("weights file", path, _trace(sha256), "its weights", hash=sha256)
         for path, sha256 in lineage.weights.items()
     ]
     outcome = [Box("child", child, href(child), "started from it") for child in trace.children]
