@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from tasks.config.start import HOW_TO_CONVERT, SUFFIX
+from tasks.config.start import PICKLE, SUFFIX
 from tasks.errors import InputError
 
 # How a pickle begins: a zip archive, which torch.save writes, or the pickle itself.
@@ -39,7 +39,7 @@ def read_header(path: Path, name: str) -> Mapping[str, Stored]:
             raise InputError(f"train.init_from: {_missing(path, name)}")
         with path.open("rb") as file:
             if file.read(4).startswith(_PICKLED):
-                raise InputError(f"train.init_from: {name} {HOW_TO_CONVERT}")
+                raise InputError(f"train.init_from: {name} {PICKLE}")
         with safe_open(path, framework="np") as file:
             parts = {key: file.get_slice(key) for key in sorted(file.keys(), key=_numbers_in)}
             found = {k: Stored(tuple(p.get_shape()), p.get_dtype()) for k, p in parts.items()}

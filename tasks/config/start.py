@@ -1,11 +1,10 @@
 """What `train.init_from` may name: a registered version, or a file of weights."""
 
 SUFFIX = ".safetensors"
-HOW_TO_CONVERT = (
-    "is a pickle, as torch.save writes it: it can run code when it is opened, so it is not read. "
-    "Convert it once, where that does no harm: `import torch; from safetensors.torch import "
-    "save_file; weights = torch.load('FILE', weights_only=True); save_file({name: w.clone() for "
-    "name, w in weights.items()}, 'FILE.safetensors')`. Then name that file"
+PICKLE = (
+    "is a pickle, as PyTorch writes it. It can run code when it is opened, so it is not read. Convert "
+    "it once, where that does no harm: open it with torch and weights_only=True, and write its "
+    "tensors with safetensors.torch.save_file. docs/training.md has the lines"
 )
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
@@ -21,7 +20,7 @@ def is_weights_file(init_from: str) -> bool:
 def refuse_other_files(init_from: str) -> None:
     """Raises `ValueError` for the path of a file that is not in the format safetensors."""
     if init_from.endswith(_PICKLES) and not _is_reference(init_from):
-        raise ValueError(f"{init_from} {HOW_TO_CONVERT}")
+        raise ValueError(f"{init_from} {PICKLE}")
     if "/" in init_from and not init_from.endswith(SUFFIX):
         raise ValueError(
             f"{init_from} is neither a registered version (NAME, NAME@ALIAS or NAME:VERSION) nor "

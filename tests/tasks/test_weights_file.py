@@ -81,7 +81,7 @@ def test_a_pickle_under_another_name_is_refused_unread(path):
     path.write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(InputError, match=rf"{NAME} is a pickle, .*weights_only=True"):
         read_header(path, NAME)
-    with zipfile.ZipFile(path, "w") as file:  # as torch.save writes
+    with zipfile.ZipFile(path, "w") as file:  # as PyTorch writes
         file.writestr("archive/data.pkl", b"")
     with pytest.raises(InputError, match=rf"{NAME} is a pickle"):
         read_header(path, NAME)
@@ -121,7 +121,7 @@ def test_a_file_may_have_keys_and_a_version_may_be_named_like_a_file():
 @pytest.mark.parametrize(
     ("assignments", "says"),
     [
-        (["init_from=weights/a.pth"], "init_from: weights/a.pth is a pickle, as torch.save"),
+        (["init_from=weights/a.pth"], "init_from: weights/a.pth is a pickle, as PyTorch"),
         (["init_from=pytorch_model.bin"], "init_from: pytorch_model.bin is a pickle"),
         (["init_from=weights/a.h5"], "init_from: weights/a.h5 is neither a registered version"),
         (["init_keys={a: b}"], "init_keys renames the weights of a file, but init_from is null"),
