@@ -2,9 +2,9 @@
 
 SUFFIX = ".safetensors"
 PICKLE = (
-    "is a pickle, as PyTorch writes it. It can run code when it is opened, so it is not read. Convert "
-    "it once, where that does no harm: open it with torch and weights_only=True, and write its "
-    "tensors with safetensors.torch.save_file. docs/training.md has the lines"
+    "is a pickle, as PyTorch writes it. It can run code when it is opened, so it is not read. "
+    "Convert it once, where that does no harm: open it with torch and weights_only=True, and write "
+    "its tensors with safetensors.torch.save_file. docs/training.md has the lines"
 )
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 

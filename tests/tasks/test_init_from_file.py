@@ -4,20 +4,25 @@ import hashlib
 import json
 import re
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from ruamel.yaml import YAML
+from safetensors.torch import load_file, save_file
 from torch import nn
 from training_helpers import make_prepared, run, tiny
 
 from tasks.architectures import ARCHITECTURES, build
 from tasks.bundle.signature import Signature
 from tasks.checkpoint import weights_of
+from tasks.config import Train
 from tasks.errors import InputError
 from tasks.training.from_file import start_from_file
 from tasks.training.renaming import rename
+from tasks.weights_file import read_header
 
+ROOT = Path(__file__).parents[2]
 FILE = "weights/own.safetensors"
 BLOCK = {
     "conv1": "residual.0.0",
@@ -297,6 +302,40 @@ def test_a_count_is_not_loaded_from_a_float(prepared, tmp_path):
     base = place(given, tmp_path / "base")
     with pytest.raises(InputError, match=r"num_batches_tracked of .* has the type F32, but"):
         start_from_file(fresh("resnet", prepared), FILE, {}, base)
+
+
+def test_the_documented_resnet_18_is_converted_and_loaded(prepared, tmp_path, monkeypatch):
+    """The page's lines, on a file with the names and shapes of torchvision's ResNet-18."""
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    section = page.partition("### Of a file")[2]
+    given = YAML(typ="safe").load(section.partition("```yaml\n")[2].partition("```")[0])["train"]
+    network = resnet_18()
+    monkeypatch.chdir(tmp_path)
+    torch.save(network.state_dict(), "resnet18.pth")
+    exec(section.partition("```py\n")[2].partition("```")[0], {})
+    with pytest.raises(InputError, match=r"resnet18\.pth is a pickle"):
+        read_header(tmp_path / "resnet18.pth", "resnet18.pth")
+    params = Train.model_validate(given)
+    base = place(load_file("resnet18.safetensors"), tmp_path / "base")
+    here = build(params.architecture, Signature.read(prepared / "signature.json"))
+    said = start_from_file(here, FILE, params.init_keys, base)
+    assert f"loaded 114 of {len(network.state_dict())} tensors; new: body.0.0.weight, " in said
+    there = network.state_dict()
+    for number in range(8):
+        block = f"layer{number // 2 + 1}.{number % 2}"
+        mine = here.body[2 + number].residual[2][0].weight
+        assert torch.equal(mine, there[f"{block}.conv2.weight"]), block
+
+
+def resnet_18():
+    """torchvision.models.resnet18, with random weights."""
+    layers = {"conv1": nn.Conv2d(3, 64, 7, bias=False), "bn1": nn.BatchNorm2d(64)}
+    before = 64
+    for number, width in enumerate((64, 128, 256, 512), start=1):
+        first = Basic(before, width, 1 if number == 1 else 2)
+        layers[f"layer{number}"] = nn.Sequential(first, Basic(width, width, 1))
+        before = width
+    return nn.Sequential(OrderedDict(layers, fc=nn.Linear(512, 1000)))
 
 
 def test_a_training_starts_from_a_file_and_refuses_another(prepared, tmp_path, capsys):
