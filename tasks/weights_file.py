@@ -52,6 +52,12 @@ def read_header(path: Path, name: str) -> Mapping[str, Stored]:
         ) from error
     if not found:
         raise InputError(f"train.init_from: {name} has no weights. Name another file")
+    if odd := [key for key in found if not key.isprintable()]:
+        # They are printed, and may come from anybody.
+        raise InputError(
+            f"train.init_from: {name} has the name {odd[0]!r}, which cannot be printed. Name its "
+            "weights otherwise"
+        )
     return found
 
 

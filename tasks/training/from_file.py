@@ -14,11 +14,13 @@ from tasks.bundle.files import Bundle
 from tasks.checkpoint import weights_of
 from tasks.errors import InputError
 from tasks.training.base import is_scale, read_marker
-from tasks.training.renaming import refuse_wrong_keys, rename
+from tasks.training.renaming import refuse_two_for_one, refuse_wrong_keys, rename
 from tasks.weights_file import Stored, read_header
 from tasks.words import counted, some
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
+# How many batches a batch normalisation has seen.
+_COUNTS = ("I64",)
 # What these mean depends on the columns, words or classes of the data, which a file does not say.
 _OF_THE_DATA = ("front.", "head.")
 SHOWN = 3
@@ -63,6 +65,7 @@ def start_from_file(network: Network, file: str, keys: Mapping[str, str], base: 
         for old, new in renamed.items()
         if new.name in into and (new.by or not new.name.startswith(_OF_THE_DATA))
     ]
+    refuse_two_for_one(((pair.old, pair.name) for pair in pairs), file)
     loaded = [pair for pair in pairs if pair.fits]
     parameters = {name for name, _ in network.named_parameters()}
     if not any(pair.name in parameters for pair in loaded):
@@ -71,36 +74,28 @@ def start_from_file(network: Network, file: str, keys: Mapping[str, str], base: 
     converted = Counter[str]()
     with safe_open(path, framework="pt") as tensors:
         for pair in loaded:
+            _refuse_type(pair, file)
             given = tensors.get_tensor(pair.old)
-            pair.into.copy_(_checked(given, pair, file))
             converted[pair.stored.dtype] += given.dtype != pair.into.dtype
+            given = given.to(pair.into.dtype)
+            if not torch.isfinite(given).all():
+                raise InputError(
+                    f"train.init_from: {pair.old} of {file} has values that are infinite or not a "
+                    "number, so a network could not learn from it. Take another file"
+                )
+            pair.into.copy_(given)
     report = _report(loaded, pairs, +converted, stored, into)
     return f"starting from {file}: {'; '.join(report)}"
 
 
-def _checked(given: Tensor, pair: Pair, file: str) -> Tensor:
-    """The tensor in the type of the network's.
-
-    Raises:
-        InputError: it has another kind of numbers, or one is not finite.
-    """
-    if pair.into.is_floating_point() and pair.stored.dtype not in _FLOATS:
-        raise InputError(
-            f"train.init_from: {pair.old} of {file} has the type {pair.stored.dtype}; weights are "
-            f"{', '.join(_FLOATS)}. Take the file with weights that are not quantized"
-        )
-    if not pair.into.is_floating_point() and given.dtype != pair.into.dtype:
+def _refuse_type(pair: Pair, file: str) -> None:
+    """Raises `InputError` if a tensor has another kind of numbers than that of the network."""
+    allowed = _FLOATS if pair.into.is_floating_point() else _COUNTS
+    if pair.stored.dtype not in allowed:
         raise InputError(
             f"train.init_from: {pair.old} of {file} has the type {pair.stored.dtype}, but "
-            f"{pair.name} has {pair.into.dtype}. Remove its entry from train.init_keys"
+            f"{pair.name} takes {', '.join(allowed)}. Take a file that is not quantized"
         )
-    converted = given.to(pair.into.dtype)
-    if not torch.isfinite(converted).all():
-        raise InputError(
-            f"train.init_from: {pair.old} of {file} has values that are infinite or not a number, "
-            "so a network could not learn from it. Take another file"
-        )
-    return converted
 
 
 def _report(

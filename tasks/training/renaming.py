@@ -1,6 +1,6 @@
 """Names of weights in a file, and their names in a network (`train.init_keys`)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -49,8 +49,7 @@ def refuse_wrong_keys(
     """Check what a map did to the names in a file; `network` has those of the network.
 
     Raises:
-        InputError: a key is in no name of the file, leads to no weight of the network, or two
-            names of the file became the same weight.
+        InputError: a key is in no name of the file, or leads to no weight of the network.
     """
     for key, target in keys.items():
         after = {old: new for old, new in renamed.items() if key in new.by}
@@ -67,12 +66,16 @@ def refuse_wrong_keys(
                 f"train.init_keys: {key}: {target} leads to no weight of this network; {old} "
                 f"becomes {name}. {_close(name, network, 'Weights of the network')}"
             )
+
+
+def refuse_two_for_one(pairs: Iterable[tuple[str, str]], file: str) -> None:
+    """Raises `InputError` if two names of a file became the same weight."""
     origins: dict[str, str] = {}
-    for old, new in renamed.items():
-        if new.name in network and (first := origins.setdefault(new.name, old)) != old:
+    for old, new in pairs:
+        if (first := origins.setdefault(new, old)) != old:
             raise InputError(
-                f"train.init_keys: {first} and {old} of {file} both become {new.name}. Change the "
-                "entry of one of them"
+                f"train.init_keys: {first} and {old} of {file} both become {new}. Change the entry "
+                "of one of them"
             )
 
 

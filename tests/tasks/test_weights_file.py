@@ -96,6 +96,9 @@ def test_a_file_without_weights_or_a_missing_one_is_refused(path, tmp_path):
         read_header(missing, "weights/owm.safetensors")
     with pytest.raises(InputError, match="weights is a folder"):
         read_header(path.parent, "weights")
+    save_file({"layer\x1b[2J": np.ones(1)}, path)
+    with pytest.raises(InputError, match=r"has the name 'layer\\x1b\[2J', which cannot be printed"):
+        read_header(path, NAME)
     save_file({}, path)
     with pytest.raises(InputError, match=f"{NAME} has no weights"):
         read_header(path, NAME)
