@@ -10,7 +10,8 @@ from typing import Any
 
 from flows.git import Code, differs
 from flows.pretrained import Start, read_start
-from registry import SHA256, Candidate, Lineage
+from registry import Candidate, Lineage
+from registry.values import SHA256
 from tasks import fingerprint, formats, recorded, snapshot
 from tasks.bundle.evaluation import Evaluation
 from tasks.bundle.files import IDENTITY, Bundle

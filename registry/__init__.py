@@ -50,13 +50,11 @@ from registry.records import (
 )
 from registry.references import CHALLENGER, CHAMPION, Reference, check_name, parse_reference
 from registry.registry import Registry
-from registry.values import SHA256
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "SEARCH_HELP",
-    "SHA256",
     "Alias",
     "Artifact",
     "Candidate",

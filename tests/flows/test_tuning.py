@@ -104,10 +104,11 @@ def test_a_study_belongs_to_the_weights_that_its_trials_start_from(
     monkeypatch.chdir(own_trained.root)
     settings, workspace = Settings.from_environment(), Workspace(own_trained.root)
     name, found = "own.safetensors", []
+    space = f"tune.parameters={json.dumps(SPACE['parameters'])}"
     with settings.open_registry() as registry:
         for assignment in (f"train.init_from={name}", f"train.init_from={name}", "train.seed=0"):
             save_file({"head.bias": np.full(10, float(len(found)))}, own_trained.root / name)
-            task = Task.read(settings, "params.yaml", [assignment], 1)
+            task = Task.read(settings, "params.yaml", [space, assignment], 1)
             place_pretrained(registry, task.params.train.init_from, workspace, settings.root)
             found.append(_identity(settings, task, workspace))
     assert [set(PARTS) - identity.keys() for identity in found] == [set(), set(), {"start"}]

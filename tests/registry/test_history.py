@@ -15,12 +15,13 @@ from registry_helpers import (
     register_versions,
 )
 
-from registry import SHA256, Corrupt, NotFound, Policy, Refused, schema
+from registry import Corrupt, NotFound, Policy, Refused, schema
 from registry.display import describing
 from registry.display.comparing import Change, compare
 from registry.display.describing import kind_of
 from registry.integrity import verify
 from registry.queries.events import hash_of
+from registry.values import SHA256
 from registry.web.lineage import draw
 
 # What was
