@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forks import python_code
+from forks import FORKS, forks, python_code
 from training_helpers import make_prepared, run, tiny, written
 
 from tasks.config import Cnn, Conv1d, Mlp
@@ -98,8 +98,10 @@ def wait_until(condition, seconds=60):
     ids=["weights", "images", "padded"],
 )
 def test_several_processes_have_the_loss_curve_of_one(
-    processes, kind, task, changes, tmp_path, capsys
+    processes, kind, task, changes, tmp_path, capsys, monkeypatch
 ):
+    if FORKS:  # each further process would import torch
+        monkeypatch.setattr(sys, "executable", forks.executable())
     data = make_prepared(tmp_path / "data", kind, task, rows={"train": 114, "validation": 40})
     params = tiny(epochs=4).model_copy(update=changes)
     _, alone = run(params.model_copy(update={"devices": 1}), tmp_path / "one", data)
