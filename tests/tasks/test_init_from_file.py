@@ -197,6 +197,7 @@ def test_front_and_head_are_loaded_only_if_a_key_names_them(prepared, tmp_path):
 
 def test_a_part_of_a_name_is_replaced_where_it_stands_between_dots():
     names = ["conv1.weight", "layer1.0.conv1.weight", "layer1.0.conv10.weight", "layer10.0.b"]
+    names.append("layer3.conv1.weight")
     keys = {
         "layer1.0.conv1": "x.y",  # the longest that fits
         "layer1.0": "body.2",
@@ -209,6 +210,7 @@ def test_a_part_of_a_name_is_replaced_where_it_stands_between_dots():
         "layer1.0.conv1.weight": "x.y.weight",
         "layer1.0.conv10.weight": "body.2.conv10.weight",
         "layer10.0.b": "layer10.0.b",
+        "layer3.conv1.weight": "layer3.conv1.weight",
     }
     assert rename(names, dict(reversed(keys.items()))) == rename(names, keys)
 
