@@ -114,7 +114,9 @@ def test_several_processes_have_the_loss_curve_of_one(
     assert not further_processes(tmp_path)
 
 
-def test_a_killed_process_ends_the_training_which_then_resumes(tmp_path, capsys):
+def test_a_killed_process_ends_the_training_which_then_resumes(tmp_path, capsys, monkeypatch):
+    if FORKS:
+        monkeypatch.setattr(sys, "executable", forks.executable())
     data = make_prepared(tmp_path / "data", "image", rows={"train": 401, "validation": 40})
     # With dropout: the random state of every process must be restored.
     architecture = Cnn(name="cnn", channels=[4], dense=[8], dropout=0.5)
