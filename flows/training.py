@@ -1,5 +1,6 @@
 """The training flow: the stages of `dvc.yaml` as tasks, then registration and promotion."""
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ from registry import Registry
 from tasks import fingerprint
 from tasks import params as parameters
 from tasks.bundle.evaluation import spreads
+from tasks.bundle.files import Bundle
 from tasks.config import Params
 from tasks.errors import InputError
 from tasks.pipeline import STEPS
@@ -121,7 +123,7 @@ def train_and_register(
             fill_workspace(settings, params, registry, run.workspace)
             outcome.add_step("raw data", time.monotonic() - started)
             code = code_of(settings.root)  # before the stages: it may be edited while they run
-            _in_workspace(outcome, params, registry, run.workspace, code, study)
+            _in_workspace(outcome, params, registry, run.workspace, settings.root, code, study)
             _note_end(run, outcome)
     if run.over and not run.workspace.root.exists():
         outcome.folder = str(run.folder)
@@ -132,6 +134,7 @@ def _in_workspace(
     params: Params,
     registry: Registry,
     workspace: Workspace,
+    checkout: Path,
     code: Code,
     study: Mapping[str, Any] | None,
 ) -> None:
@@ -142,7 +145,9 @@ def _in_workspace(
         return
     with tempfile.TemporaryDirectory() as scratch:
         flow_run_id = outcome.flow_run_id or None
-        bundle = collect_candidate(params, workspace, code, flow_run_id, Path(scratch), study)
+        bundle = collect_candidate(
+            params, workspace, checkout, code, flow_run_id, Path(scratch), study
+        )
         if not _is_unchanged(workspace, params):
             raise InputError(
                 f"{workspace.root} changed during this run, so nothing was registered. "
@@ -237,6 +242,8 @@ def _run_stages(outcome: Outcome, workspace: Workspace) -> bool:
 def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     candidate = bundle.candidate
     outcome.dataset = candidate.lineage.dataset
+    network = json.loads(Bundle(candidate.files).architecture.read_bytes())
+    outcome.architecture = network["name"]  # which one `auto` is
     outcome.metrics = candidate.metrics
     evaluation = bundle.evaluation
     outcome.headline = evaluation.metrics.headline

@@ -1,7 +1,8 @@
 """Which network `modelmint new` proposes for data, and how it is trained: by a few rules.
 
 docs/training.md has the same rules, with their evidence. A recipe is a part of `params.yaml`, so
-the user sees and changes every value; nothing is decided later.
+the user sees and changes every value. Only `train.architecture: auto` leaves a decision to the
+stage `train`: the network, by the same rules.
 """
 
 import unicodedata
@@ -36,6 +37,7 @@ SHIFTED = 16  # parts of the shorter side, by one of which grey images are shift
 CROPPED = 0.8  # of height and width that is kept of colour images, at least
 # Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
+LANGUAGE_MODEL = "transformer_lm"
 TEXTS = 200  # texts from which the script is guessed
 
 
@@ -53,11 +55,8 @@ def of_table(rows: int, columns: int) -> Recipe:
     """Small tables need small batches: with large ones an epoch has too few steps. With few rows
     for each column, the waves of its numbers only fit noise."""
     batch, epochs, patience = _by_rows(TABLES, rows)
-    architecture: dict[str, Any] = {"name": "tabular"}
-    if rows < FEW_ROWS * columns:
-        architecture["periodic"] = 0
     train = {
-        "architecture": architecture,
+        "architecture": _of_numbers(rows, columns),
         "batch_size": batch,
         "epochs": epochs,
         "patience": patience,
@@ -67,17 +66,17 @@ def of_table(rows: int, columns: int) -> Recipe:
 
 def of_texts(texts: Sequence[str]) -> Recipe:
     """n-grams of words; of characters in scripts that write no spaces between words."""
+    characters = without_spaces(texts)
     train = {
-        "architecture": {"name": "bag", "ngrams": 2},
+        "architecture": _of_tokens(characters),
         "epochs": 20,
         "patience": 3,
         "optimizer": {"learning_rate": 0.003},
         "schedule": {"name": "constant"},
     }
-    if not without_spaces(texts):
+    if not characters:
         source = {"tokenizer": {"name": "word", "vocabulary": 30_000}, "max_length": 400}
         return Recipe(train, source, "single words and pairs of words")
-    train["architecture"] = {"name": "bag", "ngrams": 3}
     source = {"tokenizer": {"name": "character", "vocabulary": 30_000}, "max_length": 1000}
     return Recipe(train, source, "up to three characters, since there are no spaces between words")
 
@@ -109,10 +108,8 @@ def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) 
     depend on the side and the place of what is seen, so images of numbers stay as they are.
     """
     batch, epochs, patience = _by_rows(IMAGES, rows)
-    least, most = CNN_SIDES
-    small = least <= min(size) and max(size) <= most
     train: dict[str, Any] = {
-        "architecture": {"name": "cnn" if small else "resnet_d"},
+        "architecture": _of_sides(size),
         "batch_size": batch,
         "epochs": epochs,
         "patience": patience,
@@ -133,6 +130,31 @@ def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) 
 def of_others(kind: str) -> Recipe:
     """The network for a kind of data, with the defaults of its parameters."""
     return Recipe({"architecture": NETWORKS[kind]}, {}, "")
+
+
+def network(
+    data: str, rows: int, columns: int, characters: bool, size: tuple[int, int]
+) -> dict[str, Any]:
+    """The network for prepared data of a kind. `characters`: the tokens of its texts are single
+    characters. `size`: height and width of its images."""
+    if data == "tabular":
+        return _of_numbers(rows, columns)
+    if data == "image":
+        return _of_sides(size)
+    return _of_tokens(characters) if data == "text" else {"name": NETWORKS[data]}
+
+
+def _of_numbers(rows: int, columns: int) -> dict[str, Any]:
+    return {"name": "tabular"} | ({"periodic": 0} if rows < FEW_ROWS * columns else {})
+
+
+def _of_sides(size: tuple[int, int]) -> dict[str, Any]:
+    least, most = CNN_SIDES
+    return {"name": "cnn" if least <= min(size) and max(size) <= most else "resnet_d"}
+
+
+def _of_tokens(characters: bool) -> dict[str, Any]:
+    return {"name": "bag", "ngrams": 3 if characters else 2}
 
 
 def imbalanced(counts: Collection[int]) -> bool:

@@ -27,6 +27,13 @@ def _one_for_each_stage(widths: list[int], blocks: list[int]) -> None:
         )
 
 
+class Auto(Section):
+    """The network that `modelmint new` proposes for such columns and so many rows, chosen when the
+    training begins. The version has its name and parameters."""
+
+    name: Literal["auto"]
+
+
 class Linear(Section):
     """Linear regression on numbers and one-hot categories."""
 
@@ -275,7 +282,8 @@ class TransformerLm(_Transformer):
 
 
 Architecture = Annotated[
-    Linear
+    Auto
+    | Linear
     | Logistic
     | Mlp
     | Tabular
