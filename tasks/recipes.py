@@ -123,7 +123,7 @@ def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) 
         why.append("mirrored and cropped; set flip: false if left and right differ, as in letters")
     elif classes and shift:
         train["augmentation"] = {"shift": shift}
-        why.append(f"shifted by up to {shift} pixels")
+        why.append(f"shifted by up to {shift} pixels; new pixels are black")
     return Recipe(train, {}, "; ".join(why))
 
 
