@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from network_helpers import check_at_other_sizes, open_quietly, rows
 
 from tasks.architectures import build
 from tasks.architectures.resnet_d import Block
@@ -9,7 +10,6 @@ from tasks.bundle.signature import Signature
 from tasks.columns import ImageColumn
 from tasks.config import ResNetD
 from tasks.export import _write_onnx
-from network_helpers import check_at_other_sizes, open_quietly, rows
 
 SMALL = ResNetD(name="resnet_d", widths=[4, 6, 8], blocks=[1, 1, 1])
 CLASSES = {"multiclass": ("cat", "dog", "owl"), "regression": ()}
