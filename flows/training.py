@@ -1,5 +1,6 @@
 """The training flow: the stages of `dvc.yaml` as tasks, then registration and promotion."""
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ from registry import Registry
 from tasks import fingerprint
 from tasks import params as parameters
 from tasks.bundle.evaluation import spreads
+from tasks.bundle.files import Bundle
 from tasks.config import Params
 from tasks.errors import InputError
 from tasks.pipeline import STEPS
@@ -237,6 +239,8 @@ def _run_stages(outcome: Outcome, workspace: Workspace) -> bool:
 def _report(outcome: Outcome, bundle: EvaluatedBundle) -> None:
     candidate = bundle.candidate
     outcome.dataset = candidate.lineage.dataset
+    network = json.loads(Bundle(candidate.files).architecture.read_bytes())
+    outcome.architecture = network["name"]  # which one `auto` is
     outcome.metrics = candidate.metrics
     evaluation = bundle.evaluation
     outcome.headline = evaluation.metrics.headline

@@ -337,7 +337,7 @@ def _with_rare_classes(draft: _Draft, counts: list[int]) -> _Draft:
 
 def _language_model(draft: _Draft) -> _Draft:
     draft.prepare["task"] = "language_model"
-    draft.recipe = recipes.Recipe({"architecture": "transformer_lm"}, {}, "")
+    draft.recipe = recipes.Recipe({"architecture": recipes.LANGUAGE_MODEL}, {}, "")
     draft.gates = {"perplexity": 1000.0}
     draft.assume("task: language_model, since there is nothing else to predict")
     draft.assume("gate perplexity <= 1000: lower it when you know what is possible")

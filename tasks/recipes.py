@@ -1,7 +1,8 @@
 """Which network `modelmint new` proposes for data, and how it is trained: by a few rules.
 
 docs/training.md has the same rules, with their evidence. A recipe is a part of `params.yaml`, so
-the user sees and changes every value; nothing is decided later.
+the user sees and changes every value. Only `train.architecture: auto` leaves a decision to the
+stage `train`: the network, by the same rules.
 """
 
 import unicodedata
@@ -29,6 +30,7 @@ LONGEST = 2048
 EVALUATED = 2**18
 # Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
+LANGUAGE_MODEL = "transformer_lm"
 TEXTS = 200  # texts from which the script is guessed
 
 
@@ -46,11 +48,8 @@ def of_table(rows: int, columns: int) -> Recipe:
     """Small tables need small batches: with large ones an epoch has too few steps. With few rows
     for each column, the waves of its numbers only fit noise."""
     batch, epochs, patience = _by_rows(TABLES, rows)
-    architecture: dict[str, Any] = {"name": "tabular"}
-    if rows < FEW_ROWS * columns:
-        architecture["periodic"] = 0
     train = {
-        "architecture": architecture,
+        "architecture": _of_numbers(rows, columns),
         "batch_size": batch,
         "epochs": epochs,
         "patience": patience,
@@ -60,17 +59,17 @@ def of_table(rows: int, columns: int) -> Recipe:
 
 def of_texts(texts: Sequence[str]) -> Recipe:
     """n-grams of words; of characters in scripts that write no spaces between words."""
+    characters = without_spaces(texts)
     train = {
-        "architecture": {"name": "bag", "ngrams": 2},
+        "architecture": _of_tokens(characters),
         "epochs": 20,
         "patience": 3,
         "optimizer": {"learning_rate": 0.003},
         "schedule": {"name": "constant"},
     }
-    if not without_spaces(texts):
+    if not characters:
         source = {"tokenizer": {"name": "word", "vocabulary": 30_000}, "max_length": 400}
         return Recipe(train, source, "single words and pairs of words")
-    train["architecture"] = {"name": "bag", "ngrams": 3}
     source = {"tokenizer": {"name": "character", "vocabulary": 30_000}, "max_length": 1000}
     return Recipe(train, source, "up to three characters, since there are no spaces between words")
 
@@ -96,6 +95,22 @@ def of_sequences(rows: int, longest: int) -> Recipe:
 def of_others(kind: str) -> Recipe:
     """The network for a kind of data, with the defaults of its parameters."""
     return Recipe({"architecture": NETWORKS[kind]}, {}, "")
+
+
+def network(data: str, rows: int, columns: int, characters: bool) -> dict[str, Any]:
+    """The network for prepared data of a kind. `characters`: the tokens of its texts are single
+    characters."""
+    if data == "tabular":
+        return _of_numbers(rows, columns)
+    return _of_tokens(characters) if data == "text" else {"name": NETWORKS[data]}
+
+
+def _of_numbers(rows: int, columns: int) -> dict[str, Any]:
+    return {"name": "tabular"} | ({"periodic": 0} if rows < FEW_ROWS * columns else {})
+
+
+def _of_tokens(characters: bool) -> dict[str, Any]:
+    return {"name": "bag", "ngrams": 3 if characters else 2}
 
 
 def imbalanced(counts: Collection[int]) -> bool:

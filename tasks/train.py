@@ -23,6 +23,7 @@ from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.augmentation import augment, check_augmentation
 from tasks.training.batches import epoch_of
+from tasks.training.choice import with_network
 from tasks.training.norms import share_statistics
 from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
@@ -86,6 +87,7 @@ def train(
     # It would fill each new tensor with NaN, which shows where a program reads memory that it did
     # not write: 8 % of a step of an mlp. https://docs.pytorch.org/docs/stable/deterministic.html
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    params = with_network(params, prepared)
     device = choose_device(params)
     paths = {"prepared": prepared, "base": base, "checkpoint": checkpoint}
     with joined(params, device, paths | {"history": history, "resume": resume}) as processes:

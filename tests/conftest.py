@@ -70,6 +70,7 @@ WHOLE_FILES = {
     *(set(LONG) - {"test_examples.py", "test_readme.py"}),
     "tasks/test_architectures.py",
     "tasks/test_augmentation.py",
+    "tasks/test_auto_architecture.py",
     "tasks/test_bag.py",
     "tasks/test_gates.py",
     "tasks/test_tabular.py",

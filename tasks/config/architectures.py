@@ -19,6 +19,13 @@ def _odd(kernel: int) -> int:
 Kernel = Annotated[Width, AfterValidator(_odd)]
 
 
+class Auto(Section):
+    """The network that `modelmint new` proposes for such columns and so many rows, chosen when the
+    training begins. The version has its name and parameters."""
+
+    name: Literal["auto"]
+
+
 class Linear(Section):
     """Linear regression on numbers and one-hot categories."""
 
@@ -252,7 +259,8 @@ class TransformerLm(_Transformer):
 
 
 Architecture = Annotated[
-    Linear
+    Auto
+    | Linear
     | Logistic
     | Mlp
     | Tabular
