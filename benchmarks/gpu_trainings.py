@@ -17,10 +17,10 @@ from benchmarks.gpu_processes import Failed, Processes, Row, failure
 from tasks.config import Params
 from tasks.workspace import Workspace
 
-EPOCH = re.compile(r"epoch (\d+)/\d+: loss ([\d.]+), validation loss ([\d.]+)")
-# In each epoch. On a GPU the stage takes deterministic kernels and the plain loop the fastest, and
-# both round factors of convolutions to 10 bits (TF32, torch's default).
-SAME = {"cpu": {"rtol": 0.0, "atol": 2e-4}, "cuda": {"rtol": 0.05, "atol": 0.02}}
+EPOCH = re.compile(r"epoch \d+/\d+: loss ([\d.]+), validation loss")
+# Training losses of each epoch. On a GPU the stage takes deterministic kernels and the plain loop the
+# fastest, and both round factors of convolutions to 10 bits (TF32, torch's default).
+SAME = {"cpu": {"rtol": 0.0, "atol": 2e-4}, "cuda": {"rtol": 0.1, "atol": 0.02}}
 # Saved within epochs alone, as often as a twentieth of the time allows.
 IN_EPOCH = {"epochs": 100_000, "minutes": 1e-6}
 FORK = ("-c", "from tasks.warm import in_warm_process; print(in_warm_process(['train']))")
@@ -31,8 +31,8 @@ class Timed(NamedTuple):
 
     step: float
     """Seconds: of the median epoch, with its validation and saves, divided by its steps."""
-    losses: list[tuple[float, float]]
-    """Of training and validation, of each epoch."""
+    losses: list[float]
+    """The training loss of each epoch."""
 
 
 class Clock(io.StringIO):
@@ -80,8 +80,7 @@ def _timed(clock: Clock, workspace: Workspace, case: Case) -> Timed:
 
     steps, _ = epoch_of(read_table(workspace.prepared, "train").num_rows, case.batch_size)
     took = [b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False)]
-    losses = [(float(a), float(b)) for _, a, b in EPOCH.findall(clock.getvalue())]
-    return Timed(median(took) / steps, losses)
+    return Timed(median(took) / steps, [float(loss) for loss in EPOCH.findall(clock.getvalue())])
 
 
 def compared(case: str, precision: str, device: str, stage: Timed | str, plain: Timed | str) -> Row:
@@ -94,7 +93,7 @@ def compared(case: str, precision: str, device: str, stage: Timed | str, plain: 
     equal = np.shape(stage.losses) == np.shape(plain.losses) and np.allclose(
         stage.losses, plain.losses, **SAME[device]
     )
-    ended = f"last loss {stage.losses[-1][0]:.4f}, {plain.losses[-1][0]:.4f}"
+    ended = f"last loss {stage.losses[-1]:.4f}, {plain.losses[-1]:.4f}"
     return Row(
         what,
         name,
@@ -124,7 +123,7 @@ def train_once(params: Params, prepared: Path, folder: Path) -> Iterator[str]:
 
 def resume(processes: Processes, case: Case, root: Path, device: str, precision: str) -> Row:
     """A training that is killed in an epoch and started again, beside one that is not."""
-    params = case.params(device, precision, checkpoint=IN_EPOCH)
+    params = case.params(device, precision, checkpoint=IN_EPOCH, epochs=3 * case.epochs)
     prepared, folder = root / case.name / "data/prepared", root / "resume" / precision
     whole, killed = folder / "whole", folder / "killed"
     list(processes.run(train_once, params, prepared, whole))
@@ -174,13 +173,13 @@ def two_processes(processes: Processes, case: Case, root: Path, device: str) -> 
         params = case.params(device, "32-true", architecture=architecture, devices=devices)
         folder = root / "devices" / str(devices)
         (printed,) = processes.run(train_once, params, root / case.name / "data/prepared", folder)
-        losses.append([(float(a), float(b)) for _, a, b in EPOCH.findall(printed)])
+        losses.append([float(loss) for loss in EPOCH.findall(printed)])
     one, two = losses
     return Row(
         "two processes",
         case.name,
-        f"last loss {two[-1][0]:.4f}",
-        f"one process {one[-1][0]:.4f}",
+        f"last loss {two[-1]:.4f}",
+        f"one process {one[-1]:.4f}",
         bool(np.allclose(one, two, **SAME[device])),
     )
 

@@ -112,7 +112,7 @@ def test_the_gpu_benchmark_measures_nothing_without_a_gpu():
 
 
 def test_the_gpu_benchmark_fails_if_the_losses_differ():
-    one, other = Timed(0.002, [(1.0, 1.1), (0.5, 0.6)]), Timed(0.001, [(1.0, 1.1), (0.5, 0.7)])
+    one, other = Timed(0.002, [1.0, 0.5]), Timed(0.001, [1.0, 0.6])
     assert "2.00 ms | plain loop 2.00 ms: 1.00 times" in line(compared("a", "p", "cuda", one, one))
     for plain in (other, Timed(0.001, one.losses[:1]), "OutOfMemoryError: CUDA out of memory"):
         assert "| **FAILED** |" in line(compared("a", "p", "cuda", one, plain))
