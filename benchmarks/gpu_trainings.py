@@ -18,8 +18,8 @@ from tasks.config import Params
 from tasks.workspace import Workspace
 
 EPOCH = re.compile(r"epoch \d+/\d+: loss ([\d.]+), validation loss")
-# Training losses of each epoch. On a GPU the stage takes deterministic kernels and the plain loop the
-# fastest, and both round factors of convolutions to 10 bits (TF32, torch's default).
+# Training losses of each epoch. On a GPU the stage takes deterministic kernels and the plain loop
+# the fastest, and both round factors of convolutions to 10 bits (TF32, torch's default).
 SAME = {"cpu": {"rtol": 0.0, "atol": 2e-4}, "cuda": {"rtol": 0.1, "atol": 0.02}}
 # Saved within epochs alone, as often as a twentieth of the time allows.
 IN_EPOCH = {"epochs": 100_000, "minutes": 1e-6}
