@@ -141,21 +141,24 @@ def measure(case: Case, root: Path, trials: int) -> str:
 
 
 def compared(project: Path, before: str, after: str) -> str:
-    """The headline metric of both versions, and the interval of the difference, on the same draws
-    of test rows. Positive is better."""
+    """The headline metric of both versions, and of classes the loss by which trials are chosen,
+    each with the interval of the difference on the same draws of test rows. Positive is better."""
     settings = parameters.load(project / "params.yaml", [])
     prepared = Workspace(project).prepared
     with Registry(f"sqlite:///{project}/modelmint.db", project / "artifacts") as registry:
         bundles = [Bundle(registry.open(registry.resolve(ref).version)) for ref in (before, after)]
         models = [_scored(b, Encoder.of(b.files), prepared, settings.evaluate) for b in bundles]
-        problem = Signature.read(bundles[0].signature).problem
-    metric = METRICS[problem.headline[0]]
-    sign = -1 if metric.lower_is_better else 1
-    one, other = (float(metric.compute(scored) or 0.0) for scored in models)
-    old, new = (drawn[metric.name] for drawn in problem.redrawn(models, [metric.name], 0))
-    low, high = interval(sign * (new - old)) or (np.nan, np.nan)
-    change = f"{sign * (other - one):+.4f} [{low:+.4f}, {high:+.4f}]"
-    return f"{metric.name} {one:.4f} -> {other:.4f}: {change}"
+        signature = Signature.read(bundles[0].signature)
+    problem, said = signature.problem, []
+    for name in (problem.headline[0], *(["log_loss"] if signature.classifies else [])):
+        metric = METRICS[name]
+        sign = -1 if metric.lower_is_better else 1
+        one, other = (float(metric.compute(scored) or 0.0) for scored in models)
+        old, new = (drawn[name] for drawn in problem.redrawn(models, [name], 0))
+        low, high = interval(sign * (new - old)) or (np.nan, np.nan)
+        change = f"{sign * (other - one):+.4f} [{low:+.4f}, {high:+.4f}]"
+        said.append(f"{name} {one:.4f} -> {other:.4f}: {change}")
+    return "; ".join(said)
 
 
 def main() -> None:
