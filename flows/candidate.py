@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.git import Code, differs
-from flows.pretrained import read_parent
+from flows.pretrained import Start, read_start
 from registry import Candidate, Lineage
+from registry.values import SHA256
 from tasks import fingerprint, formats, recorded, snapshot
 from tasks.bundle.evaluation import Evaluation
 from tasks.bundle.files import IDENTITY, Bundle
@@ -49,6 +50,7 @@ class EvaluatedBundle:
 def collect_candidate(
     params: Params,
     workspace: Workspace,
+    checkout: Path,
     code: Code,
     flow_run_id: str | None,
     scratch: Path,
@@ -61,7 +63,8 @@ def collect_candidate(
     curves, and `study.json`, if `modelmint tune` has found the parameters.
 
     Raises:
-        InputError: `dvc.lock` does not match what a stage read, or the bundle.
+        InputError: `dvc.lock` does not match what a stage read, or the bundle; or the file of
+            weights in the `checkout` has changed.
     """
     folder = scratch / "bundle"
     shutil.copytree(workspace.bundle, folder)
@@ -78,7 +81,10 @@ def collect_candidate(
     _copy_history(workspace, stages["train"], Bundle.at(folder).history)
     bundle = Bundle.at(folder)
     evaluation = Evaluation.read(bundle.evaluation)
-    parent = read_parent(workspace) if params.train.init_from else None
+    start = read_start(workspace, checkout) if params.train.init_from else Start()
+    data = {dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]}
+    if start.weights:
+        data[start.weights["file"]] = SHA256 + start.weights["sha256"]
     lineage = Lineage(
         dataset=dataset,
         test_split=evaluation.test_split.sha256,
@@ -87,8 +93,8 @@ def collect_candidate(
         git_dirty=code.dirty or code.commit is None or _code_differs(workspace, code.commit),
         flow_run_id=flow_run_id,
         libraries=evaluation.libraries | {name: version(name) for name in LIBRARIES},
-        parent=parent["ref"] if parent else None,
-        data={dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]},
+        parent=start.parent["ref"] if start.parent else None,
+        data=data,
     )
     # When it trains by itself, and what was searched, makes no other version.
     resolved = params.model_dump(mode="json", exclude={"retrain", "tune"})
@@ -98,7 +104,8 @@ def collect_candidate(
         "test_split": lineage.test_split,
         "git": {"commit": lineage.git_commit, "dirty": lineage.git_dirty},
         "flow_run_id": flow_run_id,
-        "parent": parent,
+        "parent": start.parent,
+        "weights": start.weights,
         "libraries": lineage.libraries,
         "parameters": resolved,
         # By stage: the hash of every file that it read, and the fingerprint of its code.

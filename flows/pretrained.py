@@ -1,27 +1,46 @@
-"""Copies the weights of a registered version to the folder from which the stage `train` starts."""
+"""Copies the weights of a version or a file to the folder from which the stage `train` starts."""
 
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from registry import NotFound, Registry
-from tasks.bundle.files import PRETRAINED
+from tasks.bundle.files import PRETRAINED, WEIGHTS
+from tasks.config.start import is_weights_file
 from tasks.errors import InputError
+from tasks.weights_file import read_header
 from tasks.workspace import Workspace
 
-VERSION = "version.json"
+_MARKER = "version.json"
 
 
-def place_pretrained(registry: Registry, init_from: str | None, workspace: Workspace) -> str:
-    """Copy the weights of the version that `init_from` resolves to into `data/base`.
+@dataclass(frozen=True)
+class Start:
+    """The weights that a training started from; both None: fresh ones."""
 
+    parent: dict[str, str] | None = None
+    """`ref` and `digest` of a registered version."""
+    weights: dict[str, str] | None = None
+    """Path and SHA-256 of a file: `file`, `sha256`."""
+
+
+def place_pretrained(
+    registry: Registry, init_from: str | None, workspace: Workspace, checkout: Path
+) -> str:
+    """Copy the weights that `init_from` names into `data/base` of the workspace.
+
+    They are those of a registered version, or a file, whose path is relative to the `checkout`.
     Without `init_from` that folder is emptied. The files are verified before they are copied.
     `version.json` has their hashes and is written last, so its existence means a complete copy.
-    If the alias has moved, the folder changes and DVC finds `train` stale. Returns a log line.
+    If the alias has moved, or the file was changed, the folder changes and DVC finds `train` stale.
+    Returns a log line.
 
     Raises:
+        InputError: the file is missing, or is not a whole safetensors file.
         InvalidReference, NotFound: `init_from` names no version.
         RegistryError: the bundle is damaged, or the registry cannot be reached.
     """
@@ -29,6 +48,8 @@ def place_pretrained(registry: Registry, init_from: str | None, workspace: Works
     if init_from is None:
         _clear(folder)
         return "training starts from fresh weights"
+    if is_weights_file(init_from):
+        return _place_file(init_from, folder, checkout)
     if not registry.database.exists():
         raise NotFound(
             f"There is no version {init_from!r} to start from: the registry is empty. Train "
@@ -41,52 +62,85 @@ def place_pretrained(registry: Registry, init_from: str | None, workspace: Works
         "sha256": {a.path: a.sha256 for a in version.artifacts if a.path in PRETRAINED},
     }
     if _read_marker(folder) != document or _find_changed(folder, document):
-        files = registry.open(version)
-        _clear(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in PRETRAINED:
-            if name in files:
-                shutil.copyfile(files[name], folder / name)
-        text = json.dumps(document, indent=2) + "\n"
-        (folder / VERSION).write_text(text, encoding="utf-8")
+        _copy(registry.open(version), folder, document)
     return f"training starts from the weights of {version.ref}"
 
 
-def read_parent(workspace: Workspace) -> dict[str, Any] | None:
-    """Reference and digest of the version whose weights are in the workspace's `data/base`.
+def _place_file(name: str, folder: Path, checkout: Path) -> str:
+    path = checkout / name
+    tensors = read_header(path, name)
+    sha256 = _sha256(path)
+    document = {"file": name, "sha256": {WEIGHTS: sha256}}
+    if _read_marker(folder) != document or _find_changed(folder, document):
+        _copy({WEIGHTS: path}, folder, document)
+        if _find_changed(folder, document):
+            _clear(folder)
+            raise InputError(
+                f"train.init_from: {name} was changed while it was copied. Run the same command "
+                "again when it is complete."
+            )
+    return f"training starts from the {len(tensors)} tensors of {name} (SHA-256 {sha256})"
+
+
+def read_start(workspace: Workspace, checkout: Path) -> Start:
+    """What the workspace's `data/base` holds.
 
     Raises:
-        InputError: a file there no longer matches that version.
+        InputError: a file there no longer matches its version, or the file in the checkout has
+            changed since it was copied.
     """
     if (document := _read_marker(workspace.base)) is None:
-        return None
+        return Start()
+    origin = document["file"] if "file" in document else document["ref"]
     if name := _find_changed(workspace.base, document):
         raise InputError(
-            f"{workspace.base / name} was changed: it is not the file of {document['ref']}. "
+            f"{workspace.base / name} was changed: it is not the file of {origin}. "
             "Nothing was registered. Run the same command again; it copies the file and retrains."
         )
-    return {"ref": document["ref"], "digest": document["digest"]}
+    if "file" not in document:
+        return Start(parent={"ref": origin, "digest": document["digest"]})
+    sha256 = document["sha256"][WEIGHTS]
+    if _sha256(checkout / origin) != sha256:
+        raise InputError(
+            f"train.init_from: {origin} changed during this run, which started from the weights "
+            "that it had before. Nothing was registered. Run the same command again to start from "
+            "the present ones."
+        )
+    return Start(weights={"file": origin, "sha256": sha256})
+
+
+def _copy(files: Mapping[str, Path], folder: Path, document: dict[str, Any]) -> None:
+    """Replace the files in `folder`; the marker comes last."""
+    _clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PRETRAINED:
+        if name in files:
+            shutil.copyfile(files[name], folder / name)
+    text = json.dumps(document, indent=2) + "\n"
+    (folder / _MARKER).write_text(text, encoding="utf-8")
 
 
 def _read_marker(folder: Path) -> dict[str, Any] | None:
-    marker = folder / VERSION
+    marker = folder / _MARKER
     document: dict[str, Any] | None = json.loads(marker.read_bytes()) if marker.exists() else None
     return document
 
 
 def _find_changed(folder: Path, document: dict[str, Any]) -> str:
     """Name of a file that is missing or differs from the version's, or an empty string."""
-    for name, sha256 in document.get("sha256", {}).items():
-        try:
-            with (folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                    continue
-        except OSError:
-            pass
-        return str(name)
-    return ""
+    hashes: dict[str, str] = document.get("sha256", {})
+    return next((name for name, sha256 in hashes.items() if _sha256(folder / name) != sha256), "")
+
+
+def _sha256(path: Path) -> str:
+    """The SHA-256 of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _clear(folder: Path) -> None:
-    for name in (VERSION, *PRETRAINED):
+    for name in (_MARKER, *PRETRAINED):
         (folder / name).unlink(missing_ok=True)

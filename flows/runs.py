@@ -20,6 +20,7 @@ from flows.records import RECORDS, Run, is_locked, lock_run, write_record
 from flows.settings import Settings
 from tasks import params
 from tasks.config import Params
+from tasks.config.start import is_weights_file
 from tasks.errors import InputError
 from tasks.workspace import Workspace
 
@@ -112,7 +113,7 @@ def _worktree(settings: Settings, expected: Params) -> Workspace:
     root = settings.root
     expected = _with_absolute_paths(root, expected)
     resolved = expected.model_dump(mode="json")
-    snapshot = snapshot_of(root, expected.prepare.salt_file)
+    snapshot = snapshot_of(root, *kept_out(expected))
     listing = git(root, "ls-tree", "-r", snapshot)
     content = "\n".join(line for line in listing.splitlines() if "\tdvc.lock" not in line)
     identity = hashlib.sha256((content + json.dumps(resolved, sort_keys=True)).encode())
@@ -162,13 +163,20 @@ def _marker(root: Path, folder: Path) -> Path:
     return Path(os.path.normpath(project_in(root, folder) / below / "config.local"))
 
 
-def snapshot_of(root: Path, secret: str | None) -> str:
+def kept_out(expected: Params) -> list[str]:
+    """Files of a run that git must not store: its secret, and weights, which are large."""
+    start = expected.train.init_from
+    weights = start if start and is_weights_file(start) else None
+    return [path for path in (expected.prepare.salt_file, weights) if path]
+
+
+def snapshot_of(root: Path, *left_out: str) -> str:
     """Commit the checkout, uncommitted changes included, without moving a branch or the index.
 
-    Leaves out ignored files and `secret`, which the user may have forgotten to ignore.
+    Leaves out ignored files and `left_out`, which the user may have forgotten to ignore.
     """
-    inside = secret and (root / secret).resolve().is_relative_to(root.resolve())
-    without = [f":(exclude){secret}"] if inside else []
+    inside = [p for p in left_out if (root / p).resolve().is_relative_to(root.resolve())]
+    without = [f":(exclude){path}" for path in inside]
     with tempfile.TemporaryDirectory() as scratch:
         index = {"GIT_INDEX_FILE": f"{scratch}/index"}
         parents: list[str] = []

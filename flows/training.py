@@ -123,7 +123,7 @@ def train_and_register(
             fill_workspace(settings, params, registry, run.workspace)
             outcome.add_step("raw data", time.monotonic() - started)
             code = code_of(settings.root)  # before the stages: it may be edited while they run
-            _in_workspace(outcome, params, registry, run.workspace, code, study)
+            _in_workspace(outcome, params, registry, run.workspace, settings.root, code, study)
             _note_end(run, outcome)
     if run.over and not run.workspace.root.exists():
         outcome.folder = str(run.folder)
@@ -134,6 +134,7 @@ def _in_workspace(
     params: Params,
     registry: Registry,
     workspace: Workspace,
+    checkout: Path,
     code: Code,
     study: Mapping[str, Any] | None,
 ) -> None:
@@ -144,7 +145,9 @@ def _in_workspace(
         return
     with tempfile.TemporaryDirectory() as scratch:
         flow_run_id = outcome.flow_run_id or None
-        bundle = collect_candidate(params, workspace, code, flow_run_id, Path(scratch), study)
+        bundle = collect_candidate(
+            params, workspace, checkout, code, flow_run_id, Path(scratch), study
+        )
         if not _is_unchanged(workspace, params):
             raise InputError(
                 f"{workspace.root} changed during this run, so nothing was registered. "

@@ -40,7 +40,7 @@ def fill_workspace(
         log.info("the run has its own worktree: %s", workspace.root)
         version_raw_data(params.prepare.source, workspace.root, settings.root)
         copy_salt(settings.root, workspace.root, params.prepare.salt_file)
-    log.info(place_pretrained(registry, params.train.init_from, workspace))
+    log.info(place_pretrained(registry, params.train.init_from, workspace, settings.root))
 
 
 @task(task_run_name="register {model}", **RETRY)

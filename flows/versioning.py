@@ -1,4 +1,4 @@
-"""The only module that imports DVC or runs its command, so that DVC could be replaced.
+"""The only module that imports DVC, so that it could be replaced; `repro.py` runs its command.
 
 `dvc repro` and `status` run stages; `add`, `commit` and `pull` version raw data.
 `tasks/recorded.py` reads DVC's files and cache without it.
@@ -74,8 +74,8 @@ def stale_stages(root: Path) -> list[str]:
 
 
 def repro_command(stage: str) -> list[str]:
-    """The command that runs one stage if it is stale. `-P` ignores a project's folder `dvc`."""
-    return [sys.executable, "-P", "-m", "dvc", "--wait-for-lock", "repro", "-s", stage]
+    """The command that runs one stage if it is stale."""
+    return [sys.executable, "-P", "-m", "flows.repro", stage]
 
 
 def is_advice(line: str) -> bool:

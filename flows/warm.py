@@ -14,6 +14,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
+from flows import repro
 from tasks import fingerprint, recorded
 from tasks.errors import InputError
 from tasks.process import die_with_parent
@@ -58,7 +59,7 @@ def start() -> None:
         folder = tempfile.mkdtemp(prefix="modelmint-")  # only for this user
         with _listen(f"{folder}/light") as light, _listen(f"{folder}/torch") as torch:
             _warm.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tasks.warm"],
+                [sys.executable, "-P", "-m", "tasks.warm", *repro.LIBRARIES],
                 env=stage_environment(),
                 stdin=light.fileno(),
                 stdout=torch.fileno(),

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from registry.values import SHA256
+
 Json = dict[str, Any]
 """A JSON object: string keys; values are JSON too."""
 
@@ -41,7 +43,14 @@ class Lineage:
     parent: str | None = None
     """The version whose weights the training started from: `digits:3`."""
     data: dict[str, str] = field(default_factory=dict)
-    """The data files that the pipeline read: path -> the hash that DVC gives them."""
+    """The files that the pipeline read: path -> the hash that DVC gives them. A file of weights
+    that the training started from has its SHA-256, as `sha256:HEX`."""
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The file of weights that the training started from: path -> SHA-256; empty without."""
+        hashes = self.data.items()
+        return {path: h.removeprefix(SHA256) for path, h in hashes if h.startswith(SHA256)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""Values as the tables store them: times in microseconds since 1970 in UTC, and JSON."""
+"""Values as the tables store them: times in microseconds since 1970 in UTC, JSON, and hashes."""
 
 import json
 import math
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,21 @@ MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeE
 """Errors that an edited row may raise when it is converted to a record or hashed."""
 
 _SHOWN = 60  # characters of a value in a message
+
+
+SHA256 = "sha256:"
+"""The beginning of the hash of a file of weights in `Lineage.data`."""
+
+
+def spellings(given: str) -> list[str]:
+    """The forms in which the registry may have a hash of data or weights; users copy all of them.
+
+    DVC's hash of a folder ends in `.dir`. `dvc:` is shown, and not stored; `sha256:` is stored, and
+    `sha256sum` does not print it.
+    """
+    bare = given.removeprefix("dvc:").removeprefix(SHA256).removesuffix(".dir")
+    weights = [SHA256 + bare] if re.fullmatch(r"[0-9a-f]{64}", bare) else []
+    return [bare, f"{bare}.dir", *weights]
 
 
 def now() -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.config import Params
+from tasks.needed_classes import refuse_for_classes
 from tasks.workspace import Workspace
 
 
@@ -27,6 +28,8 @@ class Step:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     keeps: tuple[str, ...] = ()
+    check: Callable[[Params, Workspace], None] = lambda params, workspace: None
+    """Raises `InputError` before a long step, if a later one would refuse the parameters."""
 
     def function(self) -> Callable[..., Any]:
         """The step's function, imported late so that `prepare` does not import torch."""
@@ -42,6 +45,7 @@ class Step:
         confirm: Callable[[], None] = lambda: None,
     ) -> Any:
         """Run the step in this process and return its report."""
+        self.check(params, workspace)
         function = self.function()
         sections = [getattr(params, section) for section in self.sections]
         paths = self.reads + self.writes + self.keeps
@@ -59,6 +63,7 @@ STEPS = {
             reads=("prepared", "base"),
             writes=("checkpoint", "history"),
             keeps=("resume",),
+            check=refuse_for_classes,
         ),
         Step(
             "evaluate",

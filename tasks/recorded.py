@@ -11,6 +11,8 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -258,9 +260,15 @@ def _cache(root: Path) -> Path:
 def yaml_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; empty if there is no such file."""
     try:
-        found: Any = YAML(typ="safe").load(path.read_bytes())
+        found = deepcopy(_parsed(path.read_bytes()))
     except FileNotFoundError:
         return {}
     except (OSError, YAMLError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=16)
+def _parsed(content: bytes) -> Any:
+    """A flow reads the same `dvc.lock` about ten times, and parsing it takes 15 ms."""
+    return YAML(typ="safe").load(content)

@@ -21,6 +21,7 @@ NOT_TUNED = {
     "train.quantile": "trials with another loss cannot be compared",
     "train.target_transform": "it changes what the validation loss measures",
     "train.init_from": "trials share the data that was prepared once; set it in train",
+    "train.init_keys": "it belongs to train.init_from; set it in train",
     "train.device": "it decides where a trial runs, not how good it is",
     "train.checkpoint": "it does not change the result",
 }

@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +14,19 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tasks import architectures, formats
+from tasks.architectures import Network
 from tasks.architectures.target_transforms import TargetScale
 from tasks.bundle.files import Bundle
 from tasks.checkpoint import save
 from tasks.config import Train
+from tasks.config.start import is_weights_file
 from tasks.device import Device, choose_device
 from tasks.encoding import Encoder
 from tasks.errors import InputError
 from tasks.training.augmentation import augment, check_augmentation
 from tasks.training.batches import epoch_of
 from tasks.training.choice import with_network
+from tasks.training.from_file import start_from_file
 from tasks.training.norms import share_statistics
 from tasks.training.objective import Objective
 from tasks.training.optimisation import Schedule, begin_epoch, freeze, make_optimizer
@@ -72,7 +75,7 @@ def train(
     Writes `checkpoint` and `history`. The same data, parameters, seed, device and number of threads
     give the same bytes, even if the training was killed and resumed. The folder `resume` holds the
     state of the training and is removed at the end. `confirm` is called before that; it raises if
-    the result must be discarded. `base` has the weights of the version in `params.init_from`.
+    the result must be discarded. `base` has the weights that `params.init_from` names.
 
     Trains in several processes if `params.devices` or torchrun says so. Only the first one writes.
 
@@ -159,7 +162,7 @@ def _train(
         network.scale_target(scale)
     network.fit(training.sample)
     if params.init_from is not None:
-        print(start_from(network, params.init_from, base, prepared), flush=True)
+        print(_start(network, params.init_from, params.init_keys, base, prepared), flush=True)
     freeze(network, params.freeze)
     share_statistics(network, processes)
     objective = Objective.of(params, signature, training.targets())
@@ -172,6 +175,15 @@ def _train(
     checkpointer.resume(state)
     _learn(params, state, objective, training, validation, checkpointer)
     return _Trained(state, objective.loss.metric, window)
+
+
+def _start(
+    network: Network, init_from: str, keys: Mapping[str, str], base: Path, prepared: Path
+) -> str:
+    """Load the weights to start from; returns a line for the log."""
+    if is_weights_file(init_from):
+        return start_from_file(network, init_from, keys, base)
+    return start_from(network, init_from, base, prepared)
 
 
 def _learn(

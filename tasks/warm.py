@@ -8,6 +8,9 @@ their sockets in the folder MODELMINT_WARM, lets one fork, and waits for the exi
     python -P -m tasks train  ->  warm process  ->  guard  ->  the step
          (`in_warm_process`)        (forks)        (forks, waits)
 
+`dvc repro`, which runs that command, is forked in the same way (`flows/repro.py`): DVC imports for
+half a second.
+
 Every step still has a process, a session and memory of its own. The guard ends it if the command
 ends, and reports its end even if the warm process was killed. Old code cannot run: the warm process
 imports no code of the steps, so each fork loads it from the disk, as a new interpreter does. If
@@ -76,9 +79,18 @@ def in_warm_process(arguments: list[str]) -> int | None:
     folder = os.environ.pop(SOCKETS, None)
     if folder is None or len(arguments) != 1 or arguments[0] not in STEPS:
         return None
+    return in_fork(f"{folder}/{STEPS[arguments[0]]}", "tasks", arguments)
+
+
+def in_fork(path: str, module: str, arguments: list[str]) -> int | None:
+    """Run `python -m MODULE ARGUMENTS` in a fork of the process that listens at the socket `path`.
+
+    Returns as `in_warm_process`.
+    """
     request = json.dumps(
         {
             "interpreter": interpreter(os.environ),
+            "module": module,
             "arguments": arguments,
             "folder": os.getcwd(),
             "environment": dict(os.environ),
@@ -87,7 +99,7 @@ def in_warm_process(arguments: list[str]) -> int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
         guard.settimeout(PATIENCE_S)
         try:
-            guard.connect(f"{folder}/{STEPS[arguments[0]]}")
+            guard.connect(path)
             guard.send(request.encode())
             if guard.recv(_LONGEST) != _ACCEPTED:
                 return None
@@ -140,10 +152,12 @@ def _granted() -> list[Any]:
     ]
 
 
-def serve(light: socket.socket, torch: socket.socket) -> None:
-    """Import the libraries, then fork for each connection. Returns only in a fork: as the step.
+def serve(light: socket.socket, torch: socket.socket, more: Iterable[str]) -> str:
+    """Import the libraries, then fork for each connection. Returns only in a fork: the module that
+    it runs.
 
-    The steps that need torch connect to `torch`, the others to `light`.
+    The steps that need torch connect to `torch`, the others to `light`, as do those of modules that
+    need the libraries `more`.
     """
     before = dict(os.environ)
     mine = interpreter(before)
@@ -153,8 +167,8 @@ def serve(light: socket.socket, torch: socket.socket) -> None:
     this, listening, other = os.getpid(), light, torch
     if not os.fork():
         die_with_parent(this, signal.SIGKILL)
-        listening, other = torch, light
-        _import(TORCH)
+        listening, other, more = torch, light, TORCH
+    _import(more)
     other.close()
     if any(str(f.resolve()).startswith("/dev/nvidia") for f in Path("/proc/self/fd").iterdir()):
         sys.exit("a library has used the GPU when it was imported")
@@ -164,8 +178,7 @@ def serve(light: socket.socket, torch: socket.socket) -> None:
         if not os.fork():
             listening.close()  # or the socket would outlive the warm process
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _guard(connection, mine, set_by_imports)
-            return
+            return _guard(connection, mine, set_by_imports)
         connection.close()
 
 
@@ -178,8 +191,9 @@ def _import(modules: Iterable[str]) -> None:
 
 def _guard(
     command: socket.socket, mine: Mapping[str, Any], set_by_imports: Mapping[str, str]
-) -> None:
-    """Fork the step, report its end, and end it if its command ends. Returns only as the step."""
+) -> str:
+    """Fork the step, report its end, and end it if its command ends. Returns only as the step: its
+    module."""
     os.setsid()
     try:
         request = json.loads(command.recv(_LONGEST) or "{}")
@@ -191,17 +205,22 @@ def _guard(
         streams = []
     if not streams:  # the command was killed while it waited, or did not wait any longer
         os._exit(0)
+    this = os.getpid()
     if not (step := os.fork()):
+        die_with_parent(this)
         command.close()
         os.setsid()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
         os.environ.clear()
-        os.environ.update(request["environment"] | set_by_imports)
+        os.environ.update(request["environment"])
+        if request["module"] == __package__:
+            os.environ.update(set_by_imports)
+        # DVC gives its variables to the command of the stage, which compares them.
         os.chdir(request["folder"])
         sys.argv[1:] = request["arguments"]
-        return
+        return str(request["module"])
     for stream in (0, 1, 2, *streams):
         os.close(stream)
     ended = os.pidfd_open(step)
@@ -217,19 +236,22 @@ def _guard(
     os._exit(0)
 
 
-def _become_the_step() -> None:
-    """`python -P -m tasks STEP`, in a fork. Never returns."""
+def _become(module: str) -> None:
+    """`python -P -m MODULE`, in a fork. Never returns."""
     for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
         del sys.modules[name]
     importlib.invalidate_caches()
+    status = 1
     try:
-        runpy.run_module("tasks", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:  # the steps end by themselves
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        sys.stdout.flush()
-        sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     # Not by an exception: libraries have registered functions for the end of the warm process.
-    os._exit(1)
+    os._exit(status)
 
 
 if __name__ == "__main__":
@@ -237,5 +259,4 @@ if __name__ == "__main__":
     with open(os.devnull, "r+") as _nothing:
         for _number in (0, 1):  # what closes the sockets must not leave these unused
             os.dup2(_nothing.fileno(), _number)
-    serve(_light, _torch)
-    _become_the_step()
+    _become(serve(_light, _torch, sys.argv[1:]))

@@ -21,7 +21,7 @@ class Workspace:
 
     @property
     def base(self) -> Path:
-        """Weights of a registered version to start from; empty without `train.init_from`."""
+        """Weights to start from, of a version or a file; empty without `train.init_from`."""
         return self.root / "data/base"
 
     @property

@@ -90,6 +90,7 @@ WHOLE_FILES = {
     "flows/test_heartbeat.py",
     "flows/test_inbox_faults.py",
     "tasks/test_init_from.py",
+    "tasks/test_init_from_file.py",
     "tasks/test_label_noise.py",
     "flows/test_loop.py",
     "flows/test_loop_rows.py",

@@ -56,6 +56,7 @@ MEANING = {
     "FOLDER": "backup",
     "FILE": "digits-3.tar",
     "EVENT": "1",
+    "sha256:HASH": f"sha256:{'0' * 64}",
 }
 # Commands that a command needs before it, and variables that it needs.
 BEFORE = {

@@ -30,6 +30,7 @@ from registry.display.drift import said, verdict_of
 METRIC = re.compile(r"\s*metric\.(.+?)\s*(?:(?:>=|<=|=|>|<).*|:asc)?\s*")
 # DVC's hash of a file or a folder.
 HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
+WEIGHTS_HASH = re.compile(r"(sha256:)?[0-9a-f]{64}")
 # The metrics to compare versions by without `registration.metric`, one for each task.
 HEADLINES = ("macro_f1", "r2", "perplexity")
 
@@ -118,8 +119,8 @@ def trace(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="NAME[@ALIAS|:VERSION]|dvc:MD5",
-            help="A version, or the DVC hash of a dataset or a raw file.",
+            metavar="NAME[@ALIAS|:VERSION]|dvc:MD5|sha256:HASH",
+            help="A version, the DVC hash of data, or the SHA-256 of a weights file.",
         ),
     ],
     limit: Annotated[
@@ -139,7 +140,7 @@ def trace(
     """
     position: dict[str, Any] = {"limit": limit, "after": after, "before": before}
     with open_registry() as registry:
-        if what.startswith("dvc:"):
+        if what.startswith("dvc:") or WEIGHTS_HASH.fullmatch(what):
             built = registry.trace_data(what.removeprefix("dvc:"), **position)
             if printed_json(as_json, asdict(built)):
                 return

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,8 @@ from prefect.runtime import flow_run
 from flows import artifacts, warm
 from flows.alive import be_watched
 from flows.outcome import Outcome, errors_end, failed_state
-from flows.runs import claim_run, resolve_paths, snapshot_of
+from flows.pretrained import read_start
+from flows.runs import claim_run, kept_out, resolve_paths, snapshot_of
 from flows.settings import Settings, actor
 from flows.stages import STATUS_INPUT, StageResult, run_stage, stages_stop_with_this
 from flows.training import train_and_register
@@ -42,6 +43,7 @@ PARTS = {
     "train": "the other parameters of train",
     "code": "the code of the training",
     "search": "pruner or seed of the search",
+    "start": "the weights to start from",
 }
 """What a study belongs to, besides the model's name."""
 
@@ -130,8 +132,8 @@ def _search_and_decide(
         fill_workspace(settings, task.params, registry, run.workspace)
         if not _prepare(outcome, run.workspace):
             return None
-        snapshot = snapshot_of(settings.root, task.params.prepare.salt_file)
-        identity = _identity(task, run.workspace)
+        snapshot = snapshot_of(settings.root, *kept_out(task.params))
+        identity = _identity(settings, task, run.workspace)
         study = _open_study(settings, task, identity)
         outcome.study = study.name
         try:
@@ -163,17 +165,20 @@ def _prepare(outcome: TuneOutcome, workspace: Workspace) -> bool:
     return False
 
 
-def _identity(task: Task, workspace: Workspace) -> dict[str, Any]:
+def _identity(settings: Settings, task: Task, workspace: Workspace) -> dict[str, Any]:
     """What a study belongs to. Another value of any part is another study."""
     stage = recorded.locked_stages(workspace.root)["prepare"]
     prepared = workspace.prepared.relative_to(workspace.root).as_posix()
-    return {
+    identity = {
         "data": next(str(out["md5"]) for out in stage["outs"] if out["path"] == prepared),
         "space": {n: d.model_dump(mode="json") for n, d in task.space.dimensions.items()},
         "train": task.params.train.model_dump(mode="json", exclude={"device", "checkpoint"}),
         "code": fingerprint.of_stage(workspace.root, "train"),
         "search": [task.tune.pruner, task.tune.seed],
     }
+    if task.params.train.init_from:  # the alias may move, and a file may be written anew
+        identity["start"] = asdict(read_start(workspace, settings.root))
+    return identity
 
 
 def _open_study(settings: Settings, task: Task, identity: dict[str, Any]) -> Study:
@@ -196,7 +201,7 @@ def _open_study(settings: Settings, task: Task, identity: dict[str, Any]) -> Stu
         log.info("the study %s goes on; its trials: %s", study.name, ended)
     elif earlier:
         before = study.identity_of(earlier[-1])
-        changed = [words for part, words in PARTS.items() if before.get(part) != identity[part]]
+        changed = [words for part, words in PARTS.items() if before.get(part) != identity.get(part)]
         log.info(
             "%s is a new study: %s changed since %s", study.name, " and ".join(changed), earlier[-1]
         )

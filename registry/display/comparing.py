@@ -124,7 +124,7 @@ def compare(left: Version, right: Version) -> Comparison:
         len(before.keys() | after.keys()) - len(changed),
         (
             *_changes(_origin(left), _origin(right), hashes=True),
-            *_changes(left.lineage.data, right.lineage.data, hashes=True),
+            *_changes(_files(left), _files(right), hashes=True),
         ),
         _changes(left.lineage.libraries, right.lineage.libraries),
         a.where,
@@ -186,6 +186,11 @@ def _origin(version: Version) -> dict[str, str]:
         "flow run": lineage.flow_run_id,
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _files(version: Version) -> dict[str, str]:
+    """The files that the pipeline read, and their hashes: MD5 of data, SHA-256 of weights."""
+    return version.lineage.data | version.lineage.weights
 
 
 def _changes(

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from registry.display import documents, formatting
 from registry.records import Event, Json, Version
+from registry.values import SHA256
 
 Facts = list[tuple[str, str]]
 """Names and values, in the order in which to show them."""
@@ -88,10 +89,12 @@ def origin(version: Version) -> Facts:
     """Data, code and run that a version came from."""
     lineage = version.lineage
     commit = lineage.git_commit or "none"
+    weights = [f"{path}  {SHA256}{sha256}" for path, sha256 in lineage.weights.items()]
+    data = {path: md5 for path, md5 in lineage.data.items() if path not in lineage.weights}
     return [
-        *((f"data {path}", f"dvc:{md5}") for path, md5 in lineage.data.items()),
+        *((f"data {path}", f"dvc:{md5}") for path, md5 in data.items()),
         ("dataset", f"dvc:{lineage.dataset}"),
-        ("started from", lineage.parent or "fresh weights"),
+        ("started from", lineage.parent or "".join(weights) or "fresh weights"),
         ("commit", commit + " with uncommitted changes" * lineage.git_dirty),
         ("flow run", lineage.flow_run_id or "none"),
         ("libraries", ", ".join(f"{n} {v}" for n, v in lineage.libraries.items())),

@@ -177,7 +177,8 @@ class ReadingMixin(RegistryBase):
     def trace_data(
         self, md5: str, *, limit: int = 50, after: str | None = None, before: str | None = None
     ) -> DataTrace:
-        """The versions and jobs that used a dataset or a raw file, by its DVC hash.
+        """The versions and jobs that used a dataset or a raw file, by its DVC hash, or a file of
+        weights, by its SHA-256.
 
         A page has up to `limit` versions and up to `limit` jobs. `after` and `before` are those of
         the previous page: its last version and its last job.

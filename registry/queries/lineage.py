@@ -54,7 +54,7 @@ def children_query(uid: str) -> Select[str, int]:
 def trace_data(
     c: Connection, md5: str, *, limit: int, after: str | None, before: str | None
 ) -> DataTrace:
-    """The versions that were trained on a dataset or file, and their jobs."""
+    """The versions that were trained on a dataset or a file, or started from it, and their jobs."""
     if not md5 or not md5.isprintable() or " " in md5:
         raise InvalidQuery(f"{md5!r} is not a hash. Give the whole hash, as dvc.lock has it.")
     rows, more = search.built_on_page(c, md5, limit=limit, after=after)

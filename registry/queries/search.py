@@ -42,7 +42,7 @@ from registry.schema import (
     version_state,
     version_tags,
 )
-from registry.values import microseconds
+from registry.values import microseconds, spellings
 
 _CONDITION = re.compile(r"(metric|param|tag)\.(.+?)(>=|<=|=|>|<)(.*)|([a-z_]+) *(>=|<=|=|>|<)(.*)")
 
@@ -123,23 +123,23 @@ def _refuse_operator(text: str) -> None:
 
 
 def built_on(md5: str) -> ColumnElement[bool]:
-    """Whether a version was made from a dataset or a raw file, by DVC's hash of it."""
+    """Whether a version was made from a dataset or a file, by its hash."""
     # Not OR: with it, PostgreSQL would read every version.
     return _v.id.in_(union_all(*built_on_ids(md5)))
 
 
 def built_on_ids(md5: str) -> tuple[Select[int], Select[int]]:
-    """The ids of the versions behind `built_on`: by their dataset, and by a raw file."""
+    """The ids of the versions behind `built_on`: by their dataset, and by a file."""
     any_, data = schema.versions.alias("any_version").c, schema.version_data.c
     return (
-        select(any_.id).where(any_.dataset.in_(_spellings(md5))),
-        select(data.version_id).where(data.md5.in_(_spellings(md5))),
+        select(any_.id).where(any_.dataset.in_(spellings(md5))),
+        select(data.version_id).where(data.md5.in_(spellings(md5))),
     )
 
 
 def is_built_on(md5: str) -> ColumnElement[bool]:
     """`built_on` as a condition that is checked row by row, for queries that read all rows."""
-    data, spelled = schema.version_data.c, _spellings(md5)
+    data, spelled = schema.version_data.c, spellings(md5)
     raw = exists().where(data.version_id == _v.id, data.md5.in_(spelled))
     return or_(_v.dataset.in_(spelled), raw)
 
@@ -150,7 +150,7 @@ def built_on_page(
     """Rows of a `SUMMARY`, newest first, of versions built on data; and the next page's cursor."""
     top = []
     any_, data = schema.versions.alias("any_version").c, schema.version_data.c
-    for hash_ in _spellings(md5):
+    for hash_ in spellings(md5):
         for id_, column in ((any_.id, any_.dataset), (data.version_id, data.md5)):
             # Each from an index with ordered ids, so that only the first few are read.
             ids = select(id_.label("id")).where(column == hash_).distinct()
@@ -161,12 +161,6 @@ def built_on_page(
     query = summaries.SUMMARY.where(_v.id.in_(union(*top))).order_by(_v.id.desc())
     rows = c.execute(query.limit(limit + 1)).all()
     return rows[:limit], f":{rows[limit - 1].id}" if len(rows) > limit else None
-
-
-def _spellings(md5: str) -> list[str]:
-    """A hash with and without the suffix that DVC gives to a folder's hash; users copy both."""
-    bare = md5.removesuffix(".dir")
-    return [bare, f"{bare}.dir"]
 
 
 @dataclass(frozen=True)
@@ -397,7 +391,7 @@ def _equal(text: str, field: str, value: str) -> ColumnElement[bool]:
     if not value:
         raise InvalidQuery(f"{text!r} has no value. Give any of: {HELP}.")
     if field == "dataset":
-        return built_on(value.removeprefix("dvc:"))
+        return built_on(value)
     if field == "status":
         if value not in _STATUSES:
             raise InvalidQuery(f"{text!r}: {value!r} is not a status. {choices(value, _STATUSES)}")

@@ -18,9 +18,10 @@ from registry.schema import (
     versions,
 )
 from registry.validation.checks import escaped
+from registry.values import spellings
 
 _TABLES = {"metric": version_metrics.c, "param": param_values.c, "tag": version_tags.c}
-_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_HASH = re.compile(r"(dvc:)?[0-9a-f]{32}(\.dir)?|(sha256:)?[0-9a-f]{64}")
 _ALWAYS = {CHAMPION, CHALLENGER}
 """Aliases that a search may name before a version holds them."""
 
@@ -32,9 +33,8 @@ def refuse_unknown(c: Connection, name: str | None, kind: str, key: str) -> None
     is almost equal to an existing one.
     """
     if kind == "dataset":
-        bare = key.removeprefix("dvc:").removesuffix(".dir")
         for column in (versions.c.dataset, version_data.c.md5):
-            found = select(column).where(column.in_((bare, f"{bare}.dir"))).limit(1)
+            found = select(column).where(column.in_(spellings(key))).limit(1)
             if c.execute(found).first() is not None:
                 return
         check_hash(key)
@@ -57,11 +57,12 @@ def refuse_unknown(c: Connection, name: str | None, kind: str, key: str) -> None
 
 
 def check_hash(text: str) -> None:
-    """Raise InvalidQuery for a text without results that is not a complete DVC hash."""
-    if not _HASH.fullmatch(text.removeprefix("dvc:")):
+    """Raise InvalidQuery for a text without results that is not a complete hash."""
+    if not _HASH.fullmatch(text):
         raise InvalidQuery(
             f"No version was built on {text!r}, which is not a hash as DVC gives it: 32 digits of "
-            "0-9a-f, followed by .dir for a folder. Give the whole hash, as dvc.lock has it."
+            "0-9a-f, followed by .dir for a folder. Give the whole hash, as dvc.lock has it; of a "
+            "file of weights, the SHA-256."
         )
 
 

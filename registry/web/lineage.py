@@ -43,11 +43,17 @@ def draw(trace: Trace) -> tuple[Column, ...]:
     version = trace.version
     lineage = version.lineage
     raw = [
-        Box("data file", path, _trace(md5), hash=md5) for path, md5 in sorted(lineage.data.items())
+        Box("data file", path, _trace(md5), hash=md5)
+        for path, md5 in sorted(lineage.data.items())
+        if path not in lineage.weights
     ]
     sources = [Box("dataset", "prepared data", _trace(lineage.dataset), hash=lineage.dataset)]
     if lineage.parent:
         sources.append(Box("parent", lineage.parent, href(lineage.parent), "its weights"))
+    sources += [
+        Box("weights file", path, _trace(sha256), "its weights", hash=sha256)
+        for path, sha256 in lineage.weights.items()
+    ]
     outcome = [Box("child", child, href(child), "started from it") for child in trace.children]
     outcome += [_job(job) for job in trace.jobs]
     total = trace.child_count + trace.job_count

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from tasks.config.architectures import Architecture, expand
 from tasks.config.section import Section, Seed
+from tasks.config.start import is_weights_file, refuse_other_files
 
 Devices = Annotated[int, Field(ge=1)]
 WindowRows = Annotated[int, Field(ge=2)]
@@ -112,8 +113,13 @@ class Train(Section):
     schedule: Schedule = Schedule()
     """How the learning rate changes during the training."""
     init_from: str | None = None
-    """A registered version to start from, as NAME, NAME@ALIAS or NAME:VERSION. Layers with the same
-    names and shapes are loaded; the others are listed in the log."""
+    """The weights to start from: a registered version, as NAME, NAME@ALIAS or NAME:VERSION, or a
+    file, as a path that ends in `.safetensors`. Weights with the same names and shapes are loaded;
+    the others are listed in the log."""
+    init_keys: dict[str, str] = Field(default={})
+    """For a file: parts of the names in it, and what they are in the network, such as
+    `layer1.0: body.2`. A part stands between dots, wherever in the name; of several that fit, the
+    longest is taken. A whole name renames only that weight."""
     freeze: list[str] = Field(default=[])
     """Names of weights that are not trained, with shell wildcards, such as `front.*`. Batch
     normalisation with frozen weights keeps its running statistics too."""
@@ -136,6 +142,27 @@ class Train(Section):
             raise ValueError(
                 "loss: quantile and quantile: NUMBER, such as 0.9, go together; give both or none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_file_that_can_be_read(self) -> "Train":
+        if self.init_from is not None:
+            try:
+                refuse_other_files(self.init_from)
+            except ValueError as error:
+                raise ValueError(f"init_from: {error}") from error
+        if self.init_keys and not is_weights_file(self.init_from or ""):
+            raise ValueError(
+                "init_keys renames the weights of a file, but init_from is "
+                f"{self.init_from or 'null'}; give the path of a .safetensors file, or remove "
+                "init_keys"
+            )
+        for name in (*self.init_keys, *self.init_keys.values()):
+            if not all(name.split(".")) or name.split() != [name]:
+                raise ValueError(
+                    f"init_keys: {name!r} is not a name or a part of one; give the parts between "
+                    "dots, such as layer1.0, without a dot at either end"
+                )
         return self
 
     @model_validator(mode="before")

@@ -174,11 +174,12 @@ class Classification(Problem):
         Metric("weighted_precision", "weighted precision", lambda s: s.weighted[0]),
         Metric("weighted_recall", "weighted recall", lambda s: s.weighted[1]),
         Metric("weighted_f1", "weighted F1", lambda s: s.weighted[2]),
-        Metric("roc_auc", "ROC AUC", lambda s: _of_two("roc_auc_score", s)),
+        Metric("roc_auc", "ROC AUC", lambda s: _of_two("roc_auc_score", s), two_classes=True),
         Metric(
             "average_precision",
             "average precision",
             lambda s: _of_two("average_precision_score", s),
+            two_classes=True,
         ),
         Metric("log_loss", "log loss", _log_loss, lower_is_better=True, high=math.inf),
         Metric("calibration_error", "calibration error", _calibration_error, lower_is_better=True),

@@ -45,6 +45,8 @@ class Metric:
     """The possible values; a gate outside of them is a mistake."""
     example: float | None = None
     """A bound for gates in the examples of messages; None leaves the metric out of them."""
+    two_classes: bool = False
+    """Whether it is only defined for two classes."""
 
     @property
     def sign(self) -> str:

@@ -4,7 +4,7 @@ Probabilities stay as they are: they are calibrated, and the estimate of a job's
 that. Only the predicted class follows from the threshold, which `signature.json` has.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +85,12 @@ def metric_of(gates: Collection[str]) -> str:
     return next((name for name in CHOOSABLE if name in gates), CHOOSABLE[0])
 
 
+def for_two_classes(what: str, classes: Sequence[str]) -> str:
+    """The error about a parameter that needs two classes."""
+    have = len(classes) or "none"
+    return f"{what} is for two classes, and these data have {have}. Remove it from params.yaml"
+
+
 def decided(
     params: "Evaluate", signature: "Signature", validation: "Callable[[], tuple[Any, Arrays]]"
 ) -> "Signature":
@@ -100,10 +106,7 @@ def decided(
     if given == MOST_PROBABLE:
         return signature
     if len(signature.classes) != 2:
-        raise InputError(
-            f"evaluate.threshold: {given} is for two classes, and these data have "
-            f"{len(signature.classes) or 'none'}. Remove it, or set it to {MOST_PROBABLE}"
-        )
+        raise InputError(for_two_classes(f"evaluate.threshold: {given}", signature.classes))
     if isinstance(given, float):
         return signature.predicting(threshold=given)
     targets, outputs = validation()

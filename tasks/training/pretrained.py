@@ -1,7 +1,5 @@
 """Starts a training from the weights of a registered version: loads what fits, lists the rest."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +15,7 @@ from tasks.bundle.files import Bundle
 from tasks.bundle.signature import Signature
 from tasks.checkpoint import weights_of
 from tasks.errors import InputError
-
-VERSION = "version.json"
-# Buffers that always come from the new dataset.
-SCALES = {
-    *("mean", "std", "rarity"),
-    *("target_mean", "target_std", "target_scores", "target_values"),
-}
+from tasks.training.base import is_scale, read_marker
 
 
 class SharedTokens(NamedTuple):
@@ -46,15 +38,15 @@ def start_from(network: Network, init_from: str, base: Path, prepared: Path) -> 
         InputError: `base` is empty, has another version or one of another table, or no weights
             match.
     """
-    ref, files = _version(init_from, base), Bundle.at(base)
+    ref, files = read_marker(base, init_from), Bundle.at(base)
     there, here = Signature.read(files.signature), network.signature
     if any(t.is_vector for t in here.inputs) and there.columns != here.columns:
         raise InputError(
             f"train.init_from: {ref} was trained on other columns or categories than this dataset, "
             "so its weights mean something else. Start from a version of the same table."
         )
-    given = {n: t for n, t in load_file(files.weights).items() if not _is_scale(n)}
-    into = {n: t for n, t in weights_of(network).items() if not _is_scale(n)}
+    given = {n: t for n, t in load_file(files.weights).items() if not is_scale(n)}
+    into = {n: t for n, t in weights_of(network).items() if not is_scale(n)}
     names = [name for name in into if name in given]
     if (there.task, there.classes) != (here.task, here.classes):
         # An equal number of outputs may belong to other classes.
@@ -95,35 +87,6 @@ def _copy(given: Tensor, into: Tensor, shared: SharedTokens | None) -> bool:
         return False
     into[shared.here] = given[shared.base]
     return True
-
-
-def _is_scale(name: str) -> bool:
-    return name.rpartition(".")[2] in SCALES
-
-
-def _version(init_from: str, base: Path) -> str:
-    """The version whose weights are in `base`, as `NAME:NUMBER`."""
-    if not (base / VERSION).is_file():
-        raise InputError(
-            f"train.init_from is {init_from}, but its weights are not in {base}. Run `modelmint "
-            "train`, which fetches them"
-        )
-    document = json.loads((base / VERSION).read_bytes())
-    for name, sha256 in document.get("sha256", {}).items():
-        file = base / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
-            raise InputError(
-                f"train.init_from: {file} differs from the registered file of {document['ref']}. "
-                "Run `modelmint train`, which fetches it again"
-            )
-    ref: str = document["ref"]
-    found = ref if ":" in init_from else ref.partition(":")[0]
-    if found != init_from.partition("@")[0]:
-        raise InputError(
-            f"train.init_from is {init_from}, but the weights in {base} are those of {ref}. Run "
-            "`modelmint train`, which fetches the right ones"
-        )
-    return ref
 
 
 def _shared_tokens(base: Path, prepared: Path) -> SharedTokens | None:

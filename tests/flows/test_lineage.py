@@ -1,5 +1,6 @@
 """DVC's record of a stage equals what the stage read, whatever is edited while it runs."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,16 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from amounts import usual
 from projects import DEBUG, Project, copy_project, make_project
 from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
+from safetensors.numpy import save_file
 
-from flows.git import differs
-from flows.pretrained import place_pretrained, read_parent
+from flows.candidate import collect_candidate
+from flows.git import Code, differs
+from flows.pretrained import Start, place_pretrained, read_start
+from flows.versioning import why_stale
+from registry import Registry
+from tasks import params as parameters
 from tasks.errors import InputError
 from tasks.recorded import locked_stages
 from tasks.workspace import Workspace
@@ -435,9 +443,11 @@ def test_place_pretrained_replaces_changed_weights(tmp_path):
     workspace = Workspace(tmp_path / "project")
     with open_registry(tmp_path) as registry:
         registry.register("digits", candidate, actor="ada")
-        place_pretrained(registry, "digits:1", workspace)
-        ref = read_parent(workspace)
-        assert ref.keys() == {"ref", "digest"}
+        place_pretrained(registry, "digits:1", workspace, tmp_path)
+        start = read_start(workspace, tmp_path)
+        assert start == Start(
+            {"ref": "digits:1", "digest": registry.resolve("digits:1").version.digest}
+        )
         placed = workspace.base / weights.name
         for spoil in (lambda: placed.write_text("other weights"), placed.unlink):
             spoil()
@@ -445,11 +455,81 @@ def test_place_pretrained_replaces_changed_weights(tmp_path):
                 InputError,
                 match=r"weights\.safetensors was changed: it is not the file of digits:1",
             ):
-                read_parent(workspace)
-            place_pretrained(registry, "digits:1", workspace)
+                read_start(workspace, tmp_path)
+            place_pretrained(registry, "digits:1", workspace, tmp_path)
             assert placed.read_text() == "the weights"
-            assert read_parent(workspace) == ref
+            assert read_start(workspace, tmp_path) == start
     # A marker of an older release has no hashes: it is accepted, and the next flow copies again.
-    document = {"ref": "digits:1", "digest": ref["digest"]}
+    document = {"ref": "digits:1", "digest": start.parent["digest"]}
     (workspace.base / "version.json").write_text(json.dumps(document))
-    assert read_parent(workspace) == ref
+    assert read_start(workspace, tmp_path) == start
+
+
+def test_a_file_of_weights_is_copied_from_the_checkout_and_again_when_it_changed(tmp_path):
+    checkout, worktree = tmp_path / "checkout", Workspace(tmp_path / "worktree")
+    path, name = checkout / "weights/own.safetensors", "weights/own.safetensors"
+    placed = worktree.base / "weights.safetensors"
+    with open_registry(tmp_path) as registry:
+        with pytest.raises(InputError, match=f"there is no file {path}"):
+            place_pretrained(registry, name, worktree, checkout)
+        assert not worktree.base.exists()
+        path.parent.mkdir(parents=True)
+        for value in (1.0, 2.0):
+            save_file({"a": np.full(3, value)}, path)
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            assert place_pretrained(registry, name, worktree, checkout) == (
+                f"training starts from the 1 tensors of {name} (SHA-256 {sha256})"
+            )
+            assert placed.read_bytes() == path.read_bytes()
+            start = read_start(worktree, checkout)
+            assert start == Start(weights={"file": name, "sha256": sha256})
+        before = placed.stat().st_mtime_ns
+        place_pretrained(registry, name, worktree, checkout)
+        assert placed.stat().st_mtime_ns == before  # DVC need not hash it again
+        # A file that cannot be read leaves the copy as it was.
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(InputError, match="is not a whole"):
+            place_pretrained(registry, name, worktree, checkout)
+        with pytest.raises(InputError, match=f"{name} changed during this run, which started from"):
+            read_start(worktree, checkout)
+        placed.write_bytes(b"")
+        with pytest.raises(InputError, match=f"was changed: it is not the file of {name}"):
+            read_start(worktree, checkout)
+        place_pretrained(registry, None, worktree, checkout)
+        assert list(worktree.base.iterdir()) == []
+        assert read_start(worktree, checkout) == Start()
+
+
+def test_the_version_has_the_hash_of_the_weights_that_the_training_read(whole):
+    """One training from a file in the checkout; then the file changes."""
+    path, name = whole.root / "weights/own.safetensors", "weights/own.safetensors"
+    path.parent.mkdir()
+    shutil.copy(whole.root / "outputs/checkpoint/weights.safetensors", path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    whole.change_params({"train": {"init_from": name, "init_keys": {"head": "head"}}})
+    outcome = whole.train()
+    assert outcome["version"] == "digits:1"
+    shown = " ".join(whole.modelmint("models", "show", "digits:1").stderr.split())
+    assert f"started from {name} sha256:{sha256} " in shown
+    assert f"data {name}" not in shown
+    for hash_ in (f"sha256:{sha256}", sha256):
+        traced = json.loads(whole.modelmint("models", "trace", hash_, "--json").stdout)
+        assert [version["version"] for version in traced["versions"]] == [1]
+    assert "no problems" in whole.modelmint("models", "verify").stderr
+    with Registry(f"sqlite:///{whole.root}/modelmint.db", whole.root / "artifacts") as registry:
+        files = registry.open(registry.resolve("digits:1").version)
+        document = json.loads(files["lineage.json"].read_bytes())
+        assert document["weights"] == {"file": name, "sha256": sha256}
+        assert document["parent"] is None
+        workspace, code = Workspace(whole.root), Code(None, True)
+        params = parameters.load(workspace.params)
+        collect = partial(collect_candidate, params, workspace, whole.root, code, None)
+        (whole.root / "one").mkdir()
+        assert collect(whole.root / "one").candidate.lineage.weights == {name: sha256}
+        save_file({"head.bias": np.zeros(10, np.float32)}, path)
+        (whole.root / "two").mkdir()
+        with pytest.raises(InputError, match=f"{name} changed during this run"):
+            collect(whole.root / "two")
+        assert not why_stale(whole.root, "train")
+        place_pretrained(registry, name, workspace, whole.root)
+        assert why_stale(whole.root, "train") == [{"changed deps": {"data/base": "modified"}}]

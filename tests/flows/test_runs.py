@@ -230,6 +230,17 @@ def test_a_worktree_reads_files_outside_of_the_project_without_a_copy(template, 
     assert git(root, "status", "--porcelain") == ""
 
 
+def test_git_does_not_store_the_weights_that_a_run_starts_from(project):
+    weights = project.root / "weights/own.safetensors"
+    weights.parent.mkdir()
+    weights.write_text("large")
+    (weights.parent / "notes.txt").write_text("small")
+    given = params_with(project.root, "train.init_from=weights/own.safetensors")
+    made = worktree(settings_of(project.root), given).root
+    assert [path.name for path in (made / "weights").iterdir()] == ["notes.txt"]
+    assert params.load(made / "params.yaml").train.init_from == "weights/own.safetensors"
+
+
 # The project is a sub-folder of its repository.
 
 

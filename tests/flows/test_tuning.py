@@ -10,11 +10,14 @@ import pytest
 from amounts import EVERYTHING
 from projects import Project
 from ruamel.yaml import YAML
+from safetensors.numpy import save_file
 
 from flows.git import git
+from flows.pretrained import place_pretrained
 from flows.runs import snapshot_of
 from flows.settings import Settings
 from flows.stages import stages_stop_with_this
+from flows.tuning.flow import PARTS, Task, _identity
 from flows.tuning.trials import HIDDEN, run_trial, shared_material
 from tasks import params as parameters
 from tasks.workspace import Workspace
@@ -62,7 +65,7 @@ def test_a_trial_trains_without_the_test_split_and_leaves_nothing(
         assert not list((folder / "data/raw").glob("*.gz"))
         return False
 
-    snapshot = snapshot_of(ready.root, None)
+    snapshot = snapshot_of(ready.root)
     with shared_material(ready, snapshot, workspace, "tune-s") as material:
         trained = run_trial(material, "t0", params, watch)
         assert trained is not None
@@ -85,7 +88,7 @@ def test_a_trial_ends_with_its_flow_and_its_worktree_is_removed(ready: Settings,
 
     workspace = Workspace(ready.root)
     params = parameters.load(workspace.params)
-    snapshot = snapshot_of(ready.root, None)
+    snapshot = snapshot_of(ready.root)
     with (
         pytest.raises(Ended),
         stages_stop_with_this(),
@@ -93,6 +96,24 @@ def test_a_trial_ends_with_its_flow_and_its_worktree_is_removed(ready: Settings,
     ):
         run_trial(material, "t0", params, watch)
     assert not worktrees(project)
+
+
+def test_a_study_belongs_to_the_weights_that_its_trials_start_from(
+    own_trained: Project, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(own_trained.root)
+    settings, workspace = Settings.from_environment(), Workspace(own_trained.root)
+    name, found = "own.safetensors", []
+    space = f"tune.parameters={json.dumps(SPACE['parameters'])}"
+    with settings.open_registry() as registry:
+        for assignment in (f"train.init_from={name}", f"train.init_from={name}", "train.seed=0"):
+            save_file({"head.bias": np.full(10, float(len(found)))}, own_trained.root / name)
+            task = Task.read(settings, "params.yaml", [space, assignment], 1)
+            place_pretrained(registry, task.params.train.init_from, workspace, settings.root)
+            found.append(_identity(settings, task, workspace))
+    assert [set(PARTS) - identity.keys() for identity in found] == [set(), set(), {"start"}]
+    assert found[0]["start"] != found[1]["start"]
+    assert {**found[0], "start": None} == {**found[1], "start": None}
 
 
 def test_a_study_is_killed_goes_on_and_its_winner_becomes_a_version(project: Project):

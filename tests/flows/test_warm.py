@@ -16,6 +16,7 @@ from amounts import usual
 from projects import DEBUG, ROOT, Project, make_project
 
 from flows import warm
+from flows.repro import LIBRARIES
 from tasks.session import cuda_devices
 from tasks.warm import LIGHT, STEPS, TORCH
 
@@ -102,7 +103,7 @@ def descendants(number: int) -> dict[int, str]:
 def step_of(project: Project) -> int:
     """The only process in a fork of the warm process that runs a step."""
     assert warm._warm.process is not None
-    (with_torch,) = children(warm._warm.process.pid)
+    with_torch, *_ = children(warm._warm.process.pid)  # behind it guards of DVC
     (step,) = [step for guard in children(with_torch) for step in children(guard)]
     assert Path(f"/proc/{step}/cwd").readlink() == project.root
     return step
@@ -181,6 +182,37 @@ def test_a_command_with_a_killed_guard_fails_and_its_step_ends(
     os.kill(int(Path(f"/proc/{step}/stat").read_text().split()[3]), signal.SIGKILL)
     assert training.wait(20) == -signal.SIGKILL
     assert gone(step)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_repro_ends_dvc_and_the_step(warmed: Project, number: signal.Signals):
+    before = (warmed.root / "params.yaml").read_bytes()
+    warmed.change_params({"train": {**DEBUG["train"], **LONG}})
+    end(run(warmed, "-m", "flows.repro", "prepare"))
+    command = run(warmed, "-m", "flows.repro", "train")
+    try:
+        epochs(command)
+        assert warm._warm.process is not None
+        with_torch, *guards = children(warm._warm.process.pid)
+        below = [*guards, *(n for guard in guards for n in descendants(guard))]
+        step = step_of(warmed)  # it runs in a fork, too
+        command.send_signal(number)
+        assert gone(step)
+        assert command.wait(20) == -number
+        assert len(below) >= 3  # a guard, DVC, the command of the stage
+        assert all(gone(n) for n in below)
+        assert children(warm._warm.process.pid) == [with_torch]
+    finally:
+        command.kill()
+        command.communicate(timeout=20)
+        (warmed.root / "params.yaml").write_bytes(before)
+
+
+def test_repro_ends_with_the_status_of_dvc(warmed: Project):
+    command = run(warmed, "-m", "flows.repro", "other")
+    printed = command.communicate(timeout=240)[0]
+    assert "ERROR: Stage 'other' not found inside 'dvc.yaml' file" in printed
+    assert command.returncode == 255
 
 
 OTHER = [
@@ -311,6 +343,9 @@ def test_modelmint_train_uses_the_warm_process_and_leaves_nothing_after_ctrl_c(
         commands = [number for number, line in below.items() if line.endswith("-m tasks train")]
         assert commands
         assert not any(has_torch(number) for number in commands)
+        # Without a fork it would have become `-m dvc`.
+        assert any(line.endswith("-m flows.repro train") for line in below.values())
+        assert not any("-m dvc" in line for line in below.values())
         assert list(tmp_path.glob("modelmint-*/torch"))
     finally:
         process.send_signal(signal.SIGINT)
@@ -344,7 +379,7 @@ def test_a_stage_looks_stale_after_a_change_of_parameters_code_data_or_outputs(t
     (root / "outputs/gone.json").rename(root / "outputs/metrics.json")
 
 
-@pytest.mark.parametrize("name", LIGHT + TORCH)
+@pytest.mark.parametrize("name", LIGHT + TORCH + LIBRARIES)
 def test_the_modules_that_the_warm_process_imports_exist(name):
     importlib.import_module(name)
 

@@ -120,6 +120,11 @@ class ForkServer:
         self._start()
         return [str(self.python), "--code", code, *arguments]
 
+    def executable(self) -> str:
+        """A `python` whose `-m` commands run in forks, for `sys.executable`."""
+        self._start()
+        return str(self.python)
+
     def _start(self) -> None:
         path = self.folder / "socket"
         with (self.folder / "lock").open("w") as lock:

@@ -10,14 +10,19 @@ from registry_helpers import (
     LINEAGE,
     fill_place,
     make_candidate,
+    numbers,
     promote,
     register_versions,
 )
 
 from registry import Corrupt, NotFound, Policy, Refused, schema
+from registry.display import describing
+from registry.display.comparing import Change, compare
 from registry.display.describing import kind_of
 from registry.integrity import verify
 from registry.queries.events import hash_of
+from registry.values import SHA256
+from registry.web.lineage import draw
 
 # What was
 
@@ -123,6 +128,35 @@ def test_trace_leads_to_data_and_predictions(place):
         assert built_on("b" * 32) == (["digits:1"], (job,))
         assert built_on("c" * 32) == built_on("f" * 32) == (["digits:2"], ())
         assert built_on("9" * 32) == ([], ())
+
+
+def test_a_file_of_weights_is_shown_and_traced_like_a_parent(place):
+    weights, data = "weights/own.safetensors", {"data/raw/a.csv": "a" * 32}
+    with place.open() as registry:
+        for number, sha256 in enumerate(("e" * 64, "f" * 64), start=1):
+            lineage = replace(LINEAGE, data=data | {weights: f"{SHA256}{sha256}"})
+            own = make_candidate(place.folder, f"model {number}", lineage=lineage)
+            registry.register("digits", own, actor="ada")
+        first, second = (registry.resolve(f"digits:{number}").version for number in (1, 2))
+        assert first.lineage.weights == {weights: "e" * 64}
+        shown = [line for line in describing.origin(first) if line[0].startswith(("data", "start"))]
+        assert shown == [
+            ("data data/raw/a.csv", "dvc:" + "a" * 32),
+            ("dataset", f"dvc:{LINEAGE.dataset}"),
+            ("started from", f"{weights}  sha256:{'e' * 64}"),
+        ]
+        files, sources, *_ = draw(registry.trace("digits:1"))
+        assert [box.title for box in files.boxes] == ["data/raw/a.csv"]
+        box = sources.boxes[-1]
+        assert (box.kind, box.title, box.detail) == ("weights file", weights, "its weights")
+        assert (box.hash, box.href) == ("e" * 64, f"/trace?hash={'e' * 64}")
+        changed = [c for c in compare(first, second).origin if c.key == weights]
+        assert changed == [Change(weights, "e" * 64, "f" * 64, is_hash=True)]
+        for asked in ("e" * 64, "sha256:" + "e" * 64):
+            assert [v.ref for v in registry.trace_data(asked).versions] == ["digits:1"]
+            assert numbers(registry.search("digits", [f"dataset={asked}"])) == [1]
+        assert registry.trace_data("0" * 64).version_count == 0
+        assert verify(registry).problems == []
 
 
 # Those who change it

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forks import python_code
+from forks import FORKS, forks, python_code
 from training_helpers import make_prepared, run, tiny, written
 
 from tasks.config import Cnn, Conv1d, Mlp
@@ -98,8 +98,10 @@ def wait_until(condition, seconds=60):
     ids=["weights", "images", "padded"],
 )
 def test_several_processes_have_the_loss_curve_of_one(
-    processes, kind, task, changes, tmp_path, capsys
+    processes, kind, task, changes, tmp_path, capsys, monkeypatch
 ):
+    if FORKS:  # each further process would import torch
+        monkeypatch.setattr(sys, "executable", forks.executable())
     data = make_prepared(tmp_path / "data", kind, task, rows={"train": 114, "validation": 40})
     params = tiny(epochs=4).model_copy(update=changes)
     _, alone = run(params.model_copy(update={"devices": 1}), tmp_path / "one", data)
@@ -126,7 +128,9 @@ def test_two_gpus_have_the_loss_curve_of_one(tmp_path, capsys):
         assert row == pytest.approx(other, abs=1e-2)
 
 
-def test_a_killed_process_ends_the_training_which_then_resumes(tmp_path, capsys):
+def test_a_killed_process_ends_the_training_which_then_resumes(tmp_path, capsys, monkeypatch):
+    if FORKS:
+        monkeypatch.setattr(sys, "executable", forks.executable())
     data = make_prepared(tmp_path / "data", "image", rows={"train": 401, "validation": 40})
     # With dropout: the random state of every process must be restored.
     architecture = Cnn(name="cnn", channels=[4], dense=[8], dropout=0.5)

@@ -169,12 +169,12 @@ def test_overriding_the_registration_name_keeps_its_metric(small):
         (
             "train.architecture.name=cnnn",
             "train.architecture: unknown 'name' 'cnnn'; did you mean 'cnn'? "
-            "allowed: linear, logistic, mlp, tabular, cnn, resnet, bag, conv1d, inception, rnn, "
-            "lstm, gru, attention, transformer, transformer_lm, lenet, vit",
+            "allowed: auto, linear, logistic, mlp, tabular, cnn, resnet, bag, conv1d, inception, "
+            "rnn, lstm, gru, attention, transformer, transformer_lm, lenet, vit",
         ),
         (
             "train.architecture=boosting",
-            "train.architecture: unknown 'name' 'boosting'; allowed: linear, logistic, mlp, tab",
+            "train.architecture: unknown 'name' 'boosting'; allowed: auto, linear, logistic, mlp",
         ),
         (
             "train.architecture={name: conv1d, widths: [8, 16]}",

@@ -130,8 +130,10 @@ def test_a_shape_counts_wherever_it_is(name):
 
 
 @pytest.mark.whole
-@each
-@pytest.mark.parametrize(("features", "scaling"), [(1, "series"), (12, "both")])
+@pytest.mark.parametrize(
+    ("name", "features", "scaling"),
+    [("conv1d", 1, "series"), ("conv1d", 12, "both"), ("inception", 12, "both")],
+)
 def test_onnx_runtime_gives_the_same_for_any_length_and_batch(name, features, scaling, tmp_path):
     network = network_for(name, features, scaling=scaling).train()
     for _ in range(3):  # running statistics that are not the first ones

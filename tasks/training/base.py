@@ -1,0 +1,60 @@
+"""The folder with the weights to start from, which the flow fills."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tasks.config.start import is_weights_file
+from tasks.errors import InputError
+
+MARKER = "version.json"
+"""Where the weights come from, `ref` and `digest` of a version or the `file`, and their hashes."""
+# Buffers that always come from the new dataset.
+_SCALES = {
+    *("mean", "std", "rarity"),
+    *("target_mean", "target_std", "target_scores", "target_values"),
+}
+
+
+def is_scale(name: str) -> bool:
+    """Whether a tensor is a scale of the dataset, and not a weight."""
+    return name.rpartition(".")[2] in _SCALES
+
+
+def read_marker(base: Path, init_from: str) -> str:
+    """What the weights in `base` are: `NAME:NUMBER`, or the path of a file.
+
+    Raises:
+        InputError: they are not those of `init_from`, or were changed.
+    """
+    if not (base / MARKER).is_file():
+        raise InputError(
+            f"train.init_from is {init_from}, but its weights are not in {base}. Run `modelmint "
+            "train`, which fetches them"
+        )
+    document = json.loads((base / MARKER).read_bytes())
+    origin: str = document["file"] if "file" in document else document["ref"]
+    kept = "file of" if "file" in document else "registered file of"
+    for name, sha256 in document.get("sha256", {}).items():
+        path = base / name
+        if not path.is_file() or _sha256(path) != sha256:
+            raise InputError(
+                f"train.init_from: {path} differs from the {kept} {origin}. "
+                "Run `modelmint train`, which fetches it again"
+            )
+    if is_weights_file(init_from):
+        asked, found = init_from, origin
+    else:
+        asked = init_from.partition("@")[0]
+        found = origin if ":" in init_from else origin.partition(":")[0]
+    if found != asked:
+        raise InputError(
+            f"train.init_from is {init_from}, but the weights in {base} are those of {origin}. Run "
+            "`modelmint train`, which fetches the right ones"
+        )
+    return origin
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
