@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Some containers set it. Then pytest rewrites the assertions of 180 modules in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup data run loop check test test-gpu lint docs screenshots bench lock check-tests test-tools
+.PHONY: setup data run loop check test test-gpu lint docs screenshots bench bench-gpu lock check-tests test-tools
 
 setup: $(READY) data
 
@@ -42,6 +42,10 @@ loop: setup  # ten days of a model whose world changes on day 5: docs/retraining
 
 test-gpu: setup  # skips where there is no NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: setup  # the same tests, then figures for benchmarks/README.md
+	@$(BIN)/python -m pytest -m gpu; tested=$$?; \
+	$(BIN)/python benchmarks/gpu.py && exit $$tested
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
 """The sides of `training.py`: `python benchmarks/training_loops.py stage|plain|lightning FOLDER`.
 
 FOLDER has `params.yaml` and `data/prepared`. Each side builds the same network from the same seed,
-takes the same rows in the same order, and prints the losses of each epoch as the stage does.
+takes the same rows in the same order, and prints the losses of each epoch as the stage does. The
+device and the precision are those that the stage chooses.
 """
 
 import contextlib
@@ -21,11 +22,13 @@ from tasks import architectures, formats, params
 from tasks.bundle.files import Bundle
 from tasks.config import Params, Train
 from tasks.dataset import read_split
+from tasks.device import Device, choose_device
 from tasks.encoding import Encoder
 from tasks.training.augmentation import augment
 from tasks.workspace import Workspace
 
 VALIDATION_BATCH = 1024
+LOWER = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 def stage(chosen: Params, workspace: Workspace) -> None:
@@ -36,12 +39,14 @@ def stage(chosen: Params, workspace: Workspace) -> None:
 
 
 class Rows:
-    """A split in memory, as a script would hold it: tensors, and batches by index."""
+    """A split on the device, as a script would hold it: tensors, and batches by index."""
 
-    def __init__(self, prepared: Path, name: str, encoder: Encoder) -> None:
+    def __init__(self, prepared: Path, name: str, encoder: Encoder, device: str) -> None:
         split = read_split(prepared, name, encoder)
-        self.inputs = {key: torch.tensor(array) for key, array in split.inputs.items()}
-        self.targets = torch.tensor(split.targets)
+        self.inputs = {
+            key: torch.tensor(array, device=device) for key, array in split.inputs.items()
+        }
+        self.targets = torch.tensor(split.targets, device=device)
         self.padded = "length" in self.inputs
 
     def __len__(self) -> int:
@@ -49,6 +54,7 @@ class Rows:
 
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """One batch; tokens are padded to its longest text."""
+        rows = rows.to(self.targets.device)
         batch = {key: tensor[rows] for key, tensor in self.inputs.items()}
         if self.padded:
             batch["tokens"] = batch["tokens"][:, : max(1, int(batch["length"].max()))]
@@ -62,16 +68,22 @@ def order_of(rows: int, seed: int, epoch: int) -> Tensor:
 
 def begin(
     chosen: Params, workspace: Workspace
-) -> tuple[nn.Module, Rows, Rows, Tensor | None, torch.optim.Optimizer, Any]:
-    """Network, data, class weights, optimizer and schedule."""
+) -> tuple[Device, nn.Module, Rows, Rows, Tensor | None, torch.optim.Optimizer, Any]:
+    """Device, network, data, class weights, optimizer and schedule."""
     train = chosen.train
+    device = choose_device(train)
     torch.manual_seed(train.seed)
     dataset = Encoder.read(workspace.prepared)
     signature = architectures.signature_for(train.architecture, dataset.signature)
     encoder = Encoder(signature, dataset.tokenizer)
-    training, validation = (Rows(workspace.prepared, n, encoder) for n in ("train", "validation"))
+    training, validation = (
+        Rows(workspace.prepared, name, encoder, device.accelerator)
+        for name in ("train", "validation")
+    )
     network = architectures.build(train.architecture, signature)
     network.normalise_by(formats.read(Bundle.at(workspace.prepared).profile, formats.PROFILE))
+    network.fit(lambda: training.inputs)
+    network.to(device.accelerator)
     weights = None
     if train.imbalance == "weights":
         counts = torch.bincount(training.targets, minlength=len(signature.classes)).float()
@@ -82,7 +94,8 @@ def begin(
         weight_decay=train.optimizer.weight_decay,
     )
     steps = len(list(batches(torch.arange(len(training)), train.batch_size)))
-    return network, training, validation, weights, optimizer, cosine(optimizer, train, steps)
+    schedule = cosine(optimizer, train, steps)
+    return device, network, training, validation, weights, optimizer, schedule
 
 
 def batches(order: Tensor, size: int) -> Iterator[Tensor]:
@@ -103,14 +116,18 @@ def cosine(optimizer: torch.optim.Optimizer, train: Train, steps: int) -> Any:
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def validate(network: nn.Module, validation: Rows, weights: Tensor | None) -> float:
+def validate(
+    network: nn.Module, validation: Rows, weights: Tensor | None, autocast: torch.autocast
+) -> float:
     """The mean loss of the validation split."""
     network.eval()
     total = divisor = 0.0
     with torch.no_grad():
         for rows in torch.split(torch.arange(len(validation)), VALIDATION_BATCH):
             inputs, targets = validation.take(rows)
-            total += F.cross_entropy(network(inputs), targets, weights, reduction="sum").item()
+            with autocast:
+                scores = network(inputs)
+            total += F.cross_entropy(scores.float(), targets, weights, reduction="sum").item()
             divisor += len(targets) if weights is None else weights[targets].sum().item()
     return total / divisor
 
@@ -125,24 +142,32 @@ def say(train: Train, epoch: int, loss: float, validation: float) -> None:
 def plain(chosen: Params, workspace: Workspace) -> None:
     """What one would write by hand: no Fabric, no resume, no records."""
     train = chosen.train
-    network, training, validation, weights, optimizer, schedule = begin(chosen, workspace)
+    device, network, training, validation, weights, optimizer, schedule = begin(chosen, workspace)
+    lower = LOWER.get(device.precision)
+    autocast = torch.autocast(device.accelerator, lower, enabled=lower is not None)
+    scaler = torch.amp.GradScaler(device.accelerator, enabled=device.precision == "16-mixed")
     best, best_weights = math.inf, {}
     for epoch in range(1, train.epochs + 1):
         network.train()
-        total, seen = torch.zeros(()), 0
+        total, seen = torch.zeros((), device=device.accelerator), 0
         for rows in batches(order_of(len(training), train.seed, epoch), train.batch_size):
             inputs, targets = training.take(rows)
-            scores = network(augment(inputs, train))
-            loss = F.cross_entropy(scores, targets, weights, label_smoothing=train.label_smoothing)
-            loss.backward()
+            with autocast:
+                scores = network(augment(inputs, train)).float()
+            # Each member of an ensemble gives scores for each row.
+            each = targets.repeat_interleave(network.members, 0) if network.members > 1 else targets
+            loss = F.cross_entropy(scores, each, weights, label_smoothing=train.label_smoothing)
+            scaler.scale(loss).backward()
             if train.clip is not None:
+                scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(network.parameters(), train.clip)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             schedule.step()
             total += loss.detach() * len(targets)
             seen += len(targets)
-        found = validate(network, validation, weights)
+        found = validate(network, validation, weights, autocast)
         if found < best:
             best = found
             best_weights = {key: value.clone() for key, value in network.state_dict().items()}
@@ -157,7 +182,7 @@ def lightning(chosen: Params, workspace: Workspace) -> None:
     except ImportError:
         import pytorch_lightning as pl  # type: ignore[import-not-found, no-redef]
     train = chosen.train
-    network, training, validation, weights, optimizer, schedule = begin(chosen, workspace)
+    device, network, training, validation, weights, optimizer, schedule = begin(chosen, workspace)
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
@@ -191,7 +216,8 @@ def lightning(chosen: Params, workspace: Workspace) -> None:
 
     trainer = pl.Trainer(
         max_epochs=train.epochs,
-        accelerator="cpu",
+        accelerator=device.accelerator,
+        precision=device.precision,
         gradient_clip_val=train.clip,
         logger=False,
         enable_progress_bar=False,

@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+PAUSE_S = 0.025  # of each of the eight epochs
 HELPERS = Path(__file__).parents[1] / "tests" / "helpers"
 sys.path[:0] = [str(HELPERS.parents[1]), str(HELPERS)]
 
@@ -34,20 +35,21 @@ def main() -> int:
         for url in (calm, stormy):
             with Registry(url, f"{folder}/{len(url)}") as registry:
                 registry.create()
-        finish(calm, options.trials)
-        kills, began = kill_again_and_again(stormy, options.trials, options.kills), time.monotonic()
+        seconds = finish(calm, options.trials)
+        began = time.monotonic()
+        # So that the kills are spread over the study. A killed worker begins its trial again.
+        kills = kill_again_and_again(stormy, options, 2 * seconds / options.kills)
         finish(stormy, options.trials)
-        return compare(calm, stormy, options.trials, kills, time.monotonic() - began)
+        print(f"{seconds:.0f} s without kills, {time.monotonic() - began:.0f} s with them")
+        return compare(calm, stormy, options.trials, kills)
 
 
-def kill_again_and_again(url: str, trials: int, most: int) -> int:
-    """Start and kill workers; returns how many were killed before the study was complete."""
+def kill_again_and_again(url: str, options: argparse.Namespace, longest: float) -> int:
+    """Start workers, and kill each within `longest` seconds of its work; returns how many were
+    killed before the study was complete."""
     drawn, kills = random.Random(0), 0
-    # So that the kills are spread over the study. A trial takes 0.2 s and the time of its
-    # statements, and a killed worker begins its trial again.
-    longest = 2 * 0.6 * trials / most
-    while kills < most:
-        worker = start_worker(url, trials, pause=0.025)
+    while kills < options.kills:
+        worker = start_worker(url, options.trials, PAUSE_S)
         assert worker.stdout is not None
         worker.stdout.readline()  # it has opened the study
         time.sleep(drawn.uniform(0, longest))
@@ -60,14 +62,19 @@ def kill_again_and_again(url: str, trials: int, most: int) -> int:
     return kills
 
 
-def finish(url: str, trials: int) -> None:
-    worker = start_worker(url, trials)
+def finish(url: str, trials: int) -> float:
+    """Complete the study. Returns the seconds of its work."""
+    worker = start_worker(url, trials, PAUSE_S)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    began = time.monotonic()
     _, errors = worker.communicate()
     if worker.returncode:
         raise SystemExit(errors)
+    return time.monotonic() - began
 
 
-def compare(calm: str, stormy: str, trials: int, kills: int, seconds: float) -> int:
+def compare(calm: str, stormy: str, trials: int, kills: int) -> int:
     found = {url: open_study(url, trials).trials() for url in (calm, stormy)}
     for url, words in ((calm, "not killed"), (stormy, f"killed {kills} times")):
         own = found[url]

@@ -20,6 +20,9 @@ from tasks.errors import SetupError
 
 Device = Literal["auto", "cpu", "cuda"]
 CUDA = "CUDAExecutionProvider"
+# On Ampere and later it rounds factors to 10 bits by default (TF32), an error of about 1e-3. The
+# comparison of a bundle with PyTorch allows 1e-4.
+OPTIONS = {"use_tf32": "0"}
 ONNX_TYPES = {"float32": "float", "float64": "double", "bool": "bool"} | {
     name: name for name in ("uint8", "int32", "int64")
 }
@@ -113,7 +116,7 @@ def open_session(model: Path, device: Device = "auto", threads: int = 0) -> Sess
     # Spinning workers burn a core after each run and slow whatever else runs on it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    providers = [*([CUDA] if cuda else []), "CPUExecutionProvider"]
+    providers = [*([(CUDA, OPTIONS)] if cuda else []), "CPUExecutionProvider"]
     inner = ort.InferenceSession(str(model), options, providers=providers)
     # Or a failing provider would be replaced by the CPU in the middle of a job, unseen.
     inner.disable_fallback()

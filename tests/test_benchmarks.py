@@ -1,8 +1,11 @@
 """`verify` finds no problem in the registry that the benchmarks measure; the scripts that batch
-inference is compared with do the same work.
+inference is compared with do the same work; the benchmark for a GPU, on a CPU.
 """
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,8 @@ import pytest
 from registry_helpers import database_url
 
 from benchmarks import inference_data, inference_rivals
+from benchmarks.gpu import CHECKS, line
+from benchmarks.gpu_trainings import Timed, compared
 from benchmarks.inference import check
 from benchmarks.inference_data import CASES, parameters, write_raw
 from benchmarks.inference_runs import Failed, Setting
@@ -20,7 +25,10 @@ from registry.integrity import verify
 from tasks.columns import SourceLocation
 from tasks.encoding import Encoder
 from tasks.pipeline import STEPS
+from tasks.session import cuda_devices
 from tasks.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.whole
@@ -89,3 +97,36 @@ def test_the_inference_benchmark_fails_if_predictions_differ(labels, scores, mes
         return
     with pytest.raises(Failed, match=message):
         check(setting)
+
+
+def gpu_benchmark(*arguments):
+    command = [sys.executable, ROOT / "benchmarks/gpu.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(cuda_devices() > 0, reason="there is a CUDA device here")
+def test_the_gpu_benchmark_measures_nothing_without_a_gpu():
+    done = gpu_benchmark()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "finds no GPU here, so nothing was measured" in done.stderr
+
+
+def test_the_gpu_benchmark_fails_if_the_losses_differ():
+    one, other = Timed(0.002, [1.0, 0.5]), Timed(0.001, [1.0, 0.6])
+    assert "2.00 ms | plain loop 2.00 ms: 1.00 times" in line(compared("a", "p", "cuda", one, one))
+    for plain in (other, Timed(0.001, one.losses[:1]), "OutOfMemoryError: CUDA out of memory"):
+        assert "| **FAILED** |" in line(compared("a", "p", "cuda", one, plain))
+
+
+# In tests/tasks, test_train.py, test_resume.py, test_devices.py and test_session.py show the faults
+# of what it calls, and so does tests/flows/test_warm.py.
+@pytest.mark.release
+@pytest.mark.whole
+def test_the_gpu_benchmark_runs_on_a_cpu_and_says_so():
+    done = gpu_benchmark("--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "NOTHING ABOUT A GPU IS MEASURED HERE" in done.stdout
+    assert "**FAILED**" not in done.stdout
+    rows = [row.split(" | ")[0].removeprefix("| ") for row in done.stdout.splitlines()]
+    names = {"training": "training step", "processes": "two processes", "warm": "warm process"}
+    assert {*rows} >= {names.get(check, check) for check in CHECKS} | {"parity", "no device"}

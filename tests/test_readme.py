@@ -19,6 +19,8 @@ NOT_RUN = {
     "make loop": "takes minutes: tests/test_examples",
     "make test": "these are the tests",
     "make bench": "takes minutes",
+    "make test-gpu": "needs a GPU",
+    "make bench-gpu": "needs a GPU",
     "modelmint serve": "ends when it is stopped: flows/test_serve",
     "modelmint models ui": "ends when it is stopped: registry/test_web",
 }

@@ -17,6 +17,7 @@ from projects import DEBUG, ROOT, Project, make_project
 
 from flows import warm
 from flows.repro import LIBRARIES
+from tasks.session import cuda_devices
 from tasks.warm import LIGHT, STEPS, TORCH
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a warm process")
@@ -144,6 +145,17 @@ def test_every_step_runs_in_a_fork(warmed: Project):
     for name in STEPS:  # in their order
         asked = end(run(warmed, "-c", ASK[1].replace("train", name)))
         assert asked.splitlines()[-1] == "0", asked
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_devices() == 0, reason="the NVIDIA driver finds no device")
+def test_a_fork_trains_on_cuda(warmed: Project):
+    before = (warmed.root / "params.yaml").read_bytes()
+    warmed.change_params({"train": {**DEBUG["train"], "device": "cuda"}})
+    asked = end(run(warmed, *ASK))
+    (warmed.root / "params.yaml").write_bytes(before)
+    assert "device: cuda (requested)" in asked
+    assert asked.splitlines()[-1] == "0"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -114,6 +114,20 @@ def test_several_processes_have_the_loss_curve_of_one(
     assert not further_processes(tmp_path)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch finds fewer than two GPUs")
+def test_two_gpus_have_the_loss_curve_of_one(tmp_path, capsys):
+    data = make_prepared(tmp_path / "data", "image", rows={"train": 114, "validation": 40})
+    cnn = Cnn(name="cnn", channels=[4], dense=[8], dropout=0)
+    params = tiny(epochs=4, device="cuda", precision="32-true")
+    params = params.model_copy(update={"architecture": cnn})
+    _, alone = run(params.model_copy(update={"devices": 1}), tmp_path / "one", data)
+    _, rows = run(params.model_copy(update={"devices": 2}), tmp_path / "more", data)
+    assert "2 processes\n" in capsys.readouterr().out
+    for row, other in zip(rows, alone, strict=True):
+        assert row == pytest.approx(other, abs=1e-2)
+
+
 def test_a_killed_process_ends_the_training_which_then_resumes(tmp_path, capsys, monkeypatch):
     if FORKS:
         monkeypatch.setattr(sys, "executable", forks.executable())

@@ -26,7 +26,7 @@ from tasks.encoding import Encoder
 from tasks.evaluate import evaluate, inference
 from tasks.export import export
 from tasks.parity import Parity, compare_outputs
-from tasks.session import open_session
+from tasks.session import cuda_devices, open_session
 from tasks.train import train
 
 # The network casts uint8 to float32 before its first layer, whichever that is.
@@ -99,6 +99,21 @@ def test_onnx_logits_match_pytorch_at_any_batch_size(name, dtype, exported, prep
         exponentials = np.exp(expected - expected.max(1, keepdims=True))
         by_hand = exponentials / exponentials.sum(1, keepdims=True)
         assert probabilities == pytest.approx(by_hand, abs=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_devices() == 0, reason="the NVIDIA driver finds no device")
+@each_case
+def test_a_session_on_cuda_is_as_near_to_pytorch_as_one_on_the_cpu_must_be(
+    name, dtype, exported, prepared_images
+):
+    folder = exported(name, dtype)
+    network, _ = load(folder / "checkpoint")
+    session = open_session(folder / "bundle/model.onnx", "cuda")
+    inputs, names = held_out(prepared_images[dtype]).inputs, ["logits", "probabilities"]
+    signature, allowed = network.signature, Export().tolerance
+    found = compare_outputs(session, signature, inputs, inference(network, names), 64, allowed)
+    assert found.passed, found
 
 
 @each_case

@@ -11,6 +11,7 @@ from forks import python_code
 from training_helpers import make_prepared, run, tiny, written
 
 from tasks.config import Augmentation, CheckpointEvery, Optimizer, Schedule, Train
+from tasks.session import cuda_devices
 
 ROOT = Path(__file__).parents[2]
 ROWS = {"train": 401, "validation": 40}
@@ -47,9 +48,9 @@ def start(params: Train, folder: Path, prepared: Path, before: str = "") -> subp
     )
 
 
-def kill_after(line: str, params: Train, folder: Path, prepared: Path) -> str:
+def kill_after(line: str, params: Train, folder: Path, prepared: Path, before: str = "") -> str:
     """Start the training, kill it after it has printed `line`, and return its output so far."""
-    process = start(params, folder, prepared)
+    process = start(params, folder, prepared, before)
     printed = ""
     for said in process.stdout:
         printed += said
@@ -129,6 +130,27 @@ def test_a_killed_and_resumed_training_gives_the_same_bytes(
     assert (" batches of epoch " in lines[1]) == (params.checkpoint == IN_EPOCH)
     assert written(killed) == written(whole)
     assert not (killed / "resume").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_devices() == 0, reason="the NVIDIA driver finds no device")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_killed_and_resumed_training_on_cuda_gives_the_same_bytes(
+    precision, prepared, tmp_path, capsys
+):
+    """With dropout, and with 16-mixed the scaler of the gradients."""
+    params = tiny(
+        "cnn", epochs=60, patience=60, device="cuda", precision=precision, checkpoint=IN_EPOCH
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    run(params, whole, prepared("image"))
+    # A process of its own: CUDA cannot be used in a fork of one that has used it.
+    kill_after("epoch 30/60: loss", params, killed, prepared("image"), before="\n")
+    capsys.readouterr()
+    run(params, killed, prepared("image"))
+    assert " batches of epoch " in capsys.readouterr().out.splitlines()[1]
+    assert written(killed) == written(whole)
 
 
 def test_a_training_can_be_killed_several_times_also_while_saving(prepared, tmp_path, capsys):

@@ -304,8 +304,33 @@ def test_a_checkpoint_can_be_loaded_without_other_files(kind, prepared, tmp_path
         assert encoder.tokenizer.to_str() == theirs.tokenizer.to_str()
 
 
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+@on_cuda
+@pytest.mark.parametrize(("name", "kind", "task"), CASES)
+def test_each_architecture_trains_on_cuda_to_the_same_bytes_again(
+    name, kind, task, prepared, tmp_path
+):
+    for folder in ("a", "b"):
+        params = tiny(name, epochs=3, device="cuda")
+        _, rows = run(params, tmp_path / folder, prepared(kind, task))
+        assert rows[2]["train_loss"] < rows[0]["train_loss"]
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+
+
+@pytest.mark.gpu
+@on_cuda
+def test_a_quantile_trains_on_cuda(prepared, tmp_path):
+    """Its metric needs the k-th value of the targets, which torch refuses on CUDA."""
+    params = tiny("linear", device="cuda", loss="quantile", quantile=0.9)
+    report, _ = run(params, tmp_path, prepared("tabular", "regression"))
+    assert report.metric == "pinball_skill"
+
+
+@pytest.mark.gpu
+@on_cuda
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_trained_on_cuda_gives_the_same_outputs_on_the_cpu(name, prepared, tmp_path):
     for folder in ("a", "b"):
