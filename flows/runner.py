@@ -19,6 +19,7 @@ from flows.alive import RUNNER_PID
 from flows.deploy import OWNER, entry_names, owner, read_deployments, refuse_shadowing
 from flows.server import answers
 from tasks.errors import InputError
+from tasks.process import paused_gc
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -45,11 +46,12 @@ def run(root: Path, workers: bool = False) -> None:
         InputError: `prefect.yaml` has a mistake, another folder serves a deployment, or the
             project has a folder with the name of one of our packages.
     """
-    from prefect.client.orchestration import get_client
-    from prefect.runner import Runner
+    with paused_gc():
+        from prefect.client.orchestration import get_client
+        from prefect.runner import Runner
 
-    from flows.reconcile import Reconciler
-    from flows.workers import WorkerRuns
+        from flows.reconcile import Reconciler
+        from flows.workers import WorkerRuns
 
     os.environ[RUNNER_PID] = str(os.getpid())
     refuse_shadowing(root)

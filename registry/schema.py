@@ -35,6 +35,9 @@ HEAD = "0006"
 VERSION_TABLE = "registry_alembic_version"
 """Alembic's own table, with its own name in case other tools share the database."""
 
+IS_RUNNING = text("state = 'running'")
+"""Of a job."""
+
 NO_EVENT = "0" * 64
 """What the first event of a model names as its predecessor."""
 
@@ -360,14 +363,9 @@ jobs = Table(
     # For lists, newest first: of all jobs, and of one version.
     Index(None, "started_at", "id"),
     Index(None, "version_id", "started_at", "id"),
-    # Only one running job per output.
-    Index(
-        "ix_jobs_running",
-        "output",
-        unique=True,
-        sqlite_where=text("state = 'running'"),
-        postgresql_where=text("state = 'running'"),
-    ),
+    # Only one running job per output. `databases.postgresql` adds its `where`: to name that dialect
+    # here imports all of its drivers, 0.08 of 0.42 s of CPU in each command.
+    Index("ix_jobs_running", "output", unique=True, sqlite_where=IS_RUNNING),
 )
 
 # The files that finished jobs have read: a later job into the same folder may skip them. Because of

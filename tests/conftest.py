@@ -1,5 +1,6 @@
 """Shared fixtures, and the choice of tests that `make check` leaves out."""
 
+import gc
 import json
 import os
 import shutil
@@ -34,6 +35,9 @@ from tasks.config import (
 )
 
 pytest_plugins = ["databases", "stores", "objects"]
+
+# Each collection would visit all that was imported; `pytest_collection_finish` starts it again.
+gc.disable()
 
 # Before Prefect is imported: a new home for it, and no variables of the user.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="modelmint-prefect-")
@@ -178,6 +182,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Do not import the files that `make check` leaves out: MLflow alone takes seconds."""
     quick = "not whole" in config.option.markexpr
     return True if quick and place_of(collection_path) in WHOLE_FILES else None
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported, torch and Prefect among it, out of garbage collection."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

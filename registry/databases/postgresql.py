@@ -17,7 +17,7 @@ from registry.rules import EFFECTS, RULES
 from registry.rules import values as value_rules
 from registry.rules.history import HISTORY_RULES, NEEDS, OWNS
 from registry.rules.rule import Effect, Rule
-from registry.schema import metadata
+from registry.schema import IS_RUNNING, jobs, metadata
 
 # An arbitrary constant: the advisory lock that a migration takes.
 _MIGRATION_LOCK = 7_316_408_255_213_904_119
@@ -43,6 +43,8 @@ def lock_against_collection(connection: Connection) -> None:
 def prepare(url: URL) -> URL:
     """The URL with the driver that the extra installs: psycopg 3."""
     extras.load("psycopg", "postgres", "A registry in PostgreSQL")
+    (index,) = (index for index in jobs.indexes if index.name == "ix_jobs_running")
+    index.dialect_options["postgresql"]["where"] = IS_RUNNING
     bare = url.drivername == "postgresql"
     return url.set(drivername="postgresql+psycopg") if bare else url
 

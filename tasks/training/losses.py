@@ -127,9 +127,8 @@ class Quantile(Loss):
 
     def result(self, sums: list[float], targets: Tensor) -> tuple[float, float]:
         (total,) = sums
-        targets = (
-            targets.cpu()
-        )  # on CUDA, torch refuses kthvalue, whose index may be one of several
+        # On CUDA, torch refuses kthvalue, whose index may be one of several.
+        targets = targets.cpu()
         # Not torch.quantile, which takes at most 16 million values.
         best = targets.kthvalue(max(1, math.ceil(self._level * len(targets)))).values
         constant = self._each(best.expand_as(targets), targets).sum().item()

@@ -20,6 +20,7 @@ PRELOADED = [
     "databases",
     "registry_helpers",
     "stores",
+    "frozen",  # last
 ]
 
 
