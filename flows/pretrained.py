@@ -128,7 +128,6 @@ def read_start(workspace: Workspace, checkout: Path) -> Start:
 def _copy(files: Mapping[str, Path], folder: Path, document: dict[str, Any]) -> None:
     """Replace the files in `folder`; the marker comes last."""
     _clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in PRETRAINED:
         if name in files:
             shutil.copyfile(files[name], folder / name)
@@ -160,5 +159,6 @@ def _sha256(path: Path) -> str:
 
 
 def _clear(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)  # DVC demands it, and git keeps no empty folder
     for name in (MARKER, *PRETRAINED):
         (folder / name).unlink(missing_ok=True)

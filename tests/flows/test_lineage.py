@@ -474,6 +474,9 @@ def test_a_file_of_weights_is_copied_from_the_checkout_and_again_when_it_changed
         with pytest.raises(InputError, match=f"there is no file {path}"):
             place_pretrained(registry, name, worktree, checkout)
         assert not worktree.base.exists()
+        # Without a start DVC demands the folder as well, which somebody may have removed.
+        place_pretrained(registry, None, worktree, checkout)
+        assert list(worktree.base.iterdir()) == []
         path.parent.mkdir(parents=True)
         for value in (1.0, 2.0):
             save_file({"a": np.full(3, value)}, path)

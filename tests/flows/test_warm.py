@@ -199,7 +199,9 @@ def test_a_signal_to_repro_ends_dvc_and_the_step(warmed: Project, number: signal
 def test_a_signal_to_repro_ends_a_command_that_ignores_sigterm(warmed: Project):
     pipeline = warmed.root / "dvc.yaml"
     before = pipeline.read_text()
-    stubborn = "  stubborn:\n    cmd: trap '' TERM; printf 'p%s %s\\n' id $$; sleep 600; sleep 600\n"
+    stubborn = (
+        "  stubborn:\n    cmd: trap '' TERM; printf 'p%s %s\\n' id $$; sleep 600; sleep 600\n"
+    )
     pipeline.write_text(before.replace("stages:\n", f"stages:\n{stubborn}"))
     command = run(warmed, "-m", "flows.repro", "stubborn")
     try:
