@@ -1,5 +1,6 @@
 """Copies the weights of a version or a file to the folder from which the stage `train` starts."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -41,7 +42,8 @@ def place_pretrained(
     Returns a log line.
 
     Raises:
-        InputError: the file is missing, or is not a whole safetensors file.
+        InputError: the file is missing, is not a whole safetensors file or is written by the run
+            itself; or the weights cannot be copied.
         InvalidReference, NotFound: `init_from` names no version.
         RegistryError: the bundle is damaged, or the registry cannot be reached.
     """
@@ -126,13 +128,25 @@ def read_start(workspace: Workspace, checkout: Path) -> Start:
 
 
 def _copy(files: Mapping[str, Path], folder: Path, document: dict[str, Any]) -> None:
-    """Replace the files in `folder`; the marker comes last."""
-    _clear(folder)
-    for name in PRETRAINED:
-        if name in files:
-            shutil.copyfile(files[name], folder / name)
-    text = json.dumps(document, indent=2) + "\n"
-    (folder / MARKER).write_text(text, encoding="utf-8")
+    """Replace the files in `folder`; the marker comes last.
+
+    Raises:
+        InputError: there is no room, for instance. Then the folder is empty.
+    """
+    try:
+        _clear(folder)
+        for name in PRETRAINED:
+            if name in files:
+                shutil.copyfile(files[name], folder / name)
+        text = json.dumps(document, indent=2) + "\n"
+        (folder / MARKER).write_text(text, encoding="utf-8")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            _clear(folder)
+        raise InputError(
+            f"train.init_from: the weights cannot be copied to {folder} ({error.strerror}). Run "
+            "the same command again when they can"
+        ) from error
 
 
 def _is_there(folder: Path, document: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -524,6 +525,20 @@ def test_a_damaged_marker_is_named_and_the_next_flow_writes_it_anew(left, tmp_pa
         assert read_start(workspace, tmp_path) == start
 
 
+def test_weights_that_do_not_fit_on_the_disk_leave_nothing(tmp_path):
+    """A limit of the size of files stands for it."""
+    save_file({"a": np.ones(3000)}, tmp_path / "own.safetensors")
+    workspace, limits = Workspace(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_registry(tmp_path) as registry:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+        try:
+            with pytest.raises(InputError, match=r"cannot be copied to .*base \(File too large\)"):
+                place_pretrained(registry, "own.safetensors", workspace, tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(workspace.base.iterdir()) == []
+
+
 def test_a_file_of_weights_that_the_run_itself_writes_is_refused(tmp_path):
     """A training from its own checkpoint would find that changed in every attempt."""
     shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
@@ -535,7 +550,7 @@ def test_a_file_of_weights_that_the_run_itself_writes_is_refused(tmp_path):
     names = ("data/base/weights.safetensors", "outputs/checkpoint/weights.safetensors")
     with open_registry(tmp_path) as registry:
         for name in (*names, "outputs/../data/base/weights.safetensors", "link.safetensors"):
-            with pytest.raises(InputError, match="which a training writes anew. Copy the file"):
+            with pytest.raises(InputError, match=r"which a training writes anew\. Copy the file"):
                 place_pretrained(registry, name, workspace, tmp_path)
         assert (tmp_path / names[0]).is_file()
         # A run in a worktree has outputs of its own.
