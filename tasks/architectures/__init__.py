@@ -15,6 +15,7 @@ from tasks.architectures import (
     mlp,
     recurrent,
     resnet,
+    resnet_d,
     series,
     tabular,
     transformer,
@@ -37,6 +38,7 @@ from tasks.config import (
     Lstm,
     Mlp,
     ResNet,
+    ResNetD,
     Rnn,
     Tabular,
     Transformer,
@@ -102,6 +104,12 @@ ARCHITECTURES: dict[str, Entry] = {
         fronts.IMAGES,
         TARGETS,
         ResNet(name="resnet", widths=[4, 6], blocks=[1, 1]),
+    ),
+    "resnet_d": Entry(
+        resnet_d.parts,
+        fronts.IMAGES,
+        TARGETS,
+        ResNetD(name="resnet_d", widths=[4, 6], blocks=[1, 1]),
     ),
     "bag": Entry(bag.parts, bag.FRONTS, TARGETS, Bag(name="bag", ngrams=3, buckets=64, width=6)),
     "conv1d": Entry(

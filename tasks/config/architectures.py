@@ -19,6 +19,14 @@ def _odd(kernel: int) -> int:
 Kernel = Annotated[Width, AfterValidator(_odd)]
 
 
+def _one_for_each_stage(widths: list[int], blocks: list[int]) -> None:
+    if len(widths) != len(blocks):
+        raise ValueError(
+            f"widths has {len(widths)} numbers and blocks {len(blocks)}; give one "
+            "number for each stage in both"
+        )
+
+
 class Auto(Section):
     """The network that `modelmint new` proposes for such columns and so many rows, chosen when the
     training begins. The version has its name and parameters."""
@@ -108,11 +116,26 @@ class ResNet(Section):
 
     @model_validator(mode="after")
     def _as_many_widths_as_blocks(self) -> "ResNet":
-        if len(self.widths) != len(self.blocks):
-            raise ValueError(
-                f"widths has {len(self.widths)} numbers and blocks {len(self.blocks)}; give one "
-                "number for each stage in both"
-            )
+        _one_for_each_stage(self.widths, self.blocks)
+        return self
+
+
+class ResNetD(Section):
+    """A residual network whose cost hardly depends on the size of the images (ResNet-D, He et al.
+    2019)."""
+
+    name: Literal["resnet_d"]
+    widths: list[Width] = Field(default=[32, 64, 128], min_length=1)
+    """Channels of each stage; every stage but the first halves sides of 7 pixels or more. Before
+    the first, convolutions halve sides of more than 16 pixels."""
+    blocks: list[Width] = Field(default=[1, 1, 1], min_length=1)
+    """Residual blocks of two convolutions in each stage."""
+    dropout: Dropout = 0.3
+    """Share of the units before the outputs that are set to zero at each training step."""
+
+    @model_validator(mode="after")
+    def _as_many_widths_as_blocks(self) -> "ResNetD":
+        _one_for_each_stage(self.widths, self.blocks)
         return self
 
 
@@ -266,6 +289,7 @@ Architecture = Annotated[
     | Tabular
     | Cnn
     | ResNet
+    | ResNetD
     | Bag
     | Conv1d
     | Inception

@@ -15,18 +15,20 @@ AUTO = {"architecture": "auto", "epochs": 1, "device": "cpu"}
 
 
 @pytest.mark.parametrize(
-    ("data", "rows", "columns", "characters", "expected"),
+    ("data", "rows", "columns", "characters", "size", "expected"),
     [
-        ("tabular", 100, 10, False, {"name": "tabular"}),
-        ("tabular", 99, 10, False, {"name": "tabular", "periodic": 0}),
-        ("text", 50, 1, False, {"name": "bag", "ngrams": 2}),
-        ("text", 50, 1, True, {"name": "bag", "ngrams": 3}),
-        ("image", 50, 1, False, {"name": "cnn"}),
-        ("sequence", 50, 1, False, {"name": "conv1d"}),
+        ("tabular", 100, 10, False, (0, 0), {"name": "tabular"}),
+        ("tabular", 99, 10, False, (0, 0), {"name": "tabular", "periodic": 0}),
+        ("text", 50, 1, False, (0, 0), {"name": "bag", "ngrams": 2}),
+        ("text", 50, 1, True, (0, 0), {"name": "bag", "ngrams": 3}),
+        ("image", 50, 1, False, (4, 32), {"name": "cnn"}),
+        ("image", 50, 1, False, (3, 32), {"name": "resnet_d"}),
+        ("image", 50, 1, False, (4, 33), {"name": "resnet_d"}),
+        ("sequence", 50, 1, False, (0, 0), {"name": "conv1d"}),
     ],
 )
-def test_the_rule_for_each_kind_of_data(data, rows, columns, characters, expected):
-    assert network(data, rows, columns, characters) == expected
+def test_the_rule_for_each_kind_of_data(data, rows, columns, characters, size, expected):
+    assert network(data, rows, columns, characters, size) == expected
 
 
 @pytest.mark.parametrize(

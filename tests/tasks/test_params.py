@@ -169,8 +169,8 @@ def test_overriding_the_registration_name_keeps_its_metric(small):
         (
             "train.architecture.name=cnnn",
             "train.architecture: unknown 'name' 'cnnn'; did you mean 'cnn'? "
-            "allowed: auto, linear, logistic, mlp, tabular, cnn, resnet, bag, conv1d, inception, "
-            "rnn, lstm, gru, attention, transformer, transformer_lm, lenet, vit",
+            "allowed: auto, linear, logistic, mlp, tabular, cnn, resnet, resnet_d, bag, "
+            "conv1d, inception, rnn, lstm, gru, attention, transformer, transformer_lm, lenet, vit",
         ),
         (
             "train.architecture=boosting",

@@ -1,4 +1,4 @@
-"""What is proposed for tables, texts and sequences, by their rows and script."""
+"""What is proposed for tables, texts, sequences and images, by their rows, script and colour."""
 
 import numpy as np
 import pyarrow as pa
@@ -111,3 +111,44 @@ def test_an_array_that_holds_no_sequences_is_reported_not_read(shape, tmp_path):
     np.savez(tmp_path / "odd.npz", sequences=np.zeros(shape), labels=np.arange(6) % 2)
     found = propose(tmp_path, "odd.npz")
     assert any("NOT READABLE YET" in said for said in found.assumptions)
+
+
+def test_more_images_get_larger_batches_and_fewer_epochs():
+    sizes = (50, 1_000, 1_001, 5_001, 20_001)
+    trains = [
+        Train.model_validate(recipes.of_images(rows, (8, 8), colour=False, classes=True).train)
+        for rows in sizes
+    ]
+    assert [train.batch_size for train in trains] == [16, 16, 32, 64, 128]
+    epochs = [train.epochs for train in trains]
+    assert epochs == sorted(epochs, reverse=True)
+
+
+GREY, COLOUR = (16, 32), (64, 40, 3)
+PIXELS = {
+    "grey": (np.full((40, *GREY), 7, np.uint8), "cnn", {"shift": 1}),
+    "smaller than 16 pixels": (np.ones((40, 4, 8), np.float32), "cnn", {}),
+    "too small for cnn": (np.ones((40, 3, 8), np.float32), "resnet_d", {}),
+    "larger than 32 pixels": (np.ones((40, 33, 33), np.uint8), "resnet_d", {"shift": 2}),
+    "colour": (
+        np.random.default_rng(0).integers(0, 256, (40, *COLOUR), np.uint8),
+        "resnet_d",
+        {"flip": True, "crop": 0.8},
+    ),
+    "grey, stored as colour": (np.full((40, *COLOUR), 7, np.uint8), "resnet_d", {"shift": 2}),
+    "two channels": (np.arange(40 * 512.0).reshape(40, 16, 16, 2), "cnn", {"shift": 1}),
+}
+
+
+@pytest.mark.parametrize(("pixels", "network", "expected"), PIXELS.values(), ids=PIXELS)
+def test_images_get_a_network_by_size_and_are_augmented_by_colour(
+    pixels, network, expected, tmp_path
+):
+    for labels, wanted in ((np.arange(40) % 2, expected), (np.arange(40) / 7, {})):
+        np.savez(tmp_path / "some.npz", images=pixels, labels=labels)
+        found = propose(tmp_path, "some.npz")
+        train, said = found.params.train, "\n".join(found.assumptions)
+        assert train.architecture.name == network
+        assert train.augmentation.model_dump(exclude_defaults=True) == wanted
+        assert ("flip: false" in said) == train.augmentation.flip
+        assert "NOT READABLE" not in said
