@@ -1,7 +1,9 @@
 """Copies the weights of a version or a file to the folder from which the stage `train` starts."""
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +14,10 @@ from registry import NotFound, Registry
 from tasks.bundle.files import PRETRAINED, WEIGHTS
 from tasks.config.start import is_weights_file
 from tasks.errors import InputError
+from tasks.recorded import outputs_of, stages_of
+from tasks.training.base import MARKER, marker_of
 from tasks.weights_file import read_header
 from tasks.workspace import Workspace
-
-_MARKER = "version.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def place_pretrained(
     Returns a log line.
 
     Raises:
-        InputError: the file is missing, or is not a whole safetensors file.
+        InputError: the file is missing, is not a whole safetensors file or is written by the run
+            itself; or the weights cannot be copied.
         InvalidReference, NotFound: `init_from` names no version.
         RegistryError: the bundle is damaged, or the registry cannot be reached.
     """
@@ -49,6 +52,7 @@ def place_pretrained(
         _clear(folder)
         return "training starts from fresh weights"
     if is_weights_file(init_from):
+        _refuse_outputs(init_from, workspace, checkout)
         return _place_file(init_from, folder, checkout)
     if not registry.database.exists():
         raise NotFound(
@@ -61,9 +65,23 @@ def place_pretrained(
         "digest": version.digest,
         "sha256": {a.path: a.sha256 for a in version.artifacts if a.path in PRETRAINED},
     }
-    if _read_marker(folder) != document or _find_changed(folder, document):
+    if not _is_there(folder, document):
         _copy(registry.open(version), folder, document)
     return f"training starts from the weights of {version.ref}"
+
+
+def _refuse_outputs(name: str, workspace: Workspace, checkout: Path) -> None:
+    """Raises `InputError` if a file of weights would be removed or rewritten by the run itself."""
+    outputs = [out for entry in stages_of(workspace.root).values() for out in outputs_of(entry)]
+    given = checkout / name
+    # DVC may have put a link in place of the file, and the user may have made one to it.
+    places = {Path(os.path.abspath(given)), given.resolve()}
+    for out in [workspace.base, *(workspace.root / out for out in outputs)]:
+        if any(p.is_relative_to(q) for p in places for q in (out, out.resolve())):
+            raise InputError(
+                f"train.init_from: {name} is in {out}, which a training writes anew. Copy the file "
+                "to another folder, such as weights/, and name the copy"
+            )
 
 
 def _place_file(name: str, folder: Path, checkout: Path) -> str:
@@ -71,7 +89,7 @@ def _place_file(name: str, folder: Path, checkout: Path) -> str:
     tensors = read_header(path, name)
     sha256 = _sha256(path)
     document = {"file": name, "sha256": {WEIGHTS: sha256}}
-    if _read_marker(folder) != document or _find_changed(folder, document):
+    if not _is_there(folder, document):
         _copy({WEIGHTS: path}, folder, document)
         if _find_changed(folder, document):
             _clear(folder)
@@ -89,7 +107,7 @@ def read_start(workspace: Workspace, checkout: Path) -> Start:
         InputError: a file there no longer matches its version, or the file in the checkout has
             changed since it was copied.
     """
-    if (document := _read_marker(workspace.base)) is None:
+    if (document := marker_of(workspace.base)) is None:
         return Start()
     origin = document["file"] if "file" in document else document["ref"]
     if name := _find_changed(workspace.base, document):
@@ -110,23 +128,36 @@ def read_start(workspace: Workspace, checkout: Path) -> Start:
 
 
 def _copy(files: Mapping[str, Path], folder: Path, document: dict[str, Any]) -> None:
-    """Replace the files in `folder`; the marker comes last."""
-    _clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PRETRAINED:
-        if name in files:
-            shutil.copyfile(files[name], folder / name)
-    text = json.dumps(document, indent=2) + "\n"
-    (folder / _MARKER).write_text(text, encoding="utf-8")
+    """Replace the files in `folder`; the marker comes last.
+
+    Raises:
+        InputError: there is no room, for instance. Then the folder is empty.
+    """
+    try:
+        _clear(folder)
+        for name in PRETRAINED:
+            if name in files:
+                shutil.copyfile(files[name], folder / name)
+        text = json.dumps(document, indent=2) + "\n"
+        (folder / MARKER).write_text(text, encoding="utf-8")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            _clear(folder)
+        raise InputError(
+            f"train.init_from: the weights cannot be copied to {folder} ({error.strerror}). Run "
+            "the same command again when they can"
+        ) from error
 
 
-def _read_marker(folder: Path) -> dict[str, Any] | None:
-    marker = folder / _MARKER
-    document: dict[str, Any] | None = json.loads(marker.read_bytes()) if marker.exists() else None
-    return document
+def _is_there(folder: Path, document: Mapping[str, Any]) -> bool:
+    """Whether a folder has these files, and the marker says so."""
+    try:
+        return marker_of(folder) == document and not _find_changed(folder, document)
+    except InputError:  # damaged
+        return False
 
 
-def _find_changed(folder: Path, document: dict[str, Any]) -> str:
+def _find_changed(folder: Path, document: Mapping[str, Any]) -> str:
     """Name of a file that is missing or differs from the version's, or an empty string."""
     hashes: dict[str, str] = document.get("sha256", {})
     return next((name for name, sha256 in hashes.items() if _sha256(folder / name) != sha256), "")
@@ -142,5 +173,6 @@ def _sha256(path: Path) -> str:
 
 
 def _clear(folder: Path) -> None:
-    for name in (_MARKER, *PRETRAINED):
+    folder.mkdir(parents=True, exist_ok=True)  # DVC demands it, and git keeps no empty folder
+    for name in (MARKER, *PRETRAINED):
         (folder / name).unlink(missing_ok=True)

@@ -224,9 +224,9 @@ def _guard(
     for stream in (0, 1, 2, *streams):
         os.close(stream)
     ended = os.pidfd_open(step)
-    select.select([ended, command.fileno()], [], [])
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if not select.select([ended], [], [], 0)[0]:
+    if ended not in select.select([ended, command.fileno()], [], [])[0]:
+        # SIGKILL in any case: DVC has ended, the command of a stage may ignore SIGTERM.
+        for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.killpg(step, number)
             select.select([ended], [], [], GRACE_S)

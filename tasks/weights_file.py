@@ -37,15 +37,16 @@ def read_header(path: Path, name: str) -> Mapping[str, Stored]:
     try:
         if not path.is_file():
             raise InputError(f"train.init_from: {_missing(path, name)}")
-        with path.open("rb") as file:
-            if file.read(4).startswith(_PICKLED):
-                raise InputError(f"train.init_from: {name} {PICKLE}")
         with safe_open(path, framework="np") as file:
             parts = {key: file.get_slice(key) for key in sorted(file.keys(), key=_numbers_in)}
             found = {k: Stored(tuple(p.get_shape()), p.get_dtype()) for k, p in parts.items()}
     except OSError as error:
         raise InputError(f"train.init_from: {name} cannot be read ({error})") from error
     except SafetensorError as error:
+        # Only now: the length of a header may begin like a pickle.
+        with path.open("rb") as file:
+            if file.read(4).startswith(_PICKLED):
+                raise InputError(f"train.init_from: {name} {PICKLE}") from error
         raise InputError(
             f"train.init_from: {name} is not a whole {SUFFIX} file ({error}). Download or convert "
             "it again"
@@ -63,7 +64,8 @@ def read_header(path: Path, name: str) -> Mapping[str, Stored]:
 
 def _numbers_in(name: str) -> list[tuple[int, str]]:
     parts = re.split(r"([0-9]+)", name)
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
+    # By their length, because `int` refuses more than 4300 digits.
+    return [(len(n := part.lstrip("0")), n) if part.isdecimal() else (0, part) for part in parts]
 
 
 def _missing(path: Path, name: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from tasks.config.start import is_weights_file
 from tasks.errors import InputError
@@ -21,18 +22,40 @@ def is_scale(name: str) -> bool:
     return name.rpartition(".")[2] in _SCALES
 
 
+def marker_of(base: Path) -> dict[str, Any] | None:
+    """What the marker in `base` says; None without one.
+
+    Raises:
+        InputError: it is damaged, as after a full disk.
+    """
+    path = base / MARKER
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        hashes: dict[str, Any] = document.get("sha256", {})
+        named = ("file",) if "file" in document else ("ref", "digest")
+        texts = [*(document[name] for name in named), *hashes.values()]
+        if not all(isinstance(text, str) for text in texts) or ("file" in document and not hashes):
+            raise ValueError(document)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"train.init_from: {path} is damaged. Run `modelmint train`, which writes it anew"
+        ) from error
+    return document
+
+
 def read_marker(base: Path, init_from: str) -> str:
     """What the weights in `base` are: `NAME:NUMBER`, or the path of a file.
 
     Raises:
         InputError: they are not those of `init_from`, or were changed.
     """
-    if not (base / MARKER).is_file():
+    if (document := marker_of(base)) is None:
         raise InputError(
             f"train.init_from is {init_from}, but its weights are not in {base}. Run `modelmint "
             "train`, which fetches them"
         )
-    document = json.loads((base / MARKER).read_bytes())
     origin: str = document["file"] if "file" in document else document["ref"]
     kept = "file of" if "file" in document else "registered file of"
     for name, sha256 in document.get("sha256", {}).items():

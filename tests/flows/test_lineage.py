@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from amounts import usual
-from projects import DEBUG, Project, copy_project, make_project
+from projects import DEBUG, ROOT, Project, copy_project, make_project
 from registry_helpers import make_candidate, open_registry
 from ruamel.yaml import YAML
 from safetensors.numpy import save_file
@@ -27,6 +28,7 @@ from registry import Registry
 from tasks import params as parameters
 from tasks.errors import InputError
 from tasks.recorded import locked_stages
+from tasks.training.base import read_marker
 from tasks.workspace import Workspace
 
 # A stage that does nothing. Arguments: its name, code to run after its inputs are hashed, and code
@@ -473,6 +475,9 @@ def test_a_file_of_weights_is_copied_from_the_checkout_and_again_when_it_changed
         with pytest.raises(InputError, match=f"there is no file {path}"):
             place_pretrained(registry, name, worktree, checkout)
         assert not worktree.base.exists()
+        # Without a start DVC demands the folder as well, which somebody may have removed.
+        place_pretrained(registry, None, worktree, checkout)
+        assert list(worktree.base.iterdir()) == []
         path.parent.mkdir(parents=True)
         for value in (1.0, 2.0):
             save_file({"a": np.full(3, value)}, path)
@@ -498,6 +503,58 @@ def test_a_file_of_weights_is_copied_from_the_checkout_and_again_when_it_changed
         place_pretrained(registry, None, worktree, checkout)
         assert list(worktree.base.iterdir()) == []
         assert read_start(worktree, checkout) == Start()
+
+
+@pytest.mark.parametrize(
+    "left", ["", '{"ref"', "null", "[]", '{"ref": "digits:1"}', '{"file": "x"}', '{"sha256": 3}']
+)
+def test_a_damaged_marker_is_named_and_the_next_flow_writes_it_anew(left, tmp_path):
+    """A full disk leaves an empty one behind the weights."""
+    name, workspace = "own.safetensors", Workspace(tmp_path)
+    save_file({"a": np.ones(3)}, tmp_path / name)
+    with open_registry(tmp_path) as registry:
+        place_pretrained(registry, name, workspace, tmp_path)
+        start = read_start(workspace, tmp_path)
+        marker = workspace.base / "version.json"
+        marker.write_text(left)
+        with pytest.raises(InputError, match=r"version\.json is damaged\. Run `modelmint train`"):
+            read_start(workspace, tmp_path)
+        with pytest.raises(InputError, match=r"version\.json is damaged\. Run `modelmint train`"):
+            read_marker(workspace.base, name)
+        place_pretrained(registry, name, workspace, tmp_path)
+        assert read_start(workspace, tmp_path) == start
+
+
+def test_weights_that_do_not_fit_on_the_disk_leave_nothing(tmp_path):
+    """A limit of the size of files stands for it."""
+    save_file({"a": np.ones(3000)}, tmp_path / "own.safetensors")
+    workspace, limits = Workspace(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_registry(tmp_path) as registry:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+        try:
+            with pytest.raises(InputError, match=r"cannot be copied to .*base \(File too large\)"):
+                place_pretrained(registry, "own.safetensors", workspace, tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(workspace.base.iterdir()) == []
+
+
+def test_a_file_of_weights_that_the_run_itself_writes_is_refused(tmp_path):
+    """A training from its own checkpoint would find that changed in every attempt."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    workspace, other = Workspace(tmp_path), Workspace(tmp_path / "runs/1")
+    for folder in (workspace.base, workspace.checkpoint):
+        folder.mkdir(parents=True)
+        save_file({"a": np.ones(3)}, folder / "weights.safetensors")
+    (tmp_path / "link.safetensors").symlink_to("outputs/checkpoint/weights.safetensors")
+    names = ("data/base/weights.safetensors", "outputs/checkpoint/weights.safetensors")
+    with open_registry(tmp_path) as registry:
+        for name in (*names, "outputs/../data/base/weights.safetensors", "link.safetensors"):
+            with pytest.raises(InputError, match=r"which a training writes anew\. Copy the file"):
+                place_pretrained(registry, name, workspace, tmp_path)
+        assert (tmp_path / names[0]).is_file()
+        # A run in a worktree has outputs of its own.
+        place_pretrained(registry, names[1], other, tmp_path)
 
 
 def test_the_version_has_the_hash_of_the_weights_that_the_training_read(whole):

@@ -208,6 +208,27 @@ def test_a_signal_to_repro_ends_dvc_and_the_step(warmed: Project, number: signal
         (warmed.root / "params.yaml").write_bytes(before)
 
 
+def test_a_signal_to_repro_ends_a_command_that_ignores_sigterm(warmed: Project):
+    pipeline = warmed.root / "dvc.yaml"
+    before = pipeline.read_text()
+    stubborn = (
+        "  stubborn:\n    cmd: trap '' TERM; printf 'p%s %s\\n' id $$; sleep 600; sleep 600\n"
+    )
+    pipeline.write_text(before.replace("stages:\n", f"stages:\n{stubborn}"))
+    command = run(warmed, "-m", "flows.repro", "stubborn")
+    try:
+        number = int(epochs(command, "pid ").split()[-1])
+        assert warm._warm.process is not None
+        assert number in descendants(warm._warm.process.pid)
+        command.terminate()
+        assert command.wait(20) == -signal.SIGTERM
+        assert gone(number)
+    finally:
+        command.kill()
+        command.communicate(timeout=20)
+        pipeline.write_text(before)
+
+
 def test_repro_ends_with_the_status_of_dvc(warmed: Project):
     command = run(warmed, "-m", "flows.repro", "other")
     printed = command.communicate(timeout=240)[0]

@@ -87,6 +87,18 @@ def test_a_pickle_under_another_name_is_refused_unread(path):
         read_header(path, NAME)
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_read(path):
+    save_file({f"l{number}.weight": np.ones(2, np.float32) for number in range(18)}, path)
+    assert path.read_bytes().startswith(b"\x80\x04")  # the protocol of today's pickles
+    assert len(read_header(path, NAME)) == 18
+
+
+def test_names_may_have_more_digits_than_a_number(path):
+    long = "9" * 5000
+    save_file({f"l{number}": np.ones(1) for number in (long, "10", "010", "9", "0")}, path)
+    assert list(read_header(path, NAME)) == ["l0", "l9", "l010", "l10", f"l{long}"]
+
+
 def test_a_file_without_weights_or_a_missing_one_is_refused(path, tmp_path):
     missing = tmp_path / "weights/owm.safetensors"
     with pytest.raises(InputError, match=rf"no file {missing}; {path.parent} has own.safetensors"):
