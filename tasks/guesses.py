@@ -7,9 +7,12 @@ import contextlib
 import re
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tasks import recipes
 from tasks.columns.looks import numbers_and_dates
@@ -28,6 +31,7 @@ TEXT_CHARACTERS, TEXT_WORDS = 20, 4
 # In scripts without spaces between words; a name has two to four characters there.
 DENSE_CHARACTERS = 8
 SEEN = 200  # images whose colours are compared
+BLACK = 0.1  # of the brightest pixel
 
 
 def distinct_values(column: pa.ChunkedArray) -> int | None:
@@ -107,9 +111,23 @@ def has_images(column: pa.ChunkedArray) -> bool:
 def in_colour(images: pa.FixedShapeTensorArray) -> bool:
     """Whether some of the images (N, H, W, C) have different channels: grey ones are often stored
     with three equal ones."""
-    present = images.drop_null()
-    pixels = present[:: max(1, len(present) // SEEN)].to_numpy_ndarray()
+    pixels = _some_pixels(images)
     return pixels.shape[3] > 2 and bool((pixels != pixels[..., :1]).any())
+
+
+def has_black_edges(images: pa.FixedShapeTensorArray) -> bool:
+    """Whether the edges of images (N, H, W, C) are mostly black: then a shift, whose new pixels are
+    black, changes nothing else."""
+    pixels = _some_pixels(images)
+    edges = np.concatenate([pixels[:, [0, -1]].ravel(), pixels[:, :, [0, -1]].ravel()])
+    return bool(np.abs(np.median(edges)) <= BLACK * np.abs(pixels).max())
+
+
+def _some_pixels(images: pa.FixedShapeTensorArray) -> NDArray[Any]:
+    """About `SEEN` of the images (N, H, W, C)."""
+    present = images.drop_null()
+    found: NDArray[Any] = present[:: max(1, len(present) // SEEN)].to_numpy_ndarray()
+    return found
 
 
 def has_texts(column: pa.ChunkedArray) -> bool:

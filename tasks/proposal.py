@@ -21,6 +21,7 @@ from tasks.files import npz, suffixes, tables
 from tasks.guesses import (
     FEW,
     distinct_values,
+    has_black_edges,
     has_blanks,
     has_images,
     has_texts,
@@ -110,7 +111,11 @@ def _of_pixels(raw: Raw, task: str) -> recipes.Recipe:
     images = raw.table[name].combine_chunks()
     height, width, _ = images.type.shape
     return recipes.of_images(
-        len(raw), (height, width), colour=in_colour(images), classes=task == "classification"
+        len(raw),
+        (height, width),
+        colour=in_colour(images),
+        black_edges=has_black_edges(images),
+        classes=task == "classification",
     )
 
 

@@ -99,13 +99,16 @@ def of_sequences(rows: int, longest: int) -> Recipe:
     return Recipe(train, {"max_length": kept}, why, {"batch_size": EVALUATED // kept})
 
 
-def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) -> Recipe:
+def of_images(
+    rows: int, size: tuple[int, int], *, colour: bool, black_edges: bool, classes: bool
+) -> Recipe:
     """Plain convolutions for small images, a residual network for larger ones. `size` is height and
     width in pixels.
 
     Images of classes are varied: those in colour are photos or drawings, which may be mirrored
-    and cropped; those in grey may be letters or digits, so they are only shifted. A number may
-    depend on the side and the place of what is seen, so images of numbers stay as they are.
+    and cropped; those in grey may be letters or digits, so they are only shifted, and only if their
+    edges are black, as the pixels are that a shift adds. A number may depend on the side and the
+    place of what is seen, so images of numbers stay as they are.
     """
     batch, epochs, patience = _by_rows(IMAGES, rows)
     train: dict[str, Any] = {
@@ -121,7 +124,7 @@ def of_images(rows: int, size: tuple[int, int], *, colour: bool, classes: bool) 
     if classes and colour:
         train["augmentation"] = {"flip": True, "crop": CROPPED}
         why.append("mirrored and cropped; set flip: false if left and right differ, as in letters")
-    elif classes and shift:
+    elif classes and shift and black_edges:
         train["augmentation"] = {"shift": shift}
         why.append(f"shifted by up to {shift} pixels; new pixels are black")
     return Recipe(train, {}, "; ".join(why))

@@ -116,7 +116,9 @@ def test_an_array_that_holds_no_sequences_is_reported_not_read(shape, tmp_path):
 def test_more_images_get_larger_batches_and_fewer_epochs():
     sizes = (50, 1_000, 1_001, 5_001, 20_001)
     trains = [
-        Train.model_validate(recipes.of_images(rows, (8, 8), colour=False, classes=True).train)
+        Train.model_validate(
+            recipes.of_images(rows, (8, 8), colour=False, black_edges=True, classes=True).train
+        )
         for rows in sizes
     ]
     assert [train.batch_size for train in trains] == [16, 16, 32, 64, 128]
@@ -125,18 +127,31 @@ def test_more_images_get_larger_batches_and_fewer_epochs():
 
 
 GREY, COLOUR = (16, 32), (64, 40, 3)
+
+
+def framed(*shape, inside=70, edges=0):
+    """Images whose outermost pixels are others."""
+    images = np.full((40, *shape), inside, np.uint8)
+    images[:, [0, -1]] = edges
+    images[:, :, [0, -1]] = edges
+    return images
+
+
 PIXELS = {
-    "grey": (np.full((40, *GREY), 7, np.uint8), "cnn", {"shift": 1}),
+    "grey": (framed(*GREY), "cnn", {"shift": 1}),
+    "grey, with nearly black edges": (framed(*GREY, edges=7), "cnn", {"shift": 1}),
+    "black on white": (framed(*GREY, inside=0, edges=255), "cnn", {}),
+    "dark grey edges": (framed(*GREY, edges=8), "cnn", {}),
     "smaller than 16 pixels": (np.ones((40, 4, 8), np.float32), "cnn", {}),
     "too small for cnn": (np.ones((40, 3, 8), np.float32), "resnet_d", {}),
-    "larger than 32 pixels": (np.ones((40, 33, 33), np.uint8), "resnet_d", {"shift": 2}),
+    "larger than 32 pixels": (framed(33, 33), "resnet_d", {"shift": 2}),
     "colour": (
         np.random.default_rng(0).integers(0, 256, (40, *COLOUR), np.uint8),
         "resnet_d",
         {"flip": True, "crop": 0.8},
     ),
-    "grey, stored as colour": (np.full((40, *COLOUR), 7, np.uint8), "resnet_d", {"shift": 2}),
-    "two channels": (np.arange(40 * 512.0).reshape(40, 16, 16, 2), "cnn", {"shift": 1}),
+    "grey, stored as colour": (framed(*COLOUR), "resnet_d", {"shift": 2}),
+    "two channels": (framed(16, 16, 2), "cnn", {"shift": 1}),
 }
 
 
