@@ -31,6 +31,7 @@ from tasks.guesses import (
     reason_to_ignore,
     without_words,
 )
+from tasks.problems import PROBLEMS
 from tasks.sources.raw import Raw
 from tasks.words import some
 
@@ -115,7 +116,7 @@ def _of_pixels(raw: Raw, task: str) -> recipes.Recipe:
         (height, width),
         colour=in_colour(images),
         black_edges=has_black_edges(images),
-        classes=task == "classification",
+        classes=PROBLEMS[task].loss == "cross_entropy",
     )
 
 

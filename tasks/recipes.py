@@ -6,7 +6,7 @@ stage `train`: the network, by the same rules.
 """
 
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,16 +135,22 @@ def of_others(kind: str) -> Recipe:
     return Recipe({"architecture": NETWORKS[kind]}, {}, "")
 
 
-def network(
-    data: str, rows: int, columns: int, characters: bool, size: tuple[int, int]
-) -> dict[str, Any]:
-    """The network for prepared data of a kind. `characters`: the tokens of its texts are single
-    characters. `size`: height and width of its images."""
-    if data == "tabular":
-        return _of_numbers(rows, columns)
-    if data == "image":
-        return _of_sides(size)
-    return _of_tokens(characters) if data == "text" else {"name": NETWORKS[data]}
+@dataclass(frozen=True)
+class Seen:
+    """What decides on the network for prepared data."""
+
+    rows: int
+    columns: int
+    characters: bool
+    """Whether the tokens of its texts are single characters."""
+    size: tuple[int, int]
+    """Height and width of its images."""
+
+
+def network(data: str, seen: Seen) -> dict[str, Any]:
+    """The network for prepared data of a kind."""
+    rule = RULES.get(data)
+    return rule(seen) if rule else {"name": NETWORKS[data]}
 
 
 def _of_numbers(rows: int, columns: int) -> dict[str, Any]:
@@ -158,6 +164,14 @@ def _of_sides(size: tuple[int, int]) -> dict[str, Any]:
 
 def _of_tokens(characters: bool) -> dict[str, Any]:
     return {"name": "bag", "ngrams": 3 if characters else 2}
+
+
+RULES: dict[str, Callable[[Seen], dict[str, Any]]] = {
+    "tabular": lambda seen: _of_numbers(seen.rows, seen.columns),
+    "text": lambda seen: _of_tokens(seen.characters),
+    "image": lambda seen: _of_sides(seen.size),
+}
+"""By the kind of data, where it alone does not decide."""
 
 
 def imbalanced(counts: Collection[int]) -> bool:

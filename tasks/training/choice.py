@@ -37,9 +37,8 @@ def with_network(params: Train, prepared: Path) -> Train:
     else:
         characters = dataset.tokenizer is not None and _of_characters(dataset.tokenizer)
         height, width = (*signature.inputs[0].shape, 0, 0)[:2]
-        network = recipes.network(
-            signature.data, rows, len(signature.columns), characters, (height or 0, width or 0)
-        )
+        seen = recipes.Seen(rows, len(signature.columns), characters, (height or 0, width or 0))
+        network = recipes.network(signature.data, seen)
     shown = ", ".join(f"{name}: {value}" for name, value in network.items())
     print(f"train.architecture: auto is {{{shown}}}, for {rows} rows", flush=True)
     chosen: Architecture = TypeAdapter(Architecture).validate_python(network)

@@ -7,7 +7,7 @@ import pytest
 from tasks.checkpoint import load
 from tasks.config import Train
 from tasks.errors import InputError
-from tasks.recipes import network
+from tasks.recipes import Seen, network
 from tasks.training.choice import with_network
 from tests.helpers.training_helpers import make_prepared, run, written
 
@@ -28,7 +28,7 @@ AUTO = {"architecture": "auto", "epochs": 1, "device": "cpu"}
     ],
 )
 def test_the_rule_for_each_kind_of_data(data, rows, columns, characters, size, expected):
-    assert network(data, rows, columns, characters, size) == expected
+    assert network(data, Seen(rows, columns, characters, size)) == expected
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ CASES = [
     ("mlp", "image", "regression"),
     ("cnn", "image", "binary"),
     ("resnet", "image", "multiclass"),
+    ("resnet_d", "image", "multiclass"),
     ("rnn", "sequence", "regression"),
     ("lstm", "text", "multiclass"),
     ("gru", "sequence", "binary"),
