@@ -1,7 +1,6 @@
 """Copies the weights of a version or a file to the folder from which the stage `train` starts."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from tasks.bundle.files import PRETRAINED, WEIGHTS
 from tasks.config.start import is_weights_file
 from tasks.errors import InputError
 from tasks.recorded import outputs_of, stages_of
-from tasks.training.base import MARKER, marker_of
+from tasks.training.base import MARKER, find_changed, marker_of, sha256_of
 from tasks.weights_file import read_header
 from tasks.workspace import Workspace
 
@@ -87,11 +86,11 @@ def _refuse_outputs(name: str, workspace: Workspace, checkout: Path) -> None:
 def _place_file(name: str, folder: Path, checkout: Path) -> str:
     path = checkout / name
     tensors = read_header(path, name)
-    sha256 = _sha256(path)
+    sha256 = sha256_of(path)
     document = {"file": name, "sha256": {WEIGHTS: sha256}}
     if not _is_there(folder, document):
         _copy({WEIGHTS: path}, folder, document)
-        if _find_changed(folder, document):
+        if find_changed(folder, document):
             _clear(folder)
             raise InputError(
                 f"train.init_from: {name} was changed while it was copied. Run the same command "
@@ -110,7 +109,7 @@ def read_start(workspace: Workspace, checkout: Path) -> Start:
     if (document := marker_of(workspace.base)) is None:
         return Start()
     origin = document["file"] if "file" in document else document["ref"]
-    if name := _find_changed(workspace.base, document):
+    if name := find_changed(workspace.base, document):
         raise InputError(
             f"{workspace.base / name} was changed: it is not the file of {origin}. "
             "Nothing was registered. Run the same command again; it copies the file and retrains."
@@ -118,7 +117,7 @@ def read_start(workspace: Workspace, checkout: Path) -> Start:
     if "file" not in document:
         return Start(parent={"ref": origin, "digest": document["digest"]})
     sha256 = document["sha256"][WEIGHTS]
-    if _sha256(checkout / origin) != sha256:
+    if sha256_of(checkout / origin) != sha256:
         raise InputError(
             f"train.init_from: {origin} changed during this run, which started from the weights "
             "that it had before. Nothing was registered. Run the same command again to start from "
@@ -152,24 +151,9 @@ def _copy(files: Mapping[str, Path], folder: Path, document: dict[str, Any]) -> 
 def _is_there(folder: Path, document: Mapping[str, Any]) -> bool:
     """Whether a folder has these files, and the marker says so."""
     try:
-        return marker_of(folder) == document and not _find_changed(folder, document)
+        return marker_of(folder) == document and not find_changed(folder, document)
     except InputError:  # damaged
         return False
-
-
-def _find_changed(folder: Path, document: Mapping[str, Any]) -> str:
-    """Name of a file that is missing or differs from the version's, or an empty string."""
-    hashes: dict[str, str] = document.get("sha256", {})
-    return next((name for name, sha256 in hashes.items() if _sha256(folder / name) != sha256), "")
-
-
-def _sha256(path: Path) -> str:
-    """The SHA-256 of a file; empty if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def _clear(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,11 @@ def read_marker(base: Path, init_from: str) -> str:
         )
     origin: str = document["file"] if "file" in document else document["ref"]
     kept = "file of" if "file" in document else "registered file of"
-    for name, sha256 in document.get("sha256", {}).items():
-        path = base / name
-        if not path.is_file() or _sha256(path) != sha256:
-            raise InputError(
-                f"train.init_from: {path} differs from the {kept} {origin}. "
-                "Run `modelmint train`, which fetches it again"
-            )
+    if name := find_changed(base, document):
+        raise InputError(
+            f"train.init_from: {base / name} differs from the {kept} {origin}. "
+            "Run `modelmint train`, which fetches it again"
+        )
     if is_weights_file(init_from):
         asked, found = init_from, origin
     else:
@@ -78,6 +77,16 @@ def read_marker(base: Path, init_from: str) -> str:
     return origin
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def find_changed(base: Path, document: Mapping[str, Any]) -> str:
+    """Name of a file that is missing or differs from the marker's hashes, or an empty string."""
+    hashes: dict[str, str] = document.get("sha256", {})
+    return next((name for name, sha256 in hashes.items() if sha256_of(base / name) != sha256), "")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
