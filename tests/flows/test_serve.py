@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -83,10 +84,16 @@ def test_a_deployment_with_an_interval_gets_scheduled_runs(api):
     api.delete_deployment(number)
 
 
+def _settle(path: Path) -> None:
+    """Make a file a minute old: an inbox leaves files of the last seconds for the next run."""
+    os.utime(path, (time.time() - 60,) * 2)
+
+
 def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_server):
     inbox = trained.root / "data/inbox"
     inbox.mkdir(exist_ok=True)
     (inbox / "rows.arrow").write_bytes((trained.root / "data/prepared/test.arrow").read_bytes())
+    _settle(inbox / "rows.arrow")
     from flows.deploy import deployed_name
 
     served = trained.start("modelmint", "serve")
@@ -146,6 +153,7 @@ def test_inference_predicts_images_and_ignores_unsupported_files(trained: Projec
     ready.mkdir()
     for number in range(3):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(ready / f"{number}.png")
+        _settle(ready / f"{number}.png")
     code = (
         "import os\n"
         "from flows.inference import inference\n"
