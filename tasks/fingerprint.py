@@ -31,6 +31,8 @@ from tasks.words import some
 FILE = "code.json"
 FORMAT = 1
 PACKAGE = Path(__file__).parent
+# Its path, such as `tasks/train.py`, and what it consists of; None for a module of another package.
+Module = tuple[str, Parsed] | None
 _ABOUT = "The code that each stage runs. Written by `modelmint code`; after a merge, run it again."
 
 
@@ -56,7 +58,8 @@ class Change:
 
 def installed_code(stages: Iterable[str]) -> Code:
     """The code that this installation runs for `stages`."""
-    files = {stage: files_of(stage) for stage in stages}
+    known: dict[str, Module] = {}
+    files = {stage: files_of(stage, known) for stage in stages}
     return Code(
         {stage: _combined(found) for stage, found in files.items()},
         {name: digest for found in files.values() for name, digest in found.items()},
@@ -97,8 +100,9 @@ def code_changes(root: Path, stages: Iterable[str]) -> list[Change]:
     if (before := recorded_code(root)) is None:
         return [Change(stage, (f"{FILE} is missing or cannot be read",)) for stage in stages]
     found = []
+    known: dict[str, Module] = {}
     for stage in stages:
-        files = files_of(stage)
+        files = files_of(stage, known)
         if before.stages.get(stage) != _combined(files):
             # Removed files need no check: a file that no longer imports them has changed too.
             names = [name for name, digest in files.items() if before.files.get(name) != digest]
@@ -172,8 +176,12 @@ def _remove_old_bytecode(stamps: Mapping[Path, Stamp]) -> None:
                 compiled.unlink()
 
 
-def files_of(stage: str) -> dict[str, str]:
-    """All files that the stage's step imports, each with its fingerprint."""
+def files_of(stage: str, known: dict[str, Module] | None = None) -> dict[str, str]:
+    """All files that the stage's step imports, each with its fingerprint.
+
+    `known` are the modules found a moment ago, for another stage, which imports mostly the same.
+    """
+    known = {} if known is None else known
     # `pipeline` and `params` decide which parameters and paths a step gets.
     ahead = [f"{PACKAGE.name}.{module}" for module in (stage, "pipeline", "params")]
     files: dict[str, str] = {}
@@ -183,12 +191,20 @@ def files_of(stage: str) -> dict[str, str]:
         if module in seen:
             continue
         seen.add(module)
-        if path := _path_of(module):
-            digest, imports = _parsed(module, path, Stamp.of(path))
-            files[path.relative_to(PACKAGE.parent).as_posix()] = digest
+        if module not in known:
+            known[module] = _module(module)
+        if found := known[module]:
+            path, (digest, imports) = found
+            files[path] = digest
             ahead += imports
     keep_parsed()
     return files
+
+
+def _module(name: str) -> Module:
+    if path := _path_of(name):
+        return path.relative_to(PACKAGE.parent).as_posix(), _parsed(name, path, Stamp.of(path))
+    return None
 
 
 # Cached, because one training compares several times. A written file has another stamp.

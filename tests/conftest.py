@@ -18,6 +18,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from amounts import EVERYTHING
+from exporter import read_operators_once
 from projects import DEBUG, Family, Project, copy_project, made_once, make_project
 from registry_helpers import Place, quick_folder
 from servers import create_database, drop_database
@@ -189,6 +190,11 @@ def pytest_collection_finish() -> None:
     """Leave what was imported, torch and Prefect among it, out of garbage collection."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """Now, because a test may have been the first to import the exporter."""
+    read_operators_once()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -28,6 +28,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from exporter import MODULE, read_operators_once
+
 PRELOADED = [
     "torch",
     "torch._dynamo",
@@ -165,6 +167,8 @@ def serve(path: str, python: str, owner: int) -> None:
     owner_ended = os.pidfd_open(owner)
     for module in PRELOADED:
         importlib.import_module(module)
+    read_operators_once()
+    sys.modules[MODULE].ONNXRegistry.from_torchlib()
     gc.freeze()  # or garbage collection in each fork would copy all these pages
     sys.executable = python
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the guards need no wait()
