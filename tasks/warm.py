@@ -3,7 +3,7 @@
 A step imports for 3 to 7 CPU seconds, and most of it are libraries. A flow starts one warm process
 (`flows/warm.py`), which imports them once, while Prefect is being imported. It forks a second one,
 which goes on with torch, so that `prepare` need not wait for that. The command of a stage finds
-their sockets in the folder MODELMINT_WARM, lets one fork, and waits for the exit status:
+the paths of their sockets in MODELMINT_WARM, lets one fork, and waits for the exit status:
 
     python -P -m tasks train  ->  warm process  ->  guard  ->  the step
          (`in_warm_process`)        (forks)        (forks, waits)
@@ -39,6 +39,7 @@ from typing import Any
 from tasks.process import die_with_parent, paused_gc
 
 SOCKETS = "MODELMINT_WARM"
+"""The variable with the paths of both sockets, separated as in PATH."""
 # The socket for each step, by the libraries that it needs.
 STEPS = {"prepare": "light", "train": "torch", "evaluate": "torch", "export": "torch"}
 LIGHT = (
@@ -76,17 +77,20 @@ def in_warm_process(arguments: list[str]) -> int | None:
 
     Returns its exit status. If a signal ended it, the same signal ends this process.
     """
-    folder = os.environ.pop(SOCKETS, None)
-    if folder is None or len(arguments) != 1 or arguments[0] not in STEPS:
+    paths = os.environ.pop(SOCKETS, None)
+    if len(arguments) != 1 or arguments[0] not in STEPS:
         return None
-    return in_fork(f"{folder}/{STEPS[arguments[0]]}", "tasks", arguments)
+    return in_fork(paths, STEPS[arguments[0]], "tasks", arguments)
 
 
-def in_fork(path: str, module: str, arguments: list[str]) -> int | None:
-    """Run `python -m MODULE ARGUMENTS` in a fork of the process that listens at the socket `path`.
+def in_fork(paths: str | None, libraries: str, module: str, arguments: list[str]) -> int | None:
+    """Run `python -m MODULE ARGUMENTS` in a fork that has `libraries`: `light` or `torch`.
 
-    Returns as `in_warm_process`.
+    `paths` is the value of `SOCKETS`. Returns as `in_warm_process`.
     """
+    if not paths:
+        return None
+    light, torch = paths.split(os.pathsep)
     request = json.dumps(
         {
             "interpreter": interpreter(os.environ),
@@ -99,7 +103,7 @@ def in_fork(path: str, module: str, arguments: list[str]) -> int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
         guard.settimeout(PATIENCE_S)
         try:
-            guard.connect(path)
+            guard.connect(torch if libraries == "torch" else light)
             guard.send(request.encode())
             if guard.recv(_LONGEST) != _ACCEPTED:
                 return None

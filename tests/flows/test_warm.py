@@ -242,7 +242,7 @@ OTHER = [
     {"PYTHONHASHSEED": "5"},
     {"PYTHONPATH": "{root}:/elsewhere"},
     {"A_LIBRARY_MAY_READ_THIS": "1"},
-    {"MODELMINT_WARM": "/gone"},
+    {"MODELMINT_WARM": "/gone:/gone"},
 ]
 
 
@@ -317,7 +317,9 @@ def test_a_step_goes_on_if_the_warm_process_is_killed_and_the_next_one_runs_by_i
         end(run(prepared, "evaluate"))
 
 
-def test_a_warm_process_ends_with_the_process_that_started_it(prepared: Project):
+def test_a_warm_process_ends_with_the_process_that_started_it_and_leaves_no_file(
+    prepared: Project, tmp_path: Path
+):
     script = (
         "import os, signal, time; from pathlib import Path; from flows import warm\n"
         "warm.start_if_stale(Path.cwd()); first = warm._warm.process.pid\n"
@@ -329,12 +331,14 @@ def test_a_warm_process_ends_with_the_process_that_started_it(prepared: Project)
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=prepared.root,
-        env=prepared.variables,
+        env={**prepared.variables, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         text=True,
     )
-    for number in process.communicate(timeout=240)[0].split():
-        assert gone(int(number))
+    numbers = process.communicate(timeout=240)[0].split()
+    assert len(numbers) == 2
+    assert all(gone(int(number)) for number in numbers)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_room_for_its_sockets_no_warm_process_is_started(
@@ -367,7 +371,6 @@ def test_modelmint_train_uses_the_warm_process_and_leaves_nothing_after_ctrl_c(
         # Without a fork it would have become `-m dvc`.
         assert any(line.endswith("-m flows.repro train") for line in below.values())
         assert not any("-m dvc" in line for line in below.values())
-        assert list(tmp_path.glob("modelmint-*/torch"))
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=240)
