@@ -114,7 +114,7 @@ def in_fork(paths: str | None, libraries: str, module: str, arguments: list[str]
         guard.settimeout(None)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: guard.shutdown(socket.SHUT_WR))
-        # Nothing is received if the guard was killed: the kernel then ends the step as well.
+        # Nothing is received if the guard got SIGKILL: the kernel then ends the step as well.
         status = int(guard.recv(_LONGEST) or -signal.SIGKILL)
     if status < 0:
         with suppress(OSError):  # SIGKILL has no other handler
@@ -225,6 +225,8 @@ def _guard(
         os.chdir(request["folder"])
         sys.argv[1:] = request["arguments"]
         return str(request["module"])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: os.kill(step, got))  # the step's end is reported
     for stream in (0, 1, 2, *streams):
         os.close(stream)
     ended = os.pidfd_open(step)

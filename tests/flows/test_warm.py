@@ -175,12 +175,16 @@ def test_a_command_ends_by_the_signal_that_killed_its_forked_step(
     assert training.wait(20) == -signal.SIGKILL
 
 
-def test_a_command_with_a_killed_guard_fails_and_its_step_ends(
-    warmed: Project, training: subprocess.Popen[str]
+ENDS = [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", usual(ENDS[:2], ENDS))
+def test_a_signal_to_the_guard_ends_the_command_and_its_step(
+    warmed: Project, training: subprocess.Popen[str], number: signal.Signals
 ):
     step = step_of(warmed)
-    os.kill(int(Path(f"/proc/{step}/stat").read_text().split()[3]), signal.SIGKILL)
-    assert training.wait(20) == -signal.SIGKILL
+    os.kill(int(Path(f"/proc/{step}/stat").read_text().split()[3]), number)
+    assert training.wait(20) == -number
     assert gone(step)
 
 
