@@ -23,6 +23,7 @@ imported, and starts a thread). OpenBLAS and jemalloc also start threads; both a
 (`pthread_atfork`).
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -145,15 +146,27 @@ def interpreter(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _granted() -> list[Any]:
-    """User, rights, umask, cores, limits and so on; a command may be run by `nice` or `ulimit`."""
+    """User, rights, limits and so on: a command may be run by `nice`, `ionice`, `ulimit`."""
     process = Path("/proc/self")
     status = process.joinpath("status").read_text().splitlines()
     return [
         [line for line in status if line.startswith(_OF_THE_KERNEL)],
         process.joinpath("limits").read_text(),
         process.joinpath("cgroup").read_text(),
+        process.joinpath("oom_score_adj").read_text(),
         os.getpriority(os.PRIO_PROCESS, 0),
+        os.sched_getscheduler(0),
+        _io_priority(),
     ]
+
+
+def _io_priority() -> int | None:
+    """As `ionice` sets it; None where it cannot be asked. libc has no function for it."""
+    ioprio_get = {"x86_64": 252, "aarch64": 31}.get(os.uname().machine)
+    if ioprio_get is None:
+        return None
+    of_a_process = 1
+    return int(ctypes.CDLL(None).syscall(ioprio_get, of_a_process, 0))
 
 
 def serve(light: socket.socket, torch: socket.socket, more: Iterable[str]) -> str:

@@ -262,6 +262,10 @@ def test_a_command_in_another_environment_must_run_the_step_itself(warmed: Proje
         "import os; os.umask(os.umask(0) ^ 0o007)",
         "from resource import *; limits = getrlimit(RLIMIT_NOFILE)\n"
         "setrlimit(RLIMIT_NOFILE, (limits[0] - 1, limits[1]))",
+        "from pathlib import Path; first = Path('/proc/self/oom_score_adj')\n"
+        "first.write_text(str(int(first.read_text()) + 1))",
+        "import os; os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))",
+        "import psutil; psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)",
         "import signal; signal.signal(signal.SIGUSR2, signal.SIG_IGN)",
         "import sys; sys.path.append('/elsewhere')",
         "import sys; sys.warnoptions.append('error')",
