@@ -67,7 +67,7 @@ def office(tmp_path_factory, prefect_server: str) -> Iterator[Office]:
     project.environment["PREFECT_RUNNER_POLL_FREQUENCY"] = "1"
     database = f"sqlite:///{project.root / 'modelmint.db'}"
     here = Path.cwd()
-    served = project.start("modelmint", "serve")
+    served = project.start("modelmint", "serve", forked=True)
     try:
         with (
             Registry(database, str(project.root / "artifacts")) as registry,
