@@ -16,7 +16,17 @@ from flows.notify.state import project_state
 from flows.runner import SERVED_WITHIN
 from flows.server import ServerDown, find_api
 from flows.settings import BACKUP, Settings
-from registry import CHALLENGER, CHAMPION, Job, ModelLine, NoRegistry, Registry, RegistryError
+from registry import (
+    CHALLENGER,
+    CHAMPION,
+    Event,
+    Job,
+    ModelLine,
+    NoRegistry,
+    Registry,
+    RegistryError,
+)
+from registry.display.describing import champion_moved
 from registry.display.drift import said
 from tasks.errors import InputError
 
@@ -232,11 +242,27 @@ def _loop(registry: Registry, name: str) -> Lines:
         text = f"{age(last.at)} ago, {last.entries[-1].reason or ''}".replace("retraining: ", "")
         if ended:
             text += f"; {(ended.reason or '').removeprefix('retraining: ')}"
+            text += _since(registry, ended)
         else:
             text += "; it goes on, or its process was killed"
         yield Line("retraining", name, text, attention=last.outcome == records.FAILED)
     if proposed := records.proposed_rollback(registry, name):
         yield Line("rollback", name, proposed, attention=True)
+
+
+def _since(registry: Registry, ended: Event) -> str:
+    """What has become of the champion, and of the version of a training, since it ended."""
+    name, version = ended.model, ended.version
+    later = registry.history(name, alias=CHAMPION, limit=1)
+    if version is not None:
+        its = registry.history(name, version=version)
+        later += [e for e in its if e.kind in ("approved", "rejected", "archived")]
+    later = [event for event in later if event.id > ended.id]
+    if not later:
+        return ""
+    last = max(later, key=lambda event: event.id)
+    moved = last.alias == CHAMPION
+    return f"; since then {champion_moved(last) if moved else f'{name}:{version} was {last.kind}'}"
 
 
 def _described(job: Job) -> str:

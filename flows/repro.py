@@ -29,8 +29,8 @@ LIBRARIES = (
 def main(stage: str) -> int:
     """Returns the exit status of `dvc repro`, or becomes that command."""
     arguments = ["--wait-for-lock", "repro", "-s", stage]
-    folder = os.environ.get(SOCKETS)
-    if folder and (status := in_fork(f"{folder}/light", "dvc", arguments)) is not None:
+    status = in_fork(os.environ.get(SOCKETS), "light", "dvc", arguments)
+    if status is not None:
         return status
     # `-P` ignores a project's folder `dvc`.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "dvc", *arguments])

@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,10 +24,12 @@ class _Warm:
     """The warm process of this process, if it runs."""
 
     process: "subprocess.Popen[bytes] | None" = None
-    folder = ""
 
 
 _warm = _Warm()
+# Open files of its two sockets, which have no names any more: nothing is left if this process is
+# killed, and only processes that may trace it, those of its user, can connect through /proc.
+_sockets: list[int] = []
 
 
 @contextmanager
@@ -54,10 +55,8 @@ def start() -> None:
     """
     if sys.platform != "linux" or _warm.process:
         return
-    folder = ""
     try:
-        folder = tempfile.mkdtemp(prefix="modelmint-")  # only for this user
-        with _listen(f"{folder}/light") as light, _listen(f"{folder}/torch") as torch:
+        with _listen() as light, _listen() as torch:
             _warm.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tasks.warm", *repro.LIBRARIES],
                 env=stage_environment(),
@@ -68,19 +67,19 @@ def start() -> None:
                 preexec_fn=partial(die_with_parent, os.getpid(), SIGKILL),
             )
     except OSError:  # a full disk, a path longer than 107 bytes, too many processes
-        shutil.rmtree(folder, ignore_errors=True)
+        stop()
         return
-    _warm.folder = folder
-    atexit.register(stop)  # removes the folder if the flow does not begin
+    atexit.register(stop)  # ends it if the flow does not begin
 
 
-def _listen(path: str) -> socket.socket:
+def _listen() -> socket.socket:
     """A socket that exists from now on: who connects during the imports waits for their end."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        listening.bind(path)
-        os.chmod(path, 0o600)
-        listening.listen()
+        with tempfile.TemporaryDirectory(prefix="modelmint-") as folder:  # only for this user
+            listening.bind(f"{folder}/socket")
+            listening.listen()
+            _sockets.append(os.open(f"{folder}/socket", os.O_PATH))
     except OSError:
         listening.close()
         raise
@@ -92,8 +91,9 @@ def stop() -> None:
     if _warm.process:
         _warm.process.kill()
         _warm.process.wait()
-        shutil.rmtree(_warm.folder, ignore_errors=True)
-        _warm.process, _warm.folder = None, ""
+        _warm.process = None
+    while _sockets:
+        os.close(_sockets.pop())
 
 
 def stage_environment() -> dict[str, str]:
@@ -103,8 +103,12 @@ def stage_environment() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         # `python` in a stage's command must be ours, also if no environment is activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        **({SOCKETS: _warm.folder} if _warm.process else {}),
+        **({SOCKETS: _paths()} if _warm.process else {}),
     }
+
+
+def _paths() -> str:
+    return os.pathsep.join(f"/proc/{os.getpid()}/fd/{number}" for number in _sockets)
 
 
 def looks_stale(root: Path) -> bool:

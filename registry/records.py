@@ -326,6 +326,9 @@ class Trace:
     """`after` for the next page of children; None: this is the last page."""
     before: str | None
     """`before` for the next page of jobs; None: this is the last page."""
+    retraining: Event | None
+    """Why the training of the loop that made it was started; None if a person or another flow
+    started it."""
 
 
 @dataclass(frozen=True, slots=True)

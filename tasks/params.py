@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.config import PRESETS, Bounds, Params
+from tasks.config.architectures import Architecture, Auto
 from tasks.config.examples import example_yaml
 from tasks.errors import InputError
 
@@ -220,6 +221,8 @@ def _explain(error: ErrorDetails) -> str:
         case "extra_forbidden":
             if name in RENAMED:
                 return f"{name}: this parameter is now called {RENAMED[name]}; rename it"
+            if owner is Auto:
+                return f"{name}: {_not_of_auto(str(loc[-1]))}"
             allowed = list(owner.model_fields) if owner else []
             return f"{name}: unknown key; {_nearest(str(loc[-1]), allowed)}"
         case "missing":
@@ -242,6 +245,16 @@ def _explain(error: ErrorDetails) -> str:
             return ": ".join(filter(None, (name, str(error["ctx"]["error"]))))
         case _:
             return f"{name}: {_lower(error['msg'])}; given was {given!r}"
+
+
+def _not_of_auto(key: str) -> str:
+    members = get_args(get_args(Architecture)[0])
+    having = [str(*_tags(member)) for member in members if key in member.model_fields]
+    which = f"one that has it: {', '.join(having)}" if having else "a network"
+    return (
+        f"auto chooses the network and its parameters, and has no {key!r}. Remove the key, or set "
+        f"train.architecture.name to {which}"
+    )
 
 
 def _follow(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None]:

@@ -3,7 +3,7 @@
 A step imports for 3 to 7 CPU seconds, and most of it are libraries. A flow starts one warm process
 (`flows/warm.py`), which imports them once, while Prefect is being imported. It forks a second one,
 which goes on with torch, so that `prepare` need not wait for that. The command of a stage finds
-their sockets in the folder MODELMINT_WARM, lets one fork, and waits for the exit status:
+the paths of their sockets in MODELMINT_WARM, lets one fork, and waits for the exit status:
 
     python -P -m tasks train  ->  warm process  ->  guard  ->  the step
          (`in_warm_process`)        (forks)        (forks, waits)
@@ -23,6 +23,7 @@ imported, and starts a thread). OpenBLAS and jemalloc also start threads; both a
 (`pthread_atfork`).
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -39,6 +40,7 @@ from typing import Any
 from tasks.process import die_with_parent, paused_gc
 
 SOCKETS = "MODELMINT_WARM"
+"""The variable with the paths of both sockets, separated as in PATH."""
 # The socket for each step, by the libraries that it needs.
 STEPS = {"prepare": "light", "train": "torch", "evaluate": "torch", "export": "torch"}
 LIGHT = (
@@ -76,17 +78,20 @@ def in_warm_process(arguments: list[str]) -> int | None:
 
     Returns its exit status. If a signal ended it, the same signal ends this process.
     """
-    folder = os.environ.pop(SOCKETS, None)
-    if folder is None or len(arguments) != 1 or arguments[0] not in STEPS:
+    paths = os.environ.pop(SOCKETS, None)
+    if len(arguments) != 1 or arguments[0] not in STEPS:
         return None
-    return in_fork(f"{folder}/{STEPS[arguments[0]]}", "tasks", arguments)
+    return in_fork(paths, STEPS[arguments[0]], "tasks", arguments)
 
 
-def in_fork(path: str, module: str, arguments: list[str]) -> int | None:
-    """Run `python -m MODULE ARGUMENTS` in a fork of the process that listens at the socket `path`.
+def in_fork(paths: str | None, libraries: str, module: str, arguments: list[str]) -> int | None:
+    """Run `python -m MODULE ARGUMENTS` in a fork that has `libraries`: `light` or `torch`.
 
-    Returns as `in_warm_process`.
+    `paths` is the value of `SOCKETS`. Returns as `in_warm_process`.
     """
+    if not paths:
+        return None
+    light, torch = paths.split(os.pathsep)
     request = json.dumps(
         {
             "interpreter": interpreter(os.environ),
@@ -99,7 +104,7 @@ def in_fork(path: str, module: str, arguments: list[str]) -> int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
         guard.settimeout(PATIENCE_S)
         try:
-            guard.connect(path)
+            guard.connect(torch if libraries == "torch" else light)
             guard.send(request.encode())
             if guard.recv(_LONGEST) != _ACCEPTED:
                 return None
@@ -110,7 +115,7 @@ def in_fork(path: str, module: str, arguments: list[str]) -> int | None:
         guard.settimeout(None)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: guard.shutdown(socket.SHUT_WR))
-        # Nothing is received if the guard was killed: the kernel then ends the step as well.
+        # Nothing is received if the guard got SIGKILL: the kernel then ends the step as well.
         status = int(guard.recv(_LONGEST) or -signal.SIGKILL)
     if status < 0:
         with suppress(OSError):  # SIGKILL has no other handler
@@ -141,15 +146,27 @@ def interpreter(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _granted() -> list[Any]:
-    """User, rights, umask, cores, limits and so on; a command may be run by `nice` or `ulimit`."""
+    """User, rights, limits and so on: a command may be run by `nice`, `ionice`, `ulimit`."""
     process = Path("/proc/self")
     status = process.joinpath("status").read_text().splitlines()
     return [
         [line for line in status if line.startswith(_OF_THE_KERNEL)],
         process.joinpath("limits").read_text(),
         process.joinpath("cgroup").read_text(),
+        process.joinpath("oom_score_adj").read_text(),
         os.getpriority(os.PRIO_PROCESS, 0),
+        os.sched_getscheduler(0),
+        _io_priority(),
     ]
+
+
+def _io_priority() -> int | None:
+    """As `ionice` sets it; None where it cannot be asked. libc has no function for it."""
+    ioprio_get = {"x86_64": 252, "aarch64": 31}.get(os.uname().machine)
+    if ioprio_get is None:
+        return None
+    of_a_process = 1
+    return int(ctypes.CDLL(None).syscall(ioprio_get, of_a_process, 0))
 
 
 def serve(light: socket.socket, torch: socket.socket, more: Iterable[str]) -> str:
@@ -221,6 +238,8 @@ def _guard(
         os.chdir(request["folder"])
         sys.argv[1:] = request["arguments"]
         return str(request["module"])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: os.kill(step, got))  # the step's end is reported
     for stream in (0, 1, 2, *streams):
         os.close(stream)
     ended = os.pidfd_open(step)

@@ -157,6 +157,8 @@ def trace(
     if printed_json(as_json, asdict(found)):
         return
     lines = [("version", found.version.ref), *origin(found.version)]
+    if found.retraining:
+        lines.append(("retraining", why(found.retraining).removeprefix("retraining: ")))
     lines += [("started from it", child) for child in found.children]
     output.table(["", ""], [[name, value] for name, value in lines])
     if found.after:

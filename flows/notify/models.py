@@ -11,6 +11,7 @@ from flows.notify.conditions import Conditions, cause_of
 from flows.notify.message import Message, message
 from flows.notify.runs import TOO_MANY_BAD
 from registry import CHALLENGER, CHAMPION, Event, Job, NotFound, Registry, RegistryError
+from registry.display.describing import champion_moved
 from registry.display.drift import Drift, drift
 
 BATCH = 1000
@@ -80,21 +81,11 @@ class ModelWatch:
                 title = f"{event.model}: a gate refused a training"
                 yield self._of_event("refused", event, title, event.reason or "")
         elif event.kind in ("promoted", "rolled back", "unset") and event.alias == CHAMPION:
-            yield self._promoted(event)
+            yield self._of_event("promoted", event, champion_moved(event), event.reason or "")
         elif event.kind == "promoted" and _waits_for_approval(registry, event):
             yield self._approval(event)
         elif event.kind == "noted":
             yield from self._entry(event)
-
-    def _promoted(self, event: Event) -> Message:
-        new = f"{event.model}:{event.version}"
-        old = f"{event.model}:{event.previous}" if event.previous else "no champion"
-        title = {
-            "promoted": f"{new} is champion now, before it was {old}",
-            "rolled back": f"{new} is champion again, {old} was rolled back",
-            "unset": f"{event.model} has no champion any more, before it was {old}",
-        }[event.kind]
-        return self._of_event("promoted", event, title, event.reason or "")
 
     def _approval(self, event: Event) -> Message:
         ref = f"{event.model}:{event.version}"

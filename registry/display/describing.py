@@ -130,6 +130,17 @@ def why(event: Event) -> str:
     return ""
 
 
+def champion_moved(event: Event) -> str:
+    """What an event that moves the alias `champion` changes."""
+    new = f"{event.model}:{event.version}"
+    old = f"{event.model}:{event.previous}" if event.previous else "no champion"
+    return {
+        "promoted": f"{new} is champion now, before it was {old}",
+        "rolled back": f"{new} is champion again, {old} was rolled back",
+        "unset": f"{event.model} has no champion any more, before it was {old}",
+    }[event.kind]
+
+
 def _listed(value: object) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 

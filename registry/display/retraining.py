@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from registry.display.documents import texts
+from registry.queries.lineage import RETRAINING
 from registry.records import Event, Json
-
-TOPIC = "retraining"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ def chains(entries: Iterable[Event]) -> list[Chain]:
     """The chains of the entries of one model, which are newest first; so are the chains."""
     by_id: dict[str, list[Event]] = {}
     for event in entries:
-        by_id.setdefault(str(event.payload.get("retraining")), []).append(event)
+        by_id.setdefault(str(event.payload.get(RETRAINING)), []).append(event)
     return [_chain(found) for found in by_id.values()]
 
 
@@ -66,4 +65,4 @@ def _text(document: Json, key: str) -> str:
 
 
 def _without_topic(event: Event) -> str:
-    return (event.reason or "").removeprefix(f"{TOPIC}: ")
+    return (event.reason or "").removeprefix(f"{RETRAINING}: ")

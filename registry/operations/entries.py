@@ -5,18 +5,12 @@ and no kind of its own, so registries and rights of earlier releases have room f
 code shows it as a note.
 """
 
-from sqlalchemy import Connection, func
-
-from registry import schema
 from registry.errors import Conflict
 from registry.operations.base import RegistryBase
 from registry.queries import aliases, events, models
 from registry.records import Event, Json
 from registry.references import CHAMPION
 from registry.validation.arguments import checked
-
-TOPIC = "topic"
-"""The key of a payload that makes a note an entry."""
 
 
 class EntryMixin(RegistryBase):
@@ -26,7 +20,7 @@ class EntryMixin(RegistryBase):
     def entries(self, name: str, topic: str, *, limit: int | None = None) -> list[Event]:
         """The entries of a model about a topic, newest first. Raises NotFound."""
         with self.database.read() as c:
-            return _load(c, models.load_id(c, name), topic, limit)
+            return events.load_entries(c, models.load_id(c, name), topic, limit=limit)
 
     @checked
     def add_entry(
@@ -54,7 +48,7 @@ class EntryMixin(RegistryBase):
         """
         with self.database.write() as c:
             model = models.lock(c, name)
-            newest = next(iter(_load(c, model.id, topic, 1)), None)
+            newest = next(iter(events.load_entries(c, model.id, topic, limit=1)), None)
             if (newest.id if newest else 0) != expect:
                 raise Conflict(
                     f"somebody else has added an entry about {topic} of {name} meanwhile"
@@ -62,15 +56,6 @@ class EntryMixin(RegistryBase):
             held = aliases.find(c, name, CHAMPION)
             if expect_revision not in (None, held.revision if held else 0):
                 raise Conflict(f"somebody moved {name}@{CHAMPION} meanwhile")
-            payload, reason = {**document, TOPIC: topic}, f"{topic}: {text}"
+            payload, reason = {**document, events.TOPIC: topic}, f"{topic}: {text}"
             events.add(c, model, "noted", actor, version=version, reason=reason, payload=payload)
-            return _load(c, model.id, topic, 1)[0]
-
-
-def _load(c: Connection, model: int, topic: str, limit: int | None) -> list[Event]:
-    """Newest first. The topic is asked for in the reason, and then in the payload: that of an
-    edited event may not be JSON, and a query of it would fail for all."""
-    e, start = schema.events.c, f"{topic}: "
-    begins = func.substr(e.reason, 1, len(start)) == start
-    found = events.load(c, e.model_id == model, e.kind == "noted", begins)
-    return [event for event in found if event.payload.get(TOPIC) == topic][:limit]
+            return events.load_entries(c, model.id, topic, limit=1)[0]

@@ -170,7 +170,8 @@ class RegistrationMixin(RegistryBase):
         """Record that a candidate was not registered, with its digest, metrics and evaluation.
 
         Numbers that are not finite (the training diverged) are stored as the texts NaN, Infinity
-        and -Infinity.
+        and -Infinity. A retry adds nothing: if the same refusal is what happened last to the model,
+        apart from notes, its event is returned, whichever flow run it has.
 
         Raises:
             InvalidReference: the name is not allowed.
@@ -183,12 +184,16 @@ class RegistrationMixin(RegistryBase):
             "dataset": candidate.lineage.dataset,
             "evaluation": candidate.evaluation,
             "metrics": candidate.metrics,
-            **_of_run(candidate),
         }
         self.create()
         with self.database.write() as c:
             model = models.lock_or_add(c, name)
-            events.add(c, model, "refused", actor, reason=reason, payload=evidence)
+            e = schema.events.c
+            last = events.load(c, e.model_id == model.id, e.kind != "noted", limit=1)
+            if last and _repeats(last[0], actor, reason, evidence):
+                return last[0]
+            payload = {**evidence, **_of_run(candidate)}
+            events.add(c, model, "refused", actor, reason=reason, payload=payload)
             return events.load(c, schema.events.c.hash == model.head)[0]
 
     @contextmanager
@@ -364,6 +369,12 @@ class RegistrationMixin(RegistryBase):
         except Corrupt:
             return True
         return False
+
+
+def _repeats(last: Event, actor: str, reason: str, evidence: Json) -> bool:
+    """Whether an event is this refusal, by whichever flow run."""
+    said = {name: last.payload.get(name) for name in evidence}
+    return (last.kind, last.actor, last.reason, said) == ("refused", actor, reason, evidence)
 
 
 def _of_run(candidate: Candidate) -> dict[str, str]:

@@ -28,6 +28,9 @@ from registry.values import microseconds, moment, now, parse_object, shown
 
 _HASHED = ("at", "actor", "kind", "version", "alias", "previous", "reason", "payload", "prev_hash")
 
+TOPIC = "topic"
+"""The key of a payload that makes a note an entry."""
+
 MOVES = ("promoted", "rolled back", "unset")
 """The kinds of event that move an alias."""
 
@@ -75,6 +78,20 @@ def load(c: Connection, *where: ColumnElement[bool], limit: int | None = None) -
     with rows.any_bytes(c):
         found = c.execute(query(*where).limit(limit)).all()
     return [_event(row) for row in found]
+
+
+def load_entries(
+    c: Connection, model: int, topic: str, *where: ColumnElement[bool], limit: int | None = None
+) -> list[Event]:
+    """The entries of a model about a topic that meet conditions on `events`, newest first.
+
+    The topic is asked for in the reason, and then in the payload: that of an edited event may not
+    be JSON, and a query of it would fail for all.
+    """
+    e, start = events.c, f"{topic}: "
+    begins = func.substr(e.reason, 1, len(start)) == start
+    found = load(c, e.model_id == model, e.kind == "noted", begins, *where)
+    return [event for event in found if event.payload.get(TOPIC) == topic][:limit]
 
 
 def load_after(c: Connection, id_: int, limit: int) -> list[Event]:

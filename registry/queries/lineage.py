@@ -7,11 +7,13 @@ from sqlalchemy import Connection, Select, func, select, union
 
 from registry import schema
 from registry.errors import InvalidQuery
-from registry.queries import jobs, search, summaries, unknown_keys, versions
-from registry.records import DataTrace, Trace, Version
+from registry.queries import events, jobs, models, search, summaries, unknown_keys, versions
+from registry.records import DataTrace, Event, Trace, Version
 from registry.references import parse_reference
 
 _v = schema.versions.c
+RETRAINING = "retraining"
+"""The topic of the entries about trainings that started by themselves, and the key of their id."""
 _FEW = 1000
 """For up to this many versions, jobs are looked up version by version; for more, all jobs are read
 from the newest on."""
@@ -42,7 +44,25 @@ def trace(
         job_count=jobs.count(c, own),
         after=found[limit - 1] if len(found) > limit else None,
         before=older,
+        retraining=_retraining(c, version),
     )
+
+
+def _retraining(c: Connection, version: Version) -> Event | None:
+    """The first entry about the training of the loop that made a version; it has the cause."""
+    model, e = models.load_id(c, version.model), schema.events.c
+    its = events.load_entries(c, model, RETRAINING, e.version == version.version)
+    made = {str(i.payload.get(RETRAINING)) for i in its if i.payload.get("made") == version.version}
+    if not made:
+        return None
+    started = [
+        entry
+        for entry in events.load_entries(c, model, RETRAINING)
+        if entry.payload.get("phase") == "started"
+        and str(entry.payload.get(RETRAINING)) in made
+        and entry.at <= version.created_at  # a later one has made the same version again
+    ]
+    return started[-1] if started else None
 
 
 def children_query(uid: str) -> Select[str, int]:

@@ -11,7 +11,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from registry.display import comparing, documents
-from registry.display.retraining import TOPIC, chains
+from registry.display.retraining import chains
+from registry.queries.lineage import RETRAINING
 from registry.queries.search import HELP
 from registry.references import CHAMPION
 from registry.registry import Registry
@@ -115,7 +116,7 @@ def _add_models(page: Page, registry: Registry, pages: Pages) -> None:
             model=of,
             holders=views.holders(registry, name),
             events=registry.history(name, limit=6),
-            chains=chains(registry.entries(name, TOPIC))[: views.CHAINS],
+            chains=chains(registry.entries(name, RETRAINING))[: views.CHAINS],
             jobs=(jobs := registry.jobs(name, limit=5)),
             drift=views.last_drift(registry, name, jobs),
             help=HELP,

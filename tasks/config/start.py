@@ -10,23 +10,19 @@ _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 
 def is_weights_file(init_from: str) -> bool:
-    """Whether it is the path of a file, and not a reference to a version.
+    """Whether it is the path of a file, and not a reference to a version: the ending decides.
 
-    The name of a model may end in `.safetensors`, too: with its alias or number it is a reference.
+    So a model may be called `a.safetensors`, if its alias or number is given, but no alias may.
     """
-    return init_from.endswith(SUFFIX) and not _is_reference(init_from)
+    return init_from.endswith(SUFFIX)
 
 
 def refuse_other_files(init_from: str) -> None:
     """Raises `ValueError` for the path of a file that is not in the format safetensors."""
-    if init_from.endswith(_PICKLES) and not _is_reference(init_from):
+    if init_from.endswith(_PICKLES):
         raise ValueError(f"{init_from} {PICKLE}")
     if "/" in init_from and not init_from.endswith(SUFFIX):
         raise ValueError(
             f"{init_from} is neither a registered version (NAME, NAME@ALIAS or NAME:VERSION) nor "
             f"the path of a {SUFFIX} file"
         )
-
-
-def _is_reference(init_from: str) -> bool:
-    return "/" not in init_from and ("@" in init_from or ":" in init_from)

@@ -60,6 +60,26 @@ def test_trace_shows_data_code_children_and_jobs(figures):
     assert "figures:1" in said
 
 
+def test_trace_names_the_cause_of_a_version_that_the_loop_made(trained, tmp_path):
+    place = (f"sqlite:///{trained.root}/modelmint.db", trained.root / "artifacts")
+    with Registry(*place) as registry:
+        registry.register("looped", make_candidate(tmp_path / "one", "one"), actor="ada")
+
+        def entry(expect, text, version, **document):
+            document["retraining"] = "id"
+            given = {"expect": expect, "text": text, "actor": "loop", "version": version}
+            return registry.add_entry("looped", "retraining", document, **given).id
+
+        because = "started because of schedule: 30 days are over"
+        started = entry(0, because, 1, phase="started")
+        registry.register("looped", make_candidate(tmp_path / "two", "two"), actor="loop")
+        entry(started, "ended, looped:2 is champion", 2, phase="ended", made=2)
+    said = models(trained, "trace", "looped:2")
+    assert re.search(f"^retraining +{because} *$", said, re.M), said
+    assert "retraining" not in models(trained, "trace", "looped:1")
+    assert document(trained, "trace", "looped:1")["retraining"] is None
+
+
 def test_trace_of_data_lists_versions_and_predictions(figures):
     lineage = document(figures, "show", "figures:1")["lineage"]
     for md5 in (lineage["dataset"], lineage["data"]["data/raw/digits.csv.gz"]):

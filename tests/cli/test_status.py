@@ -209,3 +209,30 @@ def test_status_shows_the_last_training_of_the_loop_and_a_proposed_rollback(proj
         assert "failed: the disk is full" in found["retraining"].text
         assert found["rollback"].attention
         assert found["rollback"].text == "proposed: digits:1 is worse"
+
+
+def test_status_says_what_has_become_of_the_version_of_a_training_since(project, tmp_path):
+    with Settings.from_environment().open_registry() as registry:
+        with_champion(registry, tmp_path / "one")
+        registry.register("digits", make_candidate(tmp_path / "two", model="other"), actor="ada")
+        promote(registry, 2)
+        ended = {"retraining": "1", "phase": "ended", "outcome": "promoted", "made": 2}
+        said = "ended, digits:2 is champion: better"
+        given = {"expect": 0, "text": said, "actor": "loop", "version": 2}
+        registry.add_entry("digits", "retraining", ended, **given)
+
+        def training():
+            return next(line.text for line in models() if line.section == "retraining")
+
+        assert training().endswith(said)
+        registry.rollback("digits", actor="eve", reason="worse")
+        before = "; since then digits:1 is champion again, digits:2 was rolled back"
+        assert training().endswith(said + before)
+        registry.tag("digits", 2, "note", "bad", actor="eve")
+        assert training().endswith(before)
+        registry.reject("digits", 2, actor="eve", reason="worse")
+        assert training().endswith("; since then digits:2 was rejected")
+        registry.unset("digits", "champion", actor="eve", reason="stop")
+        assert training().endswith(
+            "; since then digits has no champion any more, before it was digits:1"
+        )

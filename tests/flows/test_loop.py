@@ -313,6 +313,20 @@ def test_the_first_job_of_the_new_champion_ends_the_chain_once(drifted):
     assert f"retraining: job {first} is the first with {NAME}:2: 300 rows, drift none" in said[0]
 
 
+def test_a_version_is_traced_to_the_cause_of_the_training_that_made_it(drifted):
+    version = drifted.add_version("b", promote=False)  # by a person
+    claimed = drifted.start()
+    made = drifted.add_version("c")
+    drifted.end(claimed, "promoted", made)
+    drifted.end(drifted.start(8, triggers=["schedule"], cool_down=0), "kept", version)
+    drifted.end(drifted.start(8, triggers=["schedule"], cool_down=0), "kept", made)
+    found = drifted.registry.trace(f"{NAME}:{made}").retraining
+    assert found == claimed.entries[0]
+    assert found.reason.startswith("retraining: started because of drift: drift since job ")
+    assert drifted.registry.trace(f"{NAME}:{version}").retraining is None
+    assert drifted.registry.trace(f"{NAME}:1").retraining is None
+
+
 def test_a_training_that_is_begun_again_says_what_params_yaml_has_changed(drifted):
     loop = drifted.loop()
     then = loop.params.model_dump(mode="json", exclude={"retrain", "tune"})

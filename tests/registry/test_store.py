@@ -1,5 +1,6 @@
 """Registering, promoting, resolving, history and jobs in one process."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -204,6 +205,29 @@ def test_refused_candidate_leaves_an_event_and_no_version(place):
         assert len(event.payload["digest"]) == 64
         (model,) = registry.models()
         assert (model.name, model.last_version, model.policy) == ("digits", 0, Policy())
+
+
+def test_a_refusal_that_is_repeated_by_another_run_is_recorded_once(place):
+    measured = {"passed": False, "gates": [{"value": 0.25, "rows": 3}], "none": None}
+    with place.open() as registry:
+
+        def refuse(run, reason="accuracy", actor="ada", **changes):
+            lineage = replace(LINEAGE, flow_run_id=run)
+            given = {"evaluation": measured, "metrics": {"loss": math.nan}, **changes}
+            candidate = make_candidate(place.folder / "b", lineage=lineage, **given)
+            return registry.refuse("digits", candidate, actor=actor, reason=reason)
+
+        first = refuse("run-1")
+        registry.add_entry("digits", "retraining", {}, expect=0, text="again", actor="loop")
+        assert refuse("run-2") == first
+        assert refuse(None) == first
+        changes = ({"reason": "f1"}, {"actor": "bob"}, {"model": "b"}, {"metrics": {"loss": 1.0}})
+        others = [refuse("run-3", **change) for change in changes]
+        others.append(refuse("run-4"))
+        assert len({event.id for event in (first, *others)}) == 6
+        registry.register("digits", make_candidate(place.folder / "good"), actor="ada")
+        assert refuse("run-4").id not in {event.id for event in others}
+        assert [e.kind for e in registry.history("digits")].count("refused") == 7
 
 
 @pytest.mark.parametrize("evaluation", [{}, {"passed": False}, {"passed": "yes"}])

@@ -165,6 +165,25 @@ def test_what_is_proposed_is_valid_for_every_architecture(network: str):
     }
     space = Space.of(data, Tune(), "p.yaml")
     assert len(space.dimensions) >= 3
+    of_network = [name for name in space.dimensions if name.startswith("train.architecture")]
+    assert network != "auto" or not of_network
+
+
+@pytest.mark.parametrize(
+    ("key", "having"),
+    [
+        ("widths", "one that has it: mlp, tabular, resnet, resnet_d, conv1d"),
+        ("hidden", "one that has it: rnn, lstm, gru"),
+        ("preset", "a network"),
+    ],
+)
+def test_for_auto_a_parameter_of_a_network_is_refused_with_the_networks_that_have_it(key, having):
+    data = {**BASE, "train": {"architecture": "auto"}}
+    tune = Tune.model_validate({"parameters": {f"train.architecture.{key}": {"choices": [[8]]}}})
+    with pytest.raises(InputError) as caught:
+        Space.of(data, tune, "p.yaml")
+    assert f"auto chooses the network and its parameters, and has no {key!r}. " in str(caught.value)
+    assert str(caught.value).endswith(f"set train.architecture.name to {having}")
 
 
 def test_params_without_the_section_are_valid_and_no_stage_needs_it(tmp_path: Path):

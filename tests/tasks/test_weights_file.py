@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tasks import params as parameters
+from tasks.config.start import is_weights_file
 from tasks.errors import InputError
 from tasks.weights_file import Stored, read_header
 
@@ -130,7 +131,14 @@ def test_a_file_may_have_keys_and_a_version_may_be_named_like_a_file():
     given = parsed("train.init_from=weights/a.safetensors", "train.init_keys={layer1.0: body.2}")
     assert given.init_keys == {"layer1.0": "body.2"}
     for version in ("digits", "digits:3", "a.safetensors@champion", "b.pt:1"):
+        assert not is_weights_file(version)
         assert parsed(f"train.init_from={version}").init_from == version
+
+
+@pytest.mark.parametrize("name", ["a@b.safetensors", "a:1.safetensors", "a@b:1.safetensors"])
+def test_a_file_may_have_the_signs_of_a_reference_in_its_name(name):
+    assert is_weights_file(name)
+    assert parsed(f"train.init_from={name}", "train.init_keys={a: b}").init_from == name
 
 
 @pytest.mark.parametrize(
@@ -138,6 +146,7 @@ def test_a_file_may_have_keys_and_a_version_may_be_named_like_a_file():
     [
         (["init_from=weights/a.pth"], "init_from: weights/a.pth is a pickle, as PyTorch"),
         (["init_from=pytorch_model.bin"], "init_from: pytorch_model.bin is a pickle"),
+        (["init_from=epoch=9@best.ckpt"], "init_from: epoch=9@best.ckpt is a pickle"),
         (["init_from=weights/a.h5"], "init_from: weights/a.h5 is neither a registered version"),
         (["init_keys={a: b}"], "init_keys renames the weights of a file, but init_from is null"),
         (["init_keys={a: b}", "init_from=a.safetensors@x"], "but init_from is a.safetensors@x"),
