@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 from dataclasses import replace
 from uuid import UUID
@@ -159,7 +158,7 @@ def project(bundle, tmp_path_factory, prefect_server):
 
 def run_flow(project, table):
     pq.write_table(pa.table(table), project.root / "in.parquet")
-    name, run = project.run(sys.executable, "-c", FLOW).stdout.split()[-2:]
+    name, run = project.python(FLOW).stdout.split()[-2:]
     assert name == "Completed"
     return UUID(run)
 

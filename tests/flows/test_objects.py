@@ -13,6 +13,7 @@ from pathlib import Path
 import commands
 import pyarrow.parquet as pq
 import pytest
+from forks import python_code
 from objects import IMAGES, PETS, Inputs, find, manifest, names, predict, predictions, run, table
 from PIL import Image
 from servers import start_s3
@@ -264,7 +265,7 @@ def test_a_server_that_fails_every_tenth_request_is_asked_again(
 def test_two_commands_at_once_with_one_output_predict_once(inputs, pets_project, tmp_path):
     url = inputs.put("a.parquet", table(tmp_path / "a.parquet", 50))
     code = "from cli.main import main; main()"
-    command = [sys.executable, "-c", code, "predict", "pets", url, "--json"]
+    command = python_code(code, "predict", "pets", url, "--json")
     both = [
         subprocess.Popen(
             [*command, "--output", str(tmp_path / "out")],
@@ -342,7 +343,7 @@ def test_the_inference_flow_reads_objects(inputs, pets_project, prefect_server, 
         inputs.put(f"in/{number}.parquet", table(tmp_path / "a.parquet", 10, 10 * number))
     given = {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": prefect_server}
     done = subprocess.run(
-        [sys.executable, "-c", FLOW, inputs.url],
+        python_code(FLOW, inputs.url),
         env={**os.environ, **given},
         capture_output=True,
         text=True,

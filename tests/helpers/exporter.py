@@ -12,4 +12,5 @@ def read_operators_once() -> None:
     module = sys.modules.get(MODULE)
     read = getattr(getattr(module, "ONNXRegistry", None), "from_torchlib", None)
     if read and not hasattr(read, "cache_info"):
-        module.ONNXRegistry.from_torchlib = functools.cache(read)  # type: ignore[union-attr]
+        # torch calls it on an object, and a cache would be bound to that one.
+        module.ONNXRegistry.from_torchlib = staticmethod(functools.cache(read))  # type: ignore[union-attr]

@@ -42,6 +42,7 @@ PRELOADED = [
     "onnxruntime",
     "onnxscript",
     "onnxscript.function_libs.torch_lib.ops",
+    "optuna.storages._rdb.storage",
     "pyarrow.csv",
     "pyarrow.parquet",
     "safetensors.torch",

@@ -1,13 +1,18 @@
 """A worker of a study whose trials take no training: a process that tests start and kill."""
 
 import json
+import os
 import subprocess
-import sys
 import time
+from pathlib import Path
 from typing import Any
+
+from forks import python_code
 
 from flows.tuning.studies import Study
 
+ROOT = Path(__file__).parents[2]
+CODE = "import json, sys; from study_helpers import work; work(*json.loads(sys.argv[1]))"
 IDENTITY = {"data": "d", "space": {}, "train": {}, "code": "c", "search": []}
 
 
@@ -51,12 +56,9 @@ def work(url: str, trials: int, pause: float) -> None:
 def start_worker(url: str, trials: int, pause: float = 0.0) -> "subprocess.Popen[str]":
     """A process that works on a study."""
     return subprocess.Popen(
-        [sys.executable, __file__, json.dumps([url, trials, pause])],
+        python_code(CODE, json.dumps([url, trials, pause])),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-if __name__ == "__main__":
-    work(*json.loads(sys.argv[1]))
