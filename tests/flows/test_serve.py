@@ -96,7 +96,7 @@ def test_modelmint_serve_runs_its_deployments(trained: Project, api, prefect_ser
     _settle(inbox / "rows.arrow")
     from flows.deploy import deployed_name
 
-    served = trained.start("modelmint", "serve", forked=True)
+    served = trained.start("modelmint", "serve")
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.extend(served.stdout))
     reader.start()

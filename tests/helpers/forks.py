@@ -253,6 +253,8 @@ def become(outputs: list[int], command: list[str], folder: str, variables: dict[
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         status = 1
+    if command[0] == "prefect.engine":
+        sys.modules["prefect.logging.handlers"].APILogHandler.flush()  # as Prefect does at exit
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)
