@@ -14,7 +14,8 @@ from flows.loop import records
 from flows.notify.outbox import channel_states
 from flows.notify.state import project_state
 from flows.runner import SERVED_WITHIN
-from flows.server import ServerDown, find_api
+from flows.errors import ServerDown
+from flows.server import find_api
 from flows.settings import BACKUP, Settings
 from registry import CHALLENGER, CHAMPION, Job, ModelLine, NoRegistry, Registry, RegistryError
 from registry.display.drift import said
