@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it, so `modelmint --help` is fast.
 """
 
+import os
 import sys
 import time
 from dataclasses import asdict, replace
@@ -201,6 +202,8 @@ def predict(
 
     if not new:  # which hashes only those that are new
         hashed.begin(map(Path, inputs))
+    # No matrix is multiplied here; the threads of numpy's OpenBLAS would spin for 0.1 s of CPU.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with paused_gc():  # 0.02 s
         from cli import predicting
         from flows.cluster import connected

@@ -16,7 +16,7 @@ class _Commands(TyperGroup):
         del self.commands  # which it has set, to none
 
     @cached_property
-    def commands(self) -> Any:
+    def commands(self) -> Any:  # type: ignore[override]  # cached_property can be set
         from cli.models import decide, evaluate, look, move, upkeep  # noqa: F401  they register
         from cli.models.common import app
 
