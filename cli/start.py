@@ -15,7 +15,7 @@ _status: int | None = None
 
 @atexit.register  # before the imports below, so it is called last, when all threads have ended
 def _end() -> None:
-    """End the process now: freeing all modules and objects takes 0.06 of 0.75 s of CPU."""
+    """End the process now: freeing all modules and objects takes 0.02 of 0.6 s of CPU."""
     if _status is None:
         return
     try:
