@@ -202,7 +202,7 @@ def predict(
 
     if not new:  # which hashes only those that are new
         hashed.begin(map(Path, inputs))
-    # No matrix is multiplied here; the threads of numpy's OpenBLAS would spin for up to 0.1 s of CPU.
+    # No matrix is multiplied here; threads of OpenBLAS would spin for up to 0.1 s of CPU.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with paused_gc():  # 0.02 s
         from cli import predicting
