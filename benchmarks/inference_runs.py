@@ -21,7 +21,7 @@ from benchmarks import inference_data as data
 ROOT = Path(__file__).resolve().parent.parent
 RIVALS = ROOT / "benchmarks/inference_rivals.py"
 SCRIPT, MLFLOW, OURS = "A", "B", "C"
-COMMAND = "import sys; from cli.main import main; sys.exit(main())"
+COMMAND = "import sys; from cli.start import main; sys.exit(main())"  # as the console script
 THEIRS = ("MODELMINT", "MLFLOW", "PYTHON", "PREFECT", "OMP", "ORT", "ARROW", "RAYON", "TOKENIZERS")
 """Settings of the user's, which hold for no target: `OMP_NUM_THREADS` is also pyarrow's."""
 

@@ -23,9 +23,10 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from flows.errors import ServerDown
 from flows.git import code_of
 from flows.serve import find_unfit_settings
-from flows.server import ServerDown, find_api, prefect_home
+from flows.server import find_api, prefect_home
 from flows.settings import Settings
 from registry import NoRegistry, Registry, RegistryError, SchemaMismatch
 from tasks import fingerprint, params

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flows import warm
 from flows.deploy import LASTING
-from flows.server import ServerDown, be_quiet, find_api, prefect_api
+from flows.errors import ServerDown
+from flows.server import be_quiet, find_api, prefect_api
 from flows.settings import Settings
 from tasks.process import paused_gc
 

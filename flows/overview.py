@@ -10,11 +10,12 @@ from flows.backups import last_backup
 from flows.deploy import deployed_names, entry_names, owner
 from flows.doctor import disks
 from flows.drift import LOOKED_AT
+from flows.errors import ServerDown
 from flows.loop import records
 from flows.notify.outbox import channel_states
 from flows.notify.state import project_state
 from flows.runner import SERVED_WITHIN
-from flows.server import ServerDown, find_api
+from flows.server import find_api
 from flows.settings import BACKUP, Settings
 from registry import (
     CHALLENGER,

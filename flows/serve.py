@@ -23,13 +23,13 @@ from urllib.parse import urlsplit
 
 from flows.addresses import free_address
 from flows.deploy import LASTING
+from flows.errors import ServerDown
 from flows.notify.process import WatcherProcess
 from flows.runner import DO_NOT_RESTART, WORKERS
 from flows.server import (
     LOCAL_HOST,
     LOCAL_PORT,
     Server,
-    ServerDown,
     answers,
     be_quiet,
     configured_api,

@@ -24,6 +24,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from flows.errors import ServerDown
 from tasks.process import die_with_parent
 
 LOCAL_HOST = "127.0.0.1"
@@ -63,10 +64,6 @@ TEMPORARY = {
         )
     },
 }
-
-
-class ServerDown(RuntimeError):
-    """The configured Prefect server does not answer, or none could be started."""
 
 
 def prefect_api(say: Callable[[str], None]) -> Callable[[], str]:

@@ -8,7 +8,7 @@ from cli import output
 from flows.settings import Places
 from registry import Registry
 
-app = typer.Typer(help="The model registry.", no_args_is_help=True)
+app = typer.Typer()
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, such as digits.")]
 OneModel = Annotated[str | None, typer.Argument(metavar="NAME", help="Only this model.")]

@@ -13,6 +13,16 @@ from typer.testing import CliRunner
 from cli.main import app
 from tasks import inputs
 
+NOT_TO_PREDICT = (
+    "torch",
+    "prefect",
+    "pandas",
+    "cli.models.look",
+    "registry.display.documents",
+    "registry.integrity",
+    "flows.server",
+    "urllib.request",
+)
 HEAVY = ("torch", "prefect", "onnxruntime", "sklearn", "lightning_fabric", "dvc")
 
 
@@ -27,13 +37,13 @@ def test_read_commands_import_neither_torch_nor_prefect(trained: Project, argume
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_predict_imports_neither_torch_nor_prefect_nor_pandas(trained: Project, tmp_path):
+def test_predict_imports_nothing_that_only_other_commands_need(trained: Project, tmp_path):
     code = (
-        "import sys; from cli.main import app\n"
+        "import sys; from cli.start import main\n"
         f"sys.argv = ['modelmint', 'predict', 'digits', 'data/prepared/test.arrow', '--output', "
         f"{str(tmp_path / 'out')!r}]\n"
-        "try: app()\nexcept SystemExit: pass\n"
-        "print([m for m in ('torch', 'prefect', 'pandas') if m in sys.modules], file=sys.stderr)"
+        "try: main()\nexcept SystemExit: pass\n"
+        f"print([m for m in {NOT_TO_PREDICT} if m in sys.modules], file=sys.stderr)"
     )
     done = trained.run(sys.executable, "-c", code)
     assert done.stderr.splitlines()[-1] == "[]"

@@ -11,6 +11,10 @@ import pytest
 
 PRELOADED = [
     "cli.main",
+    "cli.models.decide",
+    "cli.models.look",
+    "cli.models.move",
+    "cli.models.upkeep",
     "flows.server",
     "pyarrow.parquet",
     "pydantic",
