@@ -226,6 +226,8 @@ def become(outputs: list[int], command: list[str], folder: str, variables: dict[
         os.dup2(output, number)
     os.environ.clear()
     os.environ.update(variables)
+    if "MODELMINT_RUNNER_PID" in variables:  # a run dies with its runner; here with its guard
+        os.environ["MODELMINT_RUNNER_PID"] = str(os.getppid())
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
     sys.modules["prefect.context"].refresh_global_settings_context()
     os.chdir(folder)
