@@ -28,7 +28,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from exporter import MODULE, read_operators_once
+from exporter import read_operators_now
 
 PRELOADED = [
     "torch",
@@ -168,8 +168,7 @@ def serve(path: str, python: str, owner: int) -> None:
     owner_ended = os.pidfd_open(owner)
     for module in PRELOADED:
         importlib.import_module(module)
-    read_operators_once()
-    sys.modules[MODULE].ONNXRegistry.from_torchlib()
+    read_operators_now()
     gc.freeze()  # or garbage collection in each fork would copy all these pages
     sys.executable = python
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the guards need no wait()

@@ -3,15 +3,14 @@
 import json
 import os
 import subprocess
+import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from forks import python_code
 
 from flows.tuning.studies import Study
 
-ROOT = Path(__file__).parents[2]
 CODE = "import json, sys; from study_helpers import work; work(*json.loads(sys.argv[1]))"
 IDENTITY = {"data": "d", "space": {}, "train": {}, "code": "c", "search": []}
 
@@ -57,7 +56,7 @@ def start_worker(url: str, trials: int, pause: float = 0.0) -> "subprocess.Popen
     """A process that works on a study."""
     return subprocess.Popen(
         python_code(CODE, json.dumps([url, trials, pause])),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
