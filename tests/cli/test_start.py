@@ -42,8 +42,9 @@ def test_threads_and_exit_handlers_run_and_the_status_stays(arguments, status):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
-def test_output_that_a_full_disk_refuses_at_the_end_is_an_error():
+@pytest.mark.parametrize("last", ["--help", "--no-option"])  # fails by itself; only at the end
+def test_output_that_a_full_disk_refuses_at_the_end_is_an_error(last):
     with open("/dev/full", "w") as full:
-        done = ended("models", "list", "--help", stdout=full.fileno())
+        done = ended("models", "list", last, stdout=full.fileno())
     assert done.returncode == 120
     assert "No space left" in done.stderr
