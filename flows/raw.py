@@ -61,7 +61,8 @@ def _fetch(root: Path, tracker: Path) -> str:
     if reason := versioning.pull_data(root, tracker):
         return f"DVC cannot fetch it ({reason})"
     path = tracker.with_suffix("")
-    (out,) = recorded.yaml_mapping(tracker)["outs"]
+    with recorded.dvc_at_rest(root):
+        (out,) = recorded.yaml_mapping(tracker)["outs"]
     found = snapshot.take(path, snapshot.ignore_rules(root))
     if found and "md5" in out and found.md5 != out["md5"]:
         _, broken = recorded.wrong_files(root, out, found)

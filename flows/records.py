@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from tasks.recorded import dvc_at_rest
 from tasks.workspace import Workspace
 
 FORMAT = 1
@@ -59,9 +60,10 @@ def write_record(run: Run, state: str, **facts: Any) -> None:
         **started,
         **facts,
     }
-    for path in _small_files(run.workspace):
-        if path.is_file():
-            shutil.copyfile(path, run.folder / path.name)
+    with dvc_at_rest(run.workspace.root):
+        for path in _small_files(run.workspace):
+            if path.is_file():
+                shutil.copyfile(path, run.folder / path.name)
     part = run.folder / f"{RECORD}.part"
     part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     part.replace(run.folder / RECORD)

@@ -22,6 +22,7 @@ from tasks import params
 from tasks.config import Params
 from tasks.config.start import is_weights_file
 from tasks.errors import InputError
+from tasks.recorded import dvc_at_rest, dvc_folder
 from tasks.workspace import Workspace
 
 # Git needs an author for the snapshot commit, also where the user has set none.
@@ -159,7 +160,7 @@ def changed_params(settings: Settings, workspace: Workspace) -> dict[str, Any]:
 
 def _marker(root: Path, folder: Path) -> Path:
     """The file that is written last into a worktree: if it exists, the worktree is complete."""
-    below = os.path.relpath(_dvc_folder(root), root)
+    below = os.path.relpath(dvc_folder(root), root)
     return Path(os.path.normpath(project_in(root, folder) / below / "config.local"))
 
 
@@ -183,17 +184,12 @@ def snapshot_of(root: Path, *left_out: str) -> str:
         if head := code_of(root).commit:
             git(root, "read-tree", head, env=index)
             parents = ["-p", head]
-        git(root, "add", "-A", "--", ".", *without, env=index)
+        with dvc_at_rest(root):
+            git(root, "add", "-A", "--", ".", *without, env=index)
         tree = git(root, "write-tree", env=index)
         if head and git(root, "rev-parse", f"{head}^{{tree}}") == tree:
             return head
         return git(root, *_AUTHOR, "commit-tree", tree, *parents, "-m", "modelmint: a run")
-
-
-def _dvc_folder(root: Path) -> Path:
-    """The .dvc folder of the project or of a folder above it."""
-    found = next((p for p in (root, *root.parents) if (p / ".dvc").is_dir()), root)
-    return found / ".dvc"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException, OutputNotFoundError
 from dvc.lock import LockError
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
 from tasks.errors import InputError
@@ -44,7 +44,7 @@ def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
     Raises:
         InputError: `dvc.yaml` cannot be read.
     """
-    with _repo(root) as repo:
+    with _locked_repo(root) as repo:
         graph = repo.index.graph
         needs = {
             stage.name: tuple(up.name for up in graph.successors(stage) if _is_ours(up, root))
@@ -56,11 +56,10 @@ def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
 
 def why_stale(root: Path, name: str) -> Any:
     """What DVC finds changed about a stage; empty if it is fresh. Raises `WorkspaceBusy`."""
-    with _repo(root) as repo:
+    with _locked_repo(root) as repo:
         # Not by target, because DVC takes an @ in the path of dvc.yaml for the key of a matrix.
         stage = next(s for s in repo.index.stages if _is_ours(s, root) and s.name == name)
-        with repo.lock:
-            return next(iter(stage.status().values()), [])
+        return next(iter(stage.status().values()), [])
 
 
 def stale_stages(root: Path) -> list[str]:
@@ -68,7 +67,7 @@ def stale_stages(root: Path) -> list[str]:
 
     `why_stale` for each stage would open the repository each time, for 0.2 s.
     """
-    with _repo(root) as repo, repo.lock:
+    with _locked_repo(root) as repo:
         ours = (stage for stage in repo.index.stages if _is_ours(stage, root))
         return [stage.name for stage in ours if any(stage.status().values())]
 
@@ -106,7 +105,7 @@ def track_raw_data(root: Path, path: Path) -> str:
     Raises:
         InputError: DVC failed.
     """
-    with _repo(root) as repo:
+    with _locked_repo(root) as repo:
         try:
             (out,) = repo.find_outs_by_path(str(path))
         except OutputNotFoundError:
@@ -128,7 +127,7 @@ def data_hash(root: Path, path: Path) -> str:
     Raises:
         InputError: the data is missing, or DVC does not track it.
     """
-    with _repo(root) as repo:
+    with _locked_repo(root) as repo:
         try:
             (out,) = repo.find_outs_by_path(str(path))
         except OutputNotFoundError as error:
@@ -195,6 +194,16 @@ def _is_ours(stage: Any, root: Path) -> bool:
     """
     pipeline = isinstance(stage, PipelineStage)
     return pipeline and Path(stage.path).resolve() == (root / "dvc.yaml").resolve()
+
+
+@contextmanager
+def _locked_repo(root: Path) -> Iterator[Any]:
+    """The DVC repository, for reading its stages: another DVC command writes them in place.
+
+    DVC itself reads them inside of its lock only. Waits without a limit.
+    """
+    with _repo(root) as repo, lock_repo(repo):
+        yield repo
 
 
 @contextmanager

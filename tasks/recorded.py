@@ -6,11 +6,12 @@ layout of its cache; `flows/versioning.py` runs DVC's commands.
 """
 
 import configparser
+import fcntl
 import hmac
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -36,8 +37,34 @@ def stages_of(root: Path) -> dict[str, Any]:
 
 def locked_stages(root: Path) -> dict[str, Any]:
     """The stages of `dvc.lock`; empty without the file."""
-    found: dict[str, Any] = yaml_mapping(root / "dvc.lock").get("stages") or {}
+    with dvc_at_rest(root):
+        found: dict[str, Any] = yaml_mapping(root / "dvc.lock").get("stages") or {}
     return found
+
+
+@contextmanager
+def dvc_at_rest(root: Path) -> Iterator[None]:
+    """No DVC command writes `dvc.lock` or a `.dvc` file inside the block.
+
+    DVC writes them in place, in about 0.05 s, and a reader meanwhile finds a part of the stages, or
+    none. DVC holds this lock (zc.lockfile) then, but not while the command of a stage runs. Waits
+    without a limit, as `dvc --wait-for-lock` does. Where DVC is told to use `core.hardlink_lock`,
+    it has another lock, and nothing waits.
+    """
+    try:
+        file = (dvc_folder(root) / "tmp/lock").open("rb")
+    except FileNotFoundError:  # no DVC command has run here
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def dvc_folder(root: Path) -> Path:
+    """The .dvc folder of the project or of a folder above it."""
+    found = next((p for p in (root, *root.parents) if (p / ".dvc").is_dir()), root)
+    return found / ".dvc"
 
 
 def outputs_of(entry: Mapping[str, Any]) -> list[str]:
@@ -249,12 +276,13 @@ def _object(cache: Path, md5: str) -> Path:
 def _cache(root: Path) -> Path:
     """The DVC cache of a project, by its configuration files."""
     config = configparser.ConfigParser(interpolation=None, strict=False)
+    folder = dvc_folder(root)
     try:
-        config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
+        config.read([folder / "config", folder / "config.local"], encoding="utf-8")
         given = config.get("cache", "dir", fallback="cache")
     except (configparser.Error, OSError):
         given = "cache"
-    return root / ".dvc" / given.strip('"')
+    return folder / given.strip('"')
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:

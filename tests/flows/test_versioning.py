@@ -1,10 +1,17 @@
-"""DVC's repository in several threads of one process."""
+"""DVC's repository in several threads and processes."""
 
 import threading
 
-from projects import make_project
+import pytest
+import zc.lockfile
+from projects import Project, make_project
 
 from flows import versioning
+from flows.git import git
+from flows.records import Run, write_record
+from flows.runs import snapshot_of
+from tasks.recorded import dvc_folder, locked_stages
+from tasks.workspace import Workspace
 
 
 def test_the_repository_is_opened_by_one_thread_at_a_time(tmp_path):
@@ -33,3 +40,46 @@ def test_the_repository_is_opened_by_one_thread_at_a_time(tmp_path):
     second.join(60)
     assert found[0] == "the first has left"
     assert found[1]
+
+
+def recorded_lock(root):
+    """What the record of a run has as `dvc.lock`."""
+    write_record(Run("one", Workspace(root), root / "record"), "stopped")
+    return (root / "record/dvc.lock").read_text()
+
+
+READERS = {
+    "pipeline": versioning.pipeline,
+    "why_stale": lambda root: versioning.why_stale(root, "export"),
+    "stale_stages": versioning.stale_stages,
+    "locked_stages": locked_stages,
+    "the worktree of a run": lambda root: git(root, "show", f"{snapshot_of(root)}:dvc.lock"),
+    "the record of a run": recorded_lock,
+}
+
+
+@pytest.fixture(scope="module")
+def read_once(tmp_path_factory) -> Project:
+    made = make_project(tmp_path_factory.mktemp("versioning") / "project")
+    versioning.pipeline(made.root)  # DVC makes the file of its lock
+    return made
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_readers_of_dvc_lock_wait_until_dvc_has_written_it(read, read_once):
+    """DVC truncates the file and writes it again; the part in between may be valid YAML."""
+    root, found = read_once.root, []
+    path = root / "dvc.lock"
+    whole, expected = path.read_text(), read(root)
+    reader = threading.Thread(target=lambda: found.append(read(root)))
+    writing = zc.lockfile.LockFile(str(dvc_folder(root) / "tmp/lock"))
+    try:
+        path.write_text(whole[: whole.index("\n  evaluate:") + 1])
+        reader.start()
+        reader.join(0.5)
+        assert found == []
+    finally:
+        path.write_text(whole)
+        writing.close()
+    reader.join(60)
+    assert found == [expected]
