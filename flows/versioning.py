@@ -20,6 +20,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
 from tasks.errors import InputError
+from tasks.recorded import dvc_at_rest
 
 # DVC logs to standard output, where only the document of `--json` may appear.
 logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -55,15 +56,20 @@ def pipeline(root: Path) -> dict[str, tuple[str, ...]]:
 
 
 def why_stale(root: Path, name: str) -> Any:
-    """What DVC finds changed about a stage; empty if it is fresh. Raises `WorkspaceBusy`."""
-    with _locked_repo(root) as repo:
+    """What DVC finds changed about a stage; empty if it is fresh.
+
+    Raises:
+        WorkspaceBusy: another DVC command had the lock for 3 s. It may take an hour, and a thread
+            that waits in DVC for so long cannot be stopped.
+    """
+    with _repo(root, wait=False) as repo, lock_repo(repo):
         # Not by target, because DVC takes an @ in the path of dvc.yaml for the key of a matrix.
         stage = next(s for s in repo.index.stages if _is_ours(s, root) and s.name == name)
         return next(iter(stage.status().values()), [])
 
 
 def stale_stages(root: Path) -> list[str]:
-    """The stages that DVC finds changed. Raises `WorkspaceBusy`.
+    """The stages that DVC finds changed.
 
     `why_stale` for each stage would open the repository each time, for 0.2 s.
     """
@@ -202,18 +208,20 @@ def _locked_repo(root: Path) -> Iterator[Any]:
 
     DVC itself reads them inside of its lock only. Waits without a limit.
     """
+    with dvc_at_rest(root):  # which says that it waits; DVC does so on a terminal alone
+        pass
     with _repo(root) as repo, lock_repo(repo):
         yield repo
 
 
 @contextmanager
-def _repo(root: Path) -> Iterator[Any]:
+def _repo(root: Path, wait: bool = True) -> Iterator[Any]:
     """The DVC repository at `root`, for one thread at a time.
 
     Raises `WorkspaceBusy`; `InputError` for any other error.
     """
     try:
-        with _one_thread, Repo(str(root), _wait_for_lock=True) as repo:
+        with _one_thread, Repo(str(root), _wait_for_lock=wait) as repo:
             repo.scm_context.quiet = True  # no advice about git on standard output
             yield repo
     except LockError as error:

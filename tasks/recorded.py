@@ -10,12 +10,14 @@ import fcntl
 import hmac
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -26,6 +28,7 @@ from tasks.words import some
 from tasks.workspace import Workspace
 
 FORMAT = 1
+SAY_AFTER_S = 2.0
 _OUTPUTS = ("outs", "metrics", "plots")
 
 
@@ -48,8 +51,8 @@ def dvc_at_rest(root: Path) -> Iterator[None]:
 
     DVC writes them in place, in about 0.05 s, and a reader meanwhile finds a part of the stages, or
     none. DVC holds this lock (zc.lockfile) then, but not while the command of a stage runs. Waits
-    without a limit, as `dvc --wait-for-lock` does. Where DVC is told to use `core.hardlink_lock`,
-    it has another lock, and nothing waits.
+    without a limit, as `dvc --wait-for-lock` does, and says so. Where DVC is told to use
+    `core.hardlink_lock`, it has another lock, and nothing waits.
     """
     try:
         file = (dvc_folder(root) / "tmp/lock").open("rb")
@@ -57,8 +60,18 @@ def dvc_at_rest(root: Path) -> Iterator[None]:
         yield
         return
     with file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        _wait_for(file)
         yield
+
+
+def _wait_for(file: IO[bytes]) -> None:
+    deadline = time.monotonic() + SAY_AFTER_S
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    print(f"waits for another DVC command, which holds {file.name}", file=sys.stderr, flush=True)
+    fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def dvc_folder(root: Path) -> Path:

@@ -10,6 +10,7 @@ from flows import versioning
 from flows.git import git
 from flows.records import Run, write_record
 from flows.runs import snapshot_of
+from tasks import recorded
 from tasks.recorded import dvc_folder, locked_stages
 from tasks.workspace import Workspace
 
@@ -83,3 +84,24 @@ def test_readers_of_dvc_lock_wait_until_dvc_has_written_it(read, read_once):
         writing.close()
     reader.join(60)
     assert found == [expected]
+
+
+def test_why_stale_does_not_wait_long_for_another_command(read_once):
+    """It runs in a thread of the flow, which Ctrl-C could not end."""
+    busy = zc.lockfile.LockFile(str(dvc_folder(read_once.root) / "tmp/lock"))
+    try:
+        with pytest.raises(versioning.WorkspaceBusy):
+            versioning.why_stale(read_once.root, "export")
+    finally:
+        busy.close()
+
+
+def test_who_waits_long_for_another_command_says_so(read_once, monkeypatch, capsys):
+    monkeypatch.setattr(recorded, "SAY_AFTER_S", 0.1)
+    busy = zc.lockfile.LockFile(str(dvc_folder(read_once.root) / "tmp/lock"))
+    reader = threading.Thread(target=versioning.pipeline, args=[read_once.root])
+    reader.start()
+    reader.join(0.5)
+    busy.close()
+    reader.join(60)
+    assert "waits for another DVC command, which holds" in capsys.readouterr().err
