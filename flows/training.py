@@ -31,7 +31,7 @@ from flows.training_tasks import (
     record_refusal,
     register,
 )
-from flows.versioning import WorkspaceBusy, pipeline, stale_stages
+from flows.versioning import pipeline, stale_stages
 from flows.warm import warm_process
 from registry import Registry
 from tasks import fingerprint
@@ -199,11 +199,8 @@ def _metric_to_compare(params: Params, outcome: Outcome) -> str:
 def _is_unchanged(workspace: Workspace, params: Params) -> bool:
     """Whether the workspace still matches these parameters; other programs may write to it."""
     root = workspace.root
-    try:
-        fresh = not stale_stages(root)
-        return fresh and has_params(workspace, params) and not fingerprint.code_changes(root, STEPS)
-    except WorkspaceBusy:  # another run is changing it
-        return False
+    fresh = not stale_stages(root)
+    return fresh and has_params(workspace, params) and not fingerprint.code_changes(root, STEPS)
 
 
 @contextmanager
