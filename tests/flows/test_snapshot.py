@@ -10,7 +10,7 @@ from projects import Project
 
 from tasks import snapshot
 from tasks.errors import InputError
-from tasks.recorded import locked_stages
+from tasks.recorded import locked_stages, wrong_files
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,20 @@ def test_snapshot_hashes_equal_those_of_dvc(repository):
     assert {path: snapshot.take(root / path, rules).md5 for path in found} == found
     names = snapshot.take(root / "raw", rules).files
     assert set(names) == {*NAMES, "deep/keep.tmp", "other/secret", "link.txt"}
+
+
+def test_a_broken_file_in_a_cache_above_the_project_is_named(repository):
+    project = Project(repository.root / "ml")
+    project.root.mkdir()
+    project.run("dvc", "stage", "add", "-q", "-n", "s", "-o", "out.txt", "printf abc > out.txt")
+    project.run("dvc", "repro", "-q")
+    (out,) = locked_stages(project.root)["s"]["outs"]
+    cached = repository.root / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
+    for path in (cached, project.root / "out.txt"):
+        path.unlink()
+        path.write_text("abd")
+    found = snapshot.take(project.root / "out.txt", snapshot.ignore_rules(project.root))
+    assert wrong_files(project.root, out, found) == (["out.txt"], [str(cached)])
 
 
 def every(path, is_folder):
