@@ -5,7 +5,6 @@ and how to read the tables.
 """
 
 import argparse
-import importlib.util
 import os
 import re
 import subprocess
@@ -130,10 +129,19 @@ def prepare(case: Case, folder: Path) -> None:
     STEPS["prepare"].run(params, Workspace(folder))
 
 
-def play(target: str, folder: Path) -> Run:
-    """Train once in a process of its own. Raises `Failed`."""
+def play(target: str, folder: Path, lightning: Path | None) -> Run:
+    """Train once in a process of its own. Raises `Failed`.
+
+    Only Lightning's process sees the folder `lightning`: with torchmetrics on the path, Fabric
+    imports it and scipy.signal, which adds a second to the stage.
+    """
     command = [sys.executable, str(LOOPS), target, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    path = [str(ROOT), *([str(lightning)] if target == "lightning" else [])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
     started = time.perf_counter()
     ends, losses, lines = [], [], []
     with subprocess.Popen(
@@ -158,15 +166,16 @@ def check(case: Case, runs: dict[str, Run]) -> None:
         raise Failed(f"{case.name}: the stage has the losses {expected}, the plain loop {found}")
 
 
-def measure(case: Case, rounds: int, targets: list[str]) -> list[dict[str, Run]]:
+def measure(case: Case, rounds: int, lightning: Path | None) -> list[dict[str, Run]]:
     """Rounds with one run of each target, in rotated order; a first round is not counted."""
+    targets = ["stage", "plain", *(["lightning"] if lightning else [])]
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / case.name
         prepare(case, folder)
         played = []
         for number in range(rounds + 1):
             order = targets[number % len(targets) :] + targets[: number % len(targets)]
-            runs = {target: play(target, folder) for target in order}
+            runs = {target: play(target, folder, lightning) for target in order}
             check(case, runs)
             print(f"{case.name}: round {number} of {rounds}", file=sys.stderr, flush=True)
             played.append(runs)
@@ -203,17 +212,22 @@ def main(arguments: Any = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--lightning",
+        type=Path,
+        metavar="DIR",
+        help="a folder into which `pip install --target` put pytorch-lightning; README.md says how",
+    )
     chosen = parser.parse_args(arguments)
-    targets = ["stage", "plain"]
-    if importlib.util.find_spec("lightning") or importlib.util.find_spec("pytorch_lightning"):
-        targets.append("lightning")
+    if chosen.lightning and not (chosen.lightning / "pytorch_lightning").is_dir():
+        parser.error(f"--lightning: {chosen.lightning} has no folder pytorch_lightning")
     print(
         "| case | target | seconds of an epoch | times the plain loop | fixed cost, s | whole, s |"
     )
     print("|---|---|---|---|---|---|")
     try:
         for name in chosen.cases:
-            rows = report(CASES[name], measure(CASES[name], chosen.rounds, targets))
+            rows = report(CASES[name], measure(CASES[name], chosen.rounds, chosen.lightning))
             print("\n".join(rows), flush=True)
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)

@@ -177,10 +177,8 @@ def plain(chosen: Params, workspace: Workspace) -> None:
 
 def lightning(chosen: Params, workspace: Workspace) -> None:
     """Lightning's Trainer with a DataLoader, as its documentation shows it."""
-    try:
-        import lightning.pytorch as pl
-    except ImportError:
-        import pytorch_lightning as pl  # type: ignore[import-not-found, no-redef]
+    import pytorch_lightning as pl  # type: ignore[import-not-found]
+
     train = chosen.train
     device, network, training, validation, weights, optimizer, schedule = begin(chosen, workspace)
 
