@@ -22,7 +22,7 @@ from tasks.columns.base import (
     Tensor,
 )
 from tasks.columns.distributions import moments
-from tasks.columns.narrowing import by_chance, merged_example, merged_values
+from tasks.columns.narrowing import by_chance, harmful, merged_example, merged_values
 from tasks.errors import InputError
 from tasks.files.convert import EXACT, Kind, convert
 from tasks.measures import Measure
@@ -233,10 +233,11 @@ def with_offset(
     fitted = [column.model_copy(update={"offset": offset}) for offset in (0.0, *offsets)]
     each = [merged_values(values, candidate.narrow(unique)) for candidate in fitted]
     best = min(range(len(each)), key=lambda n: each[n].sum())
-    if each[best].sum() > by_chance(len(values)):
+    matter = harmful(each[best], values, fitted[best].narrow(unique))
+    if matter.sum() > by_chance(len(values)):
         shown = values if kind == "number" else unique.to_numpy(zero_copy_only=False)
         raise InputError(
-            f"{raw.where}: column {column.name!r}: {merged_example(shown, each[best])}. Split it "
+            f"{raw.where}: column {column.name!r}: {merged_example(shown, matter)}. Split it "
             "into several columns, such as the day and the second of the day; set "
             f"prepare.source.columns: {{{column.name}: category}}; or, if it is an identifier, "
             "name it in prepare.source.ignore"

@@ -21,7 +21,7 @@ from tasks.columns.base import (
     Tensor,
 )
 from tasks.columns.distributions import moments
-from tasks.columns.narrowing import by_chance, merged_example, merged_values
+from tasks.columns.narrowing import by_chance, harmful, merged_example, merged_values
 from tasks.errors import InputError
 from tasks.files import npz, suffixes
 from tasks.files.sequences import Timesteps, not_finite, pack
@@ -231,8 +231,8 @@ def refuse_equal_in_float32(steps: NDArray[Any], where: str, name: str) -> None:
         return
     for feature, numbers in enumerate(steps.reshape(-1, steps.shape[-1]).T):
         values = np.unique(numbers[np.isfinite(numbers)])
-        least = 2.0**-14 * float(values.std()) if len(values) else 0.0
-        lost = merged_values(values, values.astype(np.float32), least)
+        encoded = values.astype(np.float32)
+        lost = harmful(merged_values(values, encoded), values, encoded)
         if lost.sum() > by_chance(len(values)):
             raise InputError(
                 f"{where}: feature {feature} of the timesteps of {name!r}: "

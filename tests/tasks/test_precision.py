@@ -13,7 +13,7 @@ from training_helpers import tiny
 
 from tasks import inputs
 from tasks.bundle.signature import Signature
-from tasks.columns import NumberColumn, TextColumn
+from tasks.columns import NumberColumn, TextColumn, narrowing
 from tasks.config import Evaluate, Export, Optimizer
 from tasks.encoding import Encoder
 from tasks.errors import InputError
@@ -136,6 +136,42 @@ def test_fill_values_are_in_the_unit_of_the_column(tmp_path):
     train = splits(tmp_path)["train"]
     expected = np.where(train.keys % 5, SECOND + train.keys, column.fill) - column.offset
     assert np.array_equal(train.inputs["numbers"][:, 0], expected.astype(np.float32))
+
+
+MEASURED = {
+    "close by chance": np.where(STEPS % 2, 3556.401482, 3556.401479) + STEPS // 2 * 7.3,
+    "dense near 1": 0.999 + (STEPS // 2) / 150_000 + np.where(STEPS % 2, 3e-9, 0),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_fractions_that_are_closer_than_matters_are_no_reason_to_refuse(name, tmp_path):
+    values = MEASURED[name]
+    put(tmp_path, {"x": values, "y": STEPS.astype(float)})
+    run(tmp_path, NUMBERS)
+    train = splits(tmp_path)["train"]
+    offset = signature(tmp_path).columns[0].offset
+    found = train.inputs["numbers"][:, 0] + offset
+    assert np.abs(found - values[train.keys]).max() <= np.spacing(np.float32(values.max()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        SECOND + STEPS / 1000,
+        np.where(STEPS == 7, 0, SECOND + STEPS / 1000),
+        SECOND + np.arange(100_000) / 1000,
+        np.r_[STEPS / 7, SECOND + STEPS / 1000],
+    ],
+    ids=["fractions of a second", "and a zero", "very many", "half of them small"],
+)
+def test_fractions_that_float32_makes_equal_in_numbers_count(values):
+    distinct = np.unique(values)
+    single = distinct.astype(np.float32)
+    lost = narrowing.harmful(narrowing.merged_values(distinct, single), distinct, single)
+    merged = len(distinct) - len(np.unique(single))
+    assert lost.sum() >= merged / 2
+    assert (lost.sum() > 0) == (merged > 0)
 
 
 def test_sequence_values_that_are_equal_in_float32_are_refused(tmp_path):
