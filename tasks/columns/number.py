@@ -242,8 +242,9 @@ def with_offset(
             f"prepare.source.columns: {{{column.name}: category}}; or, if it is an identifier, "
             "name it in prepare.source.ignore"
         )
-    # An offset must keep at least three quarters of the merged values apart.
-    return fitted[best] if 4 * each[best].sum() < lost.sum() else column
+    # Without need, an offset must keep at least three quarters of the merged values apart.
+    needed = harmful(lost, values, column.narrow(unique)).sum() > by_chance(len(values))
+    return fitted[best] if needed or 4 * each[best].sum() < lost.sum() else column
 
 
 def _to_float32(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -155,6 +155,15 @@ def test_fractions_that_are_closer_than_matters_are_no_reason_to_refuse(name, tm
     assert np.abs(found - values[train.keys]).max() <= np.spacing(np.float32(values.max()))
 
 
+def test_an_offset_is_taken_where_the_column_without_it_would_lose_what_matters(tmp_path):
+    pairs = np.where(STEPS % 2, 3556.401482, 3556.401479) + STEPS // 2 * 7.3
+    values = np.where(STEPS < 150, pairs, 10**6 + STEPS / 1000)
+    put(tmp_path, {"x": values, "y": STEPS.astype(float)})
+    run(tmp_path, NUMBERS)
+    encoded = [split.inputs["numbers"][:, 0] for split in splits(tmp_path).values()]
+    assert len(np.unique(np.concatenate(encoded))) == 150 + 75
+
+
 @pytest.mark.parametrize(
     "values",
     [
